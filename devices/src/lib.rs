@@ -1,0 +1,1 @@
+//! The device side and the words both sides speak.

@@ -1,0 +1,1 @@
+//! Write Edgeway consumer plugins in Rust.

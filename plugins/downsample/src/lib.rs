@@ -1,0 +1,1 @@
+//! Mean, minimum and maximum per key and window.

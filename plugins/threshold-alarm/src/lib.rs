@@ -1,0 +1,1 @@
+//! Alarm and command when a reading passes a limit.

@@ -1,0 +1,1 @@
+//! The node: a library and the one binary, `edgeway`.

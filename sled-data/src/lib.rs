@@ -1,0 +1,1 @@
+//! The store: partitioned, batched, numbered commits over sled.

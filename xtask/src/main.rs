@@ -1,0 +1,3 @@
+//! `cargo xtask demo|test|bench|build-plugins`.
+
+fn main() {}
