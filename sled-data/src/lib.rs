@@ -1,1 +1,20 @@
 //! The store: partitioned, batched, numbered commits over sled.
+
+mod batch;
+mod ids;
+mod murmur;
+mod topic;
+
+pub use batch::{
+    BATCH_BYTES_MAX, BatchError, ENVELOPE_BYTES, ENVELOPE_VERSION, EVENT_BYTES_MAX, Envelope,
+    EventTooLarge, HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX,
+    RECORD_BYTES_OPEN_MAX, RecordRef, Records, RecordsIter, SealInfo, SealedBatch, Sealer,
+    StoredBatch,
+};
+pub use ids::{CommitNumber, Offset, OriginId, PartitionId};
+pub use ids::{PARTITION_ID_BYTES, TopicId};
+pub use murmur::{murmur2, partition_for_key};
+pub use topic::{
+    Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig,
+    TopicInfo,
+};
