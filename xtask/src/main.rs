@@ -1,3 +1,37 @@
-//! `cargo xtask demo|test|bench|build-plugins`.
+//! `cargo xtask build-plugins`, and what other tasks there are.
 
-fn main() {}
+mod components;
+mod error;
+mod wasm;
+mod wasm_debian;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  build-plugins   builds the plugins as components into target/plugins
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let task = args.next();
+    let done = match task.as_deref() {
+        Some("build-plugins") => components::build_plugins(&components::root()),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
