@@ -1,1 +1,2 @@
 //! The node: a library and the one binary, `edgeway`.
+pub mod mqtt;

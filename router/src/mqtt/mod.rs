@@ -1,0 +1,4 @@
+//! The MQTT door: packets to values and back. What decides is pure; sockets, log and clock are the task's.
+
+pub mod codec;
+pub mod topic;
