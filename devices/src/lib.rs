@@ -1,1 +1,9 @@
 //! The device side and the words both sides speak.
+//!
+//! Without features this crate is the pure protocol: reserved header names, command identity, wire
+//! topics, step events and the state machine of a command. Nothing in it opens a socket, reads a
+//! clock or draws a random number. Feature `client` adds the device client over MQTT, feature
+//! `fleet` the simulated fleet that is built on it.
+
+pub mod command;
+pub mod headers;

@@ -1,0 +1,301 @@
+//! The one state machine of a command: pure, written down as a table, tested cell by cell.
+
+use serde::{Deserialize, Serialize};
+
+/// How many of the sessions that got a command are remembered; older ones can no longer answer.
+pub const RECIPIENTS_MAX: usize = 4;
+
+/// Where a command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Waits for a session of its device, for the first time or again.
+    Queued,
+    /// Handed to a session of its device.
+    Sent,
+    /// The device has confirmed its receipt (PUBACK).
+    Delivered,
+    /// The device said that it will do it.
+    Accepted,
+    /// The device said how far it is.
+    InProgress,
+    /// Outcome: done.
+    Succeeded,
+    /// Outcome: tried and not done.
+    Failed,
+    /// Outcome: the device refused it.
+    Rejected,
+    /// Outcome: never sent, and now it is too late.
+    Expired,
+    /// Outcome: sent, and nobody knows whether it arrived.
+    Unknown,
+    /// Outcome: it arrived, and the device did not say in time how it ended.
+    TimedOut,
+}
+
+/// What a device may answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It will be done.
+    Accepted,
+    /// It is being done; may be repeated.
+    InProgress,
+    /// It is done.
+    Succeeded,
+    /// It could not be done.
+    Failed,
+    /// It will not be done.
+    Rejected,
+}
+
+impl State {
+    /// Every state, in the order of a command's life.
+    pub const ALL: [Self; 11] = [
+        Self::Queued,
+        Self::Sent,
+        Self::Delivered,
+        Self::Accepted,
+        Self::InProgress,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Rejected,
+        Self::Expired,
+        Self::Unknown,
+        Self::TimedOut,
+    ];
+
+    /// Whether this is how a command ended. An outcome never changes.
+    pub fn is_outcome(self) -> bool {
+        self >= Self::Succeeded
+    }
+
+    /// Whether the device has the command and has not said how it ended.
+    pub fn is_with_device(self) -> bool {
+        matches!(self, Self::Delivered | Self::Accepted | Self::InProgress)
+    }
+
+    /// The name used in events, CLI and API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Sent => "sent",
+            Self::Delivered => "delivered",
+            Self::Accepted => "accepted",
+            Self::InProgress => "in-progress",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+            Self::TimedOut => "timed-out",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 5] = [
+        Self::Accepted,
+        Self::InProgress,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Rejected,
+    ];
+
+    /// The state that an answer of this status leads to.
+    pub fn state(self) -> State {
+        match self {
+            Self::Accepted => State::Accepted,
+            Self::InProgress => State::InProgress,
+            Self::Succeeded => State::Succeeded,
+            Self::Failed => State::Failed,
+            Self::Rejected => State::Rejected,
+        }
+    }
+
+    /// Whether no other answer may follow.
+    pub fn is_final(self) -> bool {
+        self.state().is_outcome()
+    }
+
+    /// The last level of the answer's MQTT topic.
+    pub fn as_str(self) -> &'static str {
+        self.state().as_str()
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// What can happen to a command. Sessions are the node's session numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A session took it.
+    Sent(u64),
+    /// The session that took it ended, or let it fall, before the device confirmed.
+    Dropped(u64),
+    /// The device confirmed its receipt to that session.
+    Delivered(u64),
+    /// The device answered through a session.
+    Answered(u64, Status),
+    /// The time until which it must be delivered has passed.
+    DeliverByPassed,
+    /// The device's time for its answer, counted from its last sign of life, has passed.
+    AnswerByPassed,
+}
+
+/// Why an answer does not count: a code for metrics, logs and whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The command was never sent to anyone.
+    #[error("not-sent")]
+    NotSent,
+    /// The session that answers is not one that got the command.
+    #[error("other-session")]
+    OtherSession,
+    /// The device has already said how it ended.
+    #[error("second-answer")]
+    SecondAnswer,
+    /// The status lies behind one that the device has sent before.
+    #[error("out-of-order")]
+    OutOfOrder,
+}
+
+/// What an input does to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes to this state (`in-progress` may follow itself).
+    Move(State),
+    /// The answer came after the outcome: it is kept, marked late, and changes nothing.
+    Late(Status),
+    /// Nothing happens.
+    Nothing,
+    /// The answer does not count.
+    Refuse(Refusal),
+}
+
+/// How far a command is: its state and what the machine must remember beside it.
+///
+/// Rows are the states, columns the inputs; `.` is nothing, `!` a [`Refusal`], `late` a
+/// [`Verdict::Late`], anything else the next state. The table speaks of a session that got the
+/// command. Any other session's answer is refused (`other-session`, or `not-sent` when none got it),
+/// and its other inputs do nothing. A command that was handed to a session and came back is
+/// `queued, returned`: it may have arrived, so that it ends as `unknown`, not as `expired`.
+///
+#[doc = include_str!("state.md")]
+///
+/// What is still to come has its place: `cancelled` and `superseded` are two more outcomes of
+/// `queued`, and a command that must not be repeated is one for which `sent`, `dropped` leads to
+/// `unknown`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    state: State,
+    /// Sessions that got it, the newest last, at most [`RECIPIENTS_MAX`].
+    recipients: Vec<u64>,
+    attempts: u32,
+    answered_late: bool,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            state: State::Queued,
+            recipients: Vec::new(),
+            attempts: 0,
+            answered_late: false,
+        }
+    }
+}
+
+impl Progress {
+    /// The state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// How often a session took it.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// The session that got it last.
+    pub fn session(&self) -> Option<u64> {
+        self.recipients.last().copied()
+    }
+
+    /// What an input does; changes nothing.
+    pub fn judge(&self, input: Input) -> Verdict {
+        match input {
+            Input::Sent(_) if self.state <= State::Sent => Verdict::Move(State::Sent),
+            Input::Dropped(session)
+                if self.state == State::Sent && self.session() == Some(session) =>
+            {
+                Verdict::Move(State::Queued)
+            }
+            Input::Delivered(session)
+                if self.state <= State::Sent && self.recipients.contains(&session) =>
+            {
+                Verdict::Move(State::Delivered)
+            }
+            Input::Answered(session, status) => self.judge_answer(session, status),
+            Input::DeliverByPassed if self.state == State::Queued => {
+                Verdict::Move(match self.recipients.is_empty() {
+                    true => State::Expired,
+                    false => State::Unknown,
+                })
+            }
+            Input::AnswerByPassed if self.state == State::Sent => Verdict::Move(State::Unknown),
+            Input::AnswerByPassed if self.state.is_with_device() => Verdict::Move(State::TimedOut),
+            _ => Verdict::Nothing,
+        }
+    }
+
+    fn judge_answer(&self, session: u64, status: Status) -> Verdict {
+        if self.recipients.is_empty() {
+            return Verdict::Refuse(Refusal::NotSent);
+        }
+        if !self.recipients.contains(&session) {
+            return Verdict::Refuse(Refusal::OtherSession);
+        }
+        match self.state {
+            State::Accepted | State::InProgress if status == Status::Accepted => {
+                Verdict::Refuse(Refusal::OutOfOrder)
+            }
+            State::Unknown | State::TimedOut if !self.answered_late => Verdict::Late(status),
+            state if state.is_outcome() => Verdict::Refuse(Refusal::SecondAnswer),
+            _ => Verdict::Move(status.state()),
+        }
+    }
+
+    /// Judges an input and goes where it leads.
+    pub fn apply(&mut self, input: Input) -> Verdict {
+        let verdict = self.judge(input);
+        match verdict {
+            Verdict::Move(state) => self.state = state,
+            Verdict::Late(status) => self.answered_late = status.is_final(),
+            Verdict::Nothing | Verdict::Refuse(_) => {}
+        }
+        if let (Input::Sent(session), Verdict::Move(_)) = (input, verdict) {
+            self.attempts = self.attempts.saturating_add(1);
+            self.recipients.retain(|known| *known != session);
+            if self.recipients.len() >= RECIPIENTS_MAX {
+                self.recipients.remove(0);
+            }
+            self.recipients.push(session);
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+//! The MQTT topics that carry commands and answers.
+//!
+//! - to the device: `edgeway/command/{device}/{command id}/{name}`, QoS 1; the device subscribes to
+//!   `edgeway/command/{device}/#`. MQTT 5 adds the response topic `edgeway/answer/{device}/{command
+//!   id}`, the id's 16 bytes as correlation data and the seconds left as message expiry;
+//! - from the device: `edgeway/answer/{device}/{command id}/{status}`, QoS 1, payload: the result.
+
+use thiserror::Error;
+
+use super::{CommandId, DEVICE_BYTES_MAX, NAME_BYTES_MAX, Status};
+
+/// What every command topic begins with.
+pub const COMMAND_PREFIX: &str = "edgeway/command/";
+/// What every answer topic begins with.
+pub const ANSWER_PREFIX: &str = "edgeway/answer/";
+/// The filter that matches every answer topic and nothing else.
+pub const ANSWER_FILTER: &str = "edgeway/answer/+/+/+";
+
+/// Why a device's or a command's name cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
+    /// No characters at all.
+    #[error("the name is empty")]
+    Empty,
+    /// Longer than the bound.
+    #[error("the name is longer than {max} bytes")]
+    TooLong {
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// A character that would change the topic's meaning, or a control character.
+    #[error("the name contains {0:?}, which a topic level cannot hold")]
+    Character(char),
+}
+
+/// Why an MQTT topic is no command or answer topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TopicError {
+    /// Another prefix or another number of levels.
+    #[error("not a topic of this kind")]
+    Shape,
+    /// The device's or command's name is bad.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The level of the id is no UUID.
+    #[error("the command id is not a UUID")]
+    Id,
+    /// The last level is no status that a device may send.
+    #[error("not a status: accepted, in-progress, succeeded, failed or rejected")]
+    Status,
+}
+
+/// What a command's MQTT topic says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandTopic<'a> {
+    /// The device it is for.
+    pub device: &'a str,
+    /// The command's id.
+    pub id: CommandId,
+    /// What to do.
+    pub name: &'a str,
+}
+
+/// What an answer's MQTT topic says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerTopic<'a> {
+    /// The device that was commanded.
+    pub device: &'a str,
+    /// The command that is answered.
+    pub id: CommandId,
+    /// How it goes or went.
+    pub status: Status,
+}
+
+/// Checks a device's name: 1 to [`DEVICE_BYTES_MAX`] bytes that fit one topic level.
+pub fn check_device_name(name: &str) -> Result<(), NameError> {
+    check_level(name, DEVICE_BYTES_MAX)
+}
+
+/// Checks a command's name: 1 to [`NAME_BYTES_MAX`] bytes that fit one topic level.
+pub fn check_command_name(name: &str) -> Result<(), NameError> {
+    check_level(name, NAME_BYTES_MAX)
+}
+
+fn check_level(name: &str, max: usize) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > max {
+        return Err(NameError::TooLong { max });
+    }
+    match name
+        .chars()
+        .find(|c| matches!(c, '/' | '+' | '#') || c.is_control())
+    {
+        Some(bad) => Err(NameError::Character(bad)),
+        None => Ok(()),
+    }
+}
+
+/// The MQTT topic on which a command reaches its device. The names must have been checked.
+pub fn command_topic(device: &str, id: CommandId, name: &str) -> String {
+    format!("{COMMAND_PREFIX}{device}/{id}/{name}")
+}
+
+/// The filter that a device subscribes to for its commands.
+pub fn command_filter(device: &str) -> String {
+    format!("{COMMAND_PREFIX}{device}/#")
+}
+
+/// The MQTT 5 response topic of a command; the device adds `/` and the status.
+pub fn response_topic(device: &str, id: CommandId) -> String {
+    format!("{ANSWER_PREFIX}{device}/{id}")
+}
+
+/// The MQTT topic of an answer.
+pub fn answer_topic(device: &str, id: CommandId, status: Status) -> String {
+    format!("{ANSWER_PREFIX}{device}/{id}/{}", status.as_str())
+}
+
+/// Reads a command's MQTT topic.
+pub fn parse_command_topic(topic: &str) -> Result<CommandTopic<'_>, TopicError> {
+    let [device, id, name] = levels(topic, COMMAND_PREFIX)?;
+    check_device_name(device)?;
+    check_command_name(name)?;
+    let id = id.parse().map_err(|_| TopicError::Id)?;
+    Ok(CommandTopic { device, id, name })
+}
+
+/// Reads an answer's MQTT topic.
+pub fn parse_answer_topic(topic: &str) -> Result<AnswerTopic<'_>, TopicError> {
+    let [device, id, status] = levels(topic, ANSWER_PREFIX)?;
+    check_device_name(device)?;
+    let id = id.parse().map_err(|_| TopicError::Id)?;
+    let status = Status::from_name(status).ok_or(TopicError::Status)?;
+    Ok(AnswerTopic { device, id, status })
+}
+
+fn levels<'a>(topic: &'a str, prefix: &str) -> Result<[&'a str; 3], TopicError> {
+    let rest = topic.strip_prefix(prefix).ok_or(TopicError::Shape)?;
+    let mut levels = rest.split('/');
+    match (levels.next(), levels.next(), levels.next(), levels.next()) {
+        (Some(a), Some(b), Some(c), None) => Ok([a, b, c]),
+        _ => Err(TopicError::Shape),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ID: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";
+
+    #[test]
+    fn topics_are_golden_and_come_back() {
+        let id: CommandId = ID.parse().unwrap();
+        let topic = command_topic("pump 7", id, "cool");
+        assert_eq!(topic, format!("edgeway/command/pump 7/{ID}/cool"));
+        let parsed = parse_command_topic(&topic).unwrap();
+        assert_eq!(
+            (parsed.device, parsed.id, parsed.name),
+            ("pump 7", id, "cool")
+        );
+        assert_eq!(command_filter("pump 7"), "edgeway/command/pump 7/#");
+        assert_eq!(response_topic("p", id), format!("edgeway/answer/p/{ID}"));
+        for status in Status::ALL {
+            let topic = answer_topic("p", id, status);
+            assert_eq!(
+                topic,
+                format!("{}/{}", response_topic("p", id), status.as_str())
+            );
+            let parsed = parse_answer_topic(&topic).unwrap();
+            assert_eq!((parsed.device, parsed.id, parsed.status), ("p", id, status));
+        }
+    }
+
+    #[test]
+    fn other_topics_are_refused_by_reason() {
+        let long = "d".repeat(DEVICE_BYTES_MAX + 1);
+        let cases = [
+            (String::new(), TopicError::Shape),
+            (format!("other/{ID}/succeeded"), TopicError::Shape),
+            (format!("edgeway/answer/d/{ID}"), TopicError::Shape),
+            (format!("edgeway/answer/d/{ID}/failed/x"), TopicError::Shape),
+            (
+                format!("edgeway/answer//{ID}/failed"),
+                NameError::Empty.into(),
+            ),
+            (
+                format!("edgeway/answer/{long}/{ID}/failed"),
+                NameError::TooLong {
+                    max: DEVICE_BYTES_MAX,
+                }
+                .into(),
+            ),
+            (
+                format!("edgeway/answer/a\0/{ID}/failed"),
+                NameError::Character('\0').into(),
+            ),
+            ("edgeway/answer/d/nope/failed".into(), TopicError::Id),
+            (format!("edgeway/answer/d/{ID}/queued"), TopicError::Status),
+            (format!("edgeway/answer/d/{ID}/"), TopicError::Status),
+        ];
+        for (topic, error) in cases {
+            assert_eq!(parse_answer_topic(&topic), Err(error), "{topic}");
+        }
+        assert_eq!(
+            parse_command_topic(&format!("edgeway/command/d/{ID}/a+")),
+            Err(NameError::Character('+').into())
+        );
+    }
+
+    #[test]
+    fn names_at_the_bounds() {
+        assert_eq!(check_device_name(&"d".repeat(DEVICE_BYTES_MAX)), Ok(()));
+        assert_eq!(check_command_name(&"é".repeat(NAME_BYTES_MAX / 2)), Ok(()));
+        assert!(check_command_name(&"é".repeat(NAME_BYTES_MAX / 2 + 1)).is_err());
+    }
+}
