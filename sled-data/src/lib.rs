@@ -1,10 +1,18 @@
 //! The store: partitioned, batched, numbered commits over sled.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod backend;
 mod batch;
 mod ids;
 mod murmur;
+mod store;
 mod topic;
 
+pub use backend::{
+    Backend, BackendError, Direction, Faults, Group, MemoryBackend, SledBackend, SledConfig, Span,
+    Tree, Visit,
+};
 pub use batch::{
     BATCH_BYTES_MAX, BatchError, ENVELOPE_BYTES, ENVELOPE_VERSION, EVENT_BYTES_MAX, Envelope,
     EventTooLarge, HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX,
@@ -14,6 +22,11 @@ pub use batch::{
 pub use ids::{CommitNumber, Offset, OriginId, PartitionId};
 pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
+pub use store::{
+    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove,
+    NAME_BYTES_MAX, OpenError, Options, ReadError, Recovered, STATE_KEY_BYTES_MAX,
+    STATE_VALUE_BYTES_MAX, StateWrite, Store, StoreFailed, SyncError, TopicError,
+};
 pub use topic::{
     Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig,
     TopicInfo,

@@ -111,15 +111,12 @@ impl<'a> RecordsIter<'a> {
     }
 
     /// Whether what is left are exactly as many records as announced, dense and well-formed, headers included.
-    pub(super) fn is_sound(mut self) -> bool {
-        let mut expected = 0;
-        for record in self.by_ref() {
-            if record.offset_delta != expected || !record.headers.is_sound() {
-                return false;
-            }
-            expected += 1;
-        }
-        self.left == 0 && self.bytes.is_empty()
+    pub(super) fn is_sound(&self) -> bool {
+        let mut iter = self.clone();
+        let dense = (0_u32..)
+            .zip(iter.by_ref())
+            .all(|(expected, record)| record.offset_delta == expected && record.headers.is_sound());
+        dense && iter.left == 0 && iter.bytes.is_empty()
     }
 }
 

@@ -1,0 +1,208 @@
+//! What the store asks of whatever keeps its bytes: named ordered trees, atomic groups, sync.
+//!
+//! Two implementations: sled, and memory that can lose, tear and fail. Everything about logs is written once above this trait.
+
+mod memory;
+mod sled_trees;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+pub use memory::{Faults, MemoryBackend};
+pub use sled_trees::{SledBackend, SledConfig};
+
+/// Why a backend did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// No room; nothing was written, and later writes may succeed.
+    #[error("no space left for the store")]
+    Full,
+    /// Reading or writing failed; what was written last may or may not be there.
+    #[error("the store's input or output failed: {0}")]
+    Io(String),
+    /// What is stored cannot be made sense of.
+    #[error("the store's files are damaged: {0}")]
+    Damaged(String),
+    /// Another process has the store open.
+    #[error("the store is in use by another process")]
+    InUse,
+}
+
+/// Which way a scan walks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the smallest key up.
+    Forward,
+    /// From the largest key down.
+    Back,
+}
+
+/// Keys from `from` (inclusive) up to `to` (exclusive; `None` is no bound).
+#[derive(Copy, Clone, Debug)]
+pub struct Span<'a> {
+    /// First key of the span.
+    pub from: &'a [u8],
+    /// Where it ends.
+    pub to: Option<&'a [u8]>,
+}
+
+impl<'a> Span<'a> {
+    /// Every key.
+    pub const ALL: Span<'static> = Span {
+        from: &[],
+        to: None,
+    };
+
+    /// From `from` to the end.
+    pub fn from(from: &'a [u8]) -> Span<'a> {
+        Span { from, to: None }
+    }
+
+    /// From `from` to before `to`.
+    pub fn between(from: &'a [u8], to: &'a [u8]) -> Span<'a> {
+        Span { from, to: Some(to) }
+    }
+}
+
+/// What a scan shows its keys and values to; it may stop the walk.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// Named trees that are kept.
+pub trait Backend: Send + Sync {
+    /// Opens a tree, making it when it is not there.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn tree(&self, name: &[u8]) -> Result<Arc<dyn Tree>, BackendError>;
+
+    /// Names of all trees.
+    fn tree_names(&self) -> Vec<Vec<u8>>;
+
+    /// Removes a tree with all it holds.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn drop_tree(&self, name: &[u8]) -> Result<(), BackendError>;
+
+    /// Makes everything written before the call survive a power cut.
+    ///
+    /// # Errors
+    /// Any [`BackendError`]; nothing is known of the last writes then.
+    fn sync(&self) -> Result<(), BackendError>;
+
+    /// Bytes it takes where it is kept.
+    fn size_bytes(&self) -> u64;
+
+    /// Bytes still free where it is kept; `None` where there is no such number.
+    fn free_bytes(&self) -> Option<u64>;
+
+    /// Whether it holds something that it should not (files that are never synced); the reason.
+    fn alarm(&self) -> Option<String>;
+}
+
+/// One ordered map of bytes. Writes of one thread are kept in order: after a power cut a later one is there only with all earlier ones.
+pub trait Tree: Send + Sync {
+    /// Writes a value.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError>;
+
+    /// Removes a key, which need not be there.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn remove(&self, key: &[u8]) -> Result<(), BackendError>;
+
+    /// Does all writes of a group or, after a power cut, none.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn apply(&self, group: &Group) -> Result<(), BackendError>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError>;
+
+    /// Shows keys and values of a span, in order, until `visit` breaks.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn scan(
+        &self,
+        span: Span<'_>,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), BackendError>;
+}
+
+/// Writes to one tree that happen together; its buffers are kept when it is cleared.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    bytes: Vec<u8>,
+    writes: Vec<Write>,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Write {
+    start: usize,
+    key_end: usize,
+    end: usize,
+    remove: bool,
+}
+
+impl Group {
+    /// An empty group.
+    pub const fn new() -> Group {
+        Group {
+            bytes: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Removes all writes and keeps the buffers.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.writes.clear();
+    }
+
+    /// Writes a value.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.add(key, value, false);
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &[u8]) {
+        self.add(key, &[], true);
+    }
+
+    fn add(&mut self, key: &[u8], value: &[u8], remove: bool) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.writes.push(Write {
+            start,
+            key_end: start + key.len(),
+            end: self.bytes.len(),
+            remove,
+        });
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Keys and values in order; no value is a removal.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
+        self.writes.iter().map(|w| {
+            let value = &self.bytes[w.key_end..w.end];
+            (
+                &self.bytes[w.start..w.key_end],
+                (!w.remove).then_some(value),
+            )
+        })
+    }
+}

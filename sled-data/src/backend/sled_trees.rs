@@ -1,0 +1,241 @@
+//! sled behind the backend trait: the only file that names it.
+//!
+//! What was measured of sled 0.34.7 and is relied on here: with 8 MiB segments and values of at most 64 KiB nothing spills into `blobs/`,
+//! which it never syncs; its flush is no fsync, so `db` is synced after it; `conf` and the folders are synced once after creation.
+
+use std::fs::File;
+use std::ops::{Bound, ControlFlow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Backend, BackendError, Direction, Group, Span, Tree, Visit};
+
+/// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
+const SEGMENT_BYTES: usize = 8 << 20;
+const _: () = assert!(17 * crate::batch::BATCH_BYTES_MAX <= SEGMENT_BYTES / 4);
+/// How often opening is tried again while a store that was just closed in this process lets go of its file.
+const OPEN_TRIES_MAX: u32 = 100;
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
+/// sled's default tree, which holds nothing.
+const DEFAULT_TREE: &[u8] = b"__sled__default";
+
+/// sled's settings that one may choose.
+#[derive(Copy, Clone, Debug)]
+pub struct SledConfig {
+    /// Bytes that sled tries to keep its page cache below; a wish, not a bound.
+    pub cache_bytes: u64,
+}
+
+/// A folder with sled's files and a lock of our own.
+pub struct SledBackend {
+    db: sled::Db,
+    /// `db` once more, to sync it.
+    file: File,
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl SledBackend {
+    /// Opens or makes the store in `folder`.
+    ///
+    /// # Errors
+    /// [`BackendError::InUse`] when another process has it, [`BackendError::Damaged`] when sled cannot read its files, else what failed.
+    pub fn open(folder: &Path, config: SledConfig) -> Result<SledBackend, BackendError> {
+        std::fs::create_dir_all(folder).map_err(io)?;
+        let lock = lock(folder)?;
+        let sled_folder = folder.join("sled");
+        if !sled_folder.exists() {
+            create(folder, &sled_folder, config)?;
+        }
+        let db = open_db(&sled_folder, config)?;
+        let file = File::open(sled_folder.join("db")).map_err(io)?;
+        Ok(SledBackend {
+            db,
+            file,
+            folder: sled_folder,
+            _lock: lock,
+        })
+    }
+}
+
+/// Makes sled's files under another name, syncs them, and gives them their name: a power cut leaves no half-made store.
+fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), BackendError> {
+    let new = folder.join("sled.new");
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(io)?;
+    }
+    let db = open_db(&new, config)?;
+    guarded(|| db.flush())?;
+    drop(db);
+    for entry in std::fs::read_dir(&new).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        File::open(path).and_then(|f| f.sync_all()).map_err(io)?;
+    }
+    sync_folder(&new)?;
+    std::fs::rename(&new, sled_folder).map_err(io)?;
+    sync_folder(folder)?;
+    folder.parent().map_or(Ok(()), sync_folder)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), BackendError> {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    File::open(folder).and_then(|f| f.sync_all()).map_err(io)
+}
+
+fn lock(folder: &Path) -> Result<File, BackendError> {
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("lock"))
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(BackendError::InUse),
+        Err(std::fs::TryLockError::Error(e)) => Err(io(e)),
+    }
+}
+
+fn open_db(folder: &Path, config: SledConfig) -> Result<sled::Db, BackendError> {
+    let config = sled::Config::new()
+        .path(folder)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(config.cache_bytes)
+        .flush_every_ms(None);
+    let mut tries = 0;
+    loop {
+        match guarded(|| config.open()) {
+            Err(BackendError::Io(text)) if text.contains("could not acquire lock") => {
+                tries += 1;
+                if tries >= OPEN_TRIES_MAX {
+                    return Err(BackendError::InUse);
+                }
+                std::thread::sleep(OPEN_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Calls sled, and makes errors of its panics: it has some on damaged files.
+fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, BackendError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(from_sled),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Err(BackendError::Damaged(
+                text.unwrap_or_else(|| "sled panicked".into()),
+            ))
+        }
+    }
+}
+
+fn from_sled(error: sled::Error) -> BackendError {
+    match error {
+        sled::Error::Io(e) => BackendError::Io(e.to_string()),
+        sled::Error::Corruption { at, .. } => {
+            BackendError::Damaged(format!("corruption at {at:?}"))
+        }
+        other => BackendError::Damaged(other.to_string()),
+    }
+}
+
+fn io(error: std::io::Error) -> BackendError {
+    BackendError::Io(error.to_string())
+}
+
+impl Backend for SledBackend {
+    fn tree(&self, name: &[u8]) -> Result<Arc<dyn Tree>, BackendError> {
+        Ok(Arc::new(SledTree(guarded(|| self.db.open_tree(name))?)))
+    }
+
+    fn tree_names(&self) -> Vec<Vec<u8>> {
+        let names = self.db.tree_names().into_iter().map(|name| name.to_vec());
+        names.filter(|name| name != DEFAULT_TREE).collect()
+    }
+
+    fn drop_tree(&self, name: &[u8]) -> Result<(), BackendError> {
+        guarded(|| self.db.drop_tree(name)).map(|_| ())
+    }
+
+    fn sync(&self) -> Result<(), BackendError> {
+        guarded(|| self.db.flush())?;
+        self.file.sync_data().map_err(io)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| m.len())
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.file).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn alarm(&self) -> Option<String> {
+        let blobs = std::fs::read_dir(self.folder.join("blobs"))
+            .ok()?
+            .flatten()
+            .count();
+        (blobs > 0).then(|| format!("{blobs} values spilled into files that are never synced"))
+    }
+}
+
+struct SledTree(sled::Tree);
+
+impl Tree for SledTree {
+    fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
+        guarded(|| self.0.insert(key, value)).map(|_| ())
+    }
+
+    fn remove(&self, key: &[u8]) -> Result<(), BackendError> {
+        guarded(|| self.0.remove(key)).map(|_| ())
+    }
+
+    fn apply(&self, group: &Group) -> Result<(), BackendError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in group.iter() {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        guarded(|| self.0.apply_batch(batch))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
+        Ok(guarded(|| self.0.get(key))?.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        span: Span<'_>,
+        direction: Direction,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), BackendError> {
+        if span.to.is_some_and(|to| to <= span.from) {
+            return Ok(());
+        }
+        let to = span.to.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = (Bound::Included(span.from), to);
+        let mut iter = self.0.range::<&[u8], _>(range);
+        loop {
+            let entry = guarded(|| match direction {
+                Direction::Forward => iter.next().transpose(),
+                Direction::Back => iter.next_back().transpose(),
+            })?;
+            let Some((key, value)) = entry else {
+                return Ok(());
+            };
+            if let ControlFlow::Break(()) = visit(&key, &value) {
+                return Ok(());
+            }
+        }
+    }
+}

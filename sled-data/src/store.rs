@@ -1,0 +1,168 @@
+//! The store: all log logic, written once above a backend.
+
+mod commit;
+mod commit_stream;
+mod keys;
+mod lookup;
+mod open;
+mod partition;
+mod read;
+mod recover;
+mod space;
+mod state;
+mod topics;
+mod values;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::backend::{Backend, BackendError, Tree};
+use crate::ids::{CommitNumber, Offset, OriginId, PartitionId, TopicId};
+use crate::topic::TopicInfo;
+
+pub use commit::{Commit, CommitError, CursorMove, StateWrite};
+pub use commit_stream::{Appended, CommitRecord};
+pub use open::{OpenError, Options, Recovered};
+pub use read::ReadError;
+pub use topics::TopicError;
+
+use partition::Partition;
+
+/// Longest reader's or state tree's name, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest key of a state tree, in bytes.
+pub const STATE_KEY_BYTES_MAX: usize = 1 << 10;
+/// Longest value of a state tree, in bytes.
+pub const STATE_VALUE_BYTES_MAX: usize = 60 << 10;
+/// Most bytes of state and cursors that one commit may write.
+pub const COMMIT_STATE_BYTES_MAX: usize = 4 << 20;
+
+/// The store met an error after which it does not know what is stored; only opening it again tells.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the store stopped: {0}")]
+pub struct StoreFailed(pub Arc<str>);
+
+/// Why syncing failed: the commits since the last sync may or may not be durable.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error(transparent)]
+pub struct SyncError(#[from] pub StoreFailed);
+
+/// A node's store. One caller commits at a time (others wait); readers work beside it.
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    meta: Arc<dyn Tree>,
+    origin: OriginId,
+    options: Options,
+    topics: RwLock<BTreeMap<TopicId, TopicInfo>>,
+    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    writer: Mutex<commit::Writer>,
+    /// Held while events are being trimmed: one pass at a time.
+    trimming: Mutex<()>,
+    committed: AtomicU64,
+    synced: AtomicU64,
+    failed: OnceLock<StoreFailed>,
+}
+
+impl Store {
+    /// The present life.
+    pub fn origin(&self) -> OriginId {
+        self.origin
+    }
+
+    /// The newest commit, durable or not.
+    pub fn last_commit(&self) -> CommitNumber {
+        CommitNumber(self.committed.load(Ordering::Acquire))
+    }
+
+    /// The newest commit known to be durable.
+    pub fn synced_commit(&self) -> CommitNumber {
+        CommitNumber(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Makes all commits so far durable, with one sync for all; the newest of them.
+    ///
+    /// # Errors
+    /// [`SyncError`]: the store has failed and must be opened again.
+    pub fn sync(&self) -> Result<CommitNumber, SyncError> {
+        self.check()?;
+        let number = self.committed.load(Ordering::Acquire);
+        self.backend.sync().map_err(|e| self.fail(&e))?;
+        self.synced.fetch_max(number, Ordering::AcqRel);
+        Ok(CommitNumber(number))
+    }
+
+    /// First offset that is kept; 0 for a partition that has nothing.
+    pub fn start_offset(&self, partition: PartitionId) -> Offset {
+        self.partition(partition).map_or(0, |p| p.extent().start)
+    }
+
+    /// Offset of the next event; 0 for a partition that has nothing.
+    pub fn end_offset(&self, partition: PartitionId) -> Offset {
+        self.partition(partition).map_or(0, |p| p.extent().end)
+    }
+
+    /// Wrapping sum of the digests of all records ever appended: equal in every whole copy, however its batches are cut.
+    pub fn digest(&self, partition: PartitionId) -> u64 {
+        self.partition(partition).map_or(0, |p| p.extent().digest)
+    }
+
+    /// All partitions that hold or held events, those of earlier lives too, in order.
+    pub fn partitions(&self) -> Vec<PartitionId> {
+        let mut all: Vec<_> = self.partitions.read().keys().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Stored bytes of all batches that are kept.
+    pub fn batch_bytes(&self) -> u64 {
+        self.partitions
+            .read()
+            .values()
+            .map(|p| p.extent().bytes)
+            .sum()
+    }
+
+    /// Bytes that the store takes where it is kept.
+    pub fn size_bytes(&self) -> u64 {
+        self.backend.size_bytes()
+    }
+
+    /// Bytes still free where it is kept, if that has a bound.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.backend.free_bytes()
+    }
+
+    /// Whether the backend holds what it should not; the reason. To be shown to people.
+    pub fn alarm(&self) -> Option<String> {
+        self.backend.alarm()
+    }
+
+    /// Why the store stopped, if it did.
+    pub fn failure(&self) -> Option<StoreFailed> {
+        self.failed.get().cloned()
+    }
+
+    fn partition(&self, id: PartitionId) -> Option<Arc<Partition>> {
+        self.partitions.read().get(&id).cloned()
+    }
+
+    fn check(&self) -> Result<(), StoreFailed> {
+        self.failed.get().map_or(Ok(()), |f| Err(f.clone()))
+    }
+
+    /// Stops the store; the first reason stays.
+    fn fail(&self, error: &BackendError) -> StoreFailed {
+        self.stop(&error.to_string())
+    }
+
+    fn stop(&self, reason: &str) -> StoreFailed {
+        self.failed
+            .get_or_init(|| StoreFailed(reason.into()))
+            .clone()
+    }
+}

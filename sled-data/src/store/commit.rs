@@ -1,0 +1,351 @@
+//! Committing: batches into their partitions' trees, then one atomic group that makes them count.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::commit_stream::{KeptRecords, put_record};
+use super::keys;
+use super::partition::{Partition, remove_batches};
+use super::recover::Draw;
+use super::space::Space;
+use super::values::{CursorV1, HeaderV1, PartitionV1, write, write_raw};
+use super::{
+    COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store,
+    StoreFailed,
+};
+use crate::backend::{BackendError, Group, Tree};
+use crate::batch::{BATCH_BYTES_MAX, RECORD_BYTES_MAX, SealedBatch};
+use crate::ids::{CommitNumber, Offset, PartitionId};
+
+/// What becomes durable together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Its hybrid logical clock.
+    pub hlc: u64,
+    /// Batches, in order; several for one partition follow one another.
+    pub appends: Vec<SealedBatch>,
+    /// Cursors to move.
+    pub cursors: Vec<CursorMove>,
+    /// State to write.
+    pub state: Vec<StateWrite>,
+}
+
+/// A reader's cursor moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorMove {
+    /// The reader's name.
+    pub reader: String,
+    /// The partition it reads.
+    pub partition: PartitionId,
+    /// The offset it reads next.
+    pub next: Offset,
+}
+
+/// A value of a named state tree is written or removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateWrite {
+    /// The tree's name.
+    pub tree: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why a commit was refused. Nothing of it is stored, and all but [`CommitError::Failed`] leave the store going.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CommitError {
+    /// A batch does not begin where its partition ends.
+    #[error("{partition} ends at {end}, the batch begins at {base_offset}")]
+    NotDense {
+        /// The partition.
+        partition: PartitionId,
+        /// Where it ends, with this commit's earlier batches.
+        end: Offset,
+        /// Where the batch begins.
+        base_offset: Offset,
+    },
+    /// No topic of this store has the partition, or another life writes it.
+    #[error("{0} is not a partition that this store writes")]
+    UnknownPartition(PartitionId),
+    /// A cursor would pass its partition's end.
+    #[error("a cursor of {reader} would pass the end of {partition}")]
+    CursorPastEnd {
+        /// The reader.
+        reader: String,
+        /// The partition.
+        partition: PartitionId,
+    },
+    /// A part of the commit is over a bound or has a name that cannot be stored.
+    #[error("the commit's {0}")]
+    Bound(&'static str),
+    /// The disk's reserve or the store's byte bound would be passed.
+    #[error("the store is full")]
+    Full,
+    /// The store has failed and must be opened again.
+    #[error(transparent)]
+    Failed(#[from] StoreFailed),
+}
+
+/// What the one committer at a time holds; buffers are kept.
+pub(super) struct Writer {
+    pub(super) header: HeaderV1,
+    pub(super) kept: KeptRecords,
+    pub(super) draw: Draw,
+    space: Space,
+    group: Group,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    touched: Vec<Touched>,
+    touched_at: HashMap<PartitionId, usize>,
+}
+
+/// A partition that the commit appends to.
+pub(super) struct Touched {
+    pub(super) partition: Arc<Partition>,
+    pub(super) before: PartitionV1,
+    pub(super) after: PartitionV1,
+}
+
+impl Writer {
+    pub(super) fn new(header: HeaderV1, kept: KeptRecords, draw: Draw) -> Writer {
+        Writer {
+            header,
+            kept,
+            draw,
+            space: Space::default(),
+            group: Group::new(),
+            key: Vec::new(),
+            value: Vec::new(),
+            touched: Vec::new(),
+            touched_at: HashMap::new(),
+        }
+    }
+}
+
+impl Store {
+    /// Writes a commit, atomically; it is durable after the next [`Store::sync`], and readable at once.
+    ///
+    /// # Errors
+    /// Any [`CommitError`]; nothing of the commit is stored then.
+    pub fn commit(&self, commit: &Commit) -> Result<CommitNumber, CommitError> {
+        self.check()?;
+        check_bounds(commit)?;
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        let bytes: u64 = commit.appends.iter().map(|b| b.bytes().len() as u64).sum();
+        writer
+            .space
+            .check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
+        self.plan(commit, writer)?;
+        let result = self.write_commit(commit, writer);
+        let result = result.map_err(|e| self.undo(writer, &e));
+        writer.touched.clear();
+        writer.touched_at.clear();
+        result
+    }
+
+    /// Finds the partitions that are appended to, and where they will end.
+    fn plan(&self, commit: &Commit, writer: &mut Writer) -> Result<(), CommitError> {
+        writer.touched.clear();
+        writer.touched_at.clear();
+        for batch in &commit.appends {
+            let envelope = batch.envelope();
+            let id = envelope.partition;
+            let at = match writer.touched_at.get(&id) {
+                Some(at) => *at,
+                None => {
+                    let partition = self.partition_to_write(id)?;
+                    let extent = partition.extent();
+                    writer.touched.push(Touched {
+                        partition,
+                        before: extent,
+                        after: extent,
+                    });
+                    writer.touched_at.insert(id, writer.touched.len() - 1);
+                    writer.touched.len() - 1
+                }
+            };
+            let after = &mut writer.touched[at].after;
+            if envelope.base_offset != after.end {
+                return Err(CommitError::NotDense {
+                    partition: id,
+                    end: after.end,
+                    base_offset: envelope.base_offset,
+                });
+            }
+            after.end = envelope.next_offset();
+            after.bytes += batch.bytes().len() as u64;
+            after.digest = after.digest.wrapping_add(envelope.digest);
+        }
+        for cursor in &commit.cursors {
+            let end = match writer.touched_at.get(&cursor.partition) {
+                Some(at) => writer.touched[*at].after.end,
+                None => self.end_offset(cursor.partition),
+            };
+            if cursor.next > end {
+                return Err(CommitError::CursorPastEnd {
+                    reader: cursor.reader.clone(),
+                    partition: cursor.partition,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition, made when this is its first batch.
+    fn partition_to_write(&self, id: PartitionId) -> Result<Arc<Partition>, CommitError> {
+        if id.origin != self.origin {
+            return Err(CommitError::UnknownPartition(id));
+        }
+        if let Some(partition) = self.partition(id) {
+            return Ok(partition);
+        }
+        let partitions = self
+            .topics
+            .read()
+            .get(&id.topic)
+            .map_or(0, |t| t.config.partitions);
+        if id.index >= partitions {
+            return Err(CommitError::UnknownPartition(id));
+        }
+        let tree = match self.backend.tree(&keys::partition_tree(id)) {
+            Ok(tree) => tree,
+            Err(BackendError::Full) => return Err(CommitError::Full),
+            Err(e) => return Err(self.fail(&e).into()),
+        };
+        let partition = Arc::new(Partition::new(id, tree, PartitionV1::default()));
+        self.partitions.write().insert(id, partition.clone());
+        Ok(partition)
+    }
+
+    fn write_commit(
+        &self,
+        commit: &Commit,
+        writer: &mut Writer,
+    ) -> Result<CommitNumber, BackendError> {
+        for batch in &commit.appends {
+            if let Some(at) = writer.touched_at.get(&batch.envelope().partition) {
+                insert_batch(writer.touched[*at].partition.tree(), batch)?;
+            }
+        }
+        let Writer {
+            group,
+            key,
+            value,
+            touched,
+            kept,
+            ..
+        } = writer;
+        group.clear();
+        for Touched {
+            partition, after, ..
+        } in touched.iter()
+        {
+            let key = keys::partition(partition.id);
+            write(&key, after, value);
+            group.put(&key, value);
+        }
+        for cursor in &commit.cursors {
+            keys::named(keys::CURSOR, &cursor.reader, key);
+            key.extend_from_slice(&cursor.partition.to_bytes());
+            write(key, &CursorV1 { next: cursor.next }, value);
+            group.put(key, value);
+        }
+        for state in &commit.state {
+            keys::named(keys::STATE, &state.tree, key);
+            key.extend_from_slice(&state.key);
+            match &state.value {
+                Some(bytes) => {
+                    write_raw(key, value, |out| out.extend_from_slice(bytes));
+                    group.put(key, value);
+                }
+                None => group.remove(key),
+            }
+        }
+        let number = kept.last().next();
+        let record_bytes = put_record(self.origin, number, commit, touched, group, value);
+        let trimmed = kept.trim(self.origin, &self.options, record_bytes, group);
+        self.meta.apply(group)?;
+        kept.apply(number, record_bytes, trimmed);
+        for Touched {
+            partition, after, ..
+        } in touched.iter()
+        {
+            partition.set_extent(*after);
+        }
+        self.committed.store(number.0, Ordering::Release);
+        Ok(number)
+    }
+
+    /// Takes back what a refused commit has written. Where that fails as well, or the group itself did, the store stops.
+    fn undo(&self, writer: &Writer, error: &BackendError) -> CommitError {
+        if !matches!(error, BackendError::Full) {
+            return self.fail(error).into();
+        }
+        for Touched {
+            partition, before, ..
+        } in &writer.touched
+        {
+            if let Err(e) = remove_batches(partition.tree(), before.end, None) {
+                return self.fail(&e).into();
+            }
+        }
+        CommitError::Full
+    }
+}
+
+fn insert_batch(tree: &dyn Tree, batch: &SealedBatch) -> Result<(), BackendError> {
+    let base = batch.envelope().base_offset;
+    for (part, bytes) in batch.bytes().chunks(BATCH_BYTES_MAX).enumerate() {
+        match part {
+            0 => tree.insert(&keys::batch(base), bytes)?,
+            part => tree.insert(&keys::batch_part(base, part as u16), bytes)?,
+        }
+    }
+    Ok(())
+}
+
+fn check_bounds(commit: &Commit) -> Result<(), CommitError> {
+    let name_fits =
+        |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('\0');
+    for batch in &commit.appends {
+        if batch.envelope().record_bytes as usize > RECORD_BYTES_MAX {
+            return Err(CommitError::Bound("batch is too large"));
+        }
+        if batch.envelope().count == 0 {
+            return Err(CommitError::Bound("batch is empty"));
+        }
+    }
+    if !commit.cursors.iter().all(|c| name_fits(&c.reader)) {
+        return Err(CommitError::Bound(
+            "cursor has a name that cannot be stored",
+        ));
+    }
+    let mut bytes = commit
+        .cursors
+        .iter()
+        .map(|c| c.reader.len() + 64)
+        .sum::<usize>();
+    for write in &commit.state {
+        let value_len = write.value.as_ref().map_or(0, Vec::len);
+        if !name_fits(&write.tree) {
+            return Err(CommitError::Bound(
+                "state has a tree name that cannot be stored",
+            ));
+        }
+        if write.key.len() > STATE_KEY_BYTES_MAX || value_len > STATE_VALUE_BYTES_MAX {
+            return Err(CommitError::Bound(
+                "state has a key or value that is too large",
+            ));
+        }
+        bytes += write.tree.len() + write.key.len() + value_len + 16;
+    }
+    if bytes > COMMIT_STATE_BYTES_MAX {
+        return Err(CommitError::Bound(
+            "state and cursors are too large together",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Keys of the meta tree and names of trees. The README draws them.
+
+use crate::ids::{CommitNumber, Offset, OriginId, PARTITION_ID_BYTES, PartitionId, TopicId};
+
+/// Name of the one tree that everything but batches is in.
+pub(super) const META_TREE: &[u8] = b"meta";
+/// First byte of a partition's tree's name.
+const PARTITION_TREE: u8 = b'p';
+
+/// Key of the store's header.
+pub(super) const HEADER: &[u8] = &[0];
+pub(super) const TOPIC: u8 = 2;
+pub(super) const PARTITION: u8 = 3;
+pub(super) const COMMIT: u8 = 4;
+pub(super) const CURSOR: u8 = 5;
+pub(super) const STATE: u8 = 6;
+
+pub(super) fn partition_tree(id: PartitionId) -> Vec<u8> {
+    let mut name = vec![PARTITION_TREE];
+    name.extend_from_slice(&id.to_bytes());
+    name
+}
+
+pub(super) fn partition_of_tree(name: &[u8]) -> Option<PartitionId> {
+    let (&kind, id) = name.split_first()?;
+    if kind == PARTITION_TREE {
+        PartitionId::from_bytes(id)
+    } else {
+        None
+    }
+}
+
+pub(super) fn topic(id: TopicId) -> Vec<u8> {
+    let mut key = vec![TOPIC];
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key
+}
+
+pub(super) fn topic_of(key: &[u8]) -> Option<TopicId> {
+    Some(TopicId(u64::from_be_bytes(key.get(1..)?.try_into().ok()?)))
+}
+
+pub(super) fn partition(id: PartitionId) -> [u8; 1 + PARTITION_ID_BYTES] {
+    let mut key = [PARTITION; 1 + PARTITION_ID_BYTES];
+    key[1..].copy_from_slice(&id.to_bytes());
+    key
+}
+
+pub(super) fn partition_of(key: &[u8]) -> Option<PartitionId> {
+    PartitionId::from_bytes(key.get(1..)?)
+}
+
+/// Key of one part of a commit's record.
+pub(super) fn commit(origin: OriginId, number: CommitNumber, part: u16) -> [u8; 19] {
+    let mut key = [COMMIT; 19];
+    key[1..9].copy_from_slice(&origin.0.to_be_bytes());
+    key[9..17].copy_from_slice(&number.0.to_be_bytes());
+    key[17..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// Origin, number and part of a commit record's key.
+pub(super) fn commit_of(key: &[u8]) -> Option<(OriginId, CommitNumber, u16)> {
+    let key: &[u8; 18] = key.get(1..)?.try_into().ok()?;
+    let (origin, rest) = key.split_first_chunk::<8>()?;
+    let (number, part) = rest.split_first_chunk::<8>()?;
+    Some((
+        OriginId(u64::from_be_bytes(*origin)),
+        CommitNumber(u64::from_be_bytes(*number)),
+        u16::from_be_bytes(part.try_into().ok()?),
+    ))
+}
+
+/// Start of the keys of a reader's cursors, or of a state tree's keys.
+pub(super) fn named(kind: u8, name: &str, key: &mut Vec<u8>) {
+    key.clear();
+    key.push(kind);
+    key.extend_from_slice(name.as_bytes());
+    key.push(0);
+}
+
+/// The smallest key above all keys that start with `prefix`; `None` where there is none.
+pub(super) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < 0xff {
+            *last += 1;
+            return Some(end);
+        }
+        end.pop();
+    }
+    None
+}
+
+/// Key, in a partition's tree, of the first part of the batch at `base`.
+pub(super) fn batch(base: Offset) -> [u8; 8] {
+    base.to_be_bytes()
+}
+
+/// Key of a later part of the batch at `base`.
+pub(super) fn batch_part(base: Offset, part: u16) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..8].copy_from_slice(&base.to_be_bytes());
+    key[8..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// Base offset and part of a key in a partition's tree.
+pub(super) fn batch_of(key: &[u8]) -> Option<(Offset, u16)> {
+    let (base, part) = key.split_first_chunk::<8>()?;
+    let base = u64::from_be_bytes(*base);
+    match part {
+        [] => Some((base, 0)),
+        [high, low] => Some((base, u16::from_be_bytes([*high, *low]))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_batch_sort_after_its_start_and_before_the_next() {
+        let keys = [
+            batch(7).to_vec(),
+            batch_part(7, 1).to_vec(),
+            batch_part(7, 256).to_vec(),
+            batch(8).to_vec(),
+        ];
+        assert!(keys.is_sorted());
+        assert_eq!(
+            keys.iter().map(|k| batch_of(k)).collect::<Vec<_>>(),
+            [Some((7, 0)), Some((7, 1)), Some((7, 256)), Some((8, 0)),]
+        );
+        assert_eq!(batch_of(&[0; 9]), None);
+    }
+
+    #[test]
+    fn keys_come_back() {
+        let id = PartitionId {
+            origin: OriginId(1),
+            topic: TopicId(2),
+            index: 3,
+        };
+        assert_eq!(partition_of(&partition(id)), Some(id));
+        assert_eq!(partition_of_tree(&partition_tree(id)), Some(id));
+        assert_eq!(topic_of(&topic(TopicId(9))), Some(TopicId(9)));
+        let key = commit(OriginId(4), CommitNumber(5), 6);
+        assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
+        assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));
+        assert_eq!(after_prefix(&[0xff]), None);
+    }
+}

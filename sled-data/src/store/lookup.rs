@@ -1,0 +1,85 @@
+//! Finding events by time and by key.
+
+use super::Store;
+use super::read::{ReadError, View};
+use crate::batch::StoredBatch;
+use crate::ids::{Offset, PartitionId};
+
+impl Store {
+    /// The offset from which on events are at or after `ms` (Unix milliseconds); the end where there is none.
+    ///
+    /// Batches are searched by halving on their largest timestamps. Where those never fall, the answer is the first event at or after
+    /// `ms`. Clocks lie: where they fall, the answer is an event at or after `ms` in a batch before which one was older, not always the first.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when a batch that the search meets cannot be read.
+    pub fn offset_at_time(&self, id: PartitionId, ms: i64) -> Result<Offset, ReadError> {
+        Ok(self
+            .view(id, |view| offset_at_time(&view, ms))?
+            .unwrap_or(0))
+    }
+
+    /// The newest event with this key before `before`, and the batch that holds it. Reads the partition backwards, at worst all of it.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when a batch on the way cannot be read.
+    pub fn latest_by_key(
+        &self,
+        id: PartitionId,
+        key: &[u8],
+        before: Offset,
+    ) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
+        Ok(self
+            .view(id, |view| latest_by_key(&view, key, before))?
+            .flatten())
+    }
+}
+
+fn offset_at_time(view: &View<'_>, ms: i64) -> Result<Offset, ReadError> {
+    let (mut low, mut high) = (view.start, view.end);
+    let mut found = None;
+    while low < high {
+        let batch = view.batch_at(low + (high - low) / 2)?;
+        if batch.max_timestamp_ms() >= ms {
+            high = batch.base_offset();
+            found = Some(batch);
+        } else {
+            low = batch.next_offset();
+        }
+    }
+    let Some(batch) = found else {
+        return Ok(view.end);
+    };
+    let records = batch
+        .decompress()
+        .map_err(|e| view.damaged(batch.base_offset(), e))?;
+    let first = records.iter().find(|r| r.timestamp_ms >= ms);
+    Ok(first
+        .map_or(batch.base_offset(), |r| records.offset_of(&r))
+        .max(view.start))
+}
+
+fn latest_by_key(
+    view: &View<'_>,
+    key: &[u8],
+    before: Offset,
+) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
+    let mut before = before.min(view.end);
+    while before > view.start {
+        let batch = view.batch_at(before - 1)?;
+        let records = batch
+            .decompress()
+            .map_err(|e| view.damaged(batch.base_offset(), e))?;
+        let newest = records
+            .iter()
+            .filter(|r| r.key == Some(key))
+            .map(|r| records.offset_of(&r))
+            .take_while(|offset| *offset < before)
+            .last();
+        match newest {
+            Some(offset) if offset >= view.start => return Ok(Some((offset, batch))),
+            _ => before = batch.base_offset(),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,106 @@
+//! One partition: its tree, and how far it reaches.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use super::keys;
+use super::values::PartitionV1;
+use crate::backend::{BackendError, Direction, Span, Tree};
+use crate::ids::{Offset, PartitionId};
+
+pub(super) struct Partition {
+    pub(super) id: PartitionId,
+    tree: Arc<dyn Tree>,
+    extent: Mutex<PartitionV1>,
+    /// Whether the tree was dropped; readers hold it while they read.
+    dropped: RwLock<bool>,
+}
+
+/// A partition's tree while it is sure to be there.
+pub(super) struct Reading<'a> {
+    tree: &'a dyn Tree,
+    _gate: RwLockReadGuard<'a, bool>,
+}
+
+impl Reading<'_> {
+    pub(super) fn tree(&self) -> &dyn Tree {
+        self.tree
+    }
+}
+
+impl Partition {
+    pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
+        Partition {
+            id,
+            tree,
+            extent: Mutex::new(extent),
+            dropped: RwLock::new(false),
+        }
+    }
+
+    pub(super) fn extent(&self) -> PartitionV1 {
+        *self.extent.lock()
+    }
+
+    /// Shows a new extent to readers. Only who holds the store's writer calls this.
+    pub(super) fn set_extent(&self, extent: PartitionV1) {
+        *self.extent.lock() = extent;
+    }
+
+    /// The tree for writing, under the store's writer.
+    pub(super) fn tree(&self) -> &dyn Tree {
+        &*self.tree
+    }
+
+    /// The tree for reading; `None` once the partition was deleted.
+    pub(super) fn reading(&self) -> Option<Reading<'_>> {
+        let gate = self.dropped.read();
+        (!*gate).then_some(Reading {
+            tree: &*self.tree,
+            _gate: gate,
+        })
+    }
+
+    /// Waits for readers and lets no more in.
+    pub(super) fn close(&self) {
+        *self.dropped.write() = true;
+    }
+}
+
+/// Most keys that are collected before they are removed.
+const REMOVE_KEYS_MAX: usize = 4096;
+
+/// Removes all parts of batches with a base offset from `from` on and below `to`; the number of keys removed.
+pub(super) fn remove_batches(
+    tree: &dyn Tree,
+    from: Offset,
+    to: Option<Offset>,
+) -> Result<u64, BackendError> {
+    let mut removed = 0;
+    loop {
+        let from = keys::batch(from);
+        let to = to.map(keys::batch);
+        let span = Span {
+            from: &from,
+            to: to.as_ref().map(|to| to.as_slice()),
+        };
+        let mut found = Vec::new();
+        tree.scan(span, Direction::Forward, &mut |key, _| {
+            found.push(key.to_vec());
+            if found.len() < REMOVE_KEYS_MAX {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        for key in &found {
+            tree.remove(key)?;
+        }
+        removed += found.len() as u64;
+        if found.len() < REMOVE_KEYS_MAX {
+            return Ok(removed);
+        }
+    }
+}

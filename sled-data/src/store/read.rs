@@ -1,0 +1,252 @@
+//! Reading: batches from an offset on, or back from one.
+
+use std::ops::ControlFlow;
+
+use super::partition::Reading;
+use super::walk::{base_after, base_at_or_before, walk};
+use super::{Store, StoreFailed, keys};
+use crate::backend::{BackendError, Direction, Span, Tree};
+use crate::batch::{BatchError, StoredBatch};
+use crate::ids::{CommitNumber, Offset, PartitionId};
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Events before `start` are gone, by retention or trimming.
+    #[error("{partition} begins at {start}")]
+    Trimmed {
+        /// The partition.
+        partition: PartitionId,
+        /// Its first offset.
+        start: Offset,
+    },
+    /// Stored events are damaged; those before and after the range can be read.
+    #[error("{partition} is damaged from offset {from} to before {to}: {reason}")]
+    Damaged {
+        /// The partition.
+        partition: PartitionId,
+        /// First damaged offset.
+        from: Offset,
+        /// First offset after them.
+        to: Offset,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A cursor, a state value or a commit record is damaged.
+    #[error("{what} is damaged: {reason}")]
+    DamagedMeta {
+        /// Which.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Commit records before `first` are gone.
+    #[error("commit records begin at {first}")]
+    CommitsTrimmed {
+        /// The oldest one.
+        first: CommitNumber,
+    },
+    /// The backend could not read.
+    #[error("reading failed: {0}")]
+    Backend(#[from] BackendError),
+    /// The store has failed and must be opened again.
+    #[error(transparent)]
+    Failed(#[from] StoreFailed),
+}
+
+/// A partition as one reading call sees it.
+pub(super) struct View<'a> {
+    pub(super) id: PartitionId,
+    pub(super) start: Offset,
+    pub(super) end: Offset,
+    reading: Reading<'a>,
+}
+
+impl View<'_> {
+    pub(super) fn tree(&self) -> &dyn Tree {
+        self.reading.tree()
+    }
+
+    /// Decodes the batch found at `base` and checks that it belongs there.
+    pub(super) fn decode(&self, base: Offset, bytes: Vec<u8>) -> Result<StoredBatch, BatchError> {
+        let batch = StoredBatch::decode(bytes)?;
+        let fits = batch.envelope().partition == self.id
+            && batch.base_offset() == base
+            && batch.next_offset() <= self.end;
+        if fits {
+            Ok(batch)
+        } else {
+            Err(BatchError::Header)
+        }
+    }
+
+    /// Damage from `from` up to the next batch.
+    pub(super) fn damaged(&self, from: Offset, reason: impl ToString) -> ReadError {
+        match base_after(self.tree(), from) {
+            Ok(next) => {
+                let to = next.unwrap_or(self.end).min(self.end);
+                ReadError::Damaged {
+                    partition: self.id,
+                    from,
+                    to,
+                    reason: reason.to_string(),
+                }
+            }
+            Err(e) => e.into(),
+        }
+    }
+
+    /// The batch that holds `offset`, which is from start on and before the end.
+    pub(super) fn batch_at(&self, offset: Offset) -> Result<StoredBatch, ReadError> {
+        let Some(base) = base_at_or_before(self.tree(), offset)? else {
+            return Err(self.damaged(offset, "events are missing"));
+        };
+        let mut found = None;
+        walk(
+            self.tree(),
+            Span::from(&keys::batch(base)),
+            Direction::Forward,
+            &mut |base, bytes| {
+                found = Some((base, bytes));
+                ControlFlow::Break(())
+            },
+        )?;
+        match found {
+            Some((at, bytes)) if at == base => match self.decode(base, bytes) {
+                Ok(batch) if batch.next_offset() > offset => Ok(batch),
+                Ok(batch) => Err(self.damaged(batch.next_offset(), "events are missing")),
+                Err(e) => Err(self.damaged(base, e)),
+            },
+            _ => Err(self.damaged(base, "events are missing")),
+        }
+    }
+}
+
+impl Store {
+    /// Calls `f` with the partition as it is now; `None` where there is nothing.
+    pub(super) fn view<T>(
+        &self,
+        id: PartitionId,
+        f: impl FnOnce(View<'_>) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, ReadError> {
+        self.check()?;
+        let Some(partition) = self.partition(id) else {
+            return Ok(None);
+        };
+        let extent = partition.extent();
+        let Some(reading) = partition.reading() else {
+            return Ok(None);
+        };
+        match f(View {
+            id,
+            start: extent.start,
+            end: extent.end,
+            reading,
+        }) {
+            Err(ReadError::Backend(BackendError::Damaged(reason))) => Err(ReadError::Damaged {
+                partition: id,
+                from: extent.start,
+                to: extent.end,
+                reason,
+            }),
+            Err(ReadError::Backend(e @ BackendError::Io(_))) => Err(self.fail(&e).into()),
+            other => other.map(Some),
+        }
+    }
+
+    /// Batches from the one that holds `from` on (it may begin before), while they have at most `max_bytes` together, but at least one.
+    /// Nothing at or past the end.
+    ///
+    /// # Errors
+    /// [`ReadError::Trimmed`] when `from` is gone, [`ReadError::Damaged`] when the batch that holds it cannot be read: go on at its `to`.
+    pub fn read(
+        &self,
+        id: PartitionId,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, ReadError> {
+        let read = self.view(id, |view| {
+            if from < view.start {
+                return Err(ReadError::Trimmed {
+                    partition: id,
+                    start: view.start,
+                });
+            }
+            if from >= view.end {
+                return Ok(Vec::new());
+            }
+            read_forward(&view, from, max_bytes)
+        })?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// Batches before `before`, the newest first, while they have at most `max_bytes` together, but at least one. The first may end past `before`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when the batch before `before` cannot be read: go on at its `from`.
+    pub fn read_back(
+        &self,
+        id: PartitionId,
+        before: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, ReadError> {
+        let read = self.view(id, |view| {
+            let mut batches = Vec::new();
+            let mut bytes = 0;
+            let mut before = before.min(view.end);
+            while before > view.start {
+                match view.batch_at(before - 1) {
+                    Ok(batch) => {
+                        bytes += batch.bytes().len();
+                        if !batches.is_empty() && bytes > max_bytes {
+                            break;
+                        }
+                        before = batch.base_offset();
+                        batches.push(batch);
+                    }
+                    Err(e) if batches.is_empty() => return Err(e),
+                    Err(_) => break,
+                }
+            }
+            Ok(batches)
+        })?;
+        Ok(read.unwrap_or_default())
+    }
+}
+
+fn read_forward(
+    view: &View<'_>,
+    from: Offset,
+    max_bytes: usize,
+) -> Result<Vec<StoredBatch>, ReadError> {
+    let first = view.batch_at(from)?;
+    let mut bytes = first.bytes().len();
+    let mut next = first.next_offset();
+    let mut batches = vec![first];
+    if bytes >= max_bytes || next >= view.end {
+        return Ok(batches);
+    }
+    walk(
+        view.tree(),
+        Span::from(&keys::batch(next)),
+        Direction::Forward,
+        &mut |base, found| {
+            bytes += found.len();
+            if base != next || bytes > max_bytes {
+                return ControlFlow::Break(());
+            }
+            // What is damaged is told to who reads from there.
+            let Ok(batch) = view.decode(base, found) else {
+                return ControlFlow::Break(());
+            };
+            next = batch.next_offset();
+            batches.push(batch);
+            if next < view.end {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    Ok(batches)
+}

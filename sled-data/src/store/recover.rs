@@ -1,0 +1,279 @@
+//! Recovery: cuts off what no commit record covers, and decides whether a new life begins.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::commit::Writer;
+use super::commit_stream::{KeptRecords, last_hlc};
+use super::keys;
+use super::open::{OpenError, Options, Recovered};
+use super::partition::{Partition, remove_batches};
+use super::values::{HeaderV1, PartitionV1, TopicV1, VALUE_VERSION, ValueError, read, write};
+use super::{Store, StoreFailed};
+use crate::backend::{Backend, Direction, Group, Span, Tree};
+use crate::ids::{OriginId, PartitionId, TopicId};
+use crate::topic::{Durability, TopicInfo};
+
+pub(super) fn recover(
+    backend: Arc<dyn Backend>,
+    options: Options,
+) -> Result<(Store, Recovered), OpenError> {
+    let meta = backend.tree(keys::META_TREE)?;
+    let mut draw = Draw::new(options.seed);
+    let mut found = Recovered::default();
+    let old = match meta.get(keys::HEADER)? {
+        Some(value) => {
+            Some(read::<HeaderV1>(keys::HEADER, &value).map_err(|e| refuse("the header", e))?)
+        }
+        None => None,
+    };
+    found.new_store = old.is_none();
+    if old.is_none() && holds_something(&*backend, &*meta)? {
+        return Err(OpenError::Damaged("the header is missing".into()));
+    }
+    let topics = load_topics(&*meta)?;
+    let mut partitions = load_partitions(&*backend, &*meta)?;
+    for partition in partitions.values() {
+        cut(partition, &mut found)?;
+    }
+    drop_orphans(&*backend, &partitions, &mut found)?;
+
+    let mut header = old.unwrap_or_else(|| HeaderV1 {
+        origin: draw.next(),
+        hlc_floor: 0,
+        clean: true,
+        memory_topics: false,
+    });
+    found.clean = header.clean;
+    let mut kept = KeptRecords::load(&*meta, OriginId(header.origin))?;
+    found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
+    if !header.clean && header.memory_topics {
+        found.ended_life = Some(OriginId(header.origin));
+        begin_life(&*backend, &*meta, &mut header, &mut partitions, draw.next())?;
+        header.hlc_floor = found.last_hlc;
+        kept = KeptRecords::default();
+    }
+    found.last_commit = kept.last();
+    found.extents = extents(&partitions);
+    header.clean = false;
+    header.memory_topics = topics
+        .values()
+        .any(|t| t.config.durability == Durability::Memory);
+    put_header(&*meta, &header)?;
+    backend.sync()?;
+
+    let committed = found.last_commit.0;
+    let store = Store {
+        backend,
+        meta,
+        origin: OriginId(header.origin),
+        topics: RwLock::new(topics),
+        partitions: RwLock::new(partitions),
+        writer: Mutex::new(Writer::new(header, kept, draw)),
+        trimming: Mutex::new(()),
+        committed: committed.into(),
+        synced: committed.into(),
+        failed: OnceLock::<StoreFailed>::new(),
+        options,
+    };
+    Ok((store, found))
+}
+
+/// What refuses to open because of a value.
+pub(super) fn refuse(what: &str, error: ValueError) -> OpenError {
+    match error {
+        ValueError::Newer(found) => OpenError::Newer {
+            found,
+            known: VALUE_VERSION,
+        },
+        error => OpenError::Damaged(format!("{what}: {error}")),
+    }
+}
+
+pub(super) fn put_header(
+    meta: &dyn Tree,
+    header: &HeaderV1,
+) -> Result<(), crate::backend::BackendError> {
+    let mut value = Vec::new();
+    write(keys::HEADER, header, &mut value);
+    meta.insert(keys::HEADER, &value)
+}
+
+fn holds_something(backend: &dyn Backend, meta: &dyn Tree) -> Result<bool, OpenError> {
+    let mut any = backend
+        .tree_names()
+        .iter()
+        .any(|name| keys::partition_of_tree(name).is_some());
+    meta.scan(Span::ALL, Direction::Forward, &mut |_, _| {
+        any = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(any)
+}
+
+/// Shows all entries of the meta tree whose key begins with `kind`, until one is refused.
+pub(super) fn each_of_kind(
+    meta: &dyn Tree,
+    kind: u8,
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
+    let mut result = Ok(());
+    meta.scan(
+        Span::between(&[kind], &[kind + 1]),
+        Direction::Forward,
+        &mut |key, value| {
+            result = visit(key, value);
+            if result.is_ok() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        },
+    )?;
+    result
+}
+
+fn load_topics(meta: &dyn Tree) -> Result<BTreeMap<TopicId, TopicInfo>, OpenError> {
+    let mut topics = BTreeMap::new();
+    each_of_kind(meta, keys::TOPIC, |key, value| {
+        let id = keys::topic_of(key).ok_or_else(|| OpenError::Damaged("a topic's key".into()))?;
+        let topic = read::<TopicV1>(key, value)
+            .map_err(|e| refuse(&format!("the record of topic {id}"), e))?;
+        let config = topic
+            .config()
+            .map_err(|e| refuse(&format!("the record of topic {id}"), e))?;
+        topics.insert(
+            id,
+            TopicInfo {
+                id,
+                name: topic.name,
+                config,
+            },
+        );
+        Ok(())
+    })?;
+    Ok(topics)
+}
+
+type Partitions = HashMap<PartitionId, Arc<Partition>>;
+
+fn load_partitions(backend: &dyn Backend, meta: &dyn Tree) -> Result<Partitions, OpenError> {
+    let mut found = Vec::new();
+    each_of_kind(meta, keys::PARTITION, |key, value| {
+        let id = keys::partition_of(key)
+            .ok_or_else(|| OpenError::Damaged("a partition's key".into()))?;
+        let extent = read::<PartitionV1>(key, value)
+            .map_err(|e| refuse(&format!("the record of partition {id}"), e))?;
+        found.push((id, extent));
+        Ok(())
+    })?;
+    let mut partitions = HashMap::new();
+    for (id, extent) in found {
+        let tree = backend.tree(&keys::partition_tree(id))?;
+        partitions.insert(id, Arc::new(Partition::new(id, tree, extent)));
+    }
+    Ok(partitions)
+}
+
+/// Removes batches past the end, of a commit that did not finish, and before the start, of a trim that did not.
+fn cut(partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
+    let extent = partition.extent();
+    let mut removed = remove_batches(partition.tree(), extent.end, None)?;
+    removed += remove_batches(partition.tree(), 0, Some(extent.start))?;
+    if removed > 0 {
+        found.cut.push((partition.id, removed));
+    }
+    Ok(())
+}
+
+fn drop_orphans(
+    backend: &dyn Backend,
+    partitions: &Partitions,
+    found: &mut Recovered,
+) -> Result<(), OpenError> {
+    for name in backend.tree_names() {
+        if keys::partition_of_tree(&name).is_some_and(|id| !partitions.contains_key(&id)) {
+            backend.drop_tree(&name)?;
+            found.dropped_trees += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Draws a new origin. Of lives before the one that ends, commit records go; so do partitions that hold nothing.
+fn begin_life(
+    backend: &dyn Backend,
+    meta: &dyn Tree,
+    header: &mut HeaderV1,
+    partitions: &mut Partitions,
+    origin: u64,
+) -> Result<(), OpenError> {
+    let mut group = Group::new();
+    each_of_kind(meta, keys::COMMIT, |key, _| {
+        if keys::commit_of(key).is_none_or(|(of, _, _)| of.0 != header.origin) {
+            group.remove(key);
+        }
+        Ok(())
+    })?;
+    let empty: HashSet<PartitionId> = partitions
+        .values()
+        .filter(|p| p.extent().start == p.extent().end)
+        .map(|p| p.id)
+        .collect();
+    for id in &empty {
+        group.remove(&keys::partition(*id));
+    }
+    header.origin = origin;
+    let mut value = Vec::new();
+    write(keys::HEADER, header, &mut value);
+    group.put(keys::HEADER, &value);
+    meta.apply(&group)?;
+    for id in empty {
+        partitions.remove(&id);
+        backend.drop_tree(&keys::partition_tree(id))?;
+    }
+    Ok(())
+}
+
+fn extents(partitions: &Partitions) -> Vec<(PartitionId, u64, u64)> {
+    let mut all: Vec<_> = partitions
+        .values()
+        .map(|p| (p.id, p.extent().start, p.extent().end))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// Where random ids come from.
+pub(super) struct Draw {
+    seed: Option<u64>,
+}
+
+impl Draw {
+    pub(super) fn new(seed: Option<u64>) -> Draw {
+        Draw { seed }
+    }
+
+    /// A random number that is not 0.
+    pub(super) fn next(&mut self) -> u64 {
+        loop {
+            let drawn = match &mut self.seed {
+                Some(state) => {
+                    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    xxhash_rust::xxh3::xxh3_64(&state.to_be_bytes())
+                }
+                // Without the system's randomness there is the address-randomised hasher's.
+                None => getrandom::u64().unwrap_or_else(|_| {
+                    use std::hash::{BuildHasher, RandomState};
+                    RandomState::new().hash_one(std::process::id())
+                }),
+            };
+            if drawn != 0 {
+                return drawn;
+            }
+        }
+    }
+}

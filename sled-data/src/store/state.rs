@@ -1,0 +1,180 @@
+//! Cursors and state trees: small values that commits write.
+
+use std::ops::ControlFlow;
+
+use super::read::ReadError;
+use super::values::{CursorV1, ValueError, read, read_raw};
+use super::{Store, keys};
+use crate::backend::{BackendError, Direction, Span, Tree};
+use crate::ids::{Offset, PARTITION_ID_BYTES, PartitionId};
+
+/// Keys and values of a state tree.
+pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
+
+impl Store {
+    /// Where a reader stands in a partition.
+    ///
+    /// # Errors
+    /// [`ReadError::DamagedMeta`] for a damaged value.
+    pub fn cursor(
+        &self,
+        reader: &str,
+        partition: PartitionId,
+    ) -> Result<Option<Offset>, ReadError> {
+        let mut key = Vec::new();
+        keys::named(keys::CURSOR, reader, &mut key);
+        key.extend_from_slice(&partition.to_bytes());
+        self.meta_read(|meta| match meta.get(&key)? {
+            Some(value) => {
+                let cursor: CursorV1 =
+                    read(&key, &value).map_err(|e| damaged("a cursor of", reader, e))?;
+                Ok(Some(cursor.next))
+            }
+            None => Ok(None),
+        })
+    }
+
+    /// Where a reader stands, in all partitions that it has a cursor in.
+    ///
+    /// # Errors
+    /// [`ReadError::DamagedMeta`] for a damaged value.
+    pub fn cursors(&self, reader: &str) -> Result<Vec<(PartitionId, Offset)>, ReadError> {
+        let mut prefix = Vec::new();
+        keys::named(keys::CURSOR, reader, &mut prefix);
+        let mut found = Vec::new();
+        self.meta_scan(&prefix, &prefix, |key, value| {
+            let id = key
+                .get(prefix.len()..)
+                .and_then(PartitionId::from_bytes)
+                .ok_or(ValueError::Form);
+            let cursor: CursorV1 =
+                read(key, value).map_err(|e| damaged("a cursor of", reader, e))?;
+            found.push((
+                id.map_err(|e| damaged("a cursor of", reader, e))?,
+                cursor.next,
+            ));
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+
+    /// Names of all readers that have cursors, in order.
+    ///
+    /// # Errors
+    /// [`ReadError::Backend`] when the backend cannot read.
+    pub fn readers(&self) -> Result<Vec<String>, ReadError> {
+        let mut names: Vec<String> = Vec::new();
+        self.meta_scan(&[keys::CURSOR], &[keys::CURSOR], |key, _| {
+            let name = key
+                .get(1..key.len().saturating_sub(PARTITION_ID_BYTES + 1))
+                .unwrap_or_default();
+            let name = String::from_utf8_lossy(name);
+            if names.last().is_none_or(|last| *last != name) {
+                names.push(name.into_owned());
+            }
+            Ok(true)
+        })?;
+        Ok(names)
+    }
+
+    /// A value of a state tree.
+    ///
+    /// # Errors
+    /// [`ReadError::DamagedMeta`] for a damaged value.
+    pub fn state_get(&self, tree: &str, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        let mut full = Vec::new();
+        keys::named(keys::STATE, tree, &mut full);
+        full.extend_from_slice(key);
+        self.meta_read(|meta| match meta.get(&full)? {
+            Some(value) => {
+                let bytes = read_raw(&full, &value)
+                    .map_err(|e| damaged("a value of state tree", tree, e))?;
+                Ok(Some(bytes.to_vec()))
+            }
+            None => Ok(None),
+        })
+    }
+
+    /// Keys and values of a state tree, in order, at most `max`: those whose key begins with `prefix` and is above `after`.
+    ///
+    /// # Errors
+    /// [`ReadError::DamagedMeta`] for a damaged value.
+    pub fn state_scan(
+        &self,
+        tree: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max: usize,
+    ) -> Result<StateEntries, ReadError> {
+        let mut full = Vec::new();
+        keys::named(keys::STATE, tree, &mut full);
+        let name_len = full.len();
+        let from = match after {
+            Some(after) if after >= prefix => [&full, after, &[0]].concat(),
+            _ => [&full, prefix].concat(),
+        };
+        full.extend_from_slice(prefix);
+        let mut found = Vec::new();
+        if max == 0 {
+            return Ok(found);
+        }
+        self.meta_scan(&full, &from, |key, value| {
+            let bytes =
+                read_raw(key, value).map_err(|e| damaged("a value of state tree", tree, e))?;
+            found.push((
+                key.get(name_len..).unwrap_or_default().to_vec(),
+                bytes.to_vec(),
+            ));
+            Ok(found.len() < max)
+        })?;
+        Ok(found)
+    }
+
+    /// Shows entries of the meta tree whose keys begin with `prefix`, from `from` on, while `visit` wants more.
+    fn meta_scan(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let to = keys::after_prefix(prefix);
+        self.meta_read(|meta| {
+            let mut result = Ok(());
+            meta.scan(
+                Span {
+                    from,
+                    to: to.as_deref(),
+                },
+                Direction::Forward,
+                &mut |key, value| {
+                    match visit(key, value) {
+                        Ok(true) => return ControlFlow::Continue(()),
+                        Ok(false) => {}
+                        Err(e) => result = Err(e),
+                    }
+                    ControlFlow::Break(())
+                },
+            )?;
+            result
+        })
+    }
+
+    /// Reads from the meta tree; an I/O error stops the store.
+    pub(super) fn meta_read<T>(
+        &self,
+        f: impl FnOnce(&dyn Tree) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        self.check()?;
+        match f(&*self.meta) {
+            Err(ReadError::Backend(e @ BackendError::Io(_))) => Err(self.fail(&e).into()),
+            other => other,
+        }
+    }
+}
+
+fn damaged(what: &str, name: &str, error: ValueError) -> ReadError {
+    ReadError::DamagedMeta {
+        what: format!("{what} {name}"),
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,204 @@
+//! Topics: made, changed, deleted; and the store's clean end.
+
+use super::recover::put_header;
+use super::values::{TopicV1, write};
+use super::{Store, StoreFailed, SyncError, keys};
+use crate::backend::{BackendError, Direction, Group, Span};
+use crate::ids::{PARTITION_ID_BYTES, PartitionId, TopicId};
+use crate::topic::{
+    Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo,
+};
+use std::ops::ControlFlow;
+
+/// Why a topic was not made, changed or deleted.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TopicError {
+    /// The name is taken.
+    #[error("there is a topic {0} already")]
+    Exists(String),
+    /// There is no such topic.
+    #[error("there is no topic {0}")]
+    Unknown(TopicId),
+    /// The name cannot be used.
+    #[error("a topic's name has 1 to {TOPIC_NAME_BYTES_MAX} bytes and no control characters")]
+    Name,
+    /// The number of partitions cannot be used.
+    #[error("a topic has 1 to {PARTITIONS_MAX} partitions")]
+    Partitions,
+    /// The store holds as many topics as it may.
+    #[error("there are {TOPICS_MAX} topics already")]
+    TooMany,
+    /// The disk is full.
+    #[error("the store is full")]
+    Full,
+    /// The store has failed and must be opened again.
+    #[error(transparent)]
+    Failed(#[from] StoreFailed),
+}
+
+impl Store {
+    /// All topics, by id.
+    pub fn topics(&self) -> Vec<TopicInfo> {
+        self.topics.read().values().cloned().collect()
+    }
+
+    /// Makes a topic, durably.
+    ///
+    /// # Errors
+    /// Any [`TopicError`].
+    pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, TopicError> {
+        self.check()?;
+        if name.is_empty()
+            || name.len() > TOPIC_NAME_BYTES_MAX
+            || name.chars().any(char::is_control)
+        {
+            return Err(TopicError::Name);
+        }
+        if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
+            return Err(TopicError::Partitions);
+        }
+        let mut writer = self.writer.lock();
+        {
+            let topics = self.topics.read();
+            if topics.values().any(|t| t.name == name) {
+                return Err(TopicError::Exists(name.to_owned()));
+            }
+            if topics.len() >= TOPICS_MAX {
+                return Err(TopicError::TooMany);
+            }
+        }
+        let mut id = TopicId(writer.draw.next());
+        while self.topics.read().contains_key(&id) {
+            id = TopicId(writer.draw.next());
+        }
+        let info = TopicInfo {
+            id,
+            name: name.to_owned(),
+            config,
+        };
+        let mut group = Group::new();
+        put_topic(&info, &mut group);
+        if info.config.durability == Durability::Memory && !writer.header.memory_topics {
+            writer.header.memory_topics = true;
+            let mut value = Vec::new();
+            write(keys::HEADER, &writer.header, &mut value);
+            group.put(keys::HEADER, &value);
+        }
+        self.apply_and_sync(&group)?;
+        self.topics.write().insert(id, info.clone());
+        Ok(info)
+    }
+
+    /// Changes how long a topic's events are kept, durably.
+    ///
+    /// # Errors
+    /// Any [`TopicError`].
+    pub fn set_topic_retention(
+        &self,
+        id: TopicId,
+        retention_ms: Option<u64>,
+        retention_bytes: Option<u64>,
+    ) -> Result<TopicInfo, TopicError> {
+        self.check()?;
+        let _writer = self.writer.lock();
+        let mut info = self
+            .topics
+            .read()
+            .get(&id)
+            .cloned()
+            .ok_or(TopicError::Unknown(id))?;
+        info.config.retention_ms = retention_ms;
+        info.config.retention_bytes = retention_bytes;
+        let mut group = Group::new();
+        put_topic(&info, &mut group);
+        self.apply_and_sync(&group)?;
+        self.topics.write().insert(id, info.clone());
+        Ok(info)
+    }
+
+    /// Deletes a topic with its events, of all lives, and the cursors in it, durably.
+    ///
+    /// # Errors
+    /// Any [`TopicError`].
+    pub fn delete_topic(&self, id: TopicId) -> Result<(), TopicError> {
+        self.check()?;
+        let _trimming = self.trimming.lock();
+        let _writer = self.writer.lock();
+        if !self.topics.read().contains_key(&id) {
+            return Err(TopicError::Unknown(id));
+        }
+        let gone: Vec<PartitionId> = self
+            .partitions()
+            .into_iter()
+            .filter(|p| p.topic == id)
+            .collect();
+        let mut group = Group::new();
+        group.remove(&keys::topic(id));
+        for partition in &gone {
+            group.remove(&keys::partition(*partition));
+        }
+        self.remove_cursors(id, &mut group)?;
+        self.apply_and_sync(&group)?;
+        self.topics.write().remove(&id);
+        for id in gone {
+            let partition = self.partitions.write().remove(&id);
+            if let Some(partition) = partition {
+                partition.close();
+            }
+            // Should this end here, opening drops the tree, as no partition record names it.
+            self.backend
+                .drop_tree(&keys::partition_tree(id))
+                .map_err(|e| self.topic_error(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the store in order: syncs and marks it clean. No commit may follow.
+    ///
+    /// # Errors
+    /// [`SyncError`]: the next opening treats the store as one that was not closed.
+    pub fn close(&self) -> Result<(), SyncError> {
+        let mut writer = self.writer.lock();
+        self.sync()?;
+        writer.header.clean = true;
+        put_header(&*self.meta, &writer.header).map_err(|e| self.fail(&e))?;
+        self.sync()?;
+        self.stop("it was closed");
+        Ok(())
+    }
+
+    fn apply_and_sync(&self, group: &Group) -> Result<(), TopicError> {
+        self.meta.apply(group).map_err(|e| self.topic_error(&e))?;
+        self.backend.sync().map_err(|e| self.fail(&e))?;
+        Ok(())
+    }
+
+    fn topic_error(&self, error: &BackendError) -> TopicError {
+        match error {
+            BackendError::Full => TopicError::Full,
+            other => self.fail(other).into(),
+        }
+    }
+
+    fn remove_cursors(&self, topic: TopicId, group: &mut Group) -> Result<(), TopicError> {
+        let span = Span::between(&[keys::CURSOR], &[keys::CURSOR + 1]);
+        let scanned = self.meta.scan(span, Direction::Forward, &mut |key, _| {
+            let id = key
+                .len()
+                .checked_sub(PARTITION_ID_BYTES)
+                .and_then(|at| PartitionId::from_bytes(&key[at..]));
+            if id.is_some_and(|id| id.topic == topic) {
+                group.remove(key);
+            }
+            ControlFlow::Continue(())
+        });
+        scanned.map_err(|e| self.topic_error(&e))
+    }
+}
+
+fn put_topic(info: &TopicInfo, group: &mut Group) {
+    let key = keys::topic(info.id);
+    let mut value = Vec::new();
+    write(&key, &TopicV1::new(&info.name, &info.config), &mut value);
+    group.put(&key, &value);
+}
