@@ -1,0 +1,133 @@
+//! The spine: appends from doors and readers become numbered commits, durable together, then visible.
+//!
+//! `open` gathers what is appended; `committer` (one thread) closes it when the last sync has
+//! ended, stores it, syncs once for all who wait; `outcome` tells the waiters; `partition` keeps
+//! the visible end and the newest batches; `read` serves readers.
+
+mod committer;
+mod config;
+mod open;
+mod outcome;
+mod partition;
+mod read;
+mod stats;
+mod topics;
+mod wake;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use sled_data::{PartitionId, Store};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+
+pub use committer::{Committed, CommittedBatch, Observer};
+pub use config::Config;
+pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit};
+pub use outcome::{CommitFailed, Ticket};
+pub use partition::{Batch, PartitionLog};
+pub use read::{ReadError, StateEntries};
+pub use stats::Stats;
+pub use topics::{Topic, TopicError};
+pub use wake::Wake;
+
+use open::Open;
+use outcome::Outcomes;
+
+/// The node's event log: shared by every door and reader.
+pub struct EventLog {
+    store: Arc<Store>,
+    clock: Arc<Clock>,
+    config: Config,
+    open: Mutex<Open>,
+    /// Wakes the committer; it sleeps only while nothing is open.
+    work: parking_lot::Condvar,
+    outcomes: Outcomes,
+    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
+    slots: RwLock<Vec<Arc<PartitionLog>>>,
+    recent: partition::RecentBudget,
+    observers: RwLock<Vec<Arc<dyn Observer>>>,
+    visible: watch::Sender<u64>,
+    stats: Stats,
+    committer: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// Why the event log did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The committer's thread could not be made.
+    #[error("the committer's thread could not be started: {0}; check the process limits")]
+    Thread(#[from] std::io::Error),
+}
+
+impl EventLog {
+    /// Puts the log on a store and starts its committer.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn open(store: Arc<Store>, clock: Arc<Clock>, config: Config) -> Result<Arc<Self>, OpenError> {
+        let log = Arc::new(Self {
+            recent: partition::RecentBudget::new(config.recent_bytes_max),
+            open: Mutex::new(Open::new()),
+            work: parking_lot::Condvar::new(),
+            outcomes: Outcomes::new(),
+            topics: RwLock::default(),
+            partitions: RwLock::default(),
+            slots: RwLock::default(),
+            observers: RwLock::default(),
+            visible: watch::Sender::new(0),
+            stats: Stats::default(),
+            committer: Mutex::new(None),
+            store,
+            clock,
+            config,
+        });
+        log.load_topics();
+        let thread = committer::start(&log)?;
+        *log.committer.lock() = Some(thread);
+        Ok(log)
+    }
+
+    /// The store beneath, for what only reads: verify, sizes, the commit stream.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The node's clock.
+    pub fn clock(&self) -> &Arc<Clock> {
+        &self.clock
+    }
+
+    /// Counters for the metrics' face.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Adds one who is told of every visible commit, on the committer's thread: it must be quick.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        self.observers.write().push(observer);
+    }
+
+    /// Rises with every commit that becomes visible; what a tailing reader awaits.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.visible.subscribe()
+    }
+
+    /// Ends the committer after it has made everything open durable. Appends are refused from now on.
+    pub fn close(&self) {
+        self.open.lock().closing = true;
+        self.work.notify_all();
+        let thread = self.committer.lock().take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the committer's thread had panicked before the log was closed");
+        }
+    }
+}

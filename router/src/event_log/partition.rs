@@ -1,0 +1,195 @@
+//! One partition in memory: how far readers may see, and its newest batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use sled_data::{Offset, OpenBatch, PartitionId, RecordRef, Records, TopicConfig, TopicInfo};
+
+/// A batch as a reader gets it, from memory or from the store.
+#[derive(Clone)]
+pub struct Batch {
+    partition: PartitionId,
+    base: Offset,
+    count: u32,
+    records: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Recent(Arc<OpenBatch>),
+    Stored(Arc<Records>),
+}
+
+impl Batch {
+    pub(super) fn recent(partition: PartitionId, base: Offset, records: Arc<OpenBatch>) -> Self {
+        Self { partition, base, count: records.count(), records: Source::Recent(records) }
+    }
+
+    pub(super) fn stored(partition: PartitionId, base: Offset, count: u32, records: Records) -> Self {
+        Self { partition, base, count, records: Source::Stored(Arc::new(records)) }
+    }
+
+    /// Events that are handed on before they are stored: they have no partition or offset yet.
+    pub fn unplaced(records: OpenBatch) -> Self {
+        let nowhere = PartitionId { origin: sled_data::OriginId(0), topic: sled_data::TopicId(0), index: 0 };
+        Self::recent(nowhere, 0, Arc::new(records))
+    }
+
+    /// The partition it belongs to.
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// The offset of its first event; it may lie before what was asked for.
+    pub fn base_offset(&self) -> Offset {
+        self.base
+    }
+
+    /// The offset after its last event.
+    pub fn next_offset(&self) -> Offset {
+        self.base + Offset::from(self.count)
+    }
+
+    /// How many events it has.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes of its records, uncompressed.
+    pub fn record_bytes(&self) -> usize {
+        match &self.records {
+            Source::Recent(open) => open.record_bytes(),
+            Source::Stored(records) => records.envelope().record_bytes as usize,
+        }
+    }
+
+    /// Its events from `from` on, each with its offset.
+    pub fn events_from(&self, from: Offset) -> impl Iterator<Item = (Offset, RecordRef<'_>)> {
+        let base = self.base;
+        let records = match &self.records {
+            Source::Recent(open) => open.records(),
+            Source::Stored(records) => records.iter(),
+        };
+        records
+            .map(move |record| (base + Offset::from(record.offset_delta), record))
+            .filter(move |(offset, _)| *offset >= from)
+    }
+}
+
+/// One partition of this node's own, as the event log keeps it.
+pub struct PartitionLog {
+    id: PartitionId,
+    slot: u32,
+    topic: Arc<str>,
+    config: TopicConfig,
+    deleted: AtomicBool,
+    visible_end: AtomicU64,
+    recent: Mutex<VecDeque<(Offset, Arc<OpenBatch>)>>,
+}
+
+impl PartitionLog {
+    pub(super) fn new(id: PartitionId, slot: u32, topic: &TopicInfo, end: Offset) -> Self {
+        Self {
+            id,
+            slot,
+            topic: Arc::from(topic.name.as_str()),
+            config: topic.config.clone(),
+            deleted: AtomicBool::new(false),
+            visible_end: AtomicU64::new(end),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// The name of its topic.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// The configuration of its topic.
+    pub fn config(&self) -> &TopicConfig {
+        &self.config
+    }
+
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.recent.lock().clear();
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Its identity: origin, topic and number.
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.slot
+    }
+
+    /// Up to where readers may see: the first offset that they may not.
+    pub fn visible_end(&self) -> Offset {
+        self.visible_end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn show(&self, base: Offset, batch: Arc<OpenBatch>) {
+        let next = base + Offset::from(batch.count());
+        self.recent.lock().push_back((base, batch));
+        self.visible_end.store(next, Ordering::Release);
+    }
+
+    /// The newest batches from `from` on, or `None` where memory does not reach back so far.
+    pub(super) fn recent_from(&self, from: Offset, bytes_max: usize) -> Option<Vec<Batch>> {
+        let recent = self.recent.lock();
+        let first = recent.front()?.0;
+        if from < first {
+            return None;
+        }
+        let start = recent.partition_point(|(base, _)| *base <= from).saturating_sub(1);
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for (base, batch) in recent.iter().skip(start) {
+            if bytes > 0 && bytes + batch.record_bytes() > bytes_max {
+                break;
+            }
+            bytes += batch.record_bytes();
+            found.push(Batch::recent(self.id, *base, Arc::clone(batch)));
+        }
+        Some(found)
+    }
+
+    fn forget_oldest(&self) -> usize {
+        self.recent.lock().pop_front().map_or(0, |(_, batch)| batch.record_bytes())
+    }
+}
+
+/// Keeps the recent batches of all partitions together within one bound; the oldest go first.
+pub(super) struct RecentBudget {
+    bytes_max: usize,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    bytes: usize,
+    order: VecDeque<Arc<PartitionLog>>,
+}
+
+impl RecentBudget {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, kept: Mutex::new(Kept { bytes: 0, order: VecDeque::new() }) }
+    }
+
+    /// Counts a batch that was shown, and forgets the oldest while the bound is passed.
+    pub(super) fn add(&self, partition: &Arc<PartitionLog>, bytes: usize) {
+        let mut kept = self.kept.lock();
+        kept.bytes += bytes;
+        kept.order.push_back(Arc::clone(partition));
+        while kept.bytes > self.bytes_max {
+            let Some(oldest) = kept.order.pop_front() else { break };
+            kept.bytes = kept.bytes.saturating_sub(oldest.forget_oldest());
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Reading: from memory at the tail, from the store behind it, never past the visible end.
+
+use std::sync::Arc;
+
+use sled_data::{BatchError, Offset, PartitionId, ReadError as StoreError};
+
+use super::EventLog;
+use super::partition::{Batch, PartitionLog};
+
+/// Keys and values of a small named tree, in key order.
+pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Why a read gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No such partition on this node.
+    #[error("there is no partition {index} of topic id {topic:016x} here; `edgeway topic list` names what there is")]
+    NoPartition {
+        /// The topic's id.
+        topic: u64,
+        /// The partition's number.
+        index: u32,
+    },
+    /// The store could not give it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the store gave is no batch.
+    #[error("a stored batch cannot be decompressed: {0}; run `edgeway store verify`")]
+    Batch(#[from] BatchError),
+}
+
+impl EventLog {
+    /// Batches from `from` on, together about `bytes_max` bytes, at least one where there is one. The first
+    /// may begin before `from`; where retention has taken `from`, it begins after it.
+    ///
+    /// # Errors
+    /// When the partition is not here, or the store cannot read it.
+    pub fn read(&self, id: PartitionId, from: Offset, bytes_max: usize) -> Result<Vec<Batch>, ReadError> {
+        let partition = self.partition(id)?;
+        let end = partition.visible_end();
+        if from >= end {
+            return Ok(Vec::new());
+        }
+        if let Some(recent) = partition.recent_from(from, bytes_max) {
+            return Ok(recent);
+        }
+        let mut batches = Vec::new();
+        let stored = match self.store.read(id, from, bytes_max) {
+            Err(StoreError::Trimmed { start, .. }) if start < end => self.store.read(id, start, bytes_max)?,
+            Err(StoreError::Trimmed { .. }) => Vec::new(),
+            read => read?,
+        };
+        for stored in stored {
+            if stored.base_offset() >= end {
+                break;
+            }
+            let (base, count) = (stored.base_offset(), stored.envelope().count);
+            batches.push(Batch::stored(id, base, count, stored.decompress()?));
+        }
+        Ok(batches)
+    }
+
+    /// The partition as the event log keeps it.
+    ///
+    /// # Errors
+    /// When there is none of that identity.
+    pub fn partition(&self, id: PartitionId) -> Result<Arc<PartitionLog>, ReadError> {
+        let partitions = self.partitions.read();
+        partitions.get(&id).cloned().ok_or(ReadError::NoPartition { topic: id.topic.0, index: id.index })
+    }
+
+    /// Up to where readers may see a partition; 0 where it is unknown.
+    pub fn visible_end(&self, id: PartitionId) -> Offset {
+        self.partitions.read().get(&id).map_or(0, |partition| partition.visible_end())
+    }
+
+    /// The oldest offset that is still stored.
+    pub fn start_offset(&self, id: PartitionId) -> Offset {
+        self.store.start_offset(id)
+    }
+
+    /// A reader's cursor: the first offset that it has not done, `None` before its first commit.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn cursor(&self, reader: &str, id: PartitionId) -> Result<Option<Offset>, StoreError> {
+        self.store.cursor(reader, id)
+    }
+
+    /// One entry of a small named tree, as of the last written commit.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn state_get(&self, tree: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.state_get(tree, key)
+    }
+
+    /// Entries of a small named tree in key order: those that begin with `prefix`, after key `after`,
+    /// `entries_max` at most.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn state_scan(
+        &self,
+        tree: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        entries_max: usize,
+    ) -> Result<StateEntries, StoreError> {
+        self.store.state_scan(tree, prefix, after, entries_max)
+    }
+}

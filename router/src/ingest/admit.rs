@@ -1,0 +1,128 @@
+//! Admits publishes: who may publish where, and the route that a connection remembers for a topic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use devices::command::{ANSWERS_TOPIC, parse_answer_topic};
+
+use super::CATCH_ALL_TOPIC;
+use super::routing::{Config, RuleError, Rules};
+use crate::event_log::{EventLog, Topic, TopicError};
+
+/// MQTT topics under this prefix are the node's own.
+const OWN_PREFIX: &str = "edgeway/";
+
+/// Where the publishes of one MQTT topic go.
+pub struct Route {
+    /// The topic in the log.
+    pub topic: Arc<Topic>,
+    /// The partition that the key chooses.
+    pub partition: u32,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// Whether the MQTT topic must be kept as a header (the catch-all's key is the MQTT topic already).
+    pub keeps_mqtt_topic: bool,
+    /// Whether it is a device's answer to a command.
+    pub is_answer: bool,
+}
+
+/// Why a publish was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// No rule names its topic, and the rules are strict.
+    #[error("no routing rule names MQTT topic {0:?} and [routing] strict is set")]
+    NoRule(String),
+    /// The topic is the node's own.
+    #[error("MQTT topic {0:?} is the node's own; devices publish only their answers below edgeway/answer/")]
+    NotAllowed(String),
+    /// The topic in the log could not be made.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+}
+
+/// Counters of what came in.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Events acknowledged, or taken at QoS 0.
+    pub taken: AtomicU64,
+    /// Bytes of their payloads.
+    pub payload_bytes: AtomicU64,
+    /// Refused: no rule names the topic.
+    pub refused_no_rule: AtomicU64,
+    /// Refused: not allowed.
+    pub refused_not_allowed: AtomicU64,
+    /// Refused: the store took nothing.
+    pub refused_store: AtomicU64,
+    /// Refused: a malformed packet or a broken rule of the protocol.
+    pub refused_protocol: AtomicU64,
+    /// Refused: larger than the bound.
+    pub refused_too_large: AtomicU64,
+}
+
+/// The way in for every door.
+pub struct Ingest {
+    log: Arc<EventLog>,
+    rules: Rules,
+    stats: Stats,
+}
+
+impl Ingest {
+    /// Compiles the rules, and makes the topics that always exist.
+    ///
+    /// # Errors
+    /// A rule's mistake; the store's refusal comes with the first use of a topic.
+    pub fn new(log: Arc<EventLog>, config: &Config) -> Result<Self, RuleError> {
+        Ok(Self { log, rules: Rules::compile(config)?, stats: Stats::default() })
+    }
+
+    /// The log that it appends to.
+    pub fn log(&self) -> &Arc<EventLog> {
+        &self.log
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Where the publishes of an MQTT topic go; the topic is made where it does not exist yet.
+    ///
+    /// # Errors
+    /// When the topic is not for clients, no rule names it, or it cannot be made.
+    pub fn route(&self, mqtt_topic: &str) -> Result<Route, Refused> {
+        if mqtt_topic.starts_with(OWN_PREFIX) {
+            return self.answer_route(mqtt_topic);
+        }
+        if mqtt_topic.starts_with('$') {
+            return Err(self.not_allowed(mqtt_topic));
+        }
+        let Some(destination) = self.rules.route(mqtt_topic) else {
+            self.stats.refused_no_rule.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused::NoRule(mqtt_topic.to_owned()));
+        };
+        if destination.topic.starts_with('_') {
+            return Err(self.not_allowed(mqtt_topic));
+        }
+        let topic = self.log.ensure_topic(&destination.topic, None)?;
+        let keeps_mqtt_topic = destination.topic != CATCH_ALL_TOPIC;
+        Ok(placed(topic, destination.key.as_bytes(), keeps_mqtt_topic, false))
+    }
+
+    fn answer_route(&self, mqtt_topic: &str) -> Result<Route, Refused> {
+        let Ok(answer) = parse_answer_topic(mqtt_topic) else {
+            return Err(self.not_allowed(mqtt_topic));
+        };
+        let topic = self.log.ensure_topic(ANSWERS_TOPIC, None)?;
+        Ok(placed(topic, answer.device.as_bytes(), true, true))
+    }
+
+    fn not_allowed(&self, mqtt_topic: &str) -> Refused {
+        self.stats.refused_not_allowed.fetch_add(1, Ordering::Relaxed);
+        Refused::NotAllowed(mqtt_topic.to_owned())
+    }
+}
+
+fn placed(topic: Arc<Topic>, key: &[u8], keeps_mqtt_topic: bool, is_answer: bool) -> Route {
+    let partition = sled_data::partition_for_key(key, topic.partitions());
+    Route { topic, partition, key: key.into(), keeps_mqtt_topic, is_answer }
+}

@@ -1,0 +1,94 @@
+//! What is stored of a session that outlives its connection, and of one that outlives the process.
+
+use serde::{Deserialize, Serialize};
+use sled_data::{OriginId, PartitionId, TopicId};
+
+use crate::event_log::EventLog;
+use crate::subscriptions::{Position, Subscriber};
+
+/// The small named tree of kept sessions; its key is the client id.
+pub const KEPT_TREE: &str = "sessions";
+/// The version byte before a stored record.
+const VERSION: u8 = 1;
+
+/// A kept session as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeptRecord {
+    /// The door's own state of the session, opaque here.
+    pub state: Vec<u8>,
+    /// Its subscriptions' filters.
+    pub filters: Vec<String>,
+    /// When it ends, in milliseconds since 1970; `None`: never by itself.
+    pub expires_at_ms: Option<i64>,
+    /// For each partition (origin, topic id, number): the first offset that it may not have had.
+    pub positions: Vec<(u64, u64, u32, u64)>,
+}
+
+impl KeptRecord {
+    /// As it is stored: a version byte, then postcard.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+    }
+
+    /// Reads a stored record; `None` where its version or its bytes are not known.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&VERSION, body) => postcard::from_bytes(body).ok(),
+            _ => None,
+        }
+    }
+
+    /// Notes where a subscriber stands in every partition: at what it is owed, else at the visible end.
+    pub(super) fn set_positions(&mut self, log: &EventLog, subscriber: &Subscriber) {
+        // The ends come first: what becomes visible meanwhile is then owed twice rather than never.
+        let mut positions: std::collections::BTreeMap<PartitionId, u64> = log
+            .topics()
+            .iter()
+            .filter(|topic| !topic.is_internal())
+            .flat_map(|topic| topic.all_partitions().iter().map(|p| (p.id(), p.visible_end())).collect::<Vec<_>>())
+            .collect();
+        for (partition, position) in subscriber.owed() {
+            positions.insert(partition, position.next);
+        }
+        self.positions = positions.into_iter().map(|(id, next)| (id.origin.0, id.topic.0, id.index, next)).collect();
+    }
+
+    /// Owes a subscriber everything from the stored positions to the visible ends, and all of topics made since.
+    pub(super) fn owe(&self, log: &EventLog, subscriber: &Subscriber) {
+        for topic in log.topics().iter().filter(|topic| !topic.is_internal()) {
+            for partition in topic.all_partitions() {
+                let next = self.position(partition.id()).unwrap_or(0);
+                let end = partition.visible_end();
+                if next < end {
+                    subscriber.owe(partition.id(), Position { next, end });
+                }
+            }
+        }
+    }
+
+    fn position(&self, id: PartitionId) -> Option<u64> {
+        let wanted = |entry: &&(u64, u64, u32, u64)| {
+            (OriginId(entry.0), TopicId(entry.1), entry.2) == (id.origin, id.topic, id.index)
+        };
+        self.positions.iter().find(wanted).map(|entry| entry.3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_record_has_these_bytes() {
+        let record = KeptRecord {
+            state: vec![7],
+            filters: vec!["a".into()],
+            expires_at_ms: Some(1),
+            positions: vec![(1, 2, 3, 4)],
+        };
+        let golden = [1, 1, 7, 1, 1, b'a', 1, 2, 1, 1, 2, 3, 4];
+        assert_eq!(record.encode(), golden);
+        assert_eq!(KeptRecord::decode(&golden), Some(record));
+        assert_eq!(KeptRecord::decode(&[9]), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! A session's mailbox: bounded, rung by a wake; commands and orders to the session itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::event_log::Wake;
+
+/// Offers that may wait in one session's mailbox.
+const OFFERS_MAX: usize = 256;
+
+/// How an offered message fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// It was written to the connection.
+    Sent,
+    /// The client acknowledged it.
+    Acked,
+    /// The connection ended before an acknowledgement; the client may or may not have it.
+    Dropped,
+}
+
+/// A message for the client of one session, outside its subscriptions' queues.
+pub struct Offer {
+    /// The MQTT topic.
+    pub topic: Arc<str>,
+    /// The payload.
+    pub payload: Arc<[u8]>,
+    /// Seconds until it is worthless (MQTT 5 ships it).
+    pub expiry_s: Option<u32>,
+    /// Where the answer is expected (MQTT 5 ships it).
+    pub response_topic: Option<Arc<str>>,
+    /// What the answer belongs to (MQTT 5 ships it).
+    pub correlation: Option<Arc<[u8]>>,
+    done: Option<Box<dyn FnMut(Delivery) + Send>>,
+}
+
+impl Offer {
+    /// A message with nothing but topic and payload. `done` is told how it fares: `Sent` first where it is
+    /// written, then `Acked` or `Dropped`, which is the last word. It must not block.
+    pub fn new(topic: Arc<str>, payload: Arc<[u8]>, done: impl FnMut(Delivery) + Send + 'static) -> Self {
+        let done: Option<Box<dyn FnMut(Delivery) + Send>> = Some(Box::new(done));
+        Self { topic, payload, expiry_s: None, response_topic: None, correlation: None, done }
+    }
+
+    /// It was written to the connection.
+    pub fn sent(&mut self) {
+        if let Some(done) = &mut self.done {
+            done(Delivery::Sent);
+        }
+    }
+
+    /// The client acknowledged it.
+    pub fn acked(mut self) {
+        if let Some(mut done) = self.done.take() {
+            done(Delivery::Acked);
+        }
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if let Some(mut done) = self.done.take() {
+            done(Delivery::Dropped);
+        }
+    }
+}
+
+/// What a session's task is told.
+pub enum Mail {
+    /// Send this to the client at QoS 1.
+    Offer(Offer),
+    /// Another connection has taken the client id: say so and end.
+    TakenOver,
+    /// The node stops: say so and end.
+    Stop,
+}
+
+/// The box itself; the session's task empties it.
+pub struct Mailbox {
+    wake: Arc<Wake>,
+    mail: Mutex<VecDeque<Mail>>,
+}
+
+impl Mailbox {
+    /// An empty one that rings `wake`.
+    pub fn new(wake: Arc<Wake>) -> Self {
+        Self { wake, mail: Mutex::default() }
+    }
+
+    /// Puts an offer in, or gives it back when the box is full.
+    ///
+    /// # Errors
+    /// The offer itself.
+    pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
+        let mut mail = self.mail.lock();
+        if mail.len() >= OFFERS_MAX {
+            return Err(Box::new(offer));
+        }
+        mail.push_back(Mail::Offer(offer));
+        drop(mail);
+        self.wake.ring(Wake::MAIL);
+        Ok(())
+    }
+
+    /// Puts an order to the session itself in; there is always room for it.
+    pub fn order(&self, mail: Mail) {
+        self.mail.lock().push_front(mail);
+        self.wake.ring(Wake::MAIL);
+    }
+
+    /// Empties it; offers that nobody will send are told so.
+    pub fn clear(&self) {
+        let mail = std::mem::take(&mut *self.mail.lock());
+        drop(mail);
+    }
+
+    /// Takes the oldest.
+    pub fn take(&self) -> Option<Mail> {
+        self.mail.lock().pop_front()
+    }
+}

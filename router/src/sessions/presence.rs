@@ -1,0 +1,121 @@
+//! What was seen of clients: an event when one comes or goes, and a record of each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::event_log::{EventLog, NO_HEADERS, NewEvent, Ticket};
+
+/// The internal topic of comings and goings; its key is the client id.
+pub const SESSIONS_TOPIC: &str = "_sessions";
+/// The small named tree of [`DeviceRecord`]s; its key is the client id.
+pub const DEVICES_TREE: &str = "devices";
+/// The version byte before a stored record.
+const VERSION: u8 = 1;
+
+/// What is known of a client that has been seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// Its client id.
+    pub client_id: String,
+    /// When it was seen first, in milliseconds since 1970.
+    pub first_seen_ms: i64,
+    /// When it came or went last.
+    pub last_seen_ms: i64,
+    /// Whether it is connected, as of that moment.
+    pub connected: bool,
+    /// `mqtt-3.1.1`, `mqtt-5` and the like.
+    pub protocol: String,
+    /// The address that it came from.
+    pub remote: String,
+}
+
+impl DeviceRecord {
+    /// As it is stored: a version byte, then postcard.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+    }
+
+    /// Reads a stored record; `None` where its version or its bytes are not known.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&VERSION, body) => postcard::from_bytes(body).ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Why an event on [`SESSIONS_TOPIC`] was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Change {
+    Connected,
+    Disconnected,
+}
+
+#[derive(Serialize)]
+struct PresenceEvent<'a> {
+    v: u8,
+    change: Change,
+    client_id: &'a str,
+    session: u64,
+    protocol: &'a str,
+    remote: &'a str,
+}
+
+/// Appends what happened; the record and the event are one commit.
+pub(super) fn note(log: &EventLog, change: Change, session: u64, seen: &DeviceRecord) -> Option<Ticket> {
+    let topic = log
+        .ensure_topic(SESSIONS_TOPIC, None)
+        .inspect_err(|error| tracing::warn!(%error, client = seen.client_id, "presence was not recorded"))
+        .ok()?;
+    let first_seen_ms = log
+        .state_get(DEVICES_TREE, seen.client_id.as_bytes())
+        .ok()
+        .flatten()
+        .and_then(|bytes| DeviceRecord::decode(&bytes))
+        .map_or(seen.first_seen_ms, |known| known.first_seen_ms);
+    let record = DeviceRecord { first_seen_ms, ..seen.clone() };
+    let event = PresenceEvent {
+        v: 1,
+        change,
+        client_id: &seen.client_id,
+        session,
+        protocol: &seen.protocol,
+        remote: &seen.remote,
+    };
+    let value = serde_json::to_vec(&event).unwrap_or_default();
+    let new = NewEvent {
+        timestamp_ms: seen.last_seen_ms,
+        key: Some(seen.client_id.as_bytes()),
+        value: Some(&value),
+        headers: &NO_HEADERS,
+        extra: &NO_HEADERS,
+        fanned_out: true,
+    };
+    let mut open = log.lock();
+    open.append_keyed(&topic, &new)
+        .inspect_err(|error| tracing::warn!(%error, client = seen.client_id, "presence was not recorded"))
+        .ok()?;
+    open.put_state(DEVICES_TREE, seen.client_id.as_bytes(), Some(&record.encode()));
+    Some(open.ticket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_record_has_these_bytes() {
+        let record = DeviceRecord {
+            client_id: "s1".into(),
+            first_seen_ms: 1,
+            last_seen_ms: 2,
+            connected: true,
+            protocol: "mqtt-5".into(),
+            remote: "::1".into(),
+        };
+        let golden = [1, 2, b's', b'1', 2, 4, 1, 6, b'm', b'q', b't', b't', b'-', b'5', 3, b':', b':', b'1'];
+        assert_eq!(record.encode(), golden);
+        assert_eq!(DeviceRecord::decode(&golden), Some(record));
+        assert_eq!(DeviceRecord::decode(&[9, 9]), None);
+    }
+}

@@ -1,0 +1,425 @@
+//! The registry: one live session a client id; what was kept waits for its client.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::kept::{KEPT_TREE, KeptRecord};
+use super::mailbox::{Mail, Mailbox, Offer};
+use super::presence::{self, Change, DeviceRecord};
+use crate::event_log::{EventLog, Ticket, Wake};
+use crate::subscriptions::{FanOut, Subscriber};
+
+/// How long a new connection waits for the one that it takes over from.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
+
+/// Bounds of the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Clients that may be connected at once.
+    pub sessions_max: usize,
+    /// Sessions that are kept for clients that are away.
+    pub kept_max: usize,
+    /// The longest that a session is kept for a client that is away, in seconds.
+    pub kept_s_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { sessions_max: 20_000, kept_max: 20_000, kept_s_max: 7 * 24 * 3_600 }
+    }
+}
+
+/// Counters of the registry.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections admitted.
+    pub connected: AtomicU64,
+    /// Connections that took a client id over from another.
+    pub taken_over: AtomicU64,
+    /// Connections refused: too many.
+    pub refused_too_many: AtomicU64,
+}
+
+/// What outlives a connection of a kept session: its doorbell, mailbox and place in the fan-out.
+pub struct Seat {
+    /// Rung when there is something for the session.
+    pub wake: Arc<Wake>,
+    /// Orders and offers.
+    pub mailbox: Mailbox,
+    /// Its place in the fan-out.
+    pub subscriber: Arc<Subscriber>,
+    filters: Mutex<Vec<String>>,
+}
+
+/// A live session.
+pub struct Entry {
+    /// Its client id.
+    pub client_id: Arc<str>,
+    /// Its number: rises with each connection, also over restarts.
+    pub number: u64,
+    /// Where it sits.
+    pub seat: Arc<Seat>,
+    info: DeviceRecord,
+    ended: watch::Sender<bool>,
+}
+
+/// What a door knows of a client that has just connected.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Its client id.
+    pub client_id: Arc<str>,
+    /// `mqtt-3.1.1`, `mqtt-5` and the like.
+    pub protocol: &'static str,
+    /// The address that it comes from.
+    pub remote: String,
+    /// Whether what was kept for it is to be forgotten.
+    pub clean_start: bool,
+}
+
+/// A client that was let in.
+pub struct Admitted {
+    /// Its session.
+    pub entry: Arc<Entry>,
+    /// The state that its door kept, where a session was resumed.
+    pub kept: Option<Vec<u8>>,
+    /// When what was recorded of its coming is durable.
+    pub recorded: Option<Ticket>,
+}
+
+/// A session as the CLI and the metrics show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionInfo {
+    /// What was seen of its client.
+    #[serde(flatten)]
+    pub device: DeviceRecord,
+    /// Its number.
+    pub number: u64,
+    /// Its subscriptions' filters.
+    pub filters: Vec<String>,
+}
+
+/// The way to a live session.
+#[derive(Clone)]
+pub struct SessionHandle {
+    entry: Arc<Entry>,
+}
+
+impl SessionHandle {
+    /// Its client id.
+    pub fn client_id(&self) -> &Arc<str> {
+        &self.entry.client_id
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.entry.number
+    }
+
+    /// Offers it a message; given back when its mailbox is full.
+    ///
+    /// # Errors
+    /// The offer itself.
+    pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
+        self.entry.seat.mailbox.offer(offer)
+    }
+}
+
+enum Slot {
+    Live(Arc<Entry>),
+    Kept { seat: Arc<Seat>, record: KeptRecord },
+}
+
+/// All sessions of this node.
+pub struct Sessions {
+    config: Config,
+    log: Arc<EventLog>,
+    fan_out: Arc<FanOut>,
+    slots: Mutex<HashMap<Arc<str>, Slot>>,
+    /// Live sessions by their seat's subscriber number.
+    by_seat: Mutex<HashMap<u64, Arc<Entry>>>,
+    next_number: AtomicU64,
+    changes: watch::Sender<u64>,
+    stats: Stats,
+}
+
+impl Sessions {
+    /// The registry, with the sessions that the store kept.
+    pub fn open(log: Arc<EventLog>, fan_out: Arc<FanOut>, config: Config) -> Self {
+        // Numbers go on from the clock, so that they rise over restarts as well.
+        let first = log.clock().next_hybrid();
+        let sessions = Self {
+            config,
+            log,
+            fan_out,
+            slots: Mutex::default(),
+            by_seat: Mutex::default(),
+            next_number: AtomicU64::new(first),
+            changes: watch::Sender::new(0),
+            stats: Stats::default(),
+        };
+        sessions.load_kept();
+        sessions
+    }
+
+    /// The fan-out that its seats are in.
+    pub fn fan_out(&self) -> &Arc<FanOut> {
+        &self.fan_out
+    }
+
+    /// Its counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The longest that a session is kept, in seconds.
+    pub fn kept_s_max(&self) -> u32 {
+        self.config.kept_s_max
+    }
+
+    /// Rises on connect, subscribe and disconnect.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// How many are connected.
+    pub fn live(&self) -> usize {
+        self.by_seat.lock().len()
+    }
+
+    /// Lets a client in: ends a live session of the same client id first, and resumes what was kept for it.
+    /// `None` when there are too many.
+    pub async fn connect(&self, arrival: Arrival) -> Option<Admitted> {
+        loop {
+            let mut ended = {
+                let mut slots = self.slots.lock();
+                match slots.get(&arrival.client_id) {
+                    Some(Slot::Live(entry)) => {
+                        self.stats.taken_over.fetch_add(1, Ordering::Relaxed);
+                        entry.seat.mailbox.order(Mail::TakenOver);
+                        entry.ended.subscribe()
+                    }
+                    _ => return self.admit(&mut slots, arrival),
+                }
+            };
+            if tokio::time::timeout(TAKE_OVER_WAIT, ended.wait_for(|ended| *ended)).await.is_err() {
+                tracing::warn!(client = %arrival.client_id, "the earlier session of this client id did not end in time");
+                return None;
+            }
+        }
+    }
+
+    fn admit(&self, slots: &mut HashMap<Arc<str>, Slot>, arrival: Arrival) -> Option<Admitted> {
+        if self.live() >= self.config.sessions_max {
+            self.stats.refused_too_many.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let now_ms = self.log.clock().wall_ms();
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let mut kept = None;
+        let mut seat = None;
+        if let Some(Slot::Kept { seat: old, record }) = slots.remove(&arrival.client_id) {
+            let expired = record.expires_at_ms.is_some_and(|at| at <= now_ms);
+            if arrival.clean_start || expired {
+                self.give_up(&arrival.client_id, &old);
+            } else {
+                old.subscriber.come_back();
+                kept = Some(record.state);
+                seat = Some(old);
+            }
+        }
+        let seat = seat.unwrap_or_else(|| self.new_seat(number));
+        let info = DeviceRecord {
+            client_id: arrival.client_id.to_string(),
+            first_seen_ms: now_ms,
+            last_seen_ms: now_ms,
+            connected: true,
+            protocol: arrival.protocol.to_owned(),
+            remote: arrival.remote,
+        };
+        let recorded = presence::note(&self.log, Change::Connected, number, &info);
+        let client_id = Arc::clone(&arrival.client_id);
+        let entry = Arc::new(Entry { client_id, number, seat, info, ended: watch::Sender::new(false) });
+        slots.insert(arrival.client_id, Slot::Live(Arc::clone(&entry)));
+        self.by_seat.lock().insert(entry.seat.subscriber.number(), Arc::clone(&entry));
+        self.stats.connected.fetch_add(1, Ordering::Relaxed);
+        self.changed();
+        Some(Admitted { entry, kept, recorded })
+    }
+
+    fn new_seat(&self, number: u64) -> Arc<Seat> {
+        let wake = Arc::new(Wake::default());
+        let subscriber = self.fan_out.join(number, Arc::clone(&wake));
+        Arc::new(Seat { mailbox: Mailbox::new(Arc::clone(&wake)), wake, subscriber, filters: Mutex::default() })
+    }
+
+    fn give_up(&self, client_id: &str, seat: &Seat) {
+        let filters = std::mem::take(&mut *seat.filters.lock());
+        self.fan_out.leave(seat.subscriber.number(), filters.iter().map(String::as_str));
+        self.log.lock().put_state(KEPT_TREE, client_id.as_bytes(), None);
+    }
+
+    /// Adds a filter of a session; `false` when it has as many as it may.
+    pub fn subscribe(&self, entry: &Entry, filter: &str) -> bool {
+        let mut filters = entry.seat.filters.lock();
+        if filters.iter().any(|known| known == filter) {
+            return true;
+        }
+        if filters.len() >= self.fan_out.config().filters_per_session_max {
+            return false;
+        }
+        filters.push(filter.to_owned());
+        self.fan_out.subscribe(entry.seat.subscriber.number(), filter);
+        drop(filters);
+        self.changed();
+        true
+    }
+
+    /// Removes a filter of a session; `false` when it had none such.
+    pub fn unsubscribe(&self, entry: &Entry, filter: &str) -> bool {
+        let mut filters = entry.seat.filters.lock();
+        let Some(at) = filters.iter().position(|known| known == filter) else { return false };
+        filters.swap_remove(at);
+        self.fan_out.unsubscribe(entry.seat.subscriber.number(), filter);
+        drop(filters);
+        self.changed();
+        true
+    }
+
+    /// Stores the state of a session that will be kept, while it is connected, so that a crash finds it.
+    pub fn save(&self, entry: &Entry, state: Vec<u8>, keep_s: Option<u32>) -> Ticket {
+        let mut record = self.record(&entry.seat, state, keep_s);
+        record.set_positions(&self.log, &entry.seat.subscriber);
+        let mut open = self.log.lock();
+        open.put_state(KEPT_TREE, entry.client_id.as_bytes(), Some(&record.encode()));
+        open.ticket()
+    }
+
+    fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
+        let now_ms = self.log.clock().wall_ms();
+        let expires_at_ms = keep_s.map(|seconds| now_ms.saturating_add(i64::from(seconds) * 1_000));
+        KeptRecord { state, filters: seat.filters.lock().clone(), expires_at_ms, positions: Vec::new() }
+    }
+
+    /// Ends a session. `keep`: the door's state, and for how many seconds at most (`None`: without end).
+    /// `unacknowledged`: the oldest offsets that the client may not have.
+    pub fn disconnect(
+        &self,
+        entry: &Arc<Entry>,
+        keep: Option<(Vec<u8>, Option<u32>)>,
+        unacknowledged: Vec<(sled_data::PartitionId, u64)>,
+    ) {
+        let seat = &entry.seat;
+        seat.mailbox.clear();
+        let mut slots = self.slots.lock();
+        let kept_count = slots.values().filter(|slot| matches!(slot, Slot::Kept { .. })).count();
+        slots.remove(&entry.client_id);
+        match keep {
+            Some((state, keep_s)) if kept_count < self.config.kept_max => {
+                seat.subscriber.go_away(unacknowledged);
+                let mut record = self.record(seat, state, keep_s);
+                record.set_positions(&self.log, &seat.subscriber);
+                self.log.lock().put_state(KEPT_TREE, entry.client_id.as_bytes(), Some(&record.encode()));
+                slots.insert(Arc::clone(&entry.client_id), Slot::Kept { seat: Arc::clone(seat), record });
+            }
+            _ => self.give_up(&entry.client_id, seat),
+        }
+        self.by_seat.lock().remove(&seat.subscriber.number());
+        drop(slots);
+        let last_seen_ms = self.log.clock().wall_ms();
+        let seen = DeviceRecord { last_seen_ms, connected: false, ..entry.info.clone() };
+        presence::note(&self.log, Change::Disconnected, entry.number, &seen);
+        entry.ended.send_replace(true);
+        self.changed();
+    }
+
+    /// Forgets kept sessions whose time has come; call it now and then.
+    pub fn expire(&self) {
+        let now_ms = self.log.clock().wall_ms();
+        let mut slots = self.slots.lock();
+        slots.retain(|client_id, slot| match slot {
+            Slot::Kept { seat, record } if record.expires_at_ms.is_some_and(|at| at <= now_ms) => {
+                self.give_up(client_id, seat);
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// The newest live session with a subscription that matches an MQTT topic.
+    pub fn find_receiver(&self, mqtt_topic: &str) -> Option<SessionHandle> {
+        let wanted = self.fan_out.wanted_by(mqtt_topic);
+        let by_seat = self.by_seat.lock();
+        let live = wanted.iter().filter_map(|number| by_seat.get(number));
+        live.max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry: Arc::clone(entry) })
+    }
+
+    /// All live sessions.
+    pub fn list(&self) -> Vec<SessionInfo> {
+        let entries: Vec<Arc<Entry>> = self.by_seat.lock().values().cloned().collect();
+        entries
+            .iter()
+            .map(|entry| SessionInfo {
+                device: entry.info.clone(),
+                number: entry.number,
+                filters: entry.seat.filters.lock().clone(),
+            })
+            .collect()
+    }
+
+    /// Tells every live session that the node stops, and waits until they have ended or `timeout` has passed.
+    pub async fn stop(&self, timeout: Duration) {
+        let entries: Vec<Arc<Entry>> = self.by_seat.lock().values().cloned().collect();
+        for entry in &entries {
+            entry.seat.mailbox.order(Mail::Stop);
+        }
+        let all = async {
+            for entry in &entries {
+                let _ = entry.ended.subscribe().wait_for(|ended| *ended).await;
+            }
+        };
+        if tokio::time::timeout(timeout, all).await.is_err() {
+            tracing::warn!("some sessions did not end before the node stopped");
+        }
+    }
+
+    fn load_kept(&self) {
+        let mut after: Option<Vec<u8>> = None;
+        let mut loaded = 0;
+        while loaded < self.config.kept_max {
+            let Ok(entries) = self.log.state_scan(KEPT_TREE, &[], after.as_deref(), 1_000) else { return };
+            let Some((last, _)) = entries.last() else { return };
+            after = Some(last.clone());
+            loaded += entries.len();
+            for (key, value) in &entries {
+                let Ok(client_id) = std::str::from_utf8(key) else { continue };
+                let Some(record) = KeptRecord::decode(value) else {
+                    tracing::warn!(client_id, "a kept session of an unknown version is left out");
+                    continue;
+                };
+                self.restore(client_id, record);
+            }
+        }
+    }
+
+    fn restore(&self, client_id: &str, record: KeptRecord) {
+        let seat = self.new_seat(self.next_number.fetch_add(1, Ordering::Relaxed));
+        for filter in &record.filters {
+            self.fan_out.subscribe(seat.subscriber.number(), filter);
+        }
+        *seat.filters.lock() = record.filters.clone();
+        seat.subscriber.go_away([]);
+        record.owe(&self.log, &seat.subscriber);
+        self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record });
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,197 @@
+//! A run of events that many subscribers share, encoded once for each format in use.
+
+use std::sync::OnceLock;
+
+use devices::headers;
+use sled_data::{Offset, PartitionId, RecordRef};
+
+use crate::event_log::Batch;
+
+/// How many encodings of a segment doors may keep with it.
+pub const FORMATS: usize = 4;
+/// Marks an event that subscribers do not get from this segment.
+const LEFT_OUT: u32 = u32::MAX;
+
+/// A run of events in order, with the MQTT topic of each.
+pub struct Segment {
+    parts: Vec<Part>,
+    topics: Vec<Box<str>>,
+    /// For each event of each part in order: the number of its topic.
+    numbers: Vec<u32>,
+    bytes: usize,
+    is_live: bool,
+    frames: [OnceLock<Frames>; FORMATS],
+}
+
+struct Part {
+    batch: Batch,
+    from: Offset,
+}
+
+/// An event of a segment, for a door that encodes it.
+pub struct SegmentEvent<'a> {
+    /// Its MQTT topic.
+    pub topic: &'a str,
+    /// The number of that topic in [`Segment::topics`].
+    pub topic_number: u32,
+    /// Where it is stored; meaningless for a live segment.
+    pub partition: PartitionId,
+    /// Its offset; meaningless for a live segment.
+    pub offset: Offset,
+    /// The event itself.
+    pub record: RecordRef<'a>,
+}
+
+/// A segment's events in one door's format.
+#[derive(Debug, Default)]
+pub struct Frames {
+    /// All frames, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each begins, and what it is.
+    pub list: Vec<Frame>,
+}
+
+/// One encoded event.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    /// Where it begins in [`Frames::bytes`].
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+    /// Where the two bytes of its packet id stand, counted from `start`; 0 where it has none.
+    pub packet_id_at: u32,
+    /// The number of its topic in [`Segment::topics`].
+    pub topic: u32,
+    /// Where it is stored.
+    pub partition: PartitionId,
+    /// Its offset.
+    pub offset: Offset,
+}
+
+/// Collects parts into a segment.
+pub(crate) struct SegmentBuilder {
+    segment: Segment,
+    known: std::collections::HashMap<Box<str>, u32>,
+    last: u32,
+}
+
+impl SegmentBuilder {
+    /// `is_live`: events on their way in, which have no offset yet.
+    pub(crate) fn new(is_live: bool) -> Self {
+        let segment = Segment {
+            parts: Vec::new(),
+            topics: Vec::new(),
+            numbers: Vec::new(),
+            bytes: 0,
+            is_live,
+            frames: Default::default(),
+        };
+        Self { segment, known: std::collections::HashMap::new(), last: LEFT_OUT }
+    }
+
+    /// Adds the events of a batch from `from` on.
+    pub(crate) fn add(&mut self, log_topic: &str, batch: Batch, from: Offset) {
+        let catch_all = log_topic == crate::ingest::CATCH_ALL_TOPIC;
+        let mut made = String::new();
+        for (_, record) in batch.events_from(from) {
+            let number = if !self.segment.is_live && is_qos_0(&record) {
+                LEFT_OUT
+            } else if let Some(topic) = mqtt_topic(&record, log_topic, catch_all, &mut made) {
+                number_of(&mut self.segment.topics, &mut self.known, self.last, topic)
+            } else {
+                LEFT_OUT
+            };
+            self.segment.numbers.push(number);
+            if number != LEFT_OUT {
+                self.last = number;
+            }
+        }
+        self.segment.bytes += batch.record_bytes();
+        self.segment.parts.push(Part { batch, from });
+    }
+
+    pub(crate) fn build(self) -> Segment {
+        self.segment
+    }
+}
+
+fn number_of(
+    topics: &mut Vec<Box<str>>,
+    known: &mut std::collections::HashMap<Box<str>, u32>,
+    last: u32,
+    topic: &str,
+) -> u32 {
+    if topics.get(last as usize).is_some_and(|last| **last == *topic) {
+        return last;
+    }
+    if let Some(number) = known.get(topic) {
+        return *number;
+    }
+    let number = u32::try_from(topics.len()).unwrap_or(LEFT_OUT);
+    topics.push(topic.into());
+    known.insert(topic.into(), number);
+    number
+}
+
+fn is_qos_0(record: &RecordRef<'_>) -> bool {
+    record.headers.get(headers::MQTT_QOS) == Some(&[0])
+}
+
+/// The MQTT topic that an event is offered under: the one it came by, else `{topic}/{key}`.
+fn mqtt_topic<'a>(record: &RecordRef<'a>, log_topic: &str, catch_all: bool, made: &'a mut String) -> Option<&'a str> {
+    if let Some(topic) = record.headers.get(headers::MQTT_TOPIC) {
+        return std::str::from_utf8(topic).ok();
+    }
+    let key = std::str::from_utf8(record.key.unwrap_or_default()).ok()?;
+    if catch_all {
+        return Some(key).filter(|key| !key.is_empty());
+    }
+    made.clear();
+    made.push_str(log_topic);
+    if !key.is_empty() {
+        made.push('/');
+        made.push_str(key);
+    }
+    (!made.contains(['+', '#', '\0'])).then_some(made.as_str())
+}
+
+impl Segment {
+    /// The MQTT topics in it, each once.
+    pub fn topics(&self) -> &[Box<str>] {
+        &self.topics
+    }
+
+    /// Whether its events are on their way in (QoS 0) and have no offset yet.
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// What it costs to keep, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Its batches: partition, first offset, offset after the last.
+    pub(super) fn spans(&self) -> impl Iterator<Item = (PartitionId, Offset, Offset)> {
+        self.parts
+            .iter()
+            .map(|part| (part.batch.partition(), part.from.max(part.batch.base_offset()), part.batch.next_offset()))
+    }
+
+    /// Its events in order, without those that subscribers have had already.
+    pub fn events(&self) -> impl Iterator<Item = SegmentEvent<'_>> {
+        let all = self.parts.iter().flat_map(|part| {
+            let partition = part.batch.partition();
+            part.batch.events_from(part.from).map(move |(offset, record)| (partition, offset, record))
+        });
+        all.zip(&self.numbers).filter_map(|((partition, offset, record), number)| {
+            let topic = self.topics.get(*number as usize)?;
+            Some(SegmentEvent { topic, topic_number: *number, partition, offset, record })
+        })
+    }
+
+    /// The segment in a door's format number `format` (below [`FORMATS`]); `encode` runs once for all subscribers.
+    pub fn frames(&self, format: usize, encode: impl FnOnce(&Segment) -> Frames) -> &Frames {
+        self.frames[format].get_or_init(|| encode(self))
+    }
+}
