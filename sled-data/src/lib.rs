@@ -23,9 +23,10 @@ pub use ids::{CommitNumber, Offset, OriginId, PartitionId};
 pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
 pub use store::{
-    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove,
-    NAME_BYTES_MAX, OpenError, Options, ReadError, Recovered, STATE_KEY_BYTES_MAX,
-    STATE_VALUE_BYTES_MAX, StateWrite, Store, StoreFailed, SyncError, TopicError,
+    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove, DAMAGES_MAX,
+    Damage, NAME_BYTES_MAX, OpenError, Options, Progress, ReadError, Recovered,
+    STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, StateEntries, StateWrite, Store, StoreFailed,
+    SyncError, TopicError, Trimmed, VerifyReport,
 };
 pub use topic::{
     Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig,

@@ -8,10 +8,12 @@ mod open;
 mod partition;
 mod read;
 mod recover;
+mod retention;
 mod space;
 mod state;
 mod topics;
 mod values;
+mod verify;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +31,10 @@ pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
+pub use retention::Trimmed;
+pub use state::StateEntries;
 pub use topics::TopicError;
+pub use verify::{DAMAGES_MAX, Damage, Progress, VerifyReport};
 
 use partition::Partition;
 

@@ -1,77 +1,16 @@
 //! What the store promises, on sled and on memory alike.
 #![allow(clippy::unwrap_used)]
 
+mod harness;
+
 use std::sync::Arc;
 
+use harness::{append, next, on_both, partition, seal, values};
 use sled_data::{
     Backend, Commit, CommitError, CommitNumber, Compression, CursorMove, Durability, Faults,
-    HeaderBlock, MemoryBackend, OpenBatch, OpenError, Options, PartitionId, ReadError, SealInfo,
-    SealedBatch, Sealer, SledBackend, SledConfig, StateWrite, Store, TopicConfig, TopicError,
+    MemoryBackend, OpenError, Options, PartitionId, ReadError, SledBackend, SledConfig, StateWrite,
+    Store, TopicConfig, TopicError,
 };
-
-/// Calls `test` with an opener of one and the same store, on each backend.
-fn on_both(test: impl Fn(&dyn Fn(Options) -> Store)) {
-    let memory = MemoryBackend::new();
-    test(&|options| Store::on(Arc::new(memory.clone()), options).unwrap().0);
-    let folder = tempfile::tempdir().unwrap();
-    test(&|options| Store::open(folder.path(), options).unwrap().0);
-}
-
-fn partition(store: &Store, topic: &sled_data::TopicInfo, index: u32) -> PartitionId {
-    PartitionId {
-        origin: store.origin(),
-        topic: topic.id,
-        index,
-    }
-}
-
-fn seal(partition: PartitionId, base_offset: u64, values: &[&[u8]]) -> SealedBatch {
-    let mut open = OpenBatch::new();
-    for (i, value) in values.iter().enumerate() {
-        let offset = base_offset + i as u64;
-        let key = format!("key-{}", offset % 3);
-        open.push(
-            1_000 + offset as i64 * 10,
-            Some(key.as_bytes()),
-            Some(value),
-            &HeaderBlock::new(),
-        )
-        .unwrap();
-    }
-    let compression = Compression::Lz4;
-    let info = SealInfo {
-        partition,
-        base_offset,
-        hlc: 7,
-        compression,
-        hops: 0,
-        term: 0,
-        flags: 0,
-    };
-    open.seal(info, &mut Sealer::new())
-}
-
-fn append(batch: SealedBatch) -> Commit {
-    Commit {
-        hlc: 7,
-        appends: vec![batch],
-        ..Commit::default()
-    }
-}
-
-fn values(store: &Store, partition: PartitionId, from: u64) -> Vec<(u64, Vec<u8>)> {
-    let mut out = Vec::new();
-    for batch in store.read(partition, from, usize::MAX).unwrap() {
-        let records = batch.decompress().unwrap();
-        assert!(records.digest_fits());
-        out.extend(
-            records
-                .iter()
-                .map(|r| (records.offset_of(&r), r.value.unwrap().to_vec())),
-        );
-    }
-    out
-}
 
 #[test]
 fn what_is_committed_is_read_and_still_there_when_opened_again() {
@@ -514,12 +453,4 @@ fn one_store_is_open_once_and_a_newer_one_is_refused() {
         "{error}"
     );
     assert!(error.to_string().contains("newer"));
-}
-
-/// A small generator of numbers: the seed is in the test.
-fn next(state: &mut u64) -> u64 {
-    *state = state
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    *state >> 33
 }

@@ -116,6 +116,27 @@ pub(super) fn batch_of(key: &[u8]) -> Option<(Offset, u16)> {
     }
 }
 
+/// What a key of the meta tree is of, for people.
+pub(super) fn describe(key: &[u8]) -> String {
+    let name = || {
+        let name = key.get(1..).and_then(|rest| rest.split(|b| *b == 0).next());
+        String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+    };
+    match key.first() {
+        Some(0) => "the header".to_owned(),
+        Some(&TOPIC) => topic_of(key).map_or_else(|| "a topic".into(), |id| format!("topic {id}")),
+        Some(&PARTITION) => {
+            partition_of(key).map_or_else(|| "a partition".into(), |id| format!("partition {id}"))
+        }
+        Some(&COMMIT) => {
+            commit_of(key).map_or_else(|| "a commit".into(), |(_, n, _)| format!("commit {n}"))
+        }
+        Some(&CURSOR) => format!("a cursor of {}", name()),
+        Some(&STATE) => format!("a value of state tree {}", name()),
+        _ => "a key of no known kind".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,9 @@ use super::read::{ReadError, View};
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId};
 
+/// How often a search begins anew because a trim went by.
+const TRIES_MAX: u32 = 8;
+
 impl Store {
     /// The offset from which on events are at or after `ms` (Unix milliseconds); the end where there is none.
     ///
@@ -14,9 +17,13 @@ impl Store {
     /// # Errors
     /// [`ReadError::Damaged`] when a batch that the search meets cannot be read.
     pub fn offset_at_time(&self, id: PartitionId, ms: i64) -> Result<Offset, ReadError> {
-        Ok(self
-            .view(id, |view| offset_at_time(&view, ms))?
-            .unwrap_or(0))
+        let mut tries = 0;
+        loop {
+            match self.view(id, |view| offset_at_time(&view, ms)) {
+                Err(ReadError::Trimmed { .. }) if tries < TRIES_MAX => tries += 1,
+                other => return Ok(other?.unwrap_or(0)),
+            }
+        }
     }
 
     /// The newest event with this key before `before`, and the batch that holds it. Reads the partition backwards, at worst all of it.
@@ -29,9 +36,10 @@ impl Store {
         key: &[u8],
         before: Offset,
     ) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
-        Ok(self
-            .view(id, |view| latest_by_key(&view, key, before))?
-            .flatten())
+        match self.view(id, |view| latest_by_key(&view, key, before)) {
+            Err(ReadError::Trimmed { .. }) => Ok(None),
+            other => Ok(other?.flatten()),
+        }
     }
 }
 

@@ -150,6 +150,13 @@ impl Store {
                 reason,
             }),
             Err(ReadError::Backend(e @ BackendError::Io(_))) => Err(self.fail(&e).into()),
+            // What a trim took away meanwhile is not damaged.
+            Err(ReadError::Damaged { from, .. }) if from < partition.extent().start => {
+                Err(ReadError::Trimmed {
+                    partition: id,
+                    start: partition.extent().start,
+                })
+            }
             other => other.map(Some),
         }
     }

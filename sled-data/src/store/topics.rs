@@ -137,7 +137,8 @@ impl Store {
         for partition in &gone {
             group.remove(&keys::partition(*partition));
         }
-        self.remove_cursors(id, &mut group)?;
+        self.remove_cursors(|at| at.topic == id, &mut group)
+            .map_err(|e| self.topic_error(&e))?;
         self.apply_and_sync(&group)?;
         self.topics.write().remove(&id);
         for id in gone {
@@ -180,19 +181,23 @@ impl Store {
         }
     }
 
-    fn remove_cursors(&self, topic: TopicId, group: &mut Group) -> Result<(), TopicError> {
+    /// Removes, in `group`, all cursors in the partitions chosen.
+    pub(super) fn remove_cursors(
+        &self,
+        chosen: impl Fn(PartitionId) -> bool,
+        group: &mut Group,
+    ) -> Result<(), BackendError> {
         let span = Span::between(&[keys::CURSOR], &[keys::CURSOR + 1]);
-        let scanned = self.meta.scan(span, Direction::Forward, &mut |key, _| {
+        self.meta.scan(span, Direction::Forward, &mut |key, _| {
             let id = key
                 .len()
                 .checked_sub(PARTITION_ID_BYTES)
                 .and_then(|at| PartitionId::from_bytes(&key[at..]));
-            if id.is_some_and(|id| id.topic == topic) {
+            if id.is_some_and(&chosen) {
                 group.remove(key);
             }
             ControlFlow::Continue(())
-        });
-        scanned.map_err(|e| self.topic_error(&e))
+        })
     }
 }
 

@@ -1,0 +1,238 @@
+//! Trimming: whole batches leave from the front of a partition, a bounded number a pass.
+
+use std::ops::ControlFlow;
+
+use super::partition::{Partition, remove_batches};
+use super::read::{ReadError, View};
+use super::values::write;
+use super::walk::walk;
+use super::{Store, keys};
+use crate::backend::{BackendError, Direction, Group, Span};
+use crate::batch::StoredBatch;
+use crate::ids::{Offset, PartitionId};
+
+/// What trimming removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Number of batches.
+    pub batches: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// The offsets that went: partition, from, to.
+    pub ranges: Vec<(PartitionId, Offset, Offset)>,
+    /// Whether the pass ended at its bound and there may be more to remove.
+    pub more: bool,
+}
+
+/// Until when batches leave a partition.
+struct Rule {
+    /// Only batches that end at or before this.
+    upto: Offset,
+    /// Batches whose newest event is at or before this, Unix milliseconds.
+    older_than_ms: Option<i64>,
+    /// Batches while more bytes than these are kept.
+    bytes_max: Option<u64>,
+    batches_max: u64,
+}
+
+impl Rule {
+    /// Whether a batch may leave while the partition keeps `kept_bytes`, it included. Without bounds of age and bytes all may. Damaged
+    /// batches have no time and leave by bytes or with `upto`.
+    fn lets_go(&self, newest_ms: Option<i64>, kept_bytes: u64) -> bool {
+        let old = self
+            .older_than_ms
+            .is_some_and(|bound| newest_ms.is_some_and(|ms| ms <= bound));
+        let large = self.bytes_max.is_some_and(|max| kept_bytes > max);
+        old || large || (self.older_than_ms.is_none() && self.bytes_max.is_none())
+    }
+}
+
+/// The batches that may leave.
+#[derive(Default)]
+struct Front {
+    batches: u64,
+    bytes: u64,
+    /// The offset after them.
+    next: Offset,
+    more: bool,
+}
+
+impl Store {
+    /// Removes batches that end at or before `upto`, at most `batches_max`. Durable with the next sync.
+    ///
+    /// # Errors
+    /// [`ReadError::Failed`] when the store fails; a trim that was cut short is ended when the store is opened.
+    pub fn trim(
+        &self,
+        id: PartitionId,
+        upto: Offset,
+        batches_max: u64,
+    ) -> Result<Trimmed, ReadError> {
+        let rule = Rule {
+            upto,
+            older_than_ms: None,
+            bytes_max: None,
+            batches_max,
+        };
+        let mut trimmed = Trimmed::default();
+        self.trim_by(id, &rule, &mut trimmed)?;
+        Ok(trimmed)
+    }
+
+    /// Removes what each topic's retention lets go, at most `batches_max` batches in all and nothing that does not end at or before
+    /// `floor` of its partition. Age is judged by the newest timestamp in a batch, so events from the future stay until then or until
+    /// the bound of bytes. Emptied partitions of earlier lives are dropped.
+    ///
+    /// # Errors
+    /// As [`Store::trim`].
+    pub fn apply_retention(
+        &self,
+        now_ms: i64,
+        batches_max: u64,
+        floor: &dyn Fn(PartitionId) -> Offset,
+    ) -> Result<Trimmed, ReadError> {
+        let mut trimmed = Trimmed::default();
+        for id in self.partitions() {
+            let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
+                continue;
+            };
+            let age = config
+                .retention_ms
+                .map(|ms| now_ms.saturating_sub_unsigned(ms));
+            if age.is_some() || config.retention_bytes.is_some() {
+                let rule = Rule {
+                    upto: floor(id),
+                    older_than_ms: age,
+                    bytes_max: config.retention_bytes,
+                    batches_max: batches_max - trimmed.batches.min(batches_max),
+                };
+                self.trim_by(id, &rule, &mut trimmed)?;
+            }
+            self.drop_if_spent(id)?;
+        }
+        Ok(trimmed)
+    }
+
+    fn trim_by(
+        &self,
+        id: PartitionId,
+        rule: &Rule,
+        trimmed: &mut Trimmed,
+    ) -> Result<(), ReadError> {
+        let _trimming = self.trimming.lock();
+        let Some(partition) = self.partition(id) else {
+            return Ok(());
+        };
+        let bytes = partition.extent().bytes;
+        let Some((from, front)) =
+            self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))?
+        else {
+            return Ok(());
+        };
+        trimmed.more |= front.more;
+        if front.batches == 0 {
+            return Ok(());
+        }
+        self.move_start(&partition, &front)
+            .map_err(|e| self.fail(&e))?;
+        remove_batches(partition.tree(), from, Some(front.next)).map_err(|e| self.fail(&e))?;
+        trimmed.batches += front.batches;
+        trimmed.bytes += front.bytes;
+        trimmed.ranges.push((id, from, front.next));
+        Ok(())
+    }
+
+    /// First the new start is written, then batches go: opening ends what was cut short between.
+    fn move_start(&self, partition: &Partition, front: &Front) -> Result<(), BackendError> {
+        let _writer = self.writer.lock();
+        let mut extent = partition.extent();
+        extent.start = front.next;
+        extent.bytes = extent.bytes.saturating_sub(front.bytes);
+        let key = keys::partition(partition.id);
+        let mut value = Vec::new();
+        write(&key, &extent, &mut value);
+        self.meta.insert(&key, &value)?;
+        partition.set_extent(extent);
+        Ok(())
+    }
+
+    /// Drops an empty partition of an earlier life, with the cursors in it.
+    fn drop_if_spent(&self, id: PartitionId) -> Result<(), ReadError> {
+        let _trimming = self.trimming.lock();
+        let Some(partition) = self.partition(id) else {
+            return Ok(());
+        };
+        let extent = partition.extent();
+        if id.origin == self.origin || extent.start < extent.end {
+            return Ok(());
+        }
+        let _writer = self.writer.lock();
+        let mut group = Group::new();
+        group.remove(&keys::partition(id));
+        let done = self
+            .remove_cursors(|at| at == id, &mut group)
+            .and_then(|()| self.meta.apply(&group));
+        done.map_err(|e| self.fail(&e))?;
+        self.partitions.write().remove(&id);
+        partition.close();
+        self.backend
+            .drop_tree(&keys::partition_tree(id))
+            .map_err(|e| self.fail(&e))?;
+        Ok(())
+    }
+}
+
+fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, ReadError> {
+    let mut front = Front {
+        next: view.start,
+        ..Front::default()
+    };
+    // Bytes of a batch that may leave once it is known where it ends.
+    let mut waiting: Option<u64> = None;
+    let mut stopped = false;
+    walk(
+        view.tree(),
+        Span::from(&keys::batch(view.start)),
+        Direction::Forward,
+        &mut |base, bytes| {
+            stopped = base >= view.end || !front.take(&mut waiting, base, rule);
+            if !stopped && front.batches >= rule.batches_max {
+                front.more = true;
+                stopped = true;
+            }
+            if stopped {
+                return ControlFlow::Break(());
+            }
+            let len = bytes.len() as u64;
+            let newest_ms = StoredBatch::decode(bytes)
+                .ok()
+                .map(|batch| batch.max_timestamp_ms());
+            if rule.lets_go(newest_ms, partition_bytes.saturating_sub(front.bytes)) {
+                waiting = Some(len);
+                return ControlFlow::Continue(());
+            }
+            stopped = true;
+            ControlFlow::Break(())
+        },
+    )?;
+    if !stopped {
+        front.take(&mut waiting, view.end, rule);
+    }
+    Ok(front)
+}
+
+impl Front {
+    /// Adds the waiting batch, which ends at `next`; false when it has to stay.
+    fn take(&mut self, waiting: &mut Option<u64>, next: Offset, rule: &Rule) -> bool {
+        let Some(bytes) = waiting.take() else {
+            return true;
+        };
+        if next > rule.upto {
+            return false;
+        }
+        self.batches += 1;
+        self.bytes += bytes;
+        self.next = next;
+        true
+    }
+}
