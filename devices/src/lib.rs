@@ -5,5 +5,7 @@
 //! clock or draws a random number. Feature `client` adds the device client over MQTT, feature
 //! `fleet` the simulated fleet that is built on it.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod command;
 pub mod headers;

@@ -271,7 +271,7 @@ mod tests {
             String::new(),
             "{}".into(),
             format!(r#"{{"v":1,"id":"{ID}","at_ms":1,"step":"forgotten"}}"#),
-            format!(r#"{{"v":1,"id":"x","at_ms":1,"step":"expired"}}"#),
+            r#"{"v":1,"id":"x","at_ms":1,"step":"expired"}"#.into(),
             format!(r#"{{"v":1,"id":"{ID}","at_ms":1,"step":"sent","session":-1,"attempt":1}}"#),
         ] {
             assert!(StepEvent::decode(json.as_bytes()).is_err(), "{json}");

@@ -1,0 +1,161 @@
+//! What a client is told: where to, as whom, and its bounds.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::command::{NameError, check_device_name};
+
+/// The MQTT version that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Version {
+    /// MQTT 5: refusals have reasons.
+    #[default]
+    V5,
+    /// MQTT 3.1.1: a refusal is a closed connection.
+    V311,
+}
+
+/// What happens to a publish when the buffer is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// It is refused; what is buffered stays.
+    #[default]
+    Refuse,
+    /// The oldest publishes that are not on their way are dropped for it.
+    DropOldest,
+}
+
+/// Bounds of the buffer of unacknowledged publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer {
+    /// Most publishes.
+    pub publishes_max: usize,
+    /// Most bytes of topics and payloads together.
+    pub bytes_max: usize,
+    /// What happens beyond.
+    pub overflow: Overflow,
+}
+
+/// A user name and its password.
+#[derive(Clone)]
+pub struct Login {
+    /// The user name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// Everything a client is told.
+#[derive(Clone)]
+pub struct Config {
+    /// The node's host name or address.
+    pub host: String,
+    /// The node's MQTT port.
+    pub port: u16,
+    /// The device's name, as in its command topic.
+    pub device: String,
+    /// The MQTT client identifier; the device's name where absent.
+    pub client_id: Option<String>,
+    /// The MQTT version.
+    pub version: Version,
+    /// Credentials, where the node asks for them.
+    pub login: Option<Login>,
+    /// Time between pings; at least five seconds.
+    pub keep_alive: Duration,
+    /// Time that connecting may take; at least one second.
+    pub connect_within: Duration,
+    /// The buffer's bounds.
+    pub buffer: Buffer,
+    /// Most publishes under way without an acknowledgement; at least 1.
+    pub in_flight_max: u16,
+    /// Largest payload, in bytes.
+    pub payload_bytes_max: usize,
+    /// The wait before the first attempt to reconnect; it doubles from then on.
+    pub backoff_min: Duration,
+    /// The longest wait before an attempt to reconnect.
+    pub backoff_max: Duration,
+    /// The seed of the waits' jitter.
+    pub seed: u64,
+}
+
+/// Why a client cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// The device's name does not fit an MQTT topic level.
+    #[error("device: {0}")]
+    Device(#[from] NameError),
+    /// A bound that is outside its own bounds.
+    #[error("{0}")]
+    Bound(&'static str),
+}
+
+impl Config {
+    /// A device's configuration with everything else at its default.
+    pub fn new(host: impl Into<String>, port: u16, device: impl Into<String>) -> Self {
+        let device = device.into();
+        let seed = device
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Self {
+            host: host.into(),
+            port,
+            device,
+            client_id: None,
+            version: Version::default(),
+            login: None,
+            keep_alive: Duration::from_secs(30),
+            connect_within: Duration::from_secs(5),
+            buffer: Buffer {
+                publishes_max: 10_000,
+                bytes_max: 8 * 1024 * 1024,
+                overflow: Overflow::default(),
+            },
+            in_flight_max: 32,
+            payload_bytes_max: 256 * 1024,
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(30),
+            seed,
+        }
+    }
+
+    /// Checks names and bounds.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check_device_name(&self.device)?;
+        let rules = [
+            (self.in_flight_max >= 1, "in_flight_max is at least 1"),
+            (
+                self.keep_alive >= Duration::from_secs(5),
+                "keep_alive is at least 5 seconds",
+            ),
+            (
+                self.keep_alive <= Duration::from_secs(u16::MAX as u64),
+                "keep_alive is at most 65,535 seconds",
+            ),
+            (
+                self.connect_within >= Duration::from_secs(1),
+                "connect_within is at least 1 second",
+            ),
+            (
+                self.backoff_min >= Duration::from_millis(1)
+                    && self.backoff_min <= self.backoff_max,
+                "backoff_min lies between 1 ms and backoff_max",
+            ),
+            (
+                self.buffer.publishes_max >= 1,
+                "buffer.publishes_max is at least 1",
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, rule)) => Err(ConfigError::Bound(rule)),
+            None => Ok(()),
+        }
+    }
+
+    /// The MQTT client identifier.
+    pub fn client_id(&self) -> &str {
+        self.client_id.as_deref().unwrap_or(&self.device)
+    }
+}
