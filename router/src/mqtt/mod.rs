@@ -1,4 +1,5 @@
 //! The MQTT door: packets to values and back. What decides is pure; sockets, log and clock are the task's.
 
 pub mod codec;
+pub mod filter_tree;
 pub mod topic;

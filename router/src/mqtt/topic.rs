@@ -124,3 +124,95 @@ pub fn matches(filter: &str, name: &str) -> bool {
     }
     levels.next().is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matching_follows_section_4_7() {
+        let cases = [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/ranking",
+                true,
+            ),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+                true,
+            ),
+            ("sport/#", "sport", true),
+            ("sport/#", "sports", false),
+            ("#", "a/b/c", true),
+            ("#", "/", true),
+            ("#", "$SYS/x", false),
+            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
+            ("+/#", "$SYS", false),
+            ("$SYS/#", "$SYS/monitor/Clients", true),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
+            ("a/$x/+", "a/$x/$y", true),
+            ("sport/tennis/+", "sport/tennis/player1", true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("+", "", true),
+            ("a/+/#", "a", false),
+            ("a/+/#", "a/b", true),
+            ("A/b", "a/b", false),
+            ("a//b", "a//b", true),
+            ("a/+/b", "a//b", true),
+            ("a/b", "a/b/", false),
+        ];
+        for (filter, name, expected) in cases {
+            assert_eq!(matches(filter, name), expected, "{filter} on {name}");
+        }
+    }
+
+    #[test]
+    fn names_and_filters_are_told_from_what_is_neither() {
+        for name in ["a", "/", "a b", "$SYS/x", "ä/€", "a//b"] {
+            assert!(is_name(name) && is_filter(name), "{name}");
+        }
+        for name in ["", "a/+", "#", "a\0", &"x".repeat(65_536)] {
+            assert!(!is_name(name), "{name}");
+        }
+        for filter in ["#", "+", "+/+/#", "/+", "a/+/b", "$share/g/x"] {
+            assert!(is_filter(filter), "{filter}");
+        }
+        for filter in ["", "a#", "#/a", "a/#/b", "a+", "+a/b", "a\0", "a/##", "++"] {
+            assert!(!is_filter(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn shared_filters_are_split_in_5_0_alone() {
+        assert_eq!(
+            shared("$share/g/a/#").map(|found| found.ok()),
+            Some(Some(Shared {
+                group: "g",
+                filter: "a/#"
+            }))
+        );
+        assert!(shared("a/b").is_none() && shared("$shared/g/a").is_none());
+        let cases = [
+            ("$share/g/a", Ok(true)),
+            ("$share/g//", Ok(true)),
+            ("$share/g", Err(rules::SHARE_FILTER)),
+            ("$share/", Err(rules::SHARE_FILTER)),
+            ("$share/g/", Err(rules::SHARE_FILTER)),
+            ("$share//a", Err(rules::SHARE_EMPTY)),
+            ("$share/g#/a", Err(rules::SHARE_NAME)),
+            ("$share/g/a#", Err(rules::FILTER_HASH)),
+            ("a", Ok(false)),
+        ];
+        for (filter, expected) in cases {
+            assert_eq!(check_filter(filter, Version::V5), expected, "{filter}");
+        }
+        assert_eq!(check_filter("$share/g", Version::V311), Ok(false));
+    }
+}

@@ -18,6 +18,20 @@ pub struct Rule {
 }
 
 impl Rule {
+    pub(crate) const fn new(
+        reason: Reason,
+        v311: &'static str,
+        v5: &'static str,
+        text: &'static str,
+    ) -> Self {
+        Self {
+            reason,
+            v311,
+            v5,
+            text,
+        }
+    }
+
     /// The statement in the specification of `version`.
     pub fn statement(&self, version: Version) -> &'static str {
         match version {
@@ -29,9 +43,15 @@ impl Rule {
 
 macro_rules! rules {
     ($($name:ident = $reason:ident, $v311:literal, $v5:literal, $text:literal;)*) => {
-        $(#[doc = $text] pub const $name: &Rule = &Rule { reason: Reason::$reason, v311: $v311, v5: $v5, text: $text };)*
+        $(
+            #[doc = $text]
+            pub const $name: &$crate::mqtt::codec::rules::Rule =
+                &$crate::mqtt::codec::rules::Rule::new($crate::mqtt::codec::Reason::$reason, $v311, $v5, $text);
+        )*
     };
 }
+
+pub(crate) use rules;
 
 // The form of every packet.
 rules! {
