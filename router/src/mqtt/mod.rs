@@ -2,4 +2,5 @@
 
 pub mod codec;
 pub mod filter_tree;
+pub mod session;
 pub mod topic;

@@ -10,6 +10,7 @@ mod error;
 mod header;
 mod packet;
 mod property;
+mod property_table;
 mod publish;
 mod reader;
 mod reason;

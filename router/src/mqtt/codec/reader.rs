@@ -31,6 +31,12 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.rest)
     }
 
+    /// The bytes between this place and a `later` one of the same body.
+    pub(crate) fn until(&self, later: &Self) -> &'a [u8] {
+        let count = self.rest.len().saturating_sub(later.rest.len());
+        self.rest.get(..count).unwrap_or_default()
+    }
+
     #[inline]
     pub(crate) fn bytes(&mut self, count: usize) -> Parsed<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(rules::CUT_SHORT)?;
