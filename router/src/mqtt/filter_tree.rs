@@ -27,12 +27,7 @@ struct Node<V> {
 }
 
 impl<V> Node<V> {
-    const EMPTY: Self = Self {
-        value: None,
-        below: None,
-        any: None,
-        named: BTreeMap::new(),
-    };
+    const EMPTY: Self = Self { value: None, below: None, any: None, named: BTreeMap::new() };
 
     fn is_empty(&self) -> bool {
         self.value.is_none() && self.below.is_none() && self.any.is_none() && self.named.is_empty()
@@ -95,10 +90,7 @@ impl<V> Node<V> {
 
 impl<V> Default for FilterTree<V> {
     fn default() -> Self {
-        Self {
-            root: Node::EMPTY,
-            len: 0,
-        }
+        Self { root: Node::EMPTY, len: 0 }
     }
 }
 
@@ -121,11 +113,7 @@ impl<V> FilterTree<V> {
     }
 
     /// The value of a filter, made where it is absent.
-    pub fn entry(
-        &mut self,
-        filter: &str,
-        make: impl FnOnce() -> V,
-    ) -> Result<&mut V, TooManyLevels> {
+    pub fn entry(&mut self, filter: &str, make: impl FnOnce() -> V) -> Result<&mut V, TooManyLevels> {
         let absent = self.get(filter).is_none();
         self.len += usize::from(absent && filter.split('/').count() <= FILTER_LEVELS_MAX);
         Ok(self.slot(filter)?.get_or_insert_with(make))
@@ -169,8 +157,7 @@ impl<V> FilterTree<V> {
     /// Calls `found` with the value of every filter that matches `name`; a leading wildcard does not match a name
     /// that begins with `$` ([MQTT-4.7.2-1]).
     pub fn matching<'a>(&'a self, name: &str, mut found: impl FnMut(&'a V)) {
-        self.root
-            .visit(Some(name), !name.starts_with('$'), &mut found);
+        self.root.visit(Some(name), !name.starts_with('$'), &mut found);
     }
 }
 
@@ -198,21 +185,14 @@ mod tests {
 
     fn filters() -> impl Strategy<Value = Vec<String>> {
         let level = prop_oneof![Just("a"), Just("b"), Just(""), Just("+"), Just("$x")];
-        let filter = (proptest::collection::vec(level, 1..5), any::<bool>()).prop_map(
-            |(mut levels, below)| {
-                if below {
-                    levels.push("#");
-                }
-                levels.join("/")
-            },
-        );
+        let filter = (proptest::collection::vec(level, 1..5), any::<bool>()).prop_map(|(mut levels, below)| {
+            if below {
+                levels.push("#");
+            }
+            levels.join("/")
+        });
         proptest::collection::vec(prop_oneof![9 => filter, 1 => Just("#".to_owned())], 0..12)
-            .prop_map(|filters| {
-                filters
-                    .into_iter()
-                    .filter(|filter| topic::is_filter(filter))
-                    .collect()
-            })
+            .prop_map(|filters| filters.into_iter().filter(|filter| topic::is_filter(filter)).collect())
     }
 
     proptest! {

@@ -2,5 +2,7 @@
 
 pub mod codec;
 pub mod filter_tree;
+pub mod outgoing;
+pub mod retained;
 pub mod session;
 pub mod topic;

@@ -8,33 +8,19 @@ const SHARE_PREFIX: &str = "$share/";
 
 /// Refuses an empty name, U+0000 and wildcards.
 pub(crate) fn check_name(name: &str) -> Parsed<()> {
-    if name.is_empty() {
-        Err(rules::NAME_EMPTY)
-    } else {
-        check_characters(name)
-    }
+    if name.is_empty() { Err(rules::NAME_EMPTY) } else { check_characters(name) }
 }
 
 /// Refuses U+0000 and wildcards; one pass without a branch for each byte.
 #[inline]
 pub(crate) fn check_characters(name: &str) -> Parsed<()> {
-    let suspect = name
-        .bytes()
-        .fold(false, |found, byte| found | matches!(byte, 0 | b'#' | b'+'));
-    if suspect {
-        Err(refused_character(name))
-    } else {
-        Ok(())
-    }
+    let suspect = name.bytes().fold(false, |found, byte| found | matches!(byte, 0 | b'#' | b'+'));
+    if suspect { Err(refused_character(name)) } else { Ok(()) }
 }
 
 #[cold]
 fn refused_character(name: &str) -> &'static rules::Rule {
-    if name.contains('\0') {
-        rules::NUL
-    } else {
-        rules::NAME_WILDCARD
-    }
+    if name.contains('\0') { rules::NUL } else { rules::NAME_WILDCARD }
 }
 
 /// Whether `name` can be published to: not empty, no wildcards, no U+0000, at most 65,535 bytes.
@@ -133,16 +119,8 @@ mod tests {
     fn matching_follows_section_4_7() {
         let cases = [
             ("sport/tennis/player1/#", "sport/tennis/player1", true),
-            (
-                "sport/tennis/player1/#",
-                "sport/tennis/player1/ranking",
-                true,
-            ),
-            (
-                "sport/tennis/player1/#",
-                "sport/tennis/player1/score/wimbledon",
-                true,
-            ),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
             ("sport/#", "sport", true),
             ("sport/#", "sports", false),
             ("#", "a/b/c", true),
@@ -191,13 +169,7 @@ mod tests {
 
     #[test]
     fn shared_filters_are_split_in_5_0_alone() {
-        assert_eq!(
-            shared("$share/g/a/#").map(|found| found.ok()),
-            Some(Some(Shared {
-                group: "g",
-                filter: "a/#"
-            }))
-        );
+        assert_eq!(shared("$share/g/a/#").map(|found| found.ok()), Some(Some(Shared { group: "g", filter: "a/#" })));
         assert!(shared("a/b").is_none() && shared("$shared/g/a").is_none());
         let cases = [
             ("$share/g/a", Ok(true)),

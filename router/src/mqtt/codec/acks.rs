@@ -44,11 +44,7 @@ impl Reply {
 }
 
 pub(super) fn empty<'a>(body: &[u8], packet: Packet<'a>) -> Parsed<Packet<'a>> {
-    if body.is_empty() {
-        Ok(packet)
-    } else {
-        Err(rules::LENGTH_WRONG)
-    }
+    if body.is_empty() { Ok(packet) } else { Err(rules::LENGTH_WRONG) }
 }
 
 pub(super) fn decode_ack<'a>(packet_type: u8, body: &'a [u8], version: Version) -> Parsed<Ack<'a>> {
@@ -63,11 +59,7 @@ pub(super) fn decode_ack<'a>(packet_type: u8, body: &'a [u8], version: Version) 
         Version::V5 => reason_and_properties(&mut reader, carrier, Place::Ack)?,
     };
     reader.finish()?;
-    Ok(Ack {
-        packet_id,
-        reason,
-        properties,
-    })
+    Ok(Ack { packet_id, reason, properties })
 }
 
 /// Both may be left out from the end: no reason means success, no properties none (5.0 section 3.4.2.1).
@@ -80,28 +72,16 @@ fn reason_and_properties<'a>(
         return Ok((Reason::Success, Properties::NONE));
     }
     let reason = carrier.reason(reader.u8()?).ok_or(rules::REASON_CODE)?;
-    let properties = if reader.is_empty() {
-        Properties::NONE
-    } else {
-        Properties::read(reader, place)?
-    };
+    let properties = if reader.is_empty() { Properties::NONE } else { Properties::read(reader, place)? };
     Ok((reason, properties))
 }
 
-pub(super) fn encode_ack(
-    out: &mut Vec<u8>,
-    ack: &Ack<'_>,
-    version: Version,
-) -> Result<(), EncodeError> {
+pub(super) fn encode_ack(out: &mut Vec<u8>, ack: &Ack<'_>, version: Version) -> Result<(), EncodeError> {
     out.extend_from_slice(&ack.packet_id.to_be_bytes());
     put_reason(out, ack.reason, &ack.properties, version)
 }
 
-pub(super) fn encode_notice(
-    out: &mut Vec<u8>,
-    notice: &Notice<'_>,
-    version: Version,
-) -> Result<(), EncodeError> {
+pub(super) fn encode_notice(out: &mut Vec<u8>, notice: &Notice<'_>, version: Version) -> Result<(), EncodeError> {
     put_reason(out, notice.reason, &notice.properties, version)
 }
 
@@ -117,11 +97,7 @@ fn put_reason(
         Version::V5 if properties.is_empty() && reason == Reason::Success => Ok(()),
         Version::V5 => {
             out.push(reason.code());
-            if properties.is_empty() {
-                Ok(())
-            } else {
-                properties.put(out)
-            }
+            if properties.is_empty() { Ok(()) } else { properties.put(out) }
         }
     }
 }
@@ -130,17 +106,13 @@ pub(super) fn decode_disconnect<'a>(body: &'a [u8], settings: &Settings) -> Pars
     let mut reader = Reader::new(body);
     if settings.version == Version::V311 {
         reader.finish().map_err(|_| rules::LENGTH_WRONG)?;
-        return Ok(Notice {
-            reason: Reason::Success,
-            properties: Properties::NONE,
-        });
+        return Ok(Notice { reason: Reason::Success, properties: Properties::NONE });
     }
     let place = match settings.sender {
         Sender::Client => Place::DisconnectFromClient,
         Sender::Server => Place::DisconnectFromServer,
     };
-    let (reason, properties) =
-        reason_and_properties(&mut reader, Carrier::Disconnect(settings.sender), place)?;
+    let (reason, properties) = reason_and_properties(&mut reader, Carrier::Disconnect(settings.sender), place)?;
     reader.finish()?;
     Ok(Notice { reason, properties })
 }
@@ -148,10 +120,7 @@ pub(super) fn decode_disconnect<'a>(body: &'a [u8], settings: &Settings) -> Pars
 pub(super) fn decode_auth<'a>(body: &'a [u8], settings: &Settings) -> Parsed<Notice<'a>> {
     let mut reader = Reader::new(body);
     if reader.is_empty() && settings.sender == Sender::Server {
-        return Ok(Notice {
-            reason: Reason::Success,
-            properties: Properties::NONE,
-        });
+        return Ok(Notice { reason: Reason::Success, properties: Properties::NONE });
     }
     let carrier = Carrier::Auth(settings.sender);
     let reason = carrier.reason(reader.u8()?).ok_or(rules::REASON_CODE)?;

@@ -16,10 +16,7 @@ const CLEAN_START: u8 = 0x02;
 const RESERVED: u8 = 0x01;
 
 /// Sets `connack` as soon as it is known in which form a refusal may be answered.
-pub(super) fn decode_connect<'a>(
-    body: &'a [u8],
-    connack: &mut Option<Version>,
-) -> Parsed<Connect<'a>> {
+pub(super) fn decode_connect<'a>(body: &'a [u8], connack: &mut Option<Version>) -> Parsed<Connect<'a>> {
     let mut reader = Reader::new(body);
     let version = decode_protocol(&mut reader, connack)?;
     let flags = reader.u8()?;
@@ -28,33 +25,12 @@ pub(super) fn decode_connect<'a>(
     let properties = read_properties(&mut reader, version, Place::Connect)?;
     check_auth(&properties)?;
     let client_id = reader.text()?;
-    let will = if flags & WILL != 0 {
-        Some(decode_will(&mut reader, flags, version)?)
-    } else {
-        None
-    };
-    let user_name = if flags & USER_NAME != 0 {
-        Some(reader.text()?)
-    } else {
-        None
-    };
-    let password = if flags & PASSWORD != 0 {
-        Some(reader.binary()?)
-    } else {
-        None
-    };
+    let will = if flags & WILL != 0 { Some(decode_will(&mut reader, flags, version)?) } else { None };
+    let user_name = if flags & USER_NAME != 0 { Some(reader.text()?) } else { None };
+    let password = if flags & PASSWORD != 0 { Some(reader.binary()?) } else { None };
     reader.finish()?;
     let clean_start = flags & CLEAN_START != 0;
-    Ok(Connect {
-        version,
-        clean_start,
-        keep_alive_s,
-        client_id,
-        will,
-        user_name,
-        password,
-        properties,
-    })
+    Ok(Connect { version, clean_start, keep_alive_s, client_id, will, user_name, password, properties })
 }
 
 /// The name and level. A level above 5 is answered in the form of 5.0, one below 4 in that of 3.1.1 ([MQTT-3.1.2-2]);
@@ -78,11 +54,7 @@ fn decode_protocol(reader: &mut Reader<'_>, connack: &mut Option<Version>) -> Pa
             Ok(Version::V5)
         }
         level => {
-            *connack = Some(if level < 4 {
-                Version::V311
-            } else {
-                Version::V5
-            });
+            *connack = Some(if level < 4 { Version::V311 } else { Version::V5 });
             Err(rules::PROTOCOL_LEVEL)
         }
     }
@@ -111,29 +83,15 @@ fn decode_will<'a>(reader: &mut Reader<'a>, flags: u8, version: Version) -> Pars
     topic::check_name(topic)?;
     let payload = reader.binary()?;
     let qos = Qos::from_bits(flags >> 3 & 3).ok_or(rules::WILL_QOS_3)?;
-    Ok(Will {
-        topic,
-        payload,
-        qos,
-        retain: flags & WILL_RETAIN != 0,
-        properties,
-    })
+    Ok(Will { topic, payload, qos, retain: flags & WILL_RETAIN != 0, properties })
 }
 
 fn check_auth(properties: &Properties<'_>) -> Parsed<()> {
     let has = |id| properties.get(id).is_some();
-    if has(PropertyId::AuthData) && !has(PropertyId::AuthMethod) {
-        Err(rules::AUTH_DATA_ALONE)
-    } else {
-        Ok(())
-    }
+    if has(PropertyId::AuthData) && !has(PropertyId::AuthMethod) { Err(rules::AUTH_DATA_ALONE) } else { Ok(()) }
 }
 
-pub(super) fn read_properties<'a>(
-    reader: &mut Reader<'a>,
-    version: Version,
-    place: Place,
-) -> Parsed<Properties<'a>> {
+pub(super) fn read_properties<'a>(reader: &mut Reader<'a>, version: Version, place: Place) -> Parsed<Properties<'a>> {
     match version {
         Version::V311 => Ok(Properties::NONE),
         Version::V5 => Properties::read(reader, place),
@@ -168,9 +126,7 @@ pub(super) fn encode_connect(out: &mut Vec<u8>, connect: &Connect<'_>) -> Result
     if let Some(name) = connect.user_name {
         put_text(out, name)?;
     }
-    connect
-        .password
-        .map_or(Ok(()), |password| put_binary(out, password))
+    connect.password.map_or(Ok(()), |password| put_binary(out, password))
 }
 
 fn flags_of(connect: &Connect<'_>) -> u8 {
@@ -208,18 +164,10 @@ pub(super) fn decode_connack<'a>(body: &'a [u8], version: Version) -> Parsed<Con
     let properties = read_properties(&mut reader, version, Place::ConnAck)?;
     check_auth(&properties)?;
     reader.finish()?;
-    Ok(ConnAck {
-        session_present,
-        code,
-        properties,
-    })
+    Ok(ConnAck { session_present, code, properties })
 }
 
-pub(super) fn encode_connack(
-    out: &mut Vec<u8>,
-    connack: &ConnAck<'_>,
-    version: Version,
-) -> Result<(), EncodeError> {
+pub(super) fn encode_connack(out: &mut Vec<u8>, connack: &ConnAck<'_>, version: Version) -> Result<(), EncodeError> {
     out.push(u8::from(connack.session_present));
     out.push(connack.code);
     put_properties(out, version, &connack.properties)

@@ -17,41 +17,25 @@ pub fn encode(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) -> Resul
     let plain = |packet_type: u8| packet_type << 4;
     let flagged = |packet_type: u8| packet_type << 4 | 2;
     match packet {
-        Packet::Connect(connect) => {
-            put_packet(out, plain(CONNECT), |out| encode_connect(out, connect))
-        }
-        Packet::ConnAck(connack) => put_packet(out, plain(CONNACK), |out| {
-            encode_connack(out, connack, version)
-        }),
-        Packet::Publish(publish) => put_packet(out, first_byte(publish), |out| {
-            encode_publish(out, publish, version)
-        }),
+        Packet::Connect(connect) => put_packet(out, plain(CONNECT), |out| encode_connect(out, connect)),
+        Packet::ConnAck(connack) => put_packet(out, plain(CONNACK), |out| encode_connack(out, connack, version)),
+        Packet::Publish(publish) => put_packet(out, first_byte(publish), |out| encode_publish(out, publish, version)),
         Packet::PubAck(ack) => put_packet(out, plain(PUBACK), |out| encode_ack(out, ack, version)),
         Packet::PubRec(ack) => put_packet(out, plain(PUBREC), |out| encode_ack(out, ack, version)),
-        Packet::PubRel(ack) => {
-            put_packet(out, flagged(PUBREL), |out| encode_ack(out, ack, version))
-        }
-        Packet::PubComp(ack) => {
-            put_packet(out, plain(PUBCOMP), |out| encode_ack(out, ack, version))
-        }
+        Packet::PubRel(ack) => put_packet(out, flagged(PUBREL), |out| encode_ack(out, ack, version)),
+        Packet::PubComp(ack) => put_packet(out, plain(PUBCOMP), |out| encode_ack(out, ack, version)),
         Packet::Subscribe(p) => put_packet(out, flagged(SUBSCRIBE), |out| {
             put_listed(out, p.packet_id, &p.properties, version, p.filters.wire())
         }),
-        Packet::SubAck(p) => put_packet(out, plain(SUBACK), |out| {
-            put_listed(out, p.packet_id, &p.properties, version, p.codes)
-        }),
+        Packet::SubAck(p) => {
+            put_packet(out, plain(SUBACK), |out| put_listed(out, p.packet_id, &p.properties, version, p.codes))
+        }
         Packet::Unsubscribe(p) => put_packet(out, flagged(UNSUBSCRIBE), |out| {
             put_listed(out, p.packet_id, &p.properties, version, p.filters.wire())
         }),
         Packet::UnsubAck(p) => {
-            let codes = if version == Version::V311 {
-                &[][..]
-            } else {
-                p.codes
-            };
-            put_packet(out, plain(UNSUBACK), |out| {
-                put_listed(out, p.packet_id, &p.properties, version, codes)
-            })
+            let codes = if version == Version::V311 { &[][..] } else { p.codes };
+            put_packet(out, plain(UNSUBACK), |out| put_listed(out, p.packet_id, &p.properties, version, codes))
         }
         Packet::PingReq => {
             out.extend_from_slice(&[plain(PINGREQ), 0]);
@@ -61,13 +45,9 @@ pub fn encode(packet: &Packet<'_>, version: Version, out: &mut Vec<u8>) -> Resul
             out.extend_from_slice(&PINGRESP_BYTES);
             Ok(())
         }
-        Packet::Disconnect(notice) => put_packet(out, plain(DISCONNECT), |out| {
-            encode_notice(out, notice, version)
-        }),
+        Packet::Disconnect(notice) => put_packet(out, plain(DISCONNECT), |out| encode_notice(out, notice, version)),
         Packet::Auth(_) if version == Version::V311 => Err(EncodeError::NotInVersion),
-        Packet::Auth(notice) => {
-            put_packet(out, plain(AUTH), |out| encode_notice(out, notice, version))
-        }
+        Packet::Auth(notice) => put_packet(out, plain(AUTH), |out| encode_notice(out, notice, version)),
     }
 }
 
@@ -75,11 +55,7 @@ fn first_byte(publish: &Publish<'_>) -> u8 {
     PUBLISH << 4 | u8::from(publish.dup) << 3 | publish.qos.bits() << 1 | u8::from(publish.retain)
 }
 
-fn encode_publish(
-    out: &mut Vec<u8>,
-    publish: &Publish<'_>,
-    version: Version,
-) -> Result<(), EncodeError> {
+fn encode_publish(out: &mut Vec<u8>, publish: &Publish<'_>, version: Version) -> Result<(), EncodeError> {
     put_text(out, publish.topic)?;
     if publish.qos != Qos::AtMostOnce {
         out.extend_from_slice(&publish.packet_id.to_be_bytes());
@@ -92,14 +68,9 @@ fn encode_publish(
 /// Appends a server's DISCONNECT with its reason; nothing in 3.1.1, where a server closes without a word.
 pub fn encode_disconnect(reason: Reason, version: Version, out: &mut Vec<u8>) {
     if version == Version::V5 {
-        let notice = Notice {
-            reason,
-            properties: Properties::NONE,
-        };
+        let notice = Notice { reason, properties: Properties::NONE };
         // A notice without properties is three bytes at most: it cannot be too long.
-        let written = put_packet(out, DISCONNECT << 4, |out| {
-            encode_notice(out, &notice, version)
-        });
+        let written = put_packet(out, DISCONNECT << 4, |out| encode_notice(out, &notice, version));
         debug_assert!(written.is_ok());
     }
 }

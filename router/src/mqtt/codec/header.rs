@@ -14,30 +14,20 @@ pub fn decode<'a>(buffer: &'a [u8], settings: &Settings) -> Result<Decoded<'a>, 
             Ok(packet) => Ok(Decoded::Packet { packet, len }),
             Err(Refused { rule, connack }) => {
                 let version = connack.unwrap_or(settings.version);
-                Err(DecodeError {
-                    rule,
-                    version,
-                    connack,
-                })
+                Err(DecodeError { rule, version, connack })
             }
         },
         Ok(Cut::Short(bytes)) => Ok(Decoded::More { bytes }),
-        Err(rule) => Err(DecodeError {
-            rule,
-            version: settings.version,
-            connack: None,
-        }),
+        Err(rule) => Err(DecodeError { rule, version: settings.version, connack: None }),
     }
 }
 
 /// Reads the first packet of a connection, which is CONNECT or an error ([MQTT-3.1.0-1]).
 pub fn decode_first<'a>(buffer: &'a [u8], settings: &Settings) -> Result<Decoded<'a>, DecodeError> {
     match buffer.first() {
-        Some(first) if first >> 4 != CONNECT => Err(DecodeError {
-            rule: rules::NOT_CONNECT_FIRST,
-            version: settings.version,
-            connack: None,
-        }),
+        Some(first) if first >> 4 != CONNECT => {
+            Err(DecodeError { rule: rules::NOT_CONNECT_FIRST, version: settings.version, connack: None })
+        }
         _ => decode(buffer, settings),
     }
 }
@@ -66,11 +56,7 @@ struct Kind {
 }
 
 const fn kind(flags: Option<u8>, from_client: bool, from_server: bool) -> Kind {
-    Kind {
-        flags,
-        from_client,
-        from_server,
-    }
+    Kind { flags, from_client, from_server }
 }
 
 /// One row for each packet type (tables 2.1 and 2.2 of both specifications).
@@ -94,11 +80,7 @@ const KINDS: [Kind; 16] = [
 ];
 
 enum Cut<'a> {
-    Whole {
-        first: u8,
-        body: &'a [u8],
-        len: usize,
-    },
+    Whole { first: u8, body: &'a [u8], len: usize },
     Short(usize),
 }
 
@@ -132,9 +114,7 @@ fn check_first(first: u8, settings: &Settings) -> Parsed<()> {
     }
     let sent = match settings.sender {
         Sender::Client => row.from_client,
-        Sender::Server => {
-            row.from_server && !(packet_type == DISCONNECT && settings.version == Version::V311)
-        }
+        Sender::Server => row.from_server && !(packet_type == DISCONNECT && settings.version == Version::V311),
     };
     if !sent {
         return Err(rules::WRONG_SIDE);
@@ -152,10 +132,7 @@ struct Refused {
 
 impl From<&'static rules::Rule> for Refused {
     fn from(rule: &'static rules::Rule) -> Self {
-        Self {
-            rule,
-            connack: None,
-        }
+        Self { rule, connack: None }
     }
 }
 

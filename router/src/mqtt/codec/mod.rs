@@ -25,18 +25,14 @@ pub use acks::{PINGRESP, Reply};
 pub use encode::{encode, encode_disconnect};
 pub use error::DecodeError;
 pub use header::{decode, decode_first};
-pub use packet::{
-    Ack, ConnAck, Connect, Notice, Packet, Publish, Qos, SubAck, Subscribe, UnsubAck, Unsubscribe,
-    Will,
-};
+pub use packet::{Ack, ConnAck, Connect, Notice, Packet, Publish, Qos, SubAck, Subscribe, UnsubAck, Unsubscribe, Will};
 pub use property::{Properties, PropertyBuffer, PropertyId, Value};
 pub(crate) use reader::Parsed;
 pub use reader::VARIABLE_INTEGER_MAX;
 pub use reason::{Reason, Sender};
-pub use subscribe::{
-    FilterBuffer, Filters, RetainHandling, SubscribeFilter, SubscribeOptions, TopicBuffer, Topics,
-};
+pub use subscribe::{FilterBuffer, Filters, RetainHandling, SubscribeFilter, SubscribeOptions, TopicBuffer, Topics};
 pub use writer::EncodeError;
+pub(crate) use writer::{put_variable, variable_from, variable_len};
 
 /// The largest packet that is taken unless the settings say otherwise, bytes.
 pub const PACKET_BYTES_MAX_DEFAULT: u32 = 1 << 20;
@@ -64,20 +60,12 @@ pub struct Settings {
 impl Settings {
     /// A server's, with the default packet size.
     pub fn server(version: Version) -> Self {
-        Self {
-            version,
-            sender: Sender::Client,
-            packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
-        }
+        Self { version, sender: Sender::Client, packet_bytes_max: PACKET_BYTES_MAX_DEFAULT }
     }
 
     /// A client's, with the default packet size.
     pub fn client(version: Version) -> Self {
-        Self {
-            version,
-            sender: Sender::Server,
-            packet_bytes_max: PACKET_BYTES_MAX_DEFAULT,
-        }
+        Self { version, sender: Sender::Server, packet_bytes_max: PACKET_BYTES_MAX_DEFAULT }
     }
 }
 

@@ -6,9 +6,7 @@ use super::reason::Reason;
 use super::subscribe::{Filters, Topics};
 
 /// Quality of service.
-#[derive(
-    Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum Qos {
     /// 0: fire and forget.

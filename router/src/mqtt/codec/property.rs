@@ -57,18 +57,13 @@ impl<'a> Properties<'a> {
     pub fn iter(&self) -> impl Iterator<Item = (PropertyId, Value<'a>)> + use<'a> {
         let mut reader = Reader::new(self.wire);
         std::iter::from_fn(move || {
-            if reader.is_empty() {
-                None
-            } else {
-                read_one(&mut reader).ok().map(|(id, value, _)| (id, value))
-            }
+            if reader.is_empty() { None } else { read_one(&mut reader).ok().map(|(id, value, _)| (id, value)) }
         })
     }
 
     /// The first value of a property.
     pub fn get(&self, id: PropertyId) -> Option<Value<'a>> {
-        self.iter()
-            .find_map(|(found, value)| (found == id).then_some(value))
+        self.iter().find_map(|(found, value)| (found == id).then_some(value))
     }
 
     /// A number of any width.
@@ -119,9 +114,7 @@ impl<'a> Properties<'a> {
         if len == 0 {
             return Ok(Self::NONE);
         }
-        let wire = reader
-            .bytes(len as usize)
-            .map_err(|_| rules::PROPERTY_LENGTH)?;
+        let wire = reader.bytes(len as usize).map_err(|_| rules::PROPERTY_LENGTH)?;
         check(wire, place)?;
         Ok(Self { wire })
     }
@@ -141,11 +134,7 @@ fn check(wire: &[u8], place: Place) -> Parsed<()> {
         let (id, _, places) = read_one(&mut reader)?;
         if places & (1 << place as u16) == 0 {
             let from_client = place == Place::PublishFromClient && id == PropertyId::SubscriptionId;
-            return Err(if from_client {
-                rules::SUBSCRIPTION_ID_FROM_CLIENT
-            } else {
-                rules::PROPERTY_MISPLACED
-            });
+            return Err(if from_client { rules::SUBSCRIPTION_ID_FROM_CLIENT } else { rules::PROPERTY_MISPLACED });
         }
         let bit = 1u64 << id as u8;
         if seen & bit != 0 && !repeats(id, place) {
@@ -158,8 +147,7 @@ fn check(wire: &[u8], place: Place) -> Parsed<()> {
 
 /// User properties may repeat everywhere, subscription identifiers in a PUBLISH to a client.
 fn repeats(id: PropertyId, place: Place) -> bool {
-    id == PropertyId::UserProperty
-        || (id == PropertyId::SubscriptionId && place == Place::PublishFromServer)
+    id == PropertyId::UserProperty || (id == PropertyId::SubscriptionId && place == Place::PublishFromServer)
 }
 
 fn read_one<'a>(reader: &mut Reader<'a>) -> Parsed<(PropertyId, Value<'a>, u16)> {
@@ -192,11 +180,7 @@ fn read_one<'a>(reader: &mut Reader<'a>) -> Parsed<(PropertyId, Value<'a>, u16)>
 }
 
 fn not_zero(number: u32) -> Parsed<u32> {
-    if number == 0 {
-        Err(rules::PROPERTY_ZERO)
-    } else {
-        Ok(number)
-    }
+    if number == 0 { Err(rules::PROPERTY_ZERO) } else { Ok(number) }
 }
 
 /// A list of properties being written. The caller puts only what its packet may carry; a decoder would refuse the rest.
@@ -233,12 +217,14 @@ impl PropertyBuffer {
                 self.wire.extend_from_slice(&number.to_be_bytes());
                 Ok(())
             }
-            Value::Variable(number) => writer::variable_from(number as usize)
-                .map(|number| writer::put_variable(&mut self.wire, number)),
+            Value::Variable(number) => {
+                writer::variable_from(number as usize).map(|number| writer::put_variable(&mut self.wire, number))
+            }
             Value::Text(text) => writer::put_text(&mut self.wire, text),
             Value::Binary(bytes) => writer::put_binary(&mut self.wire, bytes),
-            Value::Pair(name, value) => writer::put_text(&mut self.wire, name)
-                .and_then(|()| writer::put_text(&mut self.wire, value)),
+            Value::Pair(name, value) => {
+                writer::put_text(&mut self.wire, name).and_then(|()| writer::put_text(&mut self.wire, value))
+            }
         };
         if put.is_err() {
             self.wire.truncate(before);

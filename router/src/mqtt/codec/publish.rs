@@ -17,11 +17,7 @@ pub(super) fn decode<'a>(first: u8, body: &'a [u8], settings: &Settings) -> Pars
     let mut reader = Reader::new(body);
     let topic = std::str::from_utf8(reader.binary()?).map_err(|_| rules::UTF8)?;
     topic::check_characters(topic)?;
-    let packet_id = if qos == Qos::AtMostOnce {
-        0
-    } else {
-        reader.packet_id()?
-    };
+    let packet_id = if qos == Qos::AtMostOnce { 0 } else { reader.packet_id()? };
     let properties = match settings.version {
         Version::V311 => Properties::NONE,
         Version::V5 => Properties::read(&mut reader, place(settings.sender))?,
@@ -30,15 +26,7 @@ pub(super) fn decode<'a>(first: u8, body: &'a [u8], settings: &Settings) -> Pars
         check_nameless(settings.version, &properties)?;
     }
     let payload = reader.take_rest();
-    Ok(Publish {
-        topic,
-        payload,
-        properties,
-        packet_id,
-        qos,
-        dup,
-        retain: first & 1 != 0,
-    })
+    Ok(Publish { topic, payload, properties, packet_id, qos, dup, retain: first & 1 != 0 })
 }
 
 fn place(sender: Sender) -> Place {

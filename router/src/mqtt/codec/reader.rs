@@ -98,21 +98,13 @@ impl<'a> Reader<'a> {
     pub(crate) fn text(&mut self) -> Parsed<&'a str> {
         let bytes = self.binary()?;
         let text = std::str::from_utf8(bytes).map_err(|_| rules::UTF8)?;
-        if bytes.contains(&0) {
-            Err(rules::NUL)
-        } else {
-            Ok(text)
-        }
+        if bytes.contains(&0) { Err(rules::NUL) } else { Ok(text) }
     }
 
     /// The end of the packet.
     #[inline]
     pub(crate) fn finish(&self) -> Parsed<()> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(rules::TRAILING)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(rules::TRAILING) }
     }
 }
 
@@ -124,16 +116,8 @@ pub(crate) fn variable_prefix(bytes: &[u8]) -> Parsed<Option<(u32, usize)>> {
         value |= u32::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
             let shortest = byte != 0 || index == 0;
-            return if shortest {
-                Ok(Some((value, index + 1)))
-            } else {
-                Err(rules::LENGTH_TOO_LONG)
-            };
+            return if shortest { Ok(Some((value, index + 1))) } else { Err(rules::LENGTH_TOO_LONG) };
         }
     }
-    if bytes.len() >= 4 {
-        Err(rules::LENGTH_TOO_LONG)
-    } else {
-        Ok(None)
-    }
+    if bytes.len() >= 4 { Err(rules::LENGTH_TOO_LONG) } else { Ok(None) }
 }

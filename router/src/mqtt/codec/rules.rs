@@ -18,18 +18,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    pub(crate) const fn new(
-        reason: Reason,
-        v311: &'static str,
-        v5: &'static str,
-        text: &'static str,
-    ) -> Self {
-        Self {
-            reason,
-            v311,
-            v5,
-            text,
-        }
+    pub(crate) const fn new(reason: Reason, v311: &'static str, v5: &'static str, text: &'static str) -> Self {
+        Self { reason, v311, v5, text }
     }
 
     /// The statement in the specification of `version`.

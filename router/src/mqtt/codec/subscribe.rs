@@ -36,12 +36,7 @@ pub struct SubscribeOptions {
 impl SubscribeOptions {
     /// The options of MQTT 3.1.1.
     pub fn plain(qos: Qos) -> Self {
-        Self {
-            qos,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::Always,
-        }
+        Self { qos, no_local: false, retain_as_published: false, retain_handling: RetainHandling::Always }
     }
 
     fn from_bits(bits: u8, version: Version) -> Parsed<Self> {
@@ -56,12 +51,7 @@ impl SubscribeOptions {
             2 => RetainHandling::Never,
             _ => return Err(rules::RETAIN_HANDLING_3),
         };
-        Ok(Self {
-            qos,
-            no_local: bits & 4 != 0,
-            retain_as_published: bits & 8 != 0,
-            retain_handling,
-        })
+        Ok(Self { qos, no_local: bits & 4 != 0, retain_as_published: bits & 8 != 0, retain_handling })
     }
 
     fn bits(self, version: Version) -> u8 {
@@ -126,10 +116,7 @@ pub struct FilterBuffer {
 impl FilterBuffer {
     /// An empty list for a packet of `version`.
     pub fn new(version: Version) -> Self {
-        Self {
-            wire: Vec::new(),
-            version,
-        }
+        Self { wire: Vec::new(), version }
     }
 
     /// Appends a filter, which the caller has checked. Errors: [`EncodeError::FieldTooLong`].
@@ -141,10 +128,7 @@ impl FilterBuffer {
 
     /// The list, for a packet to carry.
     pub fn view(&self) -> Filters<'_> {
-        Filters {
-            wire: &self.wire,
-            version: self.version,
-        }
+        Filters { wire: &self.wire, version: self.version }
     }
 }
 
@@ -175,11 +159,7 @@ fn read_filter<'a>(reader: &mut Reader<'a>, version: Version) -> Parsed<Subscrib
     let filter = reader.text()?;
     let shared = topic::check_filter(filter, version)?;
     let options = SubscribeOptions::from_bits(reader.u8()?, version)?;
-    if shared && options.no_local {
-        Err(rules::NO_LOCAL_SHARED)
-    } else {
-        Ok(SubscribeFilter { filter, options })
-    }
+    if shared && options.no_local { Err(rules::NO_LOCAL_SHARED) } else { Ok(SubscribeFilter { filter, options }) }
 }
 
 pub(super) fn decode_subscribe<'a>(body: &'a [u8], version: Version) -> Parsed<Subscribe<'a>> {
@@ -193,14 +173,7 @@ pub(super) fn decode_subscribe<'a>(body: &'a [u8], version: Version) -> Parsed<S
     while !each.is_empty() {
         read_filter(&mut each, version)?;
     }
-    Ok(Subscribe {
-        packet_id,
-        properties,
-        filters: Filters {
-            wire: reader.take_rest(),
-            version,
-        },
-    })
+    Ok(Subscribe { packet_id, properties, filters: Filters { wire: reader.take_rest(), version } })
 }
 
 pub(super) fn decode_unsubscribe<'a>(body: &'a [u8], version: Version) -> Parsed<Unsubscribe<'a>> {
@@ -214,13 +187,7 @@ pub(super) fn decode_unsubscribe<'a>(body: &'a [u8], version: Version) -> Parsed
     while !each.is_empty() {
         topic::check_filter(each.text()?, version)?;
     }
-    Ok(Unsubscribe {
-        packet_id,
-        properties,
-        filters: Topics {
-            wire: reader.take_rest(),
-        },
-    })
+    Ok(Unsubscribe { packet_id, properties, filters: Topics { wire: reader.take_rest() } })
 }
 
 pub(super) fn decode_suback<'a>(body: &'a [u8], version: Version) -> Parsed<SubAck<'a>> {
@@ -235,15 +202,7 @@ pub(super) fn decode_suback<'a>(body: &'a [u8], version: Version) -> Parsed<SubA
     if codes.is_empty() {
         return Err(rules::SUBACK_EMPTY);
     }
-    if codes.iter().all(known) {
-        Ok(SubAck {
-            packet_id,
-            properties,
-            codes,
-        })
-    } else {
-        Err(rules::SUBACK_CODE)
-    }
+    if codes.iter().all(known) { Ok(SubAck { packet_id, properties, codes }) } else { Err(rules::SUBACK_CODE) }
 }
 
 pub(super) fn decode_unsuback<'a>(body: &'a [u8], version: Version) -> Parsed<UnsubAck<'a>> {
@@ -251,29 +210,15 @@ pub(super) fn decode_unsuback<'a>(body: &'a [u8], version: Version) -> Parsed<Un
     let packet_id = reader.packet_id()?;
     if version == Version::V311 {
         reader.finish()?;
-        return Ok(UnsubAck {
-            packet_id,
-            properties: Properties::NONE,
-            codes: &[],
-        });
+        return Ok(UnsubAck { packet_id, properties: Properties::NONE, codes: &[] });
     }
     let properties = Properties::read(&mut reader, Place::UnsubAck)?;
     let codes = reader.take_rest();
     if codes.is_empty() {
         return Err(rules::UNSUBACK_EMPTY);
     }
-    let known = codes
-        .iter()
-        .all(|&code| Carrier::UnsubAck.reason(code).is_some());
-    if known {
-        Ok(UnsubAck {
-            packet_id,
-            properties,
-            codes,
-        })
-    } else {
-        Err(rules::REASON_CODE)
-    }
+    let known = codes.iter().all(|&code| Carrier::UnsubAck.reason(code).is_some());
+    if known { Ok(UnsubAck { packet_id, properties, codes }) } else { Err(rules::REASON_CODE) }
 }
 
 pub(super) fn put_listed(

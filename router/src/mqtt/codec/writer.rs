@@ -37,12 +37,20 @@ pub(crate) fn put_variable(out: &mut Vec<u8>, mut value: u32) {
     out.push(value as u8);
 }
 
+/// How many bytes a variable byte integer takes.
+#[inline]
+pub(crate) fn variable_len(value: u32) -> usize {
+    match value {
+        0..=0x7f => 1,
+        0x80..=0x3fff => 2,
+        0x4000..=0x1f_ffff => 3,
+        _ => 4,
+    }
+}
+
 /// A length as a variable byte integer can say it.
 pub(crate) fn variable_from(len: usize) -> Result<u32, EncodeError> {
-    u32::try_from(len)
-        .ok()
-        .filter(|&len| len <= VARIABLE_INTEGER_MAX)
-        .ok_or(EncodeError::PacketTooLong(len))
+    u32::try_from(len).ok().filter(|&len| len <= VARIABLE_INTEGER_MAX).ok_or(EncodeError::PacketTooLong(len))
 }
 
 /// Writes a packet: its first byte, the length of what `body` writes, and that. On an error nothing is left in `out`.

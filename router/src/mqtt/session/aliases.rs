@@ -14,10 +14,7 @@ pub(super) struct InboundAliases {
 
 impl InboundAliases {
     pub(super) fn new(maximum: u16) -> Self {
-        Self {
-            names: Vec::new(),
-            maximum,
-        }
+        Self { names: Vec::new(), maximum }
     }
 
     fn slot(&mut self, alias: u16) -> Result<&mut Option<Box<str>>, Close> {
@@ -28,9 +25,7 @@ impl InboundAliases {
         if self.names.len() <= at {
             self.names.resize(at + 1, None);
         }
-        self.names
-            .get_mut(at)
-            .ok_or(Close::of(rules::ALIAS_TOO_LARGE))
+        self.names.get_mut(at).ok_or(Close::of(rules::ALIAS_TOO_LARGE))
     }
 
     /// Sets an alias. Allocates only when it stands for another name than before.
@@ -44,9 +39,7 @@ impl InboundAliases {
 
     /// What an alias stands for.
     pub(super) fn get(&mut self, alias: u16) -> Result<&str, Close> {
-        self.slot(alias)?
-            .as_deref()
-            .ok_or(Close::of(rules::ALIAS_UNKNOWN))
+        self.slot(alias)?.as_deref().ok_or(Close::of(rules::ALIAS_UNKNOWN))
     }
 }
 
@@ -70,10 +63,7 @@ pub struct OutboundAliases {
 
 impl OutboundAliases {
     pub(super) fn new(maximum: u16) -> Self {
-        Self {
-            by_name: HashMap::new(),
-            maximum,
-        }
+        Self { by_name: HashMap::new(), maximum }
     }
 
     /// Whether the client takes aliases at all.

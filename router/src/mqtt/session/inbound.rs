@@ -41,20 +41,9 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(
-        version: Version,
-        receive_maximum: u16,
-        alias_maximum: u16,
-        held: &[u16],
-    ) -> Self {
+    pub(super) fn new(version: Version, receive_maximum: u16, alias_maximum: u16, held: &[u16]) -> Self {
         let held = held.iter().map(|&id| (id, false)).collect();
-        Self {
-            aliases: InboundAliases::new(alias_maximum),
-            receive_maximum,
-            open: 0,
-            held,
-            version,
-        }
+        Self { aliases: InboundAliases::new(alias_maximum), receive_maximum, open: 0, held, version }
     }
 
     #[inline]
@@ -81,16 +70,8 @@ impl Inbound {
             Qos::ExactlyOnce => self.hold(publish.packet_id)?,
         };
         let reply = reply_to(publish, Reason::Success);
-        let topic = if publish.properties.is_empty() {
-            publish.topic
-        } else {
-            self.resolve(publish)?
-        };
-        Ok(Admission {
-            topic,
-            append,
-            reply,
-        })
+        let topic = if publish.properties.is_empty() { publish.topic } else { self.resolve(publish)? };
+        Ok(Admission { topic, append, reply })
     }
 
     /// Counts a message against Receive Maximum. A 3.1.1 client does not know the bound and is held back by its

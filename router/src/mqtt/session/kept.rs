@@ -77,8 +77,7 @@ impl KeptSession {
     /// When it is to be forgotten, by the clock of `disconnected_at_ms`; `None` is not yet known, or never.
     pub fn expires_at_ms(&self) -> Option<u64> {
         let since = self.disconnected_at_ms?;
-        (self.expiry_s != EXPIRY_NEVER)
-            .then(|| since.saturating_add(u64::from(self.expiry_s) * 1000))
+        (self.expiry_s != EXPIRY_NEVER).then(|| since.saturating_add(u64::from(self.expiry_s) * 1000))
     }
 
     /// Whether it is to be forgotten.
@@ -111,9 +110,7 @@ impl KeptSession {
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeptError> {
         match bytes.split_first() {
-            Some((&KEPT_VERSION, body)) => {
-                postcard::from_bytes(body).map_err(|_| KeptError::Damaged)
-            }
+            Some((&KEPT_VERSION, body)) => postcard::from_bytes(body).map_err(|_| KeptError::Damaged),
             Some((&version, _)) if version > KEPT_VERSION => Err(KeptError::Newer(version)),
             _ => Err(KeptError::Damaged),
         }

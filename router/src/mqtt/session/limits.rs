@@ -58,12 +58,8 @@ impl ClientLimits {
     pub(super) fn of(connect: &Connect<'_>) -> Self {
         let properties = &connect.properties;
         Self {
-            receive_maximum: properties
-                .short(PropertyId::ReceiveMaximum)
-                .unwrap_or(u16::MAX),
-            packet_bytes_max: properties
-                .number(PropertyId::MaximumPacketSize)
-                .unwrap_or(u32::MAX),
+            receive_maximum: properties.short(PropertyId::ReceiveMaximum).unwrap_or(u16::MAX),
+            packet_bytes_max: properties.number(PropertyId::MaximumPacketSize).unwrap_or(u32::MAX),
             topic_alias_maximum: properties.short(PropertyId::TopicAliasMaximum).unwrap_or(0),
             problem_info: properties.number(PropertyId::RequestProblemInfo) != Some(0),
         }

@@ -24,9 +24,7 @@ use std::sync::Arc;
 pub use aliases::{OutboundAliases, TopicForm};
 pub use end::{End, Ended};
 pub use inbound::Admission;
-pub use kept::{
-    EXPIRY_NEVER, EventRef, GRANTED_QOS_MAX, KeptError, KeptInflight, KeptSession, Subscription,
-};
+pub use kept::{EXPIRY_NEVER, EventRef, GRANTED_QOS_MAX, KeptError, KeptInflight, KeptSession, Subscription};
 pub use limits::{ClientLimits, Limits};
 pub use opening::{Accepted, Opening, refuse};
 pub use receive::Action;
@@ -50,10 +48,7 @@ pub struct Close {
 impl Close {
     /// Closes for a breach of `rule`.
     pub fn of(rule: &'static Rule) -> Self {
-        Self {
-            reason: rule.reason,
-            rule,
-        }
+        Self { reason: rule.reason, rule }
     }
 
     /// Appends the DISCONNECT that goes before closing; nothing in 3.1.1, which has none.
@@ -157,17 +152,10 @@ impl Session {
 
     /// Refuses a PUBLISH that was admitted but cannot be appended: the answer to send in its place in the order, if
     /// its QoS has one, or in 3.1.1, which has no negative answers, the end of the connection.
-    pub fn refuse_publish(
-        &mut self,
-        publish: &Publish<'_>,
-        reason: Reason,
-    ) -> Result<Option<Reply>, Close> {
+    pub fn refuse_publish(&mut self, publish: &Publish<'_>, reason: Reason) -> Result<Option<Reply>, Close> {
         self.inbound.refuse(publish);
         match (self.version, inbound::reply_to(publish, reason)) {
-            (Version::V311, Some(_)) => Err(Close {
-                reason,
-                rule: rules::REFUSED_WITHOUT_ACK,
-            }),
+            (Version::V311, Some(_)) => Err(Close { reason, rule: rules::REFUSED_WITHOUT_ACK }),
             (_, reply) => Ok(reply),
         }
     }

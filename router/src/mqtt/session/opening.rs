@@ -9,8 +9,7 @@ use super::will::{DueWill, KeptWill};
 use super::window::Window;
 use super::{ClientLimits, Close, Limits, OutboundAliases, Session, rules};
 use crate::mqtt::codec::{
-    ConnAck, Connect, EncodeError, Packet, Properties, PropertyBuffer, PropertyId, Reason, Value,
-    Version, encode,
+    ConnAck, Connect, EncodeError, Packet, Properties, PropertyBuffer, PropertyId, Reason, Value, Version, encode,
 };
 
 /// A CONNECT that obeys the rules and waits for who may connect and what was kept.
@@ -62,11 +61,7 @@ impl Opening {
         let keep_alive_s = keep_alive_granted_s(connect, limits);
         Ok(Self {
             version,
-            client_id: if assigned {
-                assigned_id.into()
-            } else {
-                connect.client_id.into()
-            },
+            client_id: if assigned { assigned_id.into() } else { connect.client_id.into() },
             assigned,
             clean_start: connect.clean_start,
             keep_alive_s,
@@ -100,15 +95,7 @@ impl Opening {
         let (resumed, will) = self.resume_or_end(kept, now_ms);
         let session_present = resumed.is_some();
         let connack = self.connack(session_present)?;
-        let Self {
-            version,
-            client_id,
-            expiry_s,
-            keep_alive_s,
-            client,
-            limits,
-            ..
-        } = self;
+        let Self { version, client_id, expiry_s, keep_alive_s, client, limits, .. } = self;
         let kept = resumed.unwrap_or_default();
         let inflight_max = client.receive_maximum.min(limits.inflight_max);
         let session = Session {
@@ -118,49 +105,24 @@ impl Opening {
             silence_ms_max: u64::from(keep_alive_s) * 1500,
             heard_at_ms: now_ms,
             will: self.will,
-            inbound: Inbound::new(
-                version,
-                limits.receive_maximum,
-                limits.topic_alias_maximum,
-                &kept.qos2_held,
-            ),
+            inbound: Inbound::new(version, limits.receive_maximum, limits.topic_alias_maximum, &kept.qos2_held),
             subscriptions: Subscriptions::of(&kept.subscriptions),
             window: Window::resume(inflight_max, &kept.inflight, kept.next_packet_id),
-            aliases: OutboundAliases::new(
-                client.topic_alias_maximum.min(limits.outbound_aliases_max),
-            ),
+            aliases: OutboundAliases::new(client.topic_alias_maximum.min(limits.outbound_aliases_max)),
             client,
             limits,
         };
-        Ok(Accepted {
-            session,
-            connack,
-            session_present,
-            will,
-        })
+        Ok(Accepted { session, connack, session_present, will })
     }
 
     /// A session that goes on forgets its pending will ([MQTT-3.1.3-9]); one that ends publishes it.
-    fn resume_or_end(
-        &self,
-        kept: Option<KeptSession>,
-        now_ms: u64,
-    ) -> (Option<KeptSession>, Option<DueWill>) {
+    fn resume_or_end(&self, kept: Option<KeptSession>, now_ms: u64) -> (Option<KeptSession>, Option<DueWill>) {
         match kept {
             Some(kept) if !self.clean_start && !kept.is_expired(now_ms) => {
                 let due = kept.will.clone().filter(|(_, at_ms)| *at_ms <= now_ms);
                 (Some(kept), due.map(|(will, at_ms)| DueWill { will, at_ms }))
             }
-            Some(KeptSession {
-                will: Some((will, _)),
-                ..
-            }) => (
-                None,
-                Some(DueWill {
-                    will,
-                    at_ms: now_ms,
-                }),
-            ),
+            Some(KeptSession { will: Some((will, _)), .. }) => (None, Some(DueWill { will, at_ms: now_ms })),
             _ => (None, None),
         }
     }
@@ -170,11 +132,7 @@ impl Opening {
         if self.version == Version::V5 {
             self.put_properties(&mut properties)?;
         }
-        let connack = ConnAck {
-            session_present,
-            code: 0,
-            properties: properties.view(),
-        };
+        let connack = ConnAck { session_present, code: 0, properties: properties.view() };
         let mut out = Vec::new();
         encode(&Packet::ConnAck(connack), self.version, &mut out)?;
         Ok(out)
@@ -182,12 +140,7 @@ impl Opening {
 
     /// What differs from the specification's defaults.
     fn put_properties(&self, properties: &mut PropertyBuffer) -> Result<(), EncodeError> {
-        let Limits {
-            receive_maximum,
-            packet_bytes_max,
-            topic_alias_maximum,
-            ..
-        } = self.limits;
+        let Limits { receive_maximum, packet_bytes_max, topic_alias_maximum, .. } = self.limits;
         if self.expiry_overridden {
             properties.put(PropertyId::SessionExpiry, Value::U32(self.expiry_s))?;
         }
@@ -199,10 +152,7 @@ impl Opening {
             properties.put(PropertyId::AssignedClientId, Value::Text(&self.client_id))?;
         }
         if topic_alias_maximum > 0 {
-            properties.put(
-                PropertyId::TopicAliasMaximum,
-                Value::U16(topic_alias_maximum),
-            )?;
+            properties.put(PropertyId::TopicAliasMaximum, Value::U16(topic_alias_maximum))?;
         }
         properties.put(PropertyId::SharedAvailable, Value::Byte(0))?;
         if self.keep_alive_overridden {
@@ -215,10 +165,7 @@ impl Opening {
 /// A clean session of 3.1.1 ends with its connection, another is kept for as long as the server allows.
 fn expiry_asked_s(connect: &Connect<'_>) -> u32 {
     match connect.version {
-        Version::V5 => connect
-            .properties
-            .number(PropertyId::SessionExpiry)
-            .unwrap_or(0),
+        Version::V5 => connect.properties.number(PropertyId::SessionExpiry).unwrap_or(0),
         Version::V311 if connect.clean_start => 0,
         Version::V311 => EXPIRY_NEVER,
     }
@@ -229,11 +176,7 @@ fn keep_alive_granted_s(connect: &Connect<'_>, limits: &Limits) -> u16 {
     let asked = connect.keep_alive_s;
     let max = limits.keep_alive_s_max;
     let too_long = max > 0 && (asked == 0 || asked > max);
-    if too_long && connect.version == Version::V5 {
-        max
-    } else {
-        asked
-    }
+    if too_long && connect.version == Version::V5 { max } else { asked }
 }
 
 /// Appends the CONNACK that refuses a connection, to be closed after it. `version` is that of the CONNECT or, for one
@@ -243,11 +186,7 @@ pub fn refuse(reason: Reason, version: Version, out: &mut Vec<u8>) {
         Version::V311 => reason.connack_v311(),
         Version::V5 => reason.code(),
     };
-    let connack = ConnAck {
-        session_present: false,
-        code,
-        properties: Properties::NONE,
-    };
+    let connack = ConnAck { session_present: false, code, properties: Properties::NONE };
     // Five bytes at most: it cannot be too long.
     let written = encode(&Packet::ConnAck(connack), version, out);
     debug_assert!(written.is_ok());

@@ -5,8 +5,8 @@ use super::window::Acknowledged;
 use super::{Close, EventRef, Session, rules};
 use crate::mqtt::codec::rules as packet_rules;
 use crate::mqtt::codec::{
-    Ack, EncodeError, Notice, Packet, Properties, PropertyId, Reason, Reply, SubAck, Subscribe,
-    UnsubAck, Unsubscribe, Version, encode,
+    Ack, EncodeError, Notice, Packet, Properties, PropertyId, Reason, Reply, SubAck, Subscribe, UnsubAck, Unsubscribe,
+    Version, encode,
 };
 
 /// What a packet asks of the task.
@@ -55,11 +55,7 @@ pub enum Action {
 
 impl Session {
     /// Takes a packet other than PUBLISH. `may` says whether the client may subscribe to a filter.
-    pub fn receive(
-        &mut self,
-        packet: &Packet<'_>,
-        may: &dyn Fn(&str) -> bool,
-    ) -> Result<Action, Close> {
+    pub fn receive(&mut self, packet: &Packet<'_>, may: &dyn Fn(&str) -> bool) -> Result<Action, Close> {
         match packet {
             Packet::PubAck(ack) => Ok(self.receive_puback(ack)),
             Packet::PubRec(ack) => self.receive_pubrec(ack),
@@ -71,21 +67,17 @@ impl Session {
             Packet::Disconnect(notice) => self.receive_disconnect(notice),
             Packet::Auth(_) => Err(Close::of(rules::AUTH_UNASKED)),
             Packet::Connect(_) => Err(Close::of(rules::SECOND_CONNECT)),
-            Packet::Publish(_)
-            | Packet::ConnAck(_)
-            | Packet::SubAck(_)
-            | Packet::UnsubAck(_)
-            | Packet::PingResp => Err(Close::of(packet_rules::WRONG_SIDE)),
+            Packet::Publish(_) | Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
+                Err(Close::of(packet_rules::WRONG_SIDE))
+            }
         }
     }
 
     fn receive_puback(&mut self, ack: &Ack<'_>) -> Action {
         match self.window.acknowledge(ack.packet_id) {
-            Acknowledged::Message(event) => Action::Acknowledged {
-                event,
-                packet_id: ack.packet_id,
-                reason: ack.reason,
-            },
+            Acknowledged::Message(event) => {
+                Action::Acknowledged { event, packet_id: ack.packet_id, reason: ack.reason }
+            }
             Acknowledged::Unknown => Action::Nothing,
         }
     }
@@ -99,50 +91,23 @@ impl Session {
             return Ok(Action::Nothing);
         }
         let reason = Reason::PacketIdentifierNotFound;
-        Ok(Action::Reply(Reply::PubRel {
-            packet_id: ack.packet_id,
-            reason,
-        }))
+        Ok(Action::Reply(Reply::PubRel { packet_id: ack.packet_id, reason }))
     }
 
     fn receive_pubcomp(&mut self, ack: &Ack<'_>) -> Result<Action, Close> {
-        if self.window.holds(ack.packet_id) {
-            Err(Close::of(rules::PUBREC_OF_QOS_1))
-        } else {
-            Ok(Action::Nothing)
-        }
+        if self.window.holds(ack.packet_id) { Err(Close::of(rules::PUBREC_OF_QOS_1)) } else { Ok(Action::Nothing) }
     }
 
     fn receive_pubrel(&mut self, ack: &Ack<'_>) -> Action {
         let packet_id = ack.packet_id;
         let held = self.inbound.release(packet_id);
-        let reason = if held {
-            Reason::Success
-        } else {
-            Reason::PacketIdentifierNotFound
-        };
-        Action::Release {
-            packet_id,
-            reply: Reply::PubComp { packet_id, reason },
-        }
+        let reason = if held { Reason::Success } else { Reason::PacketIdentifierNotFound };
+        Action::Release { packet_id, reply: Reply::PubComp { packet_id, reason } }
     }
 
-    fn receive_subscribe(
-        &mut self,
-        subscribe: &Subscribe<'_>,
-        may: &dyn Fn(&str) -> bool,
-    ) -> Result<Action, Close> {
-        let subscribed = self.subscriptions.subscribe(
-            subscribe,
-            self.version,
-            self.limits.subscriptions_max,
-            may,
-        );
-        let suback = SubAck {
-            packet_id: subscribe.packet_id,
-            properties: Properties::NONE,
-            codes: &subscribed.codes,
-        };
+    fn receive_subscribe(&mut self, subscribe: &Subscribe<'_>, may: &dyn Fn(&str) -> bool) -> Result<Action, Close> {
+        let subscribed = self.subscriptions.subscribe(subscribe, self.version, self.limits.subscriptions_max, may);
+        let suback = SubAck { packet_id: subscribe.packet_id, properties: Properties::NONE, codes: &subscribed.codes };
         let frame = self.frame(&Packet::SubAck(suback))?;
         Ok(Action::Subscribed { subscribed, frame })
     }
@@ -152,21 +117,13 @@ impl Session {
         let mut removed = Vec::new();
         for filter in unsubscribe.filters.iter() {
             let found = self.subscriptions.unsubscribe(filter);
-            let reason = if found {
-                Reason::Success
-            } else {
-                Reason::NoSubscriptionExisted
-            };
+            let reason = if found { Reason::Success } else { Reason::NoSubscriptionExisted };
             codes.push(reason.code());
             if found {
                 removed.push(filter.to_owned());
             }
         }
-        let unsuback = UnsubAck {
-            packet_id: unsubscribe.packet_id,
-            properties: Properties::NONE,
-            codes: &codes,
-        };
+        let unsuback = UnsubAck { packet_id: unsubscribe.packet_id, properties: Properties::NONE, codes: &codes };
         let frame = self.frame(&Packet::UnsubAck(unsuback))?;
         Ok(Action::Unsubscribed { removed, frame })
     }

@@ -1,9 +1,7 @@
 //! A session's subscriptions: what SUBSCRIBE and UNSUBSCRIBE do to them, and which of them an event matches.
 
 use super::kept::{GRANTED_QOS_MAX, Subscription};
-use crate::mqtt::codec::{
-    Properties, PropertyId, Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, Version,
-};
+use crate::mqtt::codec::{Properties, PropertyId, Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, Version};
 use crate::mqtt::filter_tree::{FILTER_LEVELS_MAX, FilterTree};
 use crate::mqtt::topic;
 use std::collections::BTreeMap;
@@ -51,26 +49,19 @@ impl Subscriptions {
         let mut subscriptions = Self::default();
         for (filter, subscription) in kept {
             if subscriptions.tree.insert(filter, *subscription).is_ok() {
-                subscriptions
-                    .by_filter
-                    .insert(filter.clone(), *subscription);
+                subscriptions.by_filter.insert(filter.clone(), *subscription);
             }
         }
         subscriptions
     }
 
     pub(super) fn kept(&self) -> Vec<(String, Subscription)> {
-        self.by_filter
-            .iter()
-            .map(|(filter, subscription)| (filter.clone(), *subscription))
-            .collect()
+        self.by_filter.iter().map(|(filter, subscription)| (filter.clone(), *subscription)).collect()
     }
 
     /// All filters in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Subscription)> {
-        self.by_filter
-            .iter()
-            .map(|(filter, subscription)| (filter.as_str(), subscription))
+        self.by_filter.iter().map(|(filter, subscription)| (filter.as_str(), subscription))
     }
 
     /// How many there are.
@@ -96,10 +87,7 @@ impl Subscriptions {
                 return;
             }
             ids.extend(id);
-            let found = delivery.get_or_insert(Delivery {
-                qos: Qos::AtMostOnce,
-                retain_as_published: false,
-            });
+            let found = delivery.get_or_insert(Delivery { qos: Qos::AtMostOnce, retain_as_published: false });
             found.qos = found.qos.max(options.qos);
             found.retain_as_published |= options.retain_as_published;
         });
@@ -155,16 +143,8 @@ impl Subscriptions {
     }
 
     /// Replaces a subscription to the same filter ([MQTT-3.8.4-3]).
-    fn grant(
-        &mut self,
-        asked: &SubscribeFilter<'_>,
-        id: Option<u32>,
-        done: &mut Subscribed,
-    ) -> Qos {
-        let SubscribeFilter {
-            filter,
-            mut options,
-        } = *asked;
+    fn grant(&mut self, asked: &SubscribeFilter<'_>, id: Option<u32>, done: &mut Subscribed) -> Qos {
+        let SubscribeFilter { filter, mut options } = *asked;
         options.qos = options.qos.min(GRANTED_QOS_MAX);
         let subscription = Subscription { options, id };
         let before = self.by_filter.insert(filter.to_owned(), subscription);
@@ -180,11 +160,7 @@ impl Subscriptions {
             RetainHandling::Never => false,
         };
         if wanted {
-            done.retained.push(RetainedWanted {
-                filter: filter.to_owned(),
-                qos: options.qos,
-                id,
-            });
+            done.retained.push(RetainedWanted { filter: filter.to_owned(), qos: options.qos, id });
         }
         options.qos
     }

@@ -55,36 +55,19 @@ impl Window {
     /// An empty window of at most `capacity` messages whose first identifier is `next_id`.
     pub(super) fn new(capacity: u16, next_id: u16) -> Self {
         let capacity = usize::from(capacity).min(IDS - 1);
-        Self {
-            entries: VecDeque::new(),
-            first_id: next_id.max(1),
-            capacity,
-            waiting: 0,
-        }
+        Self { entries: VecDeque::new(), first_id: next_id.max(1), capacity, waiting: 0 }
     }
 
     /// Takes up what an earlier connection left in flight. Entries that do not form a window are dropped.
     pub(super) fn resume(capacity: u16, kept: &[KeptInflight], next_id: u16) -> Self {
-        let mut window = Self::new(
-            capacity,
-            kept.first().map_or(next_id, |first| first.packet_id),
-        );
+        let mut window = Self::new(capacity, kept.first().map_or(next_id, |first| first.packet_id));
         for entry in kept {
             let at = distance(window.first_id, entry.packet_id);
             if entry.packet_id == 0 || at < window.entries.len() || at >= IDS - 1 {
                 continue;
             }
-            window.entries.resize(
-                at,
-                Entry {
-                    event: None,
-                    state: State::Done,
-                },
-            );
-            window.entries.push_back(Entry {
-                event: Some(entry.event),
-                state: State::Waiting,
-            });
+            window.entries.resize(at, Entry { event: None, state: State::Done });
+            window.entries.push_back(Entry { event: Some(entry.event), state: State::Waiting });
             window.waiting += 1;
         }
         window
@@ -93,11 +76,7 @@ impl Window {
     /// How many new messages may be sent now. None while some of an earlier connection wait: order is kept.
     #[inline]
     pub fn free(&self) -> usize {
-        if self.waiting > 0 {
-            0
-        } else {
-            self.capacity.saturating_sub(self.entries.len())
-        }
+        if self.waiting > 0 { 0 } else { self.capacity.saturating_sub(self.entries.len()) }
     }
 
     /// Messages in flight or waiting to be, acknowledged ones behind a gap included.
@@ -118,10 +97,7 @@ impl Window {
             return None;
         }
         let id = id_after(self.first_id, self.entries.len());
-        self.entries.push_back(Entry {
-            event,
-            state: State::Sent,
-        });
+        self.entries.push_back(Entry { event, state: State::Sent });
         Some(id)
     }
 
@@ -131,18 +107,11 @@ impl Window {
         if self.waiting == 0 {
             return None;
         }
-        let sent = self
-            .entries
-            .iter()
-            .filter(|entry| entry.state == State::Sent)
-            .count();
+        let sent = self.entries.iter().filter(|entry| entry.state == State::Sent).count();
         if sent >= self.capacity {
             return None;
         }
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| entry.state == State::Waiting)?;
+        let at = self.entries.iter().position(|entry| entry.state == State::Waiting)?;
         let entry = self.entries.get_mut(at)?;
         entry.state = State::Sent;
         self.waiting -= 1;
@@ -172,11 +141,7 @@ impl Window {
         }
         entry.state = State::Done;
         let event = entry.event;
-        while self
-            .entries
-            .front()
-            .is_some_and(|entry| entry.state == State::Done)
-        {
+        while self.entries.front().is_some_and(|entry| entry.state == State::Done) {
             self.entries.pop_front();
             self.first_id = id_after(self.first_id, 1);
         }
@@ -191,17 +156,10 @@ impl Window {
 
     /// What a later connection has to send again, and the identifier after it.
     pub(super) fn kept(&self) -> (Vec<KeptInflight>, u16) {
-        let unacknowledged = self
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.state != State::Done);
+        let unacknowledged = self.entries.iter().enumerate().filter(|(_, entry)| entry.state != State::Done);
         let kept = unacknowledged
             .filter_map(|(at, entry)| {
-                entry.event.map(|event| KeptInflight {
-                    packet_id: id_after(self.first_id, at),
-                    event,
-                })
+                entry.event.map(|event| KeptInflight { packet_id: id_after(self.first_id, at), event })
             })
             .collect();
         (kept, id_after(self.first_id, self.entries.len()))

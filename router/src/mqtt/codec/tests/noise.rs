@@ -22,10 +22,7 @@ fn use_up(packet: &Packet<'_>, settings: &Settings, len: usize) {
     encode(packet, version, &mut again).unwrap();
     assert!(again.len() <= len, "{packet:?}");
     match decode(&again, settings).unwrap() {
-        Decoded::Packet {
-            packet: second,
-            len,
-        } => {
+        Decoded::Packet { packet: second, len } => {
             assert_eq!(&second, packet);
             assert_eq!(len, again.len());
         }

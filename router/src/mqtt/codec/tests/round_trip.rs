@@ -10,10 +10,7 @@ fn back(packet: &Packet<'_>, settings: &Settings) {
     };
     let mut bytes = b"before".to_vec();
     encode(packet, version, &mut bytes).unwrap();
-    let wide = Settings {
-        packet_bytes_max: VARIABLE_INTEGER_MAX,
-        ..*settings
-    };
+    let wide = Settings { packet_bytes_max: VARIABLE_INTEGER_MAX, ..*settings };
     match decode(&bytes[6..], &wide) {
         Ok(Decoded::Packet { packet: found, len }) => {
             assert_eq!(&found, packet);
@@ -38,50 +35,31 @@ fn topic_name() -> impl Strategy<Value = String> {
 /// Properties that a PUBLISH of either side may carry.
 fn publish_properties() -> impl Strategy<Value = PropertyBuffer> {
     let user = proptest::collection::vec(("[a-z]{0,9}", "[ -~]{0,9}"), 0..4);
-    (
-        any::<Option<u32>>(),
-        proptest::option::of("[a-z/]{1,9}"),
-        any::<Option<bool>>(),
-        any::<Vec<u8>>(),
-        user,
-    )
-        .prop_map(|(expiry, response, format, correlation, user)| {
+    (any::<Option<u32>>(), proptest::option::of("[a-z/]{1,9}"), any::<Option<bool>>(), any::<Vec<u8>>(), user).prop_map(
+        |(expiry, response, format, correlation, user)| {
             let mut buffer = PropertyBuffer::new();
             if let Some(expiry) = expiry {
-                buffer
-                    .put(PropertyId::MessageExpiry, Value::U32(expiry))
-                    .unwrap();
+                buffer.put(PropertyId::MessageExpiry, Value::U32(expiry)).unwrap();
             }
             if let Some(topic) = response {
-                buffer
-                    .put(PropertyId::ResponseTopic, Value::Text(&topic))
-                    .unwrap();
+                buffer.put(PropertyId::ResponseTopic, Value::Text(&topic)).unwrap();
             }
             if let Some(format) = format {
-                buffer
-                    .put(PropertyId::PayloadFormat, Value::Byte(u8::from(format)))
-                    .unwrap();
+                buffer.put(PropertyId::PayloadFormat, Value::Byte(u8::from(format))).unwrap();
             }
             if !correlation.is_empty() {
-                buffer
-                    .put(PropertyId::CorrelationData, Value::Binary(&correlation))
-                    .unwrap();
+                buffer.put(PropertyId::CorrelationData, Value::Binary(&correlation)).unwrap();
             }
             for (name, value) in &user {
-                buffer
-                    .put(PropertyId::UserProperty, Value::Pair(name, value))
-                    .unwrap();
+                buffer.put(PropertyId::UserProperty, Value::Pair(name, value)).unwrap();
             }
             buffer
-        })
+        },
+    )
 }
 
 fn of<'a>(version: Version, buffer: &'a PropertyBuffer) -> Properties<'a> {
-    if version == Version::V5 {
-        buffer.view()
-    } else {
-        Properties::NONE
-    }
+    if version == Version::V5 { buffer.view() } else { Properties::NONE }
 }
 
 proptest! {
@@ -184,11 +162,7 @@ fn check_reply(reply: Reply, reason: Reason, version: Version) {
     match decode(&bytes, &Settings::client(version)) {
         Ok(Decoded::Packet { packet, len }) => {
             assert_eq!(len, bytes.len());
-            let expected = if version == Version::V5 {
-                reason
-            } else {
-                Reason::Success
-            };
+            let expected = if version == Version::V5 { reason } else { Reason::Success };
             match (packet, reply) {
                 (Packet::PubAck(ack), Reply::PubAck { packet_id, .. })
                 | (Packet::PubRec(ack), Reply::PubRec { packet_id, .. })
@@ -229,10 +203,7 @@ fn every_property_is_accepted_somewhere_and_reads_as_it_was_put() {
 fn what_is_too_long_is_refused_and_leaves_nothing_behind() {
     let long = "x".repeat(65_536);
     let mut buffer = PropertyBuffer::new();
-    assert_eq!(
-        buffer.put(PropertyId::ContentType, Value::Text(&long)),
-        Err(EncodeError::FieldTooLong(65_536))
-    );
+    assert_eq!(buffer.put(PropertyId::ContentType, Value::Text(&long)), Err(EncodeError::FieldTooLong(65_536)));
     assert!(buffer.view().is_empty());
     let publish = Publish {
         topic: &long,
@@ -244,19 +215,10 @@ fn what_is_too_long_is_refused_and_leaves_nothing_behind() {
         retain: false,
     };
     let mut out = vec![1, 2];
-    assert_eq!(
-        encode(&Packet::Publish(publish), Version::V311, &mut out),
-        Err(EncodeError::FieldTooLong(65_536))
-    );
+    assert_eq!(encode(&Packet::Publish(publish), Version::V311, &mut out), Err(EncodeError::FieldTooLong(65_536)));
     assert_eq!(out, [1, 2]);
-    let auth = Packet::Auth(Notice {
-        reason: Reason::ContinueAuthentication,
-        properties: Properties::NONE,
-    });
-    assert_eq!(
-        encode(&auth, Version::V311, &mut out),
-        Err(EncodeError::NotInVersion)
-    );
+    let auth = Packet::Auth(Notice { reason: Reason::ContinueAuthentication, properties: Properties::NONE });
+    assert_eq!(encode(&auth, Version::V311, &mut out), Err(EncodeError::NotInVersion));
 }
 
 #[test]

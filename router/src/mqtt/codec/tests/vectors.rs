@@ -84,16 +84,11 @@ fn bytes_of(notation: &str) -> Vec<u8> {
 }
 
 fn table(text: &str, version: Version) -> Vec<Vector> {
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.is_empty());
     lines
         .map(|(at, line)| {
             let fields: Vec<&str> = line.split(';').map(str::trim).collect();
-            let [verdict, sender, bytes, what] = fields[..] else {
-                panic!("line {}: {line}", at + 1)
-            };
+            let [verdict, sender, bytes, what] = fields[..] else { panic!("line {}: {line}", at + 1) };
             let settings = match sender {
                 "c" => Settings::server(version),
                 "s" => Settings::client(version),
@@ -112,10 +107,7 @@ fn table(text: &str, version: Version) -> Vec<Vector> {
 
 fn tables() -> [(&'static str, Vec<Vector>); 2] {
     [
-        (
-            "v311.vectors",
-            table(include_str!("v311.vectors"), Version::V311),
-        ),
+        ("v311.vectors", table(include_str!("v311.vectors"), Version::V311)),
         ("v5.vectors", table(include_str!("v5.vectors"), Version::V5)),
     ]
 }
@@ -143,18 +135,11 @@ fn every_vector_gets_its_verdict() {
 #[test]
 fn a_whole_packet_is_never_judged_before_it_is_there() {
     for (file, table) in tables() {
-        for vector in table
-            .iter()
-            .filter(|vector| vector.verdict.chars().next().unwrap().is_uppercase())
-        {
+        for vector in table.iter().filter(|vector| vector.verdict.chars().next().unwrap().is_uppercase()) {
             for cut in 0..vector.bytes.len() {
                 match decode(&vector.bytes[..cut], &vector.settings) {
                     Ok(Decoded::More { bytes }) => {
-                        assert!(
-                            bytes >= 1 && bytes <= (vector.bytes.len() - cut).max(2),
-                            "{file}:{}",
-                            vector.line
-                        )
+                        assert!(bytes >= 1 && bytes <= (vector.bytes.len() - cut).max(2), "{file}:{}", vector.line)
                     }
                     other => panic!("{file}:{} cut at {cut}: {other:?}", vector.line),
                 }
@@ -183,8 +168,7 @@ fn a_refused_connect_says_how_it_may_be_answered() {
     ];
     for (notation, connack) in cases {
         let bytes = bytes_of(notation);
-        let error =
-            crate::mqtt::codec::decode_first(&bytes, &Settings::server(Version::V5)).unwrap_err();
+        let error = crate::mqtt::codec::decode_first(&bytes, &Settings::server(Version::V5)).unwrap_err();
         assert_eq!(error.connack, connack, "{notation}");
     }
 }

@@ -8,19 +8,9 @@ fn with_will(delay_s: u32, expiry_s: u32) -> Session {
         (PropertyId::WillDelay, Value::U32(delay_s)),
         (PropertyId::ContentType, Value::Text("text/plain")),
     ]);
-    let will = Will {
-        topic: "w",
-        payload: b"bye",
-        qos: Qos::AtLeastOnce,
-        retain: true,
-        properties: of_will.view(),
-    };
+    let will = Will { topic: "w", payload: b"bye", qos: Qos::AtLeastOnce, retain: true, properties: of_will.view() };
     let asked = properties(&[(PropertyId::SessionExpiry, Value::U32(expiry_s))]);
-    let connect = Connect {
-        will: Some(will),
-        properties: asked.view(),
-        ..connect(Version::V5)
-    };
+    let connect = Connect { will: Some(will), properties: asked.view(), ..connect(Version::V5) };
     accept(&connect, &Limits::default(), None).session
 }
 
@@ -47,36 +37,17 @@ fn a_will_is_published_on_anything_but_a_clean_disconnect() {
     for (end, delay_s, expiry_s, expected) in cases {
         let ended = with_will(delay_s, expiry_s).end(end, NOW);
         let case = format!("{end:?} {delay_s} {expiry_s}");
-        assert_eq!(
-            ended.will.as_ref().map(|due| due.at_ms - NOW),
-            expected,
-            "{case}"
-        );
-        assert_eq!(
-            ended.kept.is_some(),
-            expiry_s > 0 && end != restarted,
-            "{case}"
-        );
-        let pending = ended
-            .kept
-            .and_then(|kept| kept.will)
-            .map(|(_, at_ms)| at_ms - NOW);
+        assert_eq!(ended.will.as_ref().map(|due| due.at_ms - NOW), expected, "{case}");
+        assert_eq!(ended.kept.is_some(), expiry_s > 0 && end != restarted, "{case}");
+        let pending = ended.kept.and_then(|kept| kept.will).map(|(_, at_ms)| at_ms - NOW);
         assert_eq!(pending, expected.filter(|&ms| ms > 0), "{case}");
         if let Some(DueWill { will, .. }) = ended.will {
             assert_eq!(
-                (
-                    will.topic.as_str(),
-                    &will.payload[..],
-                    will.qos,
-                    will.retain
-                ),
+                (will.topic.as_str(), &will.payload[..], will.qos, will.retain),
                 ("w", &b"bye"[..], Qos::AtLeastOnce, true)
             );
             let published: Vec<_> = will.properties().iter().collect();
-            assert_eq!(
-                published,
-                [(PropertyId::ContentType, Value::Text("text/plain"))]
-            );
+            assert_eq!(published, [(PropertyId::ContentType, Value::Text("text/plain"))]);
         }
     }
 }
@@ -85,14 +56,8 @@ fn a_will_is_published_on_anything_but_a_clean_disconnect() {
 fn a_pending_will_is_called_off_by_resuming_and_published_by_starting_anew() {
     let kept = with_will(5, 100).end(End::Lost, NOW).kept;
     let open = |clean_start| {
-        let connect = Connect {
-            clean_start,
-            ..connect(Version::V5)
-        };
-        Opening::new(&connect, &Limits::default(), "x")
-            .unwrap()
-            .accept(kept.clone(), NOW + 1000)
-            .unwrap()
+        let connect = Connect { clean_start, ..connect(Version::V5) };
+        Opening::new(&connect, &Limits::default(), "x").unwrap().accept(kept.clone(), NOW + 1000).unwrap()
     };
     assert_eq!(open(false).will, None);
     assert_eq!(open(true).will.map(|due| due.at_ms), Some(NOW + 1000));
@@ -102,74 +67,35 @@ fn a_pending_will_is_called_off_by_resuming_and_published_by_starting_anew() {
 fn disconnect_may_change_the_expiry_but_not_from_zero() {
     let leave = |session: &mut Session, expiry_s, reason| {
         let list = properties(&[(PropertyId::SessionExpiry, Value::U32(expiry_s))]);
-        let notice = Notice {
-            reason,
-            properties: list.view(),
-        };
+        let notice = Notice { reason, properties: list.view() };
         session.receive(&Packet::Disconnect(notice), &anything)
     };
     let mut session = with_will(0, 100);
+    assert_eq!(leave(&mut session, 7, Reason::Success), Ok(Action::Disconnect { with_will: false }));
     assert_eq!(
-        leave(&mut session, 7, Reason::Success),
-        Ok(Action::Disconnect { with_will: false })
-    );
-    assert_eq!(
-        session
-            .end(End::Disconnected { with_will: false }, NOW)
-            .kept
-            .unwrap()
-            .expires_at_ms(),
+        session.end(End::Disconnected { with_will: false }, NOW).kept.unwrap().expires_at_ms(),
         Some(NOW + 7000)
     );
     let mut session = with_will(0, 100);
-    assert_eq!(
-        leave(&mut session, 0, Reason::DisconnectWithWill),
-        Ok(Action::Disconnect { with_will: true })
-    );
-    assert_eq!(
-        session.end(End::Disconnected { with_will: true }, NOW).kept,
-        None
-    );
+    assert_eq!(leave(&mut session, 0, Reason::DisconnectWithWill), Ok(Action::Disconnect { with_will: true }));
+    assert_eq!(session.end(End::Disconnected { with_will: true }, NOW).kept, None);
     let mut session = with_will(0, 0);
-    assert_eq!(
-        leave(&mut session, 7, Reason::Success).unwrap_err().reason,
-        Reason::ProtocolError
-    );
-    assert_eq!(
-        leave(&mut session, 0, Reason::Success),
-        Ok(Action::Disconnect { with_will: false })
-    );
-    let old = super::session(Version::V311).receive(
-        &Packet::Disconnect(Notice {
-            reason: Reason::Success,
-            properties: Properties::NONE,
-        }),
-        &anything,
-    );
+    assert_eq!(leave(&mut session, 7, Reason::Success).unwrap_err().reason, Reason::ProtocolError);
+    assert_eq!(leave(&mut session, 0, Reason::Success), Ok(Action::Disconnect { with_will: false }));
+    let old = super::session(Version::V311)
+        .receive(&Packet::Disconnect(Notice { reason: Reason::Success, properties: Properties::NONE }), &anything);
     assert_eq!(old, Ok(Action::Disconnect { with_will: false }));
 }
 
 #[test]
 fn a_kept_session_is_stored_read_and_resumed_as_it_was() {
-    let asked = Connect {
-        clean_start: false,
-        ..connect(Version::V311)
-    };
+    let asked = Connect { clean_start: false, ..connect(Version::V311) };
     let mut session = accept(&asked, &Limits::default(), None).session;
     let mut list = FilterBuffer::new(Version::V311);
-    list.put("a/#", SubscribeOptions::plain(Qos::AtLeastOnce))
-        .unwrap();
-    let subscribe = Subscribe {
-        packet_id: 1,
-        properties: Properties::NONE,
-        filters: list.view(),
-    };
-    session
-        .receive(&Packet::Subscribe(subscribe), &anything)
-        .unwrap();
-    session
-        .admit_publish(&publish(Qos::ExactlyOnce, 40))
-        .unwrap();
+    list.put("a/#", SubscribeOptions::plain(Qos::AtLeastOnce)).unwrap();
+    let subscribe = Subscribe { packet_id: 1, properties: Properties::NONE, filters: list.view() };
+    session.receive(&Packet::Subscribe(subscribe), &anything).unwrap();
+    session.admit_publish(&publish(Qos::ExactlyOnce, 40)).unwrap();
     for offset in 0..4 {
         session.window().push(Some(event(offset))).unwrap();
     }
@@ -180,19 +106,9 @@ fn a_kept_session_is_stored_read_and_resumed_as_it_was() {
     let mut accepted = accept(&asked, &Limits::default(), Some(kept.clone()));
     assert!(accepted.session_present);
     let again = accepted.session.kept();
-    assert_eq!(
-        again,
-        KeptSession {
-            disconnected_at_ms: None,
-            ..kept
-        }
-    );
+    assert_eq!(again, KeptSession { disconnected_at_ms: None, ..kept });
     let window = accepted.session.window();
-    assert_eq!(
-        (window.free(), window.push(None)),
-        (0, None),
-        "what was sent before goes first"
-    );
+    assert_eq!((window.free(), window.push(None)), (0, None), "what was sent before goes first");
     let resent: Vec<_> = std::iter::from_fn(|| window.resend()).collect();
     assert_eq!(resent, [(1, event(0)), (3, event(2)), (4, event(3))]);
     assert_eq!(window.push(None), Some(5));
@@ -214,10 +130,7 @@ fn a_stored_session_is_read_by_its_version_and_never_with_a_panic() {
     assert_eq!(KeptSession::from_bytes(&golden), Ok(session));
     assert_eq!(KeptSession::from_bytes(&[2, 0]), Err(KeptError::Newer(2)));
     for cut in 0..golden.len() {
-        assert_eq!(
-            KeptSession::from_bytes(&golden[..cut]),
-            Err(KeptError::Damaged)
-        );
+        assert_eq!(KeptSession::from_bytes(&golden[..cut]), Err(KeptError::Damaged));
     }
 }
 
@@ -227,16 +140,10 @@ fn a_session_that_was_killed_with_its_node_ends_when_it_is_found() {
     assert_eq!(kept.expires_at_ms(), None);
     assert_eq!(kept.found_without_end(NOW), None);
     assert_eq!(kept.expires_at_ms(), Some(NOW + 100_000));
-    assert_eq!(
-        kept.will.as_ref().map(|(_, at_ms)| *at_ms),
-        Some(NOW + 5000)
-    );
+    assert_eq!(kept.will.as_ref().map(|(_, at_ms)| *at_ms), Some(NOW + 5000));
     assert_eq!(kept.found_without_end(NOW + 1), None);
     assert_eq!(kept.disconnected_at_ms, Some(NOW));
     let mut at_once = with_will(0, 100).kept();
-    assert_eq!(
-        at_once.found_without_end(NOW).map(|due| due.at_ms),
-        Some(NOW)
-    );
+    assert_eq!(at_once.found_without_end(NOW).map(|due| due.at_ms), Some(NOW));
     assert_eq!(at_once.will, None);
 }

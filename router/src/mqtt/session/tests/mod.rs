@@ -33,15 +33,8 @@ pub(super) fn properties(list: &[(PropertyId, Value<'_>)]) -> PropertyBuffer {
     buffer
 }
 
-pub(super) fn accept(
-    connect: &Connect<'_>,
-    limits: &Limits,
-    kept: Option<KeptSession>,
-) -> Accepted {
-    Opening::new(connect, limits, "assigned-1")
-        .unwrap()
-        .accept(kept, NOW)
-        .unwrap()
+pub(super) fn accept(connect: &Connect<'_>, limits: &Limits, kept: Option<KeptSession>) -> Accepted {
+    Opening::new(connect, limits, "assigned-1").unwrap().accept(kept, NOW).unwrap()
 }
 
 /// A session with the default limits.
@@ -50,23 +43,11 @@ pub(super) fn session(version: Version) -> Session {
 }
 
 pub(super) fn publish(qos: Qos, packet_id: u16) -> Publish<'static> {
-    Publish {
-        topic: "a/b",
-        payload: b"x",
-        properties: Properties::NONE,
-        packet_id,
-        qos,
-        dup: false,
-        retain: false,
-    }
+    Publish { topic: "a/b", payload: b"x", properties: Properties::NONE, packet_id, qos, dup: false, retain: false }
 }
 
 pub(super) fn ack(packet_id: u16) -> Ack<'static> {
-    Ack {
-        packet_id,
-        reason: Reason::Success,
-        properties: Properties::NONE,
-    }
+    Ack { packet_id, reason: Reason::Success, properties: Properties::NONE }
 }
 
 /// What a client reads in `frame`.
@@ -82,10 +63,5 @@ pub(super) fn anything(_: &str) -> bool {
 }
 
 pub(super) fn event(offset: u64) -> EventRef {
-    EventRef {
-        origin: 1,
-        topic: 2,
-        partition: 3,
-        offset,
-    }
+    EventRef { origin: 1, topic: 2, partition: 3, offset }
 }

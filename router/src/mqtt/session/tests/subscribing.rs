@@ -3,11 +3,7 @@
 use super::*;
 
 /// Subscribes with raw option bits (QoS 0-1, no local 2, retain as published 3, retain handling 4-5).
-fn subscribe(
-    session: &mut Session,
-    id: Option<u32>,
-    filters: &[(&str, u8)],
-) -> (Vec<u8>, Subscribed) {
+fn subscribe(session: &mut Session, id: Option<u32>, filters: &[(&str, u8)]) -> (Vec<u8>, Subscribed) {
     let version = session.version();
     let mut list = FilterBuffer::new(version);
     for (filter, bits) in filters {
@@ -23,16 +19,9 @@ fn subscribe(
         };
         list.put(filter, options).unwrap();
     }
-    let list_of_ids = properties(
-        &id.map(|id| (PropertyId::SubscriptionId, Value::Variable(id)))
-            .into_iter()
-            .collect::<Vec<_>>(),
-    );
-    let packet = Subscribe {
-        packet_id: 5,
-        properties: list_of_ids.view(),
-        filters: list.view(),
-    };
+    let list_of_ids =
+        properties(&id.map(|id| (PropertyId::SubscriptionId, Value::Variable(id))).into_iter().collect::<Vec<_>>());
+    let packet = Subscribe { packet_id: 5, properties: list_of_ids.view(), filters: list.view() };
     let may = |filter: &str| !filter.starts_with("secret");
     match session.receive(&Packet::Subscribe(packet), &may).unwrap() {
         Action::Subscribed { subscribed, frame } => {
@@ -58,10 +47,7 @@ fn delivery(session: &Session, name: &str, own: bool) -> Option<(u8, bool, Vec<u
 
 #[test]
 fn qos_2_is_granted_as_1_and_refusals_have_their_codes() {
-    let limits = Limits {
-        subscriptions_max: 4,
-        ..Limits::default()
-    };
+    let limits = Limits { subscriptions_max: 4, ..Limits::default() };
     let deep = "a/".repeat(200);
     let asked = [
         ("a", 0),
@@ -80,35 +66,19 @@ fn qos_2_is_granted_as_1_and_refusals_have_their_codes() {
     assert_eq!(subscribed.granted, ["a", "b", "c", "d", "a"]);
     let mut old = accept(&connect(Version::V311), &limits, None).session;
     let (codes, _) = subscribe(&mut old, None, &asked);
-    assert_eq!(
-        codes,
-        [0, 1, 1, 0x80, 0x80, 0, 0x80, 0x80, 1],
-        "$share is a filter like any other"
-    );
+    assert_eq!(codes, [0, 1, 1, 0x80, 0x80, 0, 0x80, 0x80, 1], "$share is a filter like any other");
 }
 
 #[test]
 fn retained_messages_are_sent_as_the_subscription_asks() {
     let mut session = session(Version::V5);
-    let wanted = |session: &mut Session, bits| {
-        !subscribe(session, Some(3), &[("a/#", bits)])
-            .1
-            .retained
-            .is_empty()
-    };
+    let wanted = |session: &mut Session, bits| !subscribe(session, Some(3), &[("a/#", bits)]).1.retained.is_empty();
     assert!(wanted(&mut session, 0x10), "if new: it is");
     assert!(!wanted(&mut session, 0x10), "if new: it is not");
     assert!(!wanted(&mut session, 0x20), "never");
     assert!(wanted(&mut session, 0x00), "always");
     let (_, subscribed) = subscribe(&mut session, Some(3), &[("b", 2)]);
-    assert_eq!(
-        subscribed.retained,
-        [RetainedWanted {
-            filter: "b".into(),
-            qos: Qos::AtLeastOnce,
-            id: Some(3)
-        }]
-    );
+    assert_eq!(subscribed.retained, [RetainedWanted { filter: "b".into(), qos: Qos::AtLeastOnce, id: Some(3) }]);
 }
 
 #[test]
@@ -118,10 +88,7 @@ fn one_delivery_has_the_highest_qos_and_all_identifiers() {
     subscribe(&mut session, Some(2), &[("a/#", 1 | 8)]);
     subscribe(&mut session, None, &[("#", 0)]);
     subscribe(&mut session, Some(4), &[("c", 4), ("$x/#", 0)]);
-    assert_eq!(
-        delivery(&session, "a/b", false),
-        Some((1, true, vec![1, 2]))
-    );
+    assert_eq!(delivery(&session, "a/b", false), Some((1, true, vec![1, 2])));
     assert_eq!(delivery(&session, "b", false), Some((0, false, vec![])));
     assert_eq!(delivery(&session, "c", false), Some((0, false, vec![4])));
     assert_eq!(delivery(&session, "c", true), Some((0, false, vec![])));
@@ -145,12 +112,7 @@ fn a_new_subscription_to_the_same_filter_replaces_the_old_one() {
     subscribe(&mut session, None, &[("a", 0)]);
     assert_eq!(session.subscriptions().len(), 1);
     assert_eq!(delivery(&session, "a", false), Some((0, false, vec![])));
-    assert!(
-        subscribe(&mut session, None, &[("a", 0)])
-            .1
-            .granted
-            .is_empty()
-    );
+    assert!(subscribe(&mut session, None, &[("a", 0)]).1.granted.is_empty());
 }
 
 #[test]
@@ -162,15 +124,8 @@ fn unsubscribing_says_what_was_there() {
         for filter in ["a/#", "a/+", "$share/g/a"] {
             list.put(filter).unwrap();
         }
-        let packet = Unsubscribe {
-            packet_id: 6,
-            properties: Properties::NONE,
-            filters: list.view(),
-        };
-        match session
-            .receive(&Packet::Unsubscribe(packet), &anything)
-            .unwrap()
-        {
+        let packet = Unsubscribe { packet_id: 6, properties: Properties::NONE, filters: list.view() };
+        match session.receive(&Packet::Unsubscribe(packet), &anything).unwrap() {
             Action::Unsubscribed { removed, frame } => {
                 assert_eq!(removed, ["a/#"]);
                 match read(&frame, version) {
@@ -184,13 +139,6 @@ fn unsubscribing_says_what_was_there() {
         }
         assert_eq!(delivery(&session, "a/x", false), None);
         assert!(delivery(&session, "b", false).is_some());
-        assert_eq!(
-            session
-                .subscriptions()
-                .iter()
-                .map(|(filter, _)| filter)
-                .collect::<Vec<_>>(),
-            ["b"]
-        );
+        assert_eq!(session.subscriptions().iter().map(|(filter, _)| filter).collect::<Vec<_>>(), ["b"]);
     }
 }
