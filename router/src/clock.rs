@@ -10,6 +10,7 @@ const LOGICAL_BITS: u32 = 16;
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
+    started_wall_ms: u64,
     hybrid: AtomicU64,
 }
 
@@ -17,7 +18,9 @@ impl Clock {
     /// A clock whose hybrid stamps begin after `last_stored`, the newest stamp found in the store:
     /// a wall clock that was set back does not make later commits look older.
     pub fn starting_after(last_stored: u64) -> Self {
-        Self { started: Instant::now(), hybrid: AtomicU64::new(last_stored) }
+        let mut clock = Self { started: Instant::now(), started_wall_ms: 0, hybrid: AtomicU64::new(last_stored) };
+        clock.started_wall_ms = u64::try_from(clock.wall_ms()).unwrap_or(0);
+        clock
     }
 
     /// Wall time in milliseconds since 1970; 0 where the machine's clock stands before that.
@@ -30,6 +33,13 @@ impl Clock {
     /// Time since the node started; never goes back. Ages and expiries run on it.
     pub fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Milliseconds since 1970 as they were at the start, plus the time since: a step of the wall clock does not
+    /// disturb what is timed by it, and it can be compared over restarts.
+    pub fn steady_ms(&self) -> u64 {
+        let since = u64::try_from(self.monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.started_wall_ms.saturating_add(since)
     }
 
     /// The next hybrid stamp: milliseconds above, a counter below; each call's answer is greater

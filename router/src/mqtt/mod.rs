@@ -5,4 +5,5 @@ pub mod filter_tree;
 pub mod outgoing;
 pub mod retained;
 pub mod session;
+pub mod task;
 pub mod topic;

@@ -72,7 +72,10 @@ pub enum Mail {
     /// Send this to the client at QoS 1.
     Offer(Offer),
     /// Another connection has taken the client id: say so and end.
-    TakenOver,
+    TakenOver {
+        /// Whether the new connection begins a new session.
+        clean_start: bool,
+    },
     /// The node stops: say so and end.
     Stop,
 }

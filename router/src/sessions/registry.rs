@@ -202,7 +202,7 @@ impl Sessions {
                 match slots.get(&arrival.client_id) {
                     Some(Slot::Live(entry)) => {
                         self.stats.taken_over.fetch_add(1, Ordering::Relaxed);
-                        entry.seat.mailbox.order(Mail::TakenOver);
+                        entry.seat.mailbox.order(Mail::TakenOver { clean_start: arrival.clean_start });
                         entry.ended.subscribe()
                     }
                     _ => return self.admit(&mut slots, arrival),
@@ -292,13 +292,12 @@ impl Sessions {
         true
     }
 
-    /// Stores the state of a session that will be kept, while it is connected, so that a crash finds it.
-    pub fn save(&self, entry: &Entry, state: Vec<u8>, keep_s: Option<u32>) -> Ticket {
-        let mut record = self.record(&entry.seat, state, keep_s);
+    /// What is stored of a session that will be kept, while it is connected, so that a crash finds it: for tree
+    /// [`KEPT_TREE`] under the client id.
+    pub fn stored_form(&self, entry: &Entry, state: Vec<u8>) -> Vec<u8> {
+        let mut record = self.record(&entry.seat, state, None);
         record.set_positions(&self.log, &entry.seat.subscriber);
-        let mut open = self.log.lock();
-        open.put_state(KEPT_TREE, entry.client_id.as_bytes(), Some(&record.encode()));
-        open.ticket()
+        record.encode()
     }
 
     fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
@@ -318,8 +317,8 @@ impl Sessions {
         let seat = &entry.seat;
         seat.mailbox.clear();
         let mut slots = self.slots.lock();
-        let kept_count = slots.values().filter(|slot| matches!(slot, Slot::Kept { .. })).count();
         slots.remove(&entry.client_id);
+        let kept_count = (slots.len() + 1).saturating_sub(self.live());
         match keep {
             Some((state, keep_s)) if kept_count < self.config.kept_max => {
                 seat.subscriber.go_away(unacknowledged);
@@ -350,6 +349,16 @@ impl Sessions {
             }
             _ => true,
         });
+    }
+
+    /// The doors' states of all sessions whose clients are away.
+    pub fn kept_states(&self) -> Vec<(Arc<str>, Vec<u8>)> {
+        let slots = self.slots.lock();
+        let kept = slots.iter().filter_map(|(client_id, slot)| match slot {
+            Slot::Kept { record, .. } => Some((Arc::clone(client_id), record.state.clone())),
+            Slot::Live(_) => None,
+        });
+        kept.collect()
     }
 
     /// The newest live session with a subscription that matches an MQTT topic.

@@ -1,0 +1,179 @@
+//! What all connections of the MQTT door share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::publish::Publisher;
+use super::retain::Retained;
+use crate::event_log::EventLog;
+use crate::ingest::Ingest;
+use crate::mqtt::codec::Publish;
+use crate::mqtt::session::{DueWill, KeptSession, Limits};
+use crate::sessions::Sessions;
+use crate::subscriptions::FanOut;
+
+/// How often wills and expired sessions are looked after.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The MQTT door's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Connections at once, those that have not said CONNECT yet among them.
+    pub connections_max: usize,
+    /// Seconds that a client has for its CONNECT.
+    pub connect_wait_s: u16,
+    /// The largest packet taken, in bytes.
+    pub packet_bytes_max: u32,
+    /// QoS 1 and 2 publishes that a client may have unacknowledged.
+    pub receive_max: u16,
+    /// QoS 1 messages in flight to a client, at most as many as it allows.
+    pub in_flight_max: u16,
+    /// The longest keep-alive granted to MQTT 5 clients, in seconds; 0 leaves it to them.
+    pub keep_alive_s_max: u16,
+    /// Topic aliases that a client may set.
+    pub topic_aliases_max: u16,
+    /// Retained messages that are kept.
+    pub retained_max: usize,
+    /// Bytes of retained messages that are kept.
+    pub retained_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            connect_wait_s: 10,
+            packet_bytes_max: 1 << 20,
+            receive_max: 8_192,
+            in_flight_max: 1_024,
+            keep_alive_s_max: 0,
+            topic_aliases_max: 32,
+            retained_max: 100_000,
+            retained_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// The MQTT door.
+pub struct Door {
+    pub(super) log: Arc<EventLog>,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) fan_out: Arc<FanOut>,
+    pub(super) retained: Retained,
+    pub(super) limits: Limits,
+    pub(super) config: Config,
+    assigned: AtomicU64,
+    /// Wills that wait for their delay, by client id.
+    wills: Mutex<HashMap<Arc<str>, DueWill>>,
+}
+
+impl Door {
+    /// The door, with the retained messages and delayed wills that the store kept.
+    pub fn new(ingest: Arc<Ingest>, sessions: Arc<Sessions>, config: Config) -> Arc<Self> {
+        let log = Arc::clone(ingest.log());
+        let limits = Limits {
+            receive_maximum: config.receive_max.max(1),
+            packet_bytes_max: config.packet_bytes_max,
+            topic_alias_maximum: config.topic_aliases_max,
+            inflight_max: config.in_flight_max.max(1),
+            session_expiry_s_max: sessions.kept_s_max(),
+            keep_alive_s_max: config.keep_alive_s_max,
+            subscriptions_max: sessions.fan_out().config().filters_per_session_max,
+            ..Limits::default()
+        };
+        let door = Self {
+            retained: Retained::load(&log, &config),
+            fan_out: Arc::clone(sessions.fan_out()),
+            assigned: AtomicU64::new(log.clock().next_hybrid()),
+            wills: Mutex::default(),
+            log,
+            ingest,
+            sessions,
+            limits,
+            config,
+        };
+        door.load_wills();
+        Arc::new(door)
+    }
+
+    /// A client id unlike any other, for a client that leaves it to the server.
+    pub(super) fn assigned_id(&self) -> String {
+        format!("edgeway-{:016x}", self.assigned.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.log.clock().steady_ms()
+    }
+
+    fn load_wills(&self) {
+        for (client_id, state) in self.sessions.kept_states() {
+            if let Ok(KeptSession { will: Some((will, at_ms)), .. }) = KeptSession::from_bytes(&state) {
+                self.wills.lock().insert(client_id, DueWill { will, at_ms });
+            }
+        }
+    }
+
+    /// Publishes a will now, or when its delay has passed and its client has not come back.
+    pub(super) fn take_will(&self, client_id: &Arc<str>, due: DueWill) {
+        if due.at_ms > self.now_ms() {
+            self.wills.lock().insert(Arc::clone(client_id), due);
+        } else {
+            self.publish_will(client_id, &due);
+        }
+    }
+
+    /// The client is back: its delayed will is called off, or published now if its session ended.
+    pub(super) fn call_off_will(&self, client_id: &Arc<str>, session_goes_on: bool) {
+        let due = self.wills.lock().remove(client_id);
+        if let Some(due) = due.filter(|_| !session_goes_on) {
+            self.publish_will(client_id, &due);
+        }
+    }
+
+    fn publish_will(&self, client_id: &Arc<str>, due: &DueWill) {
+        let will = &due.will;
+        let publish = Publish {
+            topic: &will.topic,
+            payload: &will.payload,
+            properties: will.properties(),
+            packet_id: 0,
+            qos: will.qos,
+            dup: false,
+            retain: will.retain,
+        };
+        let mut publisher =
+            Publisher::new(Arc::clone(&self.ingest), Arc::clone(&self.fan_out), Arc::clone(client_id), 0);
+        let mut open = None;
+        let now_ms = self.log.clock().wall_ms();
+        let appended = publisher.append(&self.log, &mut open, &will.topic, &publish, now_ms);
+        if appended.is_ok() && will.retain {
+            self.retained.set(&self.log, &mut open, &will.topic, &publish, now_ms);
+        }
+        drop(open);
+        publisher.flush_live();
+        if let Err(error) = appended {
+            tracing::warn!(%client_id, topic = will.topic, %error, "a will was not published");
+        }
+    }
+
+    /// Looks after delayed wills and kept sessions until it is dropped.
+    pub(super) async fn tick(self: Arc<Self>) {
+        let mut every = tokio::time::interval(TICK);
+        loop {
+            every.tick().await;
+            let now_ms = self.now_ms();
+            let due: Vec<(Arc<str>, DueWill)> = self.wills.lock().extract_if(|_, due| due.at_ms <= now_ms).collect();
+            for (client_id, due) in due {
+                self.publish_will(&client_id, &due);
+            }
+            self.sessions.expire();
+        }
+    }
+}

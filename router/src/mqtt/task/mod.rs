@@ -1,0 +1,18 @@
+//! The sockets of the MQTT door: connections, their turn-taking, and what they share.
+
+mod acks;
+mod connection;
+mod deliver;
+mod door;
+mod end;
+mod frames;
+mod input;
+mod listen;
+mod open;
+mod packets;
+mod publish;
+mod retain;
+mod turn;
+
+pub use door::{Config, Door};
+pub use listen::listen;

@@ -1,0 +1,223 @@
+//! What a read brought: publishes under one lock, the rest one by one.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::acks::{PUBACK, PUBCOMP, PUBREC};
+use super::connection::{Connection, RetainedOut, Waiting};
+use super::publish::NotTaken;
+use crate::event_log::{AppendError, CommitFailed, EventLog, OpenCommit};
+use crate::ingest::Refused;
+use crate::mqtt::codec::{Decoded, Packet, Publish, Qos, Reason, Reply, Version, decode};
+use crate::mqtt::session::{Action, Close, End, Subscribed};
+use crate::sessions::KEPT_TREE;
+
+/// MQTT topics that only the node itself publishes: a client subscribes below its own part of them.
+fn may_subscribe(_filter: &str) -> bool {
+    true
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Takes every whole packet that was read.
+    pub(super) fn take_packets(&mut self) -> Result<Option<End>, Close> {
+        let log = Arc::clone(&self.door.log);
+        let now_ms = log.clock().wall_ms();
+        let mut open: Option<OpenCommit<'_>> = None;
+        let mut consumed = 0;
+        let mut taken = Ok(None);
+        while self.paused.is_none() {
+            let (packet, len) = match decode(&self.input.bytes()[consumed..], &self.settings) {
+                Ok(Decoded::Packet { packet, len }) => (packet, len),
+                Ok(Decoded::More { .. }) => break,
+                Err(error) => {
+                    taken = Err(error.into());
+                    break;
+                }
+            };
+            consumed += len;
+            if let Packet::Publish(publish) = &packet {
+                let mut way = PublishWay {
+                    session: &mut self.session,
+                    publisher: &mut self.publisher,
+                    acks: &mut self.acks,
+                    entry: &self.entry,
+                    door: &self.door,
+                    last: &mut self.last,
+                    rings: &mut self.rings,
+                    paused: &mut self.paused,
+                };
+                match way.take(&log, &mut open, publish, now_ms) {
+                    Ok(()) => continue,
+                    Err(close) => {
+                        taken = Err(close);
+                        break;
+                    }
+                }
+            }
+            open = None;
+            let action = match self.session.receive(&packet, &may_subscribe) {
+                Ok(action) => action,
+                Err(close) => {
+                    taken = Err(close);
+                    break;
+                }
+            };
+            if let Some(end) = self.act(action, now_ms) {
+                taken = Ok(Some(end));
+                break;
+            }
+        }
+        drop(open);
+        self.publisher.flush_live();
+        self.input.consume(consumed);
+        taken
+    }
+
+    fn act(&mut self, action: Action, now_ms: i64) -> Option<End> {
+        let version = self.session.version();
+        match action {
+            Action::Nothing => {}
+            Action::Reply(reply) => reply.encode(version, &mut self.outgoing.bytes),
+            Action::Release { packet_id, reply } => self.release(packet_id, reply),
+            Action::Acknowledged { packet_id, .. } => {
+                if let Some(offer) = self.offers.remove(&packet_id) {
+                    offer.acked();
+                }
+            }
+            Action::Subscribed { subscribed, frame } => self.subscribed(&subscribed, &frame, now_ms),
+            Action::Unsubscribed { removed, frame } => {
+                for filter in &removed {
+                    self.door.sessions.unsubscribe(&self.entry, filter);
+                }
+                self.deliverer.subscriptions_changed(&self.session);
+                self.save();
+                self.outgoing.bytes.extend_from_slice(&frame);
+            }
+            Action::Disconnect { with_will } => return Some(End::Disconnected { with_will }),
+        }
+        None
+    }
+
+    /// A QoS 2 packet id is free again; a kept session says so durably first.
+    fn release(&mut self, packet_id: u16, reply: Reply) {
+        let is_success = matches!(reply, Reply::PubComp { reason: Reason::Success, .. });
+        if is_success && let Some(ticket) = self.save() {
+            self.acks.push(ticket, PUBCOMP, packet_id);
+        } else {
+            reply.encode(self.session.version(), &mut self.outgoing.bytes);
+        }
+    }
+
+    fn subscribed(&mut self, subscribed: &Subscribed, frame: &[u8], now_ms: i64) {
+        for filter in &subscribed.granted {
+            self.door.sessions.subscribe(&self.entry, filter);
+        }
+        self.deliverer.subscriptions_changed(&self.session);
+        self.save();
+        self.outgoing.bytes.extend_from_slice(frame);
+        for wanted in &subscribed.retained {
+            for (topic, message) in self.door.retained.matching(&wanted.filter, now_ms) {
+                let qos_1 = message.is_qos_1(wanted.qos);
+                let retained = RetainedOut { topic, message, qos_1, subscription_id: wanted.id };
+                self.waiting.push_back(Waiting::Retained(retained));
+            }
+        }
+    }
+
+    /// Stores a session that will be kept, so that a crash finds it; `None` for one that ends with its connection.
+    fn save(&mut self) -> Option<crate::event_log::Ticket> {
+        if !self.session.is_kept() {
+            return None;
+        }
+        let form = self.door.sessions.stored_form(&self.entry, self.session.kept().to_bytes());
+        let mut open = self.door.log.lock();
+        open.put_state(KEPT_TREE, self.entry.client_id.as_bytes(), Some(&form));
+        let ticket = open.ticket();
+        open.ring_when_settled(&self.entry.seat.wake);
+        Some(ticket)
+    }
+}
+
+/// What a PUBLISH touches of its connection, apart from the buffer that it borrows from.
+struct PublishWay<'a> {
+    session: &'a mut crate::mqtt::session::Session,
+    publisher: &'a mut super::publish::Publisher,
+    acks: &'a mut super::acks::AckQueue,
+    entry: &'a Arc<crate::sessions::Entry>,
+    door: &'a super::door::Door,
+    last: &'a mut crate::event_log::Ticket,
+    rings: &'a mut Option<crate::event_log::Ticket>,
+    paused: &'a mut Option<crate::event_log::Ticket>,
+}
+
+impl PublishWay<'_> {
+    fn take<'log>(
+        &mut self,
+        log: &'log EventLog,
+        open: &mut Option<OpenCommit<'log>>,
+        publish: &Publish<'_>,
+        now_ms: i64,
+    ) -> Result<(), Close> {
+        let admission = self.session.admit_publish(publish)?;
+        let mut outcome = Ok(());
+        if admission.append {
+            outcome = self.publisher.append(log, open, admission.topic, publish, now_ms);
+            if outcome.is_ok() && publish.retain {
+                self.door.retained.set(log, open, admission.topic, publish, now_ms);
+            }
+        }
+        if let Err(error) = outcome {
+            return self.refuse(publish, &error);
+        }
+        let guard = open.get_or_insert_with(|| log.lock());
+        let ticket = guard.ticket();
+        *self.last = ticket;
+        if publish.qos != Qos::AtMostOnce {
+            if publish.qos == Qos::ExactlyOnce && self.session.is_kept() {
+                let form = self.door.sessions.stored_form(self.entry, self.session.kept().to_bytes());
+                guard.put_state(KEPT_TREE, self.entry.client_id.as_bytes(), Some(&form));
+            }
+            let first = if publish.qos == Qos::AtLeastOnce { PUBACK } else { PUBREC };
+            self.acks.push(ticket, first, publish.packet_id);
+        }
+        let over = guard.over_bound();
+        if over {
+            *self.paused = Some(ticket);
+        }
+        if (over || publish.qos != Qos::AtMostOnce) && *self.rings != Some(ticket) {
+            guard.ring_when_settled(&self.entry.seat.wake);
+            *self.rings = Some(ticket);
+        }
+        Ok(())
+    }
+
+    /// A publish that was not taken: its negative acknowledgement stands in the queue in its place.
+    fn refuse(&mut self, publish: &Publish<'_>, error: &NotTaken) -> Result<(), Close> {
+        let stats = self.door.ingest.stats();
+        let reason = match error {
+            NotTaken::Refused(Refused::NotAllowed(_)) => Reason::NotAuthorized,
+            NotTaken::Refused(Refused::NoRule(_)) => Reason::TopicNameInvalid,
+            NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,
+            NotTaken::Append(AppendError::Refused(CommitFailed::Full(_))) => Reason::QuotaExceeded,
+            NotTaken::Append(AppendError::TooLarge { .. }) => Reason::PacketTooLarge,
+            NotTaken::Append(_) => Reason::ImplementationSpecificError,
+        };
+        match error {
+            NotTaken::Append(AppendError::TooLarge { .. }) => stats.refused_too_large.fetch_add(1, Ordering::Relaxed),
+            NotTaken::Append(_) => stats.refused_store.fetch_add(1, Ordering::Relaxed),
+            NotTaken::Refused(_) => 0,
+        };
+        tracing::debug!(client = %self.entry.client_id, %error, "a publish was refused");
+        if publish.qos == Qos::AtMostOnce && self.session.version() == Version::V311 {
+            return Ok(());
+        }
+        match self.session.refuse_publish(publish, reason)? {
+            Some(Reply::PubRec { packet_id, .. }) => self.acks.push_refusal(*self.last, PUBREC, packet_id, reason),
+            Some(Reply::PubAck { packet_id, .. }) => self.acks.push_refusal(*self.last, PUBACK, packet_id, reason),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! The way of a PUBLISH into the log: routes are remembered, headers are made once, one lock serves a whole read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use devices::headers;
+use sled_data::{HeaderBlock, OpenBatch};
+
+use crate::event_log::{AppendError, EventLog, NewEvent, OpenCommit, Topic};
+use crate::ingest::{Ingest, Refused, Route};
+use crate::mqtt::codec::{Properties, PropertyId, Publish, Qos, Value};
+use crate::subscriptions::FanOut;
+
+/// Routes that a connection remembers; beyond that it begins anew.
+const ROUTES_MAX: usize = 1_024;
+/// The small named tree of retained messages; its key is the MQTT topic.
+pub(super) const RETAINED_TREE: &str = "retained";
+
+/// Why a publish was not appended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotTaken {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// One connection's way in.
+pub(super) struct Publisher {
+    ingest: Arc<Ingest>,
+    fan_out: Arc<FanOut>,
+    client_id: Arc<str>,
+    session: u64,
+    routes: HashMap<Box<str>, Arc<Remembered>>,
+    last: Option<Arc<Remembered>>,
+    live: OpenBatch,
+    live_topic: Option<Arc<Topic>>,
+    extra: HeaderBlock,
+    /// Whether a topic is wanted by subscribers, as of this generation of the fan-out.
+    generation: u64,
+    wanted: HashMap<Box<str>, bool>,
+}
+
+/// A route with the headers that all publishes of its MQTT topic have in common, by QoS.
+struct Remembered {
+    mqtt_topic: Box<str>,
+    route: Route,
+    headers: [HeaderBlock; 3],
+}
+
+impl Publisher {
+    pub(super) fn new(ingest: Arc<Ingest>, fan_out: Arc<FanOut>, client_id: Arc<str>, session: u64) -> Self {
+        Self {
+            ingest,
+            fan_out,
+            client_id,
+            session,
+            routes: HashMap::new(),
+            last: None,
+            live: OpenBatch::new(),
+            live_topic: None,
+            extra: HeaderBlock::new(),
+            generation: 0,
+            wanted: HashMap::new(),
+        }
+    }
+
+    /// Appends a publish under the read's lock, which is taken with the first of them. `topic` is its MQTT topic,
+    /// aliases resolved. Retained messages are written with the same commit.
+    pub(super) fn append<'log>(
+        &mut self,
+        log: &'log EventLog,
+        open: &mut Option<OpenCommit<'log>>,
+        topic: &str,
+        publish: &Publish<'_>,
+        now_ms: i64,
+    ) -> Result<(), NotTaken> {
+        if self.last.as_ref().is_none_or(|last| *last.mqtt_topic != *topic) {
+            self.last = Some(self.remembered(open, topic)?);
+        }
+        let Some(last) = self.last.clone() else { return Ok(()) };
+        self.extra.clear();
+        if publish.retain || last.route.is_answer || !publish.properties.is_empty() {
+            add_extra(&mut self.extra, publish, last.route.is_answer.then_some(self.session));
+        }
+        let is_live = publish.qos == Qos::AtMostOnce;
+        let event = NewEvent {
+            timestamp_ms: now_ms,
+            key: Some(&last.route.key),
+            value: Some(publish.payload),
+            headers: &last.headers[usize::from(publish.qos.bits())],
+            extra: &self.extra,
+            fanned_out: is_live,
+        };
+        open.get_or_insert_with(|| log.lock()).append(&last.route.topic, last.route.partition, &event)?;
+        let stats = self.ingest.stats();
+        stats.taken.fetch_add(1, Ordering::Relaxed);
+        stats.payload_bytes.fetch_add(publish.payload.len() as u64, Ordering::Relaxed);
+        if is_live && !last.route.topic.is_internal() && self.is_wanted(topic) {
+            self.add_live(&last, publish, now_ms);
+        }
+        Ok(())
+    }
+
+    /// Hands on the QoS 0 publishes of this read; call it with no lock held.
+    pub(super) fn flush_live(&mut self) {
+        if let Some(topic) = self.live_topic.take() {
+            self.fan_out.publish_live(topic.name(), std::mem::take(&mut self.live));
+        }
+    }
+
+    fn add_live(&mut self, to: &Remembered, publish: &Publish<'_>, now_ms: i64) {
+        if self.live_topic.as_ref().is_some_and(|topic| topic.id() != to.route.topic.id()) {
+            self.flush_live();
+        }
+        self.live_topic.get_or_insert_with(|| Arc::clone(&to.route.topic));
+        let headers = &to.headers[usize::from(publish.qos.bits())];
+        let key = Some(&*to.route.key);
+        // Its size was checked when it was appended.
+        let _ = self.live.push_with(now_ms, key, Some(publish.payload), headers, &self.extra);
+    }
+
+    fn is_wanted(&mut self, topic: &str) -> bool {
+        let generation = self.fan_out.generation();
+        if generation != self.generation || self.wanted.len() >= ROUTES_MAX {
+            self.generation = generation;
+            self.wanted.clear();
+        }
+        if let Some(wanted) = self.wanted.get(topic) {
+            return *wanted;
+        }
+        let wanted = !self.fan_out.wanted_by(topic).is_empty();
+        self.wanted.insert(topic.into(), wanted);
+        wanted
+    }
+
+    fn remembered(&mut self, open: &mut Option<OpenCommit<'_>>, topic: &str) -> Result<Arc<Remembered>, NotTaken> {
+        if let Some(known) = self.routes.get(topic) {
+            return Ok(Arc::clone(known));
+        }
+        // A new topic may have to be made, which waits for the disk: not under the lock.
+        *open = None;
+        let route = self.ingest.route(topic)?;
+        let block = |qos: Qos| headers_for(topic, &route, qos, &self.client_id);
+        let headers = [block(Qos::AtMostOnce), block(Qos::AtLeastOnce), block(Qos::ExactlyOnce)];
+        let made = Arc::new(Remembered { mqtt_topic: topic.into(), route, headers });
+        if self.routes.len() >= ROUTES_MAX {
+            self.routes.clear();
+        }
+        self.routes.insert(topic.into(), Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn headers_for(topic: &str, route: &Route, qos: Qos, client_id: &str) -> HeaderBlock {
+    let mut block = HeaderBlock::new();
+    if route.keeps_mqtt_topic {
+        block.push(headers::MQTT_TOPIC, topic.as_bytes());
+    }
+    if qos != Qos::AtLeastOnce {
+        block.push(headers::MQTT_QOS, &[qos.bits()]);
+    }
+    block.push(headers::MQTT_CLIENT, client_id.as_bytes());
+    block
+}
+
+/// What one publish has besides: the retain flag, its MQTT 5 properties, and the session of an answer.
+fn add_extra(block: &mut HeaderBlock, publish: &Publish<'_>, answers_session: Option<u64>) {
+    if publish.retain {
+        block.push(headers::MQTT_RETAIN, &[1]);
+    }
+    if let Some(session) = answers_session {
+        block.push(headers::SESSION, &session.to_be_bytes());
+    }
+    add_properties(block, &publish.properties);
+}
+
+pub(super) fn add_properties(block: &mut HeaderBlock, properties: &Properties<'_>) {
+    for (id, value) in properties.iter() {
+        match (id, value) {
+            (PropertyId::PayloadFormat, Value::Byte(format)) => {
+                block.push(headers::MQTT_PAYLOAD_FORMAT, &[format]);
+            }
+            (PropertyId::MessageExpiry, Value::U32(seconds)) => {
+                block.push(headers::MQTT_EXPIRY, &seconds.to_be_bytes());
+            }
+            (PropertyId::ContentType, Value::Text(text)) => block.push(headers::MQTT_CONTENT_TYPE, text.as_bytes()),
+            (PropertyId::ResponseTopic, Value::Text(text)) => block.push(headers::MQTT_RESPONSE_TOPIC, text.as_bytes()),
+            (PropertyId::CorrelationData, Value::Binary(data)) => block.push(headers::MQTT_CORRELATION, data),
+            (PropertyId::UserProperty, Value::Pair(name, value)) => {
+                block.push(headers::MQTT_USER, &user_property(name, value));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A user property as a header's value: the name's length (2 bytes, big-endian), name, value.
+fn user_property(name: &str, value: &str) -> Vec<u8> {
+    let length = u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes();
+    [&length, name.as_bytes(), value.as_bytes()].concat()
+}
