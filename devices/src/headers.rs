@@ -70,10 +70,7 @@ pub fn decode_user_property(bytes: &[u8]) -> Option<(&str, &str)> {
         return None;
     }
     let (name, value) = rest.split_at(length);
-    Some((
-        std::str::from_utf8(name).ok()?,
-        std::str::from_utf8(value).ok()?,
-    ))
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
 }
 
 /// The value of a [`SESSION`] header.

@@ -8,4 +8,6 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod command;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod headers;

@@ -60,13 +60,7 @@ pub struct Call {
 
 impl Call {
     pub(super) fn new(id: CommandId, name: &str, payload: Bytes, shared: Arc<Shared>) -> Self {
-        Self {
-            id,
-            name: name.into(),
-            payload,
-            shared,
-            answered: false,
-        }
+        Self { id, name: name.into(), payload, shared, answered: false }
     }
 
     /// Says that it will be done.
@@ -76,8 +70,7 @@ impl Call {
 
     /// Says how far it is.
     pub fn progress(&self, payload: impl Into<Bytes>) {
-        self.shared
-            .answer(self.id, Status::InProgress, payload.into());
+        self.shared.answer(self.id, Status::InProgress, payload.into());
     }
 
     /// Done.
@@ -165,10 +158,7 @@ mod tests {
         assert_eq!(memory.arrive(id), Known::New);
         assert_eq!(memory.arrive(id), Known::Running);
         memory.end(id, Status::Failed, &Bytes::from_static(b"no"));
-        assert_eq!(
-            memory.arrive(id),
-            Known::Ended(Status::Failed, Bytes::from_static(b"no"))
-        );
+        assert_eq!(memory.arrive(id), Known::Ended(Status::Failed, Bytes::from_static(b"no")));
     }
 
     #[test]

@@ -12,12 +12,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(min: Duration, max: Duration, seed: u64) -> Self {
-        Self {
-            min,
-            max,
-            next: min,
-            random: seed,
-        }
+        Self { min, max, next: min, random: seed }
     }
 
     /// The next wait: between half of the step and the step, so that a fleet spreads out.
@@ -61,9 +56,8 @@ mod tests {
 
     #[test]
     fn seeds_spread_a_fleet() {
-        let waits: std::collections::HashSet<_> = (0..50)
-            .map(|seed| Backoff::new(Duration::from_secs(1), Duration::from_secs(1), seed).wait())
-            .collect();
+        let waits: std::collections::HashSet<_> =
+            (0..50).map(|seed| Backoff::new(Duration::from_secs(1), Duration::from_secs(1), seed).wait()).collect();
         assert!(waits.len() > 40, "{}", waits.len());
     }
 }

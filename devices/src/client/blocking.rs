@@ -30,11 +30,7 @@ pub struct Client {
 impl Client {
     /// Starts the thread and the client.
     pub fn start(config: Config, handlers: Handlers) -> Result<Self, StartError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("device")
-            .enable_all()
-            .build()?;
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("device").enable_all().build()?;
         let entered = runtime.enter();
         let client = super::Client::start(config, handlers)?;
         drop(entered);
@@ -42,12 +38,7 @@ impl Client {
     }
 
     /// Buffers a publish; [`Receipt::wait`] waits for its acknowledgement.
-    pub fn publish(
-        &self,
-        topic: &str,
-        payload: impl Into<Bytes>,
-        qos: Qos,
-    ) -> Result<Receipt, PublishError> {
+    pub fn publish(&self, topic: &str, payload: impl Into<Bytes>, qos: Qos) -> Result<Receipt, PublishError> {
         self.client.publish(topic, payload, qos)
     }
 

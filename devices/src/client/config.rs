@@ -96,9 +96,7 @@ impl Config {
         let device = device.into();
         let seed = device
             .bytes()
-            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self {
             host: host.into(),
             port,
@@ -108,11 +106,7 @@ impl Config {
             login: None,
             keep_alive: Duration::from_secs(30),
             connect_within: Duration::from_secs(5),
-            buffer: Buffer {
-                publishes_max: 10_000,
-                bytes_max: 8 * 1024 * 1024,
-                overflow: Overflow::default(),
-            },
+            buffer: Buffer { publishes_max: 10_000, bytes_max: 8 * 1024 * 1024, overflow: Overflow::default() },
             in_flight_max: 32,
             payload_bytes_max: 256 * 1024,
             backoff_min: Duration::from_millis(100),
@@ -126,27 +120,14 @@ impl Config {
         check_device_name(&self.device)?;
         let rules = [
             (self.in_flight_max >= 1, "in_flight_max is at least 1"),
+            (self.keep_alive >= Duration::from_secs(5), "keep_alive is at least 5 seconds"),
+            (self.keep_alive <= Duration::from_secs(u16::MAX as u64), "keep_alive is at most 65,535 seconds"),
+            (self.connect_within >= Duration::from_secs(1), "connect_within is at least 1 second"),
             (
-                self.keep_alive >= Duration::from_secs(5),
-                "keep_alive is at least 5 seconds",
-            ),
-            (
-                self.keep_alive <= Duration::from_secs(u16::MAX as u64),
-                "keep_alive is at most 65,535 seconds",
-            ),
-            (
-                self.connect_within >= Duration::from_secs(1),
-                "connect_within is at least 1 second",
-            ),
-            (
-                self.backoff_min >= Duration::from_millis(1)
-                    && self.backoff_min <= self.backoff_max,
+                self.backoff_min >= Duration::from_millis(1) && self.backoff_min <= self.backoff_max,
                 "backoff_min lies between 1 ms and backoff_max",
             ),
-            (
-                self.buffer.publishes_max >= 1,
-                "buffer.publishes_max is at least 1",
-            ),
+            (self.buffer.publishes_max >= 1, "buffer.publishes_max is at least 1"),
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(ConfigError::Bound(rule)),

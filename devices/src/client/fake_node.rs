@@ -62,18 +62,13 @@ impl FakeNode {
     }
 
     pub(crate) fn deliver(&self, topic: &str, payload: &[u8]) {
-        let _ = self
-            .orders
-            .send(Order::Deliver(topic.into(), payload.into()));
+        let _ = self.orders.send(Order::Deliver(topic.into(), payload.into()));
     }
 
     pub(crate) fn published(&self) -> Vec<(String, String)> {
         let published = self.published.lock().unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        published
-            .iter()
-            .map(|(t, p)| (t.clone(), text(p)))
-            .collect()
+        published.iter().map(|(t, p)| (t.clone(), text(p))).collect()
     }
 
     pub(crate) fn payloads(&self) -> Vec<String> {
@@ -171,11 +166,7 @@ fn publish(topic: &[u8], payload: &[u8], v5: bool) -> Vec<u8> {
     }
     body.extend_from_slice(payload);
     assert!(body.len() < 16_384);
-    let mut packet = vec![
-        0x32,
-        (body.len() % 128) as u8 | 0x80,
-        (body.len() / 128) as u8,
-    ];
+    let mut packet = vec![0x32, (body.len() % 128) as u8 | 0x80, (body.len() / 128) as u8];
     packet.extend(body);
     packet
 }

@@ -91,20 +91,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn push(
-        &self,
-        topic: String,
-        payload: Bytes,
-        qos: Qos,
-        answer: bool,
-        done: Done,
-    ) -> Result<(), PublishError> {
-        let displaced = lock(&self.outbox)
-            .push(topic, payload, qos, answer, done)
-            .map_err(|_| PublishError::Full)?;
-        self.counts
-            .dropped
-            .fetch_add(displaced.len() as u64, Relaxed);
+    fn push(&self, topic: String, payload: Bytes, qos: Qos, answer: bool, done: Done) -> Result<(), PublishError> {
+        let displaced = lock(&self.outbox).push(topic, payload, qos, answer, done).map_err(|_| PublishError::Full)?;
+        self.counts.dropped.fetch_add(displaced.len() as u64, Relaxed);
         displaced.into_iter().for_each(|done| done(Fate::Dropped));
         self.wake.notify_one();
         Ok(())
@@ -137,9 +126,7 @@ impl Future for Receipt {
     type Output = Fate;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Fate> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|fate| fate.unwrap_or(Fate::Stopped))
+        Pin::new(&mut self.0).poll(context).map(|fate| fate.unwrap_or(Fate::Stopped))
     }
 }
 
@@ -164,19 +151,11 @@ impl Client {
             counts: Counts::default(),
         });
         let task = tokio::spawn(task::run(shared.clone(), handlers));
-        Ok(Self {
-            shared,
-            task: Some(task),
-        })
+        Ok(Self { shared, task: Some(task) })
     }
 
     /// Buffers a publish, connected or not. The receipt resolves when it is acknowledged.
-    pub fn publish(
-        &self,
-        topic: &str,
-        payload: impl Into<Bytes>,
-        qos: Qos,
-    ) -> Result<Receipt, PublishError> {
+    pub fn publish(&self, topic: &str, payload: impl Into<Bytes>, qos: Qos) -> Result<Receipt, PublishError> {
         let (sender, receiver) = oneshot::channel();
         self.publish_then(topic, payload, qos, move |fate| {
             // Whoever threw the receipt away does not want to know.
@@ -204,8 +183,7 @@ impl Client {
         if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX || topic.contains(bad) {
             return Err(PublishError::Topic);
         }
-        self.shared
-            .push(topic.into(), payload, qos, false, Box::new(done))
+        self.shared.push(topic.into(), payload, qos, false, Box::new(done))
     }
 
     /// Whether the client is connected (and, with handlers, subscribed), as it changes.

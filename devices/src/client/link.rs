@@ -52,8 +52,7 @@ pub(super) fn open(config: &Config) -> (Inlet, Pump) {
     network.set_connection_timeout(config.connect_within.as_secs());
     match config.version {
         Version::V5 => {
-            let mut options =
-                v5::MqttOptions::new(config.client_id(), config.host.clone(), config.port);
+            let mut options = v5::MqttOptions::new(config.client_id(), config.host.clone(), config.port);
             options
                 .set_keep_alive(config.keep_alive)
                 .set_clean_start(true)
@@ -69,8 +68,7 @@ pub(super) fn open(config: &Config) -> (Inlet, Pump) {
             (Inlet::V5(client), Pump::V5(Box::new(pump)))
         }
         Version::V311 => {
-            let mut options =
-                rumqttc::MqttOptions::new(config.client_id(), config.host.clone(), config.port);
+            let mut options = rumqttc::MqttOptions::new(config.client_id(), config.host.clone(), config.port);
             let bytes_max = PACKET_BYTES_MAX as usize;
             options
                 .set_keep_alive(config.keep_alive)
@@ -152,20 +150,11 @@ fn from_outgoing(outgoing: Outgoing) -> Heard {
 fn from_v5(packet: Packet5) -> Heard {
     match packet {
         Packet5::ConnAck(_) => Heard::Connected,
-        Packet5::SubAck(ack) => Heard::Subscribed {
-            granted: ack
-                .return_codes
-                .iter()
-                .all(|code| matches!(code, Sub5::Success(_))),
-        },
-        Packet5::PubAck(ack) => Heard::Acked {
-            packet_id: ack.pkid,
-            refused: refusal(ack.reason),
-        },
-        Packet5::Publish(publish) => Heard::Received {
-            topic: publish.topic,
-            payload: publish.payload,
-        },
+        Packet5::SubAck(ack) => {
+            Heard::Subscribed { granted: ack.return_codes.iter().all(|code| matches!(code, Sub5::Success(_))) }
+        }
+        Packet5::PubAck(ack) => Heard::Acked { packet_id: ack.pkid, refused: refusal(ack.reason) },
+        Packet5::Publish(publish) => Heard::Received { topic: publish.topic, payload: publish.payload },
         _ => Heard::Other,
     }
 }
@@ -175,19 +164,10 @@ fn from_v311(packet: rumqttc::Packet) -> Heard {
     match packet {
         Packet::ConnAck(_) => Heard::Connected,
         Packet::SubAck(ack) => Heard::Subscribed {
-            granted: ack
-                .return_codes
-                .iter()
-                .all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_))),
+            granted: ack.return_codes.iter().all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_))),
         },
-        Packet::PubAck(ack) => Heard::Acked {
-            packet_id: ack.pkid,
-            refused: None,
-        },
-        Packet::Publish(publish) => Heard::Received {
-            topic: Bytes::from(publish.topic),
-            payload: publish.payload,
-        },
+        Packet::PubAck(ack) => Heard::Acked { packet_id: ack.pkid, refused: None },
+        Packet::Publish(publish) => Heard::Received { topic: Bytes::from(publish.topic), payload: publish.payload },
         _ => Heard::Other,
     }
 }

@@ -7,7 +7,7 @@
 //! keep its promise over a restart.
 
 mod answers;
-mod backoff;
+pub(crate) mod backoff;
 pub mod blocking;
 mod config;
 mod handle;

@@ -26,7 +26,10 @@ pub enum Qos {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// The node acknowledged it: it is durable there.
-    Acked,
+    Acked {
+        /// It had been sent before over a connection that broke, so that it may be stored twice.
+        repeated: bool,
+    },
     /// QoS 0: it was written to the connection.
     Written,
     /// The node refused it, with this MQTT 5 reason code.
@@ -46,6 +49,7 @@ pub(super) struct Entry {
     pub(super) topic: String,
     pub(super) payload: Bytes,
     pub(super) qos: Qos,
+    repeated: bool,
     done: Done,
 }
 
@@ -96,13 +100,7 @@ impl Outbox {
         answer: bool,
         done: Done,
     ) -> Result<Vec<Done>, Full> {
-        let entry = Entry {
-            order: self.next_order,
-            topic,
-            payload,
-            qos,
-            done,
-        };
+        let entry = Entry { order: self.next_order, topic, payload, qos, repeated: false, done };
         let reserve = if answer { ANSWERS_RESERVED_MAX } else { 0 };
         let publishes_max = self.limits.publishes_max + reserve;
         let bytes_max = match answer {
@@ -151,16 +149,18 @@ impl Outbox {
         None
     }
 
-    /// The node acknowledged or refused a packet id.
-    pub(super) fn acked(&mut self, packet_id: u16) -> Option<Done> {
+    /// The node acknowledged or refused a packet id. Also tells whether it had been sent before.
+    pub(super) fn acked(&mut self, packet_id: u16) -> Option<(Done, bool)> {
         let entry = self.in_flight.remove(&packet_id)?;
-        Some(self.take(entry))
+        let repeated = entry.repeated;
+        Some((self.take(entry), repeated))
     }
 
     /// The connection ended. Returns how many publishes wait again that may have arrived.
     pub(super) fn disconnected(&mut self) -> usize {
         let mut again: Vec<Entry> = std::mem::take(&mut self.in_flight).into_values().collect();
         let repeated = again.len();
+        again.iter_mut().for_each(|entry| entry.repeated = true);
         again.extend(self.handed.drain(..));
         again.sort_by_key(|entry| entry.order);
         for entry in again.into_iter().rev() {
@@ -192,11 +192,7 @@ mod tests {
     type Fates = Arc<Mutex<Vec<(u32, Fate)>>>;
 
     fn outbox(publishes_max: usize, bytes_max: usize, overflow: Overflow) -> (Outbox, Fates) {
-        let limits = Buffer {
-            publishes_max,
-            bytes_max,
-            overflow,
-        };
+        let limits = Buffer { publishes_max, bytes_max, overflow };
         (Outbox::new(limits, 3), Fates::default())
     }
 
@@ -230,13 +226,21 @@ mod tests {
         assert_eq!(handed(&mut outbox), ["0", "1", "2"], "the window is three");
         assert!(outbox.written(9).is_none());
         assert!(outbox.written(1).is_none());
-        outbox.acked(9).unwrap()(Fate::Acked);
+        let (done, repeated) = outbox.acked(9).unwrap();
+        done(Fate::Acked { repeated });
         assert!(outbox.acked(9).is_none(), "a second ack finds nothing");
         assert_eq!(handed(&mut outbox), ["3"]);
         assert_eq!(outbox.disconnected(), 1, "one was written");
         assert_eq!(handed(&mut outbox), ["1", "2", "3"]);
-        assert_eq!(*fates.lock().unwrap(), [(0, Fate::Acked)]);
-        assert_eq!(outbox.len(), 4);
+        for (packet_id, expected) in [(5, true), (6, false)] {
+            outbox.written(packet_id);
+            let (done, repeated) = outbox.acked(packet_id).unwrap();
+            assert_eq!(repeated, expected);
+            done(Fate::Acked { repeated });
+        }
+        let acked = |number, repeated| (number, Fate::Acked { repeated });
+        assert_eq!(*fates.lock().unwrap(), [acked(0, false), acked(1, true), acked(2, false)]);
+        assert_eq!(outbox.len(), 2);
     }
 
     #[test]
@@ -264,10 +268,7 @@ mod tests {
             push(&mut dropping, &dropped, 4, Qos::AtLeastOnce).unwrap();
             assert_eq!(*dropped.lock().unwrap(), [(3, Fate::Dropped)]);
             push(&mut dropping, &dropped, 5, Qos::AtLeastOnce).unwrap();
-            assert_eq!(
-                *dropped.lock().unwrap(),
-                [(3, Fate::Dropped), (4, Fate::Dropped)]
-            );
+            assert_eq!(*dropped.lock().unwrap(), [(3, Fate::Dropped), (4, Fate::Dropped)]);
             assert!(fates.lock().unwrap().is_empty());
         }
     }

@@ -59,11 +59,7 @@ impl Shared {
 }
 
 /// One connection from its first byte to its end; `Ok` when the client is done.
-async fn connection(
-    shared: &Arc<Shared>,
-    handlers: &Handlers,
-    backoff: &mut Backoff,
-) -> Result<(), Broke> {
+async fn connection(shared: &Arc<Shared>, handlers: &Handlers, backoff: &mut Backoff) -> Result<(), Broke> {
     let (inlet, mut pump) = link::open(&shared.config);
     let mut online = false;
     loop {
@@ -102,12 +98,7 @@ async fn connection(
 }
 
 /// Deals with one thing heard; `true` when publishes may flow from now on.
-fn take(
-    shared: &Arc<Shared>,
-    handlers: &Handlers,
-    inlet: &Inlet,
-    heard: Heard,
-) -> Result<bool, Broke> {
+fn take(shared: &Arc<Shared>, handlers: &Handlers, inlet: &Inlet, heard: Heard) -> Result<bool, Broke> {
     match heard {
         Heard::Connected => {
             shared.counts.connects.fetch_add(1, Relaxed);
@@ -120,10 +111,7 @@ fn take(
         }
         Heard::Subscribed { granted: true } => return Ok(true),
         Heard::Subscribed { granted: false } => {
-            tracing::warn!(
-                device = shared.config.device,
-                "the node refuses the command topic"
-            );
+            tracing::warn!(device = shared.config.device, "the node refuses the command topic");
             return Ok(true);
         }
         Heard::Written { packet_id } => {
@@ -134,11 +122,11 @@ fn take(
         }
         Heard::Acked { packet_id, refused } => {
             let done = lock(&shared.outbox).acked(packet_id);
-            let (fate, count) = match refused {
-                None => (Fate::Acked, &shared.counts.acked),
-                Some(code) => (Fate::Refused(code), &shared.counts.refused),
-            };
-            if let Some(done) = done {
+            if let Some((done, repeated)) = done {
+                let (fate, count) = match refused {
+                    None => (Fate::Acked { repeated }, &shared.counts.acked),
+                    Some(code) => (Fate::Refused(code), &shared.counts.refused),
+                };
                 count.fetch_add(1, Relaxed);
                 done(fate);
             }
@@ -155,10 +143,7 @@ fn command(shared: &Arc<Shared>, handlers: &Handlers, topic: &[u8], payload: Byt
         .and_then(|topic| parse_command_topic(topic).ok())
         .filter(|parsed| parsed.device == shared.config.device);
     let Some(parsed) = parsed else {
-        tracing::debug!(
-            device = shared.config.device,
-            "a message that is no command"
-        );
+        tracing::debug!(device = shared.config.device, "a message that is no command");
         return;
     };
     let known = lock(&shared.memory).arrive(parsed.id);
@@ -177,8 +162,7 @@ fn command(shared: &Arc<Shared>, handlers: &Handlers, topic: &[u8], payload: Byt
 /// Says DISCONNECT and sees it off.
 async fn farewell(inlet: &Inlet, pump: &mut Pump) {
     if inlet.disconnect() {
-        let gone =
-            async { while !matches!(pump.next().await, Ok(Heard::Disconnecting) | Err(_)) {} };
+        let gone = async { while !matches!(pump.next().await, Ok(Heard::Disconnecting) | Err(_)) {} };
         // Too slow a farewell is a plain close.
         let _ = timeout(FAREWELL_WITHIN, gone).await;
     }

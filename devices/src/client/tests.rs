@@ -32,13 +32,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 async fn publish(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Receipt> {
-    numbers
-        .map(|n| {
-            client
-                .publish("t", n.to_string(), Qos::AtLeastOnce)
-                .unwrap()
-        })
-        .collect()
+    numbers.map(|n| client.publish("t", n.to_string(), Qos::AtLeastOnce).unwrap()).collect()
 }
 
 fn texts(numbers: std::ops::Range<u32>) -> Vec<String> {
@@ -51,7 +45,7 @@ async fn receipts_resolve_when_acknowledged_and_in_order() {
         let node = FakeNode::start().await;
         let client = Client::start(config(&node, version), Handlers::new()).unwrap();
         for receipt in publish(&client, 0..200).await {
-            assert_eq!(receipt.await, Fate::Acked);
+            assert!(matches!(receipt.await, Fate::Acked { .. }));
         }
         let zero = client.publish("t", "200", Qos::AtMostOnce).unwrap();
         assert_eq!(zero.await, Fate::Written);
@@ -72,16 +66,13 @@ async fn what_was_not_acknowledged_is_sent_again_in_order() {
         node.withhold.store(false, SeqCst);
         node.kick();
         for receipt in receipts {
-            assert_eq!(receipt.await, Fate::Acked);
+            assert!(matches!(receipt.await, Fate::Acked { .. }));
         }
         let mut expected = texts(0..32);
         expected.extend(texts(0..100));
         assert_eq!(node.payloads(), expected);
         let counters = client.counters();
-        assert_eq!(
-            (counters.resent, counters.connects, counters.acked),
-            (32, 2, 100)
-        );
+        assert_eq!((counters.resent, counters.connects, counters.acked), (32, 2, 100));
     }
 }
 
@@ -96,7 +87,7 @@ async fn publishes_made_offline_arrive_later() {
     assert_eq!(client.unacked(), 50);
     node.closed.store(false, SeqCst);
     for receipt in receipts {
-        assert_eq!(receipt.await, Fate::Acked);
+        assert!(matches!(receipt.await, Fate::Acked { .. }));
     }
     assert_eq!(node.payloads(), texts(0..50));
 }
@@ -107,11 +98,7 @@ async fn a_full_buffer_follows_its_rule() {
     node.closed.store(true, SeqCst);
     for overflow in [Overflow::Refuse, Overflow::DropOldest] {
         let mut config = config(&node, Version::V5);
-        config.buffer = Buffer {
-            publishes_max: 3,
-            bytes_max: 1_000,
-            overflow,
-        };
+        config.buffer = Buffer { publishes_max: 3, bytes_max: 1_000, overflow };
         let client = Client::start(config, Handlers::new()).unwrap();
         let mut receipts = publish(&client, 0..3).await;
         let more = client.publish("t", "3", Qos::AtLeastOnce);
@@ -144,11 +131,7 @@ async fn a_refusal_reaches_the_caller_with_its_reason() {
 async fn bad_publishes_are_refused_at_once() {
     let node = FakeNode::start().await;
     let client = Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let publish = |topic: &str, bytes: usize| {
-        client
-            .publish(topic, vec![b'x'; bytes], Qos::AtMostOnce)
-            .map(|_| ())
-    };
+    let publish = |topic: &str, bytes: usize| client.publish(topic, vec![b'x'; bytes], Qos::AtMostOnce).map(|_| ());
     for topic in ["", "a/+", "#", "a\0", &"t".repeat(65_536)] {
         assert_eq!(publish(topic, 1), Err(PublishError::Topic));
     }
@@ -199,10 +182,7 @@ async fn commands_are_answered_and_repeats_are_not_done_again() {
         assert_eq!(node.published(), expected);
         until("all are confirmed", || node.device_acks.load(SeqCst) == 6).await;
         assert_eq!(done.load(SeqCst), 1);
-        assert_eq!(
-            (client.counters().commands, client.counters().repeats),
-            (3, 1)
-        );
+        assert_eq!((client.counters().commands, client.counters().repeats), (3, 1));
     }
 }
 
@@ -232,7 +212,7 @@ async fn stopping_flushes_and_dropping_tells_the_fates() {
     assert_eq!(client.stop(LONG).await, 0);
     assert_eq!(node.payloads(), texts(0..500));
     for receipt in receipts {
-        assert_eq!(receipt.await, Fate::Acked);
+        assert!(matches!(receipt.await, Fate::Acked { .. }));
     }
     node.withhold.store(true, SeqCst);
     let client = Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
@@ -247,7 +227,7 @@ fn the_blocking_client_waits_on_its_own_thread() {
     let node = runtime.block_on(FakeNode::start());
     let client = blocking::Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
     let receipt = client.publish("t", "x", Qos::AtLeastOnce).unwrap();
-    assert_eq!(receipt.wait(), Fate::Acked);
+    assert_eq!(receipt.wait(), Fate::Acked { repeated: false });
     assert_eq!(client.counters().acked, 1);
     assert_eq!(client.stop(LONG), 0);
 }

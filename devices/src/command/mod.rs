@@ -14,9 +14,9 @@ pub use payload::Payload;
 pub use state::{Input, Progress, RECIPIENTS_MAX, Refusal, State, Status, Verdict};
 pub use step::{Answer, DecodeStepError, Queued, STEP_VERSION, Step, StepEvent};
 pub use wire::{
-    ANSWER_FILTER, ANSWER_PREFIX, AnswerTopic, COMMAND_PREFIX, CommandTopic, NameError, TopicError,
-    answer_topic, check_command_name, check_device_name, command_filter, command_topic,
-    parse_answer_topic, parse_command_topic, response_topic,
+    ANSWER_FILTER, ANSWER_PREFIX, AnswerTopic, COMMAND_PREFIX, CommandTopic, NameError, TopicError, answer_topic,
+    check_command_name, check_device_name, command_filter, command_topic, parse_answer_topic, parse_command_topic,
+    response_topic,
 };
 
 /// The internal topic that holds every step of every command (key: device, value: [`StepEvent`]).

@@ -22,19 +22,14 @@ struct Fields {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text
-        .chars()
-        .any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
+    !text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
 }
 
 impl From<Payload> for Fields {
     fn from(payload: Payload) -> Self {
         match String::from_utf8(payload.0) {
             Ok(text) if text.is_empty() => Self::default(),
-            Ok(text) if is_plain(&text) => Self {
-                payload: Some(text),
-                payload_base64: None,
-            },
+            Ok(text) if is_plain(&text) => Self { payload: Some(text), payload_base64: None },
             Ok(text) => Self::base64(text.as_bytes()),
             Err(error) => Self::base64(error.as_bytes()),
         }
@@ -43,10 +38,7 @@ impl From<Payload> for Fields {
 
 impl Fields {
     fn base64(bytes: &[u8]) -> Self {
-        Self {
-            payload: None,
-            payload_base64: Some(STANDARD.encode(bytes)),
-        }
+        Self { payload: None, payload_base64: Some(STANDARD.encode(bytes)) }
     }
 }
 
@@ -57,10 +49,7 @@ impl TryFrom<Fields> for Payload {
         match (fields.payload, fields.payload_base64) {
             (None, None) => Ok(Self::default()),
             (Some(text), None) => Ok(Self(text.into_bytes())),
-            (None, Some(text)) => STANDARD
-                .decode(text)
-                .map(Self)
-                .map_err(|error| format!("payload_base64: {error}")),
+            (None, Some(text)) => STANDARD.decode(text).map(Self).map_err(|error| format!("payload_base64: {error}")),
             (Some(_), Some(_)) => Err("payload and payload_base64 exclude each other".into()),
         }
     }
@@ -95,11 +84,7 @@ mod tests {
 
     #[test]
     fn broken_fields_are_refused() {
-        for json in [
-            r#"{"payload":"a","payload_base64":"AAE="}"#,
-            r#"{"payload_base64":"?"}"#,
-            r#"{"payload":5}"#,
-        ] {
+        for json in [r#"{"payload":"a","payload_base64":"AAE="}"#, r#"{"payload_base64":"?"}"#, r#"{"payload":5}"#] {
             assert!(serde_json::from_str::<Payload>(json).is_err(), "{json}");
         }
     }

@@ -100,13 +100,7 @@ impl State {
 
 impl Status {
     /// Every status.
-    pub const ALL: [Self; 5] = [
-        Self::Accepted,
-        Self::InProgress,
-        Self::Succeeded,
-        Self::Failed,
-        Self::Rejected,
-    ];
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::InProgress, Self::Succeeded, Self::Failed, Self::Rejected];
 
     /// The state that an answer of this status leads to.
     pub fn state(self) -> State {
@@ -207,12 +201,7 @@ pub struct Progress {
 
 impl Default for Progress {
     fn default() -> Self {
-        Self {
-            state: State::Queued,
-            recipients: Vec::new(),
-            attempts: 0,
-            answered_late: false,
-        }
+        Self { state: State::Queued, recipients: Vec::new(), attempts: 0, answered_late: false }
     }
 }
 
@@ -236,23 +225,17 @@ impl Progress {
     pub fn judge(&self, input: Input) -> Verdict {
         match input {
             Input::Sent(_) if self.state <= State::Sent => Verdict::Move(State::Sent),
-            Input::Dropped(session)
-                if self.state == State::Sent && self.session() == Some(session) =>
-            {
+            Input::Dropped(session) if self.state == State::Sent && self.session() == Some(session) => {
                 Verdict::Move(State::Queued)
             }
-            Input::Delivered(session)
-                if self.state <= State::Sent && self.recipients.contains(&session) =>
-            {
+            Input::Delivered(session) if self.state <= State::Sent && self.recipients.contains(&session) => {
                 Verdict::Move(State::Delivered)
             }
             Input::Answered(session, status) => self.judge_answer(session, status),
-            Input::DeliverByPassed if self.state == State::Queued => {
-                Verdict::Move(match self.recipients.is_empty() {
-                    true => State::Expired,
-                    false => State::Unknown,
-                })
-            }
+            Input::DeliverByPassed if self.state == State::Queued => Verdict::Move(match self.recipients.is_empty() {
+                true => State::Expired,
+                false => State::Unknown,
+            }),
             Input::AnswerByPassed if self.state == State::Sent => Verdict::Move(State::Unknown),
             Input::AnswerByPassed if self.state.is_with_device() => Verdict::Move(State::TimedOut),
             _ => Verdict::Nothing,
@@ -267,9 +250,7 @@ impl Progress {
             return Verdict::Refuse(Refusal::OtherSession);
         }
         match self.state {
-            State::Accepted | State::InProgress if status == Status::Accepted => {
-                Verdict::Refuse(Refusal::OutOfOrder)
-            }
+            State::Accepted | State::InProgress if status == Status::Accepted => Verdict::Refuse(Refusal::OutOfOrder),
             State::Unknown | State::TimedOut if !self.answered_late => Verdict::Late(status),
             state if state.is_outcome() => Verdict::Refuse(Refusal::SecondAnswer),
             _ => Verdict::Move(status.state()),

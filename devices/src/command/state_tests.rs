@@ -63,12 +63,9 @@ fn reach(row: &str) -> Progress {
 }
 
 fn rows() -> (Vec<&'static str>, Vec<Vec<&'static str>>) {
-    let mut lines = include_str!("state.md").lines().map(|line| {
-        line.trim_matches('|')
-            .split('|')
-            .map(str::trim)
-            .collect::<Vec<_>>()
-    });
+    let mut lines = include_str!("state.md")
+        .lines()
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
     let head = lines.next().unwrap();
     (head, lines.skip(1).collect())
 }
@@ -85,12 +82,7 @@ fn every_cell_of_the_table_holds() {
             let mut progress = reach(row[0]);
             let before = progress.clone();
             let expected = verdict(cell, column);
-            assert_eq!(
-                progress.judge(input(column)),
-                expected,
-                "{} x {column}",
-                row[0]
-            );
+            assert_eq!(progress.judge(input(column)), expected, "{} x {column}", row[0]);
             assert_eq!(progress.apply(input(column)), expected);
             match expected {
                 Verdict::Move(state) => assert_eq!(progress.state(), state),
@@ -130,10 +122,7 @@ fn an_earlier_recipient_may_answer_after_the_command_was_sent_again() {
     assert_eq!(progress.attempts(), 2);
     assert_eq!(progress.session(), Some(OTHER));
     assert_eq!(progress.judge(Input::Dropped(MINE)), Verdict::Nothing);
-    assert_eq!(
-        progress.apply(Input::Answered(MINE, Status::Succeeded)),
-        Verdict::Move(State::Succeeded)
-    );
+    assert_eq!(progress.apply(Input::Answered(MINE, Status::Succeeded)), Verdict::Move(State::Succeeded));
 }
 
 #[test]
@@ -145,10 +134,7 @@ fn recipients_are_bounded() {
     }
     assert_eq!(progress.recipients, [16, 17, 18, 19]);
     assert_eq!(progress.attempts(), 20);
-    assert_eq!(
-        progress.judge(Input::Answered(0, Status::Failed)),
-        Verdict::Refuse(Refusal::OtherSession)
-    );
+    assert_eq!(progress.judge(Input::Answered(0, Status::Failed)), Verdict::Refuse(Refusal::OtherSession));
 }
 
 fn any_input() -> impl Strategy<Value = Input> {

@@ -115,12 +115,7 @@ pub enum DecodeStepError {
 impl StepEvent {
     /// A step of the version that is written.
     pub fn new(id: CommandId, at_ms: u64, step: Step) -> Self {
-        Self {
-            v: STEP_VERSION,
-            id,
-            at_ms,
-            step,
-        }
+        Self { v: STEP_VERSION, id, at_ms, step }
     }
 
     /// The event's value.
@@ -170,12 +165,7 @@ mod tests {
     }
 
     fn answer(payload: &[u8]) -> Answer {
-        Answer {
-            session: 3,
-            payload: payload.to_vec().into(),
-            left_out_bytes: None,
-            late: false,
-        }
+        Answer { session: 3, payload: payload.to_vec().into(), left_out_bytes: None, late: false }
     }
 
     fn cases() -> Vec<(Step, &'static str)> {
@@ -194,47 +184,20 @@ mod tests {
                 }),
                 r#""step":"queued","name":"cool","payload_base64":"/w==","deliver_by_ms":61000,"answer_within_ms":5,"issued_by":"cli""#,
             ),
+            (Step::Sent { session: 3, attempt: 1 }, r#""step":"sent","session":3,"attempt":1"#),
+            (Step::Returned { session: 3 }, r#""step":"returned","session":3"#),
+            (Step::Delivered { session: 3 }, r#""step":"delivered","session":3"#),
+            (Step::Accepted(answer(b"")), r#""step":"accepted","session":3"#),
+            (Step::InProgress(answer(b"40 %")), r#""step":"in-progress","session":3,"payload":"40 %""#),
             (
-                Step::Sent {
-                    session: 3,
-                    attempt: 1,
-                },
-                r#""step":"sent","session":3,"attempt":1"#,
-            ),
-            (
-                Step::Returned { session: 3 },
-                r#""step":"returned","session":3"#,
-            ),
-            (
-                Step::Delivered { session: 3 },
-                r#""step":"delivered","session":3"#,
-            ),
-            (
-                Step::Accepted(answer(b"")),
-                r#""step":"accepted","session":3"#,
-            ),
-            (
-                Step::InProgress(answer(b"40 %")),
-                r#""step":"in-progress","session":3,"payload":"40 %""#,
-            ),
-            (
-                Step::Succeeded(Answer {
-                    late: true,
-                    ..answer(b"ok")
-                }),
+                Step::Succeeded(Answer { late: true, ..answer(b"ok") }),
                 r#""step":"succeeded","session":3,"payload":"ok","late":true"#,
             ),
             (
-                Step::Failed(Answer {
-                    left_out_bytes: Some(20_000),
-                    ..answer(b"")
-                }),
+                Step::Failed(Answer { left_out_bytes: Some(20_000), ..answer(b"") }),
                 r#""step":"failed","session":3,"left_out_bytes":20000"#,
             ),
-            (
-                Step::Rejected(answer(&[0])),
-                r#""step":"rejected","session":3,"payload_base64":"AA==""#,
-            ),
+            (Step::Rejected(answer(&[0])), r#""step":"rejected","session":3,"payload_base64":"AA==""#),
             (Step::Expired, r#""step":"expired""#),
             (Step::Unknown, r#""step":"unknown""#),
             (Step::TimedOut, r#""step":"timed-out""#),
@@ -254,19 +217,13 @@ mod tests {
     #[test]
     fn fields_of_a_later_release_are_skipped() {
         let json = format!(r#"{{"v":1,"id":"{ID}","at_ms":1,"step":"expired","why":"late"}}"#);
-        assert_eq!(
-            StepEvent::decode(json.as_bytes()).unwrap().step,
-            Step::Expired
-        );
+        assert_eq!(StepEvent::decode(json.as_bytes()).unwrap().step, Step::Expired);
     }
 
     #[test]
     fn other_values_are_refused() {
         let newer = format!(r#"{{"v":2,"id":"{ID}","what":"ever"}}"#);
-        assert!(matches!(
-            StepEvent::decode(newer.as_bytes()),
-            Err(DecodeStepError::Version(2))
-        ));
+        assert!(matches!(StepEvent::decode(newer.as_bytes()), Err(DecodeStepError::Version(2))));
         for json in [
             String::new(),
             "{}".into(),

@@ -89,10 +89,7 @@ fn check_level(name: &str, max: usize) -> Result<(), NameError> {
     if name.len() > max {
         return Err(NameError::TooLong { max });
     }
-    match name
-        .chars()
-        .find(|c| matches!(c, '/' | '+' | '#') || c.is_control())
-    {
+    match name.chars().find(|c| matches!(c, '/' | '+' | '#') || c.is_control()) {
         Some(bad) => Err(NameError::Character(bad)),
         None => Ok(()),
     }
@@ -158,18 +155,12 @@ mod tests {
         let topic = command_topic("pump 7", id, "cool");
         assert_eq!(topic, format!("edgeway/command/pump 7/{ID}/cool"));
         let parsed = parse_command_topic(&topic).unwrap();
-        assert_eq!(
-            (parsed.device, parsed.id, parsed.name),
-            ("pump 7", id, "cool")
-        );
+        assert_eq!((parsed.device, parsed.id, parsed.name), ("pump 7", id, "cool"));
         assert_eq!(command_filter("pump 7"), "edgeway/command/pump 7/#");
         assert_eq!(response_topic("p", id), format!("edgeway/answer/p/{ID}"));
         for status in Status::ALL {
             let topic = answer_topic("p", id, status);
-            assert_eq!(
-                topic,
-                format!("{}/{}", response_topic("p", id), status.as_str())
-            );
+            assert_eq!(topic, format!("{}/{}", response_topic("p", id), status.as_str()));
             let parsed = parse_answer_topic(&topic).unwrap();
             assert_eq!((parsed.device, parsed.id, parsed.status), ("p", id, status));
         }
@@ -183,21 +174,9 @@ mod tests {
             (format!("other/{ID}/succeeded"), TopicError::Shape),
             (format!("edgeway/answer/d/{ID}"), TopicError::Shape),
             (format!("edgeway/answer/d/{ID}/failed/x"), TopicError::Shape),
-            (
-                format!("edgeway/answer//{ID}/failed"),
-                NameError::Empty.into(),
-            ),
-            (
-                format!("edgeway/answer/{long}/{ID}/failed"),
-                NameError::TooLong {
-                    max: DEVICE_BYTES_MAX,
-                }
-                .into(),
-            ),
-            (
-                format!("edgeway/answer/a\0/{ID}/failed"),
-                NameError::Character('\0').into(),
-            ),
+            (format!("edgeway/answer//{ID}/failed"), NameError::Empty.into()),
+            (format!("edgeway/answer/{long}/{ID}/failed"), NameError::TooLong { max: DEVICE_BYTES_MAX }.into()),
+            (format!("edgeway/answer/a\0/{ID}/failed"), NameError::Character('\0').into()),
             ("edgeway/answer/d/nope/failed".into(), TopicError::Id),
             (format!("edgeway/answer/d/{ID}/queued"), TopicError::Status),
             (format!("edgeway/answer/d/{ID}/"), TopicError::Status),
@@ -205,10 +184,7 @@ mod tests {
         for (topic, error) in cases {
             assert_eq!(parse_answer_topic(&topic), Err(error), "{topic}");
         }
-        assert_eq!(
-            parse_command_topic(&format!("edgeway/command/d/{ID}/a+")),
-            Err(NameError::Character('+').into())
-        );
+        assert_eq!(parse_command_topic(&format!("edgeway/command/d/{ID}/a+")), Err(NameError::Character('+').into()));
     }
 
     #[test]
