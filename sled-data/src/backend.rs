@@ -48,10 +48,7 @@ pub struct Span<'a> {
 
 impl<'a> Span<'a> {
     /// Every key.
-    pub const ALL: Span<'static> = Span {
-        from: &[],
-        to: None,
-    };
+    pub const ALL: Span<'static> = Span { from: &[], to: None };
 
     /// From `from` to the end.
     pub fn from(from: &'a [u8]) -> Span<'a> {
@@ -66,6 +63,15 @@ impl<'a> Span<'a> {
 
 /// What a scan shows its keys and values to; it may stop the walk.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
+/// How far a store was synced: the life, and its newest durable commit.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The life.
+    pub origin: u64,
+    /// The commit.
+    pub commit: u64,
+}
 
 /// Named trees that are kept.
 pub trait Backend: Send + Sync {
@@ -95,6 +101,15 @@ pub trait Backend: Send + Sync {
 
     /// Bytes still free where it is kept; `None` where there is no such number.
     fn free_bytes(&self) -> Option<u64>;
+
+    /// Notes, beside the trees and without making it durable, how far the store was synced.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn set_mark(&self, mark: Mark) -> Result<(), BackendError>;
+
+    /// The last note that can be read, if there is one. It may be older than the trees; newer only if synced writes were lost.
+    fn mark(&self) -> Option<Mark>;
 
     /// Whether it holds something that it should not (files that are never synced); the reason.
     fn alarm(&self) -> Option<String>;
@@ -130,12 +145,7 @@ pub trait Tree: Send + Sync {
     ///
     /// # Errors
     /// Any [`BackendError`].
-    fn scan(
-        &self,
-        span: Span<'_>,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), BackendError>;
+    fn scan(&self, span: Span<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), BackendError>;
 }
 
 /// Writes to one tree that happen together; its buffers are kept when it is cleared.
@@ -156,10 +166,7 @@ struct Write {
 impl Group {
     /// An empty group.
     pub const fn new() -> Group {
-        Group {
-            bytes: Vec::new(),
-            writes: Vec::new(),
-        }
+        Group { bytes: Vec::new(), writes: Vec::new() }
     }
 
     /// Removes all writes and keeps the buffers.
@@ -182,12 +189,7 @@ impl Group {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
-        self.writes.push(Write {
-            start,
-            key_end: start + key.len(),
-            end: self.bytes.len(),
-            remove,
-        });
+        self.writes.push(Write { start, key_end: start + key.len(), end: self.bytes.len(), remove });
     }
 
     /// Bytes of keys and values.
@@ -199,10 +201,7 @@ impl Group {
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> + Clone {
         self.writes.iter().map(|w| {
             let value = &self.bytes[w.key_end..w.end];
-            (
-                &self.bytes[w.start..w.key_end],
-                (!w.remove).then_some(value),
-            )
+            (&self.bytes[w.start..w.key_end], (!w.remove).then_some(value))
         })
     }
 }

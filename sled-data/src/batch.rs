@@ -2,6 +2,8 @@
 
 mod compress;
 mod envelope;
+#[cfg(test)]
+mod golden;
 mod headers;
 mod open;
 mod record;

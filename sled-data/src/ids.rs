@@ -91,18 +91,8 @@ mod tests {
 
     #[test]
     fn ids_sort_as_their_bytes() {
-        let id = |o, t, i| PartitionId {
-            origin: OriginId(o),
-            topic: TopicId(t),
-            index: i,
-        };
-        let ids = [
-            id(0, 0, 0),
-            id(0, 0, 256),
-            id(0, 1, 1),
-            id(1, 0, 0),
-            id(u64::MAX, 2, 3),
-        ];
+        let id = |o, t, i| PartitionId { origin: OriginId(o), topic: TopicId(t), index: i };
+        let ids = [id(0, 0, 0), id(0, 0, 256), id(0, 1, 1), id(1, 0, 0), id(u64::MAX, 2, 3)];
         for pair in ids.windows(2) {
             assert!(pair[0] < pair[1] && pair[0].to_bytes() < pair[1].to_bytes());
         }

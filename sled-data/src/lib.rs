@@ -10,25 +10,19 @@ mod store;
 mod topic;
 
 pub use backend::{
-    Backend, BackendError, Direction, Faults, Group, MemoryBackend, SledBackend, SledConfig, Span,
-    Tree, Visit,
+    Backend, BackendError, Direction, Faults, Group, Mark, MemoryBackend, SledBackend, SledConfig, Span, Tree, Visit,
 };
 pub use batch::{
-    BATCH_BYTES_MAX, BatchError, ENVELOPE_BYTES, ENVELOPE_VERSION, EVENT_BYTES_MAX, Envelope,
-    EventTooLarge, HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX,
-    RECORD_BYTES_OPEN_MAX, RecordRef, Records, RecordsIter, SealInfo, SealedBatch, Sealer,
-    StoredBatch,
+    BATCH_BYTES_MAX, BatchError, ENVELOPE_BYTES, ENVELOPE_VERSION, EVENT_BYTES_MAX, Envelope, EventTooLarge,
+    HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX, RECORD_BYTES_OPEN_MAX, RecordRef, Records,
+    RecordsIter, SealInfo, SealedBatch, Sealer, StoredBatch,
 };
 pub use ids::{CommitNumber, Offset, OriginId, PartitionId};
 pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
 pub use store::{
-    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove, DAMAGES_MAX,
-    Damage, NAME_BYTES_MAX, OpenError, Options, Progress, ReadError, Recovered,
-    STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, StateEntries, StateWrite, Store, StoreFailed,
-    SyncError, TopicError, Trimmed, VerifyReport,
+    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove, DAMAGES_MAX, Damage,
+    NAME_BYTES_MAX, OpenError, Options, Progress, ReadError, Recovered, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX,
+    StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport,
 };
-pub use topic::{
-    Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig,
-    TopicInfo,
-};
+pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

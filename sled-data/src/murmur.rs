@@ -5,9 +5,7 @@ const M: u32 = 0x5bd1_e995;
 
 /// The partition, below `partitions`, of events with this key. With 0 partitions the answer is 0.
 pub fn partition_for_key(key: &[u8], partitions: u32) -> u32 {
-    (murmur2(key) & 0x7fff_ffff)
-        .checked_rem(partitions)
-        .unwrap_or(0)
+    (murmur2(key) & 0x7fff_ffff).checked_rem(partitions).unwrap_or(0)
 }
 
 /// 32-bit murmur2 with Kafka's seed.
@@ -41,10 +39,7 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(key.as_bytes()) as i32, expected, "{key}");

@@ -2,6 +2,8 @@
 
 mod commit;
 mod commit_stream;
+#[cfg(test)]
+mod golden;
 mod keys;
 mod lookup;
 mod open;
@@ -23,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::backend::{Backend, BackendError, Tree};
+use crate::backend::{Backend, BackendError, Mark, Tree};
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId, TopicId};
 use crate::topic::TopicInfo;
 
@@ -97,7 +99,11 @@ impl Store {
         self.check()?;
         let number = self.committed.load(Ordering::Acquire);
         self.backend.sync().map_err(|e| self.fail(&e))?;
-        self.synced.fetch_max(number, Ordering::AcqRel);
+        let before = self.synced.fetch_max(number, Ordering::AcqRel);
+        if before < number {
+            let mark = Mark { origin: self.origin.0, commit: number };
+            self.backend.set_mark(mark).map_err(|e| self.fail(&e))?;
+        }
         Ok(CommitNumber(number))
     }
 
@@ -125,11 +131,7 @@ impl Store {
 
     /// Stored bytes of all batches that are kept.
     pub fn batch_bytes(&self) -> u64 {
-        self.partitions
-            .read()
-            .values()
-            .map(|p| p.extent().bytes)
-            .sum()
+        self.partitions.read().values().map(|p| p.extent().bytes).sum()
     }
 
     /// Bytes that the store takes where it is kept.
@@ -166,8 +168,6 @@ impl Store {
     }
 
     fn stop(&self, reason: &str) -> StoreFailed {
-        self.failed
-            .get_or_init(|| StoreFailed(reason.into()))
-            .clone()
+        self.failed.get_or_init(|| StoreFailed(reason.into())).clone()
     }
 }

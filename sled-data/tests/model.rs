@@ -9,8 +9,7 @@ use std::sync::Arc;
 use harness::{partition, seal};
 use proptest::prelude::*;
 use sled_data::{
-    Commit, CommitNumber, CursorMove, MemoryBackend, Options, PartitionId, StateWrite, Store,
-    TopicConfig, TopicInfo,
+    Commit, CommitNumber, CursorMove, MemoryBackend, Options, PartitionId, StateWrite, Store, TopicConfig, TopicInfo,
 };
 
 const PARTITIONS: u32 = 3;
@@ -38,8 +37,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let length =
-        prop_oneof![20 => 0..200_usize, 1 => 60_000..70_000_usize, 1 => 150_000..200_000_usize];
+    let length = prop_oneof![20 => 0..200_usize, 1 => 60_000..70_000_usize, 1 => 150_000..200_000_usize];
     let append = (0..PARTITIONS, proptest::collection::vec(length, 1..5));
     let cursor = (0..READERS.len(), 0..PARTITIONS, any::<u8>());
     let state = (0..6_u8, proptest::option::weighted(0.8, any::<u8>()));
@@ -86,17 +84,9 @@ impl Run<'_> {
         partition(self.store(), &self.topic, index)
     }
 
-    fn commit(
-        &mut self,
-        appends: &[(u32, Vec<usize>)],
-        cursors: &[(usize, u32, u8)],
-        state: &[(u8, Option<u8>)],
-    ) {
+    fn commit(&mut self, appends: &[(u32, Vec<usize>)], cursors: &[(usize, u32, u8)], state: &[(u8, Option<u8>)]) {
         let mut model = self.history.last().unwrap().clone();
-        let mut commit = Commit {
-            hlc: model.commits + 1,
-            ..Commit::default()
-        };
+        let mut commit = Commit { hlc: model.commits + 1, ..Commit::default() };
         for (index, lengths) in appends {
             let events = model.events.entry(*index).or_default();
             let base = events.len() as u64;
@@ -104,25 +94,18 @@ impl Run<'_> {
                 self.serial += 1;
                 let serial = self.serial;
                 // Not compressible, so that long values take several parts.
-                let value = (0..*length as u64)
-                    .map(|i| (serial.wrapping_mul(i ^ 0x9e37_79b9_7f4a_7c15) >> 29) as u8);
+                let value = (0..*length as u64).map(|i| (serial.wrapping_mul(i ^ 0x9e37_79b9_7f4a_7c15) >> 29) as u8);
                 events.push(value.collect());
             }
             let new: Vec<&[u8]> = events[base as usize..].iter().map(Vec::as_slice).collect();
-            commit
-                .appends
-                .push(seal(self.partition(*index), base, &new));
+            commit.appends.push(seal(self.partition(*index), base, &new));
         }
         for (reader, index, share) in cursors {
             let end = model.events.get(index).map_or(0, Vec::len) as u64;
             let next = end * u64::from(*share) / 255;
             model.cursors.insert((*reader, *index), next);
             let partition = self.partition(*index);
-            commit.cursors.push(CursorMove {
-                reader: READERS[*reader].into(),
-                partition,
-                next,
-            });
+            commit.cursors.push(CursorMove { reader: READERS[*reader].into(), partition, next });
         }
         for (key, value) in state {
             match value {
@@ -130,17 +113,10 @@ impl Run<'_> {
                 None => model.state.remove(key),
             };
             let value = value.map(|v| vec![v; 3]);
-            commit.state.push(StateWrite {
-                tree: "tree".into(),
-                key: vec![*key],
-                value,
-            });
+            commit.state.push(StateWrite { tree: "tree".into(), key: vec![*key], value });
         }
         model.commits += 1;
-        assert_eq!(
-            self.store().commit(&commit).unwrap(),
-            CommitNumber(model.commits)
-        );
+        assert_eq!(self.store().commit(&commit).unwrap(), CommitNumber(model.commits));
         self.history.push(model);
         self.check();
     }
@@ -161,10 +137,7 @@ impl Run<'_> {
         self.store().trim(p, upto, 3).unwrap();
         let start = self.store().start_offset(p);
         assert!(start >= before && start <= upto.max(before));
-        self.starts
-            .entry(index)
-            .or_insert_with(|| vec![0])
-            .push(start);
+        self.starts.entry(index).or_insert_with(|| vec![0]).push(start);
         self.check();
     }
 
@@ -174,12 +147,7 @@ impl Run<'_> {
         cut();
         self.store = Some((self.open)());
         let last = self.store().last_commit().0;
-        let model = self
-            .history
-            .iter()
-            .find(|m| m.commits == last)
-            .expect("a commit since the last sync")
-            .clone();
+        let model = self.history.iter().find(|m| m.commits == last).expect("a commit since the last sync").clone();
         self.history = vec![model];
         for (index, starts) in self.starts.clone() {
             let start = self.store().start_offset(self.partition(index));
@@ -199,33 +167,20 @@ impl Run<'_> {
             let events = model.events.get(&index).unwrap_or(&none);
             let start = store.start_offset(p);
             assert_eq!(store.end_offset(p), events.len() as u64);
-            assert_eq!(
-                start,
-                self.starts.get(&index).map_or(0, |s| *s.last().unwrap())
-            );
+            assert_eq!(start, self.starts.get(&index).map_or(0, |s| *s.last().unwrap()));
             let mut at = start;
             while at < store.end_offset(p) {
                 for (offset, value) in harness::values_within(store, p, at, 100_000) {
-                    assert!(
-                        offset == at && value == events[offset as usize],
-                        "{p} at {offset}"
-                    );
+                    assert!(offset == at && value == events[offset as usize], "{p} at {offset}");
                     at += 1;
                 }
             }
             for (reader, name) in READERS.iter().enumerate() {
-                assert_eq!(
-                    store.cursor(name, p).unwrap(),
-                    model.cursors.get(&(reader, index)).copied()
-                );
+                assert_eq!(store.cursor(name, p).unwrap(), model.cursors.get(&(reader, index)).copied());
             }
         }
         let state = store.state_scan("tree", b"", None, 100).unwrap();
-        let expected: Vec<_> = model
-            .state
-            .iter()
-            .map(|(k, v)| (vec![*k], vec![*v; 3]))
-            .collect();
+        let expected: Vec<_> = model.state.iter().map(|(k, v)| (vec![*k], vec![*v; 3])).collect();
         assert_eq!(state, expected);
         let commits = store.commits(CommitNumber(1), usize::MAX).unwrap();
         assert_eq!(commits.len() as u64, model.commits);
@@ -235,27 +190,13 @@ impl Run<'_> {
 
 fn run(steps: &[Step], open: &dyn Fn() -> Store, cut: &dyn Fn(u8)) {
     let store = open();
-    let config = TopicConfig {
-        partitions: PARTITIONS,
-        ..TopicConfig::default()
-    };
+    let config = TopicConfig { partitions: PARTITIONS, ..TopicConfig::default() };
     let topic = store.create_topic("t", config).unwrap();
     let history = vec![Model::default()];
-    let mut run = Run {
-        open,
-        store: Some(store),
-        topic,
-        history,
-        starts: BTreeMap::new(),
-        serial: 0,
-    };
+    let mut run = Run { open, store: Some(store), topic, history, starts: BTreeMap::new(), serial: 0 };
     for step in steps {
         match step {
-            Step::Commit {
-                appends,
-                cursors,
-                state,
-            } => run.commit(appends, cursors, state),
+            Step::Commit { appends, cursors, state } => run.commit(appends, cursors, state),
             Step::Sync => run.sync(),
             Step::Trim { partition, share } => run.trim(*partition, *share),
             Step::Crash { keep } => run.crash(&|| cut(*keep)),
@@ -282,10 +223,7 @@ impl Run<'_> {
 }
 
 fn options() -> Options {
-    Options {
-        seed: Some(7),
-        ..Options::default()
-    }
+    Options { seed: Some(7), ..Options::default() }
 }
 
 proptest! {

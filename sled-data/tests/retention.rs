@@ -4,10 +4,7 @@
 mod harness;
 
 use harness::{append, on_both, partition, seal, values};
-use sled_data::{
-    Backend, CommitNumber, Faults, MemoryBackend, Options, PartitionId, ReadError, Store,
-    TopicConfig,
-};
+use sled_data::{Backend, CommitNumber, Faults, MemoryBackend, Options, PartitionId, ReadError, Store, TopicConfig};
 use std::sync::Arc;
 
 const BATCH_EVENTS: u64 = 5;
@@ -17,13 +14,7 @@ fn filled(store: &Store, config: TopicConfig, batches: u64) -> PartitionId {
     let topic = store.create_topic("t", config).unwrap();
     let p = partition(store, &topic, 0);
     for n in 0..batches {
-        store
-            .commit(&append(seal(
-                p,
-                n * BATCH_EVENTS,
-                &[b"value".as_slice(); BATCH_EVENTS as usize],
-            )))
-            .unwrap();
+        store.commit(&append(seal(p, n * BATCH_EVENTS, &[b"value".as_slice(); BATCH_EVENTS as usize]))).unwrap();
     }
     store.sync().unwrap();
     p
@@ -34,38 +25,19 @@ fn trimming_takes_whole_batches_up_to_the_offset_and_the_bound() {
     on_both(|open| {
         let store = open(Options::default());
         let p = filled(&store, TopicConfig::default(), 20);
-        for (upto, batches_max, start, more) in [
-            (4, 9, 0, false),
-            (12, 9, 10, false),
-            (100, 3, 25, true),
-            (52, 9, 50, false),
-        ] {
+        for (upto, batches_max, start, more) in
+            [(4, 9, 0, false), (12, 9, 10, false), (100, 3, 25, true), (52, 9, 50, false)]
+        {
             let trimmed = store.trim(p, upto, batches_max).unwrap();
-            assert_eq!(
-                (store.start_offset(p), trimmed.more),
-                (start, more),
-                "upto {upto}"
-            );
-            assert!(
-                matches!(
-                    store.read(p, start.wrapping_sub(1), 1),
-                    Err(ReadError::Trimmed { .. })
-                ) || start == 0
-            );
+            assert_eq!((store.start_offset(p), trimmed.more), (start, more), "upto {upto}");
+            assert!(matches!(store.read(p, start.wrapping_sub(1), 1), Err(ReadError::Trimmed { .. })) || start == 0);
             assert_eq!(values(&store, p, start).len() as u64, 100 - start);
             assert_eq!(store.offset_at_time(p, 0).unwrap(), start);
         }
         assert_eq!(store.latest_by_key(p, b"key-0", 50).unwrap(), None);
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
         store.trim(p, 100, 100).unwrap();
-        assert_eq!(
-            (
-                store.start_offset(p),
-                store.end_offset(p),
-                store.batch_bytes()
-            ),
-            (100, 100, 0)
-        );
+        assert_eq!((store.start_offset(p), store.end_offset(p), store.batch_bytes()), (100, 100, 0));
         store.commit(&append(seal(p, 100, &[b"x"]))).unwrap();
         drop(store);
         let store = open(Options::default());
@@ -87,19 +59,11 @@ fn age_and_bytes_let_go_what_no_floor_holds() {
     ] {
         on_both(|open| {
             let store = open(Options::default());
-            let config = TopicConfig {
-                retention_ms,
-                retention_bytes,
-                ..TopicConfig::default()
-            };
+            let config = TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() };
             let p = filled(&store, config, 20);
             // Events before offset 50 are 100 ms old at 1590.
             let trimmed = store.apply_retention(1_590, 100, &|_| floor).unwrap();
-            assert_eq!(
-                store.start_offset(p),
-                start,
-                "{retention_ms:?} {retention_bytes:?} {floor}"
-            );
+            assert_eq!(store.start_offset(p), start, "{retention_ms:?} {retention_bytes:?} {floor}");
             assert_eq!(trimmed.batches, start / BATCH_EVENTS);
             assert!(!trimmed.more);
         });
@@ -110,10 +74,7 @@ fn age_and_bytes_let_go_what_no_floor_holds() {
 fn one_pass_removes_no_more_than_its_bound() {
     on_both(|open| {
         let store = open(Options::default());
-        let config = TopicConfig {
-            retention_bytes: Some(0),
-            ..TopicConfig::default()
-        };
+        let config = TopicConfig { retention_bytes: Some(0), ..TopicConfig::default() };
         let p = filled(&store, config, 10);
         let mut passes = 0;
         while store.apply_retention(0, 3, &|_| u64::MAX).unwrap().more {
@@ -128,9 +89,7 @@ fn one_pass_removes_no_more_than_its_bound() {
 fn a_trim_that_a_power_cut_interrupts_is_ended_by_opening() {
     for keep in 0..30 {
         let memory = MemoryBackend::new();
-        let store = Store::on(Arc::new(memory.clone()), Options::default())
-            .unwrap()
-            .0;
+        let store = Store::on(Arc::new(memory.clone()), Options::default()).unwrap().0;
         let p = filled(&store, TopicConfig::default(), 20);
         store.trim(p, 60, 100).unwrap();
         let all = memory.unsynced_writes();
@@ -139,11 +98,7 @@ fn a_trim_that_a_power_cut_interrupts_is_ended_by_opening() {
         let (store, found) = Store::on(Arc::new(memory.clone()), Options::default()).unwrap();
         let start = if keep == 0 { 0 } else { 60 };
         assert_eq!(store.start_offset(p), start, "kept {keep} of {all}");
-        assert_eq!(
-            found.cut.is_empty(),
-            keep == 0 || keep >= all,
-            "kept {keep} of {all}"
-        );
+        assert_eq!(found.cut.is_empty(), keep == 0 || keep >= all, "kept {keep} of {all}");
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
         assert_eq!(values(&store, p, start).len() as u64, 100 - start);
     }
@@ -152,14 +107,8 @@ fn a_trim_that_a_power_cut_interrupts_is_ended_by_opening() {
 #[test]
 fn commit_records_are_kept_up_to_their_bounds() {
     for options in [
-        Options {
-            commit_records_max: 10,
-            ..Options::default()
-        },
-        Options {
-            commit_record_bytes_max: 1_000,
-            ..Options::default()
-        },
+        Options { commit_records_max: 10, ..Options::default() },
+        Options { commit_record_bytes_max: 1_000, ..Options::default() },
     ] {
         on_both(|open| {
             let store = open(options.clone());
@@ -171,15 +120,9 @@ fn commit_records_are_kept_up_to_their_bounds() {
                     matches!(store.commits(CommitNumber(1), 9), Err(ReadError::CommitsTrimmed { first: f }) if f == first)
                 );
                 let kept = store.commits(first, 100).unwrap();
-                assert_eq!(
-                    kept.iter().map(|c| c.number.0).collect::<Vec<_>>(),
-                    (first.0..=50).collect::<Vec<_>>()
-                );
+                assert_eq!(kept.iter().map(|c| c.number.0).collect::<Vec<_>>(), (first.0..=50).collect::<Vec<_>>());
                 let last = kept.last().unwrap();
-                assert_eq!(
-                    (last.appended[0].base_offset, last.appended[0].digest),
-                    (245, store.digest(p))
-                );
+                assert_eq!((last.appended[0].base_offset, last.appended[0].digest), (245, store.digest(p)));
                 assert_eq!(store.commits(first.next(), 2).unwrap().len(), 2);
             };
             check(&store);
@@ -192,24 +135,13 @@ fn commit_records_are_kept_up_to_their_bounds() {
 #[test]
 fn a_full_disk_can_be_trimmed_and_then_written_again() {
     let memory = MemoryBackend::new();
-    let options = Options {
-        batch_bytes_max: Some(3_000),
-        ..Options::default()
-    };
+    let options = Options { batch_bytes_max: Some(3_000), ..Options::default() };
     let store = Store::on(Arc::new(memory.clone()), options).unwrap().0;
     let p = filled(&store, TopicConfig::default(), 5);
-    while store
-        .commit(&append(seal(p, store.end_offset(p), &[b"x"])))
-        .is_ok()
-    {}
-    memory.set_faults(Faults {
-        full_after_writes: Some(1),
-        ..Faults::default()
-    });
+    while store.commit(&append(seal(p, store.end_offset(p), &[b"x"]))).is_ok() {}
+    memory.set_faults(Faults { full_after_writes: Some(1), ..Faults::default() });
     store.trim(p, store.end_offset(p), 5).unwrap();
     memory.set_faults(Faults::default());
-    store
-        .commit(&append(seal(p, store.end_offset(p), &[b"x"])))
-        .unwrap();
+    store.commit(&append(seal(p, store.end_offset(p), &[b"x"]))).unwrap();
     assert!(memory.size_bytes() > 0 && store.failure().is_none());
 }

@@ -7,61 +7,35 @@ use std::sync::Arc;
 
 use harness::{append, next, on_both, partition, seal, values};
 use sled_data::{
-    Backend, Commit, CommitError, CommitNumber, Compression, CursorMove, Durability, Faults,
-    MemoryBackend, OpenError, Options, PartitionId, ReadError, SledBackend, SledConfig, StateWrite,
-    Store, TopicConfig, TopicError,
+    Backend, Commit, CommitError, CommitNumber, Compression, CursorMove, Durability, Faults, MemoryBackend, OpenError,
+    Options, PartitionId, ReadError, SledBackend, SledConfig, StateWrite, Store, TopicConfig, TopicError,
 };
 
 #[test]
 fn what_is_committed_is_read_and_still_there_when_opened_again() {
     on_both(|open| {
         let store = open(Options::default());
-        let topic = store
-            .create_topic("telemetry", TopicConfig::default())
-            .unwrap();
+        let topic = store.create_topic("telemetry", TopicConfig::default()).unwrap();
         let p = partition(&store, &topic, 1);
         assert_eq!(store.end_offset(p), 0);
         let mut commit = append(seal(p, 0, &[b"a", b"b"]));
         commit.appends.push(seal(p, 2, &[b"c"]));
-        commit.cursors = vec![CursorMove {
-            reader: "plugin".into(),
-            partition: p,
-            next: 2,
-        }];
-        commit.state = vec![StateWrite {
-            tree: "plugin".into(),
-            key: b"k".to_vec(),
-            value: Some(b"v".to_vec()),
-        }];
+        commit.cursors = vec![CursorMove { reader: "plugin".into(), partition: p, next: 2 }];
+        commit.state = vec![StateWrite { tree: "plugin".into(), key: b"k".to_vec(), value: Some(b"v".to_vec()) }];
         assert_eq!(store.commit(&commit).unwrap(), CommitNumber(1));
         assert_eq!(store.sync().unwrap(), CommitNumber(1));
         let check = |store: &Store| {
-            assert_eq!(
-                values(store, p, 0),
-                [(0, b"a".to_vec()), (1, b"b".to_vec()), (2, b"c".to_vec())]
-            );
+            assert_eq!(values(store, p, 0), [(0, b"a".to_vec()), (1, b"b".to_vec()), (2, b"c".to_vec())]);
             assert_eq!(values(store, p, 2), [(2, b"c".to_vec())]);
             assert_eq!(store.end_offset(p), 3);
             assert_eq!(store.cursor("plugin", p).unwrap(), Some(2));
             assert_eq!(store.cursors("plugin").unwrap(), [(p, 2)]);
             assert_eq!(store.readers().unwrap(), ["plugin"]);
-            assert_eq!(
-                store.state_get("plugin", b"k").unwrap().as_deref(),
-                Some(&b"v"[..])
-            );
+            assert_eq!(store.state_get("plugin", b"k").unwrap().as_deref(), Some(&b"v"[..]));
             let commits = store.commits(CommitNumber(1), 10).unwrap();
             assert_eq!(commits.len(), 1);
-            assert_eq!(
-                (
-                    commits[0].appended[0].base_offset,
-                    commits[0].appended[0].count
-                ),
-                (0, 3)
-            );
-            assert_eq!(
-                (&commits[0].cursors, &commits[0].state),
-                (&commit.cursors, &commit.state)
-            );
+            assert_eq!((commits[0].appended[0].base_offset, commits[0].appended[0].count), (0, 3));
+            assert_eq!((&commits[0].cursors, &commits[0].state), (&commit.cursors, &commit.state));
         };
         check(&store);
         store.close().unwrap();
@@ -71,10 +45,7 @@ fn what_is_committed_is_read_and_still_there_when_opened_again() {
         let store = open(Options::default());
         assert_eq!(store.origin(), origin);
         check(&store);
-        assert_eq!(
-            store.commit(&append(seal(p, 3, &[b"d"]))).unwrap(),
-            CommitNumber(2)
-        );
+        assert_eq!(store.commit(&append(seal(p, 3, &[b"d"]))).unwrap(), CommitNumber(2));
         assert_eq!(store.alarm(), None);
     });
 }
@@ -83,15 +54,7 @@ fn what_is_committed_is_read_and_still_there_when_opened_again() {
 fn commits_that_cannot_be_are_refused_and_leave_nothing() {
     on_both(|open| {
         let store = open(Options::default());
-        let topic = store
-            .create_topic(
-                "t",
-                TopicConfig {
-                    partitions: 2,
-                    ..TopicConfig::default()
-                },
-            )
-            .unwrap();
+        let topic = store.create_topic("t", TopicConfig { partitions: 2, ..TopicConfig::default() }).unwrap();
         let p = partition(&store, &topic, 0);
         store.commit(&append(seal(p, 0, &[b"a"]))).unwrap();
         let refused = |commit: Commit| {
@@ -100,59 +63,20 @@ fn commits_that_cannot_be_are_refused_and_leave_nothing() {
             assert_eq!(store.last_commit(), CommitNumber(1));
             error
         };
-        assert!(matches!(
-            refused(append(seal(p, 2, &[b"x"]))),
-            CommitError::NotDense {
-                end: 1,
-                base_offset: 2,
-                ..
-            }
-        ));
-        assert!(matches!(
-            refused(append(seal(p, 0, &[b"x"]))),
-            CommitError::NotDense { .. }
-        ));
+        assert!(matches!(refused(append(seal(p, 2, &[b"x"]))), CommitError::NotDense { end: 1, base_offset: 2, .. }));
+        assert!(matches!(refused(append(seal(p, 0, &[b"x"]))), CommitError::NotDense { .. }));
         let mut twice = append(seal(p, 1, &[b"x"]));
         twice.appends.push(seal(p, 1, &[b"y"]));
-        assert!(matches!(
-            refused(twice),
-            CommitError::NotDense { end: 2, .. }
-        ));
+        assert!(matches!(refused(twice), CommitError::NotDense { end: 2, .. }));
         let unknown = PartitionId { index: 2, ..p };
-        assert_eq!(
-            refused(append(seal(unknown, 0, &[b"x"]))),
-            CommitError::UnknownPartition(unknown)
-        );
-        let foreign = PartitionId {
-            origin: sled_data::OriginId(1),
-            ..p
-        };
-        assert_eq!(
-            refused(append(seal(foreign, 0, &[b"x"]))),
-            CommitError::UnknownPartition(foreign)
-        );
-        let cursor = CursorMove {
-            reader: "r".into(),
-            partition: p,
-            next: 2,
-        };
-        let past = Commit {
-            cursors: vec![cursor.clone()],
-            ..Commit::default()
-        };
+        assert_eq!(refused(append(seal(unknown, 0, &[b"x"]))), CommitError::UnknownPartition(unknown));
+        let foreign = PartitionId { origin: sled_data::OriginId(1), ..p };
+        assert_eq!(refused(append(seal(foreign, 0, &[b"x"]))), CommitError::UnknownPartition(foreign));
+        let cursor = CursorMove { reader: "r".into(), partition: p, next: 2 };
+        let past = Commit { cursors: vec![cursor.clone()], ..Commit::default() };
         assert!(matches!(refused(past), CommitError::CursorPastEnd { .. }));
-        let bad = StateWrite {
-            tree: "a\0b".into(),
-            key: vec![],
-            value: None,
-        };
-        assert!(matches!(
-            refused(Commit {
-                state: vec![bad],
-                ..Commit::default()
-            }),
-            CommitError::Bound(_)
-        ));
+        let bad = StateWrite { tree: "a\0b".into(), key: vec![], value: None };
+        assert!(matches!(refused(Commit { state: vec![bad], ..Commit::default() }), CommitError::Bound(_)));
         let mut fine = append(seal(p, 1, &[b"b"]));
         fine.cursors.push(cursor);
         store.commit(&fine).unwrap();
@@ -177,12 +101,7 @@ fn a_large_event_is_stored_in_parts_that_nobody_sees() {
         }
         assert_eq!(values(&store, p, 1)[0].1, large);
         assert_eq!(store.read(p, 1, 1).unwrap().len(), 1);
-        let back: Vec<_> = store
-            .read_back(p, 3, usize::MAX)
-            .unwrap()
-            .iter()
-            .map(|b| b.base_offset())
-            .collect();
+        let back: Vec<_> = store.read_back(p, 3, usize::MAX).unwrap().iter().map(|b| b.base_offset()).collect();
         assert_eq!(back, [2, 1, 0]);
         assert_eq!(store.read_back(p, 2, 1).unwrap()[0].base_offset(), 1);
     });
@@ -195,58 +114,34 @@ fn events_are_found_by_time_and_by_key() {
         let topic = store.create_topic("t", TopicConfig::default()).unwrap();
         let p = partition(&store, &topic, 0);
         for base in (0..100).step_by(5) {
-            store
-                .commit(&append(seal(p, base, &[b"v".as_slice(); 5])))
-                .unwrap();
+            store.commit(&append(seal(p, base, &[b"v".as_slice(); 5]))).unwrap();
         }
         for offset in 0..100_u64 {
             let ms = 1_000 + offset as i64 * 10;
             assert_eq!(store.offset_at_time(p, ms).unwrap(), offset);
             assert_eq!(store.offset_at_time(p, ms - 9).unwrap(), offset);
-            let newest = |before| {
-                store
-                    .latest_by_key(p, format!("key-{}", offset % 3).as_bytes(), before)
-                    .unwrap()
-            };
+            let newest = |before| store.latest_by_key(p, format!("key-{}", offset % 3).as_bytes(), before).unwrap();
             assert_eq!(newest(offset + 1).unwrap().0, offset);
             assert_eq!(newest(offset).map(|found| found.0), offset.checked_sub(3));
         }
         assert_eq!(store.offset_at_time(p, i64::MAX).unwrap(), 100);
         assert_eq!(store.offset_at_time(p, i64::MIN).unwrap(), 0);
-        assert!(
-            store
-                .latest_by_key(p, b"other", u64::MAX)
-                .unwrap()
-                .is_none()
-        );
+        assert!(store.latest_by_key(p, b"other", u64::MAX).unwrap().is_none());
     });
 }
 
 #[test]
 fn a_full_store_refuses_and_recovers() {
     let memory = MemoryBackend::new();
-    let options = Options {
-        reserve_bytes: 1_000,
-        batch_bytes_max: Some(20_000),
-        ..Options::default()
-    };
+    let options = Options { reserve_bytes: 1_000, batch_bytes_max: Some(20_000), ..Options::default() };
     let store = Store::on(Arc::new(memory.clone()), options).unwrap().0;
     let topic = store.create_topic("t", TopicConfig::default()).unwrap();
     let p = partition(&store, &topic, 0);
     store.commit(&append(seal(p, 0, &[b"a"]))).unwrap();
     for faults in [
-        Faults {
-            free_bytes: Some(100),
-            ..Faults::default()
-        },
-        Faults {
-            full_after_writes: Some(0),
-            ..Faults::default()
-        },
-        Faults {
-            full_after_writes: Some(1),
-            ..Faults::default()
-        },
+        Faults { free_bytes: Some(100), ..Faults::default() },
+        Faults { full_after_writes: Some(0), ..Faults::default() },
+        Faults { full_after_writes: Some(1), ..Faults::default() },
     ] {
         memory.set_faults(faults.clone());
         let mut refused = 0;
@@ -263,10 +158,7 @@ fn a_full_store_refuses_and_recovers() {
         store.commit(&append(seal(p, end, &[b"c"]))).unwrap();
         assert_eq!(values(&store, p, end), [(end, b"c".to_vec())]);
     }
-    while store
-        .commit(&append(seal(p, store.end_offset(p), &[b"d"])))
-        .is_ok()
-    {}
+    while store.commit(&append(seal(p, store.end_offset(p), &[b"d"]))).is_ok() {}
     assert!(store.batch_bytes() <= 20_000);
     assert!(store.failure().is_none());
 }
@@ -274,23 +166,12 @@ fn a_full_store_refuses_and_recovers() {
 #[test]
 fn an_io_error_stops_the_store_until_it_is_opened_again() {
     for faults in [
-        Faults {
-            fail_after_writes: Some(0),
-            ..Faults::default()
-        },
-        Faults {
-            fail_after_writes: Some(1),
-            ..Faults::default()
-        },
-        Faults {
-            fail_after_syncs: Some(0),
-            ..Faults::default()
-        },
+        Faults { fail_after_writes: Some(0), ..Faults::default() },
+        Faults { fail_after_writes: Some(1), ..Faults::default() },
+        Faults { fail_after_syncs: Some(0), ..Faults::default() },
     ] {
         let memory = MemoryBackend::new();
-        let store = Store::on(Arc::new(memory.clone()), Options::default())
-            .unwrap()
-            .0;
+        let store = Store::on(Arc::new(memory.clone()), Options::default()).unwrap().0;
         let topic = store.create_topic("t", TopicConfig::default()).unwrap();
         let p = partition(&store, &topic, 0);
         store.commit(&append(seal(p, 0, &[b"a"]))).unwrap();
@@ -299,10 +180,7 @@ fn an_io_error_stops_the_store_until_it_is_opened_again() {
         let committed = store.commit(&append(seal(p, 1, &[b"b"])));
         assert!(committed.is_err() || store.sync().is_err());
         memory.set_faults(Faults::default());
-        assert!(matches!(
-            store.commit(&append(seal(p, 1, &[b"b"]))),
-            Err(CommitError::Failed(_))
-        ));
+        assert!(matches!(store.commit(&append(seal(p, 1, &[b"b"]))), Err(CommitError::Failed(_))));
         assert!(matches!(store.read(p, 0, 1), Err(ReadError::Failed(_))));
         drop(store);
         memory.power_cut(0);
@@ -315,48 +193,23 @@ fn an_io_error_stops_the_store_until_it_is_opened_again() {
 fn topics_are_made_changed_and_deleted() {
     on_both(|open| {
         let store = open(Options::default());
-        let config = TopicConfig {
-            partitions: 3,
-            compression: Compression::Zstd,
-            ..TopicConfig::default()
-        };
+        let config = TopicConfig { partitions: 3, compression: Compression::Zstd, ..TopicConfig::default() };
         let topic = store.create_topic("t", config.clone()).unwrap();
-        assert_eq!(
-            store.create_topic("t", config.clone()),
-            Err(TopicError::Exists("t".into()))
-        );
-        assert_eq!(
-            store.create_topic("", config.clone()),
-            Err(TopicError::Name)
-        );
-        let none = TopicConfig {
-            partitions: 0,
-            ..config
-        };
+        assert_eq!(store.create_topic("t", config.clone()), Err(TopicError::Exists("t".into())));
+        assert_eq!(store.create_topic("", config.clone()), Err(TopicError::Name));
+        let none = TopicConfig { partitions: 0, ..config };
         assert_eq!(store.create_topic("u", none), Err(TopicError::Partitions));
         let p = partition(&store, &topic, 0);
         let mut commit = append(seal(p, 0, &[b"a"]));
-        commit.cursors.push(CursorMove {
-            reader: "r".into(),
-            partition: p,
-            next: 1,
-        });
+        commit.cursors.push(CursorMove { reader: "r".into(), partition: p, next: 1 });
         store.commit(&commit).unwrap();
-        let changed = store
-            .set_topic_retention(topic.id, Some(5), Some(6))
-            .unwrap();
-        assert_eq!(
-            (changed.config.retention_ms, changed.config.retention_bytes),
-            (Some(5), Some(6))
-        );
+        let changed = store.set_topic_retention(topic.id, Some(5), Some(6)).unwrap();
+        assert_eq!((changed.config.retention_ms, changed.config.retention_bytes), (Some(5), Some(6)));
         drop(store);
         let store = open(Options::default());
         assert_eq!(store.topics(), [changed]);
         store.delete_topic(topic.id).unwrap();
-        assert_eq!(
-            store.delete_topic(topic.id),
-            Err(TopicError::Unknown(topic.id))
-        );
+        assert_eq!(store.delete_topic(topic.id), Err(TopicError::Unknown(topic.id)));
         assert!(store.topics().is_empty() && store.partitions().is_empty());
         assert!(store.readers().unwrap().is_empty());
         assert!(store.read(p, 0, 1).unwrap().is_empty());
@@ -370,22 +223,12 @@ fn topics_are_made_changed_and_deleted() {
 
 #[test]
 fn a_new_life_begins_after_an_unclean_end_with_memory_topics() {
-    for (durability, clean, new_life) in [
-        (Durability::Sync, false, false),
-        (Durability::Memory, true, false),
-        (Durability::Memory, false, true),
-    ] {
+    for (durability, clean, new_life) in
+        [(Durability::Sync, false, false), (Durability::Memory, true, false), (Durability::Memory, false, true)]
+    {
         on_both(|open| {
             let store = open(Options::default());
-            let topic = store
-                .create_topic(
-                    "t",
-                    TopicConfig {
-                        durability,
-                        ..TopicConfig::default()
-                    },
-                )
-                .unwrap();
+            let topic = store.create_topic("t", TopicConfig { durability, ..TopicConfig::default() }).unwrap();
             let old = partition(&store, &topic, 0);
             store.commit(&append(seal(old, 0, &[b"a"]))).unwrap();
             store.sync().unwrap();
@@ -394,23 +237,12 @@ fn a_new_life_begins_after_an_unclean_end_with_memory_topics() {
             }
             drop(store);
             let store = open(Options::default());
-            assert_eq!(
-                store.origin() != old.origin,
-                new_life,
-                "{durability:?}, clean {clean}"
-            );
+            assert_eq!(store.origin() != old.origin, new_life, "{durability:?}, clean {clean}");
             assert_eq!(values(&store, old, 0), [(0, b"a".to_vec())]);
             let new = partition(&store, &topic, 0);
-            let expected = if new_life {
-                (0, CommitNumber(1))
-            } else {
-                (1, CommitNumber(2))
-            };
+            let expected = if new_life { (0, CommitNumber(1)) } else { (1, CommitNumber(2)) };
             let end = store.end_offset(new);
-            assert_eq!(
-                (end, store.commit(&append(seal(new, end, &[b"b"]))).unwrap()),
-                expected
-            );
+            assert_eq!((end, store.commit(&append(seal(new, end, &[b"b"]))).unwrap()), expected);
             if new_life {
                 let refused = store.commit(&append(seal(old, 1, &[b"b"])));
                 assert_eq!(refused, Err(CommitError::UnknownPartition(old)));
@@ -424,10 +256,7 @@ fn one_store_is_open_once_and_a_newer_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (store, found) = Store::open(folder.path(), Options::default()).unwrap();
     assert!(found.new_store);
-    assert!(matches!(
-        Store::open(folder.path(), Options::default()),
-        Err(OpenError::InUse)
-    ));
+    assert!(matches!(Store::open(folder.path(), Options::default()), Err(OpenError::InUse)));
     drop(store);
     let newer = |backend: &dyn Backend| {
         let key = [0];
@@ -436,21 +265,8 @@ fn one_store_is_open_once_and_a_newer_one_is_refused() {
         value[1..].copy_from_slice(&crc.to_le_bytes());
         backend.tree(b"meta").unwrap().insert(&key, &value).unwrap();
     };
-    newer(
-        &SledBackend::open(
-            folder.path(),
-            SledConfig {
-                cache_bytes: 1 << 20,
-            },
-        )
-        .unwrap(),
-    );
-    let error = Store::open(folder.path(), Options::default())
-        .err()
-        .unwrap();
-    assert!(
-        matches!(error, OpenError::Newer { found: 2, known: 1 }),
-        "{error}"
-    );
+    newer(&SledBackend::open(folder.path(), SledConfig { cache_bytes: 1 << 20 }).unwrap());
+    let error = Store::open(folder.path(), Options::default()).err().unwrap();
+    assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
     assert!(error.to_string().contains("newer"));
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Backend, BackendError, Direction, Group, Span, Tree, Visit};
+use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -27,14 +27,8 @@ pub struct Faults {
 
 /// What undoes one write.
 enum Undo {
-    Tree {
-        name: Vec<u8>,
-        old: Option<Map>,
-    },
-    Keys {
-        name: Vec<u8>,
-        old: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    },
+    Tree { name: Vec<u8>, old: Option<Map> },
+    Keys { name: Vec<u8>, old: Vec<(Vec<u8>, Option<Vec<u8>>)> },
 }
 
 #[derive(Default)]
@@ -42,6 +36,7 @@ struct Inner {
     trees: BTreeMap<Vec<u8>, Map>,
     unsynced: Vec<Undo>,
     faults: Faults,
+    mark: Option<Mark>,
 }
 
 impl Inner {
@@ -73,19 +68,13 @@ impl Inner {
             };
             old.push((key.to_vec(), before));
         }
-        self.unsynced.push(Undo::Keys {
-            name: name.to_vec(),
-            old,
-        });
+        self.unsynced.push(Undo::Keys { name: name.to_vec(), old });
         Ok(())
     }
 
     fn undo(&mut self, undo: Undo) {
         match undo {
-            Undo::Tree {
-                name,
-                old: Some(map),
-            } => {
+            Undo::Tree { name, old: Some(map) } => {
                 self.trees.insert(name, map);
             }
             Undo::Tree { name, old: None } => {
@@ -152,24 +141,15 @@ impl MemoryBackend {
 
     /// A copy with a life of its own, as a disk image is.
     pub fn image(&self) -> MemoryBackend {
-        let trees = self.inner.lock().trees.clone();
-        MemoryBackend {
-            inner: Arc::new(Mutex::new(Inner {
-                trees,
-                ..Inner::default()
-            })),
-        }
+        let inner = self.inner.lock();
+        let (trees, mark) = (inner.trees.clone(), inner.mark);
+        drop(inner);
+        MemoryBackend { inner: Arc::new(Mutex::new(Inner { trees, mark, ..Inner::default() })) }
     }
 
     /// Bytes of all values: the places that [`MemoryBackend::flip`] can damage.
     pub fn value_bytes(&self) -> usize {
-        self.inner
-            .lock()
-            .trees
-            .values()
-            .flat_map(Map::values)
-            .map(Vec::len)
-            .sum()
+        self.inner.lock().trees.values().flat_map(Map::values).map(Vec::len).sum()
     }
 
     /// Damages the byte at `place`, counted through all values of all trees, by exclusive-or with `mask`; the tree and key it hit.
@@ -195,15 +175,9 @@ impl Backend for MemoryBackend {
         if !inner.trees.contains_key(name) {
             inner.before_write(true)?;
             inner.trees.insert(name.to_vec(), Map::new());
-            inner.unsynced.push(Undo::Tree {
-                name: name.to_vec(),
-                old: None,
-            });
+            inner.unsynced.push(Undo::Tree { name: name.to_vec(), old: None });
         }
-        Ok(Arc::new(MemoryTree {
-            inner: self.inner.clone(),
-            name: name.to_vec(),
-        }))
+        Ok(Arc::new(MemoryTree { inner: self.inner.clone(), name: name.to_vec() }))
     }
 
     fn tree_names(&self) -> Vec<Vec<u8>> {
@@ -214,10 +188,7 @@ impl Backend for MemoryBackend {
         let mut inner = self.inner.lock();
         inner.before_write(false)?;
         if let Some(old) = inner.trees.remove(name) {
-            inner.unsynced.push(Undo::Tree {
-                name: name.to_vec(),
-                old: Some(old),
-            });
+            inner.unsynced.push(Undo::Tree { name: name.to_vec(), old: Some(old) });
         }
         Ok(())
     }
@@ -236,13 +207,20 @@ impl Backend for MemoryBackend {
     fn size_bytes(&self) -> u64 {
         let inner = self.inner.lock();
         let entries = inner.trees.values().flatten();
-        entries
-            .map(|(key, value)| (key.len() + value.len()) as u64)
-            .sum()
+        entries.map(|(key, value)| (key.len() + value.len()) as u64).sum()
     }
 
     fn free_bytes(&self) -> Option<u64> {
         self.inner.lock().faults.free_bytes
+    }
+
+    fn set_mark(&self, mark: Mark) -> Result<(), BackendError> {
+        self.inner.lock().mark = Some(mark);
+        Ok(())
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        self.inner.lock().mark
     }
 
     fn alarm(&self) -> Option<String> {
@@ -257,15 +235,11 @@ struct MemoryTree {
 
 impl Tree for MemoryTree {
     fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
-        self.inner
-            .lock()
-            .write(&self.name, std::iter::once((key, Some(value))))
+        self.inner.lock().write(&self.name, std::iter::once((key, Some(value))))
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), BackendError> {
-        self.inner
-            .lock()
-            .write(&self.name, std::iter::once((key, None)))
+        self.inner.lock().write(&self.name, std::iter::once((key, None)))
     }
 
     fn apply(&self, group: &Group) -> Result<(), BackendError> {
@@ -274,19 +248,10 @@ impl Tree for MemoryTree {
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
         let inner = self.inner.lock();
-        Ok(inner
-            .trees
-            .get(&self.name)
-            .and_then(|tree| tree.get(key))
-            .cloned())
+        Ok(inner.trees.get(&self.name).and_then(|tree| tree.get(key)).cloned())
     }
 
-    fn scan(
-        &self,
-        span: Span<'_>,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), BackendError> {
+    fn scan(&self, span: Span<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), BackendError> {
         if span.to.is_some_and(|to| to <= span.from) {
             return Ok(());
         }

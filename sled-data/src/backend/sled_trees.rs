@@ -5,12 +5,13 @@
 
 use std::fs::File;
 use std::ops::{Bound, ControlFlow};
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backend, BackendError, Direction, Group, Span, Tree, Visit};
+use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 
 /// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -34,6 +35,7 @@ pub struct SledBackend {
     /// `db` once more, to sync it.
     file: File,
     folder: PathBuf,
+    mark: File,
     _lock: File,
 }
 
@@ -51,12 +53,9 @@ impl SledBackend {
         }
         let db = open_db(&sled_folder, config)?;
         let file = File::open(sled_folder.join("db")).map_err(io)?;
-        Ok(SledBackend {
-            db,
-            file,
-            folder: sled_folder,
-            _lock: lock,
-        })
+        let mark = File::options().create(true).truncate(false).read(true).write(true).open(folder.join("mark"));
+        let mark = mark.map_err(io)?;
+        Ok(SledBackend { db, file, folder: sled_folder, mark, _lock: lock })
     }
 }
 
@@ -80,20 +79,12 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
 }
 
 fn sync_folder(folder: &Path) -> Result<(), BackendError> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder).and_then(|f| f.sync_all()).map_err(io)
 }
 
 fn lock(folder: &Path) -> Result<File, BackendError> {
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(folder.join("lock"))
-        .map_err(io)?;
+    let file = File::options().create(true).append(true).open(folder.join("lock")).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(BackendError::InUse),
@@ -129,9 +120,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Backen
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Err(BackendError::Damaged(
-                text.unwrap_or_else(|| "sled panicked".into()),
-            ))
+            Err(BackendError::Damaged(text.unwrap_or_else(|| "sled panicked".into())))
         }
     }
 }
@@ -139,9 +128,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, Backen
 fn from_sled(error: sled::Error) -> BackendError {
     match error {
         sled::Error::Io(e) => BackendError::Io(e.to_string()),
-        sled::Error::Corruption { at, .. } => {
-            BackendError::Damaged(format!("corruption at {at:?}"))
-        }
+        sled::Error::Corruption { at, .. } => BackendError::Damaged(format!("corruption at {at:?}")),
         other => BackendError::Damaged(other.to_string()),
     }
 }
@@ -178,13 +165,35 @@ impl Backend for SledBackend {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
+    fn set_mark(&self, mark: Mark) -> Result<(), BackendError> {
+        self.mark.write_all_at(&encode_mark(mark), 0).map_err(io)
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        let mut bytes = [0; MARK_BYTES];
+        self.mark.read_exact_at(&mut bytes, 0).ok()?;
+        let (origin, rest) = bytes.split_first_chunk::<8>()?;
+        let (commit, _) = rest.split_first_chunk::<8>()?;
+        let mark = Mark { origin: u64::from_be_bytes(*origin), commit: u64::from_be_bytes(*commit) };
+        (encode_mark(mark) == bytes).then_some(mark)
+    }
+
     fn alarm(&self) -> Option<String> {
-        let blobs = std::fs::read_dir(self.folder.join("blobs"))
-            .ok()?
-            .flatten()
-            .count();
+        let blobs = std::fs::read_dir(self.folder.join("blobs")).ok()?.flatten().count();
         (blobs > 0).then(|| format!("{blobs} values spilled into files that are never synced"))
     }
+}
+
+const MARK_BYTES: usize = 20;
+
+/// Origin, commit, CRC32C of both.
+fn encode_mark(mark: Mark) -> [u8; MARK_BYTES] {
+    let mut bytes = [0; MARK_BYTES];
+    bytes[..8].copy_from_slice(&mark.origin.to_be_bytes());
+    bytes[8..16].copy_from_slice(&mark.commit.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[..16]);
+    bytes[16..].copy_from_slice(&crc.to_be_bytes());
+    bytes
 }
 
 struct SledTree(sled::Tree);
@@ -213,12 +222,7 @@ impl Tree for SledTree {
         Ok(guarded(|| self.0.get(key))?.map(|value| value.to_vec()))
     }
 
-    fn scan(
-        &self,
-        span: Span<'_>,
-        direction: Direction,
-        visit: &mut Visit<'_>,
-    ) -> Result<(), BackendError> {
+    fn scan(&self, span: Span<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), BackendError> {
         if span.to.is_some_and(|to| to <= span.from) {
             return Ok(());
         }

@@ -12,10 +12,7 @@ pub struct HeaderBlock {
 impl HeaderBlock {
     /// A block without headers.
     pub const fn new() -> HeaderBlock {
-        HeaderBlock {
-            count: 0,
-            bytes: Vec::new(),
-        }
+        HeaderBlock { count: 0, bytes: Vec::new() }
     }
 
     /// Adds a header; names may repeat and keep their order.
@@ -56,10 +53,7 @@ impl HeaderBlock {
 
     /// The same headers, borrowed.
     pub fn as_ref(&self) -> HeadersRef<'_> {
-        HeadersRef {
-            count: self.count,
-            bytes: &self.bytes,
-        }
+        HeadersRef { count: self.count, bytes: &self.bytes }
     }
 
     /// Names and values, in order.
@@ -77,10 +71,7 @@ pub struct HeadersRef<'a> {
 
 impl<'a> HeadersRef<'a> {
     /// No headers.
-    pub const EMPTY: HeadersRef<'static> = HeadersRef {
-        count: 0,
-        bytes: &[],
-    };
+    pub const EMPTY: HeadersRef<'static> = HeadersRef { count: 0, bytes: &[] };
 
     /// Number of headers.
     pub fn count(&self) -> u32 {
@@ -94,17 +85,12 @@ impl<'a> HeadersRef<'a> {
 
     /// The first value under `name`.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
-        self.iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, value)| value)
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
     }
 
     /// Names and values, in order; a value that is null in Kafka's terms reads as empty. Ends early at bytes that are no headers.
     pub fn iter(&self) -> HeadersIter<'a> {
-        HeadersIter {
-            left: self.count,
-            bytes: self.bytes,
-        }
+        HeadersIter { left: self.count, bytes: self.bytes }
     }
 
     /// Whether the bytes hold exactly as many well-formed headers as they say.
@@ -148,14 +134,7 @@ mod tests {
         block.push("mqtt.topic", &[7; 300]);
         assert!(block.as_ref().is_sound());
         let all: Vec<_> = block.iter().collect();
-        assert_eq!(
-            all,
-            [
-                ("mqtt.topic", &b"a/b"[..]),
-                ("", b""),
-                ("mqtt.topic", &[7; 300])
-            ]
-        );
+        assert_eq!(all, [("mqtt.topic", &b"a/b"[..]), ("", b""), ("mqtt.topic", &[7; 300])]);
         assert_eq!(block.as_ref().get("mqtt.topic"), Some(&b"a/b"[..]));
         assert_eq!(block.as_ref().get("mqtt"), None);
     }
@@ -165,18 +144,9 @@ mod tests {
         let mut block = HeaderBlock::new();
         block.push("name", b"value");
         for cut in 0..block.bytes.len() {
-            let cut = HeadersRef {
-                count: 1,
-                bytes: &block.bytes[..cut],
-            };
+            let cut = HeadersRef { count: 1, bytes: &block.bytes[..cut] };
             assert!(!cut.is_sound() && cut.iter().next().is_none());
         }
-        assert!(
-            !HeadersRef {
-                count: 2,
-                bytes: &block.bytes
-            }
-            .is_sound()
-        );
+        assert!(!HeadersRef { count: 2, bytes: &block.bytes }.is_sound());
     }
 }

@@ -28,12 +28,7 @@ pub struct OpenBatch {
 impl OpenBatch {
     /// An empty batch; it allocates with its first record.
     pub const fn new() -> OpenBatch {
-        OpenBatch {
-            records: Vec::new(),
-            count: 0,
-            base_timestamp_ms: 0,
-            max_timestamp_ms: 0,
-        }
+        OpenBatch { records: Vec::new(), count: 0, base_timestamp_ms: 0, max_timestamp_ms: 0 }
     }
 
     /// Adds an event.
@@ -48,13 +43,7 @@ impl OpenBatch {
         value: Option<&[u8]>,
         headers: &HeaderBlock,
     ) -> Result<(), EventTooLarge> {
-        self.push_pieces(
-            timestamp_ms,
-            key,
-            value,
-            headers.count(),
-            [headers.bytes(), &[]],
-        )
+        self.push_pieces(timestamp_ms, key, value, headers.count(), [headers.bytes(), &[]])
     }
 
     /// Adds an event whose headers come in two pieces: a cached block and what is the event's own.
@@ -71,13 +60,7 @@ impl OpenBatch {
         extra: &HeaderBlock,
     ) -> Result<(), EventTooLarge> {
         let count = headers.count() + extra.count();
-        self.push_pieces(
-            timestamp_ms,
-            key,
-            value,
-            count,
-            [headers.bytes(), extra.bytes()],
-        )
+        self.push_pieces(timestamp_ms, key, value, count, [headers.bytes(), extra.bytes()])
     }
 
     #[inline]
@@ -89,11 +72,7 @@ impl OpenBatch {
         header_count: u32,
         headers: [&[u8]; 2],
     ) -> Result<(), EventTooLarge> {
-        let base_timestamp_ms = if self.count == 0 {
-            timestamp_ms
-        } else {
-            self.base_timestamp_ms
-        };
+        let base_timestamp_ms = if self.count == 0 { timestamp_ms } else { self.base_timestamp_ms };
         let timestamp_delta = timestamp_ms.wrapping_sub(base_timestamp_ms);
         let offset_delta = i64::from(self.count);
         let key_len = key.map_or(-1, |k| k.len() as i64);
@@ -142,8 +121,7 @@ impl OpenBatch {
 
     /// Whether an event of about `event_bytes` bytes may still join before the batch ought to be closed.
     pub fn has_room(&self, event_bytes: usize) -> bool {
-        self.count == 0
-            || self.records.len() + event_bytes + HEAD_BYTES_MAX <= RECORD_BYTES_OPEN_MAX
+        self.count == 0 || self.records.len() + event_bytes + HEAD_BYTES_MAX <= RECORD_BYTES_OPEN_MAX
     }
 
     /// Number of records.
@@ -198,30 +176,14 @@ mod tests {
         extra.push("b", b"2");
         let mut batch = OpenBatch::new();
         batch.push(1_000, Some(b"k"), Some(b"v"), &headers).unwrap();
-        batch
-            .push(900, None, Some(&[3; 5000]), &HeaderBlock::new())
-            .unwrap();
-        batch
-            .push_with(i64::MAX, Some(b""), None, &headers, &extra)
-            .unwrap();
+        batch.push(900, None, Some(&[3; 5000]), &HeaderBlock::new()).unwrap();
+        batch.push_with(i64::MAX, Some(b""), None, &headers, &extra).unwrap();
         let all: Vec<_> = batch.records().collect();
         assert_eq!(all.len(), 3);
-        assert_eq!(
-            (all[0].offset_delta, all[0].timestamp_ms, all[0].key),
-            (0, 1_000, Some(&b"k"[..]))
-        );
-        assert_eq!(
-            (all[1].timestamp_ms, all[1].key, all[1].value),
-            (900, None, Some(&[3; 5000][..]))
-        );
-        assert_eq!(
-            (all[2].timestamp_ms, all[2].key, all[2].value),
-            (i64::MAX, Some(&b""[..]), None)
-        );
-        assert_eq!(
-            all[2].headers.iter().collect::<Vec<_>>(),
-            [("a", &b"1"[..]), ("b", b"2")]
-        );
+        assert_eq!((all[0].offset_delta, all[0].timestamp_ms, all[0].key), (0, 1_000, Some(&b"k"[..])));
+        assert_eq!((all[1].timestamp_ms, all[1].key, all[1].value), (900, None, Some(&[3; 5000][..])));
+        assert_eq!((all[2].timestamp_ms, all[2].key, all[2].value), (i64::MAX, Some(&b""[..]), None));
+        assert_eq!(all[2].headers.iter().collect::<Vec<_>>(), [("a", &b"1"[..]), ("b", b"2")]);
         assert_eq!(batch.max_timestamp_ms(), i64::MAX);
         assert!(batch.records().is_sound());
         batch.clear();
@@ -232,20 +194,9 @@ mod tests {
     fn an_event_over_the_bound_is_refused_whole() {
         let mut batch = OpenBatch::new();
         let value = vec![0; EVENT_BYTES_MAX];
-        assert!(
-            batch
-                .push(0, None, Some(&value), &HeaderBlock::new())
-                .is_err()
-        );
+        assert!(batch.push(0, None, Some(&value), &HeaderBlock::new()).is_err());
         assert!(batch.is_empty() && batch.record_bytes() == 0);
-        batch
-            .push(
-                0,
-                None,
-                Some(&value[..EVENT_BYTES_MAX - 64]),
-                &HeaderBlock::new(),
-            )
-            .unwrap();
+        batch.push(0, None, Some(&value[..EVENT_BYTES_MAX - 64]), &HeaderBlock::new()).unwrap();
         assert!(!batch.has_room(1));
     }
 }

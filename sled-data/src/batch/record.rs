@@ -35,11 +35,7 @@ fn take_split<'a>(bytes: &mut &'a [u8]) -> Option<Split<'a>> {
     take_bytes(&mut record, 1)?; // attributes: unused by Kafka so far
     let timestamp_delta = take_varint(&mut record)?;
     let offset_delta = take_varint(&mut record)?;
-    Some(Split {
-        timestamp_delta,
-        offset_delta,
-        tail: record,
-    })
+    Some(Split { timestamp_delta, offset_delta, tail: record })
 }
 
 #[inline]
@@ -52,10 +48,7 @@ fn take_nullable<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 
 /// Takes one record off the front of `bytes`; `None` where they are not one.
 #[inline]
-pub(super) fn take_record<'a>(
-    bytes: &mut &'a [u8],
-    base_timestamp_ms: i64,
-) -> Option<RecordRef<'a>> {
+pub(super) fn take_record<'a>(bytes: &mut &'a [u8], base_timestamp_ms: i64) -> Option<RecordRef<'a>> {
     let split = take_split(bytes)?;
     let mut rest = split.tail;
     let key = take_nullable(&mut rest)?;
@@ -72,11 +65,7 @@ pub(super) fn take_record<'a>(
 
 /// The wrapping sum of the digests of all records in `bytes`, the first of which has offset `base_offset`; `None` where they are not records.
 /// A record's digest covers its offset, timestamp, key, value and headers, not how records are grouped in batches.
-pub(super) fn digest_records(
-    mut bytes: &[u8],
-    base_offset: u64,
-    base_timestamp_ms: i64,
-) -> Option<u64> {
+pub(super) fn digest_records(mut bytes: &[u8], base_offset: u64, base_timestamp_ms: i64) -> Option<u64> {
     let mut sum = 0_u64;
     while !bytes.is_empty() {
         let split = take_split(&mut bytes)?;
@@ -103,11 +92,7 @@ pub struct RecordsIter<'a> {
 
 impl<'a> RecordsIter<'a> {
     pub(super) fn new(bytes: &'a [u8], base_timestamp_ms: i64, count: u32) -> RecordsIter<'a> {
-        RecordsIter {
-            bytes,
-            base_timestamp_ms,
-            left: count,
-        }
+        RecordsIter { bytes, base_timestamp_ms, left: count }
     }
 
     /// Whether what is left are exactly as many records as announced, dense and well-formed, headers included.

@@ -78,9 +78,7 @@ impl OpenBatch {
         let mut bytes = sealer.spare.pop().unwrap_or_default();
         bytes.reserve(ENVELOPE_BYTES + KAFKA_HEADER_BYTES + records.len());
         bytes.resize(ENVELOPE_BYTES + KAFKA_HEADER_BYTES, 0);
-        let compression = sealer
-            .compressor
-            .append(info.compression, records, &mut bytes);
+        let compression = sealer.compressor.append(info.compression, records, &mut bytes);
         self.write_kafka_header(info.base_offset, compression, &mut bytes[ENVELOPE_BYTES..]);
         let envelope = Envelope {
             version: ENVELOPE_VERSION,
@@ -91,8 +89,7 @@ impl OpenBatch {
             base_offset: info.base_offset,
             hlc: info.hlc,
             term: info.term,
-            digest: digest_records(records, info.base_offset, self.base_timestamp_ms())
-                .unwrap_or(0),
+            digest: digest_records(records, info.base_offset, self.base_timestamp_ms()).unwrap_or(0),
             kafka_bytes: (bytes.len() - ENVELOPE_BYTES) as u32,
             record_bytes: records.len() as u32,
         };

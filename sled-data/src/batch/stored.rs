@@ -61,16 +61,9 @@ impl StoredBatch {
             && u32_at(kafka, 57) == envelope.count
             && envelope.count > 0
             && u32_at(kafka, 23) == envelope.count - 1
-            && envelope
-                .base_offset
-                .checked_add(u64::from(envelope.count))
-                .is_some()
+            && envelope.base_offset.checked_add(u64::from(envelope.count)).is_some()
             && envelope.record_bytes as usize <= RECORD_BYTES_MAX;
-        if consistent {
-            Ok(StoredBatch { envelope, bytes })
-        } else {
-            Err(BatchError::Header)
-        }
+        if consistent { Ok(StoredBatch { envelope, bytes }) } else { Err(BatchError::Header) }
     }
 
     /// What its envelope says.
@@ -117,37 +110,22 @@ impl StoredBatch {
         let kafka = self.kafka_bytes();
         let compression = self.compression().ok_or(BatchError::Compression)?;
         let len = self.envelope.record_bytes as usize;
-        let bytes = decompress(compression, &kafka[KAFKA_HEADER_BYTES..], len)
-            .ok_or(BatchError::Compression)?;
+        let bytes = decompress(compression, &kafka[KAFKA_HEADER_BYTES..], len).ok_or(BatchError::Compression)?;
         let base_timestamp_ms = u64_at(kafka, 27) as i64;
-        let records = Records {
-            envelope: self.envelope,
-            base_timestamp_ms,
-            bytes,
-        };
-        if records.iter().is_sound() {
-            Ok(records)
-        } else {
-            Err(BatchError::Records)
-        }
+        let records = Records { envelope: self.envelope, base_timestamp_ms, bytes };
+        if records.iter().is_sound() { Ok(records) } else { Err(BatchError::Records) }
     }
 }
 
 impl From<SealedBatch> for StoredBatch {
     fn from(sealed: SealedBatch) -> StoredBatch {
-        StoredBatch {
-            envelope: sealed.envelope,
-            bytes: sealed.bytes,
-        }
+        StoredBatch { envelope: sealed.envelope, bytes: sealed.bytes }
     }
 }
 
 impl From<StoredBatch> for SealedBatch {
     fn from(stored: StoredBatch) -> SealedBatch {
-        SealedBatch {
-            envelope: stored.envelope,
-            bytes: stored.bytes,
-        }
+        SealedBatch { envelope: stored.envelope, bytes: stored.bytes }
     }
 }
 
@@ -177,10 +155,6 @@ impl Records {
 
     /// Whether the records' digest is the one in the envelope.
     pub fn digest_fits(&self) -> bool {
-        digest_records(
-            &self.bytes,
-            self.envelope.base_offset,
-            self.base_timestamp_ms,
-        ) == Some(self.envelope.digest)
+        digest_records(&self.bytes, self.envelope.base_offset, self.base_timestamp_ms) == Some(self.envelope.digest)
     }
 }

@@ -84,42 +84,20 @@ mod tests {
 
     #[test]
     fn numbers_come_back_and_take_the_length_foretold() {
-        for n in [
-            0,
-            1,
-            -1,
-            63,
-            64,
-            -64,
-            -65,
-            8191,
-            8192,
-            i64::from(i32::MAX),
-            i64::MAX,
-            i64::MIN,
-        ] {
+        for n in [0, 1, -1, 63, 64, -64, -65, 8191, 8192, i64::from(i32::MAX), i64::MAX, i64::MIN] {
             let mut bytes = Vec::new();
             push_varint(&mut bytes, n);
             assert_eq!(bytes.len(), varint_len(n), "{n}");
             let mut rest = bytes.as_slice();
             assert_eq!(take_varint(&mut rest), Some(n));
             assert!(rest.is_empty());
-            assert_eq!(
-                take_varint(&mut &bytes[..bytes.len() - 1]),
-                None,
-                "{n} cut short"
-            );
+            assert_eq!(take_varint(&mut &bytes[..bytes.len() - 1]), None, "{n} cut short");
         }
     }
 
     #[test]
     fn known_bytes() {
-        for (n, bytes) in [
-            (0, &[0_u8][..]),
-            (-1, &[1]),
-            (1, &[2]),
-            (150, &[0xac, 0x02]),
-        ] {
+        for (n, bytes) in [(0, &[0_u8][..]), (-1, &[1]), (1, &[2]), (150, &[0xac, 0x02])] {
             let mut out = Vec::new();
             push_varint(&mut out, n);
             assert_eq!(out, bytes);

@@ -10,10 +10,7 @@ use super::partition::{Partition, remove_batches};
 use super::recover::Draw;
 use super::space::Space;
 use super::values::{CursorV1, HeaderV1, PartitionV1, write, write_raw};
-use super::{
-    COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store,
-    StoreFailed,
-};
+use super::{COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store, StoreFailed};
 use crate::backend::{BackendError, Group, Tree};
 use crate::batch::{BATCH_BYTES_MAX, RECORD_BYTES_MAX, SealedBatch};
 use crate::ids::{CommitNumber, Offset, PartitionId};
@@ -135,9 +132,7 @@ impl Store {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         let bytes: u64 = commit.appends.iter().map(|b| b.bytes().len() as u64).sum();
-        writer
-            .space
-            .check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
+        writer.space.check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
         self.plan(commit, writer)?;
         let result = self.write_commit(commit, writer);
         let result = result.map_err(|e| self.undo(writer, &e));
@@ -158,22 +153,14 @@ impl Store {
                 None => {
                     let partition = self.partition_to_write(id)?;
                     let extent = partition.extent();
-                    writer.touched.push(Touched {
-                        partition,
-                        before: extent,
-                        after: extent,
-                    });
+                    writer.touched.push(Touched { partition, before: extent, after: extent });
                     writer.touched_at.insert(id, writer.touched.len() - 1);
                     writer.touched.len() - 1
                 }
             };
             let after = &mut writer.touched[at].after;
             if envelope.base_offset != after.end {
-                return Err(CommitError::NotDense {
-                    partition: id,
-                    end: after.end,
-                    base_offset: envelope.base_offset,
-                });
+                return Err(CommitError::NotDense { partition: id, end: after.end, base_offset: envelope.base_offset });
             }
             after.end = envelope.next_offset();
             after.bytes += batch.bytes().len() as u64;
@@ -185,10 +172,7 @@ impl Store {
                 None => self.end_offset(cursor.partition),
             };
             if cursor.next > end {
-                return Err(CommitError::CursorPastEnd {
-                    reader: cursor.reader.clone(),
-                    partition: cursor.partition,
-                });
+                return Err(CommitError::CursorPastEnd { reader: cursor.reader.clone(), partition: cursor.partition });
             }
         }
         Ok(())
@@ -202,11 +186,7 @@ impl Store {
         if let Some(partition) = self.partition(id) {
             return Ok(partition);
         }
-        let partitions = self
-            .topics
-            .read()
-            .get(&id.topic)
-            .map_or(0, |t| t.config.partitions);
+        let partitions = self.topics.read().get(&id.topic).map_or(0, |t| t.config.partitions);
         if id.index >= partitions {
             return Err(CommitError::UnknownPartition(id));
         }
@@ -220,29 +200,15 @@ impl Store {
         Ok(partition)
     }
 
-    fn write_commit(
-        &self,
-        commit: &Commit,
-        writer: &mut Writer,
-    ) -> Result<CommitNumber, BackendError> {
+    fn write_commit(&self, commit: &Commit, writer: &mut Writer) -> Result<CommitNumber, BackendError> {
         for batch in &commit.appends {
             if let Some(at) = writer.touched_at.get(&batch.envelope().partition) {
                 insert_batch(writer.touched[*at].partition.tree(), batch)?;
             }
         }
-        let Writer {
-            group,
-            key,
-            value,
-            touched,
-            kept,
-            ..
-        } = writer;
+        let Writer { group, key, value, touched, kept, .. } = writer;
         group.clear();
-        for Touched {
-            partition, after, ..
-        } in touched.iter()
-        {
+        for Touched { partition, after, .. } in touched.iter() {
             let key = keys::partition(partition.id);
             write(&key, after, value);
             group.put(&key, value);
@@ -269,10 +235,7 @@ impl Store {
         let trimmed = kept.trim(self.origin, &self.options, record_bytes, group);
         self.meta.apply(group)?;
         kept.apply(number, record_bytes, trimmed);
-        for Touched {
-            partition, after, ..
-        } in touched.iter()
-        {
+        for Touched { partition, after, .. } in touched.iter() {
             partition.set_extent(*after);
         }
         self.committed.store(number.0, Ordering::Release);
@@ -284,10 +247,7 @@ impl Store {
         if !matches!(error, BackendError::Full) {
             return self.fail(error).into();
         }
-        for Touched {
-            partition, before, ..
-        } in &writer.touched
-        {
+        for Touched { partition, before, .. } in &writer.touched {
             if let Err(e) = remove_batches(partition.tree(), before.end, None) {
                 return self.fail(&e).into();
             }
@@ -308,8 +268,7 @@ fn insert_batch(tree: &dyn Tree, batch: &SealedBatch) -> Result<(), BackendError
 }
 
 fn check_bounds(commit: &Commit) -> Result<(), CommitError> {
-    let name_fits =
-        |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('\0');
+    let name_fits = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('\0');
     for batch in &commit.appends {
         if batch.envelope().record_bytes as usize > RECORD_BYTES_MAX {
             return Err(CommitError::Bound("batch is too large"));
@@ -319,33 +278,21 @@ fn check_bounds(commit: &Commit) -> Result<(), CommitError> {
         }
     }
     if !commit.cursors.iter().all(|c| name_fits(&c.reader)) {
-        return Err(CommitError::Bound(
-            "cursor has a name that cannot be stored",
-        ));
+        return Err(CommitError::Bound("cursor has a name that cannot be stored"));
     }
-    let mut bytes = commit
-        .cursors
-        .iter()
-        .map(|c| c.reader.len() + 64)
-        .sum::<usize>();
+    let mut bytes = commit.cursors.iter().map(|c| c.reader.len() + 64).sum::<usize>();
     for write in &commit.state {
         let value_len = write.value.as_ref().map_or(0, Vec::len);
         if !name_fits(&write.tree) {
-            return Err(CommitError::Bound(
-                "state has a tree name that cannot be stored",
-            ));
+            return Err(CommitError::Bound("state has a tree name that cannot be stored"));
         }
         if write.key.len() > STATE_KEY_BYTES_MAX || value_len > STATE_VALUE_BYTES_MAX {
-            return Err(CommitError::Bound(
-                "state has a key or value that is too large",
-            ));
+            return Err(CommitError::Bound("state has a key or value that is too large"));
         }
         bytes += write.tree.len() + write.key.len() + value_len + 16;
     }
     if bytes > COMMIT_STATE_BYTES_MAX {
-        return Err(CommitError::Bound(
-            "state and cursors are too large together",
-        ));
+        return Err(CommitError::Bound("state and cursors are too large together"));
     }
     Ok(())
 }

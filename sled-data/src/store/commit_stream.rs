@@ -10,8 +10,8 @@ use super::open::{OpenError, Options};
 use super::read::ReadError;
 use super::recover::refuse;
 use super::values::{
-    AppendedV1, Bytes, CommitV1, CursorMoveV1, PartitionIdV1, StateWriteV1, ValueError, decode,
-    read_raw, write, write_raw,
+    AppendedV1, Bytes, CommitV1, CursorMoveV1, PartitionIdV1, StateWriteV1, ValueError, decode, read_raw, write,
+    write_raw,
 };
 use crate::backend::{Direction, Group, Span, Tree};
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId, TopicId};
@@ -66,35 +66,22 @@ impl KeptRecords {
         let from = keys::commit(origin, CommitNumber(0), 0);
         let to = keys::commit(origin, CommitNumber(u64::MAX), u16::MAX);
         let mut gap = false;
-        meta.scan(
-            Span::between(&from, &to),
-            Direction::Forward,
-            &mut |key, value| {
-                let Some((_, number, part)) = keys::commit_of(key) else {
-                    return ControlFlow::Continue(());
-                };
-                let size = value.len() as u32;
-                kept.bytes += u64::from(size);
-                match kept.sizes.back_mut() {
-                    Some(last) if part > 0 && number == kept.last => {
-                        *last = (last.0 + size, last.1 + 1)
-                    }
-                    Some(_) if number != kept.last.next() => gap = true,
-                    _ => kept.sizes.push_back((size, 1)),
-                }
-                kept.last = number;
-                if gap {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        )?;
+        meta.scan(Span::between(&from, &to), Direction::Forward, &mut |key, value| {
+            let Some((_, number, part)) = keys::commit_of(key) else {
+                return ControlFlow::Continue(());
+            };
+            let size = value.len() as u32;
+            kept.bytes += u64::from(size);
+            match kept.sizes.back_mut() {
+                Some(last) if part > 0 && number == kept.last => *last = (last.0 + size, last.1 + 1),
+                Some(_) if number != kept.last.next() => gap = true,
+                _ => kept.sizes.push_back((size, 1)),
+            }
+            kept.last = number;
+            if gap { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
         if gap {
-            return Err(OpenError::Damaged(format!(
-                "commit records are missing before {}",
-                kept.last
-            )));
+            return Err(OpenError::Damaged(format!("commit records are missing before {}", kept.last)));
         }
         Ok(kept)
     }
@@ -109,13 +96,7 @@ impl KeptRecords {
     }
 
     /// Removes, in `group`, the oldest records while there are too many; how many that are. The newest always stays.
-    pub(super) fn trim(
-        &self,
-        origin: OriginId,
-        options: &Options,
-        adding: u32,
-        group: &mut Group,
-    ) -> usize {
+    pub(super) fn trim(&self, origin: OriginId, options: &Options, adding: u32, group: &mut Group) -> usize {
         let mut bytes = self.bytes + u64::from(adding);
         let mut trimmed = 0;
         for (size, parts) in self.sizes.iter().take(TRIM_RECORDS_MAX) {
@@ -135,16 +116,9 @@ impl KeptRecords {
 
     /// Takes note that a record was written and the oldest `trimmed` removed.
     pub(super) fn apply(&mut self, number: CommitNumber, added: u32, trimmed: usize) {
-        let removed: u64 = self
-            .sizes
-            .drain(..trimmed)
-            .map(|(size, _)| u64::from(size))
-            .sum();
+        let removed: u64 = self.sizes.drain(..trimmed).map(|(size, _)| u64::from(size)).sum();
         self.bytes = self.bytes + u64::from(added) - removed;
-        self.sizes.push_back((
-            added,
-            added.div_ceil(PART_BYTES_MAX as u32 + 5).max(1) as u16,
-        ));
+        self.sizes.push_back((added, added.div_ceil(PART_BYTES_MAX as u32 + 5).max(1) as u16));
         self.last = number;
     }
 }
@@ -172,20 +146,12 @@ pub(super) fn put_record(
         cursors: commit
             .cursors
             .iter()
-            .map(|c| CursorMoveV1 {
-                reader: &c.reader,
-                partition: to_v1(c.partition),
-                next: c.next,
-            })
+            .map(|c| CursorMoveV1 { reader: &c.reader, partition: to_v1(c.partition), next: c.next })
             .collect(),
         state: commit
             .state
             .iter()
-            .map(|s| StateWriteV1 {
-                tree: &s.tree,
-                key: Bytes(&s.key),
-                value: s.value.as_deref().map(Bytes),
-            })
+            .map(|s| StateWriteV1 { tree: &s.tree, key: Bytes(&s.key), value: s.value.as_deref().map(Bytes) })
             .collect(),
     };
     let key = keys::commit(origin, number, 0);
@@ -206,19 +172,11 @@ pub(super) fn put_record(
 }
 
 fn to_v1(id: PartitionId) -> PartitionIdV1 {
-    PartitionIdV1 {
-        origin: id.origin.0,
-        topic: id.topic.0,
-        index: id.index,
-    }
+    PartitionIdV1 { origin: id.origin.0, topic: id.topic.0, index: id.index }
 }
 
 fn from_v1(id: PartitionIdV1) -> PartitionId {
-    PartitionId {
-        origin: OriginId(id.origin),
-        topic: TopicId(id.topic),
-        index: id.index,
-    }
+    PartitionId { origin: OriginId(id.origin), topic: TopicId(id.topic), index: id.index }
 }
 
 fn to_record(number: CommitNumber, payload: &[u8]) -> Result<CommitRecord, ValueError> {
@@ -239,11 +197,7 @@ fn to_record(number: CommitNumber, payload: &[u8]) -> Result<CommitRecord, Value
         cursors: record
             .cursors
             .iter()
-            .map(|c| CursorMove {
-                reader: c.reader.to_owned(),
-                partition: from_v1(c.partition),
-                next: c.next,
-            })
+            .map(|c| CursorMove { reader: c.reader.to_owned(), partition: from_v1(c.partition), next: c.next })
             .collect(),
         state: record
             .state
@@ -278,62 +232,45 @@ fn read_records(
         }
         records.len()
     };
-    meta.scan(
-        Span::between(&from, &to),
-        Direction::Forward,
-        &mut |key, value| {
-            let Some((_, number, part)) = keys::commit_of(key) else {
-                return ControlFlow::Continue(());
-            };
-            if part == 0 && close(&mut open, &mut bad) >= max {
-                return ControlFlow::Break(());
-            }
-            match (read_raw(key, value), &mut open) {
-                (Ok(payload), None) => open = Some((number, payload.to_vec())),
-                (Ok(payload), Some((_, joined))) => joined.extend_from_slice(payload),
-                (Err(e), _) => bad = Some((number, e)),
-            }
-            if bad.is_none() {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        },
-    )?;
+    meta.scan(Span::between(&from, &to), Direction::Forward, &mut |key, value| {
+        let Some((_, number, part)) = keys::commit_of(key) else {
+            return ControlFlow::Continue(());
+        };
+        if part == 0 && close(&mut open, &mut bad) >= max {
+            return ControlFlow::Break(());
+        }
+        match (read_raw(key, value), &mut open) {
+            (Ok(payload), None) => open = Some((number, payload.to_vec())),
+            (Ok(payload), Some((_, joined))) => joined.extend_from_slice(payload),
+            (Err(e), _) => bad = Some((number, e)),
+        }
+        if bad.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     if bad.is_none() {
         close(&mut open, &mut bad);
     }
     match bad {
-        Some((number, e)) if records.is_empty() => Err(ReadError::DamagedMeta {
-            what: format!("the record of commit {number}"),
-            reason: e.to_string(),
-        }),
+        Some((number, e)) if records.is_empty() => {
+            Err(ReadError::DamagedMeta { what: format!("the record of commit {number}"), reason: e.to_string() })
+        }
         _ => Ok(records),
     }
 }
 
 /// The hybrid clock of the newest commit record.
-pub(super) fn last_hlc(
-    meta: &dyn Tree,
-    origin: OriginId,
-    last: CommitNumber,
-) -> Result<u64, OpenError> {
+pub(super) fn last_hlc(meta: &dyn Tree, origin: OriginId, last: CommitNumber) -> Result<u64, OpenError> {
     if last == CommitNumber(0) {
         return Ok(0);
     }
     match read_records(meta, origin, last, 1) {
         Ok(records) => Ok(records.first().map_or(0, |r| r.hlc)),
-        Err(ReadError::DamagedMeta { what, reason }) => {
-            Err(OpenError::Damaged(format!("{what}: {reason}")))
-        }
+        Err(ReadError::DamagedMeta { what, reason }) => Err(OpenError::Damaged(format!("{what}: {reason}"))),
         Err(e) => Err(OpenError::Io(e.to_string())),
     }
     .and_then(|hlc| {
         let key = keys::commit(origin, last, 0);
         match meta.get(&key)? {
-            Some(value) => read_raw(&key, &value)
-                .map(|_| hlc)
-                .map_err(|e| refuse("the newest commit's record", e)),
+            Some(value) => read_raw(&key, &value).map(|_| hlc).map_err(|e| refuse("the newest commit's record", e)),
             None => Ok(hlc),
         }
     })

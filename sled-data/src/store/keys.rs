@@ -23,11 +23,7 @@ pub(super) fn partition_tree(id: PartitionId) -> Vec<u8> {
 
 pub(super) fn partition_of_tree(name: &[u8]) -> Option<PartitionId> {
     let (&kind, id) = name.split_first()?;
-    if kind == PARTITION_TREE {
-        PartitionId::from_bytes(id)
-    } else {
-        None
-    }
+    if kind == PARTITION_TREE { PartitionId::from_bytes(id) } else { None }
 }
 
 pub(super) fn topic(id: TopicId) -> Vec<u8> {
@@ -125,12 +121,8 @@ pub(super) fn describe(key: &[u8]) -> String {
     match key.first() {
         Some(0) => "the header".to_owned(),
         Some(&TOPIC) => topic_of(key).map_or_else(|| "a topic".into(), |id| format!("topic {id}")),
-        Some(&PARTITION) => {
-            partition_of(key).map_or_else(|| "a partition".into(), |id| format!("partition {id}"))
-        }
-        Some(&COMMIT) => {
-            commit_of(key).map_or_else(|| "a commit".into(), |(_, n, _)| format!("commit {n}"))
-        }
+        Some(&PARTITION) => partition_of(key).map_or_else(|| "a partition".into(), |id| format!("partition {id}")),
+        Some(&COMMIT) => commit_of(key).map_or_else(|| "a commit".into(), |(_, n, _)| format!("commit {n}")),
         Some(&CURSOR) => format!("a cursor of {}", name()),
         Some(&STATE) => format!("a value of state tree {}", name()),
         _ => "a key of no known kind".to_owned(),
@@ -143,12 +135,7 @@ mod tests {
 
     #[test]
     fn parts_of_a_batch_sort_after_its_start_and_before_the_next() {
-        let keys = [
-            batch(7).to_vec(),
-            batch_part(7, 1).to_vec(),
-            batch_part(7, 256).to_vec(),
-            batch(8).to_vec(),
-        ];
+        let keys = [batch(7).to_vec(), batch_part(7, 1).to_vec(), batch_part(7, 256).to_vec(), batch(8).to_vec()];
         assert!(keys.is_sorted());
         assert_eq!(
             keys.iter().map(|k| batch_of(k)).collect::<Vec<_>>(),
@@ -159,11 +146,7 @@ mod tests {
 
     #[test]
     fn keys_come_back() {
-        let id = PartitionId {
-            origin: OriginId(1),
-            topic: TopicId(2),
-            index: 3,
-        };
+        let id = PartitionId { origin: OriginId(1), topic: TopicId(2), index: 3 };
         assert_eq!(partition_of(&partition(id)), Some(id));
         assert_eq!(partition_of_tree(&partition_tree(id)), Some(id));
         assert_eq!(topic_of(&topic(TopicId(9))), Some(TopicId(9)));

@@ -58,26 +58,16 @@ fn offset_at_time(view: &View<'_>, ms: i64) -> Result<Offset, ReadError> {
     let Some(batch) = found else {
         return Ok(view.end);
     };
-    let records = batch
-        .decompress()
-        .map_err(|e| view.damaged(batch.base_offset(), e))?;
+    let records = batch.decompress().map_err(|e| view.damaged(batch.base_offset(), e))?;
     let first = records.iter().find(|r| r.timestamp_ms >= ms);
-    Ok(first
-        .map_or(batch.base_offset(), |r| records.offset_of(&r))
-        .max(view.start))
+    Ok(first.map_or(batch.base_offset(), |r| records.offset_of(&r)).max(view.start))
 }
 
-fn latest_by_key(
-    view: &View<'_>,
-    key: &[u8],
-    before: Offset,
-) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
+fn latest_by_key(view: &View<'_>, key: &[u8], before: Offset) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
     let mut before = before.min(view.end);
     while before > view.start {
         let batch = view.batch_at(before - 1)?;
-        let records = batch
-            .decompress()
-            .map_err(|e| view.damaged(batch.base_offset(), e))?;
+        let records = batch.decompress().map_err(|e| view.damaged(batch.base_offset(), e))?;
         let newest = records
             .iter()
             .filter(|r| r.key == Some(key))

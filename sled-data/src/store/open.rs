@@ -20,6 +20,8 @@ pub struct Options {
     pub commit_records_max: usize,
     /// Commit records kept, by their bytes.
     pub commit_record_bytes_max: u64,
+    /// Opens a store that has lost commits known to have been synced, as a new life: what is left can be read, and nothing is numbered twice.
+    pub accept_loss: bool,
     /// Draws ids from this seed instead of the system's randomness: for simulations, where a run must repeat.
     pub seed: Option<u64>,
 }
@@ -32,6 +34,7 @@ impl Default for Options {
             batch_bytes_max: None,
             commit_records_max: 65_536,
             commit_record_bytes_max: 64 << 20,
+            accept_loss: false,
             seed: None,
         }
     }
@@ -44,7 +47,8 @@ pub struct Recovered {
     pub new_store: bool,
     /// Whether it had been closed in order.
     pub clean: bool,
-    /// The life that ended, where a new one began: acknowledged events of `memory` topics may have been lost.
+    /// The life that ended, where a new one began: acknowledged events of `memory` topics may have been lost, or more (see
+    /// [`Options::accept_loss`]).
     pub ended_life: Option<OriginId>,
     /// The newest commit of the present life.
     pub last_commit: CommitNumber,
@@ -65,14 +69,20 @@ pub enum OpenError {
     #[error("the store is in use by another process")]
     InUse,
     /// A newer version of this program wrote it.
-    #[error(
-        "the store has format {found}, this program knows formats up to {known}: use the newer program"
-    )]
+    #[error("the store has format {found}, this program knows formats up to {known}: use the newer program")]
     Newer {
         /// The format found.
         found: u8,
         /// The newest known.
         known: u8,
+    },
+    /// Synced commits are gone: a damaged log was cut at the damage.
+    #[error("the store is damaged: it ends at commit {found}, but commit {synced} had been synced")]
+    Shorter {
+        /// The newest commit found; 0 is none.
+        found: u64,
+        /// The newest commit known to have been synced.
+        synced: u64,
     },
     /// It cannot be made sense of.
     #[error("the store is damaged: {0}")]
@@ -102,12 +112,7 @@ impl Store {
     /// # Errors
     /// Any [`OpenError`]; nothing was changed by [`OpenError::InUse`] and [`OpenError::Newer`].
     pub fn open(path: &Path, options: Options) -> Result<(Store, Recovered), OpenError> {
-        let backend = SledBackend::open(
-            path,
-            SledConfig {
-                cache_bytes: options.cache_bytes,
-            },
-        )?;
+        let backend = SledBackend::open(path, SledConfig { cache_bytes: options.cache_bytes })?;
         Store::on(Arc::new(backend), options)
     }
 
@@ -115,10 +120,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub fn on(
-        backend: Arc<dyn Backend>,
-        options: Options,
-    ) -> Result<(Store, Recovered), OpenError> {
+    pub fn on(backend: Arc<dyn Backend>, options: Options) -> Result<(Store, Recovered), OpenError> {
         recover::recover(backend, options)
     }
 }

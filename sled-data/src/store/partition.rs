@@ -32,12 +32,7 @@ impl Reading<'_> {
 
 impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
-        Partition {
-            id,
-            tree,
-            extent: Mutex::new(extent),
-            dropped: RwLock::new(false),
-        }
+        Partition { id, tree, extent: Mutex::new(extent), dropped: RwLock::new(false) }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -57,10 +52,7 @@ impl Partition {
     /// The tree for reading; `None` once the partition was deleted.
     pub(super) fn reading(&self) -> Option<Reading<'_>> {
         let gate = self.dropped.read();
-        (!*gate).then_some(Reading {
-            tree: &*self.tree,
-            _gate: gate,
-        })
+        (!*gate).then_some(Reading { tree: &*self.tree, _gate: gate })
     }
 
     /// Waits for readers and lets no more in.
@@ -73,27 +65,16 @@ impl Partition {
 const REMOVE_KEYS_MAX: usize = 4096;
 
 /// Removes all parts of batches with a base offset from `from` on and below `to`; the number of keys removed.
-pub(super) fn remove_batches(
-    tree: &dyn Tree,
-    from: Offset,
-    to: Option<Offset>,
-) -> Result<u64, BackendError> {
+pub(super) fn remove_batches(tree: &dyn Tree, from: Offset, to: Option<Offset>) -> Result<u64, BackendError> {
     let mut removed = 0;
     loop {
         let from = keys::batch(from);
         let to = to.map(keys::batch);
-        let span = Span {
-            from: &from,
-            to: to.as_ref().map(|to| to.as_slice()),
-        };
+        let span = Span { from: &from, to: to.as_ref().map(|to| to.as_slice()) };
         let mut found = Vec::new();
         tree.scan(span, Direction::Forward, &mut |key, _| {
             found.push(key.to_vec());
-            if found.len() < REMOVE_KEYS_MAX {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
+            if found.len() < REMOVE_KEYS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         for key in &found {
             tree.remove(key)?;

@@ -70,14 +70,9 @@ impl View<'_> {
     /// Decodes the batch found at `base` and checks that it belongs there.
     pub(super) fn decode(&self, base: Offset, bytes: Vec<u8>) -> Result<StoredBatch, BatchError> {
         let batch = StoredBatch::decode(bytes)?;
-        let fits = batch.envelope().partition == self.id
-            && batch.base_offset() == base
-            && batch.next_offset() <= self.end;
-        if fits {
-            Ok(batch)
-        } else {
-            Err(BatchError::Header)
-        }
+        let fits =
+            batch.envelope().partition == self.id && batch.base_offset() == base && batch.next_offset() <= self.end;
+        if fits { Ok(batch) } else { Err(BatchError::Header) }
     }
 
     /// Damage from `from` up to the next batch.
@@ -85,12 +80,7 @@ impl View<'_> {
         match base_after(self.tree(), from) {
             Ok(next) => {
                 let to = next.unwrap_or(self.end).min(self.end);
-                ReadError::Damaged {
-                    partition: self.id,
-                    from,
-                    to,
-                    reason: reason.to_string(),
-                }
+                ReadError::Damaged { partition: self.id, from, to, reason: reason.to_string() }
             }
             Err(e) => e.into(),
         }
@@ -102,15 +92,10 @@ impl View<'_> {
             return Err(self.damaged(offset, "events are missing"));
         };
         let mut found = None;
-        walk(
-            self.tree(),
-            Span::from(&keys::batch(base)),
-            Direction::Forward,
-            &mut |base, bytes| {
-                found = Some((base, bytes));
-                ControlFlow::Break(())
-            },
-        )?;
+        walk(self.tree(), Span::from(&keys::batch(base)), Direction::Forward, &mut |base, bytes| {
+            found = Some((base, bytes));
+            ControlFlow::Break(())
+        })?;
         match found {
             Some((at, bytes)) if at == base => match self.decode(base, bytes) {
                 Ok(batch) if batch.next_offset() > offset => Ok(batch),
@@ -137,25 +122,14 @@ impl Store {
         let Some(reading) = partition.reading() else {
             return Ok(None);
         };
-        match f(View {
-            id,
-            start: extent.start,
-            end: extent.end,
-            reading,
-        }) {
-            Err(ReadError::Backend(BackendError::Damaged(reason))) => Err(ReadError::Damaged {
-                partition: id,
-                from: extent.start,
-                to: extent.end,
-                reason,
-            }),
+        match f(View { id, start: extent.start, end: extent.end, reading }) {
+            Err(ReadError::Backend(BackendError::Damaged(reason))) => {
+                Err(ReadError::Damaged { partition: id, from: extent.start, to: extent.end, reason })
+            }
             Err(ReadError::Backend(e @ BackendError::Io(_))) => Err(self.fail(&e).into()),
             // What a trim took away meanwhile is not damaged.
             Err(ReadError::Damaged { from, .. }) if from < partition.extent().start => {
-                Err(ReadError::Trimmed {
-                    partition: id,
-                    start: partition.extent().start,
-                })
+                Err(ReadError::Trimmed { partition: id, start: partition.extent().start })
             }
             other => other.map(Some),
         }
@@ -166,18 +140,10 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError::Trimmed`] when `from` is gone, [`ReadError::Damaged`] when the batch that holds it cannot be read: go on at its `to`.
-    pub fn read(
-        &self,
-        id: PartitionId,
-        from: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<StoredBatch>, ReadError> {
+    pub fn read(&self, id: PartitionId, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
         let read = self.view(id, |view| {
             if from < view.start {
-                return Err(ReadError::Trimmed {
-                    partition: id,
-                    start: view.start,
-                });
+                return Err(ReadError::Trimmed { partition: id, start: view.start });
             }
             if from >= view.end {
                 return Ok(Vec::new());
@@ -191,12 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] when the batch before `before` cannot be read: go on at its `from`.
-    pub fn read_back(
-        &self,
-        id: PartitionId,
-        before: Offset,
-        max_bytes: usize,
-    ) -> Result<Vec<StoredBatch>, ReadError> {
+    pub fn read_back(&self, id: PartitionId, before: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
         let read = self.view(id, |view| {
             let mut batches = Vec::new();
             let mut bytes = 0;
@@ -221,11 +182,7 @@ impl Store {
     }
 }
 
-fn read_forward(
-    view: &View<'_>,
-    from: Offset,
-    max_bytes: usize,
-) -> Result<Vec<StoredBatch>, ReadError> {
+fn read_forward(view: &View<'_>, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
     let first = view.batch_at(from)?;
     let mut bytes = first.bytes().len();
     let mut next = first.next_offset();
@@ -233,27 +190,18 @@ fn read_forward(
     if bytes >= max_bytes || next >= view.end {
         return Ok(batches);
     }
-    walk(
-        view.tree(),
-        Span::from(&keys::batch(next)),
-        Direction::Forward,
-        &mut |base, found| {
-            bytes += found.len();
-            if base != next || bytes > max_bytes {
-                return ControlFlow::Break(());
-            }
-            // What is damaged is told to who reads from there.
-            let Ok(batch) = view.decode(base, found) else {
-                return ControlFlow::Break(());
-            };
-            next = batch.next_offset();
-            batches.push(batch);
-            if next < view.end {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        },
-    )?;
+    walk(view.tree(), Span::from(&keys::batch(next)), Direction::Forward, &mut |base, found| {
+        bytes += found.len();
+        if base != next || bytes > max_bytes {
+            return ControlFlow::Break(());
+        }
+        // What is damaged is told to who reads from there.
+        let Ok(batch) = view.decode(base, found) else {
+            return ControlFlow::Break(());
+        };
+        next = batch.next_offset();
+        batches.push(batch);
+        if next < view.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     Ok(batches)
 }

@@ -13,21 +13,16 @@ use super::open::{OpenError, Options, Recovered};
 use super::partition::{Partition, remove_batches};
 use super::values::{HeaderV1, PartitionV1, TopicV1, VALUE_VERSION, ValueError, read, write};
 use super::{Store, StoreFailed};
-use crate::backend::{Backend, Direction, Group, Span, Tree};
-use crate::ids::{OriginId, PartitionId, TopicId};
+use crate::backend::{Backend, Direction, Group, Mark, Span, Tree};
+use crate::ids::{CommitNumber, OriginId, PartitionId, TopicId};
 use crate::topic::{Durability, TopicInfo};
 
-pub(super) fn recover(
-    backend: Arc<dyn Backend>,
-    options: Options,
-) -> Result<(Store, Recovered), OpenError> {
+pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(Store, Recovered), OpenError> {
     let meta = backend.tree(keys::META_TREE)?;
     let mut draw = Draw::new(options.seed);
     let mut found = Recovered::default();
     let old = match meta.get(keys::HEADER)? {
-        Some(value) => {
-            Some(read::<HeaderV1>(keys::HEADER, &value).map_err(|e| refuse("the header", e))?)
-        }
+        Some(value) => Some(read::<HeaderV1>(keys::HEADER, &value).map_err(|e| refuse("the header", e))?),
         None => None,
     };
     found.new_store = old.is_none();
@@ -43,6 +38,7 @@ pub(super) fn recover(
 
     let mut header = old.unwrap_or_else(|| HeaderV1 {
         origin: draw.next(),
+        previous: 0,
         hlc_floor: 0,
         clean: true,
         memory_topics: false,
@@ -50,7 +46,8 @@ pub(super) fn recover(
     found.clean = header.clean;
     let mut kept = KeptRecords::load(&*meta, OriginId(header.origin))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
-    if !header.clean && header.memory_topics {
+    let lost = lost(&*backend, &header, kept.last(), &options)?;
+    if lost || !header.clean && header.memory_topics {
         found.ended_life = Some(OriginId(header.origin));
         begin_life(&*backend, &*meta, &mut header, &mut partitions, draw.next())?;
         header.hlc_floor = found.last_hlc;
@@ -59,11 +56,10 @@ pub(super) fn recover(
     found.last_commit = kept.last();
     found.extents = extents(&partitions);
     header.clean = false;
-    header.memory_topics = topics
-        .values()
-        .any(|t| t.config.durability == Durability::Memory);
+    header.memory_topics = topics.values().any(|t| t.config.durability == Durability::Memory);
     put_header(&*meta, &header)?;
     backend.sync()?;
+    backend.set_mark(Mark { origin: header.origin, commit: found.last_commit.0 })?;
 
     let committed = found.last_commit.0;
     let store = Store {
@@ -82,31 +78,37 @@ pub(super) fn recover(
     Ok((store, found))
 }
 
+/// Whether commits are gone that had been synced; an error unless that is accepted.
+fn lost(backend: &dyn Backend, header: &HeaderV1, last: CommitNumber, options: &Options) -> Result<bool, OpenError> {
+    let Some(mark) = backend.mark() else { return Ok(false) };
+    let found = match mark.origin {
+        origin if origin == header.origin => last.0,
+        // The present life began, and the process ended before it left its first mark.
+        origin if origin == header.previous => return Ok(false),
+        _ => 0,
+    };
+    if mark.origin == header.origin && found >= mark.commit {
+        return Ok(false);
+    }
+    if options.accept_loss { Ok(true) } else { Err(OpenError::Shorter { found, synced: mark.commit }) }
+}
+
 /// What refuses to open because of a value.
 pub(super) fn refuse(what: &str, error: ValueError) -> OpenError {
     match error {
-        ValueError::Newer(found) => OpenError::Newer {
-            found,
-            known: VALUE_VERSION,
-        },
+        ValueError::Newer(found) => OpenError::Newer { found, known: VALUE_VERSION },
         error => OpenError::Damaged(format!("{what}: {error}")),
     }
 }
 
-pub(super) fn put_header(
-    meta: &dyn Tree,
-    header: &HeaderV1,
-) -> Result<(), crate::backend::BackendError> {
+pub(super) fn put_header(meta: &dyn Tree, header: &HeaderV1) -> Result<(), crate::backend::BackendError> {
     let mut value = Vec::new();
     write(keys::HEADER, header, &mut value);
     meta.insert(keys::HEADER, &value)
 }
 
 fn holds_something(backend: &dyn Backend, meta: &dyn Tree) -> Result<bool, OpenError> {
-    let mut any = backend
-        .tree_names()
-        .iter()
-        .any(|name| keys::partition_of_tree(name).is_some());
+    let mut any = backend.tree_names().iter().any(|name| keys::partition_of_tree(name).is_some());
     meta.scan(Span::ALL, Direction::Forward, &mut |_, _| {
         any = true;
         ControlFlow::Break(())
@@ -121,18 +123,10 @@ pub(super) fn each_of_kind(
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     let mut result = Ok(());
-    meta.scan(
-        Span::between(&[kind], &[kind + 1]),
-        Direction::Forward,
-        &mut |key, value| {
-            result = visit(key, value);
-            if result.is_ok() {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        },
-    )?;
+    meta.scan(Span::between(&[kind], &[kind + 1]), Direction::Forward, &mut |key, value| {
+        result = visit(key, value);
+        if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     result
 }
 
@@ -140,19 +134,9 @@ fn load_topics(meta: &dyn Tree) -> Result<BTreeMap<TopicId, TopicInfo>, OpenErro
     let mut topics = BTreeMap::new();
     each_of_kind(meta, keys::TOPIC, |key, value| {
         let id = keys::topic_of(key).ok_or_else(|| OpenError::Damaged("a topic's key".into()))?;
-        let topic = read::<TopicV1>(key, value)
-            .map_err(|e| refuse(&format!("the record of topic {id}"), e))?;
-        let config = topic
-            .config()
-            .map_err(|e| refuse(&format!("the record of topic {id}"), e))?;
-        topics.insert(
-            id,
-            TopicInfo {
-                id,
-                name: topic.name,
-                config,
-            },
-        );
+        let topic = read::<TopicV1>(key, value).map_err(|e| refuse(&format!("the record of topic {id}"), e))?;
+        let config = topic.config().map_err(|e| refuse(&format!("the record of topic {id}"), e))?;
+        topics.insert(id, TopicInfo { id, name: topic.name, config });
         Ok(())
     })?;
     Ok(topics)
@@ -163,10 +147,9 @@ type Partitions = HashMap<PartitionId, Arc<Partition>>;
 fn load_partitions(backend: &dyn Backend, meta: &dyn Tree) -> Result<Partitions, OpenError> {
     let mut found = Vec::new();
     each_of_kind(meta, keys::PARTITION, |key, value| {
-        let id = keys::partition_of(key)
-            .ok_or_else(|| OpenError::Damaged("a partition's key".into()))?;
-        let extent = read::<PartitionV1>(key, value)
-            .map_err(|e| refuse(&format!("the record of partition {id}"), e))?;
+        let id = keys::partition_of(key).ok_or_else(|| OpenError::Damaged("a partition's key".into()))?;
+        let extent =
+            read::<PartitionV1>(key, value).map_err(|e| refuse(&format!("the record of partition {id}"), e))?;
         found.push((id, extent));
         Ok(())
     })?;
@@ -189,11 +172,7 @@ fn cut(partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn drop_orphans(
-    backend: &dyn Backend,
-    partitions: &Partitions,
-    found: &mut Recovered,
-) -> Result<(), OpenError> {
+fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Recovered) -> Result<(), OpenError> {
     for name in backend.tree_names() {
         if keys::partition_of_tree(&name).is_some_and(|id| !partitions.contains_key(&id)) {
             backend.drop_tree(&name)?;
@@ -218,15 +197,12 @@ fn begin_life(
         }
         Ok(())
     })?;
-    let empty: HashSet<PartitionId> = partitions
-        .values()
-        .filter(|p| p.extent().start == p.extent().end)
-        .map(|p| p.id)
-        .collect();
+    let empty: HashSet<PartitionId> =
+        partitions.values().filter(|p| p.extent().start == p.extent().end).map(|p| p.id).collect();
     for id in &empty {
         group.remove(&keys::partition(*id));
     }
-    header.origin = origin;
+    header.previous = std::mem::replace(&mut header.origin, origin);
     let mut value = Vec::new();
     write(keys::HEADER, header, &mut value);
     group.put(keys::HEADER, &value);
@@ -239,10 +215,7 @@ fn begin_life(
 }
 
 fn extents(partitions: &Partitions) -> Vec<(PartitionId, u64, u64)> {
-    let mut all: Vec<_> = partitions
-        .values()
-        .map(|p| (p.id, p.extent().start, p.extent().end))
-        .collect();
+    let mut all: Vec<_> = partitions.values().map(|p| (p.id, p.extent().start, p.extent().end)).collect();
     all.sort_unstable();
     all
 }

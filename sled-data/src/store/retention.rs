@@ -39,9 +39,7 @@ impl Rule {
     /// Whether a batch may leave while the partition keeps `kept_bytes`, it included. Without bounds of age and bytes all may. Damaged
     /// batches have no time and leave by bytes or with `upto`.
     fn lets_go(&self, newest_ms: Option<i64>, kept_bytes: u64) -> bool {
-        let old = self
-            .older_than_ms
-            .is_some_and(|bound| newest_ms.is_some_and(|ms| ms <= bound));
+        let old = self.older_than_ms.is_some_and(|bound| newest_ms.is_some_and(|ms| ms <= bound));
         let large = self.bytes_max.is_some_and(|max| kept_bytes > max);
         old || large || (self.older_than_ms.is_none() && self.bytes_max.is_none())
     }
@@ -62,18 +60,8 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError::Failed`] when the store fails; a trim that was cut short is ended when the store is opened.
-    pub fn trim(
-        &self,
-        id: PartitionId,
-        upto: Offset,
-        batches_max: u64,
-    ) -> Result<Trimmed, ReadError> {
-        let rule = Rule {
-            upto,
-            older_than_ms: None,
-            bytes_max: None,
-            batches_max,
-        };
+    pub fn trim(&self, id: PartitionId, upto: Offset, batches_max: u64) -> Result<Trimmed, ReadError> {
+        let rule = Rule { upto, older_than_ms: None, bytes_max: None, batches_max };
         let mut trimmed = Trimmed::default();
         self.trim_by(id, &rule, &mut trimmed)?;
         Ok(trimmed)
@@ -96,9 +84,7 @@ impl Store {
             let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
                 continue;
             };
-            let age = config
-                .retention_ms
-                .map(|ms| now_ms.saturating_sub_unsigned(ms));
+            let age = config.retention_ms.map(|ms| now_ms.saturating_sub_unsigned(ms));
             if age.is_some() || config.retention_bytes.is_some() {
                 let rule = Rule {
                     upto: floor(id),
@@ -113,28 +99,20 @@ impl Store {
         Ok(trimmed)
     }
 
-    fn trim_by(
-        &self,
-        id: PartitionId,
-        rule: &Rule,
-        trimmed: &mut Trimmed,
-    ) -> Result<(), ReadError> {
+    fn trim_by(&self, id: PartitionId, rule: &Rule, trimmed: &mut Trimmed) -> Result<(), ReadError> {
         let _trimming = self.trimming.lock();
         let Some(partition) = self.partition(id) else {
             return Ok(());
         };
         let bytes = partition.extent().bytes;
-        let Some((from, front)) =
-            self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))?
-        else {
+        let Some((from, front)) = self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))? else {
             return Ok(());
         };
         trimmed.more |= front.more;
         if front.batches == 0 {
             return Ok(());
         }
-        self.move_start(&partition, &front)
-            .map_err(|e| self.fail(&e))?;
+        self.move_start(&partition, &front).map_err(|e| self.fail(&e))?;
         remove_batches(partition.tree(), from, Some(front.next)).map_err(|e| self.fail(&e))?;
         trimmed.batches += front.batches;
         trimmed.bytes += front.bytes;
@@ -169,52 +147,38 @@ impl Store {
         let _writer = self.writer.lock();
         let mut group = Group::new();
         group.remove(&keys::partition(id));
-        let done = self
-            .remove_cursors(|at| at == id, &mut group)
-            .and_then(|()| self.meta.apply(&group));
+        let done = self.remove_cursors(|at| at == id, &mut group).and_then(|()| self.meta.apply(&group));
         done.map_err(|e| self.fail(&e))?;
         self.partitions.write().remove(&id);
         partition.close();
-        self.backend
-            .drop_tree(&keys::partition_tree(id))
-            .map_err(|e| self.fail(&e))?;
+        self.backend.drop_tree(&keys::partition_tree(id)).map_err(|e| self.fail(&e))?;
         Ok(())
     }
 }
 
 fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, ReadError> {
-    let mut front = Front {
-        next: view.start,
-        ..Front::default()
-    };
+    let mut front = Front { next: view.start, ..Front::default() };
     // Bytes of a batch that may leave once it is known where it ends.
     let mut waiting: Option<u64> = None;
     let mut stopped = false;
-    walk(
-        view.tree(),
-        Span::from(&keys::batch(view.start)),
-        Direction::Forward,
-        &mut |base, bytes| {
-            stopped = base >= view.end || !front.take(&mut waiting, base, rule);
-            if !stopped && front.batches >= rule.batches_max {
-                front.more = true;
-                stopped = true;
-            }
-            if stopped {
-                return ControlFlow::Break(());
-            }
-            let len = bytes.len() as u64;
-            let newest_ms = StoredBatch::decode(bytes)
-                .ok()
-                .map(|batch| batch.max_timestamp_ms());
-            if rule.lets_go(newest_ms, partition_bytes.saturating_sub(front.bytes)) {
-                waiting = Some(len);
-                return ControlFlow::Continue(());
-            }
+    walk(view.tree(), Span::from(&keys::batch(view.start)), Direction::Forward, &mut |base, bytes| {
+        stopped = base >= view.end || !front.take(&mut waiting, base, rule);
+        if !stopped && front.batches >= rule.batches_max {
+            front.more = true;
             stopped = true;
-            ControlFlow::Break(())
-        },
-    )?;
+        }
+        if stopped {
+            return ControlFlow::Break(());
+        }
+        let len = bytes.len() as u64;
+        let newest_ms = StoredBatch::decode(bytes).ok().map(|batch| batch.max_timestamp_ms());
+        if rule.lets_go(newest_ms, partition_bytes.saturating_sub(front.bytes)) {
+            waiting = Some(len);
+            return ControlFlow::Continue(());
+        }
+        stopped = true;
+        ControlFlow::Break(())
+    })?;
     if !stopped {
         front.take(&mut waiting, view.end, rule);
     }

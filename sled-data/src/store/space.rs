@@ -33,10 +33,7 @@ impl Space {
         bytes: u64,
         batch_bytes: impl Fn() -> u64,
     ) -> Result<(), CommitError> {
-        if options
-            .batch_bytes_max
-            .is_some_and(|max| batch_bytes() + bytes > max)
-        {
+        if options.batch_bytes_max.is_some_and(|max| batch_bytes() + bytes > max) {
             return Err(CommitError::Full);
         }
         self.bytes_since += bytes;
@@ -47,17 +44,12 @@ impl Space {
                 Some(free) if free < options.reserve_bytes.saturating_add(bytes) => {
                     let used = batch_bytes().saturating_mul(AMPLIFICATION);
                     let slack = backend.size_bytes().saturating_sub(used);
-                    free < options.reserve_bytes / LAST_RESERVE_PART
-                        || slack < options.reserve_bytes
+                    free < options.reserve_bytes / LAST_RESERVE_PART || slack < options.reserve_bytes
                 }
                 _ => false,
             };
         }
         self.commits_left = self.commits_left.saturating_sub(1);
-        if self.full {
-            Err(CommitError::Full)
-        } else {
-            Ok(())
-        }
+        if self.full { Err(CommitError::Full) } else { Ok(()) }
     }
 }

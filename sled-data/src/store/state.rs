@@ -16,18 +16,13 @@ impl Store {
     ///
     /// # Errors
     /// [`ReadError::DamagedMeta`] for a damaged value.
-    pub fn cursor(
-        &self,
-        reader: &str,
-        partition: PartitionId,
-    ) -> Result<Option<Offset>, ReadError> {
+    pub fn cursor(&self, reader: &str, partition: PartitionId) -> Result<Option<Offset>, ReadError> {
         let mut key = Vec::new();
         keys::named(keys::CURSOR, reader, &mut key);
         key.extend_from_slice(&partition.to_bytes());
         self.meta_read(|meta| match meta.get(&key)? {
             Some(value) => {
-                let cursor: CursorV1 =
-                    read(&key, &value).map_err(|e| damaged("a cursor of", reader, e))?;
+                let cursor: CursorV1 = read(&key, &value).map_err(|e| damaged("a cursor of", reader, e))?;
                 Ok(Some(cursor.next))
             }
             None => Ok(None),
@@ -43,16 +38,9 @@ impl Store {
         keys::named(keys::CURSOR, reader, &mut prefix);
         let mut found = Vec::new();
         self.meta_scan(&prefix, &prefix, |key, value| {
-            let id = key
-                .get(prefix.len()..)
-                .and_then(PartitionId::from_bytes)
-                .ok_or(ValueError::Form);
-            let cursor: CursorV1 =
-                read(key, value).map_err(|e| damaged("a cursor of", reader, e))?;
-            found.push((
-                id.map_err(|e| damaged("a cursor of", reader, e))?,
-                cursor.next,
-            ));
+            let id = key.get(prefix.len()..).and_then(PartitionId::from_bytes).ok_or(ValueError::Form);
+            let cursor: CursorV1 = read(key, value).map_err(|e| damaged("a cursor of", reader, e))?;
+            found.push((id.map_err(|e| damaged("a cursor of", reader, e))?, cursor.next));
             Ok(true)
         })?;
         Ok(found)
@@ -65,9 +53,7 @@ impl Store {
     pub fn readers(&self) -> Result<Vec<String>, ReadError> {
         let mut names: Vec<String> = Vec::new();
         self.meta_scan(&[keys::CURSOR], &[keys::CURSOR], |key, _| {
-            let name = key
-                .get(1..key.len().saturating_sub(PARTITION_ID_BYTES + 1))
-                .unwrap_or_default();
+            let name = key.get(1..key.len().saturating_sub(PARTITION_ID_BYTES + 1)).unwrap_or_default();
             let name = String::from_utf8_lossy(name);
             if names.last().is_none_or(|last| *last != name) {
                 names.push(name.into_owned());
@@ -87,8 +73,7 @@ impl Store {
         full.extend_from_slice(key);
         self.meta_read(|meta| match meta.get(&full)? {
             Some(value) => {
-                let bytes = read_raw(&full, &value)
-                    .map_err(|e| damaged("a value of state tree", tree, e))?;
+                let bytes = read_raw(&full, &value).map_err(|e| damaged("a value of state tree", tree, e))?;
                 Ok(Some(bytes.to_vec()))
             }
             None => Ok(None),
@@ -119,12 +104,8 @@ impl Store {
             return Ok(found);
         }
         self.meta_scan(&full, &from, |key, value| {
-            let bytes =
-                read_raw(key, value).map_err(|e| damaged("a value of state tree", tree, e))?;
-            found.push((
-                key.get(name_len..).unwrap_or_default().to_vec(),
-                bytes.to_vec(),
-            ));
+            let bytes = read_raw(key, value).map_err(|e| damaged("a value of state tree", tree, e))?;
+            found.push((key.get(name_len..).unwrap_or_default().to_vec(), bytes.to_vec()));
             Ok(found.len() < max)
         })?;
         Ok(found)
@@ -140,30 +121,20 @@ impl Store {
         let to = keys::after_prefix(prefix);
         self.meta_read(|meta| {
             let mut result = Ok(());
-            meta.scan(
-                Span {
-                    from,
-                    to: to.as_deref(),
-                },
-                Direction::Forward,
-                &mut |key, value| {
-                    match visit(key, value) {
-                        Ok(true) => return ControlFlow::Continue(()),
-                        Ok(false) => {}
-                        Err(e) => result = Err(e),
-                    }
-                    ControlFlow::Break(())
-                },
-            )?;
+            meta.scan(Span { from, to: to.as_deref() }, Direction::Forward, &mut |key, value| {
+                match visit(key, value) {
+                    Ok(true) => return ControlFlow::Continue(()),
+                    Ok(false) => {}
+                    Err(e) => result = Err(e),
+                }
+                ControlFlow::Break(())
+            })?;
             result
         })
     }
 
     /// Reads from the meta tree; an I/O error stops the store.
-    pub(super) fn meta_read<T>(
-        &self,
-        f: impl FnOnce(&dyn Tree) -> Result<T, ReadError>,
-    ) -> Result<T, ReadError> {
+    pub(super) fn meta_read<T>(&self, f: impl FnOnce(&dyn Tree) -> Result<T, ReadError>) -> Result<T, ReadError> {
         self.check()?;
         match f(&*self.meta) {
             Err(ReadError::Backend(e @ BackendError::Io(_))) => Err(self.fail(&e).into()),
@@ -173,8 +144,5 @@ impl Store {
 }
 
 fn damaged(what: &str, name: &str, error: ValueError) -> ReadError {
-    ReadError::DamagedMeta {
-        what: format!("{what} {name}"),
-        reason: error.to_string(),
-    }
+    ReadError::DamagedMeta { what: format!("{what} {name}"), reason: error.to_string() }
 }

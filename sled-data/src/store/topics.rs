@@ -5,9 +5,7 @@ use super::values::{TopicV1, write};
 use super::{Store, StoreFailed, SyncError, keys};
 use crate::backend::{BackendError, Direction, Group, Span};
 use crate::ids::{PARTITION_ID_BYTES, PartitionId, TopicId};
-use crate::topic::{
-    Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo,
-};
+use crate::topic::{Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};
 use std::ops::ControlFlow;
 
 /// Why a topic was not made, changed or deleted.
@@ -48,10 +46,7 @@ impl Store {
     /// Any [`TopicError`].
     pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, TopicError> {
         self.check()?;
-        if name.is_empty()
-            || name.len() > TOPIC_NAME_BYTES_MAX
-            || name.chars().any(char::is_control)
-        {
+        if name.is_empty() || name.len() > TOPIC_NAME_BYTES_MAX || name.chars().any(char::is_control) {
             return Err(TopicError::Name);
         }
         if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
@@ -71,11 +66,7 @@ impl Store {
         while self.topics.read().contains_key(&id) {
             id = TopicId(writer.draw.next());
         }
-        let info = TopicInfo {
-            id,
-            name: name.to_owned(),
-            config,
-        };
+        let info = TopicInfo { id, name: name.to_owned(), config };
         let mut group = Group::new();
         put_topic(&info, &mut group);
         if info.config.durability == Durability::Memory && !writer.header.memory_topics {
@@ -101,12 +92,7 @@ impl Store {
     ) -> Result<TopicInfo, TopicError> {
         self.check()?;
         let _writer = self.writer.lock();
-        let mut info = self
-            .topics
-            .read()
-            .get(&id)
-            .cloned()
-            .ok_or(TopicError::Unknown(id))?;
+        let mut info = self.topics.read().get(&id).cloned().ok_or(TopicError::Unknown(id))?;
         info.config.retention_ms = retention_ms;
         info.config.retention_bytes = retention_bytes;
         let mut group = Group::new();
@@ -127,18 +113,13 @@ impl Store {
         if !self.topics.read().contains_key(&id) {
             return Err(TopicError::Unknown(id));
         }
-        let gone: Vec<PartitionId> = self
-            .partitions()
-            .into_iter()
-            .filter(|p| p.topic == id)
-            .collect();
+        let gone: Vec<PartitionId> = self.partitions().into_iter().filter(|p| p.topic == id).collect();
         let mut group = Group::new();
         group.remove(&keys::topic(id));
         for partition in &gone {
             group.remove(&keys::partition(*partition));
         }
-        self.remove_cursors(|at| at.topic == id, &mut group)
-            .map_err(|e| self.topic_error(&e))?;
+        self.remove_cursors(|at| at.topic == id, &mut group).map_err(|e| self.topic_error(&e))?;
         self.apply_and_sync(&group)?;
         self.topics.write().remove(&id);
         for id in gone {
@@ -147,9 +128,7 @@ impl Store {
                 partition.close();
             }
             // Should this end here, opening drops the tree, as no partition record names it.
-            self.backend
-                .drop_tree(&keys::partition_tree(id))
-                .map_err(|e| self.topic_error(&e))?;
+            self.backend.drop_tree(&keys::partition_tree(id)).map_err(|e| self.topic_error(&e))?;
         }
         Ok(())
     }
@@ -189,10 +168,7 @@ impl Store {
     ) -> Result<(), BackendError> {
         let span = Span::between(&[keys::CURSOR], &[keys::CURSOR + 1]);
         self.meta.scan(span, Direction::Forward, &mut |key, _| {
-            let id = key
-                .len()
-                .checked_sub(PARTITION_ID_BYTES)
-                .and_then(|at| PartitionId::from_bytes(&key[at..]));
+            let id = key.len().checked_sub(PARTITION_ID_BYTES).and_then(|at| PartitionId::from_bytes(&key[at..]));
             if id.is_some_and(&chosen) {
                 group.remove(key);
             }

@@ -40,9 +40,7 @@ pub(super) fn write<T: Serialize>(key: &[u8], value: &T, out: &mut Vec<u8>) {
 /// The payload of a value, checked.
 pub(super) fn read_raw<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], ValueError> {
     let (&version, rest) = value.split_first().ok_or(ValueError::Form)?;
-    let (crc, payload) = rest
-        .split_first_chunk::<CHECKSUM_BYTES>()
-        .ok_or(ValueError::Form)?;
+    let (crc, payload) = rest.split_first_chunk::<CHECKSUM_BYTES>().ok_or(ValueError::Form)?;
     if u32::from_le_bytes(*crc) != checksum(key, version, payload) {
         return Err(ValueError::Checksum);
     }
@@ -76,6 +74,8 @@ fn checksum(key: &[u8], version: u8, payload: &[u8]) -> u32 {
 pub(super) struct HeaderV1 {
     /// The present life.
     pub origin: u64,
+    /// The life before it; 0 where there is none.
+    pub previous: u64,
     /// Newest hybrid clock of earlier lives.
     pub hlc_floor: u64,
     /// Whether the store was closed in order.

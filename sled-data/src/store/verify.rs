@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::read::{ReadError, View};
 use super::values::read_raw;
-use super::walk::walk;
+use super::walk::{base_after, walk};
 use super::{Store, keys};
 use crate::backend::{Direction, Span};
 use crate::ids::{Offset, PartitionId};
@@ -46,20 +46,10 @@ pub struct Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.topic {
-            Some(name) => write!(
-                f,
-                "{name}/{} (origin {})",
-                self.partition.index, self.partition.origin
-            )?,
+            Some(name) => write!(f, "{name}/{} (origin {})", self.partition.index, self.partition.origin)?,
             None => write!(f, "{}", self.partition)?,
         }
-        write!(
-            f,
-            " offsets {} to {}: {}",
-            self.from,
-            self.to.saturating_sub(1),
-            self.reason
-        )
+        write!(f, " offsets {} to {}: {}", self.from, self.to.saturating_sub(1), self.reason)
     }
 }
 
@@ -112,17 +102,8 @@ struct Reader {
 impl Reader {
     fn close_damage(&mut self, to: Offset, report: &mut VerifyReport) {
         if self.at < to {
-            let reason = self
-                .wrong
-                .take()
-                .unwrap_or_else(|| "events are missing".into());
-            report.add(Damage {
-                topic: self.topic.clone(),
-                partition: self.partition,
-                from: self.at,
-                to,
-                reason,
-            });
+            let reason = self.wrong.take().unwrap_or_else(|| "events are missing".into());
+            report.add(Damage { topic: self.topic.clone(), partition: self.partition, from: self.at, to, reason });
         }
         self.at = self.at.max(to);
     }
@@ -138,12 +119,7 @@ impl Store {
         let bytes_total = self.batch_bytes();
         for id in self.partitions() {
             self.verify_partition(id, &mut report, &mut |offset, bytes| {
-                progress(Progress {
-                    partition: id,
-                    offset,
-                    bytes,
-                    bytes_total,
-                });
+                progress(Progress { partition: id, offset, bytes, bytes_total });
             })?;
         }
         self.verify_meta(&mut report)?;
@@ -161,14 +137,7 @@ impl Store {
         };
         let extent = partition.extent();
         let topic = self.topics.read().get(&id.topic).map(|t| t.name.clone());
-        let mut reader = Reader {
-            partition: id,
-            topic,
-            end: extent.end,
-            at: extent.start,
-            wrong: None,
-            digest: 0,
-        };
+        let mut reader = Reader { partition: id, topic, end: extent.end, at: extent.start, wrong: None, digest: 0 };
         let damages = report.damaged.len();
         while reader.at < reader.end {
             let at = reader.at;
@@ -189,18 +158,10 @@ impl Store {
         report.partitions += 1;
         // What a trim took away meanwhile is not damaged.
         let start = partition.extent().start;
-        report
-            .damaged
-            .retain(|d| d.partition != id || d.from >= start);
+        report.damaged.retain(|d| d.partition != id || d.from >= start);
         if start == 0 && report.damaged.len() == damages && reader.digest != extent.digest {
             let reason = "the events are not those that were counted".into();
-            report.add(Damage {
-                topic: reader.topic,
-                partition: id,
-                from: 0,
-                to: extent.end,
-                reason,
-            });
+            report.add(Damage { topic: reader.topic, partition: id, from: 0, to: extent.end, reason });
         }
         Ok(())
     }
@@ -211,9 +172,7 @@ impl Store {
                 if let Err(e) = read_raw(key, value)
                     && report.meta_damaged.len() < DAMAGES_MAX
                 {
-                    report
-                        .meta_damaged
-                        .push(format!("{}: {e}", keys::describe(key)));
+                    report.meta_damaged.push(format!("{}: {e}", keys::describe(key)));
                 }
                 ControlFlow::Continue(())
             })?;
@@ -229,51 +188,43 @@ impl Store {
     }
 }
 
-fn verify_step(
-    view: &View<'_>,
-    reader: &mut Reader,
-    report: &mut VerifyReport,
-) -> Result<(), ReadError> {
+fn verify_step(view: &View<'_>, reader: &mut Reader, report: &mut VerifyReport) -> Result<(), ReadError> {
     if reader.at < view.start {
         // Trimmed meanwhile.
         reader.at = view.start.min(reader.end);
         reader.wrong = None;
     }
+    let from = reader.at;
     let mut left = STEP_BATCHES;
     let mut ended = true;
-    walk(
-        view.tree(),
-        Span::from(&keys::batch(reader.at)),
-        Direction::Forward,
-        &mut |base, bytes| {
-            if base >= reader.end {
-                return ControlFlow::Break(());
+    walk(view.tree(), Span::from(&keys::batch(reader.at)), Direction::Forward, &mut |base, bytes| {
+        if base >= reader.end {
+            return ControlFlow::Break(());
+        }
+        if left == 0 {
+            ended = false;
+            return ControlFlow::Break(());
+        }
+        left -= 1;
+        reader.close_damage(base, report);
+        report.bytes += bytes.len() as u64;
+        let checked = view.decode(base, bytes).and_then(|batch| Ok((batch.decompress()?, batch)));
+        match checked {
+            Ok((records, batch)) if records.digest_fits() => {
+                report.batches += 1;
+                report.events += u64::from(batch.envelope().count);
+                reader.digest = reader.digest.wrapping_add(batch.envelope().digest);
+                reader.at = batch.next_offset();
             }
-            if left == 0 {
-                ended = false;
-                return ControlFlow::Break(());
-            }
-            left -= 1;
-            reader.close_damage(base, report);
-            report.bytes += bytes.len() as u64;
-            let checked = view
-                .decode(base, bytes)
-                .and_then(|batch| Ok((batch.decompress()?, batch)));
-            match checked {
-                Ok((records, batch)) if records.digest_fits() => {
-                    report.batches += 1;
-                    report.events += u64::from(batch.envelope().count);
-                    reader.digest = reader.digest.wrapping_add(batch.envelope().digest);
-                    reader.at = batch.next_offset();
-                }
-                Ok(_) => reader.wrong = Some("the records' digest does not fit".into()),
-                Err(e) => reader.wrong = Some(e.to_string()),
-            }
-            ControlFlow::Continue(())
-        },
-    )?;
-    if ended {
-        reader.close_damage(reader.end, report);
+            Ok(_) => reader.wrong = Some("the records' digest does not fit".into()),
+            Err(e) => reader.wrong = Some(e.to_string()),
+        }
+        ControlFlow::Continue(())
+    })?;
+    if ended && (reader.wrong.is_some() || reader.at == from) {
+        // Asked anew, as a damaged backend may end a walk early.
+        let next = base_after(view.tree(), reader.at)?;
+        reader.close_damage(next.unwrap_or(reader.end).min(reader.end), report);
     }
     Ok(())
 }

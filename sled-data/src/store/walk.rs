@@ -90,23 +90,15 @@ fn walk_back(
 /// Whether the first part says that it is the only one.
 fn is_whole(first: &[u8]) -> bool {
     match first.get(64..68) {
-        Some(&[a, b, c, d]) => {
-            ENVELOPE_BYTES + u32::from_be_bytes([a, b, c, d]) as usize <= first.len()
-        }
+        Some(&[a, b, c, d]) => ENVELOPE_BYTES + u32::from_be_bytes([a, b, c, d]) as usize <= first.len(),
         _ => true,
     }
 }
 
 /// Base offset of the last batch that begins at or before `offset`.
-pub(super) fn base_at_or_before(
-    tree: &dyn Tree,
-    offset: Offset,
-) -> Result<Option<Offset>, BackendError> {
+pub(super) fn base_at_or_before(tree: &dyn Tree, offset: Offset) -> Result<Option<Offset>, BackendError> {
     let to = offset.checked_add(1).map(keys::batch);
-    let span = Span {
-        from: &[],
-        to: to.as_ref().map(|to| to.as_slice()),
-    };
+    let span = Span { from: &[], to: to.as_ref().map(|to| to.as_slice()) };
     first_base(tree, span, Direction::Back)
 }
 
@@ -118,11 +110,7 @@ pub(super) fn base_after(tree: &dyn Tree, offset: Offset) -> Result<Option<Offse
     first_base(tree, Span::from(&from), Direction::Forward)
 }
 
-fn first_base(
-    tree: &dyn Tree,
-    span: Span<'_>,
-    direction: Direction,
-) -> Result<Option<Offset>, BackendError> {
+fn first_base(tree: &dyn Tree, span: Span<'_>, direction: Direction) -> Result<Option<Offset>, BackendError> {
     let mut found = None;
     tree.scan(span, direction, &mut |key, _| match keys::batch_of(key) {
         Some((base, _)) => {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use sled_data::{
-    Commit, Compression, HeaderBlock, MemoryBackend, OpenBatch, Options, PartitionId, SealInfo,
-    SealedBatch, Sealer, Store,
+    Commit, Compression, HeaderBlock, MemoryBackend, OpenBatch, Options, PartitionId, SealInfo, SealedBatch, Sealer,
+    Store,
 };
 
 /// Calls `test` with an opener of one and the same store, on each backend.
@@ -18,11 +18,7 @@ pub fn on_both(test: impl Fn(&dyn Fn(Options) -> Store)) {
 
 /// One of the topic's partitions.
 pub fn partition(store: &Store, topic: &sled_data::TopicInfo, index: u32) -> PartitionId {
-    PartitionId {
-        origin: store.origin(),
-        topic: topic.id,
-        index,
-    }
+    PartitionId { origin: store.origin(), topic: topic.id, index }
 }
 
 /// A sealed batch of these values: keys `key-0` to `key-2` in turn, timestamps 1000 + 10 x offset.
@@ -31,34 +27,16 @@ pub fn seal(partition: PartitionId, base_offset: u64, values: &[&[u8]]) -> Seale
     for (i, value) in values.iter().enumerate() {
         let offset = base_offset + i as u64;
         let key = format!("key-{}", offset % 3);
-        open.push(
-            1_000 + offset as i64 * 10,
-            Some(key.as_bytes()),
-            Some(value),
-            &HeaderBlock::new(),
-        )
-        .unwrap();
+        open.push(1_000 + offset as i64 * 10, Some(key.as_bytes()), Some(value), &HeaderBlock::new()).unwrap();
     }
     let compression = Compression::Lz4;
-    let info = SealInfo {
-        partition,
-        base_offset,
-        hlc: 7,
-        compression,
-        hops: 0,
-        term: 0,
-        flags: 0,
-    };
+    let info = SealInfo { partition, base_offset, hlc: 7, compression, hops: 0, term: 0, flags: 0 };
     open.seal(info, &mut Sealer::new())
 }
 
 /// A commit of one batch.
 pub fn append(batch: SealedBatch) -> Commit {
-    Commit {
-        hlc: 7,
-        appends: vec![batch],
-        ..Commit::default()
-    }
+    Commit { hlc: 7, appends: vec![batch], ..Commit::default() }
 }
 
 /// Offsets and values of all events from `from` on.
@@ -67,12 +45,7 @@ pub fn values(store: &Store, partition: PartitionId, from: u64) -> Vec<(u64, Vec
 }
 
 /// The same, of what one read of at most `max_bytes` gives.
-pub fn values_within(
-    store: &Store,
-    partition: PartitionId,
-    from: u64,
-    max_bytes: usize,
-) -> Vec<(u64, Vec<u8>)> {
+pub fn values_within(store: &Store, partition: PartitionId, from: u64, max_bytes: usize) -> Vec<(u64, Vec<u8>)> {
     let mut out = Vec::new();
     for batch in store.read(partition, from, max_bytes).unwrap() {
         let records = batch.decompress().unwrap();
@@ -85,8 +58,6 @@ pub fn values_within(
 
 /// A small generator of numbers: the seed is in the test.
 pub fn next(state: &mut u64) -> u64 {
-    *state = state
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
 }
