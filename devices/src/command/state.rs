@@ -31,6 +31,8 @@ pub enum State {
     Unknown,
     /// Outcome: it arrived, and the device did not say in time how it ended.
     TimedOut,
+    /// Outcome: the node had no room for another command to the device.
+    Refused,
 }
 
 /// What a device may answer.
@@ -51,7 +53,7 @@ pub enum Status {
 
 impl State {
     /// Every state, in the order of a command's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Queued,
         Self::Sent,
         Self::Delivered,
@@ -63,6 +65,7 @@ impl State {
         Self::Expired,
         Self::Unknown,
         Self::TimedOut,
+        Self::Refused,
     ];
 
     /// Whether this is how a command ended. An outcome never changes.
@@ -89,6 +92,7 @@ impl State {
             Self::Expired => "expired",
             Self::Unknown => "unknown",
             Self::TimedOut => "timed-out",
+            Self::Refused => "refused",
         }
     }
 
@@ -144,6 +148,8 @@ pub enum Input {
     DeliverByPassed,
     /// The device's time for its answer, counted from its last sign of life, has passed.
     AnswerByPassed,
+    /// There is no room for it among the pending commands.
+    NoRoom,
 }
 
 /// Why an answer does not count: a code for metrics, logs and whoever asks.
@@ -236,6 +242,7 @@ impl Progress {
                 true => State::Expired,
                 false => State::Unknown,
             }),
+            Input::NoRoom if self.state == State::Queued && self.recipients.is_empty() => Verdict::Move(State::Refused),
             Input::AnswerByPassed if self.state == State::Sent => Verdict::Move(State::Unknown),
             Input::AnswerByPassed if self.state.is_with_device() => Verdict::Move(State::TimedOut),
             _ => Verdict::Nothing,

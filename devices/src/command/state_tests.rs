@@ -16,6 +16,7 @@ fn input(column: &str) -> Input {
         "delivered" => Input::Delivered(MINE),
         "deliver-by" => Input::DeliverByPassed,
         "answer-by" => Input::AnswerByPassed,
+        "no-room" => Input::NoRoom,
         status => Input::Answered(MINE, Status::from_name(status).unwrap()),
     }
 }
@@ -44,6 +45,7 @@ fn path(row: &str) -> &'static str {
         "failed" => "sent failed",
         "rejected" => "sent rejected",
         "expired" => "deliver-by",
+        "refused" => "no-room",
         "unknown" => "sent answer-by",
         "unknown, answered late" => "sent answer-by in-progress succeeded",
         "timed-out" => "sent delivered answer-by",
@@ -73,7 +75,7 @@ fn rows() -> (Vec<&'static str>, Vec<Vec<&'static str>>) {
 #[test]
 fn every_cell_of_the_table_holds() {
     let (head, rows) = rows();
-    assert_eq!(head.len(), 11, "one column an input");
+    assert_eq!(head.len(), 12, "one column an input");
     let mut seen = std::collections::HashSet::new();
     for row in &rows {
         assert_eq!(row.len(), head.len(), "{}", row[0]);
@@ -146,6 +148,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         (session, 0..5usize).prop_map(|(s, i)| Input::Answered(s, Status::ALL[i])),
         Just(Input::DeliverByPassed),
         Just(Input::AnswerByPassed),
+        Just(Input::NoRoom),
     ]
 }
 

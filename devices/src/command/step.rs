@@ -63,6 +63,8 @@ pub enum Step {
     Unknown,
     /// Outcome: it arrived and was not answered in time.
     TimedOut,
+    /// Outcome: the node had no room for another command to the device.
+    Refused,
 }
 
 /// A submitted command.
@@ -201,6 +203,7 @@ mod tests {
             (Step::Expired, r#""step":"expired""#),
             (Step::Unknown, r#""step":"unknown""#),
             (Step::TimedOut, r#""step":"timed-out""#),
+            (Step::Refused, r#""step":"refused""#),
         ]
     }
 
