@@ -2,6 +2,7 @@
 
 mod components;
 mod error;
+mod test;
 mod wasm;
 mod wasm_debian;
 
@@ -11,6 +12,7 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   build-plugins   builds the plugins as components into target/plugins
+  test [ARGS]     builds everything and runs all tests; ARGS go to `cargo test`
 ";
 
 fn main() -> ExitCode {
@@ -18,6 +20,7 @@ fn main() -> ExitCode {
     let task = args.next();
     let done = match task.as_deref() {
         Some("build-plugins") => components::build_plugins(&components::root()),
+        Some("test") => test::run(&components::root(), &args.collect::<Vec<_>>()),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
