@@ -1,6 +1,11 @@
 //! The node: a library and the one binary, `edgeway`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod admin;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod event_log;
 pub mod ingest;
 pub mod mqtt;

@@ -1,3 +1,5 @@
 //! The one binary: what was typed becomes what the node does.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    edgeway::cli::main()
+}

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::TopicDefaults;
+
 /// How much the event log keeps in memory, and how often unsynced topics are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -14,10 +16,18 @@ pub struct Config {
     pub memory_sync_ms: u64,
     /// Topics that may exist.
     pub topics_max: usize,
+    /// What a topic is set to that is made without settings of its own.
+    pub topics: TopicDefaults,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { open_bytes_max: 8 << 20, recent_bytes_max: 16 << 20, memory_sync_ms: 1_000, topics_max: 1_000 }
+        Self {
+            open_bytes_max: 8 << 20,
+            recent_bytes_max: 16 << 20,
+            memory_sync_ms: 1_000,
+            topics_max: 1_000,
+            topics: TopicDefaults::default(),
+        }
     }
 }

@@ -33,7 +33,7 @@ pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
 pub use read::{ReadError, StateEntries};
 pub use stats::Stats;
-pub use topics::{Topic, TopicError};
+pub use topics::{PARTITIONS_MAX, Topic, TopicError};
 pub use wake::Wake;
 
 use open::Open;

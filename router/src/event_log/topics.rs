@@ -94,14 +94,14 @@ impl EventLog {
         all
     }
 
-    /// The topic of that name, made with `config` (or the default) where there is none. Durable on return.
+    /// The topic of that name, made with `config` (or the configured defaults) where there is none. Durable on return.
     ///
     /// # Errors
     /// When the name or the number of partitions is out of bounds, or the store refuses.
     pub fn ensure_topic(&self, name: &str, config: Option<TopicConfig>) -> Result<Arc<Topic>, TopicError> {
         match self.topic(name) {
             Some(topic) => Ok(topic),
-            None => match self.create_topic(name, config.unwrap_or_default()) {
+            None => match self.create_topic(name, config.unwrap_or_else(|| self.config.topics.to_topic_config())) {
                 Err(TopicError::Exists(_)) => self.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned())),
                 made => made,
             },

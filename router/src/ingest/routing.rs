@@ -28,6 +28,16 @@ pub struct Rule {
     pub key: Option<String>,
 }
 
+impl Config {
+    /// Whether every rule can be.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn check(&self) -> Result<(), RuleError> {
+        Rules::compile(self).map(drop)
+    }
+}
+
 /// What is wrong with a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {

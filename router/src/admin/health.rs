@@ -1,0 +1,84 @@
+//! Whether the node lives (`/healthz`) and whether it takes work (`/readyz`).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use parking_lot::RwLock;
+use serde::Serialize;
+
+use super::body::Answer;
+
+/// Where the node is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Parts are being started.
+    Starting,
+    /// It takes work.
+    Ready,
+    /// It is going down.
+    Stopping,
+}
+
+/// A part that may be unable to take work: `None`, or why.
+type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// What `/readyz` answers from. The node's start and stop set the state; parts add checks.
+pub struct Readiness {
+    state: RwLock<State>,
+    checks: RwLock<Vec<(&'static str, Check)>>,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    state: State,
+    problems: Vec<Problem>,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    part: &'static str,
+    reason: String,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self { state: RwLock::new(State::Starting), checks: RwLock::default() }
+    }
+}
+
+impl Readiness {
+    /// Notes where the node is now.
+    pub fn set(&self, state: State) {
+        *self.state.write() = state;
+    }
+
+    /// Adds a part that is asked each time; it must answer at once.
+    pub fn add_check(&self, part: &'static str, check: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.checks.write().push((part, Box::new(check)));
+    }
+
+    fn now(&self) -> Ready {
+        let checks = self.checks.read();
+        let asked = checks.iter().filter_map(|(part, check)| check().map(|reason| Problem { part, reason }));
+        Ready { state: self.state.read().clone(), problems: asked.collect() }
+    }
+}
+
+/// `/healthz` and `/readyz`.
+pub fn routes(readiness: Arc<Readiness>) -> Router {
+    let ready = move || {
+        let now = readiness.now();
+        std::future::ready(answer(now))
+    };
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready))
+}
+
+fn answer(ready: Ready) -> Response {
+    let good = ready.state == State::Ready && ready.problems.is_empty();
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Answer(ready)).into_response()
+}

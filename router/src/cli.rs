@@ -1,0 +1,99 @@
+//! What was typed, what is meant, what it does: one small file a command.
+//!
+//! A command's file holds its arguments as they are typed, turns them into what is meant (pure) and
+//! does it. `run` is the node; everything else speaks HTTP to a running node through `api`.
+
+mod completions;
+mod failure;
+pub mod out;
+mod run;
+pub mod table;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::{Exit, Failure};
+
+use out::Out;
+
+/// An event router for edge and IoT: MQTT in, a durable log, WebAssembly plugins, commands back.
+#[derive(Debug, Parser)]
+#[command(name = "edgeway", version, after_help = EXIT_HELP, arg_required_else_help = true)]
+pub struct Cli {
+    /// Print JSON: one object, or one a line where there are many
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line or the configuration is wrong
+  3  no node answers
+  4  what was named does not exist
+  5  the device command ended otherwise than succeeded
+  6  the store is damaged
+  7  the node refused the token";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a node and run it until it is told to stop
+    Run(run::Args),
+    /// Print a script that completes commands in a shell
+    Completions(completions::Args),
+}
+
+/// Parses the process's arguments, does what they say, and gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut out = Out::new(io::stdout().lock(), cli.json);
+    let done = dispatch(cli.command, &mut out).and_then(|()| out.flush());
+    match done {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => failure.report(cli.json),
+    }
+}
+
+/// Help and version are no mistakes; everything else that clap says is.
+fn usage(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    match (error.use_stderr(), printed) {
+        (false, _) => Exit::Done.into(),
+        (true, _) => Exit::Usage.into(),
+    }
+}
+
+fn dispatch(command: Command, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(args),
+        Command::Completions(args) => completions::run(&args, out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for exit in Exit::ALL {
+            let line = format!("  {}  ", exit as u8);
+            assert!(EXIT_HELP.contains(&line), "{exit:?}");
+        }
+    }
+}

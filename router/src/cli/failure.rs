@@ -1,0 +1,134 @@
+//! How a command ends: exit codes that mean something, and errors that say what to do.
+
+use std::io;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+/// What the process's exit code means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// No node answers.
+    Unreachable = 3,
+    /// What was named does not exist.
+    NotFound = 4,
+    /// A device command ended otherwise than succeeded.
+    Outcome = 5,
+    /// The store is damaged.
+    Damaged = 6,
+    /// The node refused the token.
+    Refused = 7,
+}
+
+impl Exit {
+    /// Every code, for the help and its test.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Unreachable,
+        Self::NotFound,
+        Self::Outcome,
+        Self::Damaged,
+        Self::Refused,
+    ];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::NotFound => "not_found",
+            Self::Outcome => "outcome",
+            Self::Damaged => "damaged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what was meant.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something to tell people.
+    Told {
+        /// The exit code.
+        exit: Exit,
+        /// What happened, and to what.
+        what: String,
+        /// What to do about it; may be empty.
+        hint: String,
+    },
+    /// Everything was told on standard output already.
+    Shown(Exit),
+    /// Nobody reads our output any more, as with `| head`. No mistake.
+    PipeClosed,
+}
+
+impl Failure {
+    /// A failure to tell people.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        let (what, hint) = (what.into(), String::new());
+        Self::Told { exit, what, hint }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Told { exit, what, .. } => {
+                let hint = text.into();
+                Self::Told { exit, what, hint }
+            }
+            other => other,
+        }
+    }
+
+    /// The command line or a file named there is wrong.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what)
+    }
+
+    /// Tells people on standard error, and gives the exit code.
+    pub fn report(self, as_json: bool) -> ExitCode {
+        match self {
+            Self::PipeClosed => Exit::Done.into(),
+            Self::Shown(exit) => exit.into(),
+            Self::Told { exit, what, hint } => {
+                if as_json {
+                    let error = json!({"error": {"code": exit.word(), "message": what, "hint": hint}});
+                    eprintln!("{error}");
+                } else {
+                    eprintln!("error: {what}");
+                    if !hint.is_empty() {
+                        eprintln!("hint: {hint}");
+                    }
+                }
+                exit.into()
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// An error of writing our output.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::PipeClosed;
+        }
+        Self::new(Exit::Failed, format!("the output cannot be written: {error}"))
+    }
+}

@@ -1,0 +1,119 @@
+//! `edgeway run`: the node, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::{Exit, Failure};
+use crate::admin::metrics::Metrics;
+use crate::admin::{self, Readiness, Server, State};
+use crate::config::{self, Config, ConfigError};
+
+/// Names what is logged, such as `info` or `warn,edgeway::mqtt=debug`.
+const FILTER_ENV: &str = "EDGEWAY_LOG";
+
+/// Threads that serve sockets.
+const WORKERS: usize = 2;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// The configuration file; without one, every setting has its default
+    #[arg(long, value_name = "FILE", env = "EDGEWAY_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data folder, instead of [node] data
+    #[arg(long, value_name = "DIR", env = "EDGEWAY_DATA")]
+    data: Option<PathBuf>,
+    /// Where MQTT listens, instead of [listen] mqtt; 0.0.0.0:1883 for devices on other machines
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Option<SocketAddr>,
+    /// Where the HTTP API listens, instead of [listen] http
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Check the configuration and end
+    #[arg(long)]
+    check: bool,
+    /// How log lines look; EDGEWAY_LOG says which (info, debug, warn,edgeway::mqtt=debug, ...)
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    log_format: LogFormat,
+}
+
+impl Args {
+    /// What is meant: the file, with what was typed on top.
+    fn to_config(&self) -> Result<Config, ConfigError> {
+        let mut config = match &self.config {
+            Some(path) => config::load(path)?,
+            None => Config::default(),
+        };
+        if let Some(data) = &self.data {
+            config.node.data.clone_from(data);
+        }
+        if let Some(addr) = self.mqtt {
+            config.listen.mqtt = addr;
+        }
+        if let Some(addr) = self.http {
+            config.listen.http = addr;
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let config = args.to_config().map_err(|error| Failure::usage(error.to_string()))?;
+    if args.check {
+        return Ok(());
+    }
+    start_logging(args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = runtime.map_err(|error| failed(&error))?;
+    runtime.block_on(serve(&config)).map_err(|error| failed(error.as_ref()))
+}
+
+async fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all(&config.node.data)?;
+    let readiness = Arc::new(Readiness::default());
+    let open = admin::health_routes(Arc::clone(&readiness)).merge(admin::metrics::routes(Metrics::default()));
+    let server = Server::start(config.listen.http, &config.http, &config.node.data, open, Router::new()).await?;
+    readiness.set(State::Ready);
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("asked to stop"),
+        _ = interrupt.recv() => tracing::info!("interrupted"),
+    }
+    readiness.set(State::Stopping);
+    server.stop().await;
+    Ok(())
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Failed, error.to_string())
+}
+
+fn start_logging(format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::builder().with_env_var(FILTER_ENV).with_default_directive(tracing::Level::INFO.into());
+    let filter = filter.from_env().map_err(|error| {
+        Failure::usage(format!("{FILTER_ENV}: {error}"))
+            .hint("expected a level, or pairs such as warn,edgeway::mqtt=debug")
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

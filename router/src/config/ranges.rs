@@ -1,0 +1,24 @@
+//! Numbers of the rooms' settings that would stop the node, each with its range.
+
+use super::{Config, Problem, in_range};
+
+/// Whether every number is in its range.
+pub(super) fn check(config: &Config) -> Result<(), Problem> {
+    let mqtt = &config.mqtt;
+    in_range(["mqtt", "connections_max"], mqtt.connections_max, 1..=1_000_000)?;
+    in_range(["mqtt", "connect_wait_s"], mqtt.connect_wait_s, 1..=600)?;
+    in_range(["mqtt", "packet_bytes_max"], mqtt.packet_bytes_max, 1_024..=16 << 20)?;
+    in_range(["mqtt", "receive_max"], mqtt.receive_max, 1..=u16::MAX)?;
+    in_range(["mqtt", "in_flight_max"], mqtt.in_flight_max, 1..=u16::MAX)?;
+    let sessions = &config.sessions;
+    in_range(["sessions", "sessions_max"], sessions.sessions_max, 1..=1_000_000)?;
+    in_range(["sessions", "kept_max"], sessions.kept_max, 0..=1_000_000)?;
+    let subscriptions = &config.subscriptions;
+    in_range(["subscriptions", "queue_bytes_max"], subscriptions.queue_bytes_max, 64 << 10..=1 << 30)?;
+    in_range(["subscriptions", "filters_per_session_max"], subscriptions.filters_per_session_max, 1..=100_000)?;
+    let log = &config.log;
+    in_range(["log", "open_bytes_max"], log.open_bytes_max, 64 << 10..=1 << 30)?;
+    in_range(["log", "recent_bytes_max"], log.recent_bytes_max, 0..=16 << 30)?;
+    in_range(["log", "memory_sync_ms"], log.memory_sync_ms, 1..=600_000)?;
+    in_range(["log", "topics_max"], log.topics_max, 1..=sled_data::TOPICS_MAX)
+}
