@@ -140,7 +140,7 @@ fn a_flipped_byte_of_a_stored_value_is_named() {
 
 #[test]
 fn a_flipped_byte_of_a_small_db_file_gives_no_wrong_data() {
-    flip_db(30_000, 900, 12);
+    flip_db(30_000, 400, 12);
 }
 
 #[test]

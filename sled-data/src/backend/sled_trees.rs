@@ -51,6 +51,7 @@ impl SledBackend {
         if !sled_folder.exists() {
             create(folder, &sled_folder, config)?;
         }
+        remove_unfinished_snapshots(&sled_folder)?;
         let db = open_db(&sled_folder, config)?;
         let file = File::open(sled_folder.join("db")).map_err(io)?;
         let mark = File::options().create(true).truncate(false).read(true).write(true).open(folder.join("mark"));
@@ -76,6 +77,18 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
     std::fs::rename(&new, sled_folder).map_err(io)?;
     sync_folder(folder)?;
     folder.parent().map_or(Ok(()), sync_folder)
+}
+
+/// sled takes a snapshot that it had not finished writing for a finished one, and then does not open.
+fn remove_unfinished_snapshots(sled_folder: &Path) -> Result<(), BackendError> {
+    for entry in std::fs::read_dir(sled_folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"snap.") && name.as_encoded_bytes().ends_with(b".generating") {
+            std::fs::remove_file(entry.path()).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(folder: &Path) -> Result<(), BackendError> {
