@@ -163,11 +163,12 @@ impl Session {
     /// `count` PUBACKs were sent: the client may send as many messages more.
     #[inline]
     pub fn pubacks_sent(&mut self, count: u32) {
-        self.inbound.acknowledged(count);
+        self.inbound.pubacks_sent(count);
     }
 
-    /// Whether the client has as many messages open as it may. A task that then stops reading holds a 3.1.1 client
-    /// back by its socket; a 5.0 client that sends more is refused by [`Session::admit_publish`].
+    /// Whether as many QoS 1 messages wait for their PUBACK as a client may have open. A task that stops reading until
+    /// it has sent some holds a 3.1.1 client back by its socket; a 5.0 client that sends more is refused by
+    /// [`Session::admit_publish`]. QoS 2 messages do not count here: what ends them is a PUBREL yet to be read.
     #[inline]
     pub fn is_inbound_full(&self) -> bool {
         self.inbound.is_full()
