@@ -33,7 +33,7 @@ pub use will::{DueWill, KeptWill};
 pub use window::{Acknowledged, Window};
 
 use super::codec::rules::Rule;
-use super::codec::{DecodeError, Publish, Reason, Reply, Version, encode_disconnect};
+use super::codec::{DecodeError, Publish, Reason, Reply, Version, encode_disconnect, encode_disconnect_in_words};
 use inbound::Inbound;
 
 /// The connection is to be closed: send [`Close::frame`], close, and end the session with [`End::Lost`].
@@ -123,6 +123,15 @@ impl Session {
     #[inline]
     pub fn fits(&self, packet_bytes: usize) -> bool {
         packet_bytes <= self.client.packet_bytes_max as usize
+    }
+
+    /// Appends what goes before closing: [`Close::frame`], with the rule and its statement in words where the client
+    /// takes as much.
+    pub fn farewell(&self, close: &Close, out: &mut Vec<u8>) {
+        if self.version == Version::V5 {
+            let words = format!("{} [{}]", close.rule.text, close.rule.statement(self.version));
+            encode_disconnect_in_words(close.reason, &words, self.client.packet_bytes_max, out);
+        }
     }
 
     /// Something arrived. Once per read is enough.

@@ -158,3 +158,24 @@ fn ping_is_answered() {
     let action = session(Version::V311).receive(&Packet::PingReq, &anything);
     assert_eq!(action, Ok(Action::Reply(Reply::PingResp)));
 }
+
+#[test]
+fn a_farewell_is_in_words_where_the_client_takes_as_much() {
+    let close = Close::of(rules::SECOND_CONNECT);
+    for (packet_bytes_max, expected) in [(200, Some("a second CONNECT [MQTT-3.1.0-2]")), (20, None)] {
+        let asked = properties(&[(PropertyId::MaximumPacketSize, Value::U32(packet_bytes_max))]);
+        let connect = Connect { properties: asked.view(), ..connect(Version::V5) };
+        let mut out = Vec::new();
+        accept(&connect, &Limits::default(), None).session.farewell(&close, &mut out);
+        match read(&out, Version::V5) {
+            Packet::Disconnect(notice) => {
+                assert_eq!(notice.reason, Reason::ProtocolError);
+                assert_eq!(notice.properties.text(PropertyId::ReasonString), expected);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut out = Vec::new();
+    session(Version::V311).farewell(&close, &mut out);
+    assert!(out.is_empty());
+}
