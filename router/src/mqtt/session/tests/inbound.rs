@@ -161,7 +161,7 @@ fn ping_is_answered() {
 
 #[test]
 fn a_farewell_is_in_words_where_the_client_takes_as_much() {
-    let close = Close::of(rules::SECOND_CONNECT);
+    let close = Close::of(crate::mqtt::session::rules::SECOND_CONNECT);
     for (packet_bytes_max, expected) in [(200, Some("a second CONNECT [MQTT-3.1.0-2]")), (20, None)] {
         let asked = properties(&[(PropertyId::MaximumPacketSize, Value::U32(packet_bytes_max))]);
         let connect = Connect { properties: asked.view(), ..connect(Version::V5) };
