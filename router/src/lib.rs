@@ -9,5 +9,6 @@ pub mod config;
 pub mod event_log;
 pub mod ingest;
 pub mod mqtt;
+pub mod node;
 pub mod sessions;
 pub mod subscriptions;

@@ -1,18 +1,16 @@
 //! `edgeway run`: the node, until it is told to stop.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use axum::Router;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure};
-use crate::admin::metrics::Metrics;
-use crate::admin::{self, Readiness, Server, State};
 use crate::config::{self, Config, ConfigError};
+use crate::node::Node;
 
 /// Names what is logged, such as `info` or `warn,edgeway::mqtt=debug`.
 const FILTER_ENV: &str = "EDGEWAY_LOG";
@@ -81,22 +79,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     start_logging(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(|error| failed(&error))?;
-    runtime.block_on(serve(&config)).map_err(|error| failed(error.as_ref()))
+    runtime.block_on(serve(config)).map_err(|error| failed(error.as_ref()))
 }
 
-async fn serve(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
-    std::fs::create_dir_all(&config.node.data)?;
-    let readiness = Arc::new(Readiness::default());
-    let open = admin::health_routes(Arc::clone(&readiness)).merge(admin::metrics::routes(Metrics::default()));
-    let server = Server::start(config.listen.http, &config.http, &config.node.data, open, Router::new()).await?;
-    readiness.set(State::Ready);
+async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let node = Node::start(config).await?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
     }
-    readiness.set(State::Stopping);
-    server.stop().await;
+    node.stop().await;
     Ok(())
 }
 
@@ -110,7 +103,10 @@ fn start_logging(format: LogFormat) -> Result<(), Failure> {
         Failure::usage(format!("{FILTER_ENV}: {error}"))
             .hint("expected a level, or pairs such as warn,edgeway::mqtt=debug")
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Human => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),

@@ -10,6 +10,7 @@ mod open;
 mod outcome;
 mod partition;
 mod read;
+mod retention;
 mod stats;
 mod topics;
 mod wake;

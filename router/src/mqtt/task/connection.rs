@@ -158,10 +158,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if happened.rung & Wake::SETTLED != 0 {
             self.settle()?;
         }
-        if happened.read || happened.rung & Wake::SETTLED != 0 {
-            if let Some(end) = self.take_packets()? {
-                return Ok(Some(end));
-            }
+        let may_go_on = happened.read || happened.rung & Wake::SETTLED != 0;
+        if may_go_on && let Some(end) = self.take_packets()? {
+            return Ok(Some(end));
         }
         Ok(happened.end.then_some(End::Lost))
     }

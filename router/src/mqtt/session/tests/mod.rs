@@ -2,7 +2,6 @@
 
 mod ending;
 mod inbound;
-mod noise;
 mod opening;
 mod subscribing;
 mod windows;
