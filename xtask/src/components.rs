@@ -31,18 +31,11 @@ pub fn build_plugins(root: &Path) -> Result<(), TaskError> {
     let out = root.join("target/plugins");
     fs::create_dir_all(&out).map_err(at(&out))?;
     for plugin in PLUGINS {
-        let module = target_dir
-            .join(TARGET)
-            .join("release")
-            .join(format!("{}.wasm", plugin.replace('-', "_")));
+        let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", plugin.replace('-', "_")));
         let component = out.join(format!("{plugin}.wasm"));
         let bytes = encode(&module)?;
         fs::write(&component, &bytes).map_err(at(&component))?;
-        println!(
-            "{} ({} KiB)",
-            component.display(),
-            bytes.len().div_ceil(1024)
-        );
+        println!("{} ({} KiB)", component.display(), bytes.len().div_ceil(1024));
     }
     Ok(())
 }
@@ -53,10 +46,7 @@ fn encode(module: &Path) -> Result<Vec<u8>, TaskError> {
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true);
     let encoded = encoder.module(&bytes).and_then(|encoder| encoder.encode());
-    encoded.map_err(|error| TaskError::Component {
-        path: module.to_owned(),
-        reason: format!("{error:#}"),
-    })
+    encoded.map_err(|error| TaskError::Component { path: module.to_owned(), reason: format!("{error:#}") })
 }
 
 /// Runs a command to its end, its output on the terminal.
@@ -65,9 +55,6 @@ pub fn run(command: &mut Command) -> Result<(), TaskError> {
     match command.status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(TaskError::Command { command: name }),
-        Err(source) => Err(TaskError::Start {
-            command: name,
-            source,
-        }),
+        Err(source) => Err(TaskError::Start { command: name, source }),
     }
 }

@@ -21,6 +21,9 @@ pub enum TaskError {
     /// A built module could not be made a component.
     #[error("{path} cannot be made a component: {reason}", path = path.display())]
     Component { path: PathBuf, reason: String },
+    /// A measurement could not be made.
+    #[error(transparent)]
+    Bench(#[from] crate::bench::BenchError),
 }
 
 /// Adds the path to an I/O error.

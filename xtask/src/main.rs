@@ -1,5 +1,6 @@
 //! `cargo xtask build-plugins`, and what other tasks there are.
 
+mod bench;
 mod components;
 mod error;
 mod test;
@@ -8,11 +9,14 @@ mod wasm_debian;
 
 use std::process::ExitCode;
 
+use error::TaskError;
+
 const USAGE: &str = "\
 usage: cargo xtask TASK
 
   build-plugins   builds the plugins as components into target/plugins
   test [ARGS]     builds everything and runs all tests; ARGS go to `cargo test`
+  bench           measures the node, and mosquitto beside it, in one table
 ";
 
 fn main() -> ExitCode {
@@ -21,6 +25,7 @@ fn main() -> ExitCode {
     let done = match task.as_deref() {
         Some("build-plugins") => components::build_plugins(&components::root()),
         Some("test") => test::run(&components::root(), &args.collect::<Vec<_>>()),
+        Some("bench") => bench::run(&components::root(), args).map_err(TaskError::from),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -51,21 +51,12 @@ impl Toolchain {
     /// A `cargo build` for the target, ready for packages to be named.
     pub fn cargo_build(&self, target_dir: &Path) -> Command {
         let mut cargo = Command::new(cargo());
-        cargo
-            .args(["build", "--release", "--target", TARGET, "--target-dir"])
-            .arg(target_dir);
-        if let Toolchain::Unpacked {
-            rustc,
-            libraries,
-            linker,
-        } = self
-        {
+        cargo.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(target_dir);
+        if let Toolchain::Unpacked { rustc, libraries, linker } = self {
             // Debian's compiler is of another version than the workspace names.
             cargo.args(["-Zbuild-std=std,panic_abort", "--ignore-rust-version"]);
             cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
-            cargo
-                .env_remove("RUSTC_WRAPPER")
-                .env_remove("RUSTUP_TOOLCHAIN");
+            cargo.env_remove("RUSTC_WRAPPER").env_remove("RUSTUP_TOOLCHAIN");
             cargo.env("LD_LIBRARY_PATH", joined(libraries, "LD_LIBRARY_PATH"));
             cargo.env("PATH", joined(std::slice::from_ref(linker), "PATH"));
         }
@@ -92,16 +83,11 @@ fn sysroot() -> Result<PathBuf, TaskError> {
         .args(["--print", "sysroot"])
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|source| TaskError::Start {
-            command: command.clone(),
-            source,
-        })?;
+        .map_err(|source| TaskError::Start { command: command.clone(), source })?;
     if !output.status.success() {
         return Err(TaskError::Command { command });
     }
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim(),
-    ))
+    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
 /// Whether the standard library for the target is there.
@@ -110,14 +96,10 @@ fn has_target(sysroot: &Path) -> bool {
     let Ok(mut files) = library.read_dir() else {
         return false;
     };
-    files.any(|file| {
-        file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
-    })
+    files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
 }
 
 fn rustup_add() -> bool {
-    let added = Command::new("rustup")
-        .args(["target", "add", TARGET])
-        .status();
+    let added = Command::new("rustup").args(["target", "add", TARGET]).status();
     added.is_ok_and(|status| status.success())
 }

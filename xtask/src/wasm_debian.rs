@@ -27,23 +27,11 @@ pub fn toolchain(cache: &Path, sysroot: &Path) -> Result<Toolchain, String> {
     if !linker.join("rust-lld").exists() {
         return Err(format!("no rust-lld in {}", linker.display()));
     }
-    let libraries = [
-        "usr/lib",
-        "usr/lib/x86_64-linux-gnu",
-        "usr/lib/aarch64-linux-gnu",
-    ];
-    Ok(Toolchain::Unpacked {
-        rustc,
-        libraries: libraries.map(|folder| unpacked.join(folder)).to_vec(),
-        linker,
-    })
+    let libraries = ["usr/lib", "usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu"];
+    Ok(Toolchain::Unpacked { rustc, libraries: libraries.map(|folder| unpacked.join(folder)).to_vec(), linker })
 }
 
-const HOST: &str = if cfg!(target_arch = "aarch64") {
-    "aarch64-unknown-linux-gnu"
-} else {
-    "x86_64-unknown-linux-gnu"
-};
+const HOST: &str = if cfg!(target_arch = "aarch64") { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" };
 
 fn fetch(cache: &Path, unpacked: &Path) -> Result<(), String> {
     let downloads = cache.join("packages");
@@ -67,18 +55,13 @@ fn fetch(cache: &Path, unpacked: &Path) -> Result<(), String> {
 }
 
 fn download(folder: &Path, packages: &[String]) -> Result<(), String> {
-    run(Command::new("apt-get")
-        .arg("download")
-        .args(packages)
-        .current_dir(folder))
+    run(Command::new("apt-get").arg("download").args(packages).current_dir(folder))
 }
 
 fn archives(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let files = fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let paths = files.filter_map(|file| file.ok().map(|file| file.path()));
-    Ok(paths
-        .filter(|path| path.extension().is_some_and(|e| e == "deb"))
-        .collect())
+    Ok(paths.filter(|path| path.extension().is_some_and(|e| e == "deb")).collect())
 }
 
 /// Packages named by `prefix` that the downloaded ones depend on.
@@ -116,10 +99,7 @@ fn named(depends: &str, prefix: &str) -> Vec<String> {
 /// The compiler itself; where the name in `usr/bin` is a link, what it means.
 fn find_rustc(unpacked: &Path) -> Result<PathBuf, String> {
     let candidates = ["usr/bin/rustc", "usr/lib/rust-web/bin/rustc"];
-    let found = candidates
-        .map(|path| unpacked.join(path))
-        .into_iter()
-        .find(|path| path.is_file());
+    let found = candidates.map(|path| unpacked.join(path)).into_iter().find(|path| path.is_file());
     found.ok_or_else(|| format!("no rustc in {}", unpacked.display()))
 }
 
@@ -138,8 +118,7 @@ mod tests {
 
     #[test]
     fn dependencies_are_read() {
-        let depends =
-            "libc6 (>= 2.34), libstd-rust-web-1.96 (= 1.96.0), libllvm19:any | libLLVM20, gcc";
+        let depends = "libc6 (>= 2.34), libstd-rust-web-1.96 (= 1.96.0), libllvm19:any | libLLVM20, gcc";
         assert_eq!(named(depends, "libstd-rust-web-"), ["libstd-rust-web-1.96"]);
         assert_eq!(named(depends, "libllvm"), ["libllvm19", "libLLVM20"]);
         assert!(named("", "libllvm").is_empty());

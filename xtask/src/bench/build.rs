@@ -1,0 +1,21 @@
+//! Release builds of what is measured.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::bench::error::{BenchError, io};
+
+/// Builds with `cargo build --release` and returns the folder of the results.
+pub fn release(root: &Path, what: &[&str]) -> Result<PathBuf, BenchError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).current_dir(root).args(["build", "--release"]).args(what).status();
+    match status.map_err(io("starting cargo"))?.success() {
+        true => Ok(target_folder(root).join("release")),
+        false => Err(BenchError::Program(format!("`cargo build --release {}` failed", what.join(" ")))),
+    }
+}
+
+/// Where cargo builds; `CARGO_TARGET_DIR` may say so.
+pub fn target_folder(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
+}

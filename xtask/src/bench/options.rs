@@ -1,0 +1,65 @@
+//! What was typed after `cargo xtask bench`.
+
+use std::path::PathBuf;
+
+use crate::bench::error::BenchError;
+use crate::bench::groups::GROUPS;
+
+/// Repetitions of each timed window.
+pub const REPETITIONS: usize = 3;
+
+/// The flags of `cargo xtask bench`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// One group of figures alone.
+    pub only: Option<String>,
+    /// The length of a timed window.
+    pub seconds: u64,
+    /// Where the figures are written as JSON.
+    pub json: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the flags.
+    pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, BenchError> {
+        let mut options = Options { only: None, seconds: 5, json: None };
+        while let Some(flag) = args.next() {
+            let value = args.next().ok_or_else(|| usage(&format!("`{flag}` needs a value")))?;
+            match flag.as_str() {
+                "--only" if GROUPS.iter().any(|group| group.name == value) => options.only = Some(value),
+                "--only" => return Err(usage(&format!("there is no group `{value}`"))),
+                "--seconds" => {
+                    let seconds = value.parse().ok().filter(|seconds| (1..=600).contains(seconds));
+                    options.seconds = seconds.ok_or_else(|| usage("`--seconds` is from 1 to 600"))?;
+                }
+                "--json" => options.json = Some(PathBuf::from(value)),
+                _ => return Err(usage(&format!("unknown flag `{flag}`"))),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn usage(problem: &str) -> BenchError {
+    let mut text = format!("{problem}\nusage: cargo xtask bench [--only NAME] [--seconds N] [--json FILE]\n\nNAME is");
+    for group in GROUPS {
+        text.push_str(&format!("\n  {:18} {}", group.name, group.about));
+    }
+    BenchError::Usage(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_or_refused() {
+        let parse = |line: &str| Options::parse(line.split_whitespace().map(str::to_owned));
+        let all = parse("--only ingest --seconds 2 --json out.json").expect("legal");
+        let expected = Options { only: Some("ingest".into()), seconds: 2, json: Some("out.json".into()) };
+        assert_eq!(all, expected);
+        for wrong in ["--only nothing", "--seconds 0", "--seconds x", "--json", "--fast 1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
