@@ -10,5 +10,6 @@ pub mod event_log;
 pub mod ingest;
 pub mod mqtt;
 pub mod node;
+pub mod plugin_host;
 pub mod sessions;
 pub mod subscriptions;
