@@ -7,14 +7,7 @@ impl Emit {
     /// with an empty value and its cause's timestamp until told otherwise.
     #[must_use]
     pub fn new(cause: u32, topic: &str) -> Emit {
-        Emit {
-            cause,
-            topic: topic.to_owned(),
-            key: None,
-            value: Vec::new(),
-            headers: Vec::new(),
-            timestamp_ms: None,
-        }
+        Emit { cause, topic: topic.to_owned(), key: None, value: Vec::new(), headers: Vec::new(), timestamp_ms: None }
     }
 
     /// Sets the key.
@@ -34,10 +27,7 @@ impl Emit {
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Emit {
-        self.headers.push(Header {
-            name: name.to_owned(),
-            value: value.into(),
-        });
+        self.headers.push(Header { name: name.to_owned(), value: value.into() });
         self
     }
 
@@ -89,10 +79,7 @@ impl Forward {
     /// Sends the batch's event at `cause` on to `topic` as it is.
     #[must_use]
     pub fn new(cause: u32, topic: &str) -> Forward {
-        Forward {
-            cause,
-            topic: topic.to_owned(),
-        }
+        Forward { cause, topic: topic.to_owned() }
     }
 }
 
@@ -118,10 +105,7 @@ impl Reject {
     /// Sets the batch's event at `cause` aside.
     #[must_use]
     pub fn new(cause: u32, reason: impl Into<String>) -> Reject {
-        Reject {
-            cause,
-            reason: reason.into(),
-        }
+        Reject { cause, reason: reason.into() }
     }
 }
 

@@ -24,8 +24,7 @@ impl Config {
     /// # Errors
     /// Says which setting is missing.
     pub fn required(&self, name: &str) -> Result<&str, String> {
-        self.text(name)
-            .ok_or_else(|| format!("setting `{name}` is missing"))
+        self.text(name).ok_or_else(|| format!("setting `{name}` is missing"))
     }
 
     /// The setting as a number or a boolean, or `default` where it is absent.
@@ -35,21 +34,14 @@ impl Config {
     pub fn parsed<T: FromStr<Err: Display>>(&self, name: &str, default: T) -> Result<T, String> {
         match self.settings.get(name) {
             None => Ok(default),
-            Some(text) => text
-                .parse()
-                .map_err(|error| format!("setting `{name}` = `{text}`: {error}")),
+            Some(text) => text.parse().map_err(|error| format!("setting `{name}` = `{text}`: {error}")),
         }
     }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Config {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(settings: I) -> Config {
-        Config {
-            settings: settings
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        }
+        Config { settings: settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect() }
     }
 }
 

@@ -85,9 +85,7 @@ macro_rules! export {
                     SLOT.with(|slot| slot.init(config))
                 }
 
-                fn process(
-                    batch: $crate::Batch,
-                ) -> Result<::std::vec::Vec<$crate::Action>, String> {
+                fn process(batch: $crate::Batch) -> Result<::std::vec::Vec<$crate::Action>, String> {
                     SLOT.with(|slot| slot.process(&batch))
                 }
             }
@@ -95,10 +93,7 @@ macro_rules! export {
             // Native linkers refuse the exports' names; there, the functions
             // are only named, so that they count as used.
             #[cfg(not(target_arch = "wasm32"))]
-            let _ = (
-                <Component as consumer::Guest>::init,
-                <Component as consumer::Guest>::process,
-            );
+            let _ = (<Component as consumer::Guest>::init, <Component as consumer::Guest>::process);
             #[cfg(target_arch = "wasm32")]
     $crate::bindings::export_component!(Component with_types_in $crate::bindings);
         };

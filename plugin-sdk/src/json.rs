@@ -36,10 +36,9 @@ pub enum Problem {
 pub fn number_at(text: &[u8], path: &Path) -> Result<f64, Problem> {
     let token = token_at(text, path)?;
     match token.first() {
-        Some(b'-' | b'0'..=b'9') => std::str::from_utf8(token)
-            .ok()
-            .and_then(|token| token.parse().ok())
-            .ok_or(Problem::NotNumber),
+        Some(b'-' | b'0'..=b'9') => {
+            std::str::from_utf8(token).ok().and_then(|token| token.parse().ok()).ok_or(Problem::NotNumber)
+        }
         _ => Err(Problem::NotNumber),
     }
 }
@@ -160,10 +159,7 @@ impl Scanner<'_> {
     /// Skips a number, `true`, `false` or `null`.
     fn skip_scalar(&mut self) -> Result<(), Problem> {
         let start = self.at;
-        while matches!(
-            self.peek(),
-            Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E')
-        ) {
+        while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E')) {
             self.at += 1;
         }
         let token = &self.text[start..self.at];
@@ -227,11 +223,7 @@ mod tests {
             (r#"{"u":"\"#, "t", Err(Problem::NotJson(6))),
         ];
         for (text, path, want) in cases {
-            assert_eq!(
-                &number_at(text.as_bytes(), &Path::new(path)),
-                want,
-                "{text} at {path}"
-            );
+            assert_eq!(&number_at(text.as_bytes(), &Path::new(path)), want, "{text} at {path}");
         }
     }
 
@@ -261,9 +253,6 @@ mod tests {
             }
         }
         let deep = "[".repeat(1000);
-        assert_eq!(
-            number_at(deep.as_bytes(), &Path::new("")),
-            Err(Problem::NotJson(DEPTH_MAX))
-        );
+        assert_eq!(number_at(deep.as_bytes(), &Path::new("")), Err(Problem::NotJson(DEPTH_MAX)));
     }
 }

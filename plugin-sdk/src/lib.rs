@@ -13,7 +13,7 @@
 //!         Ok(Shout { topic: config.text("topic").unwrap_or("loud").to_owned() })
 //!     }
 //!
-//!     fn process(&mut self, batch: &Batch, _host: &mut dyn Host) -> Result<Vec<Action>, String> {
+//!     fn process<H: Host>(&mut self, batch: &Batch, _host: &mut H) -> Result<Vec<Action>, String> {
 //!         Ok((0u32..).zip(&batch.events).map(|(index, event)| {
 //!             Emit::new(index, &self.topic)
 //!                 .key(event.key.as_deref())
@@ -68,10 +68,13 @@ pub trait Plugin: Sized {
     /// # Errors
     /// The node searches for the event at fault by giving smaller batches. Where
     /// the plugin knows it, [`Reject`] is cheaper.
-    fn process(&mut self, batch: &Batch, host: &mut dyn Host) -> Result<Vec<Action>, String>;
+    fn process<H: Host>(&mut self, batch: &Batch, host: &mut H) -> Result<Vec<Action>, String>;
 }
 
 /// What a plugin may ask of the node.
+///
+/// Plugins take it as a type parameter, so that a component imports no more than
+/// it uses: one that imports `state` is refused unless its manifest grants it.
 pub trait Host {
     /// Writes a line to the node's log.
     fn log(&mut self, level: Level, text: &str);

@@ -58,16 +58,9 @@ impl<P: Plugin> Bench<P> {
     ///
     /// # Errors
     /// What the plugin says to its configuration.
-    pub fn new<'a>(
-        settings: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Bench<P>, String> {
+    pub fn new<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Bench<P>, String> {
         let config: Config = settings.into_iter().collect();
-        Ok(Bench {
-            host: MockHost::default(),
-            plugin: P::init(&config)?,
-            config,
-            next_offset: 0,
-        })
+        Ok(Bench { host: MockHost::default(), plugin: P::init(&config)?, config, next_offset: 0 })
     }
 
     /// Gives the plugin events of (key, timestamp in ms, value) as one batch.
@@ -113,11 +106,6 @@ impl<P: Plugin> Bench<P> {
                 headers: Vec::new(),
             }
         });
-        Batch {
-            topic: "telemetry".into(),
-            partition: self.host.partition,
-            origin: 1,
-            events: events.collect(),
-        }
+        Batch { topic: "telemetry".into(), partition: self.host.partition, origin: 1, events: events.collect() }
     }
 }

@@ -57,10 +57,7 @@ impl Alarm {
         if self.streak < threshold.readings {
             return None;
         }
-        *self = Alarm {
-            raised: true,
-            streak: 0,
-        };
+        *self = Alarm { raised: true, streak: 0 };
         Some(Change::Raised)
     }
 
@@ -73,10 +70,7 @@ impl Alarm {
     /// Reads what `encode` wrote; anything else is an alarm at rest.
     pub fn decode(bytes: &[u8]) -> Alarm {
         match *bytes {
-            [1, raised, a, b, c, d] => Alarm {
-                raised: raised != 0,
-                streak: u32::from_be_bytes([a, b, c, d]),
-            },
+            [1, raised, a, b, c, d] => Alarm { raised: raised != 0, streak: u32::from_be_bytes([a, b, c, d]) },
             _ => Alarm::default(),
         }
     }
@@ -118,16 +112,7 @@ mod tests {
 
     #[test]
     fn state_survives_encoding() {
-        for alarm in [
-            Alarm {
-                raised: true,
-                streak: 0,
-            },
-            Alarm {
-                raised: false,
-                streak: 70_000,
-            },
-        ] {
+        for alarm in [Alarm { raised: true, streak: 0 }, Alarm { raised: false, streak: 70_000 }] {
             assert_eq!(Alarm::decode(&alarm.encode()), alarm);
         }
         assert_eq!(Alarm::decode(b"?"), Alarm::default());

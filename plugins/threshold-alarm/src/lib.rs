@@ -15,6 +15,8 @@ use edgeway_plugin::{Action, Batch, Command, Config, Emit, Event, Host, Plugin, 
 use alarm::{Alarm, Change};
 use settings::Settings;
 
+/// A device's name has at most this many bytes.
+const DEVICE_BYTES_MAX: usize = 128;
 /// Alarms cached per partition; beyond that the cache starts anew.
 const ALARMS_CACHED_MAX: usize = 100_000;
 
@@ -26,13 +28,10 @@ struct ThresholdAlarm {
 
 impl Plugin for ThresholdAlarm {
     fn init(config: &Config) -> Result<Self, String> {
-        Ok(ThresholdAlarm {
-            settings: Settings::read(config)?,
-            cache: BTreeMap::new(),
-        })
+        Ok(ThresholdAlarm { settings: Settings::read(config)?, cache: BTreeMap::new() })
     }
 
-    fn process(&mut self, batch: &Batch, host: &mut dyn Host) -> Result<Vec<Action>, String> {
+    fn process<H: Host>(&mut self, batch: &Batch, host: &mut H) -> Result<Vec<Action>, String> {
         let settings = &self.settings;
         let alarms = self.cache.entry(batch.partition).or_default();
         let mut actions = Vec::new();
@@ -68,11 +67,7 @@ fn describe(problem: Problem) -> String {
     }
 }
 
-fn lookup<'a>(
-    alarms: &'a mut HashMap<Vec<u8>, Alarm>,
-    key: &[u8],
-    host: &mut dyn Host,
-) -> &'a mut Alarm {
+fn lookup<'a>(alarms: &'a mut HashMap<Vec<u8>, Alarm>, key: &[u8], host: &mut impl Host) -> &'a mut Alarm {
     if !alarms.contains_key(key) {
         if alarms.len() >= ALARMS_CACHED_MAX {
             alarms.clear();
@@ -83,7 +78,7 @@ fn lookup<'a>(
     alarms.entry(key.to_vec()).or_default()
 }
 
-fn store(host: &mut dyn Host, key: &[u8], alarm: Alarm) {
+fn store(host: &mut impl Host, key: &[u8], alarm: Alarm) {
     if alarm == Alarm::default() {
         host.state_delete(key);
     } else {
@@ -92,26 +87,17 @@ fn store(host: &mut dyn Host, key: &[u8], alarm: Alarm) {
 }
 
 /// Tells the world and the device about a change.
-fn respond(
-    settings: &Settings,
-    actions: &mut Vec<Action>,
-    index: u32,
-    event: &Event,
-    value: f64,
-    change: Change,
-) {
+fn respond(settings: &Settings, actions: &mut Vec<Action>, index: u32, event: &Event, value: f64, change: Change) {
     let device = device(settings, event);
     let text = settings.alarm_text(change, &device, value, event);
-    let emit = Emit::new(index, &settings.alarm_topic)
-        .key(event.key.as_deref())
-        .value(text);
+    let emit = Emit::new(index, &settings.alarm_topic).key(event.key.as_deref()).value(text);
     actions.push(emit.into());
     let order = match change {
         Change::Raised => &settings.on_raise,
         Change::Cleared => &settings.on_clear,
     };
     if let Some(order) = order
-        && !device.is_empty()
+        && is_device_name(&device)
     {
         let mut command = Command::new(index, &device, &order.name).payload(order.payload.as_str());
         command.deliver_within_ms = settings.deliver_within_ms;
@@ -121,14 +107,17 @@ fn respond(
 
 /// The device's name: a field of the reading where so configured, else the key.
 fn device(settings: &Settings, event: &Event) -> String {
-    let named = settings
-        .device_path
-        .as_ref()
-        .and_then(|path| json::text_at(&event.value, path).ok());
+    let named = settings.device_path.as_ref().and_then(|path| json::text_at(&event.value, path).ok());
     match named {
         Some(device) => device.to_owned(),
         None => String::from_utf8_lossy(event.key.as_deref().unwrap_or_default()).into_owned(),
     }
+}
+
+/// Whether a command can be addressed to it: one level of an MQTT topic.
+fn is_device_name(name: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !matches!(c, '/' | '+' | '#');
+    (1..=DEVICE_BYTES_MAX).contains(&name.len()) && name.chars().all(plain)
 }
 
 export!(ThresholdAlarm);

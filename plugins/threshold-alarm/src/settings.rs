@@ -71,35 +71,23 @@ fn threshold(config: &Config) -> Result<Threshold, String> {
         "above" => Side::Above,
         "below" => Side::Below,
         other => {
-            return Err(format!(
-                "setting `side` = `{other}`: expected `above` or `below`"
-            ));
+            return Err(format!("setting `side` = `{other}`: expected `above` or `below`"));
         }
     };
     if !limit.is_finite() || !clear.is_finite() {
         return Err("settings `limit` and `clear` must be finite".to_owned());
     }
     if (side == Side::Above && clear > limit) || (side == Side::Below && clear < limit) {
-        return Err(format!(
-            "setting `clear` = `{clear}` is on the alarming side of the limit"
-        ));
+        return Err(format!("setting `clear` = `{clear}` is on the alarming side of the limit"));
     }
     let readings = config.parsed("readings", 1)?;
     if readings == 0 {
         return Err("setting `readings` must be at least 1".to_owned());
     }
-    Ok(Threshold {
-        side,
-        limit,
-        clear,
-        readings,
-    })
+    Ok(Threshold { side, limit, clear, readings })
 }
 
 fn order(config: &Config, name: &str, payload: &str) -> Option<Order> {
     let name = config.text(name).filter(|name| !name.is_empty())?;
-    Some(Order {
-        name: name.to_owned(),
-        payload: config.text(payload).unwrap_or_default().to_owned(),
-    })
+    Some(Order { name: name.to_owned(), payload: config.text(payload).unwrap_or_default().to_owned() })
 }

@@ -21,9 +21,7 @@ impl EventRef<'_> {
     /// Key, value and headers, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len)
-            + self.value.map_or(0, <[u8]>::len)
-            + self.headers.bytes().len()
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.bytes().len()
     }
 }
 
@@ -32,8 +30,6 @@ impl EventRef<'_> {
 pub struct Batch<'a> {
     /// The topic's name.
     pub topic: &'a str,
-    /// The topic's id, which outlives no deletion, unlike its name.
-    pub topic_id: u64,
     /// The partition's number.
     pub partition: u32,
     /// The store the events were first written to.
@@ -46,9 +42,6 @@ impl<'a> Batch<'a> {
     /// A part of the batch.
     #[must_use]
     pub fn part(&self, range: std::ops::Range<usize>) -> Batch<'a> {
-        Batch {
-            events: self.events.get(range).unwrap_or_default(),
-            ..*self
-        }
+        Batch { events: self.events.get(range).unwrap_or_default(), ..*self }
     }
 }

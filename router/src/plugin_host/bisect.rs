@@ -30,10 +30,7 @@ impl Bisection {
     /// Begins with the whole batch.
     #[must_use]
     pub fn new(events: usize) -> Bisection {
-        Bisection {
-            ranges: if events == 0 { vec![] } else { vec![0..events] },
-            tries: 0,
-        }
+        Bisection { ranges: Some(0..events).filter(|range| !range.is_empty()).into_iter().collect(), tries: 0 }
     }
 
     /// The range to try next; `None` at the batch's end.
@@ -119,10 +116,7 @@ mod tests {
             assert_eq!(aside, *poison, "{events} {poison:?} {flaky:?}");
             let rest: Vec<usize> = (0..*events).filter(|e| !poison.contains(e)).collect();
             assert_eq!(passed, rest, "{events} {poison:?} {flaky:?}");
-            assert!(
-                calls <= *calls_max,
-                "{events} {poison:?} {flaky:?}: {calls}"
-            );
+            assert!(calls <= *calls_max, "{events} {poison:?} {flaky:?}: {calls}");
         }
     }
 }

@@ -37,14 +37,9 @@ impl CompileCache {
     /// # Errors
     /// The folder cannot be made, or others may write to it.
     pub fn open(folder: &Path) -> io::Result<CompileCache> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         check_private(folder)?;
-        Ok(CompileCache {
-            folder: folder.to_owned(),
-        })
+        Ok(CompileCache { folder: folder.to_owned() })
     }
 
     /// The component, from the cache or compiled. A cache that does not work
@@ -58,19 +53,23 @@ impl CompileCache {
             return Ok(component);
         }
         let component = Component::from_binary(engine, wasm)?;
-        if let Err(error) = component
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|code| self.store(&path, &code))
-        {
+        if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| self.store(&path, &code)) {
             tracing::warn!(path = %path.display(), %error, "a compiled plugin could not be kept");
         }
         Ok(component)
     }
 
-    /// Forgets what was compiled from `wasm`.
-    pub fn forget(&self, engine: &Engine, wasm: &[u8]) {
-        let _ = fs::remove_file(self.folder.join(file_name(engine, wasm))); // mostly: was not there
+    /// Removes what was compiled from components other than these.
+    pub fn sweep(&self, in_use: &[[u8; 32]]) {
+        let kept: Vec<String> = in_use.iter().map(|digest| super::hex(digest)).collect();
+        let Ok(files) = fs::read_dir(&self.folder) else { return };
+        for file in files.filter_map(Result::ok) {
+            let name = file.file_name();
+            let name = name.to_string_lossy();
+            if !kept.iter().any(|digest| name.starts_with(digest.as_str())) {
+                let _ = fs::remove_file(file.path()); // tried again at the next sweep
+            }
+        }
     }
 
     fn load(&self, engine: &Engine, path: &Path) -> Option<Component> {
@@ -107,21 +106,14 @@ fn check_private(folder: &Path) -> io::Result<()> {
     if found.is_dir() && ours && found.mode() & 0o077 == 0 {
         return Ok(());
     }
-    let text = format!(
-        "{} must be a folder of this user's own with mode 0700",
-        folder.display()
-    );
+    let text = format!("{} must be a folder of this user's own with mode 0700", folder.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 fn file_name(engine: &Engine, wasm: &[u8]) -> String {
     let mut settings = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut settings);
-    format!(
-        "{}-{:016x}.cwasm",
-        super::hex(&Sha256::digest(wasm)),
-        settings.finish()
-    )
+    format!("{}-{:016x}.cwasm", super::hex(&Sha256::digest(wasm)), settings.finish())
 }
 
 #[cfg(test)]
@@ -152,6 +144,10 @@ mod tests {
         assert!(cache.load(&engine, &path).is_none());
         cache.component(&engine, EMPTY).unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole, "compiled again");
+        cache.sweep(&[Sha256::digest(EMPTY).into()]);
+        assert!(path.exists());
+        cache.sweep(&[]);
+        assert!(!path.exists());
     }
 
     #[test]
@@ -163,11 +159,7 @@ mod tests {
         cache.component(&engine, EMPTY).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         assert!(CompileCache::open(&path).is_err());
-        assert!(
-            cache
-                .load(&engine, &cache.folder.join(file_name(&engine, EMPTY)))
-                .is_none()
-        );
+        assert!(cache.load(&engine, &cache.folder.join(file_name(&engine, EMPTY))).is_none());
     }
 
     #[test]

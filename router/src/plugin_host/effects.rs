@@ -1,5 +1,9 @@
 //! From a guest's answer to what the node does: pure.
 
+use devices::command::{
+    DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, PAYLOAD_BYTES_MAX, check_command_name, check_device_name,
+};
+use devices::headers;
 use sled_data::EVENT_BYTES_MAX;
 
 use super::batch::Batch;
@@ -8,25 +12,15 @@ use super::manifest::Manifest;
 
 /// Actions that one call may answer with.
 pub const ACTIONS_MAX: usize = 65_536;
-/// A command's `deliver-within-ms` where it does not say.
-pub const DELIVER_WITHIN_MS_DEFAULT: u32 = 60_000;
-/// The longest `deliver-within-ms`: a day.
-pub const DELIVER_WITHIN_MS_MAX: u32 = 86_400_000;
-/// A device's or a command's name has at most this many bytes.
-const COMMAND_NAME_BYTES_MAX: usize = 256;
 /// A reason for setting an event aside is cut to this many bytes.
 pub const REASON_BYTES_MAX: usize = 1024;
-/// What an appended event costs besides its key, value and headers.
-const EVENT_BYTES_EXTRA: usize = 96;
-/// Headers with these names or prefixes are the node's to give.
-const RESERVED_HEADERS: [&str; 4] = ["cause", "session", "dead.", "mqtt."];
-/// Reserved names that a plugin may give all the same.
-const OPEN_HEADERS: [&str; 4] = [
-    "mqtt.content-type",
-    "mqtt.payload-format",
-    "mqtt.expiry",
-    "mqtt.user",
-];
+/// What an appended event costs besides its key, value and headers: its `cause` and the record's own fields.
+const EVENT_BYTES_EXTRA: usize = 512;
+/// What the headers of a dead letter begin with.
+pub const DEAD_HEADERS: &str = "dead.";
+/// Reserved headers that a plugin may give all the same.
+const OPEN_HEADERS: [&str; 4] =
+    [headers::MQTT_CONTENT_TYPE, headers::MQTT_PAYLOAD_FORMAT, headers::MQTT_EXPIRY, headers::MQTT_USER];
 
 /// One thing to be done. `cause` is the event's place in the whole batch.
 #[derive(Debug)]
@@ -36,11 +30,7 @@ pub enum Effect {
     /// Append the event itself to another topic.
     Forward { cause: usize, topic: String },
     /// Queue a command; the `ordinal`-th one of its event.
-    Command {
-        cause: usize,
-        ordinal: u32,
-        command: CommandEffect,
-    },
+    Command { cause: usize, ordinal: u32, command: CommandEffect },
     /// Set the event aside.
     DeadLetter { cause: usize, reason: String },
 }
@@ -55,9 +45,7 @@ pub struct CommandEffect {
     /// Handed to the device.
     pub payload: Vec<u8>,
     /// Time from the cause's timestamp.
-    pub deliver_within_ms: u32,
-    /// Whether it may be sent again after an unanswered send.
-    pub repeat: bool,
+    pub deliver_within_ms: u64,
 }
 
 /// What the calls about one batch caused, in order.
@@ -65,6 +53,8 @@ pub struct CommandEffect {
 pub struct Effects {
     /// In the order in which they are to be done.
     pub list: Vec<Effect>,
+    /// What they cost in the log, about.
+    pub bytes: usize,
 }
 
 impl Effects {
@@ -80,25 +70,19 @@ impl Effects {
         manifest: &Manifest,
     ) -> Result<(), String> {
         if actions.len() > ACTIONS_MAX {
-            return Err(format!(
-                "the answer has {} actions; {ACTIONS_MAX} can be",
-                actions.len()
-            ));
+            return Err(format!("the answer has {} actions; {ACTIONS_MAX} can be", actions.len()));
         }
         let before = self.list.len();
-        let mut room = manifest.limits.output_kib as usize * 1024;
+        let bytes_max = manifest.limits.output_kib as usize * 1024;
+        let mut room = bytes_max;
         let mut ordinals = Ordinals::default();
         for action in actions {
-            let added =
-                check(action, part, base, manifest, &mut ordinals).and_then(|(effect, bytes)| {
-                    room = room.checked_sub(bytes).ok_or_else(|| {
-                        format!(
-                            "the answer causes more than {} KiB",
-                            manifest.limits.output_kib
-                        )
-                    })?;
-                    Ok(effect)
-                });
+            let added = check(action, part, base, manifest, &mut ordinals).and_then(|(effect, bytes)| {
+                room = room
+                    .checked_sub(bytes)
+                    .ok_or_else(|| format!("the answer causes more than {} KiB", manifest.limits.output_kib))?;
+                Ok(effect)
+            });
             match added {
                 Ok(effect) => self.list.push(effect),
                 Err(reason) => {
@@ -107,6 +91,7 @@ impl Effects {
                 }
             }
         }
+        self.bytes += bytes_max - room;
         Ok(())
     }
 
@@ -146,10 +131,7 @@ fn check(
         Action::Reject(reject) => reject.cause,
     };
     let Some(event) = part.events.get(index as usize) else {
-        return Err(format!(
-            "an action names event {index} of a batch of {}",
-            part.events.len()
-        ));
+        return Err(format!("an action names event {index} of a batch of {}", part.events.len()));
     };
     let cause = base + index as usize;
     match action {
@@ -161,116 +143,73 @@ fn check(
         Action::Forward(forward) => {
             check_topic(&forward.topic, manifest)?;
             let topic = forward.topic;
-            Ok((
-                Effect::Forward { cause, topic },
-                event.bytes() + EVENT_BYTES_EXTRA,
-            ))
+            Ok((Effect::Forward { cause, topic }, check_event_bytes(event.bytes())?))
         }
         Action::Command(command) => {
             let ordinal = ordinals.next(index);
             let command = check_command(command, manifest)?;
             let bytes = command.payload.len() + EVENT_BYTES_EXTRA;
-            Ok((
-                Effect::Command {
-                    cause,
-                    ordinal,
-                    command,
-                },
-                bytes,
-            ))
+            Ok((Effect::Command { cause, ordinal, command }, bytes))
         }
         Action::Reject(reject) => {
             let mut reason = reject.reason;
             reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-            Ok((
-                Effect::DeadLetter { cause, reason },
-                event.bytes() + EVENT_BYTES_EXTRA,
-            ))
+            Ok((Effect::DeadLetter { cause, reason }, event.bytes() + EVENT_BYTES_EXTRA))
         }
     }
 }
 
 fn check_topic(topic: &str, manifest: &Manifest) -> Result<(), String> {
     if topic.starts_with('_') {
-        return Err(format!(
-            "topic `{topic}` is internal: no plugin may append to it"
-        ));
+        return Err(format!("topic `{topic}` is internal: no plugin may append to it"));
     }
     if manifest.grants.emit.iter().any(|granted| granted == topic) {
         return Ok(());
     }
-    Err(format!(
-        "topic `{topic}` is not granted: add it to `grants.emit` in the manifest"
-    ))
+    Err(format!("topic `{topic}` is not granted: add it to `grants.emit` in the manifest"))
 }
 
 fn check_emit(emit: &Emit) -> Result<usize, String> {
     let reserved = emit.headers.iter().find(|header| {
         let name = header.name.as_str();
-        RESERVED_HEADERS
-            .iter()
-            .any(|reserved| name.starts_with(reserved))
-            && !OPEN_HEADERS.contains(&name)
+        let reserved = headers::is_reserved(name) || name.starts_with(DEAD_HEADERS);
+        reserved && !OPEN_HEADERS.contains(&name)
     });
     if let Some(header) = reserved {
         return Err(format!("header `{}` is reserved for the node", header.name));
     }
-    let headers: usize = emit
-        .headers
-        .iter()
-        .map(|h| h.name.len() + h.value.len() + 8)
-        .sum();
-    let bytes =
-        emit.key.as_ref().map_or(0, Vec::len) + emit.value.len() + headers + EVENT_BYTES_EXTRA;
+    let headers: usize = emit.headers.iter().map(|h| h.name.len() + h.value.len() + 8).sum();
+    check_event_bytes(emit.key.as_ref().map_or(0, Vec::len) + emit.value.len() + headers)
+}
+
+/// What an event of so many bytes costs in the log.
+fn check_event_bytes(bytes: usize) -> Result<usize, String> {
+    let bytes = bytes + EVENT_BYTES_EXTRA;
     if bytes > EVENT_BYTES_MAX {
-        return Err(format!(
-            "an event of {bytes} bytes; {EVENT_BYTES_MAX} can be"
-        ));
+        return Err(format!("an event of {bytes} bytes with its cause; {EVENT_BYTES_MAX} can be"));
     }
     Ok(bytes)
 }
 
 fn check_command(command: Command, manifest: &Manifest) -> Result<CommandEffect, String> {
-    let Command {
-        device,
-        name,
-        payload,
-        deliver_within_ms,
-        repeat,
-        ..
-    } = command;
-    if !manifest
-        .grants
-        .commands
-        .iter()
-        .any(|pattern| matches(pattern, &name))
-    {
-        return Err(format!(
-            "command `{name}` is not granted: add it to `grants.commands` in the manifest"
-        ));
+    let Command { device, name, payload, deliver_within_ms, repeat, .. } = command;
+    if !manifest.grants.commands.iter().any(|pattern| matches(pattern, &name)) {
+        return Err(format!("command `{name}` is not granted: add it to `grants.commands` in the manifest"));
     }
-    for (what, text) in [("device", &device), ("command", &name)] {
-        if text.is_empty() || text.len() > COMMAND_NAME_BYTES_MAX {
-            return Err(format!(
-                "a {what}'s name has {} bytes; 1 to {COMMAND_NAME_BYTES_MAX} can be",
-                text.len()
-            ));
-        }
+    check_device_name(&device).map_err(|error| format!("device {device:?}: {error}"))?;
+    check_command_name(&name).map_err(|error| format!("command {name:?}: {error}"))?;
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        return Err(format!("a command's payload has {} bytes; {PAYLOAD_BYTES_MAX} can be", payload.len()));
     }
-    let deliver_within_ms = deliver_within_ms.unwrap_or(DELIVER_WITHIN_MS_DEFAULT);
-    if deliver_within_ms > DELIVER_WITHIN_MS_MAX {
-        return Err(format!(
-            "deliver-within-ms {deliver_within_ms} is more than a day"
-        ));
+    let deliver_within_ms = deliver_within_ms.map_or(DELIVER_WITHIN_DEFAULT_MS, u64::from);
+    if deliver_within_ms > DELIVER_WITHIN_MAX_MS {
+        return Err(format!("deliver-within-ms {deliver_within_ms} is more than {DELIVER_WITHIN_MAX_MS}"));
     }
-    let repeat = repeat != Some(Repeat::Never);
-    Ok(CommandEffect {
-        device,
-        name,
-        payload,
-        deliver_within_ms,
-        repeat,
-    })
+    if repeat == Some(Repeat::Never) {
+        // Better no command than one that is sent twice after all.
+        return Err(format!("command `{name}` must not be repeated, which this node cannot promise yet"));
+    }
+    Ok(CommandEffect { device, name, payload, deliver_within_ms })
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text.

@@ -40,21 +40,12 @@ impl Ticking {
     /// What the engine or the system says; not to be expected.
     pub fn start() -> Result<Ticking, wasmtime::Error> {
         let engine = Engine::new(&config())?;
-        let beat = Arc::new(Beat {
-            running: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-        });
-        let thread = std::thread::Builder::new()
-            .name("plugin-tick".into())
-            .spawn({
-                let (engine, beat) = (engine.clone(), Arc::clone(&beat));
-                move || tick(&engine, &beat)
-            })?;
-        Ok(Ticking {
-            engine,
-            beat,
-            thread: Some(thread),
-        })
+        let beat = Arc::new(Beat { running: AtomicUsize::new(0), stop: AtomicBool::new(false) });
+        let thread = std::thread::Builder::new().name("plugin-tick".into()).spawn({
+            let (engine, beat) = (engine.clone(), Arc::clone(&beat));
+            move || tick(&engine, &beat)
+        })?;
+        Ok(Ticking { engine, beat, thread: Some(thread) })
     }
 
     /// The engine itself.

@@ -24,6 +24,9 @@ pub enum Fault {
     /// The store failed under the plugin: no event is at fault.
     #[error("the store failed: {0}")]
     Store(String),
+    /// The plugin is being stopped.
+    #[error("the plugin is being stopped")]
+    Stopped,
 }
 
 impl Fault {
@@ -31,15 +34,12 @@ impl Fault {
     /// are worth trying.
     #[must_use]
     pub fn by_event(&self) -> bool {
-        !matches!(self, Fault::Start(_) | Fault::Store(_))
+        !matches!(self, Fault::Start(_) | Fault::Store(_) | Fault::Stopped)
     }
 
     /// Whether the guest was stopped rather than answered.
     #[must_use]
     pub fn is_trap(&self) -> bool {
-        matches!(
-            self,
-            Fault::Trap(_) | Fault::Deadline(_) | Fault::Memory(..)
-        )
+        matches!(self, Fault::Trap(_) | Fault::Deadline(_) | Fault::Memory(..))
     }
 }

@@ -60,10 +60,7 @@ impl Guest {
     }
 
     fn put(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> wasmtime::Result<()> {
-        self.state()?
-            .lock()
-            .put(key, value)
-            .map_err(wasmtime::Error::msg)
+        self.state()?.lock().put(key, value).map_err(wasmtime::Error::msg)
     }
 }
 
@@ -85,10 +82,7 @@ impl host::Host for Guest {
                 host::Level::Error => tracing::error!(plugin, "{text}"),
             }
         } else if self.log_lines == LOG_LINES_MAX + 1 {
-            tracing::warn!(
-                plugin = &*self.plugin,
-                "logs too much in one call; the rest is dropped"
-            );
+            tracing::warn!(plugin = &*self.plugin, "logs too much in one call; the rest is dropped");
         }
         if level == host::Level::Error {
             self.last_error = Some(text);
@@ -138,22 +132,12 @@ impl MemoryBound {
     /// Nothing is in use yet.
     #[must_use]
     pub fn new(bytes_max: usize) -> MemoryBound {
-        MemoryBound {
-            bytes_max,
-            bytes: 0,
-            table_elements: 0,
-            refused: false,
-        }
+        MemoryBound { bytes_max, bytes: 0, table_elements: 0, refused: false }
     }
 }
 
 impl ResourceLimiter for MemoryBound {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let after = self.bytes.saturating_add(desired.saturating_sub(current));
         if after > self.bytes_max {
             self.refused = true;
@@ -163,15 +147,8 @@ impl ResourceLimiter for MemoryBound {
         Ok(true)
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let after = self
-            .table_elements
-            .saturating_add(desired.saturating_sub(current));
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let after = self.table_elements.saturating_add(desired.saturating_sub(current));
         if after > TABLE_ELEMENTS_MAX {
             return Ok(false);
         }

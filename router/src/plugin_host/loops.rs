@@ -28,17 +28,10 @@ pub fn find_loop(edges: &[Edge<'_>]) -> Option<Vec<String>> {
     let mut paths = vec![vec![0usize]];
     while let Some(path) = paths.pop() {
         let last = edges.get(*path.last()?)?;
-        let next = last
-            .emits
-            .iter()
-            .filter_map(|topic| readers.get(topic.as_str()))
-            .flatten();
+        let next = last.emits.iter().filter_map(|topic| readers.get(topic.as_str())).flatten();
         for &reader in next {
             if reader == 0 {
-                let names = path
-                    .iter()
-                    .filter_map(|&i| edges.get(i))
-                    .map(|e| e.plugin.to_owned());
+                let names = path.iter().filter_map(|&i| edges.get(i)).map(|e| e.plugin.to_owned());
                 return Some(names.chain([first.plugin.to_owned()]).collect());
             }
             if seen.insert(reader) {
@@ -75,15 +68,8 @@ mod tests {
                 .map(|(reads, emits)| (topics(reads), topics(emits)))
                 .collect();
             let names: Vec<String> = (0..parts.len()).map(|i| i.to_string()).collect();
-            let edges: Vec<Edge<'_>> = parts
-                .iter()
-                .zip(&names)
-                .map(|((reads, emits), plugin)| Edge {
-                    plugin,
-                    reads,
-                    emits,
-                })
-                .collect();
+            let edges: Vec<Edge<'_>> =
+                parts.iter().zip(&names).map(|((reads, emits), plugin)| Edge { plugin, reads, emits }).collect();
             let got = find_loop(&edges).map(|names| names.join(" "));
             assert_eq!(got.as_deref(), *want, "{plugins:?}");
         }

@@ -81,12 +81,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            memory_mib: 64,
-            call_ms: 250,
-            output_kib: 8192,
-            batch_events: 256,
-        }
+        Limits { memory_mib: 64, call_ms: 250, output_kib: 8192, batch_events: 256 }
     }
 }
 
@@ -138,10 +133,7 @@ impl Manifest {
             return refuse("config", format!("more than {SETTINGS_MAX} settings"));
         }
         match self.settings().find(|(_, value)| value.is_none()) {
-            Some((name, _)) => refuse(
-                "config",
-                format!("`{name}` is neither text, number nor boolean"),
-            ),
+            Some((name, _)) => refuse("config", format!("`{name}` is neither text, number nor boolean")),
             None => Ok(()),
         }
     }
@@ -168,57 +160,28 @@ fn refuse<T>(entry: &'static str, reason: impl Into<String>) -> Result<T, Manife
 
 fn check_name(name: &str) -> Result<(), ManifestError> {
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
-    let plain = name
-        .bytes()
-        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    let plain = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if fits && plain && !name.starts_with('-') {
         return Ok(());
     }
-    refuse(
-        "name",
-        format!("`{name}` is not 1 to {NAME_BYTES_MAX} lower-case letters, digits and `-`"),
-    )
+    refuse("name", format!("`{name}` is not 1 to {NAME_BYTES_MAX} lower-case letters, digits and `-`"))
 }
 
 fn check_topics(manifest: &Manifest) -> Result<(), ManifestError> {
     let grants = &manifest.grants;
     if manifest.topics.is_empty() || manifest.topics.len() > SOURCE_TOPICS_MAX {
-        return refuse(
-            "topics",
-            format!("must name 1 to {SOURCE_TOPICS_MAX} topics"),
-        );
+        return refuse("topics", format!("must name 1 to {SOURCE_TOPICS_MAX} topics"));
     }
-    if let Some(topic) = manifest
-        .topics
-        .iter()
-        .find(|t| t.starts_with('_') && !grants.internal.contains(t))
-    {
-        return refuse(
-            "topics",
-            format!("`{topic}` is internal, and `grants.internal` does not name it"),
-        );
+    if let Some(topic) = manifest.topics.iter().find(|t| t.starts_with('_') && !grants.internal.contains(t)) {
+        return refuse("topics", format!("`{topic}` is internal, and `grants.internal` does not name it"));
     }
     if let Some(topic) = grants.emit.iter().find(|topic| topic.starts_with('_')) {
-        return refuse(
-            "grants.emit",
-            format!("`{topic}` is internal: no plugin may append to it"),
-        );
+        return refuse("grants.emit", format!("`{topic}` is internal: no plugin may append to it"));
     }
-    if let Some(topic) = grants
-        .emit
-        .iter()
-        .find(|topic| manifest.topics.contains(topic))
-    {
-        return refuse(
-            "grants.emit",
-            format!("`{topic}` is also read: the plugin would feed itself for ever"),
-        );
+    if let Some(topic) = grants.emit.iter().find(|topic| manifest.topics.contains(topic)) {
+        return refuse("grants.emit", format!("`{topic}` is also read: the plugin would feed itself for ever"));
     }
-    let mut names = manifest
-        .topics
-        .iter()
-        .chain(&grants.emit)
-        .chain(&grants.commands);
+    let mut names = manifest.topics.iter().chain(&grants.emit).chain(&grants.commands);
     match names.find(|name| name.is_empty()) {
         Some(_) => refuse("topics", "a name is empty"),
         None => Ok(()),
@@ -234,10 +197,7 @@ fn check_limits(limits: &Limits) -> Result<(), ManifestError> {
     ];
     for (entry, value, range) in ranges {
         if !range.contains(&value) {
-            return refuse(
-                entry,
-                format!("{value} is not within {} to {}", range.start(), range.end()),
-            );
+            return refuse(entry, format!("{value} is not within {} to {}", range.start(), range.end()));
         }
     }
     Ok(())
@@ -251,11 +211,7 @@ mod tests {
     fn shipped_manifests_are_sound() {
         let threshold = include_str!("../../../plugins/threshold-alarm/manifest.toml");
         let manifest = Manifest::parse(threshold).unwrap();
-        assert_eq!(
-            manifest.limits,
-            Limits::default(),
-            "the file says that it shows the defaults"
-        );
+        assert_eq!(manifest.limits, Limits::default(), "the file says that it shows the defaults");
         let limit = manifest.settings().find(|(name, _)| *name == "limit");
         assert_eq!(limit, Some(("limit", Some("80".to_owned()))));
     }
@@ -268,18 +224,9 @@ mod tests {
             ("name='A'\ntopics=['t']", "`name`"),
             ("name='a'\ntopics=[]", "`topics`"),
             ("name='a'\ntopics=['_answers']", "`_answers` is internal"),
-            (
-                "name='a'\ntopics=['t']\n[grants]\nemit=['_x']",
-                "no plugin may append",
-            ),
-            (
-                "name='a'\ntopics=['t']\n[grants]\nemit=['t']",
-                "feed itself",
-            ),
-            (
-                "name='a'\ntopics=['t']\n[limits]\ncall_ms=1",
-                "`limits.call_ms`: 1 is not within 10",
-            ),
+            ("name='a'\ntopics=['t']\n[grants]\nemit=['_x']", "no plugin may append"),
+            ("name='a'\ntopics=['t']\n[grants]\nemit=['t']", "feed itself"),
+            ("name='a'\ntopics=['t']\n[limits]\ncall_ms=1", "`limits.call_ms`: 1 is not within 10"),
             ("name='a'\ntopics=['t']\n[config]\nx=[1]", "`x` is neither"),
             ("name='a'\ntopics=['']", "a name is empty"),
         ];

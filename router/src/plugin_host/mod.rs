@@ -1,27 +1,47 @@
 //! Plugins: readers of the log whose answers are computed in a sandbox.
 //!
-//! A batch goes through these files: `task` reads it at the plugin's cursor,
-//! `run` gives it to the `sandbox` and finds events at fault by `bisect`,
-//! `effects` judges the answer by the `manifest`, and `task` makes one commit
-//! of all of it: outputs, state, commands and the moved cursor.
+//! A batch goes through these files: `task` is a plugin's thread; `round` reads
+//! at the plugin's cursor; `run` gives the events to the `sandbox` and finds
+//! those at fault by `bisect`; `effects` judges the answer by the `manifest`;
+//! `prepare` makes events of it; and `round` makes one commit of all of it:
+//! outputs, state, commands and the moved cursor.
+//!
+//! `host` deploys, lists, removes and restores.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod batch;
+mod batch;
 mod bindings;
 mod bisect;
 mod cause;
 mod compiled;
-pub mod counters;
+mod counters;
+mod deploy;
 mod effects;
 mod engine;
+mod error;
 mod fault;
 mod guest;
+mod host;
 mod loops;
-pub mod manifest;
+mod manifest;
+mod prepare;
+mod registry;
+mod round;
 mod run;
 mod sandbox;
 mod state;
+mod status;
+mod task;
 #[cfg(test)]
 mod test_guest;
+
+pub use counters::PluginCounters;
+pub use deploy::WASM_BYTES_MAX;
+pub use error::{DeployError, Deployed, RemoveError, StartError};
+pub use host::{PLUGINS_MAX, PluginHost};
+pub use manifest::{From, Grants, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope};
+pub use prepare::DEAD_LETTERS_TOPIC;
+pub use status::{PluginStatus, RunState};
 
 /// Bytes as lower-case hexadecimal digits.
 fn hex(bytes: &[u8]) -> String {

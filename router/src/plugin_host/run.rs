@@ -1,6 +1,8 @@
 //! One batch through the sandbox: calls, judges the answers, finds the events
 //! at fault.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::batch::Batch;
 use super::bisect::{Bisection, Verdict};
 use super::counters::PluginCounters;
@@ -13,15 +15,19 @@ use super::sandbox::Sandbox;
 ///
 /// # Errors
 /// Faults that no event caused. Nothing of the batch counts then: the caller
-/// drops the sandbox's pending state.
+/// drops the sandbox's pending state. `stop` ends it between two calls.
 pub fn run(
     sandbox: &mut Sandbox,
     batch: &Batch<'_>,
     counters: &PluginCounters,
+    stop: &AtomicBool,
 ) -> Result<Effects, Fault> {
     let mut effects = Effects::default();
     let mut search = Bisection::new(batch.events.len());
     while let Some(range) = search.next_range() {
+        if stop.load(Ordering::Acquire) {
+            return Err(Fault::Stopped);
+        }
         let part = batch.part(range.clone());
         let fault = match attempt(sandbox, &part, range.start, &mut effects, counters) {
             Ok(()) => {
@@ -56,9 +62,7 @@ fn attempt(
     let answer = counters.timed_call(part.events.len(), || sandbox.call(part));
     let judged = answer.and_then(|actions| {
         let manifest = sandbox.template().manifest();
-        effects
-            .add(actions, part, base, manifest)
-            .map_err(Fault::Denied)
+        effects.add(actions, part, base, manifest).map_err(Fault::Denied)
     });
     match judged {
         Ok(()) => {
@@ -66,7 +70,9 @@ fn attempt(
             Ok(())
         }
         Err(fault) => {
-            counters.count_fault(&fault);
+            if fault.by_event() {
+                counters.count_fault(&fault);
+            }
             sandbox.discard();
             Err(fault)
         }

@@ -7,9 +7,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Store, Trap};
 
 use super::batch::Batch;
-use super::bindings::edgeway::plugin::types::{
-    Action, Batch as GuestBatch, Event, HeaderParam, Setting,
-};
+use super::bindings::edgeway::plugin::types::{Action, Batch as GuestBatch, Event, HeaderParam, Setting};
 use super::bindings::{Plugin, PluginPre};
 use super::engine::{TICK_MS, Ticking};
 use super::fault::Fault;
@@ -47,9 +45,7 @@ impl Template {
             code,
             ticking,
             plugin: manifest.name.as_str().into(),
-            settings: settings
-                .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-                .collect(),
+            settings: settings.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect(),
             now_ms,
             manifest,
         })
@@ -99,11 +95,7 @@ impl Sandbox {
     /// Nothing runs until the first call.
     #[must_use]
     pub fn new(template: Arc<Template>, state: PendingState) -> Sandbox {
-        Sandbox {
-            template,
-            state: Arc::new(Mutex::new(state)),
-            live: None,
-        }
+        Sandbox { template, state: Arc::new(Mutex::new(state)), live: None }
     }
 
     /// What instances are made from.
@@ -141,11 +133,7 @@ impl Sandbox {
         let guest = Guest {
             plugin: Arc::clone(&template.plugin),
             settings: Arc::clone(&template.settings),
-            state: template
-                .manifest
-                .grants
-                .state
-                .then(|| Arc::clone(&self.state)),
+            state: template.manifest.grants.state.then(|| Arc::clone(&self.state)),
             starting: true,
             now_ms: Arc::clone(&template.now_ms),
             memory: MemoryBound::new(limits.memory_mib as usize * (1 << 20)),
@@ -157,16 +145,11 @@ impl Sandbox {
         store.limiter(|guest| &mut guest.memory);
         store.set_hostcall_fuel(template.output_bytes_max());
         store.set_epoch_deadline(template.deadline_ticks());
-        let settings: Vec<Setting<'_>> = template
-            .settings
-            .iter()
-            .map(|(name, value)| Setting { name, value })
-            .collect();
+        let settings: Vec<Setting<'_>> =
+            template.settings.iter().map(|(name, value)| Setting { name, value }).collect();
         let running = template.ticking.running();
         let started = template.code.instantiate(&mut store).and_then(|instance| {
-            let answer = instance
-                .edgeway_plugin_consumer()
-                .call_init(&mut store, &settings)?;
+            let answer = instance.edgeway_plugin_consumer().call_init(&mut store, &settings)?;
             Ok((instance, answer))
         });
         drop(running);
@@ -196,12 +179,8 @@ impl Sandbox {
         live.store.set_epoch_deadline(template.deadline_ticks());
         let headers = headers(batch, template.manifest.grants.headers);
         let events = events(batch, &headers);
-        let guest_batch = GuestBatch {
-            topic: batch.topic,
-            partition: batch.partition,
-            origin: batch.origin,
-            events: &events,
-        };
+        let guest_batch =
+            GuestBatch { topic: batch.topic, partition: batch.partition, origin: batch.origin, events: &events };
         let running = template.ticking.running();
         let consumer = live.instance.edgeway_plugin_consumer();
         let answer = consumer.call_process(&mut live.store, guest_batch);
@@ -222,19 +201,13 @@ fn headers<'a>(batch: &Batch<'a>, granted: bool) -> Vec<HeaderParam<'a>> {
         return Vec::new();
     }
     let headers = batch.events.iter().flat_map(|event| event.headers.iter());
-    headers
-        .map(|(name, value)| HeaderParam { name, value })
-        .collect()
+    headers.map(|(name, value)| HeaderParam { name, value }).collect()
 }
 
 fn events<'a>(batch: &Batch<'a>, headers: &'a [HeaderParam<'a>]) -> Vec<Event<'a>> {
     let mut rest = headers;
     let mut own = |event: &super::batch::EventRef<'_>| {
-        let count = if rest.is_empty() {
-            0
-        } else {
-            event.headers.iter().count()
-        };
+        let count = if rest.is_empty() { 0 } else { event.headers.iter().count() };
         let (own, after) = rest.split_at_checked(count).unwrap_or((&[], rest));
         rest = after;
         own

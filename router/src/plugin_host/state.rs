@@ -28,6 +28,7 @@ pub struct PendingState {
     source: Arc<dyn StateSource>,
     /// Of calls that succeeded, for the next commit.
     accepted: Writes,
+    accepted_bytes: usize,
     /// Of the running call.
     call: Writes,
     call_bytes: usize,
@@ -41,6 +42,7 @@ impl PendingState {
         PendingState {
             source,
             accepted: Writes::new(),
+            accepted_bytes: 0,
             call: Writes::new(),
             call_bytes: 0,
             partition: 0,
@@ -56,6 +58,7 @@ impl PendingState {
     /// The call succeeded: its writes go into the next commit.
     pub fn accept_call(&mut self) {
         self.accepted.append(&mut self.call);
+        self.accepted_bytes += self.call_bytes;
         self.call_bytes = 0;
     }
 
@@ -71,10 +74,16 @@ impl PendingState {
         &self.accepted
     }
 
+    /// Bytes of keys and values that calls wrote since the last commit.
+    pub fn accepted_bytes(&self) -> usize {
+        self.accepted_bytes
+    }
+
     /// The commit is durable, or will never be.
     pub fn clear(&mut self) {
         self.drop_call();
         self.accepted.clear();
+        self.accepted_bytes = 0;
     }
 
     /// Reads for the guest.
@@ -96,21 +105,14 @@ impl PendingState {
     pub fn put(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<(), String> {
         let value_bytes = value.as_ref().map_or(0, Vec::len);
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Err(format!(
-                "a key of state has {} bytes; 1 to {KEY_BYTES_MAX} can be",
-                key.len()
-            ));
+            return Err(format!("a key of state has {} bytes; 1 to {KEY_BYTES_MAX} can be", key.len()));
         }
         if value_bytes > VALUE_BYTES_MAX {
-            return Err(format!(
-                "a value of state has {value_bytes} bytes; {VALUE_BYTES_MAX} can be"
-            ));
+            return Err(format!("a value of state has {value_bytes} bytes; {VALUE_BYTES_MAX} can be"));
         }
         self.call_bytes += key.len() + value_bytes;
         if self.call_bytes > CALL_BYTES_MAX {
-            return Err(format!(
-                "a call writes more than {CALL_BYTES_MAX} bytes of state"
-            ));
+            return Err(format!("a call writes more than {CALL_BYTES_MAX} bytes of state"));
         }
         self.call.insert((self.partition, key), value);
         Ok(())
@@ -146,11 +148,7 @@ mod tests {
         state.put(b"k".to_vec(), Some(b"new".to_vec())).unwrap();
         assert_eq!(get(&state, "k").as_deref(), Some("new"));
         state.drop_call();
-        assert_eq!(
-            get(&state, "k").as_deref(),
-            Some("stored"),
-            "a failed call wrote nothing"
-        );
+        assert_eq!(get(&state, "k").as_deref(), Some("stored"), "a failed call wrote nothing");
         state.begin_call(3);
         state.put(b"k".to_vec(), None).unwrap();
         state.accept_call();
@@ -159,11 +157,7 @@ mod tests {
         state.begin_call(4);
         state.put(b"k".to_vec(), Some(b"other".to_vec())).unwrap();
         state.accept_call();
-        let accepted: Vec<_> = state
-            .accepted()
-            .iter()
-            .map(|((p, _), v)| (*p, v.is_some()))
-            .collect();
+        let accepted: Vec<_> = state.accepted().iter().map(|((p, _), v)| (*p, v.is_some())).collect();
         assert_eq!(accepted, [(3, false), (4, true)]);
         state.clear();
         assert!(state.accepted().is_empty());
@@ -175,14 +169,9 @@ mod tests {
         let mut state = PendingState::new(Arc::new(Fixed));
         assert!(state.put(vec![], None).unwrap_err().contains("0 bytes"));
         assert!(state.put(vec![0; KEY_BYTES_MAX + 1], None).is_err());
-        assert!(
-            state
-                .put(vec![0], Some(vec![0; VALUE_BYTES_MAX + 1]))
-                .is_err()
-        );
-        let fill = |state: &mut PendingState, n: u32| {
-            state.put(n.to_be_bytes().to_vec(), Some(vec![0; VALUE_BYTES_MAX]))
-        };
+        assert!(state.put(vec![0], Some(vec![0; VALUE_BYTES_MAX + 1])).is_err());
+        let fill =
+            |state: &mut PendingState, n: u32| state.put(n.to_be_bytes().to_vec(), Some(vec![0; VALUE_BYTES_MAX]));
         assert!((0..1000).any(|n| fill(&mut state, n).is_err()));
         state.drop_call();
         assert!(fill(&mut state, 0).is_ok());

@@ -35,12 +35,7 @@ pub fn hostile() -> Vec<u8> {
     let world = resolve.select_world(&[package], Some("plugin")).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
     let mut encoder = ComponentEncoder::default();
-    encoder
-        .module(&module)
-        .unwrap()
-        .validate(true)
-        .encode()
-        .unwrap()
+    encoder.module(&module).unwrap().validate(true).encode().unwrap()
 }
 
 /// State in memory.
@@ -60,10 +55,7 @@ pub fn sandbox(wasm: &[u8], manifest: &str) -> Sandbox {
     let manifest = Arc::new(Manifest::parse(manifest).unwrap());
     let now_ms = Arc::new(|| 1_000_000);
     let template = Template::new(ticking, &component, manifest, now_ms).unwrap();
-    Sandbox::new(
-        Arc::new(template),
-        PendingState::new(Arc::new(MemoryState::default())),
-    )
+    Sandbox::new(Arc::new(template), PendingState::new(Arc::new(MemoryState::default())))
 }
 
 /// Events with these values, from offset 100.
@@ -81,11 +73,5 @@ pub fn events<'a>(values: &[&'a str]) -> Vec<EventRef<'a>> {
 
 /// A batch of topic `in`, partition 2.
 pub fn batch<'a>(events: &'a [EventRef<'a>]) -> Batch<'a> {
-    Batch {
-        topic: "in",
-        topic_id: 7,
-        partition: 2,
-        origin: 1,
-        events,
-    }
+    Batch { topic: "in", partition: 2, origin: 1, events }
 }

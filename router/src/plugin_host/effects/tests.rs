@@ -6,22 +6,11 @@ use super::*;
 use crate::plugin_host::batch::EventRef;
 use crate::plugin_host::bindings::edgeway::plugin::types::{Forward, HeaderResult, Reject};
 
-const EVENT: EventRef<'static> = EventRef {
-    offset: 9,
-    timestamp_ms: 1,
-    key: Some(b"pump"),
-    value: Some(&[b'x'; 600]),
-    headers: HeadersRef::EMPTY,
-};
+const EVENT: EventRef<'static> =
+    EventRef { offset: 9, timestamp_ms: 1, key: Some(b"pump"), value: Some(&[b'x'; 200]), headers: HeadersRef::EMPTY };
 
 fn batch<'a>(events: &'a [EventRef<'a>]) -> Batch<'a> {
-    Batch {
-        topic: "in",
-        topic_id: 1,
-        partition: 0,
-        origin: 1,
-        events,
-    }
+    Batch { topic: "in", partition: 0, origin: 1, events }
 }
 
 fn manifest() -> Manifest {
@@ -30,14 +19,7 @@ fn manifest() -> Manifest {
 }
 
 fn emit(topic: &str) -> Emit {
-    Emit {
-        cause: 0,
-        topic: topic.into(),
-        key: None,
-        value: vec![],
-        headers: vec![],
-        timestamp_ms: None,
-    }
+    Emit { cause: 0, topic: topic.into(), key: None, value: vec![], headers: vec![], timestamp_ms: None }
 }
 
 fn command(name: &str) -> Command {
@@ -52,48 +34,19 @@ fn command(name: &str) -> Command {
 }
 
 fn forward(cause: u32) -> Action {
-    Action::Forward(Forward {
-        cause,
-        topic: "out".into(),
-    })
+    Action::Forward(Forward { cause, topic: "out".into() })
 }
 
 #[test]
 fn what_is_not_granted_is_refused_in_words() {
-    let header = |name: &str| HeaderResult {
-        name: name.into(),
-        value: vec![],
-    };
-    let with = |name: &str| {
-        Action::Emit(Emit {
-            headers: vec![header(name)],
-            ..emit("out")
-        })
-    };
+    let header = |name: &str| HeaderResult { name: name.into(), value: vec![] };
+    let with = |name: &str| Action::Emit(Emit { headers: vec![header(name)], ..emit("out") });
     let cases: Vec<(Action, Option<&str>)> = vec![
         (Action::Emit(emit("out")), None),
-        (
-            Action::Emit(emit("other")),
-            Some("topic `other` is not granted"),
-        ),
-        (
-            Action::Emit(emit("_commands")),
-            Some("topic `_commands` is internal"),
-        ),
-        (
-            Action::Emit(Emit {
-                cause: 2,
-                ..emit("out")
-            }),
-            Some("names event 2 of a batch of 1"),
-        ),
-        (
-            Action::Emit(Emit {
-                value: vec![0; 3000],
-                ..emit("out")
-            }),
-            Some("more than 2 KiB"),
-        ),
+        (Action::Emit(emit("other")), Some("topic `other` is not granted")),
+        (Action::Emit(emit("_commands")), Some("topic `_commands` is internal")),
+        (Action::Emit(Emit { cause: 2, ..emit("out") }), Some("names event 2 of a batch of 1")),
+        (Action::Emit(Emit { value: vec![0; 3000], ..emit("out") }), Some("more than 2 KiB")),
         (with("unit"), None),
         (with("mqtt.user"), None),
         (with("mqtt.topic"), Some("header `mqtt.topic` is reserved")),
@@ -102,31 +55,17 @@ fn what_is_not_granted_is_refused_in_words() {
         (forward(1), Some("names event 1")),
         (Action::Command(command("cool")), None),
         (Action::Command(command("cool-down")), None),
+        (Action::Command(command("heat")), Some("command `heat` is not granted")),
+        (Action::Command(Command { device: String::new(), ..command("cool") }), Some("device \"\": the name is empty")),
         (
-            Action::Command(command("heat")),
-            Some("command `heat` is not granted"),
+            Action::Command(Command { deliver_within_ms: Some(u32::MAX), ..command("cool") }),
+            Some("deliver-within-ms 4294967295 is more than 604800000"),
         ),
-        (
-            Action::Command(Command {
-                device: String::new(),
-                ..command("cool")
-            }),
-            Some("a device's name has 0 bytes"),
-        ),
-        (
-            Action::Command(Command {
-                deliver_within_ms: Some(u32::MAX),
-                ..command("cool")
-            }),
-            Some("more than a day"),
-        ),
-        (
-            Action::Reject(Reject {
-                cause: 0,
-                reason: "bad".into(),
-            }),
-            None,
-        ),
+        (Action::Command(Command { device: "a/b".into(), ..command("cool") }), Some("device \"a/b\"")),
+        (Action::Command(Command { payload: vec![0; 17 << 10], ..command("cool") }), Some("payload has 17408 bytes")),
+        (Action::Command(Command { repeat: Some(Repeat::Never), ..command("cool") }), Some("cannot promise")),
+        (Action::Command(Command { repeat: Some(Repeat::Allowed), ..command("cool") }), None),
+        (Action::Reject(Reject { cause: 0, reason: "bad".into() }), None),
     ];
     for (action, want) in cases {
         let told = format!("{action:?}");
@@ -142,36 +81,17 @@ fn what_is_not_granted_is_refused_in_words() {
 fn a_refused_answer_adds_nothing() {
     let mut effects = Effects::default();
     let events = [EVENT; 4];
-    effects
-        .add(vec![forward(1)], &batch(&events), 0, &manifest())
-        .unwrap();
+    effects.add(vec![forward(1)], &batch(&events), 0, &manifest()).unwrap();
     let too_much = vec![forward(0), forward(1), forward(2)];
-    assert!(
-        effects
-            .add(too_much, &batch(&events), 0, &manifest())
-            .is_err(),
-        "forwards count as output"
-    );
+    assert!(effects.add(too_much, &batch(&events), 0, &manifest()).is_err(), "forwards count as output");
     assert_eq!(effects.list.len(), 1);
 }
 
 #[test]
 fn places_are_those_of_the_whole_batch_and_commands_are_counted_per_event() {
     let mut effects = Effects::default();
-    let one = |cause| {
-        Action::Command(Command {
-            cause,
-            ..command("cool")
-        })
-    };
-    effects
-        .add(
-            vec![one(0), one(1), one(0)],
-            &batch(&[EVENT, EVENT]),
-            10,
-            &manifest(),
-        )
-        .unwrap();
+    let one = |cause| Action::Command(Command { cause, ..command("cool") });
+    effects.add(vec![one(0), one(1), one(0)], &batch(&[EVENT, EVENT]), 10, &manifest()).unwrap();
     let places: Vec<_> = effects
         .list
         .iter()

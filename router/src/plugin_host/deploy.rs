@@ -1,0 +1,102 @@
+//! From bytes somebody sent to a plugin that can run, or the reason why not.
+
+use std::sync::Arc;
+
+use super::DeployError;
+use super::compiled::CompileCache;
+use super::engine::Ticking;
+use super::fault::Fault;
+use super::guest::WallClock;
+use super::loops::{Edge, find_loop};
+use super::manifest::Manifest;
+use super::sandbox::{Sandbox, Template};
+use super::state::{PendingState, StateSource};
+
+/// A component's file has at most this many bytes (Python's have 18 MB).
+pub const WASM_BYTES_MAX: usize = 64 << 20;
+/// What a component's file begins with.
+const COMPONENT_MAGIC: &[u8] = b"\0asm\x0d\0\x01\0";
+/// What a core module's file begins with.
+const MODULE_MAGIC: &[u8] = b"\0asm\x01\0\0\0";
+/// The import that needs the grant `state`.
+const STATE_IMPORT: &str = "edgeway:plugin/state@1.0.0";
+
+/// Everything that makes templates of components.
+pub struct Workshop {
+    pub ticking: Arc<Ticking>,
+    pub cache: CompileCache,
+    pub now_ms: WallClock,
+}
+
+impl Workshop {
+    /// Compiles a component, or takes it from the cache, and links it.
+    ///
+    /// # Errors
+    /// The component is broken, of another world, or needs a grant it lacks.
+    pub fn template(&self, wasm: &[u8], manifest: Manifest) -> Result<Template, DeployError> {
+        let engine = self.ticking.engine();
+        let component =
+            self.cache.component(engine, wasm).map_err(|error| DeployError::Broken(error.root_cause().to_string()))?;
+        let wants_state = component.component_type().imports(engine).any(|(name, _)| name == STATE_IMPORT);
+        if wants_state && !manifest.grants.state {
+            return Err(DeployError::MissingGrant("it keeps state: set `grants.state = true`".to_owned()));
+        }
+        let ticking = Arc::clone(&self.ticking);
+        Template::new(ticking, &component, Arc::new(manifest), Arc::clone(&self.now_ms))
+            .map_err(|error| DeployError::WrongWorld(format!("{error:#}")))
+    }
+}
+
+/// What can be said without compiling.
+///
+/// # Errors
+/// Too large, a core module, or no Wasm at all.
+pub fn check_bytes(wasm: &[u8]) -> Result<(), DeployError> {
+    if wasm.len() > WASM_BYTES_MAX {
+        return Err(DeployError::Broken(format!("it has {} bytes; {WASM_BYTES_MAX} can be", wasm.len())));
+    }
+    if wasm.starts_with(MODULE_MAGIC) {
+        let text = "it is a core module; make it a component (`wasm-tools component new`, `cargo xtask build-plugins`)";
+        return Err(DeployError::Broken(text.to_owned()));
+    }
+    if !wasm.starts_with(COMPONENT_MAGIC) {
+        return Err(DeployError::Broken("it is not a WebAssembly component".to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether a plugin would feed itself through others.
+///
+/// # Errors
+/// Names the plugins of the circle.
+pub fn check_loops<'a>(manifest: &'a Manifest, others: impl Iterator<Item = &'a Manifest>) -> Result<(), DeployError> {
+    let edges: Vec<Edge<'_>> = std::iter::once(manifest)
+        .chain(others)
+        .map(|manifest| Edge { plugin: &manifest.name, reads: &manifest.topics, emits: &manifest.grants.emit })
+        .collect();
+    match find_loop(&edges) {
+        Some(circle) => Err(DeployError::Loop(circle.join(" -> "))),
+        None => Ok(()),
+    }
+}
+
+/// No state, as `init` may not have any.
+struct NoState;
+
+impl StateSource for NoState {
+    fn get(&self, _partition: u32, _key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(None)
+    }
+}
+
+/// Runs `init` once, so that wrong settings are told to who deploys.
+///
+/// # Errors
+/// What the plugin says, or how it failed.
+pub fn try_start(template: &Arc<Template>) -> Result<(), DeployError> {
+    let mut sandbox = Sandbox::new(Arc::clone(template), PendingState::new(Arc::new(NoState)));
+    sandbox.start().map_err(|fault| match fault {
+        Fault::Start(reason) => DeployError::Init(reason),
+        other => DeployError::Init(other.to_string()),
+    })
+}

@@ -1,0 +1,288 @@
+//! The plugins of the node: deployed, listed, removed, restored.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use sled_data::{Offset, PartitionId};
+
+use super::compiled::CompileCache;
+use super::counters::{PluginCounters, read};
+use super::deploy::{self, Workshop};
+use super::engine::Ticking;
+use super::manifest::{From, Manifest};
+use super::registry::{self, Files, PLUGINS_TREE, RecordV1, STATE_TREE, digest};
+use super::round::{ensure_dead_letters, reader_name};
+use super::sandbox::{Sandbox, Template};
+use super::state::PendingState;
+use super::status::{PluginStatus, RunState};
+use super::task::{Shared, Task};
+use super::{DeployError, Deployed, RemoveError, StartError};
+use crate::event_log::{CommitFailed, EventLog, OpenCommit};
+
+/// Plugins that a node runs at most.
+pub const PLUGINS_MAX: usize = 64;
+/// State entries removed in one commit.
+const STATE_REMOVED_MAX: usize = 1000;
+
+/// Runs plugins. One per node.
+pub struct PluginHost {
+    log: Arc<EventLog>,
+    files: Files,
+    workshop: Arc<Workshop>,
+    plugins: Mutex<BTreeMap<String, Plugin>>,
+    /// Held while plugins are deployed or removed, one at a time.
+    changing: Mutex<()>,
+}
+
+struct Plugin {
+    manifest: Manifest,
+    record: RecordV1,
+    task: Task,
+}
+
+impl PluginHost {
+    /// Starts the engine and the plugins that were deployed before; `folder` is
+    /// the host's own. A plugin that cannot be restored is listed as broken.
+    ///
+    /// # Errors
+    /// The folder, the engine or the store fails.
+    pub fn start(log: Arc<EventLog>, folder: &Path) -> Result<PluginHost, StartError> {
+        let files = Files::open(folder)?;
+        let cache = CompileCache::open(&folder.join("compiled"))?;
+        let ticking = Ticking::start().map_err(|error| StartError::Engine(error.to_string()))?;
+        let clock = Arc::clone(log.clock());
+        let workshop = Workshop { ticking: Arc::new(ticking), cache, now_ms: Arc::new(move || clock.wall_ms()) };
+        let host = PluginHost {
+            log,
+            files,
+            workshop: Arc::new(workshop),
+            plugins: Mutex::default(),
+            changing: Mutex::default(),
+        };
+        host.restore()?;
+        Ok(host)
+    }
+
+    fn restore(&self) -> Result<(), StartError> {
+        let records = self.log.state_scan(PLUGINS_TREE, b"", None, PLUGINS_MAX)?;
+        for (name, value) in records {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let record =
+                RecordV1::decode(&value).map_err(|reason| StartError::Record { name: name.clone(), reason })?;
+            let manifest = Manifest::parse(&record.manifest)
+                .map_err(|error| StartError::Record { name: name.clone(), reason: error.to_string() })?;
+            let wasm = self.files.read(&record.sha256);
+            self.run(manifest, record, PluginCounters::default().into(), move |workshop, manifest| {
+                let template = workshop.template(&wasm?, manifest);
+                template.map(Arc::new).map_err(|error| error.to_string())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Deploys a plugin, or a new version of one, which goes on at its cursor.
+    /// Compiles, so that it takes up to seconds.
+    ///
+    /// # Errors
+    /// [`DeployError`] with the reason; what ran before runs on.
+    pub fn deploy(&self, wasm: Vec<u8>, manifest: Manifest) -> Result<Deployed, DeployError> {
+        let _changing = self.changing.lock();
+        manifest.check()?;
+        deploy::check_bytes(&wasm)?;
+        self.check_place(&manifest)?;
+        let template = Arc::new(self.workshop.template(&wasm, manifest.clone())?);
+        deploy::try_start(&template)?;
+        let record = RecordV1 {
+            manifest: toml::to_string(&manifest).map_err(|error| DeployError::Broken(error.to_string()))?,
+            sha256: digest(&wasm),
+            deployed_ms: self.log.clock().wall_ms(),
+        };
+        self.files.keep(&wasm, &record.sha256)?;
+        self.ensure_topics(&manifest)?;
+        let before = self.plugins.lock().get(&manifest.name).map(|plugin| Arc::clone(&plugin.task.shared().counters));
+        self.register(&manifest, &record, before.is_none())?;
+        let removed = self.plugins.lock().remove(&manifest.name);
+        drop(removed); // waits until the old version has stopped
+        let sha256 = super::hex(&record.sha256);
+        let name = manifest.name.clone();
+        let redeployed = before.is_some();
+        self.run(manifest, record, before.unwrap_or_default(), move |_, _| Ok(template))?;
+        self.sweep();
+        tracing::info!(plugin = name, sha256, redeployed, "plugin deployed");
+        Ok(Deployed { name, sha256, redeployed })
+    }
+
+    /// Whether there is room, and no plugin would feed itself through others.
+    fn check_place(&self, manifest: &Manifest) -> Result<(), DeployError> {
+        let plugins = self.plugins.lock();
+        if plugins.len() >= PLUGINS_MAX && !plugins.contains_key(&manifest.name) {
+            return Err(DeployError::TooMany);
+        }
+        let others = plugins.values().map(|plugin| &plugin.manifest).filter(|other| other.name != manifest.name);
+        deploy::check_loops(manifest, others)
+    }
+
+    fn ensure_topics(&self, manifest: &Manifest) -> Result<(), DeployError> {
+        ensure_dead_letters(&self.log)?;
+        for topic in &manifest.grants.emit {
+            self.log.ensure_topic(topic, None)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the record, and where the plugin begins in partitions it has not
+    /// read yet.
+    fn register(&self, manifest: &Manifest, record: &RecordV1, new: bool) -> Result<(), DeployError> {
+        let reader = reader_name(&manifest.name);
+        let mut begins: Vec<(PartitionId, Offset)> = Vec::new();
+        for topic in manifest.topics.iter().filter_map(|name| self.log.topic(name)) {
+            for id in topic.all_partitions().iter().map(|partition| partition.id()) {
+                if new || self.log.cursor(&reader, id)?.is_none() {
+                    begins.push((
+                        id,
+                        match manifest.from {
+                            From::Start => self.log.start_offset(id),
+                            From::End => self.log.visible_end(id),
+                        },
+                    ));
+                }
+            }
+        }
+        self.commit(|open| {
+            open.put_state(PLUGINS_TREE, manifest.name.as_bytes(), Some(&record.encode()));
+            for (id, next) in &begins {
+                open.move_cursor(&reader, *id, *next);
+            }
+        })?;
+        Ok(())
+    }
+
+    fn run(
+        &self,
+        manifest: Manifest,
+        record: RecordV1,
+        counters: Arc<PluginCounters>,
+        load: impl FnOnce(&Workshop, Manifest) -> Result<Arc<Template>, String> + Send + 'static,
+    ) -> Result<(), std::io::Error> {
+        let name = manifest.name.clone();
+        let source = registry::StoredState { log: Arc::clone(&self.log), plugin: name.clone() };
+        let workshop = Arc::clone(&self.workshop);
+        let loaded = manifest.clone();
+        let task = Task::start(Arc::clone(&self.log), &name, Shared::new(counters), move || {
+            let template = load(&workshop, loaded)?;
+            Ok(Sandbox::new(template, PendingState::new(Arc::new(source))))
+        })?;
+        self.plugins.lock().insert(name, Plugin { manifest, record, task });
+        Ok(())
+    }
+
+    /// Stops a plugin and removes it with its state. Deployed again, it is new.
+    ///
+    /// # Errors
+    /// There is none of that name, or the store fails.
+    pub fn remove(&self, name: &str) -> Result<(), RemoveError> {
+        let _changing = self.changing.lock();
+        let plugin = self.plugins.lock().remove(name).ok_or_else(|| RemoveError::Unknown(name.to_owned()))?;
+        drop(plugin.task); // waits until it has stopped
+        // State first: were the node to stop in between, the plugin is still there.
+        let prefix = registry::state_prefix(name);
+        loop {
+            let entries = self.log.state_scan(STATE_TREE, &prefix, None, STATE_REMOVED_MAX)?;
+            let last = entries.len() < STATE_REMOVED_MAX;
+            self.commit(|open| {
+                for (key, _) in &entries {
+                    open.put_state(STATE_TREE, key, None);
+                }
+                if last {
+                    open.put_state(PLUGINS_TREE, name.as_bytes(), None);
+                }
+            })?;
+            if last {
+                break;
+            }
+        }
+        self.sweep();
+        tracing::info!(plugin = name, "plugin removed");
+        Ok(())
+    }
+
+    fn commit(&self, fill: impl FnOnce(&mut OpenCommit<'_>)) -> Result<(), CommitFailed> {
+        let ticket = {
+            let mut open = self.log.lock();
+            fill(&mut open);
+            open.ticket()
+        };
+        self.log.durable_blocking(ticket)
+    }
+
+    fn sweep(&self) {
+        let in_use: Vec<[u8; 32]> = self.plugins.lock().values().map(|plugin| plugin.record.sha256).collect();
+        self.files.sweep(&in_use);
+        self.workshop.cache.sweep(&in_use);
+    }
+
+    /// All plugins, by name.
+    pub fn list(&self) -> Vec<PluginStatus> {
+        self.plugins.lock().values().map(|plugin| self.status(plugin)).collect()
+    }
+
+    fn status(&self, plugin: &Plugin) -> PluginStatus {
+        let shared = plugin.task.shared();
+        let count = |counter: fn(&PluginCounters) -> &AtomicU64| read(counter(&shared.counters));
+        PluginStatus {
+            name: plugin.manifest.name.clone(),
+            state: shared.state.lock().clone(),
+            sha256: super::hex(&plugin.record.sha256),
+            deployed_ms: plugin.record.deployed_ms,
+            manifest: plugin.manifest.clone(),
+            lag_events: self.lag_events(&plugin.manifest),
+            calls: count(|c| &c.calls),
+            events: count(|c| &c.events),
+            busy_ms: count(|c| &c.busy_ns) / 1_000_000,
+            traps: count(|c| &c.traps),
+            refusals: count(|c| &c.refusals),
+            dead_letters: count(|c| &c.dead_letters),
+            appended: count(|c| &c.appended),
+            commands: count(|c| &c.commands),
+        }
+    }
+
+    /// Stored events before the visible end that the plugin's cursors have not
+    /// passed.
+    fn lag_events(&self, manifest: &Manifest) -> u64 {
+        let reader = reader_name(&manifest.name);
+        let topics = manifest.topics.iter().filter_map(|name| self.log.topic(name));
+        let lag = |id: PartitionId| {
+            // A store that cannot be read tells so elsewhere.
+            let cursor = self.log.cursor(&reader, id).ok().flatten().unwrap_or(0);
+            self.log.visible_end(id).saturating_sub(cursor.max(self.log.start_offset(id)))
+        };
+        topics.map(|topic| topic.all_partitions().iter().map(|partition| lag(partition.id())).sum::<u64>()).sum()
+    }
+
+    /// The counters of each plugin, for the metrics' face.
+    pub fn counters(&self) -> Vec<(String, Arc<PluginCounters>)> {
+        let plugins = self.plugins.lock();
+        plugins.iter().map(|(name, plugin)| (name.clone(), Arc::clone(&plugin.task.shared().counters))).collect()
+    }
+
+    /// Stops all plugins; their cursors are where they are to go on.
+    pub fn stop(&self) {
+        let _changing = self.changing.lock();
+        let plugins = std::mem::take(&mut *self.plugins.lock());
+        for plugin in plugins.values() {
+            plugin.task.ask_to_stop();
+        }
+    }
+
+    /// Whether a plugin is in this state, for those who wait for it.
+    pub fn is(&self, name: &str, state: &RunState) -> bool {
+        self.plugins.lock().get(name).is_some_and(|plugin| *plugin.task.shared().state.lock() == *state)
+    }
+}
+
+#[cfg(test)]
+mod tests;

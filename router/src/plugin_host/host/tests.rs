@@ -1,0 +1,216 @@
+//! Plugins on an event log in memory, with crashes.
+
+use std::time::{Duration, Instant};
+
+use sled_data::{MemoryBackend, Options, Store, TopicConfig};
+
+use super::*;
+use crate::clock::Clock;
+use crate::event_log::{Config, NO_HEADERS, NewEvent};
+use crate::plugin_host::test_guest::{MANIFEST, hostile};
+
+struct Node {
+    log: Arc<EventLog>,
+    host: PluginHost,
+}
+
+fn node(backend: &Arc<MemoryBackend>, folder: &Path) -> Node {
+    let backend: Arc<dyn sled_data::Backend> = Arc::clone(backend) as _;
+    let (store, recovered) = Store::on(backend, Options { seed: Some(7), ..Options::default() }).unwrap();
+    let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+    let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+    let one = TopicConfig { partitions: 1, ..TopicConfig::default() };
+    for topic in ["in", "out"] {
+        log.ensure_topic(topic, Some(one.clone())).unwrap();
+    }
+    let host = PluginHost::start(Arc::clone(&log), folder).unwrap();
+    Node { log, host }
+}
+
+impl Node {
+    fn publish(&self, values: &[&str]) {
+        let topic = self.log.topic("in").unwrap();
+        let ticket = {
+            let mut open = self.log.lock();
+            for value in values {
+                let event = NewEvent {
+                    timestamp_ms: self.log.clock().wall_ms(),
+                    key: Some(b"pump"),
+                    value: Some(value.as_bytes()),
+                    headers: &NO_HEADERS,
+                    extra: &NO_HEADERS,
+                    fanned_out: false,
+                };
+                open.append_keyed(&topic, &event).unwrap();
+            }
+            open.ticket()
+        };
+        self.log.durable_blocking(ticket).unwrap();
+    }
+
+    fn values(&self, topic: &str) -> Vec<String> {
+        let Some(topic) = self.log.topic(topic) else { return vec![] };
+        let mut values = Vec::new();
+        for partition in topic.all_partitions() {
+            let mut from = 0;
+            while let Some(batch) = self.log.read(partition.id(), from, 1 << 20).unwrap().last().cloned() {
+                for batch in self.log.read(partition.id(), from, 1 << 20).unwrap() {
+                    let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+                    values.extend(batch.events_from(from).map(|(_, record)| text(record.value)));
+                }
+                from = batch.next_offset();
+            }
+        }
+        values
+    }
+
+    fn deploy(&self, manifest: &str) -> Result<Deployed, DeployError> {
+        self.host.deploy(hostile(), Manifest::parse(manifest).unwrap())
+    }
+
+    /// Waits until the plugin has read everything.
+    fn settle(&self) -> PluginStatus {
+        let begin = Instant::now();
+        loop {
+            let status = self.host.list().pop().unwrap();
+            if status.lag_events == 0 && status.state == RunState::Running {
+                return status;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(20), "{status:?}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn backend() -> (Arc<MemoryBackend>, tempfile::TempDir) {
+    (Arc::new(MemoryBackend::new()), tempfile::tempdir().unwrap())
+}
+
+#[test]
+fn effects_state_and_cursor_go_together_and_a_restart_goes_on() {
+    let (backend, folder) = backend();
+    let node1 = node(&backend, folder.path());
+    node1.publish(&["before"]);
+    node1.deploy(MANIFEST).unwrap();
+    node1.publish(&["a", "T", "S1", "C", "R", "b"]);
+    let status = node1.settle();
+    assert_eq!(node1.values("out"), ["a", "S1", "b"], "begins at the end, and the rest of the batch goes on");
+    assert_eq!(node1.values(DEAD_LETTERS), ["T", "R"]);
+    assert_eq!((status.dead_letters, status.commands, status.appended), (2, 1, 3));
+    let commands = node1.values("_commands");
+    assert!(commands.len() == 1 && commands[0].contains("plugin:hostile"), "{commands:?}");
+    node1.host.stop();
+    node1.log.close();
+    backend.power_cut(0);
+
+    let node2 = node(&backend, folder.path());
+    node2.settle();
+    node2.publish(&["G1", "c"]);
+    node2.settle();
+    assert_eq!(node2.values("out"), ["a", "S1", "b", "G1", "c"], "nothing twice, and `S1` is still known");
+    assert_eq!(node2.values(DEAD_LETTERS), ["T", "R"]);
+}
+
+const DEAD_LETTERS: &str = crate::plugin_host::DEAD_LETTERS_TOPIC;
+
+#[test]
+fn a_redeployed_plugin_goes_on_and_a_removed_one_begins_anew() {
+    let (backend, folder) = backend();
+    let node = node(&backend, folder.path());
+    assert!(!node.deploy(MANIFEST).unwrap().redeployed);
+    node.publish(&["a", "S1"]);
+    node.settle();
+    assert!(node.deploy(MANIFEST).unwrap().redeployed);
+    node.publish(&["G1"]);
+    let status = node.settle();
+    assert_eq!(status.appended, 3, "counters go on");
+    assert_eq!(node.values("out"), ["a", "S1", "G1"]);
+
+    node.host.remove("hostile").unwrap();
+    assert!(node.host.list().is_empty());
+    assert!(matches!(node.host.remove("hostile"), Err(RemoveError::Unknown(_))));
+    let from_start = format!("from = 'start'\n{MANIFEST}");
+    node.deploy(&from_start).unwrap();
+    node.settle();
+    assert_eq!(node.values("out"), ["a", "S1", "G1", "a", "S1", "G1"], "from the start, again");
+    let left = node.log.state_scan(STATE_TREE, b"", None, 10).unwrap();
+    assert_eq!(left.len(), 1, "the old state went with the plugin: {left:?}");
+}
+
+#[test]
+fn what_cannot_run_is_refused_with_the_reason() {
+    let (backend, folder) = backend();
+    let node = node(&backend, folder.path());
+    let manifest = || Manifest::parse(MANIFEST).unwrap();
+    let told = |wasm: &[u8], manifest: Manifest| match node.host.deploy(wasm.to_vec(), manifest) {
+        Ok(deployed) => format!("{deployed:?}"),
+        Err(error) => {
+            assert!(error.is_refusal());
+            error.to_string()
+        }
+    };
+    let whole = hostile();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 16].fill(0xff);
+    let mut no_state = manifest();
+    no_state.grants.state = false;
+    let mut wrong_config = manifest();
+    wrong_config.config.insert("any".into(), toml::Value::Integer(1));
+    let mut wrong_name = manifest();
+    wrong_name.name = "No".into();
+    let empty = b"\0asm\x0d\0\x01\0";
+    let cases: Vec<(&[u8], Manifest, &str)> = vec![
+        (b"", manifest(), "it is not a WebAssembly component"),
+        (b"\0asm\x01\0\0\0", manifest(), "it is a core module; make it a component"),
+        (&whole[..whole.len() / 2], manifest(), "the plugin's file is refused"),
+        (&damaged, manifest(), "the plugin's file is refused"),
+        (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.0.0`"),
+        (&whole, no_state, "a grant is missing: it keeps state"),
+        (&whole, wrong_config, "the plugin does not start: no settings wanted"),
+        (&whole, wrong_name, "the manifest's `name`"),
+    ];
+    for (wasm, manifest, want) in cases {
+        let got = told(wasm, manifest);
+        assert!(got.contains(want), "{want}: {got}");
+    }
+    assert!(node.host.list().is_empty());
+}
+
+#[test]
+fn plugins_that_would_feed_each_other_are_refused() {
+    let (backend, folder) = backend();
+    let node = node(&backend, folder.path());
+    node.deploy(MANIFEST).unwrap();
+    let back = MANIFEST.replace("hostile", "back").replace("'in'", "'out'").replace("emit = ['out']", "emit = ['in']");
+    let error = node.deploy(&back).unwrap_err().to_string();
+    assert_eq!(error, "plugins would feed each other for ever: back -> hostile -> back");
+}
+
+#[test]
+fn a_plugin_whose_file_was_lost_is_listed_as_broken() {
+    let (backend, folder) = backend();
+    let node1 = node(&backend, folder.path());
+    node1.deploy(MANIFEST).unwrap();
+    node1.host.stop();
+    node1.log.close();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let node2 = node(&backend, folder.path());
+    let begin = Instant::now();
+    loop {
+        let status = node2.host.list().pop().unwrap();
+        if let RunState::Broken(reason) = &status.state {
+            assert!(reason.contains(".wasm"), "{reason}");
+            break;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{status:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    node2.deploy(MANIFEST).unwrap();
+    node2.settle();
+}

@@ -1,0 +1,177 @@
+//! The plugins that are deployed: records in the store, components in files.
+//!
+//! Tree `plugins`: key = the plugin's name; value = version byte 1, then
+//! postcard of [`RecordV1`]. Tree `plugin_state`: key = name, 0, partition
+//! number (big-endian), the plugin's key; value = the plugin's value.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::state::StateSource;
+use crate::event_log::EventLog;
+
+/// The tree of records.
+pub const PLUGINS_TREE: &str = "plugins";
+/// The tree of the plugins' state.
+pub const STATE_TREE: &str = "plugin_state";
+
+/// One deployed plugin. Frozen: a change makes a `RecordV2`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordV1 {
+    /// The manifest, as TOML.
+    pub manifest: String,
+    /// The component's digest, which names its file.
+    pub sha256: [u8; 32],
+    /// Wall clock in ms since 1970-01-01 UTC.
+    pub deployed_ms: i64,
+}
+
+impl RecordV1 {
+    /// The tree's value.
+    pub fn encode(&self) -> Vec<u8> {
+        // Postcard of strings and numbers into memory does not fail; an empty
+        // value would be refused by `decode`.
+        let body = postcard::to_allocvec(self).unwrap_or_default();
+        [&[1], body.as_slice()].concat()
+    }
+
+    /// Reads the tree's value.
+    ///
+    /// # Errors
+    /// In words: another version, or damaged.
+    pub fn decode(bytes: &[u8]) -> Result<RecordV1, String> {
+        match bytes {
+            [1, body @ ..] => postcard::from_bytes(body).map_err(|error| format!("its record is damaged: {error}")),
+            [version, ..] => Err(format!("its record has version {version}; this node reads version 1")),
+            [] => Err("its record is empty".to_owned()),
+        }
+    }
+}
+
+/// The components' files.
+pub struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    /// Opens the folder, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(folder: &Path) -> io::Result<Files> {
+        fs::create_dir_all(folder)?;
+        Ok(Files { folder: folder.to_owned() })
+    }
+
+    fn path(&self, sha256: &[u8; 32]) -> PathBuf {
+        self.folder.join(format!("{}.wasm", super::hex(sha256)))
+    }
+
+    /// Keeps a component; durable on return.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep(&self, wasm: &[u8], sha256: &[u8; 32]) -> io::Result<()> {
+        let path = self.path(sha256);
+        let temporary = path.with_extension("new");
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(wasm)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        fs::File::open(&self.folder)?.sync_all()
+    }
+
+    /// Reads a component back.
+    ///
+    /// # Errors
+    /// In words: the file is missing or not what was deployed.
+    pub fn read(&self, sha256: &[u8; 32]) -> Result<Vec<u8>, String> {
+        let path = self.path(sha256);
+        let wasm = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if digest(&wasm) == *sha256 {
+            return Ok(wasm);
+        }
+        Err(format!("{} is not what was deployed; deploy the plugin again", path.display()))
+    }
+
+    /// Removes the files of components that are not in use.
+    pub fn sweep(&self, in_use: &[[u8; 32]]) {
+        let Ok(files) = fs::read_dir(&self.folder) else { return };
+        for path in files.filter_map(|file| file.ok().map(|file| file.path())) {
+            let ours = path.extension().is_some_and(|e| e == "wasm" || e == "new");
+            if ours && !in_use.iter().any(|sha256| self.path(sha256) == path) {
+                let _ = fs::remove_file(&path); // tried again at the next sweep
+            }
+        }
+    }
+}
+
+/// The digest that names a component.
+pub fn digest(wasm: &[u8]) -> [u8; 32] {
+    Sha256::digest(wasm).into()
+}
+
+/// A key of [`STATE_TREE`].
+pub fn state_key(plugin: &str, partition: u32, key: &[u8]) -> Vec<u8> {
+    [plugin.as_bytes(), &[0], &partition.to_be_bytes(), key].concat()
+}
+
+/// What all keys of a plugin's state begin with.
+pub fn state_prefix(plugin: &str) -> Vec<u8> {
+    [plugin.as_bytes(), &[0]].concat()
+}
+
+/// A plugin's state in the store.
+pub struct StoredState {
+    pub log: Arc<EventLog>,
+    pub plugin: String,
+}
+
+impl StateSource for StoredState {
+    fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let key = state_key(&self.plugin, partition, key);
+        self.log.state_get(STATE_TREE, &key).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_have_golden_bytes() {
+        let record = RecordV1 { manifest: "name='a'".into(), sha256: [7; 32], deployed_ms: 300 };
+        let bytes = record.encode();
+        let golden = [&b"\x01\x08name='a'"[..], &[7; 32], b"\xd8\x04"].concat();
+        assert_eq!(bytes, golden);
+        assert_eq!(RecordV1::decode(&bytes), Ok(record));
+        assert!(RecordV1::decode(&bytes[..9]).unwrap_err().contains("damaged"));
+        assert!(RecordV1::decode(&[2, 0]).unwrap_err().contains("version 2"));
+        assert!(RecordV1::decode(&[]).is_err());
+    }
+
+    #[test]
+    fn files_are_checked_and_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(&folder.path().join("plugins")).unwrap();
+        let (one, two) = (digest(b"one"), digest(b"two"));
+        files.keep(b"one", &one).unwrap();
+        files.keep(b"two", &two).unwrap();
+        assert_eq!(files.read(&one).unwrap(), b"one");
+        files.sweep(&[one]);
+        assert!(files.read(&two).is_err());
+        fs::write(files.path(&one), b"0ne").unwrap();
+        assert!(files.read(&one).unwrap_err().contains("not what was deployed"));
+    }
+
+    #[test]
+    fn no_plugins_keys_are_anothers() {
+        assert_eq!(state_key("a", 258, b"k"), b"a\0\0\0\x01\x02k");
+        assert!(!state_key("ab", 0, b"").starts_with(&state_prefix("a")));
+    }
+}

@@ -1,0 +1,55 @@
+//! What is told of a plugin.
+
+use serde::Serialize;
+
+use super::manifest::Manifest;
+
+/// Whether a plugin runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
+pub enum RunState {
+    /// Being loaded.
+    Starting,
+    /// Reading, or waiting for events.
+    Running,
+    /// It failed for a reason that no event caused; it is tried again.
+    BackingOff(String),
+    /// It could not be loaded; it has to be deployed again.
+    Broken(String),
+    /// Its thread has ended.
+    Stopped,
+}
+
+/// A plugin, for `plugin list` and the metrics.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PluginStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    #[serde(flatten)]
+    pub state: RunState,
+    /// SHA-256 of the component, in hexadecimal.
+    pub sha256: String,
+    /// When it was deployed, in ms since 1970-01-01 UTC.
+    pub deployed_ms: i64,
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// Events it has not processed yet.
+    pub lag_events: u64,
+    /// Calls of the guest since the node started.
+    pub calls: u64,
+    /// Events given in calls; those of repeated calls count again.
+    pub events: u64,
+    /// Time in calls, in ms.
+    pub busy_ms: u64,
+    /// Calls ended by a trap, the deadline or the memory limit.
+    pub traps: u64,
+    /// Calls answered with an error, or with what was not granted.
+    pub refusals: u64,
+    /// Events set aside.
+    pub dead_letters: u64,
+    /// Events appended.
+    pub appended: u64,
+    /// Commands queued.
+    pub commands: u64,
+}
