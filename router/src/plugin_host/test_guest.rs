@@ -40,7 +40,9 @@ pub fn hostile() -> Vec<u8> {
 
 /// State in memory.
 #[derive(Default)]
-pub struct MemoryState(pub Mutex<BTreeMap<(u32, Vec<u8>), Vec<u8>>>);
+struct MemoryState(Mutex<Values>);
+
+type Values = BTreeMap<(u32, Vec<u8>), Vec<u8>>;
 
 impl StateSource for MemoryState {
     fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
