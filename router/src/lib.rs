@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod event_log;
 pub mod ingest;
