@@ -270,3 +270,28 @@ fn one_store_is_open_once_and_a_newer_one_is_refused() {
     assert!(matches!(error, OpenError::Newer { found: 2, known: 1 }), "{error}");
     assert!(error.to_string().contains("newer"));
 }
+
+#[test]
+fn a_disk_that_lies_about_syncs_is_found_out_and_its_loss_can_be_accepted() {
+    let memory = MemoryBackend::new();
+    let open = |accept_loss| Store::on(Arc::new(memory.clone()), Options { accept_loss, ..Options::default() });
+    let store = open(false).unwrap().0;
+    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+    let old = partition(&store, &topic, 0);
+    store.commit(&append(seal(old, 0, &[b"kept"]))).unwrap();
+    store.sync().unwrap();
+    memory.set_faults(Faults { lying_sync: true, ..Faults::default() });
+    store.commit(&append(seal(old, 1, &[b"lost"]))).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    memory.power_cut(0);
+    let error = open(false).err().unwrap();
+    assert!(matches!(error, OpenError::Shorter { found: 1, synced: 2 }), "{error}");
+    let (store, found) = open(true).unwrap();
+    assert_eq!(found.ended_life, Some(old.origin));
+    assert_ne!(store.origin(), old.origin);
+    assert_eq!(values(&store, old, 0), [(0, b"kept".to_vec())]);
+    store.commit(&append(seal(partition(&store, &topic, 0), 0, &[b"new"]))).unwrap();
+    drop(store);
+    assert_eq!(open(false).unwrap().1.ended_life, None);
+}
