@@ -4,18 +4,30 @@
 //! everything under `/v1` asks for the token. `guard` decides who may call, `server` owns the
 //! sockets; each group of calls is a router of its own with the one room that it speaks for.
 
-pub mod body;
+mod blocking;
+mod body;
 mod config;
 mod error;
+mod event_json;
+mod events;
 mod guard;
 mod health;
+mod ndjson;
+mod rooms;
 mod server;
+mod tail;
 mod token;
+mod topics;
 
+pub mod devices;
 pub mod metrics;
+pub mod status;
+pub mod store;
+pub mod wire;
 
 pub use config::Config;
 pub use error::ApiError;
 pub use health::{Readiness, State, routes as health_routes};
+pub use rooms::Rooms;
 pub use server::{ADDR_FILE, Server, StartError};
 pub use token::{Token, TokenError, read as read_token};

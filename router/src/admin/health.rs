@@ -8,11 +8,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use parking_lot::RwLock;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::body::Answer;
 
 /// Where the node is in its life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Parts are being started.
@@ -23,37 +24,53 @@ pub enum State {
     Stopping,
 }
 
+impl State {
+    /// As it is shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// A part that may be unable to take work: `None`, or why.
 type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What `/readyz` answers from. The node's start and stop set the state; parts add checks.
 pub struct Readiness {
-    state: RwLock<State>,
+    state: watch::Sender<State>,
     checks: RwLock<Vec<(&'static str, Check)>>,
 }
 
 #[derive(Serialize)]
-struct Ready {
-    state: State,
-    problems: Vec<Problem>,
+pub(super) struct Ready {
+    pub(super) state: State,
+    pub(super) problems: Vec<Problem>,
 }
 
 #[derive(Serialize)]
-struct Problem {
-    part: &'static str,
-    reason: String,
+pub(super) struct Problem {
+    pub(super) part: &'static str,
+    pub(super) reason: String,
 }
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { state: RwLock::new(State::Starting), checks: RwLock::default() }
+        Self { state: watch::Sender::new(State::Starting), checks: RwLock::default() }
     }
 }
 
 impl Readiness {
     /// Notes where the node is now.
     pub fn set(&self, state: State) {
-        *self.state.write() = state;
+        self.state.send_replace(state);
+    }
+
+    /// Follows where the node is: long answers end when it stops.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
     }
 
     /// Adds a part that is asked each time; it must answer at once.
@@ -61,10 +78,10 @@ impl Readiness {
         self.checks.write().push((part, Box::new(check)));
     }
 
-    fn now(&self) -> Ready {
+    pub(super) fn now(&self) -> Ready {
         let checks = self.checks.read();
         let asked = checks.iter().filter_map(|(part, check)| check().map(|reason| Problem { part, reason }));
-        Ready { state: self.state.read().clone(), problems: asked.collect() }
+        Ready { state: *self.state.borrow(), problems: asked.collect() }
     }
 }
 

@@ -1,7 +1,11 @@
 //! `/metrics`: each room's plain counters, read when somebody asks.
 
+mod lag;
+mod log;
 mod process;
+mod sheet;
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
@@ -9,46 +13,96 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use super::ApiError;
+use super::blocking::blocking;
+use crate::event_log::EventLog;
+use crate::ingest::Ingest;
+use crate::sessions::Sessions;
 
-pub use process::Process;
+pub use process::resident_bytes;
+pub use sheet::Sheet;
 
 /// The text format's media type.
 const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What `/metrics` shows: one collector for each room.
+/// What `/metrics` shows; every name begins with `edgeway_`.
 pub struct Metrics {
     registry: Registry,
+}
+
+/// One room's figures, written down when somebody asks.
+struct Room<F> {
+    name: &'static str,
+    write: F,
+}
+
+impl<F> fmt::Debug for Room<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the figures of {}", self.name)
+    }
+}
+
+impl<F> Collector for Room<F>
+where
+    F: Fn(&mut Sheet<'_>) -> fmt::Result + Send + Sync + 'static,
+{
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        (self.write)(&mut Sheet::new(encoder))
+    }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self { registry: Registry::with_prefix("edgeway") };
-        metrics.add(Process);
+        metrics.add("process", process::write);
         metrics
     }
 }
 
 impl Metrics {
-    /// Adds a room's collector. It reads counters and must not block.
-    pub fn add(&mut self, collector: impl Collector) {
-        self.registry.register_collector(Box::new(collector));
+    /// Adds a room's figures. `write` runs on a thread that may read the disk.
+    pub fn add(&mut self, name: &'static str, write: impl Fn(&mut Sheet<'_>) -> fmt::Result + Send + Sync + 'static) {
+        self.registry.register_collector(Box::new(Room { name, write }));
     }
 
-    fn text(&self) -> Response {
+    /// Adds the event log's figures: durable events, syncs, batches, the store, and how far readers lag.
+    pub fn add_log(&mut self, log: Arc<EventLog>) {
+        let lagging = Arc::clone(&log);
+        self.add("event_log", move |sheet| log::write(&log, sheet));
+        self.add("readers", move |sheet| lag::write(&lagging, sheet));
+    }
+
+    /// Adds what came in, and what was refused for which reason.
+    pub fn add_ingest(&mut self, ingest: Arc<Ingest>) {
+        self.add("ingest", move |sheet| log::write_ingest(ingest.stats(), sheet));
+    }
+
+    /// Adds who is connected.
+    pub fn add_sessions(&mut self, sessions: Arc<Sessions>) {
+        self.add("sessions", move |sheet| log::write_sessions(&sessions, sheet));
+    }
+
+    fn text(&self) -> Result<Response, ApiError> {
         let mut text = String::new();
-        match encode(&mut text, &self.registry) {
-            Ok(()) => ([(CONTENT_TYPE, TEXT)], text).into_response(),
-            Err(error) => ApiError::internal(format!("the metrics cannot be written: {error}")).into_response(),
-        }
+        encode(&mut text, &self.registry)
+            .map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
+        Ok(([(CONTENT_TYPE, TEXT)], text).into_response())
     }
 }
 
 /// `/metrics`.
 pub fn routes(metrics: Metrics) -> Router {
     let metrics = Arc::new(metrics);
-    Router::new().route("/metrics", get(move || std::future::ready(metrics.text())))
+    let answer = move || {
+        let metrics = Arc::clone(&metrics);
+        blocking(move || metrics.text())
+    };
+    Router::new().route("/metrics", get(answer))
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
 pub use read::{ReadError, StateEntries};
-pub use stats::Stats;
+pub use stats::{SYNC_BUCKETS_US, Stats};
 pub use topics::{PARTITIONS_MAX, Topic, TopicError};
 pub use wake::Wake;
 

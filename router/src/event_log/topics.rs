@@ -101,11 +101,16 @@ impl EventLog {
     pub fn ensure_topic(&self, name: &str, config: Option<TopicConfig>) -> Result<Arc<Topic>, TopicError> {
         match self.topic(name) {
             Some(topic) => Ok(topic),
-            None => match self.create_topic(name, config.unwrap_or_else(|| self.config.topics.to_topic_config())) {
+            None => match self.create_topic(name, config.unwrap_or_else(|| self.topic_defaults())) {
                 Err(TopicError::Exists(_)) => self.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned())),
                 made => made,
             },
         }
+    }
+
+    /// What a topic is set to that is made without settings of its own.
+    pub fn topic_defaults(&self) -> TopicConfig {
+        self.config.topics.to_topic_config()
     }
 
     /// Makes a topic. Durable on return.

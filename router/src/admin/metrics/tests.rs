@@ -1,0 +1,80 @@
+//! The figures of a real event log on a memory store, as they are written.
+
+use std::sync::Arc;
+
+use sled_data::{MemoryBackend, Options, Store, TopicConfig};
+
+use super::*;
+use crate::clock::Clock;
+use crate::event_log::{Config, NO_HEADERS, NewEvent};
+
+fn text(metrics: &Metrics) -> String {
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry).unwrap();
+    text
+}
+
+fn log() -> Arc<EventLog> {
+    let backend: Arc<dyn sled_data::Backend> = Arc::new(MemoryBackend::new());
+    let (store, _) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
+    EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Config::default()).unwrap()
+}
+
+/// Three events in one commit, the oldest an hour old; reader `slow` has done the first.
+fn three_events(log: &EventLog) {
+    let topic = log.create_topic("t", TopicConfig { partitions: 1, ..TopicConfig::default() }).unwrap();
+    let now_ms = log.clock().wall_ms();
+    let mut open = log.lock();
+    for age_ms in [9_000_000, 3_600_000, 0] {
+        let event = NewEvent {
+            timestamp_ms: now_ms - age_ms,
+            key: None,
+            value: Some(b"value"),
+            headers: &NO_HEADERS,
+            extra: &NO_HEADERS,
+            fanned_out: false,
+        };
+        open.append(&topic, 0, &event).unwrap();
+    }
+    open.move_cursor("slow", topic.partition(0).unwrap().id(), 1);
+    let ticket = open.ticket();
+    drop(open);
+    log.durable_blocking(ticket).unwrap();
+}
+
+#[test]
+fn the_log_shows_what_became_durable() {
+    let log = log();
+    three_events(&log);
+    let mut metrics = Metrics::default();
+    metrics.add_log(Arc::clone(&log));
+    metrics.add_ingest(Arc::new(Ingest::new(Arc::clone(&log), &crate::ingest::Config::default()).unwrap()));
+    let text = text(&metrics);
+    for line in [
+        "edgeway_log_events_total 3",
+        "edgeway_log_commits_total 1",
+        "edgeway_log_batches_total 1",
+        "edgeway_log_refused_total{reason=\"full\"} 0",
+        "edgeway_sync_seconds_count 1",
+        "edgeway_sync_seconds_bucket{le=\"+Inf\"} 1",
+        "edgeway_store_alarm 0",
+        "edgeway_events_taken_total 0",
+        "edgeway_events_refused_total{reason=\"too_large\"} 0",
+        "edgeway_reader_lag_events{reader=\"slow\"} 2.0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    log.close();
+}
+
+#[test]
+fn a_reader_lags_by_the_age_of_what_it_has_not_done() {
+    let log = log();
+    three_events(&log);
+    let lags = lag::lags(&log);
+    let slow = lags.get("slow").unwrap();
+    assert_eq!((lags.len(), slow.events), (1, 2));
+    assert!((3_600.0..3_700.0).contains(&slow.seconds), "{}", slow.seconds);
+    log.close();
+}

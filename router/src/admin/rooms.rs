@@ -1,0 +1,55 @@
+//! Which rooms the API speaks for. Each group of calls gets the rooms that it needs, and no more.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::metrics::Metrics;
+use super::status::Identity;
+use super::{Config, Readiness, devices, events, health, metrics, status, store, tail, topics};
+use crate::event_log::EventLog;
+use crate::ingest::Ingest;
+use crate::sessions::Sessions;
+
+/// The rooms, as the node hands them over when it starts.
+pub struct Rooms {
+    /// Name and addresses.
+    pub identity: Identity,
+    /// Where the node is in its life.
+    pub readiness: Arc<Readiness>,
+    /// The spine.
+    pub log: Arc<EventLog>,
+    /// The way in.
+    pub ingest: Arc<Ingest>,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
+}
+
+impl Rooms {
+    /// The calls that are open to everyone: health, readiness, metrics.
+    pub fn open_routes(&self) -> Router {
+        let log = Arc::clone(&self.log);
+        self.readiness.add_check("store", move || log.store().failure().map(|failure| failure.to_string()));
+        let mut figures = Metrics::default();
+        figures.add_log(Arc::clone(&self.log));
+        figures.add_ingest(Arc::clone(&self.ingest));
+        figures.add_sessions(Arc::clone(&self.sessions));
+        health::routes(Arc::clone(&self.readiness)).merge(metrics::routes(figures))
+    }
+
+    /// The calls under `/v1`, which ask for the token.
+    pub fn guarded_routes(&self, config: &Config) -> Router {
+        let log = || Arc::clone(&self.log);
+        let (sessions, readiness) = (Arc::clone(&self.sessions), Arc::clone(&self.readiness));
+        Router::new()
+            .merge(topics::routes(log()))
+            .merge(events::routes(log()))
+            .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
+            .merge(devices::routes(log(), Arc::clone(&self.sessions)))
+            .merge(status::routes(self.identity.clone(), log(), sessions, readiness))
+            .merge(store::routes(log()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

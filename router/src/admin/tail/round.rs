@@ -1,0 +1,207 @@
+//! Reads a topic's partitions in rounds and puts each round in order of time; tells of gaps.
+//!
+//! Within a partition the order is that of offsets, always. Between partitions the events of one
+//! round are ordered by their timestamps.
+
+use std::sync::Arc;
+
+use sled_data::{Offset, PartitionId, ReadError as StoreError};
+
+use crate::admin::ApiError;
+use crate::admin::event_json::{self, Place};
+use crate::event_log::{Batch, EventLog, ReadError, Topic};
+
+/// Bytes of a round's lines after which no further batch is read.
+pub const ROUND_BYTES_MAX: usize = 1 << 20;
+/// Bytes asked of one partition at once; at least one batch comes.
+const PARTITION_BYTES: usize = 64 << 10;
+
+/// Where a tail begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// With the oldest event that is kept.
+    Start,
+    /// With the next one to come.
+    End,
+    /// At an offset, in each partition.
+    Offset(Offset),
+    /// At a moment: milliseconds since 1970.
+    TimeMs(i64),
+}
+
+impl From {
+    /// Reads `start`, `end`, an offset, or `@` and milliseconds since 1970.
+    ///
+    /// # Errors
+    /// What would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("from={text:?}: expected start, end, an offset, or @ and milliseconds since 1970");
+        match text {
+            "start" => Ok(Self::Start),
+            "end" => Ok(Self::End),
+            _ => match text.strip_prefix('@') {
+                Some(ms) => ms.parse().map(Self::TimeMs).map_err(|_| wrong()),
+                None => text.parse().map(Self::Offset).map_err(|_| wrong()),
+            },
+        }
+    }
+}
+
+/// Where one partition is read.
+struct Cursor {
+    id: PartitionId,
+    next: Offset,
+    /// Where it ends, unless it is followed.
+    end: Option<Offset>,
+}
+
+impl Cursor {
+    fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.next >= end)
+    }
+}
+
+/// One line, with what orders it.
+struct Line {
+    /// The event's timestamp, or that of one before it in its partition where that is later.
+    at_ms: i64,
+    bytes: Vec<u8>,
+}
+
+/// What one round gave.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Lines, each ended.
+    pub bytes: Vec<u8>,
+    /// How many of them are events.
+    pub events: u64,
+    /// Whether nothing will follow.
+    pub ended: bool,
+}
+
+/// A topic being read.
+pub struct Reading {
+    log: Arc<EventLog>,
+    topic: Arc<Topic>,
+    cursors: Vec<Cursor>,
+    /// The partition that the next round begins with, so that none waits for ever.
+    first: usize,
+}
+
+impl Reading {
+    /// Finds where each partition begins, and where it ends unless it is followed.
+    ///
+    /// # Errors
+    /// When the store cannot look a time up.
+    pub fn begin(
+        log: Arc<EventLog>,
+        topic: Arc<Topic>,
+        from: From,
+        only: Option<u32>,
+        follow: bool,
+    ) -> Result<Self, ApiError> {
+        let mut cursors = Vec::new();
+        for partition in topic.all_partitions() {
+            let id = partition.id();
+            if only.is_some_and(|only| only != id.index) {
+                continue;
+            }
+            let end = partition.visible_end();
+            let next = match from {
+                From::Start => log.start_offset(id),
+                From::End => end,
+                From::Offset(offset) => offset.max(log.start_offset(id)),
+                From::TimeMs(ms) => match log.store().offset_at_time(id, ms) {
+                    Ok(offset) => offset.min(end),
+                    Err(error) => return Err(ApiError::internal(error.to_string())),
+                },
+            };
+            cursors.push(Cursor { id, next, end: (!follow).then_some(end) });
+        }
+        Ok(Self { log, topic, cursors, first: 0 })
+    }
+
+    /// Reads on, from every partition that has something, up to about [`ROUND_BYTES_MAX`] bytes and
+    /// `events_max` events.
+    pub fn round(&mut self, events_max: u64) -> Round {
+        let mut lines: Vec<Line> = Vec::new();
+        let mut bytes = 0;
+        let mut events = 0;
+        let count = self.cursors.len();
+        for step in 0..count {
+            if bytes >= ROUND_BYTES_MAX || events >= events_max {
+                break;
+            }
+            let at = (self.first + step) % count;
+            let Some(cursor) = self.cursors.get_mut(at) else { break };
+            if cursor.is_done() {
+                continue;
+            }
+            let mut read = PartitionRound { topic: self.topic.name(), cursor, lines: Vec::new(), events: 0 };
+            read.fill(&self.log, events_max - events);
+            events += read.events;
+            bytes += read.lines.iter().map(|line| line.bytes.len()).sum::<usize>();
+            lines.append(&mut read.lines);
+        }
+        self.first = if count == 0 { 0 } else { (self.first + 1) % count };
+        // Stable: a partition's lines rise already and keep their order.
+        lines.sort_by_key(|line| line.at_ms);
+        let bytes = lines.into_iter().flat_map(|line| line.bytes).collect();
+        Round { bytes, events, ended: self.cursors.iter().all(Cursor::is_done) }
+    }
+}
+
+/// What one partition gives to a round.
+struct PartitionRound<'a> {
+    topic: &'a str,
+    cursor: &'a mut Cursor,
+    lines: Vec<Line>,
+    events: u64,
+}
+
+impl PartitionRound<'_> {
+    fn fill(&mut self, log: &EventLog, events_max: u64) {
+        match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
+            Ok(batches) => {
+                if let Some(first) = batches.first() {
+                    self.gap(first.base_offset(), "retention");
+                }
+                batches.iter().for_each(|batch| self.take(batch, events_max));
+            }
+            Err(ReadError::Store(StoreError::Damaged { to, .. })) => self.gap(to, "damaged"),
+            // Deleted, or the store has failed: there is nothing more to be read.
+            Err(error) => {
+                tracing::debug!(%error, partition = %self.cursor.id, "a tail ended early");
+                self.cursor.end = Some(self.cursor.next);
+            }
+        }
+    }
+
+    fn take(&mut self, batch: &Batch, events_max: u64) {
+        for (offset, record) in batch.events_from(self.cursor.next) {
+            if self.events == events_max || self.cursor.end.is_some_and(|end| offset >= end) {
+                return;
+            }
+            let place = Place { topic: self.topic, partition: self.cursor.id, offset };
+            self.push(record.timestamp_ms, event_json::line(place, &record));
+            self.cursor.next = offset + 1;
+            self.events += 1;
+        }
+    }
+
+    /// Tells of offsets that are not there, up to before `to`.
+    fn gap(&mut self, to: Offset, reason: &str) {
+        let to = self.cursor.end.map_or(to, |end| to.min(end));
+        if to <= self.cursor.next {
+            return;
+        }
+        let place = Place { topic: self.topic, partition: self.cursor.id, offset: self.cursor.next };
+        self.push(i64::MIN, event_json::gap_line(place, to, reason));
+        self.cursor.next = to;
+    }
+
+    fn push(&mut self, timestamp_ms: i64, bytes: Vec<u8>) {
+        let before = self.lines.last().map_or(i64::MIN, |line| line.at_ms);
+        self.lines.push(Line { at_ms: timestamp_ms.max(before), bytes });
+    }
+}

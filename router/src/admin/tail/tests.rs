@@ -1,0 +1,149 @@
+//! Rounds over a real event log on a memory store: order, ends, gaps, bounds.
+
+use sled_data::{MemoryBackend, Options, Store, TopicConfig};
+
+use super::round::Round;
+use super::*;
+use crate::clock::Clock;
+use crate::event_log::{Config, NO_HEADERS, NewEvent, Topic};
+
+fn log() -> Arc<EventLog> {
+    let backend: Arc<dyn sled_data::Backend> = Arc::new(MemoryBackend::new());
+    let (store, _) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
+    let config = Config { recent_bytes_max: 0, ..Config::default() };
+    EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), config).unwrap()
+}
+
+fn topic(log: &EventLog, partitions: u32) -> Arc<Topic> {
+    log.create_topic("t", TopicConfig { partitions, ..TopicConfig::default() }).unwrap()
+}
+
+/// One commit of events: (partition, timestamp, value).
+fn append(log: &EventLog, topic: &Topic, events: &[(u32, i64, &str)]) {
+    let mut open = log.lock();
+    for (partition, timestamp_ms, value) in events {
+        let event = NewEvent {
+            timestamp_ms: *timestamp_ms,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &NO_HEADERS,
+            extra: &NO_HEADERS,
+            fanned_out: false,
+        };
+        open.append(topic, *partition, &event).unwrap();
+    }
+    let ticket = open.ticket();
+    drop(open);
+    log.durable_blocking(ticket).unwrap();
+}
+
+/// `partition:offset=value` of each event, `partition:gap from-to` of each gap.
+fn told(round: &Round) -> String {
+    let text = String::from_utf8(round.bytes.clone()).unwrap();
+    let told = text.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let partition = &line["partition"];
+        match line.get("gap") {
+            Some(gap) => format!("{partition}:gap {}-{}", gap["from"], gap["to"]),
+            None => format!("{partition}:{}={}", line["offset"], line["value"].as_str().unwrap()),
+        }
+    });
+    told.collect::<Vec<_>>().join(" ")
+}
+
+fn all(reading: &mut Reading) -> String {
+    let mut parts = Vec::new();
+    for _ in 0..100 {
+        let round = reading.round(u64::MAX);
+        parts.push(told(&round));
+        if round.ended {
+            return parts.join(" ").trim().to_owned();
+        }
+    }
+    panic!("it does not end: {parts:?}");
+}
+
+#[test]
+fn partitions_are_merged_by_time_and_never_reordered() {
+    let log = log();
+    let topic = topic(&log, 3);
+    append(&log, &topic, &[(0, 10, "a"), (1, 5, "b"), (0, 3, "c"), (2, 20, "d"), (1, 30, "e")]);
+    let begin = |from| Reading::begin(Arc::clone(&log), Arc::clone(&topic), from, None, false).unwrap();
+    assert_eq!(all(&mut begin(From::Start)), "1:0=b 0:0=a 0:1=c 2:0=d 1:1=e");
+    assert_eq!(all(&mut begin(From::Offset(1))), "0:1=c 1:1=e");
+    assert_eq!(all(&mut begin(From::TimeMs(20))), "2:0=d 1:1=e");
+    assert_eq!(all(&mut begin(From::End)), "");
+    let mut only = Reading::begin(Arc::clone(&log), Arc::clone(&topic), From::Start, Some(1), false).unwrap();
+    assert_eq!(all(&mut only), "1:0=b 1:1=e");
+    log.close();
+}
+
+#[test]
+fn what_comes_after_the_beginning_is_seen_by_a_follower_alone() {
+    let log = log();
+    let topic = topic(&log, 1);
+    append(&log, &topic, &[(0, 1, "a")]);
+    let mut once = Reading::begin(Arc::clone(&log), Arc::clone(&topic), From::Start, None, false).unwrap();
+    let mut follow = Reading::begin(Arc::clone(&log), Arc::clone(&topic), From::End, None, true).unwrap();
+    append(&log, &topic, &[(0, 2, "b"), (0, 3, "c")]);
+    assert_eq!(all(&mut once), "0:0=a");
+    let round = follow.round(1);
+    assert_eq!((told(&round).as_str(), round.events, round.ended), ("0:1=b", 1, false));
+    assert_eq!(told(&follow.round(u64::MAX)), "0:2=c");
+    let idle = follow.round(u64::MAX);
+    assert!(idle.bytes.is_empty() && !idle.ended);
+    log.close();
+}
+
+#[test]
+fn a_gap_is_told() {
+    let log = log();
+    let topic = topic(&log, 1);
+    for number in 0..5 {
+        append(&log, &topic, &[(0, number, "x")]);
+    }
+    let id = topic.partition(0).unwrap().id();
+    let mut reading = Reading::begin(Arc::clone(&log), Arc::clone(&topic), From::Start, None, false).unwrap();
+    log.store().trim(id, 3, 100).unwrap();
+    assert_eq!(all(&mut reading), "0:gap 0-3 0:3=x 0:4=x");
+    log.close();
+}
+
+#[test]
+fn a_round_is_bounded_and_no_partition_waits_for_ever() {
+    let log = log();
+    let topic = topic(&log, 2);
+    let large = "x".repeat(40_000);
+    for number in 0..40 {
+        append(&log, &topic, &[(0, number, &large), (1, number, "y")]);
+    }
+    let mut reading = Reading::begin(Arc::clone(&log), Arc::clone(&topic), From::Start, None, false).unwrap();
+    let mut events = 0;
+    loop {
+        let round = reading.round(u64::MAX);
+        assert!(round.bytes.len() < 2 * round::ROUND_BYTES_MAX, "{}", round.bytes.len());
+        events += round.events;
+        if round.ended {
+            break;
+        }
+    }
+    assert_eq!(events, 80);
+    log.close();
+}
+
+#[test]
+fn beginnings_are_read() {
+    let cases = [
+        ("start", Some(From::Start)),
+        ("end", Some(From::End)),
+        ("7", Some(From::Offset(7))),
+        ("@-5", Some(From::TimeMs(-5))),
+        ("@", None),
+        ("-1", None),
+        ("", None),
+        ("x", None),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(From::parse(text).ok(), expected, "{text:?}");
+    }
+}

@@ -1,0 +1,114 @@
+//! `/v1/topics`: what there is, made and deleted.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+use sled_data::TopicError as StoreTopicError;
+
+use super::ApiError;
+use super::blocking::blocking;
+use super::body::{Answer, JsonBody};
+use super::wire::{Extent, NewTopic, TopicView};
+use crate::event_log::{EventLog, Topic, TopicError};
+
+#[derive(Serialize)]
+struct Topics {
+    topics: Vec<TopicView>,
+}
+
+/// The calls about topics as such.
+pub fn routes(log: Arc<EventLog>) -> Router {
+    Router::new()
+        .route("/topics", get(list).post(create))
+        .route("/topics/{topic}", get(show).delete(delete))
+        .with_state(log)
+}
+
+/// The topic of that name.
+///
+/// # Errors
+/// That there is none.
+pub fn find(log: &EventLog, name: &str) -> Result<Arc<Topic>, ApiError> {
+    log.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned()).into())
+}
+
+/// Refuses internal topics.
+///
+/// # Errors
+/// That the topic is the node's own.
+pub fn refuse_internal(name: &str, what: &str) -> Result<(), ApiError> {
+    if !name.starts_with('_') {
+        return Ok(());
+    }
+    let message = format!("topic {name} is the node's own and cannot be {what}");
+    Err(ApiError::new(StatusCode::FORBIDDEN, "internal_topic", message))
+}
+
+impl From<TopicError> for ApiError {
+    fn from(error: TopicError) -> Self {
+        let message = error.to_string();
+        match error {
+            TopicError::Unknown(name) => {
+                Self::not_found(format!("there is no topic {name}")).hint("`edgeway topic list` names what there is")
+            }
+            TopicError::Exists(_) => Self::conflict(message),
+            TopicError::Name(_) | TopicError::Partitions(_) => Self::bad_request(message),
+            TopicError::TooMany(_) => Self::conflict(message).hint("raise [log] topics_max, or delete some"),
+            TopicError::Store(StoreTopicError::Failed(_)) => Self::unavailable(message),
+            TopicError::Store(_) => Self::internal(message),
+        }
+    }
+}
+
+async fn list(State(log): State<Arc<EventLog>>) -> Answer<Topics> {
+    let topics = log.topics().iter().map(|topic| view(&log, topic, false)).collect();
+    Answer(Topics { topics })
+}
+
+async fn show(State(log): State<Arc<EventLog>>, Path(name): Path<String>) -> Result<Answer<TopicView>, ApiError> {
+    let topic = find(&log, &name)?;
+    Ok(Answer(view(&log, &topic, true)))
+}
+
+async fn create(State(log): State<Arc<EventLog>>, JsonBody(new): JsonBody<NewTopic>) -> Result<Response, ApiError> {
+    refuse_internal(&new.name, "made")?;
+    let view = blocking(move || {
+        let config = new.config(log.topic_defaults());
+        let topic = log.create_topic(&new.name, config)?;
+        Ok(view(&log, &topic, true))
+    });
+    Ok((StatusCode::CREATED, Answer(view.await?)).into_response())
+}
+
+async fn delete(State(log): State<Arc<EventLog>>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+    refuse_internal(&name, "deleted")?;
+    blocking(move || Ok(log.delete_topic(&name)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn view(log: &EventLog, topic: &Topic, with_extents: bool) -> TopicView {
+    let extents = topic.all_partitions().iter().map(|partition| Extent {
+        partition: partition.id().index,
+        start: log.start_offset(partition.id()),
+        end: partition.visible_end(),
+    });
+    let extents: Vec<Extent> = extents.collect();
+    let config = topic.config();
+    TopicView {
+        name: topic.name().to_owned(),
+        id: topic.id().to_string(),
+        internal: topic.is_internal(),
+        partitions: topic.partitions(),
+        compression: config.compression.into(),
+        durability: config.durability.into(),
+        retention_ms: config.retention_ms,
+        retention_bytes: config.retention_bytes,
+        events: extents.iter().map(|extent| extent.end.saturating_sub(extent.start)).sum(),
+        extents: if with_extents { extents } else { Vec::new() },
+    }
+}
