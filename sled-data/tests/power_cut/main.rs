@@ -1,7 +1,7 @@
 //! Power cuts: a real run under load is recorded call by call; then images of its disk are built as a cut at some point could have left
 //! them - all that was synced, and of the rest a random, torn, reordered part - and each must open with every acknowledged commit.
 //!
-//! `POWER_CUT_SEED` repeats a run. Needs a C compiler as `cc`; says so and does nothing where there is none.
+//! `POWER_CUT_SEED` repeats the cuts, `POWER_CUT_CALLS=1` lists what was recorded. Needs a C compiler as `cc`; says so and does nothing where there is none.
 #![allow(clippy::unwrap_used)]
 
 mod disk;
