@@ -2,6 +2,7 @@
 
 mod bench;
 mod components;
+mod demo;
 mod error;
 mod test;
 mod wasm;
@@ -16,6 +17,7 @@ usage: cargo xtask TASK
 
   build-plugins   builds the plugins as components into target/plugins
   test [ARGS]     builds everything and runs all tests; ARGS go to `cargo test`
+  demo            shows devices, plugin and commands at work, kills the node, and proves that nothing was lost
   bench           measures the node, and mosquitto beside it, in one table
 ";
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
     let done = match task.as_deref() {
         Some("build-plugins") => components::build_plugins(&components::root()),
         Some("test") => test::run(&components::root(), &args.collect::<Vec<_>>()),
+        Some("demo") => demo::run(&components::root()),
         Some("bench") => bench::run(&components::root(), args).map_err(TaskError::from),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

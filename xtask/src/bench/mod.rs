@@ -1,10 +1,10 @@
 //! `cargo xtask bench`: one run, one table; `docs/performance.md` tells what
 //! each figure means.
 
-mod build;
+pub mod build;
 mod commands;
 mod connection;
-mod error;
+pub mod error;
 mod frames;
 mod groups;
 mod inbound;
@@ -31,6 +31,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use error::BenchError;
+pub use node::Node;
 
 use error::io;
 use groups::{Context, GROUPS};

@@ -1,7 +1,7 @@
 //! A node under measurement: the release binary on a folder of its own.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +13,18 @@ use crate::bench::error::{BenchError, io};
 /// How long a node may take until it is ready, and to stop.
 const START_MAX: Duration = Duration::from_secs(120);
 const STOP_MAX: Duration = Duration::from_secs(60);
+/// A free port of the loopback interface.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How often a starting node is asked.
 const ASK_EVERY: Duration = Duration::from_millis(1);
+
+/// What the node is told: readings go to one topic, by device.
+const CONFIG: &str = "\
+[[routing.rules]]
+pattern = 'sensors/{device}/{metric}'
+topic = 'telemetry'
+key = '{device}'
+";
 
 /// A running node, killed when this is dropped.
 #[derive(Debug)]
@@ -31,31 +41,39 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on a store in `data`, which may be there already.
+    /// Starts a node on a store in `data`, which may be there already, on free ports.
     pub fn start(binary: &Path, data: &Path) -> Result<Node, BenchError> {
+        Node::start_at(binary, data, NOWHERE)
+    }
+
+    /// Starts a node whose MQTT clients know its address.
+    pub fn start_at(binary: &Path, data: &Path, mqtt: SocketAddr) -> Result<Node, BenchError> {
         fs::create_dir_all(data).map_err(io(format!("making {}", data.display())))?;
         for stale in ["mqtt.addr", "admin.addr"] {
             // Not there on a fresh store.
             let _ = fs::remove_file(data.join(stale));
         }
+        let config = data.with_extension("toml");
+        fs::write(&config, CONFIG).map_err(io(format!("writing {}", config.display())))?;
         let log = log_file(data)?;
         let errors = log.try_clone().map_err(io("opening the node's log"))?;
         let started = Instant::now();
         let child = Command::new(binary)
-            .args(["run", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data"])
+            .args(["run", "--mqtt", &mqtt.to_string(), "--http", &NOWHERE.to_string(), "--data"])
             .arg(data)
+            .arg("--config")
+            .arg(&config)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
             .spawn()
             .map_err(io(format!("starting {}", binary.display())))?;
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut node = Node {
             binary: binary.to_owned(),
             data: data.to_owned(),
             child,
-            mqtt: nowhere,
-            http: nowhere,
+            mqtt: NOWHERE,
+            http: NOWHERE,
             ready_after: Duration::ZERO,
         };
         node.wait_ready(started)?;

@@ -1,0 +1,156 @@
+//! What the demo shows: a panel that is drawn again and again on a terminal,
+//! plain lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use crate::demo::story::judge;
+
+/// Between two plain lines.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+
+/// Everything that is shown.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    pub elapsed: Duration,
+    pub title: &'static str,
+    pub devices: usize,
+    pub online: usize,
+    pub sent: u64,
+    pub acked: u64,
+    /// Readings acknowledged in the last second.
+    pub per_second: u64,
+    pub raised: u64,
+    pub cleared: u64,
+    pub commands: u64,
+    /// From a reading to the command it caused: median and longest.
+    pub latency: Option<(Duration, Duration)>,
+    pub device: &'static str,
+    pub temperature: f64,
+}
+
+/// Where the view is drawn.
+#[derive(Debug)]
+pub struct Panel {
+    redraws: bool,
+    /// Lines to go up before drawing again.
+    drawn: usize,
+    plain_at: Duration,
+    title: &'static str,
+}
+
+impl Panel {
+    pub fn new() -> Panel {
+        Panel { redraws: std::io::stdout().is_terminal(), drawn: 0, plain_at: Duration::ZERO, title: "" }
+    }
+
+    /// Draws the view, or prints it as a line when it is time for one.
+    pub fn show(&mut self, view: &View) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.redraws {
+            let text = drawn(view);
+            if self.drawn > 0 {
+                write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
+            }
+            self.drawn = text.lines().count();
+            out.write_all(text.as_bytes())?;
+        } else if view.elapsed >= self.plain_at || view.title != self.title {
+            self.plain_at = view.elapsed + PLAIN_EVERY;
+            self.title = view.title;
+            writeln!(out, "{}", plain(view))?;
+        }
+        out.flush()
+    }
+}
+
+fn drawn(view: &View) -> String {
+    let bar = "#".repeat((view.temperature.clamp(0.0, 120.0) / 3.0) as usize);
+    format!(
+        "Edgeway demo, {:>4.1} s: {}\n\
+         \x20 devices   {} of {} connected\n\
+         \x20 readings  {} sent, {} acknowledged, {}/s\n\
+         \x20 alarms    {} raised, {} cleared\n\
+         \x20 commands  {} received, {}\n\
+         \x20 {}  {:5.1} C  {bar:40} {}\n",
+        view.elapsed.as_secs_f64(),
+        view.title,
+        view.online,
+        view.devices,
+        grouped(view.sent),
+        grouped(view.acked),
+        grouped(view.per_second),
+        view.raised,
+        view.cleared,
+        view.commands,
+        latency(view),
+        view.device,
+        view.temperature,
+        judge(view.temperature),
+    )
+}
+
+fn plain(view: &View) -> String {
+    format!(
+        "{:5.1} s  {}/{} devices  {}/s  {} acknowledged  alarms {}+{}  commands {} ({})  {} {:.1} C  {}",
+        view.elapsed.as_secs_f64(),
+        view.online,
+        view.devices,
+        grouped(view.per_second),
+        grouped(view.acked),
+        view.raised,
+        view.cleared,
+        view.commands,
+        latency(view),
+        view.device,
+        view.temperature,
+        view.title,
+    )
+}
+
+/// The latency in words.
+pub fn latency(view: &View) -> String {
+    match view.latency {
+        None => "no reading has caused one yet".to_owned(),
+        Some((median, longest)) => format!(
+            "{:.1} ms after the reading, {:.1} ms at most",
+            median.as_secs_f64() * 1e3,
+            longest.as_secs_f64() * 1e3
+        ),
+    }
+}
+
+/// A number with its thousands set apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")];
+        for (number, text) in cases {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn the_panel_is_always_as_high() {
+        let mut view = View { title: "readings flow", device: "sensor-0007", ..View::default() };
+        let height = drawn(&view).lines().count();
+        view.latency = Some((Duration::from_millis(2), Duration::from_millis(9)));
+        view.temperature = 400.0;
+        assert_eq!(drawn(&view).lines().count(), height);
+        assert_eq!(plain(&view).lines().count(), 1);
+    }
+}

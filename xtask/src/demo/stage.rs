@@ -1,0 +1,163 @@
+//! What the story is played with: a node on a store of its own, and a fleet.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use devices::fleet::{Config, Fault, Fleet, Ledger};
+use serde_json::Value;
+
+use crate::bench::error::io;
+use crate::bench::{BenchError, Node, build};
+use crate::demo::panel::View;
+use crate::demo::story::Seen;
+
+/// Devices of the fleet.
+const DEVICES: usize = 50;
+/// Between two readings of one device.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How much the device on stage heats up, in °C.
+const HEAT: f64 = 60.0;
+/// How often the alarms are read from the node.
+const ALARMS_EVERY: Duration = Duration::from_secs(1);
+/// The longest wait of a device before it connects again.
+const RECONNECT_MAX: Duration = Duration::from_secs(1);
+
+/// The node, the devices, and what was counted of them.
+pub struct Stage {
+    binary: PathBuf,
+    node: Option<Node>,
+    fleet: Fleet,
+    /// Readings acknowledged at earlier times, for the rate.
+    acked: (Instant, u64),
+    per_second: u64,
+    /// Where the devices look for the node.
+    address: SocketAddr,
+    alarms: (u64, u64),
+    alarms_at: Instant,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Builds and starts the node, deploys threshold-alarm and starts the devices.
+    pub fn set(root: &Path) -> Result<Stage, BenchError> {
+        let binary = build::release(root, &["--package", "edgeway"])?.join("edgeway");
+        let folder = tempfile::tempdir().map_err(io("making a folder for the store"))?;
+        let node = Node::start(&binary, &folder.path().join("data"))?;
+        let component = root.join("target/plugins/threshold-alarm.wasm");
+        let manifest = root.join("plugins/threshold-alarm/manifest.toml");
+        let (component, manifest) = (component.to_string_lossy(), manifest.to_string_lossy());
+        node.cli(&["plugin", "deploy", &component, "--manifest", &manifest])?;
+        let address = node.mqtt;
+        let mut config = Config::new(node.mqtt.ip().to_string(), node.mqtt.port(), DEVICES);
+        config.interval = INTERVAL;
+        config.client.backoff_max = RECONNECT_MAX;
+        let fleet = Fleet::start(config).map_err(|error| BenchError::Program(error.to_string()))?;
+        let now = Instant::now();
+        Ok(Stage {
+            binary,
+            node: Some(node),
+            fleet,
+            acked: (now, 0),
+            per_second: 0,
+            address,
+            alarms: (0, 0),
+            alarms_at: now,
+            folder,
+        })
+    }
+
+    /// What the story goes by.
+    pub fn seen(&self, device: &str) -> Result<Seen, BenchError> {
+        let totals = self.fleet.totals();
+        let status = self.fleet.status(device).map_err(|error| BenchError::Program(error.to_string()))?;
+        Ok(Seen {
+            devices: DEVICES,
+            online: totals.online,
+            acked: totals.acked,
+            temperature: status.temperature,
+            commands: status.commands,
+        })
+    }
+
+    /// What the panel shows; time and title are the story's.
+    pub fn view(&mut self, device: &'static str) -> Result<View, BenchError> {
+        let (seen, totals) = (self.seen(device)?, self.fleet.totals());
+        let (since, before) = self.acked;
+        if since.elapsed() >= Duration::from_secs(1) {
+            self.per_second = ((totals.acked - before) as f64 / since.elapsed().as_secs_f64()) as u64;
+            self.acked = (Instant::now(), totals.acked);
+        }
+        if self.alarms_at.elapsed() >= ALARMS_EVERY {
+            self.alarms_at = Instant::now();
+            self.read_alarms()?;
+        }
+        let mut latencies = self.fleet.latencies();
+        latencies.sort_unstable();
+        let median = latencies.get(latencies.len() / 2).copied();
+        Ok(View {
+            devices: DEVICES,
+            online: seen.online,
+            sent: totals.sent,
+            acked: totals.acked,
+            per_second: self.per_second,
+            raised: self.alarms.0,
+            cleared: self.alarms.1,
+            commands: totals.commands,
+            latency: median.zip(latencies.last().copied()),
+            device,
+            temperature: seen.temperature,
+            ..View::default()
+        })
+    }
+
+    /// Counts raised and cleared alarms; while the node is dead the last count stands.
+    fn read_alarms(&mut self) -> Result<(), BenchError> {
+        let Some(node) = &self.node else {
+            return Ok(());
+        };
+        let tail = node.cli(&["tail", "alarms", "--from", "start", "--json"])?;
+        let count = |kind: &str| tail.lines().filter(|line| alarm(line).as_deref() == Some(kind)).count() as u64;
+        self.alarms = (count("raised"), count("cleared"));
+        Ok(())
+    }
+
+    pub fn overheat(&mut self, device: &str) -> Result<(), BenchError> {
+        let injected = self.fleet.inject(device, Fault::Overheat(HEAT));
+        injected.map_err(|error| BenchError::Program(error.to_string()))
+    }
+
+    /// Ends the node as a power switch would end its process.
+    pub fn kill(&mut self) {
+        self.node = None;
+    }
+
+    /// Starts it again on its store, where the devices look for it.
+    pub fn restart(&mut self) -> Result<(), BenchError> {
+        self.node = Some(Node::start_at(&self.binary, &self.folder.path().join("data"), self.address)?);
+        Ok(())
+    }
+
+    /// Stops the devices, and gives their accounts and what is in the log.
+    pub async fn close(mut self, within: Duration) -> Result<(Vec<(String, Ledger)>, String), BenchError> {
+        self.read_alarms()?;
+        let ledgers = self.fleet.stop(within).await;
+        let Some(node) = self.node else {
+            return Err(BenchError::Program("the node is not running".to_owned()));
+        };
+        let tail = node.cli(&["tail", "telemetry", "--from", "start", "--json"])?;
+        node.stop()?;
+        Ok((ledgers, tail))
+    }
+}
+
+/// Whether a line of the alarm topic tells of a raised or a cleared alarm.
+fn alarm(line: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    let value = event.get("value")?;
+    let alarm = match value.as_str() {
+        Some(text) => serde_json::from_str::<Value>(text).ok()?.get("alarm")?.as_str()?.to_owned(),
+        None => value.get("alarm")?.as_str()?.to_owned(),
+    };
+    Some(alarm)
+}
