@@ -3,7 +3,7 @@
 use crate::bench::quantile::Histogram;
 
 /// Time to write and sync a commit, in seconds.
-const SYNC: &str = "edgeway_log_sync_seconds";
+const SYNC: &str = "edgeway_sync_seconds";
 
 /// The histogram of sync times.
 pub fn sync_seconds(text: &str) -> Histogram {
@@ -48,10 +48,10 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "\
-# TYPE edgeway_log_sync_seconds histogram
-edgeway_log_sync_seconds_sum 1.5
-edgeway_log_sync_seconds_bucket{le=\"0.001\"} 3
-edgeway_log_sync_seconds_bucket{le=\"+Inf\"} 4
+# TYPE edgeway_sync_seconds histogram
+edgeway_sync_seconds_sum 1.5
+edgeway_sync_seconds_bucket{le=\"0.001\"} 3
+edgeway_sync_seconds_bucket{le=\"+Inf\"} 4
 edgeway_plugin_events_total{plugin=\"a\",topic=\"x\"} 5
 edgeway_plugin_events_total{plugin=\"b\",topic=\"x\"} 7
 edgeway_plugin_events_total{plugin=\"a\",topic=\"y\"} 1
