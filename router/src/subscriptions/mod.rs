@@ -11,6 +11,9 @@ mod index;
 mod queue;
 mod segment;
 
+#[cfg(test)]
+mod tests;
+
 pub use fan_out::{Config, FanOut, Stats};
 pub use queue::{Position, Subscriber};
 pub use segment::{FORMATS, Frame, Frames, Segment, SegmentEvent};
