@@ -4,7 +4,7 @@ use super::acks::{encode_ack, encode_notice};
 use super::connect::{encode_connack, encode_connect, put_properties};
 use super::header::*;
 use super::packet::{Notice, Packet, Publish, Qos};
-use super::property::Properties;
+use super::property::{Properties, PropertyBuffer, PropertyId, Value};
 use super::reason::Reason;
 use super::subscribe::put_listed;
 use super::writer::{EncodeError, put_packet, put_text};
@@ -72,5 +72,20 @@ pub fn encode_disconnect(reason: Reason, version: Version, out: &mut Vec<u8>) {
         // A notice without properties is three bytes at most: it cannot be too long.
         let written = put_packet(out, DISCONNECT << 4, |out| encode_notice(out, &notice, version));
         debug_assert!(written.is_ok());
+    }
+}
+
+/// Appends a server's DISCONNECT with its reason in words as well, unless that makes it longer than the client takes
+/// ([MQTT-3.14.2-3]).
+pub fn encode_disconnect_in_words(reason: Reason, words: &str, packet_bytes_max: u32, out: &mut Vec<u8>) {
+    let mut properties = PropertyBuffer::new();
+    let start = out.len();
+    let written = properties.put(PropertyId::ReasonString, Value::Text(words)).and_then(|()| {
+        let notice = Notice { reason, properties: properties.view() };
+        put_packet(out, DISCONNECT << 4, |out| encode_notice(out, &notice, Version::V5))
+    });
+    if written.is_err() || out.len() - start > packet_bytes_max as usize {
+        out.truncate(start);
+        encode_disconnect(reason, Version::V5, out);
     }
 }

@@ -22,7 +22,7 @@ mod tests;
 mod writer;
 
 pub use acks::{PINGRESP, Reply};
-pub use encode::{encode, encode_disconnect};
+pub use encode::{encode, encode_disconnect, encode_disconnect_in_words};
 pub use error::DecodeError;
 pub use header::{decode, decode_first};
 pub use packet::{Ack, ConnAck, Connect, Notice, Packet, Publish, Qos, SubAck, Subscribe, UnsubAck, Unsubscribe, Will};

@@ -33,8 +33,10 @@ pub(super) fn reply_to(publish: &Publish<'_>, reason: Reason) -> Option<Reply> {
 pub(super) struct Inbound {
     aliases: InboundAliases,
     receive_maximum: u16,
-    /// Messages without their PUBACK, PUBCOMP or refusing PUBREC.
+    /// Messages without their PUBACK, PUBCOMP or refusing PUBREC: what Receive Maximum counts.
     open: u32,
+    /// QoS 1 messages without their PUBACK.
+    unacknowledged: u32,
     /// Held QoS 2 identifiers; `true` where this connection counts it in `open`.
     held: BTreeMap<u16, bool>,
     version: Version,
@@ -43,12 +45,12 @@ pub(super) struct Inbound {
 impl Inbound {
     pub(super) fn new(version: Version, receive_maximum: u16, alias_maximum: u16, held: &[u16]) -> Self {
         let held = held.iter().map(|&id| (id, false)).collect();
-        Self { aliases: InboundAliases::new(alias_maximum), receive_maximum, open: 0, held, version }
+        Self { aliases: InboundAliases::new(alias_maximum), receive_maximum, open: 0, unacknowledged: 0, held, version }
     }
 
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.open >= u32::from(self.receive_maximum)
+        self.unacknowledged >= u32::from(self.receive_maximum)
     }
 
     pub(super) fn open(&self) -> u32 {
@@ -65,6 +67,7 @@ impl Inbound {
             Qos::AtMostOnce => true,
             Qos::AtLeastOnce => {
                 self.count()?;
+                self.unacknowledged = self.unacknowledged.saturating_add(1);
                 true
             }
             Qos::ExactlyOnce => self.hold(publish.packet_id)?,
@@ -78,7 +81,7 @@ impl Inbound {
     /// socket instead ([`super::Session::is_inbound_full`]).
     #[inline]
     fn count(&mut self) -> Result<(), Close> {
-        if self.is_full() && self.version == Version::V5 {
+        if self.open >= u32::from(self.receive_maximum) && self.version == Version::V5 {
             return Err(Close::of(rules::RECEIVE_MAXIMUM));
         }
         self.open = self.open.saturating_add(1);
@@ -116,7 +119,7 @@ impl Inbound {
     /// A PUBREL; says whether its identifier was held.
     pub(super) fn release(&mut self, packet_id: u16) -> bool {
         let released = self.held.remove(&packet_id);
-        self.acknowledged(u32::from(released == Some(true)));
+        self.open = self.open.saturating_sub(u32::from(released == Some(true)));
         released.is_some()
     }
 
@@ -127,7 +130,8 @@ impl Inbound {
         }
     }
 
-    pub(super) fn acknowledged(&mut self, count: u32) {
+    pub(super) fn pubacks_sent(&mut self, count: u32) {
         self.open = self.open.saturating_sub(count);
+        self.unacknowledged = self.unacknowledged.saturating_sub(count);
     }
 }

@@ -33,7 +33,7 @@ pub use will::{DueWill, KeptWill};
 pub use window::{Acknowledged, Window};
 
 use super::codec::rules::Rule;
-use super::codec::{DecodeError, Publish, Reason, Reply, Version, encode_disconnect};
+use super::codec::{DecodeError, Publish, Reason, Reply, Version, encode_disconnect, encode_disconnect_in_words};
 use inbound::Inbound;
 
 /// The connection is to be closed: send [`Close::frame`], close, and end the session with [`End::Lost`].
@@ -125,6 +125,15 @@ impl Session {
         packet_bytes <= self.client.packet_bytes_max as usize
     }
 
+    /// Appends what goes before closing: [`Close::frame`], with the rule and its statement in words where the client
+    /// takes as much.
+    pub fn farewell(&self, close: &Close, out: &mut Vec<u8>) {
+        if self.version == Version::V5 {
+            let words = format!("{} [{}]", close.rule.text, close.rule.statement(self.version));
+            encode_disconnect_in_words(close.reason, &words, self.client.packet_bytes_max, out);
+        }
+    }
+
     /// Something arrived. Once per read is enough.
     #[inline]
     pub fn heard(&mut self, now_ms: u64) {
@@ -163,11 +172,12 @@ impl Session {
     /// `count` PUBACKs were sent: the client may send as many messages more.
     #[inline]
     pub fn pubacks_sent(&mut self, count: u32) {
-        self.inbound.acknowledged(count);
+        self.inbound.pubacks_sent(count);
     }
 
-    /// Whether the client has as many messages open as it may. A task that then stops reading holds a 3.1.1 client
-    /// back by its socket; a 5.0 client that sends more is refused by [`Session::admit_publish`].
+    /// Whether as many QoS 1 messages wait for their PUBACK as a client may have open. A task that stops reading until
+    /// it has sent some holds a 3.1.1 client back by its socket; a 5.0 client that sends more is refused by
+    /// [`Session::admit_publish`]. QoS 2 messages do not count here: what ends them is a PUBREL yet to be read.
     #[inline]
     pub fn is_inbound_full(&self) -> bool {
         self.inbound.is_full()

@@ -37,7 +37,7 @@ pub struct Accepted {
     pub connack: Vec<u8>,
     /// Whether an earlier session goes on; what it has in flight waits in [`Session::window`].
     pub session_present: bool,
-    /// The will of an earlier session that ends hereby, to be published now.
+    /// The pending will of an earlier session that ends hereby, to be published now in place of when it was due.
     pub will: Option<DueWill>,
 }
 
@@ -115,14 +115,14 @@ impl Opening {
         Ok(Accepted { session, connack, session_present, will })
     }
 
-    /// A session that goes on forgets its pending will ([MQTT-3.1.3-9]); one that ends publishes it.
+    /// A session that goes on forgets its pending will ([MQTT-3.1.3-9]); one that ends has it published now. A will
+    /// whose time has come was published then, by who keeps the time, and is not published again.
     fn resume_or_end(&self, kept: Option<KeptSession>, now_ms: u64) -> (Option<KeptSession>, Option<DueWill>) {
         match kept {
-            Some(kept) if !self.clean_start && !kept.is_expired(now_ms) => {
-                let due = kept.will.clone().filter(|(_, at_ms)| *at_ms <= now_ms);
-                (Some(kept), due.map(|(will, at_ms)| DueWill { will, at_ms }))
+            Some(kept) if !self.clean_start && !kept.is_expired(now_ms) => (Some(kept), None),
+            Some(KeptSession { will: Some((will, at_ms)), .. }) if at_ms > now_ms => {
+                (None, Some(DueWill { will, at_ms: now_ms }))
             }
-            Some(KeptSession { will: Some((will, _)), .. }) => (None, Some(DueWill { will, at_ms: now_ms })),
             _ => (None, None),
         }
     }

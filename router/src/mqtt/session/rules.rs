@@ -15,7 +15,7 @@ rules! {
     RECEIVE_MAXIMUM = ReceiveMaximumExceeded, "section 4.8", "MQTT-3.3.4-7", "more unacknowledged messages than allowed";
     ALIAS_TOO_LARGE = TopicAliasInvalid, "", "MQTT-3.3.2-9", "the topic alias is above the maximum";
     ALIAS_UNKNOWN = ProtocolError, "", "section 3.3.2.3.4", "the topic alias was never set";
-    PUBREC_OF_QOS_1 = ProtocolError, "MQTT-4.3.2-1", "MQTT-4.3.2-5", "PUBREC or PUBCOMP for a QoS 1 message";
+    PUBREC_OF_QOS_1 = ProtocolError, "MQTT-4.3.2-2", "MQTT-4.3.2-4", "PUBREC or PUBCOMP for a QoS 1 message";
     EXPIRY_FROM_ZERO = ProtocolError, "", "section 3.14.2.2.2", "a session expiry for a session that has none";
     REFUSED_WITHOUT_ACK = QuotaExceeded, "section 4.8", "section 4.9", "a message is refused and 3.1.1 cannot say so";
 }

@@ -59,7 +59,7 @@ fn more_than_receive_maximum_closes_5_0_and_holds_back_3_1_1() {
     let mut session = accept(&connect(Version::V5), &limits, None).session;
     admit(&mut session, &publish(Qos::AtLeastOnce, 1)).unwrap();
     admit(&mut session, &publish(Qos::ExactlyOnce, 2)).unwrap();
-    assert!(session.is_inbound_full());
+    assert!(!session.is_inbound_full(), "one of two waits for its PUBACK");
     admit(&mut session, &publish(Qos::AtMostOnce, 0)).unwrap();
     // What is held already is no further message.
     admit(&mut session, &publish(Qos::ExactlyOnce, 2)).unwrap();
@@ -75,6 +75,21 @@ fn more_than_receive_maximum_closes_5_0_and_holds_back_3_1_1() {
     assert!(old.is_inbound_full());
     old.pubacks_sent(3);
     assert!(!old.is_inbound_full());
+}
+
+#[test]
+fn held_messages_do_not_stop_a_3_1_1_client_from_being_read() {
+    let limits = Limits { receive_maximum: 2, ..Limits::default() };
+    let mut session = accept(&connect(Version::V311), &limits, None).session;
+    for id in 1..=5 {
+        admit(&mut session, &publish(Qos::ExactlyOnce, id)).unwrap();
+    }
+    assert!(!session.is_inbound_full(), "the PUBRELs that end them are yet to be read");
+    assert_eq!(session.inbound_open(), 5);
+    for id in 1..=5 {
+        session.receive(&Packet::PubRel(ack(id)), &anything).unwrap();
+    }
+    assert_eq!(session.inbound_open(), 0);
 }
 
 #[test]
@@ -142,4 +157,25 @@ fn what_a_client_must_not_send_closes_with_its_reason() {
 fn ping_is_answered() {
     let action = session(Version::V311).receive(&Packet::PingReq, &anything);
     assert_eq!(action, Ok(Action::Reply(Reply::PingResp)));
+}
+
+#[test]
+fn a_farewell_is_in_words_where_the_client_takes_as_much() {
+    let close = Close::of(crate::mqtt::session::rules::SECOND_CONNECT);
+    for (packet_bytes_max, expected) in [(200, Some("a second CONNECT [MQTT-3.1.0-2]")), (20, None)] {
+        let asked = properties(&[(PropertyId::MaximumPacketSize, Value::U32(packet_bytes_max))]);
+        let connect = Connect { properties: asked.view(), ..connect(Version::V5) };
+        let mut out = Vec::new();
+        accept(&connect, &Limits::default(), None).session.farewell(&close, &mut out);
+        match read(&out, Version::V5) {
+            Packet::Disconnect(notice) => {
+                assert_eq!(notice.reason, Reason::ProtocolError);
+                assert_eq!(notice.properties.text(PropertyId::ReasonString), expected);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut out = Vec::new();
+    session(Version::V311).farewell(&close, &mut out);
+    assert!(out.is_empty());
 }

@@ -2,6 +2,7 @@
 
 mod ending;
 mod inbound;
+mod noise;
 mod opening;
 mod subscribing;
 mod windows;
