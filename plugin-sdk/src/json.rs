@@ -28,6 +28,16 @@ pub enum Problem {
     NotNumber,
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Problem::NotJson(at) => write!(f, "not JSON at byte {at}"),
+            Problem::Absent => f.write_str("the reading is absent"),
+            Problem::NotNumber => f.write_str("the reading is not a number"),
+        }
+    }
+}
+
 /// The number at `path`. What follows it is not looked at; names are compared
 /// as written, so that an escaped name does not match.
 ///

@@ -40,12 +40,13 @@ impl Plugin for ThresholdAlarm {
                 Ok(value) => value,
                 Err(Problem::Absent) => continue,
                 Err(problem) => {
-                    actions.push(Reject::new(index, describe(problem)).into());
+                    actions.push(Reject::new(index, problem.to_string()).into());
                     continue;
                 }
             };
             let key = event.key.as_deref().unwrap_or_default();
-            let alarm = lookup(alarms, key, host);
+            load(alarms, key, host);
+            let Some(alarm) = alarms.get_mut(key) else { continue };
             let before = *alarm;
             let change = alarm.read(value, &settings.threshold);
             if *alarm != before {
@@ -59,23 +60,16 @@ impl Plugin for ThresholdAlarm {
     }
 }
 
-fn describe(problem: Problem) -> String {
-    match problem {
-        Problem::NotJson(at) => format!("not JSON at byte {at}"),
-        Problem::NotNumber => "the reading is not a number".to_owned(),
-        Problem::Absent => "the reading is absent".to_owned(),
+/// Sees to it that the key's alarm is in the cache.
+fn load(alarms: &mut HashMap<Vec<u8>, Alarm>, key: &[u8], host: &mut impl Host) {
+    if alarms.contains_key(key) {
+        return;
     }
-}
-
-fn lookup<'a>(alarms: &'a mut HashMap<Vec<u8>, Alarm>, key: &[u8], host: &mut impl Host) -> &'a mut Alarm {
-    if !alarms.contains_key(key) {
-        if alarms.len() >= ALARMS_CACHED_MAX {
-            alarms.clear();
-        }
-        let stored = host.state_get(key).map(|bytes| Alarm::decode(&bytes));
-        alarms.insert(key.to_vec(), stored.unwrap_or_default());
+    if alarms.len() >= ALARMS_CACHED_MAX {
+        alarms.clear();
     }
-    alarms.entry(key.to_vec()).or_default()
+    let stored = host.state_get(key).map(|bytes| Alarm::decode(&bytes));
+    alarms.insert(key.to_vec(), stored.unwrap_or_default());
 }
 
 fn store(host: &mut impl Host, key: &[u8], alarm: Alarm) {

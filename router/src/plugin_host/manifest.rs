@@ -210,6 +210,8 @@ mod tests {
     #[test]
     fn shipped_manifests_are_sound() {
         let threshold = include_str!("../../../plugins/threshold-alarm/manifest.toml");
+        let downsample = include_str!("../../../plugins/downsample/manifest.toml");
+        assert_eq!(Manifest::parse(downsample).unwrap().grants.emit, ["downsampled"]);
         let manifest = Manifest::parse(threshold).unwrap();
         assert_eq!(manifest.limits, Limits::default(), "the file says that it shows the defaults");
         let limit = manifest.settings().find(|(name, _)| *name == "limit");

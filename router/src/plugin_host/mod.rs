@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
+pub mod bench;
 mod bindings;
 mod bisect;
 mod cause;
