@@ -9,7 +9,7 @@ use edgeway::plugin_host::Manifest;
 use edgeway::plugin_host::bench::measure;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_secs(1);
 
 const PASS_THROUGH: &str = "
 name = 'pass-through'

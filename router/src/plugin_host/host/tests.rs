@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sled_data::{MemoryBackend, Options, Store, TopicConfig};
+use sled_data::{Faults, MemoryBackend, Options, Store, TopicConfig};
 
 use super::*;
 use crate::clock::Clock;
@@ -70,10 +70,14 @@ impl Node {
 
     /// Waits until the plugin has read everything.
     fn settle(&self) -> PluginStatus {
+        self.wait_for(|status| status.lag_events == 0 && status.state == RunState::Running)
+    }
+
+    fn wait_for(&self, reached: impl Fn(&PluginStatus) -> bool) -> PluginStatus {
         let begin = Instant::now();
         loop {
             let status = self.host.list().pop().unwrap();
-            if status.lag_events == 0 && status.state == RunState::Running {
+            if reached(&status) {
                 return status;
             }
             assert!(begin.elapsed() < Duration::from_secs(20), "{status:?}");
@@ -201,16 +205,27 @@ fn a_plugin_whose_file_was_lost_is_listed_as_broken() {
         }
     }
     let node2 = node(&backend, folder.path());
-    let begin = Instant::now();
-    loop {
-        let status = node2.host.list().pop().unwrap();
-        if let RunState::Broken(reason) = &status.state {
-            assert!(reason.contains(".wasm"), "{reason}");
-            break;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(20), "{status:?}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let status = node2.wait_for(|status| matches!(status.state, RunState::Broken(_)));
+    assert!(matches!(&status.state, RunState::Broken(reason) if reason.contains(".wasm")), "{status:?}");
     node2.deploy(MANIFEST).unwrap();
     node2.settle();
+}
+
+#[test]
+fn a_refused_commit_costs_time_and_nothing_else() {
+    let (backend, folder) = backend();
+    let node1 = node(&backend, folder.path());
+    node1.deploy(MANIFEST).unwrap();
+    node1.host.stop();
+    node1.publish(&["S1", "T", "G1"]);
+    node1.log.close();
+    backend.set_faults(Faults { free_bytes: Some(0), ..Faults::default() });
+    let node2 = node(&backend, folder.path());
+    let status = node2.wait_for(|status| matches!(status.state, RunState::BackingOff(_)));
+    assert_eq!(status.lag_events, 3);
+    assert!(node2.values("out").is_empty() && node2.values(DEAD_LETTERS).is_empty());
+    backend.set_faults(Faults::default());
+    node2.settle();
+    assert_eq!(node2.values("out"), ["S1", "G1"]);
+    assert_eq!(node2.values(DEAD_LETTERS), ["T"]);
 }
