@@ -203,7 +203,8 @@ impl Deliverer {
     ) {
         self.properties.clear();
         if session.version() == Version::V5 {
-            fill(&mut self.properties, &retained.message.header_block(now_ms).as_ref(), None);
+            let expiry_s = retained.message.expiry_left_s(now_ms);
+            fill(&mut self.properties, &retained.message.header_block().as_ref(), expiry_s);
             if let Some(id) = retained.subscription_id {
                 let _ = self.properties.put(PropertyId::SubscriptionId, Value::Variable(id));
             }

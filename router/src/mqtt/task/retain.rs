@@ -141,16 +141,18 @@ impl RetainedMessage {
         self.qos > 0 && granted.bits() > 0
     }
 
-    /// Its properties as headers, with the expiry that is left.
-    pub(super) fn header_block(&self, now_ms: i64) -> HeaderBlock {
+    /// Its properties as headers.
+    pub(super) fn header_block(&self) -> HeaderBlock {
         let mut block = HeaderBlock::new();
-        for (name, value) in self.headers.iter().filter(|(name, _)| name != headers::MQTT_EXPIRY) {
+        for (name, value) in &self.headers {
             block.push(name, value);
         }
-        if let Some(seconds) = seconds_left(self, now_ms) {
-            block.push(headers::MQTT_EXPIRY, &seconds.to_be_bytes());
-        }
         block
+    }
+
+    /// What is left of its expiry, in seconds [MQTT-3.3.2-6]; `None` where it has none.
+    pub(super) fn expiry_left_s(&self, now_ms: i64) -> Option<u32> {
+        seconds_left(self, now_ms)
     }
 }
 
