@@ -6,6 +6,7 @@
 
 mod blocking;
 mod body;
+mod commands;
 mod config;
 mod error;
 mod event_json;
@@ -13,6 +14,7 @@ mod events;
 mod guard;
 mod health;
 mod ndjson;
+mod plugins;
 mod rooms;
 mod server;
 mod tail;
@@ -25,9 +27,12 @@ pub mod status;
 pub mod store;
 pub mod wire;
 
+pub use commands::WAIT_MS_MAX;
 pub use config::Config;
 pub use error::ApiError;
 pub use health::{Readiness, State, routes as health_routes};
+pub use plugins::Deploy;
 pub use rooms::Rooms;
 pub use server::{ADDR_FILE, Server, StartError};
+pub use status::Identity;
 pub use token::{Token, TokenError, read as read_token};

@@ -31,6 +31,8 @@ pub struct Config {
     pub sessions: crate::sessions::Config,
     /// Events out to subscribers.
     pub subscriptions: crate::subscriptions::Config,
+    /// Commands out to devices.
+    pub commands: crate::commands::Config,
     /// How MQTT topics become topics and keys.
     pub routing: crate::ingest::Config,
     /// The event log, and what new topics are set to.

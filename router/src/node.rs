@@ -6,23 +6,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use sled_data::{OpenError as StoreError, Store};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::metrics::Metrics;
-use crate::admin::{self, Readiness, Server, State};
+use crate::admin::{self, Identity, Readiness, Rooms, Server, State};
 use crate::clock::Clock;
+use crate::commands::{self, Commands};
 use crate::config::Config;
 use crate::event_log::{self, EventLog};
 use crate::ingest::{self, Ingest};
 use crate::mqtt;
+use crate::plugin_host::{self, PluginHost};
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
 
 /// The folder of the store within the data folder.
 const STORE_FOLDER: &str = "store";
+/// The folder of the plugins within the data folder.
+const PLUGINS_FOLDER: &str = "plugins";
 /// The file that names the MQTT door's address while the node runs.
 const MQTT_ADDRESS_FILE: &str = "mqtt.addr";
 /// How often retention looks at the topics.
@@ -58,6 +61,12 @@ pub enum StartError {
     /// A routing rule is wrong.
     #[error(transparent)]
     Rule(#[from] ingest::RuleError),
+    /// The stored commands could not be read.
+    #[error(transparent)]
+    Commands(#[from] commands::OpenError),
+    /// The plugins could not be started.
+    #[error(transparent)]
+    Plugins(#[from] plugin_host::StartError),
     /// A door's address cannot be listened at.
     #[error("MQTT cannot listen at {address}: {error}; choose another with --mqtt or [listen] mqtt")]
     Listen {
@@ -74,39 +83,38 @@ pub enum StartError {
 /// A node that runs.
 pub struct Node {
     data: PathBuf,
-    log: Arc<EventLog>,
-    sessions: Arc<Sessions>,
-    readiness: Arc<Readiness>,
+    rooms: Rooms,
     mqtt_addr: SocketAddr,
     server: Server,
-    tasks: Vec<JoinHandle<()>>,
+    doors: Vec<JoinHandle<()>>,
+    commands: JoinHandle<()>,
+    stop_commands: watch::Sender<bool>,
 }
 
 impl Node {
-    /// Starts a node: store, log, sessions, doors. Ready when it returns.
+    /// Starts a node: store, log, sessions, readers, doors. Ready when it returns.
     ///
     /// # Errors
     /// What could not be started, and why.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let data = config.node.data.clone();
         make_folder(&data)?;
-        let log = open_log(&data, &config)?;
-        let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
-        log.observe(Arc::clone(&fan_out) as _);
-        let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone()));
-        let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing)?);
-        let door = mqtt::task::Door::new(ingest, Arc::clone(&sessions), config.mqtt.clone());
         let (listener, mqtt_addr) = bind(config.listen.mqtt).await?;
-        let readiness = Arc::new(Readiness::default());
-        let open = admin::health_routes(Arc::clone(&readiness)).merge(admin::metrics::routes(Metrics::default()));
-        let guarded = Router::new();
+        let identity = Identity { name: config.node.name.clone(), mqtt: mqtt_addr };
+        let rooms = open_rooms(identity, &data, &config)?;
+        let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config.http));
         let server = Server::start(config.listen.http, &config.http, &data, open, guarded).await?;
-        let tasks =
-            vec![tokio::spawn(mqtt::task::listen(door, listener)), tokio::spawn(keep_retention(Arc::clone(&log)))];
+        let (stop_commands, stopped) = watch::channel(false);
+        let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
+        let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
+        let doors = vec![
+            tokio::spawn(mqtt::task::listen(door, listener)),
+            tokio::spawn(keep_retention(Arc::clone(&rooms.log))),
+        ];
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
-        tracing::info!(%mqtt_addr, data = %data.display(), origin = format!("{:016x}", log.store().origin().0), "the node is ready");
-        readiness.set(State::Ready);
-        Ok(Self { data, log, sessions, readiness, mqtt_addr, server, tasks })
+        tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
+        rooms.readiness.set(State::Ready);
+        Ok(Self { data, rooms, mqtt_addr, server, doors, commands, stop_commands })
     }
 
     /// Where the MQTT door listens.
@@ -121,20 +129,25 @@ impl Node {
 
     /// The node's log.
     pub fn log(&self) -> &Arc<EventLog> {
-        &self.log
+        &self.rooms.log
     }
 
-    /// Stops it: doors first, then what is open is made durable and the store is closed in order.
+    /// Stops it: doors first, then readers, then what is open is made durable and the store is closed in order.
     pub async fn stop(self) {
-        self.readiness.set(State::Stopping);
-        self.tasks.iter().for_each(JoinHandle::abort);
-        self.sessions.stop(STOP_WAIT).await;
+        self.rooms.readiness.set(State::Stopping);
+        self.doors.iter().for_each(JoinHandle::abort);
+        self.rooms.sessions.stop(STOP_WAIT).await;
         if let Err(error) = std::fs::remove_file(self.data.join(MQTT_ADDRESS_FILE)) {
             tracing::debug!(%error, "the address file was gone already");
         }
         self.server.stop().await;
-        let log = Arc::clone(&self.log);
+        self.stop_commands.send_replace(true);
+        if self.commands.await.is_err() {
+            tracing::error!("the commands' task had panicked before it was stopped");
+        }
+        let (plugins, log) = (self.rooms.plugins, self.rooms.log);
         let closed = tokio::task::spawn_blocking(move || {
+            plugins.stop();
             log.close();
             log.store().close()
         });
@@ -150,6 +163,19 @@ impl Node {
 
 fn make_folder(path: &Path) -> Result<(), StartError> {
     std::fs::create_dir_all(path).map_err(|error| StartError::Folder { path: path.to_owned(), error })
+}
+
+/// Opens the rooms in the order in which they stand on each other.
+fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms, StartError> {
+    let log = open_log(data, config)?;
+    let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
+    log.observe(Arc::clone(&fan_out) as _);
+    let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone()));
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing)?);
+    let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
+    let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
+    let readiness = Arc::new(Readiness::default());
+    Ok(Rooms { identity, readiness, log, ingest, sessions, plugins, commands })
 }
 
 fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {

@@ -3,6 +3,7 @@
 mod lag;
 mod log;
 mod process;
+mod readers;
 mod sheet;
 
 use std::fmt;
@@ -19,8 +20,10 @@ use prometheus_client::registry::Registry;
 
 use super::ApiError;
 use super::blocking::blocking;
+use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
+use crate::plugin_host::PluginHost;
 use crate::sessions::Sessions;
 
 pub use process::resident_bytes;
@@ -84,6 +87,16 @@ impl Metrics {
     /// Adds who is connected.
     pub fn add_sessions(&mut self, sessions: Arc<Sessions>) {
         self.add("sessions", move |sheet| log::write_sessions(&sessions, sheet));
+    }
+
+    /// Adds what plugins did.
+    pub fn add_plugins(&mut self, host: Arc<PluginHost>) {
+        self.add("plugin_host", move |sheet| readers::write_plugins(&host, sheet));
+    }
+
+    /// Adds what became of commands.
+    pub fn add_commands(&mut self, commands: Arc<Commands>) {
+        self.add("commands", move |sheet| readers::write_commands(&commands, sheet));
     }
 
     fn text(&self) -> Result<Response, ApiError> {

@@ -6,9 +6,11 @@ use axum::Router;
 
 use super::metrics::Metrics;
 use super::status::Identity;
-use super::{Config, Readiness, devices, events, health, metrics, status, store, tail, topics};
+use super::{Config, Readiness, commands, devices, events, health, metrics, plugins, status, store, tail, topics};
+use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
+use crate::plugin_host::PluginHost;
 use crate::sessions::Sessions;
 
 /// The rooms, as the node hands them over when it starts.
@@ -23,6 +25,10 @@ pub struct Rooms {
     pub ingest: Arc<Ingest>,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
+    /// The reader that runs plugins.
+    pub plugins: Arc<PluginHost>,
+    /// The reader that takes commands to devices.
+    pub commands: Arc<Commands>,
 }
 
 impl Rooms {
@@ -34,6 +40,8 @@ impl Rooms {
         figures.add_log(Arc::clone(&self.log));
         figures.add_ingest(Arc::clone(&self.ingest));
         figures.add_sessions(Arc::clone(&self.sessions));
+        figures.add_plugins(Arc::clone(&self.plugins));
+        figures.add_commands(Arc::clone(&self.commands));
         health::routes(Arc::clone(&self.readiness)).merge(metrics::routes(figures))
     }
 
@@ -47,6 +55,8 @@ impl Rooms {
             .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
             .merge(devices::routes(log(), Arc::clone(&self.sessions)))
             .merge(status::routes(self.identity.clone(), log(), sessions, readiness))
+            .merge(plugins::routes(Arc::clone(&self.plugins)))
+            .merge(commands::routes(Arc::clone(&self.commands)))
             .merge(store::routes(log()))
     }
 }

@@ -16,6 +16,12 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     let subscriptions = &config.subscriptions;
     in_range(["subscriptions", "queue_bytes_max"], subscriptions.queue_bytes_max, 64 << 10..=1 << 30)?;
     in_range(["subscriptions", "filters_per_session_max"], subscriptions.filters_per_session_max, 1..=100_000)?;
+    let commands = &config.commands;
+    in_range(["commands", "pending_max"], commands.pending_max, 1..=10_000_000)?;
+    in_range(["commands", "pending_per_device_max"], commands.pending_per_device_max, 1..=1_000_000)?;
+    in_range(["commands", "pending_bytes_max"], commands.pending_bytes_max, 64 << 10..=16 << 30)?;
+    in_range(["commands", "in_flight_per_device_max"], commands.in_flight_per_device_max, 1..=1_000)?;
+    in_range(["commands", "retention_ms"], commands.retention_ms, 60_000..=u64::MAX >> 1)?;
     let log = &config.log;
     in_range(["log", "open_bytes_max"], log.open_bytes_max, 64 << 10..=1 << 30)?;
     in_range(["log", "recent_bytes_max"], log.recent_bytes_max, 0..=16 << 30)?;

@@ -39,6 +39,15 @@ impl<'a> Sheet<'a> {
         Ok(())
     }
 
+    /// Spans of time that only rise, one for each value of a label; `_seconds_total` is added to the name.
+    pub fn seconds(&mut self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+        for (of, value) in values {
+            ConstCounter::new(*value).encode(metric.encode_family(&[(label, *of)])?)?;
+        }
+        Ok(())
+    }
+
     /// A number that rises and falls.
     pub fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

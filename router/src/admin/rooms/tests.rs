@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use sled_data::{MemoryBackend, Options, Store};
+use tokio::sync::watch;
 
 use super::*;
 use crate::admin::{Server, State};
@@ -17,6 +18,8 @@ struct Fixture {
     server: Server,
     log: Arc<EventLog>,
     readiness: Arc<Readiness>,
+    plugins: Arc<PluginHost>,
+    stop: watch::Sender<bool>,
     caller: Caller,
     _folder: tempfile::TempDir,
 }
@@ -65,13 +68,18 @@ async fn fixture() -> Fixture {
     let (store, _) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
     let log = EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Default::default()).unwrap();
     let fan_out = Arc::new(FanOut::new(Default::default()));
+    let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, Default::default()));
     let rooms = Rooms {
+        commands: Commands::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
+        plugins: Arc::new(PluginHost::start(Arc::clone(&log), &folder.path().join("plugins")).unwrap()),
         identity: Identity { name: "n1".into(), mqtt: LOOPBACK },
         readiness: Arc::default(),
-        sessions: Arc::new(Sessions::open(Arc::clone(&log), fan_out, Default::default())),
+        sessions,
         ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default()).unwrap()),
         log: Arc::clone(&log),
     };
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
     let config = Config { tails_max: 2, ..Config::default() };
     let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config));
     let server = Server::start(LOOPBACK, &config, folder.path(), open, guarded).await.unwrap();
@@ -81,7 +89,7 @@ async fn fixture() -> Fixture {
         base: format!("http://{}", server.addr()),
         bearer: format!("Bearer {}", token.trim()),
     };
-    Fixture { server, log, readiness: rooms.readiness, caller, _folder: folder }
+    Fixture { server, log, readiness: rooms.readiness, plugins: rooms.plugins, stop, caller, _folder: folder }
 }
 
 impl Fixture {
@@ -91,7 +99,12 @@ impl Fixture {
         tokio::task::spawn_blocking(move || calls(&caller)).await.unwrap();
         self.readiness.set(State::Stopping);
         self.server.stop().await;
-        tokio::task::spawn_blocking(move || self.log.close()).await.unwrap();
+        self.stop.send_replace(true);
+        let close = move || {
+            self.plugins.stop();
+            self.log.close();
+        };
+        tokio::task::spawn_blocking(close).await.unwrap();
     }
 }
 
@@ -114,8 +127,10 @@ async fn topics_are_made_shown_and_deleted() {
         assert_eq!(code(&caller.post("/v1/topics", &json!({"name": "b", "x": 0}))), (400, "bad_request"));
         assert_eq!(code(&caller.post("/v1/topics", &json!({"name": "_b"}))), (403, "internal_topic"));
         let list = caller.get("/v1/topics").1;
-        assert_eq!(list["topics"].as_array().unwrap().len(), 1);
-        assert_eq!(list["topics"][0]["durability"], "sync");
+        let list = list["topics"].as_array().unwrap();
+        let (own, others): (Vec<&Value>, Vec<&Value>) = list.iter().partition(|topic| topic["internal"] == true);
+        assert_eq!((others.len(), &others[0]["durability"]), (1, &json!("sync")));
+        assert!(own.iter().all(|topic| topic["name"].as_str().unwrap().starts_with('_')), "{own:?}");
         assert_eq!(caller.get("/v1/topics/a").1["name"], "a");
         assert_eq!(caller.delete("/v1/topics/a"), (204, Value::Null));
         assert_eq!(code(&caller.delete("/v1/topics/a")), (404, "not_found"));
@@ -236,4 +251,72 @@ async fn the_node_says_how_it_is() {
         assert_eq!((&verified["report"]["clean"], &verified["report"]["damaged"]), (&json!(true), &json!([])));
     };
     fixture.run(calls).await;
+}
+
+#[tokio::test]
+async fn commands_are_sent_listed_and_waited_for() {
+    let calls = |caller: &Caller| {
+        let sent = caller.post(
+            "/v1/commands",
+            &json!({"device": "s1", "name": "cool", "payload": "{\"to\":5}", "deliver_within_ms": 700, "issued_by": "cli"}),
+        );
+        assert_eq!((sent.0, &sent.1["device"]), (202, &json!("s1")));
+        let id = sent.1["id"].as_str().unwrap().to_owned();
+        let shown = caller.get(&format!("/v1/commands/{id}")).1;
+        assert_eq!(
+            (&shown["state"], &shown["issued_by"], &shown["payload"]),
+            (&json!("queued"), &json!("cli"), &json!("{\"to\":5}"))
+        );
+        let ended = caller.get(&format!("/v1/commands/{id}?wait_ms=20000")).1;
+        assert_eq!(ended["state"], "expired");
+        let count = |query: &str| caller.get(&format!("/v1/commands{query}")).1["commands"].as_array().unwrap().len();
+        assert_eq!(
+            [count(""), count("?device=s1&ended=true"), count("?state=queued"), count("?device=x")],
+            [1, 1, 0, 0]
+        );
+        // (path, status, code)
+        let cases = [
+            ("/v1/commands/x", 400, "bad_request"),
+            ("/v1/commands/017f22e2-79b0-7cc3-98c4-dc0c0c07398f", 404, "not_found"),
+            ("/v1/commands?state=lost", 400, "bad_request"),
+        ];
+        for (path, status, expected) in cases {
+            assert_eq!(code(&caller.get(path)), (status, expected), "{path}");
+        }
+        for body in [
+            json!({"device": "a/b", "name": "cool"}),
+            json!({"device": "a", "name": "+"}),
+            json!({"device": "a", "name": "cool", "deliver_within_ms": 0}),
+            json!({"name": "cool"}),
+        ] {
+            assert_eq!(code(&caller.post("/v1/commands", &body)), (400, "bad_request"), "{body}");
+        }
+        let metrics = caller.get("/metrics").1;
+        assert!(metrics.as_str().unwrap().contains("edgeway_commands_total{step=\"expired\"} 1"), "{metrics}");
+    };
+    fixture().await.run(calls).await;
+}
+
+#[tokio::test]
+async fn plugins_that_cannot_be_are_refused_with_the_reason() {
+    let calls = |caller: &Caller| {
+        assert_eq!(caller.get("/v1/plugins"), (200, json!({"plugins": []})));
+        assert_eq!(code(&caller.delete("/v1/plugins/x")), (404, "not_found"));
+        let manifest = "name = 'a'\ntopics = ['t']";
+        // (manifest, wasm, status, code, what the message must say)
+        let cases = [
+            (manifest, "AAAA", 422, "plugin_refused", "the plugin's file is refused"),
+            (manifest, "?", 400, "bad_request", "wasm_base64 is no base64"),
+            ("name = 'a'", "AAAA", 422, "plugin_refused", "missing field `topics`"),
+        ];
+        for (manifest, wasm, status, expected, said) in cases {
+            let answer = caller.post("/v1/plugins", &json!({"manifest": manifest, "wasm_base64": wasm}));
+            assert_eq!(code(&answer), (status, expected), "{answer:?}");
+            assert!(answer.1["error"]["message"].as_str().unwrap().contains(said), "{answer:?}");
+        }
+        let large = "A".repeat(4 << 20);
+        let answer = caller.post("/v1/plugins", &json!({"manifest": manifest, "wasm_base64": large}));
+        assert_eq!(code(&answer), (422, "plugin_refused"), "its bound is its own");
+    };
+    fixture().await.run(calls).await;
 }

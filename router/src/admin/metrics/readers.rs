@@ -1,0 +1,56 @@
+//! Figures of the readers: what plugins did, and what became of commands.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::sheet::{Sheet, read};
+use crate::commands::Commands;
+use crate::plugin_host::{PluginCounters, PluginHost};
+
+/// One of a plugin's counters.
+type Counter = fn(&PluginCounters) -> &AtomicU64;
+
+/// Name, help and counter of what is shown of every plugin.
+const PLUGIN_COUNTERS: [(&str, &str, Counter); 7] = [
+    ("plugin_calls", "Calls of the plugin", |of| &of.calls),
+    ("plugin_events", "Events given to the plugin", |of| &of.events),
+    ("plugin_traps", "Calls ended by a trap, the deadline or the memory limit", |of| &of.traps),
+    ("plugin_refusals", "Calls answered with an error, or with what was not granted", |of| &of.refusals),
+    ("plugin_dead_letters", "Events set aside", |of| &of.dead_letters),
+    ("plugin_appended", "Events that the plugin had appended", |of| &of.appended),
+    ("plugin_commands", "Commands that the plugin had queued", |of| &of.commands),
+];
+
+/// What every plugin did.
+pub(super) fn write_plugins(host: &PluginHost, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let all: Vec<(String, Arc<PluginCounters>)> = host.counters();
+    for (name, help, counter) in PLUGIN_COUNTERS {
+        let values: Vec<(&str, u64)> =
+            all.iter().map(|(of, counters)| (of.as_str(), read(counter(counters)))).collect();
+        sheet.counters(name, help, "plugin", &values)?;
+    }
+    let busy: Vec<(&str, f64)> =
+        all.iter().map(|(of, counters)| (of.as_str(), read(&counters.busy_ns) as f64 / 1e9)).collect();
+    sheet.seconds("plugin_busy", "Time in calls of the plugin", "plugin", &busy)
+}
+
+/// How many commands are pending, and what became of the others.
+pub(super) fn write_commands(commands: &Commands, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let stats = commands.stats();
+    sheet.gauge("commands_pending", "Commands that have not ended", commands.pending() as u64)?;
+    let steps = [
+        ("queued", read(&stats.queued)),
+        ("offered", read(&stats.offered)),
+        ("returned", read(&stats.returned)),
+        ("delivered", read(&stats.delivered)),
+        ("succeeded", read(&stats.succeeded)),
+        ("failed", read(&stats.failed)),
+        ("expired", read(&stats.expired)),
+        ("refused", read(&stats.refused)),
+    ];
+    sheet.counters("commands", "Steps of commands", "step", &steps)?;
+    let refused = read(&stats.answers_refused);
+    sheet.counter("command_answers_refused", "Answers of devices that did not count", refused)?;
+    sheet.counter("command_events_unreadable", "Events that are no step or answer", read(&stats.unreadable))
+}
