@@ -139,6 +139,9 @@ pub enum OpenError {
     /// A topic could not be made.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// A topic's retention could not be set.
+    #[error(transparent)]
+    Retention(#[from] sled_data::TopicError),
     /// The stored commands or cursors could not be read.
     #[error("the stored commands cannot be read: {0}; run `edgeway store verify`")]
     Store(#[from] StoreError),
@@ -189,6 +192,12 @@ impl Commands {
         let topic = TopicConfig { retention_ms: Some(config.retention_ms), ..TopicConfig::default() };
         let commands = log.ensure_topic(COMMANDS_TOPIC, Some(topic.clone()))?;
         let answers = log.ensure_topic(ANSWERS_TOPIC, Some(topic))?;
+        for topic in [&commands, &answers] {
+            // Whoever made it first may have set no bound; one that was set is kept.
+            if topic.config().retention_ms.is_none() && topic.config().retention_bytes.is_none() {
+                log.store().set_topic_retention(topic.id(), Some(config.retention_ms), None)?;
+            }
+        }
         let room = Self {
             table: Mutex::new(Table::new(config.clone())),
             reading: Mutex::new(Reading { commands: Vec::new(), answers: Vec::new() }),

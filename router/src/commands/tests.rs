@@ -1,4 +1,4 @@
-//! The room on a memory store with real sessions: delivery, answers, restarts, bounds.
+//! The room on a memory store with real sessions: delivery, answers, restarts, bounds, a full disk.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use devices::command::{ANSWERS_TOPIC, Status, Step, StepEvent, answer_topic};
 use devices::headers;
-use sled_data::{Backend, HeaderBlock, MemoryBackend, Options, Store};
+use sled_data::{Backend, Faults, HeaderBlock, MemoryBackend, Options, Store};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -305,5 +305,32 @@ async fn bad_submissions_are_refused_by_reason() {
     assert!(matches!(refused(|c| c.deliver_within_ms = Some(u64::MAX)).await, SubmitError::Time { .. }));
     assert!(matches!(refused(|c| c.answer_within_ms = Some(u64::MAX)).await, SubmitError::Time { .. }));
     assert!(node.room.list(&Filter::default(), 10).is_empty());
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_delays_and_loses_nothing() {
+    let backend = backend();
+    let node = Node::start(&backend, Config::default());
+    let id = node.submit("pump", "cool").await;
+    backend.set_faults(Faults { free_bytes: Some(0), ..Faults::default() });
+    // The store looks at the disk now and then.
+    while node.room.submit(command("away", "filler")).await.is_ok() {}
+    let device = node.connect("pump").await;
+    until("a step could not be recorded", || (node.room.stats().rebuilt.load(Ordering::Relaxed) >= 1).then_some(()))
+        .await;
+    assert!(node.room.wait(id, Duration::from_millis(1)).await.is_none());
+    backend.set_faults(Faults::default());
+    let answered = until("it is recorded", || {
+        while let Some(mail) = device.seat.mailbox.take() {
+            if let Mail::Offer(offer) = mail {
+                offer.acked();
+            }
+        }
+        (node.room.get(id)?.state == State::Delivered).then(|| node.answer(&device, "pump", id, Status::Succeeded))
+    });
+    answered.await;
+    assert_eq!(node.room.wait(id, LONG).await.unwrap().state, State::Succeeded);
+    assert_eq!(node.steps(id), ["queued", "sent", "delivered", "succeeded"]);
     node.end().await;
 }
