@@ -361,6 +361,24 @@ impl Sessions {
         kept.collect()
     }
 
+    /// The door's state of a session whose client is away.
+    pub fn kept_state(&self, client_id: &str) -> Option<Vec<u8>> {
+        match self.slots.lock().get(client_id)? {
+            Slot::Kept { record, .. } => Some(record.state.clone()),
+            Slot::Live(_) => None,
+        }
+    }
+
+    /// Replaces the door's state of a session whose client is away, in the store as well.
+    pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>) {
+        let mut slots = self.slots.lock();
+        let Some(Slot::Kept { record, .. }) = slots.get_mut(client_id) else { return };
+        if record.state != state {
+            record.state = state;
+            self.log.lock().put_state(KEPT_TREE, client_id.as_bytes(), Some(&record.encode()));
+        }
+    }
+
     /// The newest live session with a subscription that matches an MQTT topic.
     pub fn find_receiver(&self, mqtt_topic: &str) -> Option<SessionHandle> {
         let wanted = self.fan_out.wanted_by(mqtt_topic);

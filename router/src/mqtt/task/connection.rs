@@ -13,11 +13,11 @@ use super::deliver::Deliverer;
 use super::door::Door;
 use super::input::Input;
 use super::publish::Publisher;
-use super::retain::RetainedMessage;
 use super::turn::{Happened, Outgoing, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
-use crate::mqtt::session::{Close, End, Session};
+use crate::mqtt::retained::Retained;
+use crate::mqtt::session::{Close, End, RetainedWanted, Session};
 use crate::sessions::{Entry, Mail, Offer};
 
 /// A wait with nothing to wait for is looked at again after this.
@@ -49,18 +49,18 @@ pub(super) struct Connection<S> {
     pub(super) waiting: VecDeque<Waiting>,
 }
 
-/// A message outside the queues of the subscriptions.
+/// Messages outside the queues of the subscriptions.
 pub(super) enum Waiting {
     Offer(Box<Offer>),
-    Retained(RetainedOut),
+    Retained(RetainedSearch),
 }
 
-/// A retained message on its way to a new subscription.
-pub(super) struct RetainedOut {
-    pub(super) topic: String,
-    pub(super) message: RetainedMessage,
-    pub(super) qos_1: bool,
-    pub(super) subscription_id: Option<u32>,
+/// A new subscription's retained messages, taken out a few at a time.
+pub(super) struct RetainedSearch {
+    pub(super) wanted: RetainedWanted,
+    /// The topic that the search has come to.
+    pub(super) after: Option<String>,
+    pub(super) found: VecDeque<(String, Retained)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -104,7 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(close) => {
                 self.door.ingest.stats().refused_protocol.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(client = %self.entry.client_id, reason = ?close.reason, rule = close.rule.text, "a connection is closed");
-                close.frame(self.session.version(), &mut self.outgoing.bytes);
+                self.session.farewell(&close, &mut self.outgoing.bytes);
                 End::Lost
             }
         };
@@ -227,24 +227,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends what waits for room in the window, as far as there is.
     pub(super) fn send_waiting(&mut self) {
-        while let Some(waiting) = self.waiting.pop_front() {
-            if self.session.window().free() == 0 {
-                self.waiting.push_front(waiting);
-                return;
-            }
-            let now_ms = self.door.log.clock().wall_ms();
-            let out = &mut self.outgoing.bytes;
-            match waiting {
-                Waiting::Retained(retained) => {
-                    self.deliverer.send_retained(&mut self.session, &retained, out, now_ms);
-                }
-                Waiting::Offer(offer) => {
-                    if let Some((id, offer)) = self.deliverer.send_offer(&mut self.session, offer, out) {
+        while self.session.window().free() > 0 && self.outgoing.len() < BACKLOG_BYTES_MAX {
+            match self.waiting.pop_front() {
+                None => return,
+                Some(Waiting::Retained(search)) => self.send_retained(search),
+                Some(Waiting::Offer(offer)) => {
+                    let sent = self.deliverer.send_offer(&mut self.session, offer, &mut self.outgoing.bytes);
+                    if let Some((id, offer)) = sent {
                         self.offers.insert(id, offer);
                     }
                 }
             }
         }
+    }
+
+    /// Sends the next message of a search, and goes on with it later.
+    fn send_retained(&mut self, mut search: RetainedSearch) {
+        let now_ms = self.door.now_ms();
+        if search.found.is_empty() {
+            search.found = self.door.retained.matching(&search.wanted.filter, search.after.as_deref(), now_ms).into();
+        }
+        let Some((topic, message)) = search.found.pop_front() else { return };
+        let out = &mut self.outgoing.bytes;
+        self.deliverer.send_retained(&mut self.session, &search.wanted, &topic, &message, out, now_ms);
+        search.after = Some(topic);
+        self.waiting.push_front(Waiting::Retained(search));
     }
 
     fn take_mail(&mut self) -> Option<End> {

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use devices::headers;
 use sled_data::{Offset, OriginId, PartitionId, TopicId};
 
-use super::connection::RetainedOut;
-use super::frames::{About, Form, fill};
+use super::frames::{About, Form};
 use crate::event_log::EventLog;
 use crate::mqtt::codec::{PropertyBuffer, PropertyId, Qos, Value, Version};
-use crate::mqtt::session::{Delivery, EventRef, Session};
+use crate::mqtt::outgoing::{FrameLayout, Message};
+use crate::mqtt::retained::Retained;
+use crate::mqtt::session::{Delivery, EventRef, RetainedWanted, Session, TopicForm};
 use crate::sessions::Offer;
 use crate::subscriptions::{Frames, Segment, Subscriber};
 
 /// Bytes that may wait to be written before delivering pauses.
 const OUT_BYTES_MAX: usize = 256 << 10;
-/// The DUP flag of PUBLISH.
-const DUP: u8 = 0x08;
 /// Marks a segment that is done with.
 const DONE: usize = usize::MAX;
 
@@ -116,7 +115,7 @@ impl Deliverer {
         let segment = Arc::clone(&current.segment);
         if current.matches.iter().all(|found| found.delivery.is_none()) {
             current.at = DONE;
-        } else if !current.matches.iter().all(Match::is_plain) {
+        } else if session.aliases().is_offered() || !current.matches.iter().all(Match::is_plain) {
             self.send_singly(session, current, out, now_ms);
         } else if segment.is_live() || !current.matches.iter().any(Match::is_qos_1) {
             let frames = Form { version, qos_1: false }.frames(&segment, now_ms);
@@ -129,8 +128,8 @@ impl Deliverer {
         }
     }
 
-    /// The way for subscriptions with identifiers, no local or retain as published: each event is encoded for
-    /// this client alone.
+    /// The way for subscriptions with identifiers, no local or retain as published, and for clients that take
+    /// topic aliases: each event is encoded for this client alone.
     fn send_singly(&mut self, session: &mut Session, current: &mut Current, out: &mut Vec<u8>, now_ms: i64) {
         let segment = Arc::clone(&current.segment);
         for event in segment.events().skip(current.at) {
@@ -151,10 +150,14 @@ impl Deliverer {
                 let form = Form { version: session.version(), qos_1 };
                 let retain = delivery.retain_as_published && event.record.headers.get(headers::MQTT_RETAIN).is_some();
                 let start = out.len();
-                let about = About { retain, subscription_ids: ids };
-                let id_at = form.encode(&event, about, now_ms, &mut self.properties, out);
-                let sent = event_ref(event.partition, event.offset);
-                number(session, out, start, id_at, Some(sent));
+                // An alias that is introduced must be sent: not to a client that may refuse the packet for its size.
+                let takes_all = session.client_limits().packet_bytes_max == u32::MAX;
+                let topic = if takes_all { session.aliases().form(event.topic) } else { TopicForm::Name };
+                let about = About { retain, dup: false, topic, subscription_ids: ids };
+                if let Some(layout) = form.encode(&event, about, now_ms, &mut self.properties, out) {
+                    let sent = event_ref(event.partition, event.offset);
+                    let _ = number(session, out, start, layout, Some(sent));
+                }
             }
             current.at += 1;
         }
@@ -170,22 +173,24 @@ impl Deliverer {
     ) -> Option<(u16, Box<Offer>)> {
         self.properties.clear();
         if session.version() == Version::V5 {
-            // Topics, ids and seconds are short: they fit.
-            let properties = &mut self.properties;
-            if let Some(seconds) = offer.expiry_s {
-                let _ = properties.put(PropertyId::MessageExpiry, Value::U32(seconds));
-            }
+            // Topics and ids are short: they fit.
             if let Some(topic) = &offer.response_topic {
-                let _ = properties.put(PropertyId::ResponseTopic, Value::Text(topic));
+                let _ = self.properties.put(PropertyId::ResponseTopic, Value::Text(topic));
             }
             if let Some(data) = &offer.correlation {
-                let _ = properties.put(PropertyId::CorrelationData, Value::Binary(data));
+                let _ = self.properties.put(PropertyId::CorrelationData, Value::Binary(data));
             }
         }
+        let message = Message {
+            topic: &offer.topic,
+            payload: &offer.payload,
+            expiry_left_s: offer.expiry_s,
+            properties: self.properties.view(),
+        };
         let form = Form { version: session.version(), qos_1: true };
         let start = out.len();
-        let id_at = form.put(&offer.topic, &offer.payload, false, &self.properties, out);
-        let Some(id) = number(session, out, start, id_at, None) else {
+        let layout = form.put(&message, PLAIN, out);
+        let Some(Ok(Some(id))) = layout.map(|layout| number(session, out, start, layout, None)) else {
             tracing::warn!(client = %self.client_id, topic = %offer.topic, "a message is larger than the client takes");
             return None;
         };
@@ -197,22 +202,26 @@ impl Deliverer {
     pub(super) fn send_retained(
         &mut self,
         session: &mut Session,
-        retained: &RetainedOut,
+        wanted: &RetainedWanted,
+        topic: &str,
+        retained: &Retained,
         out: &mut Vec<u8>,
-        now_ms: i64,
+        now_ms: u64,
     ) {
-        self.properties.clear();
-        if session.version() == Version::V5 {
-            let expiry_s = retained.message.expiry_left_s(now_ms);
-            fill(&mut self.properties, &retained.message.header_block().as_ref(), expiry_s);
-            if let Some(id) = retained.subscription_id {
-                let _ = self.properties.put(PropertyId::SubscriptionId, Value::Variable(id));
-            }
-        }
-        let form = Form { version: session.version(), qos_1: retained.qos_1 };
+        let message = Message {
+            topic,
+            payload: &retained.payload,
+            expiry_left_s: retained.expiry_left_s(now_ms),
+            properties: retained.properties(),
+        };
+        let about = About { retain: true, subscription_ids: wanted.id.as_slice(), ..PLAIN };
+        let qos_1 = retained.qos.min(wanted.qos) != Qos::AtMostOnce;
+        let form = Form { version: session.version(), qos_1 };
         let start = out.len();
-        let id_at = form.put(&retained.topic, &retained.message.payload, true, &self.properties, out);
-        number(session, out, start, id_at, None);
+        if let Some(layout) = form.put(&message, about, out) {
+            // One that the client does not take is as if it had been sent [MQTT-3.1.2-25].
+            let _ = number(session, out, start, layout, None);
+        }
     }
 
     /// Sends again what an earlier connection had in flight, under the same ids [MQTT-4.4.0-1].
@@ -225,19 +234,28 @@ impl Deliverer {
             let start = out.len();
             let now_ms = log.clock().wall_ms();
             let event = segment.as_ref().and_then(|segment| segment.events().next());
-            let id_at = event.map_or(0, |event| {
-                let about = About { retain: false, subscription_ids: &[] };
-                form.encode(&event, about, now_ms, &mut self.properties, out)
+            let layout = event.and_then(|event| {
+                let mut ids = Vec::new();
+                let found = session.subscriptions().delivery(event.topic, false, &mut ids);
+                let about = About { dup: true, subscription_ids: &ids, ..PLAIN };
+                found.and_then(|_| form.encode(&event, about, now_ms, &mut self.properties, out))
             });
-            if id_at == 0 {
-                session.window().abandon(id);
-                continue;
+            match layout.and_then(|layout| layout.packet_id_at).filter(|_| session.fits(out.len() - start)) {
+                Some(at) => patch_id(out, start + at, id),
+                None => {
+                    out.truncate(start);
+                    session.window().abandon(id);
+                }
             }
-            out[start] |= DUP;
-            patch_id(out, start + id_at, id);
         }
     }
 }
+
+/// Nothing that differs between subscribers.
+const PLAIN: About<'static> = About { retain: false, dup: false, topic: TopicForm::Name, subscription_ids: &[] };
+
+/// The client takes no packet of this size: it is dropped as if it had been sent [MQTT-3.1.2-25].
+struct TooLarge;
 
 fn matches_of(session: &Session, segment: &Segment) -> Vec<Match> {
     segment.topics().iter().map(|topic| Match::of(session, topic)).collect()
@@ -247,18 +265,25 @@ fn event_ref(partition: PartitionId, offset: Offset) -> EventRef {
     EventRef { origin: partition.origin.0, topic: partition.topic.0, partition: partition.index, offset }
 }
 
-/// Gives the frame from `start` on its packet id; takes it back where the client does not take its size.
-fn number(session: &mut Session, out: &mut Vec<u8>, start: usize, id_at: usize, sent: Option<EventRef>) -> Option<u16> {
+/// Gives the frame from `start` on its packet id, there being room in the window; takes the frame back where the
+/// client does not take its size.
+fn number(
+    session: &mut Session,
+    out: &mut Vec<u8>,
+    start: usize,
+    layout: FrameLayout,
+    sent: Option<EventRef>,
+) -> Result<Option<u16>, TooLarge> {
     if !session.fits(out.len() - start) {
         out.truncate(start);
-        return None;
+        return Err(TooLarge);
     }
-    if id_at == 0 {
-        return None;
+    let Some(at) = layout.packet_id_at else { return Ok(None) };
+    let id = session.window().push(sent);
+    if let Some(id) = id {
+        patch_id(out, start + at, id);
     }
-    let id = session.window().push(sent)?;
-    patch_id(out, start + id_at, id);
-    Some(id)
+    Ok(id)
 }
 
 fn patch_id(out: &mut [u8], at: usize, id: u16) {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::publish::Publisher;
-use super::retain::Retained;
+use super::retain::RetainedStore;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
 use crate::mqtt::codec::Publish;
@@ -66,7 +66,7 @@ pub struct Door {
     pub(super) ingest: Arc<Ingest>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) fan_out: Arc<FanOut>,
-    pub(super) retained: Retained,
+    pub(super) retained: RetainedStore,
     pub(super) limits: Limits,
     pub(super) config: Config,
     assigned: AtomicU64,
@@ -89,7 +89,7 @@ impl Door {
             ..Limits::default()
         };
         let door = Self {
-            retained: Retained::load(&log, &config),
+            retained: RetainedStore::load(&log, &config),
             fan_out: Arc::clone(sessions.fan_out()),
             assigned: AtomicU64::new(log.clock().next_hybrid()),
             wills: Mutex::default(),
@@ -114,9 +114,13 @@ impl Door {
 
     fn load_wills(&self) {
         for (client_id, state) in self.sessions.kept_states() {
-            if let Ok(KeptSession { will: Some((will, at_ms)), .. }) = KeptSession::from_bytes(&state) {
-                self.wills.lock().insert(client_id, DueWill { will, at_ms });
+            let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
+            let due = kept.found_without_end(self.now_ms());
+            let waiting = kept.will.clone().map(|(will, at_ms)| DueWill { will, at_ms });
+            if let Some(due) = due.or(waiting) {
+                self.wills.lock().insert(Arc::clone(&client_id), due);
             }
+            self.sessions.set_kept_state(&client_id, kept.to_bytes());
         }
     }
 
@@ -151,15 +155,22 @@ impl Door {
         let mut publisher =
             Publisher::new(Arc::clone(&self.ingest), Arc::clone(&self.fan_out), Arc::clone(client_id), 0);
         let mut open = None;
-        let now_ms = self.log.clock().wall_ms();
-        let appended = publisher.append(&self.log, &mut open, &will.topic, &publish, now_ms);
-        if appended.is_ok() && will.retain {
-            self.retained.set(&self.log, &mut open, &will.topic, &publish, now_ms);
-        }
+        let appended = publisher.append(self, &mut open, &will.topic, &publish);
         drop(open);
         publisher.flush_live();
+        self.forget_will(client_id);
         if let Err(error) = appended {
             tracing::warn!(%client_id, topic = will.topic, %error, "a will was not published");
+        }
+    }
+
+    /// A will that was published is no longer kept with its session, so that a restart does not publish it again.
+    fn forget_will(&self, client_id: &Arc<str>) {
+        let Some(state) = self.sessions.kept_state(client_id) else { return };
+        if let Ok(mut kept) = KeptSession::from_bytes(&state)
+            && kept.will.take().is_some()
+        {
+            self.sessions.set_kept_state(client_id, kept.to_bytes());
         }
     }
 
@@ -174,6 +185,7 @@ impl Door {
                 self.publish_will(&client_id, &due);
             }
             self.sessions.expire();
+            self.retained.expire(&self.log, now_ms);
         }
     }
 }

@@ -1,15 +1,12 @@
-//! A segment's events as PUBLISH frames, encoded once for all subscribers of one version and QoS.
+//! Events as PUBLISH frames: a segment's encoded once for all subscribers of one version and QoS, or one for one.
 
 use devices::headers;
 use sled_data::{HeadersRef, RecordRef};
 
-use crate::mqtt::codec::{PropertyBuffer, PropertyId, Value, Version, put_variable};
+use crate::mqtt::codec::{PropertyBuffer, PropertyId, Qos, Value, Version};
+use crate::mqtt::outgoing::{FrameLayout, Message, PerSubscriber, encode_for_one, encode_shared};
+use crate::mqtt::session::TopicForm;
 use crate::subscriptions::{Frame, Frames, Segment, SegmentEvent};
-
-/// PUBLISH as the first byte on the wire, without flags.
-const PUBLISH: u8 = 0x30;
-const QOS_1: u8 = 0x02;
-const RETAIN: u8 = 0x01;
 
 /// A form that frames are kept in, of [`crate::subscriptions::FORMATS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +15,22 @@ pub(super) struct Form {
     pub(super) qos_1: bool,
 }
 
+/// What differs between subscribers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) retain: bool,
+    pub(super) dup: bool,
+    pub(super) topic: TopicForm,
+    pub(super) subscription_ids: &'a [u32],
+}
+
 impl Form {
     fn number(self) -> usize {
         usize::from(self.version == Version::V5) * 2 + usize::from(self.qos_1)
+    }
+
+    fn qos(self) -> Qos {
+        if self.qos_1 { Qos::AtLeastOnce } else { Qos::AtMostOnce }
     }
 
     /// The segment's frames in this form. An event that has expired has an empty frame.
@@ -33,12 +43,15 @@ impl Form {
         let mut properties = PropertyBuffer::new();
         for event in segment.events() {
             let start = frames.bytes.len();
-            let about = About { retain: false, subscription_ids: &[] };
-            let packet_id_at = self.encode(&event, about, now_ms, &mut properties, &mut frames.bytes);
+            let message = self.message(&event, now_ms, &mut properties);
+            // What was taken as a PUBLISH can be said as one; where it cannot, its frame stays empty.
+            let layout = message.and_then(|message| {
+                encode_shared(&message, self.version, self.qos(), &mut frames.bytes).ok()?.packet_id_at
+            });
             frames.list.push(Frame {
                 start: u32::try_from(start).unwrap_or(u32::MAX),
                 end: u32::try_from(frames.bytes.len()).unwrap_or(u32::MAX),
-                packet_id_at: u32::try_from(packet_id_at).unwrap_or(0),
+                packet_id_at: layout.and_then(|at| u32::try_from(at).ok()).unwrap_or(0),
                 topic: event.topic_number,
                 partition: event.partition,
                 offset: event.offset,
@@ -47,7 +60,7 @@ impl Form {
         frames
     }
 
-    /// Appends one event as a PUBLISH; returns where its packet id stands, counted from its begin (0: none).
+    /// Appends one event as a PUBLISH for one client; `None` where it has expired.
     pub(super) fn encode(
         self,
         event: &SegmentEvent<'_>,
@@ -55,68 +68,32 @@ impl Form {
         now_ms: i64,
         properties: &mut PropertyBuffer,
         out: &mut Vec<u8>,
-    ) -> usize {
-        let record = &event.record;
-        properties.clear();
-        let Some(expiry_s) = seconds_left(record, now_ms) else { return 0 };
-        if self.version == Version::V5 {
-            fill(properties, &record.headers, expiry_s);
-            for id in about.subscription_ids {
-                let _ = properties.put(PropertyId::SubscriptionId, Value::Variable(*id));
-            }
-        }
-        self.put(event.topic, record.value.unwrap_or_default(), about.retain, properties, out)
+    ) -> Option<FrameLayout> {
+        let message = self.message(event, now_ms, properties)?;
+        self.put(&message, about, out)
     }
 
-    /// Appends a PUBLISH of these parts; returns where its packet id stands, counted from its begin (0: none).
-    pub(super) fn put(
+    /// Appends a message as a PUBLISH for one client; `None` where MQTT cannot say it.
+    pub(super) fn put(self, message: &Message<'_>, about: About<'_>, out: &mut Vec<u8>) -> Option<FrameLayout> {
+        let copy = PerSubscriber { packet_id: 0, dup: about.dup, retain: about.retain };
+        let ids = if self.version == Version::V5 { about.subscription_ids } else { &[] };
+        encode_for_one(message, self.version, self.qos(), copy, about.topic, ids, out).ok()
+    }
+
+    /// An event as a message; `None` where it has expired.
+    fn message<'a>(
         self,
-        topic: &str,
-        payload: &[u8],
-        retain: bool,
-        properties: &PropertyBuffer,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let is_5 = self.version == Version::V5;
-        let wire = properties.view().wire();
-        let properties_len = if is_5 { variable_len(wire.len()) + wire.len() } else { 0 };
-        let body = 2 + topic.len() + usize::from(self.qos_1) * 2 + properties_len + payload.len();
-        let start = out.len();
-        out.push(PUBLISH | if self.qos_1 { QOS_1 } else { 0 } | if retain { RETAIN } else { 0 });
-        put_length(out, body);
-        out.extend_from_slice(&u16::try_from(topic.len()).unwrap_or(u16::MAX).to_be_bytes());
-        out.extend_from_slice(topic.as_bytes());
-        let packet_id_at = if self.qos_1 { out.len() - start } else { 0 };
-        if self.qos_1 {
-            out.extend_from_slice(&[0, 0]);
+        event: &SegmentEvent<'a>,
+        now_ms: i64,
+        properties: &'a mut PropertyBuffer,
+    ) -> Option<Message<'a>> {
+        properties.clear();
+        let expiry_left_s = seconds_left(&event.record, now_ms)?;
+        if self.version == Version::V5 {
+            fill(properties, &event.record.headers);
         }
-        if is_5 {
-            put_length(out, wire.len());
-            out.extend_from_slice(wire);
-        }
-        out.extend_from_slice(payload);
-        packet_id_at
-    }
-}
-
-/// What differs between subscribers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct About<'a> {
-    pub(super) retain: bool,
-    pub(super) subscription_ids: &'a [u32],
-}
-
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    // A stored event is far below the 256 MiB that the four bytes can say.
-    put_variable(out, u32::try_from(length).unwrap_or(u32::MAX));
-}
-
-fn variable_len(length: usize) -> usize {
-    match length {
-        0..=127 => 1,
-        128..=16_383 => 2,
-        16_384..=2_097_151 => 3,
-        _ => 4,
+        let payload = event.record.value.unwrap_or_default();
+        Some(Message { topic: event.topic, payload, expiry_left_s, properties: properties.view() })
     }
 }
 
@@ -130,19 +107,16 @@ fn seconds_left(record: &RecordRef<'_>, now_ms: i64) -> Option<Option<u32>> {
     (total_s > age_s).then(|| Some(total_s - age_s))
 }
 
-/// The MQTT 5 properties that an event kept as headers.
-pub(super) fn fill(properties: &mut PropertyBuffer, from: &HeadersRef<'_>, expiry_s: Option<u32>) {
+/// The MQTT 5 properties that an event kept as headers, but for its expiry.
+fn fill(properties: &mut PropertyBuffer, from: &HeadersRef<'_>) {
     let mut put = |id, value| {
         // What came in as a property fits as one.
         let _ = properties.put(id, value);
     };
-    if let Some(seconds) = expiry_s {
-        put(PropertyId::MessageExpiry, Value::U32(seconds));
-    }
     for (name, value) in from.iter() {
         match name {
             headers::MQTT_PAYLOAD_FORMAT => {
-                put(PropertyId::PayloadFormat, Value::Byte(value.first().copied().unwrap_or(0)))
+                put(PropertyId::PayloadFormat, Value::Byte(value.first().copied().unwrap_or(0)));
             }
             headers::MQTT_CONTENT_TYPE => put_text(&mut put, PropertyId::ContentType, value),
             headers::MQTT_RESPONSE_TOPIC => put_text(&mut put, PropertyId::ResponseTopic, value),

@@ -1,14 +1,15 @@
 //! What a read brought: publishes under one lock, the rest one by one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::acks::{PUBACK, PUBCOMP, PUBREC};
-use super::connection::{Connection, RetainedOut, Waiting};
+use super::connection::{Connection, RetainedSearch, Waiting};
 use super::publish::NotTaken;
-use crate::event_log::{AppendError, CommitFailed, EventLog, OpenCommit};
+use crate::event_log::{AppendError, CommitFailed, OpenCommit};
 use crate::ingest::Refused;
 use crate::mqtt::codec::{Decoded, Packet, Publish, Qos, Reason, Reply, Version, decode};
 use crate::mqtt::session::{Action, Close, End, Subscribed};
@@ -22,8 +23,9 @@ fn may_subscribe(_filter: &str) -> bool {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes every whole packet that was read.
     pub(super) fn take_packets(&mut self) -> Result<Option<End>, Close> {
-        let log = Arc::clone(&self.door.log);
-        let now_ms = log.clock().wall_ms();
+        let door = Arc::clone(&self.door);
+        let log = &door.log;
+        self.publisher.set_time(log.clock().wall_ms());
         let mut open: Option<OpenCommit<'_>> = None;
         let mut consumed = 0;
         let mut taken = Ok(None);
@@ -43,12 +45,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     publisher: &mut self.publisher,
                     acks: &mut self.acks,
                     entry: &self.entry,
-                    door: &self.door,
+                    door: &door,
                     last: &mut self.last,
                     rings: &mut self.rings,
                     paused: &mut self.paused,
                 };
-                match way.take(&log, &mut open, publish, now_ms) {
+                match way.take(&mut open, publish) {
                     Ok(()) => continue,
                     Err(close) => {
                         taken = Err(close);
@@ -64,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     break;
                 }
             };
-            if let Some(end) = self.act(action, now_ms) {
+            if let Some(end) = self.act(action) {
                 taken = Ok(Some(end));
                 break;
             }
@@ -75,7 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         taken
     }
 
-    fn act(&mut self, action: Action, now_ms: i64) -> Option<End> {
+    fn act(&mut self, action: Action) -> Option<End> {
         let version = self.session.version();
         match action {
             Action::Nothing => {}
@@ -86,7 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     offer.acked();
                 }
             }
-            Action::Subscribed { subscribed, frame } => self.subscribed(&subscribed, &frame, now_ms),
+            Action::Subscribed { subscribed, frame } => self.subscribed(subscribed, &frame),
             Action::Unsubscribed { removed, frame } => {
                 for filter in &removed {
                     self.door.sessions.unsubscribe(&self.entry, filter);
@@ -110,19 +112,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn subscribed(&mut self, subscribed: &Subscribed, frame: &[u8], now_ms: i64) {
+    fn subscribed(&mut self, subscribed: Subscribed, frame: &[u8]) {
         for filter in &subscribed.granted {
             self.door.sessions.subscribe(&self.entry, filter);
         }
         self.deliverer.subscriptions_changed(&self.session);
         self.save();
         self.outgoing.bytes.extend_from_slice(frame);
-        for wanted in &subscribed.retained {
-            for (topic, message) in self.door.retained.matching(&wanted.filter, now_ms) {
-                let qos_1 = message.is_qos_1(wanted.qos);
-                let retained = RetainedOut { topic, message, qos_1, subscription_id: wanted.id };
-                self.waiting.push_back(Waiting::Retained(retained));
-            }
+        for wanted in subscribed.retained {
+            let search = RetainedSearch { wanted, after: None, found: VecDeque::new() };
+            self.waiting.push_back(Waiting::Retained(search));
         }
     }
 
@@ -141,37 +140,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 /// What a PUBLISH touches of its connection, apart from the buffer that it borrows from.
-struct PublishWay<'a> {
+struct PublishWay<'a, 'log> {
     session: &'a mut crate::mqtt::session::Session,
     publisher: &'a mut super::publish::Publisher,
     acks: &'a mut super::acks::AckQueue,
     entry: &'a Arc<crate::sessions::Entry>,
-    door: &'a super::door::Door,
+    door: &'log super::door::Door,
     last: &'a mut crate::event_log::Ticket,
     rings: &'a mut Option<crate::event_log::Ticket>,
     paused: &'a mut Option<crate::event_log::Ticket>,
 }
 
-impl PublishWay<'_> {
-    fn take<'log>(
-        &mut self,
-        log: &'log EventLog,
-        open: &mut Option<OpenCommit<'log>>,
-        publish: &Publish<'_>,
-        now_ms: i64,
-    ) -> Result<(), Close> {
+impl<'log> PublishWay<'_, 'log> {
+    fn take(&mut self, open: &mut Option<OpenCommit<'log>>, publish: &Publish<'_>) -> Result<(), Close> {
         let admission = self.session.admit_publish(publish)?;
         let mut outcome = Ok(());
         if admission.append {
-            outcome = self.publisher.append(log, open, admission.topic, publish, now_ms);
-            if outcome.is_ok() && publish.retain {
-                self.door.retained.set(log, open, admission.topic, publish, now_ms);
-            }
+            outcome = self.publisher.append(self.door, open, admission.topic, publish);
         }
         if let Err(error) = outcome {
             return self.refuse(publish, &error);
         }
-        let guard = open.get_or_insert_with(|| log.lock());
+        let guard = open.get_or_insert_with(|| self.door.log.lock());
         let ticket = guard.ticket();
         *self.last = ticket;
         if publish.qos != Qos::AtMostOnce {
@@ -201,13 +191,13 @@ impl PublishWay<'_> {
             NotTaken::Refused(Refused::NoRule(_)) => Reason::TopicNameInvalid,
             NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,
             NotTaken::Append(AppendError::Refused(CommitFailed::Full(_))) => Reason::QuotaExceeded,
-            NotTaken::Append(AppendError::TooLarge { .. }) => Reason::PacketTooLarge,
+            NotTaken::Append(AppendError::TooLarge { .. }) | NotTaken::Retained(_) => Reason::QuotaExceeded,
             NotTaken::Append(_) => Reason::ImplementationSpecificError,
         };
         match error {
             NotTaken::Append(AppendError::TooLarge { .. }) => stats.refused_too_large.fetch_add(1, Ordering::Relaxed),
             NotTaken::Append(_) => stats.refused_store.fetch_add(1, Ordering::Relaxed),
-            NotTaken::Refused(_) => 0,
+            NotTaken::Refused(_) | NotTaken::Retained(_) => 0,
         };
         tracing::debug!(client = %self.entry.client_id, %error, "a publish was refused");
         if publish.qos == Qos::AtMostOnce && self.session.version() == Version::V311 {

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use devices::headers;
 use sled_data::{HeaderBlock, OpenBatch};
 
+use super::door::Door;
 use crate::event_log::{AppendError, EventLog, NewEvent, OpenCommit, Topic};
 use crate::ingest::{Ingest, Refused, Route};
 use crate::mqtt::codec::{Properties, PropertyId, Publish, Qos, Value};
+use crate::mqtt::retained::RetainedFull;
 use crate::subscriptions::FanOut;
 
 /// Routes that a connection remembers; beyond that it begins anew.
 const ROUTES_MAX: usize = 1_024;
-/// The small named tree of retained messages; its key is the MQTT topic.
-pub(super) const RETAINED_TREE: &str = "retained";
 
 /// Why a publish was not appended.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,8 @@ pub(super) enum NotTaken {
     Refused(#[from] Refused),
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Retained(#[from] RetainedFull),
 }
 
 /// One connection's way in.
@@ -37,6 +39,7 @@ pub(super) struct Publisher {
     live: OpenBatch,
     live_topic: Option<Arc<Topic>>,
     extra: HeaderBlock,
+    now_ms: i64,
     /// Whether a topic is wanted by subscribers, as of this generation of the fan-out.
     generation: u64,
     wanted: HashMap<Box<str>, bool>,
@@ -51,6 +54,7 @@ struct Remembered {
 
 impl Publisher {
     pub(super) fn new(ingest: Arc<Ingest>, fan_out: Arc<FanOut>, client_id: Arc<str>, session: u64) -> Self {
+        let now_ms = ingest.log().clock().wall_ms();
         Self {
             ingest,
             fan_out,
@@ -61,46 +65,75 @@ impl Publisher {
             live: OpenBatch::new(),
             live_topic: None,
             extra: HeaderBlock::new(),
+            now_ms,
             generation: 0,
             wanted: HashMap::new(),
         }
     }
 
     /// Appends a publish under the read's lock, which is taken with the first of them. `topic` is its MQTT topic,
-    /// aliases resolved. Retained messages are written with the same commit.
+    /// aliases resolved. A retained message is written with the same commit.
+    ///
+    /// # Errors
+    /// Why it was not taken; nothing was changed then.
     pub(super) fn append<'log>(
         &mut self,
-        log: &'log EventLog,
+        door: &'log Door,
         open: &mut Option<OpenCommit<'log>>,
         topic: &str,
         publish: &Publish<'_>,
-        now_ms: i64,
     ) -> Result<(), NotTaken> {
         if self.last.as_ref().is_none_or(|last| *last.mqtt_topic != *topic) {
             self.last = Some(self.remembered(open, topic)?);
         }
         let Some(last) = self.last.clone() else { return Ok(()) };
+        if !publish.retain {
+            return self.append_to(&last, &door.log, open, topic, publish);
+        }
+        let now_ms = door.now_ms();
+        let change = door.retained.set(topic, publish, now_ms)?;
+        let appended = self.append_to(&last, &door.log, open, topic, publish);
+        match (&appended, open) {
+            (Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),
+            _ => door.retained.undo(topic, change),
+        }
+        appended
+    }
+
+    fn append_to<'log>(
+        &mut self,
+        to: &Remembered,
+        log: &'log EventLog,
+        open: &mut Option<OpenCommit<'log>>,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Result<(), NotTaken> {
         self.extra.clear();
-        if publish.retain || last.route.is_answer || !publish.properties.is_empty() {
-            add_extra(&mut self.extra, publish, last.route.is_answer.then_some(self.session));
+        if publish.retain || to.route.is_answer || !publish.properties.is_empty() {
+            add_extra(&mut self.extra, publish, to.route.is_answer.then_some(self.session));
         }
         let is_live = publish.qos == Qos::AtMostOnce;
         let event = NewEvent {
-            timestamp_ms: now_ms,
-            key: Some(&last.route.key),
+            timestamp_ms: self.now_ms,
+            key: Some(&to.route.key),
             value: Some(publish.payload),
-            headers: &last.headers[usize::from(publish.qos.bits())],
+            headers: &to.headers[usize::from(publish.qos.bits())],
             extra: &self.extra,
             fanned_out: is_live,
         };
-        open.get_or_insert_with(|| log.lock()).append(&last.route.topic, last.route.partition, &event)?;
+        open.get_or_insert_with(|| log.lock()).append(&to.route.topic, to.route.partition, &event)?;
         let stats = self.ingest.stats();
         stats.taken.fetch_add(1, Ordering::Relaxed);
         stats.payload_bytes.fetch_add(publish.payload.len() as u64, Ordering::Relaxed);
-        if is_live && !last.route.topic.is_internal() && self.is_wanted(topic) {
-            self.add_live(&last, publish, now_ms);
+        if is_live && !to.route.topic.is_internal() && self.is_wanted(topic) {
+            self.add_live(to, publish);
         }
         Ok(())
+    }
+
+    /// The wall clock for what is appended from now on; read once a socket read.
+    pub(super) fn set_time(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
     }
 
     /// Hands on the QoS 0 publishes of this read; call it with no lock held.
@@ -110,7 +143,7 @@ impl Publisher {
         }
     }
 
-    fn add_live(&mut self, to: &Remembered, publish: &Publish<'_>, now_ms: i64) {
+    fn add_live(&mut self, to: &Remembered, publish: &Publish<'_>) {
         if self.live_topic.as_ref().is_some_and(|topic| topic.id() != to.route.topic.id()) {
             self.flush_live();
         }
@@ -118,7 +151,7 @@ impl Publisher {
         let headers = &to.headers[usize::from(publish.qos.bits())];
         let key = Some(&*to.route.key);
         // Its size was checked when it was appended.
-        let _ = self.live.push_with(now_ms, key, Some(publish.payload), headers, &self.extra);
+        let _ = self.live.push_with(self.now_ms, key, Some(publish.payload), headers, &self.extra);
     }
 
     fn is_wanted(&mut self, topic: &str) -> bool {
@@ -176,7 +209,7 @@ fn add_extra(block: &mut HeaderBlock, publish: &Publish<'_>, answers_session: Op
     add_properties(block, &publish.properties);
 }
 
-pub(super) fn add_properties(block: &mut HeaderBlock, properties: &Properties<'_>) {
+fn add_properties(block: &mut HeaderBlock, properties: &Properties<'_>) {
     for (id, value) in properties.iter() {
         match (id, value) {
             (PropertyId::PayloadFormat, Value::Byte(format)) => {
