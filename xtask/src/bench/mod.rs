@@ -40,7 +40,10 @@ use options::Options;
 /// Builds the release binary, measures, and prints the table.
 pub fn run(root: &Path, args: impl Iterator<Item = String>) -> Result<(), BenchError> {
     let options = Options::parse(args)?;
-    let binary = build::release(root, &["--package", "edgeway"])?.join("edgeway");
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => build::release(root, &["--package", "edgeway"])?.join("edgeway"),
+    };
     let scratch = build::target_folder(root).join("bench");
     fs::create_dir_all(&scratch).map_err(io(format!("making {}", scratch.display())))?;
     let context = Context {

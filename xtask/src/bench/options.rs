@@ -17,12 +17,14 @@ pub struct Options {
     pub seconds: u64,
     /// Where the figures are written as JSON.
     pub json: Option<PathBuf>,
+    /// A node's binary to measure, instead of a release build of this tree.
+    pub binary: Option<PathBuf>,
 }
 
 impl Options {
     /// Reads the flags.
     pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, BenchError> {
-        let mut options = Options { only: None, seconds: 5, json: None };
+        let mut options = Options { only: None, seconds: 5, json: None, binary: None };
         while let Some(flag) = args.next() {
             let value = args.next().ok_or_else(|| usage(&format!("`{flag}` needs a value")))?;
             match flag.as_str() {
@@ -33,6 +35,7 @@ impl Options {
                     options.seconds = seconds.ok_or_else(|| usage("`--seconds` is from 1 to 600"))?;
                 }
                 "--json" => options.json = Some(PathBuf::from(value)),
+                "--binary" => options.binary = Some(PathBuf::from(value)),
                 _ => return Err(usage(&format!("unknown flag `{flag}`"))),
             }
         }
@@ -41,7 +44,9 @@ impl Options {
 }
 
 fn usage(problem: &str) -> BenchError {
-    let mut text = format!("{problem}\nusage: cargo xtask bench [--only NAME] [--seconds N] [--json FILE]\n\nNAME is");
+    let mut text = format!(
+        "{problem}\nusage: cargo xtask bench [--only NAME] [--seconds N] [--json FILE] [--binary FILE]\n\nNAME is"
+    );
     for group in GROUPS {
         text.push_str(&format!("\n  {:18} {}", group.name, group.about));
     }
@@ -55,8 +60,13 @@ mod tests {
     #[test]
     fn flags_are_read_or_refused() {
         let parse = |line: &str| Options::parse(line.split_whitespace().map(str::to_owned));
-        let all = parse("--only ingest --seconds 2 --json out.json").expect("legal");
-        let expected = Options { only: Some("ingest".into()), seconds: 2, json: Some("out.json".into()) };
+        let all = parse("--only ingest --seconds 2 --json out.json --binary e").expect("legal");
+        let expected = Options {
+            only: Some("ingest".into()),
+            seconds: 2,
+            json: Some("out.json".into()),
+            binary: Some("e".into()),
+        };
         assert_eq!(all, expected);
         for wrong in ["--only nothing", "--seconds 0", "--seconds x", "--json", "--fast 1"] {
             assert!(parse(wrong).is_err(), "{wrong}");

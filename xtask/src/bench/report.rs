@@ -68,9 +68,10 @@ impl Row {
         self
     }
 
-    /// How many times mosquitto's figure ours is.
+    /// How many times mosquitto's figure ours is; `None` where that is nothing.
     pub fn ratio(&self) -> Option<f64> {
-        Some(self.edgeway?.median / self.mosquitto?.median)
+        let ratio = self.edgeway?.median / self.mosquitto?.median;
+        ratio.is_finite().then_some(ratio)
     }
 
     /// Whether the goal was reached; `None` without a goal or a figure.

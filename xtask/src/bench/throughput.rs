@@ -69,7 +69,7 @@ impl Side {
         self.rates.push(done / took.as_secs_f64());
         self.cpu_us.push((usage.cpu - before.1.cpu).as_secs_f64() * 1e6 / done.max(1.0));
         let end = self.saturation.drain()?;
-        self.lost += end.lost - before.0.lost;
+        self.lost = end.lost;
         self.written.push(bytes_per_payload_byte(before, (end, proc::usage(self.pid)?)));
         Ok(())
     }
