@@ -23,7 +23,7 @@ use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
 
 /// The folder of the store within the data folder.
-const STORE_FOLDER: &str = "store";
+pub const STORE_FOLDER: &str = "store";
 /// The folder of the plugins within the data folder.
 const PLUGINS_FOLDER: &str = "plugins";
 /// The file that names the MQTT door's address while the node runs.

@@ -41,6 +41,11 @@ impl<W: Write> Out<W> {
         Ok(self.to.write_all(b"\n")?)
     }
 
+    /// Says what was done: the object in JSON, else the text.
+    pub fn done(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
+        if self.json { self.object(value) } else { self.line(&super::table::printable(text)) }
+    }
+
     /// Writes a table, or `empty` where it has no rows.
     pub fn table(&mut self, table: &Table, empty: &str) -> Result<(), Failure> {
         if table.is_empty() {

@@ -65,6 +65,7 @@ impl Cursor {
 struct Line {
     /// The event's timestamp, or that of one before it in its partition where that is later.
     at_ms: i64,
+    is_event: bool,
     bytes: Vec<u8>,
 }
 
@@ -121,15 +122,14 @@ impl Reading {
         Ok(Self { log, topic, cursors, first: 0 })
     }
 
-    /// Reads on, from every partition that has something, up to about [`ROUND_BYTES_MAX`] bytes and
-    /// `events_max` events.
+    /// Reads on, from every partition that has something, up to about [`ROUND_BYTES_MAX`] bytes. Gives the first
+    /// `events_max` events of what was read: where there were more, this must be the last round.
     pub fn round(&mut self, events_max: u64) -> Round {
         let mut lines: Vec<Line> = Vec::new();
         let mut bytes = 0;
-        let mut events = 0;
         let count = self.cursors.len();
         for step in 0..count {
-            if bytes >= ROUND_BYTES_MAX || events >= events_max {
+            if bytes >= ROUND_BYTES_MAX {
                 break;
             }
             let at = (self.first + step) % count;
@@ -137,17 +137,23 @@ impl Reading {
             if cursor.is_done() {
                 continue;
             }
-            let mut read = PartitionRound { topic: self.topic.name(), cursor, lines: Vec::new(), events: 0 };
-            read.fill(&self.log, events_max - events);
-            events += read.events;
+            let mut read = PartitionRound { topic: self.topic.name(), cursor, lines: Vec::new() };
+            read.fill(&self.log);
             bytes += read.lines.iter().map(|line| line.bytes.len()).sum::<usize>();
             lines.append(&mut read.lines);
         }
         self.first = if count == 0 { 0 } else { (self.first + 1) % count };
         // Stable: a partition's lines rise already and keep their order.
         lines.sort_by_key(|line| line.at_ms);
-        let bytes = lines.into_iter().flat_map(|line| line.bytes).collect();
-        Round { bytes, events, ended: self.cursors.iter().all(Cursor::is_done) }
+        let mut round = Round { ended: self.cursors.iter().all(Cursor::is_done), ..Round::default() };
+        for line in lines {
+            if line.is_event && round.events == events_max {
+                break;
+            }
+            round.events += u64::from(line.is_event);
+            round.bytes.extend_from_slice(&line.bytes);
+        }
+        round
     }
 }
 
@@ -156,17 +162,16 @@ struct PartitionRound<'a> {
     topic: &'a str,
     cursor: &'a mut Cursor,
     lines: Vec<Line>,
-    events: u64,
 }
 
 impl PartitionRound<'_> {
-    fn fill(&mut self, log: &EventLog, events_max: u64) {
+    fn fill(&mut self, log: &EventLog) {
         match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
             Ok(batches) => {
                 if let Some(first) = batches.first() {
                     self.gap(first.base_offset(), "retention");
                 }
-                batches.iter().for_each(|batch| self.take(batch, events_max));
+                batches.iter().for_each(|batch| self.take(batch));
             }
             Err(ReadError::Store(StoreError::Damaged { to, .. })) => self.gap(to, "damaged"),
             // Deleted, or the store has failed: there is nothing more to be read.
@@ -177,15 +182,14 @@ impl PartitionRound<'_> {
         }
     }
 
-    fn take(&mut self, batch: &Batch, events_max: u64) {
+    fn take(&mut self, batch: &Batch) {
         for (offset, record) in batch.events_from(self.cursor.next) {
-            if self.events == events_max || self.cursor.end.is_some_and(|end| offset >= end) {
+            if self.cursor.end.is_some_and(|end| offset >= end) {
                 return;
             }
             let place = Place { topic: self.topic, partition: self.cursor.id, offset };
-            self.push(record.timestamp_ms, event_json::line(place, &record));
+            self.push(record.timestamp_ms, true, event_json::line(place, &record));
             self.cursor.next = offset + 1;
-            self.events += 1;
         }
     }
 
@@ -196,12 +200,12 @@ impl PartitionRound<'_> {
             return;
         }
         let place = Place { topic: self.topic, partition: self.cursor.id, offset: self.cursor.next };
-        self.push(i64::MIN, event_json::gap_line(place, to, reason));
+        self.push(i64::MIN, false, event_json::gap_line(place, to, reason));
         self.cursor.next = to;
     }
 
-    fn push(&mut self, timestamp_ms: i64, bytes: Vec<u8>) {
+    fn push(&mut self, timestamp_ms: i64, is_event: bool, bytes: Vec<u8>) {
         let before = self.lines.last().map_or(i64::MIN, |line| line.at_ms);
-        self.lines.push(Line { at_ms: timestamp_ms.max(before), bytes });
+        self.lines.push(Line { at_ms: timestamp_ms.max(before), is_event, bytes });
     }
 }

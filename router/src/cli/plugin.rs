@@ -1,0 +1,160 @@
+//! `edgeway plugin`: deployed, listed, removed.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::{Api, encoded};
+use super::locate::NodeArgs;
+use super::out::Out;
+use super::progress::Progress;
+use super::table::Table;
+use super::{Failure, value, when};
+use crate::admin::Deploy;
+use crate::plugin_host::{MANIFEST_BYTES_MAX, WASM_BYTES_MAX};
+
+/// How long compiling a large component may take.
+const COMPILE_WITHIN: Duration = Duration::from_secs(180);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Deploy a plugin, or a new version of one, which goes on where the old one was
+    Deploy {
+        /// The component
+        file: PathBuf,
+        /// Its manifest; else FILE with the ending .toml, or manifest.toml beside it
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List the plugins
+    List {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Stop a plugin and remove it with its state
+    Remove {
+        /// The plugin
+        plugin: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+#[derive(Deserialize)]
+struct Plugins {
+    plugins: Vec<Value>,
+}
+
+pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    match args.action {
+        Action::Deploy { file, manifest, node } => deploy(&node, &file, manifest, out),
+        Action::List { node } => list(&Api::to(&node)?, out),
+        Action::Remove { plugin, node } => {
+            Api::to(&node)?.delete(&format!("plugins/{}", encoded(&plugin)))?;
+            out.done(&json!({"removed": plugin}), &format!("plugin {plugin} is removed"))
+        }
+    }
+}
+
+/// The manifest that is meant.
+fn manifest_of(file: &Path, typed: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let beside = [file.with_extension("toml"), file.with_file_name("manifest.toml")];
+    typed.or_else(|| beside.into_iter().find(|path| path.is_file())).ok_or_else(|| {
+        let what = format!("{} has no manifest beside it", file.display());
+        Failure::usage(what).hint("name it with --manifest FILE")
+    })
+}
+
+fn deploy(node: &NodeArgs, file: &Path, manifest: Option<PathBuf>, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let manifest = manifest_of(file, manifest)?;
+    let wasm = value::read_file(&file.to_string_lossy(), WASM_BYTES_MAX as u64)?;
+    let text = value::read_file(&manifest.to_string_lossy(), MANIFEST_BYTES_MAX as u64)?;
+    let text = String::from_utf8(text)
+        .map_err(|_| Failure::usage(format!("the manifest {} is no text", manifest.display())))?;
+    let api = Api::to(node)?;
+    let body = Deploy { manifest: text, wasm_base64: BASE64.encode(&wasm) };
+    let body = serde_json::to_value(&body).unwrap_or_default();
+    let mut progress = Progress::start("bytes sent; the node compiles", None);
+    progress.at(wasm.len() as u64);
+    let deployed: Value = api.post("plugins", &body, COMPILE_WITHIN)?;
+    progress.end();
+    let again = if deployed["redeployed"] == true { "again " } else { "" };
+    let name = deployed["name"].as_str().unwrap_or_default();
+    out.done(&deployed, &format!("plugin {name} is deployed {again}and runs"))
+}
+
+fn list(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let Plugins { plugins } = api.get("plugins")?;
+    if out.is_json() {
+        return plugins.iter().try_for_each(|plugin| out.object(plugin));
+    }
+    let titles =
+        ["PLUGIN", "STATE", "READS", ">LAG", ">EVENTS", ">APPENDED", ">COMMANDS", ">TRAPS", ">DEAD", "DEPLOYED"];
+    let mut table = Table::new(&titles);
+    for plugin in &plugins {
+        table.row(row(plugin));
+    }
+    out.table(&table, "no plugins; `edgeway plugin deploy FILE.wasm` deploys one")
+}
+
+fn row(plugin: &Value) -> [String; 10] {
+    let number = |name: &str| plugin[name].as_u64().unwrap_or(0).to_string();
+    let state = plugin["state"].as_str().unwrap_or_default();
+    let state = match plugin["reason"].as_str() {
+        Some(reason) => format!("{state}: {reason}"),
+        None => state.to_owned(),
+    };
+    let topics = plugin["manifest"]["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let reads: Vec<&str> = topics.iter().filter_map(Value::as_str).collect();
+    [
+        plugin["name"].as_str().unwrap_or_default().to_owned(),
+        state,
+        reads.join(","),
+        number("lag_events"),
+        number("events"),
+        number("appended"),
+        number("commands"),
+        number("traps"),
+        number("dead_letters"),
+        when::show_ms(plugin["deployed_ms"].as_i64().unwrap_or(i64::MAX)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_is_found_beside_the_component() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.wasm");
+        assert!(manifest_of(&file, None).is_err());
+        std::fs::write(folder.path().join("manifest.toml"), "").unwrap();
+        assert_eq!(manifest_of(&file, None).unwrap(), folder.path().join("manifest.toml"));
+        std::fs::write(folder.path().join("p.toml"), "").unwrap();
+        assert_eq!(manifest_of(&file, None).unwrap(), folder.path().join("p.toml"));
+        assert_eq!(manifest_of(&file, Some("x".into())).unwrap(), Path::new("x"));
+    }
+
+    #[test]
+    fn a_broken_plugin_says_why() {
+        let plugin = json!({"name": "p", "state": "broken", "reason": "no memory", "manifest": {"topics": ["a", "b"]},
+            "lag_events": 3, "deployed_ms": i64::MAX});
+        let expected = ["p", "broken: no memory", "a,b", "3", "0", "0", "0", "0", "0", "-"];
+        assert_eq!(row(&plugin), expected.map(str::to_owned));
+    }
+}

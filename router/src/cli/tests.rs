@@ -1,0 +1,121 @@
+//! Commands as they are typed, against a real node on ports of its own.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use super::*;
+use crate::config::Config;
+use crate::node::Node;
+
+/// What a command printed, and how it ended.
+struct Done {
+    printed: String,
+    exit: Exit,
+    said: String,
+}
+
+/// Does what is typed after `edgeway`, in the shell's simplest words.
+fn typed(line: &str) -> Done {
+    let words = line.split(' ').filter(|word| !word.is_empty());
+    let cli = Cli::try_parse_from(["edgeway"].into_iter().chain(words));
+    let cli = cli.unwrap_or_else(|error| panic!("{line}: {error}"));
+    let mut printed = Vec::new();
+    let mut out = Out::new(&mut printed, cli.json);
+    let done = dispatch(cli.verb, &mut out).and_then(|()| out.flush());
+    let (exit, said) = match done {
+        Ok(()) | Err(Failure::PipeClosed) => (Exit::Done, String::new()),
+        Err(Failure::Shown(exit)) => (exit, String::new()),
+        Err(Failure::Told { exit, what, .. }) => (exit, what),
+    };
+    out.flush().unwrap();
+    drop(out);
+    Done { printed: String::from_utf8(printed).unwrap(), exit, said }
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_exit_code_is_in_the_help() {
+    for exit in Exit::ALL {
+        let line = format!("  {}  ", exit as u8);
+        assert!(EXIT_HELP.contains(&line), "{exit:?}");
+    }
+}
+
+#[test]
+fn every_shell_has_completions() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let cli = Cli::try_parse_from(["edgeway", "completions", shell]).unwrap();
+        let mut printed = Vec::new();
+        let mut out = Out::new(&mut printed, false);
+        dispatch(cli.verb, &mut out).unwrap();
+        drop(out);
+        assert!(String::from_utf8(printed).unwrap().contains("plugin"), "{shell}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_does_what_is_typed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut config = Config::default();
+    config.node.data.clone_from(&data);
+    config.listen.mqtt.set_port(0);
+    config.listen.http.set_port(0);
+    let node = Node::start(config).await.unwrap();
+    let calls = tokio::task::spawn_blocking(move || {
+        check(&data);
+        data
+    });
+    let data = calls.await.unwrap();
+    node.stop().await;
+    let done = typed(&format!("status --data {}", data.display()));
+    assert_eq!(done.exit, Exit::Unreachable, "{}", done.said);
+    let done = typed(&format!("store verify --offline --data {}", data.display()));
+    assert_eq!(done.exit, Exit::Done, "{}", done.said);
+}
+
+/// (what is typed, exit code, what is printed or said)
+const TYPED: [(&str, Exit, &str); 24] = [
+    ("status", Exit::Done, "edgeway (ready)"),
+    ("topic list", Exit::Done, "mqtt"),
+    (
+        "topic create t --partitions 2 --compression zstd --retention 7d",
+        Exit::Done,
+        "topic t is made, with 2 partitions",
+    ),
+    ("topic create t", Exit::Failed, "topic t exists already"),
+    ("topic show t", Exit::Done, "retention    7d"),
+    ("topic show u", Exit::NotFound, "there is no topic u"),
+    ("topic list --json", Exit::Done, r#""name":"t""#),
+    ("publish t --key k --value one -H a=b", Exit::Done, "1 event is stored in topic t"),
+    ("publish t --key k --value two --json", Exit::Done, r#"{"topic":"t","events":1}"#),
+    ("publish u --value x", Exit::NotFound, "there is no topic u"),
+    ("tail t -n 1", Exit::Done, "  k  one"),
+    ("tail t --from -1h --json", Exit::Done, r#""key":"k","device":null,"headers":{"a":"b"},"value":"one"}"#),
+    ("tail t --from 2030-01-01T00:00:00Z", Exit::Done, ""),
+    ("get t k", Exit::Done, "two\n"),
+    ("get t k --json", Exit::Done, r#"{"topic":"t","#),
+    ("get t x", Exit::NotFound, "no event with key"),
+    ("publish t --key k --delete", Exit::Done, "1 event is stored"),
+    ("get t k", Exit::NotFound, "was deleted"),
+    ("command send d stop --deliver-by 200ms --wait", Exit::Outcome, "state      expired"),
+    ("command list --device d --json", Exit::Done, r#""issued_by":"cli""#),
+    ("device list", Exit::Done, "no device has been seen yet"),
+    ("plugin list", Exit::Done, "no plugins"),
+    ("store verify --json", Exit::Done, r#"{"clean":true,"#),
+    ("topic delete t", Exit::Done, "topic t is deleted"),
+];
+
+fn check(data: &Path) {
+    for (line, exit, expected) in TYPED {
+        let done = typed(&format!("{line} --data {}", data.display()));
+        assert_eq!(done.exit, exit, "{line}: {} {}", done.printed, done.said);
+        let heard = if done.said.is_empty() { &done.printed } else { &done.said };
+        assert!(heard.contains(expected), "{line}: {heard}");
+    }
+}
