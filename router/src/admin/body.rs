@@ -1,5 +1,7 @@
 //! What comes with a request, checked: JSON bodies and query parameters, with our own errors.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
@@ -11,6 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ApiError;
+
+/// How long a request's body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A request's body as JSON of a known shape.
 pub struct JsonBody<T>(pub T);
@@ -28,9 +33,13 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) => Err(refuse_body(&rejection)),
+        match tokio::time::timeout(BODY_WITHIN, Bytes::from_request(request, state)).await {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(rejection)) => Err(refuse_body(&rejection)),
+            Err(_) => {
+                let message = format!("the request's body did not arrive within {} s", BODY_WITHIN.as_secs());
+                Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message))
+            }
         }
     }
 }

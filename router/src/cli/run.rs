@@ -37,10 +37,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", env = "EDGEWAY_DATA")]
     data: Option<PathBuf>,
     /// Where MQTT listens, instead of [listen] mqtt; 0.0.0.0:1883 for devices on other machines
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     mqtt: Option<SocketAddr>,
     /// Where the HTTP API listens, instead of [listen] http
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     http: Option<SocketAddr>,
     /// Check the configuration and end
     #[arg(long)]
@@ -48,6 +48,10 @@ pub struct Args {
     /// How log lines look; EDGEWAY_LOG says which (info, debug, warn,edgeway::mqtt=debug, ...)
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     log_format: LogFormat,
+}
+
+fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an address with a port, such as 127.0.0.1:1883 or [::]:1883".to_owned())
 }
 
 impl Args {
@@ -112,4 +116,62 @@ fn start_logging(format: LogFormat) -> Result<(), Failure> {
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn typed(words: &[&str]) -> Result<Config, String> {
+        let words = ["run"].iter().chain(words);
+        let typed = Typed::try_parse_from(words).map_err(|error| error.to_string())?;
+        typed.args.to_config().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_typed_wins_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edgeway.toml");
+        std::fs::write(&file, "[node]\nname = 'n1'\n[listen]\nmqtt = '127.0.0.1:1'\nhttp = '127.0.0.1:2'").unwrap();
+        let file = file.to_str().unwrap();
+        let config = typed(&["--config", file, "--mqtt", "[::1]:3", "--data", "/d"]).unwrap();
+        assert_eq!((config.node.name.as_str(), config.listen.mqtt.port(), config.listen.http.port()), ("n1", 3, 2));
+        assert_eq!(config.node.data, PathBuf::from("/d"));
+    }
+
+    #[test]
+    fn mistakes_say_what_was_expected() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("edgeway.toml");
+        std::fs::write(&file, "[mqtt]\npacket_bytes_max = 'large'").unwrap();
+        let file = file.to_str().unwrap();
+        let cases: [(&[&str], &str); 4] = [
+            (&["--mqtt", "1883"], "expected an address with a port"),
+            (&["--config", "/nowhere"], "/nowhere cannot be read"),
+            (&["--config", file], "edgeway.toml:2:20: invalid type: string \"large\", expected u32"),
+            (&["--data", ""], "--data"),
+        ];
+        for (words, expected) in cases {
+            let error = typed(words).unwrap_err();
+            assert!(error.contains(expected), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_service_file_starts_what_there_is() {
+        let unit = include_str!("../../../packaging/edgeway.service");
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/edgeway ")).unwrap();
+        let words: Vec<&str> = start.split(' ').collect();
+        let typed = Typed::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(typed.args.data, Some(PathBuf::from("/var/lib/edgeway")));
+        assert_eq!(typed.args.log_format, LogFormat::Json);
+    }
 }
