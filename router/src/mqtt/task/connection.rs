@@ -103,7 +103,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(end) => end,
             Err(close) => {
                 self.door.ingest.stats().refused_protocol.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(client = %self.entry.client_id, reason = ?close.reason, rule = close.rule.text, "a connection is closed");
+                if self.door.complaints.lets_through(self.door.log.clock().wall_ms()) {
+                    let (client, rule) = (&self.entry.client_id, close.rule.text);
+                    tracing::warn!(%client, reason = ?close.reason, rule, "a connection is closed");
+                }
                 self.session.farewell(&close, &mut self.outgoing.bytes);
                 End::Lost
             }

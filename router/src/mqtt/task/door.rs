@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::gate::Gate;
 use super::publish::Publisher;
 use super::retain::RetainedStore;
 use crate::event_log::EventLog;
@@ -69,6 +70,8 @@ pub struct Door {
     pub(super) retained: RetainedStore,
     pub(super) limits: Limits,
     pub(super) config: Config,
+    /// What clients do wrong, as lines of the log.
+    pub(super) complaints: Gate,
     assigned: AtomicU64,
     /// Wills that wait for their delay, by client id.
     wills: Mutex<HashMap<Arc<str>, DueWill>>,
@@ -98,6 +101,7 @@ impl Door {
             sessions,
             limits,
             config,
+            complaints: Gate::default(),
         };
         door.load_wills();
         Arc::new(door)

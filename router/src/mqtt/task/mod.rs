@@ -6,6 +6,7 @@ mod deliver;
 mod door;
 mod end;
 mod frames;
+mod gate;
 mod input;
 mod listen;
 mod open;

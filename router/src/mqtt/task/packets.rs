@@ -199,7 +199,9 @@ impl<'log> PublishWay<'_, 'log> {
             NotTaken::Append(_) => stats.refused_store.fetch_add(1, Ordering::Relaxed),
             NotTaken::Refused(_) | NotTaken::Retained(_) => 0,
         };
-        tracing::debug!(client = %self.entry.client_id, %error, "a publish was refused");
+        if self.door.complaints.lets_through(self.door.log.clock().wall_ms()) {
+            tracing::warn!(client = %self.entry.client_id, %error, "a publish was refused");
+        }
         if publish.qos == Qos::AtMostOnce && self.session.version() == Version::V311 {
             return Ok(());
         }
