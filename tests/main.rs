@@ -1,1 +1,19 @@
 //! End-to-end tests, one file an area, in one binary.
+//!
+//! Each test starts real nodes on free ports in folders of their own (`harness`).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod bad_input;
+mod commands;
+mod config;
+mod conformance;
+mod full_disk;
+mod harness;
+mod kill;
+mod mosquitto;
+mod path_of_one_event;
+mod plugins;
+mod readme;
+mod replay;
+mod store;
+mod tidy;

@@ -1,0 +1,164 @@
+//! A real node: the binary, a folder of its own, free ports.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::binary;
+use super::http;
+
+/// From start to ready; generous, since many nodes start at once in tests.
+const READY_MAX: Duration = Duration::from_secs(60);
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// A node that ends with the test.
+pub struct Node {
+    folder: tempfile::TempDir,
+    data: PathBuf,
+    child: Option<Child>,
+    /// The MQTT listener.
+    pub mqtt: SocketAddr,
+    /// The HTTP listener.
+    pub http: SocketAddr,
+    /// What the CLI authenticates with.
+    pub token: String,
+}
+
+impl Node {
+    /// A node without a configuration file.
+    pub fn start() -> Node {
+        Node::start_with("")
+    }
+
+    /// A node with a configuration.
+    pub fn start_with(config: &str) -> Node {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Node::start_in(folder, data, config)
+    }
+
+    /// A node whose data is at a place of the test's choice.
+    pub fn start_in(folder: tempfile::TempDir, data: PathBuf, config: &str) -> Node {
+        fs::write(folder.path().join("edgeway.toml"), config).unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut node = Node { folder, data, child: None, mqtt: nowhere, http: nowhere, token: String::new() };
+        node.run();
+        node
+    }
+
+    /// Starts the node on its folder, as after a crash or a stop.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "the node runs already");
+        for stale in ["mqtt.addr", "admin.addr"] {
+            let _ = fs::remove_file(self.data.join(stale));
+        }
+        let mut log = File::options();
+        let log = log.create(true).append(true).open(self.log_path()).unwrap();
+        let child = Command::new(binary::edgeway())
+            .args(["run", "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .arg("--data")
+            .arg(&self.data)
+            .arg("--config")
+            .arg(self.folder.path().join("edgeway.toml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        self.wait_ready();
+    }
+
+    fn wait_ready(&mut self) {
+        let end = Instant::now() + READY_MAX;
+        while !self.is_ready() {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the node ended with {status}:\n{}", self.log());
+            }
+            assert!(Instant::now() < end, "the node is not ready:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let (Some(mqtt), Some(http)) = (self.address("mqtt.addr"), self.address("admin.addr")) else {
+            return false;
+        };
+        (self.mqtt, self.http) = (mqtt, http);
+        let Ok(token) = fs::read_to_string(self.data.join("admin.token")) else {
+            return false;
+        };
+        token.trim().clone_into(&mut self.token);
+        http::get(http, "/readyz", None).is_some_and(|answer| answer.status == 200)
+    }
+
+    fn address(&self, file: &str) -> Option<SocketAddr> {
+        let text = fs::read_to_string(self.data.join(file)).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("node.log")
+    }
+
+    /// What the node wrote to its log so far.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// SIGKILL, at once.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end of a clean stop.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let pid = Pid::from_child(&child);
+        kill_process(pid, Signal::TERM).unwrap();
+        let end = Instant::now() + STOP_MAX;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("the node does not stop:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Whether the node says that it is alive.
+    pub fn is_healthy(&self) -> bool {
+        http::get(self.http, "/healthz", None).is_some_and(|answer| answer.status == 200)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let from = lines.len().saturating_sub(40);
+            eprintln!("the node's last words:\n{}", lines[from..].join("\n"));
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Bounded waiting for what must become true.
+
+use std::time::{Duration, Instant};
+
+/// The longest wait for anything that the node does by itself.
+pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer; fails the test after `WAIT_MAX`.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + WAIT_MAX;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Asks until it holds; fails the test after `WAIT_MAX`.
+pub fn until_true(what: &str, mut ask: impl FnMut() -> bool) {
+    until(what, || ask().then_some(()));
+}
