@@ -1,6 +1,8 @@
 //! What the README says is so.
 
-use crate::harness::binary::root;
+use std::process::{Command, Stdio};
+
+use crate::harness::binary::{edgeway, root};
 use crate::harness::cli;
 
 fn readme() -> String {
@@ -43,6 +45,26 @@ fn every_place_on_the_map_exists() {
         count += 1;
     }
     assert!(count > 15, "only {count} places were read");
+}
+
+#[test]
+fn every_command_exists() {
+    let readme = readme();
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `edgeway "));
+    let mut count = 0;
+    for row in rows {
+        let typed = row.split('`').next().unwrap();
+        let words = typed.split(' ').take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+        let words: Vec<&str> = words.collect();
+        let (last, before) = words.split_last().unwrap();
+        for word in last.trim_end_matches(',').split("\\|") {
+            let mut command = Command::new(edgeway());
+            let status = command.args(before).arg(word).arg("--help").stdin(Stdio::null()).output().unwrap().status;
+            assert!(status.success(), "edgeway {typed}");
+        }
+        count += 1;
+    }
+    assert!(count >= 10, "only {count} commands were read");
 }
 
 #[test]
