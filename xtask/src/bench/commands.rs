@@ -74,13 +74,12 @@ fn window(address: SocketAddr, length: Duration) -> Result<Latencies, BenchError
         // Its PUBACKs are read and thrown away, so that its socket does not fill.
         let acks = scope.spawn(|| std::io::copy(&mut &gateway, &mut std::io::sink()));
         let received = devices.receive(start + INTERVAL * readings as u32 + LAST_MAX, &failed);
-        let closed = gateway.shutdown(std::net::Shutdown::Both);
+        // The last readings cross nothing: the sender may still be at them.
+        let sent = sender.join().map_err(|_| BenchError::Program("the sending thread panicked".to_owned()));
+        let closed = gateway.shutdown(std::net::Shutdown::Both).map_err(io("closing a socket"));
+        // It ends with the connection, in whichever way.
         let _ = acks.join();
-        closed.map_err(io("closing a socket"))?;
-        match sender.join() {
-            Ok(sent) => sent.and(received),
-            Err(_) => Err(BenchError::Program("the sending thread panicked".to_owned())),
-        }
+        sent?.and(received).and(closed)
     })?;
     Ok(Latencies::new(devices.samples))
 }
