@@ -80,6 +80,7 @@ impl From<AppendError> for ApiError {
             AppendError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             AppendError::Refused(failed) => failed.into(),
             AppendError::Closing => Self::unavailable(message),
+            AppendError::Deleted { .. } => Self::not_found(message),
             AppendError::NoPartition { .. } => Self::not_found(message),
         }
     }
@@ -91,6 +92,7 @@ impl From<CommitFailed> for ApiError {
         match error {
             CommitFailed::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
                 .hint("free disk space, shorten retention, or raise [store] bytes_max"),
+            CommitFailed::Refused(_) => Self::unavailable(message),
             CommitFailed::Failed(_) => Self::unavailable(message).hint("look at the node's log, and start it again"),
         }
     }

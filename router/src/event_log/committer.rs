@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sled_data::{Commit, CommitError, Durability, Offset, OpenBatch, SealInfo, SealedBatch, Sealer};
+use sled_data::{Commit, CommitError, Durability, Offset, OpenBatch, SealInfo, SealedBatch, Sealer, StateWrite};
 
 use super::open::{Open, OpenPart};
 use super::outcome::CommitFailed;
@@ -129,13 +129,17 @@ impl Committer {
         match failed {
             None => return,
             Some(CommitFailed::Full(_)) => stats.refused_full.fetch_add(1, Ordering::Relaxed),
-            Some(CommitFailed::Failed(_)) => stats.refused_failed.fetch_add(1, Ordering::Relaxed),
+            Some(CommitFailed::Failed(_) | CommitFailed::Refused(_)) => {
+                stats.refused_failed.fetch_add(1, Ordering::Relaxed)
+            }
         };
         let mut open = self.log.open.lock();
         if open.refusing.is_none() {
             tracing::error!(why = %failed.map(ToString::to_string).unwrap_or_default(), "a commit was refused, nothing of it was stored");
         }
-        open.refusing = failed.cloned();
+        if !matches!(failed, Some(CommitFailed::Refused(_))) {
+            open.refusing = failed.cloned();
+        }
     }
 
     fn commit(&mut self, open: Open, started: Instant) -> Result<(), CommitFailed> {
@@ -144,6 +148,8 @@ impl Committer {
         let needs_sync = !open.cursors.is_empty() || !open.state.is_empty() || self.any_synced_topic(&open.parts);
         let mut placed = Vec::with_capacity(open.parts.len());
         let mut appends = Vec::with_capacity(open.parts.len());
+        let log = Arc::clone(&self.log);
+        let placing = log.placing.lock();
         for part in open.parts {
             self.seal(part, hlc, &mut placed, &mut appends);
         }
@@ -151,11 +157,15 @@ impl Committer {
             record_bytes += batch.records.record_bytes() as u64;
         }
         let batches = appends.len() as u64;
-        let commit = Commit { hlc, appends, cursors: open.cursors, state: open.state };
-        self.log.store.commit(&commit).map_err(|error| match error {
-            CommitError::Full => CommitFailed::Full(error.to_string()),
-            other => CommitFailed::Failed(other.to_string()),
-        })?;
+        let mut cursors = open.cursors;
+        // A cursor in a topic that has been deleted since goes with it.
+        let partitions = log.partitions.read();
+        cursors.retain(|cursor| partitions.contains_key(&cursor.partition));
+        drop(partitions);
+        let state = open.state.into_iter().map(|((tree, key), value)| StateWrite { tree, key, value }).collect();
+        let commit = Commit { hlc, appends, cursors, state };
+        log.store.commit(&commit).map_err(refusal)?;
+        drop(placing);
         commit.appends.into_iter().for_each(|batch| self.sealer.recycle(batch));
         self.unsynced = true;
         if needs_sync || self.last_sync.elapsed().as_millis() as u64 >= self.log.config.memory_sync_ms {
@@ -212,6 +222,18 @@ impl Committer {
             for observer in observers.iter() {
                 observer.committed(&committed);
             }
+        }
+    }
+}
+
+/// Only a store that failed for good stops the log: what else it refuses, it refuses of one commit.
+fn refusal(error: CommitError) -> CommitFailed {
+    let why = error.to_string();
+    match error {
+        CommitError::Full => CommitFailed::Full(why),
+        CommitError::Failed(_) | CommitError::NotDense { .. } => CommitFailed::Failed(why),
+        CommitError::Bound(_) | CommitError::CursorPastEnd { .. } | CommitError::UnknownPartition(_) => {
+            CommitFailed::Refused(why)
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::clock::Clock;
 
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
-pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit};
+pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
 pub use read::{ReadError, StateEntries};
@@ -52,6 +52,8 @@ pub struct EventLog {
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
+    /// Held while a commit is placed and written, and while a topic is deleted: never both at once.
+    placing: Mutex<()>,
     recent: partition::RecentBudget,
     observers: RwLock<Vec<Arc<dyn Observer>>>,
     visible: watch::Sender<u64>,
@@ -81,6 +83,7 @@ impl EventLog {
             topics: RwLock::default(),
             partitions: RwLock::default(),
             slots: RwLock::default(),
+            placing: Mutex::default(),
             observers: RwLock::default(),
             visible: watch::Sender::new(0),
             stats: Stats::default(),

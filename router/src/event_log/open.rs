@@ -1,12 +1,22 @@
 //! The open commit: what doors and readers append until the committer takes it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use sled_data::{CursorMove, EVENT_BYTES_MAX, EventTooLarge, HeaderBlock, OpenBatch, StateWrite};
+use sled_data::{
+    COMMIT_STATE_BYTES_MAX, CursorMove, EVENT_BYTES_MAX, EventTooLarge, HeaderBlock, NAME_BYTES_MAX, OpenBatch,
+    STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX,
+};
 
 use super::outcome::Ticket;
 use super::{CommitFailed, EventLog, Topic, Wake};
+
+/// Bytes of state and cursors in one commit; the guard after the one that passes it begins the next commit. What one
+/// guard adds must fit between this and the store's own bound.
+const STATE_BYTES_MAX: usize = COMMIT_STATE_BYTES_MAX / 4;
+/// What a state write or a cursor costs besides its names and values.
+const STATE_HEAD_BYTES: usize = 64;
 
 /// One event as it is appended. Its headers are in wire form already, so that a door makes them once.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +47,12 @@ pub enum AppendError {
     /// The last commits were refused; the log tries again by itself.
     #[error(transparent)]
     Refused(CommitFailed),
+    /// Its topic has been deleted since it was looked up.
+    #[error("topic {topic} was deleted; look it up again")]
+    Deleted {
+        /// The topic's name.
+        topic: String,
+    },
     /// The node is stopping.
     #[error("the node is stopping; connect again later")]
     Closing,
@@ -73,7 +89,10 @@ pub(super) struct Open {
     /// Slot -> index in `parts`, `u32::MAX` where untouched.
     pub(super) by_slot: Vec<u32>,
     pub(super) cursors: Vec<CursorMove>,
-    pub(super) state: Vec<StateWrite>,
+    /// Tree and key -> value: the last write of a key is the one that counts.
+    pub(super) state: BTreeMap<(String, Vec<u8>), Option<Vec<u8>>>,
+    /// What state and cursors will take of the store's bound.
+    state_bytes: usize,
     pub(super) waiters: Vec<Arc<Wake>>,
     pub(super) bytes: usize,
     pub(super) events: u64,
@@ -82,6 +101,8 @@ pub(super) struct Open {
     pub(super) refusing: Option<CommitFailed>,
     /// Whether the committer sleeps and must be woken.
     pub(super) idle: bool,
+    /// Earlier commits that were closed because their state was at its bound, oldest first.
+    ready: VecDeque<Open>,
 }
 
 /// No headers.
@@ -96,22 +117,45 @@ impl Open {
             parts: Vec::new(),
             by_slot: Vec::new(),
             cursors: Vec::new(),
-            state: Vec::new(),
+            state: BTreeMap::new(),
+            state_bytes: 0,
             waiters: Vec::new(),
             bytes: 0,
             events: 0,
             closing: false,
             refusing: None,
             idle: false,
+            ready: VecDeque::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.has_nothing_new()
+    }
+
+    fn has_nothing_new(&self) -> bool {
         self.parts.is_empty() && self.cursors.is_empty() && self.state.is_empty()
     }
 
-    /// Takes all that is open and opens the next commit.
+    /// Takes the commit that is next: the oldest that was closed, else all that is open.
     pub(super) fn take(&mut self) -> Open {
+        self.ready.pop_front().unwrap_or_else(|| self.take_newest())
+    }
+
+    /// Closes the commit when its state is at the bound, so that no guard passes what the store takes at once.
+    fn close_if_full(&mut self) {
+        if self.state_bytes > STATE_BYTES_MAX {
+            let full = self.take_newest();
+            self.ready.push_back(full);
+        }
+    }
+
+    /// All that waits for the committer, bytes.
+    fn waiting_bytes(&self) -> usize {
+        self.bytes + self.ready.iter().map(|open| open.bytes).sum::<usize>()
+    }
+
+    fn take_newest(&mut self) -> Open {
         for part in &self.parts {
             self.by_slot[part.slot as usize] = UNTOUCHED;
         }
@@ -120,6 +164,7 @@ impl Open {
         next.by_slot = std::mem::take(&mut self.by_slot);
         next.closing = self.closing;
         next.refusing = self.refusing.clone();
+        next.ready = std::mem::take(&mut self.ready);
         std::mem::replace(self, next)
     }
 
@@ -138,13 +183,18 @@ impl Open {
 
     fn push(&mut self, slot: u32, event: &NewEvent<'_>, size: usize) -> Result<(), EventTooLarge> {
         let part = self.part(slot);
+        let add =
+            |to: &mut OpenBatch| to.push_with(event.timestamp_ms, event.key, event.value, event.headers, event.extra);
+        match part.batches.last_mut().filter(|last| last.has_room(size)) {
+            Some(last) => add(last)?,
+            None => {
+                // Only with its event: the store takes no empty batch.
+                let mut batch = OpenBatch::new();
+                add(&mut batch)?;
+                part.batches.push(batch);
+            }
+        }
         part.to_fan_out += u32::from(!event.fanned_out);
-        if part.batches.last().is_none_or(|last| !last.has_room(size)) {
-            part.batches.push(OpenBatch::new());
-        }
-        if let Some(last) = part.batches.last_mut() {
-            last.push_with(event.timestamp_ms, event.key, event.value, event.headers, event.extra)?;
-        }
         self.bytes += size;
         self.events += 1;
         Ok(())
@@ -160,7 +210,9 @@ pub struct OpenCommit<'a> {
 impl EventLog {
     /// Locks the open commit. Hold it briefly and never across an await.
     pub fn lock(&self) -> OpenCommit<'_> {
-        OpenCommit { log: self, open: self.open.lock() }
+        let mut open = self.open.lock();
+        open.close_if_full();
+        OpenCommit { log: self, open }
     }
 }
 
@@ -177,6 +229,7 @@ impl OpenCommit<'_> {
                 index,
             });
         };
+        self.check_topic(topic)?;
         let size = event.key.map_or(0, <[u8]>::len)
             + event.value.map_or(0, <[u8]>::len)
             + event.headers.bytes().len()
@@ -211,14 +264,44 @@ impl OpenCommit<'_> {
         }
     }
 
-    /// Writes or deletes one entry of a small named tree with this commit.
-    pub fn put_state(&mut self, tree: &str, key: &[u8], value: Option<&[u8]>) {
-        self.open.bytes += tree.len() + key.len() + value.map_or(0, <[u8]>::len);
-        self.open.state.push(StateWrite { tree: tree.to_owned(), key: key.to_vec(), value: value.map(<[u8]>::to_vec) });
+    /// Whether a topic still exists; the answer holds while the guard does.
+    ///
+    /// # Errors
+    /// When it was deleted.
+    pub fn check_topic(&self, topic: &Topic) -> Result<(), AppendError> {
+        match topic.all_partitions().first() {
+            Some(partition) if partition.is_deleted() => Err(AppendError::Deleted { topic: topic.name().to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes or deletes one entry of a small named tree with this commit. `false` where the store takes no name, key
+    /// or value of this size (see [`fits_state`]): nothing is written then.
+    pub fn put_state(&mut self, tree: &str, key: &[u8], value: Option<&[u8]>) -> bool {
+        if tree.is_empty() || tree.len() > NAME_BYTES_MAX || !fits_state(key, value.unwrap_or_default()) {
+            tracing::error!(
+                tree,
+                key_bytes = key.len(),
+                value_bytes = value.map(<[u8]>::len),
+                "an entry is not stored"
+            );
+            return false;
+        }
+        let bytes = value.map_or(0, <[u8]>::len);
+        let open = &mut *self.open;
+        let replaced = open.state.insert((tree.to_owned(), key.to_vec()), value.map(<[u8]>::to_vec));
+        let (added, taken) = match replaced {
+            Some(before) => (bytes, before.map_or(0, |before| before.len())),
+            None => (tree.len() + key.len() + bytes + STATE_HEAD_BYTES, 0),
+        };
+        open.bytes = open.bytes + added - taken;
+        open.state_bytes = open.state_bytes + added - taken;
+        true
     }
 
     /// Moves a reader's cursor with this commit: `next` is the first offset not yet done.
     pub fn move_cursor(&mut self, reader: &str, partition: sled_data::PartitionId, next: sled_data::Offset) {
+        self.open.state_bytes += reader.len() + STATE_HEAD_BYTES;
         self.open.cursors.push(CursorMove { reader: reader.to_owned(), partition, next });
     }
 
@@ -234,8 +317,13 @@ impl OpenCommit<'_> {
 
     /// Whether so much is open that doors should stop reading until it is settled.
     pub fn over_bound(&self) -> bool {
-        self.open.bytes > self.log.config.open_bytes_max
+        self.open.state_bytes > STATE_BYTES_MAX || self.open.waiting_bytes() > self.log.config.open_bytes_max
     }
+}
+
+/// Whether the store takes an entry of this size in a small named tree.
+pub fn fits_state(key: &[u8], value: &[u8]) -> bool {
+    key.len() <= STATE_KEY_BYTES_MAX && value.len() <= STATE_VALUE_BYTES_MAX
 }
 
 impl Drop for OpenCommit<'_> {

@@ -23,6 +23,9 @@ pub enum CommitFailed {
     /// The store failed and takes nothing until the node is started again.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The store does not take this one commit; it goes on with the next.
+    #[error("the commit was refused: {0}")]
+    Refused(String),
 }
 
 /// The book of outcomes. Written by the committer alone.

@@ -166,3 +166,87 @@ fn topics_have_names_and_bounds() {
     assert!(matches!(log.delete_topic("a"), Err(TopicError::Unknown(_))));
     log.close();
 }
+
+#[test]
+fn what_the_store_does_not_take_stops_nothing() {
+    let Fixture { log, .. } = fixture();
+    let topic = log.ensure_topic("a", one_partition()).unwrap();
+    let append = |value: &[u8]| {
+        let mut open = log.lock();
+        open.append_keyed(&topic, &event(b"k", value)).unwrap();
+        open.ticket()
+    };
+    assert!(!log.lock().put_state("tree", b"key", Some(&vec![0; sled_data::STATE_VALUE_BYTES_MAX + 1])));
+    assert!(!log.lock().put_state("tree", &vec![0; sled_data::STATE_KEY_BYTES_MAX + 1], None));
+    let refused = {
+        let mut open = log.lock();
+        open.append_keyed(&topic, &event(b"k", b"with a cursor that is wrong")).unwrap();
+        open.move_cursor("reader", topic.partition(0).unwrap().id(), 1_000);
+        open.ticket()
+    };
+    assert!(matches!(log.durable_blocking(refused), Err(CommitFailed::Refused(_))));
+    log.durable_blocking(append(b"next")).unwrap();
+    assert_eq!(values(&log, &topic, 0), ["next"]);
+    log.close();
+}
+
+#[test]
+fn more_state_than_one_commit_takes_becomes_several() {
+    let Fixture { log, .. } = fixture();
+    let value = vec![7; sled_data::STATE_VALUE_BYTES_MAX];
+    let mut tickets = Vec::new();
+    for n in 0..200_u32 {
+        let mut open = log.lock();
+        assert!(open.put_state("tree", &n.to_be_bytes(), Some(&value)));
+        tickets.push(open.ticket());
+    }
+    for ticket in tickets {
+        log.durable_blocking(ticket).unwrap();
+    }
+    for n in 0..200_u32 {
+        assert_eq!(log.state_get("tree", &n.to_be_bytes()).unwrap().as_deref(), Some(&value[..]));
+    }
+    // One entry written over and over in one guard counts once.
+    let ticket = {
+        let mut open = log.lock();
+        for _ in 0..200 {
+            open.put_state("tree", b"one", Some(&value));
+        }
+        open.put_state("tree", b"one", Some(b"last"));
+        open.ticket()
+    };
+    log.durable_blocking(ticket).unwrap();
+    assert_eq!(log.state_get("tree", b"one").unwrap().as_deref(), Some(&b"last"[..]));
+    log.close();
+}
+
+#[test]
+fn a_topic_that_is_deleted_under_load_takes_no_more_and_stops_nothing() {
+    let Fixture { log, .. } = fixture();
+    let other = log.ensure_topic("other", one_partition()).unwrap();
+    for round in 0..100 {
+        let topic = log.ensure_topic("goes", one_partition()).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                loop {
+                    let mut open = log.lock();
+                    open.move_cursor("reader", topic.partition(0).unwrap().id(), 0);
+                    match open.append_keyed(&topic, &event(b"k", b"v")) {
+                        Ok(()) => drop(open),
+                        Err(error) => return error,
+                    }
+                }
+            });
+            log.delete_topic("goes").unwrap();
+            assert_eq!(writer.join().unwrap(), AppendError::Deleted { topic: "goes".to_owned() }, "round {round}");
+        });
+        let ticket = {
+            let mut open = log.lock();
+            open.append_keyed(&other, &event(b"k", b"v")).unwrap();
+            open.ticket()
+        };
+        log.durable_blocking(ticket).unwrap();
+    }
+    assert_eq!(other.partition(0).unwrap().visible_end(), 100);
+    log.close();
+}

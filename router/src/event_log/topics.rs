@@ -142,13 +142,18 @@ impl EventLog {
     pub fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
         let mut topics = self.topics.write();
         let topic = topics.get(name).cloned().ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
+        let placing = self.placing.lock();
         self.store.delete_topic(topic.id())?;
         topics.remove(name);
+        drop(topics);
+        // Under the guard's lock, so that a topic that a guard may append to stays so while it is held.
+        let open = self.open.lock();
         let mut partitions = self.partitions.write();
         for partition in &topic.partitions {
             partition.mark_deleted();
             partitions.remove(&partition.id());
         }
+        drop((partitions, open, placing));
         Ok(())
     }
 

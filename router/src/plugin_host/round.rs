@@ -227,6 +227,7 @@ impl PluginReader {
             let mut open = self.log.lock();
             // Nothing is refused after this, so that a part cannot stay behind.
             open.check(largest).map_err(|error| store(&error))?;
+            topics.iter().try_for_each(|topic| open.check_topic(topic)).map_err(|error| store(&error))?;
             for (event, topic) in done.prepared.iter().zip(&topics) {
                 let event = NewEvent {
                     timestamp_ms: event.timestamp_ms,
