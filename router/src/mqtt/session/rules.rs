@@ -17,5 +17,6 @@ rules! {
     ALIAS_UNKNOWN = ProtocolError, "", "section 3.3.2.3.4", "the topic alias was never set";
     PUBREC_OF_QOS_1 = ProtocolError, "MQTT-4.3.2-2", "MQTT-4.3.2-4", "PUBREC or PUBCOMP for a QoS 1 message";
     EXPIRY_FROM_ZERO = ProtocolError, "", "section 3.14.2.2.2", "a session expiry for a session that has none";
+    RELEASE_NOT_STORED = QuotaExceeded, "section 4.8", "section 4.9", "the store cannot say that a QoS 2 exchange ended";
     REFUSED_WITHOUT_ACK = QuotaExceeded, "section 4.8", "section 4.9", "a message is refused and 3.1.1 cannot say so";
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
-use super::acks::{AckQueue, PUBACK, Refusal, Why};
+use super::acks::{AckQueue, PUBACK, PUBCOMP, Refusal, Why};
 use super::deliver::Deliverer;
 use super::door::Door;
 use super::input::Input;
@@ -17,7 +17,7 @@ use super::turn::{Happened, Outgoing, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
 use crate::mqtt::retained::Retained;
-use crate::mqtt::session::{Close, End, RetainedWanted, Session};
+use crate::mqtt::session::{Close, End, RetainedWanted, Session, rules};
 use crate::sessions::{Entry, Mail, Offer};
 
 /// A wait with nothing to wait for is looked at again after this.
@@ -37,7 +37,7 @@ pub(super) struct Connection<S> {
     pub(super) publisher: Publisher,
     pub(super) deliverer: Deliverer,
     pub(super) acks: AckQueue,
-    /// The commit that the newest publish went into.
+    /// The commit that the newest publish with an acknowledgement went into.
     pub(super) last: Ticket,
     /// The commit that will ring for this connection.
     pub(super) rings: Option<Ticket>,
@@ -117,13 +117,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn turns(&mut self) -> Result<End, Close> {
         let deadline = sleep_until(Instant::now());
         tokio::pin!(deadline);
-        self.deliverer.resend(&mut self.session, &self.door.log, &mut self.outgoing.bytes);
         // What came with CONNECT in one read is there already.
         if let Some(end) = self.take_packets()? {
             return Ok(end);
         }
         loop {
             self.settle()?;
+            self.deliverer.resend(&mut self.session, &self.door.log, &mut self.outgoing.bytes);
             self.send_waiting();
             self.deliver();
             deadline.as_mut().reset(self.next_deadline());
@@ -188,9 +188,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if settled.refusals.is_empty() {
                 return Ok(());
             }
+            let mut said = Ok(());
             for refusal in settled.refusals {
-                self.say_no(&refusal)?;
+                said = said.and(self.say_no(&refusal));
             }
+            said?;
         }
     }
 
@@ -205,8 +207,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.door.ingest.stats().refused_store.fetch_add(1, Ordering::Relaxed);
                 let reason = match failed {
                     CommitFailed::Full(_) => Reason::QuotaExceeded,
-                    CommitFailed::Failed(_) => Reason::ImplementationSpecificError,
+                    CommitFailed::Failed(_) | CommitFailed::Refused(_) => Reason::ImplementationSpecificError,
                 };
+                if refusal.first == PUBCOMP {
+                    // That the id is free again is not stored: only a new connection can say so.
+                    return Err(Close { reason, rule: rules::RELEASE_NOT_STORED });
+                }
                 let properties = Properties::NONE;
                 let refused =
                     Publish { topic: "", payload: &[], properties, packet_id, qos, dup: false, retain: false };

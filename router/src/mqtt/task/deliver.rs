@@ -224,10 +224,13 @@ impl Deliverer {
         }
     }
 
-    /// Sends again what an earlier connection had in flight, under the same ids [MQTT-4.4.0-1].
+    /// Sends again what an earlier connection had in flight, under the same ids [MQTT-4.4.0-1], as far as the client
+    /// takes it now; nothing new is sent before all of it was.
     pub(super) fn resend(&mut self, session: &mut Session, log: &EventLog, out: &mut Vec<u8>) {
         let form = Form { version: session.version(), qos_1: true };
-        while let Some((id, sent)) = session.window().resend() {
+        while out.len() < OUT_BYTES_MAX
+            && let Some((id, sent)) = session.window().resend()
+        {
             let partition =
                 PartitionId { origin: OriginId(sent.origin), topic: TopicId(sent.topic), index: sent.partition };
             let segment = self.subscriber.event(log, partition, sent.offset);

@@ -15,5 +15,8 @@ mod publish;
 mod retain;
 mod turn;
 
+#[cfg(test)]
+mod tests;
+
 pub use door::{Config, Door};
 pub use listen::listen;

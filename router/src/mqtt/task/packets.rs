@@ -163,8 +163,9 @@ impl<'log> PublishWay<'_, 'log> {
         }
         let guard = open.get_or_insert_with(|| self.door.log.lock());
         let ticket = guard.ticket();
-        *self.last = ticket;
         if publish.qos != Qos::AtMostOnce {
+            // A refusal behind it waits for this commit, which rings.
+            *self.last = ticket;
             if publish.qos == Qos::ExactlyOnce && self.session.is_kept() {
                 let form = self.door.sessions.stored_form(self.entry, self.session.kept().to_bytes());
                 guard.put_state(KEPT_TREE, self.entry.client_id.as_bytes(), Some(&form));

@@ -8,10 +8,10 @@ use devices::headers;
 use sled_data::{HeaderBlock, OpenBatch};
 
 use super::door::Door;
+use super::retain::NotRetained;
 use crate::event_log::{AppendError, EventLog, NewEvent, OpenCommit, Topic};
 use crate::ingest::{Ingest, Refused, Route};
 use crate::mqtt::codec::{Properties, PropertyId, Publish, Qos, Value};
-use crate::mqtt::retained::RetainedFull;
 use crate::subscriptions::FanOut;
 
 /// Routes that a connection remembers; beyond that it begins anew.
@@ -25,7 +25,7 @@ pub(super) enum NotTaken {
     #[error(transparent)]
     Append(#[from] AppendError),
     #[error(transparent)]
-    Retained(#[from] RetainedFull),
+    Retained(#[from] NotRetained),
 }
 
 /// One connection's way in.
@@ -83,14 +83,37 @@ impl Publisher {
         topic: &str,
         publish: &Publish<'_>,
     ) -> Result<(), NotTaken> {
-        if self.last.as_ref().is_none_or(|last| *last.mqtt_topic != *topic) {
-            self.last = Some(self.remembered(open, topic)?);
+        let appended = self.append_remembered(door, open, topic, publish);
+        if !matches!(appended, Err(NotTaken::Append(AppendError::Deleted { .. }))) {
+            return appended;
         }
-        let Some(last) = self.last.clone() else { return Ok(()) };
+        // Its topic was deleted: the route leads to the one that is made in its place.
+        self.routes.clear();
+        self.last = None;
+        self.append_remembered(door, open, topic, publish)
+    }
+
+    fn append_remembered<'log>(
+        &mut self,
+        door: &'log Door,
+        open: &mut Option<OpenCommit<'log>>,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Result<(), NotTaken> {
+        let last = match self.last.as_ref().filter(|last| *last.mqtt_topic == *topic) {
+            Some(last) => Arc::clone(last),
+            None => {
+                let found = self.remembered(open, topic)?;
+                self.last = Some(Arc::clone(&found));
+                found
+            }
+        };
         if !publish.retain {
             return self.append_to(&last, &door.log, open, topic, publish);
         }
         let now_ms = door.now_ms();
+        // Locked first, so that of two publishes the one that is stored later is the one that is retained.
+        open.get_or_insert_with(|| door.log.lock());
         let change = door.retained.set(topic, publish, now_ms)?;
         let appended = self.append_to(&last, &door.log, open, topic, publish);
         match (&appended, open) {

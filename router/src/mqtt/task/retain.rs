@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sled_data::{STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
 
 use super::door::Config;
-use crate::event_log::{EventLog, OpenCommit};
+use crate::event_log::{EventLog, OpenCommit, fits_state};
 use crate::mqtt::codec::{PropertyBuffer, PropertyId, Publish, Qos};
 use crate::mqtt::outgoing::put_forwarded;
 use crate::mqtt::retained::{Retained, RetainedFull, RetainedIndex, RetainedLimits};
@@ -37,6 +38,19 @@ pub(super) struct RetainedStore {
     index: Mutex<RetainedIndex>,
 }
 
+/// Why a message is not retained.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotRetained {
+    #[error(transparent)]
+    Full(#[from] RetainedFull),
+    /// The store takes no entry of this size.
+    #[error(
+        "a message of {message_bytes} bytes under a topic name of {topic_bytes} cannot be retained; \
+         {STATE_VALUE_BYTES_MAX} and {STATE_KEY_BYTES_MAX} bytes can"
+    )]
+    TooLarge { message_bytes: usize, topic_bytes: usize },
+}
+
 /// What a publish did to the index, to be undone where it is not appended.
 pub(super) struct Change {
     before: Option<Retained>,
@@ -66,14 +80,22 @@ impl RetainedStore {
     /// Keeps or, with an empty payload, removes the retained message of a topic [MQTT-3.3.1-6], in memory.
     ///
     /// # Errors
-    /// When there is no room; the message before it stays.
-    pub(super) fn set(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Result<Change, RetainedFull> {
+    /// When there is no room, or the store would not take it; the message before it stays.
+    pub(super) fn set(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Result<Change, NotRetained> {
+        let message = (!publish.payload.is_empty()).then(|| retained(publish, now_ms));
+        if let Some(message) = &message {
+            let stored = encode(message);
+            if !fits_state(topic.as_bytes(), &stored) {
+                return Err(NotRetained::TooLarge { message_bytes: stored.len(), topic_bytes: topic.len() });
+            }
+        }
         let mut index = self.index.lock();
         let before = index.get(topic, now_ms).cloned();
-        if publish.payload.is_empty() {
-            index.clear(topic);
-        } else {
-            index.set(topic, retained(publish, now_ms))?;
+        match message {
+            None => {
+                index.clear(topic);
+            }
+            Some(message) => index.set(topic, message)?,
         }
         Ok(Change { before })
     }
@@ -90,6 +112,10 @@ impl RetainedStore {
 
     /// Writes what is kept of a topic with the commit that its publish is in.
     pub(super) fn write(&self, open: &mut OpenCommit<'_>, topic: &str, now_ms: u64) {
+        if !fits_state(topic.as_bytes(), &[]) {
+            // Nothing can be kept under such a name, and so nothing needs to be removed.
+            return;
+        }
         let stored = self.index.lock().get(topic, now_ms).map(encode);
         open.put_state(RETAINED_TREE, topic.as_bytes(), stored.as_deref());
     }
@@ -109,7 +135,8 @@ impl RetainedStore {
         }
         let mut open = log.lock();
         for topic in dropped {
-            open.put_state(RETAINED_TREE, topic.as_bytes(), None);
+            // As it is now: a new message may have come since.
+            self.write(&mut open, &topic, now_ms);
         }
     }
 }
