@@ -9,7 +9,7 @@ mod topics;
 
 use serde::{Deserialize, Serialize};
 
-pub use address::address;
+pub use address::{address, address_or_off};
 pub use file::{ConfigError, load, parse};
 pub use node::{ListenConfig, NodeConfig};
 pub use store::StoreConfig;
@@ -27,6 +27,8 @@ pub struct Config {
     pub http: crate::admin::Config,
     /// The MQTT door.
     pub mqtt: crate::mqtt::task::Config,
+    /// The QUIC door.
+    pub quic: crate::quic::Config,
     /// Who may be connected, and for how long sessions are kept.
     pub sessions: crate::sessions::Config,
     /// Events out to subscribers.

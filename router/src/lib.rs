@@ -12,5 +12,7 @@ pub mod ingest;
 pub mod mqtt;
 pub mod node;
 pub mod plugin_host;
+pub mod quic;
 pub mod sessions;
 pub mod subscriptions;
+pub mod transport;

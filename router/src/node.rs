@@ -19,6 +19,7 @@ use crate::event_log::{self, EventLog};
 use crate::ingest::{self, Ingest};
 use crate::mqtt;
 use crate::plugin_host::{self, PluginHost};
+use crate::quic;
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
 
@@ -28,6 +29,10 @@ pub const STORE_FOLDER: &str = "store";
 const PLUGINS_FOLDER: &str = "plugins";
 /// The file that names the MQTT door's address while the node runs.
 const MQTT_ADDRESS_FILE: &str = "mqtt.addr";
+/// The file that names the QUIC door's address while the node runs.
+const QUIC_ADDRESS_FILE: &str = "quic.addr";
+/// The file that holds the fingerprint of the QUIC door's certificate.
+const QUIC_FINGERPRINT_FILE: &str = "quic.fingerprint";
 /// How often retention looks at the topics.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// How long connections have to end when the node stops.
@@ -75,6 +80,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The QUIC door did not start.
+    #[error(transparent)]
+    Quic(#[from] quic::StartError),
     /// The HTTP API did not start.
     #[error(transparent)]
     Admin(#[from] admin::StartError),
@@ -86,6 +94,7 @@ pub struct Node {
     rooms: Rooms,
     mqtt_addr: SocketAddr,
     server: Server,
+    quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
     commands: JoinHandle<()>,
     stop_commands: watch::Sender<bool>,
@@ -107,6 +116,7 @@ impl Node {
         let (stop_commands, stopped) = watch::channel(false);
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
+        let quic = start_quic(&config, &door)?;
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log))),
@@ -114,7 +124,7 @@ impl Node {
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
-        Ok(Self { data, rooms, mqtt_addr, server, doors, commands, stop_commands })
+        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, commands, stop_commands })
     }
 
     /// Where the MQTT door listens.
@@ -127,6 +137,11 @@ impl Node {
         self.server.addr()
     }
 
+    /// Where the QUIC door listens, if it does.
+    pub fn quic_addr(&self) -> Option<SocketAddr> {
+        self.quic.as_ref().map(quic::Listener::addr)
+    }
+
     /// The node's log.
     pub fn log(&self) -> &Arc<EventLog> {
         &self.rooms.log
@@ -136,9 +151,12 @@ impl Node {
     pub async fn stop(self) {
         self.rooms.readiness.set(State::Stopping);
         self.doors.iter().for_each(JoinHandle::abort);
+        self.quic.iter().for_each(quic::Listener::refuse);
         self.rooms.sessions.stop(STOP_WAIT).await;
-        if let Err(error) = std::fs::remove_file(self.data.join(MQTT_ADDRESS_FILE)) {
-            tracing::debug!(%error, "the address file was gone already");
+        forget_address(&self.data, MQTT_ADDRESS_FILE);
+        if let Some(quic) = self.quic {
+            quic.stop().await;
+            forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
         self.server.stop().await;
         self.stop_commands.send_replace(true);
@@ -209,11 +227,29 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     Ok((listener, bound))
 }
 
-/// Names a door's address in a file, whole or not at all.
-fn write_address(data: &Path, name: &str, address: SocketAddr) -> Result<(), StartError> {
+/// Starts the QUIC door where it shall listen.
+fn start_quic(config: &Config, door: &Arc<mqtt::task::Door>) -> Result<Option<quic::Listener>, StartError> {
+    let Some(address) = config.listen.quic else { return Ok(None) };
+    let (data, door, stats) = (&config.node.data, Arc::clone(door), Arc::default());
+    let listener = quic::Listener::start(address, &config.quic, data, &config.node.name, door, stats)?;
+    let (quic_addr, fingerprint) = (listener.addr(), listener.fingerprint());
+    write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
+    write_address(data, QUIC_ADDRESS_FILE, quic_addr)?;
+    tracing::info!(%quic_addr, %fingerprint, "QUIC listens; clients may pin this fingerprint");
+    Ok(Some(listener))
+}
+
+/// Names a door's address, or by what it is known, in a file, whole or not at all.
+fn write_address(data: &Path, name: &str, what: impl std::fmt::Display) -> Result<(), StartError> {
     let (path, half) = (data.join(name), data.join(format!("{name}.new")));
-    let written = std::fs::write(&half, address.to_string()).and_then(|()| std::fs::rename(&half, &path));
+    let written = std::fs::write(&half, what.to_string()).and_then(|()| std::fs::rename(&half, &path));
     written.map_err(|error| StartError::Folder { path, error })
+}
+
+fn forget_address(data: &Path, name: &str) {
+    if let Err(error) = std::fs::remove_file(data.join(name)) {
+        tracing::debug!(%error, name, "the address file was gone already");
+    }
 }
 
 async fn keep_retention(log: Arc<EventLog>) {

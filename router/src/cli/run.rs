@@ -42,6 +42,9 @@ pub struct Args {
     /// Where the HTTP API listens, instead of [listen] http
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     http: Option<SocketAddr>,
+    /// Where QUIC listens (UDP), instead of [listen] quic; its standard port is 14567
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    quic: Option<SocketAddr>,
     /// Check the configuration and end
     #[arg(long)]
     check: bool,
@@ -70,6 +73,7 @@ impl Args {
         if let Some(addr) = self.http {
             config.listen.http = addr;
         }
+        config.listen.quic = self.quic.or(config.listen.quic);
         config.check()?;
         Ok(config)
     }

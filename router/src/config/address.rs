@@ -26,3 +26,42 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
 
     deserializer.deserialize_str(Address)
 }
+
+/// An address that may be left off, for `#[serde(with)]`: `"off"`, or what [`address()`] takes.
+pub mod address_or_off {
+    use std::net::SocketAddr;
+
+    use serde::de::{Deserializer, Error};
+    use serde::ser::Serializer;
+    use serde::{Deserialize, Serialize};
+
+    /// No address.
+    const OFF: &str = "off";
+
+    /// Writes the address, or that there is none.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+        match address {
+            Some(address) => address.serialize(serializer),
+            None => OFF.serialize(serializer),
+        }
+    }
+
+    /// Reads an address with its port, or `"off"`.
+    ///
+    /// # Errors
+    /// What was found, and what was expected.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == OFF {
+            return Ok(None);
+        }
+        let wrong = || {
+            let expected = "\"off\", or an address with a port, such as \"0.0.0.0:14567\"";
+            D::Error::custom(format_args!("invalid value: string {text:?}, expected {expected}"))
+        };
+        text.parse().map(Some).map_err(|_| wrong())
+    }
+}

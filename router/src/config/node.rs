@@ -36,11 +36,18 @@ pub struct ListenConfig {
     /// The HTTP API.
     #[serde(deserialize_with = "super::address")]
     pub http: SocketAddr,
+    /// QUIC, by UDP; `off` where it does not listen.
+    #[serde(with = "super::address_or_off")]
+    pub quic: Option<SocketAddr>,
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { mqtt: SocketAddr::from(([127, 0, 0, 1], 1883)), http: SocketAddr::from(([127, 0, 0, 1], 7080)) }
+        Self {
+            mqtt: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            http: SocketAddr::from(([127, 0, 0, 1], 7080)),
+            quic: None,
+        }
     }
 }
 

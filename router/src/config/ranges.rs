@@ -10,6 +10,17 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["mqtt", "packet_bytes_max"], mqtt.packet_bytes_max, 1_024..=16 << 20)?;
     in_range(["mqtt", "receive_max"], mqtt.receive_max, 1..=u16::MAX)?;
     in_range(["mqtt", "in_flight_max"], mqtt.in_flight_max, 1..=u16::MAX)?;
+    let quic = &config.quic;
+    in_range(["quic", "open_wait_s"], quic.open_wait_s, 1..=600)?;
+    in_range(["quic", "idle_s"], quic.idle_s, 5..=3_600)?;
+    in_range(["quic", "ping_s"], quic.ping_s, 0..=quic.idle_s / 2)?;
+    in_range(["quic", "handshakes_max"], quic.handshakes_max, 1..=100_000)?;
+    in_range(["quic", "retry_from"], quic.retry_from, 0..=100_000)?;
+    if !quic.is_paired() {
+        let found = format!("{:?}", quic.key_file);
+        let expected = "a file where certificate_file names one, and none where it does not".to_owned();
+        return Err(Problem { path: ["quic", "key_file"], found, expected });
+    }
     let sessions = &config.sessions;
     in_range(["sessions", "sessions_max"], sessions.sessions_max, 1..=1_000_000)?;
     in_range(["sessions", "kept_max"], sessions.kept_max, 0..=1_000_000)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::gate::Gate;
 use super::publish::Publisher;
@@ -70,6 +71,8 @@ pub struct Door {
     pub(super) retained: RetainedStore,
     pub(super) limits: Limits,
     pub(super) config: Config,
+    /// Room for connections, whatever carries them.
+    pub(super) places: Arc<Semaphore>,
     /// What clients do wrong, as lines of the log.
     pub(super) complaints: Gate,
     assigned: AtomicU64,
@@ -100,6 +103,7 @@ impl Door {
             ingest,
             sessions,
             limits,
+            places: Arc::new(Semaphore::new(config.connections_max)),
             config,
             complaints: Gate::default(),
         };

@@ -19,4 +19,4 @@ mod turn;
 mod tests;
 
 pub use door::{Config, Door};
-pub use listen::listen;
+pub use listen::{Place, listen};

@@ -1,0 +1,15 @@
+//! QUIC beneath everything that speaks it: who a node is, its endpoint, and how a peer's certificate is pinned.
+//!
+//! Nothing here knows what the streams carry.
+
+mod endpoint;
+mod fingerprint;
+mod identity;
+mod peer;
+mod provider;
+
+pub use endpoint::{Bounds, BoundsError, EndpointError, client, serve};
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use identity::{Identity, IdentityError};
+pub use peer::{PeerError, pinned};
+pub use provider::install_provider;
