@@ -14,6 +14,7 @@ mod kill;
 mod mosquitto;
 mod path_of_one_event;
 mod plugins;
+mod quic;
 mod readme;
 mod replay;
 mod store;

@@ -116,7 +116,7 @@ impl Node {
         let (stop_commands, stopped) = watch::channel(false);
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
-        let quic = start_quic(&config, &door)?;
+        let quic = start_quic(&config, &door, Arc::clone(&rooms.quic))?;
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log))),
@@ -193,7 +193,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     let readiness = Arc::new(Readiness::default());
-    Ok(Rooms { identity, readiness, log, ingest, sessions, plugins, commands })
+    Ok(Rooms { identity, readiness, log, ingest, sessions, quic: Arc::default(), plugins, commands })
 }
 
 fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {
@@ -228,9 +228,13 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 }
 
 /// Starts the QUIC door where it shall listen.
-fn start_quic(config: &Config, door: &Arc<mqtt::task::Door>) -> Result<Option<quic::Listener>, StartError> {
+fn start_quic(
+    config: &Config,
+    door: &Arc<mqtt::task::Door>,
+    stats: Arc<quic::Stats>,
+) -> Result<Option<quic::Listener>, StartError> {
     let Some(address) = config.listen.quic else { return Ok(None) };
-    let (data, door, stats) = (&config.node.data, Arc::clone(door), Arc::default());
+    let (data, door) = (&config.node.data, Arc::clone(door));
     let listener = quic::Listener::start(address, &config.quic, data, &config.node.name, door, stats)?;
     let (quic_addr, fingerprint) = (listener.addr(), listener.fingerprint());
     write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;

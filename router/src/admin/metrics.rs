@@ -3,6 +3,7 @@
 mod lag;
 mod log;
 mod process;
+mod quic;
 mod readers;
 mod sheet;
 
@@ -87,6 +88,11 @@ impl Metrics {
     /// Adds who is connected.
     pub fn add_sessions(&mut self, sessions: Arc<Sessions>) {
         self.add("sessions", move |sheet| log::write_sessions(&sessions, sheet));
+    }
+
+    /// Adds the QUIC door's connections.
+    pub fn add_quic(&mut self, stats: Arc<crate::quic::Stats>) {
+        self.add("quic", move |sheet| quic::write(&stats, sheet));
     }
 
     /// Adds what plugins did.

@@ -25,6 +25,8 @@ pub struct Rooms {
     pub ingest: Arc<Ingest>,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
+    /// What the QUIC door counts; all zero where it does not listen.
+    pub quic: Arc<crate::quic::Stats>,
     /// The reader that runs plugins.
     pub plugins: Arc<PluginHost>,
     /// The reader that takes commands to devices.
@@ -40,6 +42,7 @@ impl Rooms {
         figures.add_log(Arc::clone(&self.log));
         figures.add_ingest(Arc::clone(&self.ingest));
         figures.add_sessions(Arc::clone(&self.sessions));
+        figures.add_quic(Arc::clone(&self.quic));
         figures.add_plugins(Arc::clone(&self.plugins));
         figures.add_commands(Arc::clone(&self.commands));
         health::routes(Arc::clone(&self.readiness)).merge(metrics::routes(figures))

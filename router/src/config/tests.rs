@@ -50,6 +50,10 @@ fn mistakes_are_named_with_their_place() {
         ("[nodes]", 1, 2, "unknown field `nodes`, expected one of `node`"),
         ("[listen]\n\nhttp   = 7080", 3, 10, "integer `7080`, expected an address with a port"),
         ("[listen]\nhttp   = 'here'", 2, 10, "string \"here\", expected an address with a port"),
+        ("[listen]\nquic   = 'on'", 2, 10, "string \"on\", expected \"off\", or an address with a port"),
+        ("[quic]\nping_s = 31", 2, 10, "[quic] ping_s is 31, expected a number from 0 to 30"),
+        ("[quic]\nkey_file = 'a'", 2, 12, "a file where certificate_file names one"),
+        ("[quic]\ncertificate_file = 'a'", 1, 1, "a file where certificate_file names one"),
         ("[log.topics]\npartitions = 'four'", 2, 14, "invalid type: string \"four\", expected u32"),
         ("[log.topics]\npartitions = -1", 2, 14, "invalid value: integer `-1`, expected u32"),
         ("[log.topics]\ncompression = 'gzip'", 2, 15, "unknown variant `gzip`, expected one of `none`, `lz4`, `zstd`"),
@@ -71,6 +75,14 @@ fn mistakes_are_named_with_their_place() {
         assert!(message.contains(expected), "{text:?}: {message}");
         assert!(error.to_string().starts_with(&format!("a.toml:{line}:{column}: ")), "{error}");
     }
+}
+
+#[test]
+fn quic_listens_where_it_is_told_to() {
+    let listen = |text| parse(text, Path::new("a.toml")).unwrap().listen.quic;
+    assert_eq!(listen("[listen]\nquic = 'off'"), None);
+    assert_eq!(listen("[listen]\nquic = '[::]:14567'"), Some("[::]:14567".parse().unwrap()));
+    assert!(parse("[quic]\ncertificate_file = 'a'\nkey_file = 'b'", Path::new("a.toml")).is_ok());
 }
 
 #[test]

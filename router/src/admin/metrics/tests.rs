@@ -78,3 +78,22 @@ fn a_reader_lags_by_the_age_of_what_it_has_not_done() {
     assert!((3_600.0..3_700.0).contains(&slow.seconds), "{}", slow.seconds);
     log.close();
 }
+
+#[test]
+fn quic_shows_what_it_refused() {
+    let stats = Arc::<crate::quic::Stats>::default();
+    stats.connected.store(3, std::sync::atomic::Ordering::Relaxed);
+    stats.ended.store(1, std::sync::atomic::Ordering::Relaxed);
+    stats.refused_protocol.store(2, std::sync::atomic::Ordering::Relaxed);
+    let mut metrics = Metrics::default();
+    metrics.add_quic(stats);
+    let text = text(&metrics);
+    for line in [
+        "edgeway_quic_connections 2",
+        "edgeway_quic_connected_total 3",
+        "reason=\"protocol\"} 2",
+        "reason=\"too_many\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} is not in:\n{text}");
+    }
+}

@@ -74,6 +74,7 @@ async fn fixture() -> Fixture {
         plugins: Arc::new(PluginHost::start(Arc::clone(&log), &folder.path().join("plugins")).unwrap()),
         identity: Identity { name: "n1".into(), mqtt: LOOPBACK },
         readiness: Arc::default(),
+        quic: Arc::default(),
         sessions,
         ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default()).unwrap()),
         log: Arc::clone(&log),
