@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::clock::Clock;
 use crate::event_log::{self, NO_HEADERS, NewEvent};
-use crate::sessions::{self, Arrival, Mail, Offer};
+use crate::sessions::{self, Arrival, Offer};
 use crate::subscriptions::{self, FanOut};
 
 const LONG: Duration = Duration::from_secs(10);
@@ -115,11 +115,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 async fn next_offer(entry: &sessions::Entry) -> Offer {
-    until("a command is offered", || match entry.seat.mailbox.take() {
-        Some(Mail::Offer(offer)) => Some(offer),
-        _ => None,
-    })
-    .await
+    until("a command is offered", || entry.mailbox.take_offer()).await
 }
 
 fn backend() -> Arc<MemoryBackend> {
@@ -322,10 +318,8 @@ async fn a_full_disk_delays_and_loses_nothing() {
     assert!(node.room.wait(id, Duration::from_millis(1)).await.is_none());
     backend.set_faults(Faults::default());
     let answered = until("it is recorded", || {
-        while let Some(mail) = device.seat.mailbox.take() {
-            if let Mail::Offer(offer) = mail {
-                offer.acked();
-            }
+        while let Some(offer) = device.mailbox.take_offer() {
+            offer.acked();
         }
         (node.room.get(id)?.state == State::Delivered).then(|| node.answer(&device, "pump", id, Status::Succeeded))
     });

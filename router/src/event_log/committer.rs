@@ -207,13 +207,15 @@ impl Committer {
         let observers = self.log.observers.read();
         let listening = observers.iter().any(|observer| observer.is_listening());
         let mut batches = Vec::new();
+        let mut shown = Vec::with_capacity(placed.len());
         for batch in placed {
             let bytes = batch.records.record_bytes();
             batch.partition.show(batch.base, Arc::clone(&batch.records));
             self.log.recent.add(&batch.partition, bytes);
+            shown.push(Arc::clone(&batch.partition));
             if listening && batch.fan_out {
-                let shown = Batch::recent(batch.partition.id(), batch.base, batch.records);
-                batches.push(CommittedBatch { partition: batch.partition, batch: shown });
+                let records = Batch::recent(batch.partition.id(), batch.base, batch.records);
+                batches.push(CommittedBatch { partition: batch.partition, batch: records });
             }
         }
         self.log.visible.send_replace(number);
@@ -223,6 +225,7 @@ impl Committer {
                 observer.committed(&committed);
             }
         }
+        shown.iter().for_each(|partition| partition.handed_out());
     }
 }
 

@@ -75,11 +75,10 @@ impl Outcomes {
             return Some(Ok(()));
         }
         let failed = self.failed.lock();
-        let found = failed.iter().find(|(failed, _)| *failed == ticket);
-        Some(match found {
-            Some((_, why)) => Err(why.clone()),
-            None => Ok(()),
-        })
+        // What is older than all that is remembered may have been refused as well: rather no than a wrong yes.
+        let forgotten = failed.len() == FAILED_MAX && failed.front().is_some_and(|(oldest, _)| ticket < *oldest);
+        let found = if forgotten { failed.back() } else { failed.iter().find(|(failed, _)| *failed == ticket) };
+        Some(found.map_or(Ok(()), |(_, why)| Err(why.clone())))
     }
 
     pub(super) async fn wait(&self, ticket: Ticket) -> Result<(), CommitFailed> {
@@ -137,5 +136,27 @@ impl super::EventLog {
     pub fn wait_visible_blocking(&self, last: u64, timeout: Duration) -> u64 {
         self.outcomes.wait_change(timeout, || *self.visible.borrow() > last);
         *self.visible.borrow()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_never_forgotten_into_a_success() {
+        let outcomes = Outcomes::new();
+        let failed_max = FAILED_MAX as u64;
+        outcomes.settle(Ticket(1), Ok(()));
+        assert_eq!(outcomes.of(Ticket(1)), Some(Ok(())));
+        for number in 2..2 * failed_max {
+            outcomes.settle(Ticket(number), Err(CommitFailed::Full(number.to_string())));
+        }
+        outcomes.settle(Ticket(2 * failed_max), Ok(()));
+        for number in 2..2 * failed_max {
+            assert!(matches!(outcomes.of(Ticket(number)), Some(Err(_))), "{number}");
+        }
+        assert_eq!(outcomes.of(Ticket(2 * failed_max)), Some(Ok(())));
+        assert_eq!(outcomes.of(Ticket(2 * failed_max + 1)), None);
     }
 }

@@ -86,6 +86,8 @@ pub struct PartitionLog {
     config: TopicConfig,
     deleted: AtomicBool,
     visible_end: AtomicU64,
+    /// Up to where observers have been told; behind the visible end for a moment at most.
+    handed_end: AtomicU64,
     recent: Mutex<VecDeque<(Offset, Arc<OpenBatch>)>>,
 }
 
@@ -98,6 +100,7 @@ impl PartitionLog {
             config: topic.config.clone(),
             deleted: AtomicBool::new(false),
             visible_end: AtomicU64::new(end),
+            handed_end: AtomicU64::new(end),
             recent: Mutex::default(),
         }
     }
@@ -135,6 +138,15 @@ impl PartitionLog {
         self.visible_end.load(Ordering::Acquire)
     }
 
+    /// Up to where subscribers have been handed the events: never before the visible end has passed it.
+    pub fn handed_end(&self) -> Offset {
+        self.handed_end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn handed_out(&self) {
+        self.handed_end.store(self.visible_end(), Ordering::Release);
+    }
+
     pub(super) fn show(&self, base: Offset, batch: Arc<OpenBatch>) {
         let next = base + Offset::from(batch.count());
         self.recent.lock().push_back((base, batch));
@@ -161,8 +173,8 @@ impl PartitionLog {
         Some(found)
     }
 
-    fn forget_oldest(&self) -> usize {
-        self.recent.lock().pop_front().map_or(0, |(_, batch)| batch.record_bytes())
+    fn forget_oldest(&self) {
+        self.recent.lock().pop_front();
     }
 }
 
@@ -174,7 +186,8 @@ pub(super) struct RecentBudget {
 
 struct Kept {
     bytes: usize,
-    order: VecDeque<Arc<PartitionLog>>,
+    /// The batches in the order in which they came, with their bytes.
+    order: VecDeque<(Arc<PartitionLog>, usize)>,
 }
 
 impl RecentBudget {
@@ -186,10 +199,11 @@ impl RecentBudget {
     pub(super) fn add(&self, partition: &Arc<PartitionLog>, bytes: usize) {
         let mut kept = self.kept.lock();
         kept.bytes += bytes;
-        kept.order.push_back(Arc::clone(partition));
+        kept.order.push_back((Arc::clone(partition), bytes));
         while kept.bytes > self.bytes_max {
-            let Some(oldest) = kept.order.pop_front() else { break };
-            kept.bytes = kept.bytes.saturating_sub(oldest.forget_oldest());
+            let Some((oldest, bytes)) = kept.order.pop_front() else { break };
+            oldest.forget_oldest();
+            kept.bytes = kept.bytes.saturating_sub(bytes);
         }
     }
 }

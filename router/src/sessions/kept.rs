@@ -38,18 +38,24 @@ impl KeptRecord {
         }
     }
 
-    /// Notes where a subscriber stands in every partition: at what it is owed, else at the visible end.
-    pub(super) fn set_positions(&mut self, log: &EventLog, subscriber: &Subscriber) {
-        // The ends come first: what becomes visible meanwhile is then owed twice rather than never.
+    /// Notes where a subscriber stands in every partition: at what it has not had, else at the end of what
+    /// subscribers were handed. `begun` are first offsets of what its connection is in the middle of. What is not
+    /// named stands at 0.
+    pub(super) fn set_positions(&mut self, log: &EventLog, subscriber: &Subscriber, begun: &[(PartitionId, u64)]) {
+        // The ends come first: what is handed out meanwhile is then owed twice rather than never.
         let mut positions: std::collections::BTreeMap<PartitionId, u64> = log
             .topics()
             .iter()
             .filter(|topic| !topic.is_internal())
-            .flat_map(|topic| topic.all_partitions().iter().map(|p| (p.id(), p.visible_end())).collect::<Vec<_>>())
+            .flat_map(|topic| topic.all_partitions().iter().map(|p| (p.id(), p.handed_end())).collect::<Vec<_>>())
             .collect();
-        for (partition, position) in subscriber.owed() {
+        for (partition, position) in subscriber.outstanding() {
             positions.insert(partition, position.next);
         }
+        for (partition, next) in begun {
+            positions.entry(*partition).and_modify(|position| *position = (*position).min(*next));
+        }
+        positions.retain(|_, next| *next > 0);
         self.positions = positions.into_iter().map(|(id, next)| (id.origin.0, id.topic.0, id.index, next)).collect();
     }
 
@@ -67,10 +73,13 @@ impl KeptRecord {
     }
 
     fn position(&self, id: PartitionId) -> Option<u64> {
-        let wanted = |entry: &&(u64, u64, u32, u64)| {
-            (OriginId(entry.0), TopicId(entry.1), entry.2) == (id.origin, id.topic, id.index)
-        };
-        self.positions.iter().find(wanted).map(|entry| entry.3)
+        // They were written in the order of their ids.
+        let at = self.positions.binary_search_by_key(&id, |(origin, topic, index, _)| PartitionId {
+            origin: OriginId(*origin),
+            topic: TopicId(*topic),
+            index: *index,
+        });
+        at.ok().and_then(|at| self.positions.get(at)).map(|entry| entry.3)
     }
 }
 

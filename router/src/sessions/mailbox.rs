@@ -67,23 +67,29 @@ impl Drop for Offer {
     }
 }
 
-/// What a session's task is told.
-pub enum Mail {
-    /// Send this to the client at QoS 1.
-    Offer(Offer),
-    /// Another connection has taken the client id: say so and end.
+/// An order to a session's task: say so to the client, and end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Another connection has taken the client id.
     TakenOver {
         /// Whether the new connection begins a new session.
         clean_start: bool,
     },
-    /// The node stops: say so and end.
+    /// The node stops.
     Stop,
 }
 
-/// The box itself; the session's task empties it.
+/// One connection's box; its task empties it.
 pub struct Mailbox {
     wake: Arc<Wake>,
-    mail: Mutex<VecDeque<Mail>>,
+    mail: Mutex<Mail>,
+}
+
+#[derive(Default)]
+struct Mail {
+    order: Option<Order>,
+    offers: VecDeque<Offer>,
+    is_closed: bool,
 }
 
 impl Mailbox {
@@ -92,35 +98,44 @@ impl Mailbox {
         Self { wake, mail: Mutex::default() }
     }
 
-    /// Puts an offer in, or gives it back when the box is full.
+    /// Puts an offer in, or gives it back when the box is full or its connection has ended.
     ///
     /// # Errors
     /// The offer itself.
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
         let mut mail = self.mail.lock();
-        if mail.len() >= OFFERS_MAX {
+        if mail.is_closed || mail.offers.len() >= OFFERS_MAX {
+            drop(mail);
             return Err(Box::new(offer));
         }
-        mail.push_back(Mail::Offer(offer));
+        mail.offers.push_back(offer);
         drop(mail);
         self.wake.ring(Wake::MAIL);
         Ok(())
     }
 
-    /// Puts an order to the session itself in; there is always room for it.
-    pub fn order(&self, mail: Mail) {
-        self.mail.lock().push_front(mail);
+    /// Gives an order; the first one counts.
+    pub fn order(&self, order: Order) {
+        self.mail.lock().order.get_or_insert(order);
         self.wake.ring(Wake::MAIL);
     }
 
-    /// Empties it; offers that nobody will send are told so.
-    pub fn clear(&self) {
-        let mail = std::mem::take(&mut *self.mail.lock());
+    /// Closes it with its connection; offers that nobody will send are told so.
+    pub fn close(&self) {
+        let mut mail = self.mail.lock();
+        mail.is_closed = true;
+        let offers = std::mem::take(&mut mail.offers);
         drop(mail);
+        drop(offers);
     }
 
-    /// Takes the oldest.
-    pub fn take(&self) -> Option<Mail> {
-        self.mail.lock().pop_front()
+    /// The order, if one was given.
+    pub fn take_order(&self) -> Option<Order> {
+        self.mail.lock().order.take()
+    }
+
+    /// Takes the oldest offer.
+    pub fn take_offer(&self) -> Option<Offer> {
+        self.mail.lock().offers.pop_front()
     }
 }

@@ -6,6 +6,9 @@ mod presence;
 mod registry;
 
 pub use kept::{KEPT_TREE, KeptRecord};
-pub use mailbox::{Delivery, Mail, Mailbox, Offer};
+pub use mailbox::{Delivery, Mailbox, Offer, Order};
 pub use presence::{DEVICES_TREE, DeviceRecord, SESSIONS_TOPIC};
 pub use registry::{Admitted, Arrival, Config, Entry, Seat, SessionHandle, SessionInfo, Sessions, Stats};
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::kept::{KEPT_TREE, KeptRecord};
-use super::mailbox::{Mail, Mailbox, Offer};
+use super::mailbox::{Mailbox, Offer, Order};
 use super::presence::{self, Change, DeviceRecord};
-use crate::event_log::{EventLog, Ticket, Wake};
+use crate::event_log::{EventLog, OpenCommit, Ticket, Wake};
 use crate::subscriptions::{FanOut, Subscriber};
 
 /// How long a new connection waits for the one that it takes over from.
@@ -47,12 +47,10 @@ pub struct Stats {
     pub refused_too_many: AtomicU64,
 }
 
-/// What outlives a connection of a kept session: its doorbell, mailbox and place in the fan-out.
+/// What outlives a connection of a kept session: its doorbell and its place in the fan-out.
 pub struct Seat {
     /// Rung when there is something for the session.
     pub wake: Arc<Wake>,
-    /// Orders and offers.
-    pub mailbox: Mailbox,
     /// Its place in the fan-out.
     pub subscriber: Arc<Subscriber>,
     filters: Mutex<Vec<String>>,
@@ -66,6 +64,8 @@ pub struct Entry {
     pub number: u64,
     /// Where it sits.
     pub seat: Arc<Seat>,
+    /// Orders and offers to this connection; the next one of a kept session has its own.
+    pub mailbox: Mailbox,
     info: DeviceRecord,
     ended: watch::Sender<bool>,
 }
@@ -127,7 +127,7 @@ impl SessionHandle {
     /// # Errors
     /// The offer itself.
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
-        self.entry.seat.mailbox.offer(offer)
+        self.entry.mailbox.offer(offer)
     }
 }
 
@@ -202,7 +202,7 @@ impl Sessions {
                 match slots.get(&arrival.client_id) {
                     Some(Slot::Live(entry)) => {
                         self.stats.taken_over.fetch_add(1, Ordering::Relaxed);
-                        entry.seat.mailbox.order(Mail::TakenOver { clean_start: arrival.clean_start });
+                        entry.mailbox.order(Order::TakenOver { clean_start: arrival.clean_start });
                         entry.ended.subscribe()
                     }
                     _ => return self.admit(&mut slots, arrival),
@@ -245,7 +245,8 @@ impl Sessions {
         };
         let recorded = presence::note(&self.log, Change::Connected, number, &info);
         let client_id = Arc::clone(&arrival.client_id);
-        let entry = Arc::new(Entry { client_id, number, seat, info, ended: watch::Sender::new(false) });
+        let mailbox = Mailbox::new(Arc::clone(&seat.wake));
+        let entry = Arc::new(Entry { client_id, number, seat, mailbox, info, ended: watch::Sender::new(false) });
         slots.insert(arrival.client_id, Slot::Live(Arc::clone(&entry)));
         self.by_seat.lock().insert(entry.seat.subscriber.number(), Arc::clone(&entry));
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
@@ -256,7 +257,7 @@ impl Sessions {
     fn new_seat(&self, number: u64) -> Arc<Seat> {
         let wake = Arc::new(Wake::default());
         let subscriber = self.fan_out.join(number, Arc::clone(&wake));
-        Arc::new(Seat { mailbox: Mailbox::new(Arc::clone(&wake)), wake, subscriber, filters: Mutex::default() })
+        Arc::new(Seat { wake, subscriber, filters: Mutex::default() })
     }
 
     fn give_up(&self, client_id: &str, seat: &Seat) {
@@ -292,12 +293,23 @@ impl Sessions {
         true
     }
 
-    /// What is stored of a session that will be kept, while it is connected, so that a crash finds it: for tree
-    /// [`KEPT_TREE`] under the client id.
-    pub fn stored_form(&self, entry: &Entry, state: Vec<u8>) -> Vec<u8> {
+    /// Stores a session that will be kept, while it is connected, so that a crash finds it. `begun`: first offsets
+    /// of what its connection took from its queue and has not sent whole.
+    pub fn store_live(
+        &self,
+        open: &mut OpenCommit<'_>,
+        entry: &Entry,
+        state: Vec<u8>,
+        begun: &[(sled_data::PartitionId, u64)],
+    ) {
         let mut record = self.record(&entry.seat, state, None);
-        record.set_positions(&self.log, &entry.seat.subscriber);
-        record.encode()
+        record.set_positions(&self.log, &entry.seat.subscriber, begun);
+        put_record(open, &entry.client_id, &record);
+    }
+
+    /// Removes what is stored of a session that ends with its connection.
+    pub fn forget_stored(&self, entry: &Entry) {
+        self.log.lock().put_state(KEPT_TREE, entry.client_id.as_bytes(), None);
     }
 
     fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
@@ -315,7 +327,7 @@ impl Sessions {
         unacknowledged: Vec<(sled_data::PartitionId, u64)>,
     ) {
         let seat = &entry.seat;
-        seat.mailbox.clear();
+        entry.mailbox.close();
         let mut slots = self.slots.lock();
         slots.remove(&entry.client_id);
         let kept_count = (slots.len() + 1).saturating_sub(self.live());
@@ -323,8 +335,8 @@ impl Sessions {
             Some((state, keep_s)) if kept_count < self.config.kept_max => {
                 seat.subscriber.go_away(unacknowledged);
                 let mut record = self.record(seat, state, keep_s);
-                record.set_positions(&self.log, &seat.subscriber);
-                self.log.lock().put_state(KEPT_TREE, entry.client_id.as_bytes(), Some(&record.encode()));
+                record.set_positions(&self.log, &seat.subscriber, &[]);
+                put_record(&mut self.log.lock(), &entry.client_id, &record);
                 slots.insert(Arc::clone(&entry.client_id), Slot::Kept { seat: Arc::clone(seat), record });
             }
             _ => self.give_up(&entry.client_id, seat),
@@ -369,13 +381,14 @@ impl Sessions {
         }
     }
 
-    /// Replaces the door's state of a session whose client is away, in the store as well.
-    pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>) {
+    /// Replaces the door's state of a session whose client is away, and when it ends (`None`: never by itself), in
+    /// the store as well.
+    pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>, expires_at_ms: Option<i64>) {
         let mut slots = self.slots.lock();
         let Some(Slot::Kept { record, .. }) = slots.get_mut(client_id) else { return };
-        if record.state != state {
-            record.state = state;
-            self.log.lock().put_state(KEPT_TREE, client_id.as_bytes(), Some(&record.encode()));
+        if record.state != state || record.expires_at_ms != expires_at_ms {
+            (record.state, record.expires_at_ms) = (state, expires_at_ms);
+            put_record(&mut self.log.lock(), client_id, record);
         }
     }
 
@@ -404,7 +417,7 @@ impl Sessions {
     pub async fn stop(&self, timeout: Duration) {
         let entries: Vec<Arc<Entry>> = self.by_seat.lock().values().cloned().collect();
         for entry in &entries {
-            entry.seat.mailbox.order(Mail::Stop);
+            entry.mailbox.order(Order::Stop);
         }
         let all = async {
             for entry in &entries {
@@ -448,5 +461,12 @@ impl Sessions {
 
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+/// A session too large to be stored is kept in memory alone: rather none after a crash than an earlier state of it.
+fn put_record(open: &mut OpenCommit<'_>, client_id: &str, record: &KeptRecord) {
+    if !open.put_state(KEPT_TREE, client_id.as_bytes(), Some(&record.encode())) {
+        open.put_state(KEPT_TREE, client_id.as_bytes(), None);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use sled_data::OpenBatch;
+use sled_data::{Offset, OpenBatch};
 
 use super::index::Index;
 use super::queue::Subscriber;
@@ -15,6 +15,8 @@ use crate::event_log::{Batch, Committed, Observer, Wake};
 
 /// Topics whose subscribers are remembered; beyond that the memory is begun anew.
 const REMEMBERED_TOPICS_MAX: usize = 65_536;
+/// Longer topic names are looked up each time, so that what is remembered is bounded in bytes too.
+const REMEMBERED_NAME_BYTES_MAX: usize = 256;
 
 /// How much may wait for a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,14 +129,16 @@ impl FanOut {
             return Arc::clone(found);
         }
         let found: Arc<[u64]> = self.index.read().matching(topic).into();
-        remembered.by_topic.insert(topic.into(), Arc::clone(&found));
+        if topic.len() <= REMEMBERED_NAME_BYTES_MAX {
+            remembered.by_topic.insert(topic.into(), Arc::clone(&found));
+        }
         found
     }
 
     /// Hands QoS 0 events on at once; `log_topic` is where they will be stored.
     pub fn publish_live(&self, log_topic: &str, records: OpenBatch) {
         let mut builder = SegmentBuilder::new(true);
-        builder.add(log_topic, Batch::unplaced(records), 0);
+        builder.add(log_topic, Batch::unplaced(records), 0..Offset::MAX);
         self.hand_out(Arc::new(builder.build()));
     }
 
@@ -165,7 +169,9 @@ impl Observer for FanOut {
         for committed in &committed.batches {
             let topic = committed.partition.topic();
             if !topic.starts_with('_') {
-                builder.add(topic, committed.batch.clone(), committed.batch.base_offset());
+                let batch = committed.batch.clone();
+                let span = batch.base_offset()..batch.next_offset();
+                builder.add(topic, batch, span);
             }
         }
         let segment = builder.build();

@@ -141,16 +141,27 @@ impl Subscriber {
         self.queue.lock().owe(partition, position.next, position.end);
     }
 
-    /// What it is owed now, for keeping.
-    pub fn owed(&self) -> Vec<(PartitionId, Position)> {
-        self.queue.lock().owed.iter().map(|(partition, position)| (*partition, *position)).collect()
+    /// What it has not had, for keeping: what is queued, and what it is owed.
+    pub fn outstanding(&self) -> BTreeMap<PartitionId, Position> {
+        let queue = self.queue.lock();
+        let mut outstanding = queue.owed.clone();
+        for segment in queue.segments.iter().filter(|segment| !segment.is_live()) {
+            for (partition, first, next) in segment.spans() {
+                owe(&mut outstanding, partition, first, next);
+            }
+        }
+        outstanding
     }
 }
 
 impl Queue {
     fn owe(&mut self, partition: PartitionId, first: Offset, next: Offset) {
-        let position = self.owed.entry(partition).or_insert(Position { next: first, end: next });
-        position.next = position.next.min(first);
-        position.end = position.end.max(next);
+        owe(&mut self.owed, partition, first, next);
     }
+}
+
+fn owe(owed: &mut BTreeMap<PartitionId, Position>, partition: PartitionId, first: Offset, next: Offset) {
+    let position = owed.entry(partition).or_insert(Position { next: first, end: next });
+    position.next = position.next.min(first);
+    position.end = position.end.max(next);
 }

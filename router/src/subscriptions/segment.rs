@@ -1,5 +1,6 @@
 //! A run of events that many subscribers share, encoded once for each format in use.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use devices::headers;
@@ -11,6 +12,9 @@ use crate::event_log::Batch;
 pub const FORMATS: usize = 4;
 /// Marks an event that subscribers do not get from this segment.
 const LEFT_OUT: u32 = u32::MAX;
+
+/// What no MQTT topic name has; a key may have it.
+const NO_TOPIC_NAME: [char; 3] = ['+', '#', '\0'];
 
 /// A run of events in order, with the MQTT topic of each.
 pub struct Segment {
@@ -26,6 +30,14 @@ pub struct Segment {
 struct Part {
     batch: Batch,
     from: Offset,
+    /// The offset after the last that belongs to the segment.
+    to: Offset,
+}
+
+impl Part {
+    fn events(&self) -> impl Iterator<Item = (Offset, RecordRef<'_>)> {
+        self.batch.events_from(self.from).take_while(|(offset, _)| *offset < self.to)
+    }
 }
 
 /// An event of a segment, for a door that encodes it.
@@ -89,11 +101,12 @@ impl SegmentBuilder {
         Self { segment, known: std::collections::HashMap::new(), last: LEFT_OUT }
     }
 
-    /// Adds the events of a batch from `from` on.
-    pub(crate) fn add(&mut self, log_topic: &str, batch: Batch, from: Offset) {
+    /// Adds the events of a batch in a span of offsets.
+    pub(crate) fn add(&mut self, log_topic: &str, batch: Batch, span: Range<Offset>) {
         let catch_all = log_topic == crate::ingest::CATCH_ALL_TOPIC;
         let mut made = String::new();
-        for (_, record) in batch.events_from(from) {
+        let part = Part { batch, from: span.start, to: span.end };
+        for (_, record) in part.events() {
             let number = if !self.segment.is_live && is_qos_0(&record) {
                 LEFT_OUT
             } else if let Some(topic) = mqtt_topic(&record, log_topic, catch_all, &mut made) {
@@ -106,8 +119,8 @@ impl SegmentBuilder {
                 self.last = number;
             }
         }
-        self.segment.bytes += batch.record_bytes();
-        self.segment.parts.push(Part { batch, from });
+        self.segment.bytes += part.batch.record_bytes();
+        self.segment.parts.push(part);
     }
 
     pub(crate) fn build(self) -> Segment {
@@ -144,7 +157,7 @@ fn mqtt_topic<'a>(record: &RecordRef<'a>, log_topic: &str, catch_all: bool, made
     }
     let key = std::str::from_utf8(record.key.unwrap_or_default()).ok()?;
     if catch_all {
-        return Some(key).filter(|key| !key.is_empty());
+        return Some(key).filter(|key| !key.is_empty() && !key.contains(NO_TOPIC_NAME));
     }
     made.clear();
     made.push_str(log_topic);
@@ -152,7 +165,7 @@ fn mqtt_topic<'a>(record: &RecordRef<'a>, log_topic: &str, catch_all: bool, made
         made.push('/');
         made.push_str(key);
     }
-    (!made.contains(['+', '#', '\0'])).then_some(made.as_str())
+    (!made.contains(NO_TOPIC_NAME)).then_some(made.as_str())
 }
 
 impl Segment {
@@ -173,16 +186,22 @@ impl Segment {
 
     /// Its batches: partition, first offset, offset after the last.
     pub(super) fn spans(&self) -> impl Iterator<Item = (PartitionId, Offset, Offset)> {
-        self.parts
-            .iter()
-            .map(|part| (part.batch.partition(), part.from.max(part.batch.base_offset()), part.batch.next_offset()))
+        self.parts.iter().map(|part| {
+            let (first, next) = (part.from.max(part.batch.base_offset()), part.to.min(part.batch.next_offset()));
+            (part.batch.partition(), first, next)
+        })
+    }
+
+    /// The first offset of each of its batches.
+    pub fn starts(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        self.spans().map(|(partition, first, _)| (partition, first))
     }
 
     /// Its events in order, without those that subscribers have had already.
     pub fn events(&self) -> impl Iterator<Item = SegmentEvent<'_>> {
         let all = self.parts.iter().flat_map(|part| {
             let partition = part.batch.partition();
-            part.batch.events_from(part.from).map(move |(offset, record)| (partition, offset, record))
+            part.events().map(move |(offset, record)| (partition, offset, record))
         });
         all.zip(&self.numbers).filter_map(|((partition, offset, record), number)| {
             let topic = self.topics.get(*number as usize)?;

@@ -49,7 +49,7 @@ fn append(log: &EventLog, mqtt_topic: &str, value: u64) {
 /// What a subscriber gets now, by MQTT topic.
 fn drain(log: &EventLog, subscriber: &Subscriber) -> Vec<(String, u64)> {
     let mut got = Vec::new();
-    while let Some(segment) = subscriber.next_segment(log).unwrap() {
+    while let Some(segment) = subscriber.next_segment(log) {
         for event in segment.events() {
             let value = std::str::from_utf8(event.record.value.unwrap()).unwrap().parse().unwrap();
             got.push((event.topic.to_owned(), value));
@@ -95,7 +95,7 @@ fn one_that_falls_behind_reads_the_log_and_misses_nothing() {
     let all: Vec<u64> = (0..300).collect();
     assert_eq!(of_topic(&got, "a/b"), all);
     assert_eq!(of_topic(&got, "c"), all);
-    assert!(subscriber.owed().is_empty());
+    assert!(subscriber.outstanding().is_empty());
     log.close();
 }
 
@@ -147,5 +147,51 @@ fn nobody_gets_anything_after_leaving() {
     append(&log, "a", 1);
     assert!(drain(&log, &subscriber).is_empty());
     assert!(fan_out.wanted_by("a").is_empty());
+    log.close();
+}
+
+#[test]
+fn what_is_owed_is_read_to_its_end_and_no_further() {
+    let Fixture { log, fan_out } = fixture(1 << 20);
+    let subscriber = fan_out.join(1, Arc::new(Wake::default()));
+    let topic = log.topic(CATCH_ALL_TOPIC).unwrap();
+    let index = sled_data::partition_for_key(b"a", topic.partitions());
+    let partition = topic.partition(index).unwrap().id();
+    for n in 0..5 {
+        append(&log, "a", n);
+    }
+    // The events from 3 on are visible, and about to be handed to it.
+    subscriber.owe(partition, Position { next: 1, end: 3 });
+    assert_eq!(of_topic(&drain(&log, &subscriber), "a"), [1, 2]);
+    assert!(subscriber.outstanding().is_empty());
+    assert_eq!(subscriber.event(&log, partition, 2).unwrap().events().count(), 1);
+    log.close();
+}
+
+#[test]
+fn a_topic_that_is_gone_does_not_hold_back_the_others() {
+    let Fixture { log, fan_out } = fixture(1 << 20);
+    let subscriber = fan_out.join(1, Arc::new(Wake::default()));
+    let gone = log.ensure_topic("gone", None).unwrap();
+    append(&log, "a", 7);
+    log.delete_topic("gone").unwrap();
+    for topic in [gone, log.topic(CATCH_ALL_TOPIC).unwrap()] {
+        for partition in topic.all_partitions() {
+            subscriber.owe(partition.id(), Position { next: 0, end: 1 });
+        }
+    }
+    assert_eq!(of_topic(&drain(&log, &subscriber), "a"), [7]);
+    log.close();
+}
+
+#[test]
+fn what_is_queued_is_outstanding() {
+    let Fixture { log, fan_out } = fixture(1 << 20);
+    let subscriber = fan_out.join(1, Arc::new(Wake::default()));
+    fan_out.subscribe(1, "#");
+    append(&log, "a", 0);
+    append(&log, "a", 1);
+    let outstanding: Vec<Position> = subscriber.outstanding().into_values().collect();
+    assert_eq!(outstanding, [Position { next: 0, end: 2 }]);
     log.close();
 }

@@ -70,6 +70,11 @@ impl AckQueue {
         }
     }
 
+    /// The newest commit that an acknowledgement waits for.
+    pub(super) fn newest(&self) -> Option<Ticket> {
+        self.groups.iter().map(|group| group.ticket).max()
+    }
+
     /// Adds a negative acknowledgement, which leaves in its turn behind the commit of `ticket`.
     pub(super) fn push_refusal(&mut self, ticket: Ticket, first: u8, packet_id: u16, reason: Reason) {
         let [high, low] = packet_id.to_be_bytes();

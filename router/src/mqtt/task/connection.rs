@@ -18,10 +18,12 @@ use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
 use crate::mqtt::retained::Retained;
 use crate::mqtt::session::{Close, End, RetainedWanted, Session, rules};
-use crate::sessions::{Entry, Mail, Offer};
+use crate::sessions::{Entry, Offer, Order};
 
 /// A wait with nothing to wait for is looked at again after this.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
+/// How often a kept session stores how far it has got: what a crash makes it receive again.
+const SAVE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes that may wait to be written before nothing more is read.
 const BACKLOG_BYTES_MAX: usize = 1 << 20;
 
@@ -45,14 +47,17 @@ pub(super) struct Connection<S> {
     pub(super) paused: Option<Ticket>,
     /// Offered messages in flight, by packet id.
     pub(super) offers: HashMap<u16, Box<Offer>>,
-    /// Messages that wait for room in the window.
-    pub(super) waiting: VecDeque<Waiting>,
+    /// SUBACKs and UNSUBACKs that wait until what they say is stored.
+    pub(super) answers: VecDeque<(Ticket, Vec<u8>)>,
+    pub(super) saved: Saved,
+    /// Searches for retained messages, for each filter one at most; they wait for room in the window.
+    pub(super) searches: VecDeque<RetainedSearch>,
 }
 
-/// Messages outside the queues of the subscriptions.
-pub(super) enum Waiting {
-    Offer(Box<Offer>),
-    Retained(RetainedSearch),
+/// When a kept session was stored last, and whether it has got further since.
+pub(super) struct Saved {
+    pub(super) at: Instant,
+    pub(super) is_current: bool,
 }
 
 /// A new subscription's retained messages, taken out a few at a time.
@@ -93,7 +98,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             rings: None,
             paused: None,
             offers: HashMap::new(),
-            waiting: VecDeque::new(),
+            answers: VecDeque::new(),
+            saved: Saved { at: Instant::now(), is_current: true },
+            searches: VecDeque::new(),
         }
     }
 
@@ -117,15 +124,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn turns(&mut self) -> Result<End, Close> {
         let deadline = sleep_until(Instant::now());
         tokio::pin!(deadline);
+        self.save();
         // What came with CONNECT in one read is there already.
         if let Some(end) = self.take_packets()? {
             return Ok(end);
         }
         loop {
+            self.outgoing.borrow();
             self.settle()?;
             self.deliverer.resend(&mut self.session, &self.door.log, &mut self.outgoing.bytes);
             self.send_waiting();
-            self.deliver();
+            if self.deliver() {
+                self.entry.seat.wake.ring(Wake::DELIVER);
+                tokio::task::yield_now().await;
+            }
+            self.save_now_and_then();
             deadline.as_mut().reset(self.next_deadline());
             let reads = self.paused.is_none()
                 && self.outgoing.len() < BACKLOG_BYTES_MAX
@@ -153,8 +166,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if happened.deadline {
             self.session.check_silence(self.door.now_ms())?;
         }
+        if happened.rung & Wake::DELIVER != 0 {
+            self.saved.is_current = false;
+        }
         if happened.rung & Wake::MAIL != 0
-            && let Some(end) = self.take_mail()
+            && let Some(end) = self.take_order()
         {
             return Ok(Some(end));
         }
@@ -173,7 +189,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some(at_ms) => Duration::from_millis(at_ms.saturating_sub(self.door.now_ms()).max(1)),
             None => IDLE_WAIT,
         };
-        Instant::now() + wait
+        let wait_to_save = if self.is_unsaved() { SAVE_EVERY.saturating_sub(self.saved.at.elapsed()) } else { wait };
+        Instant::now() + wait.min(wait_to_save)
+    }
+
+    fn is_unsaved(&self) -> bool {
+        !self.saved.is_current && self.session.is_kept()
+    }
+
+    fn save_now_and_then(&mut self) {
+        if self.is_unsaved() && self.saved.at.elapsed() >= SAVE_EVERY {
+            self.save();
+        }
     }
 
     /// Sends the acknowledgements of commits that are durable; answers for those that were refused.
@@ -181,6 +208,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let log = Arc::clone(&self.door.log);
         if self.paused.is_some_and(|ticket| log.outcome(ticket).is_some()) {
             self.paused = None;
+        }
+        // A subscription holds even where it could not be stored; the log says that it was not.
+        while let Some((_, frame)) = self.answers.pop_front_if(|(ticket, _)| log.outcome(*ticket).is_some()) {
+            self.outgoing.bytes.extend_from_slice(&frame);
         }
         loop {
             let settled = self.acks.settle(|ticket| log.outcome(ticket), &mut self.outgoing.bytes);
@@ -228,26 +259,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    fn deliver(&mut self) {
-        if self.waiting.is_empty() {
-            self.deliverer.deliver(&mut self.session, &self.door.log, &mut self.outgoing.bytes);
+    fn deliver(&mut self) -> bool {
+        self.searches.is_empty() && self.deliverer.deliver(&mut self.session, &self.door.log, &mut self.outgoing.bytes)
+    }
+
+    /// Sends what waits for room in the window, as far as there is: offers first, then what is retained.
+    fn send_waiting(&mut self) {
+        // What is retained comes behind its SUBACK.
+        while self.answers.is_empty() && self.session.window().free() > 0 && self.outgoing.len() < BACKLOG_BYTES_MAX {
+            if let Some(offer) = self.entry.mailbox.take_offer() {
+                let out = &mut self.outgoing.bytes;
+                if let Some((id, offer)) = self.deliverer.send_offer(&mut self.session, Box::new(offer), out) {
+                    self.offers.insert(id, offer);
+                }
+            } else if let Some(search) = self.searches.pop_front() {
+                self.send_retained(search);
+            } else {
+                return;
+            }
         }
     }
 
-    /// Sends what waits for room in the window, as far as there is.
-    pub(super) fn send_waiting(&mut self) {
-        while self.session.window().free() > 0 && self.outgoing.len() < BACKLOG_BYTES_MAX {
-            match self.waiting.pop_front() {
-                None => return,
-                Some(Waiting::Retained(search)) => self.send_retained(search),
-                Some(Waiting::Offer(offer)) => {
-                    let sent = self.deliverer.send_offer(&mut self.session, offer, &mut self.outgoing.bytes);
-                    if let Some((id, offer)) = sent {
-                        self.offers.insert(id, offer);
-                    }
-                }
-            }
-        }
+    /// Begins to send what is retained for a subscription; a search for the same filter begins anew.
+    pub(super) fn search(&mut self, wanted: RetainedWanted) {
+        self.forget_search(&wanted.filter);
+        self.searches.push_back(RetainedSearch { wanted, after: None, found: VecDeque::new() });
+    }
+
+    /// Ends the search for what is retained for a filter.
+    pub(super) fn forget_search(&mut self, filter: &str) {
+        self.searches.retain(|search| search.wanted.filter != filter);
     }
 
     /// Sends the next message of a search, and goes on with it later.
@@ -260,22 +301,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let out = &mut self.outgoing.bytes;
         self.deliverer.send_retained(&mut self.session, &search.wanted, &topic, &message, out, now_ms);
         search.after = Some(topic);
-        self.waiting.push_front(Waiting::Retained(search));
+        self.searches.push_front(search);
     }
 
-    fn take_mail(&mut self) -> Option<End> {
-        while let Some(mail) = self.entry.seat.mailbox.take() {
-            let (reason, end) = match mail {
-                Mail::Offer(offer) => {
-                    self.waiting.push_back(Waiting::Offer(Box::new(offer)));
-                    continue;
-                }
-                Mail::TakenOver { clean_start } => (Reason::SessionTakenOver, End::TakenOver { clean_start }),
-                Mail::Stop => (Reason::ServerShuttingDown, End::Lost),
-            };
-            encode_disconnect(reason, self.session.version(), &mut self.outgoing.bytes);
-            return Some(end);
-        }
-        None
+    fn take_order(&mut self) -> Option<End> {
+        let (reason, end) = match self.entry.mailbox.take_order()? {
+            Order::TakenOver { clean_start } => (Reason::SessionTakenOver, End::TakenOver { clean_start }),
+            Order::Stop => (Reason::ServerShuttingDown, End::Lost),
+        };
+        encode_disconnect(reason, self.session.version(), &mut self.outgoing.bytes);
+        Some(end)
     }
 }

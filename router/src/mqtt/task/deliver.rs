@@ -16,6 +16,8 @@ use crate::subscriptions::{Frames, Segment, Subscriber};
 
 /// Bytes that may wait to be written before delivering pauses.
 const OUT_BYTES_MAX: usize = 256 << 10;
+/// Segments looked through before others have their turn: one who reads a long log for little takes its time.
+const SEGMENTS_PER_TURN_MAX: usize = 16;
 /// Marks a segment that is done with.
 const DONE: usize = usize::MAX;
 
@@ -75,6 +77,12 @@ impl Deliverer {
         }
     }
 
+    /// The first offsets of a segment that is begun.
+    pub(super) fn begun(&self) -> Vec<(PartitionId, Offset)> {
+        let current = self.current.as_ref().filter(|current| !current.segment.is_live());
+        current.map_or_else(Vec::new, |current| current.segment.starts().collect())
+    }
+
     /// What is left of a segment that was begun, where the connection ends in the middle of it.
     pub(super) fn interrupted(&self) -> Vec<(PartitionId, Offset)> {
         match self.current.as_ref().filter(|current| !current.segment.is_live()) {
@@ -85,10 +93,14 @@ impl Deliverer {
         }
     }
 
-    /// Appends what may be sent now. The log is read where the client fell behind.
-    pub(super) fn deliver(&mut self, session: &mut Session, log: &EventLog, out: &mut Vec<u8>) {
-        while out.len() < OUT_BYTES_MAX {
-            let Some(mut current) = self.current.take().or_else(|| self.next(session, log)) else { return };
+    /// Appends what may be sent now; whether there may be more at once, others having had their turn. The log is
+    /// read where the client fell behind.
+    pub(super) fn deliver(&mut self, session: &mut Session, log: &EventLog, out: &mut Vec<u8>) -> bool {
+        for _ in 0..SEGMENTS_PER_TURN_MAX {
+            if out.len() >= OUT_BYTES_MAX {
+                return false;
+            }
+            let Some(mut current) = self.current.take().or_else(|| self.next(session, log)) else { return false };
             let before = (out.len(), current.at);
             self.send(session, &mut current, out, log.clock().wall_ms());
             if current.at == DONE {
@@ -98,14 +110,14 @@ impl Deliverer {
             self.current = Some(current);
             if stuck {
                 // The window is full: the client's acknowledgement goes on from here.
-                return;
+                return false;
             }
         }
+        true
     }
 
     fn next(&self, session: &Session, log: &EventLog) -> Option<Current> {
-        // What cannot be read was named in the log, and is skipped.
-        let segment = self.subscriber.next_segment(log).ok().flatten()?;
+        let segment = self.subscriber.next_segment(log)?;
         let matches = matches_of(session, &segment);
         Some(Current { segment, matches, at: 0 })
     }

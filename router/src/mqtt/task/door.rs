@@ -128,8 +128,13 @@ impl Door {
             if let Some(due) = due.or(waiting) {
                 self.wills.lock().insert(Arc::clone(&client_id), due);
             }
-            self.sessions.set_kept_state(&client_id, kept.to_bytes());
+            self.keep(&client_id, &kept);
         }
+    }
+
+    fn keep(&self, client_id: &str, kept: &KeptSession) {
+        let expires_at_ms = kept.expires_at_ms().map(|at_ms| i64::try_from(at_ms).unwrap_or(i64::MAX));
+        self.sessions.set_kept_state(client_id, kept.to_bytes(), expires_at_ms);
     }
 
     /// Publishes a will now, or when its delay has passed and its client has not come back.
@@ -178,7 +183,7 @@ impl Door {
         if let Ok(mut kept) = KeptSession::from_bytes(&state)
             && kept.will.take().is_some()
         {
-            self.sessions.set_kept_state(client_id, kept.to_bytes());
+            self.keep(client_id, &kept);
         }
     }
 

@@ -31,9 +31,19 @@ pub(super) async fn write_and_close<S: AsyncRead + AsyncWrite + Unpin>(io: &mut 
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A session that is kept must know which of its publishes were refused: one that is sent again is new then.
+    async fn settle_last(&mut self) {
+        let Some(newest) = self.acks.newest().filter(|_| self.session.is_kept()) else { return };
+        let log = Arc::clone(&self.door.log);
+        let _ = tokio::time::timeout(CLOSE_WAIT, log.durable(newest)).await;
+        // An error asks for the connection's end, which this is; each takes what it was about off the queue.
+        while self.settle().is_err() {}
+    }
+
     /// Ends the session with its connection.
     pub(super) async fn finish(mut self, end: End) {
         self.publisher.flush_live();
+        self.settle_last().await;
         let now_ms = self.door.now_ms();
         let interrupted = self.deliverer.interrupted();
         let ended = self.session.end(end, now_ms);
@@ -43,7 +53,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             (kept.to_bytes(), keep_s)
         });
         drop(self.offers);
-        drop(self.waiting);
         if let Some(due) = ended.will {
             self.door.take_will(&client_id, due);
         }

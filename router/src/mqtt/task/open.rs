@@ -53,6 +53,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             if let Some(due) = will.filter(|_| session_present) {
                 door.take_will(&entry.client_id, due);
             }
+            if session_present && !session.is_kept() {
+                door.sessions.forget_stored(&entry);
+            }
             outgoing.bytes.extend_from_slice(&connack);
             Connection::new(door, entry, session, io, input, outgoing).run().await;
         }

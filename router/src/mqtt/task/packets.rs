@@ -1,19 +1,18 @@
 //! What a read brought: publishes under one lock, the rest one by one.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::acks::{PUBACK, PUBCOMP, PUBREC};
-use super::connection::{Connection, RetainedSearch, Waiting};
+use super::connection::{Connection, Saved};
 use super::publish::NotTaken;
 use crate::event_log::{AppendError, CommitFailed, OpenCommit};
 use crate::ingest::Refused;
 use crate::mqtt::codec::{Decoded, Packet, Publish, Qos, Reason, Reply, Version, decode};
 use crate::mqtt::session::{Action, Close, End, Subscribed};
-use crate::sessions::KEPT_TREE;
 
 /// MQTT topics that only the node itself publishes: a client subscribes below its own part of them.
 fn may_subscribe(_filter: &str) -> bool {
@@ -43,6 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let mut way = PublishWay {
                     session: &mut self.session,
                     publisher: &mut self.publisher,
+                    deliverer: &self.deliverer,
                     acks: &mut self.acks,
                     entry: &self.entry,
                     door: &door,
@@ -84,18 +84,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Action::Reply(reply) => reply.encode(version, &mut self.outgoing.bytes),
             Action::Release { packet_id, reply } => self.release(packet_id, reply),
             Action::Acknowledged { packet_id, .. } => {
+                self.saved.is_current = false;
                 if let Some(offer) = self.offers.remove(&packet_id) {
                     offer.acked();
                 }
             }
-            Action::Subscribed { subscribed, frame } => self.subscribed(subscribed, &frame),
+            Action::Subscribed { subscribed, frame } => self.subscribed(subscribed, frame),
             Action::Unsubscribed { removed, frame } => {
                 for filter in &removed {
+                    self.forget_search(filter);
                     self.door.sessions.unsubscribe(&self.entry, filter);
                 }
                 self.deliverer.subscriptions_changed(&self.session);
-                self.save();
-                self.outgoing.bytes.extend_from_slice(&frame);
+                self.save_and_answer(frame);
             }
             Action::Disconnect { with_will } => return Some(End::Disconnected { with_will }),
         }
@@ -112,27 +113,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn subscribed(&mut self, subscribed: Subscribed, frame: &[u8]) {
+    /// Sends an answer, for a session that is kept when what it says is stored.
+    fn save_and_answer(&mut self, frame: Vec<u8>) {
+        match self.save() {
+            Some(ticket) => self.answers.push_back((ticket, frame)),
+            None => self.outgoing.bytes.extend_from_slice(&frame),
+        }
+    }
+
+    fn subscribed(&mut self, subscribed: Subscribed, frame: Vec<u8>) {
         for filter in &subscribed.granted {
             self.door.sessions.subscribe(&self.entry, filter);
         }
         self.deliverer.subscriptions_changed(&self.session);
-        self.save();
-        self.outgoing.bytes.extend_from_slice(frame);
+        self.save_and_answer(frame);
         for wanted in subscribed.retained {
-            let search = RetainedSearch { wanted, after: None, found: VecDeque::new() };
-            self.waiting.push_back(Waiting::Retained(search));
+            self.search(wanted);
         }
     }
 
     /// Stores a session that will be kept, so that a crash finds it; `None` for one that ends with its connection.
-    fn save(&mut self) -> Option<crate::event_log::Ticket> {
+    pub(super) fn save(&mut self) -> Option<crate::event_log::Ticket> {
         if !self.session.is_kept() {
             return None;
         }
-        let form = self.door.sessions.stored_form(&self.entry, self.session.kept().to_bytes());
+        self.saved = Saved { at: Instant::now(), is_current: true };
+        let (state, begun) = (self.session.kept().to_bytes(), self.deliverer.begun());
         let mut open = self.door.log.lock();
-        open.put_state(KEPT_TREE, self.entry.client_id.as_bytes(), Some(&form));
+        self.door.sessions.store_live(&mut open, &self.entry, state, &begun);
         let ticket = open.ticket();
         open.ring_when_settled(&self.entry.seat.wake);
         Some(ticket)
@@ -143,6 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 struct PublishWay<'a, 'log> {
     session: &'a mut crate::mqtt::session::Session,
     publisher: &'a mut super::publish::Publisher,
+    deliverer: &'a super::deliver::Deliverer,
     acks: &'a mut super::acks::AckQueue,
     entry: &'a Arc<crate::sessions::Entry>,
     door: &'log super::door::Door,
@@ -167,8 +176,8 @@ impl<'log> PublishWay<'_, 'log> {
             // A refusal behind it waits for this commit, which rings.
             *self.last = ticket;
             if publish.qos == Qos::ExactlyOnce && self.session.is_kept() {
-                let form = self.door.sessions.stored_form(self.entry, self.session.kept().to_bytes());
-                guard.put_state(KEPT_TREE, self.entry.client_id.as_bytes(), Some(&form));
+                let state = self.session.kept().to_bytes();
+                self.door.sessions.store_live(guard, self.entry, state, &self.deliverer.begun());
             }
             let first = if publish.qos == Qos::AtLeastOnce { PUBACK } else { PUBREC };
             self.acks.push(ticket, first, publish.packet_id);

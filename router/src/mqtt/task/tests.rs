@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{MemoryBackend, Options, Store, TopicConfig};
+use sled_data::{Faults, MemoryBackend, Options, Store, TopicConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::door::{Config, Door};
@@ -19,6 +19,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 struct Node {
     log: Arc<EventLog>,
+    sessions: Arc<Sessions>,
     door: Arc<Door>,
 }
 
@@ -33,8 +34,8 @@ fn node_on(backend: &Arc<MemoryBackend>) -> Node {
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &ingest::Config::default()).unwrap());
-    let door = Door::new(ingest, sessions, Config::default());
-    Node { log, door }
+    let door = Door::new(ingest, Arc::clone(&sessions), Config::default());
+    Node { log, sessions, door }
 }
 
 struct Client {
@@ -185,6 +186,116 @@ async fn a_session_resumed_with_a_smaller_window_gets_all_that_was_in_flight_and
         let (id, payload) = client.message().await;
         assert_eq!(payload, expected.to_be_bytes());
         client.send(&ack(0x40, id)).await;
+    }
+    node.log.close();
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_that_a_kept_session_was_still_to_get() {
+    let backend = Arc::new(MemoryBackend::new());
+    let node = node_on(&backend);
+    let (mut client, _) = Client::connect(&node, "c", 60, 2).await;
+    client.send(&subscribe("t", 1)).await;
+    assert_eq!(client.next().await.unwrap().0, 0x90);
+    let (mut publisher, _) = Client::connect(&node, "p", 0, 10).await;
+    for id in 1..=9 {
+        publisher.send(&publish("t", 1, id, &id.to_be_bytes())).await;
+        assert_eq!(publisher.next().await.unwrap(), (0x40, id.to_be_bytes().to_vec()));
+    }
+    assert_eq!(client.message().await.1, 1_u16.to_be_bytes());
+    assert_eq!(client.message().await.1, 2_u16.to_be_bytes());
+    // The session is stored in the middle of it; then the power fails.
+    client.send(&subscribe("other", 2)).await;
+    assert_eq!(client.next().await.unwrap().0, 0x90);
+    let image = Arc::new(backend.image());
+    image.power_cut(0);
+    node.log.close();
+
+    let node = node_on(&image);
+    let (mut client, session_present) = Client::connect(&node, "c", 60, 2).await;
+    assert!(session_present);
+    let mut got = Vec::new();
+    while got.last() != Some(&9) {
+        let (id, payload) = client.message().await;
+        got.push(u16::from_be_bytes([payload[0], payload[1]]));
+        client.send(&ack(0x40, id)).await;
+    }
+    for wanted in 1..=9 {
+        assert!(got.contains(&wanted), "{wanted} is missing of {got:?}");
+    }
+    node.log.close();
+}
+
+#[tokio::test]
+async fn a_session_is_stored_when_its_client_comes_and_ends_in_time_after_a_crash() {
+    let backend = Arc::new(MemoryBackend::new());
+    let node = node_on(&backend);
+    let (mut client, _) = Client::connect(&node, "c", 1, 2).await;
+    client.send(&publish("t", 1, 1, b"x")).await;
+    assert_eq!(client.next().await.unwrap(), (0x40, vec![0, 1]));
+    let image = Arc::new(backend.image());
+    image.power_cut(0);
+    node.log.close();
+
+    let node = node_on(&image);
+    assert!(node.sessions.kept_state("c").is_some());
+    let until = std::time::Instant::now() + LONG;
+    while node.sessions.kept_state("c").is_some() {
+        assert!(std::time::Instant::now() < until, "a kept session never ends");
+        node.sessions.expire();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    node.log.close();
+}
+
+#[tokio::test]
+async fn a_qos_2_publish_that_was_refused_is_new_when_it_comes_again() {
+    let backend = Arc::new(MemoryBackend::new());
+    let node = node_on(&backend);
+    let (mut client, _) = Client::connect(&node, "c", 60, 10).await;
+    client.send(&publish("t", 2, 1, b"x")).await;
+    assert_eq!(client.next().await.unwrap(), (0x50, vec![0, 1]));
+    client.send(&ack(0x62, 1)).await;
+    assert_eq!(client.next().await.unwrap(), (0x70, vec![0, 1]));
+    backend.set_faults(Faults { free_bytes: Some(0), ..Faults::default() });
+    // The store looks at the disk now and then: a few may pass.
+    let mut id = 1;
+    loop {
+        id += 1;
+        client.send(&publish("t", 2, id, b"refused")).await;
+        if client.next().await.unwrap().1.len() > 2 {
+            break;
+        }
+    }
+    let stored_before = node.log.topic(CATCH_ALL_TOPIC).unwrap().partition(0).unwrap().visible_end();
+    // This one's connection is gone before it is answered.
+    client.send(&publish("t", 2, 1_000, b"again")).await;
+    drop(client);
+    backend.set_faults(Faults::default());
+    let (mut client, _) = Client::connect(&node, "c", 60, 10).await;
+    let mut tries = 0;
+    loop {
+        client.send(&publish("t", 2, 1_000, b"again")).await;
+        if client.next().await.unwrap() == (0x50, 1_000_u16.to_be_bytes().to_vec()) {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 1_000, "the store must take events again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stored = node.log.topic(CATCH_ALL_TOPIC).unwrap().partition(0).unwrap().visible_end();
+    assert_eq!(stored, stored_before + 1, "what was acknowledged is stored, once");
+    node.log.close();
+}
+
+#[tokio::test]
+async fn who_takes_over_is_not_sent_away_by_its_own_order() {
+    let node = node_on(&Arc::new(MemoryBackend::new()));
+    for _ in 0..50 {
+        let (_old, _) = Client::connect(&node, "c", 60, 10).await;
+        let (mut new, _) = Client::connect(&node, "c", 60, 10).await;
+        new.send(&publish("t", 1, 1, b"x")).await;
+        assert_eq!(new.next().await.unwrap(), (0x40, vec![0, 1]));
     }
     node.log.close();
 }
