@@ -128,6 +128,15 @@ fn bind(address: SocketAddr, server: Option<ServerConfig>) -> io::Result<Endpoin
             tracing::debug!(%error, "the socket keeps its buffer");
         }
     }
+    let granted_bytes = socket.recv_buffer_size()?;
+    if server.is_some() && granted_bytes < SOCKET_BUFFER_BYTES {
+        tracing::info!(
+            granted_bytes,
+            wanted_bytes = SOCKET_BUFFER_BYTES,
+            "the system grants a small UDP buffer: where many devices connect at once, packets are lost and sent again \
+             after a second or more; on Linux net.core.rmem_max sets the limit"
+        );
+    }
     socket.bind(&address.into())?;
     Endpoint::new(EndpointConfig::default(), server, UdpSocket::from(socket), Arc::new(TokioRuntime))
 }
