@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{OpenError as StoreError, Store};
+use sled_data::{OpenError as StoreError, Store, TopicConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -33,6 +33,8 @@ const MQTT_ADDRESS_FILE: &str = "mqtt.addr";
 const QUIC_ADDRESS_FILE: &str = "quic.addr";
 /// The file that holds the fingerprint of the QUIC door's certificate.
 const QUIC_FINGERPRINT_FILE: &str = "quic.fingerprint";
+/// How long the comings and goings of clients stay in the log: seven days.
+const PRESENCE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How often retention looks at the topics.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// How long connections have to end when the node stops.
@@ -208,15 +210,11 @@ fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {
     }
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
     let log = EventLog::open(Arc::new(store), clock, config.log.clone())?;
-    let always = [
-        ingest::CATCH_ALL_TOPIC,
-        devices::command::ANSWERS_TOPIC,
-        devices::command::COMMANDS_TOPIC,
-        crate::sessions::SESSIONS_TOPIC,
-    ];
-    for topic in always {
+    for topic in [ingest::CATCH_ALL_TOPIC, devices::command::ANSWERS_TOPIC, devices::command::COMMANDS_TOPIC] {
         log.ensure_topic(topic, None)?;
     }
+    let presence = TopicConfig { retention_ms: Some(PRESENCE_RETENTION_MS), ..log.topic_defaults() };
+    log.ensure_topic(crate::sessions::SESSIONS_TOPIC, Some(presence))?;
     Ok(log)
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A key of state has at most this many bytes.
-pub const KEY_BYTES_MAX: usize = 1024;
+pub const KEY_BYTES_MAX: usize = 900;
 /// A value of state has at most this many bytes.
 pub const VALUE_BYTES_MAX: usize = 32 << 10;
 /// One call writes at most this many bytes of keys and values.
-pub const CALL_BYTES_MAX: usize = 4 << 20;
+pub const CALL_BYTES_MAX: usize = 2 << 20;
 
 /// Where state is stored; keys are of one plugin.
 pub trait StateSource: Send + Sync {

@@ -1,5 +1,8 @@
 //! What was seen of clients: an event when one comes or goes, and a record of each.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 use crate::event_log::{EventLog, NO_HEADERS, NewEvent, Ticket};
@@ -61,19 +64,64 @@ struct PresenceEvent<'a> {
     remote: &'a str,
 }
 
-/// Appends what happened; the record and the event are one commit.
-pub(super) fn note(log: &EventLog, change: Change, session: u64, seen: &DeviceRecord) -> Option<Ticket> {
+/// Entries counted at once at the start.
+const COUNT_AT_ONCE: usize = 1_000;
+
+/// Writes down who comes and goes.
+pub(super) struct Presence {
+    log: Arc<EventLog>,
+    /// Records that there are; at most `devices_max` are made.
+    known: AtomicUsize,
+    devices_max: usize,
+}
+
+impl Presence {
+    /// Counts the records that the store has.
+    pub(super) fn open(log: Arc<EventLog>, devices_max: usize) -> Self {
+        let mut known = 0;
+        let mut after: Option<Vec<u8>> = None;
+        while let Ok(entries) = log.state_scan(DEVICES_TREE, &[], after.as_deref(), COUNT_AT_ONCE) {
+            let Some((last, _)) = entries.last() else { break };
+            after = Some(last.clone());
+            known += entries.len();
+        }
+        Self { log, known: AtomicUsize::new(known), devices_max }
+    }
+
+    /// The record as it is to be stored; `None` where there are as many as there may be.
+    fn record(&self, seen: &DeviceRecord) -> Option<DeviceRecord> {
+        let stored = self.log.state_get(DEVICES_TREE, seen.client_id.as_bytes()).ok().flatten();
+        match stored.and_then(|bytes| DeviceRecord::decode(&bytes)) {
+            Some(known) => Some(DeviceRecord { first_seen_ms: known.first_seen_ms, ..seen.clone() }),
+            None if self.known.load(Ordering::Relaxed) >= self.devices_max => {
+                tracing::warn!(client = seen.client_id, "[sessions] devices_max is reached: the device is not listed");
+                None
+            }
+            None => {
+                self.known.fetch_add(1, Ordering::Relaxed);
+                Some(seen.clone())
+            }
+        }
+    }
+
+    /// Appends what happened; the record and the event are one commit.
+    pub(super) fn note(&self, change: Change, session: u64, seen: &DeviceRecord) -> Option<Ticket> {
+        let record = self.record(seen);
+        append(&self.log, change, session, seen, record.as_ref())
+    }
+}
+
+fn append(
+    log: &EventLog,
+    change: Change,
+    session: u64,
+    seen: &DeviceRecord,
+    record: Option<&DeviceRecord>,
+) -> Option<Ticket> {
     let topic = log
         .ensure_topic(SESSIONS_TOPIC, None)
         .inspect_err(|error| tracing::warn!(%error, client = seen.client_id, "presence was not recorded"))
         .ok()?;
-    let first_seen_ms = log
-        .state_get(DEVICES_TREE, seen.client_id.as_bytes())
-        .ok()
-        .flatten()
-        .and_then(|bytes| DeviceRecord::decode(&bytes))
-        .map_or(seen.first_seen_ms, |known| known.first_seen_ms);
-    let record = DeviceRecord { first_seen_ms, ..seen.clone() };
     let event = PresenceEvent {
         v: 1,
         change,
@@ -95,7 +143,9 @@ pub(super) fn note(log: &EventLog, change: Change, session: u64, seen: &DeviceRe
     open.append_keyed(&topic, &new)
         .inspect_err(|error| tracing::warn!(%error, client = seen.client_id, "presence was not recorded"))
         .ok()?;
-    open.put_state(DEVICES_TREE, seen.client_id.as_bytes(), Some(&record.encode()));
+    if let Some(record) = record {
+        open.put_state(DEVICES_TREE, seen.client_id.as_bytes(), Some(&record.encode()));
+    }
     Some(open.ticket())
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::kept::{KEPT_TREE, KeptRecord};
 use super::mailbox::{Mailbox, Offer, Order};
-use super::presence::{self, Change, DeviceRecord};
+use super::presence::{Change, DeviceRecord, Presence};
 use crate::event_log::{EventLog, OpenCommit, Ticket, Wake};
 use crate::subscriptions::{FanOut, Subscriber};
 
@@ -28,11 +28,13 @@ pub struct Config {
     pub kept_max: usize,
     /// The longest that a session is kept for a client that is away, in seconds.
     pub kept_s_max: u32,
+    /// Devices that are listed; beyond that new ones connect without being listed.
+    pub devices_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { sessions_max: 20_000, kept_max: 20_000, kept_s_max: 7 * 24 * 3_600 }
+        Self { sessions_max: 20_000, kept_max: 20_000, kept_s_max: 7 * 24 * 3_600, devices_max: 100_000 }
     }
 }
 
@@ -139,6 +141,7 @@ enum Slot {
 /// All sessions of this node.
 pub struct Sessions {
     config: Config,
+    presence: Presence,
     log: Arc<EventLog>,
     fan_out: Arc<FanOut>,
     slots: Mutex<HashMap<Arc<str>, Slot>>,
@@ -155,6 +158,7 @@ impl Sessions {
         // Numbers go on from the clock, so that they rise over restarts as well.
         let first = log.clock().next_hybrid();
         let sessions = Self {
+            presence: Presence::open(Arc::clone(&log), config.devices_max),
             config,
             log,
             fan_out,
@@ -243,7 +247,7 @@ impl Sessions {
             protocol: arrival.protocol.to_owned(),
             remote: arrival.remote,
         };
-        let recorded = presence::note(&self.log, Change::Connected, number, &info);
+        let recorded = self.presence.note(Change::Connected, number, &info);
         let client_id = Arc::clone(&arrival.client_id);
         let mailbox = Mailbox::new(Arc::clone(&seat.wake));
         let entry = Arc::new(Entry { client_id, number, seat, mailbox, info, ended: watch::Sender::new(false) });
@@ -345,7 +349,7 @@ impl Sessions {
         drop(slots);
         let last_seen_ms = self.log.clock().wall_ms();
         let seen = DeviceRecord { last_seen_ms, connected: false, ..entry.info.clone() };
-        presence::note(&self.log, Change::Disconnected, entry.number, &seen);
+        self.presence.note(Change::Disconnected, entry.number, &seen);
         entry.ended.send_replace(true);
         self.changed();
     }
