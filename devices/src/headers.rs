@@ -26,11 +26,13 @@ pub const MQTT_PAYLOAD_FORMAT: &str = "mqtt.payload-format";
 pub const MQTT_USER: &str = "mqtt.user";
 /// The number of the session that sent the event: eight bytes, big-endian; on answers only.
 pub const SESSION: &str = "session";
+/// The device's own number of the event, see [`crate::sequence::Sequence`].
+pub const SEQUENCE: &str = "sequence";
 /// What a derived event was made from: plugin, source topic, partition and offset.
 pub const CAUSE: &str = "cause";
 
 /// Every reserved name.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     MQTT_TOPIC,
     MQTT_QOS,
     MQTT_RETAIN,
@@ -42,6 +44,7 @@ pub const ALL: [&str; 12] = [
     MQTT_PAYLOAD_FORMAT,
     MQTT_USER,
     SESSION,
+    SEQUENCE,
     CAUSE,
 ];
 

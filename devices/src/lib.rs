@@ -1,7 +1,7 @@
 //! The device side and the words both sides speak.
 //!
-//! Without features this crate is the pure protocol: reserved header names, command identity, wire
-//! topics, step events and the state machine of a command. Nothing in it opens a socket, reads a
+//! Without features this crate is the pure protocol: reserved header names, a device's own numbers, the
+//! native protocol's frames, command identity, wire topics, step events and the state machine of a command. Nothing in it opens a socket, reads a
 //! clock or draws a random number. Feature `client` adds the device client over MQTT, feature
 //! `fleet` the simulated fleet that is built on it.
 
@@ -11,3 +11,5 @@ pub mod command;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 pub mod headers;
+pub mod native;
+pub mod sequence;
