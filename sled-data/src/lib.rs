@@ -17,7 +17,7 @@ pub use batch::{
     HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX, RECORD_BYTES_OPEN_MAX, RecordRef, Records,
     RecordsIter, SealInfo, SealedBatch, Sealer, StoredBatch,
 };
-pub use ids::{CommitNumber, Offset, OriginId, PartitionId};
+pub use ids::{CommitNumber, HLC_LOGICAL_BITS, Offset, OriginId, PartitionId, hlc_ms};
 pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
 pub use store::{
