@@ -97,7 +97,7 @@ fn values(noise: &mut u64, large: bool) -> Vec<Vec<u8>> {
     }
     (0..1 + next(noise) % 4)
         .map(|_| {
-            let (len, masked) = (next(noise) % 900, if next(noise) % 2 == 0 { 0xff } else { 3 });
+            let (len, masked) = (next(noise) % 900, if next(noise).is_multiple_of(2) { 0xff } else { 3 });
             (0..len).map(|_| next(noise) as u8 & masked).collect()
         })
         .collect()

@@ -129,6 +129,9 @@ mod tests {
             joined.extend_from_slice(payload(value));
         }
         assert_eq!(joined, batch);
+        for without_header in [&b""[..], b"any bytes", &values[1][1..]] {
+            assert_eq!(payload(without_header), without_header);
+        }
     }
 
     #[test]

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_once_and_what_was_trimmed_is_not() {
         let id = PartitionId { origin: OriginId(1), topic: TopicId(2), index: 0 };
-        let cases: [(Option<(u64, u64)>, &[Said], &[(u64, u64, bool)]); 10] = [
+        type Case = (Option<(u64, u64)>, &'static [Said], &'static [(u64, u64, bool)]);
+        let cases: [Case; 10] = [
             (None, &[Batch(5, 8), Batch(8, 9)], &[]),
             (None, &[Batch(5, 8), Batch(10, 12)], &[(8, 10, false)]),
             (Some((0, 20)), &[Batch(5, 8)], &[(0, 5, false), (8, 20, false)]),

@@ -16,19 +16,19 @@ const ZEROS: [u8; 4 << 10] = [0; 4 << 10];
 
 /// How much of a batch was found where its envelope is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whole {
+pub(super) enum Form {
     /// The envelope is sound, the rest is not.
     Damaged,
     /// The first part of a longer batch, which cannot be judged alone.
     First,
     /// All of it.
-    Whole,
+    Complete,
 }
 
 /// What was found.
 pub(super) enum Found<'a> {
     /// A batch's envelope, and `len` bytes with it.
-    Batch { place: Place, envelope: Envelope, tag: u32, len: u32, whole: Whole },
+    Batch { place: Place, envelope: Envelope, tag: u32, len: u32, form: Form },
     /// A later part of a batch.
     Part { place: Place, part: Part },
     /// What begins as a value of the meta tree does, and the byte before it.
@@ -109,12 +109,12 @@ fn look(bytes: &[u8], before: Option<u8>, place: Place, visit: &mut dyn FnMut(Fo
     };
     let batch_len = ENVELOPE_BYTES + envelope.kafka_bytes as usize;
     let len = batch_len.min(BATCH_BYTES_MAX);
-    let whole = match bytes.get(..len) {
-        None => Whole::Damaged,
-        Some(_) if batch_len > BATCH_BYTES_MAX => Whole::First,
-        Some(batch) if StoredBatch::decode(batch.to_vec()).is_ok() => Whole::Whole,
-        Some(_) => Whole::Damaged,
+    let form = match bytes.get(..len) {
+        None => Form::Damaged,
+        Some(_) if batch_len > BATCH_BYTES_MAX => Form::First,
+        Some(batch) if StoredBatch::decode(batch.to_vec()).is_ok() => Form::Complete,
+        Some(_) => Form::Damaged,
     };
-    visit(Found::Batch { place, envelope, tag: tag_of(bytes), len: len as u32, whole });
+    visit(Found::Batch { place, envelope, tag: tag_of(bytes), len: len as u32, form });
     len.min(bytes.len())
 }

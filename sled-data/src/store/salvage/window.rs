@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::census::Census;
-use super::scan::{Found, Whole};
+use super::scan::{Form, Found};
 use super::source::{Place, Source};
 use crate::batch::{BATCH_BYTES_MAX, BatchError, ENVELOPE_BYTES, StoredBatch, payload};
 use crate::ids::Offset;
@@ -29,7 +29,7 @@ struct Entry {
     /// More places of the same bytes, where only the whole batch tells which of them are sound.
     copies: Vec<Place>,
     len: u32,
-    whole: Whole,
+    form: Form,
     next: Offset,
     hlc: u64,
     batch_len: usize,
@@ -77,16 +77,16 @@ impl Window {
     pub(super) fn add(&mut self, census: &Census, found: &Found<'_>) {
         let (id, base, tag, part, entry) = match *found {
             Found::Value { .. } => return,
-            Found::Batch { place, envelope, tag, len, whole } => {
+            Found::Batch { place, envelope, tag, len, form } => {
                 let batch_len = ENVELOPE_BYTES + envelope.kafka_bytes as usize;
                 let (next, hlc) = (envelope.next_offset(), envelope.hlc);
-                let entry = Entry { place, copies: Vec::new(), len, whole, next, hlc, batch_len };
+                let entry = Entry { place, copies: Vec::new(), len, form, next, hlc, batch_len };
                 (envelope.partition, envelope.base_offset, tag, 0, entry)
             }
             Found::Part { place, part } => {
                 let len = part.len as u32;
                 let entry =
-                    Entry { place, copies: Vec::new(), len, whole: Whole::Whole, next: 0, hlc: 0, batch_len: 0 };
+                    Entry { place, copies: Vec::new(), len, form: Form::Complete, next: 0, hlc: 0, batch_len: 0 };
                 (part.partition, part.base_offset, part.tag, part.part, entry)
             }
         };
@@ -96,8 +96,8 @@ impl Window {
 
     fn insert(&mut self, key: Key, entry: Entry) {
         match self.entries.get_mut(&key) {
-            Some(known) if known.whole < entry.whole => *known = entry,
-            Some(known) if known.whole == Whole::First && known.copies.len() + 1 < COPIES_MAX => {
+            Some(known) if known.form < entry.form => *known = entry,
+            Some(known) if known.form == Form::First && known.copies.len() + 1 < COPIES_MAX => {
                 known.copies.push(entry.place);
             }
             Some(_) => {}
@@ -161,10 +161,10 @@ impl Iterator for Candidates {
                 self.entries.next();
             }
             let complete = || first.len as usize + payload_bytes(&parts) >= first.batch_len;
-            let sound = match first.whole {
-                Whole::Damaged => false,
-                Whole::First => complete(),
-                Whole::Whole => true,
+            let sound = match first.form {
+                Form::Damaged => false,
+                Form::First => complete(),
+                Form::Complete => true,
             };
             let Key { rank, base, .. } = key;
             return Some(Candidate { rank, base, next: first.next, hlc: first.hlc, sound, first, parts });
@@ -203,7 +203,7 @@ impl Candidate {
 impl Candidate {
     /// A batch without bytes, for those who only look at its numbers.
     pub(super) fn of(base: Offset, next: Offset, hlc: u64) -> Candidate {
-        let first = tests::entry(0, Whole::Whole);
+        let first = tests::entry(0, Form::Complete);
         Candidate { rank: 0, base, next, hlc, sound: true, first, parts: Vec::new() }
     }
 }
@@ -212,9 +212,9 @@ impl Candidate {
 mod tests {
     use super::*;
 
-    pub(super) fn entry(at: u64, whole: Whole) -> Entry {
+    pub(super) fn entry(at: u64, form: Form) -> Entry {
         let place = Place { file: 0, at };
-        Entry { place, copies: Vec::new(), len: 10, whole, next: 0, hlc: 0, batch_len: 10 }
+        Entry { place, copies: Vec::new(), len: 10, form, next: 0, hlc: 0, batch_len: 10 }
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
                 for n in (0..40_u64).rev().chain(0..40) {
                     let key = Key { rank: (n / 20) as u32, base: n * 7 % 20, tag: 1, part: 0 };
                     if (key.rank, key.base) >= window.from {
-                        window.insert(key, entry(n, Whole::Whole));
+                        window.insert(key, entry(n, Form::Complete));
                     }
                 }
                 taken.extend(window.take().map(|candidate| (candidate.rank, candidate.base)));
@@ -242,9 +242,9 @@ mod tests {
     #[test]
     fn a_sound_copy_is_preferred() {
         let key = Key { rank: 0, base: 0, tag: 1, part: 0 };
-        for order in [[Whole::Damaged, Whole::Whole], [Whole::Whole, Whole::Damaged]] {
+        for order in [[Form::Damaged, Form::Complete], [Form::Complete, Form::Damaged]] {
             let mut window = Window::new();
-            order.into_iter().for_each(|whole| window.insert(key, entry(0, whole)));
+            order.into_iter().for_each(|form| window.insert(key, entry(0, form)));
             assert!(window.take().next().unwrap().sound);
         }
     }
