@@ -17,5 +17,6 @@ mod plugins;
 mod quic;
 mod readme;
 mod replay;
+mod salvage;
 mod store;
 mod tidy;

@@ -74,7 +74,7 @@ enum Verb {
     Device(device::Args),
     /// Show how the node is
     Status(status::Args),
-    /// The store: verify
+    /// The store: verify, salvage
     Store(store::Args),
     /// Print a script that completes commands in a shell
     Completions(completions::Args),

@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Bits of a hybrid stamp that count events within one millisecond.
-const LOGICAL_BITS: u32 = 16;
+use sled_data::HLC_LOGICAL_BITS;
 
 /// Reads time for the whole node. One for a process; shared by `Arc`.
 #[derive(Debug)]
@@ -45,18 +44,13 @@ impl Clock {
     /// The next hybrid stamp: milliseconds above, a counter below; each call's answer is greater
     /// than the one before.
     pub fn next_hybrid(&self) -> u64 {
-        let wall = u64::try_from(self.wall_ms()).unwrap_or(0) << LOGICAL_BITS;
+        let wall = u64::try_from(self.wall_ms()).unwrap_or(0) << HLC_LOGICAL_BITS;
         let before = self
             .hybrid
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| Some(wall.max(last + 1)))
             .unwrap_or(wall);
         wall.max(before + 1)
     }
-}
-
-/// The wall milliseconds that a hybrid stamp carries.
-pub fn hybrid_ms(stamp: u64) -> u64 {
-    stamp >> LOGICAL_BITS
 }
 
 #[cfg(test)]
@@ -75,7 +69,6 @@ mod tests {
     #[test]
     fn a_fresh_stamp_carries_the_wall_clock() {
         let clock = Clock::starting_after(0);
-        let wall = u64::try_from(clock.wall_ms()).unwrap_or(0);
-        assert!(hybrid_ms(clock.next_hybrid()).abs_diff(wall) < 1_000);
+        assert!(sled_data::hlc_ms(clock.next_hybrid()).abs_diff(clock.wall_ms()) < 1_000);
     }
 }

@@ -5,6 +5,14 @@ use std::fmt;
 /// An event's number in its partition: dense, from 0.
 pub type Offset = u64;
 
+/// Bits of a hybrid logical clock's stamp that count within a millisecond; above them are Unix milliseconds.
+pub const HLC_LOGICAL_BITS: u32 = 16;
+
+/// The Unix milliseconds of a hybrid logical clock's stamp.
+pub fn hlc_ms(stamp: u64) -> i64 {
+    (stamp >> HLC_LOGICAL_BITS) as i64
+}
+
 /// A store's life: a random 64-bit number drawn when the life began, and the only writer of its own partitions.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OriginId(pub u64);

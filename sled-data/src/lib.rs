@@ -17,12 +17,13 @@ pub use batch::{
     HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX, RECORD_BYTES_OPEN_MAX, RecordRef, Records,
     RecordsIter, SealInfo, SealedBatch, Sealer, StoredBatch,
 };
-pub use ids::{CommitNumber, Offset, OriginId, PartitionId};
+pub use ids::{CommitNumber, HLC_LOGICAL_BITS, Offset, OriginId, PartitionId, hlc_ms};
 pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
 pub use store::{
-    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove, DAMAGES_MAX, Damage,
-    NAME_BYTES_MAX, OpenError, Options, Progress, ReadError, Recovered, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX,
-    StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport,
+    Appended, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord, CursorMove, DAMAGES_MAX, Damage, MissingRange,
+    NAME_BYTES_MAX, OpenError, Options, Progress, ReadError, Recovered, SALVAGE_RANGES_MAX, STATE_KEY_BYTES_MAX,
+    STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic,
+    StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport, salvage,
 };
 pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

@@ -11,6 +11,7 @@ mod partition;
 mod read;
 mod recover;
 mod retention;
+mod salvage;
 mod space;
 mod state;
 mod topics;
@@ -34,6 +35,10 @@ pub use commit_stream::{Appended, CommitRecord};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
 pub use retention::Trimmed;
+pub use salvage::{
+    MissingRange, SALVAGE_RANGES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun,
+    SalvagedTopic, salvage,
+};
 pub use state::StateEntries;
 pub use topics::TopicError;
 pub use verify::{DAMAGES_MAX, Damage, Progress, VerifyReport};

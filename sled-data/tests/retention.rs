@@ -3,18 +3,28 @@
 
 mod harness;
 
-use harness::{append, on_both, partition, seal, values};
-use sled_data::{Backend, CommitNumber, Faults, MemoryBackend, Options, PartitionId, ReadError, Store, TopicConfig};
+use harness::{Times, append, on_both, partition, seal, seal_at, values};
+use sled_data::{
+    Backend, CommitNumber, Compression, Faults, HLC_LOGICAL_BITS, MemoryBackend, Options, PartitionId, ReadError,
+    Store, TopicConfig,
+};
 use std::sync::Arc;
 
 const BATCH_EVENTS: u64 = 5;
 
-/// A store whose one partition has `batches` batches of five events, timestamps 1000 + 10 x offset.
+/// 1970, before and after; now; 2100: what devices' clocks may say.
+const CLOCKS_MS: [i64; 4] = [-1_000, 5_000, 1_800_000_000_000, 4_102_444_800_000];
+
+/// A store whose one partition has `batches` batches of five events; each was stored at its last offset x 10 + 1000 ms.
 fn filled(store: &Store, config: TopicConfig, batches: u64) -> PartitionId {
     let topic = store.create_topic("t", config).unwrap();
     let p = partition(store, &topic, 0);
     for n in 0..batches {
-        store.commit(&append(seal(p, n * BATCH_EVENTS, &[b"value".as_slice(); BATCH_EVENTS as usize]))).unwrap();
+        let stored_ms = 1_000 + (n * BATCH_EVENTS + BATCH_EVENTS - 1) * 10;
+        let first_ms = CLOCKS_MS[n as usize % CLOCKS_MS.len()];
+        let times = Times { hlc: stored_ms << HLC_LOGICAL_BITS, first_ms };
+        let values = [b"value".as_slice(); BATCH_EVENTS as usize];
+        store.commit(&append(seal_at(p, n * BATCH_EVENTS, &values, times, Compression::Lz4))).unwrap();
     }
     store.sync().unwrap();
     p
@@ -32,7 +42,7 @@ fn trimming_takes_whole_batches_up_to_the_offset_and_the_bound() {
             assert_eq!((store.start_offset(p), trimmed.more), (start, more), "upto {upto}");
             assert!(matches!(store.read(p, start.wrapping_sub(1), 1), Err(ReadError::Trimmed { .. })) || start == 0);
             assert_eq!(values(&store, p, start).len() as u64, 100 - start);
-            assert_eq!(store.offset_at_time(p, 0).unwrap(), start);
+            assert_eq!(store.offset_at_time(p, i64::MIN).unwrap(), start);
         }
         assert_eq!(store.latest_by_key(p, b"key-0", 50).unwrap(), None);
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
@@ -61,11 +71,32 @@ fn age_and_bytes_let_go_what_no_floor_holds() {
             let store = open(Options::default());
             let config = TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() };
             let p = filled(&store, config, 20);
-            // Events before offset 50 are 100 ms old at 1590.
+            // Events before offset 50 were stored 100 ms before 1590, whatever their own clocks say.
             let trimmed = store.apply_retention(1_590, 100, &|_| floor).unwrap();
             assert_eq!(store.start_offset(p), start, "{retention_ms:?} {retention_bytes:?} {floor}");
             assert_eq!(trimmed.batches, start / BATCH_EVENTS);
             assert!(!trimmed.more);
+        });
+    }
+}
+
+#[test]
+fn a_device_whose_clock_lies_loses_nothing_and_keeps_nothing() {
+    let day_ms = 24 * 3_600 * 1_000;
+    let now_ms = 1_800_000_000_000;
+    for first_ms in CLOCKS_MS {
+        on_both(|open| {
+            let store = open(Options::default());
+            let config = TopicConfig { retention_ms: Some(7 * day_ms as u64), ..TopicConfig::default() };
+            let topic = store.create_topic("t", config).unwrap();
+            let p = partition(&store, &topic, 0);
+            let times = Times { hlc: (now_ms as u64) << HLC_LOGICAL_BITS, first_ms };
+            store.commit(&append(seal_at(p, 0, &[b"reading"], times, Compression::Lz4))).unwrap();
+            store.commit(&append(seal_at(p, 1, &[b"reading"], times, Compression::Lz4))).unwrap();
+            for (days, start) in [(0, 0), (6, 0), (8, 2)] {
+                store.apply_retention(now_ms + days * day_ms, 100, &|_| u64::MAX).unwrap();
+                assert_eq!(store.start_offset(p), start, "of {first_ms}, after {days} days");
+            }
         });
     }
 }

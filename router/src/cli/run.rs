@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use sled_data::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure};
 use crate::config::{self, Config, ConfigError};
-use crate::node::Node;
+use crate::node::{Node, StartError};
 
 /// Names what is logged, such as `info` or `warn,edgeway::mqtt=debug`.
 const FILTER_ENV: &str = "EDGEWAY_LOG";
@@ -87,7 +88,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     start_logging(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(|error| failed(&error))?;
-    runtime.block_on(serve(config)).map_err(|error| failed(error.as_ref()))
+    runtime.block_on(serve(config)).map_err(|error| match error.downcast_ref() {
+        Some(StartError::Store { error: OpenError::Damaged(_) | OpenError::Shorter { .. }, .. }) => {
+            let hint = "`edgeway store salvage --data DIR --to NEW_DIR` makes a new one of what it still holds";
+            Failure::new(Exit::Damaged, error.to_string()).hint(hint)
+        }
+        _ => failed(error.as_ref()),
+    })
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,6 @@
-//! `edgeway store verify`: reads everything, and names what is damaged.
+//! `edgeway store`: `verify` reads everything, and names what is damaged; `salvage` makes a new store of the rest.
+
+mod salvage;
 
 use std::io::{BufRead, Write};
 
@@ -31,11 +33,19 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Make a new data folder of what a damaged store that does not open still holds; exit code 6 where events are missing
+    Salvage(salvage::Args),
 }
 
 pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
-    let Action::Verify { offline, node } = &args.action;
-    let report = if *offline { verify_folder(node)? } else { verify_node(node)? };
+    match &args.action {
+        Action::Verify { offline, node } => verify(*offline, node, out),
+        Action::Salvage(args) => salvage::run(args, out),
+    }
+}
+
+fn verify(offline: bool, node: &NodeArgs, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let report = if offline { verify_folder(node)? } else { verify_node(node)? };
     show(&report, out)?;
     match report.clean {
         true => Ok(()),
@@ -80,7 +90,9 @@ fn verify_folder(node: &NodeArgs) -> Result<Report, Failure> {
     let (store, _) = opened.map_err(|error| {
         let (exit, hint) = match error {
             OpenError::InUse => (Exit::Failed, "a node runs on it: leave --offline out"),
-            OpenError::Damaged(_) => (Exit::Damaged, "restore it from a backup, or begin a new one"),
+            OpenError::Damaged(_) => {
+                (Exit::Damaged, "`edgeway store salvage` saves what it still holds; or restore it from a backup")
+            }
             _ => (Exit::Failed, ""),
         };
         Failure::new(exit, format!("the store in {} does not open: {error}", path.display())).hint(hint)

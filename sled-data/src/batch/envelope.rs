@@ -3,8 +3,10 @@
 //! All numbers are big-endian, as Kafka's are. The checksum covers the envelope and those 21 bytes of the Kafka header that Kafka's own
 //! CRC32C leaves out (that CRC among them), so every stored byte is covered, and large ones once.
 
+use super::RECORD_BYTES_MAX;
 use super::stored::BatchError;
 use crate::ids::{Offset, OriginId, PartitionId, TopicId};
+use crate::topic::PARTITIONS_MAX;
 
 /// Bytes of an envelope.
 pub const ENVELOPE_BYTES: usize = 72;
@@ -68,6 +70,24 @@ impl Envelope {
         put(&self.record_bytes.to_be_bytes());
         let crc = checksum(batch);
         batch[4..8].copy_from_slice(&crc.to_be_bytes());
+    }
+
+    /// The envelope that `bytes` begin with, whatever follows its Kafka header; `None` where they do not, or a checksum or a bound does not fit.
+    /// Cheap where it is `None`: it is asked at many places.
+    pub(crate) fn at_front(bytes: &[u8]) -> Option<Envelope> {
+        let head = bytes.get(..ENVELOPE_BYTES + KAFKA_HEADER_BYTES)?;
+        let kafka = &head[ENVELOPE_BYTES..];
+        if kafka[16] != 2 || kafka[..8] != head[32..40] {
+            return None;
+        }
+        let envelope = Envelope::read(head).ok()?;
+        let len = envelope.kafka_bytes as usize;
+        let fits = u32_at(kafka, 8) as usize == len.checked_sub(12)?
+            && (KAFKA_HEADER_BYTES..=KAFKA_HEADER_BYTES + RECORD_BYTES_MAX).contains(&len)
+            && envelope.count > 0
+            && envelope.base_offset.checked_add(u64::from(envelope.count)).is_some()
+            && envelope.partition.index < PARTITIONS_MAX;
+        fits.then_some(envelope)
     }
 
     /// Reads an envelope and checks its version and checksum.

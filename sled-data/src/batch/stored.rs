@@ -5,7 +5,7 @@ use super::envelope::{ENVELOPE_BYTES, Envelope, KAFKA_HEADER_BYTES, u32_at, u64_
 use super::record::{RecordsIter, digest_records};
 use super::seal::SealedBatch;
 use super::{RECORD_BYTES_MAX, RecordRef};
-use crate::ids::Offset;
+use crate::ids::{Offset, PartitionId};
 use crate::topic::Compression;
 
 /// Why bytes are no batch.
@@ -100,6 +100,24 @@ impl StoredBatch {
     /// The largest timestamp of its records, as the header says, Unix milliseconds.
     pub fn max_timestamp_ms(&self) -> i64 {
         u64_at(self.kafka_bytes(), 35) as i64
+    }
+
+    /// The same records in another partition, from another offset on; the hybrid clock stays.
+    ///
+    /// # Errors
+    /// As [`StoredBatch::decompress`], and [`BatchError::Records`] where they are not those that the digest says.
+    pub(crate) fn moved_to(self, partition: PartitionId, base_offset: Offset) -> Result<SealedBatch, BatchError> {
+        let records = self.decompress()?;
+        if !records.digest_fits() {
+            return Err(BatchError::Records);
+        }
+        let digest = digest_records(&records.bytes, base_offset, records.base_timestamp_ms);
+        let StoredBatch { envelope, mut bytes } = self;
+        let envelope = Envelope { partition, base_offset, digest: digest.ok_or(BatchError::Records)?, ..envelope };
+        // Kafka's own checksum leaves the base offset out.
+        bytes[ENVELOPE_BYTES..ENVELOPE_BYTES + 8].copy_from_slice(&base_offset.to_be_bytes());
+        envelope.write(&mut bytes);
+        Ok(SealedBatch { envelope, bytes })
     }
 
     /// The records, decompressed.

@@ -12,7 +12,7 @@ use super::space::Space;
 use super::values::{CursorV1, HeaderV1, PartitionV1, write, write_raw};
 use super::{COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store, StoreFailed};
 use crate::backend::{BackendError, Group, Tree};
-use crate::batch::{BATCH_BYTES_MAX, RECORD_BYTES_MAX, SealedBatch};
+use crate::batch::{RECORD_BYTES_MAX, SealedBatch, each_value};
 use crate::ids::{CommitNumber, Offset, PartitionId};
 
 /// What becomes durable together or not at all.
@@ -203,7 +203,7 @@ impl Store {
     fn write_commit(&self, commit: &Commit, writer: &mut Writer) -> Result<CommitNumber, BackendError> {
         for batch in &commit.appends {
             if let Some(at) = writer.touched_at.get(&batch.envelope().partition) {
-                insert_batch(writer.touched[*at].partition.tree(), batch)?;
+                insert_batch(writer.touched[*at].partition.tree(), batch, &mut writer.value)?;
             }
         }
         let Writer { group, key, value, touched, kept, .. } = writer;
@@ -256,15 +256,12 @@ impl Store {
     }
 }
 
-fn insert_batch(tree: &dyn Tree, batch: &SealedBatch) -> Result<(), BackendError> {
+fn insert_batch(tree: &dyn Tree, batch: &SealedBatch, buffer: &mut Vec<u8>) -> Result<(), BackendError> {
     let base = batch.envelope().base_offset;
-    for (part, bytes) in batch.bytes().chunks(BATCH_BYTES_MAX).enumerate() {
-        match part {
-            0 => tree.insert(&keys::batch(base), bytes)?,
-            part => tree.insert(&keys::batch_part(base, part as u16), bytes)?,
-        }
-    }
-    Ok(())
+    each_value(batch.bytes(), buffer, |part, bytes| match part {
+        0 => tree.insert(&keys::batch(base), bytes),
+        part => tree.insert(&keys::batch_part(base, part), bytes),
+    })
 }
 
 fn check_bounds(commit: &Commit) -> Result<(), CommitError> {

@@ -9,7 +9,7 @@ use super::walk::walk;
 use super::{Store, keys};
 use crate::backend::{BackendError, Direction, Group, Span};
 use crate::batch::StoredBatch;
-use crate::ids::{Offset, PartitionId};
+use crate::ids::{Offset, PartitionId, hlc_ms};
 
 /// What trimming removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub struct Trimmed {
 struct Rule {
     /// Only batches that end at or before this.
     upto: Offset,
-    /// Batches whose newest event is at or before this, Unix milliseconds.
-    older_than_ms: Option<i64>,
+    /// Batches that were stored at or before this, Unix milliseconds.
+    stored_before_ms: Option<i64>,
     /// Batches while more bytes than these are kept.
     bytes_max: Option<u64>,
     batches_max: u64,
@@ -38,10 +38,10 @@ struct Rule {
 impl Rule {
     /// Whether a batch may leave while the partition keeps `kept_bytes`, it included. Without bounds of age and bytes all may. Damaged
     /// batches have no time and leave by bytes or with `upto`.
-    fn lets_go(&self, newest_ms: Option<i64>, kept_bytes: u64) -> bool {
-        let old = self.older_than_ms.is_some_and(|bound| newest_ms.is_some_and(|ms| ms <= bound));
+    fn lets_go(&self, stored_ms: Option<i64>, kept_bytes: u64) -> bool {
+        let old = self.stored_before_ms.is_some_and(|bound| stored_ms.is_some_and(|ms| ms <= bound));
         let large = self.bytes_max.is_some_and(|max| kept_bytes > max);
-        old || large || (self.older_than_ms.is_none() && self.bytes_max.is_none())
+        old || large || (self.stored_before_ms.is_none() && self.bytes_max.is_none())
     }
 }
 
@@ -61,15 +61,16 @@ impl Store {
     /// # Errors
     /// [`ReadError::Failed`] when the store fails; a trim that was cut short is ended when the store is opened.
     pub fn trim(&self, id: PartitionId, upto: Offset, batches_max: u64) -> Result<Trimmed, ReadError> {
-        let rule = Rule { upto, older_than_ms: None, bytes_max: None, batches_max };
+        let rule = Rule { upto, stored_before_ms: None, bytes_max: None, batches_max };
         let mut trimmed = Trimmed::default();
         self.trim_by(id, &rule, &mut trimmed)?;
         Ok(trimmed)
     }
 
     /// Removes what each topic's retention lets go, at most `batches_max` batches in all and nothing that does not end at or before
-    /// `floor` of its partition. Age is judged by the newest timestamp in a batch, so events from the future stay until then or until
-    /// the bound of bytes. Emptied partitions of earlier lives are dropped.
+    /// `floor` of its partition. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
+    /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
+    /// partitions of earlier lives are dropped.
     ///
     /// # Errors
     /// As [`Store::trim`].
@@ -88,7 +89,7 @@ impl Store {
             if age.is_some() || config.retention_bytes.is_some() {
                 let rule = Rule {
                     upto: floor(id),
-                    older_than_ms: age,
+                    stored_before_ms: age,
                     bytes_max: config.retention_bytes,
                     batches_max: batches_max - trimmed.batches.min(batches_max),
                 };
@@ -171,8 +172,8 @@ fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, Re
             return ControlFlow::Break(());
         }
         let len = bytes.len() as u64;
-        let newest_ms = StoredBatch::decode(bytes).ok().map(|batch| batch.max_timestamp_ms());
-        if rule.lets_go(newest_ms, partition_bytes.saturating_sub(front.bytes)) {
+        let stored_ms = StoredBatch::decode(bytes).ok().map(|batch| hlc_ms(batch.envelope().hlc));
+        if rule.lets_go(stored_ms, partition_bytes.saturating_sub(front.bytes)) {
             waiting = Some(len);
             return ControlFlow::Continue(());
         }

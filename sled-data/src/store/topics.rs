@@ -1,5 +1,6 @@
 //! Topics: made, changed, deleted; and the store's clean end.
 
+use super::commit::Writer;
 use super::recover::put_header;
 use super::values::{TopicV1, write};
 use super::{Store, StoreFailed, SyncError, keys};
@@ -66,7 +67,16 @@ impl Store {
         while self.topics.read().contains_key(&id) {
             id = TopicId(writer.draw.next());
         }
-        let info = TopicInfo { id, name: name.to_owned(), config };
+        self.add_topic(&mut writer, TopicInfo { id, name: name.to_owned(), config })
+    }
+
+    /// Makes a topic that another store had, under its number, durably. Number and name must be free.
+    pub(super) fn restore_topic(&self, info: TopicInfo) -> Result<TopicInfo, TopicError> {
+        self.check()?;
+        self.add_topic(&mut self.writer.lock(), info)
+    }
+
+    fn add_topic(&self, writer: &mut Writer, info: TopicInfo) -> Result<TopicInfo, TopicError> {
         let mut group = Group::new();
         put_topic(&info, &mut group);
         if info.config.durability == Durability::Memory && !writer.header.memory_topics {
@@ -76,7 +86,7 @@ impl Store {
             group.put(keys::HEADER, &value);
         }
         self.apply_and_sync(&group)?;
-        self.topics.write().insert(id, info.clone());
+        self.topics.write().insert(info.id, info.clone());
         Ok(info)
     }
 

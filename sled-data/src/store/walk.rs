@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::keys;
 use crate::backend::{BackendError, Direction, Span, Tree};
-use crate::batch::ENVELOPE_BYTES;
+use crate::batch::{ENVELOPE_BYTES, payload};
 use crate::ids::Offset;
 
 /// Shows base offset and bytes of each batch of a span of keys; the bytes are not checked yet.
@@ -38,7 +38,7 @@ fn walk_forward(
                 && *parts == part
             {
                 *parts += 1;
-                bytes.extend_from_slice(value);
+                bytes.extend_from_slice(payload(value));
             }
             return ControlFlow::Continue(());
         }
@@ -80,7 +80,7 @@ fn walk_back(
         let mut bytes = value.to_vec();
         for (part_base, part) in parts.drain(..).rev() {
             if part_base == base {
-                bytes.extend_from_slice(&part);
+                bytes.extend_from_slice(payload(&part));
             }
         }
         visit(base, bytes)

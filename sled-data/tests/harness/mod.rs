@@ -23,14 +23,32 @@ pub fn partition(store: &Store, topic: &sled_data::TopicInfo, index: u32) -> Par
 
 /// A sealed batch of these values: keys `key-0` to `key-2` in turn, timestamps 1000 + 10 x offset.
 pub fn seal(partition: PartitionId, base_offset: u64, values: &[&[u8]]) -> SealedBatch {
+    let times = Times { hlc: 7, first_ms: 1_000 + base_offset as i64 * 10 };
+    seal_at(partition, base_offset, values, times, Compression::Lz4)
+}
+
+/// When a batch is stored, and when its first event happened.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub hlc: u64,
+    pub first_ms: i64,
+}
+
+/// A sealed batch of these values, keys as with [`seal`], 10 ms between timestamps.
+pub fn seal_at(
+    partition: PartitionId,
+    base_offset: u64,
+    values: &[&[u8]],
+    times: Times,
+    compression: Compression,
+) -> SealedBatch {
     let mut open = OpenBatch::new();
     for (i, value) in values.iter().enumerate() {
-        let offset = base_offset + i as u64;
-        let key = format!("key-{}", offset % 3);
-        open.push(1_000 + offset as i64 * 10, Some(key.as_bytes()), Some(value), &HeaderBlock::new()).unwrap();
+        let key = format!("key-{}", (base_offset + i as u64) % 3);
+        let ms = times.first_ms + i as i64 * 10;
+        open.push(ms, Some(key.as_bytes()), Some(value), &HeaderBlock::new()).unwrap();
     }
-    let compression = Compression::Lz4;
-    let info = SealInfo { partition, base_offset, hlc: 7, compression, hops: 0, term: 0, flags: 0 };
+    let info = SealInfo { partition, base_offset, hlc: times.hlc, compression, hops: 0, term: 0, flags: 0 };
     open.seal(info, &mut Sealer::new())
 }
 
