@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::command::{ANSWERS_TOPIC, parse_answer_topic};
+use devices::headers;
+use sled_data::HeaderBlock;
 
 use super::CATCH_ALL_TOPIC;
 use super::routing::{Config, RuleError, Rules};
@@ -24,6 +26,22 @@ pub struct Route {
     pub keeps_mqtt_topic: bool,
     /// Whether it is a device's answer to a command.
     pub is_answer: bool,
+}
+
+impl Route {
+    /// The headers that all events have which `client` publishes to `mqtt_topic` at one quality of service.
+    pub fn headers(&self, mqtt_topic: &str, qos: u8, client: &str) -> HeaderBlock {
+        let mut block = HeaderBlock::new();
+        if self.keeps_mqtt_topic {
+            block.push(headers::MQTT_TOPIC, mqtt_topic.as_bytes());
+        }
+        // Absent means 1.
+        if qos != 1 {
+            block.push(headers::MQTT_QOS, &[qos]);
+        }
+        block.push(headers::MQTT_CLIENT, client.as_bytes());
+        block
+    }
 }
 
 /// Why a publish was not taken.
