@@ -65,9 +65,9 @@ pub enum StartError {
     /// A topic that always exists could not be made.
     #[error(transparent)]
     Topic(#[from] event_log::TopicError),
-    /// A routing rule is wrong.
+    /// The way in did not open.
     #[error(transparent)]
-    Rule(#[from] ingest::RuleError),
+    Ingest(#[from] ingest::OpenError),
     /// The stored commands could not be read.
     #[error(transparent)]
     Commands(#[from] commands::OpenError),
@@ -191,7 +191,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone()));
-    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing)?);
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     let readiness = Arc::new(Readiness::default());

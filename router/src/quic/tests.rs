@@ -45,7 +45,7 @@ impl Node {
         let fan_out = Arc::new(FanOut::new(Default::default()));
         log.observe(Arc::clone(&fan_out) as _);
         let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, Default::default()));
-        let ingest = Arc::new(Ingest::new(Arc::clone(&log), &Default::default()).unwrap());
+        let ingest = Arc::new(Ingest::new(Arc::clone(&log), &Default::default(), Default::default()).unwrap());
         let door = Door::new(ingest, Arc::clone(&sessions), mqtt);
         let (stats, address) = (Arc::<Stats>::default(), SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = Listener::start(address, &config, folder.path(), "n1", door, Arc::clone(&stats)).unwrap();
