@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["quic", "open_wait_s"], quic.open_wait_s, 1..=600)?;
     in_range(["quic", "idle_s"], quic.idle_s, 5..=3_600)?;
     in_range(["quic", "ping_s"], quic.ping_s, 0..=quic.idle_s / 2)?;
+    in_range(["quic", "not_reading_s"], quic.not_reading_s, 1..=3_600)?;
     in_range(["quic", "handshakes_max"], quic.handshakes_max, 1..=100_000)?;
     in_range(["quic", "retry_from"], quic.retry_from, 0..=100_000)?;
     if !quic.is_paired() {
