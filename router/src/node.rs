@@ -65,9 +65,9 @@ pub enum StartError {
     /// A topic that always exists could not be made.
     #[error(transparent)]
     Topic(#[from] event_log::TopicError),
-    /// A routing rule is wrong.
+    /// The way in did not open.
     #[error(transparent)]
-    Rule(#[from] ingest::RuleError),
+    Ingest(#[from] ingest::OpenError),
     /// The stored commands could not be read.
     #[error(transparent)]
     Commands(#[from] commands::OpenError),
@@ -118,7 +118,7 @@ impl Node {
         let (stop_commands, stopped) = watch::channel(false);
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
-        let quic = start_quic(&config, &door, Arc::clone(&rooms.quic))?;
+        let quic = start_quic(&config, &door, &rooms)?;
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log))),
@@ -191,7 +191,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone()));
-    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing)?);
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     let readiness = Arc::new(Readiness::default());
@@ -229,11 +229,18 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 fn start_quic(
     config: &Config,
     door: &Arc<mqtt::task::Door>,
-    stats: Arc<quic::Stats>,
+    rooms: &Rooms,
 ) -> Result<Option<quic::Listener>, StartError> {
     let Some(address) = config.listen.quic else { return Ok(None) };
-    let (data, door) = (&config.node.data, Arc::clone(door));
-    let listener = quic::Listener::start(address, &config.quic, data, &config.node.name, door, stats)?;
+    let data = &config.node.data;
+    let native = quic::Native::new(
+        &config.node.name,
+        config.quic.clone(),
+        Arc::clone(&rooms.ingest),
+        Arc::clone(&rooms.sessions),
+        Arc::clone(&rooms.quic),
+    );
+    let listener = quic::Listener::start(address, data, Arc::clone(door), native)?;
     let (quic_addr, fingerprint) = (listener.addr(), listener.fingerprint());
     write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
     write_address(data, QUIC_ADDRESS_FILE, quic_addr)?;

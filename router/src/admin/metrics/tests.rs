@@ -48,7 +48,9 @@ fn the_log_shows_what_became_durable() {
     three_events(&log);
     let mut metrics = Metrics::default();
     metrics.add_log(Arc::clone(&log));
-    metrics.add_ingest(Arc::new(Ingest::new(Arc::clone(&log), &crate::ingest::Config::default()).unwrap()));
+    metrics.add_ingest(Arc::new(
+        Ingest::new(Arc::clone(&log), &crate::ingest::Config::default(), Default::default()).unwrap(),
+    ));
     let text = text(&metrics);
     for line in [
         "edgeway_log_events_total 3",

@@ -11,14 +11,14 @@ use tokio::time::{Instant, sleep_until};
 use super::acks::{AckQueue, PUBACK, PUBCOMP, Refusal, Why};
 use super::deliver::Deliverer;
 use super::door::Door;
-use super::input::Input;
 use super::publish::Publisher;
-use super::turn::{Happened, Outgoing, Turn};
+use super::turn::{Happened, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
 use crate::mqtt::retained::Retained;
 use crate::mqtt::session::{Close, End, RetainedWanted, Session, rules};
 use crate::sessions::{Entry, Offer, Order};
+use crate::transport::{Input, Outgoing};
 
 /// A wait with nothing to wait for is looked at again after this.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);

@@ -9,11 +9,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::gate::Gate;
 use super::publish::Publisher;
 use super::retain::RetainedStore;
 use crate::event_log::EventLog;
-use crate::ingest::Ingest;
+use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
 use crate::mqtt::session::{DueWill, KeptSession, Limits};
 use crate::sessions::Sessions;

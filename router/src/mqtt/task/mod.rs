@@ -6,8 +6,6 @@ mod deliver;
 mod door;
 mod end;
 mod frames;
-mod gate;
-mod input;
 mod listen;
 mod open;
 mod packets;

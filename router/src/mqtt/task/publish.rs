@@ -198,7 +198,7 @@ impl Publisher {
         // A new topic may have to be made, which waits for the disk: not under the lock.
         *open = None;
         let route = self.ingest.route(topic)?;
-        let block = |qos: Qos| headers_for(topic, &route, qos, &self.client_id);
+        let block = |qos: Qos| route.headers(topic, qos.bits(), &self.client_id);
         let headers = [block(Qos::AtMostOnce), block(Qos::AtLeastOnce), block(Qos::ExactlyOnce)];
         let made = Arc::new(Remembered { mqtt_topic: topic.into(), route, headers });
         if self.routes.len() >= ROUTES_MAX {
@@ -207,18 +207,6 @@ impl Publisher {
         self.routes.insert(topic.into(), Arc::clone(&made));
         Ok(made)
     }
-}
-
-fn headers_for(topic: &str, route: &Route, qos: Qos, client_id: &str) -> HeaderBlock {
-    let mut block = HeaderBlock::new();
-    if route.keeps_mqtt_topic {
-        block.push(headers::MQTT_TOPIC, topic.as_bytes());
-    }
-    if qos != Qos::AtLeastOnce {
-        block.push(headers::MQTT_QOS, &[qos.bits()]);
-    }
-    block.push(headers::MQTT_CLIENT, client_id.as_bytes());
-    block
 }
 
 /// What one publish has besides: the retain flag, its MQTT 5 properties, and the session of an answer.

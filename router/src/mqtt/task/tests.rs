@@ -33,7 +33,7 @@ fn node_on(backend: &Arc<MemoryBackend>) -> Node {
     let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
-    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &ingest::Config::default()).unwrap());
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &ingest::Config::default(), Default::default()).unwrap());
     let door = Door::new(ingest, Arc::clone(&sessions), Config::default());
     Node { log, sessions, door }
 }
