@@ -9,12 +9,15 @@ mod frames;
 mod gate;
 mod input;
 mod listen;
+mod numbered;
 mod open;
 mod packets;
 mod publish;
 mod retain;
 mod turn;
 
+#[cfg(test)]
+mod numbered_tests;
 #[cfg(test)]
 mod tests;
 
