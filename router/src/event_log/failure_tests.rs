@@ -135,7 +135,8 @@ fn one_who_waits_for_a_commit_under_way_is_rung() {
     assert_eq!((late.take(), early.take()), (Wake::SETTLED, Wake::SETTLED));
 }
 
-/// Appends numbers from 0 on; on a failure begins again at the oldest that is not durable. Fills the store now and then.
+/// Appends numbers from 0 on; on a failure begins again at the oldest that is not durable. Spoils commits
+/// and fills the store now and then.
 fn append_all(backend: &MemoryBackend, log: &EventLog, topic: &Topic, appender: u64, count: u64, seed: u64) {
     let (mut next, mut sent, mut failures, mut random) = (0, Vec::new(), log.lock().failures(), seed + appender);
     while next < count || !sent.is_empty() {
@@ -148,6 +149,12 @@ fn append_all(backend: &MemoryBackend, log: &EventLog, topic: &Topic, appender: 
             continue;
         }
         let appended = append(&mut open, topic, &(appender << 32 | next).to_be_bytes());
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if random >> 32 & 0x3f == 0 {
+            // The store refuses this commit, which takes its time, and would take the next.
+            append(&mut open, topic, &vec![7; 1 << 20]).ok();
+            open.move_cursor("reader", topic.partition(0).unwrap().id(), u64::MAX);
+        }
         drop(open);
         let Ok(ticket) = appended else {
             backend.set_faults(Faults::default());
@@ -156,7 +163,6 @@ fn append_all(backend: &MemoryBackend, log: &EventLog, topic: &Topic, appender: 
         };
         sent.push((next, ticket));
         next += 1;
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         if random >> 32 & 0x1ff == 0 {
             backend.set_faults(Faults { full_after_writes: Some(random >> 63), ..Faults::default() });
         }
