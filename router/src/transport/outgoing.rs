@@ -34,6 +34,11 @@ impl Outgoing {
         self.bytes.len() - self.written
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Takes a buffer that another connection has laid down, where this one has none.
     pub fn borrow(&mut self) {
         if self.bytes.capacity() == 0

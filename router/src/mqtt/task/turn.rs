@@ -46,7 +46,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Turn<'_, S> {
         let mut happened = Happened::default();
         self.wake.register(cx.waker());
         happened.rung = self.wake.take();
-        if self.outgoing.len() > 0 {
+        if !self.outgoing.is_empty() {
             match self.outgoing.poll_write(self.io, cx) {
                 Poll::Ready(Ok(())) => happened.written = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

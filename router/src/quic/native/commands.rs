@@ -40,7 +40,7 @@ impl Control {
 
     /// Notes what has been written, and takes offers as far as there is room.
     pub(super) fn send_offers(&mut self, mailbox: &Mailbox) {
-        if self.way.out.len() == 0 {
+        if self.way.out.is_empty() {
             self.deliveries.written();
         }
         while self.deliveries.has_room() && self.way.out.len() < OUT_BYTES_MAX {

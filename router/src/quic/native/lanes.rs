@@ -57,7 +57,7 @@ impl OpenLane {
 
     /// Whether all that came is taken and acknowledged, and the client was told.
     pub(super) fn is_idle(&self) -> bool {
-        self.opening.is_none() && self.order.is_idle() && self.way.out.len() == 0 && !self.way.has_frame()
+        self.opening.is_none() && self.order.is_idle() && self.way.out.is_empty() && !self.way.has_frame()
     }
 
     /// The newest commit that an acknowledgement waits for.
