@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bench::error::{BenchError, io};
 use crate::bench::report::Row;
-use crate::bench::{commands, latency, plugins, size, store, throughput};
+use crate::bench::{commands, latency, plugins, quic, size, store, throughput};
 
 /// Figures that are measured together.
 pub struct Group {
@@ -27,6 +27,7 @@ pub const GROUPS: &[Group] = &[
     },
     Group { name: "fan-out", about: "QoS 0 to one subscriber", run: throughput::fan_out },
     Group { name: "incompressible", about: "QoS 1 with random payloads", run: throughput::incompressible },
+    Group { name: "quic", about: "MQTT and edgeway/1 over QUIC", run: quic::run },
     Group { name: "latency", about: "PUBACK latency at 1,000 messages/s", run: latency::run },
     Group { name: "plugin", about: "events/s through plugins", run: plugins::run },
     Group { name: "command", about: "from a reading to the command it causes", run: commands::run },

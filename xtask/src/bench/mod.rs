@@ -19,6 +19,7 @@ mod plugins;
 mod proc;
 mod publisher;
 mod quantile;
+mod quic;
 mod report;
 mod saturate;
 mod size;

@@ -46,10 +46,20 @@ impl Node {
         Node::start_at(binary, data, NOWHERE)
     }
 
+    /// The same with the QUIC door open.
+    pub fn start_with_quic(binary: &Path, data: &Path) -> Result<Node, BenchError> {
+        Node::start_with(binary, data, NOWHERE, &["--quic", &NOWHERE.to_string()])
+    }
+
     /// Starts a node whose MQTT clients know its address.
     pub fn start_at(binary: &Path, data: &Path, mqtt: SocketAddr) -> Result<Node, BenchError> {
+        Node::start_with(binary, data, mqtt, &[])
+    }
+
+    /// Starts a node with further arguments.
+    pub fn start_with(binary: &Path, data: &Path, mqtt: SocketAddr, more: &[&str]) -> Result<Node, BenchError> {
         fs::create_dir_all(data).map_err(io(format!("making {}", data.display())))?;
-        for stale in ["mqtt.addr", "admin.addr"] {
+        for stale in ["mqtt.addr", "admin.addr", "quic.addr"] {
             // Not there on a fresh store.
             let _ = fs::remove_file(data.join(stale));
         }
@@ -63,6 +73,7 @@ impl Node {
             .arg(data)
             .arg("--config")
             .arg(&config)
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -99,6 +110,14 @@ impl Node {
 
     fn address(&self, file: &str) -> Option<SocketAddr> {
         fs::read_to_string(self.data.join(file)).ok()?.trim().parse().ok()
+    }
+
+    /// Where the QUIC door listens, and its certificate's fingerprint.
+    pub fn quic(&self) -> Result<(SocketAddr, String), BenchError> {
+        let fingerprint =
+            fs::read_to_string(self.data.join("quic.fingerprint")).map_err(io("reading the fingerprint"))?;
+        let address = self.address("quic.addr");
+        Ok((address.ok_or_else(|| BenchError::Program("the node has no QUIC door".to_owned()))?, fingerprint))
     }
 
     fn log_tail(&self) -> String {
