@@ -63,7 +63,7 @@ async fn what_is_sent_on_behind_a_refusal_hides_nothing() {
         assert!(turns < 200_000, "it comes to an end");
         let full_after_writes = (turns % 64 < 8 && refusals < 2_000).then_some(u64::from(turns / 64 % 4));
         backend.set_faults(Faults { full_after_writes, ..Faults::default() });
-        if turns % 16 == 0 && refusals < 2_000 {
+        if turns.is_multiple_of(16) && refusals < 2_000 {
             spoil(&node);
         }
         if under_way.is_empty() && !again.is_empty() {
