@@ -15,7 +15,7 @@ const LONG: Duration = Duration::from_secs(10);
 
 fn config(node: &FakeNode, version: Version) -> Config {
     Config {
-        version,
+        transport: Transport::Mqtt { host: "127.0.0.1".into(), port: node.port, version },
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(20),
         ..Config::new("127.0.0.1", node.port, "pump")
@@ -32,7 +32,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 async fn publish(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Receipt> {
-    numbers.map(|n| client.publish("t", n.to_string(), Qos::AtLeastOnce).unwrap()).collect()
+    numbers.map(|n| client.publish("t", n.to_string()).unwrap()).collect()
 }
 
 fn texts(numbers: std::ops::Range<u32>) -> Vec<String> {
@@ -47,7 +47,7 @@ async fn receipts_resolve_when_acknowledged_and_in_order() {
         for receipt in publish(&client, 0..200).await {
             assert!(matches!(receipt.await, Fate::Acked { .. }));
         }
-        let zero = client.publish("t", "200", Qos::AtMostOnce).unwrap();
+        let zero = client.publish_with("t", "200", PublishOptions::may_be_lost()).unwrap();
         assert_eq!(zero.await, Fate::Written);
         assert_eq!(client.stop(LONG).await, 0);
         until("the farewell", || node.farewells.load(SeqCst) == 1).await;
@@ -96,14 +96,14 @@ async fn publishes_made_offline_arrive_later() {
 async fn a_full_buffer_follows_its_rule() {
     let node = FakeNode::start().await;
     node.closed.store(true, SeqCst);
-    for overflow in [Overflow::Refuse, Overflow::DropOldest] {
+    for overflow in [Overflow::Refuse, Overflow::DropOldest, Overflow::KeepByPriority] {
         let mut config = config(&node, Version::V5);
         config.buffer = Buffer { publishes_max: 3, bytes_max: 1_000, overflow };
         let client = Client::start(config, Handlers::new()).unwrap();
         let mut receipts = publish(&client, 0..3).await;
-        let more = client.publish("t", "3", Qos::AtLeastOnce);
+        let more = client.publish("t", "3");
         match overflow {
-            Overflow::Refuse => assert_eq!(more.unwrap_err(), PublishError::Full),
+            Overflow::Refuse | Overflow::KeepByPriority => assert_eq!(more.unwrap_err(), PublishError::Full),
             Overflow::DropOldest => {
                 more.unwrap();
                 assert_eq!(receipts.remove(0).await, Fate::Dropped);
@@ -120,10 +120,10 @@ async fn a_full_buffer_follows_its_rule() {
 #[tokio::test]
 async fn a_refusal_reaches_the_caller_with_its_reason() {
     let node = FakeNode::start().await;
-    node.reason.store(0x97, SeqCst);
+    node.reason.store(0x87, SeqCst);
     let client = Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let receipt = client.publish("t", "x", Qos::AtLeastOnce).unwrap();
-    assert_eq!(receipt.await, Fate::Refused(0x97));
+    let receipt = client.publish("t", "x").unwrap();
+    assert_eq!(receipt.await, Fate::Refused(0x87));
     assert_eq!((client.counters().refused, client.unacked()), (1, 0));
 }
 
@@ -131,7 +131,9 @@ async fn a_refusal_reaches_the_caller_with_its_reason() {
 async fn bad_publishes_are_refused_at_once() {
     let node = FakeNode::start().await;
     let client = Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let publish = |topic: &str, bytes: usize| client.publish(topic, vec![b'x'; bytes], Qos::AtMostOnce).map(|_| ());
+    let publish = |topic: &str, bytes: usize| {
+        client.publish_with(topic, vec![b'x'; bytes], PublishOptions::may_be_lost()).map(|_| ())
+    };
     for topic in ["", "a/+", "#", "a\0", &"t".repeat(65_536)] {
         assert_eq!(publish(topic, 1), Err(PublishError::Topic));
     }
@@ -226,7 +228,7 @@ fn the_blocking_client_waits_on_its_own_thread() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let node = runtime.block_on(FakeNode::start());
     let client = blocking::Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let receipt = client.publish("t", "x", Qos::AtLeastOnce).unwrap();
+    let receipt = client.publish("t", "x").unwrap();
     assert_eq!(receipt.wait(), Fate::Acked { repeated: false });
     assert_eq!(client.counters().acked, 1);
     assert_eq!(client.stop(LONG), 0);
