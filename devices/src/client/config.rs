@@ -89,6 +89,9 @@ pub struct Config {
     pub connect_within: Duration,
     /// The buffer's bounds.
     pub buffer: Buffer,
+    /// The buffer on disk, where there is to be one.
+    #[cfg(feature = "disk")]
+    pub disk: Option<super::disk::Disk>,
     /// Most publishes under way by MQTT without an acknowledgement; at least 1. What is urgent never waits for more
     /// than these.
     pub in_flight_max: u16,
@@ -129,6 +132,8 @@ impl Config {
             keep_alive: Duration::from_secs(30),
             connect_within: Duration::from_secs(5),
             buffer: Buffer { publishes_max: 10_000, bytes_max: 8 * 1024 * 1024, overflow: Overflow::default() },
+            #[cfg(feature = "disk")]
+            disk: None,
             in_flight_max: 32,
             payload_bytes_max: 256 * 1024,
             backoff_min: Duration::from_millis(100),
@@ -153,8 +158,19 @@ impl Config {
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(ConfigError::Bound(rule)),
-            None => Ok(()),
+            None => self.check_disk(),
         }
+    }
+
+    #[cfg(feature = "disk")]
+    fn check_disk(&self) -> Result<(), ConfigError> {
+        let wrong = self.disk.as_ref().and_then(super::disk::Disk::wrong);
+        wrong.map_or(Ok(()), |rule| Err(ConfigError::Bound(rule)))
+    }
+
+    #[cfg(not(feature = "disk"))]
+    fn check_disk(&self) -> Result<(), ConfigError> {
+        Ok(())
     }
 
     /// The MQTT client identifier.

@@ -15,6 +15,8 @@ pub(crate) mod backoff;
 pub mod blocking;
 mod config;
 mod counters;
+#[cfg(feature = "disk")]
+pub mod disk;
 mod handle;
 mod link;
 mod mqtt;

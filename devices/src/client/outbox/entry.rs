@@ -127,10 +127,10 @@ pub(crate) struct Entry {
     /// It may have arrived over an earlier connection.
     pub(crate) repeated: bool,
     /// Handed to a connection that tells when it is written, and has not.
-    pub(super) unwritten: bool,
+    pub(crate) unwritten: bool,
     /// Its place in the buffer on disk, where it is there.
     pub(crate) ticket: Option<u64>,
-    pub(super) done: Done,
+    pub(crate) done: Done,
 }
 
 impl Entry {
@@ -156,7 +156,7 @@ impl Entry {
     }
 
     /// Bytes that it counts for in memory.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         bytes_of(&self.topic, &self.payload, &self.properties)
     }
 }

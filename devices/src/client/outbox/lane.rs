@@ -7,15 +7,16 @@ use super::entry::{Done, Ended, Entry, Fate};
 use crate::sequence::{Lane, Number};
 
 /// Most publishes of a lane that are read ahead of the connection from the buffer on disk.
-pub(super) const READ_AHEAD_MAX: usize = 512;
+const READ_AHEAD_MAX: usize = 512;
 /// Most bytes of them, but for the last.
 const READ_AHEAD_BYTES_MAX: usize = 512 << 10;
 /// Most publishes of a lane that are on disk alone and whose fates somebody waits for.
 const AWAITED_MAX: usize = 16_384;
 
 /// One lane's publishes, the oldest first in each list.
-#[derive(Default)]
 pub(super) struct LaneQueue {
+    /// [`READ_AHEAD_MAX`].
+    pub(super) read_ahead_max: usize,
     /// Numbered, to be handed over; those that follow on disk are not in it.
     waiting: VecDeque<Entry>,
     waiting_bytes: usize,
@@ -27,6 +28,20 @@ pub(super) struct LaneQueue {
     awaited: BTreeMap<Number, Done>,
     /// How many found no place among them since the deaf were last looked for.
     turned_away: usize,
+}
+
+impl Default for LaneQueue {
+    fn default() -> Self {
+        Self {
+            read_ahead_max: READ_AHEAD_MAX,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            sent: VecDeque::new(),
+            loose: VecDeque::new(),
+            awaited: BTreeMap::new(),
+            turned_away: 0,
+        }
+    }
 }
 
 impl LaneQueue {
@@ -52,7 +67,7 @@ impl LaneQueue {
 
     /// Whether a publish that is written to disk now may stay in memory as well.
     pub(super) fn keeps_in_memory(&self, unread: usize) -> bool {
-        unread == 0 && self.waiting.len() < READ_AHEAD_MAX && self.waiting_bytes < READ_AHEAD_BYTES_MAX
+        unread == 0 && self.waiting.len() < self.read_ahead_max && self.waiting_bytes < READ_AHEAD_BYTES_MAX
     }
 
     /// Reads ahead when nothing waits in memory.
@@ -61,7 +76,7 @@ impl LaneQueue {
         if !self.waiting.is_empty() {
             return;
         }
-        while self.waiting.len() < READ_AHEAD_MAX && self.waiting_bytes < READ_AHEAD_BYTES_MAX {
+        while self.waiting.len() < self.read_ahead_max && self.waiting_bytes < READ_AHEAD_BYTES_MAX {
             if !self.read_one(store, lane, ended) {
                 return;
             }

@@ -7,8 +7,12 @@
 //!
 //! Numbers come from one counter for all lanes, so that they also tell the order of publishing over all of them.
 
+#[cfg(test)]
+pub(super) mod bench;
 mod entry;
 mod lane;
+#[cfg(all(test, feature = "disk"))]
+mod model_tests;
 #[cfg(not(feature = "disk"))]
 mod no_disk;
 mod numbers;
@@ -98,7 +102,7 @@ impl Outbox {
     }
 
     /// The boot that new numbers have.
-    #[cfg(any(test, feature = "quic"))]
+    #[cfg(test)]
     pub(super) fn boot(&self) -> u64 {
         self.boot
     }

@@ -44,8 +44,8 @@ pub(super) fn victims(
         };
         let (_, list, bytes) = victim.ok_or(NoRoom)?;
         counts[list] += 1;
-        room.publishes -= 1;
-        room.bytes -= bytes;
+        room.publishes = room.publishes.saturating_sub(1);
+        room.bytes = room.bytes.saturating_sub(bytes);
     }
     Ok(counts)
 }

@@ -2,94 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Mutex};
-
-use bytes::Bytes;
-
+use super::bench::{ACKED, AGAIN, Bench};
 use super::*;
 use crate::client::config::Overflow;
-
-type Fates = Arc<Mutex<Vec<(u32, Fate)>>>;
-
-const ACKED: Fate = Fate::Acked { repeated: false };
-const AGAIN: Fate = Fate::Acked { repeated: true };
-
-/// A connection that takes so many at once and keeps what it took.
-struct Window {
-    most: usize,
-    packet_ids: bool,
-    paused: Vec<Lane>,
-    taken: Vec<(u32, Number)>,
-}
-
-impl Way for Window {
-    fn has_room(&self, lane: Lane, under_way: usize) -> bool {
-        under_way < self.most && !self.paused.contains(&lane)
-    }
-
-    fn has_packet_ids(&self) -> bool {
-        self.packet_ids
-    }
-
-    fn publish(&mut self, entry: &Entry) -> bool {
-        self.taken.push((name(entry), entry.number));
-        true
-    }
-}
-
-fn name(entry: &Entry) -> u32 {
-    String::from_utf8(entry.payload.to_vec()).unwrap().parse().unwrap()
-}
-
-struct Bench {
-    outbox: Outbox,
-    fates: Fates,
-    window: Window,
-}
-
-impl Bench {
-    fn new(publishes_max: usize, bytes_max: usize, overflow: Overflow) -> Self {
-        let limits = Buffer { publishes_max, bytes_max, overflow };
-        let window = Window { most: 3, packet_ids: true, paused: Vec::new(), taken: Vec::new() };
-        Self { outbox: Outbox::new(limits, 7, None), fates: Fates::default(), window }
-    }
-
-    fn push_as(&mut self, n: u32, qos: Qos, priority: Priority, answer: bool) -> Result<(), NotTaken> {
-        let fates = self.fates.clone();
-        let result = self.outbox.push(New {
-            lane: priority.lane(),
-            qos,
-            topic: "t".into(),
-            payload: Bytes::from(n.to_string()),
-            timestamp_ms: 0,
-            properties: Vec::new(),
-            answer,
-            done: Done::Call(Box::new(move |fate| fates.lock().unwrap().push((n, fate)))),
-        });
-        self.tell();
-        result
-    }
-
-    fn push(&mut self, n: u32) -> Result<(), NotTaken> {
-        self.push_as(n, Qos::AtLeastOnce, Priority::Normal, false)
-    }
-
-    fn tell(&mut self) {
-        self.outbox.take_ended().into_iter().for_each(|ended| ended.done.tell(ended.fate));
-    }
-
-    /// Hands over what the window takes; gives the names.
-    fn handed(&mut self) -> Vec<u32> {
-        self.window.taken.clear();
-        while self.outbox.hand_over(&mut self.window) {}
-        self.window.taken.iter().map(|(name, _)| *name).collect()
-    }
-
-    fn fates(&mut self) -> Vec<(u32, Fate)> {
-        self.tell();
-        std::mem::take(&mut *self.fates.lock().unwrap())
-    }
-}
 
 #[test]
 fn a_broken_connection_brings_all_back_in_order() {
