@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod config;
 mod conformance;
+mod device_buffer;
 mod full_disk;
 mod harness;
 mod kill;

@@ -36,7 +36,8 @@ pub enum StartError {
 /// A device's client. Dropping it ends the connection at once; [`Client::stop`] flushes first.
 pub struct Client {
     shared: Arc<Shared>,
-    tasks: Vec<JoinHandle<()>>,
+    /// The connection's, and the buffer's on disk.
+    tasks: [Option<JoinHandle<()>>; 2],
 }
 
 impl Client {
@@ -48,12 +49,7 @@ impl Client {
         config.check()?;
         let outbox = open_outbox(&config)?;
         let shared = Arc::new(Shared::new(config, outbox));
-        let mut tasks = vec![tokio::spawn(task::run(shared.clone(), handlers))];
-        #[cfg(feature = "disk")]
-        if shared.config.disk.is_some() {
-            tasks.push(tokio::spawn(super::disk::keep(shared.clone())));
-        }
-        tasks.shrink_to_fit();
+        let tasks = [Some(tokio::spawn(task::run(shared.clone(), handlers))), keeper(&shared)];
         Ok(Self { shared, tasks })
     }
 
@@ -137,7 +133,7 @@ impl Client {
     pub async fn stop(mut self, within: Duration) -> usize {
         self.shared.stopping.store(true, Relaxed);
         self.shared.wake.notify_one();
-        if let Some(task) = self.tasks.first_mut() {
+        if let Some(task) = &mut self.tasks[0] {
             // Either it ended, or the time is up and dropping it aborts it.
             let _ = tokio::time::timeout(within, task).await;
         }
@@ -153,6 +149,17 @@ fn open_outbox(config: &Config) -> Result<Outbox, StartError> {
     Ok(Outbox::new(config.buffer, store.boot(), Some(store)))
 }
 
+/// The task of the buffer on disk, where there is one.
+#[cfg(feature = "disk")]
+fn keeper(shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
+    shared.config.disk.is_some().then(|| tokio::spawn(super::disk::keep(shared.clone())))
+}
+
+#[cfg(not(feature = "disk"))]
+fn keeper(_shared: &Arc<Shared>) -> Option<JoinHandle<()>> {
+    None
+}
+
 #[cfg(not(feature = "disk"))]
 fn open_outbox(config: &Config) -> Result<Outbox, StartError> {
     Ok(in_memory(config))
@@ -166,7 +173,7 @@ fn in_memory(config: &Config) -> Outbox {
 impl Drop for Client {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Relaxed);
-        self.tasks.drain(..).for_each(|task| task.abort());
+        self.tasks.iter().flatten().for_each(JoinHandle::abort);
         self.shared.outbox(Outbox::drain);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::DiskError;
 use crate::sequence::LANES;
@@ -26,6 +26,13 @@ pub(super) type Positions = [Place; LANES as usize];
 pub(super) struct Folder {
     pub(super) path: PathBuf,
     _lock: File,
+    pub(super) positions: Arc<PositionsFile>,
+}
+
+/// The file of positions. It may outlive the lock by a write that is under way, and is then written no more.
+#[derive(Debug)]
+pub(super) struct PositionsFile {
+    folder: PathBuf,
     /// The newest positions that were written, by their number.
     written: Mutex<u64>,
 }
@@ -42,15 +49,18 @@ impl Folder {
         let name = path.join("lock");
         let lock = File::options().create(true).append(true).open(&name).map_err(DiskError::io("open", &name))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock, written: Mutex::new(0) }),
+            Ok(()) => {
+                let positions = PositionsFile { folder: path.to_owned(), written: Mutex::new(0) };
+                Ok(Self { path: path.to_owned(), _lock: lock, positions: Arc::new(positions) })
+            }
             Err(TryLockError::WouldBlock) => Err(DiskError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(DiskError::io("lock", &name)(error)),
         }
     }
 
     /// Makes new names durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        if cfg!(unix) { File::open(&self.path)?.sync_all() } else { Ok(()) }
+    fn sync(&self) -> io::Result<()> {
+        sync_names(&self.path)
     }
 
     /// The boot of the last start; `None` at the first, and where the file says nothing.
@@ -76,23 +86,35 @@ impl Folder {
         fs::rename(new, path)?;
         self.sync()
     }
+}
 
+/// Makes a folder's new names durable.
+pub(super) fn sync_names(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+impl PositionsFile {
     /// The positions; where there are none that can be read, the beginning of all: it is all sent again.
-    pub(super) fn positions(&self) -> Positions {
-        fs::read(self.path.join("positions")).ok().and_then(|bytes| parse_positions(&bytes)).unwrap_or_default()
+    pub(super) fn read(&self) -> Positions {
+        fs::read(self.folder.join("positions")).ok().and_then(|bytes| parse_positions(&bytes)).unwrap_or_default()
     }
 
     /// Writes positions, unless newer ones were written.
-    pub(super) fn set_positions(&self, number: u64, positions: &Positions) -> io::Result<()> {
+    pub(super) fn write(&self, number: u64, positions: &Positions) -> io::Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if *written >= number {
             return Ok(());
         }
-        let new = self.path.join("positions.new");
+        let new = self.folder.join("positions.new");
         fs::write(&new, positions_bytes(positions))?;
-        fs::rename(new, self.path.join("positions"))?;
+        fs::rename(new, self.folder.join("positions"))?;
         *written = number;
         Ok(())
+    }
+
+    /// Writes no more.
+    pub(super) fn close(&self) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = u64::MAX;
     }
 }
 
@@ -149,12 +171,15 @@ mod tests {
     #[test]
     fn older_positions_do_not_replace_newer_ones() {
         let home = tempfile::tempdir().unwrap();
-        let folder = Folder::take(home.path()).unwrap();
-        assert_eq!(folder.positions(), Positions::default());
+        let file = Folder::take(home.path()).unwrap().positions;
+        assert_eq!(file.read(), Positions::default());
         let at = |segment| [Place { segment, offset: 20 }; 3];
-        folder.set_positions(2, &at(2)).unwrap();
-        folder.set_positions(1, &at(1)).unwrap();
-        assert_eq!(folder.positions(), at(2));
+        file.write(2, &at(2)).unwrap();
+        file.write(1, &at(1)).unwrap();
+        assert_eq!(file.read(), at(2));
+        file.close();
+        file.write(3, &at(3)).unwrap();
+        assert_eq!(file.read(), at(2));
     }
 
     #[test]

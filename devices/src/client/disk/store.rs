@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::folder::{Folder, Positions};
+use super::folder::{Folder, Positions, PositionsFile, sync_names};
 use super::lane_log::LaneLog;
 use super::record::Body;
 use super::{Disk, DiskError, Sync, segment};
@@ -26,10 +27,10 @@ pub(crate) struct Store {
 
 /// What is to be made durable, with the buffer unlocked.
 pub(super) struct Due {
-    folder: Arc<Folder>,
     files: Vec<Arc<File>>,
-    names_changed: bool,
-    positions: Option<(u64, Positions)>,
+    /// The folder, where its names changed.
+    names: Option<PathBuf>,
+    positions: Option<(Arc<PositionsFile>, u64, Positions)>,
 }
 
 impl Due {
@@ -38,11 +39,11 @@ impl Due {
         for file in self.files {
             file.sync_data()?;
         }
-        if self.names_changed {
-            self.folder.sync()?;
+        if let Some(folder) = self.names {
+            sync_names(&folder)?;
         }
         match &self.positions {
-            Some((number, positions)) => self.folder.set_positions(*number, positions),
+            Some((file, number, positions)) => file.write(*number, positions),
             None => Ok(()),
         }
     }
@@ -52,7 +53,7 @@ impl Store {
     /// Takes the folder, finds what an earlier start left, and counts this start.
     pub(crate) fn open(disk: &Disk, boot: Option<u64>, wall_ms: i64) -> Result<Self, DiskError> {
         let folder = Arc::new(Folder::take(&disk.folder)?);
-        let positions = folder.positions();
+        let positions = folder.positions.read();
         let mut ids: [Vec<u64>; LANES as usize] = Default::default();
         for file in fs::read_dir(&folder.path).map_err(DiskError::io("list", &folder.path))? {
             let name = file.map_err(DiskError::io("list", &folder.path))?.file_name();
@@ -172,19 +173,19 @@ impl Store {
 
     /// What is to be made durable since the last time, and the positions where they moved.
     pub(super) fn due(&mut self, with_positions: bool) -> Due {
-        let mut due = Due { folder: self.folder.clone(), files: Vec::new(), names_changed: false, positions: None };
+        let mut due = Due { files: Vec::new(), names: None, positions: None };
         for lane in &mut self.lanes {
             let (files, names_changed) = lane.take_unsynced();
             if self.sync != Sync::Never {
                 due.files.extend(files);
-                due.names_changed |= names_changed;
+                due.names = due.names.or_else(|| names_changed.then(|| self.folder.path.clone()));
             }
         }
         let positions = [0, 1, 2].map(|lane: usize| self.lanes[lane].head());
         if with_positions && positions != self.positions {
             self.positions = positions;
             self.positions_number += 1;
-            due.positions = Some((self.positions_number, positions));
+            due.positions = Some((self.folder.positions.clone(), self.positions_number, positions));
         }
         due
     }
@@ -201,6 +202,7 @@ impl Store {
         if let Err(error) = self.due(true).run() {
             tracing::warn!(folder = %self.folder.path.display(), %error, "the buffer could not be synced at its end");
         }
+        self.folder.positions.close();
     }
 }
 

@@ -129,7 +129,7 @@ impl Run {
         match self.below(6) {
             0 => self.bench.outbox.refused(packet_id, 0x87),
             1 => {
-                assert_eq!(self.bench.outbox.refused_for_now(packet_id), Some(lane));
+                assert_eq!(self.bench.outbox.refused_for_now(packet_id, 0x97), Some(lane));
                 self.model.sent[lane.index()].retain(|(sent, _)| *sent != name);
                 self.model.held[lane.index()].retain(|held| *held != name);
                 self.model.held[lane.index()].push_back(name);

@@ -4,8 +4,9 @@ use super::Outbox;
 use super::entry::{Ended, Fate};
 use crate::sequence::Lane;
 
-/// MQTT 5's reason code for what a node does not take for now, as its store is full: quota exceeded.
-pub(in crate::client) const FOR_NOW: u8 = 0x97;
+/// MQTT 5's reason codes for what a node does not take for now: quota exceeded, as its store is full, and unspecified
+/// error, as it stops or its store failed. Every other refusal is for good.
+pub(in crate::client) const FOR_NOW: [u8; 2] = [0x97, 0x80];
 
 impl Outbox {
     /// The connection wrote the oldest that it was handed: of the numbered ones under a packet id, or, where that is
@@ -43,8 +44,8 @@ impl Outbox {
     }
 
     /// The node refused a packet id for now. Later ones may be stored, so that it goes to its lane's end under a new
-    /// number; where the disk does not take it there, it is refused. Gives the lane that should pause.
-    pub(in crate::client) fn refused_for_now(&mut self, packet_id: u16) -> Option<Lane> {
+    /// number; where the disk does not take it there, it is refused after all. Gives the lane that should pause.
+    pub(in crate::client) fn refused_for_now(&mut self, packet_id: u16, code: u8) -> Option<Lane> {
         let (lane, number) = self.in_flight.remove(&packet_id)?;
         let mut entry = self.lanes[lane.index()].take_sent(number)?;
         entry.number = self.next_number();
@@ -57,7 +58,7 @@ impl Outbox {
             }
         }
         if let Err((done, _)) = self.enqueue(entry) {
-            self.ended.push(Ended { done, fate: Fate::Refused(FOR_NOW) });
+            self.ended.push(Ended { done, fate: Fate::Refused(code) });
         }
         Some(lane)
     }

@@ -119,7 +119,7 @@ fn what_is_refused_for_now_goes_to_the_end_under_a_new_number() {
     (0..4).for_each(|n| bench.push(n).unwrap());
     assert_eq!(bench.handed(), [0, 1, 2]);
     (1..=3).for_each(|packet_id| bench.outbox.written(packet_id));
-    assert_eq!(bench.outbox.refused_for_now(1), Some(Lane::NORMAL));
+    assert_eq!(bench.outbox.refused_for_now(1, 0x97), Some(Lane::NORMAL));
     bench.outbox.acked(2).unwrap();
     bench.outbox.refused(3, 0x87);
     assert_eq!(bench.fates(), [(1, ACKED), (2, Fate::Refused(0x87))]);
