@@ -29,6 +29,8 @@ mod task;
 #[cfg(test)]
 pub(crate) mod fake_node;
 #[cfg(test)]
+mod lane_tests;
+#[cfg(test)]
 mod tests;
 
 pub use answers::{Call, Handlers};
