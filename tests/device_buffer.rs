@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::full_disk::Disk;
+use crate::harness::skip::skipped;
 use crate::harness::{Node, binary, wait};
 
 /// Runs without a node, then with one, each killed; then one that may end.
@@ -50,6 +52,13 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Waits until it ends by itself; whether all went well.
+    fn end(&mut self) -> bool {
+        wait::until("the device's end", || self.child.try_wait().unwrap()).success()
+    }
+}
+
 impl Drop for Device {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -74,13 +83,41 @@ fn a_buffer_on_disk_survives_the_kill_of_its_device() {
     }
     let mut last = Device::start(node.mqtt, &buffer, taken.len(), 10);
     taken.push(10);
-    let mut ended = None;
-    wait::until_true("the device has sent all", || {
-        ended = last.child.try_wait().unwrap();
-        ended.is_some()
-    });
-    assert!(ended.unwrap().success());
+    assert!(last.end());
+    check(&node, &taken);
+}
 
+#[test]
+fn a_disk_that_is_full_is_told_and_what_was_taken_arrives() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("disk");
+    std::fs::create_dir(&place).unwrap();
+    let Some(disk) = Disk::mount(&place, "256k") else {
+        skipped("a_disk_that_is_full_is_told_and_what_was_taken_arrives", "a small file system cannot be mounted here");
+        return;
+    };
+    let buffer = place.join("buffer");
+    let mut node = Node::start();
+    let gone = node.mqtt;
+    node.kill();
+    let mut device = Device::start(gone, &buffer, 0, READINGS);
+    let mut taken = 0;
+    while let Some(n) = device.taken() {
+        taken = n + 1;
+    }
+    assert!(!device.end(), "its publish was refused");
+    assert!(taken > 1_000, "{taken}");
+    node.run();
+    for (run, count) in [(1, 0), (1, 10)] {
+        let mut next = Device::start(node.mqtt, &buffer, run, count);
+        assert!(next.end(), "it starts on a disk that is full, and makes room");
+    }
+    check(&node, &[taken, 10]);
+    drop(disk);
+}
+
+/// Of each run, all that were taken arrived, in order.
+fn check(node: &Node, taken: &[u64]) {
     let mut found: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     for event in node.events("mqtt") {
         let text = event.text();

@@ -77,14 +77,27 @@ impl Folder {
         Ok(boot)
     }
 
-    /// Writes the boot, durably.
+    /// Writes the boot, durably; all boots have one length.
     pub(super) fn set_boot(&self, boot: u64) -> io::Result<()> {
-        let (new, path) = (self.path.join("boot.new"), self.path.join("boot"));
-        let mut file = File::create(&new)?;
-        file.write_all(format!("{boot}\n").as_bytes())?;
-        file.sync_all()?;
-        fs::rename(new, path)?;
+        replace(&self.path, "boot", format!("{boot:020}\n").as_bytes(), true)?;
         self.sync()
+    }
+}
+
+/// Writes a file anew. Where a full disk has no place for a new one, the old one, of the same length, is written over.
+fn replace(folder: &Path, name: &str, bytes: &[u8], synced: bool) -> io::Result<()> {
+    let (new, path) = (folder.join(format!("{name}.new")), folder.join(name));
+    let write = |mut file: File| {
+        file.write_all(bytes)?;
+        if synced { file.sync_all() } else { Ok(()) }
+    };
+    match File::create(&new).and_then(write) {
+        Ok(()) => fs::rename(new, path),
+        Err(error) => {
+            // An empty file at most is left of it; the next time writes it again.
+            let _ = fs::remove_file(new);
+            File::options().write(true).open(path).and_then(write).map_err(|_| error)
+        }
     }
 }
 
@@ -105,11 +118,19 @@ impl PositionsFile {
         if *written >= number {
             return Ok(());
         }
-        let new = self.folder.join("positions.new");
-        fs::write(&new, positions_bytes(positions))?;
-        fs::rename(new, self.folder.join("positions"))?;
+        replace(&self.folder, "positions", &positions_bytes(positions), false)?;
         *written = number;
         Ok(())
+    }
+
+    /// Sees to it that there is a file, so that a disk that fills up later can take positions all the same.
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        let path = self.folder.join("positions");
+        if path.exists() {
+            Ok(())
+        } else {
+            replace(&self.folder, "positions", &positions_bytes(&Positions::default()), false)
+        }
     }
 
     /// Writes no more.

@@ -46,6 +46,8 @@ pub(super) struct LaneLog {
     segments: VecDeque<Segment>,
     next_id: u64,
     writer: Option<Arc<File>>,
+    /// The disk took no record: room is made as soon as it can be.
+    wants_room: bool,
     /// Written since the last sync: the writer, full segments, the folder's names.
     is_dirty: bool,
     unsynced: Vec<Arc<File>>,
@@ -82,6 +84,7 @@ impl LaneLog {
             segments: VecDeque::new(),
             next_id,
             writer: None,
+            wants_room: false,
             is_dirty: false,
             unsynced: Vec::new(),
             names_changed: false,
@@ -118,6 +121,7 @@ impl LaneLog {
         }
         // One whose acknowledged place is behind its end lost what was written last: nothing may be written there.
         let is_whole = scan.damaged == 0 && scan.boot_add == 0 && acknowledged <= scan.len;
+        let is_whole = is_whole && (scan.records > 0 || scan.len == HEAD_BYTES);
         let goes_on = is_last && is_whole && (HEAD_BYTES..self.segment_bytes).contains(&scan.len);
         if scan.records == 0 && !goes_on {
             fs::remove_file(path)?;
@@ -170,6 +174,16 @@ impl LaneLog {
     /// Writes a record at the end. One that is kept in memory as well counts as read, and gets a ticket; there must be
     /// nothing unread before it.
     pub(super) fn append(&mut self, record: &[u8], keep: bool) -> io::Result<Option<u64>> {
+        match self.try_append(record, keep) {
+            Err(_) if self.make_room() => self.try_append(record, keep),
+            result => {
+                self.wants_room |= result.is_err();
+                result
+            }
+        }
+    }
+
+    fn try_append(&mut self, record: &[u8], keep: bool) -> io::Result<Option<u64>> {
         let bytes = record.len() as u64;
         let file = self.writer_for(bytes)?;
         let Some(last) = self.segments.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
@@ -306,6 +320,21 @@ impl LaneLog {
             self.head = first.end;
         }
         self.delete_acknowledged();
+        if self.wants_room {
+            self.make_room();
+        }
+    }
+
+    /// Deletes the segment that is written to as well, where all of it is acknowledged. Whether it did.
+    fn make_room(&mut self) -> bool {
+        let all = self.outstanding.is_empty() && self.unread == 0;
+        let Some(last) = self.segments.back().filter(|last| all && last.len > HEAD_BYTES) else { return false };
+        self.head = Place { segment: last.id + 1, offset: 0 };
+        self.writer = None;
+        self.is_dirty = false;
+        self.wants_room = false;
+        self.delete_acknowledged();
+        true
     }
 
     fn delete_acknowledged(&mut self) {

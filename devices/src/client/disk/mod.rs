@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! lock                             locked while a client runs
-//! boot                             the newest boot, as decimal text; written and synced at each start
+//! boot                             the newest boot, as 20 decimal digits; written and synced at each start
 //! positions                        how far each lane is acknowledged; written anew by rename, not synced
 //! 1-00000000000000000007.segment   lane 1, the seventh segment
 //!
@@ -27,7 +27,8 @@
 //! skipped and counted, and so is everything up to the next whole record. Nothing of it stops the client.
 //!
 //! **How much.** [`Disk::bytes_max`] bounds the records that are not acknowledged. Files may take one segment for
-//! each lane more, as a segment is deleted as a whole. In memory are at most 512 records or 512 KiB of each lane that
+//! each lane more, as a segment is deleted as a whole. Where the disk itself is full, publish() says so and nothing of
+//! the publish is kept; room is made as soon as all of a lane is acknowledged. In memory are at most 512 records or 512 KiB of each lane that
 //! wait, what is on its way, and one segment of each lane while it is read.
 
 mod folder;

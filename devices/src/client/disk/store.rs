@@ -71,6 +71,7 @@ impl Store {
         };
         let lanes = [open(Lane::URGENT)?, open(Lane::NORMAL)?, open(Lane::BULK)?];
         let boot = next_boot(boot, folder.boot()?, newest, wall_ms)?;
+        folder.positions.prepare().map_err(DiskError::io("write the positions in", &folder.path))?;
         folder.set_boot(boot).map_err(DiskError::io("write the boot in", &folder.path))?;
         Ok(Self {
             folder,
