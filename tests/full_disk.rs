@@ -10,10 +10,11 @@ use crate::harness::skip::skipped;
 use crate::harness::{Node, wait};
 
 /// A file system of its own in memory, unmounted at the end.
-struct Disk<'a>(&'a Path);
+pub struct Disk<'a>(&'a Path);
 
 impl<'a> Disk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Option<Disk<'a>> {
+    /// `None` where nothing can be mounted.
+    pub fn mount(at: &'a Path, size: &str) -> Option<Disk<'a>> {
         let options = std::ffi::CString::new(format!("size={size}")).unwrap();
         mount("tmpfs", at, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).ok()?;
         Some(Disk(at))

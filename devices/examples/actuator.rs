@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use devices::client::{Client, Config, Handlers, Qos};
+use devices::client::{Client, Config, Handlers};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 let reading = format!(r#"{{"temperature":{temperature:.1}}}"#);
                 println!("{reading}");
                 // The receipt is not awaited: the client keeps the reading until it is durable.
-                drop(client.publish("sensors/oven-1/temperature", reading, Qos::AtLeastOnce)?);
+                drop(client.publish("sensors/oven-1/temperature", reading)?);
             }
             _ = tokio::signal::ctrl_c() => break,
         }

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use devices::client::{Config, Handlers, Qos, blocking};
+use devices::client::{Config, Handlers, blocking};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client = blocking::Client::start(Config::new(host, port, "sensor-0001"), Handlers::new())?;
     for seq in 0..10 {
         let reading = format!(r#"{{"seq":{seq},"temperature":{:.1}}}"#, 20.0 + f64::from(seq) / 10.0);
-        let receipt = client.publish("sensors/sensor-0001/temperature", reading.clone(), Qos::AtLeastOnce)?;
+        let receipt = client.publish("sensors/sensor-0001/temperature", reading.clone())?;
         println!("{reading}: {:?}", receipt.wait());
         std::thread::sleep(Duration::from_millis(200));
     }

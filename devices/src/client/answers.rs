@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::handle::Shared;
+use super::shared::Shared;
 use crate::command::{CommandId, Status};
 
 /// How many command ids are remembered; an older command that comes again is taken for a new one.

@@ -1,24 +1,11 @@
 //! The client for programs without asynchronous code: the same, on a thread of its own.
 
-use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Config, ConfigError, Counters, Handlers, PublishError, Qos, Receipt};
-
-/// Why a blocking client cannot be started.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The configuration is bad.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The operating system gives no thread.
-    #[error("no thread for the client: {0}")]
-    Thread(#[from] io::Error),
-}
+use super::{Config, Counters, Fate, Handlers, PublishError, PublishOptions, Receipt, StartError};
 
 /// A client that runs on one thread of its own. Handlers run on that thread.
 pub struct Client {
@@ -29,6 +16,9 @@ pub struct Client {
 
 impl Client {
     /// Starts the thread and the client.
+    ///
+    /// # Errors
+    /// When the configuration is bad, the buffer on disk cannot be opened, or there is no thread.
     pub fn start(config: Config, handlers: Handlers) -> Result<Self, StartError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("device").enable_all().build()?;
         let entered = runtime.enter();
@@ -37,9 +27,49 @@ impl Client {
         Ok(Self { client, runtime })
     }
 
-    /// Buffers a publish; [`Receipt::wait`] waits for its acknowledgement.
-    pub fn publish(&self, topic: &str, payload: impl Into<Bytes>, qos: Qos) -> Result<Receipt, PublishError> {
-        self.client.publish(topic, payload, qos)
+    /// Buffers a live reading; [`Receipt::wait`] waits for its acknowledgement.
+    ///
+    /// # Errors
+    /// When it cannot be published, or there is no room.
+    pub fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<Receipt, PublishError> {
+        self.client.publish(topic, payload)
+    }
+
+    /// The same, with wishes.
+    ///
+    /// # Errors
+    /// When it cannot be published, or there is no room.
+    pub fn publish_with(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+    ) -> Result<Receipt, PublishError> {
+        self.client.publish_with(topic, payload, options)
+    }
+
+    /// The same, calling back once with the publish's fate; see [`super::Client::publish_then`].
+    ///
+    /// # Errors
+    /// When it cannot be published, or there is no room. The closure is not called then.
+    pub fn publish_then(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+        done: impl FnOnce(Fate) + Send + 'static,
+    ) -> Result<(), PublishError> {
+        self.client.publish_then(topic, payload, options, done)
+    }
+
+    /// Whether the client is connected (and, with handlers, subscribed).
+    pub fn is_online(&self) -> bool {
+        *self.client.online().borrow()
+    }
+
+    /// How many publishes are not yet acknowledged, those on disk among them.
+    pub fn unacked(&self) -> usize {
+        self.client.unacked()
     }
 
     /// What the client has done so far.

@@ -16,17 +16,39 @@ pub enum Version {
     V311,
 }
 
+/// How the node is reached.
+#[derive(Clone)]
+pub enum Transport {
+    /// MQTT.
+    Mqtt {
+        /// The node's host name or address.
+        host: String,
+        /// The node's port.
+        port: u16,
+        /// The MQTT version.
+        version: Version,
+    },
+}
+
 /// What happens to a publish when the buffer is full.
+///
+/// Only what waits is ever dropped, never what is on its way to the node, and nothing is dropped for a publish that
+/// is then refused. What is dropped resolves as [`super::Fate::Dropped`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Overflow {
     /// It is refused; what is buffered stays.
     #[default]
     Refuse,
-    /// The oldest publishes that are not on their way are dropped for it.
+    /// The oldest that wait are dropped for it, whatever their lane, until there is room. It is refused where all is
+    /// on its way, or where it would not fit an empty buffer.
     DropOldest,
+    /// The oldest that wait in the least urgent lane are dropped for it, then those of the next lane, as long as the
+    /// lane is less urgent than its own. It is refused where that does not make room: a bulk publish drops nothing.
+    KeepByPriority,
 }
 
-/// Bounds of the buffer of unacknowledged publishes.
+/// Bounds of the buffer of unacknowledged publishes in memory. With a buffer on disk, only quality of service 0 is
+/// in it: numbered publishes count against the disk's bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffer {
     /// Most publishes.
@@ -49,16 +71,16 @@ pub struct Login {
 /// Everything a client is told.
 #[derive(Clone)]
 pub struct Config {
-    /// The node's host name or address.
-    pub host: String,
-    /// The node's MQTT port.
-    pub port: u16,
+    /// How the node is reached.
+    pub transport: Transport,
     /// The device's name, as in its command topic.
     pub device: String,
     /// The MQTT client identifier; the device's name where absent.
     pub client_id: Option<String>,
-    /// The MQTT version.
-    pub version: Version,
+    /// The device's counter of its own starts: the first half of every publish's number. It has to rise from start
+    /// to start. Where absent, a buffer on disk counts by itself; without one it is the milliseconds since 1970 at
+    /// the start, which needs a clock that does not go back.
+    pub boot: Option<u64>,
     /// Credentials, where the node asks for them.
     pub login: Option<Login>,
     /// Time between pings; at least five seconds.
@@ -67,7 +89,11 @@ pub struct Config {
     pub connect_within: Duration,
     /// The buffer's bounds.
     pub buffer: Buffer,
-    /// Most publishes under way without an acknowledgement; at least 1.
+    /// The buffer on disk, where there is to be one.
+    #[cfg(feature = "disk")]
+    pub disk: Option<super::disk::Disk>,
+    /// Most publishes under way by MQTT without an acknowledgement; at least 1. What is urgent never waits for more
+    /// than these.
     pub in_flight_max: u16,
     /// Largest payload, in bytes.
     pub payload_bytes_max: usize,
@@ -91,22 +117,23 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// A device's configuration with everything else at its default.
+    /// A device's configuration for MQTT 5 without TLS, with everything else at its default.
     pub fn new(host: impl Into<String>, port: u16, device: impl Into<String>) -> Self {
         let device = device.into();
         let seed = device
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Self {
-            host: host.into(),
-            port,
+            transport: Transport::Mqtt { host: host.into(), port, version: Version::default() },
             device,
             client_id: None,
-            version: Version::default(),
+            boot: None,
             login: None,
             keep_alive: Duration::from_secs(30),
             connect_within: Duration::from_secs(5),
             buffer: Buffer { publishes_max: 10_000, bytes_max: 8 * 1024 * 1024, overflow: Overflow::default() },
+            #[cfg(feature = "disk")]
+            disk: None,
             in_flight_max: 32,
             payload_bytes_max: 256 * 1024,
             backoff_min: Duration::from_millis(100),
@@ -131,8 +158,19 @@ impl Config {
         ];
         match rules.into_iter().find(|(holds, _)| !holds) {
             Some((_, rule)) => Err(ConfigError::Bound(rule)),
-            None => Ok(()),
+            None => self.check_disk(),
         }
+    }
+
+    #[cfg(feature = "disk")]
+    fn check_disk(&self) -> Result<(), ConfigError> {
+        let wrong = self.disk.as_ref().and_then(super::disk::Disk::wrong);
+        wrong.map_or(Ok(()), |rule| Err(ConfigError::Bound(rule)))
+    }
+
+    #[cfg(not(feature = "disk"))]
+    fn check_disk(&self) -> Result<(), ConfigError> {
+        Ok(())
     }
 
     /// The MQTT client identifier.

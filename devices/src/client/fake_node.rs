@@ -10,6 +10,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 
+use crate::sequence::{MQTT_PROPERTY, Sequence};
+
 #[derive(Clone)]
 enum Order {
     Kick,
@@ -21,14 +23,17 @@ pub(crate) struct FakeNode {
     pub(crate) port: u16,
     /// Publishes are recorded but not acknowledged.
     pub(crate) withhold: AtomicBool,
-    /// The reason code of every acknowledgement (MQTT 5).
+    /// The reason code of acknowledgements (MQTT 5), as long as there are refusals left.
     pub(crate) reason: AtomicU8,
+    pub(crate) refusals_left: AtomicUsize,
     /// New connections are closed at once.
     pub(crate) closed: AtomicBool,
     pub(crate) subscribed: AtomicUsize,
     pub(crate) device_acks: AtomicUsize,
     pub(crate) farewells: AtomicUsize,
     published: Mutex<Vec<(String, Vec<u8>)>>,
+    /// The user properties of each publish.
+    properties: Mutex<Vec<Vec<(String, String)>>>,
     orders: broadcast::Sender<Order>,
 }
 
@@ -39,11 +44,13 @@ impl FakeNode {
             port: listener.local_addr().unwrap().port(),
             withhold: AtomicBool::new(false),
             reason: AtomicU8::new(0),
+            refusals_left: AtomicUsize::new(usize::MAX),
             closed: AtomicBool::new(false),
             subscribed: AtomicUsize::new(0),
             device_acks: AtomicUsize::new(0),
             farewells: AtomicUsize::new(0),
             published: Mutex::default(),
+            properties: Mutex::default(),
             orders: broadcast::channel(1_024).0,
         });
         let accepting = node.clone();
@@ -73,6 +80,18 @@ impl FakeNode {
 
     pub(crate) fn payloads(&self) -> Vec<String> {
         self.published().into_iter().map(|(_, p)| p).collect()
+    }
+
+    pub(crate) fn properties(&self) -> Vec<Vec<(String, String)>> {
+        self.properties.lock().unwrap().clone()
+    }
+
+    /// The lane and number of each publish, in the order of arrival.
+    pub(crate) fn sequences(&self) -> Vec<Sequence> {
+        let number = |properties: Vec<(String, String)>| {
+            properties.iter().find(|(name, _)| name == MQTT_PROPERTY).map(|(_, value)| value.parse().unwrap())
+        };
+        self.properties().into_iter().filter_map(number).collect()
     }
 
     async fn serve(self: Arc<Self>, stream: TcpStream) {
@@ -135,6 +154,10 @@ impl FakeNode {
         writer.write_all(&reply).await.is_ok()
     }
 
+    fn refuses(&self) -> bool {
+        self.refusals_left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
+
     fn record(&self, first: u8, body: &[u8], v5: bool) -> Vec<u8> {
         let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
         let topic = String::from_utf8(body[2..2 + length].to_vec()).unwrap();
@@ -144,17 +167,37 @@ impl FakeNode {
         if qos > 0 {
             rest = &rest[2..];
         }
+        let mut properties = Vec::new();
         if v5 {
-            rest = &rest[1 + usize::from(rest[0])..];
+            let length = usize::from(rest[0]);
+            assert!(length < 128, "a length of one byte");
+            properties = user_properties(&rest[1..1 + length]);
+            rest = &rest[1 + length..];
         }
+        self.properties.lock().unwrap().push(properties);
         self.published.lock().unwrap().push((topic, rest.to_vec()));
         let reason = self.reason.load(SeqCst);
         match (qos, self.withhold.load(SeqCst)) {
             (0, _) | (_, true) => vec![],
-            _ if v5 && reason != 0 => vec![0x40, 3, id[0], id[1], reason],
+            _ if v5 && reason != 0 && self.refuses() => vec![0x40, 3, id[0], id[1], reason],
             _ => vec![0x40, 2, id[0], id[1]],
         }
     }
+}
+
+fn user_properties(mut bytes: &[u8]) -> Vec<(String, String)> {
+    let mut properties = Vec::new();
+    let text = |bytes: &mut &[u8]| {
+        let (text, rest) = bytes[2..].split_at(usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
+        *bytes = rest;
+        String::from_utf8(text.to_vec()).unwrap()
+    };
+    while let Some((0x26, rest)) = bytes.split_first() {
+        bytes = rest;
+        properties.push((text(&mut bytes), text(&mut bytes)));
+    }
+    assert!(bytes.is_empty(), "no other properties");
+    properties
 }
 
 fn publish(topic: &[u8], payload: &[u8], v5: bool) -> Vec<u8> {

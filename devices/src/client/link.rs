@@ -1,124 +1,130 @@
-//! One connection through rumqttc, in MQTT 5 or 3.1.1, as one small set of things heard.
+//! One connection to the node, whatever carries it: what it says, what it takes.
 //!
-//! Every connection gets an event loop of its own: rumqttc keeps events, packet ids and pending
-//! packets of a broken connection, and drops those pending when the server has no session. Here
-//! the outbox is the only memory.
-
-use std::time::Duration;
+//! The client's task knows these three alone. A connection is made anew each time, and remembers nothing: the outbox
+//! is the only memory.
 
 use bytes::Bytes;
-use rumqttc::v5::mqttbytes::QoS as QoS5;
-use rumqttc::v5::mqttbytes::v5::{Packet as Packet5, PubAckReason, SubscribeReasonCode as Sub5};
-use rumqttc::{NetworkOptions, Outgoing, QoS, v5};
 
-use super::config::{Config, Version};
-use super::outbox::{Entry, Qos};
-
-/// Room in rumqttc's channel beside publishes: one subscription, one disconnect.
-const OTHER_REQUESTS_MAX: usize = 4;
-/// Largest packet that is taken from the node, in bytes.
-const PACKET_BYTES_MAX: u32 = 256 * 1024;
+use super::config::{Config, Transport};
+use super::mqtt;
+use super::outbox::Entry;
+#[cfg(feature = "quic")]
+use crate::command::CommandId;
+#[cfg(feature = "quic")]
+use crate::native::Refusal;
+use crate::sequence::{Lane, Number};
 
 /// What a connection says.
 pub(super) enum Heard {
-    Connected,
+    /// It stands. `known` are the last numbers that the node has of each lane, where it says so (QUIC).
+    Connected { known: Vec<(Lane, Number)> },
+    /// The node's answer to the one subscription, that of the device's commands (MQTT).
     Subscribed { granted: bool },
+    /// The oldest publish handed over and not yet written was written: of those with a number under this packet id
+    /// (MQTT), of those without under 0 (both).
     Written { packet_id: u16 },
+    /// The node acknowledged, or refused with a reason code (MQTT).
     Acked { packet_id: u16, refused: Option<u8> },
+    /// Everything of a lane up to this number is durable, or was refused before (QUIC).
+    #[cfg(feature = "quic")]
+    AckedUpTo { lane: Lane, number: Number },
+    /// These are refused for good (QUIC).
+    #[cfg(feature = "quic")]
+    RefusedRange { lane: Lane, boot: u64, first: u64, last: u64, why: Refusal },
+    /// Nothing of a lane is stored behind its last acknowledgement: after a pause, what is not acknowledged is
+    /// handed over again (QUIC).
+    #[cfg(feature = "quic")]
+    LaneReset { lane: Lane },
+    /// A command; to be confirmed under `confirm` once it is taken (QUIC).
+    #[cfg(feature = "quic")]
+    Command { id: CommandId, name: String, payload: Bytes, confirm: u64 },
+    /// A message to the device (MQTT).
     Received { topic: Bytes, payload: Bytes },
+    /// The farewell was written.
     Disconnecting,
+    /// Nothing that matters.
     Other,
 }
 
-/// Why a connection ended, in rumqttc's words.
+/// Why a connection ended, in its engine's words.
 pub(super) type Broke = Box<dyn std::error::Error + Send + Sync>;
 
 /// The connection's engine: it moves only while [`Pump::next`] is awaited.
 pub(super) enum Pump {
-    V5(Box<v5::EventLoop>),
-    V311(Box<rumqttc::EventLoop>),
+    Mqtt(mqtt::Pump),
 }
 
-/// The connection's inlet. Never waits; the outbox's window fits its channel.
+/// The connection's inlet. It never waits.
 pub(super) enum Inlet {
-    V5(v5::AsyncClient),
-    V311(rumqttc::AsyncClient),
+    Mqtt(mqtt::Inlet),
 }
 
-pub(super) fn open(config: &Config) -> (Inlet, Pump) {
-    let capacity = usize::from(config.in_flight_max) + OTHER_REQUESTS_MAX;
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    network.set_connection_timeout(config.connect_within.as_secs());
-    match config.version {
-        Version::V5 => {
-            let mut options = v5::MqttOptions::new(config.client_id(), config.host.clone(), config.port);
-            options
-                .set_keep_alive(config.keep_alive)
-                .set_clean_start(true)
-                .set_connection_timeout(config.connect_within.as_secs())
-                .set_max_packet_size(Some(PACKET_BYTES_MAX))
-                .set_outgoing_inflight_upper_limit(config.in_flight_max)
-                .set_pending_throttle(Duration::ZERO)
-                .set_network_options(network);
-            if let Some(login) = &config.login {
-                options.set_credentials(login.user.clone(), login.password.clone());
-            }
-            let (client, pump) = v5::AsyncClient::new(options, capacity);
-            (Inlet::V5(client), Pump::V5(Box::new(pump)))
-        }
-        Version::V311 => {
-            let mut options = rumqttc::MqttOptions::new(config.client_id(), config.host.clone(), config.port);
-            let bytes_max = PACKET_BYTES_MAX as usize;
-            options
-                .set_keep_alive(config.keep_alive)
-                .set_clean_session(true)
-                .set_max_packet_size(bytes_max, bytes_max.max(config.payload_bytes_max + 70_000))
-                .set_inflight(config.in_flight_max)
-                .set_pending_throttle(Duration::ZERO);
-            if let Some(login) = &config.login {
-                options.set_credentials(login.user.clone(), login.password.clone());
-            }
-            let (client, mut pump) = rumqttc::AsyncClient::new(options, capacity);
-            pump.set_network_options(network);
-            (Inlet::V311(client), Pump::V311(Box::new(pump)))
+/// A connection that is not yet made. `_commands`: whether the device takes commands.
+pub(super) fn open(config: &Config, _commands: bool) -> (Inlet, Pump) {
+    match &config.transport {
+        Transport::Mqtt { host, port, version } => {
+            let (inlet, pump) = mqtt::open(config, host, *port, *version);
+            (Inlet::Mqtt(inlet), Pump::Mqtt(pump))
         }
     }
 }
 
 impl Inlet {
-    /// Sends a publish on; `false` when the channel is full or closed.
-    pub(super) fn publish(&self, entry: &Entry) -> bool {
-        let (topic, payload) = (entry.topic.as_str(), entry.payload.clone());
+    /// Whether it takes another publish of a lane, `under_way` being those of all lanes without an acknowledgement.
+    pub(super) fn has_room(&self, _lane: Lane, under_way: usize) -> bool {
         match self {
-            Self::V5(client) => {
-                let qos = match entry.qos {
-                    Qos::AtMostOnce => QoS5::AtMostOnce,
-                    Qos::AtLeastOnce => QoS5::AtLeastOnce,
-                };
-                client.try_publish(topic, qos, false, payload).is_ok()
-            }
-            Self::V311(client) => {
-                let qos = match entry.qos {
-                    Qos::AtMostOnce => QoS::AtMostOnce,
-                    Qos::AtLeastOnce => QoS::AtLeastOnce,
-                };
-                client.try_publish(topic, qos, false, payload).is_ok()
-            }
+            Self::Mqtt(inlet) => under_way < inlet.window,
         }
     }
 
-    pub(super) fn subscribe(&self, filter: &str) -> bool {
+    /// Whether acknowledgements come by packet id, and each numbered publish is told when it is written.
+    pub(super) fn has_packet_ids(&self) -> bool {
         match self {
-            Self::V5(client) => client.try_subscribe(filter, QoS5::AtLeastOnce).is_ok(),
-            Self::V311(client) => client.try_subscribe(filter, QoS::AtLeastOnce).is_ok(),
+            Self::Mqtt(_) => true,
         }
     }
 
-    pub(super) fn disconnect(&self) -> bool {
+    /// Whether commands have to be subscribed to.
+    pub(super) fn must_subscribe(&self) -> bool {
         match self {
-            Self::V5(client) => client.try_disconnect().is_ok(),
-            Self::V311(client) => client.try_disconnect().is_ok(),
+            Self::Mqtt(_) => true,
+        }
+    }
+
+    /// Sends a publish on; `false` when it takes no more now. It may hold some back to send them together.
+    pub(super) fn publish(&mut self, entry: &Entry) -> bool {
+        match self {
+            Self::Mqtt(inlet) => inlet.publish(entry),
+        }
+    }
+
+    /// Nothing more comes for now: what was held back is sent.
+    pub(super) fn flush(&mut self) {
+        match self {
+            Self::Mqtt(_) => {}
+        }
+    }
+
+    /// Subscribes to the device's commands.
+    pub(super) fn subscribe(&mut self, filter: &str) -> bool {
+        match self {
+            Self::Mqtt(inlet) => inlet.subscribe(filter),
+        }
+    }
+
+    /// Confirms that a command arrived.
+    #[cfg(feature = "quic")]
+    pub(super) fn confirm(&mut self, _delivery: u64) {
+        match self {
+            // The engine has confirmed it.
+            Self::Mqtt(_) => {}
+        }
+    }
+
+    /// Asks for the farewell; [`Heard::Disconnecting`] follows.
+    pub(super) fn disconnect(&mut self) -> bool {
+        match self {
+            Self::Mqtt(inlet) => inlet.disconnect(),
         }
     }
 }
@@ -127,61 +133,7 @@ impl Pump {
     /// The next thing heard. Must be awaited to its end: dropping it midway loses what it did.
     pub(super) async fn next(&mut self) -> Result<Heard, Broke> {
         match self {
-            Self::V5(pump) => Ok(match pump.poll().await? {
-                v5::Event::Outgoing(outgoing) => from_outgoing(outgoing),
-                v5::Event::Incoming(packet) => from_v5(packet),
-            }),
-            Self::V311(pump) => Ok(match pump.poll().await? {
-                rumqttc::Event::Outgoing(outgoing) => from_outgoing(outgoing),
-                rumqttc::Event::Incoming(packet) => from_v311(packet),
-            }),
+            Self::Mqtt(pump) => pump.next().await,
         }
-    }
-}
-
-fn from_outgoing(outgoing: Outgoing) -> Heard {
-    match outgoing {
-        Outgoing::Publish(packet_id) => Heard::Written { packet_id },
-        Outgoing::Disconnect => Heard::Disconnecting,
-        _ => Heard::Other,
-    }
-}
-
-fn from_v5(packet: Packet5) -> Heard {
-    match packet {
-        Packet5::ConnAck(_) => Heard::Connected,
-        Packet5::SubAck(ack) => {
-            Heard::Subscribed { granted: ack.return_codes.iter().all(|code| matches!(code, Sub5::Success(_))) }
-        }
-        Packet5::PubAck(ack) => Heard::Acked { packet_id: ack.pkid, refused: refusal(ack.reason) },
-        Packet5::Publish(publish) => Heard::Received { topic: publish.topic, payload: publish.payload },
-        _ => Heard::Other,
-    }
-}
-
-fn from_v311(packet: rumqttc::Packet) -> Heard {
-    use rumqttc::Packet;
-    match packet {
-        Packet::ConnAck(_) => Heard::Connected,
-        Packet::SubAck(ack) => Heard::Subscribed {
-            granted: ack.return_codes.iter().all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_))),
-        },
-        Packet::PubAck(ack) => Heard::Acked { packet_id: ack.pkid, refused: None },
-        Packet::Publish(publish) => Heard::Received { topic: Bytes::from(publish.topic), payload: publish.payload },
-        _ => Heard::Other,
-    }
-}
-
-/// The reason code of a refusal [MQTT5 3.4.2.1]; `None` for both kinds of success.
-fn refusal(reason: PubAckReason) -> Option<u8> {
-    match reason {
-        PubAckReason::Success | PubAckReason::NoMatchingSubscribers => None,
-        PubAckReason::UnspecifiedError => Some(0x80),
-        PubAckReason::ImplementationSpecificError => Some(0x83),
-        PubAckReason::NotAuthorized => Some(0x87),
-        PubAckReason::TopicNameInvalid => Some(0x90),
-        PubAckReason::PacketIdentifierInUse => Some(0x91),
-        PubAckReason::QuotaExceeded => Some(0x97),
-        PubAckReason::PayloadFormatInvalid => Some(0x99),
     }
 }

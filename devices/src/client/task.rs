@@ -3,28 +3,33 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
 use super::answers::{Call, Handlers, Known};
 use super::backoff::Backoff;
-use super::handle::{Shared, lock};
 use super::link::{self, Broke, Heard, Inlet, Pump};
-use super::outbox::Fate;
-use crate::command::{command_filter, parse_command_topic};
+use super::outbox::{Entry, FOR_NOW, Way};
+use super::pauses::Pauses;
+use super::shared::{Shared, lock};
+use crate::command::{CommandId, command_filter, parse_command_topic};
+use crate::sequence::Lane;
 
 /// The time that the last packet, DISCONNECT, may take.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
+/// The longest sleep where nothing is to be done later.
+const LONG: Duration = Duration::from_secs(3_600);
 
 pub(super) async fn run(shared: Arc<Shared>, handlers: Handlers) {
     let config = &shared.config;
     let mut backoff = Backoff::new(config.backoff_min, config.backoff_max, config.seed);
+    let mut pauses = Pauses::new(config.backoff_min, config.backoff_max, config.seed);
     while !shared.is_done() {
-        let broke = connection(&shared, &handlers, &mut backoff).await;
+        let broke = connection(&shared, &handlers, &mut backoff, &mut pauses).await;
         shared.online.send_replace(false);
-        let resent = lock(&shared.outbox).disconnected();
+        let resent = shared.outbox(|outbox| outbox.disconnected());
         shared.counts.resent.fetch_add(resent as u64, Relaxed);
         let Err(error) = broke else { return };
         shared.counts.breaks.fetch_add(1, Relaxed);
@@ -40,127 +45,204 @@ pub(super) async fn run(shared: Arc<Shared>, handlers: Handlers) {
     }
 }
 
-impl Shared {
-    /// Whether there is nothing left to do.
-    fn is_done(&self) -> bool {
-        self.stopping.load(Relaxed) && lock(&self.outbox).len() == 0
+/// A connection that stands, as its parts see it.
+struct Connected<'a> {
+    shared: &'a Arc<Shared>,
+    handlers: &'a Handlers,
+    inlet: Inlet,
+    pauses: &'a mut Pauses,
+    online: bool,
+}
+
+/// What the outbox sees of it.
+struct Gate<'a> {
+    inlet: &'a mut Inlet,
+    pauses: &'a Pauses,
+}
+
+impl Way for Gate<'_> {
+    fn has_room(&self, lane: Lane, under_way: usize) -> bool {
+        !self.pauses.is_paused(lane) && self.inlet.has_room(lane, under_way)
     }
 
-    /// Hands over what the window takes.
-    fn feed(&self, inlet: &Inlet) -> Result<(), Broke> {
-        let mut outbox = lock(&self.outbox);
-        while let Some(entry) = outbox.hand_over() {
-            if !inlet.publish(entry) {
-                return Err("the connection takes no more requests".into());
-            }
-        }
-        Ok(())
+    fn has_packet_ids(&self) -> bool {
+        self.inlet.has_packet_ids()
+    }
+
+    fn publish(&mut self, entry: &Entry) -> bool {
+        self.inlet.publish(entry)
     }
 }
 
 /// One connection from its first byte to its end; `Ok` when the client is done.
-async fn connection(shared: &Arc<Shared>, handlers: &Handlers, backoff: &mut Backoff) -> Result<(), Broke> {
-    let (inlet, mut pump) = link::open(&shared.config);
-    let mut online = false;
+async fn connection(
+    shared: &Arc<Shared>,
+    handlers: &Handlers,
+    backoff: &mut Backoff,
+    pauses: &mut Pauses,
+) -> Result<(), Broke> {
+    let (inlet, mut pump) = link::open(&shared.config, !handlers.is_empty());
+    let mut connected = Connected { shared, handlers, inlet, pauses, online: false };
     loop {
         let heard = {
             // A poll that is dropped halfway loses what it did, so that it is kept while others wake us.
             let mut next = pin!(pump.next());
             loop {
+                let pause = connected.pauses.next().unwrap_or_else(|| Instant::now() + LONG);
                 tokio::select! {
                     heard = &mut next => break heard?,
                     () = shared.wake.notified() => {
-                        if online {
-                            shared.feed(&inlet)?;
-                        }
+                        connected.feed();
                         if shared.is_done() {
                             break Heard::Other;
                         }
                     }
+                    () = tokio::time::sleep_until(pause.into()) => {
+                        connected.pauses.resume(Instant::now());
+                        connected.feed();
+                    }
                 }
             }
         };
-        online |= take(shared, handlers, &inlet, heard)?;
-        if online {
-            if !*shared.online.borrow() {
-                backoff.reset();
-                shared.online.send_replace(true);
-            }
-            shared.feed(&inlet)?;
+        connected.take(heard)?;
+        if connected.online && !*shared.online.borrow() {
+            backoff.reset();
+            shared.online.send_replace(true);
         }
+        connected.feed();
         if shared.is_done() {
-            if online {
-                farewell(&inlet, &mut pump).await;
+            if connected.online {
+                farewell(&mut connected.inlet, &mut pump).await;
             }
             return Ok(());
         }
     }
 }
 
-/// Deals with one thing heard; `true` when publishes may flow from now on.
-fn take(shared: &Arc<Shared>, handlers: &Handlers, inlet: &Inlet, heard: Heard) -> Result<bool, Broke> {
-    match heard {
-        Heard::Connected => {
-            shared.counts.connects.fetch_add(1, Relaxed);
-            if handlers.is_empty() {
-                return Ok(true);
-            }
-            if !inlet.subscribe(&command_filter(&shared.config.device)) {
-                return Err("the connection takes no subscription".into());
-            }
+impl Connected<'_> {
+    /// Hands over what the connection takes now.
+    fn feed(&mut self) {
+        if self.online {
+            let mut gate = Gate { inlet: &mut self.inlet, pauses: self.pauses };
+            self.shared.outbox(|outbox| while outbox.hand_over(&mut gate) {});
+            self.inlet.flush();
         }
-        Heard::Subscribed { granted: true } => return Ok(true),
-        Heard::Subscribed { granted: false } => {
-            tracing::warn!(device = shared.config.device, "the node refuses the command topic");
-            return Ok(true);
-        }
-        Heard::Written { packet_id } => {
-            let done = lock(&shared.outbox).written(packet_id);
-            if let Some(done) = done {
-                done(Fate::Written);
-            }
-        }
-        Heard::Acked { packet_id, refused } => {
-            let done = lock(&shared.outbox).acked(packet_id);
-            if let Some((done, repeated)) = done {
-                let (fate, count) = match refused {
-                    None => (Fate::Acked { repeated }, &shared.counts.acked),
-                    Some(code) => (Fate::Refused(code), &shared.counts.refused),
-                };
-                count.fetch_add(1, Relaxed);
-                done(fate);
-            }
-        }
-        Heard::Received { topic, payload } => command(shared, handlers, &topic, payload),
-        Heard::Disconnecting | Heard::Other => {}
     }
-    Ok(false)
+
+    /// Deals with one thing heard.
+    fn take(&mut self, heard: Heard) -> Result<(), Broke> {
+        let shared = self.shared;
+        match heard {
+            Heard::Connected { known } => {
+                shared.counts.connects.fetch_add(1, Relaxed);
+                shared.outbox(|outbox| outbox.known(&known));
+                self.online = self.handlers.is_empty() || !self.inlet.must_subscribe();
+                if !self.online && !self.inlet.subscribe(&command_filter(&shared.config.device)) {
+                    return Err("the connection takes no subscription".into());
+                }
+            }
+            Heard::Subscribed { granted } => {
+                if !granted {
+                    tracing::warn!(device = shared.config.device, "the node refuses the command topic");
+                }
+                self.online = true;
+            }
+            Heard::Written { packet_id } => shared.outbox(|outbox| outbox.written(packet_id)),
+            Heard::Acked { packet_id, refused: Some(code) } if FOR_NOW.contains(&code) => {
+                if let Some(lane) = shared.outbox(|outbox| outbox.refused_for_now(packet_id, code)) {
+                    shared.counts.postponed.fetch_add(1, Relaxed);
+                    self.pauses.pause(lane, Instant::now());
+                }
+            }
+            Heard::Acked { packet_id, refused: Some(code) } => {
+                shared.outbox(|outbox| outbox.refused(packet_id, code));
+            }
+            Heard::Acked { packet_id, refused: None } => {
+                if let Some(lane) = shared.outbox(|outbox| outbox.acked(packet_id)) {
+                    self.pauses.acked(lane);
+                }
+            }
+            #[cfg(feature = "quic")]
+            Heard::AckedUpTo { .. } | Heard::RefusedRange { .. } | Heard::LaneReset { .. } | Heard::Command { .. } => {
+                self.take_native(heard)?
+            }
+            Heard::Received { topic, payload } => self.message(&topic, payload),
+            Heard::Disconnecting | Heard::Other => {}
+        }
+        Ok(())
+    }
+
+    /// Deals with what QUIC alone says.
+    #[cfg(feature = "quic")]
+    fn take_native(&mut self, heard: Heard) -> Result<(), Broke> {
+        use crate::native::Refusal;
+        let shared = self.shared;
+        match heard {
+            Heard::AckedUpTo { lane, number } => {
+                shared.outbox(|outbox| outbox.acked_up_to(lane, number));
+                self.pauses.acked(lane);
+            }
+            Heard::RefusedRange { why: Refusal::StaleBoot, .. } => {
+                return Err("the node knows a later boot of this device; it says which when it is asked anew".into());
+            }
+            Heard::RefusedRange { lane, boot, first, last, why } => {
+                shared.outbox(|outbox| outbox.refused_range(lane, boot, (first, last), code(why)));
+            }
+            Heard::LaneReset { lane } => {
+                shared.outbox(|outbox| outbox.lane_reset(lane));
+                self.pauses.pause(lane, Instant::now());
+            }
+            Heard::Command { id, name, payload, confirm } => {
+                self.command(id, &name, payload);
+                self.inlet.confirm(confirm);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn message(&self, topic: &[u8], payload: Bytes) {
+        let device = &self.shared.config.device;
+        let parsed = std::str::from_utf8(topic)
+            .ok()
+            .and_then(|topic| parse_command_topic(topic).ok())
+            .filter(|parsed| parsed.device == device);
+        match parsed {
+            Some(parsed) => self.command(parsed.id, parsed.name, payload),
+            None => tracing::debug!(device, "a message that is no command"),
+        }
+    }
+
+    fn command(&self, id: CommandId, name: &str, payload: Bytes) {
+        let shared = self.shared;
+        let known = lock(&shared.memory).arrive(id);
+        let count = match &known {
+            Known::New => &shared.counts.commands,
+            Known::Running | Known::Ended(..) => &shared.counts.repeats,
+        };
+        count.fetch_add(1, Relaxed);
+        match known {
+            Known::New => self.handlers.run(Call::new(id, name, payload, shared.clone())),
+            Known::Running => {}
+            Known::Ended(status, payload) => shared.answer(id, status, payload),
+        }
+    }
 }
 
-fn command(shared: &Arc<Shared>, handlers: &Handlers, topic: &[u8], payload: Bytes) {
-    let parsed = std::str::from_utf8(topic)
-        .ok()
-        .and_then(|topic| parse_command_topic(topic).ok())
-        .filter(|parsed| parsed.device == shared.config.device);
-    let Some(parsed) = parsed else {
-        tracing::debug!(device = shared.config.device, "a message that is no command");
-        return;
-    };
-    let known = lock(&shared.memory).arrive(parsed.id);
-    let count = match &known {
-        Known::New => &shared.counts.commands,
-        Known::Running | Known::Ended(..) => &shared.counts.repeats,
-    };
-    count.fetch_add(1, Relaxed);
-    match known {
-        Known::New => handlers.run(Call::new(parsed.id, parsed.name, payload, shared.clone())),
-        Known::Running => {}
-        Known::Ended(status, payload) => shared.answer(parsed.id, status, payload),
+/// The MQTT 5 reason code that means the same as a refusal by QUIC.
+#[cfg(feature = "quic")]
+fn code(why: crate::native::Refusal) -> u8 {
+    use crate::native::Refusal;
+    match why {
+        Refusal::TopicInvalid | Refusal::NoRule => 0x90,
+        Refusal::NotAllowed => 0x87,
+        Refusal::TooLarge | Refusal::StaleBoot => 0x83,
+        Refusal::TooManyDevices => 0x97,
     }
 }
 
 /// Says DISCONNECT and sees it off.
-async fn farewell(inlet: &Inlet, pump: &mut Pump) {
+async fn farewell(inlet: &mut Inlet, pump: &mut Pump) {
     if inlet.disconnect() {
         let gone = async { while !matches!(pump.next().await, Ok(Heard::Disconnecting) | Err(_)) {} };
         // Too slow a farewell is a plain close.

@@ -10,12 +10,12 @@ use super::fake_node::FakeNode;
 use super::*;
 use crate::command::{CommandId, command_topic};
 
-const BOTH: [Version; 2] = [Version::V5, Version::V311];
-const LONG: Duration = Duration::from_secs(10);
+pub(super) const BOTH: [Version; 2] = [Version::V5, Version::V311];
+pub(super) const LONG: Duration = Duration::from_secs(10);
 
-fn config(node: &FakeNode, version: Version) -> Config {
+pub(super) fn config(node: &FakeNode, version: Version) -> Config {
     Config {
-        version,
+        transport: Transport::Mqtt { host: "127.0.0.1".into(), port: node.port, version },
         backoff_min: Duration::from_millis(5),
         backoff_max: Duration::from_millis(20),
         ..Config::new("127.0.0.1", node.port, "pump")
@@ -23,7 +23,7 @@ fn config(node: &FakeNode, version: Version) -> Config {
 }
 
 /// Waits for a condition, looking every millisecond; fails after ten seconds.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = std::time::Instant::now();
     while !holds() {
         assert!(begin.elapsed() < LONG, "waited too long until {what}");
@@ -31,11 +31,11 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-async fn publish(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Receipt> {
-    numbers.map(|n| client.publish("t", n.to_string(), Qos::AtLeastOnce).unwrap()).collect()
+pub(super) async fn publish(client: &Client, numbers: std::ops::Range<u32>) -> Vec<Receipt> {
+    numbers.map(|n| client.publish("t", n.to_string()).unwrap()).collect()
 }
 
-fn texts(numbers: std::ops::Range<u32>) -> Vec<String> {
+pub(super) fn texts(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|n| n.to_string()).collect()
 }
 
@@ -47,7 +47,7 @@ async fn receipts_resolve_when_acknowledged_and_in_order() {
         for receipt in publish(&client, 0..200).await {
             assert!(matches!(receipt.await, Fate::Acked { .. }));
         }
-        let zero = client.publish("t", "200", Qos::AtMostOnce).unwrap();
+        let zero = client.publish_with("t", "200", PublishOptions::may_be_lost()).unwrap();
         assert_eq!(zero.await, Fate::Written);
         assert_eq!(client.stop(LONG).await, 0);
         until("the farewell", || node.farewells.load(SeqCst) == 1).await;
@@ -96,14 +96,14 @@ async fn publishes_made_offline_arrive_later() {
 async fn a_full_buffer_follows_its_rule() {
     let node = FakeNode::start().await;
     node.closed.store(true, SeqCst);
-    for overflow in [Overflow::Refuse, Overflow::DropOldest] {
+    for overflow in [Overflow::Refuse, Overflow::DropOldest, Overflow::KeepByPriority] {
         let mut config = config(&node, Version::V5);
         config.buffer = Buffer { publishes_max: 3, bytes_max: 1_000, overflow };
         let client = Client::start(config, Handlers::new()).unwrap();
         let mut receipts = publish(&client, 0..3).await;
-        let more = client.publish("t", "3", Qos::AtLeastOnce);
+        let more = client.publish("t", "3");
         match overflow {
-            Overflow::Refuse => assert_eq!(more.unwrap_err(), PublishError::Full),
+            Overflow::Refuse | Overflow::KeepByPriority => assert_eq!(more.unwrap_err(), PublishError::Full),
             Overflow::DropOldest => {
                 more.unwrap();
                 assert_eq!(receipts.remove(0).await, Fate::Dropped);
@@ -120,10 +120,10 @@ async fn a_full_buffer_follows_its_rule() {
 #[tokio::test]
 async fn a_refusal_reaches_the_caller_with_its_reason() {
     let node = FakeNode::start().await;
-    node.reason.store(0x97, SeqCst);
+    node.reason.store(0x87, SeqCst);
     let client = Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let receipt = client.publish("t", "x", Qos::AtLeastOnce).unwrap();
-    assert_eq!(receipt.await, Fate::Refused(0x97));
+    let receipt = client.publish("t", "x").unwrap();
+    assert_eq!(receipt.await, Fate::Refused(0x87));
     assert_eq!((client.counters().refused, client.unacked()), (1, 0));
 }
 
@@ -131,13 +131,22 @@ async fn a_refusal_reaches_the_caller_with_its_reason() {
 async fn bad_publishes_are_refused_at_once() {
     let node = FakeNode::start().await;
     let client = Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let publish = |topic: &str, bytes: usize| client.publish(topic, vec![b'x'; bytes], Qos::AtMostOnce).map(|_| ());
+    let publish = |topic: &str, bytes: usize| {
+        client.publish_with(topic, vec![b'x'; bytes], PublishOptions::may_be_lost()).map(|_| ())
+    };
     for topic in ["", "a/+", "#", "a\0", &"t".repeat(65_536)] {
         assert_eq!(publish(topic, 1), Err(PublishError::Topic));
     }
     let most = client_payload_max();
     assert_eq!(publish("t", most + 1), Err(PublishError::TooLarge));
     assert_eq!(publish("t", most), Ok(()));
+    for properties in
+        [vec![("edgeway-seq", "1.1.1".to_owned())], vec![("n", "v".repeat(16 << 10))], vec![("\0", "".into())]]
+    {
+        let properties = properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let options = PublishOptions { properties, ..PublishOptions::default() };
+        assert_eq!(client.publish_with("t", "", options).map(|_| ()), Err(PublishError::Properties));
+    }
 }
 
 fn client_payload_max() -> usize {
@@ -226,7 +235,7 @@ fn the_blocking_client_waits_on_its_own_thread() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let node = runtime.block_on(FakeNode::start());
     let client = blocking::Client::start(config(&node, Version::V5), Handlers::new()).unwrap();
-    let receipt = client.publish("t", "x", Qos::AtLeastOnce).unwrap();
+    let receipt = client.publish("t", "x").unwrap();
     assert_eq!(receipt.wait(), Fate::Acked { repeated: false });
     assert_eq!(client.counters().acked, 1);
     assert_eq!(client.stop(LONG), 0);

@@ -48,7 +48,7 @@ impl Ledger {
             Fate::Acked { repeated: false } => ReadingFate::Acked,
             Fate::Acked { repeated: true } => ReadingFate::AckedAgain,
             Fate::Refused(_) | Fate::Dropped => ReadingFate::NotStored,
-            Fate::Written | Fate::Stopped => ReadingFate::Open,
+            Fate::Written | Fate::Damaged | Fate::OnDisk | Fate::Stopped => ReadingFate::Open,
         };
         self.acked += u64::from(matches!(fate, Fate::Acked { .. }));
     }

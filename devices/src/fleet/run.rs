@@ -13,7 +13,7 @@ use super::device::{DeviceStatus, State, handlers};
 use super::ledger::Ledger;
 use super::replay::Series;
 use super::signal::{Fault, Signal, SignalConfig};
-use crate::client::{self, Client, ConfigError, PublishError, Qos};
+use crate::client::{self, Client, PublishError, PublishOptions};
 
 /// Most latencies that a device keeps.
 pub const LATENCIES_MAX: usize = 10_000;
@@ -79,9 +79,9 @@ impl Config {
 /// Why a fleet does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The clients' configuration is bad.
+    /// A client cannot be started.
     #[error(transparent)]
-    Client(#[from] ConfigError),
+    Client(#[from] client::StartError),
     /// A bound of the fleet's own.
     #[error("{0}")]
     Bound(&'static str),
@@ -287,9 +287,10 @@ impl Device {
         // Noted before it is handed over, as its fate may come at once, and unlocked, as another's may.
         let reading = lock(&self.state).reading(wall_ms, Instant::now())?;
         let (seq, ledger) = (reading.seq, self.state.clone());
-        let taken = self.client.publish_then(&self.topic, reading.payload.clone(), Qos::AtLeastOnce, move |fate| {
-            lock(&ledger).ledger.ended(seq, fate);
-        });
+        let taken =
+            self.client.publish_then(&self.topic, reading.payload.clone(), PublishOptions::default(), move |fate| {
+                lock(&ledger).ledger.ended(seq, fate);
+            });
         let mut state = lock(&self.state);
         match taken {
             Ok(()) => (!state.finished()).then(|| state.next_due(due)),

@@ -240,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.door.ingest.stats().refused_store.fetch_add(1, Ordering::Relaxed);
                 let reason = match failed {
                     CommitFailed::Full(_) => Reason::QuotaExceeded,
-                    CommitFailed::Failed(_) | CommitFailed::Refused(_) => Reason::ImplementationSpecificError,
+                    CommitFailed::Failed(_) | CommitFailed::Refused(_) => Reason::UnspecifiedError,
                 };
                 if refusal.first == PUBCOMP {
                     // That the id is free again is not stored: only a new connection can say so.

@@ -209,11 +209,15 @@ impl<'log> PublishWay<'_, 'log> {
             NotTaken::Refused(Refused::NoRule(_)) => Reason::TopicNameInvalid,
             NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,
             NotTaken::Append(AppendError::Refused(CommitFailed::Full(_))) => Reason::QuotaExceeded,
-            NotTaken::Append(AppendError::TooLarge { .. }) | NotTaken::Retained(_) => Reason::QuotaExceeded,
             NotTaken::Numbered(NotNumbered::Malformed | NotNumbered::NoDevice) => Reason::PayloadFormatInvalid,
             NotTaken::Numbered(NotNumbered::StaleBoot { .. }) => Reason::NotAuthorized,
-            NotTaken::Numbered(NotNumbered::TooManyDevices | NotNumbered::Behind) => Reason::QuotaExceeded,
-            NotTaken::Append(_) => Reason::ImplementationSpecificError,
+            NotTaken::Numbered(NotNumbered::Behind) => Reason::QuotaExceeded,
+            // Not 0x95, which a PUBACK may not say, nor what a client may take for a refusal for now.
+            NotTaken::Numbered(NotNumbered::TooManyDevices)
+            | NotTaken::Append(AppendError::TooLarge { .. })
+            | NotTaken::Retained(_) => Reason::ImplementationSpecificError,
+            // For now: it is not stored, and may be when it comes again.
+            NotTaken::Append(_) => Reason::UnspecifiedError,
         };
         match error {
             NotTaken::Append(AppendError::TooLarge { .. }) => stats.refused_too_large.fetch_add(1, Ordering::Relaxed),
