@@ -7,8 +7,8 @@
 //! publish whose acknowledgement was lost may be stored twice. Quality of service 2 is not offered: numbers do the
 //! same with one acknowledgement.
 //!
-//! The node may take a publish not for now, as its store is full. The publish then goes to the end of its lane under
-//! a new number, and the lane pauses, longer each time. A refusal for good is the publish's fate.
+//! The node may take a publish not for now, as its store is full. The publish then waits again in its old place, and
+//! the lane pauses, longer each time. A refusal for good is the publish's fate.
 
 mod answers;
 pub(crate) mod backoff;

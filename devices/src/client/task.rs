@@ -149,7 +149,7 @@ impl Connected<'_> {
             }
             Heard::Written { packet_id } => shared.outbox(|outbox| outbox.written(packet_id)),
             Heard::Acked { packet_id, refused: Some(code) } if FOR_NOW.contains(&code) => {
-                if let Some(lane) = shared.outbox(|outbox| outbox.refused_for_now(packet_id, code)) {
+                if let Some(lane) = shared.outbox(|outbox| outbox.refused_for_now(packet_id)) {
                     shared.counts.postponed.fetch_add(1, Relaxed);
                     self.pauses.pause(lane, Instant::now());
                 }

@@ -20,8 +20,7 @@
 //!
 //! **What may be lost.** A publish that was taken is in the operating system's page cache at least: `kill -9` loses
 //! none. A power cut loses what was not synced ([`Sync`]). After a crash, some of what was acknowledged last is sent
-//! again; the node recognises it by its number. One case is not recognised: what the node did not take for now has a new
-//! number, and a crash before its old place is noted leaves it under both, so that it may be stored twice.
+//! again; the node recognises it by its number.
 //!
 //! **What is damaged.** A segment's torn end is cut off at the start, and logged. A damaged record in the middle is
 //! skipped and counted, and so is everything up to the next whole record. Nothing of it stops the client.

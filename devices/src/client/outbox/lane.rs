@@ -20,7 +20,7 @@ pub(super) struct LaneQueue {
     /// Numbered, to be handed over; those that follow on disk are not in it.
     waiting: VecDeque<Entry>,
     waiting_bytes: usize,
-    /// Numbered, handed over, not acknowledged; all before those that wait.
+    /// Numbered, handed over, not acknowledged.
     pub(super) sent: VecDeque<Entry>,
     /// Without a number, to be handed over.
     pub(super) loose: VecDeque<Entry>,
@@ -28,6 +28,15 @@ pub(super) struct LaneQueue {
     awaited: BTreeMap<Number, Done>,
     /// How many found no place among them since the deaf were last looked for.
     turned_away: usize,
+}
+
+/// Inserts by number; most often at one of the ends, where it is cheap.
+fn insert(list: &mut VecDeque<Entry>, entry: Entry) {
+    let at = match list.back() {
+        Some(last) if last.number > entry.number => list.partition_point(|other| other.number < entry.number),
+        _ => list.len(),
+    };
+    list.insert(at, entry);
 }
 
 impl Default for LaneQueue {
@@ -54,9 +63,15 @@ impl LaneQueue {
         self.waiting.push_back(entry);
     }
 
-    pub(super) fn push_front(&mut self, entry: Entry) {
+    /// Puts one back that was handed over, in its old place.
+    pub(super) fn put_back(&mut self, entry: Entry) {
         self.waiting_bytes += entry.bytes();
-        self.waiting.push_front(entry);
+        insert(&mut self.waiting, entry);
+    }
+
+    /// Notes that one was handed over. What was put back goes before others that are on their way still.
+    pub(super) fn handed_over(&mut self, entry: Entry) {
+        insert(&mut self.sent, entry);
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
@@ -142,10 +157,10 @@ impl LaneQueue {
         self.sent.remove(at)
     }
 
-    /// All that were handed over wait again, before everything else.
+    /// All that were handed over wait again, in their old places.
     pub(super) fn send_again(&mut self) {
         while let Some(entry) = self.sent.pop_back() {
-            self.push_front(entry);
+            self.put_back(entry);
         }
     }
 

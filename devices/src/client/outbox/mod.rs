@@ -250,7 +250,7 @@ impl Outbox {
             if has_packet_ids {
                 self.unwritten.push_back((lane, entry.number));
             }
-            queue.sent.push_back(entry);
+            queue.handed_over(entry);
         }
     }
 

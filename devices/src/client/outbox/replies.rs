@@ -1,7 +1,7 @@
 //! What a connection says of what it was handed.
 
 use super::Outbox;
-use super::entry::{Ended, Fate};
+use super::entry::Fate;
 use crate::sequence::Lane;
 
 /// MQTT 5's reason codes for what a node does not take for now: quota exceeded, as its store is full, and unspecified
@@ -43,23 +43,14 @@ impl Outbox {
         }
     }
 
-    /// The node refused a packet id for now. Later ones may be stored, so that it goes to its lane's end under a new
-    /// number; where the disk does not take it there, it is refused after all. Gives the lane that should pause.
-    pub(in crate::client) fn refused_for_now(&mut self, packet_id: u16, code: u8) -> Option<Lane> {
+    /// The node refused a packet id for now: it waits again in its old place, under its old number. The node takes
+    /// nothing of the lane behind it before it has come again. Gives the lane, which should pause.
+    pub(in crate::client) fn refused_for_now(&mut self, packet_id: u16) -> Option<Lane> {
         let (lane, number) = self.in_flight.remove(&packet_id)?;
-        let mut entry = self.lanes[lane.index()].take_sent(number)?;
-        entry.number = self.next_number();
+        let queue = &mut self.lanes[lane.index()];
+        let mut entry = queue.take_sent(number)?;
         entry.repeated = false;
-        match (&mut self.store, entry.ticket) {
-            (Some(store), Some(ticket)) => store.resolve(lane, ticket),
-            _ => {
-                self.publishes -= 1;
-                self.bytes -= entry.bytes() as u64;
-            }
-        }
-        if let Err((done, _)) = self.enqueue(entry) {
-            self.ended.push(Ended { done, fate: Fate::Refused(code) });
-        }
+        queue.put_back(entry);
         Some(lane)
     }
 

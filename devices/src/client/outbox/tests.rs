@@ -114,18 +114,23 @@ fn answers_have_room_of_their_own_with_a_bound() {
 }
 
 #[test]
-fn what_is_refused_for_now_goes_to_the_end_under_a_new_number() {
+fn what_is_refused_for_now_waits_again_in_its_old_place() {
     let mut bench = Bench::new(10, 1_000, Overflow::Refuse);
-    (0..4).for_each(|n| bench.push(n).unwrap());
+    (0..5).for_each(|n| bench.push(n).unwrap());
     assert_eq!(bench.handed(), [0, 1, 2]);
     (1..=3).for_each(|packet_id| bench.outbox.written(packet_id));
-    assert_eq!(bench.outbox.refused_for_now(1, 0x97), Some(Lane::NORMAL));
-    bench.outbox.acked(2).unwrap();
+    assert_eq!(bench.outbox.refused_for_now(1), Some(Lane::NORMAL));
+    assert_eq!(bench.handed(), [0], "there is room for one again");
+    bench.outbox.written(4);
+    assert_eq!(bench.outbox.refused_for_now(2), Some(Lane::NORMAL));
     bench.outbox.refused(3, 0x87);
-    assert_eq!(bench.fates(), [(1, ACKED), (2, Fate::Refused(0x87))]);
-    assert_eq!(bench.handed(), [3, 0]);
-    assert_eq!(bench.window.taken[1].1, Number { boot: 7, seq: 4 });
-    assert_eq!((bench.outbox.len(), bench.outbox.publishes), (2, 2));
+    assert_eq!(bench.fates(), [(2, Fate::Refused(0x87))]);
+    assert_eq!(bench.handed(), [1, 3]);
+    let numbers: Vec<u64> = bench.window.taken.iter().map(|(_, number)| number.seq).collect();
+    assert_eq!(numbers, [1, 3], "under the old numbers");
+    bench.outbox.disconnected();
+    assert_eq!(bench.handed(), [0, 1, 3]);
+    assert_eq!((bench.outbox.len(), bench.outbox.publishes), (4, 4));
 }
 
 #[test]
