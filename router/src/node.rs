@@ -121,7 +121,7 @@ impl Node {
         let quic = start_quic(&config, &door, &rooms)?;
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
-            tokio::spawn(keep_retention(Arc::clone(&rooms.log))),
+            tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
@@ -261,7 +261,7 @@ fn forget_address(data: &Path, name: &str) {
     }
 }
 
-async fn keep_retention(log: Arc<EventLog>) {
+async fn keep_retention(log: Arc<EventLog>, ingest: Arc<Ingest>) {
     let mut every = tokio::time::interval(RETENTION_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -272,6 +272,12 @@ async fn keep_retention(log: Arc<EventLog>) {
             // Readers do not hold retention back: one that is left behind is told of the gap.
             let pass = tokio::task::spawn_blocking(move || log.apply_retention(&|_| u64::MAX));
             more = pass.await.unwrap_or(false);
+        }
+        let ingest = Arc::clone(&ingest);
+        // One pass a tick: what it does is bounded.
+        let forgotten = tokio::task::spawn_blocking(move || ingest.lanes().forget()).await.unwrap_or(0);
+        if forgotten > 0 {
+            tracing::info!(devices = forgotten, "devices that have sent nothing for long are forgotten");
         }
     }
 }

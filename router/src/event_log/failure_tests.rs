@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use sled_data::{Faults, MemoryBackend, Options, Store, TopicConfig};
 
@@ -59,20 +58,18 @@ fn stored(log: &EventLog, topic: &Topic) -> Vec<u64> {
 
 #[test]
 fn a_failed_commit_takes_along_what_was_appended_meanwhile() {
-    let faults: [(Faults, bool); 2] = [
-        (Faults { free_bytes: Some(0), ..Faults::default() }, false),
-        (Faults { full_after_writes: Some(0), ..Faults::default() }, false),
-    ];
-    let refusals = faults.into_iter().chain([(Faults::default(), true)]);
+    // Full at once, full in the middle of a commit, and a commit that the store does not take.
+    let full = |writes| (Faults { full_after_writes: Some(writes), ..Faults::default() }, false);
+    let refusals = [full(0), full(1), (Faults::default(), true)].into_iter();
     for (case, (faults, wrong_cursor)) in refusals.enumerate() {
         let (backend, log, topic) = open();
         let held = Arc::new(Held::default());
         log.observe(Arc::clone(&held) as _);
         let wake = Arc::new(Wake::default());
         let gate = held.gate.lock();
-        let first = append(&mut log.lock(), &topic, &[1]).unwrap();
-        // The committer has the first commit in hand from here on, and is held back at its end.
-        while log.lock().ticket() == first {
+        append(&mut log.lock(), &topic, &[1]).unwrap();
+        // The first commit is stored then, and the committer is held back before it settles it.
+        while topic.partition(0).unwrap().visible_end() == 0 {
             std::thread::yield_now();
         }
         backend.set_faults(faults.clone());
@@ -138,51 +135,53 @@ fn one_who_waits_for_a_commit_under_way_is_rung() {
     assert_eq!((late.take(), early.take()), (Wake::SETTLED, Wake::SETTLED));
 }
 
-/// Appenders that number what they append, each from 0 on; a number is appended again until it is durable, and the next
-/// ones are sent on meanwhile, unless the count of failures has risen since.
+/// Appends numbers from 0 on; on a failure begins again at the oldest that is not durable. Spoils commits
+/// and fills the store now and then.
+fn append_all(backend: &MemoryBackend, log: &EventLog, topic: &Topic, appender: u64, count: u64, seed: u64) {
+    let (mut next, mut sent, mut failures, mut random) = (0, Vec::new(), log.lock().failures(), seed + appender);
+    while next < count || !sent.is_empty() {
+        let mut open = log.lock();
+        if open.failures() != failures || next == count || sent.len() > 20 {
+            failures = open.failures();
+            drop(open);
+            let lost = sent.drain(..).find(|(_, ticket)| log.durable_blocking(*ticket).is_err());
+            next = lost.map_or(next, |(number, _)| number);
+            continue;
+        }
+        let appended = append(&mut open, topic, &(appender << 32 | next).to_be_bytes());
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        if random >> 32 & 0x3f == 0 {
+            // The store refuses this commit, which takes its time, and would take the next.
+            append(&mut open, topic, &vec![7; 1 << 20]).ok();
+            open.move_cursor("reader", topic.partition(0).unwrap().id(), u64::MAX);
+        }
+        drop(open);
+        let Ok(ticket) = appended else {
+            backend.set_faults(Faults::default());
+            std::thread::yield_now();
+            continue;
+        };
+        sent.push((next, ticket));
+        next += 1;
+        if random >> 32 & 0x1ff == 0 {
+            backend.set_faults(Faults { full_after_writes: Some(random >> 63), ..Faults::default() });
+        }
+    }
+}
+
 #[test]
 fn what_is_stored_of_each_appender_is_in_order_and_whole_under_failures() {
     const APPENDERS: u64 = 4;
-    const EACH: u64 = 300;
+    const EACH: u64 = 1_000;
     let seed = 20_260_901_u64;
     let (backend, log, topic) = open();
-    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let appenders: Vec<_> = (0..APPENDERS)
-            .map(|appender| {
-                let (log, topic) = (&log, &topic);
-                scope.spawn(move || {
-                    let (mut next, mut sent, mut failures) = (0, Vec::new(), log.lock().failures());
-                    while next < EACH || !sent.is_empty() {
-                        let mut open = log.lock();
-                        if open.failures() != failures || next == EACH || sent.len() > 20 {
-                            failures = open.failures();
-                            drop(open);
-                            let lost = sent.drain(..).find(|(_, ticket)| log.durable_blocking(*ticket).is_err());
-                            next = lost.map_or(next, |(number, _)| number);
-                        } else if let Ok(ticket) = append(&mut open, topic, &(appender << 32 | next).to_be_bytes()) {
-                            sent.push((next, ticket));
-                            next += 1;
-                        }
-                    }
-                })
-            })
-            .collect();
-        let (backend, done) = (&backend, &done);
-        scope.spawn(move || {
-            let mut random = seed;
-            while !done.load(Ordering::Relaxed) {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let free_bytes = (random >> 62 == 0).then_some(0);
-                backend.set_faults(Faults { free_bytes, ..Faults::default() });
-                (0..random >> 52).for_each(|_| std::thread::yield_now());
-            }
-            backend.set_faults(Faults::default());
-        });
-        let ends: Vec<_> = appenders.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-        done.store(true, Ordering::Relaxed);
-        assert!(ends.iter().all(Result::is_ok), "seed {seed}");
+        for appender in 0..APPENDERS {
+            let (backend, log, topic) = (&backend, &log, &topic);
+            scope.spawn(move || append_all(backend, log, topic, appender, EACH, seed));
+        }
     });
+    assert!(log.lock().failures() > 0, "seed {seed}: the store was full now and then");
     let stored = stored(&log, &topic);
     for appender in 0..APPENDERS {
         let of_one: Vec<u64> = stored.iter().filter(|number| *number >> 32 == appender).copied().collect();

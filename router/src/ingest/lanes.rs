@@ -68,6 +68,8 @@ pub struct Stats {
     pub refused_too_many: AtomicU64,
     /// Events with a number that is none; counted by the doors.
     pub malformed: AtomicU64,
+    /// Events behind one that was refused for now, see [`Arrivals`]; counted by the doors.
+    pub behind: AtomicU64,
 }
 
 /// The last numbers cannot be had.

@@ -63,6 +63,9 @@ fn the_log_shows_what_became_durable() {
         "edgeway_store_alarm 0",
         "edgeway_events_taken_total 0",
         "edgeway_events_refused_total{reason=\"too_large\"} 0",
+        "edgeway_events_refused_total{reason=\"stale_boot\"} 0",
+        "edgeway_events_known_total 0",
+        "edgeway_numbering_devices 0",
         "edgeway_reader_lag_events{reader=\"slow\"} 2.0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -40,9 +40,15 @@ impl Arrivals {
         self.lanes[sequence.lane.index()].newest = Some((sequence.number, ticket));
     }
 
-    /// An event was admitted and yet refused for now: it is to be sent again.
+    /// An event was refused for now: it is to be sent again.
     pub fn lost(&mut self, sequence: Sequence) {
-        self.lanes[sequence.lane.index()].lost = Some(sequence.number);
+        let lane = &mut self.lanes[sequence.lane.index()];
+        lane.lost = Some(lane.lost.map_or(sequence.number, |lost| lost.min(sequence.number)));
+    }
+
+    /// An event was refused for good: those behind it need not wait for it.
+    pub fn gone(&mut self, sequence: Sequence) {
+        self.lanes[sequence.lane.index()].lost.take_if(|lost| sequence.number <= *lost);
     }
 }
 
@@ -87,5 +93,10 @@ mod tests {
         // A resend of what was taken long ago is no reason to wait.
         arrivals.lost(at(Lane::BULK, 7));
         assert!(arrivals.admit(at(Lane::BULK, 3), well));
+        arrivals.lost(at(Lane::BULK, 7));
+        arrivals.lost(at(Lane::BULK, 8));
+        assert!(!arrivals.admit(at(Lane::BULK, 8), well), "the first that was lost comes first");
+        arrivals.gone(at(Lane::BULK, 7));
+        assert!(arrivals.admit(at(Lane::BULK, 8), well), "the one before was refused for good");
     }
 }

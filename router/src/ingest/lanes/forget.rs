@@ -36,7 +36,7 @@ impl Lanes {
         let keep_ms = u64::from(self.config.keep_days) * DAY_MS;
         let mut begin = self.forgotten_to.lock();
         match stored::page(&self.log, begin.as_deref()) {
-            Ok(Some((entries, last_key))) => {
+            Ok(Some(stored::Page { entries, last_key })) => {
                 let due = entries.into_iter().filter(|entry| age(entry.last.last_ms, wall_ms, keep_ms) != Age::Fresh);
                 let due: BTreeSet<String> = due.map(|entry| entry.device).collect();
                 *begin = Some(last_key);

@@ -8,13 +8,13 @@ use super::cache::{Last, LastNumbers};
 use crate::event_log::{EventLog, OpenCommit};
 
 /// The small named tree of the last numbers.
-pub(super) const LANES_TREE: &str = "lanes";
+const LANES_TREE: &str = "lanes";
 /// The version byte before a stored number.
 const VERSION: u8 = 1;
 /// Most bytes of a stored value: the version and three numbers of ten.
 const VALUE_BYTES_MAX: usize = 31;
 /// Entries read at once; a device has [`LANES`] at most.
-pub(super) const PAGE_COUNT: usize = 1_000;
+const PAGE_COUNT: usize = 1_000;
 
 /// The last number of a lane as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,15 +101,21 @@ pub(super) fn lanes_of(log: &EventLog, device: &str) -> Result<LastNumbers, Read
     Ok(lanes)
 }
 
-/// Entries behind key `after`, in the order of their keys, and the last key that was read; `None` at the end.
+/// Entries in the order of their keys, and the last key that was read.
+pub(super) struct Page {
+    pub(super) entries: Vec<Entry>,
+    pub(super) last_key: Vec<u8>,
+}
+
+/// Entries behind key `after`, [`PAGE_COUNT`] at most; `None` at the end.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(super) fn page(log: &EventLog, after: Option<&[u8]>) -> Result<Option<(Vec<Entry>, Vec<u8>)>, ReadError> {
+pub(super) fn page(log: &EventLog, after: Option<&[u8]>) -> Result<Option<Page>, ReadError> {
     let entries = log.state_scan(LANES_TREE, &[], after, PAGE_COUNT)?;
     let Some((last_key, _)) = entries.last() else { return Ok(None) };
     let last_key = last_key.clone();
-    Ok(Some((entries.iter().filter_map(|(key, value)| decode(key, value)).collect(), last_key)))
+    Ok(Some(Page { entries: entries.iter().filter_map(|(key, value)| decode(key, value)).collect(), last_key }))
 }
 
 /// How many devices have numbers.
@@ -118,7 +124,7 @@ pub(super) fn page(log: &EventLog, after: Option<&[u8]>) -> Result<Option<(Vec<E
 /// When the store cannot be read.
 pub(super) fn count_devices(log: &EventLog) -> Result<usize, ReadError> {
     let (mut count, mut after, mut device) = (0, None, None);
-    while let Some((entries, last_key)) = page(log, after.as_deref())? {
+    while let Some(Page { entries, last_key }) = page(log, after.as_deref())? {
         after = Some(last_key);
         for entry in entries {
             if device.as_ref() != Some(&entry.device) {

@@ -139,8 +139,7 @@ fn a_duplicate_of_what_is_on_its_way_has_its_commit() {
 fn what_was_lost_with_its_commit_is_new_again() {
     let fixture = Fixture::new(Config { devices_max: 2, ..Config::default() });
     fixture.take_durably("pump", number("1.1.4"));
-    fixture.backend.set_faults(Faults { free_bytes: Some(0), ..Faults::default() });
-    // What is known of the free room may be old for a while.
+    fixture.backend.set_faults(Faults { full_after_writes: Some(1), ..Faults::default() });
     let mut seq = 4;
     let lost = loop {
         seq += 1;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::acks::{AckQueue, PUBACK, PUBCOMP, Refusal, Why};
 use super::deliver::Deliverer;
 use super::door::Door;
+use super::numbered::Numbering;
 use super::publish::Publisher;
 use super::turn::{Happened, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
@@ -80,8 +81,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let settings =
             Settings { packet_bytes_max: door.config.packet_bytes_max, ..Settings::server(session.version()) };
         let client_id = Arc::clone(&entry.client_id);
-        let publisher =
-            Publisher::new(Arc::clone(&door.ingest), Arc::clone(&door.fan_out), Arc::clone(&client_id), entry.number);
+        let numbering = Numbering::new(&client_id, session.names_itself());
+        let (ingest, fan_out) = (Arc::clone(&door.ingest), Arc::clone(&door.fan_out));
+        let publisher = Publisher::new(ingest, fan_out, Arc::clone(&client_id), entry.number, Some(numbering));
         let deliverer = Deliverer::new(client_id, Arc::clone(&entry.seat.subscriber));
         Self {
             door,

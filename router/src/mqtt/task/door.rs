@@ -164,8 +164,9 @@ impl Door {
             dup: false,
             retain: will.retain,
         };
-        let mut publisher =
-            Publisher::new(Arc::clone(&self.ingest), Arc::clone(&self.fan_out), Arc::clone(client_id), 0);
+        // A will is as old as its connection: its number, if it has one, says nothing.
+        let (ingest, fan_out) = (Arc::clone(&self.ingest), Arc::clone(&self.fan_out));
+        let mut publisher = Publisher::new(ingest, fan_out, Arc::clone(client_id), 0, None);
         let mut open = None;
         let appended = publisher.append(self, &mut open, &will.topic, &publish);
         drop(open);

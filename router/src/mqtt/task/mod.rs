@@ -7,12 +7,15 @@ mod door;
 mod end;
 mod frames;
 mod listen;
+mod numbered;
 mod open;
 mod packets;
 mod publish;
 mod retain;
 mod turn;
 
+#[cfg(test)]
+mod numbered_tests;
 #[cfg(test)]
 mod tests;
 
