@@ -29,7 +29,7 @@ pub struct Stats {
     pub datagrams: AtomicU64,
     /// Datagrams that were dropped: malformed, refused, or too much was open.
     pub datagrams_dropped: AtomicU64,
-    /// Events not sent to a subscriber: longer than a frame may be.
+    /// Events not sent to those who want them by `edgeway/1`: longer than a frame may be.
     pub events_left_out: AtomicU64,
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use devices::native::Close;
 use sled_data::{MemoryBackend, Options, Store, TopicConfig};
 
 use super::*;
@@ -90,6 +91,8 @@ fn quic_shows_what_it_refused() {
     stats.connected.store(3, std::sync::atomic::Ordering::Relaxed);
     stats.ended.store(1, std::sync::atomic::Ordering::Relaxed);
     stats.refused_protocol.store(2, std::sync::atomic::Ordering::Relaxed);
+    stats.closed[Close::OutOfPlace as usize].store(5, std::sync::atomic::Ordering::Relaxed);
+    stats.datagrams.store(7, std::sync::atomic::Ordering::Relaxed);
     let mut metrics = Metrics::default();
     metrics.add_quic(stats);
     let text = text(&metrics);
@@ -98,6 +101,8 @@ fn quic_shows_what_it_refused() {
         "edgeway_quic_connected_total 3",
         "reason=\"protocol\"} 2",
         "reason=\"too_many\"} 0",
+        "edgeway_quic_closed_total{reason=\"out_of_place\"} 5",
+        "edgeway_quic_datagrams_total 7",
     ] {
         assert!(text.contains(line), "{line} is not in:\n{text}");
     }

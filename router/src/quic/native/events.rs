@@ -9,6 +9,7 @@ use devices::native::{Refusal, Told, Want, encode};
 use super::filters::{Filters, is_taken};
 use super::way::{BACKLOG_BYTES_MAX, Way, frame};
 use super::{Native, Wrong};
+use crate::quic::Stats;
 use crate::sessions::Entry;
 use crate::subscriptions::{Frame, Frames, Segment};
 
@@ -105,7 +106,7 @@ impl Events {
             return true;
         }
         let now_ms = native.log.clock().wall_ms();
-        let frames = current.segment.frames(FORMAT, |segment| encode_all(segment, now_ms));
+        let frames = current.segment.frames(FORMAT, |segment| encode_all(segment, now_ms, &native.stats));
         self.way.out.borrow();
         while let Some(frame) = frames.list.get(current.at) {
             if self.way.out.len() >= OUT_BYTES_MAX {
@@ -114,11 +115,6 @@ impl Events {
             current.at += 1;
             if !current.wanted.get(frame.topic as usize).is_some_and(|wanted| *wanted) {
                 continue;
-            }
-            if frame.packet_id_at == LEFT_OUT {
-                native.stats.events_left_out.fetch_add(1, Ordering::Relaxed);
-                let topic = current.segment.topics().get(frame.topic as usize);
-                tracing::debug!(?topic, "an event is too large for a frame");
             }
             self.way.out.bytes.extend_from_slice(&frames.bytes[frame.start as usize..frame.end as usize]);
         }
@@ -134,15 +130,13 @@ impl Events {
     }
 }
 
-/// Marks a frame that was too large.
-const LEFT_OUT: u32 = u32::MAX;
-
 fn wanted(filters: &mut Filters, segment: &Segment) -> Vec<bool> {
     segment.topics().iter().map(|topic| filters.want(topic)).collect()
 }
 
-/// The segment's events as frames. One that has expired, or is too large, is an empty frame.
-fn encode_all(segment: &Segment, now_ms: i64) -> Frames {
+/// The segment's events as frames, once for all who want them. One that has expired, or is too large, is an empty
+/// frame.
+fn encode_all(segment: &Segment, now_ms: i64, stats: &Stats) -> Frames {
     let mut frames = Frames { bytes: Vec::with_capacity(segment.bytes()), list: Vec::new() };
     for event in segment.events() {
         let start = frames.bytes.len();
@@ -152,11 +146,14 @@ fn encode_all(segment: &Segment, now_ms: i64) -> Frames {
             payload: event.record.value.unwrap_or_default(),
         };
         let has_expired = event.seconds_left(now_ms).is_none();
-        let is_left_out = !has_expired && encode(&told, &mut frames.bytes).is_err();
+        if !has_expired && let Err(error) = encode(&told, &mut frames.bytes) {
+            stats.events_left_out.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(topic = event.topic, %error, "an event is not sent to those who want it");
+        }
         frames.list.push(Frame {
             start: u32::try_from(start).unwrap_or(u32::MAX),
             end: u32::try_from(frames.bytes.len()).unwrap_or(u32::MAX),
-            packet_id_at: if is_left_out { LEFT_OUT } else { 0 },
+            packet_id_at: 0,
             topic: event.topic_number,
             partition: event.partition,
             offset: event.offset,

@@ -141,3 +141,42 @@ async fn a_client_that_says_nothing_is_sent_away() {
     }
     assert_eq!(read(&node.stats.refused_no_stream), 4);
 }
+
+/// Bytes that look like nothing; the same for the same seed.
+fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn noise_ends_its_own_connection_at_most() {
+    let node = Node::start();
+    let good = node.device("good").await;
+    let (mut lane, _) = good.lane(Lane::NORMAL).await;
+    let (addr, pin) = (node.listener.addr(), node.listener.fingerprint());
+    for seed in 0..40 {
+        println!("seed {seed}");
+        let (_endpoint, connection) = super::device::shake_hands(addr, pin, BOUNDS).await.unwrap();
+        // On the control stream, behind Hello, on a lane, or among wishes; and as a datagram.
+        let begin = [vec![], framed(&Open::Lane(0)), framed(&Open::Lane(2)), framed(&Open::Events)];
+        let begin = &begin[seed as usize % begin.len()];
+        let mut control = Stream::open(&connection).await;
+        let _ = soon(control.send.write_all(&hello("bad", true))).await;
+        if let Ok(Ok((mut send, _receive))) = tokio::time::timeout(LONG, connection.open_bi()).await {
+            let _ = soon(send.write_all(&[begin.clone(), noise(seed, 5_000)].concat())).await;
+            let _ = connection.send_datagram(noise(seed + 1, 500).into());
+            let _ = send.finish();
+        }
+        lane.write(&publish("t", 1, seed, &["x"])).await;
+        lane.acked(number(1, seed)).await;
+        connection.close(0_u32.into(), b"");
+    }
+    node.counted(Stats::live, 1).await;
+    assert_eq!(node.payloads("t").len(), 40);
+}

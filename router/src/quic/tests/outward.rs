@@ -67,6 +67,11 @@ async fn events_come_from_mqtt_and_go_to_it_and_readings_come_at_once() {
     mqtt.write(&super::client::publish("from/m", 3, b"42")).await;
     assert_eq!(acknowledged(&mqtt.packet().await.unwrap()), Some(3));
     assert_eq!(events.event().await, ("from/m".to_owned(), "42".to_owned()));
+    // What is too large for a frame is left out, and nothing else with it.
+    let large = vec![b'x'; devices::native::FRAME_BYTES_MAX];
+    mqtt.write(&super::client::publish("from/m", 4, &large)).await;
+    assert_eq!(acknowledged(&mqtt.packet().await.unwrap()), Some(4));
+    node.counted(|stats| read(&stats.events_left_out), 1).await;
     let (mut lane, _) = device.lane(Lane::NORMAL).await;
     lane.write(&publish("from/q", 1, 0, &["43"])).await;
     lane.acked(number(1, 0)).await;
