@@ -132,8 +132,10 @@ async def numbered_once():
         for byte in publish("py/t", 1, 1, ["1", "2", "3"]):
             device.send(bytes([byte]), stream=FIRST)
         assert await device.acked(FIRST) == (1, 3)
-        device.send(publish("py/t", 1, 2, ["2", "3", "4"]), stream=FIRST)
-        assert await device.acked(FIRST) == (1, 4)
+        # The lane is opened anew, and all is sent again with one more.
+        assert await opened_lane(device, 1, SECOND) == (1, 3)
+        device.send(publish("py/t", 1, 1, ["1", "2", "3", "4"]), stream=SECOND)
+        assert await device.acked(SECOND) == (1, 4)
     async with native() as device:
         _, lanes = await welcomed(device)
         assert lanes == {1: (1, 4)}, lanes
@@ -142,8 +144,9 @@ async def numbered_once():
         assert await device.acked(FIRST) == (1, 5)
         device.send(publish("py/t", 3, 1, ["6"]), stream=FIRST)
         assert await device.acked(FIRST) == (3, 1)
-        device.send(publish("py/t", 2, 9, ["stale"]), stream=FIRST)
-        refused = await device.frame(FIRST)
+        await opened_lane(device, 1, SECOND)
+        device.send(publish("py/t", 2, 9, ["stale"]), stream=SECOND)
+        refused = await device.frame(SECOND)
         assert (refused.byte(), refused.number(), refused.position(), refused.number()) == (2, 2, (9, 9), STALE_BOOT)
 
 
@@ -216,6 +219,11 @@ async def mistakes():
         ("a second Hello", [(CONTROL, hello("py-x")), (FIRST, hello("py-x"))], OUT_OF_PLACE),
         ("an unknown lane", [(CONTROL, hello("py-x")), (FIRST, lane(3))], OUT_OF_PLACE),
         ("bytes left over", [(CONTROL, hello("py-x")), (FIRST, lane(1) + frame(rest[1:], b"\0"))], MALFORMED),
+        (
+            "numbers that do not rise",
+            [(CONTROL, hello("py-x")), (FIRST, lane(1) + publish("t", 1, 2, ["x"]) + publish("t", 1, 2, ["x"]))],
+            OUT_OF_PLACE,
+        ),
         ("no events", [(CONTROL, hello("py-x")), (FIRST, lane(1) + publish("t", 1, 1, []))], OUT_OF_PLACE),
         ("Received of nothing", [(CONTROL, hello("py-x")), (CONTROL, frame(number(0), number(7)))], OUT_OF_PLACE),
     ]
