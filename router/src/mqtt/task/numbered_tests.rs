@@ -81,7 +81,7 @@ async fn what_is_sent_on_behind_a_refusal_hides_nothing() {
         assert_eq!((first, &body[..2]), (0x40, &id.to_be_bytes()[..]), "in order");
         match body.get(2) {
             None => {}
-            Some(0x83 | 0x97) => {
+            Some(0x80 | 0x97) => {
                 refusals += 1;
                 again.push(number);
             }

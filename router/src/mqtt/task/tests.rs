@@ -141,7 +141,7 @@ async fn what_cannot_be_retained_is_refused_and_the_node_goes_on() {
     let long = "n".repeat(2_000);
     let retained = [&text(&long), &1_u16.to_be_bytes()[..], &[0], b"x"].concat();
     client.send(&packet(0x33, &retained)).await;
-    assert_eq!(client.next().await.unwrap(), (0x40, vec![0, 1, 0x97]));
+    assert_eq!(client.next().await.unwrap(), (0x40, vec![0, 1, 0x83]));
     let removed = [&text(&long), &2_u16.to_be_bytes()[..], &[0]].concat();
     client.send(&packet(0x33, &removed)).await;
     assert_eq!(client.next().await.unwrap(), (0x40, vec![0, 2]));
