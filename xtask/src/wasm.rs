@@ -53,8 +53,11 @@ impl Toolchain {
         let mut cargo = Command::new(cargo());
         cargo.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(target_dir);
         if let Toolchain::Unpacked { rustc, libraries, linker } = self {
-            // Debian's compiler is of another version than the workspace names.
+            // Debian's compiler is older than the workspace names. What runs while a plugin is built (the SDK's macro)
+            // uses a later language feature, which is switched on; plugins themselves do without.
             cargo.args(["-Zbuild-std=std,panic_abort", "--ignore-rust-version"]);
+            cargo.args(["-Zhost-config", "-Ztarget-applies-to-host", "--config", "target-applies-to-host=false"]);
+            cargo.args(["--config", r#"host.rustflags=["-Zcrate-attr=feature(let_chains)"]"#]);
             cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
             cargo.env_remove("RUSTC_WRAPPER").env_remove("RUSTUP_TOOLCHAIN");
             cargo.env("LD_LIBRARY_PATH", joined(libraries, "LD_LIBRARY_PATH"));

@@ -7,6 +7,7 @@
 mod compare;
 mod device;
 mod ledger;
+pub mod relay;
 mod replay;
 mod run;
 mod signal;

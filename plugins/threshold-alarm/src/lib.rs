@@ -90,9 +90,7 @@ fn respond(settings: &Settings, actions: &mut Vec<Action>, index: u32, event: &E
         Change::Raised => &settings.on_raise,
         Change::Cleared => &settings.on_clear,
     };
-    if let Some(order) = order
-        && is_device_name(&device)
-    {
+    if let Some(order) = order.as_ref().filter(|_| is_device_name(&device)) {
         let mut command = Command::new(index, &device, &order.name).payload(order.payload.as_str());
         command.deliver_within_ms = settings.deliver_within_ms;
         actions.push(command.into());
