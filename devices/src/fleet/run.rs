@@ -74,6 +74,11 @@ pub struct Config {
 impl Config {
     /// A fleet that sends a reading a second to a node.
     pub fn new(host: impl Into<String>, port: u16, devices: usize) -> Self {
+        Self::of(client::Config::new(host, port, "sensor"), devices)
+    }
+
+    /// A fleet of clients like this one.
+    pub fn of(client: client::Config, devices: usize) -> Self {
         Self {
             devices,
             prefix: "sensor".into(),
@@ -86,7 +91,7 @@ impl Config {
             skew: Duration::ZERO,
             weather: Weather::default(),
             run: None,
-            client: client::Config::new(host, port, "sensor"),
+            client,
         }
     }
 
