@@ -8,6 +8,7 @@ mod command;
 mod completions;
 mod device;
 mod failure;
+mod fleet;
 mod get;
 mod locate;
 mod out;
@@ -72,6 +73,8 @@ enum Verb {
     Command(command::Args),
     /// Devices: list
     Device(device::Args),
+    /// Simulate devices, and compare what they sent with the log
+    Fleet(fleet::Args),
     /// Show how the node is
     Status(status::Args),
     /// The store: verify, salvage
@@ -113,6 +116,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Plugin(args) => plugin::run(args, out),
         Verb::Command(args) => command::run(args, out),
         Verb::Device(args) => device::run(&args, out),
+        Verb::Fleet(args) => fleet::run(&args, out),
         Verb::Status(args) => status::run(&args, out),
         Verb::Store(args) => store::run(&args, out),
         Verb::Completions(args) => completions::run(&args, out),

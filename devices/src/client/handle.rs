@@ -119,6 +119,16 @@ impl Client {
         self.shared.outbox(|outbox| outbox.len())
     }
 
+    /// Breaks the connection off without a farewell, as a lost link would; the client connects again by itself.
+    pub fn break_off(&self) {
+        self.shared.break_off(false);
+    }
+
+    /// Breaks the connection off, or makes it again: while the client is held offline it buffers.
+    pub fn hold_offline(&self, hold: bool) {
+        if hold { self.shared.break_off(true) } else { self.shared.let_go() }
+    }
+
     /// What the client has done so far.
     pub fn counters(&self) -> Counters {
         #[cfg(feature = "disk")]

@@ -1,6 +1,6 @@
 //! What the caller's side and the task share.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,6 +21,10 @@ pub(super) struct Shared {
     pub(super) memory: Mutex<Memory>,
     pub(super) wake: Notify,
     pub(super) stopping: AtomicBool,
+    /// While it is set, no connection is made.
+    held: AtomicBool,
+    /// How often the connection was to be broken off.
+    broken_off: AtomicU64,
     pub(super) online: watch::Sender<bool>,
     pub(super) counts: Counts,
 }
@@ -43,6 +47,8 @@ impl Shared {
             memory: Mutex::default(),
             wake: Notify::new(),
             stopping: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            broken_off: AtomicU64::new(0),
             online: watch::Sender::new(false),
             counts: Counts::default(),
         }
@@ -59,6 +65,27 @@ impl Shared {
             ended.done.tell(ended.fate);
         }
         result
+    }
+
+    /// Breaks the connection off; until `hold` is taken back, none is made.
+    pub(super) fn break_off(&self, hold: bool) {
+        self.held.store(hold, Relaxed);
+        self.broken_off.fetch_add(1, Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Takes a hold back.
+    pub(super) fn let_go(&self) {
+        self.held.store(false, Relaxed);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Relaxed)
+    }
+
+    pub(super) fn broken_off(&self) -> u64 {
+        self.broken_off.load(Relaxed)
     }
 
     /// Whether there is nothing left to do.

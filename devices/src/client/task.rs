@@ -36,9 +36,10 @@ pub(super) async fn run(shared: Arc<Shared>, handlers: Handlers) {
         let wait = backoff.wait();
         tracing::debug!(device = config.device, %error, ?wait, "not connected");
         let mut wait = pin!(sleep(wait));
-        while !shared.is_done() {
+        let mut waited = false;
+        while !shared.is_done() && (!waited || shared.is_held()) {
             tokio::select! {
-                () = &mut wait => break,
+                () = &mut wait, if !waited => waited = true,
                 () = shared.wake.notified() => {}
             }
         }
@@ -83,6 +84,7 @@ async fn connection(
 ) -> Result<(), Broke> {
     let (inlet, mut pump) = link::open(&shared.config, !handlers.is_empty());
     let mut connected = Connected { shared, handlers, inlet, pauses, online: false };
+    let broken_off = shared.broken_off();
     loop {
         let heard = {
             // A poll that is dropped halfway loses what it did, so that it is kept while others wake us.
@@ -92,6 +94,9 @@ async fn connection(
                 tokio::select! {
                     heard = &mut next => break heard?,
                     () = shared.wake.notified() => {
+                        if shared.broken_off() != broken_off {
+                            return Err("it was broken off on purpose".into());
+                        }
                         connected.feed();
                         if shared.is_done() {
                             break Heard::Other;

@@ -15,8 +15,8 @@ pub struct Differences {
     pub unknown: Vec<(String, u64)>,
     /// Refused or dropped by the account, and yet in the log.
     pub refused_but_found: Vec<(String, u64)>,
-    /// How many were sent again after a broken connection, and are in the log more than once. That
-    /// is what at-least-once permits.
+    /// How many were sent again after a broken connection, and are in the log more than once. That is what
+    /// at-least-once permits; where readings are numbered (MQTT 5, QUIC) there are none.
     pub repeated: u64,
     /// How many are in the log, each counted once.
     pub found: u64,

@@ -41,11 +41,33 @@ pub struct DeviceStatus {
     pub finished: bool,
 }
 
+/// A device's own clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DeviceClock {
+    /// The true time at the fleet's start, in milliseconds since 1970.
+    pub(super) begin_ms: i64,
+    /// How much it is before the true time; behind where it is negative.
+    pub(super) skew_ms: i64,
+    /// How much faster than real the fleet's time runs.
+    pub(super) speed: f64,
+}
+
+impl DeviceClock {
+    /// What it shows, `elapsed` after the fleet's start.
+    fn at_ms(&self, elapsed: Duration) -> i64 {
+        let passed_ms = elapsed.as_secs_f64() * self.speed * 1_000.0;
+        self.begin_ms.saturating_add(self.skew_ms).saturating_add(passed_ms as i64)
+    }
+}
+
 /// A device's state, shared by the fleet's task and the command handlers.
 pub(super) struct State {
     pub(super) signal: Signal,
     pub(super) source: Source,
     pub(super) interval: Duration,
+    clock: DeviceClock,
+    /// The word that each reading carries.
+    pub(super) run: Option<String>,
     pub(super) value: f64,
     pub(super) ledger: Ledger,
     pub(super) commands: u64,
@@ -63,16 +85,20 @@ pub(super) struct State {
 #[derive(Clone)]
 pub(super) struct Reading {
     pub(super) seq: u64,
+    /// When it was taken, as the device's clock says.
+    pub(super) at_ms: i64,
     pub(super) payload: String,
 }
 
 impl State {
-    pub(super) fn new(signal: Signal, source: Source, interval: Duration) -> Self {
+    pub(super) fn new(signal: Signal, source: Source, interval: Duration, clock: DeviceClock) -> Self {
         Self {
             value: signal.last(),
             signal,
             source,
             interval,
+            clock,
+            run: None,
             ledger: Ledger::default(),
             commands: 0,
             latencies: Vec::new(),
@@ -92,25 +118,25 @@ impl State {
         self.held.is_none() && (played || self.ledger.next().is_none())
     }
 
-    /// The reading that is due, taken at `wall_ms`, noted as sent; `None` when finished. One that was
+    /// The reading that is due, taken `elapsed` after the fleet's start, noted as sent; `None` when finished. One that was
     /// [given back](State::give_back) comes first.
-    pub(super) fn reading(&mut self, wall_ms: i64, now: Instant) -> Option<Reading> {
+    pub(super) fn reading(&mut self, elapsed: Duration, now: Instant) -> Option<Reading> {
         let reading = match self.held.take() {
             Some(held) => held,
-            None => self.new_reading(wall_ms)?,
+            None => self.new_reading(elapsed)?,
         };
         self.ledger.sent();
         self.last_reading = Some(now);
         Some(reading)
     }
 
-    fn new_reading(&mut self, wall_ms: i64) -> Option<Reading> {
+    fn new_reading(&mut self, elapsed: Duration) -> Option<Reading> {
         let seq = self.ledger.next()?;
         let (at_ms, value) = match &self.source {
             Source::Simulated => {
                 let value = round(self.signal.at(self.signal_ms));
                 self.signal_ms += self.interval.as_secs_f64() * 1_000.0;
-                (wall_ms, value)
+                (self.clock.at_ms(elapsed), value)
             }
             Source::Replay { series, .. } => {
                 let point = series.points().get(self.next_point)?;
@@ -119,8 +145,9 @@ impl State {
             }
         };
         self.value = value;
-        let payload = format!(r#"{{"seq":{seq},"ts":{at_ms},"temperature":{value}}}"#);
-        Some(Reading { seq, payload })
+        let run = self.run.as_ref().map_or_else(String::new, |run| format!(r#""run":"{run}","#));
+        let payload = format!(r#"{{"seq":{seq},"ts":{at_ms},{run}"temperature":{value}}}"#);
+        Some(Reading { seq, at_ms, payload })
     }
 
     /// Takes a reading back that the client had no room for; it is the next again.
@@ -132,7 +159,7 @@ impl State {
     /// When the next reading is due, counted from the fleet's start.
     pub(super) fn next_due(&self, due: Duration) -> Duration {
         match &self.source {
-            Source::Simulated => due + self.interval,
+            Source::Simulated => due + self.interval.div_f64(self.clock.speed),
             Source::Replay { series, speed } => {
                 let ms = series.due_ms(self.next_point, *speed).unwrap_or(0.0);
                 let planned = Duration::try_from_secs_f64(ms / 1_000.0).unwrap_or(DUE_MAX);

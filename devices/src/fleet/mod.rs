@@ -11,6 +11,8 @@ pub mod relay;
 mod replay;
 mod run;
 mod signal;
+mod told;
+mod weather;
 
 #[cfg(test)]
 mod tests;
@@ -21,3 +23,5 @@ pub use ledger::{Ledger, READINGS_MAX, ReadingFate};
 pub use replay::{POINTS_MAX, Point, ReplayError, Series};
 pub use run::{Config, Fleet, LATENCIES_MAX, Source, StartError, Totals, UnknownDevice, device_name};
 pub use signal::{Fault, Signal, SignalConfig};
+pub use told::Found;
+pub use weather::{Event, Forecast, Outage, Weather};

@@ -7,18 +7,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
-use super::device::{DeviceStatus, State, handlers};
+use super::device::{DeviceClock, DeviceStatus, State, handlers};
 use super::ledger::Ledger;
 use super::replay::Series;
 use super::signal::{Fault, Signal, SignalConfig};
+use super::weather::{Event, Forecast, Weather};
 use crate::client::{self, Client, PublishError, PublishOptions};
 
 /// Most latencies that a device keeps.
 pub const LATENCIES_MAX: usize = 10_000;
 /// Most devices of one fleet.
 pub const DEVICES_MAX: usize = 100_000;
+/// The most that a device's clock may be wrong: ten years.
+const SKEW_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// How long a device whose buffer is full waits before it tries again.
 const FULL_WAIT: Duration = Duration::from_millis(2);
 /// Readings taken before other tasks get a turn.
@@ -56,6 +59,14 @@ pub struct Config {
     pub source: Source,
     /// The last level of the readings' topic, `sensors/{device}/{metric}`.
     pub metric: String,
+    /// How much faster than real a simulated fleet's time runs: at 60, an hour's readings are taken in a minute.
+    pub speed: f64,
+    /// Devices' clocks are wrong by up to this, before or behind, each by its own amount.
+    pub skew: Duration,
+    /// What befalls the connections.
+    pub weather: Weather,
+    /// A word that each reading carries, so that one run's readings are known among others'.
+    pub run: Option<String>,
     /// What every client is told; the device's name is set by the fleet.
     pub client: client::Config,
 }
@@ -63,6 +74,11 @@ pub struct Config {
 impl Config {
     /// A fleet that sends a reading a second to a node.
     pub fn new(host: impl Into<String>, port: u16, devices: usize) -> Self {
+        Self::of(client::Config::new(host, port, "sensor"), devices)
+    }
+
+    /// A fleet of clients like this one.
+    pub fn of(client: client::Config, devices: usize) -> Self {
         Self {
             devices,
             prefix: "sensor".into(),
@@ -71,7 +87,29 @@ impl Config {
             signal: SignalConfig::default(),
             source: Source::Simulated,
             metric: "temperature".into(),
-            client: client::Config::new(host, port, "sensor"),
+            speed: 1.0,
+            skew: Duration::ZERO,
+            weather: Weather::default(),
+            run: None,
+            client,
+        }
+    }
+
+    /// The time between a device's readings as it passes here.
+    fn pace(&self) -> Duration {
+        self.interval.div_f64(self.speed)
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        let wrong = [
+            (self.devices > DEVICES_MAX, "a fleet has at most 100,000 devices"),
+            (self.interval.is_zero(), "the interval is longer than nothing"),
+            (!(1e-3..=1e6).contains(&self.speed), "the speed lies between 0.001 and 1,000,000"),
+            (self.skew > SKEW_MAX, "clocks are wrong by at most ten years"),
+        ];
+        match wrong.into_iter().find(|(is_wrong, _)| *is_wrong) {
+            Some((_, rule)) => Err(StartError::Bound(rule)),
+            None => Ok(()),
         }
     }
 }
@@ -131,7 +169,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 /// A running fleet. Dropping it ends all devices at once; [`Fleet::stop`] flushes first.
 pub struct Fleet {
     devices: Arc<Vec<Device>>,
-    task: Option<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 /// The name of a fleet's device by its number, from 1.
@@ -155,16 +193,16 @@ impl Source {
 impl Fleet {
     /// Starts all devices on the current tokio runtime.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        if config.devices > DEVICES_MAX {
-            return Err(StartError::Bound("a fleet has at most 100,000 devices"));
-        }
-        if config.interval.is_zero() {
-            return Err(StartError::Bound("the interval is longer than nothing"));
-        }
+        config.check()?;
         let devices = (1..=config.devices).map(|number| Device::start(&config, number));
         let devices: Arc<Vec<Device>> = Arc::new(devices.collect::<Result<_, _>>()?);
-        let task = tokio::spawn(take_readings(devices.clone(), config.interval, config.seed));
-        Ok(Self { devices, task: Some(task) })
+        let mut tasks = JoinSet::new();
+        tasks.spawn(take_readings(devices.clone(), config.pace(), config.seed));
+        if config.weather != Weather::default() {
+            let forecast = Forecast::new(config.weather, devices.len(), config.seed);
+            tasks.spawn(keep_weather(devices.clone(), forecast));
+        }
+        Ok(Self { devices, tasks })
     }
 
     /// The devices' names.
@@ -210,6 +248,16 @@ impl Fleet {
         self.devices.iter().flat_map(|device| lock(&device.state).latencies.clone()).collect()
     }
 
+    /// Breaks all connections at once; the devices connect again by themselves.
+    pub fn storm(&self) {
+        self.devices.iter().for_each(|device| device.client.break_off());
+    }
+
+    /// Holds all devices offline, or lets them connect again.
+    pub fn hold_offline(&self, hold: bool) {
+        self.devices.iter().for_each(|device| device.client.hold_offline(hold));
+    }
+
     /// Whether every device has sent all it had (recorded series only) and all is acknowledged.
     pub fn is_finished(&self) -> bool {
         self.devices.iter().all(|device| lock(&device.state).finished() && device.client.unacked() == 0)
@@ -224,11 +272,8 @@ impl Fleet {
     /// their accounts.
     pub async fn stop(mut self, within: Duration) -> Vec<(String, Ledger)> {
         let deadline = Instant::now() + within;
-        if let Some(task) = self.task.take() {
-            task.abort();
-            // It was told to end; that it was cancelled is no news.
-            let _ = task.await;
-        }
+        self.tasks.shutdown().await;
+        self.hold_offline(false);
         let states: Vec<_> = self.devices.iter().map(|device| (device.name.clone(), device.state.clone())).collect();
         if let Some(devices) = Arc::get_mut(&mut self.devices) {
             let mut stopping = tokio::task::JoinSet::new();
@@ -246,20 +291,15 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
-    }
-}
-
 impl Device {
     fn start(config: &Config, number: usize) -> Result<Self, StartError> {
         let name = device_name(&config.prefix, number);
         let seed = config.seed.wrapping_mul(0x9e37_79b9).wrapping_add(number as u64);
         let signal = Signal::new(config.signal, seed);
-        let state = Arc::new(Mutex::new(State::new(signal, config.source.clone(), config.interval)));
+        let clock = DeviceClock { begin_ms: wall_ms(), skew_ms: skew_ms(config.skew, seed), speed: config.speed };
+        let mut state = State::new(signal, config.source.clone(), config.interval, clock);
+        state.run.clone_from(&config.run);
+        let state = Arc::new(Mutex::new(state));
         let client = client::Config { device: name.clone(), client_id: None, seed, ..config.client.clone() };
         let client = Client::start(client, handlers(&state, lock))?;
         Ok(Self { topic: format!("sensors/{name}/{}", config.metric), name, state, client })
@@ -283,14 +323,13 @@ impl Device {
 
     /// Takes one reading; gives when the next is due, or `None` when there is none.
     fn take_reading(&self, due: Duration, elapsed: Duration) -> Option<Duration> {
-        let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
         // Noted before it is handed over, as its fate may come at once, and unlocked, as another's may.
-        let reading = lock(&self.state).reading(wall_ms, Instant::now())?;
+        let reading = lock(&self.state).reading(elapsed, Instant::now())?;
+        let options = PublishOptions::default().at(reading.at_ms);
         let (seq, ledger) = (reading.seq, self.state.clone());
-        let taken =
-            self.client.publish_then(&self.topic, reading.payload.clone(), PublishOptions::default(), move |fate| {
-                lock(&ledger).ledger.ended(seq, fate);
-            });
+        let taken = self.client.publish_then(&self.topic, reading.payload.clone(), options, move |fate| {
+            lock(&ledger).ledger.ended(seq, fate);
+        });
         let mut state = lock(&self.state);
         match taken {
             Ok(()) => (!state.finished()).then(|| state.next_due(due)),
@@ -298,6 +337,31 @@ impl Device {
                 state.give_back(reading);
                 (error == PublishError::Full).then_some(elapsed + FULL_WAIT)
             }
+        }
+    }
+}
+
+fn wall_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64)
+}
+
+/// How wrong a device's clock is: up to `most` before or behind.
+fn skew_ms(most: Duration, seed: u64) -> i64 {
+    let mut random = seed ^ 0x5ca1_ab1e;
+    let span = 2 * most.as_millis() as u64 + 1;
+    (client::backoff::splitmix(&mut random) % span) as i64 - most.as_millis() as i64
+}
+
+/// Does to the connections what the forecast says.
+async fn keep_weather(devices: Arc<Vec<Device>>, mut forecast: Forecast) {
+    let begin = tokio::time::Instant::now();
+    while let Some((at, event)) = forecast.next() {
+        tokio::time::sleep_until(begin + at).await;
+        match event {
+            Event::Break(device) => devices.iter().skip(device).take(1).for_each(|device| device.client.break_off()),
+            Event::Storm => devices.iter().for_each(|device| device.client.break_off()),
+            Event::Cut => devices.iter().for_each(|device| device.client.hold_offline(true)),
+            Event::Mended => devices.iter().for_each(|device| device.client.hold_offline(false)),
         }
     }
 }

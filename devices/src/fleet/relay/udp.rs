@@ -37,6 +37,8 @@ struct Way {
 
 struct Shared {
     node: Mutex<SocketAddr>,
+    /// Rises when the node moves.
+    moves: AtomicU64,
     up: Way,
     down: Way,
     is_cut: AtomicBool,
@@ -71,6 +73,7 @@ impl Relay {
         let address = socket.local_addr()?;
         let shared = Arc::new(Shared {
             node: Mutex::new(node),
+            moves: AtomicU64::new(0),
             up: Way::new(config, seed),
             down: Way::new(config, seed ^ 0x5bd1_e995),
             is_cut: AtomicBool::new(false),
@@ -100,9 +103,10 @@ impl Relay {
         self.shared.is_cut.store(is_cut, Relaxed);
     }
 
-    /// The node has another address now; clients that are known keep the old one.
+    /// The node has another address now: what clients send from now on goes there.
     pub fn set_node(&self, node: SocketAddr) {
         *lock(&self.shared.node) = node;
+        self.shared.moves.fetch_add(1, Relaxed);
     }
 
     /// Datagrams passed on, and those dropped.
@@ -130,9 +134,16 @@ async fn take_from_clients(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut clients: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut answering = JoinSet::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let mut moves = 0;
     loop {
         // An error belongs to an earlier datagram: its receiver is gone.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let moves_now = shared.moves.load(Relaxed);
+        if moves != moves_now {
+            moves = moves_now;
+            clients.clear();
+            answering.shutdown().await;
+        }
         let known = clients.get(&client).cloned();
         let upstream = match known {
             Some(upstream) => upstream,
@@ -249,5 +260,17 @@ mod tests {
         relay.set(LineConfig::default().losing(1.0));
         client.send(b"lost").await.unwrap();
         assert_eq!(heard(&client, Duration::from_millis(50)).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_moves_is_found_again() {
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let relay = Relay::start(silent.local_addr().unwrap(), LineConfig::default(), 1).await.unwrap();
+        let client = connect(relay.address()).await.unwrap();
+        client.send(b"to the first").await.unwrap();
+        assert_eq!(heard(&silent, Duration::from_secs(10)).await.unwrap(), b"to the first");
+        relay.set_node(echo().await);
+        client.send(b"to the second").await.unwrap();
+        assert_eq!(heard(&client, Duration::from_secs(10)).await.unwrap(), b"to the second");
     }
 }
