@@ -37,6 +37,8 @@ pub struct Config {
     pub commands: crate::commands::Config,
     /// How MQTT topics become topics and keys.
     pub routing: crate::ingest::Config,
+    /// Devices that number their events.
+    pub lanes: crate::ingest::LanesConfig,
     /// The event log, and what new topics are set to.
     pub log: crate::event_log::Config,
     /// The store.

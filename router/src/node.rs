@@ -65,9 +65,9 @@ pub enum StartError {
     /// A topic that always exists could not be made.
     #[error(transparent)]
     Topic(#[from] event_log::TopicError),
-    /// A routing rule is wrong.
+    /// The way in did not open.
     #[error(transparent)]
-    Rule(#[from] ingest::RuleError),
+    Ingest(#[from] ingest::OpenError),
     /// The stored commands could not be read.
     #[error(transparent)]
     Commands(#[from] commands::OpenError),
@@ -118,10 +118,10 @@ impl Node {
         let (stop_commands, stopped) = watch::channel(false);
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
-        let quic = start_quic(&config, &door, Arc::clone(&rooms.quic))?;
+        let quic = start_quic(&config, &door, &rooms)?;
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
-            tokio::spawn(keep_retention(Arc::clone(&rooms.log))),
+            tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
@@ -191,7 +191,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone()));
-    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing)?);
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     let readiness = Arc::new(Readiness::default());
@@ -229,11 +229,18 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 fn start_quic(
     config: &Config,
     door: &Arc<mqtt::task::Door>,
-    stats: Arc<quic::Stats>,
+    rooms: &Rooms,
 ) -> Result<Option<quic::Listener>, StartError> {
     let Some(address) = config.listen.quic else { return Ok(None) };
-    let (data, door) = (&config.node.data, Arc::clone(door));
-    let listener = quic::Listener::start(address, &config.quic, data, &config.node.name, door, stats)?;
+    let data = &config.node.data;
+    let native = quic::Native::new(
+        &config.node.name,
+        config.quic.clone(),
+        Arc::clone(&rooms.ingest),
+        Arc::clone(&rooms.sessions),
+        Arc::clone(&rooms.quic),
+    );
+    let listener = quic::Listener::start(address, data, Arc::clone(door), native)?;
     let (quic_addr, fingerprint) = (listener.addr(), listener.fingerprint());
     write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
     write_address(data, QUIC_ADDRESS_FILE, quic_addr)?;
@@ -254,7 +261,7 @@ fn forget_address(data: &Path, name: &str) {
     }
 }
 
-async fn keep_retention(log: Arc<EventLog>) {
+async fn keep_retention(log: Arc<EventLog>, ingest: Arc<Ingest>) {
     let mut every = tokio::time::interval(RETENTION_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -265,6 +272,12 @@ async fn keep_retention(log: Arc<EventLog>) {
             // Readers do not hold retention back: one that is left behind is told of the gap.
             let pass = tokio::task::spawn_blocking(move || log.apply_retention(&|_| u64::MAX));
             more = pass.await.unwrap_or(false);
+        }
+        let ingest = Arc::clone(&ingest);
+        // One pass a tick: what it does is bounded.
+        let forgotten = tokio::task::spawn_blocking(move || ingest.lanes().forget()).await.unwrap_or(0);
+        if forgotten > 0 {
+            tracing::info!(devices = forgotten, "devices that have sent nothing for long are forgotten");
         }
     }
 }

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use devices::headers;
+use devices::sequence::Sequence;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use sled_data::{HeadersRef, Offset, PartitionId, RecordRef};
@@ -119,6 +120,7 @@ fn header_value(name: &str, bytes: &[u8]) -> Value {
         headers::MQTT_RETAIN => Some(json!(bytes == [1])),
         headers::MQTT_EXPIRY => bytes.try_into().ok().map(|bytes| json!(u32::from_be_bytes(bytes))),
         headers::SESSION => headers::decode_session(bytes).map(|number| json!(number)),
+        headers::SEQUENCE => Sequence::from_header(bytes).map(|sequence| json!(sequence.to_string())),
         headers::MQTT_USER => headers::decode_user_property(bytes).map(|(name, value)| json!([name, value])),
         _ => None,
     };
@@ -153,12 +155,13 @@ mod tests {
         mqtt.push(headers::MQTT_CORRELATION, &[0xFF, 0]);
         mqtt.push(headers::MQTT_USER, &headers::encode_user_property("unit", "°C").unwrap());
         mqtt.push(headers::SESSION, &headers::encode_session(12));
+        mqtt.push(headers::SEQUENCE, &[1, 17, 42]);
         let mut repeated = HeaderBlock::new();
         repeated.push("a", b"1");
         repeated.push("a", b"2");
         repeated.push("a", b"3");
         let start = r#"{"topic":"telemetry","origin":"00000000000000ab","partition":2,"offset":9,"timestamp_ms":5,"#;
-        let mqtt_headers = r#"{"mqtt.client":"s1","mqtt.correlation":{"base64":"/wA="},"mqtt.expiry":60,"mqtt.qos":0,"mqtt.retain":true,"mqtt.topic":"sensors/s1/t","mqtt.user":[["unit","°C"]],"session":12}"#;
+        let mqtt_headers = r#"{"mqtt.client":"s1","mqtt.correlation":{"base64":"/wA="},"mqtt.expiry":60,"mqtt.qos":0,"mqtt.retain":true,"mqtt.topic":"sensors/s1/t","mqtt.user":[["unit","°C"]],"sequence":"1.17.42","session":12}"#;
         // (key, value, headers, the rest of the line)
         type Bytes = Option<&'static [u8]>;
         let cases: [(Bytes, Bytes, &HeaderBlock, String); 5] = [
@@ -188,9 +191,13 @@ mod tests {
         let mut broken = HeaderBlock::new();
         broken.push(headers::MQTT_QOS, b"12");
         broken.push(headers::MQTT_EXPIRY, b"1");
+        broken.push(headers::SEQUENCE, b"9");
         broken.push(headers::MQTT_USER, b"\0\x09x");
         let line = rendered(None, None, &broken);
-        assert!(line.contains(r#""headers":{"mqtt.expiry":"1","mqtt.qos":"12","mqtt.user":["\u0000\tx"]}"#), "{line}");
+        assert!(
+            line.contains(r#""headers":{"mqtt.expiry":"1","mqtt.qos":"12","mqtt.user":["\u0000\tx"],"sequence":"9"}"#),
+            "{line}"
+        );
     }
 
     #[test]

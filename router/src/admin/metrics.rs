@@ -82,7 +82,7 @@ impl Metrics {
 
     /// Adds what came in, and what was refused for which reason.
     pub fn add_ingest(&mut self, ingest: Arc<Ingest>) {
-        self.add("ingest", move |sheet| log::write_ingest(ingest.stats(), sheet));
+        self.add("ingest", move |sheet| log::write_ingest(&ingest, sheet));
     }
 
     /// Adds who is connected.

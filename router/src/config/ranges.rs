@@ -14,6 +14,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["quic", "open_wait_s"], quic.open_wait_s, 1..=600)?;
     in_range(["quic", "idle_s"], quic.idle_s, 5..=3_600)?;
     in_range(["quic", "ping_s"], quic.ping_s, 0..=quic.idle_s / 2)?;
+    in_range(["quic", "not_reading_s"], quic.not_reading_s, 1..=3_600)?;
     in_range(["quic", "handshakes_max"], quic.handshakes_max, 1..=100_000)?;
     in_range(["quic", "retry_from"], quic.retry_from, 0..=100_000)?;
     if !quic.is_paired() {
@@ -33,6 +34,10 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["commands", "pending_bytes_max"], commands.pending_bytes_max, 64 << 10..=16 << 30)?;
     in_range(["commands", "in_flight_per_device_max"], commands.in_flight_per_device_max, 1..=1_000)?;
     in_range(["commands", "retention_ms"], commands.retention_ms, 60_000..=u64::MAX >> 1)?;
+    let lanes = &config.lanes;
+    in_range(["lanes", "devices_max"], lanes.devices_max, 1..=10_000_000)?;
+    in_range(["lanes", "cached_max"], lanes.cached_max, 100..=10_000_000)?;
+    in_range(["lanes", "keep_days"], lanes.keep_days, 1..=36_500)?;
     let log = &config.log;
     in_range(["log", "open_bytes_max"], log.open_bytes_max, 64 << 10..=1 << 30)?;
     in_range(["log", "recent_bytes_max"], log.recent_bytes_max, 0..=16 << 30)?;

@@ -5,15 +5,14 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sled_data::{Commit, CommitError, Durability, Offset, OpenBatch, SealInfo, SealedBatch, Sealer, StateWrite};
 
 use super::open::{Open, OpenPart};
-use super::outcome::CommitFailed;
-use super::{Batch, EventLog, PartitionLog};
+use super::outcome::{CommitFailed, Ticket};
+use super::{Batch, EventLog, PartitionLog, Wake};
 
 /// How long appends are refused after the store said that it is full, before it is asked again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
@@ -71,12 +70,11 @@ impl Committer {
         while let Some(open) = self.next_open() {
             let started = Instant::now();
             let (ticket, waiters) = (open.ticket, open.waiters.clone());
-            let outcome = self.commit(open, started);
-            self.refuse_while_failing(outcome.as_ref().err());
-            self.log.outcomes.settle(ticket, outcome);
-            for wake in waiters {
-                wake.ring(super::Wake::SETTLED);
+            match self.commit(open, started) {
+                Ok(()) => self.log.outcomes.settle(ticket, Ok(())),
+                Err(why) => self.fail(ticket, &why),
             }
+            ring(&waiters);
         }
         if let Err(error) = self.log.store.sync() {
             tracing::error!(%error, "the last sync failed; what was appended to memory topics may be lost");
@@ -87,6 +85,8 @@ impl Committer {
     fn next_open(&mut self) -> Option<Open> {
         let log = Arc::clone(&self.log);
         let mut open = log.open.lock();
+        // They came when the commit that has just been settled was under way.
+        ring(&std::mem::take(&mut open.late));
         loop {
             if !open.is_empty() {
                 return Some(open.take());
@@ -124,22 +124,25 @@ impl Committer {
         }
     }
 
-    fn refuse_while_failing(&self, failed: Option<&CommitFailed>) {
-        let stats = &self.log.stats;
-        match failed {
-            None => return,
-            Some(CommitFailed::Full(_)) => stats.refused_full.fetch_add(1, Ordering::Relaxed),
-            Some(CommitFailed::Failed(_) | CommitFailed::Refused(_)) => {
-                stats.refused_failed.fetch_add(1, Ordering::Relaxed)
-            }
-        };
+    /// Nothing of a commit was stored. What was appended before that was known goes with it, untried: an event that a
+    /// device sent later is not stored where an earlier one was lost.
+    fn fail(&self, ticket: Ticket, why: &CommitFailed) {
         let mut open = self.log.open.lock();
         if open.refusing.is_none() {
-            tracing::error!(why = %failed.map(ToString::to_string).unwrap_or_default(), "a commit was refused, nothing of it was stored");
+            tracing::error!(%why, "a commit was refused, nothing of it was stored");
         }
-        if !matches!(failed, Some(CommitFailed::Refused(_))) {
-            open.refusing = failed.cloned();
+        if !matches!(why, CommitFailed::Refused(_)) {
+            open.refusing = Some(why.clone());
         }
+        open.failures += 1;
+        let lost = open.take_all();
+        // Settled before anybody can append again: an outcome and the count of failures never tell two stories.
+        for ticket in std::iter::once(ticket).chain(lost.iter().map(|lost| lost.ticket)) {
+            self.log.stats.refused(why);
+            self.log.outcomes.settle(ticket, Err(why.clone()));
+        }
+        drop(open);
+        lost.iter().for_each(|lost| ring(&lost.waiters));
     }
 
     fn commit(&mut self, open: Open, started: Instant) -> Result<(), CommitFailed> {
@@ -227,6 +230,10 @@ impl Committer {
         }
         shown.iter().for_each(|partition| partition.handed_out());
     }
+}
+
+fn ring(waiters: &[Arc<Wake>]) {
+    waiters.iter().for_each(|wake| wake.ring(Wake::SETTLED));
 }
 
 /// Only a store that failed for good stops the log: what else it refuses, it refuses of one commit.

@@ -16,6 +16,8 @@ mod topics;
 mod wake;
 
 #[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

@@ -94,11 +94,15 @@ pub(super) struct Open {
     /// What state and cursors will take of the store's bound.
     state_bytes: usize,
     pub(super) waiters: Vec<Arc<Wake>>,
+    /// Who waits for the commit that the committer has in hand.
+    pub(super) late: Vec<Arc<Wake>>,
     pub(super) bytes: usize,
     pub(super) events: u64,
     pub(super) closing: bool,
     /// Set while commits are refused: why, for those who append meanwhile.
     pub(super) refusing: Option<CommitFailed>,
+    /// How often commits have failed in this run.
+    pub(super) failures: u64,
     /// Whether the committer sleeps and must be woken.
     pub(super) idle: bool,
     /// Earlier commits that were closed because their state was at its bound, oldest first.
@@ -120,10 +124,12 @@ impl Open {
             state: BTreeMap::new(),
             state_bytes: 0,
             waiters: Vec::new(),
+            late: Vec::new(),
             bytes: 0,
             events: 0,
             closing: false,
             refusing: None,
+            failures: 0,
             idle: false,
             ready: VecDeque::new(),
         }
@@ -140,6 +146,15 @@ impl Open {
     /// Takes the commit that is next: the oldest that was closed, else all that is open.
     pub(super) fn take(&mut self) -> Open {
         self.ready.pop_front().unwrap_or_else(|| self.take_newest())
+    }
+
+    /// Takes all that waits for the committer, oldest first.
+    pub(super) fn take_all(&mut self) -> Vec<Open> {
+        let mut all = Vec::with_capacity(self.ready.len() + 1);
+        while !self.is_empty() {
+            all.push(self.take());
+        }
+        all
     }
 
     /// Closes the commit when its state is at the bound, so that no guard passes what the store takes at once.
@@ -164,6 +179,8 @@ impl Open {
         next.by_slot = std::mem::take(&mut self.by_slot);
         next.closing = self.closing;
         next.refusing = self.refusing.clone();
+        next.failures = self.failures;
+        next.late = std::mem::take(&mut self.late);
         next.ready = std::mem::take(&mut self.ready);
         std::mem::replace(self, next)
     }
@@ -308,6 +325,26 @@ impl OpenCommit<'_> {
     /// Has `wake` rung with [`Wake::SETTLED`] when this commit is settled.
     pub fn ring_when_settled(&mut self, wake: &Arc<Wake>) {
         self.open.waiters.push(Arc::clone(wake));
+    }
+
+    /// As [`Self::ring_when_settled`], for the commit of `ticket`, which may be an earlier one; at once where it is
+    /// settled already.
+    pub fn ring_when(&mut self, ticket: Ticket, wake: &Arc<Wake>) {
+        if ticket == self.open.ticket {
+            self.ring_when_settled(wake);
+        } else if self.log.outcome(ticket).is_some() {
+            wake.ring(Wake::SETTLED);
+        } else {
+            let open = &mut *self.open;
+            let ready = open.ready.iter_mut().find(|ready| ready.ticket == ticket);
+            ready.map_or(&mut open.late, |ready| &mut ready.waiters).push(Arc::clone(wake));
+        }
+    }
+
+    /// How often commits have failed in this run. While it stays what it was, all that was appended since is durable or
+    /// on its way; when it has risen, nothing that was on its way was stored.
+    pub fn failures(&self) -> u64 {
+        self.open.failures
     }
 
     /// The commit that all of this guard's appends are in.

@@ -77,7 +77,8 @@ impl Outcomes {
         let failed = self.failed.lock();
         // What is older than all that is remembered may have been refused as well: rather no than a wrong yes.
         let forgotten = failed.len() == FAILED_MAX && failed.front().is_some_and(|(oldest, _)| ticket < *oldest);
-        let found = if forgotten { failed.back() } else { failed.iter().find(|(failed, _)| *failed == ticket) };
+        let at = failed.binary_search_by_key(&ticket, |(failed, _)| *failed).ok();
+        let found = if forgotten { failed.back() } else { at.and_then(|at| failed.get(at)) };
         Some(found.map_or(Ok(()), |(_, why)| Err(why.clone())))
     }
 

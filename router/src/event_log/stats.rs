@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::CommitFailed;
+
 /// Upper bounds of the sync-time histogram, in microseconds; one more bucket takes the rest.
 pub const SYNC_BUCKETS_US: [u64; 12] =
     [100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000];
@@ -29,6 +31,14 @@ pub struct Stats {
 }
 
 impl Stats {
+    pub(super) fn refused(&self, why: &CommitFailed) {
+        let counter = match why {
+            CommitFailed::Full(_) => &self.refused_full,
+            CommitFailed::Failed(_) | CommitFailed::Refused(_) => &self.refused_failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn committed(&self, events: u64, batches: u64, record_bytes: u64, took: Duration) {
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = SYNC_BUCKETS_US.partition_point(|bound| *bound < us);

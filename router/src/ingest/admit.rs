@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::command::{ANSWERS_TOPIC, parse_answer_topic};
+use devices::headers;
+use sled_data::HeaderBlock;
 
 use super::CATCH_ALL_TOPIC;
+use super::lanes::{Config as LanesConfig, Lanes, OpenError as LanesError};
 use super::routing::{Config, RuleError, Rules};
 use crate::event_log::{EventLog, Topic, TopicError};
 
@@ -24,6 +27,22 @@ pub struct Route {
     pub keeps_mqtt_topic: bool,
     /// Whether it is a device's answer to a command.
     pub is_answer: bool,
+}
+
+impl Route {
+    /// The headers that all events have which `client` publishes to `mqtt_topic` at one quality of service.
+    pub fn headers(&self, mqtt_topic: &str, qos: u8, client: &str) -> HeaderBlock {
+        let mut block = HeaderBlock::new();
+        if self.keeps_mqtt_topic {
+            block.push(headers::MQTT_TOPIC, mqtt_topic.as_bytes());
+        }
+        // Absent means 1.
+        if qos != 1 {
+            block.push(headers::MQTT_QOS, &[qos]);
+        }
+        block.push(headers::MQTT_CLIENT, client.as_bytes());
+        block
+    }
 }
 
 /// Why a publish was not taken.
@@ -63,16 +82,35 @@ pub struct Stats {
 pub struct Ingest {
     log: Arc<EventLog>,
     rules: Rules,
+    lanes: Lanes,
     stats: Stats,
 }
 
+/// Why the way in did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A routing rule is wrong.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The last numbers of devices cannot be read.
+    #[error(transparent)]
+    Lanes(#[from] LanesError),
+}
+
 impl Ingest {
-    /// Compiles the rules, and makes the topics that always exist.
+    /// Compiles the rules, and counts the devices that number their events.
     ///
     /// # Errors
-    /// A rule's mistake; the store's refusal comes with the first use of a topic.
-    pub fn new(log: Arc<EventLog>, config: &Config) -> Result<Self, RuleError> {
-        Ok(Self { log, rules: Rules::compile(config)?, stats: Stats::default() })
+    /// A rule's mistake, or a store that cannot be read.
+    pub fn new(log: Arc<EventLog>, routing: &Config, lanes: LanesConfig) -> Result<Self, OpenError> {
+        let rules = Rules::compile(routing)?;
+        let lanes = Lanes::open(Arc::clone(&log), lanes)?;
+        Ok(Self { log, rules, lanes, stats: Stats::default() })
+    }
+
+    /// What the devices numbered last.
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// The log that it appends to.

@@ -4,8 +4,10 @@
 //! known places ([`FrameLayout::write`]). What goes further (subscription identifiers, a topic alias) is encoded for one
 //! subscriber ([`encode_for_one`]).
 
+use devices::sequence::MQTT_PROPERTY;
+
 use super::codec::{
-    EncodeError, Properties, PropertyBuffer, PropertyId, Publish, Qos, Version, put_variable, variable_from,
+    EncodeError, Properties, PropertyBuffer, PropertyId, Publish, Qos, Value, Version, put_variable, variable_from,
     variable_len,
 };
 use super::session::TopicForm;
@@ -78,10 +80,11 @@ fn flag(set: bool, bit: u8) -> u8 {
 }
 
 /// Puts those properties of a received PUBLISH that go on to subscribers unaltered: all but the expiry, which is
-/// counted down, and the topic alias and subscription identifiers, which belong to one connection.
+/// counted down, the topic alias and subscription identifiers, which belong to one connection, and the device's number.
 pub fn put_forwarded(publish: &Publish<'_>, into: &mut PropertyBuffer) {
     const LEFT_OUT: [PropertyId; 3] = [PropertyId::MessageExpiry, PropertyId::TopicAlias, PropertyId::SubscriptionId];
-    into.put_all_but(&publish.properties, &LEFT_OUT);
+    let is_number = |value: &Value<'_>| matches!(value, Value::Pair(MQTT_PROPERTY, _));
+    into.put_all_but(&publish.properties, |id, value| LEFT_OUT.contains(&id) || is_number(value));
 }
 
 /// Appends a frame that [`FrameLayout::write`] copies, with packet identifier 0 where it has one. Errors: a topic or a

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::transport::Bounds;
 
-/// Two-way streams that a client may have open: the one that carries MQTT.
+/// Two-way streams that a client may have open before it is known what it speaks: the one that MQTT needs.
 const TWO_WAY_STREAMS_MAX: u32 = 1;
 /// Bytes from a client that wait to be read; beyond, it is told to wait.
-const UNREAD_BYTES_MAX: u32 = 512 << 10;
+pub(super) const UNREAD_BYTES_MAX: u32 = 512 << 10;
+/// Bytes of datagrams that wait to be read; beyond, the oldest are dropped.
+const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 /// Bytes to a client that it has not confirmed; beyond, they wait in the session.
 const UNSENT_BYTES_MAX: u64 = 1 << 20;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub idle_s: u16,
     /// Seconds of silence after which the client is asked for a sign of life; 0 asks never.
     pub ping_s: u16,
+    /// Seconds that what the node sends by `edgeway/1` may stay unread; then the connection is closed.
+    pub not_reading_s: u16,
     /// Handshakes at once; more wait.
     pub handshakes_max: usize,
     /// Handshakes under way from which a new client must first prove its address; 0: always.
@@ -42,6 +46,7 @@ impl Default for Config {
             open_wait_s: 10,
             idle_s: 60,
             ping_s: 20,
+            not_reading_s: 60,
             handshakes_max: 512,
             retry_from: 64,
         }
@@ -63,6 +68,10 @@ impl Config {
         Duration::from_secs(u64::from(self.open_wait_s))
     }
 
+    pub(super) fn not_reading(&self) -> Duration {
+        Duration::from_secs(u64::from(self.not_reading_s))
+    }
+
     pub(super) fn bounds(&self) -> Bounds {
         Bounds {
             two_way_streams_max: TWO_WAY_STREAMS_MAX,
@@ -70,6 +79,7 @@ impl Config {
             stream_bytes_max: UNREAD_BYTES_MAX,
             unread_bytes_max: UNREAD_BYTES_MAX,
             unsent_bytes_max: UNSENT_BYTES_MAX,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
             idle_max: Duration::from_secs(u64::from(self.idle_s)),
             ping_after: (self.ping_s > 0).then(|| Duration::from_secs(u64::from(self.ping_s))),
         }

@@ -8,7 +8,10 @@ use quinn::{Connection, ConnectionError, Incoming, TransportErrorCode, VarInt};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use devices::native::{ALPN, Close};
+
 use super::Stats;
+use super::native::Native;
 use super::stats::count;
 use crate::mqtt::task::Place;
 
@@ -20,35 +23,15 @@ const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// TLS's alert that no application protocol is known to both sides.
 const ALERT_NO_PROTOCOL: u8 = 120;
 
-/// Why a connection was closed by the node: QUIC's application error codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Code {
-    /// Its stream has ended.
-    Ended = 0,
-    /// No stream was opened in time.
-    NoStream = 1,
-    /// The node stops.
-    Stopping = 2,
-    /// The protocol that TLS agreed on is not spoken here.
-    UnknownProtocol = 3,
+/// A connection that the node closes says why.
+pub(super) fn close(connection: &Connection, code: Close, words: &str, stats: &Stats) {
+    count(&stats.closed[code as usize]);
+    connection.close(VarInt::from_u32(code as u32), words.as_bytes());
 }
 
-impl From<Code> for VarInt {
-    fn from(code: Code) -> Self {
-        Self::from_u32(code as u32)
-    }
-}
-
-/// Serves one connection from its first packet to its last. `open_wait` is what the handshake may take, and then the
-/// opening of the stream.
-pub(super) async fn serve(
-    incoming: Incoming,
-    open_wait: Duration,
-    handshake: OwnedSemaphorePermit,
-    place: Place,
-    stats: Arc<Stats>,
-) {
+/// Serves one connection from its first packet to its last.
+pub(super) async fn serve(incoming: Incoming, native: Arc<Native>, handshake: OwnedSemaphorePermit, place: Place) {
+    let (stats, open_wait) = (Arc::clone(&native.stats), native.config.open_wait());
     let connection = match timeout(open_wait, shake_hands(incoming)).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -62,7 +45,8 @@ pub(super) async fn serve(
     count(&stats.connected);
     match protocol(&connection).as_deref() {
         Some(MQTT) => carry_mqtt(&connection, open_wait, &place, &stats).await,
-        _ => connection.close(Code::UnknownProtocol.into(), b"this protocol is not spoken here"),
+        Some(ALPN) => native.serve(connection.clone(), place).await,
+        _ => close(&connection, Close::UnknownProtocol, "this protocol is not spoken here", &stats),
     }
     count(&stats.ended);
 }
@@ -86,7 +70,7 @@ async fn carry_mqtt(connection: &Connection, open_wait: Duration, place: &Place,
         Ok(Err(_)) => return,
         Err(_) => {
             count(&stats.refused_no_stream);
-            return connection.close(Code::NoStream.into(), b"no stream was opened");
+            return close(connection, Close::NoStream, "no stream was opened", stats);
         }
     };
     // When the stream ends, no room for another is granted.
@@ -97,5 +81,5 @@ async fn carry_mqtt(connection: &Connection, open_wait: Duration, place: &Place,
     // The session may have closed its side already. Closing the connection now would take its last words back.
     let _ = send.finish();
     let _ = timeout(LAST_WORDS_WAIT, send.stopped()).await;
-    connection.close(Code::Ended.into(), b"");
+    close(connection, Close::Ended, "", stats);
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quinn::{Endpoint, Incoming};
+use devices::native::{ALPN, Close};
+use quinn::{Endpoint, Incoming, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::admission::{Attempt, Verdict, decide};
-use super::connection::{self, Code, MQTT};
+use super::connection::{self, MQTT};
+use super::native::Native;
 use super::stats::count;
-use super::{Config, Stats};
 use crate::mqtt::task::Door;
 use crate::transport::{self, EndpointError, Fingerprint, Identity, IdentityError};
 
@@ -53,32 +54,25 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Starts to listen. `data` is the folder that files are relative to and where an identity is made; `name` is
-    /// the node's.
+    /// Starts to listen. `data` is the folder that files are relative to and where an identity is made.
     ///
     /// # Errors
     /// When there is no identity or the address cannot be had.
-    pub fn start(
-        address: SocketAddr,
-        config: &Config,
-        data: &Path,
-        name: &str,
-        door: Arc<Door>,
-        stats: Arc<Stats>,
-    ) -> Result<Self, StartError> {
+    pub fn start(address: SocketAddr, data: &Path, door: Arc<Door>, native: Arc<Native>) -> Result<Self, StartError> {
+        let (config, name) = (&native.config, &native.name);
         let identity = if config.has_certificate() {
             Identity::read(&data.join(&config.certificate_file), &data.join(&config.key_file))?
         } else {
             Identity::own(data, name)?
         };
-        let endpoint = transport::serve(address, &identity, &[MQTT], config.bounds()).map_err(|error| match error {
-            EndpointError::Address(error) => StartError::Listen { address, error },
-            error => StartError::Endpoint(error),
-        })?;
+        let endpoint =
+            transport::serve(address, &identity, &[ALPN, MQTT], config.bounds()).map_err(|error| match error {
+                EndpointError::Address(error) => StartError::Listen { address, error },
+                error => StartError::Endpoint(error),
+            })?;
         let bound = endpoint.local_addr().map_err(|error| StartError::Listen { address, error })?;
         let refuses = Arc::new(AtomicBool::new(false));
-        let taker =
-            Taker { endpoint: endpoint.clone(), config: config.clone(), door, stats, refuses: Arc::clone(&refuses) };
+        let taker = Taker { endpoint: endpoint.clone(), native, door, refuses: Arc::clone(&refuses) };
         let taking = tokio::spawn(taker.run());
         Ok(Self { endpoint, address: bound, fingerprint: identity.fingerprint(), refuses, taking })
     }
@@ -102,7 +96,7 @@ impl Listener {
     pub async fn stop(self) {
         self.refuse();
         if timeout(LAST_WORDS_WAIT, self.endpoint.wait_idle()).await.is_err() {
-            self.endpoint.close(Code::Stopping.into(), b"the node stops");
+            self.endpoint.close(VarInt::from_u32(Close::Stopping as u32), b"the node stops");
             let _ = timeout(CLOSE_WAIT, self.endpoint.wait_idle()).await;
         }
         self.taking.abort();
@@ -112,21 +106,20 @@ impl Listener {
 /// What takes connections.
 struct Taker {
     endpoint: Endpoint,
-    config: Config,
+    native: Arc<Native>,
     door: Arc<Door>,
-    stats: Arc<Stats>,
     refuses: Arc<AtomicBool>,
 }
 
 impl Taker {
     async fn run(self) {
-        let handshakes = Arc::new(Semaphore::new(self.config.handshakes_max));
+        let handshakes = Arc::new(Semaphore::new(self.native.config.handshakes_max));
         loop {
             // While all are in use, attempts wait in the endpoint, which has bounds of its own.
             let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else { return };
             let Some(incoming) = self.endpoint.accept().await else { return };
             // This one holds one of them already.
-            let others = self.config.handshakes_max.saturating_sub(handshakes.available_permits() + 1);
+            let others = self.native.config.handshakes_max.saturating_sub(handshakes.available_permits() + 1);
             self.judge(incoming, others, handshake);
         }
     }
@@ -134,20 +127,20 @@ impl Taker {
     fn judge(&self, incoming: Incoming, handshakes: usize, handshake: OwnedSemaphorePermit) {
         let place = if self.refuses.load(Ordering::Relaxed) { None } else { self.door.try_place() };
         let attempt = Attempt { proven: incoming.remote_address_validated(), handshakes, place: place.is_some() };
-        match (decide(attempt, self.config.retry_from), place) {
+        match (decide(attempt, self.native.config.retry_from), place) {
             (Verdict::Accept, Some(place)) => {
-                let stats = Arc::clone(&self.stats);
-                tokio::spawn(connection::serve(incoming, self.config.open_wait(), handshake, place, stats));
+                let native = Arc::clone(&self.native);
+                tokio::spawn(connection::serve(incoming, native, handshake, place));
             }
             (Verdict::Retry, _) => {
-                count(&self.stats.retried);
+                count(&self.native.stats.retried);
                 if let Err(error) = incoming.retry() {
                     // It bears a token already, one that has aged: it may begin anew.
                     error.into_incoming().refuse();
                 }
             }
             (Verdict::Accept | Verdict::Refuse, _) => {
-                count(&self.stats.refused_too_many);
+                count(&self.native.stats.refused_too_many);
                 incoming.refuse();
             }
         }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use devices::native::Close;
+
 /// Plain counters, read when somebody asks.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -19,6 +21,16 @@ pub struct Stats {
     pub refused_handshake: AtomicU64,
     /// Connections closed: no stream was opened in time.
     pub refused_no_stream: AtomicU64,
+    /// Connections that the node closed, by why: in the order of [`Close::ALL`].
+    pub closed: [AtomicU64; Close::ALL.len()],
+    /// Lanes that were reset because the store took nothing.
+    pub lanes_reset: AtomicU64,
+    /// Datagrams that were taken.
+    pub datagrams: AtomicU64,
+    /// Datagrams that were dropped: malformed, refused, or too much was open.
+    pub datagrams_dropped: AtomicU64,
+    /// Events not sent to those who want them by `edgeway/1`: longer than a frame may be.
+    pub events_left_out: AtomicU64,
 }
 
 impl Stats {

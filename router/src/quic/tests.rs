@@ -1,16 +1,24 @@
-//! MQTT over QUIC, in process: a real door on a memory store, and a client whose packets are made by hand.
+//! The QUIC door in process: a real one on a memory store. MQTT by packets that are made by hand is here; `edgeway/1`
+//! is in `lanes`, `outward`, `ends` and `bad_input`.
 
+mod bad_input;
 mod client;
+mod device;
+mod ends;
+mod lanes;
+mod outward;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Instant;
 
+use devices::native::Close;
 use quinn::{ApplicationClose, ConnectionError, TransportErrorCode, VarInt};
 use sled_data::{MemoryBackend, Options, Store};
 
 use self::client::{
     Client, DISCONNECT, PINGREQ, PINGRESP, acknowledged, connect, publish, shake_hands, soon, subscribe,
 };
+use self::device::Device;
 use super::*;
 use crate::clock::Clock;
 use crate::event_log::EventLog;
@@ -28,6 +36,8 @@ struct Node {
     listener: Listener,
     log: Arc<EventLog>,
     sessions: Arc<Sessions>,
+    ingest: Arc<Ingest>,
+    backend: Arc<MemoryBackend>,
     stats: Arc<Stats>,
     _folder: tempfile::TempDir,
 }
@@ -39,17 +49,23 @@ impl Node {
 
     fn start_with(config: Config, mqtt: crate::mqtt::task::Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let backend: Arc<dyn sled_data::Backend> = Arc::new(MemoryBackend::new());
-        let (store, _) = Store::on(backend, Options { seed: Some(11), ..Options::default() }).unwrap();
+        let backend = Arc::new(MemoryBackend::new());
+        let (store, _) =
+            Store::on(Arc::clone(&backend) as _, Options { seed: Some(11), ..Options::default() }).unwrap();
         let log = EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Default::default()).unwrap();
         let fan_out = Arc::new(FanOut::new(Default::default()));
         log.observe(Arc::clone(&fan_out) as _);
         let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, Default::default()));
-        let ingest = Arc::new(Ingest::new(Arc::clone(&log), &Default::default()).unwrap());
-        let door = Door::new(ingest, Arc::clone(&sessions), mqtt);
+        let ingest = Arc::new(Ingest::new(Arc::clone(&log), &Default::default(), Default::default()).unwrap());
+        let door = Door::new(Arc::clone(&ingest), Arc::clone(&sessions), mqtt);
         let (stats, address) = (Arc::<Stats>::default(), SocketAddr::from(([127, 0, 0, 1], 0)));
-        let listener = Listener::start(address, &config, folder.path(), "n1", door, Arc::clone(&stats)).unwrap();
-        Self { listener, log, sessions, stats, _folder: folder }
+        let native = Native::new("n1", config, Arc::clone(&ingest), Arc::clone(&sessions), Arc::clone(&stats));
+        let listener = Listener::start(address, folder.path(), door, native).unwrap();
+        Self { listener, log, sessions, ingest, backend, stats, _folder: folder }
+    }
+
+    async fn device(&self, name: &str) -> Device {
+        Device::connect(self.listener.addr(), self.listener.fingerprint(), name).await
     }
 
     async fn client(&self, id: &str) -> Client {
@@ -83,13 +99,17 @@ fn read(counter: &std::sync::atomic::AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-fn closed_with(code: Code) -> ConnectionError {
-    ConnectionError::ApplicationClosed(ApplicationClose { error_code: code.into(), reason: Default::default() })
+fn closed_with(code: Close) -> ConnectionError {
+    ConnectionError::ApplicationClosed(ApplicationClose {
+        error_code: VarInt::from_u32(code as u32),
+        reason: Default::default(),
+    })
 }
 
 /// The code that the node closed with, whatever it said besides.
-fn code(error: &ConnectionError) -> Option<VarInt> {
-    if let ConnectionError::ApplicationClosed(close) = error { Some(close.error_code) } else { None }
+fn code(error: &ConnectionError) -> Option<Close> {
+    let ConnectionError::ApplicationClosed(close) = error else { return None };
+    Close::from_number(close.error_code.into_inner())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +136,7 @@ async fn what_was_published_before_a_hasty_end_is_kept() {
     device.write(&[publish("a", 1, b"last"), DISCONNECT.to_vec()].concat()).await;
     device.send.finish().unwrap();
     assert_eq!(device.packet().await, None, "the stream ends in order");
-    assert_eq!(device.closed().await, closed_with(Code::Ended));
+    assert_eq!(device.closed().await, closed_with(Close::Ended));
     let (address, pin) = (node.listener.addr(), node.listener.fingerprint());
     let (_endpoint, connection) = shake_hands(address, pin, MQTT).await.unwrap();
     let (mut send, _receive) = soon(connection.open_bi()).await.unwrap();
@@ -139,13 +159,13 @@ async fn the_reason_of_an_end_arrives_before_the_close() {
     assert_eq!((kind, body[0]), (0xe0, 0x8e), "DISCONNECT: session taken over");
     assert_eq!(first.packet().await, None);
     first.send.finish().unwrap();
-    assert_eq!(first.closed().await, closed_with(Code::Ended));
+    assert_eq!(first.closed().await, closed_with(Close::Ended));
     second.write(&connect("same")).await;
     let (kind, body) = second.packet().await.unwrap();
     assert_eq!((kind, body[0]), (0xe0, 0x82), "DISCONNECT: protocol error");
     assert_eq!(second.packet().await, None);
     second.send.finish().unwrap();
-    assert_eq!(second.closed().await, closed_with(Code::Ended));
+    assert_eq!(second.closed().await, closed_with(Close::Ended));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,8 +182,8 @@ async fn a_stop_says_why_before_it_closes() {
     assert_eq!((kind, body[0]), (0xe0, 0x8b), "DISCONNECT: server shutting down");
     device.send.finish().unwrap();
     node.listener.stop().await;
-    assert_eq!(device.closed().await, closed_with(Code::Ended));
-    assert_eq!(code(&soon(silent.closed()).await), Some(Code::Stopping.into()), "who has no session is told too");
+    assert_eq!(device.closed().await, closed_with(Close::Ended));
+    assert_eq!(code(&soon(silent.closed()).await), Some(Close::Stopping), "who has no session is told too");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,18 +218,22 @@ async fn a_second_stream_is_refused() {
             () = round_trip => {}
         }
     }
-    assert!(connection.max_datagram_size().is_none(), "datagrams are off");
+    for _ in 0..1_000 {
+        connection.send_datagram(vec![7; 1_000].into()).unwrap();
+    }
+    device.write(PINGREQ).await;
+    assert_eq!(device.packet().await, Some(PINGRESP), "datagrams mean nothing here, and are not kept");
     // When the stream ends, there is no room for another either: the connection ends.
     device.write(DISCONNECT).await;
     device.send.finish().unwrap();
-    assert_eq!(soon(connection.open_bi()).await.err(), Some(closed_with(Code::Ended)));
+    assert_eq!(soon(connection.open_bi()).await.err(), Some(closed_with(Close::Ended)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_opens_no_stream_is_sent_away() {
     let node = Node::start_with(Config { open_wait_s: 1, ..Config::default() }, Default::default());
     let (_endpoint, connection) = shake_hands(node.listener.addr(), node.listener.fingerprint(), MQTT).await.unwrap();
-    assert_eq!(code(&soon(connection.closed()).await), Some(Code::NoStream.into()));
+    assert_eq!(code(&soon(connection.closed()).await), Some(Close::NoStream));
     node.counted(|stats| read(&stats.refused_no_stream), 1).await;
     node.counted(Stats::live, 0).await;
 }

@@ -90,6 +90,7 @@ struct Mail {
     order: Option<Order>,
     offers: VecDeque<Offer>,
     is_closed: bool,
+    takes_none: bool,
 }
 
 impl Mailbox {
@@ -104,7 +105,7 @@ impl Mailbox {
     /// The offer itself.
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
         let mut mail = self.mail.lock();
-        if mail.is_closed || mail.offers.len() >= OFFERS_MAX {
+        if mail.is_closed || mail.takes_none || mail.offers.len() >= OFFERS_MAX {
             drop(mail);
             return Err(Box::new(offer));
         }
@@ -112,6 +113,16 @@ impl Mailbox {
         drop(mail);
         self.wake.ring(Wake::MAIL);
         Ok(())
+    }
+
+    /// Its client takes no offers, whatever it subscribes to.
+    pub fn take_no_offers(&self) {
+        self.mail.lock().takes_none = true;
+    }
+
+    /// Whether its client takes offers at all.
+    pub fn takes_offers(&self) -> bool {
+        !self.mail.lock().takes_none
     }
 
     /// Gives an order; the first one counts.

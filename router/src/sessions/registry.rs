@@ -396,11 +396,11 @@ impl Sessions {
         }
     }
 
-    /// The newest live session with a subscription that matches an MQTT topic.
+    /// The newest live session that takes offers with a subscription that matches an MQTT topic.
     pub fn find_receiver(&self, mqtt_topic: &str) -> Option<SessionHandle> {
         let wanted = self.fan_out.wanted_by(mqtt_topic);
         let by_seat = self.by_seat.lock();
-        let live = wanted.iter().filter_map(|number| by_seat.get(number));
+        let live = wanted.iter().filter_map(|number| by_seat.get(number)).filter(|entry| entry.mailbox.takes_offers());
         live.max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry: Arc::clone(entry) })
     }
 

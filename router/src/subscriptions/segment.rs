@@ -9,7 +9,7 @@ use sled_data::{Offset, PartitionId, RecordRef};
 use crate::event_log::Batch;
 
 /// How many encodings of a segment doors may keep with it.
-pub const FORMATS: usize = 4;
+pub const FORMATS: usize = 5;
 /// Marks an event that subscribers do not get from this segment.
 const LEFT_OUT: u32 = u32::MAX;
 
@@ -52,6 +52,19 @@ pub struct SegmentEvent<'a> {
     pub offset: Offset,
     /// The event itself.
     pub record: RecordRef<'a>,
+}
+
+impl SegmentEvent<'_> {
+    /// Seconds until it expires. `Some(None)`: never; `None`: it has expired.
+    pub fn seconds_left(&self, now_ms: i64) -> Option<Option<u32>> {
+        let Some(expiry) = self.record.headers.get(headers::MQTT_EXPIRY).and_then(|bytes| bytes.try_into().ok()) else {
+            return Some(None);
+        };
+        let total_s = u32::from_be_bytes(expiry);
+        let age_ms = now_ms.saturating_sub(self.record.timestamp_ms).max(0);
+        let age_s = u32::try_from(age_ms / 1_000).unwrap_or(u32::MAX);
+        (total_s > age_s).then(|| Some(total_s - age_s))
+    }
 }
 
 /// A segment's events in one door's format.

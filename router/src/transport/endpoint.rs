@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Identity, install_provider};
@@ -35,6 +36,8 @@ pub struct Bounds {
     pub unread_bytes_max: u32,
     /// Bytes that a connection holds until its peer has confirmed them.
     pub unsent_bytes_max: u64,
+    /// Bytes of datagrams that a connection holds unread; beyond, the oldest are dropped. 0: datagrams are refused.
+    pub datagram_bytes_max: usize,
     /// The longest silence, after which a connection is lost.
     pub idle_max: Duration,
     /// Silence after which the peer is asked for a sign of life; `None` asks never.
@@ -64,7 +67,7 @@ pub enum EndpointError {
 }
 
 impl Bounds {
-    /// As quinn takes it. Datagrams are off.
+    /// As quinn takes it.
     pub(super) fn to_transport(self) -> Result<TransportConfig, BoundsError> {
         let idle = IdleTimeout::try_from(self.idle_max).map_err(|_| BoundsError)?;
         let mut transport = TransportConfig::default();
@@ -76,7 +79,7 @@ impl Bounds {
             .send_window(self.unsent_bytes_max)
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(self.ping_after)
-            .datagram_receive_buffer_size(None);
+            .datagram_receive_buffer_size((self.datagram_bytes_max > 0).then_some(self.datagram_bytes_max));
         Ok(transport)
     }
 }
@@ -99,6 +102,8 @@ pub fn serve(
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
     tls.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     tls.max_early_data_size = 0;
+    // What a client needs to resume is kept by the client, encrypted: it costs nothing here, however many there are.
+    tls.ticketer = Ticketer::new()?;
     let crypto = QuicServerConfig::try_from(tls).map_err(|_| EndpointError::Cipher)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server

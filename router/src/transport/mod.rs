@@ -1,15 +1,20 @@
-//! QUIC beneath everything that speaks it: who a node is, its endpoint, and how a peer's certificate is pinned.
+//! QUIC beneath everything that speaks it: who a node is, its endpoint, and how a peer's certificate is pinned;
+//! and the buffers that connections of all kinds are lent.
 //!
 //! Nothing here knows what the streams carry.
 
 mod endpoint;
 mod fingerprint;
 mod identity;
+mod input;
+mod outgoing;
 mod peer;
 mod provider;
 
 pub use endpoint::{Bounds, BoundsError, EndpointError, client, serve};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError};
+pub use input::Input;
+pub use outgoing::Outgoing;
 pub use peer::{PeerError, pinned};
 pub use provider::install_provider;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::sheet::{Sheet, read};
 use crate::event_log::{EventLog, SYNC_BUCKETS_US};
-use crate::ingest;
+use crate::ingest::Ingest;
 use crate::sessions::Sessions;
 
 /// Durable events, syncs, batches and the store.
@@ -39,7 +39,8 @@ fn write_sync(log: &EventLog, sheet: &mut Sheet<'_>) -> fmt::Result {
 }
 
 /// What came in, and what was refused for which reason.
-pub(super) fn write_ingest(stats: &ingest::Stats, sheet: &mut Sheet<'_>) -> fmt::Result {
+pub(super) fn write_ingest(ingest: &Ingest, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let (stats, lanes) = (ingest.stats(), ingest.lanes().stats());
     sheet.counter("events_taken", "Events acknowledged, or taken at QoS 0", read(&stats.taken))?;
     sheet.counter("events_taken_bytes", "Bytes of their payloads", read(&stats.payload_bytes))?;
     let refused = [
@@ -48,8 +49,15 @@ pub(super) fn write_ingest(stats: &ingest::Stats, sheet: &mut Sheet<'_>) -> fmt:
         ("store", read(&stats.refused_store)),
         ("protocol", read(&stats.refused_protocol)),
         ("too_large", read(&stats.refused_too_large)),
+        ("malformed_sequence", read(&lanes.malformed)),
+        ("stale_boot", read(&lanes.stale_boot)),
+        ("too_many_devices", read(&lanes.refused_too_many)),
+        ("behind", read(&lanes.behind)),
     ];
-    sheet.counters("events_refused", "Publishes that were refused", "reason", &refused)
+    sheet.counters("events_refused", "Publishes that were refused", "reason", &refused)?;
+    let duplicates = read(&lanes.duplicates);
+    sheet.counter("events_known", "Numbered events that came again and were answered without an append", duplicates)?;
+    sheet.gauge("numbering_devices", "Devices that number their events", ingest.lanes().known() as u64)
 }
 
 /// Who is connected.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use devices::native::Close;
 use sled_data::{MemoryBackend, Options, Store, TopicConfig};
 
 use super::*;
@@ -48,7 +49,9 @@ fn the_log_shows_what_became_durable() {
     three_events(&log);
     let mut metrics = Metrics::default();
     metrics.add_log(Arc::clone(&log));
-    metrics.add_ingest(Arc::new(Ingest::new(Arc::clone(&log), &crate::ingest::Config::default()).unwrap()));
+    metrics.add_ingest(Arc::new(
+        Ingest::new(Arc::clone(&log), &crate::ingest::Config::default(), Default::default()).unwrap(),
+    ));
     let text = text(&metrics);
     for line in [
         "edgeway_log_events_total 3",
@@ -60,6 +63,9 @@ fn the_log_shows_what_became_durable() {
         "edgeway_store_alarm 0",
         "edgeway_events_taken_total 0",
         "edgeway_events_refused_total{reason=\"too_large\"} 0",
+        "edgeway_events_refused_total{reason=\"stale_boot\"} 0",
+        "edgeway_events_known_total 0",
+        "edgeway_numbering_devices 0",
         "edgeway_reader_lag_events{reader=\"slow\"} 2.0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
@@ -85,6 +91,8 @@ fn quic_shows_what_it_refused() {
     stats.connected.store(3, std::sync::atomic::Ordering::Relaxed);
     stats.ended.store(1, std::sync::atomic::Ordering::Relaxed);
     stats.refused_protocol.store(2, std::sync::atomic::Ordering::Relaxed);
+    stats.closed[Close::OutOfPlace as usize].store(5, std::sync::atomic::Ordering::Relaxed);
+    stats.datagrams.store(7, std::sync::atomic::Ordering::Relaxed);
     let mut metrics = Metrics::default();
     metrics.add_quic(stats);
     let text = text(&metrics);
@@ -93,6 +101,8 @@ fn quic_shows_what_it_refused() {
         "edgeway_quic_connected_total 3",
         "reason=\"protocol\"} 2",
         "reason=\"too_many\"} 0",
+        "edgeway_quic_closed_total{reason=\"out_of_place\"} 5",
+        "edgeway_quic_datagrams_total 7",
     ] {
         assert!(text.contains(line), "{line} is not in:\n{text}");
     }

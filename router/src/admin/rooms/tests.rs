@@ -76,7 +76,7 @@ async fn fixture() -> Fixture {
         readiness: Arc::default(),
         quic: Arc::default(),
         sessions,
-        ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default()).unwrap()),
+        ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default(), Default::default()).unwrap()),
         log: Arc::clone(&log),
     };
     let (stop, stopped) = watch::channel(false);

@@ -232,15 +232,15 @@ impl PropertyBuffer {
         put
     }
 
-    /// Appends every property of a list but those named, byte for byte.
-    pub fn put_all_but(&mut self, properties: &Properties<'_>, left_out: &[PropertyId]) {
+    /// Appends every property of a list but those that are left out, byte for byte.
+    pub fn put_all_but(&mut self, properties: &Properties<'_>, left_out: impl Fn(PropertyId, &Value<'_>) -> bool) {
         let mut reader = Reader::new(properties.wire);
         while !reader.is_empty() {
             let before = reader;
-            let Ok((id, ..)) = read_one(&mut reader) else {
+            let Ok((id, value, _)) = read_one(&mut reader) else {
                 return;
             };
-            if !left_out.contains(&id) {
+            if !left_out(id, &value) {
                 self.wire.extend_from_slice(before.until(&reader));
             }
         }

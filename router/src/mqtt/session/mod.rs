@@ -67,6 +67,7 @@ impl From<DecodeError> for Close {
 #[derive(Debug)]
 pub struct Session {
     client_id: Arc<str>,
+    names_itself: bool,
     version: Version,
     limits: Limits,
     client: ClientLimits,
@@ -86,6 +87,11 @@ impl Session {
     /// The client's identifier, assigned or its own.
     pub fn client_id(&self) -> &Arc<str> {
         &self.client_id
+    }
+
+    /// Whether the identifier is the client's own.
+    pub fn names_itself(&self) -> bool {
+        self.names_itself
     }
 
     /// The protocol that it speaks.

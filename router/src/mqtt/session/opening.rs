@@ -95,11 +95,12 @@ impl Opening {
         let (resumed, will) = self.resume_or_end(kept, now_ms);
         let session_present = resumed.is_some();
         let connack = self.connack(session_present)?;
-        let Self { version, client_id, expiry_s, keep_alive_s, client, limits, .. } = self;
+        let Self { version, client_id, expiry_s, keep_alive_s, client, limits, assigned, .. } = self;
         let kept = resumed.unwrap_or_default();
         let inflight_max = client.receive_maximum.min(limits.inflight_max);
         let session = Session {
             client_id,
+            names_itself: !assigned,
             version,
             expiry_s,
             silence_ms_max: u64::from(keep_alive_s) * 1500,

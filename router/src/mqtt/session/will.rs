@@ -24,7 +24,7 @@ pub struct KeptWill {
 impl KeptWill {
     pub(super) fn of(will: &Will<'_>) -> Self {
         let mut kept = PropertyBuffer::new();
-        kept.put_all_but(&will.properties, &[PropertyId::WillDelay]);
+        kept.put_all_but(&will.properties, |id, _| id == PropertyId::WillDelay);
         Self {
             topic: will.topic.to_owned(),
             payload: will.payload.to_owned(),

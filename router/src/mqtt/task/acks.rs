@@ -21,7 +21,8 @@ pub(super) struct AckQueue {
 
 #[derive(Debug)]
 struct Group {
-    ticket: Ticket,
+    /// The commit that it waits for; `None`: no one.
+    ticket: Option<Ticket>,
     len: usize,
     pubacks: u32,
     /// The publish was refused when it came: its negative acknowledgement keeps its place.
@@ -56,8 +57,8 @@ pub(super) struct Settled {
 }
 
 impl AckQueue {
-    /// Adds an acknowledgement that may leave when `ticket` is settled.
-    pub(super) fn push(&mut self, ticket: Ticket, first: u8, packet_id: u16) {
+    /// Adds an acknowledgement that may leave when `ticket` is settled; without one, when those before it have left.
+    pub(super) fn push(&mut self, ticket: Option<Ticket>, first: u8, packet_id: u16) {
         let [high, low] = packet_id.to_be_bytes();
         self.bytes.extend([first, 2, high, low]);
         let pubacks = u32::from(first == PUBACK);
@@ -72,14 +73,14 @@ impl AckQueue {
 
     /// The newest commit that an acknowledgement waits for.
     pub(super) fn newest(&self) -> Option<Ticket> {
-        self.groups.iter().map(|group| group.ticket).max()
+        self.groups.iter().filter_map(|group| group.ticket).max()
     }
 
     /// Adds a negative acknowledgement, which leaves in its turn behind the commit of `ticket`.
     pub(super) fn push_refusal(&mut self, ticket: Ticket, first: u8, packet_id: u16, reason: Reason) {
         let [high, low] = packet_id.to_be_bytes();
         self.bytes.extend([first, 2, high, low]);
-        self.groups.push_back(Group { ticket, len: ACK_BYTES, pubacks: 0, refusal: Some(reason) });
+        self.groups.push_back(Group { ticket: Some(ticket), len: ACK_BYTES, pubacks: 0, refusal: Some(reason) });
     }
 
     /// Moves the acknowledgements of durable commits to `out`; stops at a commit under way, and at refusals.
@@ -90,7 +91,7 @@ impl AckQueue {
     ) -> Settled {
         let mut settled = Settled::default();
         while let Some(group) = self.groups.front() {
-            let Some(outcome) = outcome(group.ticket) else { break };
+            let Some(outcome) = group.ticket.map_or(Some(Ok(())), &outcome) else { break };
             let (len, refusal) = (group.len, group.refusal);
             let why = match (refusal, outcome) {
                 (Some(reason), _) => Why::AtOnce(reason),
@@ -127,9 +128,9 @@ mod tests {
     #[test]
     fn acks_leave_in_order_and_only_when_durable() {
         let mut queue = AckQueue::default();
-        queue.push(Ticket(1), PUBACK, 1);
-        queue.push(Ticket(1), PUBREC, 2);
-        queue.push(Ticket(2), PUBACK, 3);
+        queue.push(Some(Ticket(1)), PUBACK, 1);
+        queue.push(Some(Ticket(1)), PUBREC, 2);
+        queue.push(Some(Ticket(2)), PUBACK, 3);
         let mut out = Vec::new();
         assert_eq!(queue.settle(|_| None, &mut out), Settled::default());
         assert!(out.is_empty());
@@ -139,12 +140,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_here_before_keeps_its_place() {
+        let mut queue = AckQueue::default();
+        queue.push(Some(Ticket(5)), PUBACK, 1);
+        queue.push(None, PUBACK, 2);
+        queue.push(Some(Ticket(4)), PUBACK, 3);
+        let mut out = Vec::new();
+        assert_eq!(queue.settle(|ticket| (ticket < Ticket(5)).then_some(Ok(())), &mut out), Settled::default());
+        assert_eq!(queue.newest(), Some(Ticket(5)));
+        assert_eq!(queue.settle(|_| Some(Ok(())), &mut out), Settled { pubacks: 3, refusals: Vec::new() });
+        assert_eq!(out, [0x40, 2, 0, 1, 0x40, 2, 0, 2, 0x40, 2, 0, 3]);
+        queue.push(None, PUBREC, 4);
+        assert_eq!(queue.settle(|_| None, &mut out), Settled::default());
+        assert_eq!(out[12..], [0x50, 2, 0, 4], "nothing to wait for");
+    }
+
+    #[test]
     fn refusals_keep_their_place() {
         let mut queue = AckQueue::default();
-        queue.push(Ticket(1), PUBACK, 1);
+        queue.push(Some(Ticket(1)), PUBACK, 1);
         queue.push_refusal(Ticket(1), PUBACK, 2, Reason::NotAuthorized);
-        queue.push(Ticket(2), PUBREC, 3);
-        queue.push(Ticket(3), PUBACK, 4);
+        queue.push(Some(Ticket(2)), PUBREC, 3);
+        queue.push(Some(Ticket(3)), PUBACK, 4);
         let full = CommitFailed::Full("no room".into());
         let outcome = |ticket| Some(if ticket == Ticket(2) { Err(full.clone()) } else { Ok(()) });
         let mut out = Vec::new();

@@ -11,14 +11,15 @@ use tokio::time::{Instant, sleep_until};
 use super::acks::{AckQueue, PUBACK, PUBCOMP, Refusal, Why};
 use super::deliver::Deliverer;
 use super::door::Door;
-use super::input::Input;
+use super::numbered::Numbering;
 use super::publish::Publisher;
-use super::turn::{Happened, Outgoing, Turn};
+use super::turn::{Happened, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
 use crate::mqtt::retained::Retained;
 use crate::mqtt::session::{Close, End, RetainedWanted, Session, rules};
 use crate::sessions::{Entry, Offer, Order};
+use crate::transport::{Input, Outgoing};
 
 /// A wait with nothing to wait for is looked at again after this.
 const IDLE_WAIT: Duration = Duration::from_secs(3_600);
@@ -80,8 +81,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let settings =
             Settings { packet_bytes_max: door.config.packet_bytes_max, ..Settings::server(session.version()) };
         let client_id = Arc::clone(&entry.client_id);
-        let publisher =
-            Publisher::new(Arc::clone(&door.ingest), Arc::clone(&door.fan_out), Arc::clone(&client_id), entry.number);
+        let numbering = Numbering::new(&client_id, session.names_itself());
+        let (ingest, fan_out) = (Arc::clone(&door.ingest), Arc::clone(&door.fan_out));
+        let publisher = Publisher::new(ingest, fan_out, Arc::clone(&client_id), entry.number, Some(numbering));
         let deliverer = Deliverer::new(client_id, Arc::clone(&entry.seat.subscriber));
         Self {
             door,

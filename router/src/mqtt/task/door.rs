@@ -9,11 +9,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::gate::Gate;
 use super::publish::Publisher;
 use super::retain::RetainedStore;
 use crate::event_log::EventLog;
-use crate::ingest::Ingest;
+use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
 use crate::mqtt::session::{DueWill, KeptSession, Limits};
 use crate::sessions::Sessions;
@@ -165,8 +164,9 @@ impl Door {
             dup: false,
             retain: will.retain,
         };
-        let mut publisher =
-            Publisher::new(Arc::clone(&self.ingest), Arc::clone(&self.fan_out), Arc::clone(client_id), 0);
+        // A will is as old as its connection: its number, if it has one, says nothing.
+        let (ingest, fan_out) = (Arc::clone(&self.ingest), Arc::clone(&self.fan_out));
+        let mut publisher = Publisher::new(ingest, fan_out, Arc::clone(client_id), 0, None);
         let mut open = None;
         let appended = publisher.append(self, &mut open, &will.topic, &publish);
         drop(open);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::connection::Connection;
-use super::turn::Outgoing;
 use crate::mqtt::session::{EXPIRY_NEVER, End};
+use crate::transport::Outgoing;
 
 /// How long the last bytes may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Events as PUBLISH frames: a segment's encoded once for all subscribers of one version and QoS, or one for one.
 
 use devices::headers;
-use sled_data::{HeadersRef, RecordRef};
+use sled_data::HeadersRef;
 
 use crate::mqtt::codec::{PropertyBuffer, PropertyId, Qos, Value, Version};
 use crate::mqtt::outgoing::{FrameLayout, Message, PerSubscriber, encode_for_one, encode_shared};
@@ -88,23 +88,13 @@ impl Form {
         properties: &'a mut PropertyBuffer,
     ) -> Option<Message<'a>> {
         properties.clear();
-        let expiry_left_s = seconds_left(&event.record, now_ms)?;
+        let expiry_left_s = event.seconds_left(now_ms)?;
         if self.version == Version::V5 {
             fill(properties, &event.record.headers);
         }
         let payload = event.record.value.unwrap_or_default();
         Some(Message { topic: event.topic, payload, expiry_left_s, properties: properties.view() })
     }
-}
-
-/// `Some(None)`: no expiry; `None`: it has expired.
-fn seconds_left(record: &RecordRef<'_>, now_ms: i64) -> Option<Option<u32>> {
-    let Some(expiry) = record.headers.get(headers::MQTT_EXPIRY).and_then(|bytes| bytes.try_into().ok()) else {
-        return Some(None);
-    };
-    let total_s = u32::from_be_bytes(expiry);
-    let age_s = u32::try_from(now_ms.saturating_sub(record.timestamp_ms).max(0) / 1_000).unwrap_or(u32::MAX);
-    (total_s > age_s).then(|| Some(total_s - age_s))
 }
 
 /// The MQTT 5 properties that an event kept as headers, but for its expiry.

@@ -6,15 +6,16 @@ mod deliver;
 mod door;
 mod end;
 mod frames;
-mod gate;
-mod input;
 mod listen;
+mod numbered;
 mod open;
 mod packets;
 mod publish;
 mod retain;
 mod turn;
 
+#[cfg(test)]
+mod numbered_tests;
 #[cfg(test)]
 mod tests;
 

@@ -9,12 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
 use super::door::Door;
-use super::input::Input;
-use super::turn::{Outgoing, Turn};
+use super::turn::Turn;
 use crate::event_log::Wake;
 use crate::mqtt::codec::{Decoded, Packet, Reason, Settings, Version, decode_first};
 use crate::mqtt::session::{Accepted, KeptSession, Opening, refuse};
 use crate::sessions::{Admitted, Arrival};
+use crate::transport::{Input, Outgoing};
 
 /// How long a refusal may take to be written.
 const REFUSAL_WAIT: Duration = Duration::from_secs(5);

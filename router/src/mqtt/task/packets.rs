@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::acks::{PUBACK, PUBCOMP, PUBREC};
 use super::connection::{Connection, Saved};
-use super::publish::NotTaken;
+use super::numbered::NotNumbered;
+use super::publish::{NotTaken, Taken};
 use crate::event_log::{AppendError, CommitFailed, OpenCommit};
 use crate::ingest::Refused;
 use crate::mqtt::codec::{Decoded, Packet, Publish, Qos, Reason, Reply, Version, decode};
@@ -107,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn release(&mut self, packet_id: u16, reply: Reply) {
         let is_success = matches!(reply, Reply::PubComp { reason: Reason::Success, .. });
         if is_success && let Some(ticket) = self.save() {
-            self.acks.push(ticket, PUBCOMP, packet_id);
+            self.acks.push(Some(ticket), PUBCOMP, packet_id);
         } else {
             reply.encode(self.session.version(), &mut self.outgoing.bytes);
         }
@@ -163,31 +164,38 @@ struct PublishWay<'a, 'log> {
 impl<'log> PublishWay<'_, 'log> {
     fn take(&mut self, open: &mut Option<OpenCommit<'log>>, publish: &Publish<'_>) -> Result<(), Close> {
         let admission = self.session.admit_publish(publish)?;
-        let mut outcome = Ok(());
-        if admission.append {
-            outcome = self.publisher.append(self.door, open, admission.topic, publish);
-        }
-        if let Err(error) = outcome {
-            return self.refuse(publish, &error);
-        }
+        let taken = match admission.append {
+            true => self.publisher.append(self.door, open, admission.topic, publish),
+            false => Ok(Taken::Appended),
+        };
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(error) => return self.refuse(publish, &error),
+        };
         let guard = open.get_or_insert_with(|| self.door.log.lock());
-        let ticket = guard.ticket();
+        let holds_id = publish.qos == Qos::ExactlyOnce && self.session.is_kept();
+        let ticket = match taken {
+            // Nothing of it goes into the open commit, which may stay empty.
+            Taken::Known(ticket) if !holds_id => ticket,
+            _ => Some(guard.ticket()),
+        };
         if publish.qos != Qos::AtMostOnce {
             // A refusal behind it waits for this commit, which rings.
-            *self.last = ticket;
-            if publish.qos == Qos::ExactlyOnce && self.session.is_kept() {
+            *self.last = ticket.map_or(*self.last, |ticket| ticket.max(*self.last));
+            if holds_id {
                 let state = self.session.kept().to_bytes();
                 self.door.sessions.store_live(guard, self.entry, state, &self.deliverer.begun());
             }
             let first = if publish.qos == Qos::AtLeastOnce { PUBACK } else { PUBREC };
             self.acks.push(ticket, first, publish.packet_id);
         }
-        let over = guard.over_bound();
+        let over = taken == Taken::Appended && guard.over_bound();
         if over {
-            *self.paused = Some(ticket);
+            *self.paused = Some(guard.ticket());
         }
-        if (over || publish.qos != Qos::AtMostOnce) && *self.rings != Some(ticket) {
-            guard.ring_when_settled(&self.entry.seat.wake);
+        let rings = if over { Some(guard.ticket()) } else { ticket.filter(|_| publish.qos != Qos::AtMostOnce) };
+        if let Some(ticket) = rings.filter(|ticket| self.rings.is_none_or(|rings| rings < *ticket)) {
+            guard.ring_when(ticket, &self.entry.seat.wake);
             *self.rings = Some(ticket);
         }
         Ok(())
@@ -202,12 +210,15 @@ impl<'log> PublishWay<'_, 'log> {
             NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,
             NotTaken::Append(AppendError::Refused(CommitFailed::Full(_))) => Reason::QuotaExceeded,
             NotTaken::Append(AppendError::TooLarge { .. }) | NotTaken::Retained(_) => Reason::QuotaExceeded,
+            NotTaken::Numbered(NotNumbered::Malformed | NotNumbered::NoDevice) => Reason::PayloadFormatInvalid,
+            NotTaken::Numbered(NotNumbered::StaleBoot { .. }) => Reason::NotAuthorized,
+            NotTaken::Numbered(NotNumbered::TooManyDevices | NotNumbered::Behind) => Reason::QuotaExceeded,
             NotTaken::Append(_) => Reason::ImplementationSpecificError,
         };
         match error {
             NotTaken::Append(AppendError::TooLarge { .. }) => stats.refused_too_large.fetch_add(1, Ordering::Relaxed),
             NotTaken::Append(_) => stats.refused_store.fetch_add(1, Ordering::Relaxed),
-            NotTaken::Refused(_) | NotTaken::Retained(_) => 0,
+            NotTaken::Refused(_) | NotTaken::Retained(_) | NotTaken::Numbered(_) => 0,
         };
         if self.door.complaints.lets_through(self.door.log.clock().wall_ms()) {
             tracing::warn!(client = %self.entry.client_id, %error, "a publish was refused");

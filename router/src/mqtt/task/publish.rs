@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use devices::headers;
+use devices::sequence::{HEADER_BYTES_MAX, MQTT_PROPERTY, Sequence};
 use sled_data::{HeaderBlock, OpenBatch};
 
 use super::door::Door;
+use super::numbered::{Judged, NotNumbered, Numbering};
 use super::retain::NotRetained;
-use crate::event_log::{AppendError, EventLog, NewEvent, OpenCommit, Topic};
+use crate::event_log::{AppendError, EventLog, NewEvent, OpenCommit, Ticket, Topic};
 use crate::ingest::{Ingest, Refused, Route};
 use crate::mqtt::codec::{Properties, PropertyId, Publish, Qos, Value};
 use crate::subscriptions::FanOut;
@@ -26,6 +28,30 @@ pub(super) enum NotTaken {
     Append(#[from] AppendError),
     #[error(transparent)]
     Retained(#[from] NotRetained),
+    #[error(transparent)]
+    Numbered(#[from] NotNumbered),
+}
+
+impl NotTaken {
+    /// Whether the same publish may be taken later, as far as its number goes: the client is to send it again, before
+    /// those behind it.
+    pub(super) fn is_for_now(&self) -> bool {
+        match self {
+            Self::Refused(refused) => matches!(refused, Refused::Topic(_)),
+            Self::Append(error) => !matches!(error, AppendError::TooLarge { .. }),
+            Self::Retained(error) => matches!(error, NotRetained::Full(_)),
+            Self::Numbered(error) => matches!(error, NotNumbered::TooManyDevices | NotNumbered::Behind),
+        }
+    }
+}
+
+/// What became of a publish that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is in the open commit.
+    Appended,
+    /// It was here before, in this commit; `None`: it is durable.
+    Known(Option<Ticket>),
 }
 
 /// One connection's way in.
@@ -34,6 +60,8 @@ pub(super) struct Publisher {
     fan_out: Arc<FanOut>,
     client_id: Arc<str>,
     session: u64,
+    /// What the client numbers; a will has no part in it.
+    numbering: Option<Numbering>,
     routes: HashMap<Box<str>, Arc<Remembered>>,
     last: Option<Arc<Remembered>>,
     live: OpenBatch,
@@ -53,13 +81,20 @@ struct Remembered {
 }
 
 impl Publisher {
-    pub(super) fn new(ingest: Arc<Ingest>, fan_out: Arc<FanOut>, client_id: Arc<str>, session: u64) -> Self {
+    pub(super) fn new(
+        ingest: Arc<Ingest>,
+        fan_out: Arc<FanOut>,
+        client_id: Arc<str>,
+        session: u64,
+        numbering: Option<Numbering>,
+    ) -> Self {
         let now_ms = ingest.log().clock().wall_ms();
         Self {
             ingest,
             fan_out,
             client_id,
             session,
+            numbering,
             routes: HashMap::new(),
             last: None,
             live: OpenBatch::new(),
@@ -72,7 +107,7 @@ impl Publisher {
     }
 
     /// Appends a publish under the read's lock, which is taken with the first of them. `topic` is its MQTT topic,
-    /// aliases resolved. A retained message is written with the same commit.
+    /// aliases resolved. A retained message and the device's number are written with the same commit.
     ///
     /// # Errors
     /// Why it was not taken; nothing was changed then.
@@ -82,15 +117,26 @@ impl Publisher {
         open: &mut Option<OpenCommit<'log>>,
         topic: &str,
         publish: &Publish<'_>,
-    ) -> Result<(), NotTaken> {
-        let appended = self.append_remembered(door, open, topic, publish);
-        if !matches!(appended, Err(NotTaken::Append(AppendError::Deleted { .. }))) {
-            return appended;
+    ) -> Result<Taken, NotTaken> {
+        let sequence = match &self.numbering {
+            Some(numbering) => numbering.read(&self.ingest, &publish.properties)?,
+            None => None,
+        };
+        let mut appended = self.append_remembered(door, open, topic, publish, sequence);
+        if matches!(appended, Err(NotTaken::Append(AppendError::Deleted { .. }))) {
+            // Its topic was deleted: the route leads to the one that is made in its place.
+            self.routes.clear();
+            self.last = None;
+            appended = self.append_remembered(door, open, topic, publish, sequence);
         }
-        // Its topic was deleted: the route leads to the one that is made in its place.
-        self.routes.clear();
-        self.last = None;
-        self.append_remembered(door, open, topic, publish)
+        if let (Some(sequence), Some(numbering)) = (sequence, &mut self.numbering) {
+            match (&appended, open) {
+                (Ok(Taken::Appended), Some(open)) => numbering.appended(&self.ingest, open, sequence),
+                (Ok(_), _) => {}
+                (Err(error), _) => numbering.refused(sequence, error.is_for_now()),
+            }
+        }
+        appended
     }
 
     fn append_remembered<'log>(
@@ -99,7 +145,8 @@ impl Publisher {
         open: &mut Option<OpenCommit<'log>>,
         topic: &str,
         publish: &Publish<'_>,
-    ) -> Result<(), NotTaken> {
+        sequence: Option<Sequence>,
+    ) -> Result<Taken, NotTaken> {
         let last = match self.last.as_ref().filter(|last| *last.mqtt_topic == *topic) {
             Some(last) => Arc::clone(last),
             None => {
@@ -108,8 +155,15 @@ impl Publisher {
                 found
             }
         };
+        if let (Some(sequence), Some(numbering)) = (sequence, &mut self.numbering) {
+            let open = open.get_or_insert_with(|| door.log.lock());
+            if let Judged::Known(ticket) = numbering.judge(&self.ingest, open, sequence)? {
+                return Ok(Taken::Known(ticket));
+            }
+        }
+        self.make_extra(&last, publish, sequence);
         if !publish.retain {
-            return self.append_to(&last, &door.log, open, topic, publish);
+            return self.append_to(&last, &door.log, open, topic, publish).map(|()| Taken::Appended);
         }
         let now_ms = door.now_ms();
         // Locked first, so that of two publishes the one that is stored later is the one that is retained.
@@ -120,7 +174,20 @@ impl Publisher {
             (Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),
             _ => door.retained.undo(topic, change),
         }
-        appended
+        appended.map(|()| Taken::Appended)
+    }
+
+    /// The headers of this event alone.
+    fn make_extra(&mut self, to: &Remembered, publish: &Publish<'_>, sequence: Option<Sequence>) {
+        self.extra.clear();
+        if publish.retain || to.route.is_answer || !publish.properties.is_empty() {
+            add_extra(&mut self.extra, publish, to.route.is_answer.then_some(self.session));
+        }
+        if let Some(sequence) = sequence {
+            let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
+            sequence.write_header(&mut header);
+            self.extra.push(headers::SEQUENCE, &header);
+        }
     }
 
     fn append_to<'log>(
@@ -131,10 +198,6 @@ impl Publisher {
         topic: &str,
         publish: &Publish<'_>,
     ) -> Result<(), NotTaken> {
-        self.extra.clear();
-        if publish.retain || to.route.is_answer || !publish.properties.is_empty() {
-            add_extra(&mut self.extra, publish, to.route.is_answer.then_some(self.session));
-        }
         let is_live = publish.qos == Qos::AtMostOnce;
         let event = NewEvent {
             timestamp_ms: self.now_ms,
@@ -198,7 +261,7 @@ impl Publisher {
         // A new topic may have to be made, which waits for the disk: not under the lock.
         *open = None;
         let route = self.ingest.route(topic)?;
-        let block = |qos: Qos| headers_for(topic, &route, qos, &self.client_id);
+        let block = |qos: Qos| route.headers(topic, qos.bits(), &self.client_id);
         let headers = [block(Qos::AtMostOnce), block(Qos::AtLeastOnce), block(Qos::ExactlyOnce)];
         let made = Arc::new(Remembered { mqtt_topic: topic.into(), route, headers });
         if self.routes.len() >= ROUTES_MAX {
@@ -207,18 +270,6 @@ impl Publisher {
         self.routes.insert(topic.into(), Arc::clone(&made));
         Ok(made)
     }
-}
-
-fn headers_for(topic: &str, route: &Route, qos: Qos, client_id: &str) -> HeaderBlock {
-    let mut block = HeaderBlock::new();
-    if route.keeps_mqtt_topic {
-        block.push(headers::MQTT_TOPIC, topic.as_bytes());
-    }
-    if qos != Qos::AtLeastOnce {
-        block.push(headers::MQTT_QOS, &[qos.bits()]);
-    }
-    block.push(headers::MQTT_CLIENT, client_id.as_bytes());
-    block
 }
 
 /// What one publish has besides: the retain flag, its MQTT 5 properties, and the session of an answer.
@@ -244,7 +295,8 @@ fn add_properties(block: &mut HeaderBlock, properties: &Properties<'_>) {
             (PropertyId::ContentType, Value::Text(text)) => block.push(headers::MQTT_CONTENT_TYPE, text.as_bytes()),
             (PropertyId::ResponseTopic, Value::Text(text)) => block.push(headers::MQTT_RESPONSE_TOPIC, text.as_bytes()),
             (PropertyId::CorrelationData, Value::Binary(data)) => block.push(headers::MQTT_CORRELATION, data),
-            (PropertyId::UserProperty, Value::Pair(name, value)) => {
+            // The device's number is a header of its own.
+            (PropertyId::UserProperty, Value::Pair(name, value)) if name != MQTT_PROPERTY => {
                 block.push(headers::MQTT_USER, &user_property(name, value));
             }
             _ => {}

@@ -17,13 +17,13 @@ use crate::subscriptions::{self, FanOut};
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
 
-struct Node {
-    log: Arc<EventLog>,
+pub(super) struct Node {
+    pub(super) log: Arc<EventLog>,
     sessions: Arc<Sessions>,
     door: Arc<Door>,
 }
 
-fn node_on(backend: &Arc<MemoryBackend>) -> Node {
+pub(super) fn node_on(backend: &Arc<MemoryBackend>) -> Node {
     let backend: Arc<dyn sled_data::Backend> = Arc::clone(backend) as _;
     let (store, recovered) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
@@ -33,17 +33,17 @@ fn node_on(backend: &Arc<MemoryBackend>) -> Node {
     let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
-    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &ingest::Config::default()).unwrap());
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &ingest::Config::default(), Default::default()).unwrap());
     let door = Door::new(ingest, Arc::clone(&sessions), Config::default());
     Node { log, sessions, door }
 }
 
-struct Client {
+pub(super) struct Client {
     io: DuplexStream,
 }
 
 /// A packet of less than 16 KiB.
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     if body.len() > 127 {
         bytes.push(u8::try_from(body.len() % 128).unwrap() | 0x80);
@@ -55,7 +55,7 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
 }
 
@@ -75,7 +75,7 @@ fn ack(first: u8, id: u16) -> Vec<u8> {
 
 impl Client {
     /// Connects with MQTT 5; `expiry_s` 0 begins a session that is not kept.
-    async fn connect(node: &Node, client_id: &str, expiry_s: u32, receive_max: u16) -> (Self, bool) {
+    pub(super) async fn connect(node: &Node, client_id: &str, expiry_s: u32, receive_max: u16) -> (Self, bool) {
         let (io, far) = tokio::io::duplex(1 << 20);
         tokio::spawn(super::open::serve(Arc::clone(&node.door), far, "test".to_owned()));
         let flags = if expiry_s == 0 { 2 } else { 0 };
@@ -90,12 +90,12 @@ impl Client {
         (client, connack[0] == 1)
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.io.write_all(bytes).await.unwrap();
     }
 
     /// The next packet, `None` at the end of the connection.
-    async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(super) async fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         let read = async {
             let first = self.io.read_u8().await.ok()?;
             let (mut len, mut shift) = (0_usize, 0);

@@ -13,12 +13,13 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 pub const PINGREQ: &[u8] = &[0xc0, 0];
 pub const PINGRESP: (u8, Vec<u8>) = (0xd0, Vec::new());
 
-const BOUNDS: Bounds = Bounds {
+pub const BOUNDS: Bounds = Bounds {
     two_way_streams_max: 0,
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,
     unread_bytes_max: 1 << 20,
     unsent_bytes_max: 1 << 20,
+    datagram_bytes_max: 64 << 10,
     idle_max: Duration::from_secs(30),
     ping_after: None,
 };

@@ -7,14 +7,14 @@ const LINES_PER_SECOND_MAX: u32 = 10;
 
 /// Lets so many lines through in each second.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub struct Gate {
     second: AtomicI64,
     lines: AtomicU32,
 }
 
 impl Gate {
     /// Whether one more line may be written now. Callers at a second's turn may together get a few more.
-    pub(super) fn lets_through(&self, now_ms: i64) -> bool {
+    pub fn lets_through(&self, now_ms: i64) -> bool {
         let second = now_ms.div_euclid(1_000);
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.lines.store(0, Ordering::Relaxed);

@@ -13,7 +13,7 @@ thread_local! {
 
 /// Bytes read and not yet decoded. The buffer is initialised to its end, so that a read clears nothing first.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub struct Input {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -21,12 +21,12 @@ pub(super) struct Input {
 
 impl Input {
     /// What was read and not yet decoded.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
     /// Marks bytes as decoded.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -34,7 +34,7 @@ impl Input {
     }
 
     /// Room to read into: what is left of the buffer, at least half of a lent one.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    pub fn room(&mut self) -> &mut [u8] {
         if self.buffer.is_empty() {
             self.buffer = LENT.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; LENT_BYTES]);
         }
@@ -50,12 +50,12 @@ impl Input {
     }
 
     /// Notes that `count` bytes were read into the room.
-    pub(super) fn filled(&mut self, count: usize) {
+    pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.buffer.len());
     }
 
     /// Gives the buffer back when nothing is in it.
-    pub(super) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         if self.end != 0 || self.buffer.is_empty() {
             return;
         }

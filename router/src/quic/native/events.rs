@@ -1,0 +1,163 @@
+//! The events stream: subscriptions, and what they bring.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use devices::command::command_filter;
+use devices::native::{Refusal, Told, Want, encode};
+
+use super::filters::{Filters, is_taken};
+use super::way::{BACKLOG_BYTES_MAX, Way, frame};
+use super::{Native, Wrong};
+use crate::quic::Stats;
+use crate::sessions::Entry;
+use crate::subscriptions::{Frame, Frames, Segment};
+
+/// Bytes that may wait to be written before delivering pauses.
+const OUT_BYTES_MAX: usize = 256 << 10;
+/// Segments looked through before others have their turn.
+const SEGMENTS_PER_TURN_MAX: usize = 16;
+/// The number of this door's format, of [`crate::subscriptions::FORMATS`].
+const FORMAT: usize = 4;
+
+/// The events stream of a client.
+pub(super) struct Events {
+    pub(super) way: Way,
+    filters: Filters,
+    /// The filter that brings commands, where the client takes them: it stays when the client unsubscribes.
+    commands: Option<String>,
+    current: Option<Current>,
+}
+
+/// A segment that is being sent.
+struct Current {
+    segment: Arc<Segment>,
+    /// For each topic of it: whether the client wants it.
+    wanted: Vec<bool>,
+    /// The next frame.
+    at: usize,
+}
+
+impl Events {
+    pub(super) fn new(way: Way, takes_commands_of: Option<&str>) -> Self {
+        Self { way, filters: Filters::default(), commands: takes_commands_of.map(command_filter), current: None }
+    }
+
+    /// Takes what the client wants, and answers.
+    ///
+    /// # Errors
+    /// When a frame cannot be read.
+    pub(super) fn take_frames(&mut self, native: &Native, entry: &Entry) -> Result<(), Wrong> {
+        while self.way.out.len() < BACKLOG_BYTES_MAX {
+            let Some((want, taken)) = frame::<Want<'_>>(self.way.input.bytes())? else { break };
+            let told = match want {
+                Want::Subscribe { filter } => {
+                    let refused = if !is_taken(filter) {
+                        Some(Refusal::TopicInvalid)
+                    } else if native.sessions.subscribe(entry, filter) {
+                        self.filters.add(filter);
+                        None
+                    } else {
+                        Some(Refusal::NotAllowed)
+                    };
+                    Told::Subscribed { refused }
+                }
+                Want::Unsubscribe { filter } => {
+                    if self.filters.remove(filter) && self.commands.as_deref() != Some(filter) {
+                        native.sessions.unsubscribe(entry, filter);
+                    }
+                    Told::Unsubscribed
+                }
+            };
+            // It is two or three bytes.
+            encode(&told, &mut self.way.out.bytes)?;
+            self.way.input.consume(taken);
+            if let Some(current) = &mut self.current {
+                current.wanted = wanted(&mut self.filters, &current.segment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what may be sent now; whether there may be more at once, others having had their turn.
+    pub(super) fn deliver(&mut self, native: &Native, entry: &Entry) -> bool {
+        for _ in 0..SEGMENTS_PER_TURN_MAX {
+            if self.way.out.len() >= OUT_BYTES_MAX {
+                return false;
+            }
+            let Some(mut current) = self.current.take().or_else(|| self.next(native, entry)) else { return false };
+            if !self.send(&mut current, native) {
+                self.current = Some(current);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn next(&mut self, native: &Native, entry: &Entry) -> Option<Current> {
+        let segment = entry.seat.subscriber.next_segment(&native.log)?;
+        let wanted = wanted(&mut self.filters, &segment);
+        Some(Current { segment, wanted, at: 0 })
+    }
+
+    /// Copies the frames that are wanted, as far as there is room; whether the segment is done with.
+    fn send(&mut self, current: &mut Current, native: &Native) -> bool {
+        if !current.wanted.contains(&true) {
+            return true;
+        }
+        let now_ms = native.log.clock().wall_ms();
+        let frames = current.segment.frames(FORMAT, |segment| encode_all(segment, now_ms, &native.stats));
+        self.way.out.borrow();
+        while let Some(frame) = frames.list.get(current.at) {
+            if self.way.out.len() >= OUT_BYTES_MAX {
+                return false;
+            }
+            current.at += 1;
+            if !current.wanted.get(frame.topic as usize).is_some_and(|wanted| *wanted) {
+                continue;
+            }
+            self.way.out.bytes.extend_from_slice(&frames.bytes[frame.start as usize..frame.end as usize]);
+        }
+        true
+    }
+
+    /// Ends the client's subscriptions, and what waits for them.
+    pub(super) fn close(&self, native: &Native, entry: &Entry) {
+        for filter in self.filters.iter().filter(|filter| self.commands.as_deref() != Some(*filter)) {
+            native.sessions.unsubscribe(entry, filter);
+        }
+        while entry.seat.subscriber.pop().is_some() {}
+    }
+}
+
+fn wanted(filters: &mut Filters, segment: &Segment) -> Vec<bool> {
+    segment.topics().iter().map(|topic| filters.want(topic)).collect()
+}
+
+/// The segment's events as frames, once for all who want them. One that has expired, or is too large, is an empty
+/// frame.
+fn encode_all(segment: &Segment, now_ms: i64, stats: &Stats) -> Frames {
+    let mut frames = Frames { bytes: Vec::with_capacity(segment.bytes()), list: Vec::new() };
+    for event in segment.events() {
+        let start = frames.bytes.len();
+        let told = Told::Event {
+            topic: event.topic,
+            timestamp_ms: event.record.timestamp_ms,
+            payload: event.record.value.unwrap_or_default(),
+        };
+        let has_expired = event.seconds_left(now_ms).is_none();
+        if !has_expired && let Err(error) = encode(&told, &mut frames.bytes) {
+            stats.events_left_out.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(topic = event.topic, %error, "an event is not sent to those who want it");
+        }
+        frames.list.push(Frame {
+            start: u32::try_from(start).unwrap_or(u32::MAX),
+            end: u32::try_from(frames.bytes.len()).unwrap_or(u32::MAX),
+            packet_id_at: 0,
+            topic: event.topic_number,
+            partition: event.partition,
+            offset: event.offset,
+        });
+    }
+    frames
+}
