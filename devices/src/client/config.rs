@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+#[cfg(feature = "quic")]
+use super::quic::SharedEndpoint;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::command::{NameError, check_device_name};
 
 /// The MQTT version that is spoken.
@@ -27,6 +31,30 @@ pub enum Transport {
         port: u16,
         /// The MQTT version.
         version: Version,
+    },
+    /// MQTT over TLS.
+    #[cfg(feature = "tls")]
+    Mqtts {
+        /// The node's host name or address.
+        host: String,
+        /// The node's port.
+        port: u16,
+        /// The MQTT version.
+        version: Version,
+        /// By what the node's certificate is trusted.
+        tls: Tls,
+    },
+    /// `edgeway/1` over QUIC. A login's password is sent as the token, its user name is not sent.
+    #[cfg(feature = "quic")]
+    Quic {
+        /// The node's host name or address.
+        host: String,
+        /// The node's UDP port.
+        port: u16,
+        /// By what the node's certificate is trusted.
+        tls: Tls,
+        /// The UDP port to leave by, shared with other clients; where absent, each connection has one of its own.
+        endpoint: Option<SharedEndpoint>,
     },
 }
 
