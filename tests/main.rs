@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod config;
 mod conformance;
+mod device_quic;
 mod exactly_once;
 mod full_disk;
 mod harness;
