@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod conformance;
 mod device_buffer;
+mod device_quic;
 mod exactly_once;
 mod full_disk;
 mod harness;

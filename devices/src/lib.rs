@@ -2,8 +2,8 @@
 //!
 //! Without features this crate is the pure protocol: reserved header names, a device's own numbers, the
 //! native protocol's frames, command identity, wire topics, step events and the state machine of a command. Nothing in it opens a socket, reads a
-//! clock or draws a random number. Feature `client` adds the device client over MQTT, feature
-//! `fleet` the simulated fleet that is built on it.
+//! clock or draws a random number. Feature `client` adds the device client over MQTT, `tls` trust in a
+//! node's certificate, `quic` the client over QUIC, `fleet` the simulated fleet that is built on it.
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -13,3 +13,5 @@ pub mod fleet;
 pub mod headers;
 pub mod native;
 pub mod sequence;
+#[cfg(feature = "tls")]
+pub mod trust;

@@ -22,6 +22,7 @@ use crate::plugin_host::{self, PluginHost};
 use crate::quic;
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
+use crate::transport;
 
 /// The folder of the store within the data folder.
 pub const STORE_FOLDER: &str = "store";
@@ -29,9 +30,11 @@ pub const STORE_FOLDER: &str = "store";
 const PLUGINS_FOLDER: &str = "plugins";
 /// The file that names the MQTT door's address while the node runs.
 const MQTT_ADDRESS_FILE: &str = "mqtt.addr";
+/// The file that names the address of MQTT over TLS while the node runs.
+const MQTTS_ADDRESS_FILE: &str = "mqtts.addr";
 /// The file that names the QUIC door's address while the node runs.
 const QUIC_ADDRESS_FILE: &str = "quic.addr";
-/// The file that holds the fingerprint of the QUIC door's certificate.
+/// The file that holds the fingerprint of the node's certificate.
 const QUIC_FINGERPRINT_FILE: &str = "quic.fingerprint";
 /// How long the comings and goings of clients stay in the log: seven days.
 const PRESENCE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
@@ -82,6 +85,20 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// MQTT over TLS cannot listen.
+    #[error("MQTT over TLS cannot listen at {address}: {error}; choose another with --mqtts or [listen] mqtts")]
+    ListenTls {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The certificate for TLS cannot be had.
+    #[error(transparent)]
+    Identity(#[from] transport::IdentityError),
+    /// The certificate for TLS cannot be used.
+    #[error("the certificate cannot be used: {0}; look at [quic] certificate_file and key_file")]
+    Tls(#[from] rustls::Error),
     /// The QUIC door did not start.
     #[error(transparent)]
     Quic(#[from] quic::StartError),
@@ -119,10 +136,12 @@ impl Node {
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
         let quic = start_quic(&config, &door, &rooms)?;
+        let mqtts = start_mqtts(&config, &door).await?;
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
+        let doors = doors.into_iter().chain(mqtts).collect();
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
@@ -156,6 +175,7 @@ impl Node {
         self.quic.iter().for_each(quic::Listener::refuse);
         self.rooms.sessions.stop(STOP_WAIT).await;
         forget_address(&self.data, MQTT_ADDRESS_FILE);
+        forget_address(&self.data, MQTTS_ADDRESS_FILE);
         if let Some(quic) = self.quic {
             quic.stop().await;
             forget_address(&self.data, QUIC_ADDRESS_FILE);
@@ -223,6 +243,21 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
     let listener = TcpListener::bind(address).await.map_err(refused)?;
     let bound = listener.local_addr().map_err(refused)?;
     Ok((listener, bound))
+}
+
+/// Starts MQTT over TLS where it shall listen.
+async fn start_mqtts(config: &Config, door: &Arc<mqtt::task::Door>) -> Result<Option<JoinHandle<()>>, StartError> {
+    let Some(address) = config.listen.mqtts else { return Ok(None) };
+    let refused = |error| StartError::ListenTls { address, error };
+    let data = &config.node.data;
+    let identity = config.quic.identity(data, &config.node.name)?;
+    let tls = transport::tls_server(&identity)?;
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let (mqtts_addr, fingerprint) = (listener.local_addr().map_err(refused)?, identity.fingerprint());
+    write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
+    write_address(data, MQTTS_ADDRESS_FILE, mqtts_addr)?;
+    tracing::info!(%mqtts_addr, %fingerprint, "MQTT over TLS listens; clients may pin this fingerprint");
+    Ok(Some(tokio::spawn(mqtt::task::listen_tls(Arc::clone(door), listener, tls))))
 }
 
 /// Starts the QUIC door where it shall listen.

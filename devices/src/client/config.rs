@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+#[cfg(feature = "quic")]
+use super::quic::SharedEndpoint;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::command::{NameError, check_device_name};
 
 /// The MQTT version that is spoken.
@@ -27,6 +31,30 @@ pub enum Transport {
         port: u16,
         /// The MQTT version.
         version: Version,
+    },
+    /// MQTT over TLS.
+    #[cfg(feature = "tls")]
+    Mqtts {
+        /// The node's host name or address.
+        host: String,
+        /// The node's port.
+        port: u16,
+        /// The MQTT version.
+        version: Version,
+        /// By what the node's certificate is trusted.
+        tls: Tls,
+    },
+    /// `edgeway/1` over QUIC. A login's password is sent as the token, its user name is not sent.
+    #[cfg(feature = "quic")]
+    Quic {
+        /// The node's host name or address.
+        host: String,
+        /// The node's UDP port.
+        port: u16,
+        /// By what the node's certificate is trusted.
+        tls: Tls,
+        /// The UDP port to leave by, shared with other clients; where absent, each connection has one of its own.
+        endpoint: Option<SharedEndpoint>,
     },
 }
 
@@ -171,6 +199,27 @@ impl Config {
     #[cfg(not(feature = "disk"))]
     fn check_disk(&self) -> Result<(), ConfigError> {
         Ok(())
+    }
+
+    /// The node's host and UDP port, where it is reached by QUIC.
+    #[cfg(feature = "quic")]
+    pub fn quic_address(&self) -> Option<(String, u16)> {
+        match &self.transport {
+            Transport::Quic { host, port, .. } => Some((host.clone(), *port)),
+            _ => None,
+        }
+    }
+
+    /// Goes to another address than the one that was given, a relay's say; what is trusted stays the same.
+    pub fn redirect(&mut self, address: std::net::SocketAddr) {
+        let (host, port) = match &mut self.transport {
+            Transport::Mqtt { host, port, .. } => (host, port),
+            #[cfg(feature = "tls")]
+            Transport::Mqtts { host, port, .. } => (host, port),
+            #[cfg(feature = "quic")]
+            Transport::Quic { host, port, .. } => (host, port),
+        };
+        (*host, *port) = (address.ip().to_string(), address.port());
     }
 
     /// The MQTT client identifier.

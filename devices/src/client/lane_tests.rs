@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
 
 use super::fake_node::FakeNode;
 use super::tests::{BOTH, LONG, config, publish, texts, until};

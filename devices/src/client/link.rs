@@ -9,6 +9,8 @@ use super::config::{Config, Transport};
 use super::mqtt;
 use super::outbox::Entry;
 #[cfg(feature = "quic")]
+use super::quic;
+#[cfg(feature = "quic")]
 use crate::command::CommandId;
 #[cfg(feature = "quic")]
 use crate::native::Refusal;
@@ -52,28 +54,48 @@ pub(super) type Broke = Box<dyn std::error::Error + Send + Sync>;
 /// The connection's engine: it moves only while [`Pump::next`] is awaited.
 pub(super) enum Pump {
     Mqtt(mqtt::Pump),
+    #[cfg(feature = "quic")]
+    Quic(quic::Pump),
 }
 
 /// The connection's inlet. It never waits.
 pub(super) enum Inlet {
     Mqtt(mqtt::Inlet),
+    #[cfg(feature = "quic")]
+    Quic(quic::Inlet),
 }
 
-/// A connection that is not yet made. `_commands`: whether the device takes commands.
-pub(super) fn open(config: &Config, _commands: bool) -> (Inlet, Pump) {
+/// A connection that is not yet made. `commands`: whether the device takes commands.
+pub(super) fn open(config: &Config, commands: bool) -> (Inlet, Pump) {
+    let by_mqtt = |(inlet, pump)| (Inlet::Mqtt(inlet), Pump::Mqtt(pump));
+    // Only QUIC says at once whether commands are taken.
+    let _ = commands;
     match &config.transport {
         Transport::Mqtt { host, port, version } => {
-            let (inlet, pump) = mqtt::open(config, host, *port, *version);
-            (Inlet::Mqtt(inlet), Pump::Mqtt(pump))
+            by_mqtt(mqtt::open(config, host, *port, *version, rumqttc::Transport::Tcp))
+        }
+        #[cfg(feature = "tls")]
+        Transport::Mqtts { host, port, version, tls } => {
+            by_mqtt(mqtt::open(config, host, *port, *version, mqtt::encrypted(tls)))
+        }
+        #[cfg(feature = "quic")]
+        Transport::Quic { host, port, tls, endpoint } => {
+            let target = quic::Target { host, port: *port, tls, endpoint: endpoint.as_ref() };
+            let (inlet, pump) = quic::open(config, target, commands);
+            (Inlet::Quic(inlet), Pump::Quic(pump))
         }
     }
 }
 
 impl Inlet {
     /// Whether it takes another publish of a lane, `under_way` being those of all lanes without an acknowledgement.
-    pub(super) fn has_room(&self, _lane: Lane, under_way: usize) -> bool {
+    pub(super) fn has_room(&self, lane: Lane, under_way: usize) -> bool {
+        // By MQTT all lanes share one window.
+        let _ = lane;
         match self {
             Self::Mqtt(inlet) => under_way < inlet.window,
+            #[cfg(feature = "quic")]
+            Self::Quic(inlet) => inlet.has_room(lane),
         }
     }
 
@@ -81,20 +103,22 @@ impl Inlet {
     pub(super) fn has_packet_ids(&self) -> bool {
         match self {
             Self::Mqtt(_) => true,
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => false,
         }
     }
 
     /// Whether commands have to be subscribed to.
     pub(super) fn must_subscribe(&self) -> bool {
-        match self {
-            Self::Mqtt(_) => true,
-        }
+        self.has_packet_ids()
     }
 
     /// Sends a publish on; `false` when it takes no more now. It may hold some back to send them together.
     pub(super) fn publish(&mut self, entry: &Entry) -> bool {
         match self {
             Self::Mqtt(inlet) => inlet.publish(entry),
+            #[cfg(feature = "quic")]
+            Self::Quic(inlet) => inlet.publish(entry),
         }
     }
 
@@ -102,6 +126,8 @@ impl Inlet {
     pub(super) fn flush(&mut self) {
         match self {
             Self::Mqtt(_) => {}
+            #[cfg(feature = "quic")]
+            Self::Quic(inlet) => inlet.flush(),
         }
     }
 
@@ -109,15 +135,19 @@ impl Inlet {
     pub(super) fn subscribe(&mut self, filter: &str) -> bool {
         match self {
             Self::Mqtt(inlet) => inlet.subscribe(filter),
+            // The greeting says it.
+            #[cfg(feature = "quic")]
+            Self::Quic(_) => true,
         }
     }
 
     /// Confirms that a command arrived.
     #[cfg(feature = "quic")]
-    pub(super) fn confirm(&mut self, _delivery: u64) {
+    pub(super) fn confirm(&mut self, delivery: u64) {
         match self {
             // The engine has confirmed it.
             Self::Mqtt(_) => {}
+            Self::Quic(inlet) => inlet.confirm(delivery),
         }
     }
 
@@ -125,6 +155,8 @@ impl Inlet {
     pub(super) fn disconnect(&mut self) -> bool {
         match self {
             Self::Mqtt(inlet) => inlet.disconnect(),
+            #[cfg(feature = "quic")]
+            Self::Quic(inlet) => inlet.disconnect(),
         }
     }
 }
@@ -134,6 +166,8 @@ impl Pump {
     pub(super) async fn next(&mut self) -> Result<Heard, Broke> {
         match self {
             Self::Mqtt(pump) => pump.next().await,
+            #[cfg(feature = "quic")]
+            Self::Quic(pump) => pump.next().await,
         }
     }
 }

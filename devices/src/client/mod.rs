@@ -23,8 +23,13 @@ mod mqtt;
 mod outbox;
 mod pauses;
 mod publish;
+#[cfg(feature = "quic")]
+mod quic;
 mod shared;
 mod task;
+#[cfg(feature = "tls")]
+mod tls;
+mod url;
 
 #[cfg(test)]
 pub(crate) mod fake_node;
@@ -39,3 +44,8 @@ pub use counters::Counters;
 pub use handle::{Client, StartError};
 pub use outbox::{Fate, Priority, Qos};
 pub use publish::{PublishError, PublishOptions, Receipt};
+#[cfg(feature = "quic")]
+pub use quic::SharedEndpoint;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
+pub use url::UrlError;

@@ -4,12 +4,13 @@
 //! packets of a broken connection, and drops those pending when the server has no session. Here
 //! the outbox is the only memory.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rumqttc::v5::mqttbytes::QoS as QoS5;
 use rumqttc::v5::mqttbytes::v5::{Packet as Packet5, PubAckReason, PublishProperties, SubscribeReasonCode as Sub5};
-use rumqttc::{NetworkOptions, Outgoing, QoS, v5};
+use rumqttc::{NetworkOptions, Outgoing, QoS, Transport, v5};
 
 use super::config::{Config, Version};
 use super::link::{Broke, Heard};
@@ -39,12 +40,23 @@ enum Client {
     V311(rumqttc::AsyncClient),
 }
 
-pub(super) fn open(config: &Config, host: &str, port: u16, version: Version) -> (Inlet, Pump) {
-    let (client, pump) = engine(config, host, port, version);
+pub(super) fn open(config: &Config, host: &str, port: u16, version: Version, by: Transport) -> (Inlet, Pump) {
+    let (client, pump) = engine(config, &bracketed(host), port, version, by);
     (Inlet { window: usize::from(config.in_flight_max), client }, pump)
 }
 
-fn engine(config: &Config, host: &str, port: u16, version: Version) -> (Client, Pump) {
+/// TCP with TLS.
+#[cfg(feature = "tls")]
+pub(super) fn encrypted(tls: &super::Tls) -> Transport {
+    Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(tls.config()))
+}
+
+/// An IPv6 address as it stands before a port.
+fn bracketed(host: &str) -> Cow<'_, str> {
+    if host.contains(':') { format!("[{host}]").into() } else { host.into() }
+}
+
+fn engine(config: &Config, host: &str, port: u16, version: Version, by: Transport) -> (Client, Pump) {
     let capacity = usize::from(config.in_flight_max) + OTHER_REQUESTS_MAX;
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
@@ -53,6 +65,7 @@ fn engine(config: &Config, host: &str, port: u16, version: Version) -> (Client, 
         Version::V5 => {
             let mut options = v5::MqttOptions::new(config.client_id(), host, port);
             options
+                .set_transport(by)
                 .set_keep_alive(config.keep_alive)
                 .set_clean_start(true)
                 .set_connection_timeout(config.connect_within.as_secs())
@@ -70,6 +83,7 @@ fn engine(config: &Config, host: &str, port: u16, version: Version) -> (Client, 
             let mut options = rumqttc::MqttOptions::new(config.client_id(), host, port);
             let bytes_max = PACKET_BYTES_MAX as usize;
             options
+                .set_transport(by)
                 .set_keep_alive(config.keep_alive)
                 .set_clean_session(true)
                 .set_max_packet_size(bytes_max, bytes_max.max(config.payload_bytes_max + 70_000))

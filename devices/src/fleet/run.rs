@@ -120,6 +120,9 @@ pub enum StartError {
     /// A client cannot be started.
     #[error(transparent)]
     Client(#[from] client::StartError),
+    /// The system gives no UDP port.
+    #[error("no UDP port for the fleet: {0}")]
+    Port(std::io::Error),
     /// A bound of the fleet's own.
     #[error("{0}")]
     Bound(&'static str),
@@ -191,9 +194,11 @@ impl Source {
 }
 
 impl Fleet {
-    /// Starts all devices on the current tokio runtime.
-    pub fn start(config: Config) -> Result<Self, StartError> {
+    /// Starts all devices on the current tokio runtime. By QUIC they share one UDP port, unless the client's
+    /// configuration names another.
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
         config.check()?;
+        share_port(&mut config.client)?;
         let devices = (1..=config.devices).map(|number| Device::start(&config, number));
         let devices: Arc<Vec<Device>> = Arc::new(devices.collect::<Result<_, _>>()?);
         let mut tasks = JoinSet::new();
@@ -339,6 +344,25 @@ impl Device {
             }
         }
     }
+}
+
+/// Thousands of sockets are more than a system likes to give to one process.
+#[cfg(feature = "quic")]
+fn share_port(client: &mut client::Config) -> Result<(), StartError> {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    if let client::Transport::Quic { host, endpoint, .. } = &mut client.transport
+        && endpoint.is_none()
+    {
+        let is_v6 = matches!(host.parse(), Ok(IpAddr::V6(_)));
+        let any = if is_v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        *endpoint = Some(client::SharedEndpoint::bind(SocketAddr::new(any, 0)).map_err(StartError::Port)?);
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "quic"))]
+fn share_port(_client: &mut client::Config) -> Result<(), StartError> {
+    Ok(())
 }
 
 fn wall_ms() -> i64 {

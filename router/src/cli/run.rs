@@ -40,6 +40,9 @@ pub struct Args {
     /// Where MQTT listens, instead of [listen] mqtt; 0.0.0.0:1883 for devices on other machines
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     mqtt: Option<SocketAddr>,
+    /// Where MQTT over TLS listens, instead of [listen] mqtts; its standard port is 8883
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    mqtts: Option<SocketAddr>,
     /// Where the HTTP API listens, instead of [listen] http
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     http: Option<SocketAddr>,
@@ -74,6 +77,7 @@ impl Args {
         if let Some(addr) = self.http {
             config.listen.http = addr;
         }
+        config.listen.mqtts = self.mqtts.or(config.listen.mqtts);
         config.listen.quic = self.quic.or(config.listen.quic);
         config.check()?;
         Ok(config)

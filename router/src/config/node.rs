@@ -33,6 +33,9 @@ pub struct ListenConfig {
     /// MQTT 3.1.1 and 5.
     #[serde(deserialize_with = "super::address")]
     pub mqtt: SocketAddr,
+    /// The same over TLS; `off` where it does not listen.
+    #[serde(with = "super::address_or_off")]
+    pub mqtts: Option<SocketAddr>,
     /// The HTTP API.
     #[serde(deserialize_with = "super::address")]
     pub http: SocketAddr,
@@ -45,6 +48,7 @@ impl Default for ListenConfig {
     fn default() -> Self {
         Self {
             mqtt: SocketAddr::from(([127, 0, 0, 1], 1883)),
+            mqtts: None,
             http: SocketAddr::from(([127, 0, 0, 1], 7080)),
             quic: None,
         }

@@ -1,11 +1,11 @@
 //! `[quic]`: the certificate, and what a connection may take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::transport::Bounds;
+use crate::transport::{Bounds, Identity, IdentityError};
 
 /// Two-way streams that a client may have open before it is known what it speaks: the one that MQTT needs.
 const TWO_WAY_STREAMS_MAX: u32 = 1;
@@ -57,6 +57,18 @@ impl Config {
     /// Whether a certificate of people's is named.
     pub fn has_certificate(&self) -> bool {
         !self.certificate_file.as_os_str().is_empty()
+    }
+
+    /// Who the node is: by the certificate that is named, or by the one that is made in the data folder.
+    ///
+    /// # Errors
+    /// When it cannot be read or made.
+    pub fn identity(&self, data: &Path, name: &str) -> Result<Identity, IdentityError> {
+        if self.has_certificate() {
+            Identity::read(&data.join(&self.certificate_file), &data.join(&self.key_file))
+        } else {
+            Identity::own(data, name)
+        }
     }
 
     /// Certificate and key are named both, or neither is.

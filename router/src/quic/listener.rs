@@ -18,7 +18,7 @@ use super::connection::{self, MQTT};
 use super::native::Native;
 use super::stats::count;
 use crate::mqtt::task::Door;
-use crate::transport::{self, EndpointError, Fingerprint, Identity, IdentityError};
+use crate::transport::{self, EndpointError, Fingerprint, IdentityError};
 
 /// How long connections have to say their last words when the node stops.
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
@@ -60,11 +60,7 @@ impl Listener {
     /// When there is no identity or the address cannot be had.
     pub fn start(address: SocketAddr, data: &Path, door: Arc<Door>, native: Arc<Native>) -> Result<Self, StartError> {
         let (config, name) = (&native.config, &native.name);
-        let identity = if config.has_certificate() {
-            Identity::read(&data.join(&config.certificate_file), &data.join(&config.key_file))?
-        } else {
-            Identity::own(data, name)?
-        };
+        let identity = config.identity(data, name)?;
         let endpoint =
             transport::serve(address, &identity, &[ALPN, MQTT], config.bounds()).map_err(|error| match error {
                 EndpointError::Address(error) => StartError::Listen { address, error },

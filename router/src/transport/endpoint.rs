@@ -10,6 +10,7 @@ use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, T
 use rustls::crypto::aws_lc_rs::Ticketer;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::reset::lasting;
 use super::{Identity, install_provider};
 
 /// What the socket's buffers should hold, bytes; the system may grant less.
@@ -113,7 +114,7 @@ pub fn serve(
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
-    Ok(bind(address, Some(server))?)
+    Ok(bind(address, lasting(identity), Some(server))?)
 }
 
 /// An endpoint that only connects.
@@ -121,10 +122,10 @@ pub fn serve(
 /// # Errors
 /// When the address cannot be had.
 pub fn client(address: SocketAddr) -> Result<Endpoint, EndpointError> {
-    Ok(bind(address, None)?)
+    Ok(bind(address, EndpointConfig::default(), None)?)
 }
 
-fn bind(address: SocketAddr, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+fn bind(address: SocketAddr, config: EndpointConfig, server: Option<ServerConfig>) -> io::Result<Endpoint> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     // Every connection shares this socket; a small buffer loses packets whenever the node is busy for a moment.
     for granted in [socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES), socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)]
@@ -143,5 +144,5 @@ fn bind(address: SocketAddr, server: Option<ServerConfig>) -> io::Result<Endpoin
         );
     }
     socket.bind(&address.into())?;
-    Endpoint::new(EndpointConfig::default(), server, UdpSocket::from(socket), Arc::new(TokioRuntime))
+    Endpoint::new(config, server, UdpSocket::from(socket), Arc::new(TokioRuntime))
 }

@@ -4,17 +4,19 @@
 //! Nothing here knows what the streams carry.
 
 mod endpoint;
-mod fingerprint;
 mod identity;
 mod input;
 mod outgoing;
 mod peer;
 mod provider;
+mod reset;
+mod tls;
 
+pub use devices::trust::{Fingerprint, FingerprintError, Pin};
 pub use endpoint::{Bounds, BoundsError, EndpointError, client, serve};
-pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError};
 pub use input::Input;
 pub use outgoing::Outgoing;
 pub use peer::{PeerError, pinned};
 pub use provider::install_provider;
+pub use tls::tls_server;

@@ -1,10 +1,11 @@
 //! The TCP listener of the MQTT door, and the way in for streams that something else carries.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::door::Door;
@@ -38,14 +39,20 @@ impl Door {
 pub async fn listen(door: Arc<Door>, listener: TcpListener) {
     let ticking = tokio::spawn(Arc::clone(&door).tick());
     let _ticking = AbortOnDrop(ticking);
+    while let Some((stream, remote, place)) = accept(&door, &listener).await {
+        tokio::spawn(async move { place.serve(stream, remote.to_string()).await });
+    }
+}
+
+/// The next connection, when there is a place for it; `None` when there never will be.
+pub(super) async fn accept(door: &Arc<Door>, listener: &TcpListener) -> Option<(TcpStream, SocketAddr, Place)> {
+    let permit = Arc::clone(&door.places).acquire_owned().await.ok()?;
     loop {
-        let Ok(place) = Arc::clone(&door.places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, remote)) => {
-                let place = Place { door: Arc::clone(&door), _permit: place };
                 // Without it small acknowledgements wait for the client's next packet.
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(async move { place.serve(stream, remote.to_string()).await });
+                return Some((stream, remote, Place { door: Arc::clone(door), _permit: permit }));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted; is the limit of open files too low?");

@@ -7,6 +7,7 @@ mod door;
 mod end;
 mod frames;
 mod listen;
+mod listen_tls;
 mod numbered;
 mod open;
 mod packets;
@@ -21,3 +22,4 @@ mod tests;
 
 pub use door::{Config, Door};
 pub use listen::{Place, listen};
+pub use listen_tls::listen_tls;
