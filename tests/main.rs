@@ -11,6 +11,7 @@ mod conformance;
 mod device_buffer;
 mod device_quic;
 mod exactly_once;
+mod fleet;
 mod full_disk;
 mod harness;
 mod kill;

@@ -1,9 +1,10 @@
-//! The node's QUIC door under load: MQTT and `edgeway/1`, each over connections of its own.
+//! The node's QUIC door under load: rates, alarms beside bulk, thousands of devices that come back at once.
 
+pub mod alarm;
 mod dial;
 mod mqtt;
 mod native;
-mod rates;
+pub mod rates;
+pub mod storm;
 
-pub use dial::Dial;
-pub use rates::run;
+use dial::Dial;
