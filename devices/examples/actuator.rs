@@ -1,6 +1,7 @@
-//! A sensor with an actuator: it heats up until a `cool` command comes, and answers how it went.
+//! `cargo run -p devices --features quic --example actuator -- mqtt://127.0.0.1:1883`
 //!
-//! `cargo run -p devices --features client --example actuator -- 127.0.0.1 1883`
+//! A sensor with an actuator: it heats up until a `cool` command comes, and answers how it went. The address may as
+//! well be `mqtts://HOST?pin=HEX` or `quic://HOST?pin=HEX`; HEX is in the node's file `quic.fingerprint`.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,9 +12,8 @@ use devices::client::{Client, Config, Handlers};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let host = arguments.next().unwrap_or_else(|| "127.0.0.1".into());
-    let port = arguments.next().map_or(Ok(1883), |port| port.parse())?;
+    let url = std::env::args().nth(1).unwrap_or_else(|| "mqtt://127.0.0.1:1883".into());
+    let config = Config::from_url(&url, "oven-1").map_err(|error| error.to_string())?;
 
     let cooling = Arc::new(AtomicBool::new(false));
     let valve = cooling.clone();
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
     });
 
-    let client = Client::start(Config::new(host, port, "oven-1"), handlers)?;
+    let client = Client::start(config, handlers)?;
     let mut temperature = 60.0;
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     loop {
