@@ -15,6 +15,17 @@ pub fn release(root: &Path, what: &[&str]) -> Result<PathBuf, BenchError> {
     }
 }
 
+/// Runs the bench from a release build of this program.
+pub fn run_released(root: &Path, args: impl Iterator<Item = String>) -> Result<(), BenchError> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let run = ["run", "--quiet", "--release", "--package", "xtask", "--", "bench"];
+    let status = Command::new(cargo).current_dir(root).args(run).args(args).status();
+    match status.map_err(io("starting cargo"))?.success() {
+        true => Ok(()),
+        false => Err(BenchError::Program("the bench ended with an error, see above".to_owned())),
+    }
+}
+
 /// Where cargo builds; `CARGO_TARGET_DIR` may say so.
 pub fn target_folder(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))

@@ -137,6 +137,7 @@ impl Unit {
             Unit::PerSecond => format!("{figure:.0}/s"),
             Unit::Milliseconds => format!("{figure:.2} ms"),
             Unit::Microseconds => format!("{figure:.2} us"),
+            Unit::Bytes if figure < 1e6 => format!("{:.1} kB", figure / 1e3),
             Unit::Bytes => format!("{:.1} MB", figure / 1e6),
             Unit::Plain => format!("{figure:.2}"),
         }
