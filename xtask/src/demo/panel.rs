@@ -4,6 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use crate::demo::fleets::Transport;
 use crate::demo::story::judge;
 
 /// Between two plain lines.
@@ -14,8 +15,8 @@ const PLAIN_EVERY: Duration = Duration::from_secs(2);
 pub struct View {
     pub elapsed: Duration,
     pub title: &'static str,
-    pub devices: usize,
-    pub online: usize,
+    /// Each fleet's way to the node, and how many of how many devices are connected.
+    pub fleets: Vec<(Transport, usize, usize)>,
     pub sent: u64,
     pub acked: u64,
     /// Readings acknowledged in the last second.
@@ -67,15 +68,14 @@ fn drawn(view: &View) -> String {
     let bar = "#".repeat((view.temperature.clamp(0.0, 120.0) / 3.0) as usize);
     format!(
         "Edgeway demo, {:>4.1} s: {}\n\
-         \x20 devices   {} of {} connected\n\
+         \x20 devices   {}\n\
          \x20 readings  {} sent, {} acknowledged, {}/s\n\
          \x20 alarms    {} raised, {} cleared\n\
          \x20 commands  {} received, {}\n\
          \x20 {}  {:5.1} C  {bar:40} {}\n",
         view.elapsed.as_secs_f64(),
         view.title,
-        view.online,
-        view.devices,
+        connected(view),
         grouped(view.sent),
         grouped(view.acked),
         grouped(view.per_second),
@@ -91,10 +91,9 @@ fn drawn(view: &View) -> String {
 
 fn plain(view: &View) -> String {
     format!(
-        "{:5.1} s  {}/{} devices  {}/s  {} acknowledged  alarms {}+{}  commands {} ({})  {} {:.1} C  {}",
+        "{:5.1} s  {}  {}/s  {} acknowledged  alarms {}+{}  commands {} ({})  {} {:.1} C  {}",
         view.elapsed.as_secs_f64(),
-        view.online,
-        view.devices,
+        connected(view),
         grouped(view.per_second),
         grouped(view.acked),
         view.raised,
@@ -105,6 +104,17 @@ fn plain(view: &View) -> String {
         view.temperature,
         view.title,
     )
+}
+
+/// Who is connected, in words.
+fn connected(view: &View) -> String {
+    let online: usize = view.fleets.iter().map(|(_, online, _)| online).sum();
+    let part = |(by, online, of): &(Transport, usize, usize)| match online == of {
+        true => format!("{online} by {}", by.name()),
+        false => format!("{online} of {of} by {}", by.name()),
+    };
+    let parts: Vec<String> = view.fleets.iter().map(part).collect();
+    format!("{online} connected: {}", parts.join(", "))
 }
 
 /// The latency in words.
@@ -145,8 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn who_is_connected_is_told_for_each_transport() {
+        let fleets = vec![(Transport::Mqtt, 25, 25), (Transport::Quic, 3, 25)];
+        let view = View { fleets, ..View::default() };
+        assert_eq!(connected(&view), "28 connected: 25 by MQTT, 3 of 25 by QUIC");
+    }
+
+    #[test]
     fn the_panel_is_always_as_high() {
-        let mut view = View { title: "readings flow", device: "sensor-0007", ..View::default() };
+        let mut view = View { title: "readings flow", device: "mqtt-0007", ..View::default() };
         let height = drawn(&view).lines().count();
         view.latency = Some((Duration::from_millis(2), Duration::from_millis(9)));
         view.temperature = 400.0;

@@ -1,38 +1,32 @@
-//! What the story is played with: a node on a store of its own, and a fleet.
+//! What the story is played with: a node on a store of its own, and two fleets.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use devices::fleet::{Config, Fault, Fleet, Ledger};
+use devices::fleet::Fault;
 use serde_json::Value;
 
 use crate::bench::error::io;
 use crate::bench::{BenchError, Node, build};
+use crate::demo::fleets::{Accounts, Doors, Fleets};
 use crate::demo::panel::View;
 use crate::demo::story::Seen;
 
-/// Devices of the fleet.
-const DEVICES: usize = 50;
-/// Between two readings of one device.
-const INTERVAL: Duration = Duration::from_millis(100);
 /// How much the device on stage heats up, in °C.
 const HEAT: f64 = 60.0;
 /// How often the alarms are read from the node.
 const ALARMS_EVERY: Duration = Duration::from_secs(1);
-/// The longest wait of a device before it connects again.
-const RECONNECT_MAX: Duration = Duration::from_secs(1);
 
 /// The node, the devices, and what was counted of them.
 pub struct Stage {
     binary: PathBuf,
     node: Option<Node>,
-    fleet: Fleet,
+    fleets: Fleets,
     /// Readings acknowledged at earlier times, for the rate.
     acked: (Instant, u64),
     per_second: u64,
     /// Where the devices look for the node.
-    address: SocketAddr,
+    doors: Doors,
     alarms: (u64, u64),
     alarms_at: Instant,
     folder: tempfile::TempDir,
@@ -41,7 +35,7 @@ pub struct Stage {
 /// What is left when all has stopped.
 pub struct Ending {
     /// The devices' accounts.
-    pub ledgers: Vec<(String, Ledger)>,
+    pub fleets: Vec<Accounts>,
     /// The readings in the log, an event a line.
     pub tail: String,
     pub raised: u64,
@@ -53,24 +47,22 @@ impl Stage {
     pub fn set(root: &Path) -> Result<Stage, BenchError> {
         let binary = build::release(root, &["--package", "edgeway"])?.join("edgeway");
         let folder = tempfile::tempdir().map_err(io("making a folder for the store"))?;
-        let node = Node::start(&binary, &folder.path().join("data"))?;
+        let node = Node::start_with_quic(&binary, &folder.path().join("data"))?;
         let component = root.join("target/plugins/threshold-alarm.wasm");
         let manifest = root.join("plugins/threshold-alarm/manifest.toml");
         let (component, manifest) = (component.to_string_lossy(), manifest.to_string_lossy());
         node.cli(&["plugin", "deploy", &component, "--manifest", &manifest])?;
-        let address = node.mqtt;
-        let mut config = Config::new(node.mqtt.ip().to_string(), node.mqtt.port(), DEVICES);
-        config.interval = INTERVAL;
-        config.client.backoff_max = RECONNECT_MAX;
-        let fleet = Fleet::start(config).map_err(|error| BenchError::Program(error.to_string()))?;
+        let (quic, fingerprint) = node.quic()?;
+        let doors = Doors { mqtt: node.mqtt, quic, fingerprint };
+        let fleets = Fleets::start(&doors)?;
         let now = Instant::now();
         Ok(Stage {
             binary,
             node: Some(node),
-            fleet,
+            fleets,
             acked: (now, 0),
             per_second: 0,
-            address,
+            doors,
             alarms: (0, 0),
             alarms_at: now,
             folder,
@@ -79,12 +71,12 @@ impl Stage {
 
     /// What the story goes by.
     pub fn seen(&self, device: &str) -> Result<Seen, BenchError> {
-        let totals = self.fleet.totals();
-        let status = self.fleet.status(device).map_err(|error| BenchError::Program(error.to_string()))?;
+        let totals = self.fleets.totals();
+        let status = self.fleets.status(device)?;
         Ok(Seen {
-            devices: DEVICES,
-            online: totals.online,
-            acked: totals.acked,
+            devices: totals.iter().map(|(_, devices, _)| devices).sum(),
+            online: totals.iter().map(|(_, _, totals)| totals.online).sum(),
+            acked: totals.iter().map(|(_, _, totals)| totals.acked).sum(),
             temperature: status.temperature,
             commands: status.commands,
         })
@@ -92,28 +84,27 @@ impl Stage {
 
     /// What the panel shows; time and title are the story's.
     pub fn view(&mut self, device: &'static str) -> Result<View, BenchError> {
-        let (seen, totals) = (self.seen(device)?, self.fleet.totals());
+        let (seen, totals) = (self.seen(device)?, self.fleets.totals());
         let (since, before) = self.acked;
         if since.elapsed() >= Duration::from_secs(1) {
-            self.per_second = ((totals.acked - before) as f64 / since.elapsed().as_secs_f64()) as u64;
-            self.acked = (Instant::now(), totals.acked);
+            self.per_second = ((seen.acked - before) as f64 / since.elapsed().as_secs_f64()) as u64;
+            self.acked = (Instant::now(), seen.acked);
         }
         if self.alarms_at.elapsed() >= ALARMS_EVERY {
             self.alarms_at = Instant::now();
             self.read_alarms();
         }
-        let mut latencies = self.fleet.latencies();
+        let mut latencies = self.fleets.latencies();
         latencies.sort_unstable();
         let median = latencies.get(latencies.len() / 2).copied();
         Ok(View {
-            devices: DEVICES,
-            online: seen.online,
-            sent: totals.sent,
-            acked: totals.acked,
+            fleets: totals.map(|(by, devices, totals)| (by, totals.online, devices)).to_vec(),
+            sent: totals.iter().map(|(_, _, totals)| totals.sent).sum(),
+            acked: seen.acked,
             per_second: self.per_second,
             raised: self.alarms.0,
             cleared: self.alarms.1,
-            commands: totals.commands,
+            commands: totals.iter().map(|(_, _, totals)| totals.commands).sum(),
             latency: median.zip(latencies.last().copied()),
             device,
             temperature: seen.temperature,
@@ -132,8 +123,7 @@ impl Stage {
     }
 
     pub fn overheat(&mut self, device: &str) -> Result<(), BenchError> {
-        let injected = self.fleet.inject(device, Fault::Overheat(HEAT));
-        injected.map_err(|error| BenchError::Program(error.to_string()))
+        self.fleets.inject(device, Fault::Overheat(HEAT))
     }
 
     /// Ends the node as a power switch would end its process.
@@ -143,20 +133,21 @@ impl Stage {
 
     /// Starts it again on its store, where the devices look for it.
     pub fn restart(&mut self) -> Result<(), BenchError> {
-        self.node = Some(Node::start_at(&self.binary, &self.folder.path().join("data"), self.address)?);
+        let (data, quic) = (self.folder.path().join("data"), self.doors.quic.to_string());
+        self.node = Some(Node::start_with(&self.binary, &data, self.doors.mqtt, &["--quic", &quic])?);
         Ok(())
     }
 
     /// Stops the devices and the node, and gives what is left of them.
     pub async fn close(mut self, within: Duration) -> Result<Ending, BenchError> {
         self.read_alarms();
-        let ledgers = self.fleet.stop(within).await;
+        let fleets = self.fleets.stop(within).await;
         let Some(node) = self.node else {
             return Err(BenchError::Program("the node is not running".to_owned()));
         };
         let tail = node.cli(&["tail", "telemetry", "--from", "start", "--json"])?;
         node.stop()?;
-        Ok(Ending { ledgers, tail, raised: self.alarms.0, cleared: self.alarms.1 })
+        Ok(Ending { fleets, tail, raised: self.alarms.0, cleared: self.alarms.1 })
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// The first device that overheats.
-pub const FIRST: &str = "sensor-0007";
-/// The one that overheats after the restart.
-pub const SECOND: &str = "sensor-0033";
+/// The first device that overheats; it speaks MQTT.
+pub const FIRST: &str = "mqtt-0007";
+/// The one that overheats after the restart; it speaks edgeway/1 over QUIC.
+pub const SECOND: &str = "quic-0013";
 /// Where the shipped threshold-alarm raises its alarm, in °C.
 const LIMIT: f64 = 80.0;
 /// Where it clears it.
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// What can be seen from outside.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
-    /// Devices of the fleet, and how many are connected.
+    /// Devices of both fleets, and how many are connected.
     pub devices: usize,
     pub online: usize,
     /// Readings acknowledged.
@@ -81,7 +81,8 @@ impl Story {
         match self.scene {
             Scene::Connecting => "the devices connect",
             Scene::Steady => "readings flow",
-            Scene::Heating | Scene::HeatingAgain => "a device overheats; the plugin watches",
+            Scene::Heating => "a device by MQTT overheats; the plugin watches",
+            Scene::HeatingAgain => "a device by QUIC overheats; the plugin watches",
             Scene::Cooling | Scene::CoolingAgain => "the plugin's command has come; the device cools",
             Scene::Cooled | Scene::CooledAgain => "cooled",
             Scene::Dead => "the node was killed (SIGKILL); the devices keep their readings",
