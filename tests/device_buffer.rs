@@ -24,8 +24,7 @@ struct Device {
 impl Device {
     fn start(node: SocketAddr, folder: &Path, run: usize, count: u64) -> Device {
         let mut command = Command::new(binary::buffered_device());
-        command.arg(node.ip().to_string()).arg(node.port().to_string()).arg(folder);
-        command.arg(run.to_string()).arg(count.to_string());
+        command.arg(format!("mqtt://{node}")).arg(folder).arg(run.to_string()).arg(count.to_string());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         Device { child, lines }

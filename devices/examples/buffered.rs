@@ -1,6 +1,7 @@
-//! A sensor whose readings outlive its process: what it took is on disk, and the next start sends it.
+//! `cargo run -p devices --features disk,quic --example buffered -- mqtt://127.0.0.1:1883 ./buffer monday 1000`
 //!
-//! `cargo run -p devices --features disk --example buffered -- 127.0.0.1 1883 ./buffer monday 1000`
+//! A sensor whose readings outlive its process: what it took is on disk, and the next start sends it. The address may
+//! as well be `mqtts://HOST?pin=HEX` or `quic://HOST?pin=HEX`; HEX is in the node's file `quic.fingerprint`.
 //!
 //! It takes so many readings, as `{run} {n}`, prints `n` for each that is in the buffer, and then waits until the node
 //! has all of them.
@@ -14,10 +15,10 @@ use devices::client::{Config, Handlers, Overflow, blocking};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [host, port, folder, run, count] = &arguments[..] else {
-        return Err("usage: buffered HOST PORT FOLDER RUN COUNT".into());
+    let [url, folder, run, count] = &arguments[..] else {
+        return Err("usage: buffered URL FOLDER RUN COUNT".into());
     };
-    let mut config = Config::new(host, port.parse()?, "sensor-0002");
+    let mut config = Config::from_url(url, "sensor-0002").map_err(|error| error.to_string())?;
     config.disk = Some(Disk::new(folder));
     // Where the disk's bound is reached, the oldest readings make room.
     config.buffer.overflow = Overflow::DropOldest;

@@ -379,7 +379,7 @@ fn skew_ms(most: Duration, seed: u64) -> i64 {
 /// Does to the connections what the forecast says.
 async fn keep_weather(devices: Arc<Vec<Device>>, mut forecast: Forecast) {
     let begin = tokio::time::Instant::now();
-    while let Some((at, event)) = forecast.next() {
+    while let Some((at, event)) = forecast.next_event() {
         tokio::time::sleep_until(begin + at).await;
         match event {
             Event::Break(device) => devices.iter().skip(device).take(1).for_each(|device| device.client.break_off()),

@@ -66,7 +66,7 @@ impl Forecast {
     }
 
     /// The next event, and when it happens, counted from the fleet's start; `None` when nothing more will.
-    pub fn next(&mut self) -> Option<(Duration, Event)> {
+    pub fn next_event(&mut self) -> Option<(Duration, Event)> {
         let times = [self.cut_at, self.mended_at, self.storm_at, self.churn_at];
         let at = times.into_iter().flatten().min()?;
         let event = if self.cut_at == Some(at) {
@@ -107,7 +107,7 @@ mod tests {
         let outage = Some(Outage { after: s(5), lasts: s(10) });
         let weather = Weather { storm_every: Some(s(4)), outage, ..Weather::default() };
         let mut forecast = Forecast::new(weather, 10, 1);
-        let events: Vec<_> = (0..6).filter_map(|_| forecast.next()).collect();
+        let events: Vec<_> = (0..6).filter_map(|_| forecast.next_event()).collect();
         let expected = [
             (s(4), Event::Storm),
             (s(5), Event::Cut),
@@ -125,7 +125,7 @@ mod tests {
         let weather = Weather { churn_every: Some(s(60)), ..Weather::default() };
         let mut forecast = Forecast::new(weather, 100, 7);
         let mut breaks = vec![0; 100];
-        while let Some((at, Event::Break(device))) = forecast.next()
+        while let Some((at, Event::Break(device))) = forecast.next_event()
             && at < s(3_600)
         {
             breaks[device] += 1;

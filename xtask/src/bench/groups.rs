@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bench::error::{BenchError, io};
 use crate::bench::report::Row;
-use crate::bench::{commands, latency, plugins, quic, size, store, throughput};
+use crate::bench::{commands, device_size, latency, plugins, quic, size, store, throughput};
 
 /// Figures that are measured together.
 pub struct Group {
@@ -30,6 +30,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "quic", about: "MQTT and edgeway/1 over QUIC", run: quic::rates::run },
     Group { name: "alarm", about: "an alarm beside a bulk upload", run: quic::alarm::run },
     Group { name: "storm", about: "5,000 devices that reconnect at once", run: quic::storm::run },
+    Group { name: "device", about: "the size of a minimal device", run: device_size::run },
     Group { name: "latency", about: "PUBACK latency at 1,000 messages/s", run: latency::run },
     Group { name: "plugin", about: "events/s through plugins", run: plugins::run },
     Group { name: "command", about: "from a reading to the command it causes", run: commands::run },

@@ -4,6 +4,7 @@
 pub mod build;
 mod commands;
 mod connection;
+mod device_size;
 pub mod error;
 mod frames;
 mod groups;

@@ -17,6 +17,9 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 const UNDER_WAY_BYTES_MIN: u64 = 128 << 10;
 /// Windows of bytes that it may have under way beyond: one is in the network, one waits to follow it.
 const UNDER_WAY_WINDOWS: u64 = 2;
+/// Bytes that the bulk lane may have under way at most. What is under way is in one of the node's commits or waits for
+/// one: an alarm that comes behind it waits until the disk has it.
+const BULK_UNDER_WAY_BYTES_MAX: u64 = 1 << 20;
 
 /// A lane as the task hands publishes over to it and its stream takes them.
 pub(super) struct Line {
@@ -77,7 +80,8 @@ impl Line {
         }
         if self.lane != Lane::URGENT && !state.under_way.is_empty() {
             let bytes_max = UNDER_WAY_BYTES_MIN + UNDER_WAY_WINDOWS * window();
-            if state.under_way_bytes as u64 >= bytes_max {
+            let lane_max = if self.lane == Lane::BULK { BULK_UNDER_WAY_BYTES_MAX } else { u64::MAX };
+            if state.under_way_bytes as u64 >= bytes_max.min(lane_max) {
                 return None;
             }
         }

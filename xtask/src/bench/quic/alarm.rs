@@ -11,6 +11,7 @@ use tokio::runtime::Builder;
 
 use crate::bench::error::{BenchError, io};
 use crate::bench::groups::Context;
+use crate::bench::metrics;
 use crate::bench::node::Node;
 use crate::bench::payload::Numbers;
 use crate::bench::quantile::Latencies;
@@ -49,13 +50,15 @@ pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
     let runtime =
         Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(io("starting a runtime"))?;
     let alarms = (3 * context.window.as_millis() / EVERY.as_millis()) as usize;
-    let (near, thin) = runtime.block_on(async {
+    let (near, syncs, thin) = runtime.block_on(async {
         let (address, fingerprint) = node.quic()?;
+        let earlier = metrics::sync_seconds(&node.get("/metrics")?);
         let near = measure(address, &fingerprint, "near", EVERY, alarms).await?;
+        let syncs = metrics::sync_seconds(&node.get("/metrics")?).since(&earlier);
         let line = LineConfig::modem(THIN_BITS_PER_S, THIN_DELAY);
         let relay = Relay::start(address, line, 1).await.map_err(io("starting the relay"))?;
         let thin = measure(relay.address(), &fingerprint, "thin", THIN_EVERY, THIN_ALARMS).await?;
-        Ok::<_, BenchError>((near, thin))
+        Ok::<_, BenchError>((near, syncs, thin))
     })?;
     node.stop()?;
     context.remove(&data)?;
@@ -66,6 +69,8 @@ pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
         ms("alarm beside bulk, loopback, p50", near.latencies.quantile_ms(0.5)),
         ms("alarm beside bulk, loopback, p99", near.latencies.quantile_ms(0.99)).goal(Goal::AtMost(20.0)),
         Row::new("  bulk bytes a second meanwhile", Unit::PerSecond, Spread::once(near.bulk_per_s)),
+        ms("  write and sync of a commit meanwhile, p50", syncs.quantile(0.5).map(|seconds| seconds * 1e3)),
+        ms("  write and sync of a commit meanwhile, p99", syncs.quantile(0.99).map(|seconds| seconds * 1e3)),
         ms("alarm beside bulk, 1 Mbit/s and 100 ms, p50", thin.latencies.quantile_ms(0.5)),
         ms("alarm beside bulk, 1 Mbit/s and 100 ms, p99", thin.latencies.quantile_ms(0.99)).goal(Goal::AtMost(300.0)),
         Row::new("  bulk payload, of the link's rate", Unit::Plain, Spread::once(share)),

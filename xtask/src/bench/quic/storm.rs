@@ -14,7 +14,7 @@ use crate::bench::report::{Goal, Row, Spread, Unit};
 /// Devices.
 const DEVICES: usize = 5_000;
 /// Between two readings of one device.
-const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_secs(2);
 /// The longest wait of a device before it connects again.
 const RECONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long any of it may take.
