@@ -2,6 +2,7 @@
 
 pub mod alarm;
 mod dial;
+mod load;
 mod mqtt;
 mod native;
 pub mod rates;

@@ -1,14 +1,12 @@
 //! MQTT over QUIC at full speed: the same frames and window as over TCP, on one two-way stream a connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
 use super::Dial;
+use super::load::{Position, Publishers, broke};
 use crate::bench::error::BenchError;
 use crate::bench::frames::{FrameRing, WRITE_FRAMES_MAX, connect};
 use crate::bench::inbound::count_pubacks;
@@ -21,59 +19,28 @@ const REFILL: u64 = IN_FLIGHT / 4;
 const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
 /// Bytes of one read.
 const READ_BYTES: usize = 16 << 10;
-/// How long the last acknowledgements may take.
-const LAST_MAX: Duration = Duration::from_secs(10);
 
-/// One publisher's position, seen by both its halves.
-#[derive(Debug, Default)]
-struct Position {
-    acked: AtomicU64,
-    stop: AtomicBool,
-    moved: Notify,
-}
-
-fn broke(error: impl std::fmt::Display) -> BenchError {
-    BenchError::Program(format!("MQTT over QUIC: {error}"))
-}
-
-/// Publishes for `length`, after a warm-up of a third of it; acknowledged messages a second.
+/// Publishes for `length`; acknowledged messages a second.
 pub async fn rate(dial: &Dial, length: Duration) -> Result<f64, BenchError> {
-    let mut halves = JoinSet::new();
-    let mut positions = Vec::new();
+    let mut publishers = Publishers::default();
     let mut connections = Vec::new();
     for number in 0..CONNECTIONS {
-        let (connection, send, receive) = open(dial, number).await?;
-        let position = Arc::new(Position::default());
-        positions.push(Arc::clone(&position));
+        let (connection, stream) = open(dial, number).await?;
         connections.push(connection);
-        halves.spawn(write(send, number, Arc::clone(&position)));
-        halves.spawn(read(receive, position));
+        publishers.add(stream, |send, position| write(send, number, position), read);
     }
-    let acked = || positions.iter().map(|position| position.acked.load(Ordering::Relaxed)).sum::<u64>();
-    tokio::time::sleep(length / 3).await;
-    let (before, started) = (acked(), Instant::now());
-    tokio::time::sleep(length).await;
-    let rate = (acked() - before) as f64 / started.elapsed().as_secs_f64();
-    for position in &positions {
-        position.stop.store(true, Ordering::Relaxed);
-        position.moved.notify_one();
-    }
-    while let Some(ended) = tokio::time::timeout(LAST_MAX, halves.join_next()).await.map_err(broke)? {
-        ended.map_err(broke)??;
-    }
-    for connection in connections {
-        connection.close(0u32.into(), b"");
-    }
+    let rate = publishers.rate(length).await?;
+    connections.iter().for_each(|connection| connection.close(0u32.into(), b""));
     Ok(rate)
 }
 
-async fn open(dial: &Dial, number: usize) -> Result<(Connection, SendStream, RecvStream), BenchError> {
+async fn open(dial: &Dial, number: usize) -> Result<(Connection, (SendStream, RecvStream)), BenchError> {
     let connection = dial.connect().await?;
     let (mut send, mut receive) = connection.open_bi().await.map_err(broke)?;
     send.write_all(&connect(&format!("bench-quic-{number}"))).await.map_err(broke)?;
     let mut connack = [0; 4];
     receive.read_exact(&mut connack).await.map_err(broke)?;
-    if connack == CONNACK { Ok((connection, send, receive)) } else { Err(broke(format!("CONNACK {connack:?}"))) }
+    if connack == CONNACK { Ok((connection, (send, receive))) } else { Err(broke(format!("CONNACK {connack:?}"))) }
 }
 
 /// Keeps the window full. What was begun is acknowledged before it ends.
@@ -82,14 +49,14 @@ async fn write(mut send: SendStream, number: usize, position: Arc<Position>) -> 
     let frame_bytes = ring.frame_bytes as u64;
     let mut sent = 0;
     loop {
-        let stopping = position.stop.load(Ordering::Relaxed);
-        let acked = position.acked.load(Ordering::Relaxed);
+        let stopping = position.stops();
+        let acked = position.acked();
         let room = acked + IN_FLIGHT - sent;
         if stopping && acked == sent {
             return send.finish().map_err(broke);
         }
         if stopping || room < REFILL {
-            position.moved.notified().await;
+            position.changed().await;
             continue;
         }
         let frames = room.min(WRITE_FRAMES_MAX as u64);
@@ -104,13 +71,12 @@ async fn read(mut receive: RecvStream, position: Arc<Position>) -> Result<(), Be
     let mut filled = 0;
     while let Some(read) = receive.read(&mut buffer[filled..]).await.map_err(broke)? {
         filled += read;
-        let acked = position.acked.load(Ordering::Relaxed);
+        let acked = position.acked();
         let came = count_pubacks(&buffer[..filled], acked)?;
         let whole = came as usize * 4;
         buffer.copy_within(whole..filled, 0);
         filled -= whole;
-        position.acked.store(acked + came, Ordering::Relaxed);
-        position.moved.notify_one();
+        position.set_acked(acked + came);
     }
     Ok(())
 }

@@ -1,73 +1,40 @@
 //! `edgeway/1` at full speed: batches on one lane of each connection, cumulative acknowledgements.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use devices::native::{self, Event, Framed, Hello, LaneReply, Open, Publish, ToDevice};
 use devices::sequence::Lane;
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
 
 use super::Dial;
+use super::load::{Position, Publishers, broke};
 use crate::bench::error::BenchError;
 use crate::bench::payload::{Numbers, PAYLOAD_BYTES, Payload};
 use crate::bench::saturate::CONNECTIONS;
 
 /// Events in one frame.
-pub const EVENTS_PER_FRAME: u64 = 256;
+const EVENTS_PER_FRAME: u64 = 256;
 /// Frames without an acknowledgement, a connection.
 const FRAMES_IN_FLIGHT: u64 = 16;
 /// Different readings of one connection.
 const READINGS: usize = 4_096;
 /// Bytes of one read.
 const READ_BYTES: usize = 4 << 10;
-/// How long the last acknowledgements may take.
-const LAST_MAX: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Default)]
-struct Position {
-    /// Events acknowledged; the first has number 1.
-    acked: AtomicU64,
-    stop: AtomicBool,
-    moved: Notify,
-}
-
-fn broke(error: impl std::fmt::Display) -> BenchError {
-    BenchError::Program(format!("edgeway/1: {error}"))
-}
-
-/// Publishes for `length`, after a warm-up of a third of it; durable events a second.
+/// Publishes for `length`; durable events a second.
 pub async fn rate(dial: &Dial, length: Duration) -> Result<f64, BenchError> {
-    let mut halves = JoinSet::new();
-    let mut positions = Vec::new();
+    let mut publishers = Publishers::default();
     let mut kept = Vec::new();
     for number in 0..CONNECTIONS {
         let (connection, control) = hello(dial, &format!("bench-native-{number}")).await?;
         let (mut send, receive) = connection.open_bi().await.map_err(broke)?;
         send.write_all(&frame(&Open::Lane(Lane::NORMAL.number()))?).await.map_err(broke)?;
-        let position = Arc::new(Position::default());
-        positions.push(Arc::clone(&position));
         kept.push((connection, control));
-        halves.spawn(write(send, number, Arc::clone(&position)));
-        halves.spawn(read(receive, position));
+        publishers.add((send, receive), |send, position| write(send, number, position), read);
     }
-    let acked = || positions.iter().map(|position| position.acked.load(Ordering::Relaxed)).sum::<u64>();
-    tokio::time::sleep(length / 3).await;
-    let (before, started) = (acked(), Instant::now());
-    tokio::time::sleep(length).await;
-    let rate = (acked() - before) as f64 / started.elapsed().as_secs_f64();
-    for position in &positions {
-        position.stop.store(true, Ordering::Relaxed);
-        position.moved.notify_one();
-    }
-    while let Some(ended) = tokio::time::timeout(LAST_MAX, halves.join_next()).await.map_err(broke)? {
-        ended.map_err(broke)??;
-    }
-    for (connection, _) in kept {
-        connection.close(0u32.into(), b"");
-    }
+    let rate = publishers.rate(length).await?;
+    kept.iter().for_each(|(connection, _)| connection.close(0u32.into(), b""));
     Ok(rate)
 }
 
@@ -104,13 +71,13 @@ async fn write(mut send: SendStream, number: usize, position: Arc<Position>) -> 
     let mut sent = 0;
     let mut bytes = Vec::new();
     loop {
-        let stopping = position.stop.load(Ordering::Relaxed);
-        let acked = position.acked.load(Ordering::Relaxed);
+        let stopping = position.stops();
+        let acked = position.acked();
         if stopping && acked == sent {
             return send.finish().map_err(broke);
         }
         if stopping || sent - acked > (FRAMES_IN_FLIGHT - 1) * EVENTS_PER_FRAME {
-            position.moved.notified().await;
+            position.changed().await;
             continue;
         }
         let at = sent as usize % READINGS;
@@ -143,13 +110,12 @@ async fn read(mut receive: RecvStream, position: Arc<Position>) -> Result<(), Be
         while let Framed::Whole { frame, taken } = native::next_frame(&bytes[taken_all..]).map_err(broke)? {
             match native::decode(frame).map_err(broke)? {
                 LaneReply::Opened { .. } => {}
-                LaneReply::Acked { up_to } => position.acked.store(up_to.seq, Ordering::Relaxed),
+                LaneReply::Acked { up_to } => position.set_acked(up_to.seq),
                 LaneReply::Refused(refused) => return Err(broke(format!("{refused:?}"))),
             }
             taken_all += taken;
         }
         bytes.drain(..taken_all);
-        position.moved.notify_one();
     }
     Ok(())
 }
