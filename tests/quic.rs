@@ -97,6 +97,9 @@ fn a_node_keeps_its_identity() {
     let fingerprint = written(&node, "quic.fingerprint");
     assert!(fingerprint.len() == 64 && fingerprint.bytes().all(|byte| byte.is_ascii_hexdigit()), "{fingerprint}");
     assert!(node.log().contains(&fingerprint), "the fingerprint is logged");
+    let status = node.cli(&["status", "--json"]).ok().json();
+    assert_eq!(status["fingerprint"], fingerprint.as_str());
+    assert_eq!(status["quic"], written(&node, "quic.addr").as_str());
     node.kill();
     node.run();
     assert_eq!(written(&node, "quic.fingerprint"), fingerprint, "after a crash");

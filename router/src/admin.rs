@@ -34,5 +34,5 @@ pub use health::{Readiness, State, routes as health_routes};
 pub use plugins::Deploy;
 pub use rooms::Rooms;
 pub use server::{ADDR_FILE, Server, StartError};
-pub use status::Identity;
+pub use status::{Identity, SecureDoors};
 pub use token::{Token, TokenError, read as read_token};

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Identity, Readiness, Rooms, Server, State};
+use crate::admin::{self, Identity, Readiness, Rooms, SecureDoors, Server, State};
 use crate::clock::Clock;
 use crate::commands::{self, Commands};
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::plugin_host::{self, PluginHost};
 use crate::quic;
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
-use crate::transport;
+use crate::transport::{self, Fingerprint};
 
 /// The folder of the store within the data folder.
 pub const STORE_FOLDER: &str = "store";
@@ -128,7 +128,7 @@ impl Node {
         let data = config.node.data.clone();
         make_folder(&data)?;
         let (listener, mqtt_addr) = bind(config.listen.mqtt).await?;
-        let identity = Identity { name: config.node.name.clone(), mqtt: mqtt_addr };
+        let identity = Identity { name: config.node.name.clone(), mqtt: mqtt_addr, secure: Arc::default() };
         let rooms = open_rooms(identity, &data, &config)?;
         let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config.http));
         let server = Server::start(config.listen.http, &config.http, &data, open, guarded).await?;
@@ -137,11 +137,19 @@ impl Node {
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
         let quic = start_quic(&config, &door, &rooms)?;
         let mqtts = start_mqtts(&config, &door).await?;
+        let (mqtts, mqtts_door) = mqtts.unzip();
+        // Both doors show the same certificate.
+        let fingerprint = quic.as_ref().map(quic::Listener::fingerprint).or(mqtts.map(|(_, fingerprint)| fingerprint));
+        rooms.identity.secure.get_or_init(|| SecureDoors {
+            mqtts: mqtts.map(|(address, _)| address),
+            quic: quic.as_ref().map(quic::Listener::addr),
+            fingerprint: fingerprint.map(|fingerprint| fingerprint.to_string()),
+        });
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
-        let doors = doors.into_iter().chain(mqtts).collect();
+        let doors = doors.into_iter().chain(mqtts_door).collect();
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
@@ -246,7 +254,10 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartErr
 }
 
 /// Starts MQTT over TLS where it shall listen.
-async fn start_mqtts(config: &Config, door: &Arc<mqtt::task::Door>) -> Result<Option<JoinHandle<()>>, StartError> {
+async fn start_mqtts(
+    config: &Config,
+    door: &Arc<mqtt::task::Door>,
+) -> Result<Option<((SocketAddr, Fingerprint), JoinHandle<()>)>, StartError> {
     let Some(address) = config.listen.mqtts else { return Ok(None) };
     let refused = |error| StartError::ListenTls { address, error };
     let data = &config.node.data;
@@ -257,7 +268,8 @@ async fn start_mqtts(config: &Config, door: &Arc<mqtt::task::Door>) -> Result<Op
     write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
     write_address(data, MQTTS_ADDRESS_FILE, mqtts_addr)?;
     tracing::info!(%mqtts_addr, %fingerprint, "MQTT over TLS listens; clients may pin this fingerprint");
-    Ok(Some(tokio::spawn(mqtt::task::listen_tls(Arc::clone(door), listener, tls))))
+    let taking = tokio::spawn(mqtt::task::listen_tls(Arc::clone(door), listener, tls));
+    Ok(Some(((mqtts_addr, fingerprint), taking)))
 }
 
 /// Starts the QUIC door where it shall listen.

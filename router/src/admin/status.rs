@@ -1,6 +1,6 @@
 //! `/v1/status`: the node at a glance.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::routing::get;
@@ -20,6 +20,22 @@ pub struct Identity {
     pub name: String,
     /// Where MQTT listens.
     pub mqtt: std::net::SocketAddr,
+    /// The doors with a certificate; set when they are open.
+    pub secure: Arc<OnceLock<SecureDoors>>,
+}
+
+/// The doors with a certificate, as far as there are any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecureDoors {
+    /// Where MQTT over TLS listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtts: Option<std::net::SocketAddr>,
+    /// Where QUIC listens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quic: Option<std::net::SocketAddr>,
+    /// The certificate's SHA-256, for clients to pin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// The node at a glance.
@@ -37,6 +53,9 @@ pub struct Status {
     pub uptime_s: u64,
     /// Where MQTT listens.
     pub mqtt: String,
+    /// The doors with a certificate.
+    #[serde(flatten)]
+    pub secure: SecureDoors,
     /// Clients that are connected.
     pub sessions: u64,
     /// Topics, the node's own among them.
@@ -87,6 +106,7 @@ fn status(identity: &Identity, log: &EventLog, sessions: &Sessions, readiness: &
         problems: now.problems.iter().map(|problem| format!("{}: {}", problem.part, problem.reason)).collect(),
         uptime_s: log.clock().monotonic().as_secs(),
         mqtt: identity.mqtt.to_string(),
+        secure: identity.secure.get().cloned().unwrap_or_default(),
         sessions: sessions.live() as u64,
         topics: log.topics().len() as u64,
         memory_bytes: resident_bytes().unwrap_or(0),

@@ -4,9 +4,10 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use devices::client;
 use devices::fleet::relay::{LineConfig, Relay};
-use devices::fleet::{Config, Differences, Fleet, Found, Ledger, Outage, Source, Totals, Weather, compare};
+use devices::fleet::{Config, Differences, Fault, Fleet, Found, Ledger, Outage, Source, Totals, Weather, compare};
 use serde_json::json;
 use tokio::runtime::Builder;
 
@@ -22,6 +23,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const RECONNECT_MAX: Duration = Duration::from_secs(5);
 /// Readings that each device buffers.
 const BUFFERED_MAX: usize = 100_000;
+
+/// How much an overheating device heats up, in °C.
+const OVERHEAT: f64 = 60.0;
+/// The mean number of readings from one spike to the next, and a spike's height in °C.
+const SPIKES: (u32, f64) = (20, 40.0);
+
+/// What may be wrong with a device.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FaultKind {
+    /// It heats up by 60 °C until it is cooled
+    Overheat,
+    /// It repeats its last reading
+    Stuck,
+    /// One reading in twenty is off by 40 °C
+    Spikes,
+}
+
+impl From<FaultKind> for Fault {
+    fn from(kind: FaultKind) -> Self {
+        match kind {
+            FaultKind::Overheat => Self::Overheat(OVERHEAT),
+            FaultKind::Stuck => Self::Stuck,
+            FaultKind::Spikes => Self::Spikes { every: SPIKES.0, height: SPIKES.1 },
+        }
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -75,6 +102,12 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Trouble")]
 struct Trouble {
+    /// What is wrong with the first devices, from the start
+    #[arg(long, value_enum, value_name = "FAULT")]
+    fault: Option<FaultKind>,
+    /// How many have the fault
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "fault")]
+    faulty: usize,
     /// The mean time between two breaks of a device's connection
     #[arg(long, value_name = "TIME", value_parser = when::parse_span)]
     churn: Option<Duration>,
@@ -199,6 +232,12 @@ async fn play(args: &Args, mut config: Config) -> Result<Ran, Failure> {
         relay = Some(started);
     }
     let fleet = Fleet::start(config).map_err(|error| failed(&error))?;
+    if let Some(fault) = args.trouble.fault {
+        for device in fleet.names().take(args.trouble.faulty) {
+            // It is the fleet's own name.
+            let _ = fleet.inject(device, fault.into());
+        }
+    }
     let begin = Instant::now();
     let mut progress = Progress::start("s", Some(args.lasts.as_secs()));
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());

@@ -32,13 +32,18 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
         ("version", status.version.clone()),
         ("up", when::show_span(Duration::from_secs(status.uptime_s))),
         ("mqtt", status.mqtt.clone()),
+    ];
+    lines.extend(status.secure.mqtts.iter().map(|address| ("mqtts", address.to_string())));
+    lines.extend(status.secure.quic.iter().map(|address| ("quic", address.to_string())));
+    lines.extend(status.secure.fingerprint.iter().map(|fingerprint| ("pin", fingerprint.clone())));
+    lines.extend([
         ("sessions", status.sessions.to_string()),
         ("topics", status.topics.to_string()),
         ("memory", bytes(status.memory_bytes)),
         ("store", format!("{} on disk, {} of events{free}", bytes(store.bytes), bytes(store.batch_bytes))),
         ("origin", store.origin.clone()),
         ("commit", store.commit.to_string()),
-    ];
+    ]);
     lines.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     lines.extend(store.alarm.iter().map(|alarm| ("alarm", alarm.clone())));
     lines

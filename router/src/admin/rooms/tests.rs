@@ -72,7 +72,7 @@ async fn fixture() -> Fixture {
     let rooms = Rooms {
         commands: Commands::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
         plugins: Arc::new(PluginHost::start(Arc::clone(&log), &folder.path().join("plugins")).unwrap()),
-        identity: Identity { name: "n1".into(), mqtt: LOOPBACK },
+        identity: Identity { name: "n1".into(), mqtt: LOOPBACK, secure: Arc::default() },
         readiness: Arc::default(),
         quic: Arc::default(),
         sessions,
