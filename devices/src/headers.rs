@@ -55,9 +55,13 @@ pub fn is_reserved(name: &str) -> bool {
 
 /// The value of a [`MQTT_USER`] header: the name's length (two bytes, big-endian), name, value.
 ///
-/// `None` when the name is longer than the 65,535 bytes that MQTT can carry.
+/// `None` when MQTT cannot carry them: name or value is longer than 65,535 bytes, or holds U+0000. A subscriber that gets
+/// such a property closes its connection.
 pub fn encode_user_property(name: &str, value: &str) -> Option<Vec<u8>> {
     let length = u16::try_from(name.len()).ok()?;
+    if value.len() > usize::from(u16::MAX) || name.contains('\0') || value.contains('\0') {
+        return None;
+    }
     let mut bytes = Vec::with_capacity(2 + name.len() + value.len());
     bytes.extend_from_slice(&length.to_be_bytes());
     bytes.extend_from_slice(name.as_bytes());
@@ -106,7 +110,11 @@ mod tests {
         for bytes in broken {
             assert_eq!(decode_user_property(bytes), None, "{bytes:?}");
         }
-        assert!(encode_user_property(&"n".repeat(65_536), "").is_none());
+        let (longest, long) = ("n".repeat(65_535), "n".repeat(65_536));
+        assert!(encode_user_property(&longest, &longest).is_some());
+        for (name, value) in [(&*long, ""), ("", &*long), ("a\0", ""), ("", "\0b")] {
+            assert!(encode_user_property(name, value).is_none(), "{} and {} bytes", name.len(), value.len());
+        }
     }
 
     #[test]

@@ -23,6 +23,12 @@ impl Backoff {
         step / 2 + step / 2 * parts / 1_000
     }
 
+    /// The longest wait, where trying again soon cannot end otherwise.
+    pub(super) fn wait_long(&mut self) -> Duration {
+        self.next = self.max;
+        self.wait()
+    }
+
     /// A connection stood: start from the shortest wait.
     pub(super) fn reset(&mut self) {
         self.next = self.min;
@@ -52,6 +58,8 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.wait() <= ms(100));
+        let wait = backoff.wait_long();
+        assert!(wait >= ms(500) && wait <= ms(1_000), "{wait:?}");
     }
 
     #[test]

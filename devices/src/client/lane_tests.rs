@@ -92,7 +92,10 @@ async fn an_alarm_finds_room_where_history_waits() {
 #[cfg(feature = "disk")]
 #[tokio::test]
 async fn a_buffer_on_disk_goes_on_where_it_stopped() {
+    use std::time::Duration;
+
     use super::disk::{Disk, Sync};
+
     for version in BOTH {
         let home = tempfile::tempdir().unwrap();
         let node = FakeNode::start().await;

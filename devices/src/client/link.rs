@@ -51,6 +51,18 @@ pub(super) enum Heard {
 /// Why a connection ended, in its engine's words.
 pub(super) type Broke = Box<dyn std::error::Error + Send + Sync>;
 
+/// Whether the node closed the connection for what would happen again: it is not to be asked soon.
+#[cfg(feature = "quic")]
+pub(super) fn is_closed_for_long(error: &Broke) -> bool {
+    error.downcast_ref::<quic::Closed>().is_some_and(quic::Closed::is_for_long)
+}
+
+/// Only QUIC says why.
+#[cfg(not(feature = "quic"))]
+pub(super) fn is_closed_for_long(_error: &Broke) -> bool {
+    false
+}
+
 /// The connection's engine: it moves only while [`Pump::next`] is awaited.
 pub(super) enum Pump {
     Mqtt(mqtt::Pump),

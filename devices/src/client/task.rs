@@ -33,7 +33,7 @@ pub(super) async fn run(shared: Arc<Shared>, handlers: Handlers) {
         shared.counts.resent.fetch_add(resent as u64, Relaxed);
         let Err(error) = broke else { return };
         shared.counts.breaks.fetch_add(1, Relaxed);
-        let wait = backoff.wait();
+        let wait = if link::is_closed_for_long(&error) { backoff.wait_long() } else { backoff.wait() };
         tracing::debug!(device = config.device, %error, ?wait, "not connected");
         let mut wait = pin!(sleep(wait));
         let mut waited = false;
@@ -240,9 +240,8 @@ fn code(why: crate::native::Refusal) -> u8 {
     use crate::native::Refusal;
     match why {
         Refusal::TopicInvalid | Refusal::NoRule => 0x90,
-        Refusal::NotAllowed => 0x87,
-        Refusal::TooLarge | Refusal::StaleBoot => 0x83,
-        Refusal::TooManyDevices => 0x97,
+        Refusal::NotAllowed | Refusal::StaleBoot => 0x87,
+        Refusal::TooLarge | Refusal::TooManyDevices => 0x83,
     }
 }
 

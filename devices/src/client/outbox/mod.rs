@@ -64,6 +64,8 @@ pub(super) trait Way {
 pub(super) struct Outbox {
     limits: Buffer,
     boot: u64,
+    /// Something with this boot was handed to a connection.
+    is_boot_used: bool,
     next_seq: u64,
     lanes: [LaneQueue; LANES as usize],
     /// Numbered and handed over, to be written under a packet id.
@@ -84,6 +86,7 @@ impl Outbox {
         Self {
             limits,
             boot,
+            is_boot_used: false,
             next_seq: 0,
             lanes: Default::default(),
             unwritten: VecDeque::new(),
@@ -244,8 +247,11 @@ impl Outbox {
     fn handed_over(&mut self, lane: Lane, is_loose: bool, has_packet_ids: bool) {
         let queue = &mut self.lanes[lane.index()];
         if is_loose {
+            // It may travel in its lane, under its number.
+            self.is_boot_used = true;
             self.loose_handed.extend(queue.loose.pop_front());
         } else if let Some(mut entry) = queue.pop_front() {
+            self.is_boot_used |= entry.number.boot == self.boot;
             entry.unwritten = has_packet_ids;
             if has_packet_ids {
                 self.unwritten.push_back((lane, entry.number));

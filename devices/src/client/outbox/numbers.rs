@@ -7,12 +7,13 @@ use crate::sequence::{Lane, Number};
 impl Outbox {
     /// The node tells the last number that it has of each lane, before anything was handed over.
     ///
-    /// What is up to them is stored. Where they are of a later boot than this one, they are not of this life: the
-    /// counter of boots went back. Then everything held gets a boot after theirs, and nothing is taken for stored.
+    /// What is up to them is stored. Where they are of a later boot than this one, or of this one though nothing of it
+    /// was handed over yet, they are not of this life: the counter of boots went back, or stood still. Then everything
+    /// held gets a boot after theirs, and nothing is taken for stored.
     pub(in crate::client) fn known(&mut self, known: &[(Lane, Number)]) {
         let newest = known.iter().map(|(_, number)| number.boot).max();
         if let Some(newest) = newest
-            && newest > self.boot
+            && (newest > self.boot || newest == self.boot && !self.is_boot_used)
         {
             self.raise_boots_over(newest);
             return;
@@ -53,7 +54,7 @@ impl Outbox {
         }
         tracing::warn!(from = self.boot, to = boot, "the node knows a later boot: what is held is numbered anew");
         self.lanes.iter_mut().for_each(|lane| lane.raise_boots(by));
-        self.boot = boot;
+        (self.boot, self.is_boot_used) = (boot, false);
     }
 }
 

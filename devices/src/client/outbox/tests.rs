@@ -174,6 +174,21 @@ fn a_boot_behind_the_nodes_is_raised_and_nothing_is_taken_for_stored() {
 }
 
 #[test]
+fn a_boot_that_was_used_before_is_raised_where_nothing_of_this_life_was_sent() {
+    let mut bench = Bench::new(10, 1_000, Overflow::Refuse);
+    bench.window.packet_ids = false;
+    (0..3).for_each(|n| bench.push(n).unwrap());
+    let known = |boot, seq| [(Lane::NORMAL, Number { boot, seq })];
+    bench.outbox.known(&known(7, 900));
+    assert_eq!((bench.fates(), bench.outbox.boot()), (Vec::new(), 8), "they are another life's numbers");
+    bench.outbox.known(&known(7, 900));
+    assert_eq!(bench.handed(), [0, 1, 2]);
+    bench.outbox.disconnected();
+    bench.outbox.known(&known(8, 1));
+    assert_eq!((bench.fates(), bench.outbox.boot()), (vec![(0, AGAIN), (1, AGAIN)], 8), "they are this life's");
+}
+
+#[test]
 fn draining_gives_everything_back() {
     let mut bench = Bench::new(10, 1_000, Overflow::Refuse);
     (0..5).for_each(|n| bench.push(n).unwrap());

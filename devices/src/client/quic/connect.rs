@@ -7,6 +7,7 @@ use std::time::Duration;
 use quinn::congestion::ControllerFactory;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, IdleTimeout, MtuDiscoveryConfig, TransportConfig};
+use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -183,12 +184,27 @@ pub(super) async fn leave(connection: &Connection, own: Option<&Endpoint>) {
     }
 }
 
+/// The node closed the connection, and said why.
+#[derive(Debug, Error)]
+#[error("the node closed the connection ({code:?}): {text}")]
+pub(in crate::client) struct Closed {
+    code: Close,
+    text: String,
+}
+
+impl Closed {
+    /// Whether connecting again soon would end the same, or close the connection of another that has this name.
+    pub(in crate::client) fn is_for_long(&self) -> bool {
+        self.code.is_final() || self.code == Close::TakenOver
+    }
+}
+
 /// Why the connection ended, with the node's reason in words.
 pub(super) fn explain(error: &ConnectionError) -> Broke {
     if let ConnectionError::ApplicationClosed(closed) = error {
-        let text = String::from_utf8_lossy(&closed.reason);
+        let text = String::from_utf8_lossy(&closed.reason).into_owned();
         return match Close::from_number(closed.error_code.into_inner()) {
-            Some(code) => format!("the node closed the connection ({code:?}): {text}").into(),
+            Some(code) => Closed { code, text }.into(),
             None => format!("the node closed the connection (code {}): {text}", closed.error_code).into(),
         };
     }

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub(super) use connect::Closed;
 pub use endpoint::SharedEndpoint;
 pub(super) use inlet::Inlet;
 

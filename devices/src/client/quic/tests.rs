@@ -174,6 +174,25 @@ async fn clients_share_a_port_and_survive_its_change() {
     assert!(clients.iter().all(|client| client.counters().breaks == 0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_closes_for_what_stays_is_not_asked_again_soon() {
+    let node = FakeNode::start();
+    for code in [Close::Malformed, Close::NotAllowed, Close::TakenOver] {
+        let tls = Tls::pinned(node.fingerprint()).unwrap();
+        let config = Config { backoff_max: Duration::from_secs(600), ..config(&node, &tls, None) };
+        let client = Client::start(config, Handlers::new()).unwrap();
+        node.until("a connection", |memory| memory.connections.len() == 1).await;
+        soon(client.online().wait_for(|online| *online)).await.unwrap();
+        node.cut(code);
+        soon(client.online().wait_for(|online| !*online)).await.unwrap();
+        // Twenty of the short waits.
+        let mut online = client.online();
+        let again = timeout(Duration::from_millis(400), online.wait_for(|online| *online)).await.is_ok();
+        assert!(!again, "{code:?}");
+        assert_eq!((client.counters().connects, client.counters().breaks), (1, 1), "{code:?}");
+    }
+}
+
 /// Counts how often a certificate is shown.
 #[derive(Debug)]
 struct Counting(crate::trust::Pin, Arc<AtomicUsize>);

@@ -7,18 +7,22 @@ use std::time::{Duration, Instant};
 
 use sled_data::{Faults, MemoryBackend};
 
-use super::tests::{Client, Node, node_on, packet, text};
+use super::tests::{Client, Node, node_on, node_with, packet, text};
 use crate::event_log::{NO_HEADERS, NewEvent};
-use crate::ingest::CATCH_ALL_TOPIC;
+use crate::ingest::{CATCH_ALL_TOPIC, Config, LanesConfig, Rule};
 
 const PUBLISHES: u64 = 400;
 /// Publishes under way at once.
 const WINDOW: usize = 16;
 
 fn numbered(number: u64, id: u16) -> Vec<u8> {
+    numbered_to("t", number, id)
+}
+
+fn numbered_to(topic: &str, number: u64, id: u16) -> Vec<u8> {
     let property = [&[0x26][..], &text("edgeway-seq"), &text(&format!("1.1.{number}"))].concat();
     let length = u8::try_from(property.len()).unwrap();
-    let body = [&text("t")[..], &id.to_be_bytes(), &[length], &property, &number.to_be_bytes()].concat();
+    let body = [&text(topic)[..], &id.to_be_bytes(), &[length], &property, &number.to_be_bytes()].concat();
     packet(0x32, &body)
 }
 
@@ -129,5 +133,28 @@ async fn behind_a_lost_publish_nothing_is_taken_before_it_comes_again() {
     client.send(&numbered(5, 1)).await;
     assert_eq!(client.next().await, Some((0x40, vec![0, 1])), "4 was given up");
     assert_eq!(stored(&node), [1, 2, 3, 5]);
+    node.log.close();
+}
+
+#[tokio::test]
+async fn behind_a_refusal_for_good_the_next_number_follows() {
+    let rule = Rule { pattern: "plant/{site}".to_owned(), topic: "plant-{site}".to_owned(), key: None };
+    let routing = Config { strict: false, rules: vec![rule] };
+    let lanes = LanesConfig { devices_max: 1, ..LanesConfig::default() };
+    let node = node_with(&Arc::new(MemoryBackend::new()), &routing, lanes);
+    // A topic that cannot be, and one that is not for clients; then a device for which there is no room.
+    let cases: [(&str, &[(&str, &[u8])]); 2] = [
+        ("pump", &[("t", &[]), ("plant/ü", &[0x83]), ("t", &[]), ("edgeway/x", &[0x87]), ("t", &[])]),
+        ("other", &[("t", &[0x83]), ("t", &[0x83]), ("t", &[0x83])]),
+    ];
+    for (device, publishes) in cases {
+        let (mut client, _) = Client::connect(&node, device, 0, 100).await;
+        for (id, (topic, code)) in (1..).zip(publishes) {
+            client.send(&numbered_to(topic, u64::from(id), id)).await;
+            let expected = [&id.to_be_bytes()[..], code].concat();
+            assert_eq!(client.next().await, Some((0x40, expected)), "{device}: {topic} under number {id}");
+        }
+    }
+    assert_eq!(stored(&node), [1, 3, 5]);
     node.log.close();
 }

@@ -207,6 +207,7 @@ impl<'log> PublishWay<'_, 'log> {
         let reason = match error {
             NotTaken::Refused(Refused::NotAllowed(_)) => Reason::NotAuthorized,
             NotTaken::Refused(Refused::NoRule(_)) => Reason::TopicNameInvalid,
+            NotTaken::Refused(refused) if refused.is_for_now() => Reason::UnspecifiedError,
             NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,
             NotTaken::Append(AppendError::Refused(CommitFailed::Full(_))) => Reason::QuotaExceeded,
             NotTaken::Numbered(NotNumbered::Malformed | NotNumbered::NoDevice) => Reason::PayloadFormatInvalid,

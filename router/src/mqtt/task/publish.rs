@@ -33,14 +33,14 @@ pub(super) enum NotTaken {
 }
 
 impl NotTaken {
-    /// Whether the same publish may be taken later, as far as its number goes: the client is to send it again, before
-    /// those behind it.
+    /// Whether the client is told to send the publish again, before those behind it: it must hold of the same refusals
+    /// as the reasons that mean so. Behind one that is for good the next number follows.
     pub(super) fn is_for_now(&self) -> bool {
         match self {
-            Self::Refused(refused) => matches!(refused, Refused::Topic(_)),
+            Self::Refused(refused) => refused.is_for_now(),
             Self::Append(error) => !matches!(error, AppendError::TooLarge { .. }),
-            Self::Retained(error) => matches!(error, NotRetained::Full(_)),
-            Self::Numbered(error) => matches!(error, NotNumbered::TooManyDevices | NotNumbered::Behind),
+            Self::Retained(_) => false,
+            Self::Numbered(error) => matches!(error, NotNumbered::Behind),
         }
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct Node {
 }
 
 pub(super) fn node_on(backend: &Arc<MemoryBackend>) -> Node {
+    node_with(backend, &ingest::Config::default(), ingest::LanesConfig::default())
+}
+
+pub(super) fn node_with(backend: &Arc<MemoryBackend>, routing: &ingest::Config, lanes: ingest::LanesConfig) -> Node {
     let backend: Arc<dyn sled_data::Backend> = Arc::clone(backend) as _;
     let (store, recovered) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
@@ -33,7 +37,7 @@ pub(super) fn node_on(backend: &Arc<MemoryBackend>) -> Node {
     let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
-    let ingest = Arc::new(Ingest::new(Arc::clone(&log), &ingest::Config::default(), Default::default()).unwrap());
+    let ingest = Arc::new(Ingest::new(Arc::clone(&log), routing, lanes).unwrap());
     let door = Door::new(ingest, Arc::clone(&sessions), Config::default());
     Node { log, sessions, door }
 }

@@ -138,7 +138,11 @@ impl Task {
                 return Ok(end);
             }
             // What is always there to be done must not keep other connections from their turn.
-            tokio::task::consume_budget().await;
+            if self.events.as_mut().is_some_and(|events| events.take_more()) {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::task::consume_budget().await;
+            }
         }
     }
 
@@ -156,7 +160,8 @@ impl Task {
         if happened.rung & Wake::SETTLED != 0 {
             self.settle();
         }
-        if happened.read || happened.rung & Wake::SETTLED != 0 {
+        // What was written makes room for answers to what was read before.
+        if happened.read || happened.written || happened.rung & Wake::SETTLED != 0 {
             self.take_frames()?;
         }
         Ok(happened.is_done.then_some(End::Goodbye))

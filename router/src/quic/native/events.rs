@@ -9,12 +9,15 @@ use devices::native::{Refusal, Told, Want, encode};
 use super::filters::{Filters, is_taken};
 use super::way::{BACKLOG_BYTES_MAX, Way, frame};
 use super::{Native, Wrong};
+use crate::event_log::Wake;
 use crate::quic::Stats;
 use crate::sessions::Entry;
 use crate::subscriptions::{Frame, Frames, Segment};
 
 /// Bytes that may wait to be written before delivering pauses.
 const OUT_BYTES_MAX: usize = 256 << 10;
+/// Subscribes and unsubscribes taken before others have their turn.
+const WANTS_PER_TURN_MAX: usize = 64;
 /// Segments looked through before others have their turn.
 const SEGMENTS_PER_TURN_MAX: usize = 16;
 /// The number of this door's format, of [`crate::subscriptions::FORMATS`].
@@ -27,6 +30,10 @@ pub(super) struct Events {
     /// The filter that brings commands, where the client takes them: it stays when the client unsubscribes.
     commands: Option<String>,
     current: Option<Current>,
+    /// The filters have changed since it was looked through.
+    is_stale: bool,
+    /// More was read than one turn takes.
+    has_more: bool,
 }
 
 /// A segment that is being sent.
@@ -40,16 +47,26 @@ struct Current {
 
 impl Events {
     pub(super) fn new(way: Way, takes_commands_of: Option<&str>) -> Self {
-        Self { way, filters: Filters::default(), commands: takes_commands_of.map(command_filter), current: None }
+        Self {
+            way,
+            filters: Filters::default(),
+            commands: takes_commands_of.map(command_filter),
+            current: None,
+            is_stale: false,
+            has_more: false,
+        }
     }
 
-    /// Takes what the client wants, and answers.
+    /// Takes what the client wants, and answers, as much as one turn takes.
     ///
     /// # Errors
     /// When a frame cannot be read.
     pub(super) fn take_frames(&mut self, native: &Native, entry: &Entry) -> Result<(), Wrong> {
-        while self.way.out.len() < BACKLOG_BYTES_MAX {
-            let Some((want, taken)) = frame::<Want<'_>>(self.way.input.bytes())? else { break };
+        for _ in 0..WANTS_PER_TURN_MAX {
+            if self.way.out.len() >= BACKLOG_BYTES_MAX {
+                return Ok(());
+            }
+            let Some((want, taken)) = frame::<Want<'_>>(self.way.input.bytes())? else { return Ok(()) };
             let told = match want {
                 Want::Subscribe { filter } => {
                     let refused = if !is_taken(filter) {
@@ -72,11 +89,18 @@ impl Events {
             // It is two or three bytes.
             encode(&told, &mut self.way.out.bytes)?;
             self.way.input.consume(taken);
-            if let Some(current) = &mut self.current {
-                current.wanted = wanted(&mut self.filters, &current.segment);
-            }
+            self.is_stale = true;
+        }
+        self.has_more = self.way.has_frame();
+        if self.has_more {
+            entry.seat.wake.ring(Wake::SETTLED);
         }
         Ok(())
+    }
+
+    /// Whether more was read than the turn took; the next one is due, when others have had theirs.
+    pub(super) fn take_more(&mut self) -> bool {
+        std::mem::take(&mut self.has_more)
     }
 
     /// Appends what may be sent now; whether there may be more at once, others having had their turn.
@@ -86,6 +110,9 @@ impl Events {
                 return false;
             }
             let Some(mut current) = self.current.take().or_else(|| self.next(native, entry)) else { return false };
+            if std::mem::take(&mut self.is_stale) {
+                current.wanted = wanted(&mut self.filters, &current.segment);
+            }
             if !self.send(&mut current, native) {
                 self.current = Some(current);
                 return false;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::mqtt::filter_tree::FILTER_LEVELS_MAX;
 use crate::mqtt::topic::{is_filter, matches};
 
 /// Topics whose answer is remembered; beyond that the memory is begun anew.
@@ -18,9 +19,9 @@ pub(super) struct Filters {
     remembered: HashMap<Box<str>, bool>,
 }
 
-/// Whether a filter can be subscribed to.
+/// Whether a filter can be subscribed to. Its levels are bounded, as trees of filters are walked level by level.
 pub(super) fn is_taken(filter: &str) -> bool {
-    is_filter(filter) && !filter.starts_with(SHARE_PREFIX)
+    is_filter(filter) && !filter.starts_with(SHARE_PREFIX) && filter.split('/').count() <= FILTER_LEVELS_MAX
 }
 
 impl Filters {
@@ -85,7 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn shared_and_malformed_filters_are_not_taken() {
+    fn shared_malformed_and_too_deep_filters_are_not_taken() {
+        let levels = |count| vec!["+"; count].join("/");
+        assert!(is_taken(&levels(FILTER_LEVELS_MAX)) && !is_taken(&levels(FILTER_LEVELS_MAX + 1)));
         for (filter, expected) in [("a/#", true), ("#", true), ("$share/g/a", false), ("a#", false), ("", false)] {
             assert_eq!(is_taken(filter), expected, "{filter}");
         }

@@ -10,7 +10,7 @@ use crate::event_log::{CommitFailed, Ticket};
 
 const CREDIT: Wrong = Wrong::new(Close::TooMuch, "more frames of a lane than its credit");
 const NOTHING: Wrong = Wrong::new(Close::OutOfPlace, "a publish without events");
-const TOO_MANY: Wrong = Wrong::new(Close::TooMuch, "more events in a frame than granted");
+const TOO_MANY: Wrong = Wrong::new(Close::TooLarge, "more events in a frame than granted");
 const PAST_64_BITS: Wrong = Wrong::new(Close::OutOfPlace, "numbers that pass 64 bits");
 const FALLING: Wrong = Wrong::new(Close::OutOfPlace, "numbers of a lane that do not rise");
 

@@ -52,7 +52,7 @@ fn cases() -> Vec<Case> {
         case("noise among wishes", Close::Malformed, &[&[hi()], &[framed(&Open::Events), noise()]]),
         case("a publish that is too long", Close::TooLarge, &[&[hi()], &[lane(1), too_long()]]),
         case("a publish of nothing", Close::OutOfPlace, &[&[hi()], &[lane(1), frame(1, 0, 0)]]),
-        case("too many events", Close::TooMuch, &[&[hi()], &[lane(1), frame(1, 0, 4_097)]]),
+        case("too many events", Close::TooLarge, &[&[hi()], &[lane(1), frame(1, 0, 4_097)]]),
         case("numbers past 64 bits", Close::OutOfPlace, &[&[hi()], &[lane(1), frame(1, u64::MAX, 2)]]),
         case("numbers that fall", Close::OutOfPlace, &[&[hi()], &[lane(1), frame(1, 5, 2), frame(1, 6, 1)]]),
         case("a boot that falls", Close::OutOfPlace, &[&[hi()], &[lane(1), frame(2, 0, 1), frame(1, 9, 1)]]),

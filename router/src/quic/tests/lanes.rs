@@ -206,3 +206,18 @@ async fn datagrams_are_taken_as_they_come() {
     assert!(node.log.outcome(ticket).is_some());
     assert_eq!(node.payloads("t"), ["1", "2", "x"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_property_that_mqtt_cannot_carry_is_refused_with_its_event_alone() {
+    let node = Node::start();
+    let device = node.device("d").await;
+    let (mut lane, _) = device.lane(Lane::NORMAL).await;
+    let long = "v".repeat(65_536);
+    let event = |payload, name, value| Event { skipped: 0, later_ms: 0, payload, properties: vec![(name, value)] };
+    let events =
+        vec![event(&b"1"[..], "n", "v"), event(b"2", "n", "a\0b"), event(b"3", "n", &long), event(b"4", "", "")];
+    lane.write(&framed(&Publish { topic: "t", boot: 1, first: 1, timestamp_ms: 0, events })).await;
+    let refused = Refused { boot: 1, first: 2, last: 3, why: Refusal::TooLarge };
+    assert_eq!(lane.acked(number(1, 4)).await, [LaneReply::Refused(refused)]);
+    assert_eq!(node.payloads("t"), ["1", "4"]);
+}

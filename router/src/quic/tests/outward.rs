@@ -27,7 +27,8 @@ async fn an_event_comes_once_however_many_filters_it_matches() {
     for filter in ["a/#", "a/+", "a/b"] {
         assert!(events.subscribe(filter).await, "{filter}");
     }
-    for filter in ["a#", "", "$share/g/a"] {
+    let deep = vec!["+"; 32_000].join("/");
+    for filter in ["a#", "", "$share/g/a", &deep] {
         assert!(!events.subscribe(filter).await, "{filter}");
     }
     publish_from(&node, "d1", "a/b", &["1", "2"]).await;
@@ -53,6 +54,21 @@ async fn an_event_comes_once_however_many_filters_it_matches() {
     let filters =
         |node: &Node| node.sessions.list().iter().find(|s| s.device.client_id == "s").unwrap().filters.clone();
     assert_eq!(filters(&node), ["edgeway/command/s/#"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_wishes_are_answered_however_many_come_at_once() {
+    let node = Node::start();
+    let device = node.device("w").await;
+    let mut events = device.events().await;
+    let filters: Vec<String> = (0..500).map(|n| format!("w/{n}")).collect();
+    let subscribes: Vec<u8> = filters.iter().flat_map(|filter| framed(&Want::Subscribe { filter })).collect();
+    let unsubscribes: Vec<u8> = filters.iter().flat_map(|filter| framed(&Want::Unsubscribe { filter })).collect();
+    events.write(&[subscribes, unsubscribes].concat()).await;
+    for n in 0..1_000 {
+        let expected = if n < 500 { Told::Subscribed { refused: None } } else { Told::Unsubscribed };
+        assert_eq!(decode::<Told<'_>>(&events.frame().await.unwrap().unwrap()).unwrap(), expected, "{n}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
