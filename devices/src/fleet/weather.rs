@@ -117,7 +117,7 @@ mod tests {
             (s(16), Event::Storm),
         ];
         assert_eq!(events, expected);
-        assert_eq!(Forecast::new(Weather::default(), 10, 1).next(), None, "fair weather");
+        assert_eq!(Forecast::new(Weather::default(), 10, 1).next_event(), None, "fair weather");
     }
 
     #[test]
