@@ -108,8 +108,8 @@ fn there_is_room_for_so_many_devices() {
     }
     assert_eq!(second.publish(&Message::new("a", "plain").qos(1)), 0);
     assert_eq!(first.publish(&numbered("a", "1.1.2")), 0);
-    assert_eq!(metric(&node, "edgeway_events_refused_total{reason=\"too_many_devices\"}"), 2);
-    assert_eq!(metric(&node, "edgeway_events_refused_total{reason=\"behind\"}"), 1);
+    assert_eq!(metric(&node, "edgeway_events_refused_total{reason=\"too_many_devices\"}"), 3);
+    assert_eq!(metric(&node, "edgeway_events_refused_total{reason=\"behind\"}"), 0);
 }
 
 /// A device with a buffer that outlives it: it keeps each event until it is acknowledged.
