@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum Close {
     /// All is done.
     Ended = 0,
-    /// No stream was opened, or no first frame came, in time.
+    /// No stream was opened, no first frame came, or a frame was not ended, in time.
     NoStream = 1,
     /// The node stops; connect again later.
     Stopping = 2,

@@ -30,7 +30,8 @@ pub struct Config {
     pub idle_s: u16,
     /// Seconds of silence after which the client is asked for a sign of life; 0 asks never.
     pub ping_s: u16,
-    /// Seconds that what the node sends by `edgeway/1` may stay unread; then the connection is closed.
+    /// Seconds that what the node sends by `edgeway/1` may stay unread, and that a frame which was begun may wait for
+    /// its next byte; then the connection is closed.
     pub not_reading_s: u16,
     /// Handshakes at once; more wait.
     pub handshakes_max: usize,

@@ -34,6 +34,7 @@ const SECOND_HELLO: Wrong = Wrong::new(Close::OutOfPlace, "a second Hello");
 const SECOND_EVENTS: Wrong = Wrong::new(Close::OutOfPlace, "a second events stream");
 const STREAMS: Wrong = Wrong::new(Close::TooMuch, "more streams than granted");
 const NOT_READING: Wrong = Wrong::new(Close::NotReading, "what was sent is not read");
+const UNFINISHED: Wrong = Wrong::new(Close::NoStream, "a frame was begun and not ended");
 
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,19 +313,23 @@ impl Task {
 
     fn ways(&self) -> impl Iterator<Item = &Way> {
         let lanes = self.lanes.iter().flatten().map(|lane| &lane.way);
-        std::iter::once(&self.control.way).chain(lanes).chain(self.events.as_ref().map(|events| &events.way))
+        let events = self.events.as_ref().map(|events| &events.way);
+        std::iter::once(&self.control.way).chain(lanes).chain(events).chain(&self.unknown)
     }
 
     fn deadline(&self) -> Instant {
         let most = self.native.config.not_reading();
-        let stuck = self.ways().filter_map(|way| way.stuck_at(most)).min();
-        stuck.into_iter().chain(self.leaves_by).min().unwrap_or_else(|| Instant::now() + IDLE_WAIT)
+        let patience = self.ways().flat_map(|way| [way.stuck_at(most), way.unfinished_at(most)]).flatten();
+        patience.chain(self.leaves_by).min().unwrap_or_else(|| Instant::now() + IDLE_WAIT)
     }
 
     fn look_at_the_clock(&mut self) -> Result<Happened, Wrong> {
         let (now, most) = (Instant::now(), self.native.config.not_reading());
         if self.ways().filter_map(|way| way.stuck_at(most)).any(|at| at <= now) {
             return Err(NOT_READING);
+        }
+        if self.ways().filter_map(|way| way.unfinished_at(most)).any(|at| at <= now) {
+            return Err(UNFINISHED);
         }
         Ok(Happened { is_done: self.leaves_by.is_some_and(|at| at <= now), ..Happened::default() })
     }

@@ -50,6 +50,7 @@ impl OpenLane {
             return Ok(true);
         }
         if self.paused.is_some() || self.way.ended || self.way.out.len() >= REPLIES_BYTES_MAX {
+            self.way.is_not_read();
             return Ok(false);
         }
         self.way.poll_read(cx)

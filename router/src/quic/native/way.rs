@@ -24,6 +24,8 @@ pub(super) struct Way {
     pub(super) ended: bool,
     /// Since when what waits has not moved.
     stuck_since: Option<Instant>,
+    /// When something was read last, or nothing was wanted.
+    read_at: Instant,
 }
 
 /// A stream or its connection is gone.
@@ -39,7 +41,8 @@ impl Way {
     pub(super) fn new((send, receive): (SendStream, RecvStream), priority: i32) -> Self {
         // It can only fail where the stream is gone, which reading it says.
         let _ = send.set_priority(priority);
-        Self { send, receive, input: Input::default(), out: Outgoing::default(), ended: false, stuck_since: None }
+        let (input, out, read_at) = (Input::default(), Outgoing::default(), Instant::now());
+        Self { send, receive, input, out, ended: false, stuck_since: None, read_at }
     }
 
     /// Sets how urgent it is among the connection's streams.
@@ -61,6 +64,7 @@ impl Way {
                 Ok(true)
             }
             Poll::Ready(Ok(count)) => {
+                self.read_at = Instant::now();
                 self.input.filled(count);
                 Ok(true)
             }
@@ -102,6 +106,17 @@ impl Way {
     /// When what waits will have waited for `most` without moving.
     pub(super) fn stuck_at(&self, most: Duration) -> Option<Instant> {
         self.stuck_since.map(|since| since + most)
+    }
+
+    /// It is not read for now, which is not the client's doing.
+    pub(super) fn is_not_read(&mut self) {
+        self.read_at = Instant::now();
+    }
+
+    /// When a frame that was begun will have waited for `most` without another byte.
+    pub(super) fn unfinished_at(&self, most: Duration) -> Option<Instant> {
+        let is_begun = !self.ended && !self.input.bytes().is_empty() && !self.has_frame();
+        is_begun.then(|| self.read_at + most)
     }
 
     /// Whether what was read begins with a whole frame, or with what can be none.

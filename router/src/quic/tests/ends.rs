@@ -105,6 +105,20 @@ async fn who_does_not_read_is_sent_away_and_nobody_else_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_was_begun_is_not_waited_for_for_ever() {
+    let node = Node::start_with(Config { not_reading_s: 1, ..Config::default() }, Default::default());
+    let lazy = node.device("lazy").await;
+    let (mut lane, _) = lazy.lane(Lane::BULK).await;
+    let whole = publish("t", 1, 1, &["x"]);
+    lane.write(&whole).await;
+    lane.acked(number(1, 1)).await;
+    let half = publish("t", 1, 2, &["x"]);
+    lane.write(&half[..half.len() - 1]).await;
+    assert_eq!(code(&lazy.closed().await), Some(Close::NoStream));
+    node.counted(Stats::live, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_beyond_the_bound_is_told_to_come_later() {
     let node = Node::start();
     // One session is all that the registry of this test has room for, once the first has come.
