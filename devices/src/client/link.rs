@@ -51,6 +51,24 @@ pub(super) enum Heard {
 /// Why a connection ended, in its engine's words.
 pub(super) type Broke = Box<dyn std::error::Error + Send + Sync>;
 
+/// The device's counter of boots is behind.
+#[cfg(feature = "quic")]
+#[derive(Debug, thiserror::Error)]
+#[error("the node knows a later boot of this device; it says which when it is asked anew")]
+pub(super) struct Stale;
+
+/// Whether the connection was given up for the boot's sake. The next one learns a later boot; where that is stale
+/// again, there is none, and the node is not to be asked soon.
+pub(super) fn is_stale(error: &Broke) -> bool {
+    #[cfg(feature = "quic")]
+    return error.is::<Stale>();
+    #[cfg(not(feature = "quic"))]
+    {
+        let _ = error;
+        false
+    }
+}
+
 /// Whether the node closed the connection for what would happen again: it is not to be asked soon.
 #[cfg(feature = "quic")]
 pub(super) fn is_closed_for_long(error: &Broke) -> bool {

@@ -26,6 +26,7 @@ pub(super) async fn run(shared: Arc<Shared>, handlers: Handlers) {
     let config = &shared.config;
     let mut backoff = Backoff::new(config.backoff_min, config.backoff_max, config.seed);
     let mut pauses = Pauses::new(config.backoff_min, config.backoff_max, config.seed);
+    let mut was_stale = false;
     while !shared.is_done() {
         let broke = connection(&shared, &handlers, &mut backoff, &mut pauses).await;
         shared.online.send_replace(false);
@@ -33,7 +34,10 @@ pub(super) async fn run(shared: Arc<Shared>, handlers: Handlers) {
         shared.counts.resent.fetch_add(resent as u64, Relaxed);
         let Err(error) = broke else { return };
         shared.counts.breaks.fetch_add(1, Relaxed);
-        let wait = if link::is_closed_for_long(&error) { backoff.wait_long() } else { backoff.wait() };
+        let is_stale = link::is_stale(&error);
+        let for_long = link::is_closed_for_long(&error) || (is_stale && was_stale);
+        was_stale = is_stale;
+        let wait = if for_long { backoff.wait_long() } else { backoff.wait() };
         tracing::debug!(device = config.device, %error, ?wait, "not connected");
         let mut wait = pin!(sleep(wait));
         let mut waited = false;
@@ -187,9 +191,7 @@ impl Connected<'_> {
                 shared.outbox(|outbox| outbox.acked_up_to(lane, number));
                 self.pauses.acked(lane);
             }
-            Heard::RefusedRange { why: Refusal::StaleBoot, .. } => {
-                return Err("the node knows a later boot of this device; it says which when it is asked anew".into());
-            }
+            Heard::RefusedRange { why: Refusal::StaleBoot, .. } => return Err(link::Stale.into()),
             Heard::RefusedRange { lane, boot, first, last, why } => {
                 shared.outbox(|outbox| outbox.refused_range(lane, boot, (first, last), code(why)));
             }

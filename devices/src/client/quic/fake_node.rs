@@ -36,6 +36,8 @@ pub(super) struct Memory {
     pub(super) reset: Vec<(Lane, usize)>,
     /// Events with this payload are refused.
     pub(super) refuse: Option<&'static str>,
+    /// Every boot is an earlier one.
+    pub(super) is_stale: bool,
     /// Commands for each connection.
     pub(super) commands: Vec<([u8; 16], &'static str)>,
     /// Bytes of payloads that came, and whether they are counted alone.
@@ -212,6 +214,11 @@ fn store(memory: &mut Memory, lane: Lane, publish: &Publish<'_>) -> (Number, Vec
     let (mut up_to, mut refusals) = (Number { boot: 0, seq: 0 }, Vec::new());
     for (number, event) in publish.numbered() {
         up_to = number;
+        if memory.is_stale {
+            let (boot, seq) = (number.boot, number.seq);
+            refusals.push(Refused { boot, first: seq, last: seq, why: Refusal::StaleBoot });
+            continue;
+        }
         if memory.last[lane.index()].is_some_and(|last| number <= last) {
             continue;
         }

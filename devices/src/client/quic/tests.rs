@@ -193,6 +193,23 @@ async fn a_node_that_closes_for_what_stays_is_not_asked_again_soon() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_that_no_other_can_follow_does_not_make_the_client_ask_for_ever() {
+    let node = FakeNode::start();
+    node.memory().is_stale = true;
+    let tls = Tls::pinned(node.fingerprint()).unwrap();
+    let config = Config { backoff_max: Duration::from_secs(600), ..config(&node, &tls, None) };
+    let client = Client::start(config, Handlers::new()).unwrap();
+    drop(client.publish("t", "x").unwrap());
+    node.until("two connections", |memory| memory.connections.len() == 2).await;
+    let mut online = client.online();
+    soon(online.wait_for(|online| !*online)).await.unwrap();
+    let third = timeout(Duration::from_millis(400), node.until("a third", |memory| memory.connections.len() == 3));
+    assert!(third.await.is_err(), "it waits long");
+    node.memory().is_stale = false;
+    assert_eq!(client.unacked(), 1, "what it holds is kept");
+}
+
 /// Counts how often a certificate is shown.
 #[derive(Debug)]
 struct Counting(crate::trust::Pin, Arc<AtomicUsize>);
