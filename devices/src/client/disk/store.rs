@@ -159,17 +159,19 @@ impl Store {
         self.lanes[lane.index()].resolve(ticket);
     }
 
-    /// Adds to the boot of everything held; `boot` is this start's from now on. Nothing is done where that cannot be
-    /// written.
-    pub(crate) fn raise_boots(&mut self, by: u64, boot: u64) -> Result<(), ErrorKind> {
-        self.folder.set_boot(boot).map_err(|error| error.kind())?;
+    /// Adds to the boot of everything held; `boot` is this start's from now on. What cannot be written holds for this start
+    /// alone.
+    pub(crate) fn raise_boots(&mut self, by: u64, boot: u64) {
+        let mut written = Ok(());
         for lane in &mut self.lanes {
-            if let Err(error) = lane.raise_boots(by) {
-                tracing::error!(folder = %self.folder.path.display(), %error, "a later boot is not written everywhere");
-            }
+            written = written.and(lane.raise_boots(by));
+        }
+        // The counter last: a start that finds it low raises everything again, and what was not raised before is not
+        // taken for stored.
+        if let Err(error) = written.and_then(|()| self.folder.set_boot(boot)) {
+            tracing::error!(folder = %self.folder.path.display(), %error, "a later boot is not written everywhere");
         }
         self.boot = boot;
-        Ok(())
     }
 
     /// What is to be made durable since the last time, and the positions where they moved.

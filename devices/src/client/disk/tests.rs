@@ -247,6 +247,40 @@ fn a_later_boot_is_given_to_everything_held_and_outlives_a_crash() {
 }
 
 #[test]
+fn a_crash_while_a_later_boot_is_given_takes_nothing_for_stored() {
+    let (home, _segment) = crashed(0..6);
+    let path = home.path();
+    let known = [(Lane::NORMAL, Number { boot: 5_000, seq: 3 })];
+    // The process ends when any number of segments is written and the counter is not.
+    let counter = std::fs::read(path.join("boot")).unwrap();
+    for _ in 0..2 {
+        let mut bench = open(path);
+        bench.outbox.known(&known);
+        drop(bench);
+        std::fs::write(path.join("boot"), &counter).unwrap();
+    }
+    let mut bench = open(path);
+    bench.outbox.known(&known);
+    assert_eq!((bench.outbox.len(), bench.fates()), (6, Vec::new()));
+    bench.handed();
+    let boots: Vec<u64> = bench.window.taken.iter().map(|(_, number)| number.boot).collect();
+    assert!(boots.iter().all(|boot| *boot > 5_000) && !boots.is_empty(), "{boots:?}");
+}
+
+#[test]
+fn a_later_boot_that_is_not_written_everywhere_is_given_again_at_the_next_start() {
+    let (home, segment) = crashed(0..6);
+    let mut bench = open(home.path());
+    bench.push(6).unwrap();
+    let counter = std::fs::read(home.path().join("boot")).unwrap();
+    // What is not there cannot be written.
+    std::fs::remove_file(segment).unwrap();
+    bench.outbox.known(&[(Lane::NORMAL, Number { boot: 5_000, seq: 3 })]);
+    assert!(bench.outbox.boot() > 5_000, "it holds for this start");
+    assert_eq!(std::fs::read(home.path().join("boot")).unwrap(), counter);
+}
+
+#[test]
 fn receipts_do_not_pile_up() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = open(home.path());

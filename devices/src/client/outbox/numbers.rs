@@ -38,7 +38,7 @@ impl Outbox {
     }
 
     /// Gives everything held a boot over `newest`, in the old order, and all that is to come too; nothing where that
-    /// cannot be, as there is no later boot, or the disk does not take it. The node refuses the old ones then.
+    /// cannot be, as there is no later boot. The node refuses the old ones then.
     fn raise_boots_over(&mut self, newest: u64) {
         for lane in Lane::ALL {
             self.lanes[lane.index()].refill(self.store.as_mut(), lane, &mut self.ended);
@@ -46,11 +46,8 @@ impl Outbox {
         let lowest = self.lanes.iter().filter_map(|lane| lane.first()).min().map_or(self.boot, |first| first.boot);
         let Some(by) = newest.checked_add(1).map(|wanted| wanted - lowest.min(self.boot)) else { return };
         let Some(boot) = self.boot.checked_add(by) else { return };
-        if let Some(store) = &mut self.store
-            && let Err(kind) = store.raise_boots(by, boot)
-        {
-            tracing::error!(%kind, "the buffer on disk does not take a later boot");
-            return;
+        if let Some(store) = &mut self.store {
+            store.raise_boots(by, boot);
         }
         tracing::warn!(from = self.boot, to = boot, "the node knows a later boot: what is held is numbered anew");
         self.lanes.iter_mut().for_each(|lane| lane.raise_boots(by));
