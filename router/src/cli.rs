@@ -74,7 +74,7 @@ enum Verb {
     /// Devices: list
     Device(device::Args),
     /// Simulate devices, and compare what they sent with the log
-    Fleet(fleet::Args),
+    Fleet(Box<fleet::Args>),
     /// Show how the node is
     Status(status::Args),
     /// The store: verify, salvage

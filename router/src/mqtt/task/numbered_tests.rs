@@ -143,7 +143,8 @@ async fn behind_a_refusal_for_good_the_next_number_follows() {
     let lanes = LanesConfig { devices_max: 1, ..LanesConfig::default() };
     let node = node_with(&Arc::new(MemoryBackend::new()), &routing, lanes);
     // A topic that cannot be, and one that is not for clients; then a device for which there is no room.
-    let cases: [(&str, &[(&str, &[u8])]); 2] = [
+    type Publishes = &'static [(&'static str, &'static [u8])];
+    let cases: [(&str, Publishes); 2] = [
         ("pump", &[("t", &[]), ("plant/ü", &[0x83]), ("t", &[]), ("edgeway/x", &[0x87]), ("t", &[])]),
         ("other", &[("t", &[0x83]), ("t", &[0x83]), ("t", &[0x83])]),
     ];
