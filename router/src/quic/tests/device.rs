@@ -208,3 +208,15 @@ impl Observer for Hold {
         true
     }
 }
+
+/// A device with twenty publishes under way on its lane, and the hold that keeps them from their acknowledgements.
+pub async fn twenty_under_way(node: &super::Node) -> (Arc<Hold>, Device, Stream) {
+    let hold = Hold::on(&node.log);
+    let device = node.device("d").await;
+    let (mut lane, _) = device.lane(Lane::NORMAL).await;
+    hold.set(true);
+    for n in 0..20 {
+        lane.write(&publish("t", 1, n, &["x"])).await;
+    }
+    (hold, device, lane)
+}

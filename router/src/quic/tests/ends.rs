@@ -11,20 +11,14 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use super::client::BOUNDS;
-use super::device::{Hold, Stream, hello, number, publish};
+use super::device::{Stream, hello, number, publish, twenty_under_way};
 use super::*;
 use crate::transport::Bounds;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_goodbye_is_answered_when_all_is_acknowledged() {
     let node = Node::start();
-    let hold = Hold::on(&node.log);
-    let mut device = node.device("d").await;
-    let (mut lane, _) = device.lane(Lane::NORMAL).await;
-    hold.set(true);
-    for n in 0..20 {
-        lane.write(&publish("t", 1, n, &["x"])).await;
-    }
+    let (hold, mut device, mut lane) = twenty_under_way(&node).await;
     device.goodbye().await;
     hold.set(false);
     lane.acked(number(1, 19)).await;
@@ -60,13 +54,7 @@ async fn another_connection_takes_a_device_over_and_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_acknowledges_what_is_under_way_and_says_why() {
     let node = Node::start();
-    let hold = Hold::on(&node.log);
-    let device = node.device("d").await;
-    let (mut lane, _) = device.lane(Lane::NORMAL).await;
-    hold.set(true);
-    for n in 0..20 {
-        lane.write(&publish("t", 1, n, &["x"])).await;
-    }
+    let (hold, device, mut lane) = twenty_under_way(&node).await;
     let begin = Instant::now();
     while node.ingest.stats().taken.load(Ordering::Relaxed) < 20 {
         assert!(begin.elapsed() < LONG, "not all is appended");

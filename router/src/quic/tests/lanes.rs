@@ -9,7 +9,7 @@ use devices::sequence::{Lane, Sequence};
 use quinn::{ReadError, VarInt};
 use sled_data::Faults;
 
-use super::device::{Hold, acked, framed, number, publish};
+use super::device::{acked, framed, number, publish, twenty_under_way};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,13 +174,7 @@ async fn a_change_of_address_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lane_that_the_client_ends_is_acknowledged_to_its_last() {
     let node = Node::start();
-    let hold = Hold::on(&node.log);
-    let device = node.device("d").await;
-    let (mut lane, _) = device.lane(Lane::NORMAL).await;
-    hold.set(true);
-    for n in 0..20 {
-        lane.write(&publish("t", 1, n, &["x"])).await;
-    }
+    let (hold, _device, mut lane) = twenty_under_way(&node).await;
     lane.send.finish().unwrap();
     hold.set(false);
     lane.acked(number(1, 19)).await;
