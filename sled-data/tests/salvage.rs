@@ -120,6 +120,14 @@ fn find_places(db: &[u8], batches: &mut [Batch]) {
     }
 }
 
+/// What the sound envelopes of these batches say that they cover: from where to where. What lies inside is not searched,
+/// even where the rest of the batch is gone.
+fn covered(db: &[u8], batches: &[Batch]) -> Vec<(usize, usize)> {
+    let by_head: BTreeMap<&[u8], usize> = batches.iter().map(|b| (&b.first[..72], b.first.len())).collect();
+    let heads = (0..db.len().saturating_sub(72)).filter(|at| db[*at] == 1);
+    heads.filter_map(|at| by_head.get(&db[at..at + 72]).map(|len| (at, at + len))).collect()
+}
+
 /// One way to hurt the file; what it did to which bytes.
 fn hurt(db: &mut Vec<u8>, used: usize, round: usize, noise: &mut u64) -> String {
     let mut at = || next(noise) as usize % used;
@@ -284,8 +292,11 @@ fn what_damage_leaves_whole_comes_back() {
         let mut db = filled.db.clone();
         let what = hurt(&mut db, used, round, &mut noise);
         let what = format!("seed {seed} round {round}: {what}");
+        let covered = covered(&db, &filled.batches);
         let whole = |batch: &Batch| {
-            let kept = |at: &usize| db.get(*at..at + batch.first.len()).is_some_and(|bytes| bytes == batch.first);
+            let is_hidden = |at: usize| covered.iter().any(|(from, to)| *from < at && at < *to);
+            let is_there = |at: usize| db.get(at..at + batch.first.len()).is_some_and(|bytes| bytes == batch.first);
+            let kept = |at: &usize| is_there(*at) && !is_hidden(*at);
             !batch.large && batch.base >= filled.starts[&batch.partition] && batch.places.iter().any(kept)
         };
         match salvaged(&filled, &db) {
