@@ -13,6 +13,7 @@ pub mod mqtt;
 pub mod node;
 pub mod plugin_host;
 pub mod quic;
+pub mod security;
 pub mod sessions;
 pub mod subscriptions;
 pub mod transport;

@@ -38,6 +38,8 @@ const QUIC_ADDRESS_FILE: &str = "quic.addr";
 const QUIC_FINGERPRINT_FILE: &str = "quic.fingerprint";
 /// How long the comings and goings of clients stay in the log: seven days.
 const PRESENCE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// How long acts stay in the audit topic: ninety days.
+const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// How often retention looks at the topics.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// How long connections have to end when the node stops.
@@ -243,6 +245,8 @@ fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {
     }
     let presence = TopicConfig { retention_ms: Some(PRESENCE_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(crate::sessions::SESSIONS_TOPIC, Some(presence))?;
+    let audit = TopicConfig { retention_ms: Some(AUDIT_RETENTION_MS), ..log.topic_defaults() };
+    log.ensure_topic(event_log::AUDIT_TOPIC, Some(audit))?;
     Ok(log)
 }
 

@@ -4,6 +4,7 @@
 //! ended, stores it, syncs once for all who wait; `outcome` tells the waiters; `partition` keeps
 //! the visible end and the newest batches; `read` serves readers.
 
+mod audit;
 mod committer;
 mod config;
 mod open;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 
+pub use audit::{AUDIT_TEXT_BYTES_MAX, AUDIT_TOPIC, Act};
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};

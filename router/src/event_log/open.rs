@@ -220,7 +220,7 @@ impl Open {
 
 /// Exclusive access to the open commit: all that is done under one guard is in one commit.
 pub struct OpenCommit<'a> {
-    log: &'a EventLog,
+    pub(super) log: &'a EventLog,
     open: MutexGuard<'a, Open>,
 }
 

@@ -250,3 +250,15 @@ fn a_topic_that_is_deleted_under_load_takes_no_more_and_stops_nothing() {
     assert_eq!(other.partition(0).unwrap().visible_end(), 100);
     log.close();
 }
+
+#[tokio::test]
+async fn an_act_is_an_event_of_the_audit_topic_by_what_was_acted_on() {
+    let Fixture { log, .. } = fixture();
+    let act = Act { who: "cli", act: "device.tag", what: "pump-7", outcome: "done", detail: serde_json::Value::Null };
+    assert!(matches!(log.audit(act.clone()), Err(AppendError::Deleted { .. })), "no topic yet");
+    let topic = log.ensure_topic(AUDIT_TOPIC, one_partition()).unwrap();
+    log.durable(log.audit(act).unwrap()).await.unwrap();
+    let [value] = &values(&log, &topic, 0)[..] else { panic!("one event") };
+    let line: serde_json::Value = serde_json::from_str(value).unwrap();
+    assert_eq!((&line["who"], &line["act"], &line["what"]), (&"cli".into(), &"device.tag".into(), &"pump-7".into()));
+}
