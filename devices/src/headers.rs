@@ -31,8 +31,11 @@ pub const SEQUENCE: &str = "sequence";
 /// What a derived event was made from: plugin, source topic, partition and offset.
 pub const CAUSE: &str = "cause";
 
+/// On a step of a command that the node that wrote it has made already: nothing to read again but after a restart.
+pub const OWN_STEP: &str = "step";
+
 /// Every reserved name.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     MQTT_TOPIC,
     MQTT_QOS,
     MQTT_RETAIN,
@@ -46,6 +49,7 @@ pub const ALL: [&str; 13] = [
     SESSION,
     SEQUENCE,
     CAUSE,
+    OWN_STEP,
 ];
 
 /// Whether a header name is reserved: one of [`ALL`], or any name under `mqtt.`.

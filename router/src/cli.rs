@@ -51,9 +51,17 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  no node answers
   4  what was named does not exist
-  5  the device command ended otherwise than succeeded
   6  the store is damaged
-  7  the node refused the token";
+  7  the node refused the token
+  of `command send --wait`, where the command did not succeed:
+  10  failed: the device tried
+  11  rejected by the device
+  12  timed out: the device did not say in time how it ended
+  13  unknown: nobody knows whether it arrived
+  14  expired: not sent in time
+  15  cancelled
+  16  superseded by a newer one
+  17  refused by the node: no room, or a guard";
 
 #[derive(Debug, Subcommand)]
 enum Verb {

@@ -31,8 +31,12 @@ pub enum State {
     Unknown,
     /// Outcome: it arrived, and the device did not say in time how it ended.
     TimedOut,
-    /// Outcome: the node had no room for another command to the device.
+    /// Outcome: the node would not send it: no room, or a guard forbade it.
     Refused,
+    /// Outcome: called off before it was sent.
+    Cancelled,
+    /// Outcome: a newer one took its place before it was sent.
+    Superseded,
 }
 
 /// What a device may answer.
@@ -53,7 +57,7 @@ pub enum Status {
 
 impl State {
     /// Every state, in the order of a command's life.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Queued,
         Self::Sent,
         Self::Delivered,
@@ -66,6 +70,8 @@ impl State {
         Self::Unknown,
         Self::TimedOut,
         Self::Refused,
+        Self::Cancelled,
+        Self::Superseded,
     ];
 
     /// Whether this is how a command ended. An outcome never changes.
@@ -93,6 +99,8 @@ impl State {
             Self::Unknown => "unknown",
             Self::TimedOut => "timed-out",
             Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::Superseded => "superseded",
         }
     }
 
@@ -138,21 +146,29 @@ impl Status {
 pub enum Input {
     /// A session took it.
     Sent(u64),
-    /// The session that took it ended, or let it fall, before the device confirmed.
+    /// The session that took it never wrote it to its connection.
+    Unsent(u64),
+    /// The session that took it ended before the device confirmed; it may be sent again.
     Dropped(u64),
+    /// The same, and it must not be sent again: it is not repeatable, or was sent often enough.
+    Lost(u64),
     /// The device confirmed its receipt to that session.
     Delivered(u64),
     /// The device answered through a session.
     Answered(u64, Status),
     /// The time until which it must be delivered has passed.
     DeliverByPassed,
-    /// The device's time for its answer, counted from its last sign of life, has passed.
-    AnswerByPassed,
-    /// There is no room for it among the pending commands.
-    NoRoom,
+    /// The time that the device had to do it has passed.
+    ExecutionTimedOut,
+    /// The node will not send it: there is no room for it, or a guard forbids it.
+    Refused,
+    /// Somebody calls it off.
+    Cancelled,
+    /// A newer command with the same key takes its place.
+    Superseded,
 }
 
-/// Why an answer does not count: a code for metrics, logs and whoever asks.
+/// Why an answer or a call-off does not count: a code for metrics, logs and whoever asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Refusal {
@@ -168,6 +184,26 @@ pub enum Refusal {
     /// The status lies behind one that the device has sent before.
     #[error("out-of-order")]
     OutOfOrder,
+    /// It cannot be called off: a device has it, or may have it.
+    #[error("already-sent")]
+    AlreadySent,
+    /// It cannot be called off: it has ended.
+    #[error("already-ended")]
+    AlreadyEnded,
+}
+
+impl Refusal {
+    /// The code: what is written in events and told to whoever asked.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotSent => "not-sent",
+            Self::OtherSession => "other-session",
+            Self::SecondAnswer => "second-answer",
+            Self::OutOfOrder => "out-of-order",
+            Self::AlreadySent => "already-sent",
+            Self::AlreadyEnded => "already-ended",
+        }
+    }
 }
 
 /// What an input does to a command.
@@ -179,8 +215,15 @@ pub enum Verdict {
     Late(Status),
     /// Nothing happens.
     Nothing,
-    /// The answer does not count.
+    /// The answer or the call-off does not count.
     Refuse(Refusal),
+}
+
+impl Verdict {
+    /// Whether the state has changed.
+    pub fn moved(self) -> bool {
+        matches!(self, Self::Move(_))
+    }
 }
 
 /// How far a command is: its state and what the machine must remember beside it.
@@ -188,18 +231,15 @@ pub enum Verdict {
 /// Rows are the states, columns the inputs; `.` is nothing, `!` a [`Refusal`], `late` a
 /// [`Verdict::Late`], anything else the next state. The table speaks of a session that got the
 /// command. Any other session's answer is refused (`other-session`, or `not-sent` when none got it),
-/// and its other inputs do nothing. A command that was handed to a session and came back is
-/// `queued, returned`: it may have arrived, so that it ends as `unknown`, not as `expired`.
+/// and its other inputs do nothing. A command that was written to a session's connection and came back is
+/// `queued, returned`: it may have arrived, so that whatever ends it then (time, a call-off, a newer one, a guard)
+/// ends it as `unknown`, not as an outcome that says that it was never done.
 ///
 #[doc = include_str!("state.md")]
-///
-/// What is still to come has its place: `cancelled` and `superseded` are two more outcomes of
-/// `queued`, and a command that must not be repeated is one for which `sent`, `dropped` leads to
-/// `unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     state: State,
-    /// Sessions that got it, the newest last, at most [`RECIPIENTS_MAX`].
+    /// Sessions that got it, the newest last, at most [`RECIPIENTS_MAX`]; twice where one got it twice.
     recipients: Vec<u64>,
     attempts: u32,
     answered_late: bool,
@@ -227,24 +267,39 @@ impl Progress {
         self.recipients.last().copied()
     }
 
+    /// Whether a device may have it: a session wrote it and nothing was heard since.
+    fn may_have_arrived(&self) -> bool {
+        !self.recipients.is_empty()
+    }
+
     /// What an input does; changes nothing.
     pub fn judge(&self, input: Input) -> Verdict {
+        let is_sent_to = |session| self.state == State::Sent && self.session() == Some(session);
         match input {
             Input::Sent(_) if self.state <= State::Sent => Verdict::Move(State::Sent),
-            Input::Dropped(session) if self.state == State::Sent && self.session() == Some(session) => {
-                Verdict::Move(State::Queued)
-            }
+            Input::Unsent(session) | Input::Dropped(session) if is_sent_to(session) => Verdict::Move(State::Queued),
+            Input::Lost(session) if is_sent_to(session) => Verdict::Move(State::Unknown),
             Input::Delivered(session) if self.state <= State::Sent && self.recipients.contains(&session) => {
                 Verdict::Move(State::Delivered)
             }
             Input::Answered(session, status) => self.judge_answer(session, status),
-            Input::DeliverByPassed if self.state == State::Queued => Verdict::Move(match self.recipients.is_empty() {
-                true => State::Expired,
-                false => State::Unknown,
-            }),
-            Input::NoRoom if self.state == State::Queued && self.recipients.is_empty() => Verdict::Move(State::Refused),
-            Input::AnswerByPassed if self.state == State::Sent => Verdict::Move(State::Unknown),
-            Input::AnswerByPassed if self.state.is_with_device() => Verdict::Move(State::TimedOut),
+            Input::DeliverByPassed => self.give_up(State::Expired),
+            Input::Refused => self.give_up(State::Refused),
+            Input::Superseded => self.give_up(State::Superseded),
+            Input::Cancelled if self.state.is_outcome() => Verdict::Refuse(Refusal::AlreadyEnded),
+            Input::Cancelled if self.state != State::Queued => Verdict::Refuse(Refusal::AlreadySent),
+            Input::Cancelled => self.give_up(State::Cancelled),
+            Input::ExecutionTimedOut if self.state == State::Sent => Verdict::Move(State::Unknown),
+            Input::ExecutionTimedOut if self.state.is_with_device() => Verdict::Move(State::TimedOut),
+            _ => Verdict::Nothing,
+        }
+    }
+
+    /// A queued command is not sent any more: `unsent` is its outcome where it never was.
+    fn give_up(&self, unsent: State) -> Verdict {
+        match self.state {
+            State::Queued if self.may_have_arrived() => Verdict::Move(State::Unknown),
+            State::Queued => Verdict::Move(unsent),
             _ => Verdict::Nothing,
         }
     }
@@ -272,15 +327,27 @@ impl Progress {
             Verdict::Late(status) => self.answered_late = status.is_final(),
             Verdict::Nothing | Verdict::Refuse(_) => {}
         }
-        if let (Input::Sent(session), Verdict::Move(_)) = (input, verdict) {
-            self.attempts = self.attempts.saturating_add(1);
-            self.recipients.retain(|known| *known != session);
-            if self.recipients.len() >= RECIPIENTS_MAX {
-                self.recipients.remove(0);
-            }
-            self.recipients.push(session);
+        if matches!(verdict, Verdict::Move(_)) {
+            self.note_recipient(input);
         }
         verdict
+    }
+
+    fn note_recipient(&mut self, input: Input) {
+        match input {
+            Input::Sent(session) => {
+                self.attempts = self.attempts.saturating_add(1);
+                if self.recipients.len() >= RECIPIENTS_MAX {
+                    self.recipients.remove(0);
+                }
+                self.recipients.push(session);
+            }
+            Input::Unsent(_) => {
+                self.attempts = self.attempts.saturating_sub(1);
+                self.recipients.pop();
+            }
+            _ => {}
+        }
     }
 }
 

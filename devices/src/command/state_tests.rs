@@ -12,11 +12,15 @@ const OTHER: u64 = 8;
 fn input(column: &str) -> Input {
     match column {
         "sent" => Input::Sent(MINE),
+        "unsent" => Input::Unsent(MINE),
         "dropped" => Input::Dropped(MINE),
+        "lost" => Input::Lost(MINE),
         "delivered" => Input::Delivered(MINE),
         "deliver-by" => Input::DeliverByPassed,
-        "answer-by" => Input::AnswerByPassed,
-        "no-room" => Input::NoRoom,
+        "execution-timeout" => Input::ExecutionTimedOut,
+        "refused" => Input::Refused,
+        "cancelled" => Input::Cancelled,
+        "superseded" => Input::Superseded,
         status => Input::Answered(MINE, Status::from_name(status).unwrap()),
     }
 }
@@ -28,6 +32,8 @@ fn verdict(cell: &str, column: &str) -> Verdict {
         "!not-sent" => Verdict::Refuse(Refusal::NotSent),
         "!second-answer" => Verdict::Refuse(Refusal::SecondAnswer),
         "!out-of-order" => Verdict::Refuse(Refusal::OutOfOrder),
+        "!already-sent" => Verdict::Refuse(Refusal::AlreadySent),
+        "!already-ended" => Verdict::Refuse(Refusal::AlreadyEnded),
         state => Verdict::Move(State::from_name(state).unwrap()),
     }
 }
@@ -45,11 +51,13 @@ fn path(row: &str) -> &'static str {
         "failed" => "sent failed",
         "rejected" => "sent rejected",
         "expired" => "deliver-by",
-        "refused" => "no-room",
-        "unknown" => "sent answer-by",
-        "unknown, answered late" => "sent answer-by in-progress succeeded",
-        "timed-out" => "sent delivered answer-by",
-        "timed-out, answered late" => "sent delivered answer-by failed",
+        "refused" => "refused",
+        "cancelled" => "cancelled",
+        "superseded" => "superseded",
+        "unknown" => "sent execution-timeout",
+        "unknown, answered late" => "sent execution-timeout in-progress succeeded",
+        "timed-out" => "sent delivered execution-timeout",
+        "timed-out, answered late" => "sent delivered execution-timeout failed",
         other => panic!("a row without a path: {other}"),
     }
 }
@@ -75,7 +83,7 @@ fn rows() -> (Vec<&'static str>, Vec<Vec<&'static str>>) {
 #[test]
 fn every_cell_of_the_table_holds() {
     let (head, rows) = rows();
-    assert_eq!(head.len(), 12, "one column an input");
+    assert_eq!(head.len(), 16, "one column an input");
     let mut seen = std::collections::HashSet::new();
     for row in &rows {
         assert_eq!(row.len(), head.len(), "{}", row[0]);
@@ -112,8 +120,9 @@ fn another_sessions_inputs_never_count() {
                 row[0]
             );
         }
-        assert_eq!(progress.judge(Input::Dropped(OTHER)), Verdict::Nothing);
-        assert_eq!(progress.judge(Input::Delivered(OTHER)), Verdict::Nothing);
+        for input in [Input::Unsent(OTHER), Input::Dropped(OTHER), Input::Lost(OTHER), Input::Delivered(OTHER)] {
+            assert_eq!(progress.judge(input), Verdict::Nothing, "{} x {input:?}", row[0]);
+        }
     }
 }
 
@@ -125,6 +134,18 @@ fn an_earlier_recipient_may_answer_after_the_command_was_sent_again() {
     assert_eq!(progress.session(), Some(OTHER));
     assert_eq!(progress.judge(Input::Dropped(MINE)), Verdict::Nothing);
     assert_eq!(progress.apply(Input::Answered(MINE, Status::Succeeded)), Verdict::Move(State::Succeeded));
+}
+
+#[test]
+fn what_was_never_written_was_never_sent() {
+    let mut progress = reach("sent");
+    progress.apply(Input::Unsent(MINE));
+    assert_eq!((progress.attempts(), progress.session()), (0, None));
+    assert_eq!(progress.judge(Input::DeliverByPassed), Verdict::Move(State::Expired));
+    let mut progress = reach("queued, returned");
+    progress.apply(Input::Sent(MINE));
+    progress.apply(Input::Unsent(MINE));
+    assert_eq!(progress.judge(Input::DeliverByPassed), Verdict::Move(State::Unknown), "it was written once");
 }
 
 #[test]
@@ -143,12 +164,16 @@ fn any_input() -> impl Strategy<Value = Input> {
     let session = 0..3u64;
     prop_oneof![
         session.clone().prop_map(Input::Sent),
+        session.clone().prop_map(Input::Unsent),
         session.clone().prop_map(Input::Dropped),
+        session.clone().prop_map(Input::Lost),
         session.clone().prop_map(Input::Delivered),
         (session, 0..5usize).prop_map(|(s, i)| Input::Answered(s, Status::ALL[i])),
         Just(Input::DeliverByPassed),
-        Just(Input::AnswerByPassed),
-        Just(Input::NoRoom),
+        Just(Input::ExecutionTimedOut),
+        Just(Input::Refused),
+        Just(Input::Cancelled),
+        Just(Input::Superseded),
     ]
 }
 
@@ -164,7 +189,7 @@ proptest! {
                 prop_assert_eq!(progress.state(), outcome);
                 prop_assert!(!matches!(verdict, Verdict::Move(_)));
             }
-            if progress.state() == State::Expired {
+            if matches!(progress.state(), State::Expired | State::Refused | State::Cancelled | State::Superseded) {
                 prop_assert_eq!(progress.attempts(), 0);
             }
             if before.is_with_device() {
@@ -180,7 +205,7 @@ proptest! {
         for input in inputs {
             progress.apply(input);
         }
-        progress.apply(Input::AnswerByPassed);
+        progress.apply(Input::ExecutionTimedOut);
         progress.apply(Input::DeliverByPassed);
         prop_assert!(progress.state().is_outcome());
     }

@@ -3,18 +3,22 @@
 //! - to the device: `edgeway/command/{device}/{command id}/{name}`, QoS 1; the device subscribes to
 //!   `edgeway/command/{device}/#`. MQTT 5 adds the response topic `edgeway/answer/{device}/{command
 //!   id}`, the id's 16 bytes as correlation data and the seconds left as message expiry;
-//! - from the device: `edgeway/answer/{device}/{command id}/{status}`, QoS 1, payload: the result.
+//! - from the device: `edgeway/answer/{device}/{command id}/{status}`, QoS 1, payload: the result. One more level may
+//!   follow: the percentage (0 to 100) of `in-progress`, a reason code of the others;
+//! - to the device: `edgeway/refused/{device}/{command id}/{code}`, when an answer of its does not count.
 
 use thiserror::Error;
 
-use super::{CommandId, DEVICE_BYTES_MAX, NAME_BYTES_MAX, Status};
+use super::{CODE_BYTES_MAX, CommandId, DEVICE_BYTES_MAX, NAME_BYTES_MAX, Status};
 
 /// What every command topic begins with.
 pub const COMMAND_PREFIX: &str = "edgeway/command/";
 /// What every answer topic begins with.
 pub const ANSWER_PREFIX: &str = "edgeway/answer/";
-/// The filter that matches every answer topic and nothing else.
-pub const ANSWER_FILTER: &str = "edgeway/answer/+/+/+";
+/// The filter that matches every answer topic.
+pub const ANSWER_FILTER: &str = "edgeway/answer/#";
+/// What the topic of every refused answer begins with.
+pub const REFUSED_PREFIX: &str = "edgeway/refused/";
 
 /// Why a device's or a command's name cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -48,6 +52,9 @@ pub enum TopicError {
     /// The last level is no status that a device may send.
     #[error("not a status: accepted, in-progress, succeeded, failed or rejected")]
     Status,
+    /// The level after the status is neither a percentage nor a reason code.
+    #[error("after in-progress comes a percentage of 0 to 100, after another status a code of a-z, 0-9, - and _")]
+    Code,
 }
 
 /// What a command's MQTT topic says.
@@ -70,6 +77,10 @@ pub struct AnswerTopic<'a> {
     pub id: CommandId,
     /// How it goes or went.
     pub status: Status,
+    /// How far it is, 0 to 100.
+    pub percent: Option<u8>,
+    /// The reason, for programs; empty where none is given.
+    pub code: &'a str,
 }
 
 /// Checks a device's name: 1 to [`DEVICE_BYTES_MAX`] bytes that fit one topic level.
@@ -115,9 +126,14 @@ pub fn answer_topic(device: &str, id: CommandId, status: Status) -> String {
     format!("{ANSWER_PREFIX}{device}/{id}/{}", status.as_str())
 }
 
+/// The MQTT topic on which a device is told that an answer of its does not count.
+pub fn refused_topic(device: &str, id: CommandId, code: &str) -> String {
+    format!("{REFUSED_PREFIX}{device}/{id}/{code}")
+}
+
 /// Reads a command's MQTT topic.
 pub fn parse_command_topic(topic: &str) -> Result<CommandTopic<'_>, TopicError> {
-    let [device, id, name] = levels(topic, COMMAND_PREFIX)?;
+    let ([device, id, name], None) = levels(topic, COMMAND_PREFIX)? else { return Err(TopicError::Shape) };
     check_device_name(device)?;
     check_command_name(name)?;
     let id = id.parse().map_err(|_| TopicError::Id)?;
@@ -126,18 +142,37 @@ pub fn parse_command_topic(topic: &str) -> Result<CommandTopic<'_>, TopicError> 
 
 /// Reads an answer's MQTT topic.
 pub fn parse_answer_topic(topic: &str) -> Result<AnswerTopic<'_>, TopicError> {
-    let [device, id, status] = levels(topic, ANSWER_PREFIX)?;
+    let ([device, id, status], rest) = levels(topic, ANSWER_PREFIX)?;
     check_device_name(device)?;
     let id = id.parse().map_err(|_| TopicError::Id)?;
     let status = Status::from_name(status).ok_or(TopicError::Status)?;
-    Ok(AnswerTopic { device, id, status })
+    let plain = AnswerTopic { device, id, status, percent: None, code: "" };
+    match rest {
+        None => Ok(plain),
+        Some(rest) if status == Status::InProgress => Ok(AnswerTopic { percent: Some(parse_percent(rest)?), ..plain }),
+        Some(code) if is_code(code) => Ok(AnswerTopic { code, ..plain }),
+        Some(_) => Err(TopicError::Code),
+    }
 }
 
-fn levels<'a>(topic: &'a str, prefix: &str) -> Result<[&'a str; 3], TopicError> {
+fn parse_percent(text: &str) -> Result<u8, TopicError> {
+    let is_plain = text.len() <= 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let percent = text.parse().ok().filter(|percent: &u8| is_plain && *percent <= 100);
+    percent.ok_or(TopicError::Code)
+}
+
+/// Whether a text is a reason code: 1 to [`CODE_BYTES_MAX`] of a-z, 0-9, `-` and `_`.
+pub fn is_code(text: &str) -> bool {
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    (1..=CODE_BYTES_MAX).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// The three levels after a prefix, and the one that may follow.
+fn levels<'a>(topic: &'a str, prefix: &str) -> Result<([&'a str; 3], Option<&'a str>), TopicError> {
     let rest = topic.strip_prefix(prefix).ok_or(TopicError::Shape)?;
     let mut levels = rest.split('/');
-    match (levels.next(), levels.next(), levels.next(), levels.next()) {
-        (Some(a), Some(b), Some(c), None) => Ok([a, b, c]),
+    match (levels.next(), levels.next(), levels.next(), levels.next(), levels.next()) {
+        (Some(a), Some(b), Some(c), fourth, None) => Ok(([a, b, c], fourth)),
         _ => Err(TopicError::Shape),
     }
 }
@@ -173,7 +208,11 @@ mod tests {
             (String::new(), TopicError::Shape),
             (format!("other/{ID}/succeeded"), TopicError::Shape),
             (format!("edgeway/answer/d/{ID}"), TopicError::Shape),
-            (format!("edgeway/answer/d/{ID}/failed/x"), TopicError::Shape),
+            (format!("edgeway/answer/d/{ID}/failed/x/y"), TopicError::Shape),
+            (format!("edgeway/answer/d/{ID}/failed/"), TopicError::Code),
+            (format!("edgeway/answer/d/{ID}/failed/Bad"), TopicError::Code),
+            (format!("edgeway/answer/d/{ID}/in-progress/101"), TopicError::Code),
+            (format!("edgeway/answer/d/{ID}/in-progress/+4"), TopicError::Code),
             (format!("edgeway/answer//{ID}/failed"), NameError::Empty.into()),
             (format!("edgeway/answer/{long}/{ID}/failed"), NameError::TooLong { max: DEVICE_BYTES_MAX }.into()),
             (format!("edgeway/answer/a\0/{ID}/failed"), NameError::Character('\0').into()),
@@ -185,6 +224,18 @@ mod tests {
             assert_eq!(parse_answer_topic(&topic), Err(error), "{topic}");
         }
         assert_eq!(parse_command_topic(&format!("edgeway/command/d/{ID}/a+")), Err(NameError::Character('+').into()));
+    }
+
+    #[test]
+    fn an_answer_may_say_how_far_or_why() {
+        let read = |rest: &str| {
+            let topic = format!("edgeway/answer/d/{ID}/{rest}");
+            parse_answer_topic(&topic).map(|answer| (answer.percent, answer.code.to_owned()))
+        };
+        assert_eq!(read("in-progress/40"), Ok((Some(40), String::new())));
+        assert_eq!(read("failed/valve-stuck"), Ok((None, "valve-stuck".to_owned())));
+        assert_eq!(read("succeeded"), Ok((None, String::new())));
+        assert_eq!(refused_topic("d", ID.parse().unwrap(), "not-sent"), format!("edgeway/refused/d/{ID}/not-sent"));
     }
 
     #[test]

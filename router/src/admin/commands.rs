@@ -1,4 +1,4 @@
-//! `/v1/commands`: sent to devices, listed, waited for.
+//! `/v1/commands`: sent to devices, listed, waited for, called off, sent again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,14 +7,16 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use devices::command::{self, CommandId, Payload};
+use axum::routing::{get, post};
+use devices::command::{self, CommandId, Payload, Repeat};
 use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
-use crate::commands::{CommandInfo, Commands, Filter, NewCommand, SubmitError};
+use crate::commands::{
+    CallOffError, CancelError, CommandInfo, Commands, Filter, NewCommand, RedriveError, SubmitError,
+};
 
 /// Commands that one call lists, unless it says otherwise.
 const LISTED: usize = 100;
@@ -33,7 +35,17 @@ struct NewCommandBody {
     #[serde(default)]
     deliver_within_ms: Option<u64>,
     #[serde(default)]
-    answer_within_ms: Option<u64>,
+    execution_timeout_ms: Option<u64>,
+    #[serde(default)]
+    urgent: bool,
+    #[serde(default)]
+    supersede: Option<String>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    repeat: Repeat,
+    #[serde(default)]
+    deliveries_max: Option<u32>,
     #[serde(default)]
     issued_by: IssuedBy,
 }
@@ -47,6 +59,31 @@ enum IssuedBy {
     Cli,
 }
 
+impl IssuedBy {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Cli => "cli",
+        }
+    }
+}
+
+/// Who calls a command off.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct CancelBody {
+    issued_by: IssuedBy,
+}
+
+/// How a dead letter is sent again.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RedriveBody {
+    deliver_within_ms: Option<u64>,
+    force: bool,
+    issued_by: IssuedBy,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListParams {
@@ -56,6 +93,10 @@ struct ListParams {
     state: Option<command::State>,
     #[serde(default)]
     ended: Option<bool>,
+    #[serde(default)]
+    dead: bool,
+    #[serde(default)]
+    job: Option<String>,
     #[serde(default)]
     max: Option<usize>,
 }
@@ -73,15 +114,34 @@ struct List {
 }
 
 #[derive(Serialize)]
-struct Submitted {
+struct Taken {
     id: CommandId,
     device: String,
     name: String,
+    /// Not where the idempotency key was known with the same content.
+    is_new: bool,
+}
+
+#[derive(Serialize)]
+struct Cancelled {
+    id: CommandId,
+    state: command::State,
+}
+
+#[derive(Serialize)]
+struct Redriven {
+    id: CommandId,
+    redrives: CommandId,
 }
 
 /// The calls about commands.
 pub fn routes(commands: Arc<Commands>) -> Router {
-    Router::new().route("/commands", get(list).post(submit)).route("/commands/{id}", get(show)).with_state(commands)
+    Router::new()
+        .route("/commands", get(list).post(submit))
+        .route("/commands/{id}", get(show))
+        .route("/commands/{id}/cancel", post(cancel))
+        .route("/commands/{id}/redrive", post(redrive))
+        .with_state(commands)
 }
 
 impl From<SubmitError> for ApiError {
@@ -93,9 +153,44 @@ impl From<SubmitError> for ApiError {
             SubmitError::Random(_) => Self::internal(message),
             SubmitError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", message),
             SubmitError::PayloadTooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
-            SubmitError::Device { .. } | SubmitError::Name { .. } | SubmitError::Time { .. } => {
-                Self::bad_request(message)
+            SubmitError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "idempotency_conflict", message),
+            SubmitError::Device { .. }
+            | SubmitError::Name { .. }
+            | SubmitError::Time { .. }
+            | SubmitError::Key { .. }
+            | SubmitError::Deliveries => Self::bad_request(message),
+        }
+    }
+}
+
+impl From<CallOffError> for ApiError {
+    fn from(error: CallOffError) -> Self {
+        let message = error.to_string();
+        match error {
+            CallOffError::Command(CancelError::NoCommand) => Self::not_found(message),
+            CallOffError::Command(CancelError::Refused(refusal)) => {
+                let code = match refusal {
+                    command::Refusal::AlreadyEnded => "already_ended",
+                    _ => "already_sent",
+                };
+                Self::new(StatusCode::CONFLICT, code, message)
             }
+            CallOffError::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message),
+            CallOffError::Lost => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<RedriveError> for ApiError {
+    fn from(error: RedriveError) -> Self {
+        let message = error.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, code, message.clone());
+        match error {
+            RedriveError::NoCommand(_) => Self::not_found(message),
+            RedriveError::NotDead { .. } => conflict("not_dead"),
+            RedriveError::Again { .. } => conflict("already_redriven"),
+            RedriveError::NotRepeatable(_) => conflict("not_repeatable"),
+            RedriveError::Submit(error) => error.into(),
         }
     }
 }
@@ -104,21 +199,45 @@ async fn submit(
     State(commands): State<Arc<Commands>>,
     JsonBody(body): JsonBody<NewCommandBody>,
 ) -> Result<Response, ApiError> {
-    let issued_by = match body.issued_by {
-        IssuedBy::Api => "api",
-        IssuedBy::Cli => "cli",
-    };
     let (device, name) = (body.device.clone(), body.name.clone());
     let new = NewCommand {
         device: body.device,
         name: body.name,
         payload: body.payload.0,
         deliver_within_ms: body.deliver_within_ms,
-        answer_within_ms: body.answer_within_ms,
-        issued_by: issued_by.to_owned(),
+        execution_timeout_ms: body.execution_timeout_ms,
+        urgent: body.urgent,
+        supersede: body.supersede,
+        idempotency_key: body.idempotency_key,
+        repeat: body.repeat,
+        deliveries_max: body.deliveries_max,
+        issued_by: body.issued_by.as_str().to_owned(),
+        redrives: None,
     };
-    let id = commands.submit(new).await?;
-    Ok((StatusCode::ACCEPTED, Answer(Submitted { id, device, name })).into_response())
+    let submitted = commands.submit(new).await?;
+    let (id, is_new) = (submitted.id, submitted.is_new);
+    let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Answer(Taken { id, device, name, is_new })).into_response())
+}
+
+async fn cancel(
+    State(commands): State<Arc<Commands>>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<CancelBody>,
+) -> Result<Answer<Cancelled>, ApiError> {
+    let id = parse_id(&id)?;
+    let state = commands.cancel(id, body.issued_by.as_str()).await?;
+    Ok(Answer(Cancelled { id, state }))
+}
+
+async fn redrive(
+    State(commands): State<Arc<Commands>>,
+    Path(id): Path<String>,
+    JsonBody(body): JsonBody<RedriveBody>,
+) -> Result<Response, ApiError> {
+    let redrives = parse_id(&id)?;
+    let id = commands.redrive(redrives, body.deliver_within_ms, body.force, body.issued_by.as_str()).await?;
+    Ok((StatusCode::ACCEPTED, Answer(Redriven { id, redrives })).into_response())
 }
 
 async fn list(
@@ -126,8 +245,13 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Answer<List>, ApiError> {
     let max = params.max.unwrap_or(LISTED).min(LISTED_MAX);
-    let filter = Filter { device: params.device, state: params.state, ended: params.ended };
+    let job = params.job.as_deref().map(parse_id).transpose()?;
+    let filter = Filter { device: params.device, state: params.state, ended: params.ended, dead: params.dead, job };
     blocking(move || Ok(Answer(List { commands: commands.list(&filter, max) }))).await
+}
+
+fn parse_id(id: &str) -> Result<CommandId, ApiError> {
+    id.parse().map_err(|_| ApiError::bad_request(format!("{id:?} is no command's id: expected a UUID")))
 }
 
 async fn show(
@@ -135,8 +259,7 @@ async fn show(
     Path(id): Path<String>,
     Params(WaitParams { wait_ms }): Params<WaitParams>,
 ) -> Result<Answer<CommandInfo>, ApiError> {
-    let id: CommandId =
-        id.parse().map_err(|_| ApiError::bad_request(format!("{id:?} is no command's id: expected a UUID")))?;
+    let id = parse_id(&id)?;
     let absent = || ApiError::not_found(format!("there is no command {id}; ended commands are forgotten in time"));
     let now = commands.get(id).ok_or_else(absent)?;
     if wait_ms == 0 || now.state.is_outcome() {

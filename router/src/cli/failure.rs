@@ -19,26 +19,63 @@ pub enum Exit {
     Unreachable = 3,
     /// What was named does not exist.
     NotFound = 4,
-    /// A device command ended otherwise than succeeded.
-    Outcome = 5,
     /// The store is damaged.
     Damaged = 6,
     /// The node refused the token.
     Refused = 7,
+    /// A device command was tried and not done.
+    CommandFailed = 10,
+    /// The device refused a command.
+    CommandRejected = 11,
+    /// A device did not do a command in time.
+    CommandTimedOut = 12,
+    /// Nobody knows whether a command arrived.
+    CommandUnknown = 13,
+    /// A command was not sent in time.
+    CommandExpired = 14,
+    /// A command was called off.
+    CommandCancelled = 15,
+    /// A newer command took its place.
+    CommandSuperseded = 16,
+    /// The node would not send a command: no room, or a guard forbade it.
+    CommandRefused = 17,
 }
 
 impl Exit {
     /// Every code, for the help and its test.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 15] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
         Self::Unreachable,
         Self::NotFound,
-        Self::Outcome,
         Self::Damaged,
         Self::Refused,
+        Self::CommandFailed,
+        Self::CommandRejected,
+        Self::CommandTimedOut,
+        Self::CommandUnknown,
+        Self::CommandExpired,
+        Self::CommandCancelled,
+        Self::CommandSuperseded,
+        Self::CommandRefused,
     ];
+
+    /// What the end of a device command means; done where it succeeded or has not ended.
+    pub fn of_command(state: devices::command::State) -> Self {
+        use devices::command::State;
+        match state {
+            State::Failed => Self::CommandFailed,
+            State::Rejected => Self::CommandRejected,
+            State::TimedOut => Self::CommandTimedOut,
+            State::Unknown => Self::CommandUnknown,
+            State::Expired => Self::CommandExpired,
+            State::Cancelled => Self::CommandCancelled,
+            State::Superseded => Self::CommandSuperseded,
+            State::Refused => Self::CommandRefused,
+            _ => Self::Done,
+        }
+    }
 
     fn word(self) -> &'static str {
         match self {
@@ -47,9 +84,16 @@ impl Exit {
             Self::Usage => "usage",
             Self::Unreachable => "unreachable",
             Self::NotFound => "not_found",
-            Self::Outcome => "outcome",
             Self::Damaged => "damaged",
             Self::Refused => "refused",
+            Self::CommandFailed => "command_failed",
+            Self::CommandRejected => "command_rejected",
+            Self::CommandTimedOut => "command_timed_out",
+            Self::CommandUnknown => "command_unknown",
+            Self::CommandExpired => "command_expired",
+            Self::CommandCancelled => "command_cancelled",
+            Self::CommandSuperseded => "command_superseded",
+            Self::CommandRefused => "command_refused",
         }
     }
 }

@@ -103,7 +103,7 @@ const TYPED: [(&str, Exit, &str); 24] = [
     ("get t x", Exit::NotFound, "no event with key"),
     ("publish t --key k --delete", Exit::Done, "1 event is stored"),
     ("get t k", Exit::NotFound, "was deleted"),
-    ("command send d stop --deliver-by 200ms --wait", Exit::Outcome, "state      expired"),
+    ("command send d stop --deliver-by 200ms --wait", Exit::CommandExpired, "state      expired"),
     ("command list --device d --json", Exit::Done, r#""issued_by":"cli""#),
     ("device list", Exit::Done, "no device has been seen yet"),
     ("plugin list", Exit::Done, "no plugins"),

@@ -1,14 +1,14 @@
-//! One command as the room keeps it, in memory and in the store.
+//! One command as the room keeps it in memory.
 
 use std::sync::Arc;
 
-use devices::command::{Cause, CommandId, Payload, Progress, Queued, State};
-use serde::{Deserialize, Serialize};
+use devices::command::{
+    Answer, CommandId, EXECUTION_TIMEOUT_DEFAULT_MS, EXECUTION_TIMEOUT_MAX_MS, Progress, Queued, RECIPIENTS_MAX, State,
+    Why,
+};
 
-/// The small named tree of commands; its key is the command id's 16 bytes.
-pub const COMMANDS_TREE: &str = "commands";
-/// The version byte before a stored command.
-const VERSION: u8 = 1;
+/// What a command costs in memory besides its texts and payloads, about.
+const ENTRY_BYTES: usize = 384;
 
 /// One command and how far it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,38 +19,96 @@ pub struct Entry {
     pub device: Arc<str>,
     /// When it was submitted, wall clock, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What was submitted.
+    /// What was submitted; its payload is a guard's, once one has rewritten it.
     pub queued: Queued,
     /// Its place among all commands of this node: the order of a device's commands.
     pub order: u64,
+    /// How many steps it has made: the number of the last one.
+    pub steps: u32,
+    /// When it made the last one, wall clock, in milliseconds since 1970.
+    pub changed_ms: u64,
     /// How far it is.
     pub progress: Progress,
     /// Who got it: session number and client id, the newest last.
     pub recipients: Vec<(u64, Arc<str>)>,
     /// Until when it must be delivered, on the node's steady clock, in milliseconds.
     pub deliver_by: u64,
-    /// Until when the device must answer or give another sign of life, once it was sent.
-    pub answer_by: u64,
+    /// Until when the device must have done it, once it was sent.
+    pub execute_by: u64,
     /// What the device answered last.
-    pub result: Option<Vec<u8>>,
+    pub result: Option<Answer>,
+    /// Why it ended, where the device did not say so.
+    pub why: Option<Why>,
+    /// Answers that did not count.
+    pub answers_refused: u32,
+    /// The command that it was sent again as.
+    pub redriven_as: Option<CommandId>,
+    /// Whether the store has it in some state; not stored itself.
+    pub is_stored: bool,
 }
 
 impl Entry {
+    /// A command that was just read; `left_ms`: until when it must be delivered, from `steady_ms` on.
+    pub fn new(device: &str, id: CommandId, at_ms: u64, queued: Queued, deliver_by: u64) -> Self {
+        Self {
+            id,
+            device: device.into(),
+            at_ms,
+            queued,
+            order: 0,
+            steps: 0,
+            changed_ms: at_ms,
+            progress: Progress::default(),
+            recipients: Vec::new(),
+            deliver_by,
+            execute_by: 0,
+            result: None,
+            why: None,
+            answers_refused: 0,
+            redriven_as: None,
+            is_stored: false,
+        }
+    }
+
     /// When the clock ends it, as far as it is now; `None` when it has ended.
     pub fn deadline(&self) -> Option<u64> {
         match self.progress.state() {
             State::Queued => Some(self.deliver_by),
             state if state.is_outcome() => None,
-            _ => Some(self.answer_by),
+            _ => Some(self.execute_by),
         }
+    }
+
+    /// How long the device may take, in milliseconds.
+    pub fn execution_timeout_ms(&self) -> u64 {
+        self.queued.execution_timeout_ms.unwrap_or(EXECUTION_TIMEOUT_DEFAULT_MS).min(EXECUTION_TIMEOUT_MAX_MS)
     }
 
     /// What it counts against the bound of bytes.
     pub fn bytes(&self) -> usize {
+        let key = |key: &Option<String>| key.as_ref().map_or(0, String::len);
         self.device.len()
             + self.queued.name.len()
             + self.queued.payload.0.len()
-            + self.result.as_ref().map_or(0, Vec::len)
+            + key(&self.queued.supersede)
+            + key(&self.queued.idempotency_key)
+            + self.result.as_ref().map_or(0, |answer| answer.payload.0.len() + answer.text.len())
+            + ENTRY_BYTES
+    }
+
+    /// Whether it ended without the device's word, so that it may be worth sending again.
+    pub fn is_dead_letter(&self) -> bool {
+        let state = self.progress.state();
+        matches!(state, State::Expired | State::Unknown | State::TimedOut | State::Refused)
+    }
+
+    /// Notes that a session gets it.
+    pub fn add_recipient(&mut self, session: u64, client: &Arc<str>) {
+        self.recipients.retain(|(number, _)| *number != session);
+        if self.recipients.len() >= RECIPIENTS_MAX {
+            self.recipients.remove(0);
+        }
+        self.recipients.push((session, Arc::clone(client)));
     }
 
     /// The recipient that an answer speaks for: the session itself, or an earlier one of the same client, as a
@@ -63,72 +121,6 @@ impl Entry {
             _ => session,
         }
     }
-
-    /// As it is stored: a version byte, then postcard.
-    pub fn encode(&self) -> Vec<u8> {
-        let record = RecordV1 {
-            device: self.device.to_string(),
-            at_ms: self.at_ms,
-            name: self.queued.name.clone(),
-            payload: self.queued.payload.0.clone(),
-            deliver_by_ms: self.queued.deliver_by_ms,
-            answer_within_ms: self.queued.answer_within_ms,
-            issued_by: self.queued.issued_by.clone(),
-            cause: self.queued.cause.clone(),
-            order: self.order,
-            progress: self.progress.clone(),
-            recipients: self.recipients.iter().map(|(number, client)| (*number, client.to_string())).collect(),
-            deliver_by: self.deliver_by,
-            answer_by: self.answer_by,
-            result: self.result.clone(),
-        };
-        postcard::to_extend(&record, vec![VERSION]).unwrap_or_default()
-    }
-
-    /// Reads a stored command; `None` where its key, version or bytes are not known.
-    pub fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
-        let id = CommandId::from_bytes(key.try_into().ok()?);
-        let (&VERSION, body) = value.split_first()? else { return None };
-        let record: RecordV1 = postcard::from_bytes(body).ok()?;
-        Some(Self {
-            id,
-            device: record.device.into(),
-            at_ms: record.at_ms,
-            queued: Queued {
-                name: record.name,
-                payload: Payload(record.payload),
-                deliver_by_ms: record.deliver_by_ms,
-                answer_within_ms: record.answer_within_ms,
-                issued_by: record.issued_by,
-                cause: record.cause,
-            },
-            order: record.order,
-            progress: record.progress,
-            recipients: record.recipients.into_iter().map(|(number, client)| (number, client.into())).collect(),
-            deliver_by: record.deliver_by,
-            answer_by: record.answer_by,
-            result: record.result,
-        })
-    }
-}
-
-/// Version 1 of a stored command. Frozen: another shape is another version.
-#[derive(Serialize, Deserialize)]
-struct RecordV1 {
-    device: String,
-    at_ms: u64,
-    name: String,
-    payload: Vec<u8>,
-    deliver_by_ms: u64,
-    answer_within_ms: Option<u64>,
-    issued_by: String,
-    cause: Option<Cause>,
-    order: u64,
-    progress: Progress,
-    recipients: Vec<(u64, String)>,
-    deliver_by: u64,
-    answer_by: u64,
-    result: Option<Vec<u8>>,
 }
 
 #[cfg(test)]
@@ -139,57 +131,11 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        let mut progress = Progress::default();
-        progress.apply(Input::Sent(5));
-        Entry {
-            id: CommandId::from_bytes([9; 16]),
-            device: "d".into(),
-            at_ms: 1,
-            queued: Queued {
-                name: "c".into(),
-                payload: vec![0xff].into(),
-                deliver_by_ms: 2,
-                answer_within_ms: Some(3),
-                issued_by: "i".into(),
-                cause: Some(Cause {
-                    plugin: "p".into(),
-                    topic: "t".into(),
-                    origin: 1,
-                    partition: 2,
-                    offset: 3,
-                    index: 4,
-                }),
-            },
-            order: 4,
-            progress,
-            recipients: vec![(5, "m".into())],
-            deliver_by: 6,
-            answer_by: 7,
-            result: Some(vec![8]),
-        }
-    }
-
-    #[test]
-    fn a_stored_command_has_these_bytes() {
-        let golden = [
-            1, 1, b'd', 1, 1, b'c', 1, 0xff, 2, 1, 3, 1, b'i', 1, 1, b'p', 1, b't', 1, 2, 3, 4,
-            4, // what was submitted
-            1, 1, 5, 1, 0, // sent; recipients; attempts; not answered late
-            1, 5, 1, b'm', 6, 7, 1, 1, 8,
-        ];
-        assert_eq!(entry().encode(), golden);
-        assert_eq!(Entry::decode(&[9; 16], &golden), Some(entry()));
-    }
-
-    #[test]
-    fn other_bytes_are_not_taken_for_a_command() {
-        let stored = entry().encode();
-        assert_eq!(Entry::decode(&[9; 15], &stored), None);
-        assert_eq!(Entry::decode(&[9; 16], &[]), None);
-        assert_eq!(Entry::decode(&[9; 16], &[&[2], &stored[1..]].concat()), None);
-        for cut in 0..stored.len() {
-            assert_eq!(Entry::decode(&[9; 16], &stored[..cut]), None, "cut at {cut}");
-        }
+        let mut entry = Entry::new("d", CommandId::from_bytes([9; 16]), 1, Queued::new("c", vec![0xff], 2, "i"), 6);
+        entry.progress.apply(Input::Sent(5));
+        entry.add_recipient(5, &"m".into());
+        entry.execute_by = 7;
+        entry
     }
 
     #[test]
@@ -208,5 +154,16 @@ mod tests {
         assert_eq!(entry.deadline(), Some(6));
         entry.progress.apply(Input::Answered(5, Status::Failed));
         assert_eq!(entry.deadline(), None);
+    }
+
+    #[test]
+    fn recipients_are_bounded_and_the_newest_is_last() {
+        let mut entry = entry();
+        for session in 1..=9 {
+            entry.add_recipient(session, &"m".into());
+        }
+        entry.add_recipient(8, &"m".into());
+        let numbers: Vec<u64> = entry.recipients.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [6, 7, 9, 8]);
     }
 }

@@ -1,137 +1,54 @@
 //! Commands out to devices, their answers back: a reader of `_commands` and `_answers` with stored cursors.
 //!
-//! A command is submitted by appending its `queued` step. `decide` is the pure table of commands; `task` reads
-//! what was appended, asks the table, puts steps, the table's changed entries and the moved cursors into one
-//! commit, and offers commands to sessions. A restart rebuilds the table from the stored entries. `entry` is one
-//! command in memory and in the store; `submit` is the way in for people.
+//! A command is submitted by appending its `queued` step. `table` is the pure table of commands; `task` reads what was
+//! appended, asks the table, puts its steps into one commit, and when that is durable offers commands to sessions. A
+//! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
+//! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
 
+mod call_off;
 mod config;
-mod decide;
 mod entry;
+mod guards;
+mod info;
+mod mail;
 mod read;
+mod record;
+mod restore;
+mod stats;
 mod submit;
+mod table;
 mod task;
+mod unstored;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use devices::command::{ANSWERS_TOPIC, COMMANDS_TOPIC, Cause, CommandId, Payload, State};
+use devices::command::{ANSWERS_TOPIC, COMMANDS_TOPIC, CommandId};
 use parking_lot::Mutex;
-use serde::Serialize;
 use sled_data::{PartitionId, ReadError as StoreError, TopicConfig};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use crate::event_log::{EventLog, Ticket, Topic, TopicError};
-use crate::sessions::{Delivery, Sessions};
+use crate::event_log::{self, AUDIT_TOPIC, EventLog, Ticket, Topic, TopicError};
+use crate::security::{Guard, GuardSlot};
+use crate::sessions::Sessions;
 
-pub use config::Config;
-pub use decide::{AnswerError, Answered, Effect, Now, Table};
-pub use entry::{COMMANDS_TREE, Entry};
-pub use submit::{NewCommand, SubmitError};
+pub use call_off::{CallOffError, RedriveError};
+pub use config::{Config, Overflow};
+pub use entry::Entry;
+pub use info::{CommandInfo, Filter};
+pub use record::COMMANDS_TREE;
+pub use stats::Stats;
+pub use submit::{NewCommand, SubmitError, Submitted};
+pub use table::{AnswerError, Answered, CancelError, Effect, Now, Table};
+
+use mail::Mail;
+use unstored::Unstored;
 
 /// The reader's name: whose cursors are stored.
 pub const READER: &str = "commands";
-/// Stored entries read at once when the table is rebuilt.
-const RESTORE_ENTRIES_MAX: usize = 1_000;
-
-/// Counters of the room.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Commands read from the log.
-    pub queued: AtomicU64,
-    /// Commands handed to a session.
-    pub offered: AtomicU64,
-    /// Commands that came back unconfirmed.
-    pub returned: AtomicU64,
-    /// Commands whose receipt was confirmed.
-    pub delivered: AtomicU64,
-    /// Commands that succeeded.
-    pub succeeded: AtomicU64,
-    /// Commands that failed or were rejected by the device.
-    pub failed: AtomicU64,
-    /// Commands that expired, timed out, or whose end is unknown.
-    pub expired: AtomicU64,
-    /// Commands that found no room.
-    pub refused: AtomicU64,
-    /// Answers that did not count.
-    pub answers_refused: AtomicU64,
-    /// Events on the two topics that could not be read.
-    pub unreadable: AtomicU64,
-    /// Times that the table was rebuilt because a commit failed.
-    pub rebuilt: AtomicU64,
-}
-
-/// A command as the API and the CLI show it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CommandInfo {
-    /// Its id.
-    pub id: CommandId,
-    /// The device that it is for.
-    pub device: String,
-    /// What to do.
-    pub name: String,
-    /// What it is to be done with.
-    #[serde(flatten)]
-    pub payload: Payload,
-    /// Where it is.
-    pub state: State,
-    /// Who sent it.
-    pub issued_by: String,
-    /// When it was submitted, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// Until when it must be delivered, in milliseconds since 1970.
-    pub deliver_by_ms: u64,
-    /// How often it was handed to a session.
-    pub attempts: u32,
-    /// What the device answered last.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<Payload>,
-    /// What made a plugin send it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
-}
-
-impl From<&Entry> for CommandInfo {
-    fn from(entry: &Entry) -> Self {
-        Self {
-            id: entry.id,
-            device: entry.device.to_string(),
-            name: entry.queued.name.clone(),
-            payload: entry.queued.payload.clone(),
-            state: entry.progress.state(),
-            issued_by: entry.queued.issued_by.clone(),
-            at_ms: entry.at_ms,
-            deliver_by_ms: entry.queued.deliver_by_ms,
-            attempts: entry.progress.attempts(),
-            result: entry.result.clone().map(Payload),
-            cause: entry.queued.cause.clone(),
-        }
-    }
-}
-
-/// Which commands are asked for.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Of this device alone.
-    pub device: Option<String>,
-    /// In this state alone.
-    pub state: Option<State>,
-    /// `true`: those that have ended; `false`: those that have not.
-    pub ended: Option<bool>,
-}
-
-impl Filter {
-    fn takes(&self, entry: &Entry) -> bool {
-        let state = entry.progress.state();
-        self.device.as_deref().is_none_or(|device| device == &*entry.device)
-            && self.state.is_none_or(|wanted| wanted == state)
-            && self.ended.is_none_or(|wanted| wanted == state.is_outcome())
-    }
-}
 
 /// Why the room could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -145,27 +62,21 @@ pub enum OpenError {
     /// The stored commands or cursors could not be read.
     #[error("the stored commands cannot be read: {0}; run `edgeway store verify`")]
     Store(#[from] StoreError),
-}
-
-/// How a session fared with a command.
-struct Report {
-    id: CommandId,
-    session: u64,
-    delivery: Delivery,
-}
-
-/// What sessions have reported since the last round; at most three reports for each offer that is under way.
-#[derive(Default)]
-struct Reports {
-    list: Mutex<Vec<Report>>,
-    arrived: Notify,
+    /// The log behind the stored commands could not be read.
+    #[error("the steps of commands cannot be read: {0}; run `edgeway store verify`")]
+    Log(#[from] event_log::ReadError),
 }
 
 /// What is read next.
 struct Reading {
     commands: Vec<(PartitionId, u64)>,
     answers: Vec<(PartitionId, u64)>,
+    /// Answer partitions whose cursor is to move with the next commit, by their place.
+    answers_moved: Vec<usize>,
 }
+
+/// Says of a device whether it is known to refuse a command that it has done already.
+type RefusesRepeats = dyn Fn(&str) -> bool + Send + Sync;
 
 /// The commands room. [`Commands::run`] is its one task.
 pub struct Commands {
@@ -176,7 +87,12 @@ pub struct Commands {
     answers: Arc<Topic>,
     table: Mutex<Table>,
     reading: Mutex<Reading>,
-    reports: Arc<Reports>,
+    unstored: Mutex<Unstored>,
+    mail: Arc<Mail>,
+    guard: GuardSlot,
+    refuses_repeats: OnceLock<Box<RefusesRepeats>>,
+    /// Keys of submissions that are on their way to the table.
+    submitting: Mutex<submit::Submitting>,
     /// The commit that the table's newest change is in.
     newest: Mutex<Option<Ticket>>,
     changed: watch::Sender<u64>,
@@ -192,6 +108,7 @@ impl Commands {
         let topic = TopicConfig { retention_ms: Some(config.retention_ms), ..TopicConfig::default() };
         let commands = log.ensure_topic(COMMANDS_TOPIC, Some(topic.clone()))?;
         let answers = log.ensure_topic(ANSWERS_TOPIC, Some(topic))?;
+        log.ensure_topic(AUDIT_TOPIC, None)?;
         for topic in [&commands, &answers] {
             // Whoever made it first may have set no bound; one that was set is kept.
             if topic.config().retention_ms.is_none() && topic.config().retention_bytes.is_none() {
@@ -200,8 +117,12 @@ impl Commands {
         }
         let room = Self {
             table: Mutex::new(Table::new(config.clone())),
-            reading: Mutex::new(Reading { commands: Vec::new(), answers: Vec::new() }),
-            reports: Arc::default(),
+            reading: Mutex::new(Reading { commands: Vec::new(), answers: Vec::new(), answers_moved: Vec::new() }),
+            unstored: Mutex::default(),
+            mail: Arc::default(),
+            guard: GuardSlot::default(),
+            refuses_repeats: OnceLock::new(),
+            submitting: Mutex::default(),
             newest: Mutex::new(None),
             changed: watch::Sender::new(0),
             stats: Stats::default(),
@@ -213,6 +134,20 @@ impl Commands {
         };
         room.rebuild()?;
         Ok(Arc::new(room))
+    }
+
+    /// Puts the guard in that is asked before each dispatch; to be called before the task runs.
+    pub fn set_guard(&self, guard: Arc<dyn Guard>) {
+        self.guard.set(guard);
+    }
+
+    /// Says how it is known of a device that it refuses what it has done; to be called before the task runs.
+    pub fn set_refuses_repeats(&self, known: impl Fn(&str) -> bool + Send + Sync + 'static) {
+        let _ = self.refuses_repeats.set(Box::new(known));
+    }
+
+    fn refuses_repeats(&self, device: &str) -> bool {
+        self.refuses_repeats.get().is_some_and(|known| known(device))
     }
 
     /// One command, as long as it is listed.
@@ -261,36 +196,6 @@ impl Commands {
     /// Counters for the metrics' face.
     pub fn stats(&self) -> &Stats {
         &self.stats
-    }
-
-    /// The table as the store has it, and the cursors with it.
-    fn rebuild(&self) -> Result<(), OpenError> {
-        let mut stored = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.log.state_scan(COMMANDS_TREE, &[], after.as_deref(), RESTORE_ENTRIES_MAX)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (key, value) in &page {
-                match Entry::decode(key, value) {
-                    Some(entry) => stored.push(entry),
-                    None => {
-                        self.stats.unreadable.fetch_add(1, Ordering::Relaxed);
-                        tracing::warn!("a stored command of an unknown version is left out");
-                    }
-                }
-            }
-        }
-        let commands = self.positions(&self.commands)?;
-        let answers = self.positions(&self.answers)?;
-        *self.table.lock() = Table::restore(self.config.clone(), stored, self.now());
-        *self.reading.lock() = Reading { commands, answers };
-        Ok(())
-    }
-
-    fn positions(&self, topic: &Topic) -> Result<Vec<(PartitionId, u64)>, StoreError> {
-        let partitions = topic.all_partitions().iter().map(|partition| partition.id());
-        partitions.map(|id| Ok((id, self.log.cursor(READER, id)?.unwrap_or(0)))).collect()
     }
 
     fn now(&self) -> Now {

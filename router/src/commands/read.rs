@@ -2,79 +2,138 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use devices::command::{Step, StepEvent, check_command_name, check_device_name, parse_answer_topic};
+use devices::command::{
+    CommandId, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, Step, StepEvent, check_command_name, check_device_name,
+    parse_answer_topic,
+};
 use devices::headers;
 use sled_data::RecordRef;
 
-use super::decide::{Answered, Now, Table};
+use super::table::{Answered, Now, Table};
 use super::{Commands, Stats};
 
 /// Bytes read from one partition at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
+/// An answer that did not count: who is to be told what.
+pub(super) struct Refused {
+    pub(super) device: String,
+    pub(super) id: CommandId,
+    pub(super) code: &'static str,
+}
+
 impl Commands {
-    /// Reads what is new on both topics into the table; `true` when cursors should move with the next commit.
-    pub(super) fn take_new(&self, table: &mut Table, now: Now) -> Result<bool, crate::event_log::ReadError> {
+    /// Reads what is new on both topics into the table; the answers that do not count.
+    pub(super) fn take_new(&self, table: &mut Table, now: Now) -> Result<Vec<Refused>, crate::event_log::ReadError> {
         let mut reading = self.reading.lock();
-        let mut found = false;
+        let reading = &mut *reading;
         for (id, next) in &mut reading.commands {
             for batch in self.log.read(*id, *next, READ_BYTES_MAX)? {
                 for (_, record) in batch.events_from(*next) {
-                    found |= take_command(table, &self.stats, record, now);
+                    take_command(table, &self.stats, record, now);
                 }
                 *next = batch.next_offset();
             }
         }
-        for (id, next) in &mut reading.answers {
-            for batch in self.log.read(*id, *next, READ_BYTES_MAX)? {
+        let mut refused = Vec::new();
+        for (place, (id, next)) in reading.answers.iter_mut().enumerate() {
+            let batches = self.log.read(*id, *next, READ_BYTES_MAX)?;
+            if !batches.is_empty() {
+                reading.answers_moved.push(place);
+            }
+            for batch in batches {
                 for (_, record) in batch.events_from(*next) {
-                    found = true;
-                    take_answer(table, &self.stats, record, now);
+                    refused.extend(take_answer(table, &self.stats, record, now));
                 }
                 *next = batch.next_offset();
             }
         }
-        Ok(found)
+        Ok(refused)
     }
+}
+
+/// Whether a step can be taken: its names fit an MQTT topic, and what it holds is within the bounds.
+pub(super) fn is_sound(device: &str, event: &StepEvent) -> bool {
+    let fits = |key: &Option<String>| key.as_ref().is_none_or(|key| key.len() <= KEY_BYTES_MAX);
+    check_device_name(device).is_ok()
+        && match &event.step {
+            Step::Queued(queued) => {
+                check_command_name(&queued.name).is_ok()
+                    && queued.payload.0.len() <= PAYLOAD_BYTES_MAX
+                    && fits(&queued.supersede)
+                    && fits(&queued.idempotency_key)
+            }
+            _ => true,
+        }
 }
 
 /// Takes a command's step: only a submission says something new, the others are this room's own.
-fn take_command(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) -> bool {
-    let device =
-        record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|name| check_device_name(name).is_ok());
+fn take_command(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) {
+    if record.headers.get(headers::OWN_STEP).is_some() {
+        return;
+    }
+    let device = record.key.and_then(|key| std::str::from_utf8(key).ok());
     let event = record.value.and_then(|value| StepEvent::decode(value).ok());
     let (Some(device), Some(event)) = (device, event) else {
         stats.unreadable.fetch_add(1, Relaxed);
-        return false;
+        return;
     };
-    let Step::Queued(queued) = event.step else { return false };
-    if check_command_name(&queued.name).is_err() {
+    if !is_sound(device, &event) {
         stats.unreadable.fetch_add(1, Relaxed);
-        return false;
+        return;
     }
-    stats.queued.fetch_add(1, Relaxed);
-    table.queued(device, event.id, event.at_ms, queued, now);
-    true
+    if let Step::Queued(queued) = event.step {
+        stats.queued.fetch_add(1, Relaxed);
+        table.queued(device, event.id, event.at_ms, *queued, now);
+    }
 }
 
-fn take_answer(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) {
+fn take_answer(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) -> Option<Refused> {
     let text = |name| record.headers.get(name).and_then(|bytes| std::str::from_utf8(bytes).ok());
     let topic = text(headers::MQTT_TOPIC).and_then(|topic| parse_answer_topic(topic).ok());
     let session = record.headers.get(headers::SESSION).and_then(headers::decode_session);
     let (Some(topic), Some(session)) = (topic, session) else {
         stats.unreadable.fetch_add(1, Relaxed);
-        return;
+        return None;
     };
+    let said = Said::in_headers(&record);
     let answer = Answered {
         device: topic.device,
         id: topic.id,
         status: topic.status,
+        percent: topic.percent.or(said.percent),
+        code: if topic.code.is_empty() { said.code } else { topic.code },
+        text: said.text,
         session,
         client: text(headers::MQTT_CLIENT).unwrap_or_default(),
         payload: record.value.unwrap_or_default(),
     };
-    if let Err(why) = table.answered(answer, now) {
-        stats.answers_refused.fetch_add(1, Relaxed);
-        tracing::debug!(device = topic.device, command = %topic.id, ?why, "an answer does not count");
+    let why = table.answered(answer, now).err()?;
+    stats.answers_refused.fetch_add(1, Relaxed);
+    tracing::debug!(device = topic.device, command = %topic.id, ?why, "an answer does not count");
+    Some(Refused { device: topic.device.to_owned(), id: topic.id, code: why.code() })
+}
+
+/// What an answer says in MQTT 5 user properties.
+#[derive(Default)]
+struct Said<'a> {
+    percent: Option<u8>,
+    code: &'a str,
+    text: &'a str,
+}
+
+impl<'a> Said<'a> {
+    fn in_headers(record: &RecordRef<'a>) -> Self {
+        let mut said = Self::default();
+        let properties = record.headers.iter().filter(|(name, _)| *name == headers::MQTT_USER);
+        for (name, value) in properties.filter_map(|(_, bytes)| headers::decode_user_property(bytes)) {
+            match name {
+                "percent" => said.percent = value.parse().ok().filter(|percent| *percent <= 100),
+                "code" if devices::command::is_code(value) => said.code = value,
+                "text" => said.text = value,
+                _ => {}
+            }
+        }
+        said
     }
 }

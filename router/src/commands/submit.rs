@@ -1,14 +1,15 @@
 //! Submitting a command: checked, appended, durable.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use devices::command::{
-    ANSWER_WITHIN_MAX_MS, CommandId, DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, NameError, PAYLOAD_BYTES_MAX,
-    Payload, Queued, Step, StepEvent, check_command_name, check_device_name,
+    CommandId, DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, EXECUTION_TIMEOUT_MAX_MS, KEY_BYTES_MAX, NameError,
+    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, check_command_name, check_device_name,
 };
 
 use super::Commands;
-use crate::event_log::{AppendError, CommitFailed, NO_HEADERS, NewEvent};
+use crate::event_log::{AppendError, CommitFailed, NO_HEADERS, NewEvent, Ticket};
 
 /// How long a submission waits until the room's task has read it, so that it can be looked up at once.
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
@@ -24,10 +25,51 @@ pub struct NewCommand {
     pub payload: Vec<u8>,
     /// How long it may take until it is delivered, in milliseconds; absent: one minute.
     pub deliver_within_ms: Option<u64>,
-    /// How long the device may take for its answer, in milliseconds; absent: one minute.
-    pub answer_within_ms: Option<u64>,
+    /// How long the device may take to do it, in milliseconds; absent: one minute.
+    pub execution_timeout_ms: Option<u64>,
+    /// Whether it overtakes what waits for the device, and no guard holds it.
+    pub urgent: bool,
+    /// It takes the place of the device's queued commands with this key.
+    pub supersede: Option<String>,
+    /// The same key again is the same command.
+    pub idempotency_key: Option<String>,
+    /// Whether it may be sent again after a send that was not confirmed.
+    pub repeat: Repeat,
+    /// How often it may be sent; absent: the node's bound.
+    pub deliveries_max: Option<u32>,
     /// Who sends it: `cli`, `api`.
     pub issued_by: String,
+    /// The command that it is sent again for.
+    pub redrives: Option<CommandId>,
+}
+
+impl NewCommand {
+    /// A command with everything that may be left out left out.
+    pub fn new(device: &str, name: &str, issued_by: &str) -> Self {
+        Self {
+            device: device.to_owned(),
+            name: name.to_owned(),
+            payload: Vec::new(),
+            deliver_within_ms: None,
+            execution_timeout_ms: None,
+            urgent: false,
+            supersede: None,
+            idempotency_key: None,
+            repeat: Repeat::Safe,
+            deliveries_max: None,
+            issued_by: issued_by.to_owned(),
+            redrives: None,
+        }
+    }
+}
+
+/// A command that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its id.
+    pub id: CommandId,
+    /// Whether it is new; not where its idempotency key was known with the same content.
+    pub is_new: bool,
 }
 
 /// Why a command was not taken.
@@ -63,6 +105,23 @@ pub enum SubmitError {
         /// The bound.
         max_ms: u64,
     },
+    /// A key that is empty or over its bound.
+    #[error("the {what} key has 1 to {KEY_BYTES_MAX} bytes")]
+    Key {
+        /// Which.
+        what: &'static str,
+    },
+    /// It may be sent never.
+    #[error("a command is sent once at least")]
+    Deliveries,
+    /// The idempotency key stands for another command.
+    #[error("idempotency key {key:?} stands for command {id}, which is another one; use a new key")]
+    Conflict {
+        /// The key.
+        key: String,
+        /// The command.
+        id: CommandId,
+    },
     /// Too many commands are pending.
     #[error("too many commands are pending, in all or for this device; wait until some have ended")]
     Full,
@@ -77,6 +136,17 @@ pub enum SubmitError {
     Commit(#[from] CommitFailed),
 }
 
+/// Submissions with a key that the table does not list yet; at most one for each call under way.
+pub(super) type Submitting = HashMap<String, (CommandId, String, Queued, Ticket)>;
+
+/// What became of a submission in the open commit.
+enum Begun {
+    /// It is in this commit.
+    New(Ticket),
+    /// Its key stands for this command, which may be on its way yet.
+    Known(CommandId, Option<Ticket>),
+}
+
 impl NewCommand {
     fn check(&self) -> Result<(), SubmitError> {
         check_device_name(&self.device).map_err(|why| SubmitError::Device { name: self.device.clone(), why })?;
@@ -86,59 +156,144 @@ impl NewCommand {
         }
         let times = [
             ("the time for delivery", self.deliver_within_ms, DELIVER_WITHIN_MAX_MS),
-            ("the time for the answer", self.answer_within_ms, ANSWER_WITHIN_MAX_MS),
+            ("the time for the execution", self.execution_timeout_ms, EXECUTION_TIMEOUT_MAX_MS),
         ];
         for (what, given, max_ms) in times {
             if given.is_some_and(|ms| ms == 0 || ms > max_ms) {
                 return Err(SubmitError::Time { what, max_ms });
             }
         }
+        for (what, key) in [("supersede", &self.supersede), ("idempotency", &self.idempotency_key)] {
+            if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+                return Err(SubmitError::Key { what });
+            }
+        }
+        if self.deliveries_max == Some(0) {
+            return Err(SubmitError::Deliveries);
+        }
         Ok(())
+    }
+
+    fn queued(self, now_ms: u64) -> (String, Queued) {
+        let deliver_by_ms = now_ms + self.deliver_within_ms.unwrap_or(DELIVER_WITHIN_DEFAULT_MS);
+        let queued = Queued {
+            name: self.name,
+            payload: Payload(self.payload),
+            deliver_by_ms,
+            execution_timeout_ms: self.execution_timeout_ms,
+            urgent: self.urgent,
+            supersede: self.supersede,
+            idempotency_key: self.idempotency_key,
+            repeat: self.repeat,
+            deliveries_max: self.deliveries_max,
+            issued_by: self.issued_by,
+            cause: None,
+            job: None,
+            redrives: self.redrives,
+        };
+        (self.device, queued)
     }
 }
 
 impl Commands {
-    /// Submits a command; when this returns, it is durable and (the room's task running) listed.
+    /// Submits a command; when this returns, it is durable and (the room's task running) listed. A command whose
+    /// idempotency key is known with the same content is the one that was submitted first.
     ///
     /// # Errors
-    /// When it breaks a bound, or the log does not take it: then it was not submitted.
-    pub async fn submit(&self, command: NewCommand) -> Result<CommandId, SubmitError> {
+    /// When it breaks a bound, its key stands for another command, or the log does not take it: then it was not
+    /// submitted.
+    pub async fn submit(&self, command: NewCommand) -> Result<Submitted, SubmitError> {
         command.check()?;
         let bytes = command.device.len() + command.name.len() + command.payload.len();
-        if !self.table.lock().has_room(&command.device, bytes) {
-            return Err(SubmitError::Full);
-        }
         let mut random = [0; 10];
         getrandom::fill(&mut random).map_err(SubmitError::Random)?;
         let now = self.now();
         let id = CommandId::v7(now.wall, random);
-        let queued = Queued {
-            name: command.name,
-            payload: Payload(command.payload),
-            deliver_by_ms: now.wall + command.deliver_within_ms.unwrap_or(DELIVER_WITHIN_DEFAULT_MS),
-            answer_within_ms: command.answer_within_ms,
-            issued_by: command.issued_by,
-            cause: None,
+        let (device, queued) = command.queued(now.wall);
+        let key = queued.idempotency_key.clone();
+        let ticket = match self.begin(&device, id, now.wall, bytes, queued)? {
+            Begun::New(ticket) => ticket,
+            Begun::Known(id, ticket) => return self.submitted_before(id, ticket).await,
         };
-        let value = StepEvent::new(id, now.wall, Step::Queued(queued)).encode();
+        let durable = self.log.durable(ticket).await;
+        if durable.is_ok() {
+            self.listed(id).await;
+        }
+        if let Some(key) = &key {
+            self.submitting.lock().remove(key);
+        }
+        durable?;
+        Ok(Submitted { id, is_new: true })
+    }
+
+    /// Appends the submission, unless its key is known.
+    fn begin(
+        &self,
+        device: &str,
+        id: CommandId,
+        now_ms: u64,
+        bytes: usize,
+        queued: Queued,
+    ) -> Result<Begun, SubmitError> {
+        let mut submitting = self.submitting.lock();
+        if let Some((id, ticket)) = self.known(&submitting, device, &queued)? {
+            return Ok(Begun::Known(id, ticket));
+        }
+        if !self.table.lock().would_take(device, bytes, queued.urgent) {
+            return Err(SubmitError::Full);
+        }
+        let ticket = self.append_queued(device, id, now_ms, queued.clone())?;
+        if let Some(key) = queued.idempotency_key.clone() {
+            submitting.insert(key, (id, device.to_owned(), queued, ticket));
+        }
+        Ok(Begun::New(ticket))
+    }
+
+    /// The command that a key stands for already.
+    fn known(
+        &self,
+        submitting: &Submitting,
+        device: &str,
+        queued: &Queued,
+    ) -> Result<Option<(CommandId, Option<Ticket>)>, SubmitError> {
+        let Some(key) = &queued.idempotency_key else { return Ok(None) };
+        let table = self.table.lock();
+        let listed = table.by_key(key).map(|entry| (entry.id, &*entry.device, &entry.queued, None));
+        let under_way =
+            submitting.get(key).map(|(id, device, queued, ticket)| (*id, device.as_str(), queued, Some(*ticket)));
+        let Some((id, of, known, ticket)) = listed.or(under_way) else { return Ok(None) };
+        // A guard may have rewritten the payload of one that is listed.
+        let is_same = of == device && known.asks_the_same(queued);
+        if is_same { Ok(Some((id, ticket))) } else { Err(SubmitError::Conflict { key: key.clone(), id }) }
+    }
+
+    async fn submitted_before(&self, id: CommandId, ticket: Option<Ticket>) -> Result<Submitted, SubmitError> {
+        if let Some(ticket) = ticket {
+            self.log.durable(ticket).await?;
+            self.listed(id).await;
+        }
+        Ok(Submitted { id, is_new: false })
+    }
+
+    fn append_queued(&self, device: &str, id: CommandId, now_ms: u64, queued: Queued) -> Result<Ticket, AppendError> {
+        let value = StepEvent::queued(id, now_ms, queued).encode();
         let event = NewEvent {
-            timestamp_ms: i64::try_from(now.wall).unwrap_or(i64::MAX),
-            key: Some(command.device.as_bytes()),
+            timestamp_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
+            key: Some(device.as_bytes()),
             value: Some(&value),
             headers: &NO_HEADERS,
             extra: &NO_HEADERS,
             fanned_out: true,
         };
+        let mut open = self.log.lock();
+        open.append_keyed(&self.commands, &event)?;
+        Ok(open.ticket())
+    }
+
+    /// Waits until the table lists a command; it is durable, so that it may also be listed a little later.
+    async fn listed(&self, id: CommandId) {
         let mut changed = self.changed.subscribe();
-        let ticket = {
-            let mut open = self.log.lock();
-            open.append_keyed(&self.commands, &event)?;
-            open.ticket()
-        };
-        self.log.durable(ticket).await?;
         let listed = async { while self.table.lock().get(id).is_none() && changed.changed().await.is_ok() {} };
-        // It is durable: should the task be slow, it is listed a little later.
         let _ = tokio::time::timeout(LISTED_WITHIN, listed).await;
-        Ok(id)
     }
 }

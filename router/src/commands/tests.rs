@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use devices::command::{ANSWERS_TOPIC, Status, Step, StepEvent, answer_topic};
+use devices::command::{ANSWERS_TOPIC, Queued, State, Status, StepEvent, answer_topic};
 use devices::headers;
 use sled_data::{Backend, Faults, HeaderBlock, MemoryBackend, Options, Store};
 use tokio::task::JoinHandle;
@@ -54,7 +55,7 @@ impl Node {
     }
 
     async fn submit(&self, device: &str, name: &str) -> CommandId {
-        self.room.submit(command(device, name)).await.unwrap()
+        self.room.submit(command(device, name)).await.unwrap().id
     }
 
     fn answer(&self, entry: &sessions::Entry, device: &str, id: CommandId, status: Status) {
@@ -93,14 +94,7 @@ impl Node {
 }
 
 fn command(device: &str, name: &str) -> NewCommand {
-    NewCommand {
-        device: device.into(),
-        name: name.into(),
-        payload: b"{}".to_vec(),
-        deliver_within_ms: None,
-        answer_within_ms: None,
-        issued_by: "cli".into(),
-    }
+    NewCommand { payload: b"{}".to_vec(), ..NewCommand::new(device, name, "cli") }
 }
 
 async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -132,7 +126,7 @@ async fn a_command_goes_to_the_device_and_its_answer_comes_back() {
     assert_eq!(&*offer.payload, b"{}");
     assert_eq!(offer.correlation.as_deref(), Some(&id.as_bytes()[..]));
     assert_eq!(offer.response_topic.as_deref(), Some(format!("edgeway/answer/pump/{id}").as_str()));
-    assert!((50..=60).contains(&offer.expiry_s.unwrap()));
+    assert!((50..=60).contains(&offer.expiry_left_s(Instant::now()).unwrap().unwrap()));
     offer.sent();
     offer.acked();
     until("it is delivered", || (node.room.get(id)?.state == State::Delivered).then_some(())).await;
@@ -140,7 +134,7 @@ async fn a_command_goes_to_the_device_and_its_answer_comes_back() {
     node.answer(&device, "pump", id, Status::Succeeded);
     let ended = node.room.wait(id, LONG).await.unwrap();
     assert_eq!((ended.state, ended.attempts), (State::Succeeded, 1));
-    assert_eq!(ended.result, Some(b"result".to_vec().into()));
+    assert_eq!(ended.result.unwrap().payload.0, b"result");
     assert_eq!(node.steps(id), ["queued", "sent", "delivered", "in-progress", "succeeded"]);
     assert_eq!(node.room.stats().succeeded.load(Ordering::Relaxed), 1);
     node.end().await;
@@ -183,7 +177,8 @@ async fn a_command_that_fell_is_sent_again_to_the_next_session() {
     let node = Node::start(&backend(), Config::default());
     let first = node.connect("pump").await;
     let id = node.submit("pump", "cool").await;
-    let offer = next_offer(&first).await;
+    let mut offer = next_offer(&first).await;
+    offer.sent();
     node.sessions.disconnect(&first, None, Vec::new());
     drop(offer);
     until("it returned", || (node.room.get(id)?.state == State::Queued).then_some(())).await;
@@ -202,7 +197,7 @@ async fn a_command_that_fell_is_sent_again_to_the_next_session() {
 async fn commands_expire_without_their_device() {
     let node = Node::start(&backend(), Config::default());
     let short = NewCommand { deliver_within_ms: Some(30), ..command("away", "cool") };
-    let id = node.room.submit(short).await.unwrap();
+    let id = node.room.submit(short).await.unwrap().id;
     let ended = node.room.wait(id, LONG).await.unwrap();
     assert_eq!((ended.state, ended.attempts), (State::Expired, 0));
     let device = node.connect("away").await;
@@ -265,15 +260,8 @@ async fn what_plugins_append_is_taken_and_bounded() {
     let now = node.room.now().wall;
     let id = |n: u8| CommandId::v7(now, [n; 10]);
     for n in 0..3 {
-        let queued = devices::command::Queued {
-            name: "cool".into(),
-            payload: Payload::default(),
-            deliver_by_ms: now + 60_000,
-            answer_within_ms: None,
-            issued_by: "plugin:alarm".into(),
-            cause: None,
-        };
-        let value = StepEvent::new(id(n), now, Step::Queued(queued)).encode();
+        let queued = Queued::new("cool", Vec::new(), now + 60_000, "plugin:alarm");
+        let value = StepEvent::queued(id(n), now, queued).encode();
         append(&value, b"pump");
         append(&value, b"no/device");
     }
@@ -299,7 +287,7 @@ async fn bad_submissions_are_refused_by_reason() {
     assert!(matches!(refused(|c| c.payload = vec![0; 16_385]).await, SubmitError::PayloadTooLarge { bytes: 16_385 }));
     assert!(matches!(refused(|c| c.deliver_within_ms = Some(0)).await, SubmitError::Time { .. }));
     assert!(matches!(refused(|c| c.deliver_within_ms = Some(u64::MAX)).await, SubmitError::Time { .. }));
-    assert!(matches!(refused(|c| c.answer_within_ms = Some(u64::MAX)).await, SubmitError::Time { .. }));
+    assert!(matches!(refused(|c| c.execution_timeout_ms = Some(u64::MAX)).await, SubmitError::Time { .. }));
     assert!(node.room.list(&Filter::default(), 10).is_empty());
     node.end().await;
 }

@@ -46,6 +46,8 @@ pub struct CommandEffect {
     pub payload: Vec<u8>,
     /// Time from the cause's timestamp.
     pub deliver_within_ms: u64,
+    /// Whether it may be sent again after a send that was not confirmed.
+    pub repeat: devices::command::Repeat,
 }
 
 /// What the calls about one batch caused, in order.
@@ -205,11 +207,11 @@ fn check_command(command: Command, manifest: &Manifest) -> Result<CommandEffect,
     if deliver_within_ms > DELIVER_WITHIN_MAX_MS {
         return Err(format!("deliver-within-ms {deliver_within_ms} is more than {DELIVER_WITHIN_MAX_MS}"));
     }
-    if repeat == Some(Repeat::Never) {
-        // Better no command than one that is sent twice after all.
-        return Err(format!("command `{name}` must not be repeated, which this node cannot promise yet"));
-    }
-    Ok(CommandEffect { device, name, payload, deliver_within_ms })
+    let repeat = match repeat {
+        Some(Repeat::Never) => devices::command::Repeat::Never,
+        Some(Repeat::Allowed) | None => devices::command::Repeat::Safe,
+    };
+    Ok(CommandEffect { device, name, payload, deliver_within_ms, repeat })
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text.

@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail is done here, before the commit is opened.
 
-use devices::command::{COMMANDS_TOPIC, CommandId, Payload, Queued, Step, StepEvent};
+use devices::command::{COMMANDS_TOPIC, CommandId, Queued, StepEvent};
 use devices::headers;
 use sled_data::{EVENT_BYTES_MAX, HeaderBlock};
 
@@ -139,15 +139,13 @@ fn queue(
     let unsigned = |ms: i64| u64::try_from(ms).unwrap_or(0);
     let cause = command_cause(plugin, batch, event.offset, ordinal);
     let id = CommandId::of_cause(unsigned(event.timestamp_ms), &cause);
+    let deliver_by_ms = unsigned(event.timestamp_ms.min(now_ms)) + command.deliver_within_ms;
     let queued = Queued {
-        name: command.name,
-        payload: Payload(command.payload),
-        deliver_by_ms: unsigned(event.timestamp_ms.min(now_ms)) + command.deliver_within_ms,
-        answer_within_ms: None,
-        issued_by: format!("plugin:{plugin}"),
+        repeat: command.repeat,
         cause: Some(cause),
+        ..Queued::new(&command.name, command.payload, deliver_by_ms, &format!("plugin:{plugin}"))
     };
-    let step = StepEvent::new(id, unsigned(now_ms), Step::Queued(queued));
+    let step = StepEvent::queued(id, unsigned(now_ms), queued);
     Prepared {
         topic: COMMANDS_TOPIC.to_owned(),
         timestamp_ms: now_ms,

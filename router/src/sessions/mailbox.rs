@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::event_log::Wake;
 
-/// Offers that may wait in one session's mailbox.
+/// Offers that may wait in one session's mailbox, and as many urgent ones.
 const OFFERS_MAX: usize = 256;
 
 /// How an offered message fared.
@@ -21,14 +22,22 @@ pub enum Delivery {
     Dropped,
 }
 
+/// An offer whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expired;
+
 /// A message for the client of one session, outside its subscriptions' queues.
 pub struct Offer {
     /// The MQTT topic.
     pub topic: Arc<str>,
     /// The payload.
     pub payload: Arc<[u8]>,
-    /// Seconds until it is worthless (MQTT 5 ships it).
-    pub expiry_s: Option<u32>,
+    /// When it is worthless: it is not sent after that, and the time left is shipped.
+    pub expires: Option<Instant>,
+    /// It overtakes what waits and is not urgent.
+    pub urgent: bool,
+    /// Names and values that go with it (MQTT 5 ships them as user properties).
+    pub user: Vec<(&'static str, String)>,
     /// Where the answer is expected (MQTT 5 ships it).
     pub response_topic: Option<Arc<str>>,
     /// What the answer belongs to (MQTT 5 ships it).
@@ -41,7 +50,34 @@ impl Offer {
     /// written, then `Acked` or `Dropped`, which is the last word. It must not block.
     pub fn new(topic: Arc<str>, payload: Arc<[u8]>, done: impl FnMut(Delivery) + Send + 'static) -> Self {
         let done: Option<Box<dyn FnMut(Delivery) + Send>> = Some(Box::new(done));
-        Self { topic, payload, expiry_s: None, response_topic: None, correlation: None, done }
+        Self {
+            topic,
+            payload,
+            expires: None,
+            urgent: false,
+            user: Vec::new(),
+            response_topic: None,
+            correlation: None,
+            done,
+        }
+    }
+
+    /// Whole seconds until it is worthless, at least one; `Err` where it is.
+    ///
+    /// # Errors
+    /// When its time is over: it must not be sent.
+    pub fn expiry_left_s(&self, now: Instant) -> Result<Option<u32>, Expired> {
+        Ok(self.expiry_left_ms(now)?.map(|ms| u32::try_from(ms / 1_000).unwrap_or(u32::MAX).max(1)))
+    }
+
+    /// The same in milliseconds.
+    ///
+    /// # Errors
+    /// When its time is over: it must not be sent.
+    pub fn expiry_left_ms(&self, now: Instant) -> Result<Option<u64>, Expired> {
+        let Some(expires) = self.expires else { return Ok(None) };
+        let left = expires.checked_duration_since(now).filter(|left| left.as_millis() > 0).ok_or(Expired)?;
+        Ok(Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
     }
 
     /// It was written to the connection.
@@ -89,6 +125,7 @@ pub struct Mailbox {
 struct Mail {
     order: Option<Order>,
     offers: VecDeque<Offer>,
+    urgent: VecDeque<Offer>,
     is_closed: bool,
     takes_none: bool,
 }
@@ -105,11 +142,12 @@ impl Mailbox {
     /// The offer itself.
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
         let mut mail = self.mail.lock();
-        if mail.is_closed || mail.takes_none || mail.offers.len() >= OFFERS_MAX {
+        let waiting = if offer.urgent { mail.urgent.len() } else { mail.offers.len() };
+        if mail.is_closed || mail.takes_none || waiting >= OFFERS_MAX {
             drop(mail);
             return Err(Box::new(offer));
         }
-        mail.offers.push_back(offer);
+        if offer.urgent { &mut mail.urgent } else { &mut mail.offers }.push_back(offer);
         drop(mail);
         self.wake.ring(Wake::MAIL);
         Ok(())
@@ -135,7 +173,7 @@ impl Mailbox {
     pub fn close(&self) {
         let mut mail = self.mail.lock();
         mail.is_closed = true;
-        let offers = std::mem::take(&mut mail.offers);
+        let offers = (std::mem::take(&mut mail.urgent), std::mem::take(&mut mail.offers));
         drop(mail);
         drop(offers);
     }
@@ -145,8 +183,9 @@ impl Mailbox {
         self.mail.lock().order.take()
     }
 
-    /// Takes the oldest offer.
+    /// Takes the oldest offer, an urgent one first.
     pub fn take_offer(&self) -> Option<Offer> {
-        self.mail.lock().offers.pop_front()
+        let mut mail = self.mail.lock();
+        mail.urgent.pop_front().or_else(|| mail.offers.pop_front())
     }
 }

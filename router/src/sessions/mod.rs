@@ -1,10 +1,12 @@
 //! Who is connected, what they left, and the way to reach them.
 
+mod arrivals;
 mod kept;
 mod mailbox;
 mod presence;
 mod registry;
 
+pub use arrivals::Arrived;
 pub use kept::{KEPT_TREE, KeptRecord};
 pub use mailbox::{Delivery, Mailbox, Offer, Order};
 pub use presence::{DEVICES_TREE, DeviceRecord, SESSIONS_TOPIC};

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::arrivals::{Arrivals, Arrived};
 use super::kept::{KEPT_TREE, KeptRecord};
 use super::mailbox::{Mailbox, Offer, Order};
 use super::presence::{Change, DeviceRecord, Presence};
@@ -149,6 +150,7 @@ pub struct Sessions {
     by_seat: Mutex<HashMap<u64, Arc<Entry>>>,
     next_number: AtomicU64,
     changes: watch::Sender<u64>,
+    arrivals: Arrivals,
     stats: Stats,
 }
 
@@ -166,6 +168,7 @@ impl Sessions {
             by_seat: Mutex::default(),
             next_number: AtomicU64::new(first),
             changes: watch::Sender::new(0),
+            arrivals: Arrivals::default(),
             stats: Stats::default(),
         };
         sessions.load_kept();
@@ -190,6 +193,11 @@ impl Sessions {
     /// Rises on connect, subscribe and disconnect.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Filters that sessions have come with since `position`, which moves on; for who waits for a session.
+    pub fn arrived_since(&self, position: &mut u64) -> Arrived {
+        self.arrivals.since(position)
     }
 
     /// How many are connected.
@@ -253,6 +261,7 @@ impl Sessions {
         let entry = Arc::new(Entry { client_id, number, seat, mailbox, info, ended: watch::Sender::new(false) });
         slots.insert(arrival.client_id, Slot::Live(Arc::clone(&entry)));
         self.by_seat.lock().insert(entry.seat.subscriber.number(), Arc::clone(&entry));
+        entry.seat.filters.lock().iter().for_each(|filter| self.arrivals.push(filter));
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.changed();
         Some(Admitted { entry, kept, recorded })
@@ -282,6 +291,7 @@ impl Sessions {
         filters.push(filter.to_owned());
         self.fan_out.subscribe(entry.seat.subscriber.number(), filter);
         drop(filters);
+        self.arrivals.push(filter);
         self.changed();
         true
     }
@@ -398,7 +408,8 @@ impl Sessions {
 
     /// The newest live session that takes offers with a subscription that matches an MQTT topic.
     pub fn find_receiver(&self, mqtt_topic: &str) -> Option<SessionHandle> {
-        let wanted = self.fan_out.wanted_by(mqtt_topic);
+        // Such topics have an id in them: they are not worth remembering.
+        let wanted = self.fan_out.wanted_once(mqtt_topic);
         let by_seat = self.by_seat.lock();
         let live = wanted.iter().filter_map(|number| by_seat.get(number)).filter(|entry| entry.mailbox.takes_offers());
         live.max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry: Arc::clone(entry) })

@@ -135,6 +135,11 @@ impl FanOut {
         found
     }
 
+    /// The same of a topic that is asked for once: the answer is not remembered.
+    pub fn wanted_once(&self, topic: &str) -> Vec<u64> {
+        self.index.read().matching(topic)
+    }
+
     /// Hands QoS 0 events on at once; `log_topic` is where they will be stored.
     pub fn publish_live(&self, log_topic: &str, records: OpenBatch) {
         let mut builder = SegmentBuilder::new(true);

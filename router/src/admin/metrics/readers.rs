@@ -48,6 +48,8 @@ pub(super) fn write_commands(commands: &Commands, sheet: &mut Sheet<'_>) -> fmt:
         ("failed", read(&stats.failed)),
         ("expired", read(&stats.expired)),
         ("refused", read(&stats.refused)),
+        ("cancelled", read(&stats.cancelled)),
+        ("rewritten", read(&stats.rewritten)),
     ];
     sheet.counters("commands", "Steps of commands", "step", &steps)?;
     let refused = read(&stats.answers_refused);

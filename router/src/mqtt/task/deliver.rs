@@ -1,6 +1,7 @@
 //! Events out to one client: which of a segment's events match, copied frame by frame within its window.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use devices::headers;
 use sled_data::{Offset, OriginId, PartitionId, TopicId};
@@ -184,8 +185,15 @@ impl Deliverer {
         out: &mut Vec<u8>,
     ) -> Option<(u16, Box<Offer>)> {
         self.properties.clear();
+        let Ok(expiry_left_s) = offer.expiry_left_s(Instant::now()) else {
+            tracing::debug!(client = %self.client_id, topic = %offer.topic, "a message is not sent: its time is over");
+            return None;
+        };
         if session.version() == Version::V5 {
-            // Topics and ids are short: they fit.
+            // Topics, ids and properties are short: they fit.
+            for (name, value) in &offer.user {
+                let _ = self.properties.put(PropertyId::UserProperty, Value::Pair(name, value));
+            }
             if let Some(topic) = &offer.response_topic {
                 let _ = self.properties.put(PropertyId::ResponseTopic, Value::Text(topic));
             }
@@ -193,12 +201,8 @@ impl Deliverer {
                 let _ = self.properties.put(PropertyId::CorrelationData, Value::Binary(data));
             }
         }
-        let message = Message {
-            topic: &offer.topic,
-            payload: &offer.payload,
-            expiry_left_s: offer.expiry_s,
-            properties: self.properties.view(),
-        };
+        let message =
+            Message { topic: &offer.topic, payload: &offer.payload, expiry_left_s, properties: self.properties.view() };
         let form = Form { version: session.version(), qos_1: true };
         let start = out.len();
         let layout = form.put(&message, PLAIN, out);

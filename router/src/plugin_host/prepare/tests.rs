@@ -1,5 +1,7 @@
 //! What is appended for each kind of effect.
 
+use devices::command::Step;
+
 use super::*;
 use crate::plugin_host::bindings::edgeway::plugin::types::{Emit, HeaderResult};
 
@@ -71,6 +73,7 @@ fn a_command_expires_from_its_cause_on_and_its_id_is_the_causes() {
             name: "cool".into(),
             payload: payload.to_vec(),
             deliver_within_ms: 60_000,
+            repeat: devices::command::Repeat::Safe,
         },
     };
     let cases = [(NOW_MS - 5_000, NOW_MS + 55_000), (0, 60_000), (NOW_MS + 99_000, NOW_MS + 60_000)];

@@ -1,5 +1,7 @@
 //! The control stream: commands to the device, and what it says of itself.
 
+use std::time::Instant;
+
 use devices::command::parse_command_topic;
 use devices::native::{FromDevice, ToDevice, encode};
 
@@ -59,12 +61,16 @@ impl Control {
             tracing::debug!(topic = %offer.topic, "a message that is no command is not sent");
             return;
         };
+        let Ok(expires_in_ms) = offer.expiry_left_ms(Instant::now()) else {
+            tracing::debug!(topic = %offer.topic, "a command is not sent: its time is over");
+            return;
+        };
         let command = ToDevice::Command {
             delivery: self.deliveries.next(),
             device: topic.device,
             id: *topic.id.as_bytes(),
             name: topic.name,
-            expires_in_ms: offer.expiry_s.map(|seconds| u64::from(seconds) * 1_000),
+            expires_in_ms,
             payload: &offer.payload,
         };
         match encode(&command, &mut self.way.out.bytes) {

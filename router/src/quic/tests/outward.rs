@@ -112,15 +112,8 @@ async fn a_command_is_delivered_confirmed_and_answered() {
     let (addr, pin) = (node.listener.addr(), node.listener.fingerprint());
     let onlooker = Device::connect_with(addr, pin, &hello("screen", false), BOUNDS).await;
     assert!(onlooker.events().await.subscribe("#").await);
-    let command = NewCommand {
-        device: "pump-7".into(),
-        name: "cool".into(),
-        payload: b"{}".to_vec(),
-        deliver_within_ms: None,
-        answer_within_ms: None,
-        issued_by: "test".into(),
-    };
-    let id = commands.submit(command).await.unwrap();
+    let command = NewCommand { payload: b"{}".to_vec(), ..NewCommand::new("pump-7", "cool", "test") };
+    let id = commands.submit(command).await.unwrap().id;
     let frame = device.control.frame().await.unwrap().unwrap();
     let ToDevice::Command { delivery, device: name, id: bytes, name: what, expires_in_ms, payload } =
         decode(&frame).unwrap()

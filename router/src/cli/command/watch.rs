@@ -1,0 +1,170 @@
+//! `edgeway command watch`: the steps of commands, as they come.
+
+use std::io::{BufRead, Write};
+
+use devices::command::{Answer, COMMANDS_TOPIC, Step, StepEvent, Why};
+use serde_json::Value;
+
+use super::super::api::Api;
+use super::super::locate::NodeArgs;
+use super::super::out::Out;
+use super::super::table::printable;
+use super::super::{Exit, Failure, when};
+
+/// Which steps are watched.
+#[derive(Debug, clap::Args)]
+pub(super) struct Watch {
+    /// Of this command alone; ends with its outcome
+    id: Option<String>,
+    /// Of this device alone
+    #[arg(long)]
+    device: Option<String>,
+    /// Where to begin: start, end, a time (RFC 3339), or an age such as -10m
+    #[arg(long, value_name = "FROM", default_value = "end", value_parser = when::parse_from, allow_hyphen_values = true)]
+    from: when::From,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+impl Watch {
+    fn path(&self, now_ms: i64) -> String {
+        // A command that is named began some time ago.
+        let from = if self.id.is_some() { when::From::Start } else { self.from };
+        format!("topics/{COMMANDS_TOPIC}/events?from={}&follow=true", from.to_query(now_ms))
+    }
+
+    fn takes(&self, device: &str, event: &StepEvent) -> bool {
+        self.device.as_deref().is_none_or(|wanted| wanted == device)
+            && self.id.as_ref().is_none_or(|wanted| *wanted == event.id.to_string())
+    }
+}
+
+pub(super) fn run(typed: &Watch, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let mut lines = Api::to(&typed.node)?.get_stream(&typed.path(when::now_ms()))?;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = lines.read_until(b'\n', &mut line).map_err(|error| {
+            Failure::new(Exit::Unreachable, format!("the node broke off: {error}")).hint("watch again")
+        })?;
+        if read == 0 {
+            return Ok(());
+        }
+        let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
+        let step = event["value"].as_str().and_then(|value| StepEvent::decode(value.as_bytes()).ok());
+        let (Some(device), Some(step)) = (event["key"].as_str(), step) else { continue };
+        if !typed.takes(device, &step) {
+            continue;
+        }
+        if out.is_json() {
+            out.raw(&line)?;
+        } else {
+            out.line(&human(device, &step))?;
+        }
+        if lines.buffer().is_empty() {
+            out.flush()?;
+        }
+        if typed.id.is_some() && is_last(&step.step) {
+            return out.flush();
+        }
+    }
+}
+
+fn is_last(step: &Step) -> bool {
+    match step {
+        Step::Succeeded(answer) | Step::Failed(answer) | Step::Rejected(answer) => !answer.late,
+        Step::Expired
+        | Step::Unknown(_)
+        | Step::TimedOut
+        | Step::Refused(_)
+        | Step::Cancelled(_)
+        | Step::Superseded(_) => true,
+        _ => false,
+    }
+}
+
+/// One step as a line: time, device, command, what happened.
+fn human(device: &str, event: &StepEvent) -> String {
+    let at = when::show_ms(i64::try_from(event.at_ms).unwrap_or(i64::MAX));
+    printable(&format!("{at}  {device}  {}  {}", event.id, what(&event.step)))
+}
+
+fn what(step: &Step) -> String {
+    match step {
+        Step::Queued(queued) => format!("queued {} by {}", queued.name, queued.issued_by),
+        Step::Rewritten(rewritten) => format!("rewritten by {}", rewritten.by),
+        Step::Sent { client, attempt, .. } => format!("sent to {client} (attempt {attempt})"),
+        Step::Returned { unsent: true, .. } => "returned, not sent".to_owned(),
+        Step::Returned { .. } => "returned, not confirmed".to_owned(),
+        Step::Delivered { .. } => "delivered".to_owned(),
+        Step::Accepted(answer) => answered("accepted", answer),
+        Step::InProgress(answer) => answered("in-progress", answer),
+        Step::Succeeded(answer) => answered("succeeded", answer),
+        Step::Failed(answer) => answered("failed", answer),
+        Step::Rejected(answer) => answered("rejected", answer),
+        Step::AnswerRefused { status, code, .. } => format!("answer {} refused: {}", status.as_str(), code.code()),
+        Step::Expired => "expired".to_owned(),
+        Step::Unknown(why) => ended("unknown", why),
+        Step::TimedOut => "timed-out".to_owned(),
+        Step::Refused(why) => ended("refused", why),
+        Step::Cancelled(why) => ended("cancelled", why),
+        Step::Superseded(why) => ended("superseded", why),
+    }
+}
+
+fn answered(state: &str, answer: &Answer) -> String {
+    let mut text = state.to_owned();
+    if let Some(percent) = answer.percent {
+        text.push_str(&format!(" {percent} %"));
+    }
+    for more in [answer.code.as_str(), answer.text.as_str(), &String::from_utf8_lossy(&answer.payload.0)] {
+        if !more.is_empty() {
+            text.push(' ');
+            text.push_str(more);
+        }
+    }
+    if answer.late { format!("{text} (late)") } else { text }
+}
+
+fn ended(state: &str, why: &Why) -> String {
+    let more = [why.code.as_str(), &why.by, &why.text].join(" ");
+    format!("{state}: {}", more.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use devices::command::{Queued, WhyCode};
+
+    use super::*;
+
+    #[test]
+    fn steps_are_lines() {
+        let answer = Answer { percent: Some(40), code: "slow".into(), late: true, ..Answer::default() };
+        let cases = [
+            (Step::Queued(Box::new(Queued::new("cool", Vec::new(), 1, "cli"))), "queued cool by cli", false),
+            (Step::Sent { session: 1, client: "gw".into(), attempt: 2 }, "sent to gw (attempt 2)", false),
+            (Step::Succeeded(answer), "succeeded 40 % slow (late)", false),
+            (Step::Refused(Why::by(WhyCode::Denied, "g")), "refused: denied g", true),
+            (Step::Expired, "expired", true),
+        ];
+        for (step, line, last) in cases {
+            assert_eq!((what(&step).as_str(), is_last(&step)), (line, last));
+        }
+    }
+
+    #[test]
+    fn one_command_or_one_devices_are_watched() {
+        let id: devices::command::CommandId = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f".parse().unwrap();
+        let event = StepEvent::new(id, 1, 1, Step::Expired);
+        let watch = |id: Option<&str>, device: Option<&str>| Watch {
+            id: id.map(str::to_owned),
+            device: device.map(str::to_owned),
+            from: when::From::End,
+            node: NodeArgs::default(),
+        };
+        assert!(watch(None, None).takes("d", &event) && watch(Some(&id.to_string()), Some("d")).takes("d", &event));
+        assert!(!watch(Some("x"), None).takes("d", &event) && !watch(None, Some("e")).takes("d", &event));
+        assert_eq!(watch(None, None).path(0), "topics/_commands/events?from=end&follow=true");
+        assert_eq!(watch(Some("x"), None).path(0), "topics/_commands/events?from=start&follow=true");
+    }
+}

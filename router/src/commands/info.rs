@@ -1,0 +1,126 @@
+//! Commands as the API and the CLI show them, and which of them are asked for.
+
+use devices::command::{Answer, Cause, CommandId, Payload, Repeat, State, Why};
+use serde::Serialize;
+
+use super::entry::Entry;
+
+/// A command as the API and the CLI show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CommandInfo {
+    /// Its id.
+    pub id: CommandId,
+    /// The device that it is for.
+    pub device: String,
+    /// What to do.
+    pub name: String,
+    /// What it is to be done with.
+    #[serde(flatten)]
+    pub payload: Payload,
+    /// Where it is.
+    pub state: State,
+    /// Who sent it.
+    pub issued_by: String,
+    /// When it was submitted, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// When it came to where it is, in milliseconds since 1970.
+    pub changed_ms: u64,
+    /// Until when it must be delivered, in milliseconds since 1970.
+    pub deliver_by_ms: u64,
+    /// How long the device may take, in milliseconds.
+    pub execution_timeout_ms: u64,
+    /// Whether it overtakes others.
+    pub urgent: bool,
+    /// Whether it may be sent again.
+    pub repeat: Repeat,
+    /// How often it was handed to a session.
+    pub attempts: u32,
+    /// What it is superseded by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<String>,
+    /// The key that it was submitted with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// What the device answered last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Answer>,
+    /// Why it ended, where the device did not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// Answers that did not count.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub answers_refused: u32,
+    /// What made a plugin send it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The job that it is part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<CommandId>,
+    /// The command that it was sent again for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redrives: Option<CommandId>,
+    /// The command that it was sent again as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redriven_as: Option<CommandId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl From<&Entry> for CommandInfo {
+    fn from(entry: &Entry) -> Self {
+        let queued = &entry.queued;
+        Self {
+            id: entry.id,
+            device: entry.device.to_string(),
+            name: queued.name.clone(),
+            payload: queued.payload.clone(),
+            state: entry.progress.state(),
+            issued_by: queued.issued_by.clone(),
+            at_ms: entry.at_ms,
+            changed_ms: entry.changed_ms,
+            deliver_by_ms: queued.deliver_by_ms,
+            execution_timeout_ms: entry.execution_timeout_ms(),
+            urgent: queued.urgent,
+            repeat: queued.repeat,
+            attempts: entry.progress.attempts(),
+            supersede: queued.supersede.clone(),
+            idempotency_key: queued.idempotency_key.clone(),
+            result: entry.result.clone(),
+            why: entry.why.clone(),
+            answers_refused: entry.answers_refused,
+            cause: queued.cause.clone(),
+            job: queued.job,
+            redrives: queued.redrives,
+            redriven_as: entry.redriven_as,
+        }
+    }
+}
+
+/// Which commands are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this device alone.
+    pub device: Option<String>,
+    /// In this state alone.
+    pub state: Option<State>,
+    /// `true`: those that have ended; `false`: those that have not.
+    pub ended: Option<bool>,
+    /// Those that ended without the device's word alone.
+    pub dead: bool,
+    /// Of this job alone.
+    pub job: Option<CommandId>,
+}
+
+impl Filter {
+    pub(super) fn takes(&self, entry: &Entry) -> bool {
+        let state = entry.progress.state();
+        self.device.as_deref().is_none_or(|device| device == &*entry.device)
+            && self.state.is_none_or(|wanted| wanted == state)
+            && self.ended.is_none_or(|wanted| wanted == state.is_outcome())
+            && (!self.dead || entry.is_dead_letter())
+            && self.job.is_none_or(|job| entry.queued.job == Some(job))
+    }
+}

@@ -1,0 +1,99 @@
+//! What reaches the room's task besides the log: what sessions report, what guards say, what people ask for.
+
+use devices::command::{CommandId, State};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+
+use super::table::CancelError;
+use crate::security::Judgement;
+use crate::sessions::Delivery;
+
+/// Call-offs that may wait for the task.
+const CANCELS_MAX: usize = 1_024;
+
+/// How a session fared with a command.
+pub(super) struct Report {
+    pub(super) id: CommandId,
+    pub(super) session: u64,
+    pub(super) fate: Fate,
+}
+
+/// The last word about an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The device confirmed.
+    Acked,
+    /// It was written, and nothing was heard of it.
+    Dropped,
+    /// It was never written.
+    Unsent,
+}
+
+impl Fate {
+    /// What follows from an offer's news; `Sent` alone is no last word. `written`: whether it was said before.
+    pub(super) fn of(delivery: Delivery, written: &mut bool) -> Option<Self> {
+        match delivery {
+            Delivery::Sent => {
+                *written = true;
+                None
+            }
+            Delivery::Acked => Some(Self::Acked),
+            Delivery::Dropped if *written => Some(Self::Dropped),
+            Delivery::Dropped => Some(Self::Unsent),
+        }
+    }
+}
+
+/// How a call-off ended.
+pub(super) type Cancelled = Result<State, CancelError>;
+
+/// Somebody wants a command called off.
+pub(super) struct Cancel {
+    pub(super) id: CommandId,
+    pub(super) by: String,
+    pub(super) reply: oneshot::Sender<Cancelled>,
+}
+
+/// What has arrived since the last round.
+#[derive(Default)]
+pub(super) struct News {
+    /// At most one for each offer that is under way.
+    pub(super) reports: Vec<Report>,
+    /// At most one for each question that is open, and those are bounded.
+    pub(super) judgements: Vec<(CommandId, Judgement)>,
+    pub(super) cancels: Vec<Cancel>,
+}
+
+/// The task's mailbox.
+#[derive(Default)]
+pub(super) struct Mail {
+    news: Mutex<News>,
+    pub(super) arrived: Notify,
+}
+
+impl Mail {
+    pub(super) fn report(&self, report: Report) {
+        self.news.lock().reports.push(report);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn judged(&self, id: CommandId, judgement: Judgement) {
+        self.news.lock().judgements.push((id, judgement));
+        self.arrived.notify_one();
+    }
+
+    /// Takes a call-off; `false` when too many wait.
+    pub(super) fn cancel(&self, cancel: Cancel) -> bool {
+        let mut news = self.news.lock();
+        if news.cancels.len() >= CANCELS_MAX {
+            return false;
+        }
+        news.cancels.push(cancel);
+        self.arrived.notify_one();
+        true
+    }
+
+    pub(super) fn take(&self) -> News {
+        std::mem::take(&mut *self.news.lock())
+    }
+}

@@ -1,0 +1,235 @@
+//! One command as the store keeps it: a version byte, then postcard.
+
+use devices::command::{Answer, Cause, CommandId, Payload, Progress, Queued, Repeat, Why, WhyCode};
+use serde::{Deserialize, Serialize};
+
+use super::entry::Entry;
+
+/// The small named tree of commands; its key is the command id's 16 bytes.
+pub const COMMANDS_TREE: &str = "commands";
+/// The version that is written.
+const VERSION: u8 = 2;
+
+/// Version 2 of a stored command. Frozen: another shape is another version.
+#[derive(Serialize, Deserialize)]
+struct RecordV2 {
+    device: String,
+    at_ms: u64,
+    queued: QueuedV2,
+    order: u64,
+    steps: u32,
+    changed_ms: u64,
+    progress: Progress,
+    recipients: Vec<(u64, String)>,
+    deliver_by: u64,
+    execute_by: u64,
+    result: Option<AnswerV2>,
+    why: Option<(WhyCode, String, String)>,
+    answers_refused: u32,
+    redriven_as: Option<[u8; 16]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct QueuedV2 {
+    name: String,
+    payload: Vec<u8>,
+    deliver_by_ms: u64,
+    execution_timeout_ms: Option<u64>,
+    urgent: bool,
+    supersede: Option<String>,
+    idempotency_key: Option<String>,
+    repeat: Repeat,
+    deliveries_max: Option<u32>,
+    issued_by: String,
+    cause: Option<Cause>,
+    job: Option<[u8; 16]>,
+    redrives: Option<[u8; 16]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerV2 {
+    session: u64,
+    payload: Vec<u8>,
+    percent: Option<u8>,
+    code: String,
+    text: String,
+    left_out_bytes: Option<u64>,
+    late: bool,
+}
+
+/// A command as it is stored.
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    let record = RecordV2 {
+        device: entry.device.to_string(),
+        at_ms: entry.at_ms,
+        queued: queued_out(&entry.queued),
+        order: entry.order,
+        steps: entry.steps,
+        changed_ms: entry.changed_ms,
+        progress: entry.progress.clone(),
+        recipients: entry.recipients.iter().map(|(number, client)| (*number, client.to_string())).collect(),
+        deliver_by: entry.deliver_by,
+        execute_by: entry.execute_by,
+        result: entry.result.as_ref().map(answer_out),
+        why: entry.why.as_ref().map(|why| (why.code, why.by.clone(), why.text.clone())),
+        answers_refused: entry.answers_refused,
+        redriven_as: entry.redriven_as.map(|id| *id.as_bytes()),
+    };
+    postcard::to_extend(&record, vec![VERSION]).unwrap_or_default()
+}
+
+/// Reads a stored command; `None` where its key, version or bytes are not known.
+pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
+    let id = CommandId::from_bytes(key.try_into().ok()?);
+    let (&VERSION, body) = value.split_first()? else { return None };
+    let record: RecordV2 = postcard::from_bytes(body).ok()?;
+    Some(Entry {
+        id,
+        device: record.device.into(),
+        at_ms: record.at_ms,
+        queued: queued_in(record.queued),
+        order: record.order,
+        steps: record.steps,
+        changed_ms: record.changed_ms,
+        progress: record.progress,
+        recipients: record.recipients.into_iter().map(|(number, client)| (number, client.into())).collect(),
+        deliver_by: record.deliver_by,
+        execute_by: record.execute_by,
+        result: record.result.map(answer_in),
+        why: record.why.map(|(code, by, text)| Why { code, by, text }),
+        answers_refused: record.answers_refused,
+        redriven_as: record.redriven_as.map(CommandId::from_bytes),
+        is_stored: true,
+    })
+}
+
+fn queued_out(queued: &Queued) -> QueuedV2 {
+    QueuedV2 {
+        name: queued.name.clone(),
+        payload: queued.payload.0.clone(),
+        deliver_by_ms: queued.deliver_by_ms,
+        execution_timeout_ms: queued.execution_timeout_ms,
+        urgent: queued.urgent,
+        supersede: queued.supersede.clone(),
+        idempotency_key: queued.idempotency_key.clone(),
+        repeat: queued.repeat,
+        deliveries_max: queued.deliveries_max,
+        issued_by: queued.issued_by.clone(),
+        cause: queued.cause.clone(),
+        job: queued.job.map(|id| *id.as_bytes()),
+        redrives: queued.redrives.map(|id| *id.as_bytes()),
+    }
+}
+
+fn queued_in(stored: QueuedV2) -> Queued {
+    Queued {
+        name: stored.name,
+        payload: Payload(stored.payload),
+        deliver_by_ms: stored.deliver_by_ms,
+        execution_timeout_ms: stored.execution_timeout_ms,
+        urgent: stored.urgent,
+        supersede: stored.supersede,
+        idempotency_key: stored.idempotency_key,
+        repeat: stored.repeat,
+        deliveries_max: stored.deliveries_max,
+        issued_by: stored.issued_by,
+        cause: stored.cause,
+        job: stored.job.map(CommandId::from_bytes),
+        redrives: stored.redrives.map(CommandId::from_bytes),
+    }
+}
+
+fn answer_out(answer: &Answer) -> AnswerV2 {
+    AnswerV2 {
+        session: answer.session,
+        payload: answer.payload.0.clone(),
+        percent: answer.percent,
+        code: answer.code.clone(),
+        text: answer.text.clone(),
+        left_out_bytes: answer.left_out_bytes,
+        late: answer.late,
+    }
+}
+
+fn answer_in(stored: AnswerV2) -> Answer {
+    Answer {
+        session: stored.session,
+        payload: Payload(stored.payload),
+        percent: stored.percent,
+        code: stored.code,
+        text: stored.text,
+        left_out_bytes: stored.left_out_bytes,
+        late: stored.late,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use devices::command::Input;
+
+    use super::*;
+
+    fn entry() -> Entry {
+        let queued = Queued {
+            execution_timeout_ms: Some(3),
+            urgent: true,
+            supersede: Some("s".into()),
+            idempotency_key: Some("k".into()),
+            repeat: Repeat::Never,
+            deliveries_max: Some(5),
+            cause: Some(Cause { plugin: "p".into(), topic: "t".into(), origin: 1, partition: 2, offset: 3, index: 4 }),
+            job: Some(CommandId::from_bytes([7; 16])),
+            redrives: Some(CommandId::from_bytes([8; 16])),
+            ..Queued::new("c", vec![0xff], 2, "i")
+        };
+        let mut entry = Entry::new("d", CommandId::from_bytes([9; 16]), 1, queued, 6);
+        entry.progress.apply(Input::Sent(5));
+        entry.add_recipient(5, &"m".into());
+        (entry.order, entry.steps, entry.changed_ms, entry.execute_by) = (4, 2, 9, 7);
+        entry.result = Some(Answer {
+            session: 5,
+            payload: Payload(vec![8]),
+            percent: Some(40),
+            code: "x".into(),
+            text: "y".into(),
+            left_out_bytes: Some(6),
+            late: true,
+        });
+        entry.why = Some(Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() });
+        (entry.answers_refused, entry.redriven_as) = (3, Some(CommandId::from_bytes([6; 16])));
+        entry.is_stored = true;
+        entry
+    }
+
+    #[test]
+    fn a_stored_command_has_these_bytes() {
+        let submitted: &[u8] = &[
+            2, 1, b'd', 1, // version; device; when
+            1, b'c', 1, 0xff, 2, 1, 3, 1, 1, 1, b's', 1, 1, b'k', 1, 1, 5, 1, b'i', // name to who sent it
+            1, 1, b'p', 1, b't', 1, 2, 3, 4, // cause
+        ];
+        let ids: &[u8] = &[&[1][..], &[7; 16], &[1], &[8; 16]].concat();
+        let way: &[u8] = &[
+            4, 2, 9, // order, steps, changed
+            1, 1, 5, 1, 0, // sent; recipients; attempts; not answered late
+            1, 5, 1, b'm', 6, 7, // recipients with their clients; deliver by; execute by
+            1, 5, 1, 8, 1, 40, 1, b'x', 1, b'y', 1, 6, 1, // the answer
+            1, 2, 1, b'g', 1, b'h', 3, // why; answers refused
+        ];
+        let golden = [submitted, ids, way, &[1], &[6; 16]].concat();
+        assert_eq!(encode(&entry()), golden);
+        assert_eq!(decode(&[9; 16], &golden), Some(entry()));
+    }
+
+    #[test]
+    fn other_bytes_are_not_taken_for_a_command() {
+        let stored = encode(&entry());
+        assert_eq!(decode(&[9; 15], &stored), None);
+        assert_eq!(decode(&[9; 16], &[]), None);
+        assert_eq!(decode(&[9; 16], &[&[9], &stored[1..]].concat()), None);
+        for cut in 0..stored.len() {
+            assert_eq!(decode(&[9; 16], &stored[..cut]), None, "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The table after a restart, or after a commit that failed: what is stored, then the steps that follow in the log.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use devices::command::StepEvent;
+use sled_data::{PartitionId, ReadError as StoreError};
+
+use super::record::{self, COMMANDS_TREE};
+use super::table::Table;
+use super::unstored::Unstored;
+use super::{Commands, OpenError, READER, Reading};
+use crate::event_log::Topic;
+
+/// Stored entries read at once.
+const ENTRIES_MAX: usize = 1_000;
+/// Bytes of the log read at once.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+impl Commands {
+    /// Makes table, cursors and what is unstored as the store and the log have them.
+    pub(super) fn rebuild(&self) -> Result<(), OpenError> {
+        let mut table = Table::restore(self.config.clone(), self.stored()?);
+        let mut commands = self.positions(&self.commands)?;
+        for (partition, next) in &mut commands {
+            self.replay(&mut table, *partition, next)?;
+        }
+        table.resume(|device| self.refuses_repeats(device), self.now());
+        let answers = self.positions(&self.answers)?;
+        *self.table.lock() = table;
+        *self.unstored.lock() = Unstored::default();
+        *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new() };
+        Ok(())
+    }
+
+    fn stored(&self) -> Result<Vec<super::Entry>, OpenError> {
+        let mut stored = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.log.state_scan(COMMANDS_TREE, &[], after.as_deref(), ENTRIES_MAX)?;
+            let Some((last, _)) = page.last() else { return Ok(stored) };
+            after = Some(last.clone());
+            for (key, value) in &page {
+                match record::decode(key, value) {
+                    Some(entry) => stored.push(entry),
+                    None => {
+                        self.stats.unreadable.fetch_add(1, Relaxed);
+                        tracing::warn!("a stored command of an unknown version is left out");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads one partition to its end.
+    fn replay(&self, table: &mut Table, partition: PartitionId, next: &mut u64) -> Result<(), OpenError> {
+        loop {
+            let batches = self.log.read(partition, *next, READ_BYTES_MAX)?;
+            if batches.is_empty() {
+                return Ok(());
+            }
+            for batch in batches {
+                for (_, record) in batch.events_from(*next) {
+                    let device = record.key.and_then(|key| std::str::from_utf8(key).ok());
+                    let event = record.value.and_then(|value| StepEvent::decode(value).ok());
+                    // What is not a step was counted when it was read first.
+                    if let (Some(device), Some(event)) = (device, event)
+                        && super::read::is_sound(device, &event)
+                    {
+                        table.replay(device, event, self.now());
+                    }
+                }
+                *next = batch.next_offset();
+            }
+        }
+    }
+
+    fn positions(&self, topic: &Topic) -> Result<Vec<(PartitionId, u64)>, StoreError> {
+        let partitions = topic.all_partitions().iter().map(|partition| partition.id());
+        partitions.map(|id| Ok((id, self.log.cursor(READER, id)?.unwrap_or(0)))).collect()
+    }
+}

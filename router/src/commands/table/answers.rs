@@ -1,0 +1,117 @@
+//! What devices answer.
+
+use devices::command::{
+    Answer, CommandId, Input, PAYLOAD_BYTES_MAX, Payload, Refusal, Status, Step, TEXT_BYTES_MAX, Verdict,
+};
+
+use super::{Now, Table};
+
+/// Refused answers of one command that are written down; further ones are counted alone.
+const REFUSED_STEPS_MAX: u32 = 16;
+
+/// An answer as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// The device that the MQTT topic names.
+    pub device: &'a str,
+    /// The command that it names.
+    pub id: CommandId,
+    /// The status that it names.
+    pub status: Status,
+    /// How far it is, 0 to 100.
+    pub percent: Option<u8>,
+    /// The reason, for programs.
+    pub code: &'a str,
+    /// The reason, for people.
+    pub text: &'a str,
+    /// The session that it came through.
+    pub session: u64,
+    /// That session's client id.
+    pub client: &'a str,
+    /// The result.
+    pub payload: &'a [u8],
+}
+
+/// Why an answer changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerError {
+    /// There is no such command for that device, or it is forgotten.
+    NoCommand,
+    /// The state machine refuses it.
+    Refused(Refusal),
+}
+
+impl AnswerError {
+    /// The code that the device is told.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NoCommand => "no-command",
+            Self::Refused(refusal) => refusal.code(),
+        }
+    }
+}
+
+impl Table {
+    /// A device's answer was read from the log.
+    ///
+    /// # Errors
+    /// When it does not count.
+    pub fn answered(&mut self, answer: Answered<'_>, now: Now) -> Result<(), AnswerError> {
+        let entry = self.get(answer.id).filter(|entry| *entry.device == *answer.device);
+        let speaks_for = entry.ok_or(AnswerError::NoCommand)?.speaks_for(answer.session, answer.client);
+        let kept = kept(answer);
+        let input = Input::Answered(speaks_for, answer.status);
+        let verdict = self.advance(answer.id, input, now);
+        match verdict {
+            Some(Verdict::Refuse(code)) => {
+                self.note_refused(answer, code, now);
+                Err(AnswerError::Refused(code))
+            }
+            Some(verdict @ (Verdict::Move(_) | Verdict::Late(_))) => {
+                let late = matches!(verdict, Verdict::Late(_));
+                let kept = Answer { late, ..kept };
+                self.change(answer.id, |entry| entry.result = Some(kept.clone()));
+                self.append(answer.id, now, step_of(answer.status, kept));
+                if !late {
+                    self.settle(answer.id);
+                }
+                Ok(())
+            }
+            Some(Verdict::Nothing) | None => Err(AnswerError::NoCommand),
+        }
+    }
+
+    fn note_refused(&mut self, answer: Answered<'_>, code: Refusal, now: Now) {
+        let Some(entry) = self.entries.get_mut(&answer.id) else { return };
+        entry.answers_refused = entry.answers_refused.saturating_add(1);
+        if entry.answers_refused <= REFUSED_STEPS_MAX {
+            let step = Step::AnswerRefused { session: answer.session, status: answer.status, code };
+            self.append(answer.id, now, step);
+        }
+    }
+}
+
+/// What is kept of an answer.
+fn kept(answer: Answered<'_>) -> Answer {
+    let fits = answer.payload.len() <= PAYLOAD_BYTES_MAX;
+    let text = &answer.text[..answer.text.floor_char_boundary(TEXT_BYTES_MAX)];
+    Answer {
+        session: answer.session,
+        payload: Payload(if fits { answer.payload.to_vec() } else { Vec::new() }),
+        percent: answer.percent,
+        code: answer.code.to_owned(),
+        text: text.to_owned(),
+        left_out_bytes: (!fits).then_some(answer.payload.len() as u64),
+        late: false,
+    }
+}
+
+fn step_of(status: Status, answer: Answer) -> Step {
+    match status {
+        Status::Accepted => Step::Accepted(answer),
+        Status::InProgress => Step::InProgress(answer),
+        Status::Succeeded => Step::Succeeded(answer),
+        Status::Failed => Step::Failed(answer),
+        Status::Rejected => Step::Rejected(answer),
+    }
+}

@@ -1,0 +1,126 @@
+//! One device's commands: two queues, what is under way, what guards said, and the newest of each supersede key.
+
+use std::collections::{BTreeMap, HashMap};
+
+use devices::command::{CommandId, State};
+
+use super::effect::Now;
+use crate::commands::entry::Entry;
+
+/// What guards have said of a command that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// They think about it.
+    Asked,
+    /// It may go until this moment of the steady clock; then they are asked again.
+    Allowed(u64),
+}
+
+/// Commands of one urgency.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Those that wait for a session, by their order.
+    pub(super) queue: BTreeMap<u64, CommandId>,
+    /// How many are under way without the device's confirmation.
+    pub(super) in_flight: usize,
+}
+
+/// One device with commands that have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Device {
+    lanes: [Lane; 2],
+    /// Commands that have not ended.
+    pub(super) pending: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
+    /// The newest command of each supersede key, with its order; at most one for each pending command and those that
+    /// ended meanwhile: they go with the device.
+    newest: HashMap<String, (u64, CommandId)>,
+    asks: HashMap<u64, Ask>,
+    /// The session that let a command fall, and until when it is not asked again.
+    pub(super) resting: Option<(u64, u64)>,
+}
+
+impl Device {
+    pub(super) fn lane(&self, urgent: bool) -> &Lane {
+        &self.lanes[usize::from(urgent)]
+    }
+
+    pub(super) fn rests(&self, session: u64, now: Now) -> bool {
+        self.resting.is_some_and(|(number, until)| number == session && until > now.steady)
+    }
+
+    /// Whether something waits.
+    pub(super) fn waits(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.queue.is_empty())
+    }
+
+    /// The next command that there is room for: an urgent one first.
+    pub(super) fn next(&self, window: usize) -> Option<CommandId> {
+        let open = self.lanes.iter().rev().filter(|lane| lane.in_flight < window);
+        open.filter_map(|lane| lane.queue.first_key_value()).map(|(_, id)| *id).next()
+    }
+
+    /// The oldest that waits and is not urgent.
+    pub(super) fn oldest(&self) -> Option<CommandId> {
+        self.lanes[0].queue.first_key_value().map(|(_, id)| *id)
+    }
+
+    pub(super) fn insert(&mut self, entry: &Entry, bytes: usize) {
+        self.pending += 1;
+        self.bytes += bytes;
+        let lane = &mut self.lanes[usize::from(entry.queued.urgent)];
+        match entry.progress.state() {
+            State::Queued => {
+                lane.queue.insert(entry.order, entry.id);
+            }
+            State::Sent => lane.in_flight += 1,
+            _ => {}
+        }
+    }
+
+    /// Notes a command that was taken as its key's newest, if it is.
+    pub(super) fn note_newest(&mut self, entry: &Entry) {
+        let Some(key) = &entry.queued.supersede else { return };
+        if self.newest.get(key).is_none_or(|(order, _)| *order < entry.order) {
+            self.newest.insert(key.clone(), (entry.order, entry.id));
+        }
+    }
+
+    /// The newer command of the same key, where there is one.
+    pub(super) fn newer_than(&self, entry: &Entry) -> Option<CommandId> {
+        let (order, id) = *self.newest.get(entry.queued.supersede.as_ref()?)?;
+        (order > entry.order).then_some(id)
+    }
+
+    /// A command went from one state to another.
+    pub(super) fn moved(&mut self, entry: &Entry, before: State, after: State) {
+        let lane = &mut self.lanes[usize::from(entry.queued.urgent)];
+        if after == State::Queued {
+            lane.queue.insert(entry.order, entry.id);
+        } else {
+            lane.queue.remove(&entry.order);
+        }
+        lane.in_flight -= usize::from(before == State::Sent);
+        lane.in_flight += usize::from(after == State::Sent);
+    }
+
+    pub(super) fn remove(&mut self, bytes: usize) {
+        self.pending -= 1;
+        self.bytes -= bytes;
+    }
+
+    /// What guards have said of the command of that order.
+    pub(super) fn ask(&self, order: u64) -> Option<Ask> {
+        self.asks.get(&order).copied()
+    }
+
+    pub(super) fn set_ask(&mut self, order: u64, ask: Ask) {
+        self.asks.insert(order, ask);
+    }
+
+    /// Forgets what guards said of a command that does not wait any more; whether they are still thinking.
+    pub(super) fn forget_ask(&mut self, order: u64, after: State) -> bool {
+        after != State::Queued && self.asks.remove(&order) == Some(Ask::Asked)
+    }
+}

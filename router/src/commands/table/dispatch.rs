@@ -1,0 +1,190 @@
+//! From the queue to a session: windows, guards, and what comes back.
+
+use std::sync::Arc;
+
+use devices::command::{CommandId, Input, Repeat, Rewritten, State, Step, TEXT_BYTES_MAX, Why, WhyCode};
+
+use super::device::Ask;
+use super::{Effect, Now, Table};
+use crate::security::Judgement;
+
+/// Time before a command is offered again to the session that let it fall, in milliseconds.
+const RETRY_AFTER_MS: u64 = 100;
+/// How long what guards allowed stays allowed, in milliseconds; then they are asked again.
+const ALLOWED_FOR_MS: u64 = 1_000;
+
+impl Table {
+    /// Devices that want a session, each with the command that is next: those whose queue or window has changed
+    /// since the last call.
+    pub fn take_wanting(&mut self) -> Vec<(Arc<str>, CommandId)> {
+        let wanting = std::mem::take(&mut self.wanting);
+        wanting.iter().filter_map(|name| self.next_of(name)).collect()
+    }
+
+    /// A session has come that takes commands of this device.
+    pub fn session_came(&mut self, device: &str) {
+        if let Some((name, _)) = self.devices.get_key_value(device) {
+            self.wanting.insert(Arc::clone(name));
+        }
+    }
+
+    /// It is not known for which devices sessions have come: all of them are looked at.
+    pub fn all_came(&mut self) {
+        self.wanting.extend(self.devices.keys().cloned());
+    }
+
+    fn next_of(&self, name: &Arc<str>) -> Option<(Arc<str>, CommandId)> {
+        let id = self.devices.get(name)?.next(self.config.in_flight_per_device_max)?;
+        Some((Arc::clone(name), id))
+    }
+
+    /// A session can take the device's commands: those that the windows have room for are offered to it, urgent ones
+    /// first. With `guarded`, the others wait until the guards have allowed them.
+    pub fn available(&mut self, device: &str, session: u64, client: &Arc<str>, guarded: bool, now: Now) {
+        for urgent in [true, false] {
+            while let Some(id) = self.next_to_offer(device, session, urgent, guarded, now) {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.add_recipient(session, client);
+                }
+                let client = client.to_string();
+                self.step(id, Input::Sent(session), now, |entry| Step::Sent {
+                    session,
+                    client,
+                    attempt: entry.progress.attempts(),
+                });
+                if urgent && guarded {
+                    self.effects.push(Effect::Ask(id));
+                }
+                self.effects.push(Effect::Offer(id, session));
+            }
+        }
+    }
+
+    /// The head of a queue, if it may go to the session now. Where guards must be asked first, they are: about as many
+    /// as there is room for.
+    fn next_to_offer(
+        &mut self,
+        device: &str,
+        session: u64,
+        urgent: bool,
+        guarded: bool,
+        now: Now,
+    ) -> Option<CommandId> {
+        let known = self.devices.get_mut(device)?;
+        let room = self.config.in_flight_per_device_max.saturating_sub(known.lane(urgent).in_flight);
+        if room == 0 || known.rests(session, now) {
+            return None;
+        }
+        let (order, id) = known.lane(urgent).queue.first_key_value().map(|(order, id)| (*order, *id))?;
+        if urgent || !guarded {
+            return Some(id);
+        }
+        if matches!(known.ask(order), Some(Ask::Allowed(until)) if until > now.steady) {
+            return Some(id);
+        }
+        let waiting: Vec<(u64, CommandId)> =
+            known.lane(urgent).queue.iter().take(room).map(|(order, id)| (*order, *id)).collect();
+        for (order, id) in waiting {
+            let is_judged = match known.ask(order) {
+                Some(Ask::Asked) => true,
+                Some(Ask::Allowed(until)) => until > now.steady,
+                None => false,
+            };
+            if !is_judged && self.asked < self.config.asked_max {
+                known.set_ask(order, Ask::Asked);
+                self.asked += 1;
+                self.effects.push(Effect::Ask(id));
+            }
+        }
+        None
+    }
+
+    /// The guards have judged a command. What they say of one that does not wait any more changes nothing.
+    pub fn judged(&mut self, id: CommandId, judgement: Judgement, now: Now) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let (order, name) = (entry.order, Arc::clone(&entry.device));
+        let Some(device) = self.devices.get_mut(&name) else { return };
+        if device.ask(order) != Some(Ask::Asked) {
+            return;
+        }
+        self.asked -= 1;
+        device.set_ask(order, Ask::Allowed(now.steady + ALLOWED_FOR_MS));
+        self.wanting.insert(name);
+        match judgement {
+            Judgement::Allow => {}
+            Judgement::Rewrite { guard, payload } => self.rewrite(id, guard, payload, now),
+            Judgement::Deny { guard, reason } => self.refuse(id, forbidden(WhyCode::Denied, guard, reason), now),
+            Judgement::Failed { guard, reason } => self.refuse(id, forbidden(WhyCode::GuardFailed, guard, reason), now),
+        }
+    }
+
+    fn rewrite(&mut self, id: CommandId, by: String, payload: Vec<u8>, now: Now) {
+        if self.get(id).is_some_and(|entry| entry.queued.payload.0 == payload) {
+            return;
+        }
+        self.change(id, |entry| entry.queued.payload.0.clone_from(&payload));
+        self.append(id, now, Step::Rewritten(Rewritten { by, payload: payload.into() }));
+    }
+
+    /// A session never wrote a command to its connection.
+    pub fn unsent(&mut self, id: CommandId, session: u64, now: Now) {
+        let moved = self.step(id, Input::Unsent(session), now, |entry| {
+            entry.recipients.retain(|(number, _)| *number != session);
+            Step::Returned { session, unsent: true }
+        });
+        self.came_back(id, session, moved.is_some_and(|verdict| verdict.moved()), now);
+    }
+
+    /// A session ended before the device confirmed what it had been sent. `refuses_repeats`: it is known of the device
+    /// that it refuses what it has done.
+    pub fn dropped(&mut self, id: CommandId, session: u64, refuses_repeats: bool, now: Now) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let deliveries_max = entry.queued.deliveries_max.unwrap_or(u32::MAX).min(self.config.deliveries_max);
+        let lost = if entry.queued.repeat == Repeat::Never && !refuses_repeats {
+            Some(WhyCode::NotRepeatable)
+        } else if entry.progress.attempts() >= deliveries_max {
+            Some(WhyCode::DeliveriesExhausted)
+        } else {
+            None
+        };
+        if let Some(code) = lost {
+            let why = Why::code(code);
+            self.step(id, Input::Lost(session), now, |entry| {
+                entry.why = Some(why.clone());
+                Step::Unknown(why)
+            });
+            return;
+        }
+        let moved = self.step(id, Input::Dropped(session), now, |_| Step::Returned { session, unsent: false });
+        self.came_back(id, session, moved.is_some_and(|verdict| verdict.moved()), now);
+    }
+
+    /// A command is queued again: the session rests, and what has a newer one is not sent again.
+    fn came_back(&mut self, id: CommandId, session: u64, moved: bool, now: Now) {
+        let Some(entry) = self.entries.get(&id).filter(|_| moved) else { return };
+        let Some(device) = self.devices.get_mut(&entry.device) else { return };
+        let until = now.steady + RETRY_AFTER_MS;
+        device.resting = Some((session, until));
+        let newer = device.newer_than(entry);
+        self.rested.insert((until, Arc::clone(&entry.device)));
+        if let Some(newer) = newer {
+            self.end_queued(id, Input::Superseded, Why::by(WhyCode::Superseded, newer.to_string()), now);
+        }
+    }
+
+    /// The device confirmed its receipt.
+    pub fn delivered(&mut self, id: CommandId, session: u64, now: Now) {
+        self.step(id, Input::Delivered(session), now, |_| Step::Delivered { session });
+    }
+
+    /// Whether a command is handed to this session and not confirmed.
+    pub fn is_sent_to(&self, id: CommandId, session: u64) -> bool {
+        let sent = |entry: &&super::Entry| entry.progress.state() == State::Sent;
+        self.get(id).filter(sent).and_then(|entry| entry.progress.session()) == Some(session)
+    }
+}
+
+fn forbidden(code: WhyCode, by: String, mut text: String) -> Why {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    Why { code, by, text }
+}

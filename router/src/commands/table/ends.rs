@@ -1,0 +1,57 @@
+//! What ends a command besides its device: the clock and people.
+
+use std::sync::Arc;
+
+use devices::command::{CommandId, Input, Refusal, State, Step, Verdict, Why, WhyCode};
+
+use super::{Now, Table};
+
+/// Why a command was not called off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// There is no such command, or it is forgotten.
+    #[error("there is no such command; ended commands are forgotten in time")]
+    NoCommand,
+    /// Its device has it, or may have it, or it has ended.
+    #[error("it cannot be called off: {0}")]
+    Refused(Refusal),
+}
+
+impl Table {
+    /// Somebody calls a command off.
+    ///
+    /// # Errors
+    /// When it is not queued any more; nothing changes then.
+    pub fn cancel(&mut self, id: CommandId, by: &str, now: Now) -> Result<State, CancelError> {
+        let entry = self.get(id).ok_or(CancelError::NoCommand)?;
+        if let Verdict::Refuse(refusal) = entry.progress.judge(Input::Cancelled) {
+            return Err(CancelError::Refused(refusal));
+        }
+        self.end_queued(id, Input::Cancelled, Why::by(WhyCode::Cancelled, by), now);
+        self.get(id).map(|entry| entry.progress.state()).ok_or(CancelError::NoCommand)
+    }
+
+    /// The time has come this far.
+    pub fn tick(&mut self, now: Now) {
+        while self.rested.first().is_some_and(|(until, _)| *until <= now.steady) {
+            let rested = self.rested.pop_first().map(|(_, name)| name);
+            self.wanting.extend(rested.filter(|name: &Arc<str>| self.devices.contains_key(name)));
+        }
+        while let Some(&(deadline, id)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now.steady) {
+            self.deadlines.remove(&(deadline, id));
+            let Some(entry) = self.get(id) else { continue };
+            let (input, code) = match entry.progress.state() {
+                State::Queued => (Input::DeliverByPassed, WhyCode::Expired),
+                _ => (Input::ExecutionTimedOut, WhyCode::Unconfirmed),
+            };
+            self.step(id, input, now, |entry| match entry.progress.state() {
+                State::Expired => Step::Expired,
+                State::TimedOut => Step::TimedOut,
+                _ => {
+                    entry.why = Some(Why::code(code));
+                    Step::Unknown(Why::code(code))
+                }
+            });
+        }
+    }
+}

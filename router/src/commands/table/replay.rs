@@ -1,0 +1,91 @@
+//! The node's own steps, read again after a restart: the table becomes what it was.
+
+use std::sync::Arc;
+
+use devices::command::{Answer, CommandId, Input, Queued, State, Status, Step, StepEvent};
+
+use super::{Effect, Now, Table};
+
+impl Table {
+    /// A step was read that this node wrote before it was restarted. A submission is taken as it was then; a step that
+    /// the stored command has made already changes nothing.
+    pub fn replay(&mut self, device: &str, event: StepEvent, now: Now) {
+        match event.step {
+            Step::Queued(queued) => self.replay_queued(device, event.id, event.at_ms, *queued, now),
+            step => {
+                let Some(entry) = self.entries.get_mut(&event.id).filter(|entry| entry.steps < event.n) else { return };
+                entry.steps = event.n;
+                entry.changed_ms = event.at_ms;
+                // Time that has passed since counts.
+                let passed = now.wall.saturating_sub(event.at_ms);
+                let then = Now { steady: now.steady.saturating_sub(passed), wall: event.at_ms };
+                self.replay_step(event.id, step, then);
+                self.effects.push(Effect::Save(event.id));
+            }
+        }
+    }
+
+    fn replay_queued(&mut self, device: &str, id: CommandId, at_ms: u64, queued: Queued, now: Now) {
+        if self.entries.contains_key(&id) {
+            return;
+        }
+        let entry = self.admit(device, id, at_ms, queued, now);
+        let redrives = entry.queued.redrives;
+        self.insert(entry);
+        self.effects.push(Effect::Save(id));
+        if let Some(old) = redrives {
+            self.change(old, |entry| entry.redriven_as = Some(id));
+            self.effects.push(Effect::Save(old));
+        }
+    }
+
+    fn replay_step(&mut self, id: CommandId, step: Step, then: Now) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let session = entry.progress.session().unwrap_or_default();
+        let given_up = match entry.progress.state() {
+            State::Sent => Input::Lost(session),
+            _ => Input::DeliverByPassed,
+        };
+        let why = match &step {
+            Step::Unknown(why) | Step::Refused(why) | Step::Cancelled(why) | Step::Superseded(why) => Some(why.clone()),
+            _ => None,
+        };
+        let input = match step {
+            Step::Queued(_) => return,
+            Step::AnswerRefused { .. } => {
+                return self.change(id, |entry| entry.answers_refused = entry.answers_refused.saturating_add(1));
+            }
+            Step::Rewritten(rewritten) => return self.change(id, |entry| entry.queued.payload = rewritten.payload),
+            Step::Sent { session, client, .. } => {
+                self.change(id, |entry| entry.add_recipient(session, &Arc::from(client)));
+                Input::Sent(session)
+            }
+            Step::Returned { session, unsent: true } => {
+                self.change(id, |entry| entry.recipients.retain(|(number, _)| *number != session));
+                Input::Unsent(session)
+            }
+            Step::Returned { session, unsent: false } => Input::Dropped(session),
+            Step::Delivered { session } => Input::Delivered(session),
+            Step::Accepted(answer) => return self.replay_answer(id, session, Status::Accepted, answer, then),
+            Step::InProgress(answer) => return self.replay_answer(id, session, Status::InProgress, answer, then),
+            Step::Succeeded(answer) => return self.replay_answer(id, session, Status::Succeeded, answer, then),
+            Step::Failed(answer) => return self.replay_answer(id, session, Status::Failed, answer, then),
+            Step::Rejected(answer) => return self.replay_answer(id, session, Status::Rejected, answer, then),
+            Step::Expired => Input::DeliverByPassed,
+            Step::TimedOut => Input::ExecutionTimedOut,
+            Step::Unknown(_) => given_up,
+            Step::Refused(_) => Input::Refused,
+            Step::Cancelled(_) => Input::Cancelled,
+            Step::Superseded(_) => Input::Superseded,
+        };
+        self.advance(id, input, then);
+        self.change(id, |entry| entry.why = why.or(entry.why.take()));
+        self.forget_oldest();
+    }
+
+    fn replay_answer(&mut self, id: CommandId, session: u64, status: Status, answer: Answer, then: Now) {
+        self.advance(id, Input::Answered(session, status), then);
+        self.change(id, |entry| entry.result = Some(answer));
+        self.forget_oldest();
+    }
+}
