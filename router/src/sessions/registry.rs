@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::kept::{KEPT_TREE, KeptRecord};
+use super::known::TurnedAway;
 use super::mailbox::{Mailbox, Offer, Order};
 use super::presence::{Change, DeviceRecord, Presence};
+use crate::catalog::Catalog;
 use crate::event_log::{EventLog, OpenCommit, Ticket, Wake};
+use crate::ingest::Gate;
 use crate::subscriptions::{FanOut, Subscriber};
 
 /// How long a new connection waits for the one that it takes over from.
@@ -47,6 +50,8 @@ pub struct Stats {
     pub taken_over: AtomicU64,
     /// Connections refused: too many.
     pub refused_too_many: AtomicU64,
+    /// Connections refused: the device is not enrolled, and only enrolled ones may connect.
+    pub refused_not_enrolled: AtomicU64,
 }
 
 /// What outlives a connection of a kept session: its doorbell and its place in the fan-out.
@@ -68,8 +73,16 @@ pub struct Entry {
     pub seat: Arc<Seat>,
     /// Orders and offers to this connection; the next one of a kept session has its own.
     pub mailbox: Mailbox,
-    info: DeviceRecord,
-    ended: watch::Sender<bool>,
+    pub(super) info: DeviceRecord,
+    pub(super) ended: watch::Sender<bool>,
+}
+
+impl Entry {
+    /// As the CLI and the metrics show it.
+    pub(super) fn show(&self) -> SessionInfo {
+        let filters = self.seat.filters.lock().clone();
+        SessionInfo { device: self.info.clone(), number: self.number, filters }
+    }
 }
 
 /// What a door knows of a client that has just connected.
@@ -133,7 +146,7 @@ impl SessionHandle {
     }
 }
 
-enum Slot {
+pub(super) enum Slot {
     Live(Arc<Entry>),
     Kept { seat: Arc<Seat>, record: KeptRecord },
 }
@@ -141,15 +154,18 @@ enum Slot {
 /// All sessions of this node.
 pub struct Sessions {
     config: Config,
-    presence: Presence,
-    log: Arc<EventLog>,
+    pub(super) presence: Presence,
+    pub(super) log: Arc<EventLog>,
     fan_out: Arc<FanOut>,
-    slots: Mutex<HashMap<Arc<str>, Slot>>,
+    /// Who may connect; without it everybody may.
+    pub(super) catalog: Option<Arc<Catalog>>,
+    pub(super) complaints: Gate,
+    pub(super) slots: Mutex<HashMap<Arc<str>, Slot>>,
     /// Live sessions by their seat's subscriber number.
     by_seat: Mutex<HashMap<u64, Arc<Entry>>>,
     next_number: AtomicU64,
     changes: watch::Sender<u64>,
-    stats: Stats,
+    pub(super) stats: Stats,
 }
 
 impl Sessions {
@@ -162,6 +178,8 @@ impl Sessions {
             config,
             log,
             fan_out,
+            catalog: None,
+            complaints: Gate::default(),
             slots: Mutex::default(),
             by_seat: Mutex::default(),
             next_number: AtomicU64::new(first),
@@ -198,11 +216,15 @@ impl Sessions {
     }
 
     /// Lets a client in: ends a live session of the same client id first, and resumes what was kept for it.
-    /// `None` when there are too many.
-    pub async fn connect(&self, arrival: Arrival) -> Option<Admitted> {
+    ///
+    /// # Errors
+    /// Why it is turned away.
+    pub async fn connect(&self, arrival: Arrival) -> Result<Admitted, TurnedAway> {
         loop {
             let mut ended = {
                 let mut slots = self.slots.lock();
+                // Under the lock: a device that is removed from now on is found here and ended.
+                self.check_known(&arrival)?;
                 match slots.get(&arrival.client_id) {
                     Some(Slot::Live(entry)) => {
                         self.stats.taken_over.fetch_add(1, Ordering::Relaxed);
@@ -214,15 +236,15 @@ impl Sessions {
             };
             if tokio::time::timeout(TAKE_OVER_WAIT, ended.wait_for(|ended| *ended)).await.is_err() {
                 tracing::warn!(client = %arrival.client_id, "the earlier session of this client id did not end in time");
-                return None;
+                return Err(TurnedAway::NoRoom);
             }
         }
     }
 
-    fn admit(&self, slots: &mut HashMap<Arc<str>, Slot>, arrival: Arrival) -> Option<Admitted> {
+    fn admit(&self, slots: &mut HashMap<Arc<str>, Slot>, arrival: Arrival) -> Result<Admitted, TurnedAway> {
         if self.live() >= self.config.sessions_max {
             self.stats.refused_too_many.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Err(TurnedAway::NoRoom);
         }
         let now_ms = self.log.clock().wall_ms();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
@@ -255,7 +277,7 @@ impl Sessions {
         self.by_seat.lock().insert(entry.seat.subscriber.number(), Arc::clone(&entry));
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        Some(Admitted { entry, kept, recorded })
+        Ok(Admitted { entry, kept, recorded })
     }
 
     fn new_seat(&self, number: u64) -> Arc<Seat> {
@@ -264,7 +286,7 @@ impl Sessions {
         Arc::new(Seat { wake, subscriber, filters: Mutex::default() })
     }
 
-    fn give_up(&self, client_id: &str, seat: &Seat) {
+    pub(super) fn give_up(&self, client_id: &str, seat: &Seat) {
         let filters = std::mem::take(&mut *seat.filters.lock());
         self.fan_out.leave(seat.subscriber.number(), filters.iter().map(String::as_str));
         self.log.lock().put_state(KEPT_TREE, client_id.as_bytes(), None);
@@ -336,7 +358,7 @@ impl Sessions {
         slots.remove(&entry.client_id);
         let kept_count = (slots.len() + 1).saturating_sub(self.live());
         match keep {
-            Some((state, keep_s)) if kept_count < self.config.kept_max => {
+            Some((state, keep_s)) if kept_count < self.config.kept_max && self.lets_in(&entry.client_id) => {
                 seat.subscriber.go_away(unacknowledged);
                 let mut record = self.record(seat, state, keep_s);
                 record.set_positions(&self.log, &seat.subscriber, &[]);
@@ -407,14 +429,7 @@ impl Sessions {
     /// All live sessions.
     pub fn list(&self) -> Vec<SessionInfo> {
         let entries: Vec<Arc<Entry>> = self.by_seat.lock().values().cloned().collect();
-        entries
-            .iter()
-            .map(|entry| SessionInfo {
-                device: entry.info.clone(),
-                number: entry.number,
-                filters: entry.seat.filters.lock().clone(),
-            })
-            .collect()
+        entries.iter().map(|entry| entry.show()).collect()
     }
 
     /// Tells every live session that the node stops, and waits until they have ended or `timeout` has passed.
