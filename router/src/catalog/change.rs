@@ -209,25 +209,48 @@ impl Change {
         }
     }
 
+    /// Checks all that is named, and how much: what is asked for goes into the audit.
     fn check_names(&self) -> Result<(), Refusal> {
-        let (tags, attributes): (Vec<&String>, Vec<(&String, &Value)>) = match self {
-            Self::AddDevice { tags, attributes, .. } => (tags.iter().collect(), attributes.iter().collect()),
-            Self::SetTags { add, .. } => (add.iter().collect(), Vec::new()),
-            Self::SetAttributes { set, .. } => {
-                let set = set.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-                (Vec::new(), set.collect())
+        match self {
+            Self::AddDevice { device, tags, attributes, .. } => {
+                check_tags(device, tags)?;
+                let set: Vec<_> = attributes.iter().map(|(name, value)| (name, Some(value))).collect();
+                check_attributes(device, &set, ATTRIBUTES_MAX)
             }
-            Self::RemoveDevice { .. } => return Ok(()),
-        };
-        let names = tags.into_iter().chain(attributes.iter().map(|(name, _)| *name));
-        if let Some(wrong) = names.into_iter().find(|name| !is_name(name)) {
-            return Err(Refusal::Name(wrong.clone()));
-        }
-        match attributes.iter().find(|(_, value)| !value.is_fit()) {
-            Some((name, _)) => Err(Refusal::Value((*name).clone())),
-            None => Ok(()),
+            Self::SetTags { device, add, remove, .. } => check_tags(device, add).and(check_tags(device, remove)),
+            Self::SetAttributes { device, set, .. } => {
+                let set: Vec<_> = set.iter().map(|(name, value)| (name, value.as_ref())).collect();
+                // All that it has may be removed, and as many set.
+                check_attributes(device, &set, 2 * ATTRIBUTES_MAX)
+            }
+            Self::RemoveDevice { .. } => Ok(()),
         }
     }
+}
+
+fn check_tags(device: &str, tags: &BTreeSet<String>) -> Result<(), Refusal> {
+    if tags.len() > TAGS_MAX {
+        return Err(Refusal::TooManyTags(device.to_owned()));
+    }
+    match tags.iter().find(|tag| !is_name(tag)) {
+        Some(wrong) => Err(Refusal::Name(wrong.clone())),
+        None => Ok(()),
+    }
+}
+
+fn check_attributes(device: &str, set: &[(&String, Option<&Value>)], max: usize) -> Result<(), Refusal> {
+    if set.len() > max {
+        return Err(Refusal::TooManyAttributes(device.to_owned()));
+    }
+    for (name, value) in set {
+        if !is_name(name) {
+            return Err(Refusal::Name((*name).clone()));
+        }
+        if value.is_some_and(|value| !value.is_fit()) {
+            return Err(Refusal::Value((*name).clone()));
+        }
+    }
+    Ok(())
 }
 
 fn check_bounds(name: &str, device: &Device) -> Result<(), Refusal> {

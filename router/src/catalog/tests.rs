@@ -131,6 +131,8 @@ async fn what_cannot_be_is_refused_and_changes_nothing() {
         (tag("a", &[""], &[], false), "bad_request"),
         (tag("a", &[&long], &[], false), "bad_request"),
         (tag("a", &many, &[], false), "too_many_tags"),
+        (tag("a", &[], &many, false), "too_many_tags"),
+        (tag("a", &[], &["*"], false), "bad_request"),
         (set("a", &[(&long, flag())]), "bad_request"),
         (set("a", &[("x", text("y".repeat(TEXT_BYTES_MAX + 1)))]), "bad_request"),
         (set("a", &[("x", text("\n".into()))]), "bad_request"),

@@ -43,9 +43,8 @@ impl Directory {
     /// # Errors
     /// Why it was refused; nothing was changed then.
     pub async fn propose(&self, mut change: Change, who: &str) -> Result<Applied, Refusal> {
-        let may_be_new = self.catalog.known_by() == KnownBy::Contact && self.was_seen(change.device());
-        if let Change::SetTags { seen, .. } | Change::SetAttributes { seen, .. } = &mut change {
-            *seen = may_be_new;
+        if let Change::SetTags { device, seen, .. } | Change::SetAttributes { device, seen, .. } = &mut change {
+            *seen = self.catalog.known_by() == KnownBy::Contact && self.was_seen(device);
         }
         self.catalog.propose(change, who).await
     }
