@@ -10,6 +10,7 @@ mod config;
 mod conformance;
 mod device_buffer;
 mod device_quic;
+mod devices;
 mod exactly_once;
 mod fleet;
 mod full_disk;

@@ -79,7 +79,7 @@ enum Verb {
     Plugin(plugin::Args),
     /// Commands to devices: send, list, show
     Command(command::Args),
-    /// Devices: list
+    /// Devices: list, show, add, remove, tag, set
     Device(device::Args),
     /// Simulate devices, and compare what they sent with the log
     Fleet(Box<fleet::Args>),
@@ -123,7 +123,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Get(args) => get::run(&args, out),
         Verb::Plugin(args) => plugin::run(args, out),
         Verb::Command(args) => command::run(args, out),
-        Verb::Device(args) => device::run(&args, out),
+        Verb::Device(args) => device::run(args, out),
         Verb::Fleet(args) => fleet::run(&args, out),
         Verb::Status(args) => status::run(&args, out),
         Verb::Store(args) => store::run(&args, out),

@@ -12,9 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Identity, Readiness, Rooms, SecureDoors, Server, State};
+use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::commands::{self, Commands};
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::event_log::{self, EventLog};
 use crate::ingest::{self, Ingest};
 use crate::mqtt;
@@ -70,6 +72,9 @@ pub enum StartError {
     /// A topic that always exists could not be made.
     #[error(transparent)]
     Topic(#[from] event_log::TopicError),
+    /// The catalog could not be read.
+    #[error(transparent)]
+    Catalog(#[from] catalog::OpenError),
     /// The way in did not open.
     #[error(transparent)]
     Ingest(#[from] ingest::OpenError),
@@ -220,12 +225,15 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let log = open_log(data, config)?;
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
-    let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone()));
+    let catalog = Catalog::open(Arc::clone(&log), config.catalog.clone())?;
+    let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
+    let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
+    let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     let readiness = Arc::new(Readiness::default());
-    Ok(Rooms { identity, readiness, log, ingest, sessions, quic: Arc::default(), plugins, commands })
+    Ok(Rooms { identity, readiness, log, ingest, sessions, directory, quic: Arc::default(), plugins, commands })
 }
 
 fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {

@@ -1,56 +1,97 @@
-//! `/v1/devices`: who has been seen, and who is connected.
+//! `/v1/devices`: what people set of devices, what was seen of them, and who is connected.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::routing::get;
-use serde::{Deserialize, Serialize};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ApiError;
 use super::blocking::blocking;
-use super::body::{Answer, Params};
-use crate::event_log::EventLog;
-use crate::sessions::{DEVICES_TREE, DeviceRecord, SessionInfo, Sessions};
+use super::body::{Answer, JsonBody, Params};
+use crate::catalog::{Change, Filter, FilterError, Refusal, Value};
+use crate::directory::{DeviceView, Directory, Page, RemoveError, Removed};
 
-/// Devices that one call lists.
-const DEVICES_MAX: usize = 1_000;
+/// Devices that one call lists at most, and unless it says otherwise.
+const LISTED_MAX: usize = 1_000;
 
-#[derive(Clone)]
-struct Room {
-    log: Arc<EventLog>,
-    sessions: Arc<Sessions>,
+/// Who asks for a change.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IssuedBy {
+    /// A program.
+    #[default]
+    Api,
+    /// A person at the command line.
+    Cli,
 }
 
-/// A device as it is shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceView {
-    /// Its name: the MQTT client id.
+impl IssuedBy {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Cli => "cli",
+        }
+    }
+}
+
+/// A device to add.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// Its name.
     pub device: String,
-    /// Whether it is connected now.
-    pub connected: bool,
-    /// The number of its session, where it is connected.
-    pub session: Option<u64>,
-    /// `mqtt-3.1.1`, `mqtt-5` and the like, as of its last connection.
-    pub protocol: String,
-    /// The address that it last came from.
-    pub remote: String,
-    /// When it was seen first, in milliseconds since 1970.
-    pub first_seen_ms: i64,
-    /// When it came or went last.
-    pub last_seen_ms: i64,
-    /// Its subscriptions' filters, where it is connected.
-    pub filters: Vec<String>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: BTreeSet<String>,
+    /// Its attributes.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Value>,
+    /// Whether it refuses a command whose id it has seen; null where nobody says.
+    #[serde(default)]
+    pub refuses_repeats: Option<bool>,
+    /// Who asks for it.
+    #[serde(default)]
+    pub issued_by: IssuedBy,
 }
 
-/// One page of devices, by name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Devices {
-    /// The devices.
-    pub devices: Vec<DeviceView>,
-    /// Give this as `after` to have the next page; null on the last.
-    pub next: Option<String>,
+/// Tags to add and to remove.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagChange {
+    /// Tags that the device shall have.
+    #[serde(default)]
+    pub add: BTreeSet<String>,
+    /// Tags that it shall not have.
+    #[serde(default)]
+    pub remove: BTreeSet<String>,
+    /// Who asks for it.
+    #[serde(default)]
+    pub issued_by: IssuedBy,
+}
+
+/// Attributes to set and to remove.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttributeChange {
+    /// What each shall say; null removes it.
+    #[serde(default)]
+    pub set: BTreeMap<String, Option<Value>>,
+    /// Whether it refuses a command whose id it has seen; null: nobody says; left out: as it is.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub refuses_repeats: Option<Option<bool>>,
+    /// Who asks for it.
+    #[serde(default)]
+    pub issued_by: IssuedBy,
+}
+
+/// What is there is `Some`, null as well.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<bool>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -58,65 +99,136 @@ pub struct Devices {
 struct ListParams {
     #[serde(default)]
     after: Option<String>,
+    /// A filter.
+    #[serde(default, rename = "where")]
+    filter: String,
+    /// Tags that a device must have, with commas between them.
+    #[serde(default)]
+    tag: String,
+    #[serde(default)]
+    connected: Option<bool>,
+    #[serde(default)]
+    max: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoveParams {
+    #[serde(default)]
+    issued_by: IssuedBy,
 }
 
 /// The calls about devices.
-pub fn routes(log: Arc<EventLog>, sessions: Arc<Sessions>) -> Router {
-    Router::new().route("/devices", get(list)).with_state(Room { log, sessions })
+pub fn routes(directory: Arc<Directory>) -> Router {
+    Router::new()
+        .route("/devices", get(list).post(add))
+        .route("/devices/{device}", get(show).delete(remove))
+        .route("/devices/{device}/tags", post(tag))
+        .route("/devices/{device}/attributes", post(set))
+        .with_state(directory)
+}
+
+impl From<FilterError> for ApiError {
+    fn from(error: FilterError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_filter", format!("the filter is wrong {error}"))
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (code, message) = (refusal.code(), refusal.to_string());
+        let status = match refusal {
+            Refusal::Append(error) => return error.into(),
+            Refusal::Commit(error) => return error.into(),
+            Refusal::DeviceName { .. } | Refusal::Name(_) | Refusal::Value(_) => StatusCode::BAD_REQUEST,
+            Refusal::TooManyTags(_) | Refusal::TooManyAttributes(_) => StatusCode::BAD_REQUEST,
+            Refusal::Exists(_) => StatusCode::CONFLICT,
+            Refusal::Unknown(_) => StatusCode::NOT_FOUND,
+            Refusal::TooMany(_) | Refusal::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, code, message)
+    }
+}
+
+impl From<RemoveError> for ApiError {
+    fn from(error: RemoveError) -> Self {
+        match error {
+            RemoveError::Refused(refusal) => refusal.into(),
+            RemoveError::Connected(_) => Self::conflict(error.to_string()),
+            RemoveError::Store(_) => Self::internal(error.to_string()),
+        }
+    }
 }
 
 async fn list(
-    State(room): State<Room>,
-    Params(ListParams { after }): Params<ListParams>,
-) -> Result<Answer<Devices>, ApiError> {
-    blocking(move || page(&room, after.as_deref()).map(Answer)).await
-}
-
-fn page(room: &Room, after: Option<&str>) -> Result<Devices, ApiError> {
-    let known = room.log.state_scan(DEVICES_TREE, &[], after.map(str::as_bytes), DEVICES_MAX);
-    let known = known.map_err(|error| ApiError::internal(error.to_string()))?;
-    let live: HashMap<String, SessionInfo> =
-        room.sessions.list().into_iter().map(|session| (session.device.client_id.clone(), session)).collect();
-    let next = if known.len() < DEVICES_MAX { None } else { known.last().map(|(key, _)| key.clone()) };
-    let records = known.iter().filter_map(|(_, value)| DeviceRecord::decode(value));
-    let devices = records.map(|record| view(live.get(&record.client_id), record)).collect();
-    Ok(Devices { devices, next: next.and_then(|key| String::from_utf8(key).ok()) })
-}
-
-/// What was recorded, corrected by who is connected now: a node that crashed recorded nobody's going.
-fn view(session: Option<&SessionInfo>, record: DeviceRecord) -> DeviceView {
-    let now = session.map_or(&record, |session| &session.device);
-    DeviceView {
-        connected: session.is_some(),
-        session: session.map(|session| session.number),
-        protocol: now.protocol.clone(),
-        remote: now.remote.clone(),
-        first_seen_ms: record.first_seen_ms,
-        last_seen_ms: now.last_seen_ms.max(record.last_seen_ms),
-        filters: session.map(|session| session.filters.clone()).unwrap_or_default(),
-        device: record.client_id,
+    State(directory): State<Arc<Directory>>,
+    Params(params): Params<ListParams>,
+) -> Result<Answer<Page>, ApiError> {
+    let mut filter = Filter::parse(&params.filter)?;
+    for tag in params.tag.split(',').filter(|tag| !tag.is_empty()) {
+        filter = filter.and(Filter::with_tag(tag));
     }
+    if let Some(connected) = params.connected {
+        filter = filter.and(Filter::connected(connected));
+    }
+    let max = params.max.unwrap_or(LISTED_MAX).clamp(1, LISTED_MAX);
+    blocking(move || {
+        let page = directory.page(&filter, params.after.as_deref(), max);
+        page.map(Answer).map_err(|error| ApiError::internal(error.to_string()))
+    })
+    .await
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+async fn show(
+    State(directory): State<Arc<Directory>>,
+    Path(device): Path<String>,
+) -> Result<Answer<DeviceView>, ApiError> {
+    blocking(move || view(&directory, &device).map(Answer)).await
+}
 
-    #[test]
-    fn who_is_connected_is_known_of_sessions_alone() {
-        let record = |at, connected, remote: &str| DeviceRecord {
-            client_id: "s1".into(),
-            first_seen_ms: at,
-            last_seen_ms: at,
-            connected,
-            protocol: "mqtt-5".into(),
-            remote: remote.into(),
-        };
-        let crashed = view(None, record(5, true, "a"));
-        assert!(!crashed.connected && crashed.session.is_none() && crashed.filters.is_empty());
-        let session = SessionInfo { device: record(9, true, "b"), number: 7, filters: vec!["x/#".into()] };
-        let live = view(Some(&session), record(5, false, "a"));
-        assert_eq!((live.connected, live.session, live.first_seen_ms, live.last_seen_ms), (true, Some(7), 5, 9));
-        assert_eq!((live.remote.as_str(), live.filters), ("b", vec!["x/#".to_owned()]));
-    }
+fn view(directory: &Directory, device: &str) -> Result<DeviceView, ApiError> {
+    let found = directory.device(device).map_err(|error| ApiError::internal(error.to_string()))?;
+    found.ok_or_else(|| Refusal::Unknown(device.to_owned()).into())
+}
+
+async fn add(
+    State(directory): State<Arc<Directory>>,
+    JsonBody(new): JsonBody<NewDevice>,
+) -> Result<Response, ApiError> {
+    let NewDevice { device, tags, attributes, refuses_repeats, issued_by } = new;
+    let change = Change::AddDevice { device: device.clone(), tags, attributes, refuses_repeats };
+    directory.propose(change, issued_by.word()).await?;
+    let view = blocking(move || view(&directory, &device)).await?;
+    Ok((StatusCode::CREATED, Answer(view)).into_response())
+}
+
+async fn tag(
+    State(directory): State<Arc<Directory>>,
+    Path(device): Path<String>,
+    JsonBody(tags): JsonBody<TagChange>,
+) -> Result<Answer<DeviceView>, ApiError> {
+    let TagChange { add, remove, issued_by } = tags;
+    let change = Change::SetTags { device: device.clone(), add, remove, seen: false };
+    directory.propose(change, issued_by.word()).await?;
+    blocking(move || view(&directory, &device).map(Answer)).await
+}
+
+async fn set(
+    State(directory): State<Arc<Directory>>,
+    Path(device): Path<String>,
+    JsonBody(change): JsonBody<AttributeChange>,
+) -> Result<Answer<DeviceView>, ApiError> {
+    let AttributeChange { set, refuses_repeats, issued_by } = change;
+    let change = Change::SetAttributes { device: device.clone(), set, refuses_repeats, seen: false };
+    directory.propose(change, issued_by.word()).await?;
+    blocking(move || view(&directory, &device).map(Answer)).await
+}
+
+async fn remove(
+    State(directory): State<Arc<Directory>>,
+    Path(device): Path<String>,
+    Params(RemoveParams { issued_by }): Params<RemoveParams>,
+) -> Result<Answer<Removed>, ApiError> {
+    Ok(Answer(directory.remove(&device, issued_by.word()).await?))
 }

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use super::ApiError;
 use super::blocking::blocking;
 use crate::commands::Commands;
+use crate::directory::Directory;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
 use crate::plugin_host::PluginHost;
@@ -88,6 +89,11 @@ impl Metrics {
     /// Adds who is connected.
     pub fn add_sessions(&mut self, sessions: Arc<Sessions>) {
         self.add("sessions", move |sheet| log::write_sessions(&sessions, sheet));
+    }
+
+    /// Adds how many devices there are.
+    pub fn add_devices(&mut self, directory: Arc<Directory>) {
+        self.add("devices", move |sheet| log::write_devices(&directory, sheet));
     }
 
     /// Adds the QUIC door's connections.

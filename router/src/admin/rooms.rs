@@ -8,6 +8,7 @@ use super::metrics::Metrics;
 use super::status::Identity;
 use super::{Config, Readiness, commands, devices, events, health, metrics, plugins, status, store, tail, topics};
 use crate::commands::Commands;
+use crate::directory::Directory;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
 use crate::plugin_host::PluginHost;
@@ -25,6 +26,8 @@ pub struct Rooms {
     pub ingest: Arc<Ingest>,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
+    /// All devices.
+    pub directory: Arc<Directory>,
     /// What the QUIC door counts; all zero where it does not listen.
     pub quic: Arc<crate::quic::Stats>,
     /// The reader that runs plugins.
@@ -42,6 +45,7 @@ impl Rooms {
         figures.add_log(Arc::clone(&self.log));
         figures.add_ingest(Arc::clone(&self.ingest));
         figures.add_sessions(Arc::clone(&self.sessions));
+        figures.add_devices(Arc::clone(&self.directory));
         figures.add_quic(Arc::clone(&self.quic));
         figures.add_plugins(Arc::clone(&self.plugins));
         figures.add_commands(Arc::clone(&self.commands));
@@ -56,7 +60,7 @@ impl Rooms {
             .merge(topics::routes(log()))
             .merge(events::routes(log()))
             .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
-            .merge(devices::routes(log(), Arc::clone(&self.sessions)))
+            .merge(devices::routes(Arc::clone(&self.directory)))
             .merge(status::routes(self.identity.clone(), log(), sessions, readiness))
             .merge(plugins::routes(Arc::clone(&self.plugins)))
             .merge(commands::routes(Arc::clone(&self.commands)))

@@ -86,6 +86,12 @@ impl Api {
         self.checked(request.call()).map(drop)
     }
 
+    /// DELETE, and the JSON answer.
+    pub fn delete_told<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.prepare(self.agent.delete(self.url(path)), Some(CALL_WITHIN));
+        self.json(self.checked(request.call())?)
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}/v1/{path}", self.base)
     }

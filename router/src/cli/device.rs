@@ -1,15 +1,23 @@
-//! `edgeway device list`: who has been seen, and who is connected.
+//! `edgeway device`: what people set of devices, and what was seen of them.
 
+mod list;
+
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
+use devices::command::check_device_name;
+use serde::Serialize;
+use serde_json::json;
 
+use super::Failure;
 use super::api::{Api, encoded};
 use super::locate::NodeArgs;
 use super::out::Out;
-use super::table::Table;
-use super::{Failure, when};
-use crate::admin::devices::{DeviceView, Devices};
+use crate::admin::devices::{AttributeChange, IssuedBy, NewDevice, TagChange};
+use crate::catalog::Value;
+use crate::directory::{DeviceView, Removed};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -19,48 +27,171 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the devices that have been seen
+    /// List the devices: those that were added, and those that have been seen
     List {
-        /// Those that are connected
-        #[arg(long)]
-        connected: bool,
+        #[command(flatten)]
+        which: list::Which,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Show all that is known of a device
+    Show {
+        /// The device
+        device: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Add a device: it is enrolled, and may connect where only enrolled devices may
+    Add {
+        #[command(flatten)]
+        new: Add,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Remove a device: what is set of it, and what was seen of it
+    Remove {
+        /// The device
+        device: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Add tags to a device, and remove others
+    Tag {
+        /// The device
+        device: String,
+        /// Tags that it shall have: letters, digits and _ - . : / @
+        #[arg(required_unless_present = "remove")]
+        tags: Vec<String>,
+        /// A tag that it shall not have; may be given several times
+        #[arg(long, value_name = "TAG")]
+        remove: Vec<String>,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Set attributes of a device
+    Set {
+        /// The device
+        device: String,
+        /// What an attribute shall say: true, false, a number, or text (quotes make it text)
+        #[arg(value_name = "NAME=VALUE", value_parser = pair)]
+        attributes: Vec<(String, Value)>,
+        /// An attribute that it shall not have; may be given several times
+        #[arg(long, value_name = "NAME")]
+        unset: Vec<String>,
+        /// Whether it refuses a command whose id it has seen
+        #[arg(long, value_enum)]
+        refuses_repeats: Option<Known>,
         #[command(flatten)]
         node: NodeArgs,
     },
 }
 
-pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
-    let Action::List { connected, node } = &args.action;
-    let api = Api::to(node)?;
-    let mut table = Table::new(&["DEVICE", "CONNECTED", "PROTOCOL", "FROM", "FIRST SEEN", "LAST SEEN"]);
-    let mut after: Option<String> = None;
-    loop {
-        let path = match &after {
-            Some(after) => format!("devices?after={}", encoded(after)),
-            None => "devices".to_owned(),
-        };
-        let Devices { devices, next } = api.get(&path)?;
-        for device in devices.iter().filter(|device| device.connected || !connected) {
-            match out.is_json() {
-                true => out.object(device)?,
-                false => table.row(row(device)),
-            }
-        }
-        after = next;
-        if after.is_none() {
-            break;
-        }
-    }
-    if out.is_json() { Ok(()) } else { out.table(&table, "no device has been seen yet") }
+/// A device as it is typed.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+struct Add {
+    /// Its name: the client id with which it connects
+    device: String,
+    /// A tag; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// An attribute; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    attributes: Vec<(String, Value)>,
+    /// Whether it refuses a command whose id it has seen
+    #[arg(long, value_enum)]
+    refuses_repeats: Option<Known>,
 }
 
-fn row(device: &DeviceView) -> [String; 6] {
-    [
-        device.device.clone(),
-        if device.connected { "yes" } else { "no" }.to_owned(),
-        device.protocol.clone(),
-        device.remote.clone(),
-        when::show_ms(device.first_seen_ms),
-        when::show_ms(device.last_seen_ms),
-    ]
+/// What people know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Known {
+    Yes,
+    No,
+    /// Nobody knows
+    Unknown,
+}
+
+impl Known {
+    fn flag(self) -> Option<bool> {
+        match self {
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// An attribute as it is typed.
+fn pair(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as pressure=5")?;
+    Ok((name.to_owned(), Value::typed(value)))
+}
+
+pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    match args.action {
+        Action::List { which, node } => list::run(&Api::to(&node)?, &which, out),
+        Action::Show { device, node } => {
+            let view: DeviceView = Api::to(&node)?.get(&format!("devices/{}", encoded(&device)))?;
+            list::show(&view, out)
+        }
+        Action::Add { new, node } => add(&Api::to(&node)?, new, out),
+        Action::Remove { device, node } => remove(&Api::to(&node)?, &device, out),
+        Action::Tag { device, tags, remove, node } => {
+            let (add, remove) = (tags.into_iter().collect(), remove.into_iter().collect());
+            let body = TagChange { add, remove, issued_by: IssuedBy::Cli };
+            change(&Api::to(&node)?, &device, "tags", &body, out)
+        }
+        Action::Set { device, attributes, unset, refuses_repeats, node } => {
+            if attributes.is_empty() && unset.is_empty() && refuses_repeats.is_none() {
+                let failure = Failure::usage(format!("nothing is to be set of device {device}"));
+                return Err(failure.hint("say NAME=VALUE, --unset NAME or --refuses-repeats"));
+            }
+            let mut set: BTreeMap<String, Option<Value>> = unset.into_iter().map(|name| (name, None)).collect();
+            set.extend(attributes.into_iter().map(|(name, value)| (name, Some(value))));
+            let refuses_repeats = refuses_repeats.map(Known::flag);
+            let body = AttributeChange { set, refuses_repeats, issued_by: IssuedBy::Cli };
+            change(&Api::to(&node)?, &device, "attributes", &body, out)
+        }
+    }
+}
+
+fn add(api: &Api, new: Add, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    check_device_name(&new.device)
+        .map_err(|why| Failure::usage(format!("{:?} cannot be a device's name: {why}", new.device)))?;
+    let body = NewDevice {
+        device: new.device,
+        tags: new.tags.into_iter().collect(),
+        attributes: new.attributes.into_iter().collect(),
+        refuses_repeats: new.refuses_repeats.and_then(Known::flag),
+        issued_by: IssuedBy::Cli,
+    };
+    let body = serde_json::to_value(&body).unwrap_or_default();
+    let view: DeviceView = api.post("devices", &body, Duration::ZERO)?;
+    out.done(&view, &format!("device {} is added", view.device))
+}
+
+fn change(
+    api: &Api,
+    device: &str,
+    what: &str,
+    body: &impl Serialize,
+    out: &mut Out<impl Write>,
+) -> Result<(), Failure> {
+    let body = serde_json::to_value(body).unwrap_or_default();
+    let view: DeviceView = api.post(&format!("devices/{}/{what}", encoded(device)), &body, Duration::ZERO)?;
+    list::show(&view, out)
+}
+
+fn remove(api: &Api, device: &str, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let removed: Removed = api.delete_told(&format!("devices/{}?issued_by=cli", encoded(device)))?;
+    let text = match removed {
+        Removed { connected: true, .. } => {
+            format!("what was set of device {device} is removed; it is connected, and stays listed as seen")
+        }
+        Removed { removed: false, .. } => format!("what was seen of device {device} is forgotten"),
+        Removed { removed: true, .. } => format!("device {device} is removed"),
+    };
+    let Removed { removed, forgotten, connected } = removed;
+    out.done(&json!({"device": device, "removed": removed, "forgotten": forgotten, "connected": connected}), &text)
 }

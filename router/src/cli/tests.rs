@@ -80,7 +80,7 @@ async fn a_node_does_what_is_typed() {
 }
 
 /// (what is typed, exit code, what is printed or said)
-const TYPED: [(&str, Exit, &str); 24] = [
+const TYPED: [(&str, Exit, &str); 27] = [
     ("status", Exit::Done, "edgeway (ready)"),
     ("topic list", Exit::Done, "mqtt"),
     (
@@ -105,7 +105,10 @@ const TYPED: [(&str, Exit, &str); 24] = [
     ("get t k", Exit::NotFound, "was deleted"),
     ("command send d stop --deliver-by 200ms --wait", Exit::CommandExpired, "state      expired"),
     ("command list --device d --json", Exit::Done, r#""issued_by":"cli""#),
-    ("device list", Exit::Done, "no device has been seen yet"),
+    ("device list", Exit::Done, "no device has been seen or added yet"),
+    ("device add d --tag pump --set pressure=5", Exit::Done, "device d is added"),
+    ("device list --where pressure>4", Exit::Done, "pump"),
+    ("device list --where pressure>", Exit::Usage, "--where is wrong at position 10: expected a value"),
     ("plugin list", Exit::Done, "no plugins"),
     ("store verify --json", Exit::Done, r#"{"clean":true,"#),
     ("topic delete t", Exit::Done, "topic t is deleted"),

@@ -22,6 +22,9 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
         let expected = "a file where certificate_file names one, and none where it does not".to_owned();
         return Err(Problem { path: ["quic", "key_file"], found, expected });
     }
+    let catalog = &config.catalog;
+    in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;
+    in_range(["catalog", "bytes_max"], catalog.bytes_max, 64 << 10..=16 << 30)?;
     let sessions = &config.sessions;
     in_range(["sessions", "sessions_max"], sessions.sessions_max, 1..=1_000_000)?;
     in_range(["sessions", "kept_max"], sessions.kept_max, 0..=1_000_000)?;

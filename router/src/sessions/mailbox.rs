@@ -111,6 +111,8 @@ pub enum Order {
         /// Whether the new connection begins a new session.
         clean_start: bool,
     },
+    /// People have removed the device, and only enrolled ones may be connected.
+    Removed,
     /// The node stops.
     Stop,
 }

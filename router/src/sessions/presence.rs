@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
+use sled_data::ReadError as StoreError;
 
-use crate::event_log::{EventLog, NO_HEADERS, NewEvent, Ticket};
+use crate::event_log::{EventLog, NO_HEADERS, NewEvent, OpenCommit, Ticket};
 
 /// The internal topic of comings and goings; its key is the client id.
 pub const SESSIONS_TOPIC: &str = "_sessions";
@@ -102,6 +103,38 @@ impl Presence {
                 Some(seen.clone())
             }
         }
+    }
+
+    /// The record of a client, as of the last commit.
+    pub(super) fn get(&self, client_id: &str) -> Result<Option<DeviceRecord>, StoreError> {
+        let stored = self.log.state_get(DEVICES_TREE, client_id.as_bytes())?;
+        Ok(stored.and_then(|bytes| DeviceRecord::decode(&bytes)))
+    }
+
+    /// At most `max` records by client id, those after `after`; fewer only where there are no more. `None`: one of an
+    /// unknown version.
+    pub(super) fn page(
+        &self,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(String, Option<DeviceRecord>)>, StoreError> {
+        let entries = self.log.state_scan(DEVICES_TREE, &[], after.map(str::as_bytes), max)?;
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            (String::from_utf8_lossy(&key).into_owned(), DeviceRecord::decode(&value))
+        };
+        Ok(entries.into_iter().map(read).collect())
+    }
+
+    /// Removes the record of a client with this commit.
+    pub(super) fn forget(&self, open: &mut OpenCommit<'_>, client_id: &str) {
+        if open.put_state(DEVICES_TREE, client_id.as_bytes(), None) {
+            let _ = self.known.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |known| known.checked_sub(1));
+        }
+    }
+
+    /// How many records there are.
+    pub(super) fn known(&self) -> usize {
+        self.known.load(Ordering::Relaxed)
     }
 
     /// Appends what happened; the record and the event are one commit.

@@ -10,10 +10,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::arrivals::{Arrivals, Arrived};
+use super::keeping::put_record;
 use super::kept::{KEPT_TREE, KeptRecord};
+use super::known::TurnedAway;
 use super::mailbox::{Mailbox, Offer, Order};
 use super::presence::{Change, DeviceRecord, Presence};
-use crate::event_log::{EventLog, OpenCommit, Ticket, Wake};
+use crate::catalog::Catalog;
+use crate::event_log::{EventLog, Ticket, Wake};
+use crate::ingest::Gate;
 use crate::subscriptions::{FanOut, Subscriber};
 
 /// How long a new connection waits for the one that it takes over from.
@@ -48,6 +52,8 @@ pub struct Stats {
     pub taken_over: AtomicU64,
     /// Connections refused: too many.
     pub refused_too_many: AtomicU64,
+    /// Connections refused: the device is not enrolled, and only enrolled ones may connect.
+    pub refused_not_enrolled: AtomicU64,
 }
 
 /// What outlives a connection of a kept session: its doorbell and its place in the fan-out.
@@ -56,7 +62,7 @@ pub struct Seat {
     pub wake: Arc<Wake>,
     /// Its place in the fan-out.
     pub subscriber: Arc<Subscriber>,
-    filters: Mutex<Vec<String>>,
+    pub(super) filters: Mutex<Vec<String>>,
 }
 
 /// A live session.
@@ -69,8 +75,16 @@ pub struct Entry {
     pub seat: Arc<Seat>,
     /// Orders and offers to this connection; the next one of a kept session has its own.
     pub mailbox: Mailbox,
-    info: DeviceRecord,
-    ended: watch::Sender<bool>,
+    pub(super) info: DeviceRecord,
+    pub(super) ended: watch::Sender<bool>,
+}
+
+impl Entry {
+    /// As the CLI and the metrics show it.
+    pub(super) fn show(&self) -> SessionInfo {
+        let filters = self.seat.filters.lock().clone();
+        SessionInfo { device: self.info.clone(), number: self.number, filters }
+    }
 }
 
 /// What a door knows of a client that has just connected.
@@ -134,24 +148,27 @@ impl SessionHandle {
     }
 }
 
-enum Slot {
+pub(super) enum Slot {
     Live(Arc<Entry>),
     Kept { seat: Arc<Seat>, record: KeptRecord },
 }
 
 /// All sessions of this node.
 pub struct Sessions {
-    config: Config,
-    presence: Presence,
-    log: Arc<EventLog>,
-    fan_out: Arc<FanOut>,
-    slots: Mutex<HashMap<Arc<str>, Slot>>,
+    pub(super) config: Config,
+    pub(super) presence: Presence,
+    pub(super) log: Arc<EventLog>,
+    pub(super) fan_out: Arc<FanOut>,
+    /// Who may connect; without it everybody may.
+    pub(super) catalog: Option<Arc<Catalog>>,
+    pub(super) complaints: Gate,
+    pub(super) slots: Mutex<HashMap<Arc<str>, Slot>>,
     /// Live sessions by their seat's subscriber number.
     by_seat: Mutex<HashMap<u64, Arc<Entry>>>,
-    next_number: AtomicU64,
+    pub(super) next_number: AtomicU64,
     changes: watch::Sender<u64>,
     arrivals: Arrivals,
-    stats: Stats,
+    pub(super) stats: Stats,
 }
 
 impl Sessions {
@@ -164,6 +181,8 @@ impl Sessions {
             config,
             log,
             fan_out,
+            catalog: None,
+            complaints: Gate::default(),
             slots: Mutex::default(),
             by_seat: Mutex::default(),
             next_number: AtomicU64::new(first),
@@ -206,11 +225,15 @@ impl Sessions {
     }
 
     /// Lets a client in: ends a live session of the same client id first, and resumes what was kept for it.
-    /// `None` when there are too many.
-    pub async fn connect(&self, arrival: Arrival) -> Option<Admitted> {
+    ///
+    /// # Errors
+    /// Why it is turned away.
+    pub async fn connect(&self, arrival: Arrival) -> Result<Admitted, TurnedAway> {
         loop {
             let mut ended = {
                 let mut slots = self.slots.lock();
+                // Under the lock: a device that is removed from now on is found here and ended.
+                self.check_known(&arrival)?;
                 match slots.get(&arrival.client_id) {
                     Some(Slot::Live(entry)) => {
                         self.stats.taken_over.fetch_add(1, Ordering::Relaxed);
@@ -222,15 +245,15 @@ impl Sessions {
             };
             if tokio::time::timeout(TAKE_OVER_WAIT, ended.wait_for(|ended| *ended)).await.is_err() {
                 tracing::warn!(client = %arrival.client_id, "the earlier session of this client id did not end in time");
-                return None;
+                return Err(TurnedAway::NoRoom);
             }
         }
     }
 
-    fn admit(&self, slots: &mut HashMap<Arc<str>, Slot>, arrival: Arrival) -> Option<Admitted> {
+    fn admit(&self, slots: &mut HashMap<Arc<str>, Slot>, arrival: Arrival) -> Result<Admitted, TurnedAway> {
         if self.live() >= self.config.sessions_max {
             self.stats.refused_too_many.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Err(TurnedAway::NoRoom);
         }
         let now_ms = self.log.clock().wall_ms();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
@@ -264,16 +287,16 @@ impl Sessions {
         entry.seat.filters.lock().iter().for_each(|filter| self.arrivals.push(filter));
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        Some(Admitted { entry, kept, recorded })
+        Ok(Admitted { entry, kept, recorded })
     }
 
-    fn new_seat(&self, number: u64) -> Arc<Seat> {
+    pub(super) fn new_seat(&self, number: u64) -> Arc<Seat> {
         let wake = Arc::new(Wake::default());
         let subscriber = self.fan_out.join(number, Arc::clone(&wake));
         Arc::new(Seat { wake, subscriber, filters: Mutex::default() })
     }
 
-    fn give_up(&self, client_id: &str, seat: &Seat) {
+    pub(super) fn give_up(&self, client_id: &str, seat: &Seat) {
         let filters = std::mem::take(&mut *seat.filters.lock());
         self.fan_out.leave(seat.subscriber.number(), filters.iter().map(String::as_str));
         self.log.lock().put_state(KEPT_TREE, client_id.as_bytes(), None);
@@ -307,31 +330,6 @@ impl Sessions {
         true
     }
 
-    /// Stores a session that will be kept, while it is connected, so that a crash finds it. `begun`: first offsets
-    /// of what its connection took from its queue and has not sent whole.
-    pub fn store_live(
-        &self,
-        open: &mut OpenCommit<'_>,
-        entry: &Entry,
-        state: Vec<u8>,
-        begun: &[(sled_data::PartitionId, u64)],
-    ) {
-        let mut record = self.record(&entry.seat, state, None);
-        record.set_positions(&self.log, &entry.seat.subscriber, begun);
-        put_record(open, &entry.client_id, &record);
-    }
-
-    /// Removes what is stored of a session that ends with its connection.
-    pub fn forget_stored(&self, entry: &Entry) {
-        self.log.lock().put_state(KEPT_TREE, entry.client_id.as_bytes(), None);
-    }
-
-    fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
-        let now_ms = self.log.clock().wall_ms();
-        let expires_at_ms = keep_s.map(|seconds| now_ms.saturating_add(i64::from(seconds) * 1_000));
-        KeptRecord { state, filters: seat.filters.lock().clone(), expires_at_ms, positions: Vec::new() }
-    }
-
     /// Ends a session. `keep`: the door's state, and for how many seconds at most (`None`: without end).
     /// `unacknowledged`: the oldest offsets that the client may not have.
     pub fn disconnect(
@@ -346,7 +344,7 @@ impl Sessions {
         slots.remove(&entry.client_id);
         let kept_count = (slots.len() + 1).saturating_sub(self.live());
         match keep {
-            Some((state, keep_s)) if kept_count < self.config.kept_max => {
+            Some((state, keep_s)) if kept_count < self.config.kept_max && self.lets_in(&entry.client_id) => {
                 seat.subscriber.go_away(unacknowledged);
                 let mut record = self.record(seat, state, keep_s);
                 record.set_positions(&self.log, &seat.subscriber, &[]);
@@ -364,48 +362,6 @@ impl Sessions {
         self.changed();
     }
 
-    /// Forgets kept sessions whose time has come; call it now and then.
-    pub fn expire(&self) {
-        let now_ms = self.log.clock().wall_ms();
-        let mut slots = self.slots.lock();
-        slots.retain(|client_id, slot| match slot {
-            Slot::Kept { seat, record } if record.expires_at_ms.is_some_and(|at| at <= now_ms) => {
-                self.give_up(client_id, seat);
-                false
-            }
-            _ => true,
-        });
-    }
-
-    /// The doors' states of all sessions whose clients are away.
-    pub fn kept_states(&self) -> Vec<(Arc<str>, Vec<u8>)> {
-        let slots = self.slots.lock();
-        let kept = slots.iter().filter_map(|(client_id, slot)| match slot {
-            Slot::Kept { record, .. } => Some((Arc::clone(client_id), record.state.clone())),
-            Slot::Live(_) => None,
-        });
-        kept.collect()
-    }
-
-    /// The door's state of a session whose client is away.
-    pub fn kept_state(&self, client_id: &str) -> Option<Vec<u8>> {
-        match self.slots.lock().get(client_id)? {
-            Slot::Kept { record, .. } => Some(record.state.clone()),
-            Slot::Live(_) => None,
-        }
-    }
-
-    /// Replaces the door's state of a session whose client is away, and when it ends (`None`: never by itself), in
-    /// the store as well.
-    pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>, expires_at_ms: Option<i64>) {
-        let mut slots = self.slots.lock();
-        let Some(Slot::Kept { record, .. }) = slots.get_mut(client_id) else { return };
-        if record.state != state || record.expires_at_ms != expires_at_ms {
-            (record.state, record.expires_at_ms) = (state, expires_at_ms);
-            put_record(&mut self.log.lock(), client_id, record);
-        }
-    }
-
     /// The newest live session that takes offers with a subscription that matches an MQTT topic.
     pub fn find_receiver(&self, mqtt_topic: &str) -> Option<SessionHandle> {
         // Such topics have an id in them: they are not worth remembering.
@@ -418,14 +374,7 @@ impl Sessions {
     /// All live sessions.
     pub fn list(&self) -> Vec<SessionInfo> {
         let entries: Vec<Arc<Entry>> = self.by_seat.lock().values().cloned().collect();
-        entries
-            .iter()
-            .map(|entry| SessionInfo {
-                device: entry.info.clone(),
-                number: entry.number,
-                filters: entry.seat.filters.lock().clone(),
-            })
-            .collect()
+        entries.iter().map(|entry| entry.show()).collect()
     }
 
     /// Tells every live session that the node stops, and waits until they have ended or `timeout` has passed.
@@ -444,44 +393,7 @@ impl Sessions {
         }
     }
 
-    fn load_kept(&self) {
-        let mut after: Option<Vec<u8>> = None;
-        let mut loaded = 0;
-        while loaded < self.config.kept_max {
-            let Ok(entries) = self.log.state_scan(KEPT_TREE, &[], after.as_deref(), 1_000) else { return };
-            let Some((last, _)) = entries.last() else { return };
-            after = Some(last.clone());
-            loaded += entries.len();
-            for (key, value) in &entries {
-                let Ok(client_id) = std::str::from_utf8(key) else { continue };
-                let Some(record) = KeptRecord::decode(value) else {
-                    tracing::warn!(client_id, "a kept session of an unknown version is left out");
-                    continue;
-                };
-                self.restore(client_id, record);
-            }
-        }
-    }
-
-    fn restore(&self, client_id: &str, record: KeptRecord) {
-        let seat = self.new_seat(self.next_number.fetch_add(1, Ordering::Relaxed));
-        for filter in &record.filters {
-            self.fan_out.subscribe(seat.subscriber.number(), filter);
-        }
-        *seat.filters.lock() = record.filters.clone();
-        seat.subscriber.go_away([]);
-        record.owe(&self.log, &seat.subscriber);
-        self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record });
-    }
-
     fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
-    }
-}
-
-/// A session too large to be stored is kept in memory alone: rather none after a crash than an earlier state of it.
-fn put_record(open: &mut OpenCommit<'_>, client_id: &str, record: &KeptRecord) {
-    if !open.put_state(KEPT_TREE, client_id.as_bytes(), Some(&record.encode())) {
-        open.put_state(KEPT_TREE, client_id.as_bytes(), None);
     }
 }

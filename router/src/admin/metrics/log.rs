@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::sheet::{Sheet, read};
+use crate::directory::Directory;
 use crate::event_log::{EventLog, SYNC_BUCKETS_US};
 use crate::ingest::Ingest;
 use crate::sessions::Sessions;
@@ -66,5 +67,14 @@ pub(super) fn write_sessions(sessions: &Sessions, sheet: &mut Sheet<'_>) -> fmt:
     sheet.gauge("sessions", "Clients that are connected", sessions.live() as u64)?;
     sheet.counter("sessions_connected", "Connections admitted", read(&stats.connected))?;
     sheet.counter("sessions_taken_over", "Connections that took a client id over", read(&stats.taken_over))?;
-    sheet.counter("sessions_refused", "Connections refused: too many", read(&stats.refused_too_many))
+    sheet.counter("sessions_refused", "Connections refused: too many", read(&stats.refused_too_many))?;
+    let help = "Connections refused: the device is not enrolled";
+    sheet.counter("sessions_refused_not_enrolled", help, read(&stats.refused_not_enrolled))?;
+    sheet.gauge("devices_seen", "Devices that were seen and are remembered", sessions.seen_count() as u64)
+}
+
+pub(super) fn write_devices(directory: &Directory, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let catalog = directory.catalog();
+    sheet.gauge("catalog_devices", "Devices in the catalog", catalog.len() as u64)?;
+    sheet.gauge("catalog_devices_enrolled", "Devices that people have added", catalog.enrolled() as u64)
 }

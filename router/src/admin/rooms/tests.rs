@@ -68,13 +68,17 @@ async fn fixture() -> Fixture {
     let (store, _) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
     let log = EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Default::default()).unwrap();
     let fan_out = Arc::new(FanOut::new(Default::default()));
-    let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, Default::default()));
+    log.ensure_topic(crate::event_log::AUDIT_TOPIC, None).unwrap();
+    let catalog = crate::catalog::Catalog::open(Arc::clone(&log), Default::default()).unwrap();
+    let sessions = Sessions::open(Arc::clone(&log), fan_out, Default::default()).with_catalog(Arc::clone(&catalog));
+    let sessions = Arc::new(sessions);
     let rooms = Rooms {
         commands: Commands::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
         plugins: Arc::new(PluginHost::start(Arc::clone(&log), &folder.path().join("plugins")).unwrap()),
         identity: Identity { name: "n1".into(), mqtt: LOOPBACK, secure: Arc::default() },
         readiness: Arc::default(),
         quic: Arc::default(),
+        directory: Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log)),
         sessions,
         ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default(), Default::default()).unwrap()),
         log: Arc::clone(&log),

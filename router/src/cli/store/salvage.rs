@@ -169,7 +169,9 @@ fn show(report: &SalvageReport, to: &Path, out: &mut Out<impl Write>) -> Result<
     }
     let summary = format!("salvaged {} events from {}; new offsets: --json", report.events(), bytes(report.bytes));
     out.line(&summary)?;
-    out.line("not salvaged: cursors, sessions, retained messages, commands' states, plugins and their state")?;
+    out.line(
+        "not salvaged: cursors, sessions, retained messages, commands' states, the catalog, plugins and their state",
+    )?;
     out.line("events that had been trimmed or deleted may be back")?;
     out.line(&format!("next: edgeway run --data {}", to.display()))
 }

@@ -309,6 +309,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn take_order(&mut self) -> Option<End> {
         let (reason, end) = match self.entry.mailbox.take_order()? {
             Order::TakenOver { clean_start } => (Reason::SessionTakenOver, End::TakenOver { clean_start }),
+            Order::Removed => (Reason::AdministrativeAction, End::Lost),
             Order::Stop => (Reason::ServerShuttingDown, End::Lost),
         };
         encode_disconnect(reason, self.session.version(), &mut self.outgoing.bytes);

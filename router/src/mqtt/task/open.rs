@@ -13,7 +13,7 @@ use super::turn::Turn;
 use crate::event_log::Wake;
 use crate::mqtt::codec::{Decoded, Packet, Reason, Settings, Version, decode_first};
 use crate::mqtt::session::{Accepted, KeptSession, Opening, refuse};
-use crate::sessions::{Admitted, Arrival};
+use crate::sessions::{Admitted, Arrival, TurnedAway};
 use crate::transport::{Input, Outgoing};
 
 /// How long a refusal may take to be written.
@@ -34,10 +34,17 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
         remote,
         clean_start: opening.is_clean_start(),
     };
-    let Some(admitted) = door.sessions.connect(arrival).await else {
-        refuse(Reason::ServerBusy, version, &mut outgoing.bytes);
-        let _ = tokio::time::timeout(REFUSAL_WAIT, super::end::write_and_close(&mut io, &mut outgoing)).await;
-        return;
+    let admitted = match door.sessions.connect(arrival).await {
+        Ok(admitted) => admitted,
+        Err(why) => {
+            let reason = match why {
+                TurnedAway::NotEnrolled => Reason::NotAuthorized,
+                TurnedAway::NoRoom => Reason::ServerBusy,
+            };
+            refuse(reason, version, &mut outgoing.bytes);
+            let _ = tokio::time::timeout(REFUSAL_WAIT, super::end::write_and_close(&mut io, &mut outgoing)).await;
+            return;
+        }
     };
     let Admitted { entry, kept, .. } = admitted;
     let kept = kept.and_then(|bytes| match KeptSession::from_bytes(&bytes) {

@@ -45,6 +45,8 @@ pub(super) enum End {
     Lost,
     /// Another connection speaks for the device.
     TakenOver,
+    /// People have removed the device, and only enrolled ones may be connected.
+    Removed,
     /// The node stops.
     Stopping,
     /// What the client did.
@@ -154,6 +156,7 @@ impl Task {
         if happened.rung & Wake::MAIL != 0 {
             match self.entry.mailbox.take_order() {
                 Some(Order::TakenOver { .. }) => return Ok(Some(End::TakenOver)),
+                Some(Order::Removed) => return Ok(Some(End::Removed)),
                 Some(Order::Stop) => return Ok(Some(End::Stopping)),
                 None => {}
             }

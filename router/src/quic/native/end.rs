@@ -17,7 +17,7 @@ const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 impl Task {
     /// Ends the session with its connection.
     pub(super) async fn finish(mut self, end: End) {
-        if matches!(end, End::Goodbye | End::Stopping) {
+        if matches!(end, End::Goodbye | End::Removed | End::Stopping) {
             self.settle_last().await;
         }
         self.settle();
@@ -31,6 +31,7 @@ impl Task {
             End::Wrong(wrong) => return native.close(&connection, &entry.client_id, &wrong),
             End::Goodbye => (Close::Ended, "goodbye"),
             End::TakenOver => (Close::TakenOver, "another connection speaks for this device"),
+            End::Removed => (Close::NotAllowed, "the device was removed"),
             End::Stopping => (Close::Stopping, "the node stops"),
         };
         // What events there are would only hold up the rest.

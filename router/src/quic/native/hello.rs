@@ -13,7 +13,7 @@ use super::way::{Gone, Way};
 use super::{Native, Wrong};
 use crate::quic::config::UNREAD_BYTES_MAX;
 use crate::quic::stats::count;
-use crate::sessions::{Admitted, Arrival, Entry};
+use crate::sessions::{Admitted, Arrival, Entry, TurnedAway};
 
 /// Bytes of a connection that wait to be read: a lane or two that are held back leave room for the others.
 const CONNECTION_UNREAD_BYTES_MAX: u32 = 4 * UNREAD_BYTES_MAX;
@@ -26,7 +26,18 @@ const NO_STREAM: Wrong = Wrong::new(Close::NoStream, "no first frame came in tim
 const NOT_FIRST: Wrong = Wrong::new(Close::OutOfPlace, "the first frame is not Hello");
 const NAME: Wrong = Wrong::new(Close::NotAllowed, "the device's name cannot be one");
 const AGENT: Wrong = Wrong::new(Close::TooLarge, "the agent's name is over the bound");
+/// The sessions count it and tell people.
+pub(super) const NOT_ENROLLED: Wrong = Wrong::new(Close::NotAllowed, "the device is not enrolled");
 const BUSY: Wrong = Wrong::new(Close::Busy, "there is no room for another session");
+
+impl From<TurnedAway> for Wrong {
+    fn from(why: TurnedAway) -> Self {
+        match why {
+            TurnedAway::NotEnrolled => NOT_ENROLLED,
+            TurnedAway::NoRoom => BUSY,
+        }
+    }
+}
 
 /// A connection that was let in.
 pub(super) struct Opened {
@@ -66,7 +77,7 @@ pub(super) async fn open(native: &Native, connection: &Connection) -> Result<Opt
         remote: format!("quic://{}", connection.remote_address()),
         clean_start: true,
     };
-    let Admitted { entry, .. } = native.sessions.connect(arrival).await.ok_or(BUSY)?;
+    let Admitted { entry, .. } = native.sessions.connect(arrival).await?;
     let welcomed = async {
         let lanes = native.ingest.lanes().last(&guest.device).await;
         let lanes = lanes.into_iter().map(|(lane, last)| LaneState { lane: lane.number(), last }).collect();

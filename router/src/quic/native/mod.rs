@@ -77,10 +77,11 @@ impl Native {
 
     /// Closes a connection for what its client did, and says so to people.
     fn close(&self, connection: &Connection, device: &str, wrong: &Wrong) {
-        if !matches!(wrong.code, Close::NoStream | Close::Busy | Close::NotReading) {
+        let is_told = *wrong == hello::NOT_ENROLLED;
+        if !is_told && !matches!(wrong.code, Close::NoStream | Close::Busy | Close::NotReading) {
             self.ingest.stats().refused_protocol.fetch_add(1, Ordering::Relaxed);
         }
-        if self.complaints.lets_through(self.log.clock().wall_ms()) {
+        if !is_told && self.complaints.lets_through(self.log.clock().wall_ms()) {
             let remote = connection.remote_address();
             tracing::warn!(%device, %remote, code = ?wrong.code, why = wrong.why, "a connection is closed");
         }

@@ -13,6 +13,7 @@ use rustls::{DigitallySignedStruct, SignatureScheme};
 use super::client::BOUNDS;
 use super::device::{Stream, hello, number, publish, twenty_under_way};
 use super::*;
+use crate::catalog::{self, Catalog, Change, KnownBy};
 use crate::transport::Bounds;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,6 +125,34 @@ async fn a_device_beyond_the_bound_is_told_to_come_later() {
     Stream::open(&connection).await.write(&hello("b", true)).await;
     assert_eq!(code(&soon(connection.closed()).await), Some(Close::Busy));
     assert_eq!(read(&stats.closed[Close::Busy as usize]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_is_not_enrolled_is_told_so_and_a_removed_one_goes() {
+    let node = Node::start();
+    node.log.ensure_topic(crate::event_log::AUDIT_TOPIC, None).unwrap();
+    let config = catalog::Config { known_by: KnownBy::Enrolment, ..Default::default() };
+    let catalog = Catalog::open(Arc::clone(&node.log), config).unwrap();
+    let fan_out = Arc::clone(node.sessions.fan_out());
+    let sessions = Sessions::open(Arc::clone(&node.log), fan_out, Default::default());
+    let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
+    let (stats, ingest) = (Arc::<Stats>::default(), Arc::clone(&node.ingest));
+    let native = Native::new("n1", Config::default(), ingest, Arc::clone(&sessions), Arc::clone(&stats));
+    let door = Door::new(Arc::clone(&node.ingest), Arc::clone(&sessions), Default::default());
+    let folder = tempfile::tempdir().unwrap();
+    let listener = Listener::start(SocketAddr::from(([127, 0, 0, 1], 0)), folder.path(), door, native).unwrap();
+    let (addr, pin) = (listener.addr(), listener.fingerprint());
+    let (_endpoint, connection) = super::device::shake_hands(addr, pin, BOUNDS).await.unwrap();
+    Stream::open(&connection).await.write(&hello("a", true)).await;
+    assert_eq!(code(&soon(connection.closed()).await), Some(Close::NotAllowed));
+    let (tags, attributes) = Default::default();
+    let add = Change::AddDevice { device: "a".into(), tags, attributes, refuses_repeats: None };
+    catalog.propose(add, "cli").await.unwrap();
+    let device = Device::connect(addr, pin, "a").await;
+    catalog.propose(Change::RemoveDevice { device: "a".into() }, "cli").await.unwrap();
+    assert!(sessions.end_removed("a").await);
+    assert_eq!(code(&device.closed().await), Some(Close::NotAllowed));
+    assert_eq!(read(&stats.closed[Close::NotAllowed as usize]), 2);
 }
 
 /// Takes any certificate, and counts how often it is shown one: a session that is resumed shows none.

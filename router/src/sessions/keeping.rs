@@ -1,0 +1,115 @@
+//! Sessions that are kept for clients that are away: stored, restored, forgotten in time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::kept::{KEPT_TREE, KeptRecord};
+use super::registry::{Entry, Seat, Sessions, Slot};
+use crate::event_log::OpenCommit;
+
+impl Sessions {
+    /// Stores a session that will be kept, while it is connected, so that a crash finds it. `begun`: first offsets
+    /// of what its connection took from its queue and has not sent whole.
+    pub fn store_live(
+        &self,
+        open: &mut OpenCommit<'_>,
+        entry: &Entry,
+        state: Vec<u8>,
+        begun: &[(sled_data::PartitionId, u64)],
+    ) {
+        let mut record = self.record(&entry.seat, state, None);
+        record.set_positions(&self.log, &entry.seat.subscriber, begun);
+        put_record(open, &entry.client_id, &record);
+    }
+
+    /// Removes what is stored of a session that ends with its connection.
+    pub fn forget_stored(&self, entry: &Entry) {
+        self.log.lock().put_state(KEPT_TREE, entry.client_id.as_bytes(), None);
+    }
+
+    pub(super) fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
+        let now_ms = self.log.clock().wall_ms();
+        let expires_at_ms = keep_s.map(|seconds| now_ms.saturating_add(i64::from(seconds) * 1_000));
+        KeptRecord { state, filters: seat.filters.lock().clone(), expires_at_ms, positions: Vec::new() }
+    }
+
+    /// Forgets kept sessions whose time has come; call it now and then.
+    pub fn expire(&self) {
+        let now_ms = self.log.clock().wall_ms();
+        let mut slots = self.slots.lock();
+        slots.retain(|client_id, slot| match slot {
+            Slot::Kept { seat, record } if record.expires_at_ms.is_some_and(|at| at <= now_ms) => {
+                self.give_up(client_id, seat);
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// The doors' states of all sessions whose clients are away.
+    pub fn kept_states(&self) -> Vec<(Arc<str>, Vec<u8>)> {
+        let slots = self.slots.lock();
+        let kept = slots.iter().filter_map(|(client_id, slot)| match slot {
+            Slot::Kept { record, .. } => Some((Arc::clone(client_id), record.state.clone())),
+            Slot::Live(_) => None,
+        });
+        kept.collect()
+    }
+
+    /// The door's state of a session whose client is away.
+    pub fn kept_state(&self, client_id: &str) -> Option<Vec<u8>> {
+        match self.slots.lock().get(client_id)? {
+            Slot::Kept { record, .. } => Some(record.state.clone()),
+            Slot::Live(_) => None,
+        }
+    }
+
+    /// Replaces the door's state of a session whose client is away, and when it ends (`None`: never by itself), in
+    /// the store as well.
+    pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>, expires_at_ms: Option<i64>) {
+        let mut slots = self.slots.lock();
+        let Some(Slot::Kept { record, .. }) = slots.get_mut(client_id) else { return };
+        if record.state != state || record.expires_at_ms != expires_at_ms {
+            (record.state, record.expires_at_ms) = (state, expires_at_ms);
+            put_record(&mut self.log.lock(), client_id, record);
+        }
+    }
+
+    /// The sessions that the store kept.
+    pub(super) fn load_kept(&self) {
+        let mut after: Option<Vec<u8>> = None;
+        let mut loaded = 0;
+        while loaded < self.config.kept_max {
+            let Ok(entries) = self.log.state_scan(KEPT_TREE, &[], after.as_deref(), 1_000) else { return };
+            let Some((last, _)) = entries.last() else { return };
+            after = Some(last.clone());
+            loaded += entries.len();
+            for (key, value) in &entries {
+                let Ok(client_id) = std::str::from_utf8(key) else { continue };
+                let Some(record) = KeptRecord::decode(value) else {
+                    tracing::warn!(client_id, "a kept session of an unknown version is left out");
+                    continue;
+                };
+                self.restore(client_id, record);
+            }
+        }
+    }
+
+    fn restore(&self, client_id: &str, record: KeptRecord) {
+        let seat = self.new_seat(self.next_number.fetch_add(1, Ordering::Relaxed));
+        for filter in &record.filters {
+            self.fan_out.subscribe(seat.subscriber.number(), filter);
+        }
+        *seat.filters.lock() = record.filters.clone();
+        seat.subscriber.go_away([]);
+        record.owe(&self.log, &seat.subscriber);
+        self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record });
+    }
+}
+
+/// A session too large to be stored is kept in memory alone: rather none after a crash than an earlier state of it.
+pub(super) fn put_record(open: &mut OpenCommit<'_>, client_id: &str, record: &KeptRecord) {
+    if !open.put_state(KEPT_TREE, client_id.as_bytes(), Some(&record.encode())) {
+        open.put_state(KEPT_TREE, client_id.as_bytes(), None);
+    }
+}
