@@ -278,6 +278,14 @@ mod tests {
         assert_eq!(Manifest::parse(downsample).unwrap().grants.emit, ["downsampled"]);
         let manifest = Manifest::parse(threshold).unwrap();
         assert_eq!(manifest.limits, Limits::default(), "the file says that it shows the defaults");
+        let watch = Manifest::parse(include_str!("../../../plugins/pressure-watch/manifest.toml")).unwrap();
+        let guard = Manifest::parse(include_str!("../../../plugins/valve-guard/manifest.toml")).unwrap();
+        assert_eq!(guard.grants.read_state, [watch.name]);
+        assert_eq!(
+            guard.limits,
+            Limits { call_ms: 50, ..Limits::default() },
+            "the file says that it shows the defaults"
+        );
         let limit = manifest.settings().find(|(name, _)| *name == "limit");
         assert_eq!(limit, Some(("limit", Some("80".to_owned()))));
     }
