@@ -13,6 +13,7 @@ mod device_quic;
 mod exactly_once;
 mod fleet;
 mod full_disk;
+mod guards;
 mod harness;
 mod kill;
 mod mosquitto;

@@ -10,6 +10,7 @@ commands = ['open*']
 [grants]
 read_state = ['hostile']
 [limits]
+call_ms = 250
 memory_mib = 8
 ";
 

@@ -126,7 +126,7 @@ fn a_guard_that_fails_keeps_the_command_back_and_is_made_anew() {
     let cases = [
         ("T", "trap: wasm `unreachable` instruction executed"),
         ("P", "panicked at x"),
-        ("L", "the call took longer than 50 ms"),
+        ("L", "the call took longer than 250 ms"),
         ("B", "more memory than 8 MiB"),
         ("O", "it gives a payload of 16385 bytes; 16384 can be"),
         ("U", "the state of `secret` is not granted"),
@@ -210,8 +210,7 @@ fn a_guard_that_does_not_start_keeps_commands_back() {
 #[test]
 fn a_slow_guard_delays_its_own_commands_alone_and_none_longer_than_its_time() {
     let bench = Bench::new();
-    let slow =
-        MANIFEST.replace(NAME, "slow").replace("open*", "slow").replace("memory_mib", "call_ms = 200\nmemory_mib");
+    let slow = MANIFEST.replace(NAME, "slow").replace("open*", "slow");
     bench.post(&slow);
     bench.post(MANIFEST);
     std::thread::scope(|scope| {
@@ -230,7 +229,7 @@ fn a_slow_guard_delays_its_own_commands_alone_and_none_longer_than_its_time() {
             assert_eq!(bench.judge("x"), Judgement::Allow);
             slowest = slowest.max(begin.elapsed());
         }
-        assert!(slowest < Duration::from_millis(150), "{slowest:?}");
+        assert!(slowest < Duration::from_millis(200), "{slowest:?}");
         for one in loops {
             let (time, judgement) = one.join().unwrap();
             assert!(matches!(judgement, Judgement::Failed { .. }), "{judgement:?}");
