@@ -14,6 +14,7 @@ mod devices;
 mod exactly_once;
 mod fleet;
 mod full_disk;
+mod guards;
 mod harness;
 mod kill;
 mod mosquitto;

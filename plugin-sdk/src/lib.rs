@@ -1,4 +1,4 @@
-//! Write Edgeway consumer plugins in Rust.
+//! Write Edgeway plugins in Rust: consumers, as below, and guards of commands ([`guard`]).
 //!
 //! A plugin is a type that implements [`Plugin`], made known by [`export!`]:
 //!
@@ -32,7 +32,7 @@
 //! `wasm-tools component new`). The same crate builds and tests natively:
 //! [`mock::MockHost`] stands in for the node.
 //!
-//! The contract itself, with its rules, is `wit/plugin.wit`.
+//! The contract itself, with its rules, is `wit/plugin.wit` and `wit/guard.wit`.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 extern crate self as edgeway_plugin; // the generated code names the crate
@@ -40,6 +40,7 @@ extern crate self as edgeway_plugin; // the generated code names the crate
 mod action;
 pub mod bindings;
 mod config;
+pub mod guard;
 mod guest;
 pub mod json;
 pub mod mock;

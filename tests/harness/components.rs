@@ -26,10 +26,20 @@ pub fn shipped(name: &str, check: &str) -> Option<Vec<u8>> {
 
 /// A component that does harm when the first byte of an event's value tells it to, and forwards other events to `out`.
 pub fn hostile() -> Vec<u8> {
-    let mut module = wat::parse_file(binary::root().join("router/src/plugin_host/test_guest.wat")).unwrap();
+    component("router/src/plugin_host/test_guest.wat", "plugin")
+}
+
+/// A guard of commands that does what the first byte of a command's payload tells it to, and allows others.
+pub fn hostile_guard() -> Vec<u8> {
+    component("router/src/plugin_host/guard/test_guard.wat", "command-guard")
+}
+
+/// A hand-written module as a component of a world of the contract.
+fn component(module: &str, world: &str) -> Vec<u8> {
+    let mut module = wat::parse_file(binary::root().join(module)).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(binary::root().join("plugin-sdk/wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("plugin")).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).unwrap();
     let mut encoder = ComponentEncoder::default();
     encoder.module(&module).unwrap().validate(true).encode().unwrap()
@@ -42,6 +52,12 @@ pub fn hostile_manifest(source: &str) -> String {
          [grants]\nemit = ['out']\ncommands = ['cool']\nstate = true\n\
          [limits]\ncall_ms = 100\nmemory_mib = 16\n"
     )
+}
+
+/// The manifest of the hostile guard.
+pub fn hostile_guard_manifest() -> &'static str {
+    "name = 'hostile-guard'\nkind = 'command-guard'\ncommands = ['open*']\n\
+     [grants]\nread_state = ['hostile']\n[limits]\nmemory_mib = 8\n"
 }
 
 impl Node {

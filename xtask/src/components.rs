@@ -10,7 +10,7 @@ use crate::error::{TaskError, at};
 use crate::wasm::{TARGET, Toolchain};
 
 /// The shipped plugins: folders of `plugins/`, packages and components alike.
-pub const PLUGINS: &[&str] = &["threshold-alarm", "downsample"];
+pub const PLUGINS: &[&str] = &["threshold-alarm", "downsample", "pressure-watch", "valve-guard"];
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {

@@ -30,7 +30,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Deploy a plugin, or a new version of one, which goes on where the old one was
+    /// Deploy a plugin or a command guard, or a new version of one, which goes on where the old one was
     Deploy {
         /// The component
         file: PathBuf,
@@ -105,25 +105,62 @@ fn list(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let titles =
         ["PLUGIN", "STATE", "READS", ">LAG", ">EVENTS", ">APPENDED", ">COMMANDS", ">TRAPS", ">DEAD", "DEPLOYED"];
     let mut table = Table::new(&titles);
+    let titles =
+        ["COMMAND GUARD", "STATE", "JUDGES", ">ASKED", ">ALLOWED", ">DENIED", ">REWRITTEN", ">FAILED", "DEPLOYED"];
+    let mut guards = Table::new(&titles);
     for plugin in &plugins {
-        table.row(row(plugin));
+        match plugin["kind"].as_str() {
+            Some("command-guard") => guards.row(guard_row(plugin)),
+            _ => table.row(row(plugin)),
+        }
     }
-    out.table(&table, "no plugins; `edgeway plugin deploy FILE.wasm` deploys one")
+    if guards.is_empty() {
+        return out.table(&table, "no plugins; `edgeway plugin deploy FILE.wasm` deploys one");
+    }
+    if !table.is_empty() {
+        out.table(&table, "")?;
+        out.line("")?;
+    }
+    out.table(&guards, "")
+}
+
+/// The plugin's state, with the reason where there is one.
+fn state(plugin: &Value) -> String {
+    let state = plugin["state"].as_str().unwrap_or_default();
+    match plugin["reason"].as_str() {
+        Some(reason) => format!("{state}: {reason}"),
+        None => state.to_owned(),
+    }
+}
+
+/// The texts of a list in the manifest.
+fn listed(plugin: &Value, entry: &str) -> String {
+    let texts = plugin["manifest"][entry].as_array().map(Vec::as_slice).unwrap_or_default();
+    texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn guard_row(guard: &Value) -> [String; 9] {
+    let number = |name: &str| guard["guard"][name].as_u64().unwrap_or(0).to_string();
+    let (commands, devices) = (listed(guard, "commands"), listed(guard, "devices"));
+    [
+        guard["name"].as_str().unwrap_or_default().to_owned(),
+        state(guard),
+        if devices.is_empty() { commands } else { format!("{commands} of {devices}") },
+        number("asked"),
+        number("allowed"),
+        number("denied"),
+        number("rewritten"),
+        number("failed"),
+        when::show_ms(guard["deployed_ms"].as_i64().unwrap_or(i64::MAX)),
+    ]
 }
 
 fn row(plugin: &Value) -> [String; 10] {
     let number = |name: &str| plugin[name].as_u64().unwrap_or(0).to_string();
-    let state = plugin["state"].as_str().unwrap_or_default();
-    let state = match plugin["reason"].as_str() {
-        Some(reason) => format!("{state}: {reason}"),
-        None => state.to_owned(),
-    };
-    let topics = plugin["manifest"]["topics"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let reads: Vec<&str> = topics.iter().filter_map(Value::as_str).collect();
     [
         plugin["name"].as_str().unwrap_or_default().to_owned(),
-        state,
-        reads.join(","),
+        state(plugin),
+        listed(plugin, "topics"),
         number("lag_events"),
         number("events"),
         number("appended"),
@@ -156,5 +193,15 @@ mod tests {
             "lag_events": 3, "deployed_ms": i64::MAX});
         let expected = ["p", "broken: no memory", "a,b", "3", "0", "0", "0", "0", "0", "-"];
         assert_eq!(row(&plugin), expected.map(str::to_owned));
+    }
+
+    #[test]
+    fn a_guard_shows_what_it_judges() {
+        let mut guard = json!({"name": "g", "kind": "command-guard", "state": "running", "deployed_ms": i64::MAX,
+            "manifest": {"commands": ["open*", "purge"]}, "guard": {"asked": 5, "allowed": 1, "denied": 2, "failed": 2}});
+        let expected = ["g", "running", "open*,purge", "5", "1", "2", "0", "2", "-"];
+        assert_eq!(guard_row(&guard), expected.map(str::to_owned));
+        guard["manifest"]["devices"] = json!(["valve-*"]);
+        assert_eq!(guard_row(&guard)[2], "open*,purge of valve-*");
     }
 }

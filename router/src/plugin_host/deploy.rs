@@ -6,6 +6,7 @@ use super::DeployError;
 use super::compiled::CompileCache;
 use super::engine::Ticking;
 use super::fault::Fault;
+use super::guard::{self, Kept};
 use super::guest::WallClock;
 use super::loops::{Edge, find_loop};
 use super::manifest::Manifest;
@@ -19,7 +20,9 @@ const COMPONENT_MAGIC: &[u8] = b"\0asm\x0d\0\x01\0";
 /// What a core module's file begins with.
 const MODULE_MAGIC: &[u8] = b"\0asm\x01\0\0\0";
 /// The import that needs the grant `state`.
-const STATE_IMPORT: &str = "edgeway:plugin/state@1.0.0";
+const STATE_IMPORT: &str = "edgeway:plugin/state@1.1.0";
+/// The import that needs the grant `read_state`.
+const PLUGIN_STATE_IMPORT: &str = "edgeway:plugin/plugin-state@1.1.0";
 
 /// Everything that makes templates of components.
 pub struct Workshop {
@@ -44,6 +47,29 @@ impl Workshop {
         let ticking = Arc::clone(&self.ticking);
         Template::new(ticking, &component, Arc::new(manifest), Arc::clone(&self.now_ms))
             .map_err(|error| DeployError::WrongWorld(format!("{error:#}")))
+    }
+
+    /// The same for a guard; `kept` is what other plugins keep.
+    ///
+    /// # Errors
+    /// The component is broken, of another world, or needs a grant it lacks.
+    pub fn guard_template(
+        &self,
+        wasm: &[u8],
+        manifest: Arc<Manifest>,
+        kept: Arc<dyn Kept>,
+    ) -> Result<guard::Template, DeployError> {
+        let engine = self.ticking.engine();
+        let component =
+            self.cache.component(engine, wasm).map_err(|error| DeployError::Broken(error.root_cause().to_string()))?;
+        let reads = component.component_type().imports(engine).any(|(name, _)| name == PLUGIN_STATE_IMPORT);
+        if reads && manifest.grants.read_state.is_empty() {
+            let text = "it reads the state of other plugins: name them in `grants.read_state`";
+            return Err(DeployError::MissingGrant(text.to_owned()));
+        }
+        let ticking = Arc::clone(&self.ticking);
+        guard::Template::new(ticking, &component, manifest, Arc::clone(&self.now_ms), kept)
+            .map_err(|error| DeployError::NoGuard(format!("{error:#}")))
     }
 }
 
@@ -95,8 +121,13 @@ impl StateSource for NoState {
 /// What the plugin says, or how it failed.
 pub fn try_start(template: &Arc<Template>) -> Result<(), DeployError> {
     let mut sandbox = Sandbox::new(Arc::clone(template), PendingState::new(Arc::new(NoState)));
-    sandbox.start().map_err(|fault| match fault {
+    sandbox.start().map_err(not_started)
+}
+
+/// What is told to who deploys a plugin that does not start.
+pub fn not_started(fault: Fault) -> DeployError {
+    match fault {
         Fault::Start(reason) => DeployError::Init(reason),
         other => DeployError::Init(other.to_string()),
-    })
+    }
 }

@@ -215,7 +215,7 @@ fn check_command(command: Command, manifest: &Manifest) -> Result<CommandEffect,
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else {
         return pattern == text;
     };

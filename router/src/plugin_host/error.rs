@@ -28,9 +28,15 @@ pub enum DeployError {
     /// The file is no component.
     #[error("the plugin's file is refused: {0}")]
     Broken(String),
-    /// The component is not of world `edgeway:plugin/plugin@1.0.0`.
-    #[error("the component does not fit the world `edgeway:plugin/plugin@1.0.0`: {0}")]
+    /// The component is not of world `edgeway:plugin/plugin@1.1.0`.
+    #[error("the component does not fit the world `edgeway:plugin/plugin@1.1.0`: {0}")]
     WrongWorld(String),
+    /// The component is not of world `edgeway:plugin/command-guard@1.1.0`.
+    #[error("the component does not fit the world `edgeway:plugin/command-guard@1.1.0`: {0}")]
+    NoGuard(String),
+    /// A plugin of another kind has the name.
+    #[error("`{0}` is the name of a plugin of another kind; remove that first, or take another name")]
+    OtherKind(String),
     /// It needs what the manifest does not grant.
     #[error("a grant is missing: {0}")]
     MissingGrant(String),

@@ -12,7 +12,8 @@ use super::compiled::CompileCache;
 use super::counters::{PluginCounters, read};
 use super::deploy::{self, Workshop};
 use super::engine::Ticking;
-use super::manifest::{From, Manifest};
+use super::guard::Roster;
+use super::manifest::{From, Kind, Manifest};
 use super::registry::{self, Files, PLUGINS_TREE, RecordV1, STATE_TREE, digest};
 use super::round::{ensure_dead_letters, reader_name};
 use super::sandbox::{Sandbox, Template};
@@ -20,7 +21,7 @@ use super::state::PendingState;
 use super::status::{PluginStatus, RunState};
 use super::task::{Shared, Task};
 use super::{DeployError, Deployed, RemoveError, StartError};
-use crate::event_log::{CommitFailed, EventLog, OpenCommit};
+use crate::event_log::{CommitFailed, EventLog, OpenCommit, fits_state};
 
 /// Plugins that a node runs at most.
 pub const PLUGINS_MAX: usize = 64;
@@ -33,6 +34,7 @@ pub struct PluginHost {
     files: Files,
     workshop: Arc<Workshop>,
     plugins: Mutex<BTreeMap<String, Plugin>>,
+    guards: Arc<Roster>,
     /// Held while plugins are deployed or removed, one at a time.
     changing: Mutex<()>,
 }
@@ -60,6 +62,7 @@ impl PluginHost {
             files,
             workshop: Arc::new(workshop),
             plugins: Mutex::default(),
+            guards: Arc::default(),
             changing: Mutex::default(),
         };
         host.restore()?;
@@ -74,6 +77,10 @@ impl PluginHost {
                 RecordV1::decode(&value).map_err(|reason| StartError::Record { name: name.clone(), reason })?;
             let manifest = Manifest::parse(&record.manifest)
                 .map_err(|error| StartError::Record { name: name.clone(), reason: error.to_string() })?;
+            if manifest.kind == Kind::CommandGuard {
+                self.restore_guard(manifest, record)?;
+                continue;
+            }
             let wasm = self.files.read(&record.sha256);
             self.run(manifest, record, PluginCounters::default().into(), move |workshop, manifest| {
                 let template = workshop.template(&wasm?, manifest);
@@ -92,15 +99,14 @@ impl PluginHost {
         let _changing = self.changing.lock();
         manifest.check()?;
         deploy::check_bytes(&wasm)?;
+        self.check_kind(&manifest)?;
         self.check_place(&manifest)?;
+        if manifest.kind == Kind::CommandGuard {
+            return self.deploy_guard(&wasm, manifest);
+        }
         let template = Arc::new(self.workshop.template(&wasm, manifest.clone())?);
         deploy::try_start(&template)?;
-        let record = RecordV1 {
-            manifest: toml::to_string(&manifest).map_err(|error| DeployError::Broken(error.to_string()))?,
-            sha256: digest(&wasm),
-            deployed_ms: self.log.clock().wall_ms(),
-        };
-        self.files.keep(&wasm, &record.sha256)?;
+        let record = self.keep(&wasm, &manifest)?;
         self.ensure_topics(&manifest)?;
         let before = self.plugins.lock().get(&manifest.name).map(|plugin| Arc::clone(&plugin.task.shared().counters));
         self.register(&manifest, &record, before.is_none())?;
@@ -115,10 +121,27 @@ impl PluginHost {
         Ok(Deployed { name, sha256, redeployed })
     }
 
+    /// Keeps the component; what is left to do for a deployment is to store the record.
+    fn keep(&self, wasm: &[u8], manifest: &Manifest) -> Result<RecordV1, DeployError> {
+        let record = RecordV1 {
+            manifest: toml::to_string(manifest).map_err(|error| DeployError::Broken(error.to_string()))?,
+            sha256: digest(wasm),
+            deployed_ms: self.log.clock().wall_ms(),
+        };
+        if !fits_state(manifest.name.as_bytes(), &record.encode()) {
+            return Err(DeployError::Broken(
+                "its manifest is too large to be stored; give it fewer settings".to_owned(),
+            ));
+        }
+        self.files.keep(wasm, &record.sha256)?;
+        Ok(record)
+    }
+
     /// Whether there is room, and no plugin would feed itself through others.
     fn check_place(&self, manifest: &Manifest) -> Result<(), DeployError> {
         let plugins = self.plugins.lock();
-        if plugins.len() >= PLUGINS_MAX && !plugins.contains_key(&manifest.name) {
+        let known = plugins.contains_key(&manifest.name) || self.guards.get(&manifest.name).is_some();
+        if plugins.len() + self.guards.posts().len() >= PLUGINS_MAX && !known {
             return Err(DeployError::TooMany);
         }
         let others = plugins.values().map(|plugin| &plugin.manifest).filter(|other| other.name != manifest.name);
@@ -185,6 +208,9 @@ impl PluginHost {
     /// There is none of that name, or the store fails.
     pub fn remove(&self, name: &str) -> Result<(), RemoveError> {
         let _changing = self.changing.lock();
+        if self.guards.get(name).is_some() {
+            return self.remove_guard(name);
+        }
         let plugin = self.plugins.lock().remove(name).ok_or_else(|| RemoveError::Unknown(name.to_owned()))?;
         drop(plugin.task); // waits until it has stopped
         // State first: were the node to stop in between, the plugin is still there.
@@ -219,14 +245,18 @@ impl PluginHost {
     }
 
     fn sweep(&self) {
-        let in_use: Vec<[u8; 32]> = self.plugins.lock().values().map(|plugin| plugin.record.sha256).collect();
+        let mut in_use: Vec<[u8; 32]> = self.plugins.lock().values().map(|plugin| plugin.record.sha256).collect();
+        in_use.extend(self.guards.posts().iter().map(|post| post.record.sha256));
         self.files.sweep(&in_use);
         self.workshop.cache.sweep(&in_use);
     }
 
     /// All plugins, by name.
     pub fn list(&self) -> Vec<PluginStatus> {
-        self.plugins.lock().values().map(|plugin| self.status(plugin)).collect()
+        let mut all: Vec<PluginStatus> = self.guards.posts().iter().map(|post| self.guard_status(post)).collect();
+        all.extend(self.plugins.lock().values().map(|plugin| self.status(plugin)));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     fn status(&self, plugin: &Plugin) -> PluginStatus {
@@ -234,6 +264,7 @@ impl PluginHost {
         let count = |counter: fn(&PluginCounters) -> &AtomicU64| read(counter(&shared.counters));
         PluginStatus {
             name: plugin.manifest.name.clone(),
+            kind: Kind::Consumer,
             state: shared.state.lock().clone(),
             sha256: super::hex(&plugin.record.sha256),
             deployed_ms: plugin.record.deployed_ms,
@@ -247,6 +278,7 @@ impl PluginHost {
             dead_letters: count(|c| &c.dead_letters),
             appended: count(|c| &c.appended),
             commands: count(|c| &c.commands),
+            guard: None,
         }
     }
 
@@ -263,13 +295,13 @@ impl PluginHost {
         topics.map(|topic| topic.all_partitions().iter().map(|partition| lag(partition.id())).sum::<u64>()).sum()
     }
 
-    /// The counters of each plugin, for the metrics' face.
+    /// The counters of each plugin that reads, for the metrics' face.
     pub fn counters(&self) -> Vec<(String, Arc<PluginCounters>)> {
         let plugins = self.plugins.lock();
         plugins.iter().map(|(name, plugin)| (name.clone(), Arc::clone(&plugin.task.shared().counters))).collect()
     }
 
-    /// Stops all plugins; their cursors are where they are to go on.
+    /// Stops all plugins; their cursors are where they are to go on. Guards stay on duty.
     pub fn stop(&self) {
         let _changing = self.changing.lock();
         let plugins = std::mem::take(&mut *self.plugins.lock());
@@ -280,9 +312,11 @@ impl PluginHost {
 
     /// Whether a plugin is in this state, for those who wait for it.
     pub fn is(&self, name: &str, state: &RunState) -> bool {
-        self.plugins.lock().get(name).is_some_and(|plugin| *plugin.task.shared().state.lock() == *state)
+        let guard = self.guards.get(name).is_some_and(|post| post.state() == *state);
+        guard || self.plugins.lock().get(name).is_some_and(|plugin| *plugin.task.shared().state.lock() == *state)
     }
 }
 
+mod guards;
 #[cfg(test)]
 mod tests;

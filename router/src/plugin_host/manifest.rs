@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::guard;
+
 /// A plugin's name has at most this many bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// A plugin reads at most this many topics.
 pub const SOURCE_TOPICS_MAX: usize = 64;
+/// A guard's answer within this many ms is waited for where its manifest says nothing.
+const GUARD_CALL_MS_DEFAULT: u32 = 50;
 /// Settings a manifest may have.
 const SETTINGS_MAX: usize = 256;
 /// A manifest's text has at most this many bytes.
@@ -27,6 +31,17 @@ pub enum ManifestError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// What a plugin is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A reader of the log: world `plugin`.
+    #[default]
+    Consumer,
+    /// Asked before commands are sent: world `command-guard`.
+    CommandGuard,
 }
 
 /// Where a plugin deployed for the first time begins to read.
@@ -63,6 +78,9 @@ pub struct Grants {
     pub state: bool,
     /// Whether it is given the events' headers.
     pub headers: bool,
+    /// For a command guard: plugins whose state it may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_state: Vec<String>,
 }
 
 /// What a plugin may use.
@@ -71,7 +89,8 @@ pub struct Grants {
 pub struct Limits {
     /// Linear memory of the instance, in MiB.
     pub memory_mib: u32,
-    /// Time for one batch, in ms; told apart in steps of 10 ms.
+    /// Time for one batch, or for the judgement of one command (50 then, unless it is said), in ms; told apart in
+    /// steps of 10 ms.
     pub call_ms: u32,
     /// Bytes that one batch's answer may have, and may cause to be appended.
     pub output_kib: u32,
@@ -86,13 +105,23 @@ impl Default for Limits {
 }
 
 /// A plugin's manifest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The plugin's name: lower-case letters, digits and `-`.
     pub name: String,
-    /// The topics it reads.
+    /// What it is.
+    #[serde(default)]
+    pub kind: Kind,
+    /// The topics it reads; none for a command guard.
+    #[serde(default)]
     pub topics: Vec<String>,
+    /// For a command guard: names of the commands it judges; `*` stands for any text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+    /// For a command guard: the devices whose commands it judges, likewise; all where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
     /// Where it begins.
     #[serde(default)]
     pub from: From,
@@ -116,7 +145,10 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] names the line or the entry.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
-        let manifest: Manifest = toml::from_str(text)?;
+        let mut manifest: Manifest = toml::from_str(text)?;
+        if manifest.kind == Kind::CommandGuard && !says_call_ms(text)? {
+            manifest.limits.call_ms = GUARD_CALL_MS_DEFAULT;
+        }
         manifest.check()?;
         Ok(manifest)
     }
@@ -127,7 +159,10 @@ impl Manifest {
     /// [`ManifestError::Value`] names the entry.
     pub fn check(&self) -> Result<(), ManifestError> {
         check_name(&self.name)?;
-        check_topics(self)?;
+        match self.kind {
+            Kind::Consumer => check_consumer(self)?,
+            Kind::CommandGuard => guard::check_manifest(self)?,
+        }
         check_limits(&self.limits)?;
         if self.config.len() > SETTINGS_MAX {
             return refuse("config", format!("more than {SETTINGS_MAX} settings"));
@@ -153,18 +188,47 @@ impl Manifest {
     }
 }
 
-fn refuse<T>(entry: &'static str, reason: impl Into<String>) -> Result<T, ManifestError> {
+/// A refusal of this entry.
+///
+/// # Errors
+/// Always.
+pub fn refuse<T>(entry: &'static str, reason: impl Into<String>) -> Result<T, ManifestError> {
     let reason = reason.into();
     Err(ManifestError::Value { entry, reason })
 }
 
-fn check_name(name: &str) -> Result<(), ManifestError> {
+/// Whether it can be a plugin's name.
+///
+/// # Errors
+/// It cannot; says why.
+pub fn check_name(name: &str) -> Result<(), ManifestError> {
     let fits = (1..=NAME_BYTES_MAX).contains(&name.len());
     let plain = name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if fits && plain && !name.starts_with('-') {
         return Ok(());
     }
     refuse("name", format!("`{name}` is not 1 to {NAME_BYTES_MAX} lower-case letters, digits and `-`"))
+}
+
+/// Whether the manifest sets the time of a call itself.
+fn says_call_ms(text: &str) -> Result<bool, toml::de::Error> {
+    let table: toml::Table = toml::from_str(text)?;
+    Ok(table.get("limits").is_some_and(|limits| limits.get("call_ms").is_some()))
+}
+
+fn check_consumer(manifest: &Manifest) -> Result<(), ManifestError> {
+    for (entry, patterns) in [("commands", &manifest.commands), ("devices", &manifest.devices)] {
+        if !patterns.is_empty() {
+            return refuse(
+                entry,
+                "is for plugins of `kind = \"command-guard\"`; what it may send is `grants.commands`",
+            );
+        }
+    }
+    if !manifest.grants.read_state.is_empty() {
+        return refuse("grants.read_state", "is for plugins of `kind = \"command-guard\"`");
+    }
+    check_topics(manifest)
 }
 
 fn check_topics(manifest: &Manifest) -> Result<(), ManifestError> {
@@ -214,6 +278,14 @@ mod tests {
         assert_eq!(Manifest::parse(downsample).unwrap().grants.emit, ["downsampled"]);
         let manifest = Manifest::parse(threshold).unwrap();
         assert_eq!(manifest.limits, Limits::default(), "the file says that it shows the defaults");
+        let watch = Manifest::parse(include_str!("../../../plugins/pressure-watch/manifest.toml")).unwrap();
+        let guard = Manifest::parse(include_str!("../../../plugins/valve-guard/manifest.toml")).unwrap();
+        assert_eq!(guard.grants.read_state, [watch.name]);
+        assert_eq!(
+            guard.limits,
+            Limits { call_ms: 50, ..Limits::default() },
+            "the file says that it shows the defaults"
+        );
         let limit = manifest.settings().find(|(name, _)| *name == "limit");
         assert_eq!(limit, Some(("limit", Some("80".to_owned()))));
     }
@@ -231,6 +303,15 @@ mod tests {
             ("name='a'\ntopics=['t']\n[limits]\ncall_ms=1", "`limits.call_ms`: 1 is not within 10"),
             ("name='a'\ntopics=['t']\n[config]\nx=[1]", "`x` is neither"),
             ("name='a'\ntopics=['']", "a name is empty"),
+            ("name='a'\ntopics=['t']\ncommands=['x']", "`commands`: is for plugins of `kind"),
+            ("name='a'\ntopics=['t']\n[grants]\nread_state=['x']", "`grants.read_state`: is for"),
+            ("name='a'\nkind='guard'", "unknown variant `guard`"),
+            ("name='a'\nkind='command-guard'", "`commands`: must name"),
+            ("name='a'\nkind='command-guard'\ncommands=['x']\ntopics=['t']", "reads no topics"),
+            ("name='a'\nkind='command-guard'\ncommands=['']", "1 to 256 bytes"),
+            ("name='a'\nkind='command-guard'\ncommands=['x']\n[grants]\nstate=true", "`read_state` alone"),
+            ("name='a'\nkind='command-guard'\ncommands=['x']\n[grants]\nread_state=['X']", "`X` is not"),
+            ("name='a'\nkind='command-guard'\ncommands=['x']\n[limits]\ncall_ms=1001", "at most 1000 ms"),
         ];
         for (text, want) in cases {
             let error = Manifest::parse(text).unwrap_err().to_string();
@@ -238,5 +319,15 @@ mod tests {
         }
         let granted = "name='a'\ntopics=['_answers']\n[grants]\ninternal=['_answers']";
         assert!(Manifest::parse(granted).is_ok());
+    }
+
+    #[test]
+    fn a_guards_call_has_its_own_default_and_survives_being_stored() {
+        let text = "name='a'\nkind='command-guard'\ncommands=['open*']";
+        let manifest = Manifest::parse(text).unwrap();
+        assert_eq!(manifest.limits.call_ms, 50);
+        assert_eq!(Manifest::parse(&toml::to_string(&manifest).unwrap()).unwrap(), manifest);
+        let said = Manifest::parse(&format!("{text}\n[limits]\ncall_ms=250")).unwrap();
+        assert_eq!(said.limits.call_ms, 250);
     }
 }

@@ -6,6 +6,8 @@
 //! `prepare` makes events of it; and `round` makes one commit of all of it:
 //! outputs, state, commands and the moved cursor.
 //!
+//! `guard` has plugins of another kind, which are asked before a command is sent.
+//!
 //! `host` deploys, lists, removes and restores.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,6 +23,7 @@ mod effects;
 mod engine;
 mod error;
 mod fault;
+mod guard;
 mod guest;
 mod host;
 mod loops;
@@ -39,8 +42,9 @@ mod test_guest;
 pub use counters::PluginCounters;
 pub use deploy::WASM_BYTES_MAX;
 pub use error::{DeployError, Deployed, RemoveError, StartError};
+pub use guard::{GuardCounters, GuardFigures};
 pub use host::{PLUGINS_MAX, PluginHost};
-pub use manifest::{From, Grants, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope};
+pub use manifest::{From, Grants, Kind, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope};
 pub use prepare::DEAD_LETTERS_TOPIC;
 pub use status::{PluginStatus, RunState};
 

@@ -12,7 +12,7 @@ use super::bindings::{Plugin, PluginPre};
 use super::engine::{TICK_MS, Ticking};
 use super::fault::Fault;
 use super::guest::{Guest, MemoryBound, WallClock};
-use super::manifest::Manifest;
+use super::manifest::{Limits, Manifest};
 use super::state::PendingState;
 
 /// Everything instances of one plugin are made from.
@@ -159,7 +159,7 @@ impl Sandbox {
                 Ok(Live { store, instance })
             }
             Ok((_, Err(reason))) => Err(Fault::Start(reason)),
-            Err(error) => Err(Fault::Start(explain(&error, &store, template).to_string())),
+            Err(error) => Err(Fault::Start(explain(&error, store.data(), limits).to_string())),
         }
     }
 
@@ -188,7 +188,7 @@ impl Sandbox {
         let fault = match answer {
             Ok(Ok(actions)) => return Ok(actions),
             Ok(Err(reason)) => Fault::Failed(reason),
-            Err(error) => explain(&error, &live.store, template),
+            Err(error) => explain(&error, live.store.data(), &template.manifest.limits),
         };
         self.discard();
         Err(fault)
@@ -226,9 +226,7 @@ fn events<'a>(batch: &Batch<'a>, headers: &'a [HeaderParam<'a>]) -> Vec<Event<'a
 }
 
 /// What a failed call means.
-fn explain(error: &wasmtime::Error, store: &Store<Guest>, template: &Template) -> Fault {
-    let guest = store.data();
-    let limits = &template.manifest.limits;
+pub fn explain(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> Fault {
     if let Some(error) = &guest.store_error {
         return Fault::Store(error.clone());
     }

@@ -2,17 +2,20 @@
 
 use serde::Serialize;
 
-use super::manifest::Manifest;
+use super::guard::GuardFigures;
+use super::manifest::{Kind, Manifest};
 
 /// Whether a plugin runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", content = "reason", rename_all = "kebab-case")]
 pub enum RunState {
     /// Being loaded.
+    #[default]
     Starting,
     /// Reading, or waiting for events.
     Running,
-    /// It failed for a reason that no event caused; it is tried again.
+    /// It failed for a reason that no event caused; it is tried again. Or, of a guard: its last call failed, and it is
+    /// made anew for the next command.
     BackingOff(String),
     /// It could not be loaded; it has to be deployed again.
     Broken(String),
@@ -21,10 +24,12 @@ pub enum RunState {
 }
 
 /// A plugin, for `plugin list` and the metrics.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PluginStatus {
     /// Its name.
     pub name: String,
+    /// What it is.
+    pub kind: Kind,
     /// Whether it runs.
     #[serde(flatten)]
     pub state: RunState,
@@ -52,4 +57,7 @@ pub struct PluginStatus {
     pub appended: u64,
     /// Commands queued.
     pub commands: u64,
+    /// What a command guard did; `None` for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardFigures>,
 }

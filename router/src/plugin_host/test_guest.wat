@@ -10,9 +10,9 @@
 ;;
 ;; Settings: any makes `init` fail.
 (module
-  (import "edgeway:plugin/state@1.0.0" "set" (func $set (param i32 i32 i32 i32)))
-  (import "edgeway:plugin/state@1.0.0" "get" (func $get (param i32 i32 i32)))
-  (import "edgeway:plugin/host@1.0.0" "log" (func $log (param i32 i32 i32)))
+  (import "edgeway:plugin/state@1.1.0" "set" (func $set (param i32 i32 i32 i32)))
+  (import "edgeway:plugin/state@1.1.0" "get" (func $get (param i32 i32 i32)))
+  (import "edgeway:plugin/host@1.1.0" "log" (func $log (param i32 i32 i32)))
   (memory (export "memory") 64)
   (data (i32.const 64) "out")
   (data (i32.const 80) "secret")
@@ -40,13 +40,13 @@
   (func (export "cabi_realloc") (param i32 i32 i32) (param $bytes i32) (result i32)
     (call $take (local.get $bytes)))
 
-  (func (export "edgeway:plugin/consumer@1.0.0#init") (param i32) (param $settings i32) (result i32)
+  (func (export "edgeway:plugin/consumer@1.1.0#init") (param i32) (param $settings i32) (result i32)
     (i32.store8 (i32.const 16) (i32.ne (local.get $settings) (i32.const 0)))
     (i32.store (i32.const 20) (i32.const 112))
     (i32.store (i32.const 24) (i32.const 18))
     (i32.const 16))
 
-  (func (export "cabi_post_edgeway:plugin/consumer@1.0.0#process") (param i32)
+  (func (export "cabi_post_edgeway:plugin/consumer@1.1.0#process") (param i32)
     (global.set $next (i32.const 4096)))
 
   ;; Begins an action of this kind about the event at $index.
@@ -117,7 +117,7 @@
     (call $forward (local.get $index) (i32.const 64) (i32.const 3))
     (i32.const 0))
 
-  (func (export "edgeway:plugin/consumer@1.0.0#process")
+  (func (export "edgeway:plugin/consumer@1.1.0#process")
     (param i32 i32 i32 i64) (param $events i32) (param $length i32) (result i32)
     (local $index i32) (local $event i32) (local $actions i32)
     ;; Each event causes 16 actions of 64 bytes at most. Fresh memory is zero,

@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicU64;
 
 use super::sheet::{Sheet, read};
 use crate::commands::Commands;
-use crate::plugin_host::{PluginCounters, PluginHost};
+use crate::plugin_host::{GuardCounters, PluginCounters, PluginHost};
 
 /// One of a plugin's counters.
 type Counter = fn(&PluginCounters) -> &AtomicU64;
+/// One of a guard's.
+type GuardCounter = fn(&GuardCounters) -> &AtomicU64;
 
 /// Name, help and counter of what is shown of every plugin.
 const PLUGIN_COUNTERS: [(&str, &str, Counter); 7] = [
@@ -32,7 +34,30 @@ pub(super) fn write_plugins(host: &PluginHost, sheet: &mut Sheet<'_>) -> fmt::Re
     }
     let busy: Vec<(&str, f64)> =
         all.iter().map(|(of, counters)| (of.as_str(), read(&counters.busy_ns) as f64 / 1e9)).collect();
-    sheet.seconds("plugin_busy", "Time in calls of the plugin", "plugin", &busy)
+    sheet.seconds("plugin_busy", "Time in calls of the plugin", "plugin", &busy)?;
+    write_guards(host, sheet)
+}
+
+/// Name, help and counter of what is shown of every command guard.
+const GUARD_COUNTERS: [(&str, &str, GuardCounter); 5] = [
+    ("guard_asked", "Commands that the guard was asked about", |of| &of.asked),
+    ("guard_allowed", "Commands that the guard let go as they were", |of| &of.allowed),
+    ("guard_denied", "Commands that the guard forbade", |of| &of.denied),
+    ("guard_rewritten", "Commands that the guard let go with another payload", |of| &of.rewritten),
+    ("guard_failed", "Commands that the guard did not answer in its bounds", |of| &of.failed),
+];
+
+/// What every command guard did.
+fn write_guards(host: &PluginHost, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let all: Vec<(String, Arc<GuardCounters>)> = host.guard_counters();
+    for (name, help, counter) in GUARD_COUNTERS {
+        let values: Vec<(&str, u64)> =
+            all.iter().map(|(of, counters)| (of.as_str(), read(counter(counters)))).collect();
+        sheet.counters(name, help, "guard", &values)?;
+    }
+    let busy: Vec<(&str, f64)> =
+        all.iter().map(|(of, counters)| (of.as_str(), read(&counters.busy_ns) as f64 / 1e9)).collect();
+    sheet.seconds("guard_busy", "Time from question to answer of the guard", "guard", &busy)
 }
 
 /// How many commands are pending, and what became of the others.

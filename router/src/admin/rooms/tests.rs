@@ -312,7 +312,7 @@ async fn plugins_that_cannot_be_are_refused_with_the_reason() {
         let cases = [
             (manifest, "AAAA", 422, "plugin_refused", "the plugin's file is refused"),
             (manifest, "?", 400, "bad_request", "wasm_base64 is no base64"),
-            ("name = 'a'", "AAAA", 422, "plugin_refused", "missing field `topics`"),
+            ("name = 'a'", "AAAA", 422, "plugin_refused", "must name 1 to 64 topics"),
         ];
         for (manifest, wasm, status, expected, said) in cases {
             let answer = caller.post("/v1/plugins", &json!({"manifest": manifest, "wasm_base64": wasm}));

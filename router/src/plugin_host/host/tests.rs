@@ -90,6 +90,8 @@ fn backend() -> (Arc<MemoryBackend>, tempfile::TempDir) {
     (Arc::new(MemoryBackend::new()), tempfile::tempdir().unwrap())
 }
 
+mod guards;
+
 #[test]
 fn effects_state_and_cursor_go_together_and_a_restart_goes_on() {
     let (backend, folder) = backend();
@@ -169,7 +171,7 @@ fn what_cannot_run_is_refused_with_the_reason() {
         (b"\0asm\x01\0\0\0", manifest(), "it is a core module; make it a component"),
         (&whole[..whole.len() / 2], manifest(), "the plugin's file is refused"),
         (&damaged, manifest(), "the plugin's file is refused"),
-        (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.0.0`"),
+        (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.1.0`"),
         (&whole, no_state, "a grant is missing: it keeps state"),
         (&whole, wrong_config, "the plugin does not start: no settings wanted"),
         (&whole, wrong_name, "the manifest's `name`"),
