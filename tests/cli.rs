@@ -15,7 +15,7 @@ fn every_listing_has_a_table_and_json() {
     node.cli(&["topic", "create", "readings", "--partitions", "2", "--retention", "7d"]).ok();
     node.cli(&["publish", "readings", "--key", "pump", "--value", "1"]).ok();
     let device = Device::connect(&node, Version::V5, "pump");
-    let sent = node.cli(&["command", "send", "pump", "cool", "--json"]).ok().json();
+    let sent = node.cli(&["command", "send", "pump", "cool", "--unknown", "--json"]).ok().json();
     node.deploy(&hostile(), &hostile_manifest("readings")).ok();
     // (arguments, what both forms must name)
     let cases: [(&[&str], &str); 8] = [
@@ -124,7 +124,7 @@ fn a_followed_tail_gets_what_comes() {
 fn waiting_for_an_outcome_ends_with_it() {
     let node = Node::start();
     let mut device = Device::connect(&node, Version::V5, "door");
-    for (status, code) in [("succeeded", 0), ("failed", 5), ("rejected", 5)] {
+    for (status, code) in [("succeeded", 0), ("failed", 10), ("rejected", 11)] {
         let waiting = start(&node, &["command", "send", "door", "open", "--wait", "--json"]);
         let received = device.command();
         device.answer(&received, status, "why");
@@ -132,8 +132,8 @@ fn waiting_for_an_outcome_ends_with_it() {
         assert_eq!(ran.code, code, "{status}: {ran:?}");
         assert!(ran.out.contains(status), "{}", ran.out);
     }
-    let ran = node.cli(&["command", "send", "absent", "open", "--wait", "--deliver-by", "1s"]);
-    assert_eq!(ran.code, 5, "{ran:?}");
+    let ran = node.cli(&["command", "send", "absent", "open", "--unknown", "--wait", "--deliver-by", "1s"]);
+    assert_eq!(ran.code, 14, "{ran:?}");
     assert!(ran.out.contains("expired"), "{ran:?}");
 }
 

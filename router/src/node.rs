@@ -232,6 +232,8 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
+    commands.set_directory(Arc::clone(&directory));
+    commands.set_guard(plugins.guard());
     let readiness = Arc::new(Readiness::default());
     Ok(Rooms { identity, readiness, log, ingest, sessions, directory, quic: Arc::default(), plugins, commands })
 }

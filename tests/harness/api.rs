@@ -40,7 +40,7 @@ impl Node {
 
     /// Sends a command; gives its id.
     pub fn send_command(&self, device: &str, name: &str, payload: &str, deliver_within_ms: Option<u64>) -> String {
-        let mut body = json!({"device": device, "name": name, "payload": payload});
+        let mut body = json!({"device": device, "name": name, "payload": payload, "allow_unknown": true});
         if let Some(ms) = deliver_within_ms {
             body["deliver_within_ms"] = ms.into();
         }

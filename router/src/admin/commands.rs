@@ -47,6 +47,8 @@ struct NewCommandBody {
     #[serde(default)]
     deliveries_max: Option<u32>,
     #[serde(default)]
+    allow_unknown: bool,
+    #[serde(default)]
     issued_by: IssuedBy,
 }
 
@@ -151,6 +153,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::Append(error) => error.into(),
             SubmitError::Commit(error) => error.into(),
             SubmitError::Random(_) => Self::internal(message),
+            SubmitError::UnknownDevice(_) => Self::new(StatusCode::NOT_FOUND, "unknown_device", message),
             SubmitError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", message),
             SubmitError::PayloadTooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             SubmitError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "idempotency_conflict", message),
@@ -211,6 +214,7 @@ async fn submit(
         idempotency_key: body.idempotency_key,
         repeat: body.repeat,
         deliveries_max: body.deliveries_max,
+        allow_unknown: body.allow_unknown,
         issued_by: body.issued_by.as_str().to_owned(),
         redrives: None,
     };

@@ -80,7 +80,7 @@ async fn a_node_does_what_is_typed() {
 }
 
 /// (what is typed, exit code, what is printed or said)
-const TYPED: [(&str, Exit, &str); 27] = [
+const TYPED: [(&str, Exit, &str); 28] = [
     ("status", Exit::Done, "edgeway (ready)"),
     ("topic list", Exit::Done, "mqtt"),
     (
@@ -103,7 +103,8 @@ const TYPED: [(&str, Exit, &str); 27] = [
     ("get t x", Exit::NotFound, "no event with key"),
     ("publish t --key k --delete", Exit::Done, "1 event is stored"),
     ("get t k", Exit::NotFound, "was deleted"),
-    ("command send d stop --deliver-by 200ms --wait", Exit::CommandExpired, "state      expired"),
+    ("command send d stop", Exit::NotFound, "was never seen"),
+    ("command send d stop --unknown --deliver-by 200ms --wait", Exit::CommandExpired, "state      expired"),
     ("command list --device d --json", Exit::Done, r#""issued_by":"cli""#),
     ("device list", Exit::Done, "no device has been seen or added yet"),
     ("device add d --tag pump --set pressure=5", Exit::Done, "device d is added"),

@@ -128,6 +128,7 @@ impl Commands {
             repeat: queued.repeat,
             deliveries_max: queued.deliveries_max,
             redrives: Some(id),
+            allow_unknown: true,
             ..NewCommand::new(&entry.device, &queued.name, by)
         })
     }

@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use sled_data::{PartitionId, ReadError as StoreError, TopicConfig};
 use tokio::sync::watch;
 
+use crate::directory::Directory;
 use crate::event_log::{self, AUDIT_TOPIC, EventLog, Ticket, Topic, TopicError};
 use crate::security::{Guard, GuardSlot};
 use crate::sessions::Sessions;
@@ -75,9 +76,6 @@ struct Reading {
     answers_moved: Vec<usize>,
 }
 
-/// Says of a device whether it is known to refuse a command that it has done already.
-type RefusesRepeats = dyn Fn(&str) -> bool + Send + Sync;
-
 /// The commands room. [`Commands::run`] is its one task.
 pub struct Commands {
     log: Arc<EventLog>,
@@ -90,7 +88,7 @@ pub struct Commands {
     unstored: Mutex<Unstored>,
     mail: Arc<Mail>,
     guard: GuardSlot,
-    refuses_repeats: OnceLock<Box<RefusesRepeats>>,
+    directory: OnceLock<Arc<Directory>>,
     /// Keys of submissions that are on their way to the table.
     submitting: Mutex<submit::Submitting>,
     /// The commit that the table's newest change is in.
@@ -121,7 +119,7 @@ impl Commands {
             unstored: Mutex::default(),
             mail: Arc::default(),
             guard: GuardSlot::default(),
-            refuses_repeats: OnceLock::new(),
+            directory: OnceLock::new(),
             submitting: Mutex::default(),
             newest: Mutex::new(None),
             changed: watch::Sender::new(0),
@@ -141,13 +139,13 @@ impl Commands {
         self.guard.set(guard);
     }
 
-    /// Says how it is known of a device that it refuses what it has done; to be called before the task runs.
-    pub fn set_refuses_repeats(&self, known: impl Fn(&str) -> bool + Send + Sync + 'static) {
-        let _ = self.refuses_repeats.set(Box::new(known));
+    /// Says where devices are looked up; to be called before the task runs. Without it every device is taken for known.
+    pub fn set_directory(&self, directory: Arc<Directory>) {
+        let _ = self.directory.set(directory);
     }
 
     fn refuses_repeats(&self, device: &str) -> bool {
-        self.refuses_repeats.get().is_some_and(|known| known(device))
+        self.directory.get().is_some_and(|directory| directory.refuses_repeats(device))
     }
 
     /// One command, as long as it is listed.

@@ -24,12 +24,17 @@ impl Commands {
         for (partition, next) in &mut commands {
             self.replay(&mut table, *partition, next)?;
         }
-        table.resume(|device| self.refuses_repeats(device), self.now());
         let answers = self.positions(&self.answers)?;
         *self.table.lock() = table;
         *self.unstored.lock() = Unstored::default();
         *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new() };
         Ok(())
+    }
+
+    /// Takes back what was under way; to be called when it is known of devices whether they refuse repeats.
+    pub(super) fn resume(&self) {
+        let now = self.now();
+        self.table.lock().resume(|device| self.refuses_repeats(device), now);
     }
 
     fn stored(&self) -> Result<Vec<super::Entry>, OpenError> {

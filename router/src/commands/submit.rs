@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use devices::command::{
     CommandId, DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, EXECUTION_TIMEOUT_MAX_MS, KEY_BYTES_MAX, NameError,
-    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, check_command_name, check_device_name,
+    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, check_command_name, check_device_name, command_topic,
 };
 
 use super::Commands;
@@ -37,6 +37,8 @@ pub struct NewCommand {
     pub repeat: Repeat,
     /// How often it may be sent; absent: the node's bound.
     pub deliveries_max: Option<u32>,
+    /// Whether the device may be one that nobody knows yet.
+    pub allow_unknown: bool,
     /// Who sends it: `cli`, `api`.
     pub issued_by: String,
     /// The command that it is sent again for.
@@ -57,6 +59,7 @@ impl NewCommand {
             idempotency_key: None,
             repeat: Repeat::Safe,
             deliveries_max: None,
+            allow_unknown: false,
             issued_by: issued_by.to_owned(),
             redrives: None,
         }
@@ -83,6 +86,11 @@ pub enum SubmitError {
         /// What is wrong with it.
         why: NameError,
     },
+    /// Nobody knows the device.
+    #[error(
+        "device {0:?} was never seen, is not set, and no session takes its commands; allow unknown devices to have it wait"
+    )]
+    UnknownDevice(String),
     /// The command's name cannot be in an MQTT topic.
     #[error("command {name:?}: {why}")]
     Name {
@@ -204,6 +212,9 @@ impl Commands {
     /// submitted.
     pub async fn submit(&self, command: NewCommand) -> Result<Submitted, SubmitError> {
         command.check()?;
+        if !command.allow_unknown && !self.knows(&command.device, &command.name) {
+            return Err(SubmitError::UnknownDevice(command.device));
+        }
         let bytes = command.device.len() + command.name.len() + command.payload.len();
         let mut random = [0; 10];
         getrandom::fill(&mut random).map_err(SubmitError::Random)?;
@@ -224,6 +235,15 @@ impl Commands {
         }
         durable?;
         Ok(Submitted { id, is_new: true })
+    }
+
+    /// Whether a device is known: seen, set, reached through some session, or with commands that wait.
+    fn knows(&self, device: &str, name: &str) -> bool {
+        let Some(directory) = self.directory.get() else { return true };
+        let topic = command_topic(device, CommandId::v7(0, [0; 10]), name);
+        directory.is_known(device)
+            || self.sessions.find_receiver(&topic).is_some()
+            || self.table.lock().has_pending(device)
     }
 
     /// Appends the submission, unless its key is known.

@@ -59,6 +59,7 @@ impl Commands {
         let mut arrivals = u64::MAX;
         let mut scan_at = Some(Instant::now());
         let mut scanned = Instant::now();
+        self.resume();
         while !*stop.borrow() {
             visible.mark_unchanged();
             if scan_at.is_some_and(|at| at <= Instant::now()) {
@@ -90,8 +91,9 @@ impl Commands {
 
     fn start_over(&self) {
         self.stats.rebuilt.fetch_add(1, Relaxed);
-        if let Err(error) = self.rebuild() {
-            tracing::error!(%error, "the commands could not be rebuilt");
+        match self.rebuild() {
+            Ok(()) => self.resume(),
+            Err(error) => tracing::error!(%error, "the commands could not be rebuilt"),
         }
     }
 

@@ -226,6 +226,7 @@ async fn a_restart_goes_on_where_it_was() {
     node.end().await;
 
     let node = Node::start(&backend, Config::default());
+    until("what was under way returns", || (node.room.get(sent)?.state == State::Queued).then_some(())).await;
     let states = [done, delivered, sent, queued].map(|id| node.room.get(id).unwrap().state);
     assert_eq!(states, [State::Succeeded, State::Delivered, State::Queued, State::Queued]);
     let device = node.connect("pump").await;

@@ -44,6 +44,9 @@ pub(super) struct Send {
     /// Send it so often at most
     #[arg(long, value_name = "NUMBER")]
     deliveries_max: Option<u32>,
+    /// Even to a device that nobody knows yet: it waits for its first contact
+    #[arg(long)]
+    unknown: bool,
     /// Wait until it has ended; the exit code tells how (see `edgeway help`)
     #[arg(long, short)]
     wait: bool,
@@ -69,6 +72,7 @@ impl Send {
             ("supersede", self.supersede.as_ref().map(|key| json!(key))),
             ("idempotency_key", self.idempotency_key.as_ref().map(|key| json!(key))),
             ("repeat", self.never_repeat.then(|| json!(Repeat::Never))),
+            ("allow_unknown", self.unknown.then(|| json!(true))),
             ("deliveries_max", self.deliveries_max.map(|times| json!(times))),
         ];
         let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -135,6 +139,7 @@ mod tests {
             idempotency_key: None,
             never_repeat: false,
             deliveries_max: None,
+            unknown: false,
             wait: false,
             node: NodeArgs::default(),
         }
@@ -153,11 +158,12 @@ mod tests {
             idempotency_key: Some("k".into()),
             never_repeat: true,
             deliveries_max: Some(2),
+            unknown: true,
             ..typed("")
         };
         let expected = json!({
             "device": "s1", "name": "cool", "issued_by": "cli", "execution_timeout_ms": 30_000, "urgent": true,
-            "supersede": "s", "idempotency_key": "k", "repeat": "never", "deliveries_max": 2,
+            "supersede": "s", "idempotency_key": "k", "repeat": "never", "deliveries_max": 2, "allow_unknown": true,
         });
         assert_eq!(all.body().unwrap(), expected);
     }

@@ -93,6 +93,11 @@ impl Table {
         self.entries.len() - self.ended.len()
     }
 
+    /// Whether a device has commands that have not ended.
+    pub fn has_pending(&self, device: &str) -> bool {
+        self.devices.contains_key(device)
+    }
+
     /// Takes what is to be done.
     pub fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
