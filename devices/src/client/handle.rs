@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::answers::Handlers;
+use super::answers::{Handlers, Memory};
 use super::config::{Config, ConfigError};
 use super::counters::Counters;
 use super::outbox::{Done, Fate, New, Outbox};
@@ -48,7 +48,7 @@ impl Client {
     pub fn start(config: Config, handlers: Handlers) -> Result<Self, StartError> {
         config.check()?;
         let outbox = open_outbox(&config)?;
-        let shared = Arc::new(Shared::new(config, outbox));
+        let shared = Arc::new(Shared::new(config.clone(), outbox, open_memory(&config)?));
         let tasks = [Some(tokio::spawn(task::run(shared.clone(), handlers))), keeper(&shared)];
         Ok(Self { shared, tasks })
     }
@@ -157,6 +157,20 @@ fn open_outbox(config: &Config) -> Result<Outbox, StartError> {
     let Some(disk) = &config.disk else { return Ok(in_memory(config)) };
     let store = super::disk::Store::open(disk, config.boot, wall_ms())?;
     Ok(Outbox::new(config.buffer, store.boot(), Some(store)))
+}
+
+/// The commands that an earlier start has done, where they are on disk; the outbox has taken the folder.
+#[cfg(feature = "disk")]
+fn open_memory(config: &Config) -> Result<Memory, StartError> {
+    Ok(match &config.disk {
+        Some(disk) => Memory::open(&disk.folder)?,
+        None => Memory::default(),
+    })
+}
+
+#[cfg(not(feature = "disk"))]
+fn open_memory(_config: &Config) -> Result<Memory, StartError> {
+    Ok(Memory::default())
 }
 
 /// The task of the buffer on disk, where there is one.

@@ -10,6 +10,7 @@ use super::mqtt;
 use super::outbox::Entry;
 #[cfg(feature = "quic")]
 use super::quic;
+use super::terms::Terms;
 #[cfg(feature = "quic")]
 use crate::command::CommandId;
 #[cfg(feature = "quic")]
@@ -39,9 +40,9 @@ pub(super) enum Heard {
     LaneReset { lane: Lane },
     /// A command; to be confirmed under `confirm` once it is taken (QUIC).
     #[cfg(feature = "quic")]
-    Command { id: CommandId, name: String, payload: Bytes, confirm: u64 },
+    Command { id: CommandId, name: String, payload: Bytes, terms: Terms, confirm: u64 },
     /// A message to the device (MQTT).
-    Received { topic: Bytes, payload: Bytes },
+    Received { topic: Bytes, payload: Bytes, terms: Terms },
     /// The farewell was written.
     Disconnecting,
     /// Nothing that matters.

@@ -27,6 +27,7 @@ mod publish;
 mod quic;
 mod shared;
 mod task;
+mod terms;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
@@ -46,6 +47,7 @@ pub use outbox::{Fate, Priority, Qos};
 pub use publish::{PublishError, PublishOptions, Receipt};
 #[cfg(feature = "quic")]
 pub use quic::SharedEndpoint;
+pub use terms::Terms;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use url::UrlError;

@@ -15,6 +15,7 @@ use rumqttc::{NetworkOptions, Outgoing, QoS, Transport, v5};
 use super::config::{Config, Version};
 use super::link::{Broke, Heard};
 use super::outbox::{Entry, Qos};
+use super::terms::Terms;
 use crate::sequence::MQTT_PROPERTY;
 
 /// Room in rumqttc's channel beside publishes: one subscription, one disconnect.
@@ -174,7 +175,11 @@ fn from_v5(packet: Packet5) -> Heard {
             Heard::Subscribed { granted: ack.return_codes.iter().all(|code| matches!(code, Sub5::Success(_))) }
         }
         Packet5::PubAck(ack) => Heard::Acked { packet_id: ack.pkid, refused: refusal(ack.reason) },
-        Packet5::Publish(publish) => Heard::Received { topic: publish.topic, payload: publish.payload },
+        Packet5::Publish(publish) => Heard::Received {
+            terms: terms(publish.properties.as_ref()),
+            topic: publish.topic,
+            payload: publish.payload,
+        },
         _ => Heard::Other,
     }
 }
@@ -187,9 +192,19 @@ fn from_v311(packet: rumqttc::Packet) -> Heard {
             granted: ack.return_codes.iter().all(|code| matches!(code, rumqttc::SubscribeReasonCode::Success(_))),
         },
         Packet::PubAck(ack) => Heard::Acked { packet_id: ack.pkid, refused: None },
-        Packet::Publish(publish) => Heard::Received { topic: Bytes::from(publish.topic), payload: publish.payload },
+        Packet::Publish(publish) => {
+            Heard::Received { topic: Bytes::from(publish.topic), payload: publish.payload, terms: terms(None) }
+        }
         _ => Heard::Other,
     }
+}
+
+/// What a publish says of the command that it may be.
+fn terms(properties: Option<&PublishProperties>) -> Terms {
+    let expires_in = properties.and_then(|properties| properties.message_expiry_interval);
+    let user = properties.map_or(&[][..], |properties| &properties.user_properties);
+    let expires_in = expires_in.map(|seconds| Duration::from_secs(u64::from(seconds)));
+    Terms::new(expires_in, user.iter().map(|(name, value)| (name.as_str(), value.as_str())))
 }
 
 /// The reason code of a refusal [MQTT5 3.4.2.1]; `None` for both kinds of success.

@@ -4,15 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use super::answers::Memory;
+use super::answers::{Memory, Said};
 use super::config::Config;
 use super::counters::Counts;
 use super::outbox::{Done, New, NotTaken, Outbox, Qos};
 use super::publish::PublishError;
-use crate::command::{CommandId, Status, answer_topic};
+use crate::command::{CommandId, answer_topic};
 use crate::sequence::Lane;
 
 pub(super) struct Shared {
@@ -40,11 +39,11 @@ pub(super) fn wall_ms() -> i64 {
 }
 
 impl Shared {
-    pub(super) fn new(config: Config, outbox: Outbox) -> Self {
+    pub(super) fn new(config: Config, outbox: Outbox, memory: Memory) -> Self {
         Self {
             config,
             outbox: Mutex::new(outbox),
-            memory: Mutex::default(),
+            memory: Mutex::new(memory),
             wake: Notify::new(),
             stopping: AtomicBool::new(false),
             held: AtomicBool::new(false),
@@ -103,17 +102,24 @@ impl Shared {
     }
 
     /// Publishes an answer in the urgent lane, and remembers it when it is final.
-    pub(super) fn answer(&self, id: CommandId, status: Status, payload: Bytes) {
-        if status.is_final() {
-            lock(&self.memory).end(id, status, &payload);
+    pub(super) fn answer(&self, id: CommandId, said: Said) {
+        if said.status.is_final() {
+            lock(&self.memory).end(id, &said);
         }
+        let Said { status, detail, text, payload } = said;
+        let mut topic = answer_topic(&self.config.device, id, status);
+        if !detail.is_empty() {
+            topic.push('/');
+            topic.push_str(&detail);
+        }
+        let properties = if text.is_empty() { Vec::new() } else { vec![("text".to_owned(), text)] };
         let pushed = self.push(New {
             lane: Lane::URGENT,
             qos: Qos::AtLeastOnce,
-            topic: answer_topic(&self.config.device, id, status),
+            topic,
             payload,
             timestamp_ms: wall_ms(),
-            properties: Vec::new(),
+            properties,
             answer: true,
             done: Done::Nobody,
         });

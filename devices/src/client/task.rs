@@ -14,6 +14,7 @@ use super::link::{self, Broke, Heard, Inlet, Pump};
 use super::outbox::{Entry, FOR_NOW, Way};
 use super::pauses::Pauses;
 use super::shared::{Shared, lock};
+use super::terms::Terms;
 use crate::command::{CommandId, command_filter, parse_command_topic};
 use crate::sequence::Lane;
 
@@ -175,7 +176,7 @@ impl Connected<'_> {
             Heard::AckedUpTo { .. } | Heard::RefusedRange { .. } | Heard::LaneReset { .. } | Heard::Command { .. } => {
                 self.take_native(heard)?
             }
-            Heard::Received { topic, payload } => self.message(&topic, payload),
+            Heard::Received { topic, payload, terms } => self.message(&topic, payload, terms),
             Heard::Disconnecting | Heard::Other => {}
         }
         Ok(())
@@ -199,8 +200,8 @@ impl Connected<'_> {
                 shared.outbox(|outbox| outbox.lane_reset(lane));
                 self.pauses.pause(lane, Instant::now());
             }
-            Heard::Command { id, name, payload, confirm } => {
-                self.command(id, &name, payload);
+            Heard::Command { id, name, payload, terms, confirm } => {
+                self.command(id, &name, payload, terms);
                 self.inlet.confirm(confirm);
             }
             _ => {}
@@ -208,30 +209,31 @@ impl Connected<'_> {
         Ok(())
     }
 
-    fn message(&self, topic: &[u8], payload: Bytes) {
+    fn message(&self, topic: &[u8], payload: Bytes, terms: Terms) {
         let device = &self.shared.config.device;
         let parsed = std::str::from_utf8(topic)
             .ok()
             .and_then(|topic| parse_command_topic(topic).ok())
             .filter(|parsed| parsed.device == device);
         match parsed {
-            Some(parsed) => self.command(parsed.id, parsed.name, payload),
+            Some(parsed) => self.command(parsed.id, parsed.name, payload, terms),
             None => tracing::debug!(device, "a message that is no command"),
         }
     }
 
-    fn command(&self, id: CommandId, name: &str, payload: Bytes) {
+    fn command(&self, id: CommandId, name: &str, payload: Bytes, terms: Terms) {
         let shared = self.shared;
         let known = lock(&shared.memory).arrive(id);
         let count = match &known {
             Known::New => &shared.counts.commands,
-            Known::Running | Known::Ended(..) => &shared.counts.repeats,
+            Known::Running | Known::Ended(_) => &shared.counts.repeats,
+            Known::NotRecorded(_) => &shared.counts.commands,
         };
         count.fetch_add(1, Relaxed);
         match known {
-            Known::New => self.handlers.run(Call::new(id, name, payload, shared.clone())),
+            Known::New => self.handlers.run(Call::new(id, name, payload, terms, shared.clone())),
             Known::Running => {}
-            Known::Ended(status, payload) => shared.answer(id, status, payload),
+            Known::Ended(said) | Known::NotRecorded(said) => shared.answer(id, said),
         }
     }
 }

@@ -184,8 +184,8 @@ async fn commands_are_answered_and_repeats_are_not_done_again() {
             (answer(1, "in-progress"), "50 %"),
             (answer(1, "succeeded"), "to 5"),
             (answer(1, "succeeded"), "to 5"),
-            (answer(2, "failed"), "the handler gave no answer"),
-            (answer(3, "rejected"), "no such command"),
+            (answer(2, "failed/no-answer"), "the handler gave no answer"),
+            (answer(3, "rejected/unknown-command"), "no such command"),
         ];
         let expected: Vec<_> = expected.map(|(t, p)| (t, p.to_owned())).into();
         assert_eq!(node.published(), expected);

@@ -80,6 +80,9 @@ pub enum ToDevice<'a> {
         name: &'a str,
         /// Milliseconds from now after which it must not be begun.
         expires_in_ms: Option<u64>,
+        /// What else is to be said of it, by the names of MQTT 5's user properties: `deliver-by`, `execution-timeout`,
+        /// `attempt`, `urgent`, `repeat`.
+        properties: Vec<(&'a str, &'a str)>,
         /// What it is to be done with.
         #[serde(with = "bytes")]
         payload: &'a [u8],

@@ -38,9 +38,10 @@ fn control() {
         id,
         name: "cool",
         expires_in_ms: Some(60_000),
+        properties: vec![("urgent", "1")],
         payload: b"{}",
     };
-    check(&command, b"\x25\x01\x01\x06pump-70123456789abcdef\x04cool\x01\xe0\xd4\x03\x02{}");
+    check(&command, b"\x2f\x01\x01\x06pump-70123456789abcdef\x04cool\x01\xe0\xd4\x03\x01\x06urgent\x011\x02{}");
     check(&FromDevice::Received { delivery: 1 }, b"\x02\x00\x01");
     check(&FromDevice::Goodbye, b"\x01\x01");
 }

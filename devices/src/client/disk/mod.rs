@@ -6,6 +6,7 @@
 //! ```text
 //! lock                             locked while a client runs
 //! boot                             the newest boot, as 20 decimal digits; written and synced at each start
+//! commands                         which commands were begun, and how they ended (see `done`)
 //! positions                        how far each lane is acknowledged; written anew by rename, not synced
 //! 1-00000000000000000007.segment   lane 1, the seventh segment
 //!
@@ -30,6 +31,7 @@
 //! the publish is kept; room is made as soon as all of a lane is acknowledged. In memory are at most 512 records or 512 KiB of each lane that
 //! wait, what is on its way, and one segment of each lane while it is read.
 
+mod done;
 mod folder;
 mod keep;
 mod lane_log;
@@ -43,6 +45,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub(super) use done::{DoneFile, Ended};
 pub(super) use keep::keep;
 pub(crate) use store::Store;
 use thiserror::Error;

@@ -1,6 +1,7 @@
 //! The control stream: commands in, confirmations and the goodbye out.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::SendStream;
@@ -9,6 +10,7 @@ use super::Say;
 use super::frames::Frames;
 use super::inlet::Shared;
 use crate::client::link::{Broke, Heard};
+use crate::client::terms::Terms;
 use crate::command::CommandId;
 use crate::native::{FromDevice, ToDevice, decode, encode};
 
@@ -32,7 +34,8 @@ impl Control {
 
 async fn listen(mut frames: Frames, own: String, say: &Say) -> Result<Infallible, Broke> {
     loop {
-        let ToDevice::Command { delivery, device, id, name, payload, .. } = decode(frames.next().await?)? else {
+        let command = decode(frames.next().await?)?;
+        let ToDevice::Command { delivery, device, id, name, expires_in_ms, properties, payload } = command else {
             return Err("the node welcomes twice".into());
         };
         if device != own {
@@ -40,7 +43,8 @@ async fn listen(mut frames: Frames, own: String, say: &Say) -> Result<Infallible
             continue;
         }
         let (id, name, payload) = (CommandId::from_bytes(id), name.to_owned(), Bytes::copy_from_slice(payload));
-        say.send(Ok(Heard::Command { id, name, payload, confirm: delivery })).await?;
+        let terms = Terms::new(expires_in_ms.map(Duration::from_millis), properties);
+        say.send(Ok(Heard::Command { id, name, payload, terms, confirm: delivery })).await?;
     }
 }
 

@@ -162,7 +162,15 @@ async fn control(mut send: SendStream, mut frames: Frames, memory: &Mutex<Memory
     };
     say(&mut send, &ToDevice::Welcome { node: "fake", origin: 1, now_ms: 1, limits: LIMITS, lanes }).await;
     for (delivery, (id, name)) in (1..).zip(commands.into_iter().filter(|_| takes)) {
-        let command = ToDevice::Command { delivery, device, id, name, expires_in_ms: None, payload: b"{}" };
+        let command = ToDevice::Command {
+            delivery,
+            device,
+            id,
+            name,
+            expires_in_ms: None,
+            properties: Vec::new(),
+            payload: b"{}",
+        };
         say(&mut send, &command).await;
     }
     while let Ok(frame) = frames.next().await {

@@ -71,6 +71,7 @@ impl Control {
             id: *topic.id.as_bytes(),
             name: topic.name,
             expires_in_ms,
+            properties: offer.user.iter().map(|(name, value)| (*name, value.as_str())).collect(),
             payload: &offer.payload,
         };
         match encode(&command, &mut self.way.out.bytes) {

@@ -115,12 +115,14 @@ async fn a_command_is_delivered_confirmed_and_answered() {
     let command = NewCommand { payload: b"{}".to_vec(), ..NewCommand::new("pump-7", "cool", "test") };
     let id = commands.submit(command).await.unwrap().id;
     let frame = device.control.frame().await.unwrap().unwrap();
-    let ToDevice::Command { delivery, device: name, id: bytes, name: what, expires_in_ms, payload } =
+    let ToDevice::Command { delivery, device: name, id: bytes, name: what, expires_in_ms, properties, payload } =
         decode(&frame).unwrap()
     else {
         panic!("{frame:?}")
     };
     assert_eq!((delivery, name, CommandId::from_bytes(bytes), what, payload), (1, "pump-7", id, "cool", &b"{}"[..]));
+    let names: Vec<&str> = properties.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["deliver-by", "execution-timeout", "attempt"]);
     assert!(expires_in_ms.is_some_and(|ms| ms > 0 && ms <= 60_000), "{expires_in_ms:?}");
     device.control.write(&framed(&FromDevice::Received { delivery: 1 })).await;
     let begin = Instant::now();
