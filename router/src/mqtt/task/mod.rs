@@ -18,6 +18,8 @@ mod turn;
 #[cfg(test)]
 mod numbered_tests;
 #[cfg(test)]
+mod offer_tests;
+#[cfg(test)]
 mod tests;
 
 pub use door::{Config, Door};

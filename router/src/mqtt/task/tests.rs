@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 pub(super) struct Node {
     pub(super) log: Arc<EventLog>,
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     door: Arc<Door>,
 }
 
@@ -68,8 +68,10 @@ fn publish(topic: &str, qos: u8, id: u16, payload: &[u8]) -> Vec<u8> {
     packet(0x30 | qos << 1, &[&text(topic), &id, &[0][..], payload].concat())
 }
 
-fn subscribe(filter: &str, id: u16) -> Vec<u8> {
-    packet(0x82, &[&id.to_be_bytes(), &[0][..], &text(filter), &[1]].concat())
+/// A SUBSCRIBE at QoS 1, of version 5 or 4 (3.1.1).
+pub(super) fn subscribe(filter: &str, id: u16, version: u8) -> Vec<u8> {
+    let properties = if version == 5 { &[0][..] } else { &[] };
+    packet(0x82, &[&id.to_be_bytes(), properties, &text(filter), &[1]].concat())
 }
 
 /// An acknowledgement: PUBACK 0x40, PUBREC 0x50, PUBREL 0x62, PUBCOMP 0x70.
@@ -92,6 +94,19 @@ impl Client {
         let (first, connack) = client.next().await.unwrap();
         assert_eq!((first, connack[1]), (0x20, 0), "CONNACK");
         (client, connack[0] == 1)
+    }
+
+    /// Connects with version 5 or 4 (3.1.1) and nothing asked for.
+    pub(super) async fn connect_as(node: &Node, client_id: &str, version: u8) -> Self {
+        let (io, far) = tokio::io::duplex(1 << 20);
+        tokio::spawn(super::open::serve(Arc::clone(&node.door), far, "test".to_owned()));
+        let properties = if version == 5 { &[0][..] } else { &[] };
+        let body = [&text("MQTT"), &[version, 2, 0, 0][..], properties, &text(client_id)].concat();
+        let mut client = Self { io };
+        client.send(&packet(0x10, &body)).await;
+        let (first, connack) = client.next().await.unwrap();
+        assert_eq!((first, connack[1]), (0x20, 0), "CONNACK");
+        client
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {
@@ -173,7 +188,7 @@ async fn a_publisher_finds_the_topic_that_took_a_deleted_ones_place() {
 async fn a_session_resumed_with_a_smaller_window_gets_all_that_was_in_flight_and_goes_on() {
     let node = node_on(&Arc::new(MemoryBackend::new()));
     let (mut client, _) = Client::connect(&node, "c", 60, 20).await;
-    client.send(&subscribe("t", 1)).await;
+    client.send(&subscribe("t", 1, 5)).await;
     assert_eq!(client.next().await.unwrap().0, 0x90);
     let (mut publisher, _) = Client::connect(&node, "p", 0, 10).await;
     for id in 1..=30 {
@@ -199,7 +214,7 @@ async fn a_crash_loses_nothing_that_a_kept_session_was_still_to_get() {
     let backend = Arc::new(MemoryBackend::new());
     let node = node_on(&backend);
     let (mut client, _) = Client::connect(&node, "c", 60, 2).await;
-    client.send(&subscribe("t", 1)).await;
+    client.send(&subscribe("t", 1, 5)).await;
     assert_eq!(client.next().await.unwrap().0, 0x90);
     let (mut publisher, _) = Client::connect(&node, "p", 0, 10).await;
     for id in 1..=9 {
@@ -209,7 +224,7 @@ async fn a_crash_loses_nothing_that_a_kept_session_was_still_to_get() {
     assert_eq!(client.message().await.1, 1_u16.to_be_bytes());
     assert_eq!(client.message().await.1, 2_u16.to_be_bytes());
     // The session is stored in the middle of it; then the power fails.
-    client.send(&subscribe("other", 2)).await;
+    client.send(&subscribe("other", 2, 5)).await;
     assert_eq!(client.next().await.unwrap().0, 0x90);
     let image = Arc::new(backend.image());
     image.power_cut(0);
