@@ -16,8 +16,8 @@ pub use merge::{delta, merge};
 pub use record::{Half, RECORD_VERSION, Refusal, Side, TWINS_TREE, Twin, Versions};
 pub use wire::{
     FromDevice, PREFIX, ToDevice, TopicError, delta_message, delta_topic, get_topic, parse_from_device,
-    parse_to_device, refused_message, refused_topic, report_topic, report_topic_if, state_message, state_topic,
-    subscriptions_of, takes,
+    parse_to_device, parse_version, refused_message, refused_topic, report_topic, report_topic_if, state_message,
+    state_topic, subscriptions_of, takes,
 };
 
 /// The internal topic of accepted changes (key: device, value: [`Change`]).

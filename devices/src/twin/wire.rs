@@ -115,7 +115,7 @@ fn split(topic: &str) -> Result<(&str, (&str, Option<&str>)), TopicError> {
 }
 
 /// A version as topics and properties write it: decimal digits without a sign or leading zeros.
-pub(super) fn parse_version(text: &str) -> Option<u64> {
+pub fn parse_version(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
     is_plain.then(|| text.parse().ok()).flatten()
 }

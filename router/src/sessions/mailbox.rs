@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use devices::command::COMMAND_PREFIX;
 use parking_lot::Mutex;
 
 use crate::event_log::Wake;
@@ -90,7 +91,13 @@ struct Mail {
     order: Option<Order>,
     offers: VecDeque<Offer>,
     is_closed: bool,
-    takes_none: bool,
+    takes_no_commands: bool,
+}
+
+impl Mail {
+    fn takes(&self, mqtt_topic: &str) -> bool {
+        !self.takes_no_commands || !mqtt_topic.starts_with(COMMAND_PREFIX)
+    }
 }
 
 impl Mailbox {
@@ -105,7 +112,7 @@ impl Mailbox {
     /// The offer itself.
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
         let mut mail = self.mail.lock();
-        if mail.is_closed || mail.takes_none || mail.offers.len() >= OFFERS_MAX {
+        if mail.is_closed || !mail.takes(&offer.topic) || mail.offers.len() >= OFFERS_MAX {
             drop(mail);
             return Err(Box::new(offer));
         }
@@ -115,14 +122,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Its client takes no offers, whatever it subscribes to.
-    pub fn take_no_offers(&self) {
-        self.mail.lock().takes_none = true;
+    /// Its client takes no commands, whatever it subscribes to.
+    pub fn take_no_commands(&self) {
+        self.mail.lock().takes_no_commands = true;
     }
 
-    /// Whether its client takes offers at all.
-    pub fn takes_offers(&self) -> bool {
-        !self.mail.lock().takes_none
+    /// Whether its client takes what is offered under an MQTT topic.
+    pub fn takes(&self, mqtt_topic: &str) -> bool {
+        self.mail.lock().takes(mqtt_topic)
     }
 
     /// Gives an order; the first one counts.
@@ -148,5 +155,12 @@ impl Mailbox {
     /// Takes the oldest offer.
     pub fn take_offer(&self) -> Option<Offer> {
         self.mail.lock().offers.pop_front()
+    }
+
+    /// Takes the oldest offer whose MQTT topic is of a kind, for doors that have a way for each kind.
+    pub fn take_offer_of(&self, is_of: impl Fn(&str) -> bool) -> Option<Offer> {
+        let mut mail = self.mail.lock();
+        let at = mail.offers.iter().position(|offer| is_of(&offer.topic))?;
+        mail.offers.remove(at)
     }
 }

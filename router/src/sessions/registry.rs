@@ -396,11 +396,18 @@ impl Sessions {
         }
     }
 
-    /// The newest live session that takes offers with a subscription that matches an MQTT topic.
+    /// The newest live session that takes such offers with a subscription that matches an MQTT topic.
     pub fn find_receiver(&self, mqtt_topic: &str) -> Option<SessionHandle> {
+        self.find_receiver_by(mqtt_topic, |_| true)
+    }
+
+    /// The same, with a subscription that matches the topic and one whose filter is as `asks` wants it.
+    pub fn find_receiver_by(&self, mqtt_topic: &str, asks: impl Fn(&str) -> bool) -> Option<SessionHandle> {
         let wanted = self.fan_out.wanted_by(mqtt_topic);
         let by_seat = self.by_seat.lock();
-        let live = wanted.iter().filter_map(|number| by_seat.get(number)).filter(|entry| entry.mailbox.takes_offers());
+        let live = wanted.iter().filter_map(|number| by_seat.get(number)).filter(|entry| {
+            entry.mailbox.takes(mqtt_topic) && entry.seat.filters.lock().iter().any(|filter| asks(filter))
+        });
         live.max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry: Arc::clone(entry) })
     }
 

@@ -1,6 +1,6 @@
 //! The control stream: commands to the device, and what it says of itself.
 
-use devices::command::parse_command_topic;
+use devices::command::{COMMAND_PREFIX, parse_command_topic};
 use devices::native::{FromDevice, ToDevice, encode};
 
 use super::Wrong;
@@ -44,7 +44,8 @@ impl Control {
             self.deliveries.written();
         }
         while self.deliveries.has_room() && self.way.out.len() < OUT_BYTES_MAX {
-            let Some(offer) = mailbox.take_offer() else { return };
+            // The others go to who subscribed to them, on the events stream.
+            let Some(offer) = mailbox.take_offer_of(|topic| topic.starts_with(COMMAND_PREFIX)) else { return };
             self.send(offer);
         }
     }
