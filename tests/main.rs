@@ -24,3 +24,4 @@ mod replay;
 mod salvage;
 mod store;
 mod tidy;
+mod twins;

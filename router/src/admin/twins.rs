@@ -138,7 +138,7 @@ async fn show(
     Params(WaitParams { wait_ms, after_version }): Params<WaitParams>,
 ) -> Result<Answer<TwinView>, ApiError> {
     let twin = match wait_ms {
-        0 => twins.get(&device),
+        0 => twins.read(&device).await,
         ms => twins.wait(&device, after_version, Duration::from_millis(ms.min(WAIT_MS_MAX))).await,
     };
     twin.map(Answer).ok_or_else(|| no_twin(&device))

@@ -28,8 +28,8 @@ pub enum DeployError {
     /// The file is no component.
     #[error("the plugin's file is refused: {0}")]
     Broken(String),
-    /// The component is not of world `edgeway:plugin/plugin@1.0.0`.
-    #[error("the component does not fit the world `edgeway:plugin/plugin@1.0.0`: {0}")]
+    /// The component is not of world `edgeway:plugin/plugin@1.1.0`.
+    #[error("the component does not fit the world `edgeway:plugin/plugin@1.1.0`: {0}")]
     WrongWorld(String),
     /// It needs what the manifest does not grant.
     #[error("a grant is missing: {0}")]

@@ -49,6 +49,19 @@ pub enum Scope {
     Origin,
 }
 
+/// What a plugin may do with device twins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TwinGrant {
+    /// Nothing.
+    #[default]
+    None,
+    /// Read them.
+    Read,
+    /// Read them, and set what is desired.
+    Set,
+}
+
 /// What a plugin may do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -63,6 +76,8 @@ pub struct Grants {
     pub state: bool,
     /// Whether it is given the events' headers.
     pub headers: bool,
+    /// What it may do with device twins: `none`, `read` or `set`.
+    pub twins: TwinGrant,
 }
 
 /// What a plugin may use.

@@ -40,7 +40,7 @@ pub use counters::PluginCounters;
 pub use deploy::WASM_BYTES_MAX;
 pub use error::{DeployError, Deployed, RemoveError, StartError};
 pub use host::{PLUGINS_MAX, PluginHost};
-pub use manifest::{From, Grants, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope};
+pub use manifest::{From, Grants, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope, TwinGrant};
 pub use prepare::DEAD_LETTERS_TOPIC;
 pub use status::{PluginStatus, RunState};
 

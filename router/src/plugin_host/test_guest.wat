@@ -7,12 +7,15 @@
 ;;   S set state (key and value: the event's value), then forward
 ;;   G get state (key: `S` and the rest of the value); trap unless it is there
 ;;   C send a command   R reject         else: forward to `out`
+;;   D set what is desired of device `out`: the rest of the value
+;;   W get what `out` has reported; trap unless there is something; then forward
 ;;
 ;; Settings: any makes `init` fail.
 (module
-  (import "edgeway:plugin/state@1.0.0" "set" (func $set (param i32 i32 i32 i32)))
-  (import "edgeway:plugin/state@1.0.0" "get" (func $get (param i32 i32 i32)))
-  (import "edgeway:plugin/host@1.0.0" "log" (func $log (param i32 i32 i32)))
+  (import "edgeway:plugin/state@1.1.0" "set" (func $set (param i32 i32 i32 i32)))
+  (import "edgeway:plugin/state@1.1.0" "get" (func $get (param i32 i32 i32)))
+  (import "edgeway:plugin/twins@1.1.0" "reported" (func $reported (param i32 i32 i32)))
+  (import "edgeway:plugin/host@1.1.0" "log" (func $log (param i32 i32 i32)))
   (memory (export "memory") 64)
   (data (i32.const 64) "out")
   (data (i32.const 80) "secret")
@@ -40,13 +43,13 @@
   (func (export "cabi_realloc") (param i32 i32 i32) (param $bytes i32) (result i32)
     (call $take (local.get $bytes)))
 
-  (func (export "edgeway:plugin/consumer@1.0.0#init") (param i32) (param $settings i32) (result i32)
+  (func (export "edgeway:plugin/consumer@1.1.0#init") (param i32) (param $settings i32) (result i32)
     (i32.store8 (i32.const 16) (i32.ne (local.get $settings) (i32.const 0)))
     (i32.store (i32.const 20) (i32.const 112))
     (i32.store (i32.const 24) (i32.const 18))
     (i32.const 16))
 
-  (func (export "cabi_post_edgeway:plugin/consumer@1.0.0#process") (param i32)
+  (func (export "cabi_post_edgeway:plugin/consumer@1.1.0#process") (param i32)
     (global.set $next (i32.const 4096)))
 
   ;; Begins an action of this kind about the event at $index.
@@ -82,6 +85,14 @@
     (i32.store offset=24 (global.get $action) (i32.const 4))
     (call $end))
 
+  (func $desire (param $index i32) (param $document i32) (param $bytes i32)
+    (call $begin (i32.const 4) (local.get $index))
+    (i32.store offset=12 (global.get $action) (i32.const 64))
+    (i32.store offset=16 (global.get $action) (i32.const 3))
+    (i32.store offset=20 (global.get $action) (local.get $document))
+    (i32.store offset=24 (global.get $action) (local.get $bytes))
+    (call $end))
+
   (func $reject (param $index i32)
     (call $begin (i32.const 3) (local.get $index))
     (i32.store offset=12 (global.get $action) (i32.const 96))
@@ -108,6 +119,13 @@
       (call $command (local.get $index)) (return (i32.const 0))))
     (if (i32.eq (local.get $what) (i32.const 0x52)) (then
       (call $reject (local.get $index)) (return (i32.const 0))))
+    (if (i32.eq (local.get $what) (i32.const 0x44)) (then
+      (call $desire (local.get $index)
+        (i32.add (local.get $value) (i32.const 1)) (i32.sub (local.get $bytes) (i32.const 1)))
+      (return (i32.const 0))))
+    (if (i32.eq (local.get $what) (i32.const 0x57)) (then
+      (call $reported (i32.const 64) (i32.const 3) (i32.const 32))
+      (if (i32.eqz (i32.load8_u (i32.const 32))) (then unreachable))))
     (if (i32.eq (local.get $what) (i32.const 0x53)) (then
       (call $set (local.get $value) (local.get $bytes) (local.get $value) (local.get $bytes))))
     (if (i32.eq (local.get $what) (i32.const 0x47)) (then
@@ -117,7 +135,7 @@
     (call $forward (local.get $index) (i32.const 64) (i32.const 3))
     (i32.const 0))
 
-  (func (export "edgeway:plugin/consumer@1.0.0#process")
+  (func (export "edgeway:plugin/consumer@1.1.0#process")
     (param i32 i32 i32 i64) (param $events i32) (param $length i32) (result i32)
     (local $index i32) (local $event i32) (local $actions i32)
     ;; Each event causes 16 actions of 64 bytes at most. Fresh memory is zero,

@@ -39,6 +39,9 @@ pub use view::{SideView, TwinRow, TwinView};
 /// The reader's name: whose cursors are stored.
 pub const READER: &str = "twins";
 
+/// How often a twin is looked at again because the commit that it was in failed.
+const READ_ATTEMPTS_MAX: usize = 3;
+
 /// Counters of the room.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -151,9 +154,30 @@ impl Twins {
         Ok(Arc::new(room))
     }
 
-    /// A device's twin.
+    /// A device's twin as it is decided, which may be a moment before it is durable.
     pub fn get(&self, device: &str) -> Option<TwinView> {
         self.inner.lock().table.get(device).map(|twin| TwinView::new(device, twin))
+    }
+
+    /// A device's twin as it is durable.
+    pub async fn read(&self, device: &str) -> Option<TwinView> {
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let (twin, newest) = self.look_at(device);
+            let Some(ticket) = newest else { return twin };
+            if self.log.durable(ticket).await.is_ok() {
+                return twin;
+            }
+            if let Err(error) = self.refresh().await {
+                tracing::error!(%error, "the twins could not be rebuilt");
+            }
+        }
+        None
+    }
+
+    /// A twin, and the commit that must be durable for it to be so.
+    fn look_at(&self, device: &str) -> (Option<TwinView>, Option<Ticket>) {
+        let inner = self.inner.lock();
+        (inner.table.get(device).map(|twin| TwinView::new(device, twin)), inner.newest)
     }
 
     /// Twins of devices whose names come after one, in order, at most `max`.
@@ -173,18 +197,17 @@ impl Twins {
     /// Waits until a device's twin has another version than `version` (0: none), durably; the twin as it is then, or
     /// when the time is over.
     pub async fn wait(&self, device: &str, version: u64, timeout: Duration) -> Option<TwinView> {
-        let other = tokio::time::timeout(timeout, self.other_than(device, version)).await;
-        other.unwrap_or_else(|_| self.get(device))
+        match tokio::time::timeout(timeout, self.other_than(device, version)).await {
+            Ok(other) => other,
+            Err(_) => self.read(device).await,
+        }
     }
 
     async fn other_than(&self, device: &str, version: u64) -> Option<TwinView> {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let (twin, newest) = {
-                let inner = self.inner.lock();
-                (inner.table.get(device).map(|twin| TwinView::new(device, twin)), inner.newest)
-            };
+            let (twin, newest) = self.look_at(device);
             let is_other = twin.as_ref().map_or(0, |twin| twin.version) != version;
             let is_durable = match newest {
                 Some(ticket) if is_other => self.log.durable(ticket).await.is_ok(),

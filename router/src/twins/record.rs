@@ -155,6 +155,8 @@ impl Twins {
             }
         }
         inner.table = Table::restore(self.config.clone(), stored);
+        // What is in the table now is durable.
+        inner.newest = None;
         (inner.reading, inner.failures, inner.is_stale) = (reading, failures, false);
         Ok(())
     }
