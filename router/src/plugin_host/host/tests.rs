@@ -169,7 +169,7 @@ fn what_cannot_run_is_refused_with_the_reason() {
     let cases: Vec<(&[u8], Manifest, &str)> = vec![
         (b"", manifest(), "it is not a WebAssembly component"),
         (b"\0asm\x01\0\0\0", manifest(), "it is a core module; make it a component"),
-        (&whole[..whole.len() / 2], manifest(), "the plugin's file is refused"),
+        (&whole[..whole.len() / 3], manifest(), "the plugin's file is refused"),
         (&damaged, manifest(), "the plugin's file is refused"),
         (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.1.0`"),
         (&whole, no_state, "a grant is missing: it keeps state"),
