@@ -2,7 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use devices::client::{Config, Fate, Handlers, TwinHandler, blocking};
+use devices::twin::{Document, Told};
 use serde_json::{Value, json};
 
 use crate::harness::cli::Ran;
@@ -260,4 +264,55 @@ fn a_plugin_reads_what_is_reported_and_sets_what_is_desired() {
         wait::until("the last wish", || Some(twin(&node, "out")).filter(|twin| twin["desired"]["state"]["n"] == 199));
     assert_eq!((&set["desired"]["version"], &set["desired"]["by"]), (&json!(199), &json!("plugin:hostile")));
     assert_eq!(node.events("_wishes").len(), 199);
+}
+
+/// A device of ours: it takes over what it is told, and counts how often.
+fn client(url: &str, name: &str, told: &Arc<Mutex<Vec<Told>>>) -> blocking::Client {
+    let mut config = Config::from_url(url, name).unwrap();
+    config.backoff_max = Duration::from_millis(300);
+    let heard = Arc::clone(told);
+    config.twin = Some(TwinHandler::new(move |news| {
+        if let Told::Delta { delta, .. } = &news.told {
+            news.report(delta.to_json()).unwrap();
+        }
+        heard.lock().unwrap().push(news.told);
+    }));
+    blocking::Client::start(config, Handlers::new()).unwrap()
+}
+
+#[test]
+fn our_client_does_what_it_is_told_by_every_door() {
+    let mut node = Node::start_with("[listen]\nquic = '127.0.0.1:0'\n");
+    for version in ["quic", "5", "3"] {
+        let url = match version {
+            "quic" => {
+                let written = |name: &str| std::fs::read_to_string(node.data().join(name)).unwrap();
+                format!("quic://{}?pin={}", written("quic.addr"), written("quic.fingerprint"))
+            }
+            "5" => format!("mqtt://{}", node.mqtt),
+            _ => format!("mqtt://{}?version=3.1.1", node.mqtt),
+        };
+        let name = format!("d{version}");
+        set(&node, &name, r#"{"a":1,"b":{"c":[1,2]}}"#, &[]).ok();
+        let told = Arc::default();
+        let device = client(&url, &name, &told);
+        assert_eq!(wait_reported(&node, &name, 1)["delta"], json!({}), "{version}");
+        set(&node, &name, r#"{"a":2}"#, &[]).ok();
+        wait_reported(&node, &name, 2);
+        assert!(matches!(device.report("{}", Some(7)).unwrap().wait(), Fate::Acked { .. }));
+        assert!(matches!(device.ask_for_twin().unwrap().wait(), Fate::Acked { .. }));
+        wait::until_true("all is told", || told.lock().unwrap().len() >= 4);
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        let document = |json: &str| Document::parse(json.as_bytes()).unwrap();
+        assert_eq!(told[0], Told::Delta { version: 1, delta: document(r#"{"a":1,"b":{"c":[1,2]}}"#) });
+        assert_eq!(told[1], Told::Delta { version: 2, delta: document(r#"{"a":2}"#) });
+        let whole = document(r#"{"a":2,"b":{"c":[1,2]}}"#);
+        assert!(told.contains(&Told::State { desired: (2, whole.clone()), reported: (2, whole) }), "{told:?}");
+        assert!(
+            told.iter()
+                .any(|told| matches!(told, Told::Refused { code, version: 2, .. } if code == "version_conflict"))
+        );
+        assert_eq!(device.stop(Duration::from_secs(30)), 0);
+    }
+    node.stop();
 }

@@ -1,4 +1,4 @@
-//! The device's client: buffered publishes in lanes, commands and answers, over MQTT 5 or 3.1.1.
+//! The device's client: buffered publishes in lanes, commands and answers, the device's twin, over MQTT 5 or 3.1.1.
 //!
 //! A publish goes into a bounded buffer, in memory or on disk, and leaves it when the node has acknowledged it,
 //! which means that it is durable there. What is urgent overtakes what is not. The client reconnects by itself and
@@ -29,6 +29,7 @@ mod shared;
 mod task;
 #[cfg(feature = "tls")]
 mod tls;
+mod twin;
 mod url;
 
 #[cfg(test)]
@@ -48,4 +49,5 @@ pub use publish::{PublishError, PublishOptions, Receipt};
 pub use quic::SharedEndpoint;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
+pub use twin::{TwinHandler, TwinNews};
 pub use url::UrlError;

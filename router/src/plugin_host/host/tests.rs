@@ -155,7 +155,7 @@ fn what_cannot_run_is_refused_with_the_reason() {
     };
     let whole = hostile();
     let mut damaged = whole.clone();
-    let middle = damaged.len() / 3;
+    let middle = damaged.len() / 2;
     damaged[middle..middle + 16].fill(0xff);
     let mut no_state = manifest();
     no_state.grants.state = false;
