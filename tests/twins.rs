@@ -1,5 +1,7 @@
 //! Device twins: set by hand, told to devices, reported, refused, over crashes.
 
+mod page;
+
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};

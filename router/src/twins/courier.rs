@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use devices::twin::Refusal;
 
-/// Time before a delta is offered again to a device whose session let it fall, in milliseconds.
+/// Time before a delta is offered again to a device whose session let it fall, in milliseconds; it doubles each time.
 const REST_MS: u64 = 200;
+/// How often it doubles at most: the longest rest is about a minute.
+const REST_DOUBLINGS_MAX: u32 = 8;
 /// Questions and refusals of devices that wait to be answered; beyond, they are dropped.
 const ANSWERS_MAX: usize = 10_000;
 
@@ -43,6 +45,8 @@ pub struct Courier {
     told: HashMap<Arc<str>, Sent>,
     /// Why a device's last report was refused, until it is told so.
     refusals: HashMap<Arc<str>, Refusal>,
+    /// The session that let a device's delta fall, and how often in a row.
+    fallen: HashMap<Arc<str>, (u64, u32)>,
     /// Devices whose delta fell, and until when they rest.
     resting: BTreeSet<(u64, Arc<str>)>,
 }
@@ -71,6 +75,7 @@ impl Courier {
     /// A device has no delta any more; its version may begin anew.
     pub fn settled(&mut self, device: &str) {
         self.told.remove(device);
+        self.fallen.remove(device);
         if let Some(sent) = self.under_way.get_mut(&(device.into(), Kind::Delta)) {
             sent.version = 0;
         }
@@ -116,6 +121,7 @@ impl Courier {
     pub fn arrived(&mut self, device: &Arc<str>, kind: Kind) {
         let Some(sent) = self.end(device, kind) else { return };
         if kind == Kind::Delta {
+            self.fallen.remove(device);
             self.told.insert(Arc::clone(device), sent);
             // There may be a newer one.
             self.due(device);
@@ -124,8 +130,11 @@ impl Courier {
 
     /// A message fell, or its session has ended.
     pub fn fell(&mut self, device: &Arc<str>, kind: Kind, now_ms: u64) {
-        if self.end(device, kind).is_some() && kind == Kind::Delta {
-            self.resting.insert((now_ms + REST_MS, Arc::clone(device)));
+        if let Some(sent) = self.end(device, kind).filter(|_| kind == Kind::Delta) {
+            let before = self.fallen.get(device).filter(|(session, _)| *session == sent.session);
+            let times = before.map_or(0, |(_, times)| times + 1).min(REST_DOUBLINGS_MAX);
+            self.fallen.insert(Arc::clone(device), (sent.session, times));
+            self.resting.insert((now_ms + (REST_MS << times), Arc::clone(device)));
         }
     }
 
@@ -211,6 +220,23 @@ mod tests {
         courier.settled("d");
         courier.arrived(&device, Kind::Delta);
         assert!(courier.offer(&device, Kind::Delta, 5, 1));
+    }
+
+    #[test]
+    fn a_session_that_lets_all_fall_is_asked_less_and_less() {
+        let mut courier = Courier::default();
+        let device: Arc<str> = "d".into();
+        let rest = |courier: &mut Courier, session| {
+            assert!(courier.offer(&device, Kind::Delta, session, 1));
+            courier.fell(&device, Kind::Delta, 0);
+            let until = courier.next_deadline().unwrap();
+            courier.take_waiting(u64::MAX);
+            until
+        };
+        let rests: Vec<u64> = (0..12).map(|_| rest(&mut courier, 5)).collect();
+        assert_eq!(rests[..3], [200, 400, 800]);
+        assert_eq!(rests[9..], [51_200; 3]);
+        assert_eq!(rest(&mut courier, 6), 200, "another session");
     }
 
     #[test]
