@@ -26,3 +26,4 @@ mod replay;
 mod salvage;
 mod store;
 mod tidy;
+mod twins;

@@ -8,7 +8,8 @@ use crate::harness::skip::{installed, skipped};
 
 const VERSIONS: [&str; 2] = ["mqttv311", "mqttv5"];
 
-fn present(check: &str) -> bool {
+/// Whether the programs are here; where not, the check is told to be skipped.
+pub fn present(check: &str) -> bool {
     let present = installed("mosquitto_pub") && installed("mosquitto_sub");
     if !present {
         skipped(check, "mosquitto_pub and mosquitto_sub are not installed");
@@ -16,7 +17,8 @@ fn present(check: &str) -> bool {
     present
 }
 
-fn publish(node: &Node, version: &str, args: &[&str]) {
+/// `mosquitto_pub`, to its end.
+pub fn publish(node: &Node, version: &str, args: &[&str]) {
     let mut command = Command::new("mosquitto_pub");
     command.args(["-h", "127.0.0.1", "-p", &node.mqtt.port().to_string(), "-V", version]);
     let output = command.args(args).output().unwrap();
@@ -24,7 +26,7 @@ fn publish(node: &Node, version: &str, args: &[&str]) {
 }
 
 /// A running `mosquitto_sub` whose subscription the node has acknowledged.
-struct Subscriber {
+pub struct Subscriber {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     /// Messages that came before the acknowledgement, as those of a kept session do.
@@ -32,7 +34,8 @@ struct Subscriber {
 }
 
 impl Subscriber {
-    fn start(node: &Node, version: &str, count: usize, args: &[&str]) -> Subscriber {
+    /// Starts it; it ends by itself after `count` messages.
+    pub fn start(node: &Node, version: &str, count: usize, args: &[&str]) -> Subscriber {
         let mut command = Command::new("stdbuf"); // without it, its debug lines come at its end
         command.args(["-oL", "mosquitto_sub", "-d", "-h", "127.0.0.1", "-W", "30", "-F", "got %t %q %r %p"]);
         command.args(["-p", &node.mqtt.port().to_string(), "-V", version, "-C", &count.to_string()]);
@@ -49,7 +52,7 @@ impl Subscriber {
     }
 
     /// The messages, as "MQTT topic, QoS, retain, payload", at its end.
-    fn messages(mut self) -> Vec<String> {
+    pub fn messages(mut self) -> Vec<String> {
         let lines = self.lines.by_ref().map(Result::unwrap);
         let later = lines.filter_map(|line| line.strip_prefix("got ").map(str::to_owned));
         let messages: Vec<String> = self.early.drain(..).chain(later).collect();

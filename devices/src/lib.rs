@@ -1,9 +1,10 @@
 //! The device side and the words both sides speak.
 //!
-//! Without features this crate is the pure protocol: reserved header names, a device's own numbers, the
-//! native protocol's frames, command identity, wire topics, step events and the state machine of a command. Nothing in it opens a socket, reads a
-//! clock or draws a random number. Feature `client` adds the device client over MQTT, `tls` trust in a
-//! node's certificate, `quic` the client over QUIC, `fleet` the simulated fleet that is built on it.
+//! Without features this crate is the pure protocol: reserved header names, a device's own numbers, the native
+//! protocol's frames, command identity, wire topics, step events and the state machine of a command, device twins.
+//! Nothing in it opens a socket, reads a clock or draws a random number. Feature `client` adds the device client over
+//! MQTT, `tls` trust in a node's certificate, `quic` the client over QUIC, `fleet` the simulated fleet that is built
+//! on it.
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -15,3 +16,4 @@ pub mod native;
 pub mod sequence;
 #[cfg(feature = "tls")]
 pub mod trust;
+pub mod twin;

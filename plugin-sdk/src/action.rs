@@ -1,6 +1,6 @@
 //! Short ways to write actions.
 
-use crate::{Action, Command, Emit, Forward, Header, Reject, Repeat};
+use crate::{Action, Command, Emit, Forward, Header, Reject, Repeat, SetDesired};
 
 impl Emit {
     /// An event for `topic`, caused by the batch's event at `cause`; without key,
@@ -80,6 +80,35 @@ impl Forward {
     #[must_use]
     pub fn new(cause: u32, topic: &str) -> Forward {
         Forward { cause, topic: topic.to_owned() }
+    }
+}
+
+impl SetDesired {
+    /// Merges a JSON object into what is desired of `device`, caused by the
+    /// batch's event at `cause`; null removes a member.
+    #[must_use]
+    pub fn new(cause: u32, device: &str, document: impl Into<String>) -> SetDesired {
+        SetDesired { cause, device: device.to_owned(), document: document.into(), replace: false, if_version: None }
+    }
+
+    /// The document is all that is desired.
+    #[must_use]
+    pub fn replace(mut self) -> SetDesired {
+        self.replace = true;
+        self
+    }
+
+    /// Only where the desired version is this one.
+    #[must_use]
+    pub fn if_version(mut self, version: u64) -> SetDesired {
+        self.if_version = Some(version);
+        self
+    }
+}
+
+impl From<SetDesired> for Action {
+    fn from(set: SetDesired) -> Action {
+        Action::SetDesired(set)
     }
 }
 

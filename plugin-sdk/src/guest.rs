@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::bindings::edgeway::plugin::{host, state};
+use crate::bindings::edgeway::plugin::{host, state, twins};
 use crate::{Action, Batch, Config, Host, Level, Plugin, Setting};
 
 /// The node, reached through the component's imports.
@@ -27,6 +27,14 @@ impl Host for NodeHost {
 
     fn state_delete(&mut self, key: &[u8]) {
         state::delete(key);
+    }
+
+    fn twin_reported(&mut self, device: &str) -> Option<String> {
+        twins::reported(device)
+    }
+
+    fn twin_desired(&mut self, device: &str) -> Option<String> {
+        twins::desired(device)
     }
 }
 

@@ -47,7 +47,7 @@ pub mod mock;
 
 pub use bindings::edgeway::plugin::host::Level;
 pub use bindings::edgeway::plugin::types::{
-    Action, Batch, Command, Emit, Event, Forward, Header, Reject, Repeat, Setting,
+    Action, Batch, Command, Emit, Event, Forward, Header, Reject, Repeat, SetDesired, Setting,
 };
 pub use config::Config;
 #[doc(hidden)]
@@ -75,7 +75,8 @@ pub trait Plugin: Sized {
 /// What a plugin may ask of the node.
 ///
 /// Plugins take it as a type parameter, so that a component imports no more than
-/// it uses: one that imports `state` is refused unless its manifest grants it.
+/// it uses: one that imports `state` or `twins` is refused unless its manifest
+/// grants it.
 pub trait Host {
     /// Writes a line to the node's log.
     fn log(&mut self, level: Level, text: &str);
@@ -87,4 +88,8 @@ pub trait Host {
     fn state_set(&mut self, key: &[u8], value: &[u8]);
     /// Removes a value.
     fn state_delete(&mut self, key: &[u8]);
+    /// What a device says it is, a JSON object; needs the grant `twins`.
+    fn twin_reported(&mut self, device: &str) -> Option<String>;
+    /// What a device shall be, a JSON object; needs the grant `twins`.
+    fn twin_desired(&mut self, device: &str) -> Option<String>;
 }

@@ -15,6 +15,10 @@ pub struct MockHost {
     pub partition: u32,
     /// The state as committed, by partition and key.
     pub state: BTreeMap<(u32, Vec<u8>), Vec<u8>>,
+    /// What devices say they are, by name.
+    pub reported: BTreeMap<String, String>,
+    /// What devices shall be, by name; actions do not change it.
+    pub desired: BTreeMap<String, String>,
     pending: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
@@ -40,6 +44,14 @@ impl Host for MockHost {
 
     fn state_delete(&mut self, key: &[u8]) {
         self.pending.insert(key.to_vec(), None);
+    }
+
+    fn twin_reported(&mut self, device: &str) -> Option<String> {
+        self.reported.get(device).cloned()
+    }
+
+    fn twin_desired(&mut self, device: &str) -> Option<String> {
+        self.desired.get(device).cloned()
     }
 }
 

@@ -25,6 +25,7 @@ pub mod devices;
 pub mod metrics;
 pub mod status;
 pub mod store;
+pub mod twins;
 pub mod wire;
 
 pub use commands::WAIT_MS_MAX;

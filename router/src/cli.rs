@@ -21,6 +21,7 @@ mod store;
 mod table;
 mod tail;
 mod topic;
+mod twin;
 mod value;
 mod when;
 
@@ -81,6 +82,8 @@ enum Verb {
     Command(command::Args),
     /// Devices: list, show, add, remove, tag, set
     Device(device::Args),
+    /// Device twins, what devices shall be and say they are: get, set, watch, list, delete
+    Twin(twin::Args),
     /// Simulate devices, and compare what they sent with the log
     Fleet(Box<fleet::Args>),
     /// Show how the node is
@@ -124,6 +127,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Plugin(args) => plugin::run(args, out),
         Verb::Command(args) => command::run(args, out),
         Verb::Device(args) => device::run(args, out),
+        Verb::Twin(args) => twin::run(&args, out),
         Verb::Fleet(args) => fleet::run(&args, out),
         Verb::Status(args) => status::run(&args, out),
         Verb::Store(args) => store::run(&args, out),

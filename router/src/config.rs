@@ -37,6 +37,8 @@ pub struct Config {
     pub subscriptions: crate::subscriptions::Config,
     /// Commands out to devices.
     pub commands: crate::commands::Config,
+    /// What devices shall be, and say they are.
+    pub twins: crate::twins::Config,
     /// How MQTT topics become topics and keys.
     pub routing: crate::ingest::Config,
     /// Devices that number their events.

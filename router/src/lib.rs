@@ -19,3 +19,4 @@ pub mod security;
 pub mod sessions;
 pub mod subscriptions;
 pub mod transport;
+pub mod twins;

@@ -25,6 +25,7 @@ use crate::quic;
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
 use crate::transport::{self, Fingerprint};
+use crate::twins::{self, Twins};
 
 /// The folder of the store within the data folder.
 pub const STORE_FOLDER: &str = "store";
@@ -81,6 +82,9 @@ pub enum StartError {
     /// The stored commands could not be read.
     #[error(transparent)]
     Commands(#[from] commands::OpenError),
+    /// The stored twins could not be read.
+    #[error(transparent)]
+    Twins(#[from] twins::OpenError),
     /// The plugins could not be started.
     #[error(transparent)]
     Plugins(#[from] plugin_host::StartError),
@@ -123,7 +127,9 @@ pub struct Node {
     quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
     commands: JoinHandle<()>,
-    stop_commands: watch::Sender<bool>,
+    twins: JoinHandle<()>,
+    /// Stops both of them.
+    stop_readers: watch::Sender<bool>,
 }
 
 impl Node {
@@ -139,8 +145,9 @@ impl Node {
         let rooms = open_rooms(identity, &data, &config)?;
         let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config.http));
         let server = Server::start(config.listen.http, &config.http, &data, open, guarded).await?;
-        let (stop_commands, stopped) = watch::channel(false);
-        let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped));
+        let (stop_readers, stopped) = watch::channel(false);
+        let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped.clone()));
+        let twins = tokio::spawn(Arc::clone(&rooms.twins).run(stopped));
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
         let quic = start_quic(&config, &door, &rooms)?;
         let mqtts = start_mqtts(&config, &door).await?;
@@ -160,7 +167,7 @@ impl Node {
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
-        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, commands, stop_commands })
+        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, commands, twins, stop_readers })
     }
 
     /// Where the MQTT door listens.
@@ -196,9 +203,11 @@ impl Node {
             forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
         self.server.stop().await;
-        self.stop_commands.send_replace(true);
-        if self.commands.await.is_err() {
-            tracing::error!("the commands' task had panicked before it was stopped");
+        self.stop_readers.send_replace(true);
+        for (name, reader) in [("commands", self.commands), ("twins", self.twins)] {
+            if reader.await.is_err() {
+                tracing::error!(name, "a reader's task had panicked before it was stopped");
+            }
         }
         let (plugins, log) = (self.rooms.plugins, self.rooms.log);
         let closed = tokio::task::spawn_blocking(move || {
@@ -231,11 +240,12 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
+    let twins = Twins::open(Arc::clone(&log), Arc::clone(&sessions), config.twins.clone())?;
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
     let readiness = Arc::new(Readiness::default());
-    Ok(Rooms { identity, readiness, log, ingest, sessions, directory, quic: Arc::default(), plugins, commands })
+    Ok(Rooms { identity, readiness, log, ingest, sessions, directory, quic: Arc::default(), plugins, commands, twins })
 }
 
 fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {

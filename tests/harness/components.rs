@@ -49,7 +49,7 @@ fn component(module: &str, world: &str) -> Vec<u8> {
 pub fn hostile_manifest(source: &str) -> String {
     format!(
         "name = 'hostile'\ntopics = ['{source}']\nfrom = 'start'\n\
-         [grants]\nemit = ['out']\ncommands = ['cool']\nstate = true\n\
+         [grants]\nemit = ['out']\ncommands = ['cool']\nstate = true\ntwins = 'set'\n\
          [limits]\ncall_ms = 100\nmemory_mib = 16\n"
     )
 }

@@ -62,6 +62,22 @@ impl Client {
         self.client.publish_then(topic, payload, options, done)
     }
 
+    /// Reports what the device is; see [`super::Client::report`].
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn report(&self, patch: impl Into<Bytes>, if_version: Option<u64>) -> Result<Receipt, PublishError> {
+        self.client.report(patch, if_version)
+    }
+
+    /// Asks for the whole twin; the configuration's handler is told it.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn ask_for_twin(&self) -> Result<Receipt, PublishError> {
+        self.client.ask_for_twin()
+    }
+
     /// Whether the client is connected (and, with handlers, subscribed).
     pub fn is_online(&self) -> bool {
         *self.client.online().borrow()

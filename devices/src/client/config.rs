@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::quic::SharedEndpoint;
 #[cfg(feature = "tls")]
 use super::tls::Tls;
+use super::twin::TwinHandler;
 use crate::command::{NameError, check_device_name};
 
 /// The MQTT version that is spoken.
@@ -109,6 +110,8 @@ pub struct Config {
     /// to start. Where absent, a buffer on disk counts by itself; without one it is the milliseconds since 1970 at
     /// the start, which needs a clock that does not go back.
     pub boot: Option<u64>,
+    /// What the device does when it is told of its twin; where absent, it does not listen for it.
+    pub twin: Option<TwinHandler>,
     /// Credentials, where the node asks for them.
     pub login: Option<Login>,
     /// Time between pings; at least five seconds.
@@ -156,6 +159,7 @@ impl Config {
             device,
             client_id: None,
             boot: None,
+            twin: None,
             login: None,
             keep_alive: Duration::from_secs(30),
             connect_within: Duration::from_secs(5),

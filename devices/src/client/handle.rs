@@ -17,6 +17,8 @@ use super::outbox::{Done, Fate, New, Outbox};
 use super::publish::{PublishError, PublishOptions, Receipt, check};
 use super::shared::{Shared, wall_ms};
 use super::task;
+use super::twin::topic_of;
+use crate::twin::get_topic;
 
 /// Why a client cannot be started.
 #[derive(Debug, Error)]
@@ -90,6 +92,23 @@ impl Client {
         done: impl FnOnce(Fate) + Send + 'static,
     ) -> Result<(), PublishError> {
         self.push(topic, payload.into(), options, Done::Call(Box::new(done)))
+    }
+
+    /// Reports what the device is: a merge patch (a JSON object, null removes a member) of its twin's reported
+    /// document, buffered as a publish is. With `if_version` it counts only where the reported version is this one.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn report(&self, patch: impl Into<Bytes>, if_version: Option<u64>) -> Result<Receipt, PublishError> {
+        self.publish(&topic_of(&self.shared.config.device, if_version), patch)
+    }
+
+    /// Asks for the whole twin; the configuration's handler is told it.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn ask_for_twin(&self) -> Result<Receipt, PublishError> {
+        self.publish(&get_topic(&self.shared.config.device), Bytes::new())
     }
 
     fn push(&self, topic: &str, payload: Bytes, options: PublishOptions, done: Done) -> Result<(), PublishError> {

@@ -21,7 +21,7 @@ use crate::sequence::{Lane, Number};
 pub(super) enum Heard {
     /// It stands. `known` are the last numbers that the node has of each lane, where it says so (QUIC).
     Connected { known: Vec<(Lane, Number)> },
-    /// The node's answer to the one subscription, that of the device's commands (MQTT).
+    /// The node's answer to one subscription: that of the device's commands, or of its twin (MQTT).
     Subscribed { granted: bool },
     /// The oldest publish handed over and not yet written was written: of those with a number under this packet id
     /// (MQTT), of those without under 0 (both).
@@ -41,7 +41,7 @@ pub(super) enum Heard {
     /// A command; to be confirmed under `confirm` once it is taken (QUIC).
     #[cfg(feature = "quic")]
     Command { id: CommandId, name: String, payload: Bytes, terms: Terms, confirm: u64 },
-    /// A message to the device (MQTT).
+    /// A message to the device (MQTT; QUIC brings its twin so).
     Received { topic: Bytes, payload: Bytes, terms: Terms },
     /// The farewell was written.
     Disconnecting,
@@ -139,7 +139,7 @@ impl Inlet {
         }
     }
 
-    /// Whether commands have to be subscribed to.
+    /// Whether commands and the twin have to be subscribed to.
     pub(super) fn must_subscribe(&self) -> bool {
         self.has_packet_ids()
     }
@@ -162,7 +162,7 @@ impl Inlet {
         }
     }
 
-    /// Subscribes to the device's commands.
+    /// Subscribes to the device's commands, or to its twin.
     pub(super) fn subscribe(&mut self, filter: &str) -> bool {
         match self {
             Self::Mqtt(inlet) => inlet.subscribe(filter),

@@ -1,4 +1,4 @@
-//! The device's client: buffered publishes in lanes, commands and answers, over MQTT 5 or 3.1.1.
+//! The device's client: buffered publishes in lanes, commands and answers, the device's twin, over MQTT 5 or 3.1.1.
 //!
 //! A publish goes into a bounded buffer, in memory or on disk, and leaves it when the node has acknowledged it,
 //! which means that it is durable there. What is urgent overtakes what is not. The client reconnects by itself and
@@ -30,6 +30,7 @@ mod task;
 mod terms;
 #[cfg(feature = "tls")]
 mod tls;
+mod twin;
 mod url;
 
 #[cfg(test)]
@@ -50,4 +51,5 @@ pub use quic::SharedEndpoint;
 pub use terms::Terms;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
+pub use twin::{TwinHandler, TwinNews};
 pub use url::UrlError;

@@ -18,7 +18,7 @@ use super::outbox::{Entry, Qos};
 use super::terms::Terms;
 use crate::sequence::MQTT_PROPERTY;
 
-/// Room in rumqttc's channel beside publishes: one subscription, one disconnect.
+/// Room in rumqttc's channel beside publishes: two subscriptions, one disconnect.
 const OTHER_REQUESTS_MAX: usize = 4;
 /// Largest packet that is taken from the node, in bytes.
 const PACKET_BYTES_MAX: u32 = 256 * 1024;

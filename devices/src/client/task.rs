@@ -17,6 +17,7 @@ use super::shared::{Shared, lock};
 use super::terms::Terms;
 use crate::command::{CommandId, command_filter, parse_command_topic};
 use crate::sequence::Lane;
+use crate::twin::{Told, subscriptions_of};
 
 /// The time that the last packet, DISCONNECT, may take.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ struct Connected<'a> {
     handlers: &'a Handlers,
     inlet: Inlet,
     pauses: &'a mut Pauses,
+    /// Subscriptions that are not answered yet.
+    asked: usize,
     online: bool,
 }
 
@@ -88,7 +91,7 @@ async fn connection(
     pauses: &mut Pauses,
 ) -> Result<(), Broke> {
     let (inlet, mut pump) = link::open(&shared.config, !handlers.is_empty());
-    let mut connected = Connected { shared, handlers, inlet, pauses, online: false };
+    let mut connected = Connected { shared, handlers, inlet, pauses, asked: 0, online: false };
     let broken_off = shared.broken_off();
     loop {
         let heard = {
@@ -146,16 +149,17 @@ impl Connected<'_> {
             Heard::Connected { known } => {
                 shared.counts.connects.fetch_add(1, Relaxed);
                 shared.outbox(|outbox| outbox.known(&known));
-                self.online = self.handlers.is_empty() || !self.inlet.must_subscribe();
-                if !self.online && !self.inlet.subscribe(&command_filter(&shared.config.device)) {
-                    return Err("the connection takes no subscription".into());
-                }
+                self.subscribe()?;
             }
             Heard::Subscribed { granted } => {
                 if !granted {
-                    tracing::warn!(device = shared.config.device, "the node refuses the command topic");
+                    tracing::warn!(
+                        device = shared.config.device,
+                        "the node refuses the topic of commands or of the twin"
+                    );
                 }
-                self.online = true;
+                self.asked = self.asked.saturating_sub(1);
+                self.online = self.asked == 0;
             }
             Heard::Written { packet_id } => shared.outbox(|outbox| outbox.written(packet_id)),
             Heard::Acked { packet_id, refused: Some(code) } if FOR_NOW.contains(&code) => {
@@ -209,15 +213,31 @@ impl Connected<'_> {
         Ok(())
     }
 
+    /// Asks for what is to come by subscription; online when all of it is answered.
+    fn subscribe(&mut self) -> Result<(), Broke> {
+        let config = &self.shared.config;
+        let commands = (!self.handlers.is_empty()).then(|| command_filter(&config.device));
+        let twin = config.twin.as_ref().map(|_| subscriptions_of(&config.device));
+        let must = self.inlet.must_subscribe();
+        for filter in commands.into_iter().chain(twin).filter(|_| must) {
+            if !self.inlet.subscribe(&filter) {
+                return Err("the connection takes no subscription".into());
+            }
+            self.asked += 1;
+        }
+        self.online = self.asked == 0;
+        Ok(())
+    }
+
     fn message(&self, topic: &[u8], payload: Bytes, terms: Terms) {
-        let device = &self.shared.config.device;
-        let parsed = std::str::from_utf8(topic)
-            .ok()
-            .and_then(|topic| parse_command_topic(topic).ok())
-            .filter(|parsed| parsed.device == device);
-        match parsed {
-            Some(parsed) => self.command(parsed.id, parsed.name, payload, terms),
-            None => tracing::debug!(device, "a message that is no command"),
+        let (shared, device) = (self.shared, &self.shared.config.device);
+        let topic = std::str::from_utf8(topic).unwrap_or_default();
+        if let Some(parsed) = parse_command_topic(topic).ok().filter(|parsed| parsed.device == device) {
+            self.command(parsed.id, parsed.name, payload, terms);
+        } else if let (Some(handler), Some(told)) = (&shared.config.twin, Told::read(device, topic, &payload)) {
+            handler.run(told, Arc::clone(shared));
+        } else {
+            tracing::debug!(device, topic, "a message that is no command and of no twin");
         }
     }
 

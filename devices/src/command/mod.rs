@@ -15,8 +15,8 @@ pub use state::{Input, Progress, RECIPIENTS_MAX, Refusal, State, Status, Verdict
 pub use step::{Answer, DecodeStepError, Queued, Repeat, Rewritten, STEP_VERSION, Step, StepEvent, Why, WhyCode};
 pub use wire::{
     ANSWER_FILTER, ANSWER_PREFIX, AnswerTopic, COMMAND_PREFIX, CommandTopic, NameError, REFUSED_PREFIX, TopicError,
-    answer_topic, check_command_name, check_device_name, command_filter, command_topic, is_code, parse_answer_topic,
-    parse_command_topic, refused_topic, response_topic,
+    answer_topic, asks_for, check_command_name, check_device_name, command_filter, command_topic, is_code,
+    parse_answer_topic, parse_command_topic, refused_topic, response_topic,
 };
 
 /// The internal topic that holds every step of every command (key: device, value: [`StepEvent`]).

@@ -131,6 +131,24 @@ pub fn refused_topic(device: &str, id: CommandId, code: &str) -> String {
     format!("{REFUSED_PREFIX}{device}/{id}/{code}")
 }
 
+/// Whether a subscription asks for the commands (or the refused answers) that a topic is of: its filter begins with the
+/// topic's first two levels as they are, and matches it. Who subscribes to everything is an onlooker.
+pub fn asks_for(filter: &str, topic: &str) -> bool {
+    let own = [COMMAND_PREFIX, REFUSED_PREFIX].into_iter().find(|prefix| topic.starts_with(prefix));
+    let Some((filter, topic)) = own.and_then(|own| Some((filter.strip_prefix(own)?, topic.strip_prefix(own)?))) else {
+        return false;
+    };
+    let mut wanted = filter.split('/');
+    for level in topic.split('/') {
+        match wanted.next() {
+            Some("#") => return true,
+            Some(wanted) if wanted == "+" || wanted == level => {}
+            _ => return false,
+        }
+    }
+    matches!(wanted.next(), None | Some("#"))
+}
+
 /// Reads a command's MQTT topic.
 pub fn parse_command_topic(topic: &str) -> Result<CommandTopic<'_>, TopicError> {
     let ([device, id, name], None) = levels(topic, COMMAND_PREFIX)? else { return Err(TopicError::Shape) };
@@ -236,6 +254,26 @@ mod tests {
         assert_eq!(read("failed/valve-stuck"), Ok((None, "valve-stuck".to_owned())));
         assert_eq!(read("succeeded"), Ok((None, String::new())));
         assert_eq!(refused_topic("d", ID.parse().unwrap(), "not-sent"), format!("edgeway/refused/d/{ID}/not-sent"));
+    }
+
+    #[test]
+    fn who_subscribes_to_everything_is_an_onlooker() {
+        let topic = command_topic("d", ID.parse().unwrap(), "cool");
+        let cases = [
+            ("edgeway/command/d/#", true),
+            ("edgeway/command/+/+/cool", true),
+            ("edgeway/command/#", true),
+            ("edgeway/command/d/+", false),
+            ("edgeway/command/e/#", false),
+            ("edgeway/command/d/+/cool/#", true),
+            ("edgeway/#", false),
+            ("#", false),
+            ("edgeway/refused/d/#", false),
+        ];
+        for (filter, asks) in cases {
+            assert_eq!(asks_for(filter, &topic), asks, "{filter}");
+        }
+        assert!(asks_for("edgeway/refused/d/#", &refused_topic("d", ID.parse().unwrap(), "not-sent")));
     }
 
     #[test]

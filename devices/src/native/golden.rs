@@ -75,6 +75,19 @@ fn events() {
 }
 
 #[test]
+fn a_twin() {
+    check(&Want::Subscribe { filter: "edgeway/twin/pump-7/#" }, b"\x17\x00\x15edgeway/twin/pump-7/#");
+    let (topic, payload) = ("edgeway/twin/pump-7/delta/1", br#"{"version":1,"delta":{"interval_s":30}}"#);
+    let golden = b"\x47\x02\x1bedgeway/twin/pump-7/delta/1\xd0\x0f\x27{\"version\":1,\"delta\":{\"interval_s\":30}}";
+    check(&Told::Event { topic, timestamp_ms: 1_000, payload }, golden);
+    let report = Event { skipped: 0, later_ms: 0, payload: br#"{"interval_s":30}"#, properties: Vec::new() };
+    let topic = "edgeway/twin/pump-7/reported/0";
+    let publish = Publish { topic, boot: 17, first: 301, timestamp_ms: 1_000, events: vec![report] };
+    let golden = b"\x3a\x1eedgeway/twin/pump-7/reported/0\x11\xad\x02\xd0\x0f\x01\x00\x00\x11{\"interval_s\":30}\x00";
+    check(&publish, golden);
+}
+
+#[test]
 fn a_datagram_has_no_length_before_it() {
     let datagram = Datagram { topic: "s/t", timestamp_ms: 1_000, payload: b"21.5" };
     let bytes = postcard::to_stdvec(&datagram).unwrap();

@@ -31,6 +31,7 @@ fn told(actions: &[Action]) -> Vec<String> {
             let payload = String::from_utf8(command.payload.clone()).unwrap();
             format!("{} {} {} {payload}", command.cause, command.device, command.name)
         }
+        Action::SetDesired(set) => format!("twin {}", set.document),
         Action::Forward(forward) => format!("{} -> {}", forward.cause, forward.topic),
         Action::Reject(reject) => format!("{} bad: {}", reject.cause, reject.reason),
     };

@@ -6,6 +6,7 @@ mod process;
 mod quic;
 mod readers;
 mod sheet;
+mod twins;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::event_log::EventLog;
 use crate::ingest::Ingest;
 use crate::plugin_host::PluginHost;
 use crate::sessions::Sessions;
+use crate::twins::Twins;
 
 pub use process::resident_bytes;
 pub use sheet::Sheet;
@@ -109,6 +111,11 @@ impl Metrics {
     /// Adds what became of commands.
     pub fn add_commands(&mut self, commands: Arc<Commands>) {
         self.add("commands", move |sheet| readers::write_commands(&commands, sheet));
+    }
+
+    /// Adds device twins.
+    pub fn add_twins(&mut self, twins: Arc<Twins>) {
+        self.add("twins", move |sheet| twins::write(&twins, sheet));
     }
 
     fn text(&self) -> Result<Response, ApiError> {

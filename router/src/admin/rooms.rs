@@ -6,13 +6,16 @@ use axum::Router;
 
 use super::metrics::Metrics;
 use super::status::Identity;
-use super::{Config, Readiness, commands, devices, events, health, metrics, plugins, status, store, tail, topics};
+use super::{
+    Config, Readiness, commands, devices, events, health, metrics, plugins, status, store, tail, topics, twins,
+};
 use crate::commands::Commands;
 use crate::directory::Directory;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
 use crate::plugin_host::PluginHost;
 use crate::sessions::Sessions;
+use crate::twins::Twins;
 
 /// The rooms, as the node hands them over when it starts.
 pub struct Rooms {
@@ -34,6 +37,8 @@ pub struct Rooms {
     pub plugins: Arc<PluginHost>,
     /// The reader that takes commands to devices.
     pub commands: Arc<Commands>,
+    /// The reader of device twins.
+    pub twins: Arc<Twins>,
 }
 
 impl Rooms {
@@ -49,6 +54,7 @@ impl Rooms {
         figures.add_quic(Arc::clone(&self.quic));
         figures.add_plugins(Arc::clone(&self.plugins));
         figures.add_commands(Arc::clone(&self.commands));
+        figures.add_twins(Arc::clone(&self.twins));
         health::routes(Arc::clone(&self.readiness)).merge(metrics::routes(figures))
     }
 
@@ -64,6 +70,7 @@ impl Rooms {
             .merge(status::routes(self.identity.clone(), log(), sessions, readiness))
             .merge(plugins::routes(Arc::clone(&self.plugins)))
             .merge(commands::routes(Arc::clone(&self.commands)))
+            .merge(twins::routes(Arc::clone(&self.twins)))
             .merge(store::routes(log()))
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::http::Response;
+use ureq::typestate::WithBody;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::locate::{Located, NodeArgs};
@@ -78,6 +79,21 @@ impl Api {
     pub fn post_stream(&self, path: &str, body: &Value) -> Result<BufReader<impl Read + use<>>, Failure> {
         let request = self.prepare(self.agent.post(self.url(path)), None);
         Ok(BufReader::new(self.checked(request.send_json(body))?.into_body().into_reader()))
+    }
+
+    /// PATCH of a JSON text, and the JSON answer.
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> Result<T, Failure> {
+        self.send(self.agent.patch(self.url(path)), body)
+    }
+
+    /// PUT of a JSON text, and the JSON answer.
+    pub fn put<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> Result<T, Failure> {
+        self.send(self.agent.put(self.url(path)), body)
+    }
+
+    fn send<T: DeserializeOwned>(&self, to: RequestBuilder<WithBody>, body: &[u8]) -> Result<T, Failure> {
+        let request = self.prepare(to, Some(CALL_WITHIN)).header("Content-Type", "application/json");
+        self.json(self.checked(request.send(body))?)
     }
 
     /// DELETE.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use devices::command::{
     CommandId, DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, EXECUTION_TIMEOUT_MAX_MS, KEY_BYTES_MAX, NameError,
-    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, check_command_name, check_device_name, command_topic,
+    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, asks_for, check_command_name, check_device_name,
+    command_topic,
 };
 
 use super::Commands;
@@ -242,7 +243,7 @@ impl Commands {
         let Some(directory) = self.directory.get() else { return true };
         let topic = command_topic(device, CommandId::v7(0, [0; 10]), name);
         directory.is_known(device)
-            || self.sessions.find_receiver(&topic).is_some()
+            || self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)).is_some()
             || self.table.lock().has_pending(device)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use devices::command::{COMMAND_PREFIX, Repeat, command_topic, refused_topic, response_topic};
+use devices::command::{COMMAND_PREFIX, Repeat, asks_for, command_topic, refused_topic, response_topic};
 use devices::headers;
 use serde_json::json;
 use sled_data::HeaderBlock;
@@ -119,8 +119,6 @@ impl Commands {
             match device {
                 Some("+" | "#") => return table.all_came(),
                 Some(device) => table.session_came(device),
-                None if filter.starts_with(['+', '#']) || filter.starts_with("edgeway/+") => return table.all_came(),
-                None if &*filter == "edgeway/#" => return table.all_came(),
                 None => {}
             }
         }
@@ -199,7 +197,7 @@ impl Commands {
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
             let topic = command_topic(&device, id, &entry.queued.name);
-            let Some(handle) = self.sessions.find_receiver(&topic) else { continue };
+            let Some(handle) = self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)) else { continue };
             table.available(&device, handle.number(), handle.client_id(), guarded, now);
             handles.insert(handle.number(), handle);
         }
@@ -317,7 +315,7 @@ impl Commands {
     /// Tells whoever listens for a device that an answer does not count; nothing waits for it.
     fn tell(&self, refused: &Refused) {
         let topic = refused_topic(&refused.device, refused.id, refused.code);
-        if let Some(handle) = self.sessions.find_receiver(&topic) {
+        if let Some(handle) = self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)) {
             let _ = handle.offer(Offer::new(topic.into(), refused.code.as_bytes().into(), |_| {}));
         }
     }

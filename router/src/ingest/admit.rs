@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use devices::command::{ANSWERS_TOPIC, parse_answer_topic};
 use devices::headers;
+use devices::twin::{REPORTS_TOPIC, parse_from_device};
 use sled_data::HeaderBlock;
 
 use super::CATCH_ALL_TOPIC;
@@ -25,7 +26,7 @@ pub struct Route {
     pub key: Box<[u8]>,
     /// Whether the MQTT topic must be kept as a header (the catch-all's key is the MQTT topic already).
     pub keeps_mqtt_topic: bool,
-    /// Whether it is a device's answer to a command.
+    /// Whether it is a device's answer to a command or a word of a twin: the session's number goes with it.
     pub is_answer: bool,
 }
 
@@ -52,7 +53,9 @@ pub enum Refused {
     #[error("no routing rule names MQTT topic {0:?} and [routing] strict is set")]
     NoRule(String),
     /// The topic is the node's own.
-    #[error("MQTT topic {0:?} is the node's own; devices publish only their answers below edgeway/answer/")]
+    #[error(
+        "MQTT topic {0:?} is the node's own; devices publish only their answers below edgeway/answer/ and reports below edgeway/twin/"
+    )]
     NotAllowed(String),
     /// The topic in the log could not be made.
     #[error(transparent)]
@@ -141,7 +144,7 @@ impl Ingest {
     /// When the topic is not for clients, no rule names it, or it cannot be made.
     pub fn route(&self, mqtt_topic: &str) -> Result<Route, Refused> {
         if mqtt_topic.starts_with(OWN_PREFIX) {
-            return self.answer_route(mqtt_topic);
+            return self.own_route(mqtt_topic);
         }
         if mqtt_topic.starts_with('$') {
             return Err(self.not_allowed(mqtt_topic));
@@ -158,12 +161,17 @@ impl Ingest {
         Ok(placed(topic, destination.key.as_bytes(), keeps_mqtt_topic, false))
     }
 
-    fn answer_route(&self, mqtt_topic: &str) -> Result<Route, Refused> {
-        let Ok(answer) = parse_answer_topic(mqtt_topic) else {
+    /// What devices say to the node itself: answers to commands, words of twins.
+    fn own_route(&self, mqtt_topic: &str) -> Result<Route, Refused> {
+        let (topic, device) = if let Ok(answer) = parse_answer_topic(mqtt_topic) {
+            (ANSWERS_TOPIC, answer.device)
+        } else if let Ok(said) = parse_from_device(mqtt_topic) {
+            (REPORTS_TOPIC, said.device())
+        } else {
             return Err(self.not_allowed(mqtt_topic));
         };
-        let topic = self.log.ensure_topic(ANSWERS_TOPIC, None)?;
-        Ok(placed(topic, answer.device.as_bytes(), true, true))
+        let topic = self.log.ensure_topic(topic, None)?;
+        Ok(placed(topic, device.as_bytes(), true, true))
     }
 
     fn not_allowed(&self, mqtt_topic: &str) -> Refused {

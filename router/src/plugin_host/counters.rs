@@ -24,6 +24,8 @@ pub struct PluginCounters {
     pub appended: AtomicU64,
     /// Commands queued.
     pub commands: AtomicU64,
+    /// Changes wished of device twins.
+    pub wishes: AtomicU64,
     /// Commits of effects.
     pub commits: AtomicU64,
     /// Starts that failed, and commits that could not be stored.

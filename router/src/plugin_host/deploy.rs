@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::guard::{self, Kept};
 use super::guest::WallClock;
 use super::loops::{Edge, find_loop};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, TwinGrant};
 use super::sandbox::{Sandbox, Template};
 use super::state::{PendingState, StateSource};
 
@@ -19,10 +19,12 @@ pub const WASM_BYTES_MAX: usize = 64 << 20;
 const COMPONENT_MAGIC: &[u8] = b"\0asm\x0d\0\x01\0";
 /// What a core module's file begins with.
 const MODULE_MAGIC: &[u8] = b"\0asm\x01\0\0\0";
-/// The import that needs the grant `state`.
-const STATE_IMPORT: &str = "edgeway:plugin/state@1.1.0";
-/// The import that needs the grant `read_state`.
-const PLUGIN_STATE_IMPORT: &str = "edgeway:plugin/plugin-state@1.1.0";
+/// What the import begins with that needs the grant `state`.
+const STATE_IMPORT: &str = "edgeway:plugin/state@1.";
+/// What the import begins with that needs the grant `twins`.
+const TWINS_IMPORT: &str = "edgeway:plugin/twins@1.";
+/// What the import begins with that needs the grant `read_state`.
+const PLUGIN_STATE_IMPORT: &str = "edgeway:plugin/plugin-state@1.";
 
 /// Everything that makes templates of components.
 pub struct Workshop {
@@ -40,9 +42,12 @@ impl Workshop {
         let engine = self.ticking.engine();
         let component =
             self.cache.component(engine, wasm).map_err(|error| DeployError::Broken(error.root_cause().to_string()))?;
-        let wants_state = component.component_type().imports(engine).any(|(name, _)| name == STATE_IMPORT);
-        if wants_state && !manifest.grants.state {
+        let wants = |import| component.component_type().imports(engine).any(|(name, _)| name.starts_with(import));
+        if wants(STATE_IMPORT) && !manifest.grants.state {
             return Err(DeployError::MissingGrant("it keeps state: set `grants.state = true`".to_owned()));
+        }
+        if wants(TWINS_IMPORT) && manifest.grants.twins == TwinGrant::None {
+            return Err(DeployError::MissingGrant("it reads twins: set `grants.twins = \"read\"`".to_owned()));
         }
         let ticking = Arc::clone(&self.ticking);
         Template::new(ticking, &component, Arc::new(manifest), Arc::clone(&self.now_ms))
@@ -62,7 +67,7 @@ impl Workshop {
         let engine = self.ticking.engine();
         let component =
             self.cache.component(engine, wasm).map_err(|error| DeployError::Broken(error.root_cause().to_string()))?;
-        let reads = component.component_type().imports(engine).any(|(name, _)| name == PLUGIN_STATE_IMPORT);
+        let reads = component.component_type().imports(engine).any(|(name, _)| name.starts_with(PLUGIN_STATE_IMPORT));
         if reads && manifest.grants.read_state.is_empty() {
             let text = "it reads the state of other plugins: name them in `grants.read_state`";
             return Err(DeployError::MissingGrant(text.to_owned()));

@@ -4,11 +4,12 @@ use devices::command::{
     DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, PAYLOAD_BYTES_MAX, check_command_name, check_device_name,
 };
 use devices::headers;
+use devices::twin::Document;
 use sled_data::EVENT_BYTES_MAX;
 
 use super::batch::Batch;
-use super::bindings::edgeway::plugin::types::{Action, Command, Emit, Repeat};
-use super::manifest::Manifest;
+use super::bindings::edgeway::plugin::types::{Action, Command, Emit, Repeat, SetDesired};
+use super::manifest::{Manifest, TwinGrant};
 
 /// Actions that one call may answer with.
 pub const ACTIONS_MAX: usize = 65_536;
@@ -31,6 +32,8 @@ pub enum Effect {
     Forward { cause: usize, topic: String },
     /// Queue a command; the `ordinal`-th one of its event.
     Command { cause: usize, ordinal: u32, command: CommandEffect },
+    /// Wish that a device be so; the `ordinal`-th wish of its event.
+    SetDesired { cause: usize, ordinal: u32, wish: WishEffect },
     /// Set the event aside.
     DeadLetter { cause: usize, reason: String },
 }
@@ -48,6 +51,19 @@ pub struct CommandEffect {
     pub deliver_within_ms: u64,
     /// Whether it may be sent again after a send that was not confirmed.
     pub repeat: devices::command::Repeat,
+}
+
+/// What was allowed to be wished of a device.
+#[derive(Debug, PartialEq)]
+pub struct WishEffect {
+    /// The device's name.
+    pub device: String,
+    /// The merge patch, or all that is desired.
+    pub document: Document,
+    /// Whether it is all.
+    pub replace: bool,
+    /// The desired version that it is meant for.
+    pub if_version: Option<u64>,
 }
 
 /// What the calls about one batch caused, in order.
@@ -104,15 +120,22 @@ impl Effects {
     }
 }
 
-/// Counts commands per event; answers mostly come in the order of events.
+/// Counts commands and wishes per event; answers mostly come in the order of events.
 #[derive(Default)]
 struct Ordinals {
-    counts: std::collections::HashMap<u32, u32>,
+    counts: std::collections::HashMap<(Counted, u32), u32>,
+}
+
+/// What is counted apart.
+#[derive(PartialEq, Eq, Hash)]
+enum Counted {
+    Commands,
+    Wishes,
 }
 
 impl Ordinals {
-    fn next(&mut self, cause: u32) -> u32 {
-        let count = self.counts.entry(cause).or_default();
+    fn next(&mut self, what: Counted, cause: u32) -> u32 {
+        let count = self.counts.entry((what, cause)).or_default();
         *count += 1;
         *count - 1
     }
@@ -131,6 +154,7 @@ fn check(
         Action::Forward(forward) => forward.cause,
         Action::Command(command) => command.cause,
         Action::Reject(reject) => reject.cause,
+        Action::SetDesired(set) => set.cause,
     };
     let Some(event) = part.events.get(index as usize) else {
         return Err(format!("an action names event {index} of a batch of {}", part.events.len()));
@@ -148,7 +172,7 @@ fn check(
             Ok((Effect::Forward { cause, topic }, check_event_bytes(event.bytes())?))
         }
         Action::Command(command) => {
-            let ordinal = ordinals.next(index);
+            let ordinal = ordinals.next(Counted::Commands, index);
             let command = check_command(command, manifest)?;
             let bytes = command.payload.len() + EVENT_BYTES_EXTRA;
             Ok((Effect::Command { cause, ordinal, command }, bytes))
@@ -157,6 +181,11 @@ fn check(
             let mut reason = reject.reason;
             reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
             Ok((Effect::DeadLetter { cause, reason }, event.bytes() + EVENT_BYTES_EXTRA))
+        }
+        Action::SetDesired(set) => {
+            let ordinal = ordinals.next(Counted::Wishes, index);
+            let bytes = set.document.len() + EVENT_BYTES_EXTRA;
+            Ok((Effect::SetDesired { cause, ordinal, wish: check_wish(set, manifest)? }, bytes))
         }
     }
 }
@@ -212,6 +241,17 @@ fn check_command(command: Command, manifest: &Manifest) -> Result<CommandEffect,
         Some(Repeat::Allowed) | None => devices::command::Repeat::Safe,
     };
     Ok(CommandEffect { device, name, payload, deliver_within_ms, repeat })
+}
+
+fn check_wish(set: SetDesired, manifest: &Manifest) -> Result<WishEffect, String> {
+    let SetDesired { device, document, replace, if_version, .. } = set;
+    if manifest.grants.twins != TwinGrant::Set {
+        return Err("twins may not be set: write `grants.twins = \"set\"` in the manifest".to_owned());
+    }
+    check_device_name(&device).map_err(|error| format!("device {device:?}: {error}"))?;
+    let document =
+        Document::parse(document.as_bytes()).map_err(|error| format!("what is desired of {device:?}: {error}"))?;
+    Ok(WishEffect { device, document, replace, if_version })
 }
 
 /// Whether a text fits a pattern in which `*` stands for any text.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use devices::twin::Half;
 use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
 
-use super::bindings::edgeway::plugin::{host, state, types};
+use super::bindings::edgeway::plugin::{host, state, twins, types};
 use super::state::PendingState;
 
 /// Lines a guest may log in one call.
@@ -26,6 +27,8 @@ pub struct Guest {
     pub settings: Arc<[(String, String)]>,
     /// Its state, if granted. Shared with the sandbox, which outlives instances.
     pub state: Option<Arc<Mutex<PendingState>>>,
+    /// The same, through which twins are read, if granted.
+    pub twins: Option<Arc<Mutex<PendingState>>>,
     /// Whether `init` runs, in which there is no partition yet.
     pub starting: bool,
     /// The clock.
@@ -57,6 +60,23 @@ impl Guest {
             Some(state) => Ok(state),
             None => Err(wasmtime::Error::msg("the manifest does not grant `state`")),
         }
+    }
+
+    /// Half of a device's twin, as far as it has ever changed.
+    fn twin(&mut self, device: &str, half: Half) -> wasmtime::Result<Option<String>> {
+        if self.starting {
+            return Err(wasmtime::Error::msg("twins are not available to `init`"));
+        }
+        let Some(source) = &self.twins else {
+            return Err(wasmtime::Error::msg("the manifest does not grant `twins`"));
+        };
+        let found = source.lock().twin(device);
+        let twin = found.map_err(|error| {
+            self.store_error = Some(error.clone());
+            wasmtime::Error::msg(error)
+        })?;
+        let side = twin.map(|twin| twin.half(half).clone()).filter(|side| side.version > 0);
+        Ok(side.map(|side| side.json))
     }
 
     fn put(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> wasmtime::Result<()> {
@@ -115,6 +135,16 @@ impl state::Host for Guest {
 
     fn delete(&mut self, key: Vec<u8>) -> wasmtime::Result<()> {
         self.put(key, None)
+    }
+}
+
+impl twins::Host for Guest {
+    fn reported(&mut self, device: String) -> wasmtime::Result<Option<String>> {
+        self.twin(&device, Half::Reported)
+    }
+
+    fn desired(&mut self, device: String) -> wasmtime::Result<Option<String>> {
+        self.twin(&device, Half::Desired)
     }
 }
 

@@ -64,6 +64,19 @@ pub enum Scope {
     Origin,
 }
 
+/// What a plugin may do with device twins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TwinGrant {
+    /// Nothing.
+    #[default]
+    None,
+    /// Read them.
+    Read,
+    /// Read them, and set what is desired.
+    Set,
+}
+
 /// What a plugin may do.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -81,6 +94,8 @@ pub struct Grants {
     /// For a command guard: plugins whose state it may read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub read_state: Vec<String>,
+    /// What it may do with device twins: `none`, `read` or `set`.
+    pub twins: TwinGrant,
 }
 
 /// What a plugin may use.

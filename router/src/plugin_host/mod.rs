@@ -44,7 +44,7 @@ pub use deploy::WASM_BYTES_MAX;
 pub use error::{DeployError, Deployed, RemoveError, StartError};
 pub use guard::{GuardCounters, GuardFigures};
 pub use host::{PLUGINS_MAX, PluginHost};
-pub use manifest::{From, Grants, Kind, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope};
+pub use manifest::{From, Grants, Kind, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope, TwinGrant};
 pub use prepare::DEAD_LETTERS_TOPIC;
 pub use status::{PluginStatus, RunState};
 

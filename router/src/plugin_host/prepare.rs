@@ -4,11 +4,12 @@
 
 use devices::command::{COMMANDS_TOPIC, CommandId, Queued, StepEvent};
 use devices::headers;
+use devices::twin::{WISHES_TOPIC, Wish};
 use sled_data::{EVENT_BYTES_MAX, HeaderBlock};
 
 use super::batch::{Batch, EventRef};
 use super::cause::{command_cause, push_cause};
-use super::effects::{CommandEffect, Effect, Effects};
+use super::effects::{CommandEffect, Effect, Effects, WishEffect};
 
 /// The internal topic of events that were set aside.
 pub const DEAD_LETTERS_TOPIC: &str = "_dead_letters";
@@ -58,6 +59,7 @@ pub struct Counts {
     pub appended: u64,
     pub commands: u64,
     pub dead_letters: u64,
+    pub wishes: u64,
 }
 
 /// Turns effects into events; `now_ms` is the node's wall clock.
@@ -75,6 +77,7 @@ pub fn prepare<'a>(
             Effect::Emit { cause, .. }
             | Effect::Forward { cause, .. }
             | Effect::Command { cause, .. }
+            | Effect::SetDesired { cause, .. }
             | Effect::DeadLetter { cause, .. } => *cause,
         };
         // Places were checked when the effects were made.
@@ -100,6 +103,9 @@ pub fn prepare<'a>(
             Effect::Forward { topic, .. } => (&mut counts.appended, forward(topic, event, &cause_text)),
             Effect::Command { ordinal, command, .. } => {
                 (&mut counts.commands, queue(command, event, batch, plugin, ordinal, now_ms))
+            }
+            Effect::SetDesired { ordinal, wish, .. } => {
+                (&mut counts.wishes, desire(wish, event, batch, plugin, ordinal, now_ms))
             }
             Effect::DeadLetter { reason, .. } => {
                 (&mut counts.dead_letters, dead_letter(event, batch, plugin, &reason, now_ms))
@@ -151,6 +157,27 @@ fn queue(
         timestamp_ms: now_ms,
         key: Content::New(Some(command.device.into_bytes())),
         value: Content::New(Some(step.encode())),
+        headers: HeaderBlock::new(),
+    }
+}
+
+/// What the room of twins applies once.
+fn desire(
+    wish: WishEffect,
+    event: &EventRef<'_>,
+    batch: &Batch<'_>,
+    plugin: &str,
+    ordinal: u32,
+    now_ms: i64,
+) -> Prepared<'static> {
+    let mut event_of = Wish::new(u64::try_from(now_ms).unwrap_or(0), &format!("plugin:{plugin}"), wish.document);
+    (event_of.replace, event_of.if_version) = (wish.replace, wish.if_version);
+    event_of.cause = Some(command_cause(plugin, batch, event.offset, ordinal));
+    Prepared {
+        topic: WISHES_TOPIC.to_owned(),
+        timestamp_ms: now_ms,
+        key: Content::New(Some(wish.device.into_bytes())),
+        value: Content::New(Some(event_of.encode())),
         headers: HeaderBlock::new(),
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use devices::twin::{TWINS_TREE, Twin};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -136,6 +137,11 @@ impl StateSource for StoredState {
     fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let key = state_key(&self.plugin, partition, key);
         self.log.state_get(STATE_TREE, &key).map_err(|error| error.to_string())
+    }
+
+    fn twin(&self, device: &str) -> Result<Option<Twin>, String> {
+        let stored = self.log.state_get(TWINS_TREE, device.as_bytes()).map_err(|error| error.to_string())?;
+        Ok(stored.as_deref().and_then(Twin::decode))
     }
 }
 

@@ -117,6 +117,7 @@ impl PluginReader {
                 add(&counters.appended, counts.appended);
                 add(&counters.commands, counts.commands);
                 add(&counters.dead_letters, counts.dead_letters);
+                add(&counters.wishes, counts.wishes);
                 add(&counters.commits, 1);
                 Ok(true)
             }
@@ -293,6 +294,7 @@ impl std::ops::AddAssign for Counts {
         self.appended += more.appended;
         self.commands += more.commands;
         self.dead_letters += more.dead_letters;
+        self.wishes += more.wishes;
     }
 }
 

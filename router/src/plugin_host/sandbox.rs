@@ -12,7 +12,7 @@ use super::bindings::{Plugin, PluginPre};
 use super::engine::{TICK_MS, Ticking};
 use super::fault::Fault;
 use super::guest::{Guest, MemoryBound, WallClock};
-use super::manifest::{Limits, Manifest};
+use super::manifest::{Limits, Manifest, TwinGrant};
 use super::state::PendingState;
 
 /// Everything instances of one plugin are made from.
@@ -134,6 +134,7 @@ impl Sandbox {
             plugin: Arc::clone(&template.plugin),
             settings: Arc::clone(&template.settings),
             state: template.manifest.grants.state.then(|| Arc::clone(&self.state)),
+            twins: (template.manifest.grants.twins != TwinGrant::None).then(|| Arc::clone(&self.state)),
             starting: true,
             now_ms: Arc::clone(&template.now_ms),
             memory: MemoryBound::new(limits.memory_mib as usize * (1 << 20)),

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use devices::twin::Twin;
+
 /// A key of state has at most this many bytes.
 pub const KEY_BYTES_MAX: usize = 900;
 /// A value of state has at most this many bytes.
@@ -18,6 +20,14 @@ pub trait StateSource: Send + Sync {
     /// # Errors
     /// The store's error, in words.
     fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String>;
+
+    /// A device's durable twin; there is none where no store is behind it.
+    ///
+    /// # Errors
+    /// The store's error, in words.
+    fn twin(&self, _device: &str) -> Result<Option<Twin>, String> {
+        Ok(None)
+    }
 }
 
 /// Values by partition number and key; `None` is a removal.
@@ -96,6 +106,14 @@ impl PendingState {
             return Ok(written.clone());
         }
         self.source.get(place.0, &place.1)
+    }
+
+    /// Reads a device's twin for the guest.
+    ///
+    /// # Errors
+    /// The store's error, in words.
+    pub fn twin(&self, device: &str) -> Result<Option<Twin>, String> {
+        self.source.twin(device)
     }
 
     /// Writes for the guest.

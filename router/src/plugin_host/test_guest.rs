@@ -21,6 +21,7 @@ topics = ['in']
 emit = ['out']
 commands = ['cool']
 state = true
+twins = 'set'
 [limits]
 call_ms = 50
 memory_mib = 8

@@ -7,11 +7,14 @@
 ;;   S set state (key and value: the event's value), then forward
 ;;   G get state (key: `S` and the rest of the value); trap unless it is there
 ;;   C send a command   R reject         else: forward to `out`
+;;   D set what is desired of device `out`: the rest of the value
+;;   W get what `out` has reported; trap unless there is something; then forward
 ;;
 ;; Settings: any makes `init` fail.
 (module
   (import "edgeway:plugin/state@1.1.0" "set" (func $set (param i32 i32 i32 i32)))
   (import "edgeway:plugin/state@1.1.0" "get" (func $get (param i32 i32 i32)))
+  (import "edgeway:plugin/twins@1.1.0" "reported" (func $reported (param i32 i32 i32)))
   (import "edgeway:plugin/host@1.1.0" "log" (func $log (param i32 i32 i32)))
   (memory (export "memory") 64)
   (data (i32.const 64) "out")
@@ -82,6 +85,14 @@
     (i32.store offset=24 (global.get $action) (i32.const 4))
     (call $end))
 
+  (func $desire (param $index i32) (param $document i32) (param $bytes i32)
+    (call $begin (i32.const 4) (local.get $index))
+    (i32.store offset=12 (global.get $action) (i32.const 64))
+    (i32.store offset=16 (global.get $action) (i32.const 3))
+    (i32.store offset=20 (global.get $action) (local.get $document))
+    (i32.store offset=24 (global.get $action) (local.get $bytes))
+    (call $end))
+
   (func $reject (param $index i32)
     (call $begin (i32.const 3) (local.get $index))
     (i32.store offset=12 (global.get $action) (i32.const 96))
@@ -108,6 +119,13 @@
       (call $command (local.get $index)) (return (i32.const 0))))
     (if (i32.eq (local.get $what) (i32.const 0x52)) (then
       (call $reject (local.get $index)) (return (i32.const 0))))
+    (if (i32.eq (local.get $what) (i32.const 0x44)) (then
+      (call $desire (local.get $index)
+        (i32.add (local.get $value) (i32.const 1)) (i32.sub (local.get $bytes) (i32.const 1)))
+      (return (i32.const 0))))
+    (if (i32.eq (local.get $what) (i32.const 0x57)) (then
+      (call $reported (i32.const 64) (i32.const 3) (i32.const 32))
+      (if (i32.eqz (i32.load8_u (i32.const 32))) (then unreachable))))
     (if (i32.eq (local.get $what) (i32.const 0x53)) (then
       (call $set (local.get $value) (local.get $bytes) (local.get $value) (local.get $bytes))))
     (if (i32.eq (local.get $what) (i32.const 0x47)) (then

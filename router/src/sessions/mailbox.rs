@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use devices::command::COMMAND_PREFIX;
 use parking_lot::Mutex;
 
 use crate::event_log::Wake;
@@ -129,7 +130,13 @@ struct Mail {
     offers: VecDeque<Offer>,
     urgent: VecDeque<Offer>,
     is_closed: bool,
-    takes_none: bool,
+    takes_no_commands: bool,
+}
+
+impl Mail {
+    fn takes(&self, mqtt_topic: &str) -> bool {
+        !self.takes_no_commands || !mqtt_topic.starts_with(COMMAND_PREFIX)
+    }
 }
 
 impl Mailbox {
@@ -145,7 +152,7 @@ impl Mailbox {
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
         let mut mail = self.mail.lock();
         let waiting = if offer.urgent { mail.urgent.len() } else { mail.offers.len() };
-        if mail.is_closed || mail.takes_none || waiting >= OFFERS_MAX {
+        if mail.is_closed || !mail.takes(&offer.topic) || waiting >= OFFERS_MAX {
             drop(mail);
             return Err(Box::new(offer));
         }
@@ -155,14 +162,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Its client takes no offers, whatever it subscribes to.
-    pub fn take_no_offers(&self) {
-        self.mail.lock().takes_none = true;
+    /// Its client takes no commands, whatever it subscribes to.
+    pub fn take_no_commands(&self) {
+        self.mail.lock().takes_no_commands = true;
     }
 
-    /// Whether its client takes offers at all.
-    pub fn takes_offers(&self) -> bool {
-        !self.mail.lock().takes_none
+    /// Whether its client takes what is offered under an MQTT topic.
+    pub fn takes(&self, mqtt_topic: &str) -> bool {
+        self.mail.lock().takes(mqtt_topic)
     }
 
     /// Gives an order; the first one counts.
@@ -189,5 +196,16 @@ impl Mailbox {
     pub fn take_offer(&self) -> Option<Offer> {
         let mut mail = self.mail.lock();
         mail.urgent.pop_front().or_else(|| mail.offers.pop_front())
+    }
+
+    /// Takes the oldest offer whose MQTT topic is of a kind, for doors that have a way for each kind.
+    pub fn take_offer_of(&self, is_of: impl Fn(&str) -> bool) -> Option<Offer> {
+        let mut mail = self.mail.lock();
+        let mail = &mut *mail;
+        let take = |offers: &mut VecDeque<Offer>| {
+            let at = offers.iter().position(|offer| is_of(&offer.topic))?;
+            offers.remove(at)
+        };
+        take(&mut mail.urgent).or_else(|| take(&mut mail.offers))
     }
 }

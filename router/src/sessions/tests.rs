@@ -31,7 +31,7 @@ async fn an_order_or_offer_to_an_ended_connection_does_not_reach_the_next() {
     let (log, sessions) = sessions();
     let old = sessions.connect(arrival()).await.unwrap().entry;
     sessions.subscribe(&old, "a");
-    let to_old = sessions.find_receiver("a").unwrap();
+    let to_old = sessions.find_receiver("a", |_| true).unwrap();
     let coming = tokio::spawn({
         let sessions = Arc::clone(&sessions);
         async move { sessions.connect(arrival()).await.unwrap() }

@@ -42,7 +42,8 @@ pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
     let forward = Plugin {
         name: "forward",
         component: forward_component(context)?,
-        manifest: "topics = ['telemetry']\nfrom = 'start'\n[grants]\nemit = ['out']\nstate = true\n".to_owned(),
+        manifest: "topics = ['telemetry']\nfrom = 'start'\n[grants]\nemit = ['out']\nstate = true\ntwins = 'read'\n"
+            .to_owned(),
     };
     let threshold = Plugin {
         name: "threshold",

@@ -20,6 +20,7 @@ use crate::client::link::Broke;
 use crate::client::tls::Tls;
 use crate::native::{ALPN, Close, Hello, Limits, Open, ToDevice, decode, encode};
 use crate::sequence::{Lane, Number};
+use crate::twin::subscriptions_of;
 
 /// Addresses of a host that are tried.
 const ADDRESSES_MAX: usize = 4;
@@ -56,6 +57,8 @@ pub(super) struct Wish {
     device: String,
     token: Vec<u8>,
     commands: bool,
+    /// The filter of the device's twin, where it listens for it.
+    twin: Option<String>,
     within: Duration,
     ping_after: Duration,
 }
@@ -68,6 +71,8 @@ pub(super) struct Ready {
     pub(super) control: Control,
     pub(super) limits: Limits,
     pub(super) known: Vec<(Lane, Number)>,
+    /// What is to be subscribed to.
+    pub(super) twin: Option<String>,
 }
 
 impl Wish {
@@ -80,6 +85,7 @@ impl Wish {
             device: config.device.clone(),
             token: config.login.as_ref().map(|login| login.password.clone().into_bytes()).unwrap_or_default(),
             commands,
+            twin: config.twin.as_ref().map(|_| subscriptions_of(&config.device)),
             within: config.connect_within.min(ATTEMPT_MAX),
             ping_after: config.keep_alive,
         }
@@ -135,7 +141,9 @@ async fn reach(wish: &Wish, address: SocketAddr, config: ClientConfig) -> Result
     let endpoint = shared.or(own.as_ref()).ok_or("no endpoint")?;
     let connection = endpoint.connect_with(config, address, &wish.host)?.await?;
     match greet(wish, &connection).await {
-        Ok((control, limits, known)) => Ok(Ready { endpoint: own, connection, control, limits, known }),
+        Ok((control, limits, known)) => {
+            Ok(Ready { endpoint: own, connection, control, limits, known, twin: wish.twin.clone() })
+        }
         Err(error) => Err(connection.close_reason().map_or(error, |reason| explain(&reason))),
     }
 }

@@ -1,7 +1,7 @@
 //! One connection by `edgeway/1` over QUIC.
 //!
 //! The task's side is [`Inlet`] and [`Pump`]; a task of its own carries the connection, and ends with the pump. Each
-//! lane has a stream, opened when it is first used; what waits in a lane is put together into frames (`batch`, pure),
+//! lane has a stream, opened when it is first used, and so have events where the device listens for its twin; what waits in a lane is put together into frames (`batch`, pure),
 //! `line` says when one may be sent (pure), `lane` sends it and reads the acknowledgements. `window` (pure) decides
 //! how much may be under way, so that what is urgent finds short queues in the network.
 
@@ -10,6 +10,7 @@ mod congestion;
 mod connect;
 mod control;
 mod endpoint;
+mod events;
 #[cfg(test)]
 pub(super) mod fake_node;
 mod frames;
@@ -106,7 +107,7 @@ async fn carry(shared: Arc<Shared>, wish: connect::Wish, say: Say) {
 
 /// All streams of a connection, until one of them ends it.
 async fn talk(shared: &Shared, ready: Ready, say: &Say) -> Broke {
-    let Ready { endpoint, connection, control, limits, known } = ready;
+    let Ready { endpoint, connection, control, limits, known, twin } = ready;
     shared.connected(connection.clone(), limits);
     if say.send(Ok(Heard::Connected { known })).await.is_err() {
         return "nobody listens".into();
@@ -117,7 +118,7 @@ async fn talk(shared: &Shared, ready: Ready, say: &Say) -> Broke {
     };
     let (listening, speaking) = control.halves(shared, say);
     let ended = tokio::select! {
-        ended = async { tokio::try_join!(lanes, listening).err() } => ended,
+        ended = async { tokio::try_join!(lanes, listening, events::listen(&connection, twin.as_deref(), say)).err() } => ended,
         silent = connect::fall_silent(&connection, || shared.awaits()) => Some(silent),
         farewell = speaking => farewell.err(),
     };

@@ -14,7 +14,7 @@ type Counter = fn(&PluginCounters) -> &AtomicU64;
 type GuardCounter = fn(&GuardCounters) -> &AtomicU64;
 
 /// Name, help and counter of what is shown of every plugin.
-const PLUGIN_COUNTERS: [(&str, &str, Counter); 7] = [
+const PLUGIN_COUNTERS: [(&str, &str, Counter); 8] = [
     ("plugin_calls", "Calls of the plugin", |of| &of.calls),
     ("plugin_events", "Events given to the plugin", |of| &of.events),
     ("plugin_traps", "Calls ended by a trap, the deadline or the memory limit", |of| &of.traps),
@@ -22,6 +22,7 @@ const PLUGIN_COUNTERS: [(&str, &str, Counter); 7] = [
     ("plugin_dead_letters", "Events set aside", |of| &of.dead_letters),
     ("plugin_appended", "Events that the plugin had appended", |of| &of.appended),
     ("plugin_commands", "Commands that the plugin had queued", |of| &of.commands),
+    ("plugin_wishes", "Changes that the plugin wished of device twins", |of| &of.wishes),
 ];
 
 /// What every plugin did.

@@ -74,6 +74,7 @@ async fn fixture() -> Fixture {
     let sessions = Arc::new(sessions);
     let rooms = Rooms {
         commands: Commands::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
+        twins: Twins::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
         plugins: Arc::new(PluginHost::start(Arc::clone(&log), &folder.path().join("plugins")).unwrap()),
         identity: Identity { name: "n1".into(), mqtt: LOOPBACK, secure: Arc::default() },
         readiness: Arc::default(),

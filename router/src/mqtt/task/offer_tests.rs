@@ -55,7 +55,7 @@ async fn a_command_has_the_bytes_that_are_documented() {
         let mut client = Client::connect_as(&node, "pump-7", version).await;
         client.send(&subscribe("edgeway/command/pump-7/#", 1, version)).await;
         assert_eq!(client.next().await.unwrap().0, 0x90, "SUBACK");
-        let handle = node.sessions.find_receiver(&command_topic("pump-7", id(), "cool")).unwrap();
+        let handle = node.sessions.find_receiver(&command_topic("pump-7", id(), "cool"), |_| true).unwrap();
         assert!(handle.offer(cool()).is_ok());
         let (first, body) = client.next().await.unwrap();
         let (sent, shown) = (packet(first, &body), shown(block));

@@ -33,6 +33,11 @@ fn command(name: &str) -> Command {
     }
 }
 
+fn set_desired(device: &str, document: &str) -> Action {
+    let (device, document) = (device.into(), document.into());
+    Action::SetDesired(SetDesired { cause: 0, device, document, replace: false, if_version: None })
+}
+
 fn forward(cause: u32) -> Action {
     Action::Forward(Forward { cause, topic: "out".into() })
 }
@@ -70,6 +75,29 @@ fn what_is_not_granted_is_refused_in_words() {
     for (action, want) in cases {
         let told = format!("{action:?}");
         let got = Effects::default().add(vec![action], &batch(&[EVENT]), 0, &manifest());
+        match want {
+            None => assert_eq!(got, Ok(()), "{told}"),
+            Some(want) => assert!(got.clone().unwrap_err().contains(want), "{told}: {got:?}"),
+        }
+    }
+}
+
+#[test]
+fn twins_are_set_where_that_is_granted() {
+    let granted = Manifest::parse("name='p'\ntopics=['in']\n[grants]\ntwins='set'").unwrap();
+    let reads = Manifest::parse("name='p'\ntopics=['in']\n[grants]\ntwins='read'").unwrap();
+    let deep = format!("{}1{}", "{\"a\":".repeat(17), "}".repeat(17));
+    let cases = [
+        (&granted, set_desired("pump", r#"{"a":1}"#), None),
+        (&reads, set_desired("pump", "{}"), Some("write `grants.twins = \"set\"`")),
+        (&manifest(), set_desired("pump", "{}"), Some("twins may not be set")),
+        (&granted, set_desired("a/b", "{}"), Some("device \"a/b\"")),
+        (&granted, set_desired("pump", "[]"), Some("is not a JSON object")),
+        (&granted, set_desired("pump", &deep), Some("deeper than 16 levels")),
+    ];
+    for (manifest, action, want) in cases {
+        let told = format!("{action:?}");
+        let got = Effects::default().add(vec![action], &batch(&[EVENT]), 0, manifest);
         match want {
             None => assert_eq!(got, Ok(()), "{told}"),
             Some(want) => assert!(got.clone().unwrap_err().contains(want), "{told}: {got:?}"),

@@ -68,6 +68,7 @@ impl Template {
             plugin: Arc::clone(&self.plugin),
             settings: Arc::clone(&self.settings),
             state: None,
+            twins: None,
             starting: true,
             now_ms: Arc::clone(&self.now_ms),
             memory: MemoryBound::new(self.manifest.limits.memory_mib as usize * (1 << 20)),

@@ -161,6 +161,8 @@ fn what_cannot_run_is_refused_with_the_reason() {
     damaged[middle..middle + 16].fill(0xff);
     let mut no_state = manifest();
     no_state.grants.state = false;
+    let mut no_twins = manifest();
+    no_twins.grants.twins = Default::default();
     let mut wrong_config = manifest();
     wrong_config.config.insert("any".into(), toml::Value::Integer(1));
     let mut wrong_name = manifest();
@@ -169,10 +171,11 @@ fn what_cannot_run_is_refused_with_the_reason() {
     let cases: Vec<(&[u8], Manifest, &str)> = vec![
         (b"", manifest(), "it is not a WebAssembly component"),
         (b"\0asm\x01\0\0\0", manifest(), "it is a core module; make it a component"),
-        (&whole[..whole.len() / 2], manifest(), "the plugin's file is refused"),
+        (&whole[..whole.len() / 3], manifest(), "the plugin's file is refused"),
         (&damaged, manifest(), "the plugin's file is refused"),
         (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.1.0`"),
         (&whole, no_state, "a grant is missing: it keeps state"),
+        (&whole, no_twins, "a grant is missing: it reads twins"),
         (&whole, wrong_config, "the plugin does not start: no settings wanted"),
         (&whole, wrong_name, "the manifest's `name`"),
     ];

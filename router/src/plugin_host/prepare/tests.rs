@@ -64,6 +64,18 @@ fn a_dead_letter_is_the_event_with_its_story() {
 }
 
 #[test]
+fn a_wish_names_who_and_why() {
+    let document = devices::twin::Document::parse(br#"{"a":1}"#).unwrap();
+    let wish = WishEffect { device: "pump".into(), document, replace: true, if_version: Some(3) };
+    let (counts, text) = prepared(Effect::SetDesired { cause: 0, ordinal: 2, wish }, &from_mqtt(), 7);
+    assert_eq!(
+        text.trim_end(),
+        r#"_wishes 1000000 pump {"v":1,"at_ms":1000000,"who":"plugin:p","document":{"a":1},"replace":true,"if_version":3,"cause":{"plugin":"p","topic":"in","origin":1,"partition":2,"offset":42,"index":2}}"#
+    );
+    assert_eq!(counts, Counts { wishes: 1, ..Counts::default() });
+}
+
+#[test]
 fn a_command_expires_from_its_cause_on_and_its_id_is_the_causes() {
     let command = |payload: &[u8]| Effect::Command {
         cause: 0,

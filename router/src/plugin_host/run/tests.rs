@@ -11,6 +11,7 @@ fn told(effects: &Effects) -> Vec<String> {
         Effect::Forward { cause, .. } => format!("{cause}"),
         Effect::Emit { cause, emit } => format!("{cause}>{}", emit.topic),
         Effect::Command { cause, ordinal, command } => format!("{cause}?{ordinal}{}", command.name),
+        Effect::SetDesired { cause, wish, .. } => format!("{cause}={}", wish.document.to_json()),
         Effect::DeadLetter { cause, reason } => format!("{cause}! {reason}"),
     };
     effects.list.iter().map(tell).collect()

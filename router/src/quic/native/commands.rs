@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use devices::command::parse_command_topic;
+use devices::command::{COMMAND_PREFIX, parse_command_topic};
 use devices::native::{FromDevice, ToDevice, encode};
 
 use super::Wrong;
@@ -46,7 +46,8 @@ impl Control {
             self.deliveries.written();
         }
         while self.deliveries.has_room() && self.way.out.len() < OUT_BYTES_MAX {
-            let Some(offer) = mailbox.take_offer() else { return };
+            // The others go to who subscribed to them, on the events stream.
+            let Some(offer) = mailbox.take_offer_of(|topic| topic.starts_with(COMMAND_PREFIX)) else { return };
             self.send(offer);
         }
     }

@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use super::append::{Appender, TryAgain};
 use super::commands::Control;
-use super::events::Events;
+use super::events::{Events, drop_offers};
 use super::hello::Opened;
 use super::lanes::OpenLane;
 use super::way::{Gone, Way};
@@ -308,6 +308,10 @@ impl Task {
     }
 
     fn deliver(&mut self) {
+        match &mut self.events {
+            Some(events) => events.send_offers(&self.native, &self.entry.mailbox),
+            None => drop_offers(&self.entry.mailbox),
+        }
         let more = self.events.as_mut().is_some_and(|events| events.deliver(&self.native, &self.entry));
         if more {
             self.entry.seat.wake.ring(Wake::DELIVER);

@@ -1,9 +1,9 @@
-//! The events stream: subscriptions, and what they bring.
+//! The events stream: subscriptions, and what they bring; what is offered to the session and is no command.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use devices::command::command_filter;
+use devices::command::{COMMAND_PREFIX, command_filter};
 use devices::native::{Refusal, Told, Want, encode};
 
 use super::filters::{Filters, is_taken};
@@ -11,7 +11,7 @@ use super::way::{BACKLOG_BYTES_MAX, Way, frame};
 use super::{Native, Wrong};
 use crate::event_log::Wake;
 use crate::quic::Stats;
-use crate::sessions::Entry;
+use crate::sessions::{Entry, Mailbox, Offer};
 use crate::subscriptions::{Frame, Frames, Segment};
 
 /// Bytes that may wait to be written before delivering pauses.
@@ -20,6 +20,8 @@ const OUT_BYTES_MAX: usize = 256 << 10;
 const WANTS_PER_TURN_MAX: usize = 64;
 /// Segments looked through before others have their turn.
 const SEGMENTS_PER_TURN_MAX: usize = 16;
+/// Offers that may be on their way out.
+const OFFERS_MAX: usize = 256;
 /// The number of this door's format, of [`crate::subscriptions::FORMATS`].
 const FORMAT: usize = 4;
 
@@ -29,6 +31,8 @@ pub(super) struct Events {
     filters: Filters,
     /// The filter that brings commands, where the client takes them: it stays when the client unsubscribes.
     commands: Option<String>,
+    /// Offers that are on their way out: at most as many as a mailbox holds.
+    offers: Vec<Offer>,
     current: Option<Current>,
     /// The filters have changed since it was looked through.
     is_stale: bool,
@@ -51,6 +55,7 @@ impl Events {
             way,
             filters: Filters::default(),
             commands: takes_commands_of.map(command_filter),
+            offers: Vec::new(),
             current: None,
             is_stale: false,
             has_more: false,
@@ -101,6 +106,23 @@ impl Events {
     /// Whether more was read than the turn took; the next one is due, when others have had theirs.
     pub(super) fn take_more(&mut self) -> bool {
         std::mem::take(&mut self.has_more)
+    }
+
+    /// Notes what has been written, and takes what is offered to the session, such as words of twins, as far as there
+    /// is room.
+    pub(super) fn send_offers(&mut self, native: &Native, mailbox: &Mailbox) {
+        if self.way.out.is_empty() {
+            self.offers.drain(..).for_each(Offer::acked);
+        }
+        while self.way.out.len() < OUT_BYTES_MAX && self.offers.len() < OFFERS_MAX {
+            let Some(offer) = mailbox.take_offer_of(is_no_command) else { return };
+            let timestamp_ms = native.log.clock().wall_ms();
+            let told = Told::Event { topic: &offer.topic, timestamp_ms, payload: &offer.payload };
+            match encode(&told, &mut self.way.out.bytes) {
+                Ok(()) => self.offers.push(offer),
+                Err(error) => tracing::warn!(topic = %offer.topic, %error, "a message cannot be sent"),
+            }
+        }
     }
 
     /// Appends what may be sent now; whether there may be more at once, others having had their turn.
@@ -155,6 +177,15 @@ impl Events {
         }
         while entry.seat.subscriber.pop().is_some() {}
     }
+}
+
+/// Lets fall what was offered to a client that has no events stream any more.
+pub(super) fn drop_offers(mailbox: &Mailbox) {
+    while mailbox.take_offer_of(is_no_command).is_some() {}
+}
+
+fn is_no_command(topic: &str) -> bool {
+    !topic.starts_with(COMMAND_PREFIX)
 }
 
 fn wanted(filters: &mut Filters, segment: &Segment) -> Vec<bool> {

@@ -92,7 +92,7 @@ pub(super) async fn open(native: &Native, connection: &Connection) -> Result<Opt
     if guest.takes_commands {
         native.sessions.subscribe(&entry, &command_filter(&guest.device));
     } else {
-        entry.mailbox.take_no_offers();
+        entry.mailbox.take_no_commands();
     }
     Ok(Some(Opened { control, entry, takes_commands: guest.takes_commands }))
 }

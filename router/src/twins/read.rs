@@ -1,0 +1,194 @@
+//! What events on the two topics mean to the table.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use devices::command::check_device_name;
+use devices::headers;
+use devices::twin::{
+    Act, Document, FromDevice, Half, Refusal, VERSION_PROPERTY, Wish, parse_from_device, parse_version,
+};
+use sled_data::{PartitionId, RecordRef};
+
+use super::courier::Courier;
+use super::record::Outcome;
+use super::table::{Accepted, Request, Table};
+use super::{Inner, Stats, Twins};
+use crate::event_log::ReadError;
+
+/// Bytes read from one partition at once.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of twins that one round stores, about: they are one commit.
+const ROUND_BYTES_MAX: usize = 1 << 20;
+/// Changes and acts that one round appends.
+const ROUND_EVENTS_MAX: usize = 4_096;
+
+/// What a partition's events are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// What devices say.
+    Reports,
+    /// What plugins wish.
+    Wishes,
+}
+
+/// Where one partition is read next.
+pub(super) struct Reading {
+    pub(super) source: Source,
+    pub(super) id: PartitionId,
+    pub(super) next: u64,
+}
+
+/// What a round has read.
+#[derive(Default)]
+pub(super) struct Read {
+    /// Cursors have moved.
+    pub(super) moved: bool,
+    /// There is more than one round takes.
+    pub(super) more: bool,
+    /// What became of wishes, for the audit.
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+impl Twins {
+    /// Reads what is new on both topics into the table, as much as one commit takes.
+    pub(super) fn take_new(&self, inner: &mut Inner, now_ms: u64) -> Result<Read, ReadError> {
+        let Inner { table, courier, reading, .. } = inner;
+        let mut read = Read::default();
+        for place in reading.iter_mut() {
+            let batches = self.log.read(place.id, place.next, READ_BYTES_MAX)?;
+            if let Some(first) = batches.first().filter(|first| first.base_offset() > place.next) {
+                let (from, to) = (place.next, first.base_offset());
+                tracing::warn!(source = ?place.source, from, to, "events were removed by retention before they were read");
+            }
+            for batch in &batches {
+                for (offset, record) in batch.events_from(place.next) {
+                    match place.source {
+                        Source::Reports => take_report(table, courier, &self.stats, record, now_ms),
+                        Source::Wishes => {
+                            read.outcomes.extend(take_wish(table, courier, &self.stats, record, now_ms));
+                        }
+                    }
+                    (place.next, read.moved) = (offset + 1, true);
+                    let pending = table.pending();
+                    let events = pending.changes.len() + read.outcomes.len();
+                    if pending.saved_bytes > ROUND_BYTES_MAX || events > ROUND_EVENTS_MAX {
+                        read.more = true;
+                        break;
+                    }
+                }
+                if read.more {
+                    break;
+                }
+                place.next = place.next.max(batch.next_offset());
+            }
+            if read.more {
+                break;
+            }
+        }
+        if read.more {
+            // So that a busy partition does not keep the others waiting.
+            reading.rotate_left(1);
+        }
+        Ok(read)
+    }
+}
+
+fn text<'a>(record: &RecordRef<'a>, name: &str) -> Option<&'a str> {
+    record.headers.get(name).and_then(|bytes| std::str::from_utf8(bytes).ok())
+}
+
+fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: RecordRef<'_>, now_ms: u64) {
+    let said = text(&record, headers::MQTT_TOPIC).and_then(|topic| parse_from_device(topic).ok());
+    let (device, in_topic) = match said {
+        Some(FromDevice::Reported { device, if_version }) => (device, if_version),
+        Some(FromDevice::Get { device }) => return courier.asked(device),
+        None => {
+            stats.unreadable.fetch_add(1, Relaxed);
+            return;
+        }
+    };
+    let who = format!("device:{}", text(&record, headers::MQTT_CLIENT).unwrap_or(device));
+    let changed = in_topic.map_or_else(|| version_property(&record), |version| Ok(Some(version)));
+    let changed = changed.and_then(|if_version| {
+        let patch = Document::parse(record.value.unwrap_or_default())?;
+        let act = Act::Patched { half: Half::Reported, version: 0, patch };
+        table.change(Request { device, act: &act, if_version, who: &who }, now_ms)
+    });
+    match changed {
+        Ok(accepted) => {
+            stats.count(accepted, Half::Reported);
+            if !table.differing().contains(device) {
+                courier.settled(device);
+            }
+        }
+        Err(refusal) => {
+            stats.refused.fetch_add(1, Relaxed);
+            tracing::debug!(device, %refusal, "a report is not taken");
+            courier.refused(device, refusal);
+        }
+    }
+}
+
+/// The version in the user property of that name; `None` where there is none.
+fn version_property(record: &RecordRef<'_>) -> Result<Option<u64>, Refusal> {
+    let properties = record.headers.iter().filter(|(name, _)| *name == headers::MQTT_USER);
+    let mut properties = properties.filter_map(|(_, value)| headers::decode_user_property(value));
+    let Some((_, value)) = properties.find(|(name, _)| *name == VERSION_PROPERTY) else { return Ok(None) };
+    parse_version(value).map(Some).ok_or_else(|| {
+        let end = value.floor_char_boundary(32);
+        Refusal::Number(value[..end].to_owned())
+    })
+}
+
+fn take_wish(
+    table: &mut Table,
+    courier: &mut Courier,
+    stats: &Stats,
+    record: RecordRef<'_>,
+    now_ms: u64,
+) -> Option<Outcome> {
+    let device =
+        record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|name| check_device_name(name).is_ok());
+    let wish = record.value.and_then(|value| Wish::decode(value).ok());
+    let (Some(device), Some(wish)) = (device, wish) else {
+        stats.unreadable.fetch_add(1, Relaxed);
+        return None;
+    };
+    let act = wish.act();
+    let request = Request { device, act: &act, if_version: wish.if_version, who: &wish.who };
+    let changed = table.change(request, now_ms);
+    match &changed {
+        Ok(accepted) => {
+            stats.count(*accepted, Half::Desired);
+            follow(table, courier, device, *accepted);
+            if !accepted.is_change {
+                return None;
+            }
+        }
+        Err(refusal) => {
+            stats.refused.fetch_add(1, Relaxed);
+            tracing::warn!(device, who = wish.who, %refusal, "what a plugin wishes is not taken");
+        }
+    }
+    Some(Outcome::of(&wish.who, "twin.set", device, &changed))
+}
+
+/// What follows for the device from a change of what is desired of it.
+pub(super) fn follow(table: &Table, courier: &mut Courier, device: &str, accepted: Accepted) {
+    match table.differing().contains(device) {
+        true if accepted.is_change => courier.due(device),
+        true => {}
+        false => courier.settled(device),
+    }
+}
+
+impl Stats {
+    pub(super) fn count(&self, accepted: Accepted, half: Half) {
+        let counter = match (accepted.is_change, half) {
+            (false, _) => &self.unchanged,
+            (true, Half::Desired) => &self.desired,
+            (true, Half::Reported) => &self.reported,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+}
