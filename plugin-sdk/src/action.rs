@@ -50,6 +50,9 @@ impl Command {
             payload: Vec::new(),
             deliver_within_ms: None,
             repeat: None,
+            urgent: false,
+            execution_timeout_s: None,
+            supersede: None,
         }
     }
 
@@ -64,6 +67,27 @@ impl Command {
     #[must_use]
     pub fn deliver_within_ms(mut self, ms: u32) -> Command {
         self.deliver_within_ms = Some(ms);
+        self
+    }
+
+    /// Makes it an emergency: it overtakes what waits, and no guard holds it.
+    #[must_use]
+    pub fn urgent(mut self) -> Command {
+        self.urgent = true;
+        self
+    }
+
+    /// Sets how long the device may take to do it, in seconds.
+    #[must_use]
+    pub fn execution_timeout_s(mut self, seconds: u16) -> Command {
+        self.execution_timeout_s = Some(seconds);
+        self
+    }
+
+    /// It takes the place of the device's waiting commands with this key.
+    #[must_use]
+    pub fn supersede(mut self, key: &str) -> Command {
+        self.supersede = Some(key.to_owned());
         self
     }
 

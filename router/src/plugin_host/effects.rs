@@ -1,7 +1,8 @@
 //! From a guest's answer to what the node does: pure.
 
 use devices::command::{
-    DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, PAYLOAD_BYTES_MAX, check_command_name, check_device_name,
+    DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, check_command_name,
+    check_device_name,
 };
 use devices::headers;
 use devices::twin::Document;
@@ -51,6 +52,12 @@ pub struct CommandEffect {
     pub deliver_within_ms: u64,
     /// Whether it may be sent again after a send that was not confirmed.
     pub repeat: devices::command::Repeat,
+    /// How long the device may take.
+    pub execution_timeout_ms: Option<u64>,
+    /// Whether it overtakes what waits, and no guard holds it.
+    pub urgent: bool,
+    /// It takes the place of those that wait with this key.
+    pub supersede: Option<String>,
 }
 
 /// What was allowed to be wished of a device.
@@ -223,7 +230,8 @@ fn check_event_bytes(bytes: usize) -> Result<usize, String> {
 }
 
 fn check_command(command: Command, manifest: &Manifest) -> Result<CommandEffect, String> {
-    let Command { device, name, payload, deliver_within_ms, repeat, .. } = command;
+    let Command { device, name, payload, deliver_within_ms, repeat, urgent, execution_timeout_s, supersede, .. } =
+        command;
     if !manifest.grants.commands.iter().any(|pattern| matches(pattern, &name)) {
         return Err(format!("command `{name}` is not granted: add it to `grants.commands` in the manifest"));
     }
@@ -240,7 +248,14 @@ fn check_command(command: Command, manifest: &Manifest) -> Result<CommandEffect,
         Some(Repeat::Never) => devices::command::Repeat::Never,
         Some(Repeat::Allowed) | None => devices::command::Repeat::Safe,
     };
-    Ok(CommandEffect { device, name, payload, deliver_within_ms, repeat })
+    if urgent && !manifest.grants.urgent {
+        return Err(format!("command `{name}` is urgent, which is not granted: set `grants.urgent` in the manifest"));
+    }
+    if supersede.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
+        return Err(format!("the supersede key of command `{name}` has 1 to {KEY_BYTES_MAX} bytes"));
+    }
+    let execution_timeout_ms = execution_timeout_s.map(|seconds| u64::from(seconds.max(1)) * 1_000);
+    Ok(CommandEffect { device, name, payload, deliver_within_ms, execution_timeout_ms, repeat, urgent, supersede })
 }
 
 fn check_wish(set: SetDesired, manifest: &Manifest) -> Result<WishEffect, String> {

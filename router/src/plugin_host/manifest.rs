@@ -85,6 +85,8 @@ pub struct Grants {
     pub emit: Vec<String>,
     /// Command names it may send; `*` stands for any text.
     pub commands: Vec<String>,
+    /// Whether its commands may be urgent: no guard holds such a one.
+    pub urgent: bool,
     /// Internal topics it may read (not append to).
     pub internal: Vec<String>,
     /// Whether it may keep state.

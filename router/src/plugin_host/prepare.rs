@@ -148,6 +148,9 @@ fn queue(
     let deliver_by_ms = unsigned(event.timestamp_ms.min(now_ms)) + command.deliver_within_ms;
     let queued = Queued {
         repeat: command.repeat,
+        execution_timeout_ms: command.execution_timeout_ms,
+        urgent: command.urgent,
+        supersede: command.supersede,
         cause: Some(cause),
         ..Queued::new(&command.name, command.payload, deliver_by_ms, &format!("plugin:{plugin}"))
     };

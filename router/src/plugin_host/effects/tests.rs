@@ -30,6 +30,9 @@ fn command(name: &str) -> Command {
         payload: vec![],
         deliver_within_ms: None,
         repeat: None,
+        urgent: false,
+        execution_timeout_s: None,
+        supersede: None,
     }
 }
 
@@ -69,6 +72,9 @@ fn what_is_not_granted_is_refused_in_words() {
         (Action::Command(Command { device: "a/b".into(), ..command("cool") }), Some("device \"a/b\"")),
         (Action::Command(Command { payload: vec![0; 17 << 10], ..command("cool") }), Some("payload has 17408 bytes")),
         (Action::Command(Command { repeat: Some(Repeat::Never), ..command("cool") }), None),
+        (Action::Command(Command { urgent: true, ..command("cool") }), Some("which is not granted")),
+        (Action::Command(Command { supersede: Some(String::new()), ..command("cool") }), Some("1 to 128 bytes")),
+        (Action::Command(Command { supersede: Some("set-point".into()), ..command("cool") }), None),
         (Action::Command(Command { repeat: Some(Repeat::Allowed), ..command("cool") }), None),
         (Action::Reject(Reject { cause: 0, reason: "bad".into() }), None),
     ];

@@ -86,6 +86,9 @@ fn a_command_expires_from_its_cause_on_and_its_id_is_the_causes() {
             payload: payload.to_vec(),
             deliver_within_ms: 60_000,
             repeat: devices::command::Repeat::Safe,
+            execution_timeout_ms: None,
+            urgent: false,
+            supersede: None,
         },
     };
     let cases = [(NOW_MS - 5_000, NOW_MS + 55_000), (0, 60_000), (NOW_MS + 99_000, NOW_MS + 60_000)];
