@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bench::error::{BenchError, io};
 use crate::bench::report::Row;
-use crate::bench::{commands, device_size, latency, plugins, quic, size, store, throughput};
+use crate::bench::{channel, commands, device_size, latency, plugins, quic, size, store, throughput};
 
 /// Figures that are measured together.
 pub struct Group {
@@ -34,6 +34,8 @@ pub const GROUPS: &[Group] = &[
     Group { name: "latency", about: "PUBACK latency at 1,000 messages/s", run: latency::run },
     Group { name: "plugin", about: "events/s through plugins", run: plugins::run },
     Group { name: "command", about: "from a reading to the command it causes", run: commands::run },
+    Group { name: "channel", about: "commands to 10,000 devices: rate and latency", run: channel::run },
+    Group { name: "absent", about: "a million commands for devices that are away", run: channel::run_absent },
     Group { name: "start", about: "start-up time on a store of 1 GB", run: size::start_large },
 ];
 

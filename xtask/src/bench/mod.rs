@@ -2,6 +2,7 @@
 //! each figure means.
 
 pub mod build;
+mod channel;
 mod commands;
 mod connection;
 mod device_size;

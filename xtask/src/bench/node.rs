@@ -10,11 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::error::{BenchError, io};
 
+/// Connections to the HTTP API that are kept.
+const CALLERS_MAX: usize = 32;
 /// How long a node may take until it is ready, and to stop.
 const START_MAX: Duration = Duration::from_secs(120);
 const STOP_MAX: Duration = Duration::from_secs(60);
 /// A free port of the loopback interface.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How often a starting node is asked.
 const ASK_EVERY: Duration = Duration::from_millis(1);
 
@@ -32,6 +34,9 @@ pub struct Node {
     binary: PathBuf,
     data: PathBuf,
     child: Child,
+    /// Keeps connections to the HTTP API.
+    agent: ureq::Agent,
+    token: std::sync::OnceLock<String>,
     /// Where MQTT clients connect.
     pub mqtt: SocketAddr,
     /// Where the HTTP API listens.
@@ -58,13 +63,24 @@ impl Node {
 
     /// Starts a node with further arguments.
     pub fn start_with(binary: &Path, data: &Path, mqtt: SocketAddr, more: &[&str]) -> Result<Node, BenchError> {
+        Node::start_configured(binary, data, mqtt, more, "")
+    }
+
+    /// Starts a node with further arguments and settings.
+    pub fn start_configured(
+        binary: &Path,
+        data: &Path,
+        mqtt: SocketAddr,
+        more: &[&str],
+        settings: &str,
+    ) -> Result<Node, BenchError> {
         fs::create_dir_all(data).map_err(io(format!("making {}", data.display())))?;
         for stale in ["mqtt.addr", "admin.addr", "quic.addr"] {
             // Not there on a fresh store.
             let _ = fs::remove_file(data.join(stale));
         }
         let config = data.with_extension("toml");
-        fs::write(&config, CONFIG).map_err(io(format!("writing {}", config.display())))?;
+        fs::write(&config, format!("{CONFIG}\n{settings}")).map_err(io(format!("writing {}", config.display())))?;
         let log = log_file(data)?;
         let errors = log.try_clone().map_err(io("opening the node's log"))?;
         let started = Instant::now();
@@ -83,6 +99,8 @@ impl Node {
             binary: binary.to_owned(),
             data: data.to_owned(),
             child,
+            agent: ureq::Agent::config_builder().max_idle_connections_per_host(CALLERS_MAX).build().into(),
+            token: std::sync::OnceLock::new(),
             mqtt: NOWHERE,
             http: NOWHERE,
             ready_after: Duration::ZERO,
@@ -144,6 +162,24 @@ impl Node {
             .call();
         let answer = answer.and_then(|mut answer| answer.body_mut().with_config().limit(u64::MAX).read_to_string());
         answer.map_err(|error| BenchError::Program(format!("GET {path}: {error}")))
+    }
+
+    /// POST of JSON with the node's token, and the body of the answer.
+    pub fn post(&self, path: &str, body: &serde_json::Value) -> Result<String, BenchError> {
+        let answer = self
+            .agent
+            .post(format!("http://{}{path}", self.http))
+            .header("Authorization", format!("Bearer {}", self.token()))
+            .send_json(body);
+        let answer = answer.and_then(|mut answer| answer.body_mut().with_config().limit(u64::MAX).read_to_string());
+        answer.map_err(|error| BenchError::Program(format!("POST {path}: {error}")))
+    }
+
+    fn token(&self) -> &str {
+        self.token.get_or_init(|| {
+            let token = fs::read_to_string(self.data.join("admin.token")).unwrap_or_default();
+            token.trim().to_owned()
+        })
     }
 
     /// Runs the command-line tool against this node.
