@@ -6,7 +6,9 @@ use axum::Router;
 
 use super::metrics::Metrics;
 use super::status::Identity;
-use super::{Config, Readiness, commands, devices, events, health, metrics, plugins, status, store, tail, topics};
+use super::{
+    Config, Readiness, commands, devices, events, health, jobs, metrics, plugins, status, store, tail, topics,
+};
 use crate::commands::Commands;
 use crate::directory::Directory;
 use crate::event_log::EventLog;
@@ -64,6 +66,7 @@ impl Rooms {
             .merge(status::routes(self.identity.clone(), log(), sessions, readiness))
             .merge(plugins::routes(Arc::clone(&self.plugins)))
             .merge(commands::routes(Arc::clone(&self.commands)))
+            .merge(jobs::routes(Arc::clone(&self.commands)))
             .merge(store::routes(log()))
     }
 }
