@@ -16,6 +16,7 @@ mod fleet;
 mod full_disk;
 mod guards;
 mod harness;
+mod jobs;
 mod kill;
 mod mosquitto;
 mod path_of_one_event;

@@ -13,6 +13,7 @@ mod event_json;
 mod events;
 mod guard;
 mod health;
+mod jobs;
 mod ndjson;
 mod plugins;
 mod rooms;

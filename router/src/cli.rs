@@ -10,6 +10,7 @@ mod device;
 mod failure;
 mod fleet;
 mod get;
+mod job;
 mod locate;
 mod out;
 mod plugin;
@@ -54,7 +55,7 @@ Exit codes:
   4  what was named does not exist
   6  the store is damaged
   7  the node refused the token
-  of `command send --wait`, where the command did not succeed:
+  of `command send --wait`, where the command did not succeed (of many: the first of 10 to 14, 17, 16, 15):
   10  failed: the device tried
   11  rejected by the device
   12  timed out: the device did not say in time how it ended
@@ -80,6 +81,8 @@ enum Verb {
     Plugin(plugin::Args),
     /// Commands to devices: send, list, show
     Command(command::Args),
+    /// Jobs, commands to many devices: list, show, watch, pause, resume, cancel
+    Job(job::Args),
     /// Devices: list, show, add, remove, tag, set
     Device(device::Args),
     /// Device twins, what devices shall be and say they are: get, set, watch, list, delete
@@ -126,6 +129,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Get(args) => get::run(&args, out),
         Verb::Plugin(args) => plugin::run(args, out),
         Verb::Command(args) => command::run(args, out),
+        Verb::Job(args) => job::run(args, out),
         Verb::Device(args) => device::run(args, out),
         Verb::Twin(args) => twin::run(&args, out),
         Verb::Fleet(args) => fleet::run(&args, out),

@@ -62,6 +62,26 @@ impl CommandId {
         Self::assemble(cause_ms, tail, 8)
     }
 
+    /// A UUID v8 that is a function of a job and of a target's place in it, from 0: the job's milliseconds, a digest of
+    /// the job's id, and the place in the last four bytes, so that a job's commands sort by their places.
+    pub fn of_job(job: Self, index: u32) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(b"edgeway job 1\0");
+        digest.update(job.0);
+        let digest = digest.finalize();
+        let mut tail = [0; 10];
+        tail[..6].copy_from_slice(&digest[..6]);
+        tail[6..].copy_from_slice(&index.to_be_bytes());
+        Self::assemble(job.unix_ms(), tail, 8)
+    }
+
+    /// The place that this id has among the commands of `job`; `None` where it is none of them.
+    pub fn index_in(self, job: Self) -> Option<u32> {
+        let [.., a, b, c, d] = self.0;
+        let index = u32::from_be_bytes([a, b, c, d]);
+        (Self::of_job(job, index) == self).then_some(index)
+    }
+
     fn assemble(unix_ms: u64, tail: [u8; 10], version: u8) -> Self {
         let mut bytes = [0; 16];
         bytes[..6].copy_from_slice(&unix_ms.to_be_bytes()[2..]);
@@ -195,6 +215,22 @@ mod tests {
         moved.topic = "elemetry".into();
         assert!(!ids.contains(&CommandId::of_cause(1, &moved)));
     }
+
+    #[test]
+    fn a_job_and_a_place_give_one_golden_id() {
+        let job = CommandId::v7(0x017f_22e2_79b0, [9; 10]);
+        let ids: Vec<CommandId> = [0, 1, 99_999, u32::MAX].map(|index| CommandId::of_job(job, index)).into();
+        assert_eq!(ids[2].to_string(), JOB_GOLDEN);
+        assert!(ids.is_sorted());
+        for (id, index) in ids.iter().zip([0, 1, 99_999, u32::MAX]) {
+            assert_eq!((id.index_in(job), id.unix_ms()), (Some(index), job.unix_ms()));
+        }
+        let other = CommandId::v7(0x017f_22e2_79b0, [8; 10]);
+        assert_eq!((ids[1].index_in(other), job.index_in(job)), (None, None));
+    }
+
+    /// Computed by another program from the description of [`CommandId::of_job`].
+    const JOB_GOLDEN: &str = "017f22e2-79b0-85f4-b7ef-4b590001869f";
 
     #[test]
     fn text_and_bytes_come_back() {

@@ -55,14 +55,14 @@ struct NewCommandBody {
 /// Who sends it.
 #[derive(Default, Deserialize, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
-enum IssuedBy {
+pub(super) enum IssuedBy {
     #[default]
     Api,
     Cli,
 }
 
 impl IssuedBy {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Cli => "cli",

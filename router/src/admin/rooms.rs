@@ -7,7 +7,7 @@ use axum::Router;
 use super::metrics::Metrics;
 use super::status::Identity;
 use super::{
-    Config, Readiness, commands, devices, events, health, metrics, plugins, status, store, tail, topics, twins,
+    Config, Readiness, commands, devices, events, health, jobs, metrics, plugins, status, store, tail, topics, twins,
 };
 use crate::commands::Commands;
 use crate::directory::Directory;
@@ -71,6 +71,7 @@ impl Rooms {
             .merge(plugins::routes(Arc::clone(&self.plugins)))
             .merge(commands::routes(Arc::clone(&self.commands)))
             .merge(twins::routes(Arc::clone(&self.twins)))
+            .merge(jobs::routes(Arc::clone(&self.commands)))
             .merge(store::routes(log()))
     }
 }

@@ -24,8 +24,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Send a command to a device
-    Send(send::Send),
+    /// Send a command to a device, or as a job to many
+    Send(Box<send::Send>),
     /// List commands, the newest first
     List(List),
     /// Show a command
@@ -101,7 +101,7 @@ impl List {
     }
 }
 
-fn parse_state(text: &str) -> Result<State, String> {
+pub(super) fn parse_state(text: &str) -> Result<State, String> {
     State::from_name(text).ok_or_else(|| {
         let names: Vec<&str> = State::ALL.into_iter().map(State::as_str).collect();
         format!("expected one of {}", names.join(", "))

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use sled_data::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Exit, Failure};
 use crate::config::{self, Config, ConfigError};
@@ -117,20 +120,30 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 }
 
 fn start_logging(format: LogFormat) -> Result<(), Failure> {
-    let filter = EnvFilter::builder().with_env_var(FILTER_ENV).with_default_directive(tracing::Level::INFO.into());
-    let filter = filter.from_env().map_err(|error| {
+    let given = std::env::var(FILTER_ENV).unwrap_or_default();
+    let filter = log_filter(&given)?;
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let registry = tracing_subscriber::registry().with(filter);
+    match format {
+        LogFormat::Human => registry.with(lines).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+    Ok(())
+}
+
+/// Which lines are logged: a level, or pairs of a module and a level; by itself `info`.
+fn log_filter(given: &str) -> Result<Targets, Failure> {
+    if given.trim().is_empty() {
+        return Ok(Targets::new().with_default(tracing::Level::INFO));
+    }
+    let filter: Targets = given.parse().map_err(|error| {
         Failure::usage(format!("{FILTER_ENV}: {error}"))
             .hint("expected a level, or pairs such as warn,edgeway::mqtt=debug")
     })?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Human => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
+    Ok(match filter.default_level() {
+        Some(_) => filter,
+        None => filter.with_default(tracing::Level::INFO),
+    })
 }
 
 #[cfg(test)]
@@ -138,6 +151,17 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+
+    #[test]
+    fn what_is_logged_is_a_level_or_pairs() {
+        let takes = |given: &str, target: &str, level| log_filter(given).unwrap().would_enable(target, &level);
+        use tracing::Level;
+        assert!(takes("", "edgeway", Level::INFO) && !takes("", "edgeway", Level::DEBUG));
+        assert!(takes("warn,edgeway::mqtt=debug", "edgeway::mqtt::task", Level::DEBUG));
+        assert!(!takes("warn,edgeway::mqtt=debug", "edgeway::quic", Level::INFO));
+        assert!(takes("edgeway::mqtt=debug", "edgeway::quic", Level::INFO), "the rest stays as it is by itself");
+        assert!(log_filter("edgeway=loud").is_err());
+    }
 
     #[derive(Parser)]
     struct Typed {

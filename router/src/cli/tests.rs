@@ -80,7 +80,7 @@ async fn a_node_does_what_is_typed() {
 }
 
 /// (what is typed, exit code, what is printed or said)
-const TYPED: [(&str, Exit, &str); 28] = [
+const TYPED: [(&str, Exit, &str); 39] = [
     ("status", Exit::Done, "edgeway (ready)"),
     ("topic list", Exit::Done, "mqtt"),
     (
@@ -110,6 +110,17 @@ const TYPED: [(&str, Exit, &str); 28] = [
     ("device add d --tag pump --set pressure=5", Exit::Done, "device d is added"),
     ("device list --where pressure>4", Exit::Done, "pump"),
     ("device list --where pressure>", Exit::Usage, "--where is wrong at position 10: expected a value"),
+    ("command send stop --where pressure>4 --deliver-by 100ms --wait", Exit::CommandExpired, "expired 1"),
+    ("command send stop --where pressure>4 --rate 0", Exit::Failed, "the rate is between 1 and"),
+    ("command send stop --where pressure>9", Exit::NotFound, "no known device is taken"),
+    ("command send stop --where pressure>", Exit::Usage, "--where is wrong at position 10"),
+    ("command send d stop --where pressure>4", Exit::Usage, "exclude each other"),
+    ("command send stop", Exit::Usage, "\"stop\" is one word"),
+    ("job list", Exit::Done, "done"),
+    ("job list --json", Exit::Done, r#""where":"pressure>4""#),
+    ("job show 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no job"),
+    ("job pause 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no job"),
+    ("job watch nonsense", Exit::Failed, "is no job's id"),
     ("plugin list", Exit::Done, "no plugins"),
     ("store verify --json", Exit::Done, r#"{"clean":true,"#),
     ("topic delete t", Exit::Done, "topic t is deleted"),

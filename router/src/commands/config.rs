@@ -37,6 +37,12 @@ pub struct Config {
     pub ended_bytes_max: usize,
     /// Commands that guards may be thinking about at once.
     pub asked_max: usize,
+    /// Jobs that are listed; beyond, the oldest that has ended is forgotten.
+    pub jobs_max: usize,
+    /// Devices of one job.
+    pub job_targets_max: usize,
+    /// Commands a second of one job.
+    pub job_rate_max: u32,
     /// How long the steps and answers stay in the log, in milliseconds.
     pub retention_ms: u64,
 }
@@ -54,6 +60,9 @@ impl Default for Config {
             ended_max: 10_000,
             ended_bytes_max: 16 * 1024 * 1024,
             asked_max: 1_024,
+            jobs_max: 100,
+            job_targets_max: 100_000,
+            job_rate_max: 20_000,
             retention_ms: 7 * 24 * 3_600 * 1_000,
         }
     }

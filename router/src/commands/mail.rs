@@ -4,12 +4,15 @@ use devices::command::{CommandId, State};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::jobs::JobRequest;
 use super::table::CancelError;
 use crate::security::Judgement;
 use crate::sessions::Delivery;
 
 /// Call-offs that may wait for the task.
 const CANCELS_MAX: usize = 1_024;
+/// Requests about jobs that may wait for the task.
+const JOB_REQUESTS_MAX: usize = 256;
 
 /// How a session fared with a command.
 pub(super) struct Report {
@@ -62,6 +65,7 @@ pub(super) struct News {
     /// At most one for each question that is open, and those are bounded.
     pub(super) judgements: Vec<(CommandId, Judgement)>,
     pub(super) cancels: Vec<Cancel>,
+    pub(super) job_requests: Vec<JobRequest>,
 }
 
 /// The task's mailbox.
@@ -89,6 +93,17 @@ impl Mail {
             return false;
         }
         news.cancels.push(cancel);
+        self.arrived.notify_one();
+        true
+    }
+
+    /// Takes a request about a job; `false` when too many wait.
+    pub(super) fn ask_job(&self, request: JobRequest) -> bool {
+        let mut news = self.news.lock();
+        if news.job_requests.len() >= JOB_REQUESTS_MAX {
+            return false;
+        }
+        news.job_requests.push(request);
         self.arrived.notify_one();
         true
     }

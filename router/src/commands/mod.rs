@@ -4,12 +4,14 @@
 //! appended, asks the table, puts its steps into one commit, and when that is durable offers commands to sessions. A
 //! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
 //! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
+//! `jobs` sends one command to many devices.
 
 mod call_off;
 mod config;
 mod entry;
 mod guards;
 mod info;
+mod jobs;
 mod mail;
 mod read;
 mod record;
@@ -40,11 +42,16 @@ pub use call_off::{CallOffError, RedriveError};
 pub use config::{Config, Overflow};
 pub use entry::Entry;
 pub use info::{CommandInfo, Filter};
+pub use jobs::{
+    AbortAbove, JOBS_TOPIC, JOBS_TREE, JobDevice, JobDevices, JobError, JobInfo, JobStarted, JobState, NewJob,
+    Outcomes, ParseAbortError, RATE_DEFAULT, StartError,
+};
 pub use record::COMMANDS_TREE;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
 pub use table::{AnswerError, Answered, CancelError, Effect, Now, Table};
 
+use jobs::Jobs;
 use mail::Mail;
 use unstored::Unstored;
 
@@ -83,7 +90,11 @@ pub struct Commands {
     config: Config,
     commands: Arc<Topic>,
     answers: Arc<Topic>,
+    jobs_topic: Arc<Topic>,
     table: Mutex<Table>,
+    /// Locked after the table, where both are.
+    jobs: Mutex<Jobs>,
+    starting_job: tokio::sync::Mutex<()>,
     reading: Mutex<Reading>,
     unstored: Mutex<Unstored>,
     mail: Arc<Mail>,
@@ -105,9 +116,10 @@ impl Commands {
     pub fn open(log: Arc<EventLog>, sessions: Arc<Sessions>, config: Config) -> Result<Arc<Self>, OpenError> {
         let topic = TopicConfig { retention_ms: Some(config.retention_ms), ..TopicConfig::default() };
         let commands = log.ensure_topic(COMMANDS_TOPIC, Some(topic.clone()))?;
-        let answers = log.ensure_topic(ANSWERS_TOPIC, Some(topic))?;
+        let answers = log.ensure_topic(ANSWERS_TOPIC, Some(topic.clone()))?;
+        let jobs_topic = log.ensure_topic(JOBS_TOPIC, Some(topic))?;
         log.ensure_topic(AUDIT_TOPIC, None)?;
-        for topic in [&commands, &answers] {
+        for topic in [&commands, &answers, &jobs_topic] {
             // Whoever made it first may have set no bound; one that was set is kept.
             if topic.config().retention_ms.is_none() && topic.config().retention_bytes.is_none() {
                 log.store().set_topic_retention(topic.id(), Some(config.retention_ms), None)?;
@@ -115,6 +127,8 @@ impl Commands {
         }
         let room = Self {
             table: Mutex::new(Table::new(config.clone())),
+            jobs: Mutex::default(),
+            starting_job: tokio::sync::Mutex::default(),
             reading: Mutex::new(Reading { commands: Vec::new(), answers: Vec::new(), answers_moved: Vec::new() }),
             unstored: Mutex::default(),
             mail: Arc::default(),
@@ -129,7 +143,9 @@ impl Commands {
             config,
             commands,
             answers,
+            jobs_topic,
         };
+        room.delete_unstarted_jobs()?;
         room.rebuild()?;
         Ok(Arc::new(room))
     }
@@ -168,21 +184,23 @@ impl Commands {
 
     /// Waits until a command has ended, durably; `None` when it has not within the time.
     pub async fn wait(&self, id: CommandId, timeout: Duration) -> Option<CommandInfo> {
-        tokio::time::timeout(timeout, self.ended(id)).await.ok()
+        let ended = self.durably(|| self.get(id).filter(|info| info.state.is_outcome()));
+        tokio::time::timeout(timeout, ended).await.ok()
     }
 
-    async fn ended(&self, id: CommandId) -> CommandInfo {
+    /// Waits until there is something to be seen, and what it came from is durable.
+    async fn durably<T>(&self, look: impl Fn() -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let ended = self.get(id).filter(|info| info.state.is_outcome());
+            let seen = look();
             let newest = *self.newest.lock();
             let is_durable = match newest {
                 Some(ticket) => self.log.durable(ticket).await.is_ok(),
                 None => true,
             };
-            if let Some(info) = ended.filter(|_| is_durable) {
-                return info;
+            if let Some(seen) = seen.filter(|_| is_durable) {
+                return seen;
             }
             if changed.changed().await.is_err() {
                 // The room is gone; the caller's timeout ends the wait.

@@ -25,6 +25,7 @@ impl Commands {
             self.replay(&mut table, *partition, next)?;
         }
         let answers = self.positions(&self.answers)?;
+        self.rebuild_jobs()?;
         *self.table.lock() = table;
         *self.unstored.lock() = Unstored::default();
         *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new() };
@@ -34,7 +35,9 @@ impl Commands {
     /// Takes back what was under way; to be called when it is known of devices whether they refuse repeats.
     pub(super) fn resume(&self) {
         let now = self.now();
-        self.table.lock().resume(|device| self.refuses_repeats(device), now);
+        let mut table = self.table.lock();
+        table.resume(|device| self.refuses_repeats(device), now);
+        self.jobs.lock().resume(&table, now);
     }
 
     fn stored(&self) -> Result<Vec<super::Entry>, OpenError> {

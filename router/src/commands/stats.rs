@@ -28,6 +28,8 @@ pub struct Stats {
     pub cancelled: AtomicU64,
     /// Commands whose payload a guard has changed.
     pub rewritten: AtomicU64,
+    /// Commands that jobs submitted.
+    pub job_commands: AtomicU64,
     /// Answers that did not count.
     pub answers_refused: AtomicU64,
     /// Events on the two topics that could not be read.

@@ -16,7 +16,7 @@ use crate::event_log::{AppendError, CommitFailed, NO_HEADERS, NewEvent, Ticket};
 const LISTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A command as people send it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCommand {
     /// The device that it is for.
     pub device: String,
@@ -157,7 +157,7 @@ enum Begun {
 }
 
 impl NewCommand {
-    fn check(&self) -> Result<(), SubmitError> {
+    pub(super) fn check(&self) -> Result<(), SubmitError> {
         check_device_name(&self.device).map_err(|why| SubmitError::Device { name: self.device.clone(), why })?;
         check_command_name(&self.name).map_err(|why| SubmitError::Name { name: self.name.clone(), why })?;
         if self.payload.len() > PAYLOAD_BYTES_MAX {
@@ -183,7 +183,8 @@ impl NewCommand {
         Ok(())
     }
 
-    fn queued(self, now_ms: u64) -> (String, Queued) {
+    /// The device, and the command as it is submitted now.
+    pub(super) fn queued(self, now_ms: u64) -> (String, Queued) {
         let deliver_by_ms = now_ms + self.deliver_within_ms.unwrap_or(DELIVER_WITHIN_DEFAULT_MS);
         let queued = Queued {
             name: self.name,

@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::guards::{ask, question};
+use super::jobs::{JobReply, JobRequest, JobWork};
 use super::mail::{Cancelled, Fate, News, Report};
 use super::read::Refused;
 use super::record::{self, COMMANDS_TREE};
@@ -49,6 +50,7 @@ struct Round {
     questions: Vec<Asked>,
     refused: Vec<Refused>,
     replies: Vec<(oneshot::Sender<Cancelled>, Cancelled)>,
+    job_replies: Vec<(oneshot::Sender<JobReply>, JobReply)>,
 }
 
 impl Commands {
@@ -100,7 +102,8 @@ impl Commands {
     fn wake_at(&self) -> Instant {
         let deadline = self.table.lock().next_deadline();
         let unstored = self.unstored.lock().due_ms();
-        let Some(due) = deadline.into_iter().chain(unstored).min() else { return far() };
+        let jobs = self.jobs.lock().next_due();
+        let Some(due) = [deadline, unstored, jobs].into_iter().flatten().min() else { return far() };
         let left = Duration::from_millis(due.saturating_sub(self.now().steady));
         Instant::now() + left.min(SLEEP_MAX)
     }
@@ -141,6 +144,9 @@ impl Commands {
             // Who asked may have gone.
             let _ = reply.send(cancelled);
         }
+        for (reply, told) in round.job_replies {
+            let _ = reply.send(told);
+        }
         self.changed.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -149,17 +155,21 @@ impl Commands {
     fn decide(&self) -> Result<Option<Round>, RoundError> {
         let mut table = self.table.lock();
         let now = self.now();
-        let replies = self.take_news(&mut table, now);
+        let (replies, asked) = self.take_news(&mut table, now);
         let refused = self.take_new(&mut table, now)?;
         table.tick(now);
+        let job_replies = self.answer_jobs(asked, now);
+        self.call_off_jobs(&mut table, now);
         let handles = self.find_sessions(&mut table, now);
-        let effects = table.take_effects();
+        let mut effects = table.take_effects();
+        let jobs = self.work_jobs(&mut table, &mut effects, now)?;
         let moved = !self.reading.lock().answers_moved.is_empty();
         let is_due = self.unstored.lock().due_ms().is_some_and(|due| due <= now.steady);
-        if effects.is_empty() && !moved && !is_due && replies.is_empty() {
+        let is_idle = effects.is_empty() && !moved && !is_due && jobs.is_empty();
+        if is_idle && replies.is_empty() && job_replies.is_empty() {
             return Ok(None);
         }
-        let ticket = self.record(&mut table, &effects, now)?;
+        let ticket = self.record(&mut table, &effects, &jobs, now)?;
         if ticket.is_some() {
             *self.newest.lock() = ticket;
         }
@@ -169,11 +179,16 @@ impl Commands {
         });
         let questions = questions.collect();
         let offers = self.offers(&table, &effects, &handles, now);
-        Ok(Some(Round { ticket, offers, questions, refused, replies }))
+        Ok(Some(Round { ticket, offers, questions, refused, replies, job_replies }))
     }
 
-    fn take_news(&self, table: &mut Table, now: Now) -> Vec<(oneshot::Sender<Cancelled>, Cancelled)> {
-        let News { reports, judgements, cancels } = self.mail.take();
+    /// Takes the mail: the answers to call-offs, and what is asked of jobs.
+    fn take_news(
+        &self,
+        table: &mut Table,
+        now: Now,
+    ) -> (Vec<(oneshot::Sender<Cancelled>, Cancelled)>, Vec<JobRequest>) {
+        let News { reports, judgements, cancels, job_requests } = self.mail.take();
         for Report { id, session, fate } in reports {
             match fate {
                 Fate::Acked => table.delivered(id, session, now),
@@ -187,7 +202,9 @@ impl Commands {
         for (id, judgement) in judgements {
             table.judged(id, judgement, now);
         }
-        cancels.into_iter().map(|cancel| (cancel.reply, table.cancel(cancel.id, &cancel.by, now))).collect()
+        let cancels = cancels.into_iter();
+        let replies = cancels.map(|cancel| (cancel.reply, table.cancel(cancel.id, &cancel.by, now))).collect();
+        (replies, job_requests)
     }
 
     /// Finds sessions for devices that want one, and lets the table hand commands to them.
@@ -205,7 +222,13 @@ impl Commands {
     }
 
     /// Puts steps, ends, cursors and a part of what is to be stored into the open commit, if there are any.
-    fn record(&self, table: &mut Table, effects: &[Effect], now: Now) -> Result<Option<Ticket>, AppendError> {
+    fn record(
+        &self,
+        table: &mut Table,
+        effects: &[Effect],
+        jobs: &JobWork,
+        now: Now,
+    ) -> Result<Option<Ticket>, AppendError> {
         let mut unstored = self.unstored.lock();
         let mut reading = self.reading.lock();
         let mut open = self.log.lock();
@@ -236,9 +259,11 @@ impl Commands {
                         audit_end(&mut open, entry)?;
                     }
                 }
-                Effect::Ask(_) | Effect::Offer(..) => {}
+                Effect::Ask(_) | Effect::Offer(..) | Effect::EndedOfJob(..) => {}
             }
         }
+        jobs.write(&mut open, &self.commands, &self.jobs_topic)?;
+        wrote |= !jobs.is_empty();
         unstored.turn(now.steady, &reading.commands);
         let portion = unstored.portion();
         wrote |= portion != Portion::default() || !reading.answers_moved.is_empty();

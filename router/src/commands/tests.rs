@@ -16,18 +16,23 @@ use crate::event_log::{self, NO_HEADERS, NewEvent};
 use crate::sessions::{self, Arrival, Offer};
 use crate::subscriptions::{self, FanOut};
 
-const LONG: Duration = Duration::from_secs(10);
+pub(super) const LONG: Duration = Duration::from_secs(10);
 
-struct Node {
-    log: Arc<EventLog>,
-    sessions: Arc<Sessions>,
-    room: Arc<Commands>,
+pub(super) struct Node {
+    pub(super) log: Arc<EventLog>,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) room: Arc<Commands>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl Node {
     fn start(backend: &Arc<MemoryBackend>, config: Config) -> Self {
+        Self::open(backend, config).run()
+    }
+
+    /// Opened; its task does not run yet.
+    pub(super) fn open(backend: &Arc<MemoryBackend>, config: Config) -> Self {
         let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
         let (store, recovered) = Store::on(backend, Options { seed: Some(7), ..Options::default() }).unwrap();
         let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
@@ -35,18 +40,21 @@ impl Node {
         let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
         let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
         let room = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config).unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(Arc::clone(&room).run(stopped));
-        Self { log, sessions, room, stop, task }
+        Self { log, sessions, room, stop: watch::Sender::new(false), task: None }
     }
 
-    async fn end(self) {
+    pub(super) fn run(mut self) -> Self {
+        self.task = Some(tokio::spawn(Arc::clone(&self.room).run(self.stop.subscribe())));
+        self
+    }
+
+    pub(super) async fn end(self) {
         self.stop.send(true).unwrap();
-        self.task.await.unwrap();
+        self.task.unwrap().await.unwrap();
         self.log.close();
     }
 
-    async fn connect(&self, device: &str) -> Arc<sessions::Entry> {
+    pub(super) async fn connect(&self, device: &str) -> Arc<sessions::Entry> {
         let arrival =
             Arrival { client_id: device.into(), protocol: "mqtt-5", remote: "test".into(), clean_start: true };
         let entry = self.sessions.connect(arrival).await.unwrap().entry;
@@ -58,7 +66,7 @@ impl Node {
         self.room.submit(command(device, name)).await.unwrap().id
     }
 
-    fn answer(&self, entry: &sessions::Entry, device: &str, id: CommandId, status: Status) {
+    pub(super) fn answer(&self, entry: &sessions::Entry, device: &str, id: CommandId, status: Status) {
         let topic = self.log.topic(ANSWERS_TOPIC).unwrap();
         let mut block = HeaderBlock::new();
         block.push(headers::MQTT_TOPIC, answer_topic(device, id, status).as_bytes());
@@ -76,7 +84,7 @@ impl Node {
     }
 
     /// The steps of a command as the log has them.
-    fn steps(&self, id: CommandId) -> Vec<String> {
+    pub(super) fn steps(&self, id: CommandId) -> Vec<String> {
         let topic = self.log.topic(COMMANDS_TOPIC).unwrap();
         let mut steps = Vec::new();
         for partition in topic.all_partitions() {
@@ -97,7 +105,7 @@ fn command(device: &str, name: &str) -> NewCommand {
     NewCommand { payload: b"{}".to_vec(), ..NewCommand::new(device, name, "cli") }
 }
 
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -108,11 +116,11 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-async fn next_offer(entry: &sessions::Entry) -> Offer {
+pub(super) async fn next_offer(entry: &sessions::Entry) -> Offer {
     until("a command is offered", || entry.mailbox.take_offer()).await
 }
 
-fn backend() -> Arc<MemoryBackend> {
+pub(super) fn backend() -> Arc<MemoryBackend> {
     Arc::new(MemoryBackend::new())
 }
 

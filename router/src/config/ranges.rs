@@ -36,6 +36,9 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["commands", "pending_per_device_max"], commands.pending_per_device_max, 1..=1_000_000)?;
     in_range(["commands", "pending_bytes_max"], commands.pending_bytes_max, 64 << 10..=16 << 30)?;
     in_range(["commands", "in_flight_per_device_max"], commands.in_flight_per_device_max, 1..=1_000)?;
+    in_range(["commands", "jobs_max"], commands.jobs_max, 1..=1_000)?;
+    in_range(["commands", "job_targets_max"], commands.job_targets_max, 1..=1_000_000)?;
+    in_range(["commands", "job_rate_max"], commands.job_rate_max, 1..=1_000_000)?;
     in_range(["commands", "retention_ms"], commands.retention_ms, 60_000..=u64::MAX >> 1)?;
     let twins = &config.twins;
     in_range(["twins", "twins_max"], twins.twins_max, 1..=10_000_000)?;

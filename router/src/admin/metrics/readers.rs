@@ -78,6 +78,8 @@ pub(super) fn write_commands(commands: &Commands, sheet: &mut Sheet<'_>) -> fmt:
         ("rewritten", read(&stats.rewritten)),
     ];
     sheet.counters("commands", "Steps of commands", "step", &steps)?;
+    sheet.gauge("jobs_open", "Jobs that run or are paused", commands.jobs_open() as u64)?;
+    sheet.counter("job_commands", "Commands that jobs submitted", read(&stats.job_commands))?;
     let refused = read(&stats.answers_refused);
     sheet.counter("command_answers_refused", "Answers of devices that did not count", refused)?;
     sheet.counter("command_events_unreadable", "Events that are no step or answer", read(&stats.unreadable))

@@ -1,4 +1,4 @@
-//! `edgeway command send`: what was typed, what the node is told, and the wait for the end.
+//! `edgeway command send`: to one device, or as a job to many; what the node is told, and the wait for the end.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -9,15 +9,29 @@ use serde_json::{Map, Value, json};
 use super::super::api::{Api, encoded};
 use super::super::locate::NodeArgs;
 use super::super::out::Out;
-use super::super::{Exit, Failure, value, when};
+use super::super::{Exit, Failure, job, value, when};
 use super::{millis, show};
 use crate::admin::WAIT_MS_MAX;
+use crate::catalog::Filter;
+use crate::commands::AbortAbove;
+
+const USAGE: &str = "\
+edgeway command send [OPTIONS] DEVICE NAME
+       edgeway command send [OPTIONS] NAME --where EXPR";
+
+const WHERE_HELP: &str = "\
+With --where the command is a job: each known device that EXPR takes now has it once, --rate of them a second, over
+restarts of the node; see `edgeway job`. A time for delivery counts from when a device has its turn, and an idempotency
+key stands for the job. With --wait the exit code is 0 only where every device's command succeeded; else it is that of the
+first of these that a command ended as: failed 10, rejected 11, timed-out 12, unknown 13, expired 14, refused 17,
+superseded 16, cancelled 15 (or not submitted, as the job was cancelled).";
 
 /// A command as it is typed.
 #[derive(Debug, clap::Args)]
+#[command(allow_missing_positional = true, override_usage = USAGE, after_help = WHERE_HELP)]
 pub(super) struct Send {
-    /// The device: its MQTT client id, or the name that a gateway subscribes for
-    device: String,
+    /// The device: its MQTT client id, or the name that a gateway subscribes for; none with --where
+    device: Option<String>,
     /// What to do
     name: String,
     /// What it is to be done with: text, most often JSON, or @FILE
@@ -44,8 +58,18 @@ pub(super) struct Send {
     /// Send it so often at most
     #[arg(long, value_name = "NUMBER")]
     deliveries_max: Option<u32>,
+    /// To every known device that a filter takes, such as 'tag = pump and pressure > 4', as a job
+    #[arg(long = "where", value_name = "EXPR")]
+    filter: Option<String>,
+    /// With --where: commands a second; else 50
+    #[arg(long, value_name = "NUMBER", requires = "filter")]
+    rate: Option<u32>,
+    /// With --where: abort when more commands than this did not succeed: a number, or a share of those that have
+    /// ended such as 10% (once ten have); what was not sent is called off then
+    #[arg(long, value_name = "NUMBER|PERCENT%", requires = "filter")]
+    abort_above: Option<AbortAbove>,
     /// Even to a device that nobody knows yet: it waits for its first contact
-    #[arg(long)]
+    #[arg(long, conflicts_with = "filter")]
     unknown: bool,
     /// Wait until it has ended; the exit code tells how (see `edgeway help`)
     #[arg(long, short)]
@@ -55,6 +79,30 @@ pub(super) struct Send {
 }
 
 impl Send {
+    /// Whether devices are chosen by a filter.
+    ///
+    /// # Errors
+    /// When neither or both of a device and a filter are given, or the filter is wrong.
+    fn is_job(&self) -> Result<bool, Failure> {
+        match (&self.device, &self.filter) {
+            (Some(_), None) => Ok(false),
+            (None, Some(filter)) => match Filter::parse(filter) {
+                Ok(_) => Ok(true),
+                Err(error) => Err(Failure::usage(format!("--where is wrong {error}"))),
+            },
+            (Some(device), Some(_)) => {
+                let what = format!("the device {device:?} and --where exclude each other");
+                Err(Failure::usage(what)
+                    .hint("edgeway command send DEVICE NAME, or edgeway command send NAME --where EXPR"))
+            }
+            (None, None) => {
+                let what = format!("{:?} is one word where a device and a command are expected", self.name);
+                Err(Failure::usage(what)
+                    .hint("edgeway command send DEVICE NAME, or edgeway command send NAME --where EXPR"))
+            }
+        }
+    }
+
     /// What the API is to be told.
     fn body(&self) -> Result<Value, Failure> {
         let payload = Payload(value::read(&self.payload)?);
@@ -63,7 +111,10 @@ impl Send {
             _ => Map::new(),
         };
         let fields = [
-            ("device", Some(json!(self.device))),
+            ("device", self.device.as_ref().map(|device| json!(device))),
+            ("where", self.filter.as_ref().map(|filter| json!(filter))),
+            ("rate", self.rate.map(|rate| json!(rate))),
+            ("abort_above", self.abort_above.map(|above| json!(above))),
             ("name", Some(json!(self.name))),
             ("issued_by", Some(json!("cli"))),
             ("deliver_within_ms", self.deliver_by.map(|span| json!(millis(span)))),
@@ -82,8 +133,12 @@ impl Send {
 }
 
 pub(super) fn run(typed: &Send, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let is_job = typed.is_job()?;
     let body = typed.body()?;
     let api = Api::to(&typed.node)?;
+    if is_job {
+        return job::start(&api, &body, typed.wait, out);
+    }
     let submitted: Value = api.post("commands", &body, Duration::ZERO)?;
     let id = submitted["id"].as_str().unwrap_or_default();
     if !typed.wait {
@@ -129,7 +184,7 @@ mod tests {
 
     fn typed(payload: &str) -> Send {
         Send {
-            device: "s1".into(),
+            device: Some("s1".into()),
             name: "cool".into(),
             payload: payload.into(),
             deliver_by: Some(Duration::from_secs(600)),
@@ -139,6 +194,9 @@ mod tests {
             idempotency_key: None,
             never_repeat: false,
             deliveries_max: None,
+            filter: None,
+            rate: None,
+            abort_above: None,
             unknown: false,
             wait: false,
             node: NodeArgs::default(),
@@ -166,6 +224,33 @@ mod tests {
             "supersede": "s", "idempotency_key": "k", "repeat": "never", "deliveries_max": 2, "allow_unknown": true,
         });
         assert_eq!(all.body().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_device_or_a_filter_is_named() {
+        let job = Send {
+            device: None,
+            deliver_by: None,
+            filter: Some("tag = pump".into()),
+            rate: Some(7),
+            abort_above: Some(AbortAbove::Percent(10)),
+            ..typed("x")
+        };
+        assert!(job.is_job().unwrap());
+        let expected = json!({
+            "name": "cool", "issued_by": "cli", "payload": "x", "where": "tag = pump", "rate": 7, "abort_above": "10%",
+        });
+        assert_eq!(job.body().unwrap(), expected);
+        assert!(!typed("").is_job().unwrap());
+        let wrong = [
+            Send { device: None, ..typed("") },
+            Send { filter: Some("tag = pump".into()), ..typed("") },
+            Send { device: None, filter: Some("tag =".into()), ..typed("") },
+        ];
+        for (send, said) in wrong.into_iter().zip(["one word", "exclude each other", "--where is wrong"]) {
+            let Err(Failure::Told { exit: Exit::Usage, what, .. }) = send.is_job() else { panic!("{said}") };
+            assert!(what.contains(said), "{what}");
+        }
     }
 
     #[test]

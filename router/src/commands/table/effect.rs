@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::command::{CommandId, StepEvent};
+use devices::command::{CommandId, State, StepEvent};
 
 /// The node's clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Effect {
     Offer(CommandId, u64),
     /// Ask the guards about it; what they say of an urgent one is not waited for.
     Ask(CommandId),
+    /// A command of a job, the first id, has ended: the job is to know how.
+    EndedOfJob(CommandId, CommandId, State),
     /// It has ended: write down how.
     Ended(CommandId),
 }

@@ -191,7 +191,9 @@ impl Table {
 
     /// After a step: who is newer ends what came back, and the oldest ended are forgotten.
     fn settle(&mut self, id: CommandId) {
-        if self.get(id).is_some_and(|entry| entry.progress.state().is_outcome()) {
+        let ended = self.get(id).filter(|entry| entry.progress.state().is_outcome());
+        if let Some((job, state)) = ended.map(|entry| (entry.queued.job, entry.progress.state())) {
+            self.effects.extend(job.map(|job| Effect::EndedOfJob(job, id, state)));
             self.effects.push(Effect::Ended(id));
         }
         self.forget_oldest();

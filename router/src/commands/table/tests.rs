@@ -59,7 +59,7 @@ fn words(table: &mut Table) -> Vec<String> {
         Effect::Offer(id, session) => Some(format!("offer {} to {session}", id.unix_ms())),
         Effect::Forget(id, _) => Some(format!("forget {}", id.unix_ms())),
         Effect::Ask(id) => Some(format!("ask {}", id.unix_ms())),
-        Effect::Save(_) | Effect::Ended(_) => None,
+        Effect::Save(_) | Effect::Ended(_) | Effect::EndedOfJob(..) => None,
     });
     effects.collect()
 }
