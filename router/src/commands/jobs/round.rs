@@ -30,8 +30,8 @@ pub(in crate::commands) struct JobWork {
     at_ms: i64,
     submissions: Vec<Submission>,
     events: Vec<(CommandId, Vec<u8>)>,
-    /// Keys and values of the tree; `None` deletes.
-    entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Trees, keys and values; `None` deletes.
+    entries: Vec<(&'static str, Vec<u8>, Option<Vec<u8>>)>,
     /// Who is written down as having ended how.
     ended: Vec<(String, CommandId, &'static str, Value)>,
 }
@@ -68,23 +68,26 @@ impl JobWork {
         for (who, id, outcome, detail) in &self.ended {
             open.audit(Act { who, act: "job.end", what: &id.to_string(), outcome, detail: detail.clone() })?;
         }
-        for (key, value) in &self.entries {
-            open.put_state(JOBS_TREE, key, value.as_deref());
+        for (tree, key, value) in &self.entries {
+            open.put_state(tree, key, value.as_deref());
         }
         Ok(())
+    }
+
+    fn put(&mut self, id: CommandId, part: Part, value: Vec<u8>) {
+        self.entries.push((JOBS_TREE, record::key(id, part), Some(value)));
     }
 
     fn take(&mut self, job: &Job, unwritten: Unwritten, now: Now) {
         let id = job.given.id;
         if unwritten.is_new {
-            self.entries.push((record::key(id, Part::Given), Some(record::encode_given(&job.given))));
+            self.put(id, Part::Given, record::encode_given(&job.given));
         }
         if unwritten.moving {
-            self.entries.push((record::key(id, Part::Moving), Some(record::encode_moving(&job.moving))));
+            self.put(id, Part::Moving, record::encode_moving(&job.moving));
         }
         for number in unwritten.chunks {
-            let outcomes = record::encode_outcomes(&job.outcomes, number);
-            self.entries.push((record::key(id, Part::Outcomes(number)), Some(outcomes)));
+            self.put(id, Part::Outcomes(number), record::encode_outcomes(&job.outcomes, number));
         }
         for notice in unwritten.notices {
             self.events.push((id, event(job, notice, now)));
@@ -155,8 +158,8 @@ impl Commands {
             let unwritten = job.take_unwritten(now);
             work.take(job, unwritten, now);
         }
-        for (id, total) in jobs.book.take_forgotten() {
-            work.entries.extend(record::keys(id, total).into_iter().map(|key| (key, None)));
+        if let Some((id, total)) = jobs.book.take_forgotten() {
+            work.entries.extend(record::keys(id, total).into_iter().map(|(tree, key)| (tree, key, None)));
         }
         Ok(work)
     }
