@@ -24,16 +24,25 @@ struct Submission {
     step: Vec<u8>,
 }
 
+/// A job that has ended.
+struct Ended {
+    id: CommandId,
+    issued_by: String,
+    state: &'static str,
+    detail: Value,
+}
+
+/// An entry of a small named tree: tree, key and value; `None` deletes.
+type Entry = (&'static str, Vec<u8>, Option<Vec<u8>>);
+
 /// What the jobs have for the next commit.
 #[derive(Default)]
 pub(in crate::commands) struct JobWork {
     at_ms: i64,
     submissions: Vec<Submission>,
     events: Vec<(CommandId, Vec<u8>)>,
-    /// Trees, keys and values; `None` deletes.
-    entries: Vec<(&'static str, Vec<u8>, Option<Vec<u8>>)>,
-    /// Who is written down as having ended how.
-    ended: Vec<(String, CommandId, &'static str, Value)>,
+    entries: Vec<Entry>,
+    ended: Vec<Ended>,
 }
 
 impl JobWork {
@@ -65,8 +74,9 @@ impl JobWork {
         for (id, event) in &self.events {
             append(topic, id.to_string().as_bytes(), event)?;
         }
-        for (who, id, outcome, detail) in &self.ended {
-            open.audit(Act { who, act: "job.end", what: &id.to_string(), outcome, detail: detail.clone() })?;
+        for Ended { id, issued_by, state, detail } in &self.ended {
+            let (what, detail) = (id.to_string(), detail.clone());
+            open.audit(Act { who: issued_by, act: "job.end", what: &what, outcome: state, detail })?;
         }
         for (tree, key, value) in &self.entries {
             open.put_state(tree, key, value.as_deref());
@@ -94,7 +104,8 @@ impl JobWork {
         }
         if unwritten.has_ended {
             let detail = json!({"total": job.given.total, "submitted": job.moving.next, "outcomes": Outcomes::of(job)});
-            self.ended.push((job.given.command.issued_by.clone(), id, job.state().as_str(), detail));
+            let (issued_by, state) = (job.given.command.issued_by.clone(), job.state().as_str());
+            self.ended.push(Ended { id, issued_by, state, detail });
         }
     }
 }
