@@ -117,7 +117,7 @@ async fn a_restart_and_a_full_disk_in_the_middle_neither_skip_nor_double_a_devic
     let backend = backend();
     let site = Site::start(&backend, Config::default());
     site.add(0..TOTAL).await;
-    let id = site.begin(new_job(400)).await;
+    let id = site.begin(new_job(100)).await;
     site.submitted(id, 40).await;
     site.node.end().await;
 
