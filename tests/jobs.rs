@@ -120,13 +120,13 @@ fn a_job_is_paused_resumed_and_cancelled_by_hand() {
 #[test]
 fn a_job_aborts_above_its_bound_and_says_so_by_its_exit_code() {
     let node = Node::start();
-    add(&node, 30);
+    add(&node, 60);
     let words = ["command", "send", "cool", "--where", "tag = pump", "--rate", "20", "--deliver-by", "50ms"];
     let ran = node.cli(&[&words[..], &["--abort-above", "50%", "--wait", "--json"]].concat());
     assert_eq!(ran.code, 14, "expired: {ran:?}");
     let job = ran.json();
     assert_eq!((&job["state"], &job["ended"], &job["changed_by"]), (&"aborted".into(), &true.into(), &"job".into()));
-    assert!(job["submitted"].as_u64().unwrap() < 30 && job["outcomes"]["expired"].as_u64().unwrap() >= 10, "{job}");
+    assert!(job["submitted"].as_u64().unwrap() < 60 && job["outcomes"]["expired"].as_u64().unwrap() >= 10, "{job}");
     let acts: Vec<Value> =
         node.events("_audit").iter().map(|event| serde_json::from_str(&event.text()).unwrap()).collect();
     let outcome = |act: &str| acts.iter().find(|line| line["act"] == act).map(|line| line["outcome"].clone());

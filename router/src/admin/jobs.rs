@@ -120,7 +120,9 @@ impl From<StartError> for ApiError {
             StartError::Select(_) => Self::internal(message),
             StartError::NoDevices(_) => Self::new(StatusCode::NOT_FOUND, "no_devices", message),
             StartError::TooManyDevices { .. } => Self::new(StatusCode::BAD_REQUEST, "too_many_devices", message),
-            StartError::TooManyJobs { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_jobs", message),
+            StartError::TooManyJobs { .. } | StartError::TooManyInAll => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_jobs", message)
+            }
             StartError::Rate { .. } => Self::new(StatusCode::BAD_REQUEST, "bad_rate", message),
             StartError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "idempotency_conflict", message),
         }

@@ -20,11 +20,13 @@ edgeway command send [OPTIONS] DEVICE NAME
        edgeway command send [OPTIONS] NAME --where EXPR";
 
 const WHERE_HELP: &str = "\
-With --where the command is a job: each known device that EXPR takes now has it once, --rate of them a second, over
-restarts of the node; see `edgeway job`. A time for delivery counts from when a device has its turn, and an idempotency
-key stands for the job. With --wait the exit code is 0 only where every device's command succeeded; else it is that of the
-first of these that a command ended as: failed 10, rejected 11, timed-out 12, unknown 13, expired 14, refused 17,
-superseded 16, cancelled 15 (or not submitted, as the job was cancelled).";
+With --where the command is a job: each known device that EXPR takes now has it once, at most --rate of them a second, \
+over restarts of the node; see `edgeway job`. The time for delivery counts from when a device has its turn, and an \
+idempotency key stands for the job.
+
+With --where and --wait the exit code is 0 only where every device's command succeeded; else it is that of the first of \
+these that a command ended as: failed 10, rejected 11, timed-out 12, unknown 13, expired 14, refused 17, superseded 16, \
+cancelled or not submitted 15.";
 
 /// A command as it is typed.
 #[derive(Debug, clap::Args)]
@@ -119,11 +121,11 @@ impl Send {
             ("issued_by", Some(json!("cli"))),
             ("deliver_within_ms", self.deliver_by.map(|span| json!(millis(span)))),
             ("execution_timeout_ms", self.timeout.map(|span| json!(millis(span)))),
-            ("urgent", self.priority.then(|| json!(true))),
+            ("urgent", self.priority.then_some(json!(true))),
             ("supersede", self.supersede.as_ref().map(|key| json!(key))),
             ("idempotency_key", self.idempotency_key.as_ref().map(|key| json!(key))),
             ("repeat", self.never_repeat.then(|| json!(Repeat::Never))),
-            ("allow_unknown", self.unknown.then(|| json!(true))),
+            ("allow_unknown", self.unknown.then_some(json!(true))),
             ("deliveries_max", self.deliveries_max.map(|times| json!(times))),
         ];
         let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));

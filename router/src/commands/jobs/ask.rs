@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::Jobs;
 use super::info::{JobDevice, JobDevices, JobInfo};
 use super::job::Job;
-use super::record::{self, JOBS_TREE, Part, TARGETS_CHUNK};
+use super::record::{self, TARGETS_CHUNK, TARGETS_TREE};
 use super::terms::{Given, JobState};
 use crate::commands::{Commands, Now};
 use crate::event_log::Act;
@@ -214,7 +214,7 @@ impl Commands {
 
     /// A part of a job's targets; empty where it is absent or damaged.
     pub(super) fn targets(&self, id: CommandId, number: u32) -> Result<Vec<String>, StoreError> {
-        let stored = self.log.state_get(JOBS_TREE, &record::key(id, Part::Targets(number)))?;
+        let stored = self.log.state_get(TARGETS_TREE, &record::targets_key(id, number))?;
         Ok(stored.and_then(|stored| record::decode_targets(&stored)).unwrap_or_default())
     }
 }

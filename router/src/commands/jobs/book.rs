@@ -56,9 +56,14 @@ impl Book {
         }
     }
 
-    /// Those that were forgotten since the last call.
-    pub(super) fn take_forgotten(&mut self) -> Vec<(CommandId, u32)> {
-        std::mem::take(&mut self.forgotten)
+    /// One that was forgotten: a commit deletes no more.
+    pub(super) fn take_forgotten(&mut self) -> Option<(CommandId, u32)> {
+        self.forgotten.pop()
+    }
+
+    /// The targets of all jobs that have not ended.
+    pub(super) fn targets_open(&self) -> u64 {
+        self.jobs.values().filter(|job| !job.has_ended()).map(|job| u64::from(job.given.total)).sum()
     }
 
     /// How many submit commands, or may yet.

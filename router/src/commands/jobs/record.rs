@@ -1,13 +1,14 @@
 //! Jobs as the store keeps them: a version byte, then postcard.
 //!
-//! Keys of the tree are the job's 16 bytes, a byte for the kind, and for parts their number (big-endian):
+//! Keys of the tree `jobs` are the job's 16 bytes, a byte for the kind, and for parts their number (big-endian):
 //!
 //! ```text
-//! id 0         what it was started with; written once, and last: without it there is no job
+//! id 0         what it was started with; written once, and after its targets: without it there is no job
 //! id 1         where it is: state, next target, when, who
-//! id 2 number  the names of 256 targets; written once
-//! id 3 number  the outcomes of 1,024 targets, one byte each; absent: none has ended
+//! id 2 number  the outcomes of 1,024 targets, one byte each; absent: none has ended
 //! ```
+//!
+//! The targets have a tree of their own, `job_targets`, which is not read at a start: id and number, 256 names each.
 
 use devices::command::{CommandId, Repeat};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use crate::commands::NewCommand;
 
 /// The small named tree of jobs.
 pub const JOBS_TREE: &str = "jobs";
+/// The small named tree of their targets.
+pub(super) const TARGETS_TREE: &str = "job_targets";
 /// Targets in one part; names of 128 bytes fit a value.
 pub(super) const TARGETS_CHUNK: u32 = 256;
 /// Outcomes in one part: small, as it is written whenever one of them is.
@@ -29,7 +32,6 @@ const VERSION: u8 = 1;
 pub(super) enum Part {
     Given,
     Moving,
-    Targets(u32),
     Outcomes(u32),
 }
 
@@ -38,8 +40,7 @@ pub(super) fn key(job: CommandId, part: Part) -> Vec<u8> {
     let (kind, number) = match part {
         Part::Given => (0, None),
         Part::Moving => (1, None),
-        Part::Targets(number) => (2, Some(number)),
-        Part::Outcomes(number) => (3, Some(number)),
+        Part::Outcomes(number) => (2, Some(number)),
     };
     let number = number.map(u32::to_be_bytes);
     [&job.as_bytes()[..], &[kind], number.as_ref().map_or(&[], |bytes| &bytes[..])].concat()
@@ -52,18 +53,23 @@ pub(super) fn parse_key(key: &[u8]) -> Option<(CommandId, Part)> {
     let part = match (kind, number) {
         (0, []) => Part::Given,
         (1, []) => Part::Moving,
-        (2, number) => Part::Targets(u32::from_be_bytes(number.try_into().ok()?)),
-        (3, number) => Part::Outcomes(u32::from_be_bytes(number.try_into().ok()?)),
+        (2, number) => Part::Outcomes(u32::from_be_bytes(number.try_into().ok()?)),
         _ => return None,
     };
     Some((CommandId::from_bytes(*id), part))
 }
 
-/// Every key that a job of so many targets may have.
-pub(super) fn keys(job: CommandId, total: u32) -> Vec<Vec<u8>> {
-    let targets = (0..total.div_ceil(TARGETS_CHUNK)).map(Part::Targets);
-    let outcomes = (0..total.div_ceil(OUTCOMES_CHUNK)).map(Part::Outcomes);
-    [Part::Given, Part::Moving].into_iter().chain(targets).chain(outcomes).map(|part| key(job, part)).collect()
+/// The key of a part of a job's targets.
+pub(super) fn targets_key(job: CommandId, number: u32) -> Vec<u8> {
+    [&job.as_bytes()[..], &number.to_be_bytes()].concat()
+}
+
+/// Trees and keys of all that a job of so many targets may have.
+pub(super) fn keys(job: CommandId, total: u32) -> Vec<(&'static str, Vec<u8>)> {
+    let parts = (0..total.div_ceil(OUTCOMES_CHUNK)).map(Part::Outcomes);
+    let parts = [Part::Given, Part::Moving].into_iter().chain(parts).map(|part| (JOBS_TREE, key(job, part)));
+    let targets = (0..total.div_ceil(TARGETS_CHUNK)).map(|number| (TARGETS_TREE, targets_key(job, number)));
+    parts.chain(targets).collect()
 }
 
 /// Version 1 of what a job was started with. Frozen: another shape is another version.

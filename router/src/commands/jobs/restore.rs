@@ -8,14 +8,12 @@ use sled_data::ReadError as StoreError;
 
 use super::book::Book;
 use super::job::Job;
-use super::record::{self, JOBS_TREE, OUTCOMES_CHUNK, Part};
+use super::record::{self, JOBS_TREE, OUTCOMES_CHUNK, Part, TARGETS_TREE};
 use super::terms::{Given, Moving};
 use crate::commands::Commands;
 
 /// Stored entries read at once.
 const ENTRIES_MAX: usize = 256;
-/// Entries of no job that are deleted with one commit.
-const DELETED_MAX: usize = 1_000;
 
 /// What was read of one job.
 #[derive(Default)]
@@ -42,8 +40,6 @@ impl Found {
                 self.outcomes.extend(outcomes.map(|outcomes| (number, outcomes.to_vec())));
                 outcomes.is_some()
             }
-            // Read when they are due.
-            Part::Targets(_) => true,
         };
         self.is_damaged |= !known;
     }
@@ -93,19 +89,34 @@ impl Commands {
         }
     }
 
-    /// Deletes what was stored for jobs that never started; to be called before the room takes any.
+    /// Deletes targets that were stored for jobs that never started; to be called before the room takes any.
     pub(in crate::commands) fn delete_unstarted_jobs(&self) -> Result<(), StoreError> {
-        let found = self.found_jobs()?;
-        let never = found.iter().filter(|(_, found)| found.given.is_none() && !found.is_damaged);
-        for (id, _) in never {
-            let targets = self.log.state_scan(JOBS_TREE, id.as_bytes(), None, usize::from(u16::MAX))?;
-            for part in targets.chunks(DELETED_MAX) {
-                let mut open = self.log.lock();
-                for (key, _) in part {
-                    open.put_state(JOBS_TREE, key, None);
-                }
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let first = self.log.state_scan(TARGETS_TREE, &[], after.as_deref(), 1)?;
+            let Some((key, _)) = first.first() else { return Ok(()) };
+            let Some(id) = key.first_chunk::<16>() else {
+                after = Some(key.clone());
+                continue;
+            };
+            if self.log.state_get(JOBS_TREE, &record::key(CommandId::from_bytes(*id), Part::Given))?.is_none() {
+                self.delete_targets(id)?;
+            }
+            // Behind all parts of this job.
+            after = Some([&id[..], &[0xff; 5]].concat());
+        }
+    }
+
+    fn delete_targets(&self, id: &[u8]) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.log.state_scan(TARGETS_TREE, id, after.as_deref(), ENTRIES_MAX)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let mut open = self.log.lock();
+            for (key, _) in &page {
+                open.put_state(TARGETS_TREE, key, None);
             }
         }
-        Ok(())
     }
 }

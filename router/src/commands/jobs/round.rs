@@ -24,16 +24,25 @@ struct Submission {
     step: Vec<u8>,
 }
 
+/// A job that has ended.
+struct Ended {
+    id: CommandId,
+    issued_by: String,
+    state: &'static str,
+    detail: Value,
+}
+
+/// An entry of a small named tree: tree, key and value; `None` deletes.
+type Entry = (&'static str, Vec<u8>, Option<Vec<u8>>);
+
 /// What the jobs have for the next commit.
 #[derive(Default)]
 pub(in crate::commands) struct JobWork {
     at_ms: i64,
     submissions: Vec<Submission>,
     events: Vec<(CommandId, Vec<u8>)>,
-    /// Keys and values of the tree; `None` deletes.
-    entries: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-    /// Who is written down as having ended how.
-    ended: Vec<(String, CommandId, &'static str, Value)>,
+    entries: Vec<Entry>,
+    ended: Vec<Ended>,
 }
 
 impl JobWork {
@@ -65,33 +74,38 @@ impl JobWork {
         for (id, event) in &self.events {
             append(topic, id.to_string().as_bytes(), event)?;
         }
-        for (who, id, outcome, detail) in &self.ended {
-            open.audit(Act { who, act: "job.end", what: &id.to_string(), outcome, detail: detail.clone() })?;
+        for Ended { id, issued_by, state, detail } in &self.ended {
+            let (what, detail) = (id.to_string(), detail.clone());
+            open.audit(Act { who: issued_by, act: "job.end", what: &what, outcome: state, detail })?;
         }
-        for (key, value) in &self.entries {
-            open.put_state(JOBS_TREE, key, value.as_deref());
+        for (tree, key, value) in &self.entries {
+            open.put_state(tree, key, value.as_deref());
         }
         Ok(())
+    }
+
+    fn put(&mut self, id: CommandId, part: Part, value: Vec<u8>) {
+        self.entries.push((JOBS_TREE, record::key(id, part), Some(value)));
     }
 
     fn take(&mut self, job: &Job, unwritten: Unwritten, now: Now) {
         let id = job.given.id;
         if unwritten.is_new {
-            self.entries.push((record::key(id, Part::Given), Some(record::encode_given(&job.given))));
+            self.put(id, Part::Given, record::encode_given(&job.given));
         }
         if unwritten.moving {
-            self.entries.push((record::key(id, Part::Moving), Some(record::encode_moving(&job.moving))));
+            self.put(id, Part::Moving, record::encode_moving(&job.moving));
         }
         for number in unwritten.chunks {
-            let outcomes = record::encode_outcomes(&job.outcomes, number);
-            self.entries.push((record::key(id, Part::Outcomes(number)), Some(outcomes)));
+            self.put(id, Part::Outcomes(number), record::encode_outcomes(&job.outcomes, number));
         }
         for notice in unwritten.notices {
             self.events.push((id, event(job, notice, now)));
         }
         if unwritten.has_ended {
             let detail = json!({"total": job.given.total, "submitted": job.moving.next, "outcomes": Outcomes::of(job)});
-            self.ended.push((job.given.command.issued_by.clone(), id, job.state().as_str(), detail));
+            let (issued_by, state) = (job.given.command.issued_by.clone(), job.state().as_str());
+            self.ended.push(Ended { id, issued_by, state, detail });
         }
     }
 }
@@ -155,8 +169,8 @@ impl Commands {
             let unwritten = job.take_unwritten(now);
             work.take(job, unwritten, now);
         }
-        for (id, total) in jobs.book.take_forgotten() {
-            work.entries.extend(record::keys(id, total).into_iter().map(|key| (key, None)));
+        if let Some((id, total)) = jobs.book.take_forgotten() {
+            work.entries.extend(record::keys(id, total).into_iter().map(|(tree, key)| (tree, key, None)));
         }
         Ok(work)
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::ask::{Ask, JobError};
 use super::info::JobInfo;
-use super::record::{self, JOBS_TREE, Part, TARGETS_CHUNK};
+use super::record::{self, TARGETS_CHUNK, TARGETS_TREE};
 use super::terms::{AbortAbove, Given};
 use crate::catalog::{Filter, FilterError};
 use crate::commands::{Commands, NewCommand, SubmitError};
@@ -16,6 +16,8 @@ use crate::event_log::{Act, AppendError, CommitFailed};
 
 /// Parts of the targets that are stored with one commit: half a mebibyte.
 const PARTS_MAX: usize = 16;
+/// Devices of all jobs that have not ended: so many outcomes fit one commit.
+const TARGETS_OPEN_MAX: u64 = 2_000_000;
 
 /// A job as people start it.
 #[derive(Debug, Clone)]
@@ -63,6 +65,11 @@ pub enum StartError {
         /// The bound.
         max: usize,
     },
+    /// The jobs under way have too many devices together.
+    #[error(
+        "the jobs under way have {TARGETS_OPEN_MAX} devices at most, together; wait until one has ended, or cancel one"
+    )]
+    TooManyInAll,
     /// A rate of nothing, or over its bound.
     #[error("the rate is between 1 and {max} commands a second ([commands] job_rate_max)")]
     Rate {
@@ -135,6 +142,9 @@ impl Commands {
             return Err(StartError::TooManyJobs { max });
         }
         let names = self.choose(filter, &new.filter).await?;
+        if self.jobs.lock().book.targets_open() + names.len() as u64 > TARGETS_OPEN_MAX {
+            return Err(StartError::TooManyInAll);
+        }
         let now = self.now();
         let mut random = [0; 10];
         getrandom::fill(&mut random).map_err(SubmitError::Random)?;
@@ -187,11 +197,7 @@ impl Commands {
                 open.check(0)?;
                 let first = batch * PARTS_MAX as u32;
                 for (number, part) in (first..).zip(parts) {
-                    open.put_state(
-                        JOBS_TREE,
-                        &record::key(id, Part::Targets(number)),
-                        Some(&record::encode_targets(part)),
-                    );
+                    open.put_state(TARGETS_TREE, &record::targets_key(id, number), Some(&record::encode_targets(part)));
                 }
                 open.ticket()
             };

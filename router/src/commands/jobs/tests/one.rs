@@ -119,6 +119,21 @@ fn a_cancelled_job_calls_off_what_was_submitted() {
 }
 
 #[test]
+fn a_stopped_job_goes_on_calling_off_after_a_restart() {
+    let mut job = submitted(None);
+    job.cancel("cli", now(1_001)).unwrap();
+    job.ended_as(2, State::Cancelled, now(1_002));
+    let mut job = Job::restore(given(20, 20, None), job.moving, job.outcomes);
+    assert_eq!((job.state(), job.ended(), job.next_due()), (JobState::Cancelled, 1, Some(0)));
+    assert_eq!((job.take_call_off(now(0)).len(), submit(&mut job, 0)), (19, 0));
+    (0..20).for_each(|index| job.ended_as(index, State::Cancelled, now(5)));
+    assert!(job.take_unwritten(now(5)).has_ended);
+    let mut again = Job::restore(given(20, 20, None), job.moving, job.outcomes);
+    assert!(!again.take_unwritten(now(9)).has_ended, "it is written down once");
+    assert_eq!(again.next_due(), None);
+}
+
+#[test]
 fn a_job_gives_up_above_its_bound() {
     // (bound, succeeded, then failed, aborted after so many of those)
     let cases = [

@@ -10,6 +10,7 @@ use devices::command::{CommandId, State, Status};
 use sled_data::{Faults, MemoryBackend};
 
 use crate::catalog::{Catalog, Change};
+use crate::commands::jobs::record::{TARGETS_TREE, targets_key};
 use crate::commands::tests::{LONG, Node, backend, next_offer, until};
 use crate::commands::{
     AbortAbove, COMMANDS_TREE, Config, JOBS_TOPIC, JOBS_TREE, JobError, JobInfo, JobState, NewCommand, NewJob,
@@ -116,7 +117,7 @@ async fn a_restart_and_a_full_disk_in_the_middle_neither_skip_nor_double_a_devic
     let backend = backend();
     let site = Site::start(&backend, Config::default());
     site.add(0..TOTAL).await;
-    let id = site.begin(new_job(400)).await;
+    let id = site.begin(new_job(100)).await;
     site.submitted(id, 40).await;
     site.node.end().await;
 
@@ -232,11 +233,36 @@ async fn jobs_are_refused_by_reason_and_forgotten_beyond_the_bound() {
     let listed: Vec<CommandId> = room.jobs().iter().map(|job| job.id).collect();
     assert_eq!(listed, [third, second], "the newest first, the oldest that ended is gone");
     let stored = site.node.log.state_scan(JOBS_TREE, first.job.id.as_bytes(), None, 100).unwrap();
-    assert!(stored.is_empty(), "and it is deleted");
+    let targets = site.node.log.state_get(TARGETS_TREE, &targets_key(first.job.id, 0)).unwrap();
+    assert!(stored.is_empty() && targets.is_none(), "and it is deleted");
     site.add(5..6).await;
     room.cancel_job(third, "cli").await.unwrap();
     room.wait_job(third, LONG).await.unwrap();
     assert!(matches!(refused(|_| {}).await, StartError::TooManyDevices { max: 5 }));
+    site.node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_of_a_job_that_never_started_are_deleted() {
+    let backend = backend();
+    let site = Site::start(&backend, Config::default());
+    site.add(0..2).await;
+    let id = site.begin(new_job(1)).await;
+    let never = CommandId::v7(1, [1; 10]);
+    let ticket = {
+        let mut open = site.node.log.lock();
+        for number in 0..3 {
+            open.put_state(TARGETS_TREE, &targets_key(never, number), Some(b"x"));
+        }
+        open.ticket()
+    };
+    site.node.log.durable(ticket).await.unwrap();
+    site.node.end().await;
+    let site = Site::start(&backend, Config::default());
+    let left = || site.node.log.state_scan(TARGETS_TREE, &[], None, 10).unwrap();
+    until("they are deleted", || (left().len() == 1).then_some(())).await;
+    assert_eq!(left()[0].0, targets_key(id, 0), "those of a job stay");
+    assert_eq!(site.node.room.job_devices(id, None, None, 10).unwrap().devices[1].device, "pump-001");
     site.node.end().await;
 }
 
