@@ -115,7 +115,12 @@ impl Commands {
 
     /// Waits until a job has ended with all its commands, durably; `None` when it has not within the time.
     pub async fn wait_job(&self, id: CommandId, timeout: Duration) -> Option<JobInfo> {
-        let ended = self.durably(|| self.job(id).filter(|job| job.ended));
+        let look = || {
+            // While a round decides, it holds the table: what it makes of jobs is seen with the commit that it is in.
+            let _decided = self.table.lock();
+            self.job(id).filter(|job| job.ended)
+        };
+        let ended = self.durably(look);
         tokio::time::timeout(timeout, ended).await.ok()
     }
 
