@@ -71,7 +71,7 @@ impl Table {
         now: Now,
     ) -> Option<CommandId> {
         let known = self.devices.get_mut(device)?;
-        let room = self.config.in_flight_per_device_max.saturating_sub(known.lane(urgent).in_flight);
+        let room = self.config.in_flight_per_device_max.saturating_sub(known.lane(urgent).in_flight.len());
         if room == 0 || known.rests(session, now) {
             return None;
         }

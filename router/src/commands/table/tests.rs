@@ -8,6 +8,7 @@ use super::*;
 use crate::commands::config::Overflow;
 use crate::security::Judgement;
 
+mod restarts;
 mod walks;
 
 fn now(steady: u64) -> Now {
