@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use devices::command::{COMMAND_PREFIX, Repeat, command_topic, refused_topic, response_topic};
+use devices::command::{COMMAND_PREFIX, CommandId, Repeat, command_topic, refused_topic, response_topic};
 use devices::headers;
 use serde_json::json;
 use sled_data::HeaderBlock;
@@ -45,6 +45,8 @@ enum RoundError {
 struct Round {
     /// The commit; none where there was nothing to write.
     ticket: Option<Ticket>,
+    /// What is taken back from sessions before they get anything.
+    withdrawn: Vec<(SessionHandle, CommandId)>,
     offers: Vec<(SessionHandle, Offer)>,
     questions: Vec<Asked>,
     refused: Vec<Refused>,
@@ -132,6 +134,9 @@ impl Commands {
         if let Some(ticket) = round.ticket {
             self.log.durable(ticket).await?;
         }
+        for (handle, id) in round.withdrawn {
+            handle.withdraw(id.as_bytes());
+        }
         self.hand_over(round.offers);
         if let Some(guard) = self.guard.on_duty().filter(|_| !round.questions.is_empty()) {
             ask(guard, &self.mail, round.questions);
@@ -151,10 +156,14 @@ impl Commands {
     fn decide(&self) -> Result<Option<Round>, RoundError> {
         let mut table = self.table.lock();
         let now = self.now();
-        let replies = self.take_news(&mut table, now);
+        let mut replies = self.take_news(&mut table, now);
         let refused = self.take_new(&mut table, now)?;
         table.tick(now);
-        let handles = self.find_sessions(&mut table, now);
+        let found = self.find_sessions(&mut table);
+        // What a session reported before its successor came is taken before that one gets anything: else a command
+        // could overtake one that is on its way back.
+        replies.extend(self.take_news(&mut table, now));
+        let handles = self.offer_to(&mut table, found, now);
         let effects = table.take_effects();
         let moved = !self.reading.lock().answers_moved.is_empty();
         let is_due = self.unstored.lock().due_ms().is_some_and(|due| due <= now.steady);
@@ -170,8 +179,13 @@ impl Commands {
             _ => None,
         });
         let questions = questions.collect();
+        let withdrawn = effects.iter().filter_map(|effect| match effect {
+            Effect::Withdraw(id, session) => Some((handles.get(session)?.clone(), *id)),
+            _ => None,
+        });
+        let withdrawn = withdrawn.collect();
         let offers = self.offers(&table, &effects, &handles, now);
-        Ok(Some(Round { ticket, offers, questions, refused, replies }))
+        Ok(Some(Round { ticket, withdrawn, offers, questions, refused, replies }))
     }
 
     fn take_news(&self, table: &mut Table, now: Now) -> Vec<(oneshot::Sender<Cancelled>, Cancelled)> {
@@ -192,14 +206,27 @@ impl Commands {
         cancels.into_iter().map(|cancel| (cancel.reply, table.cancel(cancel.id, &cancel.by, now))).collect()
     }
 
-    /// Finds sessions for devices that want one, and lets the table hand commands to them.
-    fn find_sessions(&self, table: &mut Table, now: Now) -> HashMap<u64, SessionHandle> {
-        let guarded = self.guard.on_duty().is_some();
-        let mut handles = HashMap::new();
+    /// Finds the sessions of devices that want one.
+    fn find_sessions(&self, table: &mut Table) -> Vec<(Arc<str>, SessionHandle)> {
+        let mut found = Vec::new();
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
             let topic = command_topic(&device, id, &entry.queued.name);
-            let Some(handle) = self.sessions.find_receiver(&topic) else { continue };
+            found.extend(self.sessions.find_receiver(&topic).map(|handle| (device, handle)));
+        }
+        found
+    }
+
+    /// Lets the table hand commands to the sessions that were found.
+    fn offer_to(
+        &self,
+        table: &mut Table,
+        found: Vec<(Arc<str>, SessionHandle)>,
+        now: Now,
+    ) -> HashMap<u64, SessionHandle> {
+        let guarded = self.guard.on_duty().is_some();
+        let mut handles = HashMap::new();
+        for (device, handle) in found {
             table.available(&device, handle.number(), handle.client_id(), guarded, now);
             handles.insert(handle.number(), handle);
         }
@@ -238,7 +265,7 @@ impl Commands {
                         audit_end(&mut open, entry)?;
                     }
                 }
-                Effect::Ask(_) | Effect::Offer(..) => {}
+                Effect::Ask(_) | Effect::Offer(..) | Effect::Withdraw(..) => {}
             }
         }
         unstored.turn(now.steady, &reading.commands);

@@ -52,12 +52,27 @@ impl Table {
                     client,
                     attempt: entry.progress.attempts(),
                 });
+                self.withdraw_older(id, session);
                 if urgent && guarded {
                     self.effects.push(Effect::Ask(id));
                 }
                 self.effects.push(Effect::Offer(id, session));
             }
         }
+    }
+
+    /// What a command takes the place of is taken back where its session has it yet, so that it is not done behind its
+    /// successor, which may be urgent.
+    fn withdraw_older(&mut self, id: CommandId, session: u64) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.queued.supersede.is_some()) else { return };
+        let Some(device) = self.devices.get(&entry.device) else { return };
+        let under_way = [false, true].into_iter().flat_map(|urgent| device.lane(urgent).in_flight.range(..entry.order));
+        let older = under_way.filter(|(_, old)| {
+            self.entries.get(*old).is_some_and(|old| {
+                old.queued.supersede == entry.queued.supersede && old.progress.session() == Some(session)
+            })
+        });
+        self.effects.extend(older.map(|(_, old)| Effect::Withdraw(*old, session)));
     }
 
     /// The head of a queue, if it may go to the session now. Where guards must be asked first, they are: about as many

@@ -24,6 +24,8 @@ pub enum Effect {
     Forget(CommandId, bool),
     /// Hand it to a session, after what precedes is in the open commit.
     Offer(CommandId, u64),
+    /// Take it back from a session that has not written it yet, before anything is handed over: its successor comes.
+    Withdraw(CommandId, u64),
     /// Ask the guards about it; what they say of an urgent one is not waited for.
     Ask(CommandId),
     /// It has ended: write down how.
