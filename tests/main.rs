@@ -24,5 +24,6 @@ mod quic;
 mod readme;
 mod replay;
 mod salvage;
+mod simulation;
 mod store;
 mod tidy;

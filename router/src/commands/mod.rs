@@ -12,13 +12,13 @@ mod guards;
 mod info;
 mod mail;
 mod read;
-mod record;
+pub mod record;
 mod restore;
 mod stats;
 mod submit;
 mod table;
 mod task;
-mod unstored;
+pub mod unstored;
 
 #[cfg(test)]
 mod tests;

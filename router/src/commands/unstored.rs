@@ -11,7 +11,7 @@ use devices::command::CommandId;
 use sled_data::PartitionId;
 
 /// Where reading stands in each partition.
-pub(super) type Positions = Vec<(PartitionId, u64)>;
+pub type Positions = Vec<(PartitionId, u64)>;
 
 /// How long changes are gathered before they are stored, in milliseconds.
 const EPOCH_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ struct Epoch {
 
 /// What is to be stored.
 #[derive(Default)]
-pub(super) struct Unstored {
+pub struct Unstored {
     closed: VecDeque<Epoch>,
     open: Vec<CommandId>,
     opened_ms: u64,
@@ -41,23 +41,25 @@ pub(super) struct Unstored {
 
 /// What one commit stores.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Portion {
-    pub(super) put: Vec<CommandId>,
-    pub(super) delete: Vec<CommandId>,
+pub struct Portion {
+    /// Commands to be written in their newest state.
+    pub put: Vec<CommandId>,
+    /// Commands to be deleted.
+    pub delete: Vec<CommandId>,
     /// Where the cursor can move.
-    pub(super) cursor: Option<Positions>,
+    pub cursor: Option<Positions>,
 }
 
 impl Unstored {
     /// A command has changed.
-    pub(super) fn save(&mut self, id: CommandId) {
+    pub fn save(&mut self, id: CommandId) {
         if self.waiting.insert(id) {
             self.open.push(id);
         }
     }
 
     /// A command is forgotten.
-    pub(super) fn forget(&mut self, id: CommandId, is_stored: bool) {
+    pub fn forget(&mut self, id: CommandId, is_stored: bool) {
         self.waiting.remove(&id);
         if is_stored {
             self.deleted.push(id);
@@ -65,7 +67,7 @@ impl Unstored {
     }
 
     /// Ends the epoch when its time is up: `positions` is where reading stands.
-    pub(super) fn turn(&mut self, steady_ms: u64, positions: &Positions) {
+    pub fn turn(&mut self, steady_ms: u64, positions: &Positions) {
         if self.opened_ms == 0 {
             self.opened_ms = steady_ms;
         }
@@ -78,7 +80,7 @@ impl Unstored {
     }
 
     /// When there is something to store next, on the steady clock: now, or when the epoch ends.
-    pub(super) fn due_ms(&self) -> Option<u64> {
+    pub fn due_ms(&self) -> Option<u64> {
         match (self.closed.is_empty(), self.open.is_empty()) {
             (false, _) => Some(0),
             (true, false) => Some(self.opened_ms + EPOCH_MS),
@@ -87,7 +89,7 @@ impl Unstored {
     }
 
     /// What the next commit stores.
-    pub(super) fn portion(&mut self) -> Portion {
+    pub fn portion(&mut self) -> Portion {
         let mut portion = Portion {
             delete: self.deleted.split_off(self.deleted.len().saturating_sub(self.room())),
             ..Portion::default()
