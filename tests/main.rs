@@ -6,6 +6,10 @@
 mod bad_input;
 mod cli;
 mod commands;
+mod commands_api;
+mod commands_crash;
+mod commands_guarded;
+mod commands_wire;
 mod config;
 mod conformance;
 mod device_buffer;
