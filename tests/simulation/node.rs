@@ -212,7 +212,9 @@ impl Node {
         self.read.extend(&read);
         read.into_iter().for_each(|id| history.note(Fact::Read(id)));
         for (id, number) in round.withdrawn {
-            if let Some(session) = self.sessions.get_mut(&number) {
+            if self.bug != Some(Bug::NothingIsWithdrawn)
+                && let Some(session) = self.sessions.get_mut(&number)
+            {
                 session.withdraw(id, &mut self.mail.reports);
             }
         }

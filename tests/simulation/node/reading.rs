@@ -68,7 +68,9 @@ impl Node {
         };
         let found: Vec<_> =
             wanting.iter().filter_map(|(name, _)| newest(name, self).map(|found| (Arc::clone(name), found))).collect();
-        self.take_news(directory, now);
+        if self.bug != Some(Bug::SuccessorBeforeNews) {
+            self.take_news(directory, now);
+        }
         for (name, (number, client)) in found {
             self.table.available(&name, number, &client, self.is_guarded, now);
         }
