@@ -6,6 +6,10 @@
 mod bad_input;
 mod cli;
 mod commands;
+mod commands_api;
+mod commands_crash;
+mod commands_guarded;
+mod commands_wire;
 mod config;
 mod conformance;
 mod device_buffer;
@@ -25,6 +29,7 @@ mod quic;
 mod readme;
 mod replay;
 mod salvage;
+mod simulation;
 mod store;
 mod tidy;
 mod twins;

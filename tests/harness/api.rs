@@ -48,6 +48,16 @@ impl Node {
         sent["id"].as_str().unwrap().to_owned()
     }
 
+    /// Sends a command with all that may be said of it.
+    pub fn submit(&self, body: &Value) -> Answer {
+        self.call("POST", "commands", Some(body))
+    }
+
+    /// Waits until a command is in a state.
+    pub fn wait_command(&self, id: &str, state: &str) {
+        super::wait::until_true(&format!("{id} {state}"), || self.command_state(id) == state);
+    }
+
     /// Where a command stands.
     pub fn command_state(&self, id: &str) -> String {
         let shown = self.get(&format!("commands/{id}")).ok().json();

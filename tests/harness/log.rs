@@ -62,6 +62,18 @@ impl Node {
         lines.into_iter().filter(|line| line.get("offset").is_some()).map(Event).collect()
     }
 
+    /// The steps of a command, as the log has them.
+    pub fn command_steps(&self, id: &str) -> Vec<Value> {
+        let steps = self.readable_events("_commands").into_iter().map(|event| event.json());
+        steps.filter(|step| step["id"] == id).collect()
+    }
+
+    /// Waits until a step of a command is durable: where a command stands is told a moment earlier.
+    pub fn wait_step(&self, id: &str, step: &str) {
+        let has = |steps: Vec<Value>| steps.iter().any(|found| found["step"] == step);
+        wait::until_true(&format!("{id} {step}"), || has(self.command_steps(id)));
+    }
+
     /// All events of a topic, as soon as there are `count`.
     pub fn events_when(&self, topic: &str, count: usize) -> Vec<Event> {
         wait::until(&format!("{count} events of {topic}"), || {

@@ -265,11 +265,14 @@ async fn show(
 ) -> Result<Answer<CommandInfo>, ApiError> {
     let id = parse_id(&id)?;
     let absent = || ApiError::not_found(format!("there is no command {id}; ended commands are forgotten in time"));
-    let now = commands.get(id).ok_or_else(absent)?;
+    let now = commands.read(id).await.ok_or_else(absent)?;
     if wait_ms == 0 || now.state.is_outcome() {
         return Ok(Answer(now));
     }
     let wait = Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
     let ended = commands.wait(id, wait).await;
-    ended.or_else(|| commands.get(id)).map(Answer).ok_or_else(absent)
+    match ended {
+        Some(ended) => Ok(Answer(ended)),
+        None => commands.read(id).await.map(Answer).ok_or_else(absent),
+    }
 }

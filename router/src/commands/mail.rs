@@ -14,6 +14,9 @@ const CANCELS_MAX: usize = 1_024;
 /// Requests about jobs that may wait for the task.
 const JOB_REQUESTS_MAX: usize = 256;
 
+/// Reports taken at once at most: what follows from them is in one commit.
+const REPORTS_AT_ONCE_MAX: usize = 8_192;
+
 /// How a session fared with a command.
 pub(super) struct Report {
     pub(super) id: CommandId,
@@ -108,7 +111,17 @@ impl Mail {
         true
     }
 
-    pub(super) fn take(&self) -> News {
-        std::mem::take(&mut *self.news.lock())
+    /// Takes what has arrived, of reports at most [`REPORTS_AT_ONCE_MAX`]; whether there are more.
+    pub(super) fn take(&self) -> (News, bool) {
+        let mut news = self.news.lock();
+        let later = match news.reports.len() > REPORTS_AT_ONCE_MAX {
+            true => news.reports.split_off(REPORTS_AT_ONCE_MAX),
+            false => Vec::new(),
+        };
+        let has_more = !later.is_empty();
+        if has_more {
+            self.arrived.notify_one();
+        }
+        (std::mem::replace(&mut *news, News { reports: later, ..News::default() }), has_more)
     }
 }

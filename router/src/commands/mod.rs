@@ -1,7 +1,8 @@
 //! Commands out to devices, their answers back: a reader of `_commands` and `_answers` with stored cursors.
 //!
-//! A command is submitted by appending its `queued` step. `table` is the pure table of commands; `task` reads what was
-//! appended, asks the table, puts its steps into one commit, and when that is durable offers commands to sessions. A
+//! A command is submitted by appending its `queued` step. `table` is the pure table of commands; `task` goes
+//! round: `round` reads what was appended and asks the table, `write` puts its steps into one commit, and when that is
+//! durable `offers` go to sessions. A
 //! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
 //! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
 //! `jobs` sends one command to many devices.
@@ -13,14 +14,17 @@ mod guards;
 mod info;
 mod jobs;
 mod mail;
+mod offers;
 mod read;
-mod record;
+pub mod record;
 mod restore;
+mod round;
 mod stats;
 mod submit;
 mod table;
 mod task;
-mod unstored;
+pub mod unstored;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +53,7 @@ pub use jobs::{
 pub use record::COMMANDS_TREE;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
-pub use table::{AnswerError, Answered, CancelError, Effect, Now, Table};
+pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Now, Table};
 
 use jobs::Jobs;
 use mail::Mail;
@@ -167,6 +171,15 @@ impl Commands {
     /// One command, as long as it is listed.
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
         self.table.lock().get(id).map(CommandInfo::from)
+    }
+
+    /// One command, as it is durable; where commits fail, as it was last.
+    pub async fn read(&self, id: CommandId) -> Option<CommandInfo> {
+        let (info, newest) = (self.get(id), *self.newest.lock());
+        match newest {
+            Some(ticket) if self.log.durable(ticket).await.is_err() => self.get(id),
+            _ => info,
+        }
     }
 
     /// Commands that a filter takes, the newest first, at most `max`.

@@ -26,7 +26,10 @@ impl Commands {
         }
         let answers = self.positions(&self.answers)?;
         self.rebuild_jobs()?;
-        *self.table.lock() = table;
+        let mut before = self.table.lock();
+        table.keep_times(&before);
+        *before = table;
+        drop(before);
         *self.unstored.lock() = Unstored::default();
         *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new() };
         Ok(())

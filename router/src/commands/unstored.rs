@@ -11,7 +11,7 @@ use devices::command::CommandId;
 use sled_data::PartitionId;
 
 /// Where reading stands in each partition.
-pub(super) type Positions = Vec<(PartitionId, u64)>;
+pub type Positions = Vec<(PartitionId, u64)>;
 
 /// How long changes are gathered before they are stored, in milliseconds.
 const EPOCH_MS: u64 = 1_000;
@@ -19,6 +19,10 @@ const EPOCH_MS: u64 = 1_000;
 const STORED_MIN: usize = 32;
 /// The part of what is owed that one commit stores: an epoch is done after about so many commits.
 const STORED_PART: usize = 64;
+/// Commands stored, and deleted, with one commit at most.
+const STORED_MAX: usize = 1_024;
+/// Bytes stored with one commit, about, at most.
+const STORED_BYTES_MAX: usize = 256 * 1024;
 
 struct Epoch {
     until: Positions,
@@ -27,7 +31,7 @@ struct Epoch {
 
 /// What is to be stored.
 #[derive(Default)]
-pub(super) struct Unstored {
+pub struct Unstored {
     closed: VecDeque<Epoch>,
     open: Vec<CommandId>,
     opened_ms: u64,
@@ -41,23 +45,25 @@ pub(super) struct Unstored {
 
 /// What one commit stores.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Portion {
-    pub(super) put: Vec<CommandId>,
-    pub(super) delete: Vec<CommandId>,
+pub struct Portion {
+    /// Commands to be written in their newest state.
+    pub put: Vec<CommandId>,
+    /// Commands to be deleted.
+    pub delete: Vec<CommandId>,
     /// Where the cursor can move.
-    pub(super) cursor: Option<Positions>,
+    pub cursor: Option<Positions>,
 }
 
 impl Unstored {
     /// A command has changed.
-    pub(super) fn save(&mut self, id: CommandId) {
+    pub fn save(&mut self, id: CommandId) {
         if self.waiting.insert(id) {
             self.open.push(id);
         }
     }
 
     /// A command is forgotten.
-    pub(super) fn forget(&mut self, id: CommandId, is_stored: bool) {
+    pub fn forget(&mut self, id: CommandId, is_stored: bool) {
         self.waiting.remove(&id);
         if is_stored {
             self.deleted.push(id);
@@ -65,7 +71,7 @@ impl Unstored {
     }
 
     /// Ends the epoch when its time is up: `positions` is where reading stands.
-    pub(super) fn turn(&mut self, steady_ms: u64, positions: &Positions) {
+    pub fn turn(&mut self, steady_ms: u64, positions: &Positions) {
         if self.opened_ms == 0 {
             self.opened_ms = steady_ms;
         }
@@ -78,7 +84,7 @@ impl Unstored {
     }
 
     /// When there is something to store next, on the steady clock: now, or when the epoch ends.
-    pub(super) fn due_ms(&self) -> Option<u64> {
+    pub fn due_ms(&self) -> Option<u64> {
         match (self.closed.is_empty(), self.open.is_empty()) {
             (false, _) => Some(0),
             (true, false) => Some(self.opened_ms + EPOCH_MS),
@@ -86,21 +92,23 @@ impl Unstored {
         }
     }
 
-    /// What the next commit stores.
-    pub(super) fn portion(&mut self) -> Portion {
+    /// What the next commit stores; `bytes_of` says how large a command is.
+    pub fn portion(&mut self, bytes_of: impl Fn(CommandId) -> usize) -> Portion {
         let mut portion = Portion {
             delete: self.deleted.split_off(self.deleted.len().saturating_sub(self.room())),
             ..Portion::default()
         };
-        let mut room = self.room();
+        let (mut room, mut bytes) = (self.room(), 0);
         while let Some(epoch) = self.closed.front_mut() {
             while room > 0
+                && bytes < STORED_BYTES_MAX
                 && let Some(id) = epoch.ids.pop()
             {
                 self.owed -= 1;
                 if self.waiting.remove(&id) {
                     portion.put.push(id);
                     room -= 1;
+                    bytes += bytes_of(id);
                 }
             }
             if !epoch.ids.is_empty() {
@@ -112,7 +120,7 @@ impl Unstored {
     }
 
     fn room(&self) -> usize {
-        STORED_MIN.max(self.owed.max(self.deleted.len()) / STORED_PART)
+        (self.owed.max(self.deleted.len()) / STORED_PART).clamp(STORED_MIN, STORED_MAX)
     }
 }
 
@@ -134,16 +142,16 @@ mod tests {
         unstored.turn(10, &positions(0));
         unstored.save(id(1));
         unstored.save(id(1));
-        assert_eq!(unstored.portion(), Portion::default(), "the epoch has not ended");
+        assert_eq!(unstored.portion(|_| 100), Portion::default(), "the epoch has not ended");
         assert_eq!(unstored.due_ms(), Some(10 + EPOCH_MS));
         unstored.turn(10 + EPOCH_MS, &positions(5));
         unstored.save(id(2));
         unstored.save(id(1));
-        let first = unstored.portion();
+        let first = unstored.portion(|_| 100);
         assert_eq!((first.put, first.cursor), (vec![id(1)], Some(positions(5))), "once, in its newest state");
         unstored.turn(20 + 2 * EPOCH_MS, &positions(9));
         unstored.forget(id(2), false);
-        assert_eq!(unstored.portion(), Portion { cursor: Some(positions(9)), ..Portion::default() });
+        assert_eq!(unstored.portion(|_| 100), Portion { cursor: Some(positions(9)), ..Portion::default() });
         assert_eq!(unstored.due_ms(), None);
     }
 
@@ -155,7 +163,7 @@ mod tests {
         unstored.turn(1 + EPOCH_MS, &positions(7));
         let mut put = 0;
         for round in 0.. {
-            let portion = unstored.portion();
+            let portion = unstored.portion(|_| 100);
             put += portion.put.len();
             assert!(portion.put.len() <= STORED_MIN);
             if portion.cursor.is_some() {
@@ -170,7 +178,17 @@ mod tests {
         let mut unstored = Unstored::default();
         unstored.forget(id(1), true);
         unstored.forget(id(2), false);
-        assert_eq!(unstored.portion().delete, [id(1)]);
-        assert_eq!(unstored.portion().delete, []);
+        assert_eq!(unstored.portion(|_| 100).delete, [id(1)]);
+        assert_eq!(unstored.portion(|_| 100).delete, []);
+    }
+
+    #[test]
+    fn a_commit_stores_a_bounded_number_of_bytes() {
+        let mut unstored = Unstored::default();
+        unstored.turn(1, &positions(0));
+        (0..100_000).for_each(|n| unstored.save(id(n)));
+        unstored.turn(1 + EPOCH_MS, &positions(7));
+        assert_eq!(unstored.portion(|_| 1).put.len(), STORED_MAX);
+        assert_eq!(unstored.portion(|_| STORED_BYTES_MAX / 4).put.len(), 4);
     }
 }

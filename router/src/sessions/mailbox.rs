@@ -162,6 +162,18 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Takes an offer back that still waits, by what its answer belongs to; it is told that nobody sends it.
+    pub fn withdraw(&self, correlation: &[u8]) {
+        let mut mail = self.mail.lock();
+        let Mail { offers, urgent, .. } = &mut *mail;
+        let withdrawn = [offers, urgent].map(|lane| {
+            let place = lane.iter().position(|offer| offer.correlation.as_deref() == Some(correlation));
+            place.and_then(|place| lane.remove(place))
+        });
+        drop(mail);
+        drop(withdrawn);
+    }
+
     /// Its client takes no commands, whatever it subscribes to.
     pub fn take_no_commands(&self) {
         self.mail.lock().takes_no_commands = true;
@@ -207,5 +219,29 @@ impl Mailbox {
             offers.remove(at)
         };
         take(&mut mail.urgent).or_else(|| take(&mut mail.offers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_back_is_not_sent_and_told_so() {
+        let mailbox = Mailbox::new(Arc::default());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        for number in 0..3u8 {
+            let told = Arc::clone(&told);
+            let mut offer = Offer::new("t".into(), b"".as_slice().into(), move |fate| told.lock().push((number, fate)));
+            offer.correlation = Some([number].as_slice().into());
+            offer.urgent = number == 2;
+            assert!(mailbox.offer(offer).is_ok());
+        }
+        for taken_back in [&[1][..], &[2], &[9]] {
+            mailbox.withdraw(taken_back);
+        }
+        assert_eq!(*told.lock(), [(1, Delivery::Dropped), (2, Delivery::Dropped)]);
+        assert!(mailbox.take_offer().is_some_and(|offer| offer.correlation.as_deref() == Some(&[0])));
+        assert!(mailbox.take_offer().is_none());
     }
 }

@@ -146,6 +146,11 @@ impl SessionHandle {
     pub fn offer(&self, offer: Offer) -> Result<(), Box<Offer>> {
         self.entry.mailbox.offer(offer)
     }
+
+    /// Takes an offer back that waits in its mailbox, by what its answer belongs to.
+    pub fn withdraw(&self, correlation: &[u8]) {
+        self.entry.mailbox.withdraw(correlation);
+    }
 }
 
 pub(super) enum Slot {

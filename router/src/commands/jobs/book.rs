@@ -86,9 +86,10 @@ impl Book {
 
     fn heed_one(&mut self, table: &Table, effect: &Effect, now: Now) {
         match effect {
-            Effect::EndedOfJob(job, id, outcome) => {
-                if let (Some(job), Some(index)) = (self.jobs.get_mut(job), id.index_in(*job)) {
-                    job.ended_as(index, *outcome, now);
+            Effect::Ended(ended) => {
+                let Some(of) = ended.job else { return };
+                if let (Some(job), Some(index)) = (self.jobs.get_mut(&of), ended.id.index_in(of)) {
+                    job.ended_as(index, ended.outcome, now);
                 }
             }
             Effect::Append(_, StepEvent { id, step: Step::Returned { .. }, .. }) => {

@@ -21,8 +21,8 @@ pub(super) enum Ask {
 pub(super) struct Lane {
     /// Those that wait for a session, by their order.
     pub(super) queue: BTreeMap<u64, CommandId>,
-    /// How many are under way without the device's confirmation.
-    pub(super) in_flight: usize,
+    /// Those that are under way without the device's confirmation, by their order.
+    pub(super) in_flight: BTreeMap<u64, CommandId>,
 }
 
 /// One device with commands that have not ended.
@@ -57,7 +57,7 @@ impl Device {
 
     /// The next command that there is room for: an urgent one first.
     pub(super) fn next(&self, window: usize) -> Option<CommandId> {
-        let open = self.lanes.iter().rev().filter(|lane| lane.in_flight < window);
+        let open = self.lanes.iter().rev().filter(|lane| lane.in_flight.len() < window);
         open.filter_map(|lane| lane.queue.first_key_value()).map(|(_, id)| *id).next()
     }
 
@@ -74,8 +74,20 @@ impl Device {
             State::Queued => {
                 lane.queue.insert(entry.order, entry.id);
             }
-            State::Sent => lane.in_flight += 1,
+            State::Sent => {
+                lane.in_flight.insert(entry.order, entry.id);
+            }
             _ => {}
+        }
+    }
+
+    /// A command gets another place; what guards said of it is not kept.
+    pub(super) fn set_order(&mut self, entry: &Entry, order: u64) {
+        let lane = &mut self.lanes[usize::from(entry.queued.urgent)];
+        for places in [&mut lane.queue, &mut lane.in_flight] {
+            if let Some(id) = places.remove(&entry.order) {
+                places.insert(order, id);
+            }
         }
     }
 
@@ -101,8 +113,12 @@ impl Device {
         } else {
             lane.queue.remove(&entry.order);
         }
-        lane.in_flight -= usize::from(before == State::Sent);
-        lane.in_flight += usize::from(after == State::Sent);
+        if before == State::Sent {
+            lane.in_flight.remove(&entry.order);
+        }
+        if after == State::Sent {
+            lane.in_flight.insert(entry.order, entry.id);
+        }
     }
 
     pub(super) fn remove(&mut self, bytes: usize) {

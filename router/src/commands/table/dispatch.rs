@@ -1,5 +1,6 @@
 //! From the queue to a session: windows, guards, and what comes back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use devices::command::{CommandId, Input, Repeat, Rewritten, State, Step, TEXT_BYTES_MAX, Why, WhyCode};
@@ -8,6 +9,8 @@ use super::device::Ask;
 use super::{Effect, Now, Table};
 use crate::security::Judgement;
 
+/// Devices that get commands at once at most: what they get is in one commit.
+pub const WANTING_AT_ONCE_MAX: usize = 1_000;
 /// Time before a command is offered again to the session that let it fall, in milliseconds.
 const RETRY_AFTER_MS: u64 = 100;
 /// How long what guards allowed stays allowed, in milliseconds; then they are asked again.
@@ -15,10 +18,19 @@ const ALLOWED_FOR_MS: u64 = 1_000;
 
 impl Table {
     /// Devices that want a session, each with the command that is next: those whose queue or window has changed
-    /// since the last call.
+    /// since the last call, at most [`WANTING_AT_ONCE_MAX`].
     pub fn take_wanting(&mut self) -> Vec<(Arc<str>, CommandId)> {
-        let wanting = std::mem::take(&mut self.wanting);
+        let rest = match self.wanting.iter().nth(WANTING_AT_ONCE_MAX).cloned() {
+            Some(next) => self.wanting.split_off(&next),
+            None => BTreeSet::new(),
+        };
+        let wanting = std::mem::replace(&mut self.wanting, rest);
         wanting.iter().filter_map(|name| self.next_of(name)).collect()
+    }
+
+    /// Whether there are more than were taken.
+    pub fn has_wanting(&self) -> bool {
+        !self.wanting.is_empty()
     }
 
     /// A session has come that takes commands of this device.
@@ -52,12 +64,27 @@ impl Table {
                     client,
                     attempt: entry.progress.attempts(),
                 });
+                self.withdraw_older(id, session);
                 if urgent && guarded {
                     self.effects.push(Effect::Ask(id));
                 }
                 self.effects.push(Effect::Offer(id, session));
             }
         }
+    }
+
+    /// What a command takes the place of is taken back where its session has it yet, so that it is not done behind its
+    /// successor, which may be urgent.
+    fn withdraw_older(&mut self, id: CommandId, session: u64) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.queued.supersede.is_some()) else { return };
+        let Some(device) = self.devices.get(&entry.device) else { return };
+        let under_way = [false, true].into_iter().flat_map(|urgent| device.lane(urgent).in_flight.range(..entry.order));
+        let older = under_way.filter(|(_, old)| {
+            self.entries.get(*old).is_some_and(|old| {
+                old.queued.supersede == entry.queued.supersede && old.progress.session() == Some(session)
+            })
+        });
+        self.effects.extend(older.map(|(_, old)| Effect::Withdraw(*old, session)));
     }
 
     /// The head of a queue, if it may go to the session now. Where guards must be asked first, they are: about as many
@@ -71,7 +98,7 @@ impl Table {
         now: Now,
     ) -> Option<CommandId> {
         let known = self.devices.get_mut(device)?;
-        let room = self.config.in_flight_per_device_max.saturating_sub(known.lane(urgent).in_flight);
+        let room = self.config.in_flight_per_device_max.saturating_sub(known.lane(urgent).in_flight.len());
         if room == 0 || known.rests(session, now) {
             return None;
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use devices::command::{CommandId, State, StepEvent};
+use devices::command::{CommandId, State, StepEvent, WhyCode};
+
+use crate::commands::entry::Entry;
 
 /// The node's clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +26,47 @@ pub enum Effect {
     Forget(CommandId, bool),
     /// Hand it to a session, after what precedes is in the open commit.
     Offer(CommandId, u64),
+    /// Take it back from a session that has not written it yet, before anything is handed over: its successor comes.
+    Withdraw(CommandId, u64),
     /// Ask the guards about it; what they say of an urgent one is not waited for.
     Ask(CommandId),
-    /// A command of a job, the first id, has ended: the job is to know how.
-    EndedOfJob(CommandId, CommandId, State),
     /// It has ended: write down how.
-    Ended(CommandId),
+    Ended(Box<Ended>),
+}
+
+/// How a command ended; all that is to be written down, as it may be forgotten at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// The command.
+    pub id: CommandId,
+    /// Its device.
+    pub device: Arc<str>,
+    /// What was to be done.
+    pub name: String,
+    /// Who sent it.
+    pub issued_by: String,
+    /// When it was submitted, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How it ended.
+    pub outcome: State,
+    /// Why, where the device did not say so.
+    pub code: Option<WhyCode>,
+    /// The job that it was part of.
+    pub job: Option<CommandId>,
+}
+
+impl Ended {
+    /// How a command that has ended did.
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self {
+            id: entry.id,
+            device: Arc::clone(&entry.device),
+            name: entry.queued.name.clone(),
+            issued_by: entry.queued.issued_by.clone(),
+            at_ms: entry.at_ms,
+            outcome: entry.progress.state(),
+            code: entry.why.as_ref().map(|why| why.code),
+            job: entry.queued.job,
+        }
+    }
 }

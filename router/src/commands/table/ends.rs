@@ -6,6 +6,9 @@ use devices::command::{CommandId, Input, Refusal, State, Step, Verdict, Why, Why
 
 use super::{Now, Table};
 
+/// Commands that the clock ends at once at most: they are in one commit.
+pub const ENDED_AT_ONCE_MAX: usize = 2_000;
+
 /// Why a command was not called off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CancelError {
@@ -31,13 +34,16 @@ impl Table {
         self.get(id).map(|entry| entry.progress.state()).ok_or(CancelError::NoCommand)
     }
 
-    /// The time has come this far.
+    /// The time has come this far. At most [`ENDED_AT_ONCE_MAX`] commands end; the next deadline says whether there are
+    /// more.
     pub fn tick(&mut self, now: Now) {
         while self.rested.first().is_some_and(|(until, _)| *until <= now.steady) {
             let rested = self.rested.pop_first().map(|(_, name)| name);
             self.wanting.extend(rested.filter(|name: &Arc<str>| self.devices.contains_key(name)));
         }
-        while let Some(&(deadline, id)) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now.steady) {
+        for _ in 0..ENDED_AT_ONCE_MAX {
+            let due = self.deadlines.first().filter(|(deadline, _)| *deadline <= now.steady);
+            let Some(&(deadline, id)) = due else { return };
             self.deadlines.remove(&(deadline, id));
             let Some(entry) = self.get(id) else { continue };
             let (input, code) = match entry.progress.state() {

@@ -24,6 +24,8 @@ impl Table {
     /// The table is complete. What was under way to a session returns: sessions do not outlive the node.
     /// `refuses_repeats` says of which devices it is known that they refuse what they have done.
     pub fn resume(&mut self, refuses_repeats: impl Fn(&str) -> bool, now: Now) {
+        self.bound_deadlines(now);
+        self.refuse_twins(now);
         for entry in self.entries.values().filter(|entry| was_taken(entry)) {
             if let Some(device) = self.devices.get_mut(&entry.device) {
                 device.note_newest(entry);
@@ -37,8 +39,71 @@ impl Table {
             let refuses = self.get(id).is_some_and(|entry| refuses_repeats(&entry.device));
             self.dropped(id, session, refuses, now);
         }
+        self.end_superseded(now);
         self.devices.values_mut().for_each(|device| device.resting = None);
         self.rested.clear();
+    }
+
+    /// Those that wait, in their order.
+    fn waiting(&self) -> Vec<CommandId> {
+        let waiting = self.entries().filter(|entry| entry.progress.state() == State::Queued);
+        let mut waiting: Vec<_> = waiting.map(|entry| (entry.order, entry.id)).collect();
+        waiting.sort_unstable();
+        waiting.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// A crash may have come between a submission and the step that refuses it as the second of its key.
+    fn refuse_twins(&mut self, now: Now) {
+        for id in self.waiting() {
+            let key = self.get(id).and_then(|entry| entry.queued.idempotency_key.as_deref());
+            let first = key.and_then(|key| self.by_key(key)).map(|entry| entry.id);
+            if let Some(first) = first.filter(|first| *first != id) {
+                self.refuse(id, Why::by(WhyCode::DuplicateKey, first.to_string()), now);
+            }
+        }
+    }
+
+    /// A crash may have come between a submission and the steps of those that it takes the place of.
+    fn end_superseded(&mut self, now: Now) {
+        for id in self.waiting() {
+            let Some(entry) = self.get(id) else { continue };
+            let newer = self.devices.get(&entry.device).and_then(|device| device.newer_than(entry));
+            if let Some(newer) = newer {
+                self.end_queued(id, Input::Superseded, Why::by(WhyCode::Superseded, newer.to_string()), now);
+            }
+        }
+    }
+
+    /// Takes over from the table before it, of the same life, until when commands must be delivered: what was counted
+    /// on the steady clock is right, whatever has become of the wall clock since.
+    pub fn keep_times(&mut self, before: &Self) {
+        for entry in self.entries.values_mut() {
+            let Some(known) = before.get(entry.id) else { continue };
+            let deadline = entry.deadline();
+            entry.deliver_by = entry.deliver_by.min(known.deliver_by);
+            let kept = entry.deadline();
+            if deadline != kept {
+                deadline.map(|at| self.deadlines.remove(&(at, entry.id)));
+                kept.map(|at| self.deadlines.insert((at, entry.id)));
+            }
+        }
+    }
+
+    /// No command has more time left than it was given, nor than the wall clock says: that may have been set while the
+    /// node was down, and the stored times are those of the life that stored them.
+    fn bound_deadlines(&mut self, now: Now) {
+        for entry in self.entries.values_mut() {
+            let before = entry.deadline();
+            let given = entry.queued.deliver_by_ms.saturating_sub(entry.at_ms).min(DELIVER_WITHIN_MAX_MS);
+            let left = entry.queued.deliver_by_ms.saturating_sub(now.wall).min(given);
+            entry.deliver_by = entry.deliver_by.min(now.steady + left);
+            entry.execute_by = entry.execute_by.min(now.steady + entry.execution_timeout_ms());
+            let after = entry.deadline();
+            if before != after {
+                before.map(|at| self.deadlines.remove(&(at, entry.id)));
+                after.map(|at| self.deadlines.insert((at, entry.id)));
+            }
+        }
     }
 
     /// Whether there is room for another command of this size to this device.
@@ -116,8 +181,8 @@ impl Table {
         device.note_newest(entry);
         let device = &*device;
         let older = device.lane(false).queue.values().chain(device.lane(true).queue.values());
-        let has_key = |entry: &Box<Entry>| entry.queued.supersede.as_ref() == Some(&key);
-        let same = |other: &&CommandId| **other != id && self.entries.get(*other).is_some_and(has_key);
+        let has_key = |entry: &Entry| entry.queued.supersede.as_ref() == Some(&key);
+        let same = |other: &&CommandId| **other != id && self.entries.get(*other).is_some_and(|entry| has_key(entry));
         // All but the newest have gone this way before, so that there is one at most, and those that came back.
         let older: Vec<CommandId> = older.filter(same).copied().collect();
         for old in older {

@@ -27,7 +27,7 @@ use super::entry::Entry;
 use device::Device;
 
 pub use answers::{AnswerError, Answered};
-pub use effect::{Effect, Now};
+pub use effect::{Effect, Ended, Now};
 pub use ends::CancelError;
 
 /// Every command that the node knows of.
@@ -191,11 +191,8 @@ impl Table {
 
     /// After a step: who is newer ends what came back, and the oldest ended are forgotten.
     fn settle(&mut self, id: CommandId) {
-        let ended = self.get(id).filter(|entry| entry.progress.state().is_outcome());
-        if let Some((job, state)) = ended.map(|entry| (entry.queued.job, entry.progress.state())) {
-            self.effects.extend(job.map(|job| Effect::EndedOfJob(job, id, state)));
-            self.effects.push(Effect::Ended(id));
-        }
+        let ended = self.get(id).filter(|entry| entry.progress.state().is_outcome()).map(Ended::of);
+        self.effects.extend(ended.map(|ended| Effect::Ended(Box::new(ended))));
         self.forget_oldest();
     }
 

@@ -27,7 +27,7 @@ impl Table {
 
     fn replay_queued(&mut self, device: &str, id: CommandId, at_ms: u64, queued: Queued, now: Now) {
         if self.entries.contains_key(&id) {
-            return;
+            return self.move_behind(id);
         }
         let entry = self.admit(device, id, at_ms, queued, now);
         let redrives = entry.queued.redrives;
@@ -37,6 +37,18 @@ impl Table {
             self.change(old, |entry| entry.redriven_as = Some(id));
             self.effects.push(Effect::Save(old));
         }
+    }
+
+    /// A stored command whose submission is read again stands behind all that were read before it: an older one may not
+    /// be stored yet, and is read again as well.
+    fn move_behind(&mut self, id: CommandId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Some(device) = self.devices.get_mut(&entry.device) {
+            device.set_order(entry, self.next_order);
+        }
+        entry.order = self.next_order;
+        self.next_order += 1;
+        self.effects.push(Effect::Save(id));
     }
 
     fn replay_step(&mut self, id: CommandId, step: Step, then: Now) {

@@ -8,6 +8,7 @@ use super::*;
 use crate::commands::config::Overflow;
 use crate::security::Judgement;
 
+mod restarts;
 mod walks;
 
 fn now(steady: u64) -> Now {
@@ -59,7 +60,8 @@ fn words(table: &mut Table) -> Vec<String> {
         Effect::Offer(id, session) => Some(format!("offer {} to {session}", id.unix_ms())),
         Effect::Forget(id, _) => Some(format!("forget {}", id.unix_ms())),
         Effect::Ask(id) => Some(format!("ask {}", id.unix_ms())),
-        Effect::Save(_) | Effect::Ended(_) | Effect::EndedOfJob(..) => None,
+        Effect::Withdraw(id, session) => Some(format!("withdraw {} from {session}", id.unix_ms())),
+        Effect::Save(_) | Effect::Ended(_) => None,
     });
     effects.collect()
 }
@@ -431,4 +433,22 @@ fn a_redriven_command_knows_its_successor() {
     assert!(table.get(id(1)).unwrap().is_dead_letter());
     submit_with(&mut table, "d", 2, now(1_001), |queued| queued.redrives = Some(id(1)));
     assert_eq!(table.get(id(1)).unwrap().redriven_as, Some(id(2)));
+}
+
+#[test]
+fn a_predecessor_that_its_session_has_not_written_is_taken_back() {
+    let mut table = Table::new(Config::default());
+    let set = |table: &mut Table, n, urgent| {
+        submit_with(table, "d", n, now(0), |queued| {
+            (queued.supersede, queued.urgent) = (Some("set".into()), urgent);
+        });
+    };
+    set(&mut table, 1, false);
+    offer(&mut table, 1, now(1));
+    words(&mut table);
+    set(&mut table, 2, true);
+    offer(&mut table, 1, now(2));
+    assert_eq!(words(&mut table), ["d 2 sent", "withdraw 1 from 1", "offer 2 to 1"]);
+    table.unsent(id(1), 1, now(3));
+    assert_eq!(words(&mut table), ["d 1 returned", "d 1 superseded"]);
 }

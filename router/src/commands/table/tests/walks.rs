@@ -54,7 +54,7 @@ fn check_indexes(table: &Table) -> Result<(), TestCaseError> {
         let count = |state| own.clone().filter(|entry| entry.progress.state() == state).count();
         let lanes = [device.lane(false), device.lane(true)];
         prop_assert_eq!(lanes.iter().map(|lane| lane.queue.len()).sum::<usize>(), count(State::Queued));
-        prop_assert_eq!(lanes.iter().map(|lane| lane.in_flight).sum::<usize>(), count(State::Sent));
+        prop_assert_eq!(lanes.iter().map(|lane| lane.in_flight.len()).sum::<usize>(), count(State::Sent));
         prop_assert_eq!(device.pending, own.clone().count());
         prop_assert_eq!(device.bytes, own.clone().map(|entry| entry.bytes()).sum::<usize>());
         prop_assert!(device.pending > 0);
@@ -64,12 +64,12 @@ fn check_indexes(table: &Table) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// What a restart must find again of a command.
-fn essence(entry: &Entry) -> (State, u32, u32, Vec<u8>, Option<WhyCode>, Option<Vec<u8>>, usize) {
+/// What a restart must find again of a command: how far it is, what it holds, what became of it.
+type Essence = ((State, u32, u32), Vec<u8>, Option<WhyCode>, Option<Vec<u8>>, usize);
+
+fn essence(entry: &Entry) -> Essence {
     (
-        entry.progress.state(),
-        entry.progress.attempts(),
-        entry.steps,
+        (entry.progress.state(), entry.progress.attempts(), entry.steps),
         entry.queued.payload.0.clone(),
         entry.why.as_ref().map(|why| why.code),
         entry.result.as_ref().map(|answer| answer.payload.0.clone()),
@@ -114,7 +114,7 @@ struct Seen {
 impl Seen {
     fn look(&mut self, table: &Table, effect: &Effect) -> Result<(), TestCaseError> {
         match effect {
-            Effect::Ended(id) => prop_assert!(self.ended.insert(*id), "{id} ended twice"),
+            Effect::Ended(ended) => prop_assert!(self.ended.insert(ended.id), "{} ended twice", ended.id),
             Effect::Offer(id, _) => {
                 prop_assert!(!self.ended.contains(id), "{id} was offered after its end");
                 let times = self.offers.entry(*id).or_default();

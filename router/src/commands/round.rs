@@ -1,0 +1,140 @@
+//! One round's decisions: news, the log, the clock, sessions; one commit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use devices::command::{CommandId, asks_for, command_topic};
+use tokio::sync::oneshot;
+
+use super::Commands;
+use super::guards::question;
+use super::jobs::{JobReply, JobRequest};
+use super::mail::{Cancelled, Fate, News, Report};
+use super::read::Refused;
+use super::table::{Effect, Now, Table};
+use crate::event_log::{AppendError, CommitFailed, ReadError, Ticket};
+use crate::security::Asked;
+use crate::sessions::{Offer, SessionHandle};
+
+/// Why a round failed: the table is then rebuilt from what is stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RoundError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error(transparent)]
+    Commit(#[from] CommitFailed),
+}
+
+/// What a round does once its commit is durable.
+pub(super) struct Round {
+    /// The commit; none where there was nothing to write.
+    pub(super) ticket: Option<Ticket>,
+    /// What is taken back from sessions before they get anything.
+    pub(super) withdrawn: Vec<(SessionHandle, CommandId)>,
+    pub(super) offers: Vec<(SessionHandle, Offer)>,
+    pub(super) questions: Vec<Asked>,
+    pub(super) refused: Vec<Refused>,
+    pub(super) replies: Vec<CancelReply>,
+    pub(super) job_replies: Vec<(oneshot::Sender<JobReply>, JobReply)>,
+}
+
+/// The answer to a call-off, and who waits for it.
+type CancelReply = (oneshot::Sender<Cancelled>, Cancelled);
+
+impl Commands {
+    /// The round's decisions, in the open commit; `None` when there is nothing to do.
+    pub(super) fn decide(&self) -> Result<Option<Round>, RoundError> {
+        let mut table = self.table.lock();
+        let now = self.now();
+        let (mut replies, mut asked, _) = self.take_news(&mut table, now);
+        let refused = self.take_new(&mut table, now)?;
+        table.tick(now);
+        let mut found = self.find_sessions(&mut table);
+        // What a session reported before its successor came is taken before that one gets anything: else a command
+        // could overtake one that is on its way back.
+        let (more_replies, more_asked, has_more) = self.take_news(&mut table, now);
+        replies.extend(more_replies);
+        asked.extend(more_asked);
+        if has_more {
+            found.drain(..).for_each(|(device, _)| table.session_came(&device));
+        }
+        let job_replies = self.answer_jobs(asked, now);
+        self.call_off_jobs(&mut table, now);
+        let handles = self.offer_to(&mut table, found, now);
+        let mut effects = table.take_effects();
+        let jobs = self.work_jobs(&mut table, &mut effects, now)?;
+        let moved = !self.reading.lock().answers_moved.is_empty();
+        let is_due = self.unstored.lock().due_ms().is_some_and(|due| due <= now.steady);
+        let is_idle = effects.is_empty() && !moved && !is_due && jobs.is_empty();
+        if is_idle && replies.is_empty() && job_replies.is_empty() {
+            return Ok(None);
+        }
+        let ticket = self.record(&mut table, &effects, &jobs, now)?;
+        if ticket.is_some() {
+            *self.newest.lock() = ticket;
+        }
+        let questions = effects.iter().filter_map(|effect| match effect {
+            Effect::Ask(id) => question(&table, *id),
+            _ => None,
+        });
+        let questions = questions.collect();
+        let withdrawn = effects.iter().filter_map(|effect| match effect {
+            Effect::Withdraw(id, session) => Some((handles.get(session)?.clone(), *id)),
+            _ => None,
+        });
+        let withdrawn = withdrawn.collect();
+        let offers = self.offers(&table, &effects, &handles, now);
+        Ok(Some(Round { ticket, withdrawn, offers, questions, refused, replies, job_replies }))
+    }
+
+    /// Takes the mail: the answers to call-offs, what is asked of jobs, and whether there are more reports.
+    fn take_news(&self, table: &mut Table, now: Now) -> (Vec<CancelReply>, Vec<JobRequest>, bool) {
+        let (News { reports, judgements, cancels, job_requests }, has_more) = self.mail.take();
+        for Report { id, session, fate } in reports {
+            match fate {
+                Fate::Acked => table.delivered(id, session, now),
+                Fate::Unsent => table.unsent(id, session, now),
+                Fate::Dropped => {
+                    let refuses = table.get(id).is_some_and(|entry| self.refuses_repeats(&entry.device));
+                    table.dropped(id, session, refuses, now);
+                }
+            }
+        }
+        for (id, judgement) in judgements {
+            table.judged(id, judgement, now);
+        }
+        let cancels = cancels.into_iter();
+        let replies = cancels.map(|cancel| (cancel.reply, table.cancel(cancel.id, &cancel.by, now))).collect();
+        (replies, job_requests, has_more)
+    }
+
+    /// Finds the sessions of devices that want one.
+    fn find_sessions(&self, table: &mut Table) -> Vec<(Arc<str>, SessionHandle)> {
+        let mut found = Vec::new();
+        for (device, id) in table.take_wanting() {
+            let Some(entry) = table.get(id) else { continue };
+            let topic = command_topic(&device, id, &entry.queued.name);
+            let found_one = self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic));
+            found.extend(found_one.map(|handle| (device, handle)));
+        }
+        found
+    }
+
+    /// Lets the table hand commands to the sessions that were found.
+    fn offer_to(
+        &self,
+        table: &mut Table,
+        found: Vec<(Arc<str>, SessionHandle)>,
+        now: Now,
+    ) -> HashMap<u64, SessionHandle> {
+        let guarded = self.guard.on_duty().is_some();
+        let mut handles = HashMap::new();
+        for (device, handle) in found {
+            table.available(&device, handle.number(), handle.client_id(), guarded, now);
+            handles.insert(handle.number(), handle);
+        }
+        handles
+    }
+}

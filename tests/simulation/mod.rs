@@ -1,0 +1,109 @@
+//! The command channel from end to end in one thread: node, disk, links and devices, decided by one seed.
+//!
+//! What decides is the product's own: `commands::Table` with its replay, `Unstored` and the stored form. Around it the
+//! model does what the room's task, its sessions and real devices do, and in rougher weather: crashes at any step,
+//! lost connections, a full disk, clocks that are set, guards that answer late, answers that are sent twice or forged.
+//! A run is a list of facts; `invariants` says what must hold of it. `bug` plants mistakes, to prove that they see.
+//!
+//! `EDGEWAY_SIM_SEEDS` is how many seeds are run, `EDGEWAY_SIM_SEED` the one to run alone.
+
+mod bug;
+mod device;
+mod disk;
+mod history;
+mod invariants;
+mod node;
+mod random;
+mod session;
+mod source;
+mod world;
+
+use std::collections::BTreeSet;
+
+use bug::Bug;
+use history::Fact;
+
+/// Seeds of a quick run.
+const SEEDS: u64 = 300;
+/// Seeds within which each planted bug must be seen.
+const SEEDS_TO_SEE: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match number("EDGEWAY_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("EDGEWAY_SIM_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+#[test]
+fn every_promise_holds_in_all_weathers() {
+    for seed in seeds() {
+        let history = world::run(seed, None);
+        if let Some((name, story)) = invariants::broken(&history).first() {
+            panic!("seed {seed} breaks {name} (EDGEWAY_SIM_SEED={seed} runs it alone): {story}");
+        }
+    }
+}
+
+#[test]
+fn each_planted_bug_is_seen() {
+    for (bug, names) in Bug::ALL {
+        let mut seen = BTreeSet::new();
+        let found = (0..SEEDS_TO_SEE).find(|seed| {
+            let broken = invariants::broken(&world::run(*seed, Some(bug)));
+            seen.extend(broken.iter().map(|(name, _)| *name));
+            broken.iter().any(|(name, _)| names.contains(name))
+        });
+        assert!(found.is_some(), "{bug:?} is not seen by {names:?} but by {seen:?}");
+    }
+}
+
+#[test]
+fn a_seed_is_always_the_same_run() {
+    for seed in 0..5 {
+        assert!(world::run(seed, None).facts == world::run(seed, None).facts, "seed {seed} has two runs");
+    }
+}
+
+/// A simulation in which nothing happens proves nothing.
+#[test]
+fn all_weathers_are_met() {
+    let (mut met, mut states) = (BTreeSet::new(), BTreeSet::new());
+    for seed in 0..100 {
+        for (_, fact) in &world::run(seed, None).facts {
+            met.insert(match fact {
+                Fact::Executed { .. } => "executed",
+                Fact::Forged(_) => "forged",
+                Fact::NodeDied => "node died",
+                Fact::WallStep => "clock set",
+                Fact::StartedOver => "started over",
+                Fact::Step { event, .. } => {
+                    states.extend(history::outcome_of(&event.step));
+                    step_name(&event.step)
+                }
+                _ => continue,
+            });
+        }
+    }
+    assert_eq!(states.len(), 9, "{states:?}");
+    for name in ["executed", "forged", "node died", "clock set", "started over", "rewritten", "returned", "unsent"] {
+        assert!(met.contains(name), "{name} is never met: {met:?}");
+    }
+    assert!(met.contains("late") && met.contains("answer refused"), "{met:?}");
+}
+
+fn step_name(step: &devices::command::Step) -> &'static str {
+    use devices::command::Step;
+    match step {
+        Step::Rewritten(_) => "rewritten",
+        Step::Returned { unsent: true, .. } => "unsent",
+        Step::Returned { .. } => "returned",
+        Step::AnswerRefused { .. } => "answer refused",
+        Step::Succeeded(answer) | Step::Failed(answer) if answer.late => "late",
+        _ => "step",
+    }
+}
