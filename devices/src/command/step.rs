@@ -117,6 +117,8 @@ pub enum WhyCode {
     Unconfirmed,
     /// Its time for delivery passed after it had been sent and had come back.
     Expired,
+    /// It is larger than the device's client takes.
+    TooLarge,
 }
 
 impl WhyCode {
@@ -125,6 +127,7 @@ impl WhyCode {
         match self {
             Self::NoRoom => "no-room",
             Self::Overflow => "overflow",
+            Self::TooLarge => "too-large",
             Self::Denied => "denied",
             Self::GuardFailed => "guard-failed",
             Self::NotRepeatable => "not-repeatable",
@@ -251,11 +254,10 @@ impl Queued {
         }
     }
 
-    /// Whether two submissions ask for the same: what an idempotency key stands for. Times are left out, as a second
-    /// try is made later.
+    /// Whether two submissions ask for the same but for their payloads: what an idempotency key stands for. Times are
+    /// left out, as a second try is made later.
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.name == other.name
-            && self.payload == other.payload
             && self.urgent == other.urgent
             && self.supersede == other.supersede
             && self.repeat == other.repeat
@@ -311,9 +313,17 @@ impl StepEvent {
 
     /// The event's value.
     pub fn encode(&self) -> Vec<u8> {
+        let mut value = Vec::new();
+        self.encode_into(&mut value);
+        value
+    }
+
+    /// The same into a buffer, which is emptied before.
+    pub fn encode_into(&self, value: &mut Vec<u8>) {
+        value.clear();
         // A struct of strings and numbers always becomes JSON; were it not so, a reader would
-        // refuse the empty value.
-        serde_json::to_vec(self).unwrap_or_default()
+        // refuse what there is of it.
+        let _ = serde_json::to_writer(value, self);
     }
 
     /// Reads an event's value.
@@ -455,6 +465,7 @@ mod tests {
         let codes = [
             NoRoom,
             Overflow,
+            TooLarge,
             Denied,
             GuardFailed,
             NotRepeatable,

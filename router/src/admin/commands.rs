@@ -152,7 +152,7 @@ impl From<SubmitError> for ApiError {
         match error {
             SubmitError::Append(error) => error.into(),
             SubmitError::Commit(error) => error.into(),
-            SubmitError::Random(_) => Self::internal(message),
+            SubmitError::Random(_) | SubmitError::Lost => Self::internal(message),
             SubmitError::UnknownDevice(_) => Self::new(StatusCode::NOT_FOUND, "unknown_device", message),
             SubmitError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", message),
             SubmitError::PayloadTooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
@@ -192,6 +192,7 @@ impl From<RedriveError> for ApiError {
             RedriveError::NoCommand(_) => Self::not_found(message),
             RedriveError::NotDead { .. } => conflict("not_dead"),
             RedriveError::Again { .. } => conflict("already_redriven"),
+            RedriveError::Busy(_) => conflict("busy"),
             RedriveError::NotRepeatable(_) => conflict("not_repeatable"),
             RedriveError::Submit(error) => error.into(),
         }

@@ -1,5 +1,7 @@
 //! Calling commands off, and sending dead letters again.
 
+use std::sync::Arc;
+
 use devices::command::{CommandId, EXECUTION_TIMEOUT_MAX_MS, Repeat, State};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -48,54 +50,83 @@ pub enum RedriveError {
     /// It must not be repeated, and may have arrived.
     #[error("command {0} must not be repeated, and the device may have done it; with force it is sent all the same")]
     NotRepeatable(CommandId),
+    /// It is being sent again at this moment.
+    #[error("command {0} is being sent again at this moment; look at it in a moment")]
+    Busy(CommandId),
     /// It was not taken.
     #[error(transparent)]
     Submit(#[from] SubmitError),
 }
 
+impl RedriveError {
+    /// The code that is written down.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoCommand(_) => "no-command",
+            Self::NotDead { .. } => "not-dead",
+            Self::Again { .. } => "already-redriven",
+            Self::NotRepeatable(_) => "not-repeatable",
+            Self::Busy(_) => "busy",
+            Self::Submit(error) => error.code(),
+        }
+    }
+}
+
 impl Commands {
-    /// Calls a command off that has not been sent; durable when this returns. What it ended as: `cancelled`, or
-    /// `unknown` where it had been sent before and came back.
+    /// Calls a command off that has not been sent; durable when this returns, with the act. What it ended as:
+    /// `cancelled`, or `unknown` where it had been sent before and came back.
     ///
     /// # Errors
     /// When its device has it or may have it, when it has ended, or when nothing could be recorded.
     pub async fn cancel(&self, id: CommandId, by: &str) -> Result<State, CallOffError> {
         let (reply, answer) = oneshot::channel();
         if !self.mail.cancel(Cancel { id, by: by.to_owned(), reply }) {
+            let what = id.to_string();
+            self.audit(Act { who: by, act: "command.cancel", what: &what, outcome: "busy", detail: json!(null) });
             return Err(CallOffError::Busy);
         }
-        let ended = answer.await.map_err(|_| CallOffError::Lost)?;
-        let outcome = match &ended {
-            Ok(_) => "done",
-            Err(CancelError::NoCommand) => "no-command",
-            Err(CancelError::Refused(refusal)) => refusal.code(),
-        };
-        self.audit(Act { who: by, act: "command.cancel", what: &id.to_string(), outcome, detail: json!(null) });
-        Ok(ended?)
+        Ok(answer.await.map_err(|_| CallOffError::Lost)??)
     }
 
     /// Sends a command again that ended without the device's word, as a new one. `deliver_within_ms` and `force` as the
-    /// person says who asks.
+    /// person says who asks. Once begun it goes on although the caller goes away.
     ///
     /// # Errors
     /// When it is no dead letter, or it may have been done and must not be repeated and `force` is not set.
     pub async fn redrive(
+        self: &Arc<Self>,
+        id: CommandId,
+        deliver_within_ms: Option<u64>,
+        force: bool,
+        by: &str,
+    ) -> Result<CommandId, RedriveError> {
+        let (room, by) = (Arc::clone(self), by.to_owned());
+        let redriven = tokio::spawn(async move {
+            let new = room.redrive_once(id, deliver_within_ms, force, &by).await;
+            let (what, outcome) = (id.to_string(), new.as_ref().map_or_else(RedriveError::code, |_| "done"));
+            room.audit(Act { who: &by, act: "command.redrive", what: &what, outcome, detail: json!(null) });
+            new
+        });
+        redriven.await.unwrap_or(Err(RedriveError::Busy(id)))
+    }
+
+    async fn redrive_once(
         &self,
         id: CommandId,
         deliver_within_ms: Option<u64>,
         force: bool,
         by: &str,
     ) -> Result<CommandId, RedriveError> {
-        let new = self.redriven(id, deliver_within_ms, force, by);
-        let outcome = match &new {
-            Ok(_) => "done",
-            Err(RedriveError::NoCommand(_)) => "no-command",
-            Err(RedriveError::NotDead { .. }) => "not-dead",
-            Err(RedriveError::Again { .. }) => "already-redriven",
-            Err(_) => "not-repeatable",
+        // Two at once would both find that it was not sent again yet.
+        if !self.redriving.lock().insert(id) {
+            return Err(RedriveError::Busy(id));
+        }
+        let submitted = match self.redriven(id, deliver_within_ms, force, by) {
+            Ok(new) => self.submit_once(new).await.map_err(RedriveError::from),
+            Err(error) => Err(error),
         };
-        self.audit(Act { who: by, act: "command.redrive", what: &id.to_string(), outcome, detail: json!(null) });
-        Ok(self.submit(new?).await?.id)
+        self.redriving.lock().remove(&id);
+        Ok(submitted?.id)
     }
 
     fn redriven(
@@ -120,7 +151,7 @@ impl Commands {
         }
         let queued = &entry.queued;
         Ok(NewCommand {
-            payload: queued.payload.0.clone(),
+            payload: entry.submitted_payload().to_vec(),
             deliver_within_ms,
             execution_timeout_ms: queued.execution_timeout_ms.map(|ms| ms.min(EXECUTION_TIMEOUT_MAX_MS)),
             urgent: queued.urgent,

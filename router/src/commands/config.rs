@@ -59,7 +59,7 @@ impl Default for Config {
             deliveries_max: 10,
             ended_max: 10_000,
             ended_bytes_max: 16 * 1024 * 1024,
-            asked_max: 1_024,
+            asked_max: 64,
             jobs_max: 100,
             job_targets_max: 100_000,
             job_rate_max: 20_000,

@@ -39,8 +39,12 @@ pub struct Entry {
     pub result: Option<Answer>,
     /// Why it ended, where the device did not say so.
     pub why: Option<Why>,
+    /// The payload as it was submitted, where a guard has rewritten it.
+    pub submitted: Option<Vec<u8>>,
     /// Answers that did not count.
     pub answers_refused: u32,
+    /// Answers that told of progress.
+    pub progress_steps: u32,
     /// The command that it was sent again as.
     pub redriven_as: Option<CommandId>,
     /// Whether the store has it in some state; not stored itself.
@@ -64,7 +68,9 @@ impl Entry {
             execute_by: 0,
             result: None,
             why: None,
+            submitted: None,
             answers_refused: 0,
+            progress_steps: 0,
             redriven_as: None,
             is_stored: false,
         }
@@ -90,10 +96,22 @@ impl Entry {
         self.device.len()
             + self.queued.name.len()
             + self.queued.payload.0.len()
+            + self.submitted.as_ref().map_or(0, Vec::len)
             + key(&self.queued.supersede)
             + key(&self.queued.idempotency_key)
             + self.result.as_ref().map_or(0, |answer| answer.payload.0.len() + answer.text.len())
             + ENTRY_BYTES
+    }
+
+    /// The payload as it was submitted.
+    pub fn submitted_payload(&self) -> &[u8] {
+        self.submitted.as_deref().unwrap_or(&self.queued.payload.0)
+    }
+
+    /// A guard gives it another payload.
+    pub fn rewrite(&mut self, payload: &[u8]) {
+        let before = std::mem::replace(&mut self.queued.payload.0, payload.to_vec());
+        self.submitted.get_or_insert(before);
     }
 
     /// Whether it ended without the device's word, so that it may be worth sending again.

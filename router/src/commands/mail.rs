@@ -33,6 +33,8 @@ pub(super) enum Fate {
     Dropped,
     /// It was never written.
     Unsent,
+    /// It was never written, being larger than the client takes.
+    TooLarge,
 }
 
 impl Fate {
@@ -44,6 +46,7 @@ impl Fate {
                 None
             }
             Delivery::Acked => Some(Self::Acked),
+            Delivery::TooLarge => Some(Self::TooLarge),
             Delivery::Dropped if *written => Some(Self::Dropped),
             Delivery::Dropped => Some(Self::Unsent),
         }
@@ -58,6 +61,24 @@ pub(super) struct Cancel {
     pub(super) id: CommandId,
     pub(super) by: String,
     pub(super) reply: oneshot::Sender<Cancelled>,
+}
+
+/// A call-off, as it is written down.
+pub(super) struct CancelAct {
+    pub(super) id: CommandId,
+    pub(super) by: String,
+    pub(super) ended: Cancelled,
+}
+
+impl CancelAct {
+    /// `done`, or the code of why not.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self.ended {
+            Ok(_) => "done",
+            Err(CancelError::NoCommand) => "no-command",
+            Err(CancelError::Refused(refusal)) => refusal.code(),
+        }
+    }
 }
 
 /// What has arrived since the last round.

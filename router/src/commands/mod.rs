@@ -29,6 +29,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -53,12 +54,16 @@ pub use jobs::{
 pub use record::COMMANDS_TREE;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
-pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Now, Table};
+pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Table};
 
 use jobs::Jobs;
 use mail::Mail;
 use unstored::Unstored;
 
+/// Bytes of commands that are listed at once.
+const LISTED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Commands that are looked at for one list.
+const LOOKED_AT_MAX: usize = 100_000;
 /// The reader's name: whose cursors are stored.
 pub const READER: &str = "commands";
 
@@ -103,7 +108,10 @@ pub struct Commands {
     unstored: Mutex<Unstored>,
     mail: Arc<Mail>,
     guard: GuardSlot,
+    asking: guards::Asking,
     directory: OnceLock<Arc<Directory>>,
+    /// Dead letters that are being sent again; at most one for each call under way.
+    redriving: Mutex<HashSet<CommandId>>,
     /// Keys of submissions that are on their way to the table.
     submitting: Mutex<submit::Submitting>,
     /// The commit that the table's newest change is in.
@@ -137,7 +145,9 @@ impl Commands {
             unstored: Mutex::default(),
             mail: Arc::default(),
             guard: GuardSlot::default(),
+            asking: guards::Asking::default(),
             directory: OnceLock::new(),
+            redriving: Mutex::default(),
             submitting: Mutex::default(),
             newest: Mutex::new(None),
             changed: watch::Sender::new(0),
@@ -182,12 +192,17 @@ impl Commands {
         }
     }
 
-    /// Commands that a filter takes, the newest first, at most `max`.
+    /// Commands that a filter takes, the newest first, at most `max` and [`LISTED_BYTES_MAX`]. The newest
+    /// [`LOOKED_AT_MAX`] are looked at.
     pub fn list(&self, filter: &Filter, max: usize) -> Vec<CommandInfo> {
         let table = self.table.lock();
-        let mut found: Vec<&Entry> = table.entries().filter(|entry| filter.takes(entry)).collect();
-        found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.order));
-        found.into_iter().take(max).map(CommandInfo::from).collect()
+        let found = table.newest_first().take(LOOKED_AT_MAX).filter(|entry| filter.takes(entry));
+        let mut bytes = 0;
+        let fits = found.take(max).take_while(|entry| {
+            bytes += entry.bytes();
+            bytes <= LISTED_BYTES_MAX
+        });
+        fits.map(CommandInfo::from).collect()
     }
 
     /// How many commands have not ended.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use devices::command::{Repeat, asks_for, command_topic, refused_topic, response_topic};
+use devices::command::{Repeat, asks_for, command_topic, refused_topic};
 
 use super::mail::{Fate, Report};
 use super::read::Refused;
 use super::table::{Effect, Now, Table};
 use super::{Commands, Entry};
-use crate::sessions::{Offer, SessionHandle};
+use crate::sessions::{Offer, SessionHandle, Terms};
 
 impl Commands {
     /// The messages to sessions. What follows from them is reported to the next round.
@@ -42,9 +42,13 @@ impl Commands {
         let left = Duration::from_millis(entry.deliver_by.saturating_sub(now.steady));
         offer.expires = Some(std::time::Instant::now() + left);
         offer.urgent = entry.queued.urgent;
-        offer.response_topic = Some(response_topic(&entry.device, id).into());
-        offer.correlation = Some(id.as_bytes().as_slice().into());
-        offer.user = properties(entry);
+        offer.terms = Some(Terms {
+            id: *id.as_bytes(),
+            deliver_by_ms: entry.queued.deliver_by_ms,
+            execution_timeout_ms: entry.execution_timeout_ms(),
+            attempt: entry.progress.attempts(),
+            never_repeat: entry.queued.repeat == Repeat::Never,
+        });
         offer
     }
 
@@ -71,20 +75,4 @@ impl Commands {
             let _ = handle.offer(Offer::new(topic.into(), refused.code.as_bytes().into(), |_| {}));
         }
     }
-}
-
-/// What goes with a command as MQTT 5 user properties.
-fn properties(entry: &Entry) -> Vec<(&'static str, String)> {
-    let mut user = vec![
-        ("deliver-by", entry.queued.deliver_by_ms.to_string()),
-        ("execution-timeout", entry.execution_timeout_ms().to_string()),
-        ("attempt", entry.progress.attempts().to_string()),
-    ];
-    if entry.queued.urgent {
-        user.push(("urgent", "1".to_owned()));
-    }
-    if entry.queued.repeat == Repeat::Never {
-        user.push(("repeat", "never".to_owned()));
-    }
-    user
 }

@@ -7,11 +7,13 @@ use super::entry::Entry;
 
 /// The small named tree of commands; its key is the command id's 16 bytes.
 pub const COMMANDS_TREE: &str = "commands";
+/// Bytes of most records.
+const RECORD_BYTES: usize = 192;
 /// The version that is written.
 const VERSION: u8 = 2;
 
 /// Version 2 of a stored command. Frozen: another shape is another version.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct RecordV2 {
     device: String,
     at_ms: u64,
@@ -25,11 +27,13 @@ struct RecordV2 {
     execute_by: u64,
     result: Option<AnswerV2>,
     why: Option<(WhyCode, String, String)>,
+    submitted: Option<Vec<u8>>,
     answers_refused: u32,
+    progress_steps: u32,
     redriven_as: Option<[u8; 16]>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct QueuedV2 {
     name: String,
     payload: Vec<u8>,
@@ -46,7 +50,7 @@ struct QueuedV2 {
     redrives: Option<[u8; 16]>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct AnswerV2 {
     session: u64,
     payload: Vec<u8>,
@@ -57,25 +61,78 @@ struct AnswerV2 {
     late: bool,
 }
 
+/// The same, borrowed: what is written has the same bytes.
+#[derive(Serialize)]
+struct RecordOut<'a> {
+    device: &'a str,
+    at_ms: u64,
+    queued: QueuedOut<'a>,
+    order: u64,
+    steps: u32,
+    changed_ms: u64,
+    progress: &'a Progress,
+    recipients: Vec<(u64, &'a str)>,
+    deliver_by: u64,
+    execute_by: u64,
+    result: Option<AnswerOut<'a>>,
+    why: Option<(WhyCode, &'a str, &'a str)>,
+    submitted: Option<&'a [u8]>,
+    answers_refused: u32,
+    progress_steps: u32,
+    redriven_as: Option<&'a [u8; 16]>,
+}
+
+#[derive(Serialize)]
+struct QueuedOut<'a> {
+    name: &'a str,
+    payload: &'a [u8],
+    deliver_by_ms: u64,
+    execution_timeout_ms: Option<u64>,
+    urgent: bool,
+    supersede: Option<&'a str>,
+    idempotency_key: Option<&'a str>,
+    repeat: Repeat,
+    deliveries_max: Option<u32>,
+    issued_by: &'a str,
+    cause: Option<&'a Cause>,
+    job: Option<&'a [u8; 16]>,
+    redrives: Option<&'a [u8; 16]>,
+}
+
+#[derive(Serialize)]
+struct AnswerOut<'a> {
+    session: u64,
+    payload: &'a [u8],
+    percent: Option<u8>,
+    code: &'a str,
+    text: &'a str,
+    left_out_bytes: Option<u64>,
+    late: bool,
+}
+
 /// A command as it is stored.
 pub fn encode(entry: &Entry) -> Vec<u8> {
-    let record = RecordV2 {
-        device: entry.device.to_string(),
+    let record = RecordOut {
+        device: &entry.device,
         at_ms: entry.at_ms,
         queued: queued_out(&entry.queued),
         order: entry.order,
         steps: entry.steps,
         changed_ms: entry.changed_ms,
-        progress: entry.progress.clone(),
-        recipients: entry.recipients.iter().map(|(number, client)| (*number, client.to_string())).collect(),
+        progress: &entry.progress,
+        recipients: entry.recipients.iter().map(|(number, client)| (*number, &**client)).collect(),
         deliver_by: entry.deliver_by,
         execute_by: entry.execute_by,
         result: entry.result.as_ref().map(answer_out),
-        why: entry.why.as_ref().map(|why| (why.code, why.by.clone(), why.text.clone())),
+        why: entry.why.as_ref().map(|why| (why.code, why.by.as_str(), why.text.as_str())),
+        submitted: entry.submitted.as_deref(),
         answers_refused: entry.answers_refused,
-        redriven_as: entry.redriven_as.map(|id| *id.as_bytes()),
+        progress_steps: entry.progress_steps,
+        redriven_as: entry.redriven_as.as_ref().map(CommandId::as_bytes),
     };
-    postcard::to_extend(&record, vec![VERSION]).unwrap_or_default()
+    let mut bytes = Vec::with_capacity(RECORD_BYTES);
+    bytes.push(VERSION);
+    postcard::to_extend(&record, bytes).unwrap_or_default()
 }
 
 /// Reads a stored command; `None` where its key, version or bytes are not known.
@@ -97,27 +154,29 @@ pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
         execute_by: record.execute_by,
         result: record.result.map(answer_in),
         why: record.why.map(|(code, by, text)| Why { code, by, text }),
+        submitted: record.submitted,
         answers_refused: record.answers_refused,
+        progress_steps: record.progress_steps,
         redriven_as: record.redriven_as.map(CommandId::from_bytes),
         is_stored: true,
     })
 }
 
-fn queued_out(queued: &Queued) -> QueuedV2 {
-    QueuedV2 {
-        name: queued.name.clone(),
-        payload: queued.payload.0.clone(),
+fn queued_out(queued: &Queued) -> QueuedOut<'_> {
+    QueuedOut {
+        name: &queued.name,
+        payload: &queued.payload.0,
         deliver_by_ms: queued.deliver_by_ms,
         execution_timeout_ms: queued.execution_timeout_ms,
         urgent: queued.urgent,
-        supersede: queued.supersede.clone(),
-        idempotency_key: queued.idempotency_key.clone(),
+        supersede: queued.supersede.as_deref(),
+        idempotency_key: queued.idempotency_key.as_deref(),
         repeat: queued.repeat,
         deliveries_max: queued.deliveries_max,
-        issued_by: queued.issued_by.clone(),
-        cause: queued.cause.clone(),
-        job: queued.job.map(|id| *id.as_bytes()),
-        redrives: queued.redrives.map(|id| *id.as_bytes()),
+        issued_by: &queued.issued_by,
+        cause: queued.cause.as_ref(),
+        job: queued.job.as_ref().map(CommandId::as_bytes),
+        redrives: queued.redrives.as_ref().map(CommandId::as_bytes),
     }
 }
 
@@ -139,13 +198,13 @@ fn queued_in(stored: QueuedV2) -> Queued {
     }
 }
 
-fn answer_out(answer: &Answer) -> AnswerV2 {
-    AnswerV2 {
+fn answer_out(answer: &Answer) -> AnswerOut<'_> {
+    AnswerOut {
         session: answer.session,
-        payload: answer.payload.0.clone(),
+        payload: &answer.payload.0,
         percent: answer.percent,
-        code: answer.code.clone(),
-        text: answer.text.clone(),
+        code: &answer.code,
+        text: &answer.text,
         left_out_bytes: answer.left_out_bytes,
         late: answer.late,
     }
@@ -197,6 +256,7 @@ mod tests {
             late: true,
         });
         entry.why = Some(Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() });
+        (entry.submitted, entry.progress_steps) = (Some(vec![7]), 2);
         (entry.answers_refused, entry.redriven_as) = (3, Some(CommandId::from_bytes([6; 16])));
         entry.is_stored = true;
         entry
@@ -215,7 +275,7 @@ mod tests {
             1, 1, 5, 1, 0, // sent; recipients; attempts; not answered late
             1, 5, 1, b'm', 6, 7, // recipients with their clients; deliver by; execute by
             1, 5, 1, 8, 1, 40, 1, b'x', 1, b'y', 1, 6, 1, // the answer
-            1, 2, 1, b'g', 1, b'h', 3, // why; answers refused
+            1, 2, 1, b'g', 1, b'h', 1, 1, 7, 3, 2, // why; what was submitted; answers refused; of progress
         ];
         let golden = [submitted, ids, way, &[1], &[6; 16]].concat();
         assert_eq!(encode(&entry()), golden);

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use devices::command::StepEvent;
+use devices::command::{Step, StepEvent};
+use devices::headers;
 use sled_data::{PartitionId, ReadError as StoreError};
 
 use super::record::{self, COMMANDS_TREE};
@@ -74,8 +75,10 @@ impl Commands {
                     let device = record.key.and_then(|key| std::str::from_utf8(key).ok());
                     let event = record.value.and_then(|value| StepEvent::decode(value).ok());
                     // What is not a step was counted when it was read first.
+                    let is_own = record.headers.get(headers::OWN_STEP).is_some();
                     if let (Some(device), Some(event)) = (device, event)
                         && super::read::is_sound(device, &event)
+                        && (is_own || matches!(event.step, Step::Queued(_)))
                     {
                         table.replay(device, event, self.now());
                     }

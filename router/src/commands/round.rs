@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 use super::Commands;
 use super::guards::question;
 use super::jobs::{JobReply, JobRequest};
-use super::mail::{Cancelled, Fate, News, Report};
+use super::mail::{CancelAct, Cancelled, Fate, News, Report};
 use super::read::Refused;
-use super::table::{Effect, Now, Table};
+use super::table::{Effect, Now, Receiver, Table};
 use crate::event_log::{AppendError, CommitFailed, ReadError, Ticket};
 use crate::security::Asked;
 use crate::sessions::{Offer, SessionHandle};
@@ -48,13 +48,14 @@ impl Commands {
     pub(super) fn decide(&self) -> Result<Option<Round>, RoundError> {
         let mut table = self.table.lock();
         let now = self.now();
-        let (mut replies, mut asked, _) = self.take_news(&mut table, now);
+        let mut acts = Vec::new();
+        let (mut replies, mut asked, _) = self.take_news(&mut table, &mut acts, now);
         let refused = self.take_new(&mut table, now)?;
         table.tick(now);
         let mut found = self.find_sessions(&mut table);
         // What a session reported before its successor came is taken before that one gets anything: else a command
         // could overtake one that is on its way back.
-        let (more_replies, more_asked, has_more) = self.take_news(&mut table, now);
+        let (more_replies, more_asked, has_more) = self.take_news(&mut table, &mut acts, now);
         replies.extend(more_replies);
         asked.extend(more_asked);
         if has_more {
@@ -71,7 +72,7 @@ impl Commands {
         if is_idle && replies.is_empty() && job_replies.is_empty() {
             return Ok(None);
         }
-        let ticket = self.record(&mut table, &effects, &jobs, now)?;
+        let ticket = self.record(&mut table, &effects, &acts, &jobs, now)?;
         if ticket.is_some() {
             *self.newest.lock() = ticket;
         }
@@ -90,12 +91,18 @@ impl Commands {
     }
 
     /// Takes the mail: the answers to call-offs, what is asked of jobs, and whether there are more reports.
-    fn take_news(&self, table: &mut Table, now: Now) -> (Vec<CancelReply>, Vec<JobRequest>, bool) {
+    fn take_news(
+        &self,
+        table: &mut Table,
+        acts: &mut Vec<CancelAct>,
+        now: Now,
+    ) -> (Vec<CancelReply>, Vec<JobRequest>, bool) {
         let (News { reports, judgements, cancels, job_requests }, has_more) = self.mail.take();
         for Report { id, session, fate } in reports {
             match fate {
                 Fate::Acked => table.delivered(id, session, now),
                 Fate::Unsent => table.unsent(id, session, now),
+                Fate::TooLarge => table.too_large(id, session, now),
                 Fate::Dropped => {
                     let refuses = table.get(id).is_some_and(|entry| self.refuses_repeats(&entry.device));
                     table.dropped(id, session, refuses, now);
@@ -105,8 +112,12 @@ impl Commands {
         for (id, judgement) in judgements {
             table.judged(id, judgement, now);
         }
-        let cancels = cancels.into_iter();
-        let replies = cancels.map(|cancel| (cancel.reply, table.cancel(cancel.id, &cancel.by, now))).collect();
+        let replies = cancels.into_iter().map(|cancel| {
+            let ended = table.cancel(cancel.id, &cancel.by, now);
+            acts.push(CancelAct { id: cancel.id, by: cancel.by, ended });
+            (cancel.reply, ended)
+        });
+        let replies = replies.collect();
         (replies, job_requests, has_more)
     }
 
@@ -129,12 +140,18 @@ impl Commands {
         found: Vec<(Arc<str>, SessionHandle)>,
         now: Now,
     ) -> HashMap<u64, SessionHandle> {
-        let guarded = self.guard.on_duty().is_some();
-        let mut handles = HashMap::new();
+        let guard = self.guard.on_duty();
+        let guarded = |device: &str, name: &str| guard.is_some_and(|guard| guard.wants(device, name));
+        let mut handles: HashMap<u64, (SessionHandle, [usize; 2])> = HashMap::new();
         for (device, handle) in found {
-            table.available(&device, handle.number(), handle.client_id(), guarded, now);
-            handles.insert(handle.number(), handle);
+            let (handle, room) = handles.entry(handle.number()).or_insert_with(|| {
+                let room = handle.room();
+                (handle, room)
+            });
+            let mut receiver = Receiver { session: handle.number(), client: handle.client_id(), room: *room };
+            table.available(&device, &mut receiver, &guarded, now);
+            *room = receiver.room;
         }
-        handles
+        handles.into_iter().map(|(number, (handle, _))| (number, handle)).collect()
     }
 }

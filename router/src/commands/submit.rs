@@ -1,6 +1,7 @@
 //! Submitting a command: checked, appended, durable.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use devices::command::{
@@ -131,6 +132,9 @@ pub enum SubmitError {
         /// The command.
         id: CommandId,
     },
+    /// What became of it is not known.
+    #[error("what became of the submission is not known; look at the node's log")]
+    Lost,
     /// Too many commands are pending.
     #[error("too many commands are pending, in all or for this device; wait until some have ended")]
     Full,
@@ -143,6 +147,23 @@ pub enum SubmitError {
     /// It did not become durable.
     #[error(transparent)]
     Commit(#[from] CommitFailed),
+}
+
+impl SubmitError {
+    /// The code that is written down.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Device { .. } | Self::Name { .. } | Self::Time { .. } | Self::Key { .. } | Self::Deliveries => {
+                "bad-request"
+            }
+            Self::UnknownDevice(_) => "unknown-device",
+            Self::PayloadTooLarge { .. } => "too-large",
+            Self::Conflict { .. } => "idempotency-conflict",
+            Self::Full => "too-many-commands",
+            Self::Lost | Self::Random(_) => "internal",
+            Self::Append(_) | Self::Commit(_) => "not-stored",
+        }
+    }
 }
 
 /// Submissions with a key that the table does not list yet; at most one for each call under way.
@@ -207,12 +228,19 @@ impl NewCommand {
 
 impl Commands {
     /// Submits a command; when this returns, it is durable and (the room's task running) listed. A command whose
-    /// idempotency key is known with the same content is the one that was submitted first.
+    /// idempotency key is known with the same content is the one that was submitted first. Once begun it goes on
+    /// although the caller goes away.
     ///
     /// # Errors
     /// When it breaks a bound, its key stands for another command, or the log does not take it: then it was not
     /// submitted.
-    pub async fn submit(&self, command: NewCommand) -> Result<Submitted, SubmitError> {
+    pub async fn submit(self: &Arc<Self>, command: NewCommand) -> Result<Submitted, SubmitError> {
+        let room = Arc::clone(self);
+        let submitted = tokio::spawn(async move { room.submit_once(command).await });
+        submitted.await.unwrap_or(Err(SubmitError::Lost))
+    }
+
+    pub(super) async fn submit_once(&self, command: NewCommand) -> Result<Submitted, SubmitError> {
         command.check()?;
         if !command.allow_unknown && !self.knows(&command.device, &command.name) {
             return Err(SubmitError::UnknownDevice(command.device));
@@ -280,12 +308,14 @@ impl Commands {
     ) -> Result<Option<(CommandId, Option<Ticket>)>, SubmitError> {
         let Some(key) = &queued.idempotency_key else { return Ok(None) };
         let table = self.table.lock();
-        let listed = table.by_key(key).map(|entry| (entry.id, &*entry.device, &entry.queued, None));
-        let under_way =
-            submitting.get(key).map(|(id, device, queued, ticket)| (*id, device.as_str(), queued, Some(*ticket)));
-        let Some((id, of, known, ticket)) = listed.or(under_way) else { return Ok(None) };
-        // A guard may have rewritten the payload of one that is listed.
-        let is_same = of == device && known.asks_the_same(queued);
+        let listed = table.by_key(key);
+        let listed = listed.map(|entry| (entry.id, &*entry.device, &entry.queued, entry.submitted_payload(), None));
+        let under_way = submitting.get(key).map(|(id, device, queued, ticket)| {
+            (*id, device.as_str(), queued, queued.payload.0.as_slice(), Some(*ticket))
+        });
+        let Some((id, of, known, payload, ticket)) = listed.or(under_way) else { return Ok(None) };
+        // A guard may have rewritten the payload of one that is listed: what was submitted counts.
+        let is_same = of == device && payload == queued.payload.0 && known.asks_the_same(queued);
         if is_same { Ok(Some((id, ticket))) } else { Err(SubmitError::Conflict { key: key.clone(), id }) }
     }
 

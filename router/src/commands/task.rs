@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Commands;
-use super::guards::ask;
 use super::round::RoundError;
 use crate::sessions::Arrived;
 
@@ -17,6 +16,8 @@ use crate::sessions::Arrived;
 const SCAN_EVERY: Duration = Duration::from_millis(5);
 /// The longest sleep: clocks are looked at now and then.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
+/// Devices that are told in one round that an answer of theirs does not count; others are not told.
+const TOLD_MAX: usize = 256;
 /// The pause after a failure before the table is rebuilt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -110,10 +111,8 @@ impl Commands {
             handle.withdraw(id.as_bytes());
         }
         self.hand_over(round.offers);
-        if let Some(guard) = self.guard.on_duty().filter(|_| !round.questions.is_empty()) {
-            ask(guard, &self.mail, round.questions);
-        }
-        for refused in round.refused {
+        self.asking.ask(self.guard.on_duty(), &self.mail, round.questions);
+        for refused in round.refused.into_iter().take(TOLD_MAX) {
             self.tell(&refused);
         }
         for (reply, cancelled) in round.replies {

@@ -132,8 +132,8 @@ async fn a_command_goes_to_the_device_and_its_answer_comes_back() {
     let mut offer = next_offer(&device).await;
     assert_eq!(&*offer.topic, format!("edgeway/command/pump/{id}/cool"));
     assert_eq!(&*offer.payload, b"{}");
-    assert_eq!(offer.correlation.as_deref(), Some(&id.as_bytes()[..]));
-    assert_eq!(offer.response_topic.as_deref(), Some(format!("edgeway/answer/pump/{id}").as_str()));
+    assert_eq!(offer.terms.map(|terms| terms.id), Some(*id.as_bytes()));
+    assert_eq!(offer.response_topic(), Some(format!("edgeway/answer/pump/{id}")));
     assert!((50..=60).contains(&offer.expiry_left_s(Instant::now()).unwrap().unwrap()));
     offer.sent();
     offer.acked();

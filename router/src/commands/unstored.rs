@@ -85,7 +85,7 @@ impl Unstored {
 
     /// When there is something to store next, on the steady clock: now, or when the epoch ends.
     pub fn due_ms(&self) -> Option<u64> {
-        match (self.closed.is_empty(), self.open.is_empty()) {
+        match (self.closed.is_empty() && self.deleted.is_empty(), self.open.is_empty()) {
             (false, _) => Some(0),
             (true, false) => Some(self.opened_ms + EPOCH_MS),
             (true, true) => None,

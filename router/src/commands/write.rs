@@ -1,10 +1,13 @@
 //! What a round puts into the open commit.
 
+use devices::command::{CommandId, WhyCode};
 use devices::headers;
+use serde::Serialize;
 use serde_json::json;
 use sled_data::HeaderBlock;
 
 use super::jobs::JobWork;
+use super::mail::CancelAct;
 use super::record::{self, COMMANDS_TREE};
 use super::table::{Effect, Ended, Now, Table};
 use super::unstored::Portion;
@@ -17,6 +20,7 @@ impl Commands {
         &self,
         table: &mut Table,
         effects: &[Effect],
+        acts: &[CancelAct],
         jobs: &JobWork,
         now: Now,
     ) -> Result<Option<Ticket>, AppendError> {
@@ -26,12 +30,12 @@ impl Commands {
         open.check(0)?;
         let mut own = HeaderBlock::new();
         own.push(headers::OWN_STEP, &[]);
-        let mut wrote = false;
+        let (mut wrote, mut value) = (false, Vec::new());
         for effect in effects {
             match effect {
                 Effect::Append(device, event) => {
                     self.stats.count(&event.step);
-                    let value = event.encode();
+                    event.encode_into(&mut value);
                     let new = NewEvent {
                         timestamp_ms: i64::try_from(event.at_ms).unwrap_or(i64::MAX),
                         key: Some(device.as_bytes()),
@@ -48,6 +52,11 @@ impl Commands {
                 Effect::Ended(ended) => audit_end(&mut open, ended)?,
                 Effect::Ask(_) | Effect::Offer(..) | Effect::Withdraw(..) => {}
             }
+        }
+        for act in acts {
+            let (what, outcome) = (act.id.to_string(), act.outcome());
+            open.audit(Act { who: &act.by, act: "command.cancel", what: &what, outcome, detail: json!(null) })?;
+            wrote = true;
         }
         jobs.write(&mut open, &self.commands, &self.jobs_topic)?;
         wrote |= !jobs.is_empty();
@@ -77,13 +86,18 @@ impl Commands {
 
 /// Writes down how a command ended.
 fn audit_end(open: &mut OpenCommit<'_>, ended: &Ended) -> Result<(), AppendError> {
-    let mut detail = json!({"id": ended.id, "name": ended.name, "at_ms": ended.at_ms});
-    if let Some(code) = ended.code {
-        detail["code"] = json!(code);
+    #[derive(Serialize)]
+    struct Detail<'a> {
+        id: CommandId,
+        name: &'a str,
+        at_ms: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<WhyCode>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        job: Option<CommandId>,
     }
-    if let Some(job) = ended.job {
-        detail["job"] = json!(job);
-    }
+    let detail = Detail { id: ended.id, name: &ended.name, at_ms: ended.at_ms, code: ended.code, job: ended.job };
     let (who, what, outcome) = (&ended.issued_by, &ended.device, ended.outcome.as_str());
-    open.audit(Act { who, act: "command.send", what, outcome, detail })
+    let act = Act { who, act: "command.send", what, outcome, detail: json!(null) };
+    open.audit_with(act, Some(detail))
 }

@@ -9,6 +9,8 @@ use super::{AppendError, EventLog, NO_HEADERS, NewEvent, OpenCommit, Ticket, Top
 pub const AUDIT_TOPIC: &str = "_audit";
 /// The version that is written.
 const VERSION: u8 = 1;
+/// Bytes of most lines.
+const LINE_BYTES: usize = 320;
 /// A text of an act is cut to this many bytes.
 pub const AUDIT_TEXT_BYTES_MAX: usize = 512;
 
@@ -29,11 +31,13 @@ pub struct Act<'a> {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, D> {
     v: u8,
     at_ms: i64,
     #[serde(flatten)]
     act: Act<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<D>,
 }
 
 impl EventLog {
@@ -54,11 +58,21 @@ impl OpenCommit<'_> {
     /// # Errors
     /// When the log takes nothing; the act is then in the program's log alone.
     pub fn audit(&mut self, act: Act<'_>) -> Result<(), AppendError> {
+        self.audit_with(act, None::<()>)
+    }
+
+    /// The same, with a detail of any shape in place of the act's own.
+    ///
+    /// # Errors
+    /// As [`Self::audit`].
+    pub fn audit_with(&mut self, act: Act<'_>, detail: Option<impl Serialize>) -> Result<(), AppendError> {
         let topic = self.audit_topic()?;
         let at_ms = self.log.clock().wall_ms();
-        let what = cut(act.what).to_owned();
-        let act = Act { who: cut(act.who), what: &what, outcome: cut(act.outcome), ..act };
-        let value = serde_json::to_vec(&Line { v: VERSION, at_ms, act }).unwrap_or_default();
+        let what = cut(act.what);
+        let act = Act { who: cut(act.who), what, outcome: cut(act.outcome), ..act };
+        let mut value = Vec::with_capacity(LINE_BYTES);
+        // A struct of texts and numbers always becomes JSON.
+        let _ = serde_json::to_writer(&mut value, &Line { v: VERSION, at_ms, act, detail });
         let event = NewEvent {
             timestamp_ms: at_ms,
             key: Some(what.as_bytes()),

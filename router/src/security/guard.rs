@@ -55,6 +55,12 @@ pub trait Guard: Send + Sync {
     /// Whether there is anybody to ask; where not, commands go without a detour.
     fn is_on_duty(&self) -> bool;
 
+    /// Whether a guard asks to see commands of this name to this device; the others go without a detour.
+    fn wants(&self, device: &str, name: &str) -> bool {
+        let _ = (device, name);
+        true
+    }
+
     /// Judges one command. It may block for the guard's own time limit and no longer; call it where blocking is fine.
     fn judge(&self, asked: &Asked) -> Judgement;
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use devices::command::COMMAND_PREFIX;
+use devices::command::{ANSWER_PREFIX, COMMAND_PREFIX};
 use parking_lot::Mutex;
 
 use crate::event_log::Wake;
@@ -21,6 +21,41 @@ pub enum Delivery {
     Acked,
     /// The connection ended before an acknowledgement; the client may or may not have it.
     Dropped,
+    /// It is larger than the client takes: the last word.
+    TooLarge,
+}
+
+/// On which terms a command comes: what is shipped with it besides topic and payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The command's id.
+    pub id: [u8; 16],
+    /// Until when it may be begun, in milliseconds since 1970.
+    pub deliver_by_ms: u64,
+    /// How long it may take, in milliseconds.
+    pub execution_timeout_ms: u64,
+    /// How often it has been sent, from 1.
+    pub attempt: u32,
+    /// It is sent once at most.
+    pub never_repeat: bool,
+}
+
+impl Terms {
+    /// Names and values, as MQTT 5 ships them in user properties.
+    pub fn properties(&self, urgent: bool) -> Vec<(&'static str, String)> {
+        let mut user = vec![
+            ("deliver-by", self.deliver_by_ms.to_string()),
+            ("execution-timeout", self.execution_timeout_ms.to_string()),
+            ("attempt", self.attempt.to_string()),
+        ];
+        if urgent {
+            user.push(("urgent", "1".to_owned()));
+        }
+        if self.never_repeat {
+            user.push(("repeat", "never".to_owned()));
+        }
+        user
+    }
 }
 
 /// An offer whose time is over.
@@ -37,12 +72,8 @@ pub struct Offer {
     pub expires: Option<Instant>,
     /// It overtakes what waits and is not urgent.
     pub urgent: bool,
-    /// Names and values that go with it (MQTT 5 ships them as user properties).
-    pub user: Vec<(&'static str, String)>,
-    /// Where the answer is expected (MQTT 5 ships it).
-    pub response_topic: Option<Arc<str>>,
-    /// What the answer belongs to (MQTT 5 ships it).
-    pub correlation: Option<Arc<[u8]>>,
+    /// On which terms it comes, where it is a command.
+    pub terms: Option<Terms>,
     done: Option<Box<dyn FnMut(Delivery) + Send>>,
 }
 
@@ -51,16 +82,18 @@ impl Offer {
     /// written, then `Acked` or `Dropped`, which is the last word. It must not block.
     pub fn new(topic: Arc<str>, payload: Arc<[u8]>, done: impl FnMut(Delivery) + Send + 'static) -> Self {
         let done: Option<Box<dyn FnMut(Delivery) + Send>> = Some(Box::new(done));
-        Self {
-            topic,
-            payload,
-            expires: None,
-            urgent: false,
-            user: Vec::new(),
-            response_topic: None,
-            correlation: None,
-            done,
-        }
+        Self { topic, payload, expires: None, urgent: false, terms: None, done }
+    }
+
+    /// Names and values that go with a command.
+    pub fn properties(&self) -> Vec<(&'static str, String)> {
+        self.terms.map(|terms| terms.properties(self.urgent)).unwrap_or_default()
+    }
+
+    /// Where the answer to a command is expected: its topic with another beginning, and without its name.
+    pub fn response_topic(&self) -> Option<String> {
+        let rest = self.topic.strip_prefix(COMMAND_PREFIX).filter(|_| self.terms.is_some())?;
+        rest.rsplit_once('/').map(|(rest, _)| format!("{ANSWER_PREFIX}{rest}"))
     }
 
     /// Whole seconds until it is worthless, at least one; `Err` where it is.
@@ -85,6 +118,13 @@ impl Offer {
     pub fn sent(&mut self) {
         if let Some(done) = &mut self.done {
             done(Delivery::Sent);
+        }
+    }
+
+    /// It is larger than the client takes, and was not written.
+    pub fn too_large(mut self) {
+        if let Some(mut done) = self.done.take() {
+            done(Delivery::TooLarge);
         }
     }
 
@@ -162,16 +202,26 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Takes an offer back that still waits, by what its answer belongs to; it is told that nobody sends it.
-    pub fn withdraw(&self, correlation: &[u8]) {
+    /// Takes a command back that still waits; it is told that nobody sends it.
+    pub fn withdraw(&self, command: &[u8; 16]) {
         let mut mail = self.mail.lock();
         let Mail { offers, urgent, .. } = &mut *mail;
         let withdrawn = [offers, urgent].map(|lane| {
-            let place = lane.iter().position(|offer| offer.correlation.as_deref() == Some(correlation));
+            let is_it = |offer: &Offer| offer.terms.is_some_and(|terms| terms.id == *command);
+            let place = lane.iter().position(is_it);
             place.and_then(|place| lane.remove(place))
         });
         drop(mail);
         drop(withdrawn);
+    }
+
+    /// Offers that there is room for, the urgent ones last; none where it is closed.
+    pub fn room(&self) -> [usize; 2] {
+        let mail = self.mail.lock();
+        if mail.is_closed {
+            return [0, 0];
+        }
+        [mail.offers.len(), mail.urgent.len()].map(|waiting| OFFERS_MAX.saturating_sub(waiting))
     }
 
     /// Its client takes no commands, whatever it subscribes to.
@@ -226,6 +276,10 @@ impl Mailbox {
 mod tests {
     use super::*;
 
+    fn terms(number: u8) -> Terms {
+        Terms { id: [number; 16], deliver_by_ms: 1, execution_timeout_ms: 2, attempt: 1, never_repeat: false }
+    }
+
     #[test]
     fn what_is_taken_back_is_not_sent_and_told_so() {
         let mailbox = Mailbox::new(Arc::default());
@@ -233,15 +287,15 @@ mod tests {
         for number in 0..3u8 {
             let told = Arc::clone(&told);
             let mut offer = Offer::new("t".into(), b"".as_slice().into(), move |fate| told.lock().push((number, fate)));
-            offer.correlation = Some([number].as_slice().into());
+            offer.terms = Some(terms(number));
             offer.urgent = number == 2;
             assert!(mailbox.offer(offer).is_ok());
         }
-        for taken_back in [&[1][..], &[2], &[9]] {
-            mailbox.withdraw(taken_back);
+        for taken_back in [1, 2, 9] {
+            mailbox.withdraw(&[taken_back; 16]);
         }
         assert_eq!(*told.lock(), [(1, Delivery::Dropped), (2, Delivery::Dropped)]);
-        assert!(mailbox.take_offer().is_some_and(|offer| offer.correlation.as_deref() == Some(&[0])));
+        assert!(mailbox.take_offer().is_some_and(|offer| offer.terms == Some(terms(0))));
         assert!(mailbox.take_offer().is_none());
     }
 }

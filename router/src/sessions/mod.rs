@@ -11,7 +11,7 @@ mod registry;
 pub use arrivals::Arrived;
 pub use kept::{KEPT_TREE, KeptRecord};
 pub use known::{Forgotten, TurnedAway};
-pub use mailbox::{Delivery, Mailbox, Offer, Order};
+pub use mailbox::{Delivery, Mailbox, Offer, Order, Terms};
 pub use presence::{DEVICES_TREE, DeviceRecord, SESSIONS_TOPIC};
 pub use registry::{Admitted, Arrival, Config, Entry, Seat, SessionHandle, SessionInfo, Sessions, Stats};
 

@@ -139,6 +139,11 @@ impl SessionHandle {
         self.entry.number
     }
 
+    /// Offers that it has room for, the urgent ones last.
+    pub fn room(&self) -> [usize; 2] {
+        self.entry.mailbox.room()
+    }
+
     /// Offers it a message; given back when its mailbox is full.
     ///
     /// # Errors
@@ -148,8 +153,8 @@ impl SessionHandle {
     }
 
     /// Takes an offer back that waits in its mailbox, by what its answer belongs to.
-    pub fn withdraw(&self, correlation: &[u8]) {
-        self.entry.mailbox.withdraw(correlation);
+    pub fn withdraw(&self, command: &[u8; 16]) {
+        self.entry.mailbox.withdraw(command);
     }
 }
 

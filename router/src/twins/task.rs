@@ -108,7 +108,7 @@ impl Twins {
                 match delivery {
                     Delivery::Sent => {}
                     Delivery::Acked => inner.courier.arrived(&device, kind),
-                    Delivery::Dropped => inner.courier.fell(&device, kind, steady_ms),
+                    Delivery::Dropped | Delivery::TooLarge => inner.courier.fell(&device, kind, steady_ms),
                 }
             }
             let read = self.take_new(&mut inner, self.wall_ms()).inspect_err(|_| inner.is_stale = true)?;

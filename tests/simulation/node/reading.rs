@@ -1,5 +1,7 @@
 //! The node's readers and writers: what it takes from the log, whom it finds, and what it puts into the commit.
 
+use edgeway::commands::Receiver;
+
 use super::*;
 
 impl Node {
@@ -72,7 +74,10 @@ impl Node {
             self.take_news(directory, now);
         }
         for (name, (number, client)) in found {
-            self.table.available(&name, number, &client, self.is_guarded, now);
+            // As if there were always room: what does not fit then is what a session lets fall.
+            let mut receiver = Receiver { session: number, client: &client, room: [usize::MAX; 2] };
+            let is_guarded = self.is_guarded;
+            self.table.available(&name, &mut receiver, &|_, _| is_guarded, now);
         }
     }
 

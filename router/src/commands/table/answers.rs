@@ -8,6 +8,12 @@ use super::{Now, Table};
 
 /// Refused answers of one command that are written down; further ones are counted alone.
 const REFUSED_STEPS_MAX: u32 = 16;
+/// Answers of progress of one command that are all taken; further ones are taken as often as time says.
+const PROGRESS_STEPS_MAX: u32 = 256;
+/// Time between two of the further ones, in milliseconds; what comes sooner is in the log of answers alone.
+const PROGRESS_EVERY_MS: u64 = 1_000;
+/// Answers of progress that are taken after the outcome.
+const LATE_PROGRESS_MAX: u32 = PROGRESS_STEPS_MAX + 16;
 
 /// An answer as it was read.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +66,9 @@ impl Table {
         let entry = self.get(answer.id).filter(|entry| *entry.device == *answer.device);
         let speaks_for = entry.ok_or(AnswerError::NoCommand)?.speaks_for(answer.session, answer.client);
         let kept = kept(answer);
+        if self.is_too_much(answer, now) {
+            return Ok(());
+        }
         let input = Input::Answered(speaks_for, answer.status);
         let verdict = self.advance(answer.id, input, now);
         match verdict {
@@ -72,13 +81,28 @@ impl Table {
                 let kept = Answer { late, ..kept };
                 self.change(answer.id, |entry| entry.result = Some(kept.clone()));
                 self.append(answer.id, now, step_of(answer.status, kept));
-                if !late {
+                if late {
+                    self.forget_oldest();
+                } else {
                     self.settle(answer.id);
                 }
                 Ok(())
             }
             Some(Verdict::Nothing) | None => Err(AnswerError::NoCommand),
         }
+    }
+
+    /// Whether a device tells of progress more often than is written down; counts it where not.
+    fn is_too_much(&mut self, answer: Answered<'_>, now: Now) -> bool {
+        if answer.status.is_final() {
+            return false;
+        }
+        let Some(entry) = self.entries.get_mut(&answer.id) else { return false };
+        let is_soon = now.wall.saturating_sub(entry.changed_ms) < PROGRESS_EVERY_MS;
+        let is_over = entry.progress.state().is_outcome() && entry.progress_steps >= LATE_PROGRESS_MAX;
+        let too_much = is_over || (entry.progress_steps >= PROGRESS_STEPS_MAX && is_soon);
+        entry.progress_steps += u32::from(!too_much);
+        too_much
     }
 
     fn note_refused(&mut self, answer: Answered<'_>, code: Refusal, now: Now) {

@@ -1,11 +1,14 @@
 //! One device's commands: two queues, what is under way, what guards said, and the newest of each supersede key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use devices::command::{CommandId, State};
 
 use super::effect::Now;
 use crate::commands::entry::Entry;
+
+/// Keys of ended commands that a device remembers besides two for each pending one.
+const NEWEST_SPARE: usize = 64;
 
 /// What guards have said of a command that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +36,8 @@ pub(super) struct Device {
     pub(super) pending: usize,
     /// Their bytes.
     pub(super) bytes: usize,
-    /// The newest command of each supersede key, with its order; at most one for each pending command and those that
-    /// ended meanwhile: they go with the device.
+    /// The newest command of each supersede key, with its order; at most two for each pending command, and
+    /// [`NEWEST_SPARE`].
     newest: HashMap<String, (u64, CommandId)>,
     asks: HashMap<u64, Ask>,
     /// The session that let a command fall, and until when it is not asked again.
@@ -97,6 +100,21 @@ impl Device {
         if self.newest.get(key).is_none_or(|(order, _)| *order < entry.order) {
             self.newest.insert(key.clone(), (entry.order, entry.id));
         }
+    }
+
+    /// Whether keys of ended commands are to be forgotten.
+    pub(super) fn has_many_keys(&self) -> bool {
+        self.newest.len() > 2 * self.pending + NEWEST_SPARE
+    }
+
+    /// Commands that wait, or may come to wait again.
+    pub(super) fn may_wait(&self) -> impl Iterator<Item = &CommandId> {
+        self.lanes.iter().flat_map(|lane| lane.queue.values().chain(lane.in_flight.values()))
+    }
+
+    /// Forgets the keys that are not among these.
+    pub(super) fn keep_keys(&mut self, kept: &HashSet<String>) {
+        self.newest.retain(|key, _| kept.contains(key));
     }
 
     /// The newer command of the same key, where there is one.

@@ -16,6 +16,30 @@ const RETRY_AFTER_MS: u64 = 100;
 /// How long what guards allowed stays allowed, in milliseconds; then they are asked again.
 const ALLOWED_FOR_MS: u64 = 1_000;
 
+/// Says of a device and a command's name whether guards are to be asked.
+pub type Guarded<'a> = &'a dyn Fn(&str, &str) -> bool;
+
+/// A session that takes commands, and for how many it has room.
+#[derive(Debug)]
+pub struct Receiver<'a> {
+    /// Its number.
+    pub session: u64,
+    /// Its client id.
+    pub client: &'a Arc<str>,
+    /// Commands that it has room for, the urgent ones last.
+    pub room: [usize; 2],
+}
+
+impl Receiver<'_> {
+    fn room(&self, urgent: bool) -> usize {
+        self.room[usize::from(urgent)]
+    }
+
+    fn take(&mut self, urgent: bool) {
+        self.room[usize::from(urgent)] -= 1;
+    }
+}
+
 impl Table {
     /// Devices that want a session, each with the command that is next: those whose queue or window has changed
     /// since the last call, at most [`WANTING_AT_ONCE_MAX`].
@@ -50,11 +74,12 @@ impl Table {
         Some((Arc::clone(name), id))
     }
 
-    /// A session can take the device's commands: those that the windows have room for are offered to it, urgent ones
-    /// first. With `guarded`, the others wait until the guards have allowed them.
-    pub fn available(&mut self, device: &str, session: u64, client: &Arc<str>, guarded: bool, now: Now) {
+    /// A session can take the device's commands: those that the windows and the session have room for are offered to
+    /// it, urgent ones first. Those that are `guarded` wait until the guards have allowed them.
+    pub fn available(&mut self, device: &str, receiver: &mut Receiver<'_>, guarded: Guarded<'_>, now: Now) {
+        let (session, client) = (receiver.session, receiver.client);
         for urgent in [true, false] {
-            while let Some(id) = self.next_to_offer(device, session, urgent, guarded, now) {
+            while let Some(id) = self.next_to_offer(device, receiver, urgent, guarded, now) {
                 if let Some(entry) = self.entries.get_mut(&id) {
                     entry.add_recipient(session, client);
                 }
@@ -65,7 +90,7 @@ impl Table {
                     attempt: entry.progress.attempts(),
                 });
                 self.withdraw_older(id, session);
-                if urgent && guarded {
+                if urgent && self.get(id).is_some_and(|entry| guarded(device, &entry.queued.name)) {
                     self.effects.push(Effect::Ask(id));
                 }
                 self.effects.push(Effect::Offer(id, session));
@@ -92,38 +117,55 @@ impl Table {
     fn next_to_offer(
         &mut self,
         device: &str,
-        session: u64,
+        receiver: &mut Receiver<'_>,
         urgent: bool,
-        guarded: bool,
+        guarded: Guarded<'_>,
         now: Now,
     ) -> Option<CommandId> {
-        let known = self.devices.get_mut(device)?;
+        let (name, known) = self.devices.get_key_value(device)?;
         let room = self.config.in_flight_per_device_max.saturating_sub(known.lane(urgent).in_flight.len());
-        if room == 0 || known.rests(session, now) {
+        if room == 0 || known.rests(receiver.session, now) {
             return None;
         }
         let (order, id) = known.lane(urgent).queue.first_key_value().map(|(order, id)| (*order, *id))?;
-        if urgent || !guarded {
+        if receiver.room(urgent) == 0 {
+            let name = Arc::clone(name);
+            self.crowd_session(&name, receiver.session, now);
+            return None;
+        }
+        let is_guarded = !urgent && self.get(id).is_some_and(|entry| guarded(device, &entry.queued.name));
+        let is_allowed = matches!(known.ask(order), Some(Ask::Allowed(until)) if until > now.steady);
+        if !is_guarded || is_allowed {
+            receiver.take(urgent);
             return Some(id);
         }
-        if matches!(known.ask(order), Some(Ask::Allowed(until)) if until > now.steady) {
-            return Some(id);
-        }
-        let waiting: Vec<(u64, CommandId)> =
-            known.lane(urgent).queue.iter().take(room).map(|(order, id)| (*order, *id)).collect();
+        self.ask_ahead(device, room, guarded, now);
+        None
+    }
+
+    /// Asks the guards about the head of a queue and those behind it that there is room for.
+    fn ask_ahead(&mut self, device: &str, room: usize, guarded: Guarded<'_>, now: Now) {
+        let Some((name, known)) = self.devices.get_key_value(device) else { return };
+        let name = Arc::clone(name);
+        let is_judged = |order: u64| match known.ask(order) {
+            Some(Ask::Asked) => true,
+            Some(Ask::Allowed(until)) => until > now.steady,
+            None => false,
+        };
+        let is_guarded = |id: &CommandId| self.get(*id).is_some_and(|entry| guarded(device, &entry.queued.name));
+        let waiting = known.lane(false).queue.iter().take(room);
+        let waiting = waiting.filter(|(order, id)| !is_judged(**order) && is_guarded(id));
+        let waiting: Vec<(u64, CommandId)> = waiting.map(|(order, id)| (*order, *id)).collect();
         for (order, id) in waiting {
-            let is_judged = match known.ask(order) {
-                Some(Ask::Asked) => true,
-                Some(Ask::Allowed(until)) => until > now.steady,
-                None => false,
-            };
-            if !is_judged && self.asked < self.config.asked_max {
+            if self.asked >= self.config.asked_max {
+                return self.crowd_guards(&name, now);
+            }
+            if let Some(known) = self.devices.get_mut(device) {
                 known.set_ask(order, Ask::Asked);
                 self.asked += 1;
                 self.effects.push(Effect::Ask(id));
             }
         }
-        None
     }
 
     /// The guards have judged a command. What they say of one that does not wait any more changes nothing.
@@ -137,6 +179,7 @@ impl Table {
         self.asked -= 1;
         device.set_ask(order, Ask::Allowed(now.steady + ALLOWED_FOR_MS));
         self.wanting.insert(name);
+        self.room_for_question();
         match judgement {
             Judgement::Allow => {}
             Judgement::Rewrite { guard, payload } => self.rewrite(id, guard, payload, now),
@@ -149,12 +192,22 @@ impl Table {
         if self.get(id).is_some_and(|entry| entry.queued.payload.0 == payload) {
             return;
         }
-        self.change(id, |entry| entry.queued.payload.0.clone_from(&payload));
+        self.change(id, |entry| entry.rewrite(&payload));
         self.append(id, now, Step::Rewritten(Rewritten { by, payload: payload.into() }));
+    }
+
+    /// A command is larger than its session's client takes: it was not written, and never will be.
+    pub fn too_large(&mut self, id: CommandId, session: u64, now: Now) {
+        self.unsent(id, session, now);
+        let is_queued = self.get(id).is_some_and(|entry| entry.progress.state() == State::Queued);
+        if is_queued {
+            self.refuse(id, Why::code(WhyCode::TooLarge), now);
+        }
     }
 
     /// A session never wrote a command to its connection.
     pub fn unsent(&mut self, id: CommandId, session: u64, now: Now) {
+        self.room_in_session(session);
         let moved = self.step(id, Input::Unsent(session), now, |entry| {
             entry.recipients.retain(|(number, _)| *number != session);
             Step::Returned { session, unsent: true }
@@ -165,6 +218,7 @@ impl Table {
     /// A session ended before the device confirmed what it had been sent. `refuses_repeats`: it is known of the device
     /// that it refuses what it has done.
     pub fn dropped(&mut self, id: CommandId, session: u64, refuses_repeats: bool, now: Now) {
+        self.room_in_session(session);
         let Some(entry) = self.entries.get(&id) else { return };
         let deliveries_max = entry.queued.deliveries_max.unwrap_or(u32::MAX).min(self.config.deliveries_max);
         let lost = if entry.queued.repeat == Repeat::Never && !refuses_repeats {
@@ -201,6 +255,7 @@ impl Table {
 
     /// The device confirmed its receipt.
     pub fn delivered(&mut self, id: CommandId, session: u64, now: Now) {
+        self.room_in_session(session);
         self.step(id, Input::Delivered(session), now, |_| Step::Delivered { session });
     }
 

@@ -1,5 +1,7 @@
 //! Submissions: room, keys, and the table after a restart.
 
+use std::collections::HashSet;
+
 use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Input, Queued, State, Step, Why, WhyCode};
 
 use super::{Effect, Now, Table};
@@ -18,6 +20,7 @@ impl Table {
             table.next_order = table.next_order.max(entry.order + 1);
             table.insert(entry);
         }
+        table.forget_oldest();
         table
     }
 
@@ -179,6 +182,11 @@ impl Table {
         let Some(key) = entry.queued.supersede.clone() else { return };
         let Some(device) = self.devices.get_mut(&entry.device) else { return };
         device.note_newest(entry);
+        if device.has_many_keys() {
+            let keys = device.may_wait().filter_map(|id| self.entries.get(id)?.queued.supersede.clone());
+            let kept: HashSet<String> = keys.collect();
+            device.keep_keys(&kept);
+        }
         let device = &*device;
         let older = device.lane(false).queue.values().chain(device.lane(true).queue.values());
         let has_key = |entry: &Entry| entry.queued.supersede.as_ref() == Some(&key);

@@ -10,6 +10,7 @@
 //! device's queues; this file keeps the indexes.
 
 mod answers;
+mod crowd;
 mod device;
 mod dispatch;
 mod effect;
@@ -24,9 +25,11 @@ use devices::command::{CommandId, Input, State, Step, StepEvent, Verdict};
 
 use super::config::Config;
 use super::entry::Entry;
+use crowd::Crowds;
 use device::Device;
 
 pub use answers::{AnswerError, Answered};
+pub use dispatch::{Guarded, Receiver};
 pub use effect::{Effect, Ended, Now};
 pub use ends::CancelError;
 
@@ -42,6 +45,9 @@ pub struct Table {
     rested: BTreeSet<(u64, Arc<str>)>,
     /// Devices whose queue or window has changed.
     wanting: BTreeSet<Arc<str>>,
+    crowds: Crowds,
+    /// All commands, in the order of their submission.
+    by_order: BTreeMap<u64, CommandId>,
     /// Commands by the key under which they were submitted.
     by_key: HashMap<String, CommandId>,
     ended: VecDeque<CommandId>,
@@ -63,6 +69,8 @@ impl Table {
             deadlines: BTreeSet::new(),
             rested: BTreeSet::new(),
             wanting: BTreeSet::new(),
+            crowds: Crowds::default(),
+            by_order: BTreeMap::new(),
             by_key: HashMap::new(),
             ended: VecDeque::new(),
             pending_bytes: 0,
@@ -81,6 +89,11 @@ impl Table {
     /// The command that was submitted under a key.
     pub fn by_key(&self, key: &str) -> Option<&Entry> {
         self.by_key.get(key).and_then(|id| self.get(*id))
+    }
+
+    /// All commands, the newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Entry> {
+        self.by_order.values().rev().filter_map(|id| self.get(*id))
     }
 
     /// All commands, in no order.
@@ -170,12 +183,16 @@ impl Table {
         let bytes = entry.bytes();
         let Some(device) = self.devices.get_mut(&entry.device) else { return };
         device.moved(entry, before, after);
-        if device.forget_ask(entry.order, after) {
-            self.asked -= 1;
-        }
+        let was_asked = device.forget_ask(entry.order, after);
         if device.waits() {
             self.wanting.insert(Arc::clone(&entry.device));
         }
+        if was_asked {
+            self.asked -= 1;
+            let next = self.crowds.next_to_ask();
+            self.wanting.extend(next.filter(|device| self.devices.contains_key(device)));
+        }
+        let Some(device) = self.devices.get_mut(&entry.device) else { return };
         if after.is_outcome() {
             device.remove(bytes);
             if device.pending == 0 {
@@ -200,6 +217,7 @@ impl Table {
         while self.ended.len() > self.config.ended_max || self.ended_bytes > self.config.ended_bytes_max {
             let Some(id) = self.ended.pop_front() else { return };
             let Some(entry) = self.entries.remove(&id) else { continue };
+            self.by_order.remove(&entry.order);
             self.ended_bytes -= entry.bytes();
             if let Some(key) = entry.queued.idempotency_key.as_deref()
                 && self.by_key.get(key) == Some(&id)
@@ -245,6 +263,7 @@ impl Table {
                 self.wanting.insert(Arc::clone(&entry.device));
             }
         }
+        self.by_order.insert(entry.order, id);
         self.entries.insert(id, Box::new(entry));
     }
 }

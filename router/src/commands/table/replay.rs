@@ -46,6 +46,8 @@ impl Table {
         if let Some(device) = self.devices.get_mut(&entry.device) {
             device.set_order(entry, self.next_order);
         }
+        self.by_order.remove(&entry.order);
+        self.by_order.insert(self.next_order, entry.id);
         entry.order = self.next_order;
         self.next_order += 1;
         self.effects.push(Effect::Save(id));
@@ -67,7 +69,7 @@ impl Table {
             Step::AnswerRefused { .. } => {
                 return self.change(id, |entry| entry.answers_refused = entry.answers_refused.saturating_add(1));
             }
-            Step::Rewritten(rewritten) => return self.change(id, |entry| entry.queued.payload = rewritten.payload),
+            Step::Rewritten(rewritten) => return self.change(id, |entry| entry.rewrite(&rewritten.payload.0)),
             Step::Sent { session, client, .. } => {
                 self.change(id, |entry| entry.add_recipient(session, &Arc::from(client)));
                 Input::Sent(session)

@@ -41,7 +41,8 @@ fn offer_with(table: &mut Table, session: u64, guarded: bool, at: Now) {
     let client: Arc<str> = format!("client-{session}").into();
     table.all_came();
     for (device, _) in table.take_wanting() {
-        table.available(&device, session, &client, guarded, at);
+        let mut receiver = Receiver { session, client: &client, room: [100, 100] };
+        table.available(&device, &mut receiver, &|_, _| guarded, at);
     }
 }
 
@@ -154,7 +155,8 @@ fn the_clocks_end_commands_by_how_far_they_came() {
         submit(&mut table, &format!("d{n}"), n, now(0));
     }
     for n in 2..=4 {
-        table.available(&format!("d{n}"), 1, &"client-1".into(), false, now(900));
+        let mut receiver = Receiver { session: 1, client: &"client-1".into(), room: [100, 100] };
+        table.available(&format!("d{n}"), &mut receiver, &|_, _| false, now(900));
     }
     table.dropped(id(2), 1, false, now(901));
     table.delivered(id(4), 1, now(901));
@@ -451,4 +453,104 @@ fn a_predecessor_that_its_session_has_not_written_is_taken_back() {
     assert_eq!(words(&mut table), ["d 2 sent", "withdraw 1 from 1", "offer 2 to 1"]);
     table.unsent(id(1), 1, now(3));
     assert_eq!(words(&mut table), ["d 1 returned", "d 1 superseded"]);
+}
+
+fn offer_into(table: &mut Table, devices: &[&str], session: u64, room: [usize; 2], at: Now) {
+    let client: Arc<str> = "gateway".into();
+    let mut receiver = Receiver { session, client: &client, room };
+    devices.iter().for_each(|device| table.available(device, &mut receiver, &|_, _| false, at));
+}
+
+#[test]
+fn a_session_without_room_gets_no_step_and_is_asked_again_when_it_has_done_something() {
+    let mut table = Table::new(Config::default());
+    for (n, device) in [(1, "d"), (2, "e"), (3, "f")] {
+        submit(&mut table, device, n, now(0));
+    }
+    table.take_wanting();
+    words(&mut table);
+    offer_into(&mut table, &["d", "e", "f"], 1, [1, 0], now(1));
+    assert_eq!(words(&mut table), ["d 1 sent", "offer 1 to 1"], "nothing is said of those without room");
+    assert!(table.take_wanting().is_empty());
+    table.delivered(id(1), 1, now(2));
+    let wanting: Vec<String> = table.take_wanting().iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(wanting, ["e"], "one place is free, one device is looked at");
+    table.tick(now(999));
+    assert!(table.take_wanting().is_empty());
+    submit_with(&mut table, "f", 4, now(999), |queued| queued.deliver_by_ms += 10_000);
+    table.take_wanting();
+    table.tick(now(1_001));
+    assert_eq!(table.take_wanting().len(), 1, "whatever the session does, the clock looks again");
+}
+
+#[test]
+fn what_the_client_does_not_take_is_refused_and_not_tried_again() {
+    let mut table = Table::new(Config::default());
+    submit(&mut table, "d", 1, now(0));
+    offer(&mut table, 1, now(1));
+    table.too_large(id(1), 1, now(2));
+    assert_eq!((state(&table, 1), why(&table, 1)), (State::Refused, Some(WhyCode::TooLarge)));
+}
+
+#[test]
+fn commands_that_no_guard_wants_do_not_wait_for_those_that_one_wants() {
+    let mut table = Table::new(Config { asked_max: 1, ..Config::default() });
+    submit_with(&mut table, "d", 1, now(0), |queued| queued.name = "open".into());
+    submit_with(&mut table, "e", 2, now(0), |queued| queued.name = "open".into());
+    submit_with(&mut table, "f", 3, now(0), |queued| queued.name = "blink".into());
+    words(&mut table);
+    let client: Arc<str> = "c".into();
+    let mut receiver = Receiver { session: 1, client: &client, room: [100, 100] };
+    for device in ["d", "e", "f"] {
+        table.available(device, &mut receiver, &|_, name| name == "open", now(1));
+    }
+    assert_eq!(words(&mut table), ["ask 1", "f 3 sent", "offer 3 to 1"]);
+    table.take_wanting();
+    table.judged(id(1), Judgement::Allow, now(2));
+    let wanting: Vec<String> = table.take_wanting().iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(wanting, ["d", "e"], "the one that could not ask may ask now");
+}
+
+#[test]
+fn a_guard_sees_what_was_submitted_and_a_key_stands_for_that() {
+    let mut table = Table::new(Config::default());
+    submit(&mut table, "d", 1, now(0));
+    for (at, payload) in [(now(1), b"less".to_vec()), (now(301), b"least".to_vec())] {
+        offer_with(&mut table, 1, true, at);
+        table.judged(id(1), Judgement::Rewrite { guard: "g".into(), payload }, at);
+        offer_with(&mut table, 1, true, at);
+        table.unsent(id(1), 1, at);
+    }
+    let entry = table.get(id(1)).unwrap();
+    assert_eq!((entry.queued.payload.0.as_slice(), entry.submitted_payload()), (&b"least"[..], &b"12345"[..]));
+}
+
+#[test]
+fn keys_of_ended_commands_are_forgotten() {
+    let mut table = Table::new(Config::default());
+    submit_with(&mut table, "d", 0, now(0), |queued| queued.deliver_by_ms += 1_000_000);
+    for n in 1..1_000 {
+        submit_with(&mut table, "d", n, now(n), |queued| queued.supersede = Some(n.to_string()));
+        table.cancel(id(n), "cli", now(n)).unwrap();
+    }
+    assert!(table.devices.values().all(|device| !device.has_many_keys()));
+}
+
+#[test]
+fn progress_is_written_down_within_bounds() {
+    let mut table = Table::new(Config::default());
+    submit_with(&mut table, "d", 1, now(0), |queued| queued.execution_timeout_ms = Some(100_000));
+    offer(&mut table, 1, now(1));
+    words(&mut table);
+    for n in 0..2_000 {
+        table.answered(answer(1, Status::InProgress, 1), now(2 + n)).unwrap();
+    }
+    let told = words(&mut table).len();
+    assert!((256..=260).contains(&told), "{told}");
+    table.tick(now(200_000));
+    words(&mut table);
+    for n in 0..2_000 {
+        table.answered(answer(1, Status::InProgress, 1), now(200_000 + 2_000 * n)).unwrap();
+    }
+    assert!(words(&mut table).len() <= 16, "and after the end");
 }

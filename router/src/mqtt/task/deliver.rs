@@ -191,14 +191,14 @@ impl Deliverer {
         };
         if session.version() == Version::V5 {
             // Topics, ids and properties are short: they fit.
-            for (name, value) in &offer.user {
-                let _ = self.properties.put(PropertyId::UserProperty, Value::Pair(name, value));
+            for (name, value) in offer.properties() {
+                let _ = self.properties.put(PropertyId::UserProperty, Value::Pair(name, &value));
             }
-            if let Some(topic) = &offer.response_topic {
-                let _ = self.properties.put(PropertyId::ResponseTopic, Value::Text(topic));
+            if let Some(topic) = offer.response_topic() {
+                let _ = self.properties.put(PropertyId::ResponseTopic, Value::Text(&topic));
             }
-            if let Some(data) = &offer.correlation {
-                let _ = self.properties.put(PropertyId::CorrelationData, Value::Binary(data));
+            if let Some(terms) = &offer.terms {
+                let _ = self.properties.put(PropertyId::CorrelationData, Value::Binary(&terms.id));
             }
         }
         let message =
@@ -208,6 +208,7 @@ impl Deliverer {
         let layout = form.put(&message, PLAIN, out);
         let Some(Ok(Some(id))) = layout.map(|layout| number(session, out, start, layout, None)) else {
             tracing::warn!(client = %self.client_id, topic = %offer.topic, "a message is larger than the client takes");
+            offer.too_large();
             return None;
         };
         offer.sent();

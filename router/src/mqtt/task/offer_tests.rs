@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use devices::command::{CommandId, Status, answer_topic, command_topic, response_topic};
+use devices::command::{CommandId, Status, answer_topic, command_topic};
 use sled_data::MemoryBackend;
 
 use super::tests::{Client, node_on, packet, subscribe, text};
-use crate::sessions::Offer;
+use crate::sessions::{Offer, Terms};
 
 const PAGE: &str = include_str!("../../../../docs/commands.md");
 
@@ -41,10 +41,13 @@ fn cool() -> Offer {
     let topic = command_topic("pump-7", id(), "cool");
     let mut offer = Offer::new(topic.into(), br#"{"to":5}"#.as_slice().into(), |_| {});
     offer.expires = Some(Instant::now() + Duration::from_millis(60_900));
-    offer.response_topic = Some(response_topic("pump-7", id()).into());
-    offer.correlation = Some(id().as_bytes().as_slice().into());
-    let user = [("deliver-by", "1767225660000"), ("execution-timeout", "60000"), ("attempt", "1")];
-    offer.user = user.map(|(name, value)| (name, value.to_owned())).into();
+    offer.terms = Some(Terms {
+        id: *id().as_bytes(),
+        deliver_by_ms: 1_767_225_660_000,
+        execution_timeout_ms: 60_000,
+        attempt: 1,
+        never_repeat: false,
+    });
     offer
 }
 

@@ -109,8 +109,8 @@ impl Post {
     }
 
     /// Whether it is to be asked about this command.
-    pub fn wants(&self, asked: &Asked) -> bool {
-        wants(&self.manifest, &asked.device, &asked.name)
+    pub fn wants(&self, device: &str, name: &str) -> bool {
+        wants(&self.manifest, device, name)
     }
 
     /// Asks it. Takes its `call_ms` at most, waiting for others' questions included.

@@ -45,10 +45,14 @@ impl Guard for Roster {
         !self.0.read().is_empty()
     }
 
+    fn wants(&self, device: &str, name: &str) -> bool {
+        self.posts().iter().any(|post| post.wants(device, name))
+    }
+
     fn judge(&self, asked: &Asked) -> Judgement {
         let mut rewritten: Option<(&Post, Vec<u8>)> = None;
         let posts = self.posts();
-        for post in posts.iter().filter(|post| post.wants(asked)) {
+        for post in posts.iter().filter(|post| post.wants(&asked.device, &asked.name)) {
             let payload = rewritten.as_ref().map_or(asked.payload.as_slice(), |(_, payload)| payload);
             let guard = || post.manifest.name.clone();
             match post.judge(asked, payload) {

@@ -66,13 +66,14 @@ impl Control {
             tracing::debug!(topic = %offer.topic, "a command is not sent: its time is over");
             return;
         };
+        let properties = offer.properties();
         let command = ToDevice::Command {
             delivery: self.deliveries.next(),
             device: topic.device,
             id: *topic.id.as_bytes(),
             name: topic.name,
             expires_in_ms,
-            properties: offer.user.iter().map(|(name, value)| (*name, value.as_str())).collect(),
+            properties: properties.iter().map(|(name, value)| (*name, value.as_str())).collect(),
             payload: &offer.payload,
         };
         match encode(&command, &mut self.way.out.bytes) {

@@ -13,7 +13,7 @@ use crate::bench::node::{NOWHERE, Node};
 use crate::bench::report::Row;
 
 /// What the node is told besides: a job for each command of the absent devices is under way at once.
-const CONFIG: &str = "[commands]\njobs_max = 1100\njob_rate_max = 100000\n";
+const CONFIG: &str = "[commands]\njobs_max = 1000\njob_rate_max = 100000\n";
 
 /// Rate and latency.
 pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
