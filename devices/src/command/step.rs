@@ -225,7 +225,7 @@ pub struct Queued {
     pub issued_by: String,
     /// What made a plugin send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<Cause>,
+    pub cause: Option<Box<Cause>>,
     /// The job that it is part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<CommandId>,
@@ -349,14 +349,14 @@ mod tests {
 
     fn queued() -> Queued {
         Queued {
-            cause: Some(Cause {
+            cause: Some(Box::new(Cause {
                 plugin: "threshold-alarm".into(),
                 topic: "telemetry".into(),
                 origin: u64::MAX,
                 partition: 1,
                 offset: 9,
                 index: 0,
-            }),
+            })),
             ..Queued::new("cool", br#"{"to":5}"#.to_vec(), 61_000, "plugin:threshold-alarm")
         }
     }

@@ -51,7 +51,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             pending_max: 1_100_000,
-            pending_bytes_max: 512 * 1024 * 1024,
+            pending_bytes_max: 768 * 1024 * 1024,
             pending_per_device_max: 1_000,
             pending_bytes_per_device_max: 4 * 1024 * 1024,
             overflow: Overflow::RefuseNewest,

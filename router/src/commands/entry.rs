@@ -8,7 +8,7 @@ use devices::command::{
 };
 
 /// What a command costs in memory besides its texts and payloads, about.
-const ENTRY_BYTES: usize = 384;
+const ENTRY_BYTES: usize = 600;
 
 /// One command and how far it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,11 +36,11 @@ pub struct Entry {
     /// Until when the device must have done it, once it was sent.
     pub execute_by: u64,
     /// What the device answered last.
-    pub result: Option<Answer>,
+    pub result: Option<Box<Answer>>,
     /// Why it ended, where the device did not say so.
-    pub why: Option<Why>,
+    pub why: Option<Box<Why>>,
     /// The payload as it was submitted, where a guard has rewritten it.
-    pub submitted: Option<Vec<u8>>,
+    pub submitted: Option<Box<[u8]>>,
     /// Answers that did not count.
     pub answers_refused: u32,
     /// Answers that told of progress.
@@ -96,7 +96,7 @@ impl Entry {
         self.device.len()
             + self.queued.name.len()
             + self.queued.payload.0.len()
-            + self.submitted.as_ref().map_or(0, Vec::len)
+            + self.submitted.as_ref().map_or(0, |payload| payload.len())
             + key(&self.queued.supersede)
             + key(&self.queued.idempotency_key)
             + self.result.as_ref().map_or(0, |answer| answer.payload.0.len() + answer.text.len())
@@ -111,7 +111,7 @@ impl Entry {
     /// A guard gives it another payload.
     pub fn rewrite(&mut self, payload: &[u8]) {
         let before = std::mem::replace(&mut self.queued.payload.0, payload.to_vec());
-        self.submitted.get_or_insert(before);
+        self.submitted.get_or_insert(before.into());
     }
 
     /// Whether it ended without the device's word, so that it may be worth sending again.

@@ -123,7 +123,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         recipients: entry.recipients.iter().map(|(number, client)| (*number, &**client)).collect(),
         deliver_by: entry.deliver_by,
         execute_by: entry.execute_by,
-        result: entry.result.as_ref().map(answer_out),
+        result: entry.result.as_deref().map(answer_out),
         why: entry.why.as_ref().map(|why| (why.code, why.by.as_str(), why.text.as_str())),
         submitted: entry.submitted.as_deref(),
         answers_refused: entry.answers_refused,
@@ -152,9 +152,9 @@ pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
         recipients: record.recipients.into_iter().map(|(number, client)| (number, client.into())).collect(),
         deliver_by: record.deliver_by,
         execute_by: record.execute_by,
-        result: record.result.map(answer_in),
-        why: record.why.map(|(code, by, text)| Why { code, by, text }),
-        submitted: record.submitted,
+        result: record.result.map(answer_in).map(Box::new),
+        why: record.why.map(|(code, by, text)| Box::new(Why { code, by, text })),
+        submitted: record.submitted.map(Vec::into_boxed_slice),
         answers_refused: record.answers_refused,
         progress_steps: record.progress_steps,
         redriven_as: record.redriven_as.map(CommandId::from_bytes),
@@ -174,7 +174,7 @@ fn queued_out(queued: &Queued) -> QueuedOut<'_> {
         repeat: queued.repeat,
         deliveries_max: queued.deliveries_max,
         issued_by: &queued.issued_by,
-        cause: queued.cause.as_ref(),
+        cause: queued.cause.as_deref(),
         job: queued.job.as_ref().map(CommandId::as_bytes),
         redrives: queued.redrives.as_ref().map(CommandId::as_bytes),
     }
@@ -192,7 +192,7 @@ fn queued_in(stored: QueuedV2) -> Queued {
         repeat: stored.repeat,
         deliveries_max: stored.deliveries_max,
         issued_by: stored.issued_by,
-        cause: stored.cause,
+        cause: stored.cause.map(Box::new),
         job: stored.job.map(CommandId::from_bytes),
         redrives: stored.redrives.map(CommandId::from_bytes),
     }
@@ -237,7 +237,14 @@ mod tests {
             idempotency_key: Some("k".into()),
             repeat: Repeat::Never,
             deliveries_max: Some(5),
-            cause: Some(Cause { plugin: "p".into(), topic: "t".into(), origin: 1, partition: 2, offset: 3, index: 4 }),
+            cause: Some(Box::new(Cause {
+                plugin: "p".into(),
+                topic: "t".into(),
+                origin: 1,
+                partition: 2,
+                offset: 3,
+                index: 4,
+            })),
             job: Some(CommandId::from_bytes([7; 16])),
             redrives: Some(CommandId::from_bytes([8; 16])),
             ..Queued::new("c", vec![0xff], 2, "i")
@@ -246,7 +253,7 @@ mod tests {
         entry.progress.apply(Input::Sent(5));
         entry.add_recipient(5, &"m".into());
         (entry.order, entry.steps, entry.changed_ms, entry.execute_by) = (4, 2, 9, 7);
-        entry.result = Some(Answer {
+        entry.result = Some(Box::new(Answer {
             session: 5,
             payload: Payload(vec![8]),
             percent: Some(40),
@@ -254,9 +261,9 @@ mod tests {
             text: "y".into(),
             left_out_bytes: Some(6),
             late: true,
-        });
-        entry.why = Some(Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() });
-        (entry.submitted, entry.progress_steps) = (Some(vec![7]), 2);
+        }));
+        entry.why = Some(Box::new(Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() }));
+        (entry.submitted, entry.progress_steps) = (Some([7].into()), 2);
         (entry.answers_refused, entry.redriven_as) = (3, Some(CommandId::from_bytes([6; 16])));
         entry.is_stored = true;
         entry

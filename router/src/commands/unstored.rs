@@ -19,8 +19,8 @@ const EPOCH_MS: u64 = 1_000;
 const STORED_MIN: usize = 32;
 /// The part of what is owed that one commit stores: an epoch is done after about so many commits.
 const STORED_PART: usize = 64;
-/// Commands stored, and deleted, with one commit at most.
-const STORED_MAX: usize = 1_024;
+/// Commands stored, and deleted, with one commit at most: each costs the store ten microseconds, which others wait for.
+const STORED_MAX: usize = 64;
 /// Bytes stored with one commit, about, at most.
 const STORED_BYTES_MAX: usize = 256 * 1024;
 

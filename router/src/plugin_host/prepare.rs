@@ -151,7 +151,7 @@ fn queue(
         execution_timeout_ms: command.execution_timeout_ms,
         urgent: command.urgent,
         supersede: command.supersede,
-        cause: Some(cause),
+        cause: Some(Box::new(cause)),
         ..Queued::new(&command.name, command.payload, deliver_by_ms, &format!("plugin:{plugin}"))
     };
     let step = StepEvent::queued(id, unsigned(now_ms), queued);

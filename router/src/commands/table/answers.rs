@@ -79,7 +79,7 @@ impl Table {
             Some(verdict @ (Verdict::Move(_) | Verdict::Late(_))) => {
                 let late = matches!(verdict, Verdict::Late(_));
                 let kept = Answer { late, ..kept };
-                self.change(answer.id, |entry| entry.result = Some(kept.clone()));
+                self.change(answer.id, |entry| entry.result = Some(Box::new(kept.clone())));
                 self.append(answer.id, now, step_of(answer.status, kept));
                 if late {
                     self.forget_oldest();

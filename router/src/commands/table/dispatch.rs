@@ -231,7 +231,7 @@ impl Table {
         if let Some(code) = lost {
             let why = Why::code(code);
             self.step(id, Input::Lost(session), now, |entry| {
-                entry.why = Some(why.clone());
+                entry.why = Some(Box::new(why.clone()));
                 Step::Unknown(why)
             });
             return;

@@ -54,7 +54,7 @@ impl Table {
                 State::Expired => Step::Expired,
                 State::TimedOut => Step::TimedOut,
                 _ => {
-                    entry.why = Some(Why::code(code));
+                    entry.why = Some(Box::new(Why::code(code)));
                     Step::Unknown(Why::code(code))
                 }
             });

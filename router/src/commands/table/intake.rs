@@ -207,7 +207,7 @@ impl Table {
     /// Ends a command that waits, by an input that says how.
     pub(super) fn end_queued(&mut self, id: CommandId, input: Input, why: Why, now: Now) {
         self.step(id, input, now, |entry| {
-            entry.why = Some(why.clone());
+            entry.why = Some(Box::new(why.clone()));
             match entry.progress.state() {
                 State::Cancelled => Step::Cancelled(why),
                 State::Superseded => Step::Superseded(why),

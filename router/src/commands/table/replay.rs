@@ -93,13 +93,13 @@ impl Table {
             Step::Superseded(_) => Input::Superseded,
         };
         self.advance(id, input, then);
-        self.change(id, |entry| entry.why = why.or(entry.why.take()));
+        self.change(id, |entry| entry.why = why.map(Box::new).or(entry.why.take()));
         self.forget_oldest();
     }
 
     fn replay_answer(&mut self, id: CommandId, session: u64, status: Status, answer: Answer, then: Now) {
         self.advance(id, Input::Answered(session, status), then);
-        self.change(id, |entry| entry.result = Some(answer));
+        self.change(id, |entry| entry.result = Some(Box::new(answer)));
         self.forget_oldest();
     }
 }
