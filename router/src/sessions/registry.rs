@@ -358,16 +358,20 @@ impl Sessions {
         self.changed();
     }
 
-    /// The newest live session that takes such offers and has a subscription to an MQTT topic of which `asks` says that
-    /// it asks for them: who subscribes to everything is an onlooker.
+    /// The newest live session that takes such offers and has a subscription to an MQTT topic of the node itself
+    /// (`edgeway/...`) of which `asks` says that it asks for them: who subscribes to everything is an onlooker.
     pub fn find_receiver(&self, mqtt_topic: &str, asks: impl Fn(&str) -> bool) -> Option<SessionHandle> {
         // Such topics have an id in them: they are not worth remembering.
         let wanted = self.fan_out.wanted_once(mqtt_topic);
-        let by_seat = self.by_seat.lock();
-        let live = wanted.iter().filter_map(|number| by_seat.get(number)).filter(|entry| {
-            entry.mailbox.takes(mqtt_topic) && entry.seat.filters.lock().list().iter().any(|filter| asks(filter))
+        // Others come and go while filters are looked at.
+        let mut live: Vec<Arc<Entry>> = {
+            let by_seat = self.by_seat.lock();
+            wanted.iter().filter_map(|number| by_seat.get(number)).cloned().collect()
+        };
+        live.retain(|entry| {
+            entry.mailbox.takes(mqtt_topic) && entry.seat.filters.lock().own().iter().any(|filter| asks(filter))
         });
-        live.max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry: Arc::clone(entry) })
+        live.into_iter().max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry })
     }
 
     /// All live sessions.

@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 use crate::event_log::Wake;
 use crate::subscriptions::{self, Subscriber};
 
+/// What the MQTT topics between devices and the node itself begin with: commands, words of twins.
+const OWN_PREFIX: &str = "edgeway/";
+
 /// What outlives a connection of a kept session.
 pub struct Seat {
     /// Rung when there is something for the session.
@@ -20,6 +23,8 @@ pub struct Seat {
 #[derive(Debug, Default)]
 pub(super) struct Filters {
     list: Vec<String>,
+    /// The few of them that name topics of the node itself, apart: those who watch have many others.
+    own: Vec<Arc<str>>,
     /// Of all filters together.
     bytes: usize,
 }
@@ -39,11 +44,17 @@ impl Filters {
     /// Those of a session that was stored, whatever the bounds are now.
     pub(super) fn of(list: Vec<String>) -> Self {
         let bytes = list.iter().map(String::len).sum();
-        Self { list, bytes }
+        let own = list.iter().filter(|filter| filter.starts_with(OWN_PREFIX)).map(|filter| filter.as_str().into());
+        Self { own: own.collect(), list, bytes }
     }
 
     pub(super) fn list(&self) -> &[String] {
         &self.list
+    }
+
+    /// Those that begin with `edgeway/`, by which the node finds who asks for what it has to say.
+    pub(super) fn own(&self) -> &[Arc<str>] {
+        &self.own
     }
 
     /// Adds one within the bounds of a session.
@@ -58,6 +69,9 @@ impl Filters {
         }
         self.bytes += filter.len();
         self.list.push(filter.to_owned());
+        if filter.starts_with(OWN_PREFIX) {
+            self.own.push(filter.into());
+        }
         Added::New
     }
 
@@ -65,6 +79,9 @@ impl Filters {
     pub(super) fn remove(&mut self, filter: &str) -> bool {
         let Some(at) = self.list.iter().position(|known| known == filter) else { return false };
         self.list.swap_remove(at);
+        if let Some(at) = self.own.iter().position(|own| **own == *filter) {
+            self.own.swap_remove(at);
+        }
         self.bytes -= filter.len();
         true
     }
@@ -91,5 +108,18 @@ mod tests {
             assert_eq!(filters.add(filter, &bounds), added, "{filter}");
         }
         assert_eq!(filters.list(), ["abcd", "1", "2"]);
+    }
+
+    #[test]
+    fn those_for_the_node_itself_are_kept_apart() {
+        let bounds = subscriptions::Config::default();
+        let (twin, command) = ("edgeway/twin/d/#", "edgeway/command/d/#");
+        let mut filters = Filters::of(vec!["a".to_owned(), twin.to_owned()]);
+        assert_eq!(filters.add(command, &bounds), Added::New);
+        assert_eq!(filters.add(command, &bounds), Added::Known);
+        assert_eq!(filters.add("edgeway", &bounds), Added::New);
+        assert_eq!(filters.own(), [twin.into(), command.into()]);
+        assert!(filters.remove(twin) && filters.remove("a") && !filters.remove(twin));
+        assert_eq!(filters.own(), [command.into()]);
     }
 }
