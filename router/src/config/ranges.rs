@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     let catalog = &config.catalog;
     in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;
     in_range(["catalog", "bytes_max"], catalog.bytes_max, 64 << 10..=16 << 30)?;
+    in_range(["catalog", "retention_bytes"], catalog.retention_bytes, 1 << 20..=1 << 40)?;
     let sessions = &config.sessions;
     in_range(["sessions", "sessions_max"], sessions.sessions_max, 1..=1_000_000)?;
     in_range(["sessions", "kept_max"], sessions.kept_max, 0..=1_000_000)?;
