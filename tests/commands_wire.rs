@@ -157,3 +157,23 @@ fn an_answer_after_the_end_is_kept_and_marked_late() {
     assert_eq!((&late["state"], &late["result"]["late"]), (&"timed-out".into(), &true.into()));
     assert_eq!(late["result"]["payload"], "dug");
 }
+
+#[test]
+fn a_device_at_qos_0_is_sent_commands_at_qos_0_and_ends_them_by_its_answers() {
+    let node = Node::start();
+    for version in BOTH {
+        let device = format!("old-{version:?}");
+        let mut client = Client::simple(node.mqtt, version, &device);
+        assert_eq!(client.subscribe(&format!("edgeway/command/{device}/#"), 0), 0);
+        let answered = node.send_command(&device, "open", "wide", None);
+        let message = client.message();
+        assert_eq!((message.qos, &message.topic), (0, &format!("edgeway/command/{device}/{answered}/open")));
+        node.wait_command(&answered, "sent");
+        client.publish(&Message::new(&format!("edgeway/answer/{device}/{answered}/succeeded"), "").qos(1));
+        node.wait_command(&answered, "succeeded");
+        let body = json!({"device": device, "name": "close", "payload": "", "execution_timeout_ms": 1_000});
+        let silent = node.submit(&body).ok().json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(client.message().qos, 0);
+        node.wait_command(&silent, "unknown");
+    }
+}

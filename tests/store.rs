@@ -28,6 +28,29 @@ fn a_sound_store_verifies() {
 }
 
 #[test]
+fn topics_of_the_node_itself_are_bounded_from_the_first_start() {
+    let mut node = Node::start();
+    for round in ["a fresh store", "after a restart"] {
+        let topics = node.get("topics").ok().json();
+        let own = topics["topics"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|topic| topic["name"].as_str().unwrap().starts_with('_'));
+        let own: Vec<&Value> = own.collect();
+        for name in ["_answers", "_audit", "_catalog", "_commands", "_jobs"] {
+            assert!(own.iter().any(|topic| topic["name"] == name), "{round}: {name} is missing");
+        }
+        for topic in own {
+            let is_bounded = topic["retention_ms"].is_u64() || topic["retention_bytes"].is_u64();
+            assert!(is_bounded, "{round}: {topic}");
+        }
+        assert!(node.stop().success());
+        node.run();
+    }
+}
+
+#[test]
 fn a_damaged_batch_is_named_and_the_rest_is_readable() {
     let mut node = Node::start();
     let mut client = Client::simple(node.mqtt, Version::V3, "writer");

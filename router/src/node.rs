@@ -260,9 +260,8 @@ fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {
     }
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
     let log = EventLog::open(Arc::new(store), clock, config.log.clone())?;
-    for topic in [ingest::CATCH_ALL_TOPIC, devices::command::ANSWERS_TOPIC, devices::command::COMMANDS_TOPIC] {
-        log.ensure_topic(topic, None)?;
-    }
+    // The topics of commands and twins are made by their rooms, which know how long they are kept.
+    log.ensure_topic(ingest::CATCH_ALL_TOPIC, None)?;
     let presence = TopicConfig { retention_ms: Some(PRESENCE_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(crate::sessions::SESSIONS_TOPIC, Some(presence))?;
     let audit = TopicConfig { retention_ms: Some(AUDIT_RETENTION_MS), ..log.topic_defaults() };

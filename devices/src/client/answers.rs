@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::shared::Shared;
 use super::terms::Terms;
-use crate::command::{CommandId, Status, is_code};
+use crate::command::{CommandId, Status, TEXT_BYTES_MAX, is_code};
 
 /// How many command ids are remembered; an older command that comes again is taken for a new one.
 pub(super) const REMEMBERED_MAX: usize = 1_024;
@@ -110,7 +110,7 @@ impl Call {
     }
 
     /// Tried and not done, for a reason: a code for programs (a-z, 0-9, `-` and `_`, at most 64 bytes; another is left
-    /// out) and a text for people.
+    /// out) and a text for people (cut to [`TEXT_BYTES_MAX`] bytes).
     pub fn fail_because(self, code: &str, text: &str, payload: impl Into<Bytes>) {
         self.end(because(Status::Failed, code, text, payload));
     }
@@ -133,7 +133,8 @@ impl Call {
 
 fn because(status: Status, code: &str, text: &str, payload: impl Into<Bytes>) -> Said {
     let detail = if is_code(code) { code.to_owned() } else { String::new() };
-    Said { detail, text: text.to_owned(), ..Said::new(status, payload) }
+    let text = text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
+    Said { detail, text, ..Said::new(status, payload) }
 }
 
 impl Drop for Call {
@@ -222,7 +223,7 @@ impl Memory {
 impl Memory {
     fn write_begun(&mut self, id: CommandId) -> std::io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        if file.records() >= 2 * REMEMBERED_MAX {
+        if file.is_due(2 * REMEMBERED_MAX) {
             let ended: Vec<_> = self.order.iter().map(|id| (*id, self.seen.get(id).cloned().flatten())).collect();
             let ended: Vec<_> = ended.into_iter().map(|(id, said)| (id, said.map(super::disk::Ended::from))).collect();
             file.rewrite(ended.iter().map(|(id, ended)| (*id, ended.as_ref())))?;
@@ -279,6 +280,8 @@ mod tests {
         let said = because(Status::Failed, "stuck", "it is stuck", "no");
         memory.end(id, &said);
         assert_eq!(memory.arrive(id), Known::Ended(said));
+        let long = because(Status::Failed, "stuck", &"\u{20ac}".repeat(40_000), "no");
+        assert_eq!(long.text.len(), TEXT_BYTES_MAX - 1, "cut between characters");
     }
 
     #[test]

@@ -23,10 +23,12 @@ pub struct Config {
     pub devices_max: usize,
     /// What they may take in memory, in bytes.
     pub bytes_max: usize,
+    /// Bytes of changes that stay in the log, the newest; what is set stays, whatever its age.
+    pub retention_bytes: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { known_by: KnownBy::Contact, devices_max: 100_000, bytes_max: 64 << 20 }
+        Self { known_by: KnownBy::Contact, devices_max: 100_000, bytes_max: 64 << 20, retention_bytes: 64 << 20 }
     }
 }

@@ -45,6 +45,9 @@ pub enum OpenError {
     /// Its topic could not be made.
     #[error(transparent)]
     Topic(#[from] TopicError),
+    /// Its topic's retention could not be set.
+    #[error(transparent)]
+    Retention(#[from] sled_data::TopicError),
     /// The stored entries could not be read.
     #[error("the stored catalog cannot be read: {0}; run `edgeway store verify`")]
     Store(#[from] StoreError),
@@ -66,9 +69,14 @@ impl Catalog {
     /// # Errors
     /// When the store cannot be read or takes no topic.
     pub fn open(log: Arc<EventLog>, config: Config) -> Result<Arc<Self>, OpenError> {
-        // One partition: changes have one order. They stay, whatever their age.
-        let kept = TopicConfig { partitions: 1, retention_ms: None, retention_bytes: None, ..log.topic_defaults() };
+        // One partition: changes have one order.
+        let retention_bytes = Some(config.retention_bytes);
+        let kept = TopicConfig { partitions: 1, retention_ms: None, retention_bytes, ..log.topic_defaults() };
         let topic = log.ensure_topic(CATALOG_TOPIC, Some(kept))?;
+        // One of an earlier store may have no bound; one that was set is kept.
+        if topic.config().retention_ms.is_none() && topic.config().retention_bytes.is_none() {
+            log.store().set_topic_retention(topic.id(), None, retention_bytes)?;
+        }
         let devices = RwLock::new(load(&log)?);
         Ok(Arc::new(Self { log, config, topic, devices, changing: tokio::sync::Mutex::default() }))
     }

@@ -54,6 +54,24 @@ fn events(log: &EventLog, topic: &str) -> Vec<serde_json::Value> {
     values
 }
 
+#[test]
+fn changes_are_bounded_in_bytes_also_those_of_an_earlier_store() {
+    let config = Config { retention_bytes: 1 << 20, ..Config::default() };
+    let bound = |log: &EventLog| {
+        let topic = log.topic(CATALOG_TOPIC).unwrap();
+        log.store().topics().into_iter().find(|info| info.id == topic.id()).unwrap().config.retention_bytes
+    };
+    for is_older in [false, true] {
+        let log = open_log(&Arc::new(MemoryBackend::new()));
+        if is_older {
+            log.ensure_topic(CATALOG_TOPIC, Some(TopicConfig { partitions: 1, ..log.topic_defaults() })).unwrap();
+        }
+        Catalog::open(Arc::clone(&log), config.clone()).unwrap();
+        assert_eq!(bound(&log), Some(1 << 20), "{is_older}");
+        log.close();
+    }
+}
+
 #[tokio::test]
 async fn what_is_set_is_there_after_a_restart() {
     let backend = Arc::new(MemoryBackend::new());

@@ -25,12 +25,15 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     let catalog = &config.catalog;
     in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;
     in_range(["catalog", "bytes_max"], catalog.bytes_max, 64 << 10..=16 << 30)?;
+    in_range(["catalog", "retention_bytes"], catalog.retention_bytes, 1 << 20..=1 << 40)?;
     let sessions = &config.sessions;
     in_range(["sessions", "sessions_max"], sessions.sessions_max, 1..=1_000_000)?;
     in_range(["sessions", "kept_max"], sessions.kept_max, 0..=1_000_000)?;
     let subscriptions = &config.subscriptions;
     in_range(["subscriptions", "queue_bytes_max"], subscriptions.queue_bytes_max, 64 << 10..=1 << 30)?;
     in_range(["subscriptions", "filters_per_session_max"], subscriptions.filters_per_session_max, 1..=100_000)?;
+    let filter_bytes = subscriptions.filter_bytes_per_session_max;
+    in_range(["subscriptions", "filter_bytes_per_session_max"], filter_bytes, 1_024..=64 << 20)?;
     let commands = &config.commands;
     in_range(["commands", "pending_max"], commands.pending_max, 1..=10_000_000)?;
     in_range(["commands", "pending_per_device_max"], commands.pending_per_device_max, 1..=1_000_000)?;

@@ -1,14 +1,18 @@
-//! Which subscriptions have come lately, so that a reader need not look at all sessions for whom it waits.
+//! Which subscriptions to commands have come lately, so that a reader need not look at all sessions for whom it waits.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use devices::command::COMMAND_PREFIX;
 use parking_lot::Mutex;
 
 /// Filters that are remembered; a reader that is further behind looks at everything.
 const ARRIVALS_MAX: usize = 16_384;
+/// The longest filter that is remembered, in bytes. A command's MQTT topic has at most 246, and a filter that matches it
+/// at most two more: a longer one asks for no command.
+const FILTER_BYTES_MAX: usize = 256;
 
-/// The filters that sessions have come with, numbered.
+/// The filters of commands that sessions have come with, numbered.
 #[derive(Default)]
 pub(super) struct Arrivals(Mutex<Ring>);
 
@@ -29,8 +33,11 @@ pub enum Arrived {
 }
 
 impl Arrivals {
-    /// A session has come with a filter.
+    /// A session has come with a filter; one that asks for no command is not remembered.
     pub(super) fn push(&self, filter: &str) {
+        if !filter.starts_with(COMMAND_PREFIX) || filter.len() > FILTER_BYTES_MAX {
+            return;
+        }
         let mut ring = self.0.lock();
         if ring.filters.len() >= ARRIVALS_MAX {
             ring.filters.pop_front();
@@ -54,6 +61,8 @@ impl Arrivals {
 
 #[cfg(test)]
 mod tests {
+    use devices::command::{CommandId, DEVICE_BYTES_MAX, NAME_BYTES_MAX, command_topic};
+
     use super::*;
 
     #[test]
@@ -61,12 +70,26 @@ mod tests {
         let arrivals = Arrivals::default();
         let mut position = 0;
         assert_eq!(arrivals.since(&mut position), Arrived::Filters(Vec::new()));
-        arrivals.push("a");
-        arrivals.push("b/#");
-        assert_eq!(arrivals.since(&mut position), Arrived::Filters(vec!["a".into(), "b/#".into()]));
+        let [a, b] = ["edgeway/command/a/#", "edgeway/command/+/+/cool"];
+        arrivals.push(a);
+        arrivals.push(b);
+        assert_eq!(arrivals.since(&mut position), Arrived::Filters(vec![a.into(), b.into()]));
         assert_eq!(arrivals.since(&mut position), Arrived::Filters(Vec::new()));
-        (0..ARRIVALS_MAX + 1).for_each(|_| arrivals.push("c"));
+        (0..ARRIVALS_MAX + 1).for_each(|_| arrivals.push(a));
         assert_eq!(arrivals.since(&mut position), Arrived::Many);
         assert_eq!(arrivals.since(&mut position), Arrived::Filters(Vec::new()));
+    }
+
+    #[test]
+    fn what_asks_for_no_command_is_not_remembered() {
+        let (arrivals, mut position) = (Arrivals::default(), 0);
+        let id = CommandId::from_bytes([7; 16]);
+        let longest = command_topic(&"d".repeat(DEVICE_BYTES_MAX), id, &"n".repeat(NAME_BYTES_MAX)) + "/#";
+        assert!(longest.len() <= FILTER_BYTES_MAX, "{}", longest.len());
+        let endless = format!("{COMMAND_PREFIX}{}", "x".repeat(60_000));
+        for filter in ["#", "a", "edgeway/twin/d/#", &endless, &longest] {
+            arrivals.push(filter);
+        }
+        assert_eq!(arrivals.since(&mut position), Arrived::Filters(vec![longest.into()]));
     }
 }

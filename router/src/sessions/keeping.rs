@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::kept::{KEPT_TREE, KeptRecord};
-use super::registry::{Entry, Seat, Sessions, Slot};
+use super::registry::{Entry, Sessions, Slot};
+use super::seat::{Filters, Seat};
 use crate::event_log::OpenCommit;
 
 impl Sessions {
@@ -30,7 +31,7 @@ impl Sessions {
     pub(super) fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
         let now_ms = self.log.clock().wall_ms();
         let expires_at_ms = keep_s.map(|seconds| now_ms.saturating_add(i64::from(seconds) * 1_000));
-        KeptRecord { state, filters: seat.filters.lock().clone(), expires_at_ms, positions: Vec::new() }
+        KeptRecord { state, filters: seat.filters.lock().list().to_vec(), expires_at_ms, positions: Vec::new() }
     }
 
     /// Forgets kept sessions whose time has come; call it now and then.
@@ -100,7 +101,7 @@ impl Sessions {
         for filter in &record.filters {
             self.fan_out.subscribe(seat.subscriber.number(), filter);
         }
-        *seat.filters.lock() = record.filters.clone();
+        *seat.filters.lock() = Filters::of(record.filters.clone());
         seat.subscriber.go_away([]);
         record.owe(&self.log, &seat.subscriber);
         self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record });

@@ -96,6 +96,11 @@ impl Offer {
         rest.rsplit_once('/').map(|(rest, _)| format!("{ANSWER_PREFIX}{rest}"))
     }
 
+    /// Whether it is a command, whose end somebody waits for.
+    pub fn is_command(&self) -> bool {
+        self.topic.starts_with(COMMAND_PREFIX)
+    }
+
     /// Whole seconds until it is worthless, at least one; `Err` where it is.
     ///
     /// # Errors

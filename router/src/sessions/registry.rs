@@ -15,10 +15,11 @@ use super::kept::{KEPT_TREE, KeptRecord};
 use super::known::TurnedAway;
 use super::mailbox::{Mailbox, Offer, Order};
 use super::presence::{Change, DeviceRecord, Presence};
+use super::seat::{Added, Seat};
 use crate::catalog::Catalog;
 use crate::event_log::{EventLog, Ticket, Wake};
 use crate::ingest::Gate;
-use crate::subscriptions::{FanOut, Subscriber};
+use crate::subscriptions::FanOut;
 
 /// How long a new connection waits for the one that it takes over from.
 const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
@@ -56,15 +57,6 @@ pub struct Stats {
     pub refused_not_enrolled: AtomicU64,
 }
 
-/// What outlives a connection of a kept session: its doorbell and its place in the fan-out.
-pub struct Seat {
-    /// Rung when there is something for the session.
-    pub wake: Arc<Wake>,
-    /// Its place in the fan-out.
-    pub subscriber: Arc<Subscriber>,
-    pub(super) filters: Mutex<Vec<String>>,
-}
-
 /// A live session.
 pub struct Entry {
     /// Its client id.
@@ -82,7 +74,7 @@ pub struct Entry {
 impl Entry {
     /// As the CLI and the metrics show it.
     pub(super) fn show(&self) -> SessionInfo {
-        let filters = self.seat.filters.lock().clone();
+        let filters = self.seat.filters.lock().list().to_vec();
         SessionInfo { device: self.info.clone(), number: self.number, filters }
     }
 }
@@ -224,7 +216,7 @@ impl Sessions {
         self.changes.subscribe()
     }
 
-    /// Filters that sessions have come with since `position`, which moves on; for who waits for a session.
+    /// Filters of commands that sessions have come with since `position`, which moves on; for who waits for a session.
     pub fn arrived_since(&self, position: &mut u64) -> Arrived {
         self.arrivals.since(position)
     }
@@ -294,7 +286,7 @@ impl Sessions {
         let entry = Arc::new(Entry { client_id, number, seat, mailbox, info, ended: watch::Sender::new(false) });
         slots.insert(arrival.client_id, Slot::Live(Arc::clone(&entry)));
         self.by_seat.lock().insert(entry.seat.subscriber.number(), Arc::clone(&entry));
-        entry.seat.filters.lock().iter().for_each(|filter| self.arrivals.push(filter));
+        entry.seat.filters.lock().list().iter().for_each(|filter| self.arrivals.push(filter));
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.changed();
         Ok(Admitted { entry, kept, recorded })
@@ -308,20 +300,18 @@ impl Sessions {
 
     pub(super) fn give_up(&self, client_id: &str, seat: &Seat) {
         let filters = std::mem::take(&mut *seat.filters.lock());
-        self.fan_out.leave(seat.subscriber.number(), filters.iter().map(String::as_str));
+        self.fan_out.leave(seat.subscriber.number(), filters.list().iter().map(String::as_str));
         self.log.lock().put_state(KEPT_TREE, client_id.as_bytes(), None);
     }
 
-    /// Adds a filter of a session; `false` when it has as many as it may.
+    /// Adds a filter of a session; `false` when it has as many, or as many bytes of them, as it may.
     pub fn subscribe(&self, entry: &Entry, filter: &str) -> bool {
         let mut filters = entry.seat.filters.lock();
-        if filters.iter().any(|known| known == filter) {
-            return true;
+        match filters.add(filter, self.fan_out.config()) {
+            Added::New => {}
+            Added::Known => return true,
+            Added::Full => return false,
         }
-        if filters.len() >= self.fan_out.config().filters_per_session_max {
-            return false;
-        }
-        filters.push(filter.to_owned());
         self.fan_out.subscribe(entry.seat.subscriber.number(), filter);
         drop(filters);
         self.arrivals.push(filter);
@@ -332,8 +322,9 @@ impl Sessions {
     /// Removes a filter of a session; `false` when it had none such.
     pub fn unsubscribe(&self, entry: &Entry, filter: &str) -> bool {
         let mut filters = entry.seat.filters.lock();
-        let Some(at) = filters.iter().position(|known| known == filter) else { return false };
-        filters.swap_remove(at);
+        if !filters.remove(filter) {
+            return false;
+        }
         self.fan_out.unsubscribe(entry.seat.subscriber.number(), filter);
         drop(filters);
         self.changed();
@@ -372,16 +363,20 @@ impl Sessions {
         self.changed();
     }
 
-    /// The newest live session that takes such offers and has a subscription to an MQTT topic of which `asks` says that
-    /// it asks for them: who subscribes to everything is an onlooker.
+    /// The newest live session that takes such offers and has a subscription to an MQTT topic of the node itself
+    /// (`edgeway/...`) of which `asks` says that it asks for them: who subscribes to everything is an onlooker.
     pub fn find_receiver(&self, mqtt_topic: &str, asks: impl Fn(&str) -> bool) -> Option<SessionHandle> {
         // Such topics have an id in them: they are not worth remembering.
         let wanted = self.fan_out.wanted_once(mqtt_topic);
-        let by_seat = self.by_seat.lock();
-        let live = wanted.iter().filter_map(|number| by_seat.get(number)).filter(|entry| {
-            entry.mailbox.takes(mqtt_topic) && entry.seat.filters.lock().iter().any(|filter| asks(filter))
+        // Others come and go while filters are looked at.
+        let mut live: Vec<Arc<Entry>> = {
+            let by_seat = self.by_seat.lock();
+            wanted.iter().filter_map(|number| by_seat.get(number)).cloned().collect()
+        };
+        live.retain(|entry| {
+            entry.mailbox.takes(mqtt_topic) && entry.seat.filters.lock().own().iter().any(|filter| asks(filter))
         });
-        live.max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry: Arc::clone(entry) })
+        live.into_iter().max_by_key(|entry| entry.number).map(|entry| SessionHandle { entry })
     }
 
     /// All live sessions.

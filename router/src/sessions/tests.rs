@@ -30,8 +30,8 @@ fn arrival() -> Arrival {
 async fn an_order_or_offer_to_an_ended_connection_does_not_reach_the_next() {
     let (log, sessions) = sessions();
     let old = sessions.connect(arrival()).await.unwrap().entry;
-    sessions.subscribe(&old, "a");
-    let to_old = sessions.find_receiver("a", |_| true).unwrap();
+    sessions.subscribe(&old, "edgeway/a");
+    let to_old = sessions.find_receiver("edgeway/a", |_| true).unwrap();
     let coming = tokio::spawn({
         let sessions = Arc::clone(&sessions);
         async move { sessions.connect(arrival()).await.unwrap() }
@@ -53,5 +53,41 @@ async fn an_order_or_offer_to_an_ended_connection_does_not_reach_the_next() {
     assert!(to_old.offer(offer).is_err());
     assert_eq!(dropped.load(Ordering::Relaxed), 1, "told exactly once");
     assert!(new.entry.mailbox.take_offer().is_none());
+    log.close();
+}
+
+#[tokio::test]
+async fn a_receiver_is_found_by_its_own_filters_and_the_newest_one_counts() {
+    let (log, sessions) = sessions();
+    let topic = "edgeway/twin/d/state";
+    let mut entries = Vec::new();
+    for (client, filters) in [
+        ("first", &["x", "edgeway/twin/d/#"][..]),
+        ("newest", &["edgeway/twin/+/state"]),
+        ("elsewhere", &["edgeway/twin/e/#"]),
+        ("onlooker", &["#", "edgeway/#", "+/twin/#"]),
+    ] {
+        let entry = sessions.connect(Arrival { client_id: client.into(), ..arrival() }).await.unwrap().entry;
+        assert!(filters.iter().all(|filter| sessions.subscribe(&entry, filter)));
+        entries.push(entry);
+    }
+    let looked_at = std::cell::RefCell::new(Vec::new());
+    let found = || {
+        let asks = |filter: &str| {
+            looked_at.borrow_mut().push(filter.to_owned());
+            // The registry is not locked meanwhile: this would wait for ever.
+            assert!(sessions.live() > 0);
+            devices::twin::takes(filter, topic)
+        };
+        sessions.find_receiver(topic, asks).map(|handle| handle.client_id().to_string())
+    };
+    assert_eq!(found().as_deref(), Some("newest"));
+    assert!(looked_at.borrow().iter().all(|filter| filter.starts_with("edgeway/")), "{looked_at:?}");
+    assert!(sessions.unsubscribe(&entries[1], "edgeway/twin/+/state"));
+    assert_eq!(found().as_deref(), Some("first"));
+    sessions.disconnect(&entries[0], Some((vec![1], None)), Vec::new());
+    assert_eq!(found(), None, "it is away");
+    let back = sessions.connect(Arrival { client_id: "first".into(), ..arrival() }).await.unwrap().entry;
+    assert_eq!(found().as_deref(), Some("first"), "{}", back.number);
     log.close();
 }

@@ -26,11 +26,13 @@ pub struct Config {
     pub queue_bytes_max: usize,
     /// Subscriptions that one session may have.
     pub filters_per_session_max: usize,
+    /// Bytes of all filters of one session together.
+    pub filter_bytes_per_session_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { queue_bytes_max: 8 << 20, filters_per_session_max: 1_000 }
+        Self { queue_bytes_max: 8 << 20, filters_per_session_max: 1_000, filter_bytes_per_session_max: 256 << 10 }
     }
 }
 

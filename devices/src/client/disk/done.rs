@@ -11,6 +11,10 @@
 //!
 //! What is begun is synced before the handler runs; an end is not: after a power cut the command counts as begun, and
 //! is answered as failed with code `interrupted`.
+//!
+//! No record ever stands behind a torn one, which would hide it at the next start: what an append that failed has left
+//! is cut off at once. Where it cannot be cut off, or a sync has failed, nothing is appended until the file is written
+//! anew.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -19,7 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::DiskError;
-use crate::command::{CommandId, Status};
+use crate::command::{CODE_BYTES_MAX, CommandId, Status, TEXT_BYTES_MAX};
 
 /// The file's name within the folder.
 const NAME: &str = "commands";
@@ -49,6 +53,10 @@ pub(crate) struct DoneFile {
     path: PathBuf,
     file: File,
     records: usize,
+    /// Bytes up to the end of the last whole record.
+    length: u64,
+    /// What is on the medium is not known: it must be written anew before anything is appended.
+    is_broken: bool,
 }
 
 impl DoneFile {
@@ -65,13 +73,17 @@ impl DoneFile {
             tracing::warn!(file = %path.display(), bytes = bytes.len() - whole, "the torn end of the commands is cut off");
             file.set_len(whole as u64).map_err(DiskError::io("cut", &path))?;
         }
-        Ok((Self { path, file, records }, entries))
+        Ok((Self { path, file, records, length: whole as u64, is_broken: false }, entries))
     }
 
     /// Writes that a command is begun; it is on the medium when this returns.
+    ///
+    /// # Errors
+    /// When it is not, and the command must not be begun.
     pub(crate) fn begun(&mut self, id: CommandId) -> io::Result<()> {
         self.append(&record(id, None))?;
-        self.file.sync_data()
+        let synced = self.file.sync_data();
+        self.synced(synced)
     }
 
     /// Writes how a command ended.
@@ -79,12 +91,22 @@ impl DoneFile {
         self.append(&record(id, Some(ended)))
     }
 
-    /// How many records there are: when they are twice as many as commands that are remembered, [`Self::rewrite`].
+    /// How many records there are.
+    #[cfg(test)]
     pub(crate) fn records(&self) -> usize {
         self.records
     }
 
+    /// Whether [`Self::rewrite`] is due before the next command is begun: there are `records_max` records, or what is
+    /// on the medium is not known.
+    pub(crate) fn is_due(&self, records_max: usize) -> bool {
+        self.is_broken || self.records >= records_max
+    }
+
     /// Writes the file anew.
+    ///
+    /// # Errors
+    /// When it cannot be written; the file then stays as it was, or takes nothing until it is written anew.
     pub(crate) fn rewrite<'a>(
         &mut self,
         entries: impl Iterator<Item = (CommandId, Option<&'a Ended>)>,
@@ -99,31 +121,53 @@ impl DoneFile {
         let mut file = File::create(&new)?;
         file.write_all(&bytes)?;
         file.sync_all()?;
+        // From the new name on, what is open is not what the next start reads.
+        self.is_broken = true;
         fs::rename(&new, &self.path)?;
         self.file = File::options().append(true).open(&self.path)?;
         self.records = records;
+        self.length = bytes.len() as u64;
         // The name, too, must outlive a power cut.
-        self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        self.is_broken = false;
+        Ok(())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+        if self.is_broken {
+            return Err(io::Error::other("the file of commands is to be written anew, after an earlier error"));
+        }
+        let written = self.file.write_all(bytes);
+        self.appended(bytes.len(), written)
+    }
+
+    /// Notes how an append went, and cuts off what a failed one may have left.
+    fn appended(&mut self, bytes: usize, written: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = written {
+            self.is_broken = self.file.set_len(self.length).is_err();
+            return Err(error);
+        }
         self.records += 1;
+        self.length += bytes as u64;
         Ok(())
+    }
+
+    /// Notes how a sync went: after one that failed, any record that was not synced may be lost or torn.
+    fn synced(&mut self, synced: io::Result<()>) -> io::Result<()> {
+        self.is_broken |= synced.is_err();
+        synced
     }
 }
 
 fn record(id: CommandId, ended: Option<&Ended>) -> Vec<u8> {
-    let cut = ended.map(|ended| match ended.payload.len() <= RESULT_BYTES_MAX {
-        true => ended.clone(),
-        false => Ended { payload: Vec::new(), ..ended.clone() },
-    });
     // Three short texts and some bytes always encode.
-    let body = cut.as_ref().and_then(|ended| postcard::to_stdvec(ended).ok()).unwrap_or_default();
+    let body = ended.and_then(|ended| postcard::to_stdvec(&ended.cut()).ok()).unwrap_or_default();
+    // It is far shorter than this length can say: each of its parts is bounded.
+    let length = u16::try_from(body.len()).unwrap_or_default();
     let mut bytes = vec![u8::from(ended.is_some())];
     bytes.extend_from_slice(id.as_bytes());
-    bytes.extend_from_slice(&u16::try_from(body.len()).unwrap_or(0).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(&body[..usize::from(length)]);
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
     bytes
 }
@@ -150,13 +194,22 @@ fn read_one(bytes: &[u8]) -> Option<(Entry, usize)> {
     }
     let ended = match head[0] {
         0 => None,
-        1 => Some(postcard::from_bytes(&bytes[HEAD_BYTES..end]).ok()?),
+        // It is whole: one that says nothing must not hide those behind it.
+        1 => Some(postcard::from_bytes(&bytes[HEAD_BYTES..end]).unwrap_or_else(|_| Ended::interrupted())),
         _ => return None,
     };
     Some(((id, ended), end + SUM_BYTES))
 }
 
 impl Ended {
+    /// What is written of it: a payload that is too large is left out, texts are cut.
+    fn cut(&self) -> Self {
+        let payload = if self.payload.len() <= RESULT_BYTES_MAX { self.payload.clone() } else { Vec::new() };
+        let detail = self.detail[..self.detail.floor_char_boundary(CODE_BYTES_MAX)].to_owned();
+        let text = self.text[..self.text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
+        Self { status: self.status, detail, text, payload }
+    }
+
     /// A command that was begun before a restart.
     pub(crate) fn interrupted() -> Self {
         Self {
@@ -229,5 +282,64 @@ mod tests {
         let (_, entries) = DoneFile::open(folder.path()).unwrap();
         let small = Ended { payload: Vec::new(), ..done() };
         assert_eq!(entries, [(id(8), Some(small)), (id(9), None), (id(10), None)]);
+    }
+
+    #[test]
+    fn a_failed_append_leaves_nothing_that_hides_what_comes_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, _) = DoneFile::open(folder.path()).unwrap();
+        file.begun(id(1)).unwrap();
+        // The disk takes a part of a record, and no more.
+        let torn = &record(id(2), Some(&done()))[..9];
+        file.file.write_all(torn).unwrap();
+        assert!(file.appended(torn.len(), Err(io::ErrorKind::StorageFull.into())).is_err());
+        assert!(!file.is_due(9), "what it left is cut off");
+        file.begun(id(3)).unwrap();
+        drop(file);
+        let (_, entries) = DoneFile::open(folder.path()).unwrap();
+        assert_eq!(entries, [(id(1), None), (id(3), None)]);
+    }
+
+    #[test]
+    fn nothing_is_begun_before_a_broken_file_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, _) = DoneFile::open(folder.path()).unwrap();
+        file.begun(id(1)).unwrap();
+        // It can be neither written nor cut.
+        file.file = File::open(folder.path().join(NAME)).unwrap();
+        assert!(file.begun(id(2)).is_err());
+        file.file = File::options().append(true).open(folder.path().join(NAME)).unwrap();
+        assert!(file.is_due(9));
+        assert!(file.begun(id(3)).is_err());
+        assert!(file.ended(id(1), &done()).is_err());
+        file.rewrite([(id(1), None)].into_iter()).unwrap();
+        assert!(file.synced(Err(io::ErrorKind::Other.into())).is_err());
+        assert!(file.is_due(9), "after a failed sync, too");
+        file.rewrite([(id(1), None)].into_iter()).unwrap();
+        file.begun(id(4)).unwrap();
+        drop(file);
+        let (_, entries) = DoneFile::open(folder.path()).unwrap();
+        assert_eq!(entries, [(id(1), None), (id(4), None)]);
+    }
+
+    #[test]
+    fn the_longest_end_is_cut_and_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, _) = DoneFile::open(folder.path()).unwrap();
+        let long = "\u{e4}".repeat(40_000);
+        let ended = Ended { status: 3, detail: long.clone(), text: long, payload: vec![1; RESULT_BYTES_MAX] };
+        file.ended(id(1), &ended).unwrap();
+        file.begun(id(2)).unwrap();
+        drop(file);
+        let (_, entries) = DoneFile::open(folder.path()).unwrap();
+        assert_eq!(entries, [(id(1), Some(ended.cut())), (id(2), None)]);
+        assert_eq!(ended.cut().text.len(), TEXT_BYTES_MAX);
+        // One that is whole and cannot be read hides nothing either.
+        let mut empty = record(id(1), None);
+        empty[0] = 1;
+        empty.truncate(HEAD_BYTES);
+        empty.extend_from_slice(&crc32c::crc32c(&empty).to_le_bytes());
+        let (entries, ..) = read(&[empty, record(id(2), None)].concat());
+        assert_eq!(entries, [(id(1), Some(Ended::interrupted())), (id(2), None)]);
     }
 }

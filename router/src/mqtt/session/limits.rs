@@ -21,6 +21,8 @@ pub struct Limits {
     pub keep_alive_s_max: u16,
     /// Topic filters of one session.
     pub subscriptions_max: usize,
+    /// Bytes of all topic filters of one session together.
+    pub subscription_bytes_max: usize,
     /// The longest client identifier, bytes.
     pub client_id_bytes_max: usize,
 }
@@ -36,6 +38,7 @@ impl Default for Limits {
             session_expiry_s_max: 7 * 24 * 3600,
             keep_alive_s_max: 0,
             subscriptions_max: 1024,
+            subscription_bytes_max: 256 << 10,
             client_id_bytes_max: 1024,
         }
     }

@@ -106,7 +106,7 @@ impl Session {
     }
 
     fn receive_subscribe(&mut self, subscribe: &Subscribe<'_>, may: &dyn Fn(&str) -> bool) -> Result<Action, Close> {
-        let subscribed = self.subscriptions.subscribe(subscribe, self.version, self.limits.subscriptions_max, may);
+        let subscribed = self.subscriptions.subscribe(subscribe, self.version, &self.limits, may);
         let suback = SubAck { packet_id: subscribe.packet_id, properties: Properties::NONE, codes: &subscribed.codes };
         let frame = self.frame(&Packet::SubAck(suback))?;
         Ok(Action::Subscribed { subscribed, frame })

@@ -1,6 +1,7 @@
 //! A session's subscriptions: what SUBSCRIBE and UNSUBSCRIBE do to them, and which of them an event matches.
 
 use super::kept::{GRANTED_QOS_MAX, Subscription};
+use super::limits::Limits;
 use crate::mqtt::codec::{Properties, PropertyId, Qos, Reason, RetainHandling, Subscribe, SubscribeFilter, Version};
 use crate::mqtt::filter_tree::{FILTER_LEVELS_MAX, FilterTree};
 use crate::mqtt::topic;
@@ -11,6 +12,8 @@ use std::collections::BTreeMap;
 pub struct Subscriptions {
     by_filter: BTreeMap<String, Subscription>,
     tree: FilterTree<Subscription>,
+    /// Bytes of all filters together.
+    bytes: usize,
 }
 
 /// How an event is delivered to a session.
@@ -49,7 +52,9 @@ impl Subscriptions {
         let mut subscriptions = Self::default();
         for (filter, subscription) in kept {
             if subscriptions.tree.insert(filter, *subscription).is_ok() {
-                subscriptions.by_filter.insert(filter.clone(), *subscription);
+                if subscriptions.by_filter.insert(filter.clone(), *subscription).is_none() {
+                    subscriptions.bytes += filter.len();
+                }
             }
         }
         subscriptions
@@ -105,13 +110,13 @@ impl Subscriptions {
         &mut self,
         packet: &Subscribe<'_>,
         version: Version,
-        filters_max: usize,
+        limits: &Limits,
         may: &dyn Fn(&str) -> bool,
     ) -> Subscribed {
         let id = subscription_id(&packet.properties);
         let mut done = Subscribed::default();
         for asked in packet.filters.iter() {
-            let code = match self.refusal(&asked, version, filters_max, may) {
+            let code = match self.refusal(&asked, version, limits, may) {
                 Some(_) if version == Version::V311 => 0x80,
                 Some(reason) => reason.code(),
                 None => self.grant(&asked, id, &mut done).bits(),
@@ -125,7 +130,7 @@ impl Subscriptions {
         &self,
         asked: &SubscribeFilter<'_>,
         version: Version,
-        filters_max: usize,
+        limits: &Limits,
         may: &dyn Fn(&str) -> bool,
     ) -> Option<Reason> {
         let filter = asked.filter;
@@ -135,11 +140,15 @@ impl Subscriptions {
             Some(Reason::TopicFilterInvalid)
         } else if !may(filter) {
             Some(Reason::NotAuthorized)
-        } else if self.by_filter.len() >= filters_max && !self.by_filter.contains_key(filter) {
+        } else if !self.has_room(filter, limits) && !self.by_filter.contains_key(filter) {
             Some(Reason::QuotaExceeded)
         } else {
             None
         }
+    }
+
+    fn has_room(&self, filter: &str, limits: &Limits) -> bool {
+        self.by_filter.len() < limits.subscriptions_max && self.bytes + filter.len() <= limits.subscription_bytes_max
     }
 
     /// Replaces a subscription to the same filter ([MQTT-3.8.4-3]).
@@ -148,6 +157,9 @@ impl Subscriptions {
         options.qos = options.qos.min(GRANTED_QOS_MAX);
         let subscription = Subscription { options, id };
         let before = self.by_filter.insert(filter.to_owned(), subscription);
+        if before.is_none() {
+            self.bytes += filter.len();
+        }
         // Its depth was checked, so that the tree takes it.
         let inserted = self.tree.insert(filter, subscription);
         debug_assert!(inserted.is_ok());
@@ -168,7 +180,11 @@ impl Subscriptions {
     /// Removes a filter; says whether it was there.
     pub(super) fn unsubscribe(&mut self, filter: &str) -> bool {
         self.tree.remove(filter);
-        self.by_filter.remove(filter).is_some()
+        let was_there = self.by_filter.remove(filter).is_some();
+        if was_there {
+            self.bytes -= filter.len();
+        }
+        was_there
     }
 }
 

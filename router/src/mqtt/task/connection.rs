@@ -1,6 +1,6 @@
 //! One connection in its turns: settle acknowledgements, deliver, wait, take what came.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use super::acks::{AckQueue, PUBACK, PUBCOMP, Refusal, Why};
 use super::deliver::Deliverer;
 use super::door::Door;
 use super::numbered::Numbering;
+use super::offers::Offers;
 use super::publish::Publisher;
 use super::turn::{Happened, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
 use crate::mqtt::retained::Retained;
 use crate::mqtt::session::{Close, End, RetainedWanted, Session, rules};
-use crate::sessions::{Entry, Offer, Order};
+use crate::sessions::{Entry, Order};
 use crate::transport::{Input, Outgoing};
 
 /// A wait with nothing to wait for is looked at again after this.
@@ -46,8 +47,8 @@ pub(super) struct Connection<S> {
     pub(super) rings: Option<Ticket>,
     /// So much is open that nothing is read until this is settled.
     pub(super) paused: Option<Ticket>,
-    /// Offered messages in flight, by packet id.
-    pub(super) offers: HashMap<u16, Box<Offer>>,
+    /// Offered messages that are not acknowledged.
+    pub(super) offers: Offers,
     /// SUBACKs and UNSUBACKs that wait until what they say is stored.
     pub(super) answers: VecDeque<(Ticket, Vec<u8>)>,
     pub(super) saved: Saved,
@@ -99,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             last: Ticket(0),
             rings: None,
             paused: None,
-            offers: HashMap::new(),
+            offers: Offers::default(),
             answers: VecDeque::new(),
             saved: Saved { at: Instant::now(), is_current: true },
             searches: VecDeque::new(),
@@ -271,8 +272,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while self.answers.is_empty() && self.session.window().free() > 0 && self.outgoing.len() < BACKLOG_BYTES_MAX {
             if let Some(offer) = self.entry.mailbox.take_offer() {
                 let out = &mut self.outgoing.bytes;
-                if let Some((id, offer)) = self.deliverer.send_offer(&mut self.session, Box::new(offer), out) {
-                    self.offers.insert(id, offer);
+                match self.deliverer.send_offer(&mut self.session, Box::new(offer), out) {
+                    Some((Some(id), offer)) => self.offers.sent(id, offer),
+                    Some((None, offer)) => self.offers.sent_unconfirmed(offer),
+                    None => {}
                 }
             } else if let Some(search) = self.searches.pop_front() {
                 self.send_retained(search);

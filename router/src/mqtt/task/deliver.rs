@@ -177,13 +177,14 @@ impl Deliverer {
         current.at = DONE;
     }
 
-    /// Sends an offered message at QoS 1, there being room in the window; its packet id, if it was sent.
+    /// Sends an offered message at QoS 1, or 0 where no more was granted ([MQTT-3.8.4-8]), there being room in the
+    /// window. If it was sent: its packet id, which it has at QoS 1.
     pub(super) fn send_offer(
         &mut self,
         session: &mut Session,
         mut offer: Box<Offer>,
         out: &mut Vec<u8>,
-    ) -> Option<(u16, Box<Offer>)> {
+    ) -> Option<(Option<u16>, Box<Offer>)> {
         self.properties.clear();
         let Ok(expiry_left_s) = offer.expiry_left_s(Instant::now()) else {
             tracing::debug!(client = %self.client_id, topic = %offer.topic, "a message is not sent: its time is over");
@@ -203,10 +204,12 @@ impl Deliverer {
         }
         let message =
             Message { topic: &offer.topic, payload: &offer.payload, expiry_left_s, properties: self.properties.view() };
-        let form = Form { version: session.version(), qos_1: true };
+        let granted = session.subscriptions().delivery(&offer.topic, false, &mut Vec::new());
+        let qos_1 = granted.is_none_or(|granted| granted.qos != Qos::AtMostOnce);
+        let form = Form { version: session.version(), qos_1 };
         let start = out.len();
         let layout = form.put(&message, PLAIN, out);
-        let Some(Ok(Some(id))) = layout.map(|layout| number(session, out, start, layout, None)) else {
+        let Some(Ok(id)) = layout.map(|layout| number(session, out, start, layout, None)) else {
             tracing::warn!(client = %self.client_id, topic = %offer.topic, "a message is larger than the client takes");
             offer.too_large();
             return None;

@@ -91,6 +91,7 @@ impl Door {
             session_expiry_s_max: sessions.kept_s_max(),
             keep_alive_s_max: config.keep_alive_s_max,
             subscriptions_max: sessions.fan_out().config().filters_per_session_max,
+            subscription_bytes_max: sessions.fan_out().config().filter_bytes_per_session_max,
             ..Limits::default()
         };
         let door = Self {

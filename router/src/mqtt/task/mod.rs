@@ -9,6 +9,7 @@ mod frames;
 mod listen;
 mod listen_tls;
 mod numbered;
+mod offers;
 mod open;
 mod packets;
 mod publish;

@@ -8,7 +8,7 @@ use devices::command::{CommandId, Status, answer_topic, command_topic};
 use sled_data::MemoryBackend;
 
 use super::tests::{Client, node_on, packet, subscribe, text};
-use crate::sessions::{Offer, Terms};
+use crate::sessions::{Delivery, Offer, Terms};
 
 const PAGE: &str = include_str!("../../../../docs/commands.md");
 
@@ -74,4 +74,39 @@ fn what_a_device_says_has_the_bytes_that_are_documented() {
     let topic = answer_topic("pump-7", id(), Status::Succeeded);
     let answer = packet(0x32, &[&text(&topic)[..], &[0, 1, 0], b"at 5"].concat());
     assert_eq!(shown("answer-mqtt-5"), answer);
+}
+
+#[tokio::test]
+async fn a_client_that_subscribes_at_qos_0_gets_commands_at_qos_0_and_confirms_none() {
+    for version in [5, 4] {
+        let node = node_on(&Arc::new(MemoryBackend::new()));
+        let mut client = Client::connect_as(&node, "pump-7", version).await;
+        let mut at_0 = subscribe("edgeway/command/pump-7/#", 1, version);
+        *at_0.last_mut().unwrap() = 0;
+        client.send(&at_0).await;
+        assert_eq!(client.next().await.unwrap().0, 0x90, "SUBACK");
+        let topic = command_topic("pump-7", id(), "cool");
+        let handle = node.sessions.find_receiver(&topic, |_| true).unwrap();
+        let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let offer = |topic: &str| {
+            let told = Arc::clone(&told);
+            Offer::new(topic.into(), b"{}".as_slice().into(), move |fate| told.lock().push(fate))
+        };
+        assert!(handle.offer(offer(&topic)).is_ok());
+        let (first, body) = client.next().await.unwrap();
+        let properties = if version == 5 { &[0][..] } else { &[] };
+        assert_eq!((first, body), (0x30, [&text(&topic), properties, b"{}"].concat()), "QoS 0, no packet id");
+        assert_eq!(*told.lock(), [Delivery::Sent]);
+        // A wider subscription at QoS 1 counts for the topics of both.
+        client.send(&subscribe("edgeway/command/#", 2, version)).await;
+        assert_eq!(client.next().await.unwrap().0, 0x90, "SUBACK");
+        assert!(handle.offer(offer(&topic)).is_ok());
+        assert_eq!(client.next().await.unwrap().0, 0x32, "QoS 1");
+        drop(client);
+        while node.sessions.live() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*told.lock(), [Delivery::Sent, Delivery::Sent, Delivery::Dropped, Delivery::Dropped]);
+        node.log.close();
+    }
 }

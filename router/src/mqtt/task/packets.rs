@@ -86,9 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Action::Release { packet_id, reply } => self.release(packet_id, reply),
             Action::Acknowledged { packet_id, .. } => {
                 self.saved.is_current = false;
-                if let Some(offer) = self.offers.remove(&packet_id) {
-                    offer.acked();
-                }
+                self.offers.acknowledged(packet_id);
             }
             Action::Subscribed { subscribed, frame } => self.subscribed(subscribed, frame),
             Action::Unsubscribed { removed, frame } => {

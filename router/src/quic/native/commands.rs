@@ -40,11 +40,8 @@ impl Control {
         Ok(goes)
     }
 
-    /// Notes what has been written, and takes offers as far as there is room.
+    /// Takes offers as far as there is room.
     pub(super) fn send_offers(&mut self, mailbox: &Mailbox) {
-        if self.way.out.is_empty() {
-            self.deliveries.written();
-        }
         while self.deliveries.has_room() && self.way.out.len() < OUT_BYTES_MAX {
             // The others go to who subscribed to them, on the events stream.
             let Some(offer) = mailbox.take_offer_of(|topic| topic.starts_with(COMMAND_PREFIX)) else { return };

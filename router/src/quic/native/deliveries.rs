@@ -17,8 +17,6 @@ pub(super) struct Deliveries {
     /// The last number that was given.
     last: u64,
     unconfirmed: VecDeque<Offer>,
-    /// How many of them, the newest, are not written yet.
-    unwritten: usize,
 }
 
 impl Deliveries {
@@ -32,19 +30,12 @@ impl Deliveries {
         self.last + 1
     }
 
-    /// Notes that an offer was given to the stream, under the number [`Self::next`] has said.
-    pub(super) fn push(&mut self, offer: Offer) {
+    /// Notes that an offer was given to the stream, under the number [`Self::next`] has said. From here on it counts as
+    /// sent: any of its bytes may leave, up to the last words of the connection.
+    pub(super) fn push(&mut self, mut offer: Offer) {
         self.last += 1;
-        self.unwritten += 1;
+        offer.sent();
         self.unconfirmed.push_back(offer);
-    }
-
-    /// All that was given to the stream has been written.
-    pub(super) fn written(&mut self) {
-        for offer in self.unconfirmed.iter_mut().rev().take(self.unwritten) {
-            offer.sent();
-        }
-        self.unwritten = 0;
     }
 
     /// The client has everything up to a number.
@@ -60,7 +51,6 @@ impl Deliveries {
             let Some(offer) = self.unconfirmed.pop_front() else { break };
             offer.acked();
         }
-        self.unwritten = self.unwritten.min(self.unconfirmed.len());
         Ok(())
     }
 }
@@ -89,10 +79,7 @@ mod tests {
         for _ in 0..3 {
             push(&mut deliveries, &told);
         }
-        deliveries.written();
-        deliveries.written();
-        let mut sent = std::mem::take(&mut *told.lock());
-        sent.sort_by_key(|(number, _)| *number);
+        let sent = std::mem::take(&mut *told.lock());
         assert_eq!(sent, [(1, Delivery::Sent), (2, Delivery::Sent), (3, Delivery::Sent)], "each once");
         deliveries.received(2).unwrap();
         deliveries.received(1).unwrap();

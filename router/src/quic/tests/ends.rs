@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use devices::native::{ALPN, Close, LaneReply};
+use devices::command::{CommandId, command_topic};
+use devices::native::{ALPN, Close, LaneReply, ToDevice, decode};
 use devices::sequence::Lane;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,6 +15,7 @@ use super::client::BOUNDS;
 use super::device::{Stream, hello, number, publish, twenty_under_way};
 use super::*;
 use crate::catalog::{self, Catalog, Change, KnownBy};
+use crate::sessions::{Delivery, Offer};
 use crate::transport::Bounds;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,4 +223,36 @@ async fn a_session_is_resumed_but_nothing_is_taken_before_the_handshake() {
         soon(endpoint.wait_idle()).await;
     }
     assert_eq!(counting.0.load(Ordering::Relaxed), 1, "the certificate is shown to the first alone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_may_yet_leave_with_the_last_words_counts_as_sent() {
+    let node = Node::start();
+    let (addr, pin) = (node.listener.addr(), node.listener.fingerprint());
+    let small = Bounds { stream_bytes_max: 1 << 10, ..BOUNDS };
+    let mut device = Device::connect_with(addr, pin, &hello("d", true), small).await;
+    let told = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let topic = |name: &str| command_topic("d", CommandId::v7(1, [1; 10]), name);
+    let handle = node.sessions.find_receiver(&topic("a"), |_| true).unwrap();
+    // The first goes whole; the second waits for room that the device does not give.
+    for (name, bytes) in [("a", 1), ("b", 50_000)] {
+        let told = Arc::clone(&told);
+        let offer = Offer::new(topic(name).into(), vec![0; bytes].into(), move |delivery| {
+            told.lock().push((name, delivery));
+        });
+        assert!(handle.offer(offer).is_ok());
+    }
+    let first = device.control.frame().await.unwrap().unwrap();
+    let ToDevice::Command { name: "a", .. } = decode(&first).unwrap() else { panic!("{first:?}") };
+    device.goodbye().await;
+    // It reads on, and is sent the second with the last words.
+    let second = device.control.frame().await.unwrap().unwrap();
+    let ToDevice::Command { name: "b", .. } = decode(&second).unwrap() else { panic!("not the second") };
+    assert_eq!(code(&device.closed().await), Some(Close::Ended));
+    node.counted(Stats::live, 0).await;
+    let told = told.lock().clone();
+    for name in ["a", "b"] {
+        let fate: Vec<Delivery> = told.iter().filter(|(of, _)| *of == name).map(|(_, fate)| *fate).collect();
+        assert_eq!(fate, [Delivery::Sent, Delivery::Dropped], "{name}");
+    }
 }

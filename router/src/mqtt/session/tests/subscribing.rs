@@ -70,6 +70,23 @@ fn qos_2_is_granted_as_1_and_refusals_have_their_codes() {
 }
 
 #[test]
+fn filters_are_bounded_in_bytes_too() {
+    let limits = Limits { subscription_bytes_max: 10, ..Limits::default() };
+    for (version, full) in [(Version::V5, 0x97), (Version::V311, 0x80)] {
+        let mut session = accept(&connect(version), &limits, None).session;
+        let (codes, _) = subscribe(&mut session, None, &[("12345678901", 0), ("1234567890", 0), ("a", 0)]);
+        assert_eq!(codes, [full, 0, full]);
+        assert_eq!(subscribe(&mut session, None, &[("1234567890", 1)]).0, [1], "it has its room already");
+        // A resumed session counts what it has; what is given up makes room.
+        let resuming = Connect { clean_start: false, ..connect(version) };
+        let mut session = accept(&resuming, &limits, Some(session.kept())).session;
+        assert_eq!(subscribe(&mut session, None, &[("a", 0)]).0, [full]);
+        session.subscriptions.unsubscribe("1234567890");
+        assert_eq!(subscribe(&mut session, None, &[("a", 0), ("123456789", 0)]).0, [0, 0]);
+    }
+}
+
+#[test]
 fn retained_messages_are_sent_as_the_subscription_asks() {
     let mut session = session(Version::V5);
     let wanted = |session: &mut Session, bits| !subscribe(session, Some(3), &[("a/#", bits)]).1.retained.is_empty();
