@@ -15,7 +15,7 @@ const OFFERS_MAX: usize = 256;
 /// How an offered message fared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// It was written to the connection.
+    /// It was given to the connection: from now on any of its bytes may leave.
     Sent,
     /// The client acknowledged it.
     Acked,
@@ -79,7 +79,7 @@ pub struct Offer {
 
 impl Offer {
     /// A message with nothing but topic and payload. `done` is told how it fares: `Sent` first where it is
-    /// written, then `Acked` or `Dropped`, which is the last word. It must not block.
+    /// given to the connection, then `Acked` or `Dropped`, which is the last word. It must not block.
     pub fn new(topic: Arc<str>, payload: Arc<[u8]>, done: impl FnMut(Delivery) + Send + 'static) -> Self {
         let done: Option<Box<dyn FnMut(Delivery) + Send>> = Some(Box::new(done));
         Self { topic, payload, expires: None, urgent: false, terms: None, done }
@@ -119,7 +119,7 @@ impl Offer {
         Ok(Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// It was written to the connection.
+    /// It was given to the connection; to be said before any of its bytes can leave.
     pub fn sent(&mut self) {
         if let Some(done) = &mut self.done {
             done(Delivery::Sent);

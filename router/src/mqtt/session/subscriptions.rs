@@ -51,10 +51,10 @@ impl Subscriptions {
     pub(super) fn of(kept: &[(String, Subscription)]) -> Self {
         let mut subscriptions = Self::default();
         for (filter, subscription) in kept {
-            if subscriptions.tree.insert(filter, *subscription).is_ok() {
-                if subscriptions.by_filter.insert(filter.clone(), *subscription).is_none() {
-                    subscriptions.bytes += filter.len();
-                }
+            if subscriptions.tree.insert(filter, *subscription).is_ok()
+                && subscriptions.by_filter.insert(filter.clone(), *subscription).is_none()
+            {
+                subscriptions.bytes += filter.len();
             }
         }
         subscriptions
