@@ -15,6 +15,7 @@ mod device;
 mod dispatch;
 mod effect;
 mod ends;
+mod hash;
 mod intake;
 mod replay;
 
@@ -27,6 +28,7 @@ use super::config::Config;
 use super::entry::Entry;
 use crowd::Crowds;
 use device::Device;
+use hash::ById;
 
 pub use answers::{AnswerError, Answered};
 pub use dispatch::{Guarded, Receiver};
@@ -37,7 +39,7 @@ pub use ends::CancelError;
 #[derive(Debug)]
 pub struct Table {
     config: Config,
-    entries: HashMap<CommandId, Box<Entry>>,
+    entries: ById<Box<Entry>>,
     /// Devices with commands that have not ended.
     devices: BTreeMap<Arc<str>, Device>,
     deadlines: BTreeSet<(u64, CommandId)>,
@@ -64,7 +66,7 @@ impl Table {
     pub fn new(config: Config) -> Self {
         Self {
             config,
-            entries: HashMap::new(),
+            entries: ById::default(),
             devices: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             rested: BTreeSet::new(),
