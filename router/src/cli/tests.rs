@@ -104,7 +104,7 @@ const TYPED: [(&str, Exit, &str); 39] = [
     ("publish t --key k --delete", Exit::Done, "1 event is stored"),
     ("get t k", Exit::NotFound, "was deleted"),
     ("command send d stop", Exit::NotFound, "was never seen"),
-    ("command send d stop --unknown --deliver-by 200ms --wait", Exit::CommandExpired, "state      expired"),
+    ("command send d stop --unknown --deliver-by 200ms --wait", Exit::CommandExpired, "state           expired"),
     ("command list --device d --json", Exit::Done, r#""issued_by":"cli""#),
     ("device list", Exit::Done, "no device has been seen or added yet"),
     ("device add d --tag pump --set pressure=5", Exit::Done, "device d is added"),

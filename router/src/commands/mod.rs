@@ -170,7 +170,8 @@ impl Commands {
 
     /// One command, as long as it is listed.
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
-        self.table.lock().get(id).map(CommandInfo::from)
+        let now = self.now();
+        self.table.lock().get(id).map(|entry| CommandInfo::at(entry, now))
     }
 
     /// One command, as it is durable; where commits fail, as it was last.
@@ -184,10 +185,10 @@ impl Commands {
 
     /// Commands that a filter takes, the newest first, at most `max`.
     pub fn list(&self, filter: &Filter, max: usize) -> Vec<CommandInfo> {
-        let table = self.table.lock();
+        let (table, now) = (self.table.lock(), self.now());
         let mut found: Vec<&Entry> = table.entries().filter(|entry| filter.takes(entry)).collect();
         found.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.order));
-        found.into_iter().take(max).map(CommandInfo::from).collect()
+        found.into_iter().take(max).map(|entry| CommandInfo::at(entry, now)).collect()
     }
 
     /// How many commands have not ended.

@@ -1,14 +1,16 @@
 //! One command as the store keeps it: a version byte, then postcard.
 
-use devices::command::{Answer, Cause, CommandId, Payload, Progress, Queued, Repeat, Why, WhyCode};
+use devices::command::{Answer, Cause, CommandId, Payload, Progress, Queued, Repeat, Status, Why, WhyCode};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
 
 /// The small named tree of commands; its key is the command id's 16 bytes.
 pub const COMMANDS_TREE: &str = "commands";
-/// The version that is written.
-const VERSION: u8 = 2;
+/// The version that is written: the second with more behind it.
+const VERSION: u8 = 3;
+/// The oldest version that is read.
+const VERSION_READ: u8 = 2;
 
 /// Version 2 of a stored command. Frozen: another shape is another version.
 #[derive(Serialize, Deserialize)]
@@ -27,6 +29,13 @@ struct RecordV2 {
     why: Option<(WhyCode, String, String)>,
     answers_refused: u32,
     redriven_as: Option<[u8; 16]>,
+}
+
+/// What version 3 adds.
+#[derive(Default, Serialize, Deserialize)]
+struct MoreV3 {
+    overridden: Option<(WhyCode, String, String)>,
+    answered: Option<Status>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,14 +84,19 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         answers_refused: entry.answers_refused,
         redriven_as: entry.redriven_as.map(|id| *id.as_bytes()),
     };
-    postcard::to_extend(&record, vec![VERSION]).unwrap_or_default()
+    let overridden = entry.overridden.as_ref().map(|why| (why.code, why.by.clone(), why.text.clone()));
+    let more = MoreV3 { overridden, answered: entry.answered };
+    postcard::to_extend(&(record, more), vec![VERSION]).unwrap_or_default()
 }
 
 /// Reads a stored command; `None` where its key, version or bytes are not known.
 pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
     let id = CommandId::from_bytes(key.try_into().ok()?);
-    let (&VERSION, body) = value.split_first()? else { return None };
-    let record: RecordV2 = postcard::from_bytes(body).ok()?;
+    let (record, more): (RecordV2, MoreV3) = match value.split_first()? {
+        (&VERSION, body) => postcard::from_bytes(body).ok()?,
+        (&VERSION_READ, body) => (postcard::from_bytes(body).ok()?, MoreV3::default()),
+        _ => return None,
+    };
     Some(Entry {
         id,
         device: record.device.into(),
@@ -96,7 +110,9 @@ pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
         deliver_by: record.deliver_by,
         execute_by: record.execute_by,
         result: record.result.map(answer_in),
+        answered: more.answered,
         why: record.why.map(|(code, by, text)| Why { code, by, text }),
+        overridden: more.overridden.map(|(code, by, text)| Box::new(Why { code, by, text })),
         answers_refused: record.answers_refused,
         redriven_as: record.redriven_as.map(CommandId::from_bytes),
         is_stored: true,
@@ -196,7 +212,9 @@ mod tests {
             left_out_bytes: Some(6),
             late: true,
         });
+        entry.answered = Some(Status::Failed);
         entry.why = Some(Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() });
+        entry.overridden = Some(Box::new(Why { code: WhyCode::GuardFailed, by: "o".into(), text: "p".into() }));
         (entry.answers_refused, entry.redriven_as) = (3, Some(CommandId::from_bytes([6; 16])));
         entry.is_stored = true;
         entry
@@ -205,7 +223,7 @@ mod tests {
     #[test]
     fn a_stored_command_has_these_bytes() {
         let submitted: &[u8] = &[
-            2, 1, b'd', 1, // version; device; when
+            3, 1, b'd', 1, // version; device; when
             1, b'c', 1, 0xff, 2, 1, 3, 1, 1, 1, b's', 1, 1, b'k', 1, 1, 5, 1, b'i', // name to who sent it
             1, 1, b'p', 1, b't', 1, 2, 3, 4, // cause
         ];
@@ -217,9 +235,13 @@ mod tests {
             1, 5, 1, 8, 1, 40, 1, b'x', 1, b'y', 1, 6, 1, // the answer
             1, 2, 1, b'g', 1, b'h', 3, // why; answers refused
         ];
-        let golden = [submitted, ids, way, &[1], &[6; 16]].concat();
+        let more: &[u8] = &[1, 3, 1, b'o', 1, b'p', 1, 3]; // overridden; the status of the answer
+        let golden = [submitted, ids, way, &[1], &[6; 16], more].concat();
         assert_eq!(encode(&entry()), golden);
         assert_eq!(decode(&[9; 16], &golden), Some(entry()));
+        let second = [&[2], &golden[1..golden.len() - more.len()]].concat();
+        let known = Entry { overridden: None, answered: None, ..entry() };
+        assert_eq!(decode(&[9; 16], &second), Some(known), "what was stored before is read");
     }
 
     #[test]

@@ -81,6 +81,9 @@ fn audit_end(open: &mut OpenCommit<'_>, ended: &Ended) -> Result<(), AppendError
     if let Some(code) = ended.code {
         detail["code"] = json!(code);
     }
+    if let Some(guard) = &ended.overridden {
+        detail["overridden"] = json!(guard);
+    }
     if let Some(job) = ended.job {
         detail["job"] = json!(job);
     }

@@ -64,22 +64,9 @@ pub(super) fn run(typed: &Watch, out: &mut Out<impl Write>) -> Result<(), Failur
         if lines.buffer().is_empty() {
             out.flush()?;
         }
-        if typed.id.is_some() && is_last(&step.step) {
+        if typed.id.is_some() && step.step.outcome().is_some() {
             return out.flush();
         }
-    }
-}
-
-fn is_last(step: &Step) -> bool {
-    match step {
-        Step::Succeeded(answer) | Step::Failed(answer) | Step::Rejected(answer) => !answer.late,
-        Step::Expired
-        | Step::Unknown(_)
-        | Step::TimedOut
-        | Step::Refused(_)
-        | Step::Cancelled(_)
-        | Step::Superseded(_) => true,
-        _ => false,
     }
 }
 
@@ -93,6 +80,7 @@ fn what(step: &Step) -> String {
     match step {
         Step::Queued(queued) => format!("queued {} by {}", queued.name, queued.issued_by),
         Step::Rewritten(rewritten) => format!("rewritten by {}", rewritten.by),
+        Step::GuardOverridden(why) => format!("guard overridden: {}", reason(why)),
         Step::Sent { client, attempt, .. } => format!("sent to {client} (attempt {attempt})"),
         Step::Returned { unsent: true, .. } => "returned, not sent".to_owned(),
         Step::Returned { .. } => "returned, not confirmed".to_owned(),
@@ -127,8 +115,16 @@ fn answered(state: &str, answer: &Answer) -> String {
 }
 
 fn ended(state: &str, why: &Why) -> String {
-    let more = [why.code.as_str(), &why.by, &why.text].join(" ");
-    format!("{state}: {}", more.trim())
+    let reason = reason(why);
+    // `cancelled by cli` needs no second `cancelled`.
+    if reason.starts_with(state) { reason } else { format!("{state}: {reason}") }
+}
+
+/// Why a command ended, as people say it: `denied by valve-guard: pressure`.
+pub(super) fn reason(why: &Why) -> String {
+    let by = if why.by.is_empty() { String::new() } else { format!(" by {}", why.by) };
+    let text = if why.text.is_empty() { String::new() } else { format!(": {}", why.text) };
+    format!("{}{by}{text}", why.code.as_str())
 }
 
 #[cfg(test)]
@@ -144,11 +140,17 @@ mod tests {
             (Step::Queued(Box::new(Queued::new("cool", Vec::new(), 1, "cli"))), "queued cool by cli", false),
             (Step::Sent { session: 1, client: "gw".into(), attempt: 2 }, "sent to gw (attempt 2)", false),
             (Step::Succeeded(answer), "succeeded 40 % slow (late)", false),
-            (Step::Refused(Why::by(WhyCode::Denied, "g")), "refused: denied g", true),
+            (Step::Refused(Why::by(WhyCode::Denied, "g")), "refused: denied by g", true),
+            (Step::Cancelled(Why::by(WhyCode::Cancelled, "cli")), "cancelled by cli", true),
+            (
+                Step::GuardOverridden(Why { text: "high".into(), ..Why::by(WhyCode::Denied, "g") }),
+                "guard overridden: denied by g: high",
+                false,
+            ),
             (Step::Expired, "expired", true),
         ];
         for (step, line, last) in cases {
-            assert_eq!((what(&step).as_str(), is_last(&step)), (line, last));
+            assert_eq!((what(&step).as_str(), step.outcome().is_some()), (line, last));
         }
     }
 

@@ -70,7 +70,9 @@ impl Table {
             Some(verdict @ (Verdict::Move(_) | Verdict::Late(_))) => {
                 let late = matches!(verdict, Verdict::Late(_));
                 let kept = Answer { late, ..kept };
-                self.change(answer.id, |entry| entry.result = Some(kept.clone()));
+                self.change(answer.id, |entry| {
+                    (entry.result, entry.answered) = (Some(kept.clone()), Some(answer.status))
+                });
                 self.append(answer.id, now, step_of(answer.status, kept));
                 if !late {
                     self.settle(answer.id);
