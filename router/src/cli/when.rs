@@ -89,6 +89,16 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total_ms))
 }
 
+/// Reads a span of one millisecond to `most`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_span_to(text: &str, most: Duration) -> Result<Duration, String> {
+    let span = parse_span(text)?;
+    let fits = !span.is_zero() && span <= most;
+    if fits { Ok(span) } else { Err(format!("it is between 1ms and {}", show_span(most))) }
+}
+
 /// A span as people read it: its two largest units.
 pub fn show_span(span: Duration) -> String {
     let seconds = span.as_secs();
