@@ -138,6 +138,50 @@ fn waiting_for_an_outcome_ends_with_it() {
 }
 
 #[test]
+fn a_wait_outlives_the_node_and_says_at_once_what_it_waits_for() {
+    let mut node = Node::start();
+    let mut waiting = start(&node, &["command", "send", "door", "open", "--wait", "--unknown"]);
+    let mut said = BufReader::new(waiting.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    let id = line.trim().strip_prefix("command ").unwrap().to_owned();
+    node.kill();
+    node.run();
+    let mut device = Device::connect(&node, Version::V5, "door");
+    let received = device.command();
+    assert_eq!(received.id, id);
+    device.answer(&received, "rejected/stuck", "why");
+    let mut out = String::new();
+    waiting.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!((waiting.wait().unwrap().code(), out.contains("stuck")), (Some(11), true), "{out}");
+    // What has ended is told again, by the same exit code.
+    let watched = node.cli(&["command", "watch", &id]);
+    assert!(watched.code == 11 && watched.out.contains("rejected stuck"), "{watched:?}");
+    let again = node.cli(&["command", "cancel", &id]);
+    assert!(again.code == 1 && again.err.contains("it has ended already: rejected"), "{again:?}");
+}
+
+#[test]
+fn a_job_is_told_from_a_command() {
+    let node = Node::start();
+    node.cli(&["device", "add", "door", "--set", "serial=0042"]).ok();
+    let shown = node.cli(&["device", "show", "door"]).ok().out;
+    assert!(shown.contains("serial = "), "{shown}");
+    let started = node.cli(&["command", "send", "open", "--where", "device = door"]).ok();
+    let job = started.out.trim();
+    assert!(started.err.contains(&format!("job {job}: 1 device, 50 a second")), "{}", started.err);
+    for verb in ["show", "cancel", "watch"] {
+        let told = node.cli(&["command", verb, job]);
+        let is_told = told.err.contains("is a job") && told.err.contains(&format!("edgeway job show {job}"));
+        assert!(told.code == 4 && is_told, "{verb}: {told:?}");
+    }
+    let removed = node.cli(&["device", "remove", "door"]).ok().out;
+    assert!(removed.contains("1 pending command stay"), "{removed}");
+    let status = node.cli(&["status"]).ok().out;
+    assert!(status.contains("1 pending, 1 jobs under way"), "{status}");
+}
+
+#[test]
 fn plugins_are_deployed_from_files() {
     let node = Node::start();
     let folder = tempfile::tempdir().unwrap();

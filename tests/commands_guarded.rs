@@ -44,6 +44,11 @@ fn a_guard_denies_rewrites_and_fails_closed() {
         let id = send(&node, name, payload, urgent);
         assert_eq!(device.command().id, id, "{name} {payload}");
         node.wait_step(&id, "delivered");
+        if urgent {
+            node.wait_step(&id, "guard-overridden");
+            assert_eq!(shown(&node, &id)["overridden"]["by"], "hostile-guard");
+            assert!(node.cli(&["command", "show", &id]).ok().out.contains("overridden"), "{id}");
+        }
     }
     node.kill();
     node.run();

@@ -37,7 +37,7 @@ fn a_guard_is_deployed_listed_kept_over_a_crash_and_removed() {
     let guard = &guards[0];
     assert_eq!((&guard["name"], &guard["kind"]), (&"hostile-guard".into(), &"command-guard".into()));
     assert_eq!(guard["manifest"]["limits"]["call_ms"], 50, "{guard}");
-    for figure in ["asked", "allowed", "denied", "rewritten", "failed"] {
+    for figure in ["asked", "allowed", "denied", "rewritten", "failed", "overridden"] {
         assert_eq!(guard["guard"][figure], 0, "{figure}");
     }
     let table = node.cli(&["plugin", "list"]).ok().out;
@@ -48,6 +48,17 @@ fn a_guard_is_deployed_listed_kept_over_a_crash_and_removed() {
     node.cli(&["plugin", "remove", "hostile-guard"]).ok();
     assert!(deployed(&node).is_empty());
     assert_eq!(node.cli(&["plugin", "remove", "hostile-guard"]).code, 4);
+    let acts: Vec<Value> = node.events("_audit").into_iter().map(|event| event.json()).collect();
+    let of = |act: &str| -> Vec<(String, Value)> {
+        let found = acts.iter().filter(|told| told["act"] == act);
+        found.map(|told| (told["outcome"].as_str().unwrap().to_owned(), told["detail"].clone())).collect()
+    };
+    let (deployed, removed) = (of("plugin.deploy"), of("plugin.remove"));
+    assert!(deployed[0].0 == "done" && deployed[0].1["kind"] == "command-guard", "{deployed:?}");
+    assert!(deployed.iter().all(|(_, detail)| detail["sha256"].as_str().is_some_and(|sha| sha.len() == 64)));
+    assert!(deployed.iter().any(|(outcome, detail)| outcome == "done" && detail["redeployed"] == true));
+    assert_eq!((removed[0].0.as_str(), removed[1].0.as_str()), ("done", "not_found"));
+    assert!(acts.iter().any(|told| told["act"] == "plugin.remove" && told["who"] == "cli"), "{acts:?}");
 }
 
 #[test]

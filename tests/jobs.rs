@@ -111,7 +111,7 @@ fn a_job_is_paused_resumed_and_cancelled_by_hand() {
     let ended = wait_for(&node, "it has ended", &id, |job| job["ended"] == true);
     assert_eq!((&ended["state"], &ended["outcomes"]["succeeded"]), (&"cancelled".into(), &1.into()));
     let again = node.cli(&["job", "resume", &id]);
-    assert!(again.code == 1 && again.err.contains("cancelled already"), "{again:?}");
+    assert!(again.code == 1 && again.err.contains("is cancelled, and cannot go on"), "{again:?}");
     let refused = node.call("POST", &format!("jobs/{id}/pause"), Some(&serde_json::json!({})));
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (409, &"already_ended".into()));
     assert!(steps(&node, &id, "sent").into_keys().eq(["pump-000".to_owned()]), "what was called off went nowhere");

@@ -24,6 +24,7 @@ mod tail;
 mod topic;
 mod twin;
 mod value;
+mod wait;
 mod when;
 
 use std::io;
@@ -79,7 +80,7 @@ enum Verb {
     Get(get::Args),
     /// Plugins: deploy, list, remove
     Plugin(plugin::Args),
-    /// Commands to devices: send, list, show
+    /// Commands to devices: send, list, show, watch, cancel, redrive
     Command(command::Args),
     /// Jobs, commands to many devices: list, show, watch, pause, resume, cancel
     Job(job::Args),

@@ -153,7 +153,11 @@ impl From<SubmitError> for ApiError {
             SubmitError::Append(error) => error.into(),
             SubmitError::Commit(error) => error.into(),
             SubmitError::Random(_) | SubmitError::Lost => Self::internal(message),
-            SubmitError::UnknownDevice(_) => Self::new(StatusCode::NOT_FOUND, "unknown_device", message),
+            SubmitError::UnknownDevice(_) => Self::new(StatusCode::NOT_FOUND, "unknown_device", message)
+                .hint("--unknown lets it wait for the device's first contact (allow_unknown, where there is no CLI)"),
+            SubmitError::NotEnrolled(device) => {
+                Self::new(StatusCode::NOT_FOUND, "not_enrolled", message).hint(format!("edgeway device add {device}"))
+            }
             SubmitError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", message),
             SubmitError::PayloadTooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             SubmitError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "idempotency_conflict", message),
@@ -231,8 +235,35 @@ async fn cancel(
     JsonBody(body): JsonBody<CancelBody>,
 ) -> Result<Answer<Cancelled>, ApiError> {
     let id = parse_id(&id)?;
-    let state = commands.cancel(id, body.issued_by.as_str()).await?;
-    Ok(Answer(Cancelled { id, state }))
+    match commands.cancel(id, body.issued_by.as_str()).await {
+        Ok(state) => Ok(Answer(Cancelled { id, state })),
+        Err(error @ CallOffError::Command(CancelError::Refused(_))) => {
+            let state = commands.get(id).map(|command| command.state);
+            let message = state.map(not_called_off);
+            let error = ApiError::from(error);
+            Err(ApiError { message: message.unwrap_or(error.message), ..error })
+        }
+        Err(CallOffError::Command(CancelError::NoCommand)) => Err(absent(&commands, id)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Why a command in this state is not called off.
+fn not_called_off(state: command::State) -> String {
+    match state {
+        ended if ended.is_outcome() => format!("it has ended already: {}", ended.as_str()),
+        command::State::Sent => "it was sent already and may have arrived; it cannot be called off".to_owned(),
+        state => format!("it was sent already and is {}; it cannot be called off", state.as_str()),
+    }
+}
+
+/// That there is no such command; where it is a job, that it is one.
+fn absent(commands: &Commands, id: CommandId) -> ApiError {
+    match commands.job(id) {
+        Some(_) => ApiError::new(StatusCode::NOT_FOUND, "is_job", format!("{id} is a job, not a command"))
+            .hint(format!("edgeway job show {id}")),
+        None => ApiError::not_found(format!("there is no command {id}; ended commands are forgotten in time")),
+    }
 }
 
 async fn redrive(
@@ -265,7 +296,7 @@ async fn show(
     Params(WaitParams { wait_ms }): Params<WaitParams>,
 ) -> Result<Answer<CommandInfo>, ApiError> {
     let id = parse_id(&id)?;
-    let absent = || ApiError::not_found(format!("there is no command {id}; ended commands are forgotten in time"));
+    let absent = || absent(&commands, id);
     let now = commands.read(id).await.ok_or_else(absent)?;
     if wait_ms == 0 || now.state.is_outcome() {
         return Ok(Answer(now));

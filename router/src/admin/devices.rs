@@ -31,7 +31,7 @@ pub enum IssuedBy {
 }
 
 impl IssuedBy {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Cli => "cli",

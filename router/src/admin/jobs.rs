@@ -22,6 +22,9 @@ use crate::commands::{
 /// Devices that one call lists, unless it says otherwise; the bound as well.
 const LISTED: usize = 1_000;
 
+/// Devices that are named of a job that is not started.
+const FIRST_MAX: usize = 5;
+
 /// A job to start.
 #[derive(Deserialize)]
 struct NewJobBody {
@@ -51,6 +54,9 @@ struct NewJobBody {
     deliveries_max: Option<u32>,
     #[serde(default)]
     issued_by: IssuedBy,
+    /// Nothing is started: it is told which devices it would have.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 fn rate_default() -> u32 {
@@ -94,6 +100,14 @@ struct Started {
     job: JobInfo,
     /// Not where the idempotency key was known with the same content.
     is_new: bool,
+}
+
+/// Which devices a job would have.
+#[derive(Serialize)]
+struct Chosen {
+    total: usize,
+    /// The first of them.
+    devices: Vec<String>,
 }
 
 /// The calls about jobs.
@@ -157,6 +171,12 @@ async fn start(
         ..NewCommand::new("", &body.name, body.issued_by.as_str())
     };
     let new = NewJob { filter: body.filter, command, rate: body.rate, abort_above: body.abort_above };
+    if body.dry_run {
+        let chosen = commands.job_would_have(new).await?;
+        let total = chosen.len();
+        let devices = chosen.into_iter().take(FIRST_MAX).map(|device| device.to_string()).collect();
+        return Ok(Answer(Chosen { total, devices }).into_response());
+    }
     let started = commands.start_job(new).await?;
     let (job, is_new) = (started.job, started.is_new);
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };

@@ -14,9 +14,10 @@ use tokio::sync::Semaphore;
 
 use super::ApiError;
 use super::blocking::blocking;
-use super::body::{Answer, JsonBody};
+use super::body::{Answer, JsonBody, Params};
+use super::devices::IssuedBy;
 use crate::plugin_host::{
-    DeployError, MANIFEST_BYTES_MAX, Manifest, PluginHost, PluginStatus, RemoveError, WASM_BYTES_MAX,
+    DeployError, Deployed, MANIFEST_BYTES_MAX, Manifest, PluginHost, PluginStatus, RemoveError, WASM_BYTES_MAX,
 };
 
 /// Bytes of a deployment's body: the component in base64, the manifest escaped, and what is around them.
@@ -37,6 +38,16 @@ pub struct Deploy {
     pub manifest: String,
     /// The component.
     pub wasm_base64: String,
+    /// Who deploys it.
+    #[serde(default)]
+    pub issued_by: IssuedBy,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoveParams {
+    #[serde(default)]
+    issued_by: IssuedBy,
 }
 
 #[derive(Serialize)]
@@ -87,21 +98,44 @@ async fn deploy(State(room): State<Room>, request: Request) -> Result<Response, 
         error.hint("try again when that is done")
     })?;
     let JsonBody(body) = JsonBody::<Deploy>::from_request(request, &()).await?;
-    let deployed = blocking(move || {
-        if body.manifest.len() > MANIFEST_BYTES_MAX {
-            return Err(ApiError::bad_request(format!("the manifest has more than {MANIFEST_BYTES_MAX} bytes")));
-        }
-        let wasm = BASE64.decode(&body.wasm_base64);
-        let wasm = wasm.map_err(|error| ApiError::bad_request(format!("wasm_base64 is no base64: {error}")))?;
-        let manifest = Manifest::parse(&body.manifest).map_err(DeployError::from)?;
-        Ok(room.host.deploy(wasm, manifest)?)
-    });
-    let deployed = deployed.await?;
+    let deployed = blocking(move || put(&room.host, &body)).await?;
     let status = if deployed.redeployed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Answer(deployed)).into_response())
 }
 
-async fn remove(State(room): State<Room>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
-    blocking(move || Ok(room.host.remove(&name)?)).await?;
+/// Deploys what a body holds, and notes it.
+fn put(host: &PluginHost, body: &Deploy) -> Result<Deployed, ApiError> {
+    if body.manifest.len() > MANIFEST_BYTES_MAX {
+        return Err(ApiError::bad_request(format!("the manifest has more than {MANIFEST_BYTES_MAX} bytes")));
+    }
+    let wasm = BASE64.decode(&body.wasm_base64);
+    let wasm = wasm.map_err(|error| ApiError::bad_request(format!("wasm_base64 is no base64: {error}")))?;
+    let who = body.issued_by.word();
+    let manifest = match Manifest::parse(&body.manifest) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            let error = ApiError::from(DeployError::from(error));
+            host.audit_deploy(who, &wasm, None, Err(error.code));
+            return Err(error);
+        }
+    };
+    let told = host.deploy(&wasm, manifest.clone()).map_err(ApiError::from);
+    host.audit_deploy(who, &wasm, Some(&manifest), told.as_ref().map_err(|error| error.code));
+    told
+}
+
+async fn remove(
+    State(room): State<Room>,
+    Path(name): Path<String>,
+    Params(RemoveParams { issued_by }): Params<RemoveParams>,
+) -> Result<StatusCode, ApiError> {
+    blocking(move || {
+        let kind = room.host.kind_of(&name);
+        let told = room.host.remove(&name).map_err(ApiError::from);
+        let outcome = told.as_ref().map_or_else(|error| error.code, |()| "done");
+        room.host.audit_remove(issued_by.word(), &name, kind, outcome);
+        told
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

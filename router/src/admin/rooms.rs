@@ -61,13 +61,21 @@ impl Rooms {
     /// The calls under `/v1`, which ask for the token.
     pub fn guarded_routes(&self, config: &Config) -> Router {
         let log = || Arc::clone(&self.log);
-        let (sessions, readiness) = (Arc::clone(&self.sessions), Arc::clone(&self.readiness));
+        let looked = status::Looked {
+            identity: self.identity.clone(),
+            log: log(),
+            sessions: Arc::clone(&self.sessions),
+            readiness: Arc::clone(&self.readiness),
+            commands: Arc::clone(&self.commands),
+            plugins: Arc::clone(&self.plugins),
+            twins: Arc::clone(&self.twins),
+        };
         Router::new()
             .merge(topics::routes(log()))
             .merge(events::routes(log()))
             .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
             .merge(devices::routes(Arc::clone(&self.directory)))
-            .merge(status::routes(self.identity.clone(), log(), sessions, readiness))
+            .merge(status::routes(looked))
             .merge(plugins::routes(Arc::clone(&self.plugins)))
             .merge(commands::routes(Arc::clone(&self.commands)))
             .merge(twins::routes(Arc::clone(&self.twins)))

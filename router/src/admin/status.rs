@@ -10,8 +10,11 @@ use super::blocking::blocking;
 use super::body::Answer;
 use super::metrics::resident_bytes;
 use super::{ApiError, Readiness};
+use crate::commands::Commands;
 use crate::event_log::EventLog;
+use crate::plugin_host::PluginHost;
 use crate::sessions::Sessions;
+use crate::twins::Twins;
 
 /// What is fixed for a node's run.
 #[derive(Debug, Clone)]
@@ -58,6 +61,18 @@ pub struct Status {
     pub secure: SecureDoors,
     /// Clients that are connected.
     pub sessions: u64,
+    /// Commands that have not ended.
+    #[serde(default)]
+    pub commands_pending: u64,
+    /// Jobs that run or are paused.
+    #[serde(default)]
+    pub jobs_open: u64,
+    /// Guards that judge commands.
+    #[serde(default)]
+    pub guards: u64,
+    /// Devices that are not yet as their twins say they shall be.
+    #[serde(default)]
+    pub twins_differing: u64,
     /// Topics, the node's own among them.
     pub topics: u64,
     /// Bytes of memory that it holds.
@@ -83,22 +98,39 @@ pub struct StoreStatus {
     pub alarm: Option<String>,
 }
 
+/// What is looked at.
+pub struct Looked {
+    /// Name and addresses.
+    pub identity: Identity,
+    /// The spine.
+    pub log: Arc<EventLog>,
+    /// Who is connected.
+    pub sessions: Arc<Sessions>,
+    /// Where the node is in its life.
+    pub readiness: Arc<Readiness>,
+    /// Commands and jobs.
+    pub commands: Arc<Commands>,
+    /// Guards.
+    pub plugins: Arc<PluginHost>,
+    /// Twins.
+    pub twins: Arc<Twins>,
+}
+
 /// The call.
-pub fn routes(identity: Identity, log: Arc<EventLog>, sessions: Arc<Sessions>, readiness: Arc<Readiness>) -> Router {
+pub fn routes(looked: Looked) -> Router {
+    let looked = Arc::new(looked);
     let status = move || {
-        let (identity, log) = (identity.clone(), Arc::clone(&log));
-        let (sessions, readiness) = (Arc::clone(&sessions), Arc::clone(&readiness));
-        async move {
-            let status = blocking(move || Ok(status(&identity, &log, &sessions, &readiness)));
-            Ok::<_, ApiError>(Answer(status.await?))
-        }
+        let looked = Arc::clone(&looked);
+        async move { Ok::<_, ApiError>(Answer(blocking(move || Ok(status(&looked))).await?)) }
     };
     Router::new().route("/status", get(status))
 }
 
-fn status(identity: &Identity, log: &EventLog, sessions: &Sessions, readiness: &Readiness) -> Status {
+fn status(looked: &Looked) -> Status {
+    let Looked { identity, log, sessions, readiness, commands, plugins, twins } = looked;
     let store = log.store();
     let now = readiness.now();
+    let (_, _, differing) = twins.figures();
     Status {
         name: identity.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -108,6 +140,10 @@ fn status(identity: &Identity, log: &EventLog, sessions: &Sessions, readiness: &
         mqtt: identity.mqtt.to_string(),
         secure: identity.secure.get().cloned().unwrap_or_default(),
         sessions: sessions.live() as u64,
+        commands_pending: commands.pending() as u64,
+        jobs_open: commands.jobs_open() as u64,
+        guards: plugins.guard_counters().len() as u64,
+        twins_differing: differing as u64,
         topics: log.topics().len() as u64,
         memory_bytes: resident_bytes().unwrap_or(0),
         store: StoreStatus {

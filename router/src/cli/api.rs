@@ -148,6 +148,7 @@ fn refused(status: u16, text: &str) -> Failure {
     let exit = match status {
         401 | 403 => Exit::Refused,
         404 => Exit::NotFound,
+        400 | 413 => Exit::Usage,
         _ => Exit::Failed,
     };
     match serde_json::from_str::<Refusal>(text) {
@@ -178,10 +179,11 @@ mod tests {
         let cases = [
             (404, error, Exit::NotFound, "there is no topic a", "look"),
             (401, r#"{"error":{"code":"x","message":"no"}}"#, Exit::Refused, "no", ""),
+            (400, r#"{"error":{"code":"x","message":"no"}}"#, Exit::Usage, "no", ""),
             (500, "<html>", Exit::Failed, "the node answered 500: <html>", ""),
         ];
         for (status, text, expected, message, advice) in cases {
-            let Failure::Told { exit, what, hint } = refused(status, text) else { panic!("{text}") };
+            let Failure::Told { exit, what, hint, .. } = refused(status, text) else { panic!("{text}") };
             assert_eq!((exit, what.as_str(), hint.as_str()), (expected, message, advice));
         }
     }

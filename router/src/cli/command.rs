@@ -8,13 +8,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Subcommand;
-use devices::command::State;
+use devices::command::{CommandId, State};
 use serde_json::{Value, json};
 
+use super::Failure;
 use super::api::{Api, encoded};
 use super::locate::NodeArgs;
 use super::out::Out;
-use super::{Failure, when};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -31,7 +31,8 @@ enum Action {
     /// Show a command
     Show {
         /// The command's id
-        id: String,
+        #[arg(value_parser = parse_id)]
+        id: CommandId,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -40,16 +41,18 @@ enum Action {
     /// Call a command off that no device has yet
     Cancel {
         /// The command's id
-        id: String,
+        #[arg(value_parser = parse_id)]
+        id: CommandId,
         #[command(flatten)]
         node: NodeArgs,
     },
     /// Send a command again that ended without its device's word: expired, unknown, timed-out or refused
     Redrive {
         /// The command's id
-        id: String,
-        /// How long the new one may take until it is delivered, such as 10m; else a minute
-        #[arg(long, value_name = "SPAN", value_parser = when::parse_span)]
+        #[arg(value_parser = parse_id)]
+        id: CommandId,
+        /// How long the new one may take until it is delivered, such as 10m, at most 7d; else a minute
+        #[arg(long, value_name = "SPAN", value_parser = send::parse_deliver_by)]
         deliver_by: Option<Duration>,
         /// Even where it was sent again before, or must not be repeated and may have been done
         #[arg(long)]
@@ -101,6 +104,10 @@ impl List {
     }
 }
 
+pub(super) fn parse_id(text: &str) -> Result<CommandId, String> {
+    text.parse().map_err(|_| "expected an id, a UUID such as 01920d3c-5b7a-7c3d-8e4f-0123456789ab".to_owned())
+}
+
 pub(super) fn parse_state(text: &str) -> Result<State, String> {
     State::from_name(text).ok_or_else(|| {
         let names: Vec<&str> = State::ALL.into_iter().map(State::as_str).collect();
@@ -113,17 +120,17 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         Action::Send(typed) => send::run(&typed, out),
         Action::List(typed) => show::list(&Api::to(&typed.node)?, &typed.path(), out),
         Action::Show { id, node } => {
-            let command: Value = Api::to(&node)?.get(&format!("commands/{}", encoded(&id)))?;
+            let command: Value = Api::to(&node)?.get(&format!("commands/{}", id))?;
             show::one(&command, out)
         }
         Action::Watch(typed) => watch::run(&typed, out),
         Action::Cancel { id, node } => {
-            let path = format!("commands/{}/cancel", encoded(&id));
+            let path = format!("commands/{}/cancel", id);
             let ended: Value = Api::to(&node)?.post(&path, &json!({"issued_by": "cli"}), Duration::ZERO)?;
             out.done(&ended, ended["state"].as_str().unwrap_or_default())
         }
         Action::Redrive { id, deliver_by, force, node } => {
-            let path = format!("commands/{}/redrive", encoded(&id));
+            let path = format!("commands/{}/redrive", id);
             let deliver_within_ms = deliver_by.map(millis);
             let body = json!({"deliver_within_ms": deliver_within_ms, "force": force, "issued_by": "cli"});
             let new: Value = Api::to(&node)?.post(&path, &body, Duration::ZERO)?;

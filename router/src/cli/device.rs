@@ -11,10 +11,10 @@ use devices::command::check_device_name;
 use serde::Serialize;
 use serde_json::json;
 
-use super::Failure;
 use super::api::{Api, encoded};
 use super::locate::NodeArgs;
 use super::out::Out;
+use super::{Exit, Failure};
 use crate::admin::devices::{AttributeChange, IssuedBy, NewDevice, TagChange};
 use crate::catalog::Value;
 use crate::directory::{DeviceView, Removed};
@@ -48,7 +48,7 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Remove a device: what is set of it, and what was seen of it
+    /// Remove a device: what is set of it, and what was seen of it; its twin and pending commands stay
     Remove {
         /// The device
         device: String,
@@ -193,5 +193,48 @@ fn remove(api: &Api, device: &str, out: &mut Out<impl Write>) -> Result<(), Fail
         Removed { removed: true, .. } => format!("device {device} is removed"),
     };
     let Removed { removed, forgotten, connected } = removed;
-    out.done(&json!({"device": device, "removed": removed, "forgotten": forgotten, "connected": connected}), &text)
+    let (twin, pending) = stays(api, device)?;
+    let told = json!({
+        "device": device, "removed": removed, "forgotten": forgotten, "connected": connected,
+        "twin": twin, "pending_commands": pending,
+    });
+    out.done(&told, &format!("{text}{}", what_stays(device, twin, pending)))
+}
+
+/// What of a device stays when it is removed: whether it has a twin, and how many commands wait for it.
+fn stays(api: &Api, device: &str) -> Result<(bool, usize), Failure> {
+    let twin: Result<serde_json::Value, Failure> = api.get(&format!("twins/{}", encoded(device)));
+    let has_twin = match twin {
+        Ok(_) => true,
+        Err(Failure::Told { exit: Exit::NotFound, .. }) => false,
+        Err(failure) => return Err(failure),
+    };
+    let pending: serde_json::Value = api.get(&format!("commands?device={}&ended=false&max=10000", encoded(device)))?;
+    Ok((has_twin, pending["commands"].as_array().map_or(0, Vec::len)))
+}
+
+fn what_stays(device: &str, twin: bool, pending: usize) -> String {
+    let commands = format!("{pending} pending command{}", if pending == 1 { "" } else { "s" });
+    match (twin, pending) {
+        (false, 0) => String::new(),
+        (true, 0) => format!("; its twin stays (`edgeway twin delete {device}`)"),
+        (false, _) => format!("; {commands} stay (`edgeway command list --pending --device {device}`)"),
+        (true, _) => {
+            let hint = format!("`edgeway twin delete {device}`, `edgeway command list --pending --device {device}`");
+            format!("; its twin and {commands} stay ({hint})")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_of_a_removed_device_is_said() {
+        assert_eq!(what_stays("d", false, 0), "");
+        assert!(what_stays("d", true, 0).starts_with("; its twin stays"));
+        assert!(what_stays("d", false, 1).starts_with("; 1 pending command stay"));
+        assert!(what_stays("d", true, 2).starts_with("; its twin and 2 pending commands stay"));
+    }
 }

@@ -115,6 +115,8 @@ pub enum Failure {
         what: String,
         /// What to do about it; may be empty.
         hint: String,
+        /// What it is about, for programs: the id of a command or job that goes on; may be empty.
+        id: String,
     },
     /// Everything was told on standard output already.
     Shown(Exit),
@@ -125,18 +127,23 @@ pub enum Failure {
 impl Failure {
     /// A failure to tell people.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        let (what, hint) = (what.into(), String::new());
-        Self::Told { exit, what, hint }
+        Self::Told { exit, what: what.into(), hint: String::new(), id: String::new() }
     }
 
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(self, text: impl Into<String>) -> Self {
         match self {
-            Self::Told { exit, what, .. } => {
-                let hint = text.into();
-                Self::Told { exit, what, hint }
-            }
+            Self::Told { exit, what, id, .. } => Self::Told { exit, what, hint: text.into(), id },
+            other => other,
+        }
+    }
+
+    /// Names what goes on all the same.
+    #[must_use]
+    pub fn about(self, name: &str) -> Self {
+        match self {
+            Self::Told { exit, what, hint, .. } => Self::Told { exit, what, hint, id: name.to_owned() },
             other => other,
         }
     }
@@ -151,9 +158,12 @@ impl Failure {
         match self {
             Self::PipeClosed => Exit::Done.into(),
             Self::Shown(exit) => exit.into(),
-            Self::Told { exit, what, hint } => {
+            Self::Told { exit, what, hint, id } => {
                 if as_json {
-                    let error = json!({"error": {"code": exit.word(), "message": what, "hint": hint}});
+                    let mut error = json!({"error": {"code": exit.word(), "message": what, "hint": hint}});
+                    if !id.is_empty() {
+                        error["error"]["id"] = id.into();
+                    }
                     eprintln!("{error}");
                 } else {
                     eprintln!("error: {what}");

@@ -7,15 +7,16 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Subcommand;
-use devices::command::State;
+use devices::command::{CommandId, DELIVER_WITHIN_DEFAULT_MS, EXECUTION_TIMEOUT_DEFAULT_MS, Payload, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{Api, encoded};
+use super::api::Api;
 use super::locate::NodeArgs;
 use super::out::Out;
 use super::progress::Progress;
 use super::table::{Table, printable};
+use super::wait::{Patience, goes_on};
 use super::{Exit, Failure, when};
 use crate::admin::WAIT_MS_MAX;
 use crate::commands::{JobDevices, JobInfo, JobState, Outcomes};
@@ -39,7 +40,8 @@ enum Action {
     /// Show a job
     Show {
         /// The job's id
-        id: String,
+        #[arg(value_parser = super::command::parse_id)]
+        id: CommandId,
         /// Its devices as well, and what became of each
         #[arg(long)]
         devices: bool,
@@ -52,7 +54,8 @@ enum Action {
     /// Watch a job until it has ended
     Watch {
         /// The job's id
-        id: String,
+        #[arg(value_parser = super::command::parse_id)]
+        id: CommandId,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -68,7 +71,8 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Named {
     /// The job's id
-    id: String,
+    #[arg(value_parser = super::command::parse_id)]
+    id: CommandId,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -83,52 +87,89 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         Action::List { node } => list(&Api::to(&node)?, out),
         Action::Show { id, devices, state, node } => {
             let api = Api::to(&node)?;
-            if devices || state.is_some() {
-                return show_devices(&api, &id, state, out);
+            if !(devices || state.is_some()) {
+                return show(&api.get(&path(id))?, out);
             }
-            show(&api.get(&path(&id))?, out)
+            if !out.is_json() {
+                show(&api.get(&path(id))?, out)?;
+                out.line("")?;
+            }
+            show_devices(&api, id, state, out)
         }
-        Action::Watch { id, node } => watch::run(&Api::to(&node)?, &id, out),
+        Action::Watch { id, node } => watch::run(&Api::to(&node)?, id, out),
         Action::Pause(named) => ask(&named, "pause", out),
         Action::Resume(named) => ask(&named, "resume", out),
         Action::Cancel(named) => ask(&named, "cancel", out),
     }
 }
 
-fn path(id: &str) -> String {
-    format!("jobs/{}", encoded(id))
+fn path(id: CommandId) -> String {
+    format!("jobs/{id}")
 }
 
 fn ask(named: &Named, verb: &str, out: &mut Out<impl Write>) -> Result<(), Failure> {
-    let path = format!("{}/{verb}", path(&named.id));
+    let path = format!("{}/{verb}", path(named.id));
     let job: JobInfo = Api::to(&named.node)?.post(&path, &json!({"issued_by": "cli"}), Duration::ZERO)?;
     out.done(&job, job.state.as_str())
 }
 
-/// Starts a job, for `command send --where`; with `wait`, waits until it has ended and says how by the exit code.
+/// What a job would do.
+#[derive(Deserialize)]
+struct Chosen {
+    total: u32,
+    devices: Vec<String>,
+}
+
+/// Says which devices a job would have, for `command send --where --dry-run`.
 ///
 /// # Errors
-/// When it is refused, or with `wait` not every command succeeded.
-pub fn start(api: &Api, body: &Value, wait: bool, out: &mut Out<impl Write>) -> Result<(), Failure> {
+/// When it would be refused.
+pub fn dry_run(api: &Api, body: &Value, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let told: Value = api.post("jobs", body, Duration::ZERO)?;
+    let chosen = Chosen::deserialize(&told).unwrap_or_else(|_| Chosen { total: 0, devices: Vec::new() });
+    let more = if chosen.devices.len() < chosen.total as usize { ", ..." } else { "" };
+    out.done(&told, &format!("{}: {}{more}; nothing is sent", many(chosen.total, "device"), chosen.devices.join(", ")))
+}
+
+fn many(count: u32, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Starts a job, for `command send --where`. With `lives`, the longest time that one command can, waits until the job
+/// has ended and says how by the exit code.
+///
+/// # Errors
+/// When it is refused, or not every command that was waited for succeeded.
+pub fn start(
+    node: &NodeArgs,
+    api: Api,
+    body: &Value,
+    lives: Option<Duration>,
+    out: &mut Out<impl Write>,
+) -> Result<(), Failure> {
     let started: Value = api.post("jobs", body, Duration::ZERO)?;
     let id = started["id"].as_str().unwrap_or_default();
-    if !wait {
-        return out.done(&started, id);
-    }
+    let total = u32::try_from(started["total"].as_u64().unwrap_or(0)).unwrap_or(u32::MAX);
+    let (devices, rate) = (many(total, "device"), started["rate"].as_u64().unwrap_or(1).max(1));
+    out.aside(&json!({"id": id}), &format!("job {id}: {devices}, {rate} a second; see edgeway job watch {id}"));
+    let Some(lives) = lives else { return out.done(&started, id) };
+    let lives = lives + Duration::from_secs(u64::from(total) / rate);
+    let mut patience = Patience::new(node, api, lives);
+    let job = wait(&mut patience, id).map_err(|failure| goes_on(failure, "job", id))?;
+    show(&job, out)?;
+    out.ended(exit(&job))
+}
+
+/// Waits until a job has ended.
+fn wait(patience: &mut Patience<'_>, id: &str) -> Result<JobInfo, Failure> {
     let mut progress = Progress::start("commands", None);
-    let job = loop {
-        let job: JobInfo = api.get(&format!("{}?wait_ms={WAIT_MS}", path(id)))?;
+    loop {
+        let job: JobInfo = patience.get(&format!("jobs/{id}?wait_ms={WAIT_MS}"))?;
         if job.ended {
-            break job;
+            return Ok(job);
         }
         progress.of(u64::from(job.total));
         progress.at(u64::from(job.outcomes.total()));
-    };
-    progress.end();
-    show(&job, out)?;
-    match exit(&job) {
-        Exit::Done => Ok(()),
-        exit => out.flush().and(Err(Failure::Shown(exit))),
     }
 }
 
@@ -169,7 +210,7 @@ fn show(job: &JobInfo, out: &mut Out<impl Write>) -> Result<(), Failure> {
     if out.is_json() {
         return out.object(job);
     }
-    lines(job).iter().try_for_each(|(name, value)| out.line(&format!("{name:<10} {}", printable(value))))
+    lines(job).iter().try_for_each(|(name, value)| out.line(&format!("{name:<11} {}", printable(value))))
 }
 
 /// Names and values.
@@ -178,24 +219,50 @@ fn lines(job: &JobInfo) -> Vec<(&'static str, String)> {
     let by = if job.changed_by == "job" { "itself" } else { &job.changed_by };
     let state = match job.state {
         JobState::Running | JobState::Done => job.state.as_str().to_owned(),
+        JobState::Aborted => {
+            let above =
+                job.abort_above.map_or_else(String::new, |above| format!(": more than {above} did not succeed"));
+            format!("aborted{above}")
+        }
         state => format!("{} by {by}", state.as_str()),
     };
+    // What was submitted goes to its own end, whatever became of the job.
+    let out_still = job.submitted.saturating_sub(job.outcomes.total());
+    let state = match job.state {
+        JobState::Cancelled | JobState::Aborted if out_still > 0 => {
+            format!("{state}; {} with devices still", many(out_still, "command"))
+        }
+        _ => state,
+    };
+    let span = |ms: Option<u64>, default_ms| when::show_span(Duration::from_millis(ms.unwrap_or(default_ms)));
     let mut lines = vec![
         ("job", job.id.to_string()),
         ("where", job.filter.clone()),
         ("command", job.name.clone()),
+        ("payload", payload(&job.payload)),
         ("state", state),
         ("issued by", job.issued_by.clone()),
         ("started", time(job.at_ms)),
         ("changed", time(job.changed_ms)),
         ("rate", format!("{} a second", job.rate)),
+        ("deliver by", format!("{} from its turn on", span(job.deliver_within_ms, DELIVER_WITHIN_DEFAULT_MS))),
+        ("timeout", span(job.execution_timeout_ms, EXECUTION_TIMEOUT_DEFAULT_MS)),
     ];
     lines.extend(job.abort_above.map(|above| ("abort", format!("above {above} that did not succeed"))));
     lines.push(("devices", job.total.to_string()));
     lines.push(("submitted", job.submitted.to_string()));
+    lines.push(("pending", out_still.to_string()));
     lines.push(("ended", job.outcomes.total().to_string()));
     lines.push(("outcomes", outcomes(&job.outcomes)));
+    lines.retain(|(_, value)| !value.is_empty());
     lines
+}
+
+fn payload(payload: &Payload) -> String {
+    match std::str::from_utf8(&payload.0) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("{} bytes that are no text", payload.0.len()),
+    }
 }
 
 /// The outcomes that there are, each with its number.
@@ -216,9 +283,13 @@ fn outcomes(outcomes: &Outcomes) -> String {
     some.join(", ")
 }
 
-fn show_devices(api: &Api, id: &str, state: Option<State>, out: &mut Out<impl Write>) -> Result<(), Failure> {
+fn show_devices(api: &Api, id: CommandId, state: Option<State>, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let only = state.map(|state| format!("&state={}", state.as_str())).unwrap_or_default();
     let mut after = String::new();
+    let empty = match state {
+        Some(state) => format!("no device's command is {}", state.as_str()),
+        None => "no devices".to_owned(),
+    };
     let mut table = Table::new(&["DEVICE", "STATE", "COMMAND"]);
     loop {
         let page: JobDevices = api.get(&format!("{}/devices?max=1000{only}{after}", path(id)))?;
@@ -235,7 +306,7 @@ fn show_devices(api: &Api, id: &str, state: Option<State>, out: &mut Out<impl Wr
             None => break,
         }
     }
-    if out.is_json() { Ok(()) } else { out.table(&table, "no such device") }
+    if out.is_json() { Ok(()) } else { out.table(&table, &empty) }
 }
 
 #[cfg(test)]
@@ -272,6 +343,15 @@ mod tests {
         let job = job(3, Outcomes { succeeded: 2, timed_out: 1, ..Outcomes::default() });
         let lines = lines(&job);
         assert!(lines.contains(&("outcomes", "succeeded 2, timed-out 1".to_owned())));
+        let aborted = JobInfo { state: JobState::Aborted, submitted: 5, ..job.clone() };
+        let said = super::lines(&aborted);
+        assert!(
+            said.contains(&("state", "aborted: more than 10% did not succeed; 2 commands with devices still".into()))
+        );
+        assert!(
+            said.contains(&("timeout", "1m".to_owned())) && said.contains(&("pending", "2".to_owned())),
+            "{said:?}"
+        );
         assert!(lines.contains(&("abort", "above 10% that did not succeed".to_owned())));
     }
 }

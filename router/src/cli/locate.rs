@@ -12,14 +12,14 @@ use crate::config::NodeConfig;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Node")]
 pub struct NodeArgs {
-    /// The node's HTTP API, such as 127.0.0.1:7080; else the one that runs on the data folder
-    #[arg(long, value_name = "ADDR", env = "EDGEWAY_NODE")]
+    /// The node's HTTP API, such as 127.0.0.1:7080; else EDGEWAY_NODE, else the one that runs on the data folder
+    #[arg(long, value_name = "ADDR")]
     pub node: Option<String>,
-    /// The file of the node's token; else admin.token in the data folder
-    #[arg(long, value_name = "FILE", env = "EDGEWAY_TOKEN_FILE")]
+    /// The file of the node's token; else EDGEWAY_TOKEN_FILE, else admin.token in the data folder
+    #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// The node's data folder; else edgeway-data
-    #[arg(long, value_name = "DIR", env = "EDGEWAY_DATA")]
+    /// The node's data folder; else EDGEWAY_DATA, else edgeway-data
+    #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ pub struct Located {
 impl NodeArgs {
     /// The data folder that is meant.
     pub fn data_dir(&self) -> PathBuf {
-        self.data.clone().unwrap_or_else(|| NodeConfig::default().data)
+        data_dir(self.data.as_deref())
     }
 
     /// Finds address and token.
@@ -44,12 +44,13 @@ impl NodeArgs {
     /// When no node runs on the data folder, or the token cannot be read.
     pub fn locate(&self) -> Result<Located, Failure> {
         let data = self.data_dir();
-        let base = match &self.node {
-            Some(typed) => base_of(typed)?,
+        let node = self.node.clone().or_else(|| in_environment("EDGEWAY_NODE"));
+        let base = match node {
+            Some(typed) => base_of(&typed)?,
             None => format!("http://{}", running_on(&data)?),
         };
-        let path = match &self.token_file {
-            Some(path) => path.clone(),
+        let path = match self.token_file.clone().or_else(|| in_environment("EDGEWAY_TOKEN_FILE").map(PathBuf::from)) {
+            Some(path) => path,
             None => data.join(admin::Config::default().token_file),
         };
         let token = admin::read_token(&path).map_err(|error| {
@@ -58,6 +59,18 @@ impl NodeArgs {
         })?;
         Ok(Located { base, token })
     }
+}
+
+/// What a variable of the environment says. Not by way of the parser of the command line, which would show flags that
+/// nobody typed in its messages.
+pub fn in_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The data folder that is meant: as it was typed, as the environment has it, or the one of a node without settings.
+pub fn data_dir(typed: Option<&Path>) -> PathBuf {
+    let typed = typed.map(Path::to_owned).or_else(|| in_environment("EDGEWAY_DATA").map(PathBuf::from));
+    typed.unwrap_or_else(|| NodeConfig::default().data)
 }
 
 /// The base address of what was typed: `HOST:PORT`, with or without `http://`.

@@ -4,8 +4,8 @@ use std::io::{BufWriter, Write};
 
 use serde::Serialize;
 
-use super::Failure;
 use super::table::Table;
+use super::{Exit, Failure};
 
 /// Where a command's results go.
 pub struct Out<W: Write> {
@@ -44,6 +44,25 @@ impl<W: Write> Out<W> {
     /// Says what was done: the object in JSON, else the text.
     pub fn done(&mut self, value: &impl Serialize, text: &str) -> Result<(), Failure> {
         if self.json { self.object(value) } else { self.line(&super::table::printable(text)) }
+    }
+
+    /// Says on standard error what is known before the result is.
+    pub fn aside(&self, value: &impl Serialize, text: &str) {
+        match serde_json::to_string(value) {
+            Ok(json) if self.json => eprintln!("{json}"),
+            _ => eprintln!("{}", super::table::printable(text)),
+        }
+    }
+
+    /// Ends with what the end of a device command means, all being shown.
+    ///
+    /// # Errors
+    /// Where it means anything but done.
+    pub fn ended(&mut self, exit: Exit) -> Result<(), Failure> {
+        match exit {
+            Exit::Done => Ok(()),
+            exit => self.flush().and(Err(Failure::Shown(exit))),
+        }
     }
 
     /// Writes a table, or `empty` where it has no rows.

@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::table::Table;
 use super::{Failure, value, when};
 use crate::admin::Deploy;
+use crate::admin::devices::IssuedBy;
 use crate::plugin_host::{MANIFEST_BYTES_MAX, WASM_BYTES_MAX};
 
 /// How long compiling a large component may take.
@@ -64,7 +65,7 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         Action::Deploy { file, manifest, node } => deploy(&node, &file, manifest, out),
         Action::List { node } => list(&Api::to(&node)?, out),
         Action::Remove { plugin, node } => {
-            Api::to(&node)?.delete(&format!("plugins/{}", encoded(&plugin)))?;
+            Api::to(&node)?.delete(&format!("plugins/{}?issued_by=cli", encoded(&plugin)))?;
             out.done(&json!({"removed": plugin}), &format!("plugin {plugin} is removed"))
         }
     }
@@ -86,7 +87,7 @@ fn deploy(node: &NodeArgs, file: &Path, manifest: Option<PathBuf>, out: &mut Out
     let text = String::from_utf8(text)
         .map_err(|_| Failure::usage(format!("the manifest {} is no text", manifest.display())))?;
     let api = Api::to(node)?;
-    let body = Deploy { manifest: text, wasm_base64: BASE64.encode(&wasm) };
+    let body = Deploy { manifest: text, wasm_base64: BASE64.encode(&wasm), issued_by: IssuedBy::Cli };
     let body = serde_json::to_value(&body).unwrap_or_default();
     let mut progress = Progress::start("bytes sent; the node compiles", None);
     progress.at(wasm.len() as u64);
@@ -105,8 +106,18 @@ fn list(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let titles =
         ["PLUGIN", "STATE", "READS", ">LAG", ">EVENTS", ">APPENDED", ">COMMANDS", ">TRAPS", ">DEAD", "DEPLOYED"];
     let mut table = Table::new(&titles);
-    let titles =
-        ["COMMAND GUARD", "STATE", "JUDGES", ">ASKED", ">ALLOWED", ">DENIED", ">REWRITTEN", ">FAILED", "DEPLOYED"];
+    let titles = [
+        "COMMAND GUARD",
+        "STATE",
+        "JUDGES",
+        ">ASKED",
+        ">ALLOWED",
+        ">DENIED",
+        ">REWRITTEN",
+        ">FAILED",
+        ">OVERRIDDEN",
+        "DEPLOYED",
+    ];
     let mut guards = Table::new(&titles);
     for plugin in &plugins {
         match plugin["kind"].as_str() {
@@ -139,7 +150,7 @@ fn listed(plugin: &Value, entry: &str) -> String {
     texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
 }
 
-fn guard_row(guard: &Value) -> [String; 9] {
+fn guard_row(guard: &Value) -> [String; 10] {
     let number = |name: &str| guard["guard"][name].as_u64().unwrap_or(0).to_string();
     let (commands, devices) = (listed(guard, "commands"), listed(guard, "devices"));
     [
@@ -151,6 +162,7 @@ fn guard_row(guard: &Value) -> [String; 9] {
         number("denied"),
         number("rewritten"),
         number("failed"),
+        number("overridden"),
         when::show_ms(guard["deployed_ms"].as_i64().unwrap_or(i64::MAX)),
     ]
 }
@@ -198,8 +210,9 @@ mod tests {
     #[test]
     fn a_guard_shows_what_it_judges() {
         let mut guard = json!({"name": "g", "kind": "command-guard", "state": "running", "deployed_ms": i64::MAX,
-            "manifest": {"commands": ["open*", "purge"]}, "guard": {"asked": 5, "allowed": 1, "denied": 2, "failed": 2}});
-        let expected = ["g", "running", "open*,purge", "5", "1", "2", "0", "2", "-"];
+            "manifest": {"commands": ["open*", "purge"]}, "guard": {"asked": 5, "allowed": 1, "denied": 2, "failed": 2,
+            "overridden": 1}});
+        let expected = ["g", "running", "open*,purge", "5", "1", "2", "0", "2", "1", "-"];
         assert_eq!(guard_row(&guard), expected.map(str::to_owned));
         guard["manifest"]["devices"] = json!(["valve-*"]);
         assert_eq!(guard_row(&guard)[2], "open*,purge of valve-*");

@@ -12,6 +12,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::locate::in_environment;
 use super::{Exit, Failure};
 use crate::config::{self, Config, ConfigError};
 use crate::node::{Node, StartError};
@@ -34,11 +35,11 @@ enum LogFormat {
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// The configuration file; without one, every setting has its default
-    #[arg(long, value_name = "FILE", env = "EDGEWAY_CONFIG")]
+    /// The configuration file; else EDGEWAY_CONFIG; without one, every setting has its default
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The data folder, instead of [node] data
-    #[arg(long, value_name = "DIR", env = "EDGEWAY_DATA")]
+    /// The data folder, instead of [node] data; else EDGEWAY_DATA
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Where MQTT listens, instead of [listen] mqtt; 0.0.0.0:1883 for devices on other machines
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
@@ -67,12 +68,13 @@ fn parse_addr(text: &str) -> Result<SocketAddr, String> {
 impl Args {
     /// What is meant: the file, with what was typed on top.
     fn to_config(&self) -> Result<Config, ConfigError> {
-        let mut config = match &self.config {
-            Some(path) => config::load(path)?,
+        let file = self.config.clone().or_else(|| in_environment("EDGEWAY_CONFIG").map(PathBuf::from));
+        let mut config = match file {
+            Some(path) => config::load(&path)?,
             None => Config::default(),
         };
-        if let Some(data) = &self.data {
-            config.node.data.clone_from(data);
+        if let Some(data) = self.data.clone().or_else(|| in_environment("EDGEWAY_DATA").map(PathBuf::from)) {
+            config.node.data = data;
         }
         if let Some(addr) = self.mqtt {
             config.listen.mqtt = addr;

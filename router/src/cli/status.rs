@@ -38,6 +38,9 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     lines.extend(status.secure.fingerprint.iter().map(|fingerprint| ("pin", fingerprint.clone())));
     lines.extend([
         ("sessions", status.sessions.to_string()),
+        ("commands", format!("{} pending, {} jobs under way", status.commands_pending, status.jobs_open)),
+        ("guards", format!("{} on duty", status.guards)),
+        ("twins", format!("{} differ", status.twins_differing)),
         ("topics", status.topics.to_string()),
         ("memory", bytes(status.memory_bytes)),
         ("store", format!("{} on disk, {} of events{free}", bytes(store.bytes), bytes(store.batch_bytes))),

@@ -1,5 +1,7 @@
 //! `edgeway tail`: a topic's events, once or as they come.
 
+mod newest;
+
 use std::io::{BufRead, Write};
 
 use serde_json::Value;
@@ -14,16 +16,17 @@ use super::{Exit, Failure, when};
 pub struct Args {
     /// The topic
     topic: String,
-    /// Where to begin: start, end, an offset, a time (RFC 3339), or an age such as -2h
-    #[arg(long, value_name = "FROM", default_value = "start", value_parser = when::parse_from, allow_hyphen_values = true)]
-    from: when::From,
+    /// Where to begin: start, end, an offset, a time (RFC 3339), or an age such as -2h; else start, or with -n, and
+    /// without --follow, so that the newest are shown
+    #[arg(long, value_name = "FROM", value_parser = when::parse_from, allow_hyphen_values = true)]
+    from: Option<when::From>,
     /// Go on with what comes
     #[arg(long, short)]
     follow: bool,
     /// One partition alone
     #[arg(long, value_name = "NUMBER")]
     partition: Option<u32>,
-    /// End after so many events
+    /// End after so many events; without --from the newest (at most 10000)
     #[arg(long, short = 'n', value_name = "NUMBER")]
     max: Option<u64>,
     #[command(flatten)]
@@ -33,7 +36,11 @@ pub struct Args {
 impl Args {
     /// The call that is meant.
     fn path(&self, now_ms: i64) -> String {
-        let mut path = format!("topics/{}/events?from={}", encoded(&self.topic), self.from.to_query(now_ms));
+        let mut path = format!(
+            "topics/{}/events?from={}",
+            encoded(&self.topic),
+            self.from.unwrap_or(when::From::Start).to_query(now_ms)
+        );
         if self.follow {
             path.push_str("&follow=true");
         }
@@ -48,7 +55,12 @@ impl Args {
 }
 
 pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
-    let mut lines = Api::to(&args.node)?.get_stream(&args.path(when::now_ms()))?;
+    let api = Api::to(&args.node)?;
+    if let (Some(max), None, false) = (args.max, args.from, args.follow) {
+        let lines = newest::lines(&api, &args.topic, args.partition, max)?;
+        return lines.iter().try_for_each(|line| show(line, out));
+    }
+    let mut lines = api.get_stream(&args.path(when::now_ms()))?;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -63,17 +75,21 @@ pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         if line.trim_ascii().is_empty() {
             continue;
         }
-        if out.is_json() {
-            out.raw(&line)?;
-        } else {
-            let text = serde_json::from_slice(&line).map(|event| human(&event));
-            out.line(&text.unwrap_or_else(|_| printable(&String::from_utf8_lossy(&line))))?;
-        }
+        show(&line, out)?;
         // What has come is shown at once where more may be long in coming.
         if lines.buffer().is_empty() {
             out.flush()?;
         }
     }
+}
+
+/// One line of the node's answer, as it is or for people.
+fn show(line: &[u8], out: &mut Out<impl Write>) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.raw(line);
+    }
+    let text = serde_json::from_slice(line).map(|event| human(&event));
+    out.line(&text.unwrap_or_else(|_| printable(&String::from_utf8_lossy(line))))
 }
 
 /// One event as a line for people: time, partition and offset, key, value.
@@ -110,14 +126,14 @@ mod tests {
     fn the_call_says_what_is_meant() {
         let typed = Args {
             topic: "a b".into(),
-            from: when::From::Ago(Duration::from_secs(1)),
+            from: Some(when::From::Ago(Duration::from_secs(1))),
             follow: true,
             partition: Some(2),
             max: Some(3),
             node: NodeArgs::default(),
         };
         assert_eq!(typed.path(5_000), "topics/a%20b/events?from=@4000&follow=true&partition=2&max=3");
-        let plain = Args { from: when::From::Start, follow: false, partition: None, max: None, ..typed };
+        let plain = Args { from: None, follow: false, partition: None, max: None, ..typed };
         assert_eq!(plain.path(0), "topics/a%20b/events?from=start");
     }
 

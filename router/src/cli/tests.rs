@@ -19,7 +19,10 @@ struct Done {
 fn typed(line: &str) -> Done {
     let words = line.split(' ').filter(|word| !word.is_empty());
     let cli = Cli::try_parse_from(["edgeway"].into_iter().chain(words));
-    let cli = cli.unwrap_or_else(|error| panic!("{line}: {error}"));
+    let cli = match cli {
+        Ok(cli) => cli,
+        Err(error) => return Done { printed: String::new(), exit: Exit::Usage, said: error.to_string() },
+    };
     let mut printed = Vec::new();
     let mut out = Out::new(&mut printed, cli.json);
     let done = dispatch(cli.verb, &mut out).and_then(|()| out.flush());
@@ -80,7 +83,7 @@ async fn a_node_does_what_is_typed() {
 }
 
 /// (what is typed, exit code, what is printed or said)
-const TYPED: [(&str, Exit, &str); 39] = [
+const TYPED: [(&str, Exit, &str); 47] = [
     ("status", Exit::Done, "edgeway (ready)"),
     ("topic list", Exit::Done, "mqtt"),
     (
@@ -95,7 +98,9 @@ const TYPED: [(&str, Exit, &str); 39] = [
     ("publish t --key k --value one -H a=b", Exit::Done, "1 event is stored in topic t"),
     ("publish t --key k --value two --json", Exit::Done, r#"{"topic":"t","events":1}"#),
     ("publish u --value x", Exit::NotFound, "there is no topic u"),
-    ("tail t -n 1", Exit::Done, "  k  one"),
+    ("tail t -n 1", Exit::Done, "  k  two"),
+    ("tail t -n 1 --from start", Exit::Done, "  k  one"),
+    ("topic list", Exit::Done, "of the node's own; `edgeway topic list --all`"),
     ("tail t --from -1h --json", Exit::Done, r#""key":"k","device":null,"headers":{"a":"b"},"value":"one"}"#),
     ("tail t --from 2030-01-01T00:00:00Z", Exit::Done, ""),
     ("get t k", Exit::Done, "two\n"),
@@ -104,14 +109,20 @@ const TYPED: [(&str, Exit, &str); 39] = [
     ("publish t --key k --delete", Exit::Done, "1 event is stored"),
     ("get t k", Exit::NotFound, "was deleted"),
     ("command send d stop", Exit::NotFound, "was never seen"),
-    ("command send d stop --unknown --deliver-by 200ms --wait", Exit::CommandExpired, "state      expired"),
+    ("command send d stop --unknown --deliver-by 200ms --wait", Exit::CommandExpired, "state           expired"),
     ("command list --device d --json", Exit::Done, r#""issued_by":"cli""#),
     ("device list", Exit::Done, "no device has been seen or added yet"),
     ("device add d --tag pump --set pressure=5", Exit::Done, "device d is added"),
     ("device list --where pressure>4", Exit::Done, "pump"),
     ("device list --where pressure>", Exit::Usage, "--where is wrong at position 10: expected a value"),
     ("command send stop --where pressure>4 --deliver-by 100ms --wait", Exit::CommandExpired, "expired 1"),
-    ("command send stop --where pressure>4 --rate 0", Exit::Failed, "the rate is between 1 and"),
+    ("command send stop --where pressure>4 --rate 0", Exit::Usage, "1 at least"),
+    ("command send stop --where pressure>4 --rate 4000000000", Exit::Usage, "the rate is between 1 and"),
+    ("command send stop --where pressure>4 --dry-run", Exit::Done, "1 device: d; nothing is sent"),
+    ("command send d stop --timeout 2d", Exit::Usage, "it is between 1ms and 1d"),
+    ("command show 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no command"),
+    ("command watch 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no command"),
+    ("command watch nonsense", Exit::Usage, "expected an id"),
     ("command send stop --where pressure>9", Exit::NotFound, "no known device is taken"),
     ("command send stop --where pressure>", Exit::Usage, "--where is wrong at position 10"),
     ("command send d stop --where pressure>4", Exit::Usage, "exclude each other"),
@@ -120,7 +131,7 @@ const TYPED: [(&str, Exit, &str); 39] = [
     ("job list --json", Exit::Done, r#""where":"pressure>4""#),
     ("job show 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no job"),
     ("job pause 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no job"),
-    ("job watch nonsense", Exit::Failed, "is no job's id"),
+    ("job watch nonsense", Exit::Usage, "expected an id"),
     ("plugin list", Exit::Done, "no plugins"),
     ("store verify --json", Exit::Done, r#"{"clean":true,"#),
     ("topic delete t", Exit::Done, "topic t is deleted"),

@@ -138,6 +138,7 @@ fn list(api: &Api, all: bool, out: &mut Out<impl Write>) -> Result<(), Failure> 
     if out.is_json() {
         return shown.iter().try_for_each(|topic| out.object(topic));
     }
+    let internal = topics.len() - shown.len();
     let mut table = Table::new(&["TOPIC", ">PARTITIONS", ">EVENTS", "COMPRESSION", "DURABILITY", "RETENTION"]);
     for topic in shown {
         let (compression, durability) = (word(&topic.compression), word(&topic.durability));
@@ -150,7 +151,11 @@ fn list(api: &Api, all: bool, out: &mut Out<impl Write>) -> Result<(), Failure> 
             retention(topic),
         ]);
     }
-    out.table(&table, "no topics yet; the first publish makes one, or `edgeway topic create`")
+    out.table(&table, "no topics yet; the first publish makes one, or `edgeway topic create`")?;
+    match internal {
+        0 => Ok(()),
+        count => out.line(&format!("and {count} of the node's own; `edgeway topic list --all` shows them")),
+    }
 }
 
 fn create(api: &Api, new: NewTopic, out: &mut Out<impl Write>) -> Result<(), Failure> {

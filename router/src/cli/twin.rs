@@ -128,6 +128,7 @@ fn watch(api: &Api, device: &str, max: u64, out: &mut Out<impl Write>) -> Result
 }
 
 fn list(api: &Api, differing: bool, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let mut any = false;
     let mut table = Table::new(&["DEVICE", ">DESIRED", ">REPORTED", "DIFFERS", "CHANGED AT"]);
     let mut after: Option<String> = None;
     loop {
@@ -136,6 +137,7 @@ fn list(api: &Api, differing: bool, out: &mut Out<impl Write>) -> Result<(), Fai
             None => "twins".to_owned(),
         };
         let List { twins, next } = api.get(&path)?;
+        any |= !twins.is_empty();
         for twin in twins.iter().filter(|twin| twin.differs || !differing) {
             let at = when::show_ms(i64::try_from(twin.changed_ms).unwrap_or(i64::MAX));
             let differs = if twin.differs { "yes" } else { "no" }.to_owned();
@@ -151,7 +153,8 @@ fn list(api: &Api, differing: bool, out: &mut Out<impl Write>) -> Result<(), Fai
             break;
         }
     }
-    if out.is_json() { Ok(()) } else { out.table(&table, "no device has a twin yet") }
+    let empty = if any { "no twin differs: all devices are as they shall be" } else { "no device has a twin yet" };
+    if out.is_json() { Ok(()) } else { out.table(&table, empty) }
 }
 
 fn show(twin: &TwinView, out: &mut Out<impl Write>) -> Result<(), Failure> {

@@ -89,6 +89,16 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total_ms))
 }
 
+/// Reads a span of one millisecond to `most`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_span_to(text: &str, most: Duration) -> Result<Duration, String> {
+    let span = parse_span(text)?;
+    let fits = !span.is_zero() && span <= most;
+    if fits { Ok(span) } else { Err(format!("it is between 1ms and {}", show_span(most))) }
+}
+
 /// A span as people read it: its two largest units.
 pub fn show_span(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -107,10 +117,10 @@ pub fn show_span(span: Duration) -> String {
     text
 }
 
-/// A moment as people read it, in their time zone; `-` where there is none.
+/// A moment as people read it, in UTC, as `--from` takes it; `-` where there is none.
 pub fn show_ms(ms: i64) -> String {
     match Timestamp::from_millisecond(ms) {
-        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Ok(at) => at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         Err(_) => "-".to_owned(),
     }
 }
@@ -197,6 +207,7 @@ mod tests {
     #[test]
     fn moments_outside_of_the_calendar_are_shown_as_none() {
         assert_eq!(show_ms(i64::MAX), "-");
-        assert_eq!(show_ms(0).len(), "1970-01-01 00:00:00".len());
+        assert_eq!(show_ms(0), "1970-01-01 00:00:00Z");
+        assert_eq!(parse_from(&show_ms(5_000)), Ok(From::TimeMs(5_000)), "what is shown can be typed");
     }
 }

@@ -40,7 +40,7 @@ pub enum RedriveError {
         state: State,
     },
     /// It was sent again before.
-    #[error("command {id} was sent again already, as {again}; with force it is sent once more")]
+    #[error("command {id} was sent again already, as {again}; --force sends it once more")]
     Again {
         /// The command.
         id: CommandId,
@@ -48,7 +48,7 @@ pub enum RedriveError {
         again: CommandId,
     },
     /// It must not be repeated, and may have arrived.
-    #[error("command {0} must not be repeated, and the device may have done it; with force it is sent all the same")]
+    #[error("command {0} must not be repeated, and the device may have done it; --force sends it all the same")]
     NotRepeatable(CommandId),
     /// It is being sent again at this moment.
     #[error("command {0} is being sent again at this moment; look at it in a moment")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use devices::command::{
     Answer, CommandId, EXECUTION_TIMEOUT_DEFAULT_MS, EXECUTION_TIMEOUT_MAX_MS, Progress, Queued, RECIPIENTS_MAX, State,
-    Why,
+    Status, Why,
 };
 
 /// What a command costs in memory besides its texts and payloads, about.
@@ -37,8 +37,12 @@ pub struct Entry {
     pub execute_by: u64,
     /// What the device answered last.
     pub result: Option<Box<Answer>>,
+    /// The status of that answer.
+    pub answered: Option<Status>,
     /// Why it ended, where the device did not say so.
     pub why: Option<Box<Why>>,
+    /// The guard that would have kept it back, had it not been urgent; the one that said so last.
+    pub overridden: Option<Box<Why>>,
     /// The payload as it was submitted, where a guard has rewritten it.
     pub submitted: Option<Box<[u8]>>,
     /// Answers that did not count.
@@ -67,7 +71,9 @@ impl Entry {
             deliver_by,
             execute_by: 0,
             result: None,
+            answered: None,
             why: None,
+            overridden: None,
             submitted: None,
             answers_refused: 0,
             progress_steps: 0,
@@ -100,6 +106,7 @@ impl Entry {
             + key(&self.queued.supersede)
             + key(&self.queued.idempotency_key)
             + self.result.as_ref().map_or(0, |answer| answer.payload.0.len() + answer.text.len())
+            + self.overridden.as_ref().map_or(0, |why| why.by.len() + why.text.len())
             + ENTRY_BYTES
     }
 
@@ -144,7 +151,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use devices::command::{Input, Status};
+    use devices::command::Input;
 
     use super::*;
 

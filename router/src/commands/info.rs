@@ -1,9 +1,10 @@
 //! Commands as the API and the CLI show them, and which of them are asked for.
 
-use devices::command::{Answer, Cause, CommandId, Payload, Repeat, State, Why};
+use devices::command::{Answer, Cause, CommandId, Payload, Repeat, State, Status, Why};
 use serde::Serialize;
 
 use super::entry::Entry;
+use super::table::Now;
 
 /// A command as the API and the CLI show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,12 +30,18 @@ pub struct CommandInfo {
     pub deliver_by_ms: u64,
     /// How long the device may take, in milliseconds.
     pub execution_timeout_ms: u64,
+    /// Until when the device must say how it ended, in milliseconds since 1970, where it has the command and has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execute_by_ms: Option<u64>,
     /// Whether it overtakes others.
     pub urgent: bool,
     /// Whether it may be sent again.
     pub repeat: Repeat,
     /// How often it was handed to a session.
     pub attempts: u32,
+    /// How often it may be; absent: the node's bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deliveries_max: Option<u32>,
     /// What it is superseded by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supersede: Option<String>,
@@ -43,10 +50,13 @@ pub struct CommandInfo {
     pub idempotency_key: Option<String>,
     /// What the device answered last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<Answer>,
+    pub result: Option<ResultInfo>,
     /// Why it ended, where the device did not say so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
+    /// The guard that would have kept it back, had it not been urgent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Why>,
     /// Answers that did not count.
     #[serde(skip_serializing_if = "is_zero")]
     pub answers_refused: u32,
@@ -64,14 +74,29 @@ pub struct CommandInfo {
     pub redriven_as: Option<CommandId>,
 }
 
+/// What a device answered last.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ResultInfo {
+    /// With which status; absent where it was stored by an older release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-impl From<&Entry> for CommandInfo {
-    fn from(entry: &Entry) -> Self {
+impl CommandInfo {
+    /// A command as it is now.
+    pub(super) fn at(entry: &Entry, now: Now) -> Self {
         let queued = &entry.queued;
+        let is_with_device = entry.progress.state().is_with_device();
+        // Deadlines run on the steady clock.
+        let execute_by_ms = is_with_device.then(|| (now.wall + entry.execute_by).saturating_sub(now.steady));
         Self {
             id: entry.id,
             device: entry.device.to_string(),
@@ -85,11 +110,14 @@ impl From<&Entry> for CommandInfo {
             execution_timeout_ms: entry.execution_timeout_ms(),
             urgent: queued.urgent,
             repeat: queued.repeat,
+            execute_by_ms,
             attempts: entry.progress.attempts(),
+            deliveries_max: queued.deliveries_max,
             supersede: queued.supersede.clone(),
             idempotency_key: queued.idempotency_key.clone(),
-            result: entry.result.as_deref().cloned(),
+            result: entry.result.as_deref().map(|answer| ResultInfo { status: entry.answered, answer: answer.clone() }),
             why: entry.why.as_deref().cloned(),
+            overridden: entry.overridden.as_deref().cloned(),
             answers_refused: entry.answers_refused,
             cause: queued.cause.as_deref().cloned(),
             job: queued.job,

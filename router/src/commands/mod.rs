@@ -180,7 +180,8 @@ impl Commands {
 
     /// One command, as long as it is listed.
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
-        self.table.lock().get(id).map(CommandInfo::from)
+        let now = self.now();
+        self.table.lock().get(id).map(|entry| CommandInfo::at(entry, now))
     }
 
     /// One command, as it is durable; where commits fail, as it was last.
@@ -195,14 +196,14 @@ impl Commands {
     /// Commands that a filter takes, the newest first, at most `max` and [`LISTED_BYTES_MAX`]. The newest
     /// [`LOOKED_AT_MAX`] are looked at.
     pub fn list(&self, filter: &Filter, max: usize) -> Vec<CommandInfo> {
-        let table = self.table.lock();
+        let (table, now) = (self.table.lock(), self.now());
         let found = table.newest_first().take(LOOKED_AT_MAX).filter(|entry| filter.takes(entry));
         let mut bytes = 0;
         let fits = found.take(max).take_while(|entry| {
             bytes += entry.bytes();
             bytes <= LISTED_BYTES_MAX
         });
-        fits.map(CommandInfo::from).collect()
+        fits.map(|entry| CommandInfo::at(entry, now)).collect()
     }
 
     /// How many commands have not ended.

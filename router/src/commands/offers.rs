@@ -60,7 +60,7 @@ impl Commands {
             if full.contains(&handle.number()) {
                 continue;
             }
-            self.stats.offered.fetch_add(1, Relaxed);
+            self.stats.sent.fetch_add(1, Relaxed);
             if let Err(offer) = handle.offer(offer) {
                 full.insert(handle.number());
                 drop(offer);

@@ -1,6 +1,6 @@
 //! One command as the store keeps it: a version byte, then postcard.
 
-use devices::command::{Answer, Cause, CommandId, Payload, Progress, Queued, Repeat, Why, WhyCode};
+use devices::command::{Answer, Cause, CommandId, Payload, Progress, Queued, Repeat, Status, Why, WhyCode};
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
@@ -31,6 +31,8 @@ struct RecordV2 {
     answers_refused: u32,
     progress_steps: u32,
     redriven_as: Option<[u8; 16]>,
+    overridden: Option<(WhyCode, String, String)>,
+    answered: Option<Status>,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +82,8 @@ struct RecordOut<'a> {
     answers_refused: u32,
     progress_steps: u32,
     redriven_as: Option<&'a [u8; 16]>,
+    overridden: Option<(WhyCode, &'a str, &'a str)>,
+    answered: Option<Status>,
 }
 
 #[derive(Serialize)]
@@ -129,6 +133,8 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         answers_refused: entry.answers_refused,
         progress_steps: entry.progress_steps,
         redriven_as: entry.redriven_as.as_ref().map(CommandId::as_bytes),
+        overridden: entry.overridden.as_ref().map(|why| (why.code, why.by.as_str(), why.text.as_str())),
+        answered: entry.answered,
     };
     let mut bytes = Vec::with_capacity(RECORD_BYTES);
     bytes.push(VERSION);
@@ -153,7 +159,9 @@ pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
         deliver_by: record.deliver_by,
         execute_by: record.execute_by,
         result: record.result.map(answer_in).map(Box::new),
+        answered: record.answered,
         why: record.why.map(|(code, by, text)| Box::new(Why { code, by, text })),
+        overridden: record.overridden.map(|(code, by, text)| Box::new(Why { code, by, text })),
         submitted: record.submitted.map(Vec::into_boxed_slice),
         answers_refused: record.answers_refused,
         progress_steps: record.progress_steps,
@@ -262,7 +270,9 @@ mod tests {
             left_out_bytes: Some(6),
             late: true,
         }));
+        entry.answered = Some(Status::Failed);
         entry.why = Some(Box::new(Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() }));
+        entry.overridden = Some(Box::new(Why { code: WhyCode::GuardFailed, by: "o".into(), text: "p".into() }));
         (entry.submitted, entry.progress_steps) = (Some([7].into()), 2);
         (entry.answers_refused, entry.redriven_as) = (3, Some(CommandId::from_bytes([6; 16])));
         entry.is_stored = true;
@@ -284,7 +294,8 @@ mod tests {
             1, 5, 1, 8, 1, 40, 1, b'x', 1, b'y', 1, 6, 1, // the answer
             1, 2, 1, b'g', 1, b'h', 1, 1, 7, 3, 2, // why; what was submitted; answers refused; of progress
         ];
-        let golden = [submitted, ids, way, &[1], &[6; 16]].concat();
+        let more: &[u8] = &[1, 3, 1, b'o', 1, b'p', 1, 3]; // overridden; the status of the answer
+        let golden = [submitted, ids, way, &[1], &[6; 16], more].concat();
         assert_eq!(encode(&entry()), golden);
         assert_eq!(decode(&[9; 16], &golden), Some(entry()));
     }

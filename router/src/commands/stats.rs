@@ -3,7 +3,14 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use devices::command::Step;
+use devices::command::{State, Step};
+
+/// How many outcomes there are.
+const OUTCOMES: usize = 9;
+
+fn outcomes() -> impl Iterator<Item = State> {
+    State::ALL.into_iter().filter(|state| state.is_outcome())
+}
 
 /// Counters of the room.
 #[derive(Debug, Default)]
@@ -11,23 +18,17 @@ pub struct Stats {
     /// Commands read from the log.
     pub queued: AtomicU64,
     /// Commands handed to a session.
-    pub offered: AtomicU64,
+    pub sent: AtomicU64,
     /// Commands that came back unconfirmed.
     pub returned: AtomicU64,
     /// Commands whose receipt was confirmed.
     pub delivered: AtomicU64,
-    /// Commands that succeeded.
-    pub succeeded: AtomicU64,
-    /// Commands that failed or were rejected by the device.
-    pub failed: AtomicU64,
-    /// Commands that expired, timed out, or whose end is unknown.
-    pub expired: AtomicU64,
-    /// Commands that the node would not send: no room, or a guard forbade it.
-    pub refused: AtomicU64,
-    /// Commands that were called off, or whose place a newer one took.
-    pub cancelled: AtomicU64,
+    /// Commands that ended, by how: in the order of [`State::ALL`], from the first outcome on.
+    ended: [AtomicU64; OUTCOMES],
     /// Commands whose payload a guard has changed.
     pub rewritten: AtomicU64,
+    /// Times that an urgent command went although a guard would have kept it back.
+    pub overridden: AtomicU64,
     /// Commands that jobs submitted.
     pub job_commands: AtomicU64,
     /// Answers that did not count.
@@ -43,14 +44,53 @@ impl Stats {
         let counter = match step {
             Step::Returned { .. } => &self.returned,
             Step::Delivered { .. } => &self.delivered,
-            Step::Succeeded(answer) if !answer.late => &self.succeeded,
-            Step::Failed(answer) | Step::Rejected(answer) if !answer.late => &self.failed,
-            Step::Expired | Step::Unknown(_) | Step::TimedOut => &self.expired,
-            Step::Refused(_) => &self.refused,
-            Step::Cancelled(_) | Step::Superseded(_) => &self.cancelled,
             Step::Rewritten(_) => &self.rewritten,
-            _ => return,
+            Step::GuardOverridden(_) => &self.overridden,
+            step => match step.outcome().and_then(|outcome| self.counter(outcome)) {
+                Some(counter) => counter,
+                None => return,
+            },
         };
         counter.fetch_add(1, Relaxed);
+    }
+
+    fn counter(&self, outcome: State) -> Option<&AtomicU64> {
+        outcomes().zip(&self.ended).find(|(of, _)| *of == outcome).map(|(_, counter)| counter)
+    }
+
+    /// How many commands ended how.
+    pub fn ended(&self) -> Vec<(State, u64)> {
+        outcomes().zip(&self.ended).map(|(outcome, counter)| (outcome, counter.load(Relaxed))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use devices::command::{Answer, Why, WhyCode};
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_is_counted_apart() {
+        let stats = Stats::default();
+        let why = || Why::code(WhyCode::Cancelled);
+        let late = Answer { late: true, ..Answer::default() };
+        let steps = [
+            Step::Succeeded(Answer::default()),
+            Step::Succeeded(late),
+            Step::Failed(Answer::default()),
+            Step::Rejected(Answer::default()),
+            Step::Expired,
+            Step::Unknown(why()),
+            Step::TimedOut,
+            Step::Refused(why()),
+            Step::Cancelled(why()),
+            Step::Superseded(why()),
+            Step::GuardOverridden(why()),
+        ];
+        steps.iter().for_each(|step| stats.count(step));
+        assert_eq!(stats.ended().len(), OUTCOMES);
+        assert!(stats.ended().iter().all(|(_, count)| *count == 1), "{:?}", stats.ended());
+        assert_eq!(stats.overridden.load(Relaxed), 1);
     }
 }

@@ -89,10 +89,11 @@ pub enum SubmitError {
         why: NameError,
     },
     /// Nobody knows the device.
-    #[error(
-        "device {0:?} was never seen, is not set, and no session takes its commands; allow unknown devices to have it wait"
-    )]
+    #[error("device {0:?} was never seen, is not set, and no session takes its commands")]
     UnknownDevice(String),
+    /// Only enrolled devices are known, and it is none.
+    #[error("device {0:?} is not enrolled")]
+    NotEnrolled(String),
     /// The command's name cannot be in an MQTT topic.
     #[error("command {name:?}: {why}")]
     Name {
@@ -157,6 +158,7 @@ impl SubmitError {
                 "bad-request"
             }
             Self::UnknownDevice(_) => "unknown-device",
+            Self::NotEnrolled(_) => "not-enrolled",
             Self::PayloadTooLarge { .. } => "too-large",
             Self::Conflict { .. } => "idempotency-conflict",
             Self::Full => "too-many-commands",
@@ -243,7 +245,11 @@ impl Commands {
     pub(super) async fn submit_once(&self, command: NewCommand) -> Result<Submitted, SubmitError> {
         command.check()?;
         if !command.allow_unknown && !self.knows(&command.device, &command.name) {
-            return Err(SubmitError::UnknownDevice(command.device));
+            let by_enrolment = self.directory.get().is_some_and(|directory| directory.knows_by_enrolment());
+            return Err(match by_enrolment {
+                true => SubmitError::NotEnrolled(command.device),
+                false => SubmitError::UnknownDevice(command.device),
+            });
         }
         let bytes = command.device.len() + command.name.len() + command.payload.len();
         let mut random = [0; 10];

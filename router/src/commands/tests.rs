@@ -142,9 +142,9 @@ async fn a_command_goes_to_the_device_and_its_answer_comes_back() {
     node.answer(&device, "pump", id, Status::Succeeded);
     let ended = node.room.wait(id, LONG).await.unwrap();
     assert_eq!((ended.state, ended.attempts), (State::Succeeded, 1));
-    assert_eq!(ended.result.unwrap().payload.0, b"result");
+    assert_eq!(ended.result.unwrap().answer.payload.0, b"result");
     assert_eq!(node.steps(id), ["queued", "sent", "delivered", "in-progress", "succeeded"]);
-    assert_eq!(node.room.stats().succeeded.load(Ordering::Relaxed), 1);
+    assert_eq!(node.room.stats().ended()[0], (State::Succeeded, 1));
     node.end().await;
 }
 

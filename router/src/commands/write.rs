@@ -1,6 +1,6 @@
 //! What a round puts into the open commit.
 
-use devices::command::{CommandId, WhyCode};
+use devices::command::{CommandId, Why, WhyCode};
 use devices::headers;
 use serde::Serialize;
 use serde_json::json;
@@ -95,8 +95,17 @@ fn audit_end(open: &mut OpenCommit<'_>, ended: &Ended) -> Result<(), AppendError
         code: Option<WhyCode>,
         #[serde(skip_serializing_if = "Option::is_none")]
         job: Option<CommandId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        overridden: Option<&'a Why>,
     }
-    let detail = Detail { id: ended.id, name: &ended.name, at_ms: ended.at_ms, code: ended.code, job: ended.job };
+    let detail = Detail {
+        id: ended.id,
+        name: &ended.name,
+        at_ms: ended.at_ms,
+        code: ended.code,
+        job: ended.job,
+        overridden: ended.overridden.as_deref(),
+    };
     let (who, what, outcome) = (&ended.issued_by, &ended.device, ended.outcome.as_str());
     let act = Act { who, act: "command.send", what, outcome, detail: json!(null) };
     open.audit_with(act, Some(detail))

@@ -92,6 +92,11 @@ impl Directory {
         }
     }
 
+    /// Whether only devices that people added are known.
+    pub fn knows_by_enrolment(&self) -> bool {
+        self.catalog.known_by() == KnownBy::Enrolment
+    }
+
     /// Whether people said of a device that it refuses a command whose id it has seen.
     pub fn refuses_repeats(&self, device: &str) -> bool {
         self.catalog.refuses_repeats(device)

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use devices::command::{ANSWERS_TOPIC, parse_answer_topic};
+use devices::command::{ANSWER_PREFIX, ANSWERS_TOPIC, parse_answer_topic};
 use devices::headers;
-use devices::twin::{REPORTS_TOPIC, parse_from_device};
+use devices::twin::{PREFIX as TWIN_PREFIX, REPORTS_TOPIC, parse_from_device};
 use sled_data::HeaderBlock;
 
 use super::CATCH_ALL_TOPIC;
@@ -57,6 +57,14 @@ pub enum Refused {
         "MQTT topic {0:?} is the node's own; devices publish only their answers below edgeway/answer/ and reports below edgeway/twin/"
     )]
     NotAllowed(String),
+    /// A misspelt word of a device to the node itself.
+    #[error("MQTT topic {topic:?} is none that a device says something on: {why}")]
+    Misspelt {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The topic in the log could not be made.
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -69,7 +77,8 @@ impl Refused {
             Self::Topic(TopicError::Exists(_) | TopicError::Unknown(_) | TopicError::Store(_)) => true,
             Self::Topic(TopicError::Name(_) | TopicError::Partitions(_) | TopicError::TooMany(_))
             | Self::NoRule(_)
-            | Self::NotAllowed(_) => false,
+            | Self::NotAllowed(_)
+            | Self::Misspelt { .. } => false,
         }
     }
 }
@@ -163,15 +172,22 @@ impl Ingest {
 
     /// What devices say to the node itself: answers to commands, words of twins.
     fn own_route(&self, mqtt_topic: &str) -> Result<Route, Refused> {
-        let (topic, device) = if let Ok(answer) = parse_answer_topic(mqtt_topic) {
+        let (topic, device) = if mqtt_topic.starts_with(ANSWER_PREFIX) {
+            let answer = parse_answer_topic(mqtt_topic).map_err(|why| self.misspelt(mqtt_topic, &why))?;
             (ANSWERS_TOPIC, answer.device)
-        } else if let Ok(said) = parse_from_device(mqtt_topic) {
+        } else if mqtt_topic.starts_with(TWIN_PREFIX) {
+            let said = parse_from_device(mqtt_topic).map_err(|why| self.misspelt(mqtt_topic, &why))?;
             (REPORTS_TOPIC, said.device())
         } else {
             return Err(self.not_allowed(mqtt_topic));
         };
         let topic = self.log.ensure_topic(topic, None)?;
         Ok(placed(topic, device.as_bytes(), true, true))
+    }
+
+    fn misspelt(&self, mqtt_topic: &str, why: &dyn std::fmt::Display) -> Refused {
+        self.stats.refused_not_allowed.fetch_add(1, Ordering::Relaxed);
+        Refused::Misspelt { topic: mqtt_topic.to_owned(), why: why.to_string() }
     }
 
     fn not_allowed(&self, mqtt_topic: &str) -> Refused {

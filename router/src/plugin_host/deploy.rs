@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use wasmtime::component::Component;
+
 use super::DeployError;
 use super::compiled::CompileCache;
 use super::engine::Ticking;
@@ -19,6 +21,10 @@ pub const WASM_BYTES_MAX: usize = 64 << 20;
 const COMPONENT_MAGIC: &[u8] = b"\0asm\x0d\0\x01\0";
 /// What a core module's file begins with.
 const MODULE_MAGIC: &[u8] = b"\0asm\x01\0\0\0";
+/// What the names of the interfaces between node and plugins begin with.
+const INTERFACES: &str = "edgeway:plugin/";
+/// Their version.
+pub const INTERFACE_VERSION: &str = "1.1.0";
 /// What the import begins with that needs the grant `state`.
 const STATE_IMPORT: &str = "edgeway:plugin/state@1.";
 /// What the import begins with that needs the grant `twins`.
@@ -51,7 +57,7 @@ impl Workshop {
         }
         let ticking = Arc::clone(&self.ticking);
         Template::new(ticking, &component, Arc::new(manifest), Arc::clone(&self.now_ms))
-            .map_err(|error| DeployError::WrongWorld(format!("{error:#}")))
+            .map_err(|error| self.misfit(&component, || DeployError::WrongWorld(format!("{error:#}"))))
     }
 
     /// The same for a guard; `kept` is what other plugins keep.
@@ -74,8 +80,25 @@ impl Workshop {
         }
         let ticking = Arc::clone(&self.ticking);
         guard::Template::new(ticking, &component, manifest, Arc::clone(&self.now_ms), kept)
-            .map_err(|error| DeployError::NoGuard(format!("{error:#}")))
+            .map_err(|error| self.misfit(&component, || DeployError::NoGuard(format!("{error:#}"))))
     }
+
+    /// Why a component does not fit: it was built for another version of the interface, or what `otherwise` says.
+    fn misfit(&self, component: &Component, otherwise: impl FnOnce() -> DeployError) -> DeployError {
+        let (of, engine) = (component.component_type(), self.ticking.engine());
+        let names = of.imports(engine).map(|(name, _)| name.to_owned());
+        let mut names = names.chain(of.exports(engine).map(|(name, _)| name.to_owned()));
+        match names.find_map(|name| other_version(&name)) {
+            Some(version) => DeployError::OtherVersion(version),
+            None => otherwise(),
+        }
+    }
+}
+
+/// The version in the name of one of our interfaces, where it is not the node's.
+fn other_version(name: &str) -> Option<String> {
+    let (_, version) = name.strip_prefix(INTERFACES)?.split_once('@')?;
+    (version != INTERFACE_VERSION).then(|| version.to_owned())
 }
 
 /// What can be said without compiling.

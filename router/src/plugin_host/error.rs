@@ -4,6 +4,7 @@ use std::io;
 
 use sled_data::ReadError;
 
+use super::deploy::INTERFACE_VERSION;
 use super::host::PLUGINS_MAX;
 use super::manifest::ManifestError;
 use crate::event_log::{CommitFailed, TopicError};
@@ -34,6 +35,12 @@ pub enum DeployError {
     /// The component is not of world `edgeway:plugin/command-guard@1.1.0`.
     #[error("the component does not fit the world `edgeway:plugin/command-guard@1.1.0`: {0}")]
     NoGuard(String),
+    /// The component speaks another version of the interface.
+    #[error(
+        "the plugin was built for another version of the plugin interface ({0}; this node has {INTERFACE_VERSION}); \
+         build it again with this version's SDK"
+    )]
+    OtherVersion(String),
     /// A plugin of another kind has the name.
     #[error("`{0}` is the name of a plugin of another kind; remove that first, or take another name")]
     OtherKind(String),

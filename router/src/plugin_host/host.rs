@@ -95,18 +95,18 @@ impl PluginHost {
     ///
     /// # Errors
     /// [`DeployError`] with the reason; what ran before runs on.
-    pub fn deploy(&self, wasm: Vec<u8>, manifest: Manifest) -> Result<Deployed, DeployError> {
+    pub fn deploy(&self, wasm: &[u8], manifest: Manifest) -> Result<Deployed, DeployError> {
         let _changing = self.changing.lock();
         manifest.check()?;
-        deploy::check_bytes(&wasm)?;
+        deploy::check_bytes(wasm)?;
         self.check_kind(&manifest)?;
         self.check_place(&manifest)?;
         if manifest.kind == Kind::CommandGuard {
-            return self.deploy_guard(&wasm, manifest);
+            return self.deploy_guard(wasm, manifest);
         }
-        let template = Arc::new(self.workshop.template(&wasm, manifest.clone())?);
+        let template = Arc::new(self.workshop.template(wasm, manifest.clone())?);
         deploy::try_start(&template)?;
-        let record = self.keep(&wasm, &manifest)?;
+        let record = self.keep(wasm, &manifest)?;
         self.ensure_topics(&manifest)?;
         let before = self.plugins.lock().get(&manifest.name).map(|plugin| Arc::clone(&plugin.task.shared().counters));
         self.register(&manifest, &record, before.is_none())?;
@@ -317,6 +317,7 @@ impl PluginHost {
     }
 }
 
+mod audit;
 mod guards;
 #[cfg(test)]
 mod tests;

@@ -40,12 +40,13 @@ pub(super) fn write_plugins(host: &PluginHost, sheet: &mut Sheet<'_>) -> fmt::Re
 }
 
 /// Name, help and counter of what is shown of every command guard.
-const GUARD_COUNTERS: [(&str, &str, GuardCounter); 5] = [
+const GUARD_COUNTERS: [(&str, &str, GuardCounter); 6] = [
     ("guard_asked", "Commands that the guard was asked about", |of| &of.asked),
     ("guard_allowed", "Commands that the guard let go as they were", |of| &of.allowed),
     ("guard_denied", "Commands that the guard forbade", |of| &of.denied),
     ("guard_rewritten", "Commands that the guard let go with another payload", |of| &of.rewritten),
     ("guard_failed", "Commands that the guard did not answer in its bounds", |of| &of.failed),
+    ("guard_overridden", "Urgent commands that went against the guard", |of| &of.overridden),
 ];
 
 /// What every command guard did.
@@ -67,17 +68,15 @@ pub(super) fn write_commands(commands: &Commands, sheet: &mut Sheet<'_>) -> fmt:
     sheet.gauge("commands_pending", "Commands that have not ended", commands.pending() as u64)?;
     let steps = [
         ("queued", read(&stats.queued)),
-        ("offered", read(&stats.offered)),
+        ("sent", read(&stats.sent)),
         ("returned", read(&stats.returned)),
         ("delivered", read(&stats.delivered)),
-        ("succeeded", read(&stats.succeeded)),
-        ("failed", read(&stats.failed)),
-        ("expired", read(&stats.expired)),
-        ("refused", read(&stats.refused)),
-        ("cancelled", read(&stats.cancelled)),
         ("rewritten", read(&stats.rewritten)),
+        ("guard-overridden", read(&stats.overridden)),
     ];
     sheet.counters("commands", "Steps of commands", "step", &steps)?;
+    let ended: Vec<(&str, u64)> = stats.ended().into_iter().map(|(state, count)| (state.as_str(), count)).collect();
+    sheet.counters("commands_ended", "Commands that ended", "outcome", &ended)?;
     sheet.gauge("jobs_open", "Jobs that run or are paused", commands.jobs_open() as u64)?;
     sheet.counter("job_commands", "Commands that jobs submitted", read(&stats.job_commands))?;
     let refused = read(&stats.answers_refused);

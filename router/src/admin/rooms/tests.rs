@@ -298,7 +298,7 @@ async fn commands_are_sent_listed_and_waited_for() {
             assert_eq!(code(&caller.post("/v1/commands", &body)), (400, "bad_request"), "{body}");
         }
         let metrics = caller.get("/metrics").1;
-        assert!(metrics.as_str().unwrap().contains("edgeway_commands_total{step=\"expired\"} 1"), "{metrics}");
+        assert!(metrics.as_str().unwrap().contains("edgeway_commands_ended_total{outcome=\"expired\"} 1"), "{metrics}");
     };
     fixture().await.run(calls).await;
 }

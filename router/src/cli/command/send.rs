@@ -3,12 +3,16 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use devices::command::{Payload, Repeat, State};
+use devices::command::{
+    DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, EXECUTION_TIMEOUT_DEFAULT_MS, EXECUTION_TIMEOUT_MAX_MS,
+    KEY_BYTES_MAX, Payload, Repeat, State,
+};
 use serde_json::{Map, Value, json};
 
 use super::super::api::{Api, encoded};
 use super::super::locate::NodeArgs;
 use super::super::out::Out;
+use super::super::wait::{Patience, goes_on};
 use super::super::{Exit, Failure, job, value, when};
 use super::{millis, show};
 use crate::admin::WAIT_MS_MAX;
@@ -39,37 +43,40 @@ pub(super) struct Send {
     /// What it is to be done with: text, most often JSON, or @FILE
     #[arg(long, short, value_name = "TEXT|@FILE", default_value = "")]
     payload: String,
-    /// How long it may take until it is delivered, such as 10m; else a minute
-    #[arg(long, value_name = "SPAN", value_parser = when::parse_span)]
+    /// How long it may take until it is delivered, such as 10m, at most 7d; else a minute
+    #[arg(long, value_name = "SPAN", value_parser = parse_deliver_by)]
     deliver_by: Option<Duration>,
-    /// How long the device may take to do it; else a minute
-    #[arg(long, value_name = "SPAN", value_parser = when::parse_span)]
+    /// How long the device may take to do it, at most 1d; else a minute
+    #[arg(long, value_name = "SPAN", value_parser = parse_timeout)]
     timeout: Option<Duration>,
     /// It overtakes what waits for the device, and no guard holds it: an emergency
     #[arg(long)]
     priority: bool,
-    /// It takes the place of the device's waiting commands with this key
-    #[arg(long, value_name = "KEY")]
+    /// It takes the place of the device's waiting commands with this key, of 1 to 128 bytes
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
     supersede: Option<String>,
-    /// The same key again is the same command, and is not sent twice
-    #[arg(long, value_name = "KEY")]
+    /// The same key again, of 1 to 128 bytes, is the same command, and is not sent twice
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
     idempotency_key: Option<String>,
     /// Never send it again after a send that was not confirmed: rather an unknown end
     #[arg(long)]
     never_repeat: bool,
-    /// Send it so often at most
-    #[arg(long, value_name = "NUMBER")]
+    /// Send it so often at most, once at least; else the node's bound
+    #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
     deliveries_max: Option<u32>,
     /// To every known device that a filter takes, such as 'tag = pump and pressure > 4', as a job
     #[arg(long = "where", value_name = "EXPR")]
     filter: Option<String>,
-    /// With --where: commands a second; else 50
-    #[arg(long, value_name = "NUMBER", requires = "filter")]
+    /// With --where: commands a second, one at least; else 50
+    #[arg(long, value_name = "NUMBER", requires = "filter", value_parser = parse_count)]
     rate: Option<u32>,
     /// With --where: abort when more commands than this did not succeed: a number, or a share of those that have
     /// ended such as 10% (once ten have); what was not sent is called off then
     #[arg(long, value_name = "NUMBER|PERCENT%", requires = "filter")]
     abort_above: Option<AbortAbove>,
+    /// With --where: say which devices it is, and send nothing
+    #[arg(long, requires = "filter", conflicts_with = "wait")]
+    dry_run: bool,
     /// Even to a device that nobody knows yet: it waits for its first contact
     #[arg(long, conflicts_with = "filter")]
     unknown: bool,
@@ -81,6 +88,23 @@ pub(super) struct Send {
 }
 
 impl Send {
+    /// Whether what was typed contradicts itself.
+    fn check(&self) -> Result<(), Failure> {
+        match self.deliveries_max {
+            Some(times) if self.never_repeat && times > 1 => {
+                let what = format!("--never-repeat and --deliveries-max {times} exclude each other");
+                Err(Failure::usage(what).hint("a command that is never repeated is sent once"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How long the command can live.
+    fn lives(&self) -> Duration {
+        let or = |span: Option<Duration>, default_ms| span.unwrap_or(Duration::from_millis(default_ms));
+        or(self.deliver_by, DELIVER_WITHIN_DEFAULT_MS) + or(self.timeout, EXECUTION_TIMEOUT_DEFAULT_MS)
+    }
+
     /// Whether devices are chosen by a filter.
     ///
     /// # Errors
@@ -116,6 +140,7 @@ impl Send {
             ("device", self.device.as_ref().map(|device| json!(device))),
             ("where", self.filter.as_ref().map(|filter| json!(filter))),
             ("rate", self.rate.map(|rate| json!(rate))),
+            ("dry_run", self.dry_run.then_some(json!(true))),
             ("abort_above", self.abort_above.map(|above| json!(above))),
             ("name", Some(json!(self.name))),
             ("issued_by", Some(json!("cli"))),
@@ -135,38 +160,60 @@ impl Send {
 }
 
 pub(super) fn run(typed: &Send, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    typed.check()?;
     let is_job = typed.is_job()?;
     let body = typed.body()?;
     let api = Api::to(&typed.node)?;
+    if typed.dry_run {
+        return job::dry_run(&api, &body, out);
+    }
     if is_job {
-        return job::start(&api, &body, typed.wait, out);
+        return job::start(&typed.node, api, &body, typed.wait.then(|| typed.lives()), out);
     }
     let submitted: Value = api.post("commands", &body, Duration::ZERO)?;
     let id = submitted["id"].as_str().unwrap_or_default();
     if !typed.wait {
         return out.done(&submitted, id);
     }
-    let command = wait(&api, id)?;
+    out.aside(&json!({"id": id}), &format!("command {id}"));
+    let mut patience = Patience::new(&typed.node, api, typed.lives());
+    let command = wait(&mut patience, id).map_err(|failure| goes_on(failure, "command", id))?;
     show::one(&command, out)?;
-    match exit(&command) {
-        Exit::Done => Ok(()),
-        exit => out.flush().and(Err(Failure::Shown(exit))),
-    }
+    out.ended(exit(&command))
+}
+
+/// A time for delivery.
+pub(super) fn parse_deliver_by(text: &str) -> Result<Duration, String> {
+    when::parse_span_to(text, Duration::from_millis(DELIVER_WITHIN_MAX_MS))
+}
+
+/// A time for the execution.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    when::parse_span_to(text, Duration::from_millis(EXECUTION_TIMEOUT_MAX_MS))
+}
+
+fn parse_count(text: &str) -> Result<u32, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "it is a whole number, 1 at least".to_owned())
+}
+
+fn parse_key(text: &str) -> Result<String, String> {
+    let fits = (1..=KEY_BYTES_MAX).contains(&text.len());
+    if fits { Ok(text.to_owned()) } else { Err(format!("a key has 1 to {KEY_BYTES_MAX} bytes")) }
 }
 
 /// What the end of a command means.
-fn exit(command: &Value) -> Exit {
+pub(super) fn exit(command: &Value) -> Exit {
     let state = command["state"].as_str().and_then(State::from_name);
     // A state that this CLI does not know is no success.
     state.map_or(Exit::Failed, Exit::of_command)
 }
 
 /// Waits until a command has ended: every command does, by its times.
-fn wait(api: &Api, id: &str) -> Result<Value, Failure> {
+fn wait(patience: &mut Patience<'_>, id: &str) -> Result<Value, Failure> {
     let begun = Instant::now();
     loop {
         let path = format!("commands/{}?wait_ms={WAIT_MS_MAX}", encoded(id));
-        let command: Value = api.get(&path)?;
+        let command: Value = patience.get(&path)?;
         if has_ended(&command) {
             return Ok(command);
         }
@@ -174,7 +221,7 @@ fn wait(api: &Api, id: &str) -> Result<Value, Failure> {
     }
 }
 
-fn has_ended(command: &Value) -> bool {
+pub(super) fn has_ended(command: &Value) -> bool {
     let state = command["state"].as_str().and_then(State::from_name);
     // A state that this CLI does not know ends the wait rather than never.
     state.is_none_or(State::is_outcome)
@@ -199,6 +246,7 @@ mod tests {
             filter: None,
             rate: None,
             abort_above: None,
+            dry_run: false,
             unknown: false,
             wait: false,
             node: NodeArgs::default(),
@@ -253,6 +301,19 @@ mod tests {
             let Err(Failure::Told { exit: Exit::Usage, what, .. }) = send.is_job() else { panic!("{said}") };
             assert!(what.contains(said), "{what}");
         }
+    }
+
+    #[test]
+    fn what_is_typed_is_checked() {
+        let typed_twice = Send { never_repeat: true, deliveries_max: Some(2), ..typed("") };
+        let Err(Failure::Told { exit: Exit::Usage, what, .. }) = typed_twice.check() else { panic!("it is taken") };
+        assert!(what.contains("--never-repeat"), "{what}");
+        assert!(Send { never_repeat: true, deliveries_max: Some(1), ..typed("") }.check().is_ok());
+        assert_eq!(parse_timeout("2d").unwrap_err(), "it is between 1ms and 1d");
+        assert_eq!(parse_deliver_by("0s").unwrap_err(), "it is between 1ms and 7d");
+        assert_eq!(parse_timeout("1d"), Ok(Duration::from_secs(86_400)));
+        assert!(parse_key("").is_err() && parse_key(&"k".repeat(128)).is_ok() && parse_key(&"k".repeat(129)).is_err());
+        assert_eq!(typed("").lives(), Duration::from_secs(660));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 
-use devices::command::{Answer, COMMANDS_TOPIC, Step, StepEvent, Why};
+use devices::command::{Answer, COMMANDS_TOPIC, CommandId, Step, StepEvent, Why};
 use serde_json::Value;
 
 use super::super::api::Api;
@@ -10,12 +10,14 @@ use super::super::locate::NodeArgs;
 use super::super::out::Out;
 use super::super::table::printable;
 use super::super::{Exit, Failure, when};
+use super::send::{exit, has_ended};
 
 /// Which steps are watched.
 #[derive(Debug, clap::Args)]
 pub(super) struct Watch {
-    /// Of this command alone; ends with its outcome
-    id: Option<String>,
+    /// Of this command alone; ends with its outcome, and the exit code tells it as `send --wait` does
+    #[arg(value_parser = super::parse_id)]
+    id: Option<CommandId>,
     /// Of this device alone
     #[arg(long)]
     device: Option<String>,
@@ -27,20 +29,26 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    fn path(&self, now_ms: i64) -> String {
+    /// The call that is meant; `named`: the command that is named, as it is.
+    fn path(&self, named: Option<&Value>, now_ms: i64) -> String {
         // A command that is named began some time ago.
-        let from = if self.id.is_some() { when::From::Start } else { self.from };
-        format!("topics/{COMMANDS_TOPIC}/events?from={}&follow=true", from.to_query(now_ms))
+        let since = named.and_then(|named| named["at_ms"].as_i64()).map(when::From::TimeMs);
+        let from = since.unwrap_or(self.from).to_query(now_ms);
+        let follow = if named.is_some_and(has_ended) { "" } else { "&follow=true" };
+        format!("topics/{COMMANDS_TOPIC}/events?from={from}{follow}")
     }
 
     fn takes(&self, device: &str, event: &StepEvent) -> bool {
-        self.device.as_deref().is_none_or(|wanted| wanted == device)
-            && self.id.as_ref().is_none_or(|wanted| *wanted == event.id.to_string())
+        self.device.as_deref().is_none_or(|wanted| wanted == device) && self.id.is_none_or(|wanted| wanted == event.id)
     }
 }
 
 pub(super) fn run(typed: &Watch, out: &mut Out<impl Write>) -> Result<(), Failure> {
-    let mut lines = Api::to(&typed.node)?.get_stream(&typed.path(when::now_ms()))?;
+    let api = Api::to(&typed.node)?;
+    // Asked first: one that there is not would be waited for in vain.
+    let named: Option<Value> = typed.id.map(|id| api.get(&format!("commands/{id}"))).transpose()?;
+    let mut lines = api.get_stream(&typed.path(named.as_ref(), when::now_ms()))?;
+    let is_over = named.as_ref().is_some_and(has_ended);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -48,7 +56,8 @@ pub(super) fn run(typed: &Watch, out: &mut Out<impl Write>) -> Result<(), Failur
             Failure::new(Exit::Unreachable, format!("the node broke off: {error}")).hint("watch again")
         })?;
         if read == 0 {
-            return Ok(());
+            // Of one that has ended, the steps that are still kept.
+            return out.ended(named.as_ref().map_or(Exit::Done, exit));
         }
         let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
         let step = event["value"].as_str().and_then(|value| StepEvent::decode(value.as_bytes()).ok());
@@ -64,22 +73,9 @@ pub(super) fn run(typed: &Watch, out: &mut Out<impl Write>) -> Result<(), Failur
         if lines.buffer().is_empty() {
             out.flush()?;
         }
-        if typed.id.is_some() && is_last(&step.step) {
-            return out.flush();
+        if let Some(outcome) = step.step.outcome().filter(|_| typed.id.is_some() && !is_over) {
+            return out.ended(Exit::of_command(outcome));
         }
-    }
-}
-
-fn is_last(step: &Step) -> bool {
-    match step {
-        Step::Succeeded(answer) | Step::Failed(answer) | Step::Rejected(answer) => !answer.late,
-        Step::Expired
-        | Step::Unknown(_)
-        | Step::TimedOut
-        | Step::Refused(_)
-        | Step::Cancelled(_)
-        | Step::Superseded(_) => true,
-        _ => false,
     }
 }
 
@@ -93,6 +89,7 @@ fn what(step: &Step) -> String {
     match step {
         Step::Queued(queued) => format!("queued {} by {}", queued.name, queued.issued_by),
         Step::Rewritten(rewritten) => format!("rewritten by {}", rewritten.by),
+        Step::GuardOverridden(why) => format!("guard overridden: {}", reason(why)),
         Step::Sent { client, attempt, .. } => format!("sent to {client} (attempt {attempt})"),
         Step::Returned { unsent: true, .. } => "returned, not sent".to_owned(),
         Step::Returned { .. } => "returned, not confirmed".to_owned(),
@@ -127,13 +124,22 @@ fn answered(state: &str, answer: &Answer) -> String {
 }
 
 fn ended(state: &str, why: &Why) -> String {
-    let more = [why.code.as_str(), &why.by, &why.text].join(" ");
-    format!("{state}: {}", more.trim())
+    let reason = reason(why);
+    // `cancelled by cli` needs no second `cancelled`.
+    if reason.starts_with(state) { reason } else { format!("{state}: {reason}") }
+}
+
+/// Why a command ended, as people say it: `denied by valve-guard: pressure`.
+pub(super) fn reason(why: &Why) -> String {
+    let by = if why.by.is_empty() { String::new() } else { format!(" by {}", why.by) };
+    let text = if why.text.is_empty() { String::new() } else { format!(": {}", why.text) };
+    format!("{}{by}{text}", why.code.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use devices::command::{Queued, WhyCode};
+    use serde_json::json;
 
     use super::*;
 
@@ -144,11 +150,17 @@ mod tests {
             (Step::Queued(Box::new(Queued::new("cool", Vec::new(), 1, "cli"))), "queued cool by cli", false),
             (Step::Sent { session: 1, client: "gw".into(), attempt: 2 }, "sent to gw (attempt 2)", false),
             (Step::Succeeded(answer), "succeeded 40 % slow (late)", false),
-            (Step::Refused(Why::by(WhyCode::Denied, "g")), "refused: denied g", true),
+            (Step::Refused(Why::by(WhyCode::Denied, "g")), "refused: denied by g", true),
+            (Step::Cancelled(Why::by(WhyCode::Cancelled, "cli")), "cancelled by cli", true),
+            (
+                Step::GuardOverridden(Why { text: "high".into(), ..Why::by(WhyCode::Denied, "g") }),
+                "guard overridden: denied by g: high",
+                false,
+            ),
             (Step::Expired, "expired", true),
         ];
         for (step, line, last) in cases {
-            assert_eq!((what(&step).as_str(), is_last(&step)), (line, last));
+            assert_eq!((what(&step).as_str(), step.outcome().is_some()), (line, last));
         }
     }
 
@@ -156,15 +168,20 @@ mod tests {
     fn one_command_or_one_devices_are_watched() {
         let id: devices::command::CommandId = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f".parse().unwrap();
         let event = StepEvent::new(id, 1, 1, Step::Expired);
-        let watch = |id: Option<&str>, device: Option<&str>| Watch {
-            id: id.map(str::to_owned),
+        let watch = |id: Option<CommandId>, device: Option<&str>| Watch {
+            id,
             device: device.map(str::to_owned),
             from: when::From::End,
             node: NodeArgs::default(),
         };
-        assert!(watch(None, None).takes("d", &event) && watch(Some(&id.to_string()), Some("d")).takes("d", &event));
-        assert!(!watch(Some("x"), None).takes("d", &event) && !watch(None, Some("e")).takes("d", &event));
-        assert_eq!(watch(None, None).path(0), "topics/_commands/events?from=end&follow=true");
-        assert_eq!(watch(Some("x"), None).path(0), "topics/_commands/events?from=start&follow=true");
+        assert!(watch(None, None).takes("d", &event) && watch(Some(id), Some("d")).takes("d", &event));
+        assert!(
+            !watch(Some(CommandId::from_bytes([7; 16])), None).takes("d", &event)
+                && !watch(None, Some("e")).takes("d", &event)
+        );
+        assert_eq!(watch(None, None).path(None, 0), "topics/_commands/events?from=end&follow=true");
+        let (pending, ended) = (json!({"at_ms": 7, "state": "sent"}), json!({"at_ms": 7, "state": "expired"}));
+        assert_eq!(watch(Some(id), None).path(Some(&pending), 0), "topics/_commands/events?from=@7&follow=true");
+        assert_eq!(watch(Some(id), None).path(Some(&ended), 0), "topics/_commands/events?from=@7");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::catalog::Filter;
+use crate::catalog::{Filter, Value};
 use crate::cli::Failure;
 use crate::cli::api::{Api, encoded};
 use crate::cli::out::Out;
@@ -63,6 +63,14 @@ pub fn run(api: &Api, which: &Which, out: &mut Out<impl Write>) -> Result<(), Fa
     if out.is_json() { Ok(()) } else { out.table(&table, empty) }
 }
 
+/// An attribute as it would be typed: text is in quotes.
+fn typed(value: &Value) -> String {
+    match value {
+        Value::Text(text) => format!("{text:?}"),
+        other => other.to_string(),
+    }
+}
+
 fn yes(flag: bool) -> String {
     if flag { "yes" } else { "no" }.to_owned()
 }
@@ -107,7 +115,7 @@ pub fn show(device: &DeviceView, out: &mut Out<impl Write>) -> Result<(), Failur
         ("refuses repeats", refuses_repeats),
         ("tags", if tags.is_empty() { "-".to_owned() } else { tags }),
     ];
-    let attributes = device.attributes.iter().map(|(name, value)| ("attribute", format!("{name} = {value}")));
+    let attributes = device.attributes.iter().map(|(name, value)| ("attribute", format!("{name} = {}", typed(value))));
     let filters = device.filters.iter().map(|filter| ("subscribed to", filter.clone()));
     for (what, text) in lines.into_iter().chain(attributes).chain(filters) {
         out.line(&format!("{what:<16} {}", printable(&text)))?;

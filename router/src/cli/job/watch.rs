@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, Write};
 
+use devices::command::CommandId;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ struct Event {
     outcomes: Outcomes,
 }
 
-pub(super) fn run(api: &Api, id: &str, out: &mut Out<impl Write>) -> Result<(), Failure> {
+pub(super) fn run(api: &Api, id: CommandId, out: &mut Out<impl Write>) -> Result<(), Failure> {
     // From the start: what happens between the two calls is seen as well.
     let job: JobInfo = api.get(&path(id))?;
     if job.ended {

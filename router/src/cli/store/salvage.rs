@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sled_data::{SalvageError, SalvageReport, SalvagedPartition, SalvagedTopic, salvage};
 
+use crate::cli::locate::data_dir;
 use crate::cli::out::Out;
 use crate::cli::progress::Progress;
 use crate::cli::table::{Table, bytes};
 use crate::cli::{Exit, Failure};
-use crate::config::NodeConfig;
 use crate::node::STORE_FOLDER;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The data folder with the damaged store; it is only read, and no node may run on it
-    #[arg(long, value_name = "DIR", env = "EDGEWAY_DATA")]
+    /// The data folder with the damaged store; else EDGEWAY_DATA. It is only read, and no node may run
+    /// on it
+    #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The new data folder; it must not exist, or be empty
     #[arg(long, value_name = "NEW_DIR")]
@@ -79,7 +80,7 @@ struct Missing {
 }
 
 pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
-    let data = args.data.clone().unwrap_or_else(|| NodeConfig::default().data);
+    let data = data_dir(args.data.as_deref());
     check_folders(&data, &args.to)?;
     let made_folder = !args.to.exists();
     let unwritable = |error| Failure::new(Exit::Failed, format!("{} cannot be made: {error}", args.to.display()));

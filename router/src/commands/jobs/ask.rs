@@ -25,7 +25,7 @@ pub enum JobError {
     #[error("there is no job {0}; ended jobs are forgotten in time")]
     NoJob(CommandId),
     /// It is over.
-    #[error("job {id} is {state} already", state = state.as_str())]
+    #[error("job {id} is {state}, and cannot go on", state = state.as_str())]
     Ended {
         /// The job.
         id: CommandId,

@@ -124,14 +124,29 @@ impl Commands {
         started.await.unwrap_or(Err(StartError::Job(JobError::Lost)))
     }
 
-    async fn start(&self, mut new: NewJob) -> Result<JobStarted, StartError> {
+    /// The devices that a job would have, in the order of their turns; nothing is started.
+    ///
+    /// # Errors
+    /// As [`Self::start_job`], as far as what is asked for is wrong.
+    pub async fn job_would_have(&self, mut new: NewJob) -> Result<Vec<Arc<str>>, StartError> {
+        let filter = self.checked(&mut new)?;
+        self.choose(filter, &new.filter).await
+    }
+
+    /// Checks what is asked for, and reads its filter.
+    fn checked(&self, new: &mut NewJob) -> Result<Filter, StartError> {
         let filter = Filter::parse(&new.filter)?;
         new.command.device = "device".to_owned();
         new.command.check()?;
         let rate_max = self.config.job_rate_max;
-        if new.rate == 0 || new.rate > rate_max {
-            return Err(StartError::Rate { max: rate_max });
+        match new.rate {
+            rate if rate == 0 || rate > rate_max => Err(StartError::Rate { max: rate_max }),
+            _ => Ok(filter),
         }
+    }
+
+    async fn start(&self, mut new: NewJob) -> Result<JobStarted, StartError> {
+        let filter = self.checked(&mut new)?;
         // One after another: each is judged by what those before it came to.
         let _one = self.starting_job.lock().await;
         if let Some(job) = self.same_job(&new)? {

@@ -79,7 +79,9 @@ impl Table {
             Some(verdict @ (Verdict::Move(_) | Verdict::Late(_))) => {
                 let late = matches!(verdict, Verdict::Late(_));
                 let kept = Answer { late, ..kept };
-                self.change(answer.id, |entry| entry.result = Some(Box::new(kept.clone())));
+                self.change(answer.id, |entry| {
+                    (entry.result, entry.answered) = (Some(Box::new(kept.clone())), Some(answer.status));
+                });
                 self.append(answer.id, now, step_of(answer.status, kept));
                 if late {
                     self.forget_oldest();

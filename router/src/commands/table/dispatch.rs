@@ -168,9 +168,13 @@ impl Table {
         }
     }
 
-    /// The guards have judged a command. What they say of one that does not wait any more changes nothing.
+    /// The guards have judged a command. What they say of one that does not wait any more changes nothing; that an
+    /// urgent one went against their word is noted.
     pub fn judged(&mut self, id: CommandId, judgement: Judgement, now: Now) {
         let Some(entry) = self.entries.get(&id) else { return };
+        if entry.queued.urgent {
+            return self.overridden(id, judgement, now);
+        }
         let (order, name) = (entry.order, Arc::clone(&entry.device));
         let Some(device) = self.devices.get_mut(&name) else { return };
         if device.ask(order) != Some(Ask::Asked) {
@@ -186,6 +190,17 @@ impl Table {
             Judgement::Deny { guard, reason } => self.refuse(id, forbidden(WhyCode::Denied, guard, reason), now),
             Judgement::Failed { guard, reason } => self.refuse(id, forbidden(WhyCode::GuardFailed, guard, reason), now),
         }
+    }
+
+    /// Notes that an urgent command went, or had gone, although a guard would have kept it back.
+    fn overridden(&mut self, id: CommandId, judgement: Judgement, now: Now) {
+        let why = match judgement {
+            Judgement::Allow | Judgement::Rewrite { .. } => return,
+            Judgement::Deny { guard, reason } => forbidden(WhyCode::Denied, guard, reason),
+            Judgement::Failed { guard, reason } => forbidden(WhyCode::GuardFailed, guard, reason),
+        };
+        self.change(id, |entry| entry.overridden = Some(Box::new(why.clone())));
+        self.append(id, now, Step::GuardOverridden(why));
     }
 
     fn rewrite(&mut self, id: CommandId, by: String, payload: Vec<u8>, now: Now) {

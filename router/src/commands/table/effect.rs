@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::command::{CommandId, State, StepEvent, WhyCode};
+use devices::command::{CommandId, State, StepEvent, Why, WhyCode};
 
 use crate::commands::entry::Entry;
 
@@ -51,6 +51,8 @@ pub struct Ended {
     pub outcome: State,
     /// Why, where the device did not say so.
     pub code: Option<WhyCode>,
+    /// The guard that would have kept it back, as far as that is known by then: it is urgent.
+    pub overridden: Option<Box<Why>>,
     /// The job that it was part of.
     pub job: Option<CommandId>,
 }
@@ -66,6 +68,7 @@ impl Ended {
             at_ms: entry.at_ms,
             outcome: entry.progress.state(),
             code: entry.why.as_ref().map(|why| why.code),
+            overridden: entry.overridden.clone(),
             job: entry.queued.job,
         }
     }

@@ -69,6 +69,7 @@ impl Table {
             Step::AnswerRefused { .. } => {
                 return self.change(id, |entry| entry.answers_refused = entry.answers_refused.saturating_add(1));
             }
+            Step::GuardOverridden(why) => return self.change(id, |entry| entry.overridden = Some(Box::new(why))),
             Step::Rewritten(rewritten) => return self.change(id, |entry| entry.rewrite(&rewritten.payload.0)),
             Step::Sent { session, client, .. } => {
                 self.change(id, |entry| entry.add_recipient(session, &Arc::from(client)));
@@ -99,7 +100,7 @@ impl Table {
 
     fn replay_answer(&mut self, id: CommandId, session: u64, status: Status, answer: Answer, then: Now) {
         self.advance(id, Input::Answered(session, status), then);
-        self.change(id, |entry| entry.result = Some(Box::new(answer)));
+        self.change(id, |entry| (entry.result, entry.answered) = (Some(Box::new(answer)), Some(status)));
         self.forget_oldest();
     }
 }

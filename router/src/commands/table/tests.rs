@@ -394,8 +394,16 @@ fn an_emergency_is_shown_to_guards_and_not_held() {
     words(&mut table);
     offer_with(&mut table, 1, true, now(1));
     assert_eq!(words(&mut table), ["d 1 sent", "ask 1", "offer 1 to 1"]);
-    table.judged(id(1), Judgement::Deny { guard: "g".into(), reason: String::new() }, now(2));
-    assert_eq!(state(&table, 1), State::Sent);
+    table.judged(id(1), Judgement::Deny { guard: "g".into(), reason: "high".into() }, now(2));
+    assert_eq!((state(&table, 1), words(&mut table)), (State::Sent, vec!["d 1 guard-overridden".to_owned()]));
+    let overridden = table.get(id(1)).unwrap().overridden.clone().unwrap();
+    assert_eq!((overridden.code, overridden.by.as_str(), overridden.text.as_str()), (WhyCode::Denied, "g", "high"));
+    table.judged(id(1), Judgement::Allow, now(3));
+    assert!(words(&mut table).is_empty());
+    table.answered(answer(1, Status::Succeeded, 1), now(4)).unwrap();
+    words(&mut table);
+    table.judged(id(1), Judgement::Failed { guard: "g".into(), reason: "time".into() }, now(5));
+    assert_eq!((state(&table, 1), words(&mut table)), (State::Succeeded, vec!["d 1 guard-overridden".to_owned()]));
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl<'log> PublishWay<'_, 'log> {
     fn refuse(&mut self, publish: &Publish<'_>, error: &NotTaken) -> Result<(), Close> {
         let stats = self.door.ingest.stats();
         let reason = match error {
-            NotTaken::Refused(Refused::NotAllowed(_)) => Reason::NotAuthorized,
+            NotTaken::Refused(Refused::NotAllowed(_) | Refused::Misspelt { .. }) => Reason::NotAuthorized,
             NotTaken::Refused(Refused::NoRule(_)) => Reason::TopicNameInvalid,
             NotTaken::Refused(refused) if refused.is_for_now() => Reason::UnspecifiedError,
             NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,

@@ -19,6 +19,8 @@ pub struct GuardCounters {
     pub rewritten: AtomicU64,
     /// Commands it did not answer in its bounds.
     pub failed: AtomicU64,
+    /// Of those that it forbade or did not answer: the urgent ones, which went all the same.
+    pub overridden: AtomicU64,
     /// Time from question to answer, waiting included, in nanoseconds.
     pub busy_ns: AtomicU64,
 }
@@ -36,6 +38,8 @@ pub struct GuardFigures {
     pub rewritten: u64,
     /// Commands it did not answer in its bounds.
     pub failed: u64,
+    /// Of those that it forbade or did not answer: the urgent ones, which went all the same.
+    pub overridden: u64,
 }
 
 impl GuardCounters {
@@ -48,6 +52,7 @@ impl GuardCounters {
             denied: read(&self.denied),
             rewritten: read(&self.rewritten),
             failed: read(&self.failed),
+            overridden: read(&self.overridden),
         }
     }
 }

@@ -130,6 +130,9 @@ impl Post {
             Err(_) => &counters.failed,
         };
         add(counter, 1);
+        if asked.urgent && matches!(answer, Ok(Answer::Deny(_)) | Err(_)) {
+            add(&counters.overridden, 1);
+        }
         answer
     }
 

@@ -111,7 +111,7 @@ fn what_a_guard_says_is_what_happens() {
     assert_eq!(bench.roster.judge(&asked("close", "D")), Judgement::Allow, "not wanted, not asked");
     let urgent = Asked { urgent: true, ..asked("open", "D") };
     assert_eq!(bench.roster.judge(&urgent), denied(NAME, "told so"), "shown like any other");
-    let figures = GuardFigures { asked: 6, allowed: 1, denied: 3, rewritten: 2, failed: 0 };
+    let figures = GuardFigures { asked: 6, allowed: 1, denied: 3, rewritten: 2, failed: 0, overridden: 1 };
     assert_eq!(post.counters.figures(), figures);
     bench.roster.remove(NAME);
     assert!(!bench.roster.is_on_duty());

@@ -65,7 +65,7 @@ impl Node {
     }
 
     fn deploy(&self, manifest: &str) -> Result<Deployed, DeployError> {
-        self.host.deploy(hostile(), Manifest::parse(manifest).unwrap())
+        self.host.deploy(&hostile(), Manifest::parse(manifest).unwrap())
     }
 
     /// Waits until the plugin has read everything.
@@ -143,12 +143,23 @@ fn a_redeployed_plugin_goes_on_and_a_removed_one_begins_anew() {
     assert_eq!(left.len(), 1, "the old state went with the plugin: {left:?}");
 }
 
+/// A component that names its interfaces with another version, of the same length.
+fn of_version(component: &[u8], version: &str) -> Vec<u8> {
+    let mut other = component.to_vec();
+    for at in 0..other.len().saturating_sub(version.len()) {
+        if other[at..].starts_with(b"@1.1.0") {
+            other[at..at + version.len()].copy_from_slice(version.as_bytes());
+        }
+    }
+    other
+}
+
 #[test]
 fn what_cannot_run_is_refused_with_the_reason() {
     let (backend, folder) = backend();
     let node = node(&backend, folder.path());
     let manifest = || Manifest::parse(MANIFEST).unwrap();
-    let told = |wasm: &[u8], manifest: Manifest| match node.host.deploy(wasm.to_vec(), manifest) {
+    let told = |wasm: &[u8], manifest: Manifest| match node.host.deploy(wasm, manifest) {
         Ok(deployed) => format!("{deployed:?}"),
         Err(error) => {
             assert!(error.is_refusal());
@@ -167,12 +178,14 @@ fn what_cannot_run_is_refused_with_the_reason() {
     wrong_config.config.insert("any".into(), toml::Value::Integer(1));
     let mut wrong_name = manifest();
     wrong_name.name = "No".into();
+    let other = of_version(&whole, "@2.0.0");
     let empty = b"\0asm\x0d\0\x01\0";
     let cases: Vec<(&[u8], Manifest, &str)> = vec![
         (b"", manifest(), "it is not a WebAssembly component"),
         (b"\0asm\x01\0\0\0", manifest(), "it is a core module; make it a component"),
         (&whole[..whole.len() / 3], manifest(), "the plugin's file is refused"),
         (&damaged, manifest(), "the plugin's file is refused"),
+        (&other, manifest(), "was built for another version of the plugin interface (2.0.0; this node has 1.1.0)"),
         (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.1.0`"),
         (&whole, no_state, "a grant is missing: it keeps state"),
         (&whole, no_twins, "a grant is missing: it reads twins"),

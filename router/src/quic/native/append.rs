@@ -298,7 +298,9 @@ impl Appender {
 fn not_routed(refused: &Refused) -> NotTaken {
     match refused {
         Refused::NoRule(_) => NotTaken::Refused(Refusal::NoRule),
-        Refused::NotAllowed(_) | Refused::Topic(TopicError::TooMany(_)) => NotTaken::Refused(Refusal::NotAllowed),
+        Refused::NotAllowed(_) | Refused::Misspelt { .. } | Refused::Topic(TopicError::TooMany(_)) => {
+            NotTaken::Refused(Refusal::NotAllowed)
+        }
         Refused::Topic(TopicError::Name(_) | TopicError::Partitions(_)) => NotTaken::Refused(Refusal::TopicInvalid),
         Refused::Topic(TopicError::Exists(_) | TopicError::Unknown(_) | TopicError::Store(_)) => NotTaken::TryAgain,
     }

@@ -65,13 +65,13 @@ fn check_indexes(table: &Table) -> Result<(), TestCaseError> {
 }
 
 /// What a restart must find again of a command: how far it is, what it holds, what became of it.
-type Essence = ((State, u32, u32), Vec<u8>, Option<WhyCode>, Option<Vec<u8>>, usize);
+type Essence = ((State, u32, u32), Vec<u8>, (Option<WhyCode>, bool), Option<Vec<u8>>, usize);
 
 fn essence(entry: &Entry) -> Essence {
     (
         (entry.progress.state(), entry.progress.attempts(), entry.steps),
         entry.queued.payload.0.clone(),
-        entry.why.as_ref().map(|why| why.code),
+        (entry.why.as_ref().map(|why| why.code), entry.overridden.is_some()),
         entry.result.as_ref().map(|answer| answer.payload.0.clone()),
         entry.recipients.len(),
     )

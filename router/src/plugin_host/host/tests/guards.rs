@@ -10,7 +10,7 @@ const NAME: &str = "hostile-guard";
 
 impl Node {
     fn deploy_guard(&self, manifest: &str) -> Result<Deployed, DeployError> {
-        self.host.deploy(guard::hostile(), Manifest::parse(manifest).unwrap())
+        self.host.deploy(&guard::hostile(), Manifest::parse(manifest).unwrap())
     }
 
     fn judge(&self, payload: &str) -> Judgement {
@@ -140,7 +140,7 @@ fn what_cannot_guard_is_refused_with_the_reason() {
         (guard::hostile(), &settings, "the plugin does not start: no settings wanted"),
     ];
     for (wasm, manifest, want) in cases {
-        let error = node.host.deploy(wasm, Manifest::parse(manifest).unwrap()).unwrap_err();
+        let error = node.host.deploy(&wasm, Manifest::parse(manifest).unwrap()).unwrap_err();
         assert!(error.is_refusal() && error.to_string().contains(want), "{want}: {error}");
     }
     assert_eq!(node.host.list().len(), 1);

@@ -1,0 +1,52 @@
+//! Who deployed and removed what: acts on `_audit`, refused ones as well.
+
+use serde_json::json;
+
+use super::{Deployed, PluginHost, digest};
+use crate::event_log::Act;
+use crate::plugin_host::hex;
+use crate::plugin_host::manifest::{Kind, Manifest};
+
+/// What is said of a plugin whose manifest cannot be read.
+const UNNAMED: &str = "unnamed";
+
+impl PluginHost {
+    /// Notes that `who` deployed a component; `told`: what came of it, or the code with which it was refused.
+    pub fn audit_deploy(
+        &self,
+        who: &str,
+        component: &[u8],
+        manifest: Option<&Manifest>,
+        told: Result<&Deployed, &str>,
+    ) {
+        let mut detail = json!({"sha256": hex(&digest(component))});
+        if let Some(manifest) = manifest {
+            detail["kind"] = json!(manifest.kind);
+        }
+        if let Ok(deployed) = told {
+            detail["redeployed"] = deployed.redeployed.into();
+        }
+        let what = manifest.map_or(UNNAMED, |manifest| manifest.name.as_str());
+        let outcome = told.err().unwrap_or("done");
+        self.audit(Act { who, act: "plugin.deploy", what, outcome, detail });
+    }
+
+    /// Notes that `who` removed a plugin; `outcome`: `done`, or the code with which it was refused.
+    pub fn audit_remove(&self, who: &str, name: &str, kind: Option<Kind>, outcome: &str) {
+        let detail = kind.map_or(serde_json::Value::Null, |kind| json!({"kind": kind}));
+        self.audit(Act { who, act: "plugin.remove", what: name, outcome, detail });
+    }
+
+    /// What a deployed plugin is.
+    pub fn kind_of(&self, name: &str) -> Option<Kind> {
+        let plugin = self.plugins.lock().get(name).map(|plugin| plugin.manifest.kind);
+        plugin.or_else(|| self.guards.get(name).map(|_| Kind::CommandGuard))
+    }
+
+    fn audit(&self, act: Act<'_>) {
+        let (name, what) = (act.act, act.what.to_owned());
+        if let Err(error) = self.log.audit(act) {
+            tracing::warn!(%error, act = name, what, "an act could not be recorded");
+        }
+    }
+}
