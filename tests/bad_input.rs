@@ -195,6 +195,20 @@ fn strict_rules_refuse_other_topics() {
 }
 
 #[test]
+fn a_misspelt_topic_of_a_device_is_logged_with_what_is_wrong() {
+    let cases = [
+        ("edgeway/answer/pump/17/failed", "the command id is not a UUID"),
+        ("edgeway/twin/pump/reported/new", "the version is not a number"),
+    ];
+    for (topic, why) in cases {
+        let node = Node::start();
+        let mut client = Client::simple(node.mqtt, Version::V5, "pump");
+        assert_eq!(client.publish(&Message::new(topic, "x").qos(1)), 0x87, "{topic}");
+        assert!(node.log().contains(why), "{topic}: {}", node.log());
+    }
+}
+
+#[test]
 fn internal_topics_are_closed_to_clients() {
     let node = Node::start();
     for topic in ["edgeway/command/pump/1/cool", "edgeway/answer/pump", "$SYS/broker"] {

@@ -7,7 +7,7 @@ use wasmtime::component::Component;
 use super::DeployError;
 use super::compiled::CompileCache;
 use super::engine::Ticking;
-use super::fault::Fault;
+use super::fault::{Fault, other_types};
 use super::guard::{self, Kept};
 use super::guest::WallClock;
 use super::loops::{Edge, find_loop};
@@ -24,7 +24,7 @@ const MODULE_MAGIC: &[u8] = b"\0asm\x01\0\0\0";
 /// What the names of the interfaces between node and plugins begin with.
 const INTERFACES: &str = "edgeway:plugin/";
 /// Their version.
-pub const INTERFACE_VERSION: &str = "1.1.0";
+const INTERFACE_VERSION: &str = "1.1.0";
 /// What the import begins with that needs the grant `state`.
 const STATE_IMPORT: &str = "edgeway:plugin/state@1.";
 /// What the import begins with that needs the grant `twins`.
@@ -57,7 +57,7 @@ impl Workshop {
         }
         let ticking = Arc::clone(&self.ticking);
         Template::new(ticking, &component, Arc::new(manifest), Arc::clone(&self.now_ms))
-            .map_err(|error| self.misfit(&component, || DeployError::WrongWorld(format!("{error:#}"))))
+            .map_err(|error| self.misfit(&component, &error, DeployError::WrongWorld))
     }
 
     /// The same for a guard; `kept` is what other plugins keep.
@@ -80,17 +80,24 @@ impl Workshop {
         }
         let ticking = Arc::clone(&self.ticking);
         guard::Template::new(ticking, &component, manifest, Arc::clone(&self.now_ms), kept)
-            .map_err(|error| self.misfit(&component, || DeployError::NoGuard(format!("{error:#}"))))
+            .map_err(|error| self.misfit(&component, &error, DeployError::NoGuard))
     }
 
-    /// Why a component does not fit: it was built for another version of the interface, or what `otherwise` says.
-    fn misfit(&self, component: &Component, otherwise: impl FnOnce() -> DeployError) -> DeployError {
+    /// Why a component does not fit: it was built for another version of the interface, or is of another world.
+    fn misfit(
+        &self,
+        component: &Component,
+        error: &wasmtime::Error,
+        other_world: impl FnOnce(String) -> DeployError,
+    ) -> DeployError {
         let (of, engine) = (component.component_type(), self.ticking.engine());
         let names = of.imports(engine).map(|(name, _)| name.to_owned());
         let mut names = names.chain(of.exports(engine).map(|(name, _)| name.to_owned()));
-        match names.find_map(|name| other_version(&name)) {
-            Some(version) => DeployError::OtherVersion(version),
-            None => otherwise(),
+        let version = names.find_map(|name| other_version(&name));
+        let differs = version.map(|version| format!("it has {version}, this node has {INTERFACE_VERSION}"));
+        match differs.or_else(|| other_types(error)) {
+            Some(differs) => DeployError::OtherVersion(differs),
+            None => other_world(format!("{error:#}")),
         }
     }
 }
@@ -156,6 +163,7 @@ pub fn try_start(template: &Arc<Template>) -> Result<(), DeployError> {
 pub fn not_started(fault: Fault) -> DeployError {
     match fault {
         Fault::Start(reason) => DeployError::Init(reason),
+        Fault::Interface(types) => DeployError::OtherVersion(types),
         other => DeployError::Init(other.to_string()),
     }
 }

@@ -4,7 +4,6 @@ use std::io;
 
 use sled_data::ReadError;
 
-use super::deploy::INTERFACE_VERSION;
 use super::host::PLUGINS_MAX;
 use super::manifest::ManifestError;
 use crate::event_log::{CommitFailed, TopicError};
@@ -37,8 +36,7 @@ pub enum DeployError {
     NoGuard(String),
     /// The component speaks another version of the interface.
     #[error(
-        "the plugin was built for another version of the plugin interface ({0}; this node has {INTERFACE_VERSION}); \
-         build it again with this version's SDK"
+        "the plugin was built for another version of the plugin interface; build it again with this version's SDK ({0})"
     )]
     OtherVersion(String),
     /// A plugin of another kind has the name.

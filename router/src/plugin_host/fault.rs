@@ -21,6 +21,9 @@ pub enum Fault {
     /// The plugin cannot be started: no event is at fault.
     #[error("the plugin cannot be started: {0}")]
     Start(String),
+    /// Its functions have other types than the node's: no event is at fault.
+    #[error("the plugin speaks another version of the interface: {0}")]
+    Interface(String),
     /// The store failed under the plugin: no event is at fault.
     #[error("the store failed: {0}")]
     Store(String),
@@ -29,12 +32,19 @@ pub enum Fault {
     Stopped,
 }
 
+/// Where a component cannot be linked or called as its types are not the node's: which differ.
+pub fn other_types(error: &wasmtime::Error) -> Option<String> {
+    let text = error.root_cause().to_string();
+    let differs = text.starts_with("expected ") && text.contains(" found ");
+    (differs && !error.is::<wasmtime::Trap>()).then_some(text)
+}
+
 impl Fault {
     /// Whether an event of the batch may be at fault, so that smaller batches
     /// are worth trying.
     #[must_use]
     pub fn by_event(&self) -> bool {
-        !matches!(self, Fault::Start(_) | Fault::Store(_) | Fault::Stopped)
+        !matches!(self, Fault::Start(_) | Fault::Interface(_) | Fault::Store(_) | Fault::Stopped)
     }
 
     /// Whether the guest was stopped rather than answered.

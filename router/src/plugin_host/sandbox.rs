@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::bindings::edgeway::plugin::types::{Action, Batch as GuestBatch, Event, HeaderParam, Setting};
 use super::bindings::{Plugin, PluginPre};
 use super::engine::{TICK_MS, Ticking};
-use super::fault::Fault;
+use super::fault::{Fault, other_types};
 use super::guest::{Guest, MemoryBound, WallClock};
 use super::manifest::{Limits, Manifest, TwinGrant};
 use super::state::PendingState;
@@ -160,7 +160,10 @@ impl Sandbox {
                 Ok(Live { store, instance })
             }
             Ok((_, Err(reason))) => Err(Fault::Start(reason)),
-            Err(error) => Err(Fault::Start(explain(&error, store.data(), limits).to_string())),
+            Err(error) => Err(match other_types(&error) {
+                Some(types) => Fault::Interface(types),
+                None => Fault::Start(explain(&error, store.data(), limits).to_string()),
+            }),
         }
     }
 

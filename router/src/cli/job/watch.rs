@@ -6,7 +6,8 @@ use devices::command::CommandId;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{outcomes, path, show};
+use super::path;
+use super::show::{outcomes, show};
 use crate::cli::api::Api;
 use crate::cli::out::Out;
 use crate::cli::table::printable;

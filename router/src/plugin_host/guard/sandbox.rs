@@ -15,7 +15,7 @@ use super::kept::Kept;
 use crate::plugin_host::bindings::edgeway::plugin::host;
 use crate::plugin_host::bindings::edgeway::plugin::types::Setting;
 use crate::plugin_host::engine::{TICK_MS, Ticking};
-use crate::plugin_host::fault::Fault;
+use crate::plugin_host::fault::{Fault, other_types};
 use crate::plugin_host::guest::{Guest, MemoryBound, WallClock};
 use crate::plugin_host::manifest::Manifest;
 use crate::plugin_host::sandbox::explain;
@@ -130,7 +130,10 @@ impl Sandbox {
                 Ok(Live { store, instance })
             }
             Ok((_, Err(reason))) => Err(Fault::Start(reason)),
-            Err(error) => Err(Fault::Start(explain(&error, &store.data().base, limits).to_string())),
+            Err(error) => Err(match other_types(&error) {
+                Some(types) => Fault::Interface(types),
+                None => Fault::Start(explain(&error, &store.data().base, limits).to_string()),
+            }),
         }
     }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Deployed, PluginHost, digest};
-use crate::event_log::Act;
+use crate::event_log::{Act, AppendError};
 use crate::plugin_host::hex;
 use crate::plugin_host::manifest::{Kind, Manifest};
 
@@ -45,7 +45,9 @@ impl PluginHost {
 
     fn audit(&self, act: Act<'_>) {
         let (name, what) = (act.act, act.what.to_owned());
-        if let Err(error) = self.log.audit(act) {
+        // Durable on return, as what it tells of is.
+        let durable = |ticket| self.log.durable_blocking(ticket).map_err(AppendError::Refused);
+        if let Err(error) = self.log.audit(act).and_then(durable) {
             tracing::warn!(%error, act = name, what, "an act could not be recorded");
         }
     }

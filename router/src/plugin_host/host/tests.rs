@@ -185,7 +185,7 @@ fn what_cannot_run_is_refused_with_the_reason() {
         (b"\0asm\x01\0\0\0", manifest(), "it is a core module; make it a component"),
         (&whole[..whole.len() / 3], manifest(), "the plugin's file is refused"),
         (&damaged, manifest(), "the plugin's file is refused"),
-        (&other, manifest(), "was built for another version of the plugin interface (2.0.0; this node has 1.1.0)"),
+        (&other, manifest(), "build it again with this version's SDK (it has 2.0.0, this node has 1.1.0)"),
         (empty, manifest(), "does not fit the world `edgeway:plugin/plugin@1.1.0`"),
         (&whole, no_state, "a grant is missing: it keeps state"),
         (&whole, no_twins, "a grant is missing: it reads twins"),
