@@ -15,12 +15,11 @@ pub type Positions = Vec<(PartitionId, u64)>;
 
 /// How long changes are gathered before they are stored, in milliseconds.
 const EPOCH_MS: u64 = 1_000;
-/// Commands stored with one commit at least.
-const STORED_MIN: usize = 32;
-/// The part of what is owed that one commit stores: an epoch is done after about so many commits.
-const STORED_PART: usize = 64;
 /// Commands stored, and deleted, with one commit at most: each costs the store ten microseconds, which others wait for.
-const STORED_MAX: usize = 64;
+const STORED_MAX: usize = 32;
+/// Time between two commits that store some, in milliseconds: most commits are not held up at all. A backlog of a
+/// million takes minutes, in which a restart reads more of the log instead.
+const STORED_EVERY_MS: u64 = 5;
 /// Bytes stored with one commit, about, at most.
 const STORED_BYTES_MAX: usize = 256 * 1024;
 
@@ -35,12 +34,13 @@ pub struct Unstored {
     closed: VecDeque<Epoch>,
     open: Vec<CommandId>,
     opened_ms: u64,
+    now_ms: u64,
+    /// When some were stored last.
+    stored_ms: u64,
     /// All ids of all epochs, each in one of them; at most as many as there are commands.
     waiting: HashSet<CommandId>,
     /// Stored commands to be deleted.
     deleted: Vec<CommandId>,
-    /// Commands of the closed epochs that are not stored yet.
-    owed: usize,
 }
 
 /// What one commit stores.
@@ -72,12 +72,12 @@ impl Unstored {
 
     /// Ends the epoch when its time is up: `positions` is where reading stands.
     pub fn turn(&mut self, steady_ms: u64, positions: &Positions) {
+        self.now_ms = steady_ms;
         if self.opened_ms == 0 {
             self.opened_ms = steady_ms;
         }
         if steady_ms.saturating_sub(self.opened_ms) >= EPOCH_MS && !self.open.is_empty() {
             let ids = std::mem::take(&mut self.open);
-            self.owed += ids.len();
             self.closed.push_back(Epoch { until: positions.clone(), ids });
             self.opened_ms = steady_ms;
         }
@@ -86,25 +86,25 @@ impl Unstored {
     /// When there is something to store next, on the steady clock: now, or when the epoch ends.
     pub fn due_ms(&self) -> Option<u64> {
         match (self.closed.is_empty() && self.deleted.is_empty(), self.open.is_empty()) {
-            (false, _) => Some(0),
+            (false, _) => Some(self.stored_ms + STORED_EVERY_MS),
             (true, false) => Some(self.opened_ms + EPOCH_MS),
             (true, true) => None,
         }
     }
 
-    /// What the next commit stores; `bytes_of` says how large a command is.
+    /// What the next commit stores, nothing where one did a moment ago; `bytes_of` says how large a command is.
     pub fn portion(&mut self, bytes_of: impl Fn(CommandId) -> usize) -> Portion {
-        let mut portion = Portion {
-            delete: self.deleted.split_off(self.deleted.len().saturating_sub(self.room())),
-            ..Portion::default()
-        };
-        let (mut room, mut bytes) = (self.room(), 0);
+        if self.now_ms < self.stored_ms + STORED_EVERY_MS {
+            return Portion::default();
+        }
+        let deleted = self.deleted.split_off(self.deleted.len().saturating_sub(STORED_MAX));
+        let mut portion = Portion { delete: deleted, ..Portion::default() };
+        let (mut room, mut bytes) = (STORED_MAX, 0);
         while let Some(epoch) = self.closed.front_mut() {
             while room > 0
                 && bytes < STORED_BYTES_MAX
                 && let Some(id) = epoch.ids.pop()
             {
-                self.owed -= 1;
                 if self.waiting.remove(&id) {
                     portion.put.push(id);
                     room -= 1;
@@ -116,11 +116,10 @@ impl Unstored {
             }
             portion.cursor = self.closed.pop_front().map(|epoch| epoch.until);
         }
+        if portion != Portion::default() {
+            self.stored_ms = self.now_ms;
+        }
         portion
-    }
-
-    fn room(&self) -> usize {
-        (self.owed.max(self.deleted.len()) / STORED_PART).clamp(STORED_MIN, STORED_MAX)
     }
 }
 
@@ -163,9 +162,11 @@ mod tests {
         unstored.turn(1 + EPOCH_MS, &positions(7));
         let mut put = 0;
         for round in 0.. {
+            unstored.turn(1 + EPOCH_MS + round * STORED_EVERY_MS, &positions(7));
             let portion = unstored.portion(|_| 100);
             put += portion.put.len();
-            assert!(portion.put.len() <= STORED_MIN);
+            assert!(portion.put.len() <= STORED_MAX);
+            assert_eq!(unstored.portion(|_| 100), Portion::default(), "not again at once");
             if portion.cursor.is_some() {
                 assert_eq!((put, round), (100, 3));
                 break;
@@ -178,8 +179,9 @@ mod tests {
         let mut unstored = Unstored::default();
         unstored.forget(id(1), true);
         unstored.forget(id(2), false);
+        unstored.turn(100, &positions(0));
         assert_eq!(unstored.portion(|_| 100).delete, [id(1)]);
-        assert_eq!(unstored.portion(|_| 100).delete, []);
+        assert_eq!(unstored.due_ms(), None);
     }
 
     #[test]
@@ -189,6 +191,7 @@ mod tests {
         (0..100_000).for_each(|n| unstored.save(id(n)));
         unstored.turn(1 + EPOCH_MS, &positions(7));
         assert_eq!(unstored.portion(|_| 1).put.len(), STORED_MAX);
+        unstored.turn(100 + EPOCH_MS, &positions(7));
         assert_eq!(unstored.portion(|_| STORED_BYTES_MAX / 4).put.len(), 4);
     }
 }
