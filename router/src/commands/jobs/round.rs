@@ -1,5 +1,6 @@
 //! The jobs' part of the room's one round: what is due is submitted, what has changed is written down.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -177,9 +178,10 @@ impl Commands {
 
     fn submit_due(&self, jobs: &mut Jobs, work: &mut JobWork, is_full: bool, now: Now) -> Result<(), ReadError> {
         let Jobs { book, targets } = jobs;
-        let mut running: Vec<CommandId> = Vec::new();
-        for job in book.running() {
-            running.push(job.given.id);
+        let mut running: HashSet<CommandId> = HashSet::new();
+        // Those that have submitted all wait for their commands to end: there may be many, and nothing is due of them.
+        for job in book.running().filter(|job| job.moving.next < job.given.total) {
+            running.insert(job.given.id);
             let due = job.due(now);
             let count = if is_full { 0 } else { due.end - due.start };
             let mut absent = Vec::new();
