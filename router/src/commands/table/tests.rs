@@ -8,6 +8,8 @@ use super::*;
 use crate::commands::config::Overflow;
 use crate::security::Judgement;
 
+mod bounds;
+mod guards;
 mod restarts;
 mod walks;
 
@@ -191,25 +193,6 @@ fn a_lying_clock_cannot_stretch_a_deadline() {
 }
 
 #[test]
-fn bounds_refuse_the_newest_and_forget_the_oldest() {
-    let config = Config { pending_per_device_max: 2, pending_max: 3, ended_max: 2, ..Config::default() };
-    let mut table = Table::new(config);
-    for (n, device) in [(1, "d"), (2, "d"), (3, "d"), (4, "e"), (5, "f")] {
-        submit(&mut table, device, n, now(0));
-    }
-    assert_eq!(words(&mut table), ["d 3 refused", "f 5 refused"]);
-    assert_eq!(table.pending(), 3);
-    assert!(!table.has_room("g", 0, false));
-    table.tick(now(1_000));
-    assert_eq!(table.entries().count(), 2, "two ended commands stay listed");
-    assert_eq!(words(&mut table).into_iter().filter(|word| word.starts_with("forget")).count(), 3);
-    assert!(table.devices.is_empty() && table.pending_bytes == 0);
-    let small = Config { pending_bytes_max: 10, ..Config::default() };
-    assert!(Table::new(small.clone()).has_room("d", 10, false));
-    assert!(!Table::new(small).has_room("d", 11, false));
-}
-
-#[test]
 fn a_restart_returns_what_was_under_way() {
     let mut table = Table::new(Config::default());
     for n in 1..=4 {
@@ -345,81 +328,6 @@ fn a_command_is_called_off_as_long_as_nobody_has_it() {
 }
 
 #[test]
-fn guards_are_asked_before_each_dispatch_in_order() {
-    let config = Config { in_flight_per_device_max: 3, ..Config::default() };
-    let mut table = Table::new(config);
-    for n in 1..=4 {
-        submit(&mut table, "d", n, now(0));
-    }
-    words(&mut table);
-    offer_with(&mut table, 1, true, now(1));
-    assert_eq!(words(&mut table), ["ask 1", "ask 2", "ask 3"], "as many as there is room for");
-    table.judged(id(2), Judgement::Allow, now(2));
-    offer_with(&mut table, 1, true, now(2));
-    assert!(words(&mut table).is_empty(), "the first is still waited for");
-    let payload = b"less".to_vec();
-    table.judged(id(1), Judgement::Rewrite { guard: "g".into(), payload: payload.clone() }, now(3));
-    let reason = "x".repeat(300);
-    table.judged(id(3), Judgement::Deny { guard: "g".into(), reason }, now(3));
-    assert_eq!(words(&mut table), ["d 1 rewritten", "d 3 refused"]);
-    offer_with(&mut table, 1, true, now(3));
-    assert_eq!(words(&mut table), ["d 1 sent", "offer 1 to 1", "d 2 sent", "offer 2 to 1", "ask 4"]);
-    assert_eq!(table.get(id(1)).unwrap().queued.payload.0, payload);
-    let denied = table.get(id(3)).unwrap().why.clone().unwrap();
-    assert_eq!((denied.code, denied.by.as_str(), denied.text.len()), (WhyCode::Denied, "g", 256));
-    table.dropped(id(1), 1, false, now(4));
-    words(&mut table);
-    offer_with(&mut table, 2, true, now(5));
-    assert_eq!(words(&mut table), ["ask 1"], "what comes back is judged anew");
-}
-
-#[test]
-fn what_was_allowed_long_ago_is_asked_again() {
-    let mut table = Table::new(Config::default());
-    submit_with(&mut table, "d", 1, now(0), |queued| queued.deliver_by_ms += 10_000);
-    offer_with(&mut table, 1, true, now(1));
-    table.judged(id(1), Judgement::Allow, now(2));
-    words(&mut table);
-    offer_with(&mut table, 1, true, now(1_002));
-    assert_eq!(words(&mut table), ["ask 1"]);
-    table.judged(id(1), Judgement::Failed { guard: "g".into(), reason: "time".into() }, now(1_003));
-    assert_eq!((state(&table, 1), why(&table, 1)), (State::Refused, Some(WhyCode::GuardFailed)), "it fails closed");
-    assert_eq!(table.asked, 0);
-}
-
-#[test]
-fn an_emergency_is_shown_to_guards_and_not_held() {
-    let mut table = Table::new(Config::default());
-    submit_with(&mut table, "d", 1, now(0), |queued| queued.urgent = true);
-    words(&mut table);
-    offer_with(&mut table, 1, true, now(1));
-    assert_eq!(words(&mut table), ["d 1 sent", "ask 1", "offer 1 to 1"]);
-    table.judged(id(1), Judgement::Deny { guard: "g".into(), reason: "high".into() }, now(2));
-    assert_eq!((state(&table, 1), words(&mut table)), (State::Sent, vec!["d 1 guard-overridden".to_owned()]));
-    let overridden = table.get(id(1)).unwrap().overridden.clone().unwrap();
-    assert_eq!((overridden.code, overridden.by.as_str(), overridden.text.as_str()), (WhyCode::Denied, "g", "high"));
-    table.judged(id(1), Judgement::Allow, now(3));
-    assert!(words(&mut table).is_empty());
-    table.answered(answer(1, Status::Succeeded, 1), now(4)).unwrap();
-    words(&mut table);
-    table.judged(id(1), Judgement::Failed { guard: "g".into(), reason: "time".into() }, now(5));
-    assert_eq!((state(&table, 1), words(&mut table)), (State::Succeeded, vec!["d 1 guard-overridden".to_owned()]));
-}
-
-#[test]
-fn questions_are_bounded() {
-    let mut table = Table::new(Config { asked_max: 2, ..Config::default() });
-    for (n, device) in [(1, "d"), (2, "d"), (3, "e"), (4, "f")] {
-        submit(&mut table, device, n, now(0));
-    }
-    words(&mut table);
-    offer_with(&mut table, 1, true, now(1));
-    assert_eq!(words(&mut table), ["ask 1", "ask 2"]);
-    table.tick(now(1_000));
-    assert_eq!(table.asked, 0, "expired ones are not waited for");
-}
-
-#[test]
 fn a_key_is_one_command() {
     let mut table = Table::new(Config { ended_max: 1, ..Config::default() });
     let keyed = |table: &mut Table, n| {
@@ -461,104 +369,4 @@ fn a_predecessor_that_its_session_has_not_written_is_taken_back() {
     assert_eq!(words(&mut table), ["d 2 sent", "withdraw 1 from 1", "offer 2 to 1"]);
     table.unsent(id(1), 1, now(3));
     assert_eq!(words(&mut table), ["d 1 returned", "d 1 superseded"]);
-}
-
-fn offer_into(table: &mut Table, devices: &[&str], session: u64, room: [usize; 2], at: Now) {
-    let client: Arc<str> = "gateway".into();
-    let mut receiver = Receiver { session, client: &client, room };
-    devices.iter().for_each(|device| table.available(device, &mut receiver, &|_, _| false, at));
-}
-
-#[test]
-fn a_session_without_room_gets_no_step_and_is_asked_again_when_it_has_done_something() {
-    let mut table = Table::new(Config::default());
-    for (n, device) in [(1, "d"), (2, "e"), (3, "f")] {
-        submit(&mut table, device, n, now(0));
-    }
-    table.take_wanting();
-    words(&mut table);
-    offer_into(&mut table, &["d", "e", "f"], 1, [1, 0], now(1));
-    assert_eq!(words(&mut table), ["d 1 sent", "offer 1 to 1"], "nothing is said of those without room");
-    assert!(table.take_wanting().is_empty());
-    table.delivered(id(1), 1, now(2));
-    let wanting: Vec<String> = table.take_wanting().iter().map(|(name, _)| name.to_string()).collect();
-    assert_eq!(wanting, ["e"], "one place is free, one device is looked at");
-    table.tick(now(999));
-    assert!(table.take_wanting().is_empty());
-    submit_with(&mut table, "f", 4, now(999), |queued| queued.deliver_by_ms += 10_000);
-    table.take_wanting();
-    table.tick(now(1_001));
-    assert_eq!(table.take_wanting().len(), 1, "whatever the session does, the clock looks again");
-}
-
-#[test]
-fn what_the_client_does_not_take_is_refused_and_not_tried_again() {
-    let mut table = Table::new(Config::default());
-    submit(&mut table, "d", 1, now(0));
-    offer(&mut table, 1, now(1));
-    table.too_large(id(1), 1, now(2));
-    assert_eq!((state(&table, 1), why(&table, 1)), (State::Refused, Some(WhyCode::TooLarge)));
-}
-
-#[test]
-fn commands_that_no_guard_wants_do_not_wait_for_those_that_one_wants() {
-    let mut table = Table::new(Config { asked_max: 1, ..Config::default() });
-    submit_with(&mut table, "d", 1, now(0), |queued| queued.name = "open".into());
-    submit_with(&mut table, "e", 2, now(0), |queued| queued.name = "open".into());
-    submit_with(&mut table, "f", 3, now(0), |queued| queued.name = "blink".into());
-    words(&mut table);
-    let client: Arc<str> = "c".into();
-    let mut receiver = Receiver { session: 1, client: &client, room: [100, 100] };
-    for device in ["d", "e", "f"] {
-        table.available(device, &mut receiver, &|_, name| name == "open", now(1));
-    }
-    assert_eq!(words(&mut table), ["ask 1", "f 3 sent", "offer 3 to 1"]);
-    table.take_wanting();
-    table.judged(id(1), Judgement::Allow, now(2));
-    let wanting: Vec<String> = table.take_wanting().iter().map(|(name, _)| name.to_string()).collect();
-    assert_eq!(wanting, ["d", "e"], "the one that could not ask may ask now");
-}
-
-#[test]
-fn a_guard_sees_what_was_submitted_and_a_key_stands_for_that() {
-    let mut table = Table::new(Config::default());
-    submit(&mut table, "d", 1, now(0));
-    for (at, payload) in [(now(1), b"less".to_vec()), (now(301), b"least".to_vec())] {
-        offer_with(&mut table, 1, true, at);
-        table.judged(id(1), Judgement::Rewrite { guard: "g".into(), payload }, at);
-        offer_with(&mut table, 1, true, at);
-        table.unsent(id(1), 1, at);
-    }
-    let entry = table.get(id(1)).unwrap();
-    assert_eq!((entry.queued.payload.0.as_slice(), entry.submitted_payload()), (&b"least"[..], &b"12345"[..]));
-}
-
-#[test]
-fn keys_of_ended_commands_are_forgotten() {
-    let mut table = Table::new(Config::default());
-    submit_with(&mut table, "d", 0, now(0), |queued| queued.deliver_by_ms += 1_000_000);
-    for n in 1..1_000 {
-        submit_with(&mut table, "d", n, now(n), |queued| queued.supersede = Some(n.to_string()));
-        table.cancel(id(n), "cli", now(n)).unwrap();
-    }
-    assert!(table.devices.values().all(|device| !device.has_many_keys()));
-}
-
-#[test]
-fn progress_is_written_down_within_bounds() {
-    let mut table = Table::new(Config::default());
-    submit_with(&mut table, "d", 1, now(0), |queued| queued.execution_timeout_ms = Some(100_000));
-    offer(&mut table, 1, now(1));
-    words(&mut table);
-    for n in 0..2_000 {
-        table.answered(answer(1, Status::InProgress, 1), now(2 + n)).unwrap();
-    }
-    let told = words(&mut table).len();
-    assert!((256..=260).contains(&told), "{told}");
-    table.tick(now(200_000));
-    words(&mut table);
-    for n in 0..2_000 {
-        table.answered(answer(1, Status::InProgress, 1), now(200_000 + 2_000 * n)).unwrap();
-    }
-    assert!(words(&mut table).len() <= 16, "and after the end");
 }
