@@ -25,10 +25,19 @@ const LISTED_MAX: usize = 10_000;
 /// How long one call waits at most; who wants to wait longer calls again.
 pub const WAIT_MS_MAX: u64 = 30_000;
 
-/// A command to send.
+/// A command to one device.
 #[derive(Deserialize)]
 struct NewCommandBody {
     device: String,
+    #[serde(default)]
+    allow_unknown: bool,
+    #[serde(flatten)]
+    command: CommandBody,
+}
+
+/// What is to be done, be it by one device or by many.
+#[derive(Deserialize)]
+pub(super) struct CommandBody {
     name: String,
     #[serde(flatten)]
     payload: Payload,
@@ -47,9 +56,24 @@ struct NewCommandBody {
     #[serde(default)]
     deliveries_max: Option<u32>,
     #[serde(default)]
-    allow_unknown: bool,
-    #[serde(default)]
     issued_by: IssuedBy,
+}
+
+impl CommandBody {
+    /// The command to a device.
+    pub(super) fn to(self, device: &str) -> NewCommand {
+        NewCommand {
+            payload: self.payload.0,
+            deliver_within_ms: self.deliver_within_ms,
+            execution_timeout_ms: self.execution_timeout_ms,
+            urgent: self.urgent,
+            supersede: self.supersede,
+            idempotency_key: self.idempotency_key,
+            repeat: self.repeat,
+            deliveries_max: self.deliveries_max,
+            ..NewCommand::new(device, &self.name, self.issued_by.as_str())
+        }
+    }
 }
 
 /// Who sends it.
@@ -207,22 +231,8 @@ async fn submit(
     State(commands): State<Arc<Commands>>,
     JsonBody(body): JsonBody<NewCommandBody>,
 ) -> Result<Response, ApiError> {
-    let (device, name) = (body.device.clone(), body.name.clone());
-    let new = NewCommand {
-        device: body.device,
-        name: body.name,
-        payload: body.payload.0,
-        deliver_within_ms: body.deliver_within_ms,
-        execution_timeout_ms: body.execution_timeout_ms,
-        urgent: body.urgent,
-        supersede: body.supersede,
-        idempotency_key: body.idempotency_key,
-        repeat: body.repeat,
-        deliveries_max: body.deliveries_max,
-        allow_unknown: body.allow_unknown,
-        issued_by: body.issued_by.as_str().to_owned(),
-        redrives: None,
-    };
+    let new = NewCommand { allow_unknown: body.allow_unknown, ..body.command.to(&body.device) };
+    let (device, name) = (new.device.clone(), new.name.clone());
     let submitted = commands.submit(new).await?;
     let (id, is_new) = (submitted.id, submitted.is_new);
     let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };

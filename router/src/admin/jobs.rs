@@ -8,16 +8,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use devices::command::{self, CommandId, Payload, Repeat};
+use devices::command::{self, CommandId};
 use serde::{Deserialize, Serialize};
 
 use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
-use super::commands::{IssuedBy, WAIT_MS_MAX};
-use crate::commands::{
-    AbortAbove, Commands, JobDevices, JobError, JobInfo, NewCommand, NewJob, RATE_DEFAULT, StartError,
-};
+use super::commands::{CommandBody, IssuedBy, WAIT_MS_MAX};
+use crate::commands::{AbortAbove, Commands, JobDevices, JobError, JobInfo, NewJob, RATE_DEFAULT, StartError};
 
 /// Devices that one call lists, unless it says otherwise; the bound as well.
 const LISTED: usize = 1_000;
@@ -31,32 +29,15 @@ struct NewJobBody {
     /// A filter; empty: every known device.
     #[serde(rename = "where")]
     filter: String,
-    name: String,
-    #[serde(flatten)]
-    payload: Payload,
     #[serde(default = "rate_default")]
     rate: u32,
     #[serde(default)]
     abort_above: Option<AbortAbove>,
-    #[serde(default)]
-    deliver_within_ms: Option<u64>,
-    #[serde(default)]
-    execution_timeout_ms: Option<u64>,
-    #[serde(default)]
-    urgent: bool,
-    #[serde(default)]
-    supersede: Option<String>,
-    #[serde(default)]
-    idempotency_key: Option<String>,
-    #[serde(default)]
-    repeat: Repeat,
-    #[serde(default)]
-    deliveries_max: Option<u32>,
-    #[serde(default)]
-    issued_by: IssuedBy,
     /// Nothing is started: it is told which devices it would have.
     #[serde(default)]
     dry_run: bool,
+    #[serde(flatten)]
+    command: CommandBody,
 }
 
 fn rate_default() -> u32 {
@@ -159,18 +140,8 @@ async fn start(
     State(commands): State<Arc<Commands>>,
     JsonBody(body): JsonBody<NewJobBody>,
 ) -> Result<Response, ApiError> {
-    let command = NewCommand {
-        payload: body.payload.0,
-        deliver_within_ms: body.deliver_within_ms,
-        execution_timeout_ms: body.execution_timeout_ms,
-        urgent: body.urgent,
-        supersede: body.supersede,
-        idempotency_key: body.idempotency_key,
-        repeat: body.repeat,
-        deliveries_max: body.deliveries_max,
-        ..NewCommand::new("", &body.name, body.issued_by.as_str())
-    };
-    let new = NewJob { filter: body.filter, command, rate: body.rate, abort_above: body.abort_above };
+    let new =
+        NewJob { filter: body.filter, command: body.command.to(""), rate: body.rate, abort_above: body.abort_above };
     if body.dry_run {
         let chosen = commands.job_would_have(new).await?;
         let total = chosen.len();
