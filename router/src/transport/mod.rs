@@ -6,6 +6,7 @@
 mod endpoint;
 mod identity;
 mod input;
+mod node_id;
 mod outgoing;
 mod peer;
 mod provider;
@@ -16,6 +17,7 @@ pub use devices::trust::{Fingerprint, FingerprintError, Pin};
 pub use endpoint::{Bounds, BoundsError, EndpointError, client, serve};
 pub use identity::{Identity, IdentityError};
 pub use input::Input;
+pub use node_id::{NodeId, NodeIdError};
 pub use outgoing::Outgoing;
 pub use peer::{PeerError, pinned};
 pub use provider::install_provider;
