@@ -4,6 +4,7 @@ mod commit;
 mod commit_stream;
 #[cfg(test)]
 mod golden;
+mod kept;
 mod keys;
 mod lookup;
 mod open;
@@ -12,8 +13,10 @@ mod read;
 mod recover;
 mod retention;
 mod salvage;
+mod ship;
 mod space;
 mod state;
+mod streams;
 mod topics;
 mod values;
 mod verify;
@@ -39,6 +42,7 @@ pub use salvage::{
     MissingRange, SALVAGE_RANGES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun,
     SalvagedTopic, salvage,
 };
+pub use ship::{COMMIT_BYTES_MAX, FollowedCommit, FollowedCommitError};
 pub use state::StateEntries;
 pub use topics::TopicError;
 pub use verify::{DAMAGES_MAX, Damage, Progress, VerifyReport};
@@ -53,6 +57,8 @@ pub const STATE_KEY_BYTES_MAX: usize = 1 << 10;
 pub const STATE_VALUE_BYTES_MAX: usize = 60 << 10;
 /// Most bytes of state and cursors that one commit may write.
 pub const COMMIT_STATE_BYTES_MAX: usize = 4 << 20;
+/// Most stored bytes of batches that one commit may append.
+pub const COMMIT_BATCH_BYTES_MAX: usize = 112 << 20;
 
 /// The store met an error after which it does not know what is stored; only opening it again tells.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]

@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit_stream::{KeptRecords, put_record};
+use super::commit_stream::put_record;
+use super::kept::KeptRecords;
 use super::keys;
 use super::partition::{Partition, remove_batches};
 use super::recover::Draw;
 use super::space::Space;
 use super::values::{CursorV1, HeaderV1, PartitionV1, write, write_raw};
-use super::{COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store, StoreFailed};
+use super::{
+    COMMIT_BATCH_BYTES_MAX, COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store,
+    StoreFailed,
+};
 use crate::backend::{BackendError, Group, Tree};
 use crate::batch::{RECORD_BYTES_MAX, SealedBatch, each_value};
 use crate::ids::{CommitNumber, Offset, PartitionId};
@@ -132,6 +136,9 @@ impl Store {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         let bytes: u64 = commit.appends.iter().map(|b| b.bytes().len() as u64).sum();
+        if bytes > COMMIT_BATCH_BYTES_MAX as u64 {
+            return Err(CommitError::Bound("batches are too large together"));
+        }
         writer.space.check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
         self.plan(commit, writer)?;
         let result = self.write_commit(commit, writer);
@@ -232,9 +239,9 @@ impl Store {
         }
         let number = kept.last().next();
         let record_bytes = put_record(self.origin, number, commit, touched, group, value);
-        let trimmed = kept.trim(self.origin, &self.options, record_bytes, group);
+        let trimmed = kept.trim(self.origin, &self.options, &[record_bytes], group);
         self.meta.apply(group)?;
-        kept.apply(number, record_bytes, trimmed);
+        kept.apply(&[record_bytes], trimmed);
         for Touched { partition, after, .. } in touched.iter() {
             partition.set_extent(*after);
         }
@@ -265,7 +272,6 @@ fn insert_batch(tree: &dyn Tree, batch: &SealedBatch, buffer: &mut Vec<u8>) -> R
 }
 
 fn check_bounds(commit: &Commit) -> Result<(), CommitError> {
-    let name_fits = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('\0');
     for batch in &commit.appends {
         if batch.envelope().record_bytes as usize > RECORD_BYTES_MAX {
             return Err(CommitError::Bound("batch is too large"));
@@ -274,22 +280,25 @@ fn check_bounds(commit: &Commit) -> Result<(), CommitError> {
             return Err(CommitError::Bound("batch is empty"));
         }
     }
-    if !commit.cursors.iter().all(|c| name_fits(&c.reader)) {
-        return Err(CommitError::Bound("cursor has a name that cannot be stored"));
+    check_small(&commit.cursors, &commit.state).map_err(CommitError::Bound)
+}
+
+/// Whether a commit may move these cursors and write this state; what is wrong.
+pub(super) fn check_small(cursors: &[CursorMove], state: &[StateWrite]) -> Result<(), &'static str> {
+    let name_fits = |name: &str| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains('\0');
+    if !cursors.iter().all(|c| name_fits(&c.reader)) {
+        return Err("cursor has a name that cannot be stored");
     }
-    let mut bytes = commit.cursors.iter().map(|c| c.reader.len() + 64).sum::<usize>();
-    for write in &commit.state {
+    let mut bytes = cursors.iter().map(|c| c.reader.len() + 64).sum::<usize>();
+    for write in state {
         let value_len = write.value.as_ref().map_or(0, Vec::len);
         if !name_fits(&write.tree) {
-            return Err(CommitError::Bound("state has a tree name that cannot be stored"));
+            return Err("state has a tree name that cannot be stored");
         }
         if write.key.len() > STATE_KEY_BYTES_MAX || value_len > STATE_VALUE_BYTES_MAX {
-            return Err(CommitError::Bound("state has a key or value that is too large"));
+            return Err("state has a key or value that is too large");
         }
         bytes += write.tree.len() + write.key.len() + value_len + 16;
     }
-    if bytes > COMMIT_STATE_BYTES_MAX {
-        return Err(CommitError::Bound("state and cursors are too large together"));
-    }
-    Ok(())
+    if bytes > COMMIT_STATE_BYTES_MAX { Err("state and cursors are too large together") } else { Ok(()) }
 }

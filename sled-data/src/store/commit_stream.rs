@@ -1,12 +1,11 @@
 //! The commit stream: one numbered record a commit, kept up to a bound, for those who follow this store.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use super::Store;
 use super::commit::{Commit, CursorMove, StateWrite, Touched};
 use super::keys;
-use super::open::{OpenError, Options};
+use super::open::OpenError;
 use super::read::ReadError;
 use super::recover::refuse;
 use super::values::{
@@ -17,7 +16,7 @@ use crate::backend::{Direction, Group, Span, Tree};
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId, TopicId};
 
 /// Payload bytes of a commit record's part; a longer record is stored in parts.
-const PART_BYTES_MAX: usize = 32 << 10;
+pub(super) const PART_BYTES_MAX: usize = 32 << 10;
 
 /// One commit as its followers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,82 +46,6 @@ pub struct Appended {
     pub digest: u64,
 }
 
-/// Which commit records there are, by number and bytes.
-#[derive(Debug, Default)]
-pub(super) struct KeptRecords {
-    last: CommitNumber,
-    /// Bytes and parts of each, the oldest first.
-    sizes: VecDeque<(u32, u16)>,
-    bytes: u64,
-}
-
-/// Most records that one commit removes.
-const TRIM_RECORDS_MAX: usize = 4;
-
-impl KeptRecords {
-    /// Finds the records of `origin`.
-    pub(super) fn load(meta: &dyn Tree, origin: OriginId) -> Result<KeptRecords, OpenError> {
-        let mut kept = KeptRecords::default();
-        let from = keys::commit(origin, CommitNumber(0), 0);
-        let to = keys::commit(origin, CommitNumber(u64::MAX), u16::MAX);
-        let mut gap = false;
-        meta.scan(Span::between(&from, &to), Direction::Forward, &mut |key, value| {
-            let Some((_, number, part)) = keys::commit_of(key) else {
-                return ControlFlow::Continue(());
-            };
-            let size = value.len() as u32;
-            kept.bytes += u64::from(size);
-            match kept.sizes.back_mut() {
-                Some(last) if part > 0 && number == kept.last => *last = (last.0 + size, last.1 + 1),
-                Some(_) if number != kept.last.next() => gap = true,
-                _ => kept.sizes.push_back((size, 1)),
-            }
-            kept.last = number;
-            if gap { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-        if gap {
-            return Err(OpenError::Damaged(format!("commit records are missing before {}", kept.last)));
-        }
-        Ok(kept)
-    }
-
-    pub(super) fn last(&self) -> CommitNumber {
-        self.last
-    }
-
-    /// The oldest that is kept; the next one where none is.
-    pub(super) fn first(&self) -> CommitNumber {
-        CommitNumber(self.last.0 + 1 - self.sizes.len() as u64)
-    }
-
-    /// Removes, in `group`, the oldest records while there are too many; how many that are. The newest always stays.
-    pub(super) fn trim(&self, origin: OriginId, options: &Options, adding: u32, group: &mut Group) -> usize {
-        let mut bytes = self.bytes + u64::from(adding);
-        let mut trimmed = 0;
-        for (size, parts) in self.sizes.iter().take(TRIM_RECORDS_MAX) {
-            let number = self.sizes.len() + 1 - trimmed;
-            if number <= options.commit_records_max && bytes <= options.commit_record_bytes_max {
-                break;
-            }
-            let commit = CommitNumber(self.first().0 + trimmed as u64);
-            for part in 0..*parts {
-                group.remove(&keys::commit(origin, commit, part));
-            }
-            bytes -= u64::from(*size);
-            trimmed += 1;
-        }
-        trimmed
-    }
-
-    /// Takes note that a record was written and the oldest `trimmed` removed.
-    pub(super) fn apply(&mut self, number: CommitNumber, added: u32, trimmed: usize) {
-        let removed: u64 = self.sizes.drain(..trimmed).map(|(size, _)| u64::from(size)).sum();
-        self.bytes = self.bytes + u64::from(added) - removed;
-        self.sizes.push_back((added, added.div_ceil(PART_BYTES_MAX as u32 + 5).max(1) as u16));
-        self.last = number;
-    }
-}
-
 /// Adds a commit's record to `group`; its stored bytes.
 pub(super) fn put_record(
     origin: OriginId,
@@ -143,19 +66,22 @@ pub(super) fn put_record(
                 digest: t.after.digest,
             })
             .collect(),
-        cursors: commit
-            .cursors
-            .iter()
-            .map(|c| CursorMoveV1 { reader: &c.reader, partition: to_v1(c.partition), next: c.next })
-            .collect(),
-        state: commit
-            .state
-            .iter()
-            .map(|s| StateWriteV1 { tree: &s.tree, key: Bytes(&s.key), value: s.value.as_deref().map(Bytes) })
-            .collect(),
+        cursors: commit.cursors.iter().map(cursor_v1).collect(),
+        state: commit.state.iter().map(state_v1).collect(),
     };
+    put_v1(origin, number, &record, group, value)
+}
+
+/// Adds a record to `group`, in parts where it is long; its stored bytes.
+pub(super) fn put_v1(
+    origin: OriginId,
+    number: CommitNumber,
+    record: &CommitV1<'_>,
+    group: &mut Group,
+    value: &mut Vec<u8>,
+) -> u32 {
     let key = keys::commit(origin, number, 0);
-    write(&key, &record, value);
+    write(&key, record, value);
     if value.len() <= PART_BYTES_MAX + 5 {
         group.put(&key, value);
         return value.len() as u32;
@@ -179,39 +105,117 @@ fn from_v1(id: PartitionIdV1) -> PartitionId {
     PartitionId { origin: OriginId(id.origin), topic: TopicId(id.topic), index: id.index }
 }
 
-fn to_record(number: CommitNumber, payload: &[u8]) -> Result<CommitRecord, ValueError> {
+/// A record as it is stored.
+pub(super) fn as_v1(record: &CommitRecord) -> CommitV1<'_> {
+    let appended = |a: &Appended| AppendedV1 {
+        partition: to_v1(a.partition),
+        base_offset: a.base_offset,
+        count: a.count,
+        digest: a.digest,
+    };
+    CommitV1 {
+        hlc: record.hlc,
+        appended: record.appended.iter().map(appended).collect(),
+        cursors: record.cursors.iter().map(cursor_v1).collect(),
+        state: record.state.iter().map(state_v1).collect(),
+    }
+}
+
+fn cursor_v1(cursor: &CursorMove) -> CursorMoveV1<'_> {
+    CursorMoveV1 { reader: &cursor.reader, partition: to_v1(cursor.partition), next: cursor.next }
+}
+
+fn state_v1(state: &StateWrite) -> StateWriteV1<'_> {
+    StateWriteV1 { tree: &state.tree, key: Bytes(&state.key), value: state.value.as_deref().map(Bytes) }
+}
+
+/// Reads a record's payload, whose parts are joined.
+pub(super) fn to_record(number: CommitNumber, payload: &[u8]) -> Result<CommitRecord, ValueError> {
     let record: CommitV1<'_> = decode(payload)?;
+    let appended = |a: &AppendedV1| Appended {
+        partition: from_v1(a.partition),
+        base_offset: a.base_offset,
+        count: a.count,
+        digest: a.digest,
+    };
+    let cursor = |c: &CursorMoveV1<'_>| CursorMove {
+        reader: c.reader.to_owned(),
+        partition: from_v1(c.partition),
+        next: c.next,
+    };
+    let state = |s: &StateWriteV1<'_>| StateWrite {
+        tree: s.tree.to_owned(),
+        key: s.key.0.to_vec(),
+        value: s.value.map(|v| v.0.to_vec()),
+    };
     Ok(CommitRecord {
         number,
         hlc: record.hlc,
-        appended: record
-            .appended
-            .iter()
-            .map(|a| Appended {
-                partition: from_v1(a.partition),
-                base_offset: a.base_offset,
-                count: a.count,
-                digest: a.digest,
-            })
-            .collect(),
-        cursors: record
-            .cursors
-            .iter()
-            .map(|c| CursorMove { reader: c.reader.to_owned(), partition: from_v1(c.partition), next: c.next })
-            .collect(),
-        state: record
-            .state
-            .iter()
-            .map(|s| StateWrite {
-                tree: s.tree.to_owned(),
-                key: s.key.0.to_vec(),
-                value: s.value.map(|v| v.0.to_vec()),
-            })
-            .collect(),
+        appended: record.appended.iter().map(appended).collect(),
+        cursors: record.cursors.iter().map(cursor).collect(),
+        state: record.state.iter().map(state).collect(),
     })
 }
 
-/// Reads up to `max` records from `from` on; parts are joined.
+/// Shows the records of `origin` from `from` on, each with the bytes of its payload, until `visit` breaks. What lies before a damaged one
+/// is shown; the error is for who reads from there.
+pub(super) fn walk_records(
+    meta: &dyn Tree,
+    origin: OriginId,
+    from: CommitNumber,
+    visit: &mut dyn FnMut(CommitRecord, usize) -> ControlFlow<()>,
+) -> Result<(), ReadError> {
+    let mut open: Option<(CommitNumber, Vec<u8>)> = None;
+    let mut bad = None;
+    let (mut shown, mut stopped) = (0_u64, false);
+    let mut close = |(number, payload): (CommitNumber, Vec<u8>)| match to_record(number, &payload) {
+        Ok(record) => {
+            shown += 1;
+            visit(record, payload.len())
+        }
+        Err(e) => {
+            bad = Some((number, e));
+            ControlFlow::Break(())
+        }
+    };
+    let from = keys::commit(origin, from, 0);
+    let to = keys::commit(origin, CommitNumber(u64::MAX), u16::MAX);
+    let mut unreadable = None;
+    meta.scan(Span::between(&from, &to), Direction::Forward, &mut |key, value| {
+        let Some((_, number, part)) = keys::commit_of(key) else {
+            return ControlFlow::Continue(());
+        };
+        if part == 0
+            && let Some(whole) = open.take()
+            && close(whole).is_break()
+        {
+            stopped = true;
+            return ControlFlow::Break(());
+        }
+        match (read_raw(key, value), &mut open) {
+            (Ok(payload), None) => open = Some((number, payload.to_vec())),
+            (Ok(payload), Some((_, joined))) => joined.extend_from_slice(payload),
+            (Err(e), _) => {
+                unreadable = Some((number, e));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    // A part that is damaged takes its record with it, not the one before.
+    let whole = open.filter(|(number, _)| unreadable.is_none_or(|(bad, _)| bad != *number));
+    if let (false, Some(whole)) = (stopped, whole) {
+        let _ = close(whole);
+    }
+    match bad.or(unreadable) {
+        Some((number, e)) if shown == 0 => {
+            Err(ReadError::DamagedMeta { what: format!("the record of commit {number}"), reason: e.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads up to `max` records from `from` on.
 fn read_records(
     meta: &dyn Tree,
     origin: OriginId,
@@ -219,42 +223,11 @@ fn read_records(
     max: usize,
 ) -> Result<Vec<CommitRecord>, ReadError> {
     let mut records = Vec::new();
-    let mut open: Option<(CommitNumber, Vec<u8>)> = None;
-    let mut bad = None;
-    let from = keys::commit(origin, from, 0);
-    let to = keys::commit(origin, CommitNumber(u64::MAX), u16::MAX);
-    let mut close = |open: &mut Option<(CommitNumber, Vec<u8>)>, bad: &mut Option<_>| {
-        if let Some((number, payload)) = open.take() {
-            match to_record(number, &payload) {
-                Ok(record) => records.push(record),
-                Err(e) => *bad = Some((number, e)),
-            }
-        }
-        records.len()
-    };
-    meta.scan(Span::between(&from, &to), Direction::Forward, &mut |key, value| {
-        let Some((_, number, part)) = keys::commit_of(key) else {
-            return ControlFlow::Continue(());
-        };
-        if part == 0 && close(&mut open, &mut bad) >= max {
-            return ControlFlow::Break(());
-        }
-        match (read_raw(key, value), &mut open) {
-            (Ok(payload), None) => open = Some((number, payload.to_vec())),
-            (Ok(payload), Some((_, joined))) => joined.extend_from_slice(payload),
-            (Err(e), _) => bad = Some((number, e)),
-        }
-        if bad.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    walk_records(meta, origin, from, &mut |record, _| {
+        records.push(record);
+        if records.len() < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    if bad.is_none() {
-        close(&mut open, &mut bad);
-    }
-    match bad {
-        Some((number, e)) if records.is_empty() => {
-            Err(ReadError::DamagedMeta { what: format!("the record of commit {number}"), reason: e.to_string() })
-        }
-        _ => Ok(records),
-    }
+    Ok(records)
 }
 
 /// The hybrid clock of the newest commit record.

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, RwLock};
 
 use super::commit::Writer;
-use super::commit_stream::{KeptRecords, last_hlc};
+use super::commit_stream::last_hlc;
+use super::kept::KeptRecords;
 use super::keys;
 use super::open::{OpenError, Options, Recovered};
 use super::partition::{Partition, remove_batches};

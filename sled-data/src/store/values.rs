@@ -31,10 +31,13 @@ pub(super) fn write_raw(key: &[u8], out: &mut Vec<u8>, payload: impl FnOnce(&mut
 
 /// Writes a postcard struct as the value of `key` over `out`.
 pub(super) fn write<T: Serialize>(key: &[u8], value: &T, out: &mut Vec<u8>) {
-    write_raw(key, out, |out| {
-        // Writing to memory, of structs whose lengths are known, does not fail; if it did, reading would say so.
-        let _ = postcard::to_io(value, out);
-    });
+    write_raw(key, out, |out| encode(value, out));
+}
+
+/// Appends a postcard struct to `out`.
+pub(super) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    // Writing to memory, of structs whose lengths are known, does not fail; if it did, reading would say so.
+    let _ = postcard::to_io(value, out);
 }
 
 /// The payload of a value, checked.
