@@ -22,9 +22,10 @@ pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
 pub use store::{
     Appended, COMMIT_BATCH_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_STATE_BYTES_MAX, Commit, CommitError, CommitRecord,
-    CursorMove, DAMAGES_MAX, Damage, FollowedCommit, FollowedCommitError, MissingRange, NAME_BYTES_MAX, OpenError,
-    Options, Progress, ReadError, Recovered, SALVAGE_RANGES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX,
-    SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries,
-    StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport, salvage,
+    CopyState, CursorMove, DAMAGES_MAX, Damage, FOLLOW_COMMITS_MAX, FOLLOWED_ORIGINS_MAX, FollowError, Followed,
+    FollowedCommit, FollowedCommitError, Gap, MissingRange, NAME_BYTES_MAX, OpenError, Options, Progress, ReadError,
+    Recovered, SALVAGE_RANGES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress,
+    SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries, StateWrite, Store, StoreFailed,
+    SyncError, TopicError, Trimmed, VerifyReport, salvage,
 };
 pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

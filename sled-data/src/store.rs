@@ -2,6 +2,7 @@
 
 mod commit;
 mod commit_stream;
+mod follow;
 #[cfg(test)]
 mod golden;
 mod kept;
@@ -35,6 +36,7 @@ use crate::topic::TopicInfo;
 
 pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
+pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
 pub use retention::Trimmed;
@@ -44,6 +46,7 @@ pub use salvage::{
 };
 pub use ship::{COMMIT_BYTES_MAX, FollowedCommit, FollowedCommitError};
 pub use state::StateEntries;
+pub use streams::{CopyState, FOLLOWED_ORIGINS_MAX, Followed};
 pub use topics::TopicError;
 pub use verify::{DAMAGES_MAX, Damage, Progress, VerifyReport};
 
@@ -78,11 +81,15 @@ pub struct Store {
     options: Options,
     topics: RwLock<BTreeMap<TopicId, TopicInfo>>,
     partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    streams: RwLock<streams::Streams>,
     writer: Mutex<commit::Writer>,
     /// Held while events are being trimmed: one pass at a time.
     trimming: Mutex<()>,
     committed: AtomicU64,
     synced: AtomicU64,
+    /// Groups of followed commits that were written since the store was opened, and how many of them are durable.
+    follow_groups: AtomicU64,
+    follow_synced: AtomicU64,
     failed: OnceLock<StoreFailed>,
 }
 
@@ -102,14 +109,16 @@ impl Store {
         CommitNumber(self.synced.load(Ordering::Acquire))
     }
 
-    /// Makes all commits so far durable, with one sync for all; the newest of them.
+    /// Makes all commits so far durable, followed ones too, with one sync for all; the newest of this life.
     ///
     /// # Errors
     /// [`SyncError`]: the store has failed and must be opened again.
     pub fn sync(&self) -> Result<CommitNumber, SyncError> {
         self.check()?;
         let number = self.committed.load(Ordering::Acquire);
+        let groups = self.follow_groups.load(Ordering::Acquire);
         self.backend.sync().map_err(|e| self.fail(&e))?;
+        self.follow_synced.fetch_max(groups, Ordering::AcqRel);
         let before = self.synced.fetch_max(number, Ordering::AcqRel);
         if before < number {
             let mark = Mark { origin: self.origin.0, commit: number };

@@ -3,10 +3,13 @@
 
 mod harness;
 
-use harness::{append, on_both, partition, seal};
+use std::sync::Arc;
+
+use harness::{append, on_both, partition, seal, values};
 use sled_data::{
-    Commit, CommitNumber, CursorMove, FollowedCommit, Options, OriginId, PartitionId, ReadError, StateWrite, Store,
-    TopicConfig,
+    Commit, CommitError, CommitNumber, CopyState, CursorMove, Durability, Faults, FollowError, FollowedCommit, Gap,
+    MemoryBackend, Options, OriginId, PartitionId, ReadError, StateWrite, Store, TopicConfig, TopicError, TopicId,
+    TopicInfo,
 };
 
 /// `commits` commits that append to three partitions in turn, move a cursor and write state; all synced.
@@ -90,5 +93,284 @@ fn what_was_trimmed_is_absent_and_records_that_are_gone_are_told() {
         store.delete_topic(ids[0].topic).unwrap();
         let all = store.commits_to_ship(store.origin(), first, usize::MAX).unwrap();
         assert_eq!(all.iter().map(|commit| commit.batches.len()).sum::<usize>(), 0);
+    });
+}
+
+fn memory() -> (MemoryBackend, Store) {
+    let backend = MemoryBackend::new();
+    let store = on(&backend);
+    (backend, store)
+}
+
+fn on(backend: &MemoryBackend) -> Store {
+    Store::on(Arc::new(backend.clone()), Options::default()).unwrap().0
+}
+
+/// Whether a store holds all that another wrote, or holds, of an origin.
+fn assert_equal(source: &Store, copy: &Store, origin: OriginId, ids: &[PartitionId]) {
+    for id in ids {
+        assert_eq!(copy.start_offset(*id), source.start_offset(*id));
+        assert_eq!(copy.end_offset(*id), source.end_offset(*id));
+        assert_eq!(copy.digest(*id), source.digest(*id));
+        let from = source.start_offset(*id);
+        assert_eq!(copy.read(*id, from, usize::MAX).unwrap(), source.read(*id, from, usize::MAX).unwrap());
+        assert_eq!(copy.cursor_of(origin, "r", *id).unwrap(), source.cursor_of(origin, "r", *id).unwrap());
+    }
+    assert_eq!(copy.cursors_of(origin, "r").unwrap(), source.cursors_of(origin, "r").unwrap());
+    assert_eq!(copy.readers_of(origin).unwrap(), source.readers_of(origin).unwrap());
+    let state = |store: &Store| store.state_scan_of(origin, "s", b"", None, 100).unwrap();
+    assert_eq!(state(copy), state(source));
+    assert_eq!(copy.state_get_of(origin, "s", &[1]).unwrap(), source.state_get_of(origin, "s", &[1]).unwrap());
+    assert_eq!(copy.last_commit_of(origin), source.last_commit_of(origin));
+}
+
+#[test]
+fn a_follower_holds_what_the_origin_wrote_and_a_third_node_follows_it() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let ids = filled(&source, 60);
+        let origin = source.origin();
+        let store = open(Options::default());
+        let own = filled(&store, 5);
+        for commits in shipped(&source, origin, 3_000).chunks(7) {
+            assert_eq!(store.follow(commits).unwrap(), []);
+        }
+        assert_eq!(store.commits_to_ship(origin, CommitNumber(1), 1).unwrap(), [], "nothing above the synced number");
+        assert_eq!(store.synced_commit_of(origin), CommitNumber(0));
+        store.set_follow_node(origin, 77).unwrap();
+        store.sync().unwrap();
+        assert_eq!(store.synced_commit_of(origin), CommitNumber(60));
+        assert_equal(&source, &store, origin, &ids);
+        drop(store);
+        let store = open(Options::default());
+        let (found, followed) = store.followed()[0];
+        assert_eq!((found, followed.commit, followed.synced), (origin, CommitNumber(60), CommitNumber(60)));
+        assert_eq!((followed.hlc, followed.node, followed.copy), (60, 77, CopyState::Whole));
+        assert_equal(&source, &store, origin, &ids);
+        let third = memory().1;
+        assert_eq!(third.follow(&shipped(&store, origin, 10_000)).unwrap(), []);
+        assert_equal(&source, &third, origin, &ids);
+        // Own things are as they were.
+        assert_eq!((store.last_commit(), store.commits(CommitNumber(1), 9).unwrap().len()), (CommitNumber(5), 5));
+        assert_eq!(store.state_scan("s", b"", None, 100).unwrap().len(), 3);
+        assert_eq!(store.cursors("r").unwrap().len(), 3);
+        assert_eq!(store.end_offset(own[0]), 3);
+        assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+    });
+}
+
+#[test]
+fn what_is_not_next_or_not_the_same_is_refused_whole() {
+    let (_, source) = memory();
+    let ids = filled(&source, 12);
+    let origin = source.origin();
+    let all = shipped(&source, origin, usize::MAX);
+    let store = memory().1;
+    store.follow(&all[..4]).unwrap();
+    let next = |commits: &[FollowedCommit]| match store.follow(commits) {
+        Err(FollowError::NotNext { expected, found, .. }) => (expected.0, found.0),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(next(&all[3..]), (5, 4));
+    assert_eq!(next(&all[5..]), (5, 6));
+    assert_eq!(next(&[all[4].clone(), all[4].clone()]), (6, 5));
+    assert_eq!(source.follow(&all), Err(FollowError::Own(origin)));
+    let mut other = all[5].clone();
+    other.origin = OriginId(9);
+    assert!(matches!(store.follow(&[all[4].clone(), other]), Err(FollowError::Malformed(_))));
+
+    // Another history with the same shape: the first commit that differs is found, and nothing of the call is stored.
+    let mut other = all[4..].to_vec();
+    let id = other[3].record.appended[0].partition;
+    let base = other[3].record.appended[0].base_offset;
+    other[3].batches[1] = seal(id, base + 2, &[b"other"]).into();
+    let different = store.follow(&other);
+    assert!(matches!(&different, Err(FollowError::Different { partition, .. }) if *partition == id), "{different:?}");
+    assert_eq!(store.followed_commit(origin), CommitNumber(4));
+    store.follow(&all[4..]).unwrap();
+    assert_equal(&source, &store, origin, &ids);
+    assert_eq!(store.follow(&[]), Ok(Vec::new()));
+    // It ends elsewhere.
+    let mut ahead = all[11].clone();
+    ahead.record.number = CommitNumber(13);
+    let different = store.follow(&[ahead]);
+    assert!(matches!(different, Err(FollowError::Different { .. })), "{different:?}");
+    // Nobody writes another's partitions.
+    let refused = store.commit(&append(seal(ids[0], store.end_offset(ids[0]), &[b"x"])));
+    assert_eq!(refused, Err(CommitError::UnknownPartition(ids[0])));
+}
+
+#[test]
+fn what_the_source_let_go_is_a_gap_in_the_copy() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let ids = filled(&source, 42);
+        let origin = source.origin();
+        let all = shipped(&source, origin, usize::MAX);
+        let store = open(Options::default());
+        store.follow(&all[..12]).unwrap();
+        let to = source.end_offset(ids[1]) - 7;
+        source.trim(ids[1], to, 100).unwrap();
+        let start = source.start_offset(ids[1]);
+        assert_eq!(start, to);
+        let rest = source.commits_to_ship(origin, CommitNumber(13), usize::MAX).unwrap();
+        let gaps = rest.chunks(8).flat_map(|commits| store.follow(commits).unwrap()).collect::<Vec<_>>();
+        assert_eq!(gaps.first().unwrap().from, 12);
+        assert!(gaps.windows(2).all(|pair| pair[0].to == pair[1].from));
+        assert_eq!(gaps.last().map(|gap| (gap.partition, gap.to)), Some((ids[1], start)));
+        assert_equal(&source, &store, origin, &ids);
+        store.sync().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_equal(&source, &store, origin, &ids);
+        assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        // All of a partition's events, and then more.
+        source.trim(ids[2], u64::MAX, 100).unwrap();
+        source.commit(&append(seal(ids[2], source.end_offset(ids[2]), &[b"x"]))).unwrap();
+        source.sync().unwrap();
+        let fresh = memory().1;
+        let gaps = fresh.follow(&shipped(&source, origin, usize::MAX)).unwrap();
+        let gap = Gap { partition: ids[2], from: 0, to: 42 };
+        assert_eq!(gaps.iter().find(|gap| gap.partition == ids[2]), Some(&gap));
+        assert_equal(&source, &fresh, origin, &ids);
+    });
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_of_a_call_and_an_error_stops_the_store() {
+    let (_, source) = memory();
+    let ids = filled(&source, 20);
+    let origin = source.origin();
+    let all = shipped(&source, origin, usize::MAX);
+    let (backend, store) = memory();
+    store.follow(&all[..3]).unwrap();
+    for writes in 0..u64::MAX {
+        backend.set_faults(Faults { full_after_writes: Some(writes), ..Faults::default() });
+        match store.follow(&all[3..]) {
+            Err(FollowError::Full) => {
+                assert_eq!(store.followed_commit(origin), CommitNumber(3));
+                backend.set_faults(Faults::default());
+                assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            }
+            other => {
+                assert_eq!(other, Ok(Vec::new()));
+                assert!(writes > 30);
+                break;
+            }
+        }
+    }
+    assert_equal(&source, &store, origin, &ids);
+    backend.set_faults(Faults { free_bytes: Some(1), ..Faults::default() });
+    let (_, other) = memory();
+    filled(&other, 20);
+    let refused = shipped(&other, other.origin(), usize::MAX).chunks(1).find_map(|one| store.follow(one).err());
+    assert_eq!(refused, Some(FollowError::Full));
+
+    let (backend, store) = memory();
+    backend.set_faults(Faults { fail_after_writes: Some(20), ..Faults::default() });
+    assert!(matches!(store.follow(&all), Err(FollowError::Failed(_))));
+    assert!(matches!(store.follow(&all), Err(FollowError::Failed(_))));
+    drop(store);
+    backend.set_faults(Faults::default());
+    let store = on(&backend);
+    assert_eq!((store.followed_commit(origin), store.partitions().len()), (CommitNumber(0), 0));
+    store.follow(&all).unwrap();
+    assert_equal(&source, &store, origin, &ids);
+}
+
+#[test]
+fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let ids = filled(&source, 20);
+        let origin = source.origin();
+        let store = open(Options::default());
+        let own = filled(&store, 10);
+        store.follow(&shipped(&source, origin, usize::MAX)).unwrap();
+        // An emptied partition of a followed origin stays, as its end is needed.
+        source.trim(ids[0], u64::MAX, 100).unwrap();
+        store.trim(ids[0], u64::MAX, 100).unwrap();
+        store.apply_retention(0, 1, &|_| 0).unwrap();
+        for life in 0..2 {
+            store_life(&store, life);
+        }
+        let ended = store.origin();
+        store.end_life("it was restored").unwrap();
+        assert_eq!(store.failure().unwrap().to_string(), "the store stopped: it was restored");
+        drop(store);
+        let store = open(Options::default());
+        assert_ne!(store.origin(), ended);
+        assert_equal(&source, &store, origin, &ids);
+        assert_eq!(store.commits_to_ship(origin, CommitNumber(1), usize::MAX).unwrap().len(), 20);
+        // The life that ended: its events are read-only, and its commits can still be followed.
+        assert_eq!(store.last_commit_of(ended), CommitNumber(12));
+        assert_eq!(store.first_kept_commit_of(ended), CommitNumber(1));
+        let third = memory().1;
+        third.follow(&shipped(&store, ended, usize::MAX)).unwrap();
+        for id in &own {
+            assert_eq!(values(&third, *id, 0), values(&store, *id, 0));
+        }
+        assert_eq!(
+            store.state_scan("s", b"", None, 9).unwrap(),
+            third.state_scan_of(ended, "s", b"", None, 9).unwrap()
+        );
+        store.end_life("once more").unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.last_commit_of(ended), CommitNumber(0));
+        assert_equal(&source, &store, origin, &ids);
+        store.delete_topic(ids[0].topic).unwrap();
+        assert!(store.partitions().iter().all(|id| id.topic != ids[0].topic));
+        assert_eq!(store.cursors_of(origin, "r").unwrap(), []);
+        assert_eq!(store.delete_topic(ids[0].topic), Err(TopicError::Unknown(ids[0].topic)));
+    });
+}
+
+/// Two more own commits.
+fn store_life(store: &Store, n: u8) {
+    let state = vec![StateWrite { tree: "s".into(), key: vec![n], value: None }];
+    store.commit(&Commit { hlc: 100, state, ..Commit::default() }).unwrap();
+}
+
+#[test]
+fn a_topic_is_made_under_a_given_number_once() {
+    on_both(|open| {
+        let store = open(Options::default());
+        let info = |id, name: &str| TopicInfo { id: TopicId(id), name: name.into(), config: TopicConfig::default() };
+        assert_eq!(store.create_topic_as(info(5, "five")), Ok(info(5, "five")));
+        assert_eq!(store.create_topic_as(info(5, "other")), Err(TopicError::Id(TopicId(5))));
+        assert_eq!(store.create_topic_as(info(0, "other")), Err(TopicError::Id(TopicId(0))));
+        assert_eq!(store.create_topic_as(info(6, "five")), Err(TopicError::Exists("five".into())));
+        assert_eq!(store.create_topic_as(info(6, "")), Err(TopicError::Name));
+        let config = TopicConfig { partitions: 0, durability: Durability::Memory, ..TopicConfig::default() };
+        assert_eq!(store.create_topic_as(TopicInfo { config, ..info(6, "six") }), Err(TopicError::Partitions));
+        drop(store);
+        assert_eq!(open(Options::default()).topics(), [info(5, "five")]);
+    });
+}
+
+#[test]
+fn records_of_a_followed_origin_are_kept_up_to_the_bounds() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let ids = filled(&source, 100);
+        let origin = source.origin();
+        let all = shipped(&source, origin, usize::MAX);
+        let options = Options { commit_records_max: 10, ..Options::default() };
+        let store = open(options.clone());
+        for commits in all.chunks(7) {
+            store.follow(commits).unwrap();
+        }
+        store.sync().unwrap();
+        let check = |store: &Store| {
+            assert_eq!(store.first_kept_commit_of(origin), CommitNumber(91));
+            let gone = store.commits_to_ship(origin, CommitNumber(90), 1);
+            assert!(matches!(gone, Err(ReadError::CommitsTrimmed { first: CommitNumber(91) })), "{gone:?}");
+            assert_eq!(store.commits_to_ship(origin, CommitNumber(91), usize::MAX).unwrap(), all[90..]);
+            assert_equal(&source, store, origin, &ids);
+        };
+        check(&store);
+        drop(store);
+        check(&open(options));
     });
 }

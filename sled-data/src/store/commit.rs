@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::commit_stream::put_record;
 use super::kept::KeptRecords;
-use super::keys;
+use super::keys::{self, Owner};
 use super::partition::{Partition, remove_batches};
 use super::recover::Draw;
 use super::space::Space;
@@ -94,10 +94,10 @@ pub(super) struct Writer {
     pub(super) header: HeaderV1,
     pub(super) kept: KeptRecords,
     pub(super) draw: Draw,
-    space: Space,
-    group: Group,
-    key: Vec<u8>,
-    value: Vec<u8>,
+    pub(super) space: Space,
+    pub(super) group: Group,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
     touched: Vec<Touched>,
     touched_at: HashMap<PartitionId, usize>,
 }
@@ -197,11 +197,15 @@ impl Store {
         if id.index >= partitions {
             return Err(CommitError::UnknownPartition(id));
         }
-        let tree = match self.backend.tree(&keys::partition_tree(id)) {
-            Ok(tree) => tree,
-            Err(BackendError::Full) => return Err(CommitError::Full),
-            Err(e) => return Err(self.fail(&e).into()),
-        };
+        self.make_partition(id).map_err(|e| match e {
+            BackendError::Full => CommitError::Full,
+            e => self.fail(&e).into(),
+        })
+    }
+
+    /// A partition that holds nothing yet; its first commit makes it last.
+    pub(super) fn make_partition(&self, id: PartitionId) -> Result<Arc<Partition>, BackendError> {
+        let tree = self.backend.tree(&keys::partition_tree(id))?;
         let partition = Arc::new(Partition::new(id, tree, PartitionV1::default()));
         self.partitions.write().insert(id, partition.clone());
         Ok(partition)
@@ -210,7 +214,8 @@ impl Store {
     fn write_commit(&self, commit: &Commit, writer: &mut Writer) -> Result<CommitNumber, BackendError> {
         for batch in &commit.appends {
             if let Some(at) = writer.touched_at.get(&batch.envelope().partition) {
-                insert_batch(writer.touched[*at].partition.tree(), batch, &mut writer.value)?;
+                let tree = writer.touched[*at].partition.tree();
+                insert_batch(tree, batch.envelope().base_offset, batch.bytes(), &mut writer.value)?;
             }
         }
         let Writer { group, key, value, touched, kept, .. } = writer;
@@ -220,23 +225,7 @@ impl Store {
             write(&key, after, value);
             group.put(&key, value);
         }
-        for cursor in &commit.cursors {
-            keys::named(keys::CURSOR, &cursor.reader, key);
-            key.extend_from_slice(&cursor.partition.to_bytes());
-            write(key, &CursorV1 { next: cursor.next }, value);
-            group.put(key, value);
-        }
-        for state in &commit.state {
-            keys::named(keys::STATE, &state.tree, key);
-            key.extend_from_slice(&state.key);
-            match &state.value {
-                Some(bytes) => {
-                    write_raw(key, value, |out| out.extend_from_slice(bytes));
-                    group.put(key, value);
-                }
-                None => group.remove(key),
-            }
-        }
+        put_small(Owner::Own, &commit.cursors, &commit.state, group, key, value);
         let number = kept.last().next();
         let record_bytes = put_record(self.origin, number, commit, touched, group, value);
         let trimmed = kept.trim(self.origin, &self.options, &[record_bytes], group);
@@ -263,9 +252,42 @@ impl Store {
     }
 }
 
-fn insert_batch(tree: &dyn Tree, batch: &SealedBatch, buffer: &mut Vec<u8>) -> Result<(), BackendError> {
-    let base = batch.envelope().base_offset;
-    each_value(batch.bytes(), buffer, |part, bytes| match part {
+/// Adds cursors and state to `group`.
+pub(super) fn put_small(
+    owner: Owner,
+    cursors: &[CursorMove],
+    state: &[StateWrite],
+    group: &mut Group,
+    key: &mut Vec<u8>,
+    value: &mut Vec<u8>,
+) {
+    for cursor in cursors {
+        keys::cursors(owner, &cursor.reader, key);
+        key.extend_from_slice(&cursor.partition.to_bytes());
+        write(key, &CursorV1 { next: cursor.next }, value);
+        group.put(key, value);
+    }
+    for state in state {
+        keys::state(owner, &state.tree, key);
+        key.extend_from_slice(&state.key);
+        match &state.value {
+            Some(bytes) => {
+                write_raw(key, value, |out| out.extend_from_slice(bytes));
+                group.put(key, value);
+            }
+            None => group.remove(key),
+        }
+    }
+}
+
+/// Writes a batch of the base offset `base` into its partition's tree.
+pub(super) fn insert_batch(
+    tree: &dyn Tree,
+    base: Offset,
+    batch: &[u8],
+    buffer: &mut Vec<u8>,
+) -> Result<(), BackendError> {
+    each_value(batch, buffer, |part, bytes| match part {
         0 => tree.insert(&keys::batch(base), bytes),
         part => tree.insert(&keys::batch_part(base, part), bytes),
     })

@@ -56,6 +56,14 @@ fn partitions_and_cursors_keep_their_bytes() {
 }
 
 #[test]
+fn followed_origins_keep_their_bytes() {
+    let whole = FollowedV1 { commit: 300, hlc: 5, node: 9, copy: CopyV1::Whole };
+    check(b"f", &whole, "01f282623cac02050900");
+    check(b"f", &FollowedV1 { copy: CopyV1::Taking, ..whole }, "01f10109ceac02050901");
+    check(b"f", &FollowedV1 { copy: CopyV1::Until(301), ..whole }, "01bd1f531bac02050902ad02");
+}
+
+#[test]
 fn commits_keep_their_bytes() {
     let partition = PartitionIdV1 { origin: 1, topic: 2, index: 3 };
     let record = CommitV1 {

@@ -22,9 +22,14 @@ pub(super) struct KeptRecords {
 const TRIM_RECORDS_MAX: usize = 4;
 
 impl KeptRecords {
-    /// Finds the records of `origin`.
-    pub(super) fn load(meta: &dyn Tree, origin: OriginId) -> Result<KeptRecords, OpenError> {
-        let mut kept = KeptRecords::default();
+    /// None, of a stream that has come to `last`.
+    pub(super) fn none(last: CommitNumber) -> KeptRecords {
+        KeptRecords { last, ..KeptRecords::default() }
+    }
+
+    /// Finds the records of `origin`, whose newest commit is `last` where there are none.
+    pub(super) fn load(meta: &dyn Tree, origin: OriginId, last: CommitNumber) -> Result<KeptRecords, OpenError> {
+        let mut kept = KeptRecords::none(last);
         let from = keys::commit(origin, CommitNumber(0), 0);
         let to = keys::commit(origin, CommitNumber(u64::MAX), u16::MAX);
         let mut gap = false;

@@ -14,6 +14,18 @@ pub(super) const PARTITION: u8 = 3;
 pub(super) const COMMIT: u8 = 4;
 pub(super) const CURSOR: u8 = 5;
 pub(super) const STATE: u8 = 6;
+pub(super) const FOLLOWED: u8 = 7;
+pub(super) const FOLLOWED_STATE: u8 = 8;
+pub(super) const FOLLOWED_CURSOR: u8 = 9;
+
+/// Whose cursors and state are meant: each followed origin's are kept apart.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// This store's.
+    Own,
+    /// Those that an origin's commits have written, as far as they were followed.
+    Followed(OriginId),
+}
 
 pub(super) fn partition_tree(id: PartitionId) -> Vec<u8> {
     let mut name = vec![PARTITION_TREE];
@@ -67,10 +79,64 @@ pub(super) fn commit_of(key: &[u8]) -> Option<(OriginId, CommitNumber, u16)> {
     ))
 }
 
-/// Start of the keys of a reader's cursors, or of a state tree's keys.
-pub(super) fn named(kind: u8, name: &str, key: &mut Vec<u8>) {
+/// Key of how far an origin was followed.
+pub(super) fn followed(origin: OriginId) -> [u8; 9] {
+    let mut key = [FOLLOWED; 9];
+    key[1..].copy_from_slice(&origin.0.to_be_bytes());
+    key
+}
+
+pub(super) fn followed_of(key: &[u8]) -> Option<OriginId> {
+    Some(OriginId(u64::from_be_bytes(key.get(1..)?.try_into().ok()?)))
+}
+
+/// Start of the keys of a reader's cursors.
+pub(super) fn cursors(owner: Owner, reader: &str, key: &mut Vec<u8>) {
+    named(all_cursors(owner), reader, key);
+}
+
+/// Start of a state tree's keys.
+pub(super) fn state(owner: Owner, tree: &str, key: &mut Vec<u8>) {
+    named(all_state(owner), tree, key);
+}
+
+/// Start of the keys of all cursors.
+pub(super) fn all_cursors(owner: Owner) -> Prefix {
+    owned(CURSOR, FOLLOWED_CURSOR, owner)
+}
+
+/// Start of the keys of all state.
+pub(super) fn all_state(owner: Owner) -> Prefix {
+    owned(STATE, FOLLOWED_STATE, owner)
+}
+
+/// A kind, and the origin where it is another's.
+#[derive(Copy, Clone)]
+pub(super) struct Prefix {
+    bytes: [u8; 9],
+    len: usize,
+}
+
+impl Prefix {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn owned(own: u8, followed: u8, owner: Owner) -> Prefix {
+    match owner {
+        Owner::Own => Prefix { bytes: [own; 9], len: 1 },
+        Owner::Followed(origin) => {
+            let mut bytes = [followed; 9];
+            bytes[1..].copy_from_slice(&origin.0.to_be_bytes());
+            Prefix { bytes, len: 9 }
+        }
+    }
+}
+
+fn named(prefix: Prefix, name: &str, key: &mut Vec<u8>) {
     key.clear();
-    key.push(kind);
+    key.extend_from_slice(prefix.bytes());
     key.extend_from_slice(name.as_bytes());
     key.push(0);
 }
@@ -114,17 +180,21 @@ pub(super) fn batch_of(key: &[u8]) -> Option<(Offset, u16)> {
 
 /// What a key of the meta tree is of, for people.
 pub(super) fn describe(key: &[u8]) -> String {
-    let name = || {
-        let name = key.get(1..).and_then(|rest| rest.split(|b| *b == 0).next());
+    let name = |from: usize| {
+        let name = key.get(from..).and_then(|rest| rest.split(|b| *b == 0).next());
         String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
     };
+    let origin = || key.get(..9).and_then(followed_of).map_or_else(|| "an origin".into(), |id| format!("origin {id}"));
     match key.first() {
         Some(0) => "the header".to_owned(),
         Some(&TOPIC) => topic_of(key).map_or_else(|| "a topic".into(), |id| format!("topic {id}")),
         Some(&PARTITION) => partition_of(key).map_or_else(|| "a partition".into(), |id| format!("partition {id}")),
         Some(&COMMIT) => commit_of(key).map_or_else(|| "a commit".into(), |(_, n, _)| format!("commit {n}")),
-        Some(&CURSOR) => format!("a cursor of {}", name()),
-        Some(&STATE) => format!("a value of state tree {}", name()),
+        Some(&CURSOR) => format!("a cursor of {}", name(1)),
+        Some(&STATE) => format!("a value of state tree {}", name(1)),
+        Some(&FOLLOWED) => format!("how far {} was followed", origin()),
+        Some(&FOLLOWED_STATE) => format!("a value of state tree {} of {}", name(9), origin()),
+        Some(&FOLLOWED_CURSOR) => format!("a cursor of {} of {}", name(9), origin()),
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -150,6 +220,7 @@ mod tests {
         assert_eq!(partition_of(&partition(id)), Some(id));
         assert_eq!(partition_of_tree(&partition_tree(id)), Some(id));
         assert_eq!(topic_of(&topic(TopicId(9))), Some(TopicId(9)));
+        assert_eq!(followed_of(&followed(OriginId(8))), Some(OriginId(8)));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
@@ -12,6 +13,7 @@ use super::kept::KeptRecords;
 use super::keys;
 use super::open::{OpenError, Options, Recovered};
 use super::partition::{Partition, remove_batches};
+use super::streams::Streams;
 use super::values::{HeaderV1, PartitionV1, TopicV1, VALUE_VERSION, ValueError, read, write};
 use super::{Store, StoreFailed};
 use crate::backend::{Backend, Direction, Group, Mark, Span, Tree};
@@ -45,15 +47,17 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         memory_topics: false,
     });
     found.clean = header.clean;
-    let mut kept = KeptRecords::load(&*meta, OriginId(header.origin))?;
+    let mut streams = Streams::load(&*meta)?;
+    let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
     let lost = lost(&*backend, &header, kept.last(), &options)?;
     if lost || !header.clean && header.memory_topics {
         found.ended_life = Some(OriginId(header.origin));
-        begin_life(&*backend, &*meta, &mut header, &mut partitions, draw.next())?;
+        begin_life(&*backend, &*meta, &mut header, &mut partitions, &streams, draw.next())?;
         header.hlc_floor = found.last_hlc;
         kept = KeptRecords::default();
     }
+    streams.load_ended(&*meta, header.previous)?;
     found.last_commit = kept.last();
     found.extents = extents(&partitions);
     header.clean = false;
@@ -69,10 +73,13 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         origin: OriginId(header.origin),
         topics: RwLock::new(topics),
         partitions: RwLock::new(partitions),
+        streams: RwLock::new(streams),
         writer: Mutex::new(Writer::new(header, kept, draw)),
         trimming: Mutex::new(()),
         committed: committed.into(),
         synced: committed.into(),
+        follow_groups: AtomicU64::new(0),
+        follow_synced: AtomicU64::new(0),
         failed: OnceLock::<StoreFailed>::new(),
         options,
     };
@@ -183,23 +190,25 @@ fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Reco
     Ok(())
 }
 
-/// Draws a new origin. Of lives before the one that ends, commit records go; so do partitions that hold nothing.
+/// Draws a new origin. Of own lives before the one that ends, commit records go; so do partitions that hold nothing. Followed origins stay
+/// as they are.
 fn begin_life(
     backend: &dyn Backend,
     meta: &dyn Tree,
     header: &mut HeaderV1,
     partitions: &mut Partitions,
+    streams: &Streams,
     origin: u64,
 ) -> Result<(), OpenError> {
     let mut group = Group::new();
     each_of_kind(meta, keys::COMMIT, |key, _| {
-        if keys::commit_of(key).is_none_or(|(of, _, _)| of.0 != header.origin) {
+        if keys::commit_of(key).is_none_or(|(of, _, _)| of.0 != header.origin && !streams.followed.contains_key(&of)) {
             group.remove(key);
         }
         Ok(())
     })?;
-    let empty: HashSet<PartitionId> =
-        partitions.values().filter(|p| p.extent().start == p.extent().end).map(|p| p.id).collect();
+    let own = partitions.values().filter(|p| !streams.followed.contains_key(&p.id.origin));
+    let empty: HashSet<PartitionId> = own.filter(|p| p.extent().start == p.extent().end).map(|p| p.id).collect();
     for id in &empty {
         group.remove(&keys::partition(*id));
     }

@@ -70,7 +70,7 @@ impl Store {
     /// Removes what each topic's retention lets go, at most `batches_max` batches in all and nothing that does not end at or before
     /// `floor` of its partition. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
     /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
-    /// partitions of earlier lives are dropped.
+    /// partitions of own earlier lives are dropped.
     ///
     /// # Errors
     /// As [`Store::trim`].
@@ -113,7 +113,9 @@ impl Store {
         if front.batches == 0 {
             return Ok(());
         }
-        self.move_start(&partition, &front).map_err(|e| self.fail(&e))?;
+        if !self.move_start(&partition, from, &front).map_err(|e| self.fail(&e))? {
+            return Ok(());
+        }
         remove_batches(partition.tree(), from, Some(front.next)).map_err(|e| self.fail(&e))?;
         trimmed.batches += front.batches;
         trimmed.bytes += front.bytes;
@@ -121,10 +123,14 @@ impl Store {
         Ok(())
     }
 
-    /// First the new start is written, then batches go: opening ends what was cut short between.
-    fn move_start(&self, partition: &Partition, front: &Front) -> Result<(), BackendError> {
+    /// First the new start is written, then batches go: opening ends what was cut short between. False where a gap that its origin told has
+    /// moved the start from `from` meanwhile.
+    fn move_start(&self, partition: &Partition, from: Offset, front: &Front) -> Result<bool, BackendError> {
         let _writer = self.writer.lock();
         let mut extent = partition.extent();
+        if extent.start != from {
+            return Ok(false);
+        }
         extent.start = front.next;
         extent.bytes = extent.bytes.saturating_sub(front.bytes);
         let key = keys::partition(partition.id);
@@ -132,17 +138,17 @@ impl Store {
         write(&key, &extent, &mut value);
         self.meta.insert(&key, &value)?;
         partition.set_extent(extent);
-        Ok(())
+        Ok(true)
     }
 
-    /// Drops an empty partition of an earlier life, with the cursors in it.
+    /// Drops an empty partition of an own earlier life, with the cursors in it. Those of followed origins stay, as their ends are needed.
     fn drop_if_spent(&self, id: PartitionId) -> Result<(), ReadError> {
         let _trimming = self.trimming.lock();
         let Some(partition) = self.partition(id) else {
             return Ok(());
         };
         let extent = partition.extent();
-        if id.origin == self.origin || extent.start < extent.end {
+        if id.origin == self.origin || extent.start < extent.end || self.follows(id.origin) {
             return Ok(());
         }
         let _writer = self.writer.lock();

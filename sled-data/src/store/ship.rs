@@ -127,6 +127,15 @@ impl FollowedCommit {
         self.batches.iter().map(|batch| batch.bytes().len()).sum()
     }
 
+    /// About how many bytes its record takes.
+    pub(super) fn small_bytes(&self) -> usize {
+        let CommitRecord { appended, cursors, state, .. } = &self.record;
+        let cursors: usize = cursors.iter().map(|c| c.reader.len() + 64).sum();
+        let state: usize =
+            state.iter().map(|s| s.tree.len() + s.key.len() + s.value.as_ref().map_or(0, Vec::len) + 16).sum();
+        appended.len() * 48 + cursors + state
+    }
+
     /// Whether the batches are those of the record, all of it within bounds.
     pub(super) fn check(&self) -> Result<(), FollowedCommitError> {
         check_small(&self.record.cursors, &self.record.state).map_err(FollowedCommitError::Bound)?;

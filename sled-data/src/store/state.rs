@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use super::Store;
+use super::keys::{self, Owner};
 use super::read::ReadError;
 use super::values::{CursorV1, ValueError, read, read_raw};
-use super::{Store, keys};
 use crate::backend::{BackendError, Direction, Span, Tree};
-use crate::ids::{Offset, PARTITION_ID_BYTES, PartitionId};
+use crate::ids::{Offset, OriginId, PARTITION_ID_BYTES, PartitionId};
 
 /// Keys and values of a state tree.
 pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -17,8 +18,21 @@ impl Store {
     /// # Errors
     /// [`ReadError::DamagedMeta`] for a damaged value.
     pub fn cursor(&self, reader: &str, partition: PartitionId) -> Result<Option<Offset>, ReadError> {
+        self.cursor_of(self.origin, reader, partition)
+    }
+
+    /// Where a reader of `origin` stands in a partition: of this life, or as far as `origin` was followed.
+    ///
+    /// # Errors
+    /// As [`Store::cursor`].
+    pub fn cursor_of(
+        &self,
+        origin: OriginId,
+        reader: &str,
+        partition: PartitionId,
+    ) -> Result<Option<Offset>, ReadError> {
         let mut key = Vec::new();
-        keys::named(keys::CURSOR, reader, &mut key);
+        keys::cursors(self.owner(origin), reader, &mut key);
         key.extend_from_slice(&partition.to_bytes());
         self.meta_read(|meta| match meta.get(&key)? {
             Some(value) => {
@@ -34,8 +48,16 @@ impl Store {
     /// # Errors
     /// [`ReadError::DamagedMeta`] for a damaged value.
     pub fn cursors(&self, reader: &str) -> Result<Vec<(PartitionId, Offset)>, ReadError> {
+        self.cursors_of(self.origin, reader)
+    }
+
+    /// Where a reader of `origin` stands, in all partitions that it has a cursor in.
+    ///
+    /// # Errors
+    /// As [`Store::cursors`].
+    pub fn cursors_of(&self, origin: OriginId, reader: &str) -> Result<Vec<(PartitionId, Offset)>, ReadError> {
         let mut prefix = Vec::new();
-        keys::named(keys::CURSOR, reader, &mut prefix);
+        keys::cursors(self.owner(origin), reader, &mut prefix);
         let mut found = Vec::new();
         self.meta_scan(&prefix, &prefix, |key, value| {
             let id = key.get(prefix.len()..).and_then(PartitionId::from_bytes).ok_or(ValueError::Form);
@@ -51,10 +73,20 @@ impl Store {
     /// # Errors
     /// [`ReadError::Backend`] when the backend cannot read.
     pub fn readers(&self) -> Result<Vec<String>, ReadError> {
+        self.readers_of(self.origin)
+    }
+
+    /// Names of all readers of `origin` that have cursors, in order.
+    ///
+    /// # Errors
+    /// As [`Store::readers`].
+    pub fn readers_of(&self, origin: OriginId) -> Result<Vec<String>, ReadError> {
+        let prefix = keys::all_cursors(self.owner(origin));
+        let prefix = prefix.bytes();
         let mut names: Vec<String> = Vec::new();
-        self.meta_scan(&[keys::CURSOR], &[keys::CURSOR], |key, _| {
-            let name = key.get(1..key.len().saturating_sub(PARTITION_ID_BYTES + 1)).unwrap_or_default();
-            let name = String::from_utf8_lossy(name);
+        self.meta_scan(prefix, prefix, |key, _| {
+            let end = key.len().saturating_sub(PARTITION_ID_BYTES + 1);
+            let name = String::from_utf8_lossy(key.get(prefix.len()..end).unwrap_or_default());
             if names.last().is_none_or(|last| *last != name) {
                 names.push(name.into_owned());
             }
@@ -68,8 +100,16 @@ impl Store {
     /// # Errors
     /// [`ReadError::DamagedMeta`] for a damaged value.
     pub fn state_get(&self, tree: &str, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.state_get_of(self.origin, tree, key)
+    }
+
+    /// A value of a state tree of `origin`: of this life, or as far as `origin` was followed.
+    ///
+    /// # Errors
+    /// As [`Store::state_get`].
+    pub fn state_get_of(&self, origin: OriginId, tree: &str, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         let mut full = Vec::new();
-        keys::named(keys::STATE, tree, &mut full);
+        keys::state(self.owner(origin), tree, &mut full);
         full.extend_from_slice(key);
         self.meta_read(|meta| match meta.get(&full)? {
             Some(value) => {
@@ -91,8 +131,23 @@ impl Store {
         after: Option<&[u8]>,
         max: usize,
     ) -> Result<StateEntries, ReadError> {
+        self.state_scan_of(self.origin, tree, prefix, after, max)
+    }
+
+    /// The same of a state tree of `origin`.
+    ///
+    /// # Errors
+    /// As [`Store::state_scan`].
+    pub fn state_scan_of(
+        &self,
+        origin: OriginId,
+        tree: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        max: usize,
+    ) -> Result<StateEntries, ReadError> {
         let mut full = Vec::new();
-        keys::named(keys::STATE, tree, &mut full);
+        keys::state(self.owner(origin), tree, &mut full);
         let name_len = full.len();
         let from = match after {
             Some(after) if after >= prefix => [&full, after, &[0]].concat(),
@@ -111,8 +166,13 @@ impl Store {
         Ok(found)
     }
 
+    /// Whose cursors and state those of `origin` are.
+    pub(super) fn owner(&self, origin: OriginId) -> Owner {
+        if origin == self.origin { Owner::Own } else { Owner::Followed(origin) }
+    }
+
     /// Shows entries of the meta tree whose keys begin with `prefix`, from `from` on, while `visit` wants more.
-    fn meta_scan(
+    pub(super) fn meta_scan(
         &self,
         prefix: &[u8],
         from: &[u8],

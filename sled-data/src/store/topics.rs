@@ -18,6 +18,9 @@ pub enum TopicError {
     /// There is no such topic.
     #[error("there is no topic {0}")]
     Unknown(TopicId),
+    /// The number is taken, or is 0.
+    #[error("a topic cannot have the number {0}: it is taken, or 0")]
+    Id(TopicId),
     /// The name cannot be used.
     #[error("a topic's name has 1 to {TOPIC_NAME_BYTES_MAX} bytes and no control characters")]
     Name,
@@ -47,22 +50,9 @@ impl Store {
     /// Any [`TopicError`].
     pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<TopicInfo, TopicError> {
         self.check()?;
-        if name.is_empty() || name.len() > TOPIC_NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(TopicError::Name);
-        }
-        if !(1..=PARTITIONS_MAX).contains(&config.partitions) {
-            return Err(TopicError::Partitions);
-        }
+        check_info(name, &config)?;
         let mut writer = self.writer.lock();
-        {
-            let topics = self.topics.read();
-            if topics.values().any(|t| t.name == name) {
-                return Err(TopicError::Exists(name.to_owned()));
-            }
-            if topics.len() >= TOPICS_MAX {
-                return Err(TopicError::TooMany);
-            }
-        }
+        self.check_free(name)?;
         let mut id = TopicId(writer.draw.next());
         while self.topics.read().contains_key(&id) {
             id = TopicId(writer.draw.next());
@@ -70,10 +60,34 @@ impl Store {
         self.add_topic(&mut writer, TopicInfo { id, name: name.to_owned(), config })
     }
 
-    /// Makes a topic that another store had, under its number, durably. Number and name must be free.
+    /// Makes a topic under a given number, durably.
+    ///
+    /// # Errors
+    /// Any [`TopicError`]; [`TopicError::Id`] where the number is taken or 0.
+    pub fn create_topic_as(&self, info: TopicInfo) -> Result<TopicInfo, TopicError> {
+        self.check()?;
+        check_info(&info.name, &info.config)?;
+        let mut writer = self.writer.lock();
+        if info.id.0 == 0 || self.topics.read().contains_key(&info.id) {
+            return Err(TopicError::Id(info.id));
+        }
+        self.check_free(&info.name)?;
+        self.add_topic(&mut writer, info)
+    }
+
+    /// Makes a topic that a damaged store had. Number and name must be free; there may be more than [`TOPICS_MAX`], as deleted ones come back.
     pub(super) fn restore_topic(&self, info: TopicInfo) -> Result<TopicInfo, TopicError> {
         self.check()?;
         self.add_topic(&mut self.writer.lock(), info)
+    }
+
+    /// Whether there is room for a topic of this name.
+    fn check_free(&self, name: &str) -> Result<(), TopicError> {
+        let topics = self.topics.read();
+        if topics.values().any(|t| t.name == name) {
+            return Err(TopicError::Exists(name.to_owned()));
+        }
+        if topics.len() >= TOPICS_MAX { Err(TopicError::TooMany) } else { Ok(()) }
     }
 
     fn add_topic(&self, writer: &mut Writer, info: TopicInfo) -> Result<TopicInfo, TopicError> {
@@ -112,7 +126,8 @@ impl Store {
         Ok(info)
     }
 
-    /// Deletes a topic with its events, of all lives, and the cursors in it, durably.
+    /// Deletes a topic with its events, of all lives and followed origins, and all cursors in it, durably. A topic whose record is not here
+    /// can be deleted where there are partitions of it.
     ///
     /// # Errors
     /// Any [`TopicError`].
@@ -120,10 +135,10 @@ impl Store {
         self.check()?;
         let _trimming = self.trimming.lock();
         let _writer = self.writer.lock();
-        if !self.topics.read().contains_key(&id) {
+        let gone: Vec<PartitionId> = self.partitions().into_iter().filter(|p| p.topic == id).collect();
+        if gone.is_empty() && !self.topics.read().contains_key(&id) {
             return Err(TopicError::Unknown(id));
         }
-        let gone: Vec<PartitionId> = self.partitions().into_iter().filter(|p| p.topic == id).collect();
         let mut group = Group::new();
         group.remove(&keys::topic(id));
         for partition in &gone {
@@ -157,6 +172,22 @@ impl Store {
         Ok(())
     }
 
+    /// Ends the present life: syncs, marks that the next opening begins a new one, and stops the store. For a store that was restored or
+    /// copied, or of whose events others hold more than it does.
+    ///
+    /// # Errors
+    /// [`SyncError`]: the store has failed, and it is not known which life the next opening is of.
+    pub fn end_life(&self, why: &str) -> Result<(), SyncError> {
+        let mut writer = self.writer.lock();
+        self.sync()?;
+        // An end that was not clean, with acknowledged events in doubt: just what a new life is for.
+        (writer.header.clean, writer.header.memory_topics) = (false, true);
+        put_header(&*self.meta, &writer.header).map_err(|e| self.fail(&e))?;
+        self.sync()?;
+        self.stop(why);
+        Ok(())
+    }
+
     fn apply_and_sync(&self, group: &Group) -> Result<(), TopicError> {
         self.meta.apply(group).map_err(|e| self.topic_error(&e))?;
         self.backend.sync().map_err(|e| self.fail(&e))?;
@@ -176,15 +207,26 @@ impl Store {
         chosen: impl Fn(PartitionId) -> bool,
         group: &mut Group,
     ) -> Result<(), BackendError> {
-        let span = Span::between(&[keys::CURSOR], &[keys::CURSOR + 1]);
-        self.meta.scan(span, Direction::Forward, &mut |key, _| {
-            let id = key.len().checked_sub(PARTITION_ID_BYTES).and_then(|at| PartitionId::from_bytes(&key[at..]));
-            if id.is_some_and(&chosen) {
-                group.remove(key);
-            }
-            ControlFlow::Continue(())
-        })
+        for kind in [keys::CURSOR, keys::FOLLOWED_CURSOR] {
+            let (from, to) = ([kind], [kind + 1]);
+            let span = Span::between(&from, &to);
+            self.meta.scan(span, Direction::Forward, &mut |key, _| {
+                let id = key.len().checked_sub(PARTITION_ID_BYTES).and_then(|at| PartitionId::from_bytes(&key[at..]));
+                if id.is_some_and(&chosen) {
+                    group.remove(key);
+                }
+                ControlFlow::Continue(())
+            })?;
+        }
+        Ok(())
     }
+}
+
+fn check_info(name: &str, config: &TopicConfig) -> Result<(), TopicError> {
+    if name.is_empty() || name.len() > TOPIC_NAME_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(TopicError::Name);
+    }
+    if (1..=PARTITIONS_MAX).contains(&config.partitions) { Ok(()) } else { Err(TopicError::Partitions) }
 }
 
 fn put_topic(info: &TopicInfo, group: &mut Group) {

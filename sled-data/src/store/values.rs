@@ -158,6 +158,29 @@ pub(super) struct CursorV1 {
     pub next: u64,
 }
 
+/// How far an origin was followed, version 1.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq, Default)]
+pub(super) struct FollowedV1 {
+    /// The newest commit that was applied.
+    pub commit: u64,
+    /// Its hybrid clock.
+    pub hlc: u64,
+    /// The node that writes it; 0 where that is not known.
+    pub node: u64,
+    pub copy: CopyV1,
+}
+
+/// Whether what is held of an origin is whole up to its commit.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq, Default)]
+pub(super) enum CopyV1 {
+    #[default]
+    Whole,
+    /// A copy is being taken; `commit` is where it began.
+    Taking,
+    /// A copy was taken while its source went on writing: whole once this commit is applied.
+    Until(u64),
+}
+
 /// A partition's id within a value.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct PartitionIdV1 {
