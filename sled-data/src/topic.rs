@@ -22,6 +22,8 @@ pub enum Durability {
     Sync,
     /// As soon as it is in a commit; a power cut may lose it, and the store then begins a new life.
     Memory,
+    /// After enough nodes of the site have synced it, this one among them.
+    Quorum,
 }
 
 /// A topic's settings.

@@ -80,6 +80,7 @@ impl From<AppendError> for ApiError {
             AppendError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             AppendError::Refused(failed) => failed.into(),
             AppendError::Closing => Self::unavailable(message),
+            AppendError::NoQuorum { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_quorum", message),
             AppendError::Deleted { .. } => Self::not_found(message),
             AppendError::NoPartition { .. } => Self::not_found(message),
         }
@@ -93,6 +94,7 @@ impl From<CommitFailed> for ApiError {
             CommitFailed::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
                 .hint("free disk space, shorten retention, or raise [store] bytes_max"),
             CommitFailed::Refused(_) => Self::unavailable(message),
+            CommitFailed::Unreplicated(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unreplicated", message),
             CommitFailed::Failed(_) => Self::unavailable(message).hint("look at the node's log, and start it again"),
         }
     }
@@ -115,7 +117,7 @@ async fn publish(
     let now_ms = log.clock().wall_ms();
     let ready: Vec<Ready> = events.into_iter().map(|event| Ready::from(event, now_ms)).collect::<Result<_, _>>()?;
     let ticket = append(&log, &topic, &ready)?;
-    log.durable(ticket).await?;
+    log.replicated(ticket).await?;
     Ok(Answer(Published { topic: name, events: ready.len() }))
 }
 

@@ -60,7 +60,7 @@ impl From<TopicError> for ApiError {
             TopicError::Name(_) | TopicError::Partitions(_) => Self::bad_request(message),
             TopicError::TooMany(_) => Self::conflict(message).hint("raise [log] topics_max, or delete some"),
             TopicError::Store(StoreTopicError::Failed(_)) => Self::unavailable(message),
-            TopicError::Store(_) => Self::internal(message),
+            TopicError::Store(_) | TopicError::Unreadable(_) | TopicError::NotDeleted(_) => Self::internal(message),
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum DurabilityName {
     Sync,
     /// At once; a power cut may lose them.
     Memory,
+    /// After the disks of most voters of the site have them.
+    Quorum,
 }
 
 impl From<DurabilityName> for Durability {
@@ -25,6 +27,7 @@ impl From<DurabilityName> for Durability {
         match name {
             DurabilityName::Sync => Self::Sync,
             DurabilityName::Memory => Self::Memory,
+            DurabilityName::Quorum => Self::Quorum,
         }
     }
 }
@@ -34,6 +37,7 @@ impl From<Durability> for DurabilityName {
         match durability {
             Durability::Sync => Self::Sync,
             Durability::Memory => Self::Memory,
+            Durability::Quorum => Self::Quorum,
         }
     }
 }

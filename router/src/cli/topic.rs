@@ -90,6 +90,8 @@ enum Durability {
     Sync,
     /// At once; a power cut may lose them
     Memory,
+    /// After the disks of most voters of the site have them
+    Quorum,
 }
 
 impl From<Create> for NewTopic {
@@ -105,6 +107,7 @@ impl From<Create> for NewTopic {
             durability: typed.durability.map(|name| match name {
                 Durability::Sync => DurabilityName::Sync,
                 Durability::Memory => DurabilityName::Memory,
+                Durability::Quorum => DurabilityName::Quorum,
             }),
             retention_ms: typed.retention.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
             retention_bytes: typed.retention_bytes,

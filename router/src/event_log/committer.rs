@@ -8,8 +8,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sled_data::{Commit, CommitError, Durability, Offset, OpenBatch, SealInfo, SealedBatch, Sealer, StateWrite};
+use sled_data::{
+    Commit, CommitError, Durability, FollowedCommit, Offset, OpenBatch, SealInfo, SealedBatch, Sealer, StateWrite,
+    SyncError,
+};
 
+use super::followed::{Applied, FollowRequest, take_round};
 use super::open::{Open, OpenPart};
 use super::outcome::{CommitFailed, Ticket};
 use super::{Batch, EventLog, PartitionLog, Wake};
@@ -28,8 +32,6 @@ pub struct CommittedBatch {
 /// A commit that just became visible, as its observers get it. Batches that subscribers have had
 /// already on arrival (QoS 0) are left out.
 pub struct Committed {
-    /// Its number in this run.
-    pub number: u64,
     /// Batches with something to fan out.
     pub batches: Vec<CommittedBatch>,
 }
@@ -40,12 +42,15 @@ pub trait Observer: Send + Sync {
     fn committed(&self, committed: &Arc<Committed>);
     /// Whether anybody waits for batches; when nobody does, they are not gathered.
     fn is_listening(&self) -> bool;
+    /// Commits of another origin are durable here and visible; their batches came by [`Self::committed`].
+    fn followed(&self, _commits: &[FollowedCommit]) {}
 }
 
 pub(super) fn start(log: &Arc<EventLog>) -> io::Result<JoinHandle<()>> {
     let log = Arc::clone(log);
     std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
-        let mut committer = Committer { sealer: Sealer::new(), last_sync: Instant::now(), unsynced: false, log };
+        let mut committer =
+            Committer { sealer: Sealer::new(), last_sync: Instant::now(), unsynced: false, must_sync: false, log };
         committer.run();
     })
 }
@@ -55,41 +60,76 @@ struct Committer {
     sealer: Sealer,
     last_sync: Instant,
     unsynced: bool,
+    /// Whether other origins' commits wait for a sync.
+    must_sync: bool,
+}
+
+/// What one round of the committer does.
+struct Work {
+    open: Option<Open>,
+    followed: Vec<FollowRequest>,
 }
 
 /// A batch that was sealed, and where it goes.
-struct Placed {
+pub(super) struct Placed {
     partition: Arc<PartitionLog>,
     base: Offset,
     records: Arc<OpenBatch>,
     fan_out: bool,
 }
 
+impl Placed {
+    /// Bytes of its records, uncompressed.
+    pub(super) fn record_bytes(&self) -> usize {
+        self.records.record_bytes()
+    }
+
+    fn next(&self) -> Offset {
+        self.base + Offset::from(self.records.count())
+    }
+
+    fn awaits_quorum(&self) -> bool {
+        self.partition.config().durability == Durability::Quorum
+    }
+}
+
 impl Committer {
     fn run(&mut self) {
-        while let Some(open) = self.next_open() {
+        while let Some(Work { open, followed }) = self.next_work() {
             let started = Instant::now();
-            let (ticket, waiters) = (open.ticket, open.waiters.clone());
-            match self.commit(open, started) {
-                Ok(()) => self.log.outcomes.settle(ticket, Ok(())),
-                Err(why) => self.fail(ticket, &why),
+            let applied = self.log.apply_followed(followed);
+            self.must_sync = !applied.is_empty();
+            if let Some(open) = open {
+                let (ticket, waiters) = (open.ticket, open.waiters.clone());
+                match self.commit(open, started) {
+                    Ok(()) => self.log.outcomes.settle(ticket, Ok(())),
+                    Err(why) => self.fail(ticket, &why),
+                }
+                ring(&waiters);
             }
-            ring(&waiters);
+            self.end_followed(applied);
         }
         if let Err(error) = self.log.store.sync() {
             tracing::error!(%error, "the last sync failed; what was appended to memory topics may be lost");
         }
     }
 
-    /// The next commit, or `None` when the log is closed and all is done.
-    fn next_open(&mut self) -> Option<Open> {
+    /// Makes other origins' commits durable, where a commit of this node's own has not done it, and shows them.
+    fn end_followed(&mut self, applied: Vec<Applied>) {
+        let synced = if self.must_sync { self.sync() } else { Ok(()) };
+        self.log.end_followed(applied, &synced.map_err(|error| error.to_string()));
+    }
+
+    /// What is next, or `None` when the log is closed and all is done.
+    fn next_work(&mut self) -> Option<Work> {
         let log = Arc::clone(&self.log);
         let mut open = log.open.lock();
         // They came when the commit that has just been settled was under way.
         ring(&std::mem::take(&mut open.late));
         loop {
-            if !open.is_empty() {
-                return Some(open.take());
+            if !open.is_empty() || !open.followed.is_empty() {
+                let followed = take_round(&mut open.followed);
+                return Some(Work { open: (!open.is_empty()).then(|| open.take()), followed });
             }
             if open.closing {
                 return None;
@@ -113,6 +153,14 @@ impl Committer {
             }
             open.idle = false;
         }
+    }
+
+    fn sync(&mut self) -> Result<(), SyncError> {
+        self.log.store.sync()?;
+        self.unsynced = false;
+        self.must_sync = false;
+        self.last_sync = Instant::now();
+        Ok(())
     }
 
     fn sync_memory_topics(&mut self) {
@@ -157,7 +205,7 @@ impl Committer {
             self.seal(part, hlc, &mut placed, &mut appends);
         }
         for batch in &placed {
-            record_bytes += batch.records.record_bytes() as u64;
+            record_bytes += batch.record_bytes() as u64;
         }
         let batches = appends.len() as u64;
         let mut cursors = open.cursors;
@@ -167,17 +215,23 @@ impl Committer {
         drop(partitions);
         let state = open.state.into_iter().map(|((tree, key), value)| StateWrite { tree, key, value }).collect();
         let commit = Commit { hlc, appends, cursors, state };
-        log.store.commit(&commit).map_err(refusal)?;
+        let number = log.store.commit(&commit).map_err(refusal)?;
+        placed.iter().for_each(|batch| batch.partition.stored_up_to(batch.next()));
         drop(placing);
         commit.appends.into_iter().for_each(|batch| self.sealer.recycle(batch));
         self.unsynced = true;
-        if needs_sync || self.last_sync.elapsed().as_millis() as u64 >= self.log.config.memory_sync_ms {
-            self.log.store.sync().map_err(|error| CommitFailed::Failed(error.to_string()))?;
-            self.unsynced = false;
-            self.last_sync = Instant::now();
+        if needs_sync || self.must_sync || self.last_sync.elapsed().as_millis() as u64 >= self.log.config.memory_sync_ms
+        {
+            self.sync().map_err(|error| CommitFailed::Failed(error.to_string()))?;
         }
         self.log.stats.committed(events, batches, record_bytes, started.elapsed());
-        self.show(placed, open.ticket.0);
+        if !self.log.quorum.is_alone() && placed.iter().any(Placed::awaits_quorum) {
+            let (waiting, shown): (Vec<_>, Vec<_>) = placed.into_iter().partition(Placed::awaits_quorum);
+            self.log.quorum.add(open.ticket, number, waiting, open.waiters);
+            placed = shown;
+        }
+        let _showing = log.showing.lock();
+        log.show_placed(placed);
         Ok(())
     }
 
@@ -185,7 +239,7 @@ impl Committer {
         let slots = self.log.slots.read();
         parts.iter().any(|part| {
             let partition = slots.get(part.slot as usize);
-            partition.is_none_or(|partition| partition.config().durability == Durability::Sync)
+            partition.is_none_or(|partition| partition.config().durability != Durability::Memory)
         })
     }
 
@@ -194,7 +248,7 @@ impl Committer {
         // What was appended to a topic that has been deleted since goes with it.
         let Some(partition) = partition.filter(|partition| !partition.is_deleted()) else { return };
         let compression = partition.config().compression;
-        let mut base = partition.visible_end();
+        let mut base = partition.end();
         for records in part.batches {
             let info =
                 SealInfo { partition: partition.id(), base_offset: base, hlc, compression, hops: 0, term: 0, flags: 0 };
@@ -205,30 +259,38 @@ impl Committer {
             base = next;
         }
     }
+}
 
-    fn show(&self, placed: Vec<Placed>, number: u64) {
-        let observers = self.log.observers.read();
+impl EventLog {
+    /// Shows batches of a commit to readers and observers. The caller holds `showing`.
+    pub(super) fn show_placed(&self, placed: Vec<Placed>) {
+        let observers = self.observers.read();
         let listening = observers.iter().any(|observer| observer.is_listening());
         let mut batches = Vec::new();
         let mut shown = Vec::with_capacity(placed.len());
         for batch in placed {
-            let bytes = batch.records.record_bytes();
+            let bytes = batch.record_bytes();
             batch.partition.show(batch.base, Arc::clone(&batch.records));
-            self.log.recent.add(&batch.partition, bytes);
+            self.recent.add(&batch.partition, bytes);
             shown.push(Arc::clone(&batch.partition));
             if listening && batch.fan_out {
                 let records = Batch::recent(batch.partition.id(), batch.base, batch.records);
                 batches.push(CommittedBatch { partition: batch.partition, batch: records });
             }
         }
-        self.log.visible.send_replace(number);
-        if listening && !batches.is_empty() {
-            let committed = Arc::new(Committed { number, batches });
-            for observer in observers.iter() {
+        self.tell_visible(batches);
+        shown.iter().for_each(|partition| partition.handed_out());
+    }
+
+    /// Tells those who wait that more is visible, and observers what. The caller holds `showing`.
+    pub(super) fn tell_visible(&self, batches: Vec<CommittedBatch>) {
+        self.visible.send_modify(|number| *number += 1);
+        if !batches.is_empty() {
+            let committed = Arc::new(Committed { batches });
+            for observer in self.observers.read().iter() {
                 observer.committed(&committed);
             }
         }
-        shown.iter().for_each(|partition| partition.handed_out());
     }
 }
 

@@ -7,9 +7,11 @@
 mod audit;
 mod committer;
 mod config;
+mod followed;
 mod open;
 mod outcome;
 mod partition;
+mod quorum;
 mod read;
 mod retention;
 mod stats;
@@ -18,6 +20,8 @@ mod wake;
 
 #[cfg(test)]
 mod failure_tests;
+#[cfg(test)]
+mod site_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +37,7 @@ use crate::clock::Clock;
 pub use audit::{AUDIT_TEXT_BYTES_MAX, AUDIT_TOPIC, Act};
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
+pub use followed::{FollowFailed, Gaps};
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
@@ -53,7 +58,12 @@ pub struct EventLog {
     /// Wakes the committer; it sleeps only while nothing is open.
     work: parking_lot::Condvar,
     outcomes: Outcomes,
-    topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    quorum: quorum::Quorum,
+    /// Held while commits are shown to readers: one after the other.
+    showing: Mutex<()>,
+    topics: RwLock<topics::Topics>,
+    /// The site that the node belongs to; topics have their ids from it.
+    site: std::sync::OnceLock<u64>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
     /// Held while a commit is placed and written, and while a topic is deleted: never both at once.
@@ -84,7 +94,10 @@ impl EventLog {
             open: Mutex::new(Open::new()),
             work: parking_lot::Condvar::new(),
             outcomes: Outcomes::new(),
+            quorum: quorum::Quorum::default(),
+            showing: Mutex::default(),
             topics: RwLock::default(),
+            site: std::sync::OnceLock::new(),
             partitions: RwLock::default(),
             slots: RwLock::default(),
             placing: Mutex::default(),
@@ -105,6 +118,16 @@ impl EventLog {
     /// The store beneath, for what only reads: verify, sizes, the commit stream.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Says which site the node belongs to, once, before topics are made.
+    pub fn set_site(&self, site: u64) {
+        self.site.get_or_init(|| site);
+    }
+
+    /// The site that the node belongs to.
+    pub fn site(&self) -> Option<u64> {
+        self.site.get().copied()
     }
 
     /// The node's clock.

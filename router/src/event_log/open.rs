@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 use sled_data::{
-    COMMIT_STATE_BYTES_MAX, CursorMove, EVENT_BYTES_MAX, EventTooLarge, HeaderBlock, NAME_BYTES_MAX, OpenBatch,
-    STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX,
+    COMMIT_STATE_BYTES_MAX, CursorMove, Durability, EVENT_BYTES_MAX, EventTooLarge, HeaderBlock, NAME_BYTES_MAX,
+    OpenBatch, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX,
 };
 
+use super::followed::FollowRequest;
 use super::outcome::Ticket;
 use super::{CommitFailed, EventLog, Topic, Wake};
 
@@ -56,6 +57,14 @@ pub enum AppendError {
     /// The node is stopping.
     #[error("the node is stopping; connect again later")]
     Closing,
+    /// Its topic is acknowledged by a quorum, and too few of the site's nodes are heard.
+    #[error(
+        "topic {topic} needs a quorum, and too few of the site's nodes are heard; `edgeway node status` names them"
+    )]
+    NoQuorum {
+        /// The topic's name.
+        topic: String,
+    },
     /// A partition number that the topic does not have.
     #[error("topic {topic} has {partitions} partitions, there is no number {index}")]
     NoPartition {
@@ -105,6 +114,8 @@ pub(super) struct Open {
     pub(super) failures: u64,
     /// Whether the committer sleeps and must be woken.
     pub(super) idle: bool,
+    /// Commits of other origins on their way into the store.
+    pub(super) followed: VecDeque<FollowRequest>,
     /// Earlier commits that were closed because their state was at its bound, oldest first.
     ready: VecDeque<Open>,
 }
@@ -117,7 +128,7 @@ const UNTOUCHED: u32 = u32::MAX;
 impl Open {
     pub(super) fn new() -> Self {
         Self {
-            ticket: Ticket(1),
+            ticket: Ticket::of(1),
             parts: Vec::new(),
             by_slot: Vec::new(),
             cursors: Vec::new(),
@@ -131,6 +142,7 @@ impl Open {
             refusing: None,
             failures: 0,
             idle: false,
+            followed: VecDeque::new(),
             ready: VecDeque::new(),
         }
     }
@@ -175,13 +187,14 @@ impl Open {
             self.by_slot[part.slot as usize] = UNTOUCHED;
         }
         let mut next = Open::new();
-        next.ticket = Ticket(self.ticket.0 + 1);
+        next.ticket = Ticket::of(self.ticket.number() + 1);
         next.by_slot = std::mem::take(&mut self.by_slot);
         next.closing = self.closing;
         next.refusing = self.refusing.clone();
         next.failures = self.failures;
         next.late = std::mem::take(&mut self.late);
         next.ready = std::mem::take(&mut self.ready);
+        next.followed = std::mem::take(&mut self.followed);
         std::mem::replace(self, next)
     }
 
@@ -222,6 +235,8 @@ impl Open {
 pub struct OpenCommit<'a> {
     pub(super) log: &'a EventLog,
     open: MutexGuard<'a, Open>,
+    /// Whether an event of a `quorum` topic was appended under this guard.
+    awaits_quorum: bool,
 }
 
 impl EventLog {
@@ -229,7 +244,7 @@ impl EventLog {
     pub fn lock(&self) -> OpenCommit<'_> {
         let mut open = self.open.lock();
         open.close_if_full();
-        OpenCommit { log: self, open }
+        OpenCommit { log: self, open, awaits_quorum: false }
     }
 }
 
@@ -252,7 +267,13 @@ impl OpenCommit<'_> {
             + event.headers.bytes().len()
             + event.extra.bytes().len();
         self.check(size)?;
-        Ok(self.open.push(partition.slot(), event, size)?)
+        let is_quorum = topic.config().durability == Durability::Quorum;
+        if is_quorum && !self.log.quorum.is_in_reach() {
+            return Err(AppendError::NoQuorum { topic: topic.name().to_owned() });
+        }
+        self.open.push(partition.slot(), event, size)?;
+        self.awaits_quorum |= is_quorum;
+        Ok(())
     }
 
     /// Appends an event to the partition that its key chooses; without a key, to the first.
@@ -330,13 +351,15 @@ impl OpenCommit<'_> {
     /// As [`Self::ring_when_settled`], for the commit of `ticket`, which may be an earlier one; at once where it is
     /// settled already.
     pub fn ring_when(&mut self, ticket: Ticket, wake: &Arc<Wake>) {
-        if ticket == self.open.ticket {
+        if ticket.is_same_commit(self.open.ticket) {
             self.ring_when_settled(wake);
         } else if self.log.outcome(ticket).is_some() {
-            wake.ring(Wake::SETTLED);
+            if !ticket.awaits_quorum() || !self.log.quorum.ring_when(ticket.number(), wake) {
+                wake.ring(Wake::SETTLED);
+            }
         } else {
             let open = &mut *self.open;
-            let ready = open.ready.iter_mut().find(|ready| ready.ticket == ticket);
+            let ready = open.ready.iter_mut().find(|ready| ready.ticket.is_same_commit(ticket));
             ready.map_or(&mut open.late, |ready| &mut ready.waiters).push(Arc::clone(wake));
         }
     }
@@ -347,9 +370,9 @@ impl OpenCommit<'_> {
         self.open.failures
     }
 
-    /// The commit that all of this guard's appends are in.
+    /// The commit that all of this guard's appends so far are in.
     pub fn ticket(&self) -> Ticket {
-        self.open.ticket
+        self.open.ticket.with_quorum(self.awaits_quorum)
     }
 
     /// Whether so much is open that doors should stop reading until it is settled.

@@ -12,7 +12,35 @@ const FAILED_MAX: usize = 1_024;
 
 /// Names the commit that an append went into, in this run of the process. Rises by one a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
+pub struct Ticket {
+    number: u64,
+    /// Whether what it stands for is acknowledged only when enough nodes have it.
+    awaits_quorum: bool,
+}
+
+impl Ticket {
+    /// The ticket of the commit `number` of this run, which waits for this node alone.
+    pub(crate) const fn of(number: u64) -> Self {
+        Self { number, awaits_quorum: false }
+    }
+
+    pub(super) const fn with_quorum(self, awaits_quorum: bool) -> Self {
+        Self { awaits_quorum, ..self }
+    }
+
+    pub(super) const fn number(self) -> u64 {
+        self.number
+    }
+
+    pub(super) const fn awaits_quorum(self) -> bool {
+        self.awaits_quorum
+    }
+
+    /// Whether both name the same commit.
+    pub fn is_same_commit(self, other: Self) -> bool {
+        self.number == other.number
+    }
+}
 
 /// A commit that did not become durable; nothing of it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +54,9 @@ pub enum CommitFailed {
     /// The store does not take this one commit; it goes on with the next.
     #[error("the commit was refused: {0}")]
     Refused(String),
+    /// It is stored here, and enough other nodes do not have it in time; they may yet.
+    #[error("stored here alone for now: {0}; look at `edgeway node status`")]
+    Unreplicated(String),
 }
 
 /// The book of outcomes. Written by the committer alone.
@@ -57,10 +88,10 @@ impl Outcomes {
             if failed.len() == FAILED_MAX {
                 failed.pop_front();
             }
-            failed.push_back((ticket, why));
-            self.last_failed.store(ticket.0, Ordering::Release);
+            failed.push_back((Ticket::of(ticket.number), why));
+            self.last_failed.store(ticket.number, Ordering::Release);
         }
-        self.settled.store(ticket.0, Ordering::Release);
+        self.settled.store(ticket.number, Ordering::Release);
         drop(self.gate.lock());
         self.changed.notify_all();
         self.notify.notify_waiters();
@@ -68,16 +99,17 @@ impl Outcomes {
 
     /// `None` while the commit is under way.
     pub(super) fn of(&self, ticket: Ticket) -> Option<Result<(), CommitFailed>> {
-        if ticket.0 > self.settled.load(Ordering::Acquire) {
+        if ticket.number > self.settled.load(Ordering::Acquire) {
             return None;
         }
-        if self.last_failed.load(Ordering::Acquire) < ticket.0 {
+        if self.last_failed.load(Ordering::Acquire) < ticket.number {
             return Some(Ok(()));
         }
         let failed = self.failed.lock();
         // What is older than all that is remembered may have been refused as well: rather no than a wrong yes.
-        let forgotten = failed.len() == FAILED_MAX && failed.front().is_some_and(|(oldest, _)| ticket < *oldest);
-        let at = failed.binary_search_by_key(&ticket, |(failed, _)| *failed).ok();
+        let number = ticket.number;
+        let forgotten = failed.len() == FAILED_MAX && failed.front().is_some_and(|(oldest, _)| number < oldest.number);
+        let at = failed.binary_search_by_key(&number, |(failed, _)| failed.number).ok();
         let found = if forgotten { failed.back() } else { at.and_then(|at| failed.get(at)) };
         Some(found.map_or(Ok(()), |(_, why)| Err(why.clone())))
     }
@@ -148,16 +180,16 @@ mod tests {
     fn a_refusal_is_never_forgotten_into_a_success() {
         let outcomes = Outcomes::new();
         let failed_max = FAILED_MAX as u64;
-        outcomes.settle(Ticket(1), Ok(()));
-        assert_eq!(outcomes.of(Ticket(1)), Some(Ok(())));
+        outcomes.settle(Ticket::of(1), Ok(()));
+        assert_eq!(outcomes.of(Ticket::of(1)), Some(Ok(())));
         for number in 2..2 * failed_max {
-            outcomes.settle(Ticket(number), Err(CommitFailed::Full(number.to_string())));
+            outcomes.settle(Ticket::of(number), Err(CommitFailed::Full(number.to_string())));
         }
-        outcomes.settle(Ticket(2 * failed_max), Ok(()));
+        outcomes.settle(Ticket::of(2 * failed_max), Ok(()));
         for number in 2..2 * failed_max {
-            assert!(matches!(outcomes.of(Ticket(number)), Some(Err(_))), "{number}");
+            assert!(matches!(outcomes.of(Ticket::of(number)), Some(Err(_))), "{number}");
         }
-        assert_eq!(outcomes.of(Ticket(2 * failed_max)), Some(Ok(())));
-        assert_eq!(outcomes.of(Ticket(2 * failed_max + 1)), None);
+        assert_eq!(outcomes.of(Ticket::of(2 * failed_max)), Some(Ok(())));
+        assert_eq!(outcomes.of(Ticket::of(2 * failed_max + 1)), None);
     }
 }

@@ -78,13 +78,15 @@ impl Batch {
     }
 }
 
-/// One partition of this node's own, as the event log keeps it.
+/// One partition as the event log keeps it: this life's own, or one that another life writes.
 pub struct PartitionLog {
     id: PartitionId,
     slot: u32,
     topic: Arc<str>,
     config: TopicConfig,
     deleted: AtomicBool,
+    /// The offset of the next event.
+    end: AtomicU64,
     visible_end: AtomicU64,
     /// Up to where observers have been told; behind the visible end for a moment at most.
     handed_end: AtomicU64,
@@ -99,10 +101,16 @@ impl PartitionLog {
             topic: Arc::from(topic.name.as_str()),
             config: topic.config.clone(),
             deleted: AtomicBool::new(false),
+            end: AtomicU64::new(end),
             visible_end: AtomicU64::new(end),
             handed_end: AtomicU64::new(end),
             recent: Mutex::default(),
         }
+    }
+
+    /// A partition that another life writes.
+    pub(super) fn foreign(id: PartitionId, topic: &TopicInfo, end: Offset) -> Self {
+        Self::new(id, u32::MAX, topic, end)
     }
 
     /// The name of its topic.
@@ -133,6 +141,16 @@ impl PartitionLog {
         self.slot
     }
 
+    /// The offset of the next event; behind the visible end where events wait for their quorum.
+    pub(super) fn end(&self) -> Offset {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Notes that events were stored up to `end`; nobody sees them yet.
+    pub(super) fn stored_up_to(&self, end: Offset) {
+        self.end.store(end, Ordering::Release);
+    }
+
     /// Up to where readers may see: the first offset that they may not.
     pub fn visible_end(&self) -> Offset {
         self.visible_end.load(Ordering::Acquire)
@@ -147,6 +165,13 @@ impl PartitionLog {
         self.handed_end.store(self.visible_end(), Ordering::Release);
     }
 
+    /// Shows events of another life up to `end`, which are read from the store.
+    pub(super) fn show_up_to(&self, end: Offset) {
+        self.stored_up_to(end);
+        self.visible_end.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Shows a batch of this life to readers.
     pub(super) fn show(&self, base: Offset, batch: Arc<OpenBatch>) {
         let next = base + Offset::from(batch.count());
         self.recent.lock().push_back((base, batch));

@@ -34,7 +34,7 @@ impl Stats {
     pub(super) fn refused(&self, why: &CommitFailed) {
         let counter = match why {
             CommitFailed::Full(_) => &self.refused_full,
-            CommitFailed::Failed(_) | CommitFailed::Refused(_) => &self.refused_failed,
+            CommitFailed::Failed(_) | CommitFailed::Refused(_) | CommitFailed::Unreplicated(_) => &self.refused_failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

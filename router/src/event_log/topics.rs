@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::Digest;
 use sled_data::{PartitionId, TopicConfig, TopicError as StoreError, TopicId, TopicInfo};
 
 use super::EventLog;
@@ -11,6 +12,12 @@ use super::partition::PartitionLog;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Partitions that one topic may have.
 pub const PARTITIONS_MAX: u32 = 256;
+
+/// The small named tree of names that were deleted: name -> how often, 4 bytes, big-endian.
+const DELETED_TREE: &str = "deleted_topics";
+
+/// All topics by name.
+pub(super) type Topics = std::collections::HashMap<Arc<str>, Arc<Topic>>;
 
 /// A topic with its partitions of this node's own.
 pub struct Topic {
@@ -42,12 +49,22 @@ pub enum TopicError {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the store says of its name cannot be read.
+    #[error("the store cannot say whether the topic was deleted before: {0}; run `edgeway store verify`")]
+    Unreadable(String),
+    /// That it is deleted could not be stored.
+    #[error("the topic was not deleted: {0}")]
+    NotDeleted(String),
 }
 
 impl Topic {
     /// Its random 64-bit id, which its data is kept under.
     pub fn id(&self) -> TopicId {
         self.info.id
+    }
+
+    pub(super) fn info(&self) -> &TopicInfo {
+        &self.info
     }
 
     /// Its name, an alias of the id.
@@ -129,10 +146,45 @@ impl EventLog {
         if topics.len() >= self.config.topics_max {
             return Err(TopicError::TooMany(topics.len()));
         }
-        let info = self.store.create_topic(name, config)?;
+        let info = match self.site() {
+            Some(site) => {
+                let id = topic_id(site, name, self.times_deleted(name)?);
+                self.store.create_topic_as(TopicInfo { id, name: name.to_owned(), config })?
+            }
+            None => self.store.create_topic(name, config)?,
+        };
+        Ok(self.insert_topic(&mut topics, info))
+    }
+
+    /// Makes a topic as another node of the site has it, unless it is here. Durable on return.
+    ///
+    /// # Errors
+    /// When there is another topic of that name, too many, or the store refuses.
+    pub fn adopt_topic(&self, info: TopicInfo) -> Result<(), TopicError> {
+        let mut topics = self.topics.write();
+        if let Some(known) = topics.get(info.name.as_str()) {
+            return if known.id() == info.id { Ok(()) } else { Err(TopicError::Exists(info.name)) };
+        }
+        if topics.len() >= self.config.topics_max {
+            return Err(TopicError::TooMany(topics.len()));
+        }
+        let info = self.store.create_topic_as(info)?;
+        self.insert_topic(&mut topics, info);
+        Ok(())
+    }
+
+    fn insert_topic(&self, topics: &mut Topics, info: TopicInfo) -> Arc<Topic> {
         let topic = self.add_topic(info);
+        self.add_stored_partitions(&topic);
         topics.insert(Arc::clone(&topic.name), Arc::clone(&topic));
-        Ok(topic)
+        topic
+    }
+
+    /// How often a topic of that name was deleted: its next life has another id.
+    fn times_deleted(&self, name: &str) -> Result<u32, TopicError> {
+        let stored = self.store.state_get(DELETED_TREE, name.as_bytes());
+        let stored = stored.map_err(|error| TopicError::Unreadable(error.to_string()))?;
+        Ok(stored.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes))
     }
 
     /// Deletes a topic and its events.
@@ -140,6 +192,7 @@ impl EventLog {
     /// # Errors
     /// When there is none of that name, or the store refuses.
     pub fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
+        self.count_deletion(name)?;
         let mut topics = self.topics.write();
         let topic = topics.get(name).cloned().ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
         let placing = self.placing.lock();
@@ -149,18 +202,35 @@ impl EventLog {
         // Under the guard's lock, so that a topic that a guard may append to stays so while it is held.
         let open = self.open.lock();
         let mut partitions = self.partitions.write();
-        for partition in &topic.partitions {
-            partition.mark_deleted();
-            partitions.remove(&partition.id());
-        }
+        partitions.retain(|id, partition| {
+            let stays = id.topic != topic.id();
+            if !stays {
+                partition.mark_deleted();
+            }
+            stays
+        });
         drop((partitions, open, placing));
         Ok(())
+    }
+
+    /// Notes, before a topic is deleted, that the next of its name is another. Durable on return.
+    fn count_deletion(&self, name: &str) -> Result<(), TopicError> {
+        if self.topic(name).is_none() {
+            return Err(TopicError::Unknown(name.to_owned()));
+        }
+        let times = self.times_deleted(name)?.saturating_add(1);
+        let mut open = self.lock();
+        open.put_state(DELETED_TREE, name.as_bytes(), Some(&times.to_be_bytes()));
+        let ticket = open.ticket();
+        drop(open);
+        self.durable_blocking(ticket).map_err(|error| TopicError::NotDeleted(error.to_string()))
     }
 
     pub(super) fn load_topics(&self) {
         let mut topics = self.topics.write();
         for info in self.store.topics() {
             let topic = self.add_topic(info);
+            self.add_stored_partitions(&topic);
             topics.insert(Arc::clone(&topic.name), topic);
         }
     }
@@ -183,9 +253,30 @@ impl EventLog {
     }
 }
 
+/// The id of a topic in a site: nodes that make it apart from one another agree.
+fn topic_id(site: u64, name: &str, times_deleted: u32) -> TopicId {
+    let text = [&site.to_be_bytes()[..], &times_deleted.to_be_bytes(), name.as_bytes()].concat();
+    let digest = sha2::Sha256::digest(&text);
+    let id = digest.iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
+    // 0 names nothing.
+    TopicId(id.max(1))
+}
+
 /// Whether `name` can be a topic's.
 fn check_name(name: &str) -> Result<(), TopicError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let fits = !name.is_empty() && name.len() <= TOPIC_NAME_BYTES_MAX && name != "." && name != "..";
     if fits && name.chars().all(legal) { Ok(()) } else { Err(TopicError::Name(name.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_has_one_id_in_a_site_until_it_is_deleted() {
+        assert_eq!(topic_id(1, "telemetry", 0), TopicId(0xf815_fadf_ef49_d597));
+        let others = [topic_id(2, "telemetry", 0), topic_id(1, "telemetry", 1), topic_id(1, "telemetri", 0)];
+        assert!(others.iter().all(|other| *other != topic_id(1, "telemetry", 0)));
+    }
 }

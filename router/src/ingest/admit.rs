@@ -74,7 +74,13 @@ impl Refused {
     /// Whether the same publish may be taken when it comes again, as the store was what refused it.
     pub fn is_for_now(&self) -> bool {
         match self {
-            Self::Topic(TopicError::Exists(_) | TopicError::Unknown(_) | TopicError::Store(_)) => true,
+            Self::Topic(
+                TopicError::Exists(_)
+                | TopicError::Unknown(_)
+                | TopicError::Store(_)
+                | TopicError::Unreadable(_)
+                | TopicError::NotDeleted(_),
+            ) => true,
             Self::Topic(TopicError::Name(_) | TopicError::Partitions(_) | TopicError::TooMany(_))
             | Self::NoRule(_)
             | Self::NotAllowed(_)

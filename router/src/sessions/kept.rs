@@ -47,7 +47,8 @@ impl KeptRecord {
             .topics()
             .iter()
             .filter(|topic| !topic.is_internal())
-            .flat_map(|topic| topic.all_partitions().iter().map(|p| (p.id(), p.handed_end())).collect::<Vec<_>>())
+            .flat_map(|topic| log.partitions_of(topic))
+            .map(|partition| (partition.id(), partition.handed_end()))
             .collect();
         for (partition, position) in subscriber.outstanding() {
             positions.insert(partition, position.next);
@@ -62,7 +63,7 @@ impl KeptRecord {
     /// Owes a subscriber everything from the stored positions to the visible ends, and all of topics made since.
     pub(super) fn owe(&self, log: &EventLog, subscriber: &Subscriber) {
         for topic in log.topics().iter().filter(|topic| !topic.is_internal()) {
-            for partition in topic.all_partitions() {
+            for partition in log.partitions_of(topic) {
                 let next = self.position(partition.id()).unwrap_or(0);
                 let end = partition.visible_end();
                 if next < end {

@@ -94,7 +94,7 @@ pub(super) struct TopicV1 {
     pub partitions: u32,
     /// 0 none, 1 lz4, 2 zstd.
     pub compression: u8,
-    /// 0 sync, 1 memory.
+    /// 0 sync, 1 memory, 2 quorum.
     pub durability: u8,
     pub retention_ms: Option<u64>,
     pub retention_bytes: Option<u64>,
@@ -113,6 +113,7 @@ impl TopicV1 {
             durability: match config.durability {
                 Durability::Sync => 0,
                 Durability::Memory => 1,
+                Durability::Quorum => 2,
             },
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
@@ -131,6 +132,7 @@ impl TopicV1 {
             durability: match self.durability {
                 0 => Durability::Sync,
                 1 => Durability::Memory,
+                2 => Durability::Quorum,
                 _ => return Err(ValueError::Form),
             },
             retention_ms: self.retention_ms,

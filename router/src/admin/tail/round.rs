@@ -1,4 +1,4 @@
-//! Reads a topic's partitions in rounds and puts each round in order of time; tells of gaps.
+//! Reads a topic's partitions, of every origin, in rounds and puts each round in order of time; tells of gaps.
 //!
 //! Within a partition the order is that of offsets, always. Between partitions the events of one
 //! round are ordered by their timestamps.
@@ -87,6 +87,9 @@ pub struct Reading {
     cursors: Vec<Cursor>,
     /// The partition that the next round begins with, so that none waits for ever.
     first: usize,
+    /// The only partition number that is read.
+    only: Option<u32>,
+    follow: bool,
 }
 
 impl Reading {
@@ -102,7 +105,7 @@ impl Reading {
         follow: bool,
     ) -> Result<Self, ApiError> {
         let mut cursors = Vec::new();
-        for partition in topic.all_partitions() {
+        for partition in log.partitions_of(&topic) {
             let id = partition.id();
             if only.is_some_and(|only| only != id.index) {
                 continue;
@@ -119,12 +122,29 @@ impl Reading {
             };
             cursors.push(Cursor { id, next, end: (!follow).then_some(end) });
         }
-        Ok(Self { log, topic, cursors, first: 0 })
+        Ok(Self { log, topic, cursors, first: 0, only, follow })
+    }
+
+    /// Finds partitions of origins that came since; all that they have is new.
+    fn find_new(&mut self) {
+        let found = self.log.partitions_of(&self.topic);
+        if found.len() == self.cursors.len() {
+            return;
+        }
+        for id in found.iter().map(|partition| partition.id()) {
+            let wanted = self.only.is_none_or(|only| only == id.index);
+            if wanted && !self.cursors.iter().any(|cursor| cursor.id == id) {
+                self.cursors.push(Cursor { id, next: self.log.start_offset(id), end: None });
+            }
+        }
     }
 
     /// Reads on, from every partition that has something, up to about [`ROUND_BYTES_MAX`] bytes. Gives the first
     /// `events_max` events of what was read: where there were more, this must be the last round.
     pub fn round(&mut self, events_max: u64) -> Round {
+        if self.follow {
+            self.find_new();
+        }
         let mut lines: Vec<Line> = Vec::new();
         let mut bytes = 0;
         let count = self.cursors.len();

@@ -68,16 +68,16 @@ mod tests {
         let well = |_| false;
         for seq in [4, 5, 6] {
             assert!(arrivals.admit(at(Lane::NORMAL, seq), well));
-            arrivals.appended(at(Lane::NORMAL, seq), Ticket(seq));
+            arrivals.appended(at(Lane::NORMAL, seq), Ticket::of(seq));
         }
         // The commits of 5 and 6 failed, and 7 and 8 were under way.
-        let failed = |ticket| ticket > Ticket(4);
+        let failed = |ticket| ticket > Ticket::of(4);
         assert!(!arrivals.admit(at(Lane::NORMAL, 7), failed));
         assert!(arrivals.admit(at(Lane::URGENT, 7), failed), "another lane");
         assert!(!arrivals.admit(at(Lane::NORMAL, 8), failed));
         for seq in [5, 6, 7, 8] {
             assert!(arrivals.admit(at(Lane::NORMAL, seq), failed), "{seq}");
-            arrivals.appended(at(Lane::NORMAL, seq), Ticket(0));
+            arrivals.appended(at(Lane::NORMAL, seq), Ticket::of(0));
         }
     }
 

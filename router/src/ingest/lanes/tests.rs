@@ -77,7 +77,7 @@ fn number(text: &str) -> Sequence {
 
 #[test]
 fn a_number_is_new_a_duplicate_or_of_an_earlier_boot() {
-    let ticket = Some(Ticket(3));
+    let ticket = Some(Ticket::of(3));
     let last = Number { boot: 5, seq: 10 };
     let cases = [
         (5, 11, Verdict::New),

@@ -18,5 +18,6 @@ rules! {
     PUBREC_OF_QOS_1 = ProtocolError, "MQTT-4.3.2-2", "MQTT-4.3.2-4", "PUBREC or PUBCOMP for a QoS 1 message";
     EXPIRY_FROM_ZERO = ProtocolError, "", "section 3.14.2.2.2", "a session expiry for a session that has none";
     RELEASE_NOT_STORED = QuotaExceeded, "section 4.8", "section 4.9", "the store cannot say that a QoS 2 exchange ended";
+    NOT_REPLICATED = UnspecifiedError, "section 4.8", "section 4.9", "too few nodes of the site have the message in time";
     REFUSED_WITHOUT_ACK = QuotaExceeded, "section 4.8", "section 4.9", "a message is refused and 3.1.1 cannot say so";
 }

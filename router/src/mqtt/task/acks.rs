@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn acks_leave_in_order_and_only_when_durable() {
         let mut queue = AckQueue::default();
-        queue.push(Some(Ticket(1)), PUBACK, 1);
-        queue.push(Some(Ticket(1)), PUBREC, 2);
-        queue.push(Some(Ticket(2)), PUBACK, 3);
+        queue.push(Some(Ticket::of(1)), PUBACK, 1);
+        queue.push(Some(Ticket::of(1)), PUBREC, 2);
+        queue.push(Some(Ticket::of(2)), PUBACK, 3);
         let mut out = Vec::new();
         assert_eq!(queue.settle(|_| None, &mut out), Settled::default());
         assert!(out.is_empty());
-        let settled = queue.settle(|ticket| (ticket == Ticket(1)).then_some(Ok(())), &mut out);
+        let settled = queue.settle(|ticket| (ticket == Ticket::of(1)).then_some(Ok(())), &mut out);
         assert_eq!(settled, Settled { pubacks: 1, refusals: Vec::new() });
         assert_eq!(out, [0x40, 2, 0, 1, 0x50, 2, 0, 2]);
     }
@@ -142,12 +142,12 @@ mod tests {
     #[test]
     fn what_was_here_before_keeps_its_place() {
         let mut queue = AckQueue::default();
-        queue.push(Some(Ticket(5)), PUBACK, 1);
+        queue.push(Some(Ticket::of(5)), PUBACK, 1);
         queue.push(None, PUBACK, 2);
-        queue.push(Some(Ticket(4)), PUBACK, 3);
+        queue.push(Some(Ticket::of(4)), PUBACK, 3);
         let mut out = Vec::new();
-        assert_eq!(queue.settle(|ticket| (ticket < Ticket(5)).then_some(Ok(())), &mut out), Settled::default());
-        assert_eq!(queue.newest(), Some(Ticket(5)));
+        assert_eq!(queue.settle(|ticket| (ticket < Ticket::of(5)).then_some(Ok(())), &mut out), Settled::default());
+        assert_eq!(queue.newest(), Some(Ticket::of(5)));
         assert_eq!(queue.settle(|_| Some(Ok(())), &mut out), Settled { pubacks: 3, refusals: Vec::new() });
         assert_eq!(out, [0x40, 2, 0, 1, 0x40, 2, 0, 2, 0x40, 2, 0, 3]);
         queue.push(None, PUBREC, 4);
@@ -158,12 +158,12 @@ mod tests {
     #[test]
     fn refusals_keep_their_place() {
         let mut queue = AckQueue::default();
-        queue.push(Some(Ticket(1)), PUBACK, 1);
-        queue.push_refusal(Ticket(1), PUBACK, 2, Reason::NotAuthorized);
-        queue.push(Some(Ticket(2)), PUBREC, 3);
-        queue.push(Some(Ticket(3)), PUBACK, 4);
+        queue.push(Some(Ticket::of(1)), PUBACK, 1);
+        queue.push_refusal(Ticket::of(1), PUBACK, 2, Reason::NotAuthorized);
+        queue.push(Some(Ticket::of(2)), PUBREC, 3);
+        queue.push(Some(Ticket::of(3)), PUBACK, 4);
         let full = CommitFailed::Full("no room".into());
-        let outcome = |ticket| Some(if ticket == Ticket(2) { Err(full.clone()) } else { Ok(()) });
+        let outcome = |ticket| Some(if ticket == Ticket::of(2) { Err(full.clone()) } else { Ok(()) });
         let mut out = Vec::new();
         let first = queue.settle(outcome, &mut out);
         let refusal = Refusal { first: PUBACK, packet_id: 2, why: Why::AtOnce(Reason::NotAuthorized) };

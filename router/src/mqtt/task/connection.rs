@@ -97,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             publisher,
             deliverer,
             acks: AckQueue::default(),
-            last: Ticket(0),
+            last: Ticket::of(0),
             rings: None,
             paused: None,
             offers: Offers::default(),
@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.outgoing.bytes.extend_from_slice(&frame);
         }
         loop {
-            let settled = self.acks.settle(|ticket| log.outcome(ticket), &mut self.outgoing.bytes);
+            let settled = self.acks.settle(|ticket| log.acknowledged(ticket), &mut self.outgoing.bytes);
             self.session.pubacks_sent(settled.pubacks);
             if settled.refusals.is_empty() {
                 return Ok(());
@@ -240,6 +240,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Why::Commit(failed) => {
                 self.door.ingest.stats().refused_store.fetch_add(1, Ordering::Relaxed);
                 let reason = match failed {
+                    // It is stored: a negative answer would be wrong, and a resend is recognised.
+                    CommitFailed::Unreplicated(_) => {
+                        return Err(Close { reason: Reason::UnspecifiedError, rule: rules::NOT_REPLICATED });
+                    }
                     CommitFailed::Full(_) => Reason::QuotaExceeded,
                     CommitFailed::Failed(_) | CommitFailed::Refused(_) => Reason::UnspecifiedError,
                 };

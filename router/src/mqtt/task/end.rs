@@ -35,7 +35,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn settle_last(&mut self) {
         let Some(newest) = self.acks.newest().filter(|_| self.session.is_kept()) else { return };
         let log = Arc::clone(&self.door.log);
-        let _ = tokio::time::timeout(CLOSE_WAIT, log.durable(newest)).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT, log.replicated(newest)).await;
         // An error asks for the connection's end, which this is; each takes what it was about off the queue.
         while self.settle().is_err() {}
     }

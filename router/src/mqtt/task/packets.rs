@@ -207,7 +207,9 @@ impl<'log> PublishWay<'_, 'log> {
             NotTaken::Refused(Refused::NoRule(_)) => Reason::TopicNameInvalid,
             NotTaken::Refused(refused) if refused.is_for_now() => Reason::UnspecifiedError,
             NotTaken::Refused(Refused::Topic(_)) => Reason::ImplementationSpecificError,
-            NotTaken::Append(AppendError::Refused(CommitFailed::Full(_))) => Reason::QuotaExceeded,
+            NotTaken::Append(AppendError::Refused(CommitFailed::Full(_)) | AppendError::NoQuorum { .. }) => {
+                Reason::QuotaExceeded
+            }
             NotTaken::Numbered(NotNumbered::Malformed | NotNumbered::NoDevice) => Reason::PayloadFormatInvalid,
             NotTaken::Numbered(NotNumbered::StaleBoot { .. }) => Reason::NotAuthorized,
             NotTaken::Numbered(NotNumbered::Behind) => Reason::QuotaExceeded,

@@ -240,6 +240,7 @@ impl Appender {
             }
             AppendError::Refused(_)
             | AppendError::Closing
+            | AppendError::NoQuorum { .. }
             | AppendError::Deleted { .. }
             | AppendError::NoPartition { .. } => NotTaken::TryAgain,
         }
@@ -302,6 +303,12 @@ fn not_routed(refused: &Refused) -> NotTaken {
             NotTaken::Refused(Refusal::NotAllowed)
         }
         Refused::Topic(TopicError::Name(_) | TopicError::Partitions(_)) => NotTaken::Refused(Refusal::TopicInvalid),
-        Refused::Topic(TopicError::Exists(_) | TopicError::Unknown(_) | TopicError::Store(_)) => NotTaken::TryAgain,
+        Refused::Topic(
+            TopicError::Exists(_)
+            | TopicError::Unknown(_)
+            | TopicError::Store(_)
+            | TopicError::Unreadable(_)
+            | TopicError::NotDeleted(_),
+        ) => NotTaken::TryAgain,
     }
 }

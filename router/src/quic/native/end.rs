@@ -45,7 +45,7 @@ impl Task {
     async fn settle_last(&mut self) {
         let newest = self.lanes.iter().flatten().filter_map(|lane| lane.newest()).max();
         if let Some(newest) = newest {
-            let _ = timeout(SETTLE_WAIT, self.native.log.durable(newest)).await;
+            let _ = timeout(SETTLE_WAIT, self.native.log.replicated(newest)).await;
         }
     }
 }

@@ -108,7 +108,8 @@ impl OpenLane {
                         guard.ring_when(ticket, wake);
                         *rings = Some(ticket);
                     }
-                    self.paused = outcome.ticket.filter(|ticket| *ticket == guard.ticket() && guard.over_bound());
+                    self.paused =
+                        outcome.ticket.filter(|ticket| ticket.is_same_commit(guard.ticket()) && guard.over_bound());
                     self.order.push(last, outcome);
                 }
                 Err(TryAgain) => {
@@ -130,7 +131,7 @@ impl OpenLane {
         if self.paused.is_some_and(|ticket| log.outcome(ticket).is_some()) {
             self.paused = None;
         }
-        match self.order.settle(|ticket| log.outcome(ticket), &mut self.way.out.bytes) {
+        match self.order.settle(|ticket| log.acknowledged(ticket), &mut self.way.out.bytes) {
             Settled::Failed => Err(TryAgain),
             settled => Ok(settled),
         }

@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn waits(ticket: u64) -> Outcome {
-        Outcome { ticket: Some(Ticket(ticket)), refused: Vec::new() }
+        Outcome { ticket: Some(Ticket::of(ticket)), refused: Vec::new() }
     }
 
     fn replies(mut bytes: &[u8]) -> Vec<LaneReply> {
@@ -217,10 +217,10 @@ mod tests {
         refused.refuse(1, 10, 10, Refusal::NotAllowed);
         order.push(number(1, 10), refused);
         order.push(number(1, 20), waits(2));
-        assert_eq!(order.newest(), Some(Ticket(2)));
+        assert_eq!(order.newest(), Some(Ticket::of(2)));
         let mut out = Vec::new();
         assert_eq!(order.settle(|_| None, &mut out), Settled::Nothing);
-        assert_eq!(order.settle(|ticket| (ticket == Ticket(1)).then_some(Ok(())), &mut out), Settled::Said);
+        assert_eq!(order.settle(|ticket| (ticket == Ticket::of(1)).then_some(Ok(())), &mut out), Settled::Said);
         let span = |first, last| LaneReply::Refused(Refused { boot: 1, first, last, why: Refusal::NotAllowed });
         assert_eq!(replies(&out), [span(6, 8), span(10, 10), LaneReply::Acked { up_to: number(1, 10) }]);
     }
@@ -232,7 +232,7 @@ mod tests {
             order.push(number(1, ticket), waits(ticket));
         }
         let outcome =
-            |ticket| Some(if ticket == Ticket(2) { Err(CommitFailed::Full("no room".into())) } else { Ok(()) });
+            |ticket| Some(if ticket == Ticket::of(2) { Err(CommitFailed::Full("no room".into())) } else { Ok(()) });
         let mut out = Vec::new();
         assert_eq!(order.settle(outcome, &mut out), Settled::Failed);
         assert_eq!(replies(&out), [LaneReply::Acked { up_to: number(1, 1) }]);

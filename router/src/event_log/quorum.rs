@@ -1,0 +1,254 @@
+//! Acknowledgement by quorum: which commits enough nodes have synced, and what is shown to readers then.
+//!
+//! A commit with a batch of a `quorum` topic waits here after its own sync. `reached` is the decision, and pure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use sled_data::CommitNumber;
+
+use super::committer::Placed;
+use super::{CommitFailed, EventLog, Ticket, Wake};
+
+/// Bytes of records that may wait for their quorum; beyond that it counts as out of reach.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+
+/// What waits for its quorum.
+struct Waiting {
+    number: u64,
+    commit: CommitNumber,
+    since: Instant,
+    placed: Vec<Placed>,
+    bytes: usize,
+    waiters: Vec<Arc<Wake>>,
+    /// Whoever waits for it was told that it takes too long.
+    is_late: bool,
+}
+
+/// What the nodes of the site have synced of this node's commits.
+#[derive(Default)]
+struct State {
+    /// How many other nodes must have synced a commit.
+    needed: usize,
+    /// The other voters, and how far each has synced.
+    synced: BTreeMap<u64, CommitNumber>,
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+/// Which commits enough nodes have synced.
+pub(super) struct Quorum {
+    state: Mutex<State>,
+    /// How many commits wait; read without the lock.
+    waiting: AtomicUsize,
+    in_reach: AtomicBool,
+    notify: tokio::sync::Notify,
+}
+
+impl Default for Quorum {
+    fn default() -> Self {
+        Self {
+            state: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            // A node alone is a quorum.
+            in_reach: AtomicBool::new(true),
+            notify: tokio::sync::Notify::new(),
+        }
+    }
+}
+
+/// The newest commit that `needed` of the others have synced; `None` bounds nothing.
+fn reached(needed: usize, synced: &BTreeMap<u64, CommitNumber>) -> Option<CommitNumber> {
+    if needed == 0 {
+        return None;
+    }
+    let mut numbers: Vec<CommitNumber> = synced.values().copied().collect();
+    numbers.sort_unstable_by(|a, b| b.cmp(a));
+    Some(numbers.get(needed - 1).copied().unwrap_or_default())
+}
+
+impl State {
+    /// Takes what has its quorum off the queue.
+    fn take_reached(&mut self) -> Vec<Waiting> {
+        let reached = reached(self.needed, &self.synced);
+        let count = self.waiting.partition_point(|waiting| reached.is_none_or(|reached| waiting.commit <= reached));
+        let taken: Vec<Waiting> = self.waiting.drain(..count).collect();
+        self.bytes -= taken.iter().map(|waiting| waiting.bytes).sum::<usize>();
+        taken
+    }
+}
+
+impl Quorum {
+    /// Whether an event of a `quorum` topic may be appended now.
+    pub(super) fn is_in_reach(&self) -> bool {
+        self.in_reach.load(Ordering::Acquire)
+    }
+
+    /// Whether this node's sync alone is enough.
+    pub(super) fn is_alone(&self) -> bool {
+        self.state.lock().needed == 0
+    }
+
+    /// Keeps a synced commit until it has its quorum. Called before the commit is settled.
+    pub(super) fn add(&self, ticket: Ticket, commit: CommitNumber, placed: Vec<Placed>, waiters: Vec<Arc<Wake>>) {
+        let bytes = placed.iter().map(Placed::record_bytes).sum();
+        let mut state = self.state.lock();
+        state.bytes += bytes;
+        let waiting =
+            Waiting { number: ticket.number(), commit, since: Instant::now(), placed, bytes, waiters, is_late: false };
+        state.waiting.push_back(waiting);
+        self.waiting.store(state.waiting.len(), Ordering::Release);
+    }
+
+    /// How a commit that is durable here stands with its quorum: `None`: it waits.
+    fn of(&self, number: u64) -> Option<Result<(), CommitFailed>> {
+        if self.waiting.load(Ordering::Acquire) == 0 {
+            return Some(Ok(()));
+        }
+        let state = self.state.lock();
+        let at = state.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok();
+        match at.and_then(|at| state.waiting.get(at)) {
+            None => Some(Ok(())),
+            Some(waiting) if waiting.is_late => {
+                let text = format!("{} of {} other nodes must have it", state.needed, state.synced.len());
+                Some(Err(CommitFailed::Unreplicated(text)))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Has `wake` rung when the commit has its quorum; false where it does not wait.
+    pub(super) fn ring_when(&self, number: u64, wake: &Arc<Wake>) -> bool {
+        let mut state = self.state.lock();
+        let at = state.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok();
+        match at.and_then(|at| state.waiting.get_mut(at)) {
+            Some(waiting) if !waiting.is_late => {
+                waiting.waiters.push(Arc::clone(wake));
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl EventLog {
+    /// Who the other voters of the site are, and how many of them must have synced a commit for a quorum.
+    pub fn set_replicas(&self, others: &[u64], needed: usize) {
+        self.move_quorum(|state| {
+            state.needed = needed;
+            state.synced.retain(|node, _| others.contains(node));
+            for node in others {
+                state.synced.entry(*node).or_default();
+            }
+        });
+    }
+
+    /// Notes how far another node has synced this node's commits.
+    pub fn follower_synced(&self, node: u64, commit: CommitNumber) {
+        self.move_quorum(|state| {
+            if let Some(synced) = state.synced.get_mut(&node) {
+                *synced = commit.max(*synced);
+            }
+        });
+    }
+
+    /// Whether enough nodes are heard; where not, events of `quorum` topics are refused.
+    pub fn set_quorum_in_reach(&self, in_reach: bool) {
+        let before = self.quorum.in_reach.swap(in_reach, Ordering::AcqRel);
+        if before != in_reach {
+            tracing::warn!(in_reach, "the quorum of the site's nodes came into reach, or went out of it");
+        }
+    }
+
+    /// Whether events of `quorum` topics are taken.
+    pub fn quorum_in_reach(&self) -> bool {
+        self.quorum.is_in_reach()
+    }
+
+    /// Tells those who have waited for a quorum longer than `wait_max` that it takes too long. Call it a few times a second.
+    pub fn tell_late(&self, wait_max: Duration) {
+        let mut told = Vec::new();
+        let mut state = self.quorum.state.lock();
+        for waiting in state.waiting.iter_mut().take_while(|waiting| waiting.since.elapsed() > wait_max) {
+            waiting.is_late = true;
+            told.append(&mut waiting.waiters);
+        }
+        let is_over = state.bytes > WAITING_BYTES_MAX;
+        drop(state);
+        if is_over {
+            self.set_quorum_in_reach(false);
+        }
+        if !told.is_empty() {
+            told.iter().for_each(|wake| wake.ring(Wake::SETTLED));
+            self.quorum.notify.notify_waiters();
+        }
+    }
+
+    fn move_quorum(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.quorum.state.lock();
+        change(&mut state);
+        let taken = state.take_reached();
+        if taken.is_empty() {
+            return;
+        }
+        // Shown in order, and before anybody is told that they are acknowledged.
+        let _showing = self.showing.lock();
+        let left = state.waiting.len();
+        drop(state);
+        let mut waiters = Vec::new();
+        for waiting in taken {
+            self.show_placed(waiting.placed);
+            waiters.extend(waiting.waiters);
+        }
+        self.quorum.waiting.store(left, Ordering::Release);
+        waiters.iter().for_each(|wake| wake.ring(Wake::SETTLED));
+        self.quorum.notify.notify_waiters();
+    }
+
+    /// Whether what the ticket stands for may be acknowledged: durable here and, where a `quorum` topic was appended
+    /// to, on enough other nodes. `None` while it waits; an error where it was refused, or waits for too long.
+    pub fn acknowledged(&self, ticket: Ticket) -> Option<Result<(), CommitFailed>> {
+        match self.outcome(ticket) {
+            Some(Ok(())) if ticket.awaits_quorum() => self.quorum.of(ticket.number()),
+            outcome => outcome,
+        }
+    }
+
+    /// Waits until what the ticket stands for may be acknowledged.
+    ///
+    /// # Errors
+    /// As [`Self::acknowledged`].
+    pub async fn replicated(&self, ticket: Ticket) -> Result<(), CommitFailed> {
+        self.durable(ticket).await?;
+        loop {
+            let moved = self.quorum.notify.notified();
+            if let Some(outcome) = self.acknowledged(ticket) {
+                return outcome;
+            }
+            moved.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_is_where_enough_others_are() {
+        let synced = |numbers: &[u64]| (1..).zip(numbers.iter().map(|n| CommitNumber(*n))).collect();
+        for (needed, numbers, expected) in [
+            (0, &[][..], None),
+            (1, &[], Some(0)),
+            (1, &[3, 9], Some(9)),
+            (2, &[3, 9], Some(3)),
+            (2, &[9], Some(0)),
+            (2, &[5, 7, 6, 0], Some(6)),
+        ] {
+            assert_eq!(reached(needed, &synced(numbers)), expected.map(CommitNumber), "{needed} of {numbers:?}");
+        }
+    }
+}

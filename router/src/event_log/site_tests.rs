@@ -1,0 +1,164 @@
+//! The event log in a site: commits of other origins, topics by id, acknowledgement by quorum.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sled_data::{CommitNumber, Durability, MemoryBackend, Options, Store, TopicConfig};
+
+use super::*;
+
+fn log(seed: u64) -> Arc<EventLog> {
+    let options = Options { seed: Some(seed), ..Options::default() };
+    let (store, recovered) = Store::on(Arc::new(MemoryBackend::new()), options).unwrap();
+    let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+    let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+    log.set_site(1);
+    log
+}
+
+fn append(log: &EventLog, topic: &Topic, value: &str) -> Result<Ticket, AppendError> {
+    let event = NewEvent {
+        timestamp_ms: 1_000,
+        key: Some(b"k"),
+        value: Some(value.as_bytes()),
+        headers: &NO_HEADERS,
+        extra: &NO_HEADERS,
+        fanned_out: false,
+    };
+    let mut open = log.lock();
+    open.append_keyed(topic, &event)?;
+    Ok(open.ticket())
+}
+
+/// The values of all origins, by origin.
+fn values(log: &EventLog, topic: &Topic) -> Vec<String> {
+    let read = |partition: &Arc<PartitionLog>| log.read(partition.id(), 0, 1 << 20).unwrap();
+    let batches: Vec<Batch> = log.partitions_of(topic).iter().flat_map(read).collect();
+    let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+    batches.iter().flat_map(|batch| batch.events_from(0).map(|(_, r)| text(r.value)).collect::<Vec<_>>()).collect()
+}
+
+fn config(durability: Durability) -> TopicConfig {
+    TopicConfig { partitions: 1, durability, ..TopicConfig::default() }
+}
+
+#[derive(Default)]
+struct Onlooker {
+    handed: Mutex<Vec<(String, u32)>>,
+    followed: Mutex<Vec<CommitNumber>>,
+}
+
+impl Observer for Onlooker {
+    fn committed(&self, committed: &Arc<Committed>) {
+        let told = committed.batches.iter().map(|found| (found.partition.topic().to_string(), found.batch.count()));
+        self.handed.lock().extend(told);
+    }
+
+    fn is_listening(&self) -> bool {
+        true
+    }
+
+    fn followed(&self, commits: &[sled_data::FollowedCommit]) {
+        self.followed.lock().extend(commits.iter().map(|commit| commit.record.number));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_origin_wrote_is_read_and_handed_out_here() {
+    let (there, here) = (log(1), log(2));
+    let written = there.create_topic("line", config(Durability::Sync)).unwrap();
+    let first = append(&there, &written, "a").unwrap();
+    there.durable(first).await.unwrap();
+    let second = append(&there, &written, "b").unwrap();
+    there.durable(second).await.unwrap();
+    let onlooker = Arc::new(Onlooker::default());
+    here.observe(Arc::clone(&onlooker) as _);
+    let origin = there.store().origin();
+    let commits = there.store().commits_to_ship(origin, CommitNumber(1), 1 << 20).unwrap();
+    let count = commits.len();
+    // The topic is not known yet: what comes is kept, and shown when it is.
+    here.follow(commits[..1].to_vec()).await.unwrap();
+    here.adopt_topic(written.info().clone()).unwrap();
+    let topic = here.topic("line").unwrap();
+    assert_eq!(values(&here, &topic), ["a"]);
+    let own = append(&here, &topic, "c").unwrap();
+    here.durable(own).await.unwrap();
+    assert_eq!(here.follow(commits[1..].to_vec()).await.unwrap(), []);
+    let mut all = values(&here, &topic);
+    all.sort();
+    assert_eq!(all, ["a", "b", "c"]);
+    assert_eq!(here.store().synced_commit_of(origin), commits.last().unwrap().record.number);
+    assert_eq!(onlooker.followed.lock().len(), count);
+    let handed = onlooker.handed.lock().iter().filter(|(topic, _)| topic == "line").count();
+    assert_eq!(handed, 2, "one of its own, one that was followed when its topic was known");
+    // Again, and out of order: refused, and nothing is changed.
+    assert!(matches!(here.follow(commits).await, Err(FollowFailed::Store(_))));
+    assert_eq!(values(&here, &topic).len(), 3);
+    here.delete_topic("line").unwrap();
+    assert!(here.partitions_of(&topic).is_empty());
+    for log in [there, here] {
+        log.close();
+    }
+}
+
+#[test]
+fn nodes_that_make_a_topic_apart_agree_on_its_id() {
+    let (one, other) = (log(1), log(2));
+    let made = one.ensure_topic("line", None).unwrap();
+    assert_eq!(other.ensure_topic("line", None).unwrap().id(), made.id());
+    one.delete_topic("line").unwrap();
+    assert_ne!(one.ensure_topic("line", None).unwrap().id(), made.id());
+    let refused = other.adopt_topic(one.topic("line").unwrap().info().clone());
+    assert!(matches!(refused, Err(TopicError::Exists(_))));
+    one.close();
+    other.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_topic_is_acknowledged_and_seen_when_enough_nodes_have_it() {
+    let log = log(1);
+    let [local, quorum] = [("local", Durability::Sync), ("quorum", Durability::Quorum)]
+        .map(|(name, durability)| log.create_topic(name, config(durability)).unwrap());
+    // Alone, its own sync is the quorum.
+    let alone = append(&log, &quorum, "0").unwrap();
+    log.replicated(alone).await.unwrap();
+    assert_eq!(values(&log, &quorum), ["0"]);
+
+    log.set_replicas(&[7, 8], 1);
+    let before = log.store().synced_commit();
+    let waits = append(&log, &quorum, "1").unwrap();
+    let goes = append(&log, &local, "1").unwrap();
+    log.durable(waits).await.unwrap();
+    log.replicated(goes).await.unwrap();
+    assert_eq!(values(&log, &local), ["1"], "one that is acknowledged here waits for nobody");
+    assert_eq!(log.acknowledged(waits), None);
+    assert_eq!(values(&log, &quorum), ["0"]);
+    let number = log.store().synced_commit();
+    log.follower_synced(9, number);
+    assert_eq!(log.acknowledged(waits), None, "one that has no vote");
+    log.follower_synced(8, before);
+    assert_eq!(log.acknowledged(waits), None, "too little");
+    log.follower_synced(8, number);
+    log.replicated(waits).await.unwrap();
+    assert_eq!(values(&log, &quorum), ["0", "1"]);
+
+    let late = append(&log, &quorum, "2").unwrap();
+    log.durable(late).await.unwrap();
+    log.tell_late(Duration::from_secs(60));
+    assert_eq!(log.acknowledged(late), None);
+    log.tell_late(Duration::ZERO);
+    assert!(matches!(log.acknowledged(late), Some(Err(CommitFailed::Unreplicated(_)))));
+    log.set_quorum_in_reach(false);
+    assert!(matches!(append(&log, &quorum, "3"), Err(AppendError::NoQuorum { .. })));
+    append(&log, &local, "3").unwrap();
+    // The member that was lost is taken out: its vote is needed no more.
+    log.set_replicas(&[], 0);
+    log.set_quorum_in_reach(true);
+    log.replicated(late).await.unwrap();
+    let last = append(&log, &quorum, "4").unwrap();
+    log.replicated(last).await.unwrap();
+    assert_eq!(values(&log, &quorum), ["0", "1", "2", "4"]);
+    log.close();
+}
