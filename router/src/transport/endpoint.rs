@@ -105,16 +105,24 @@ pub fn serve(
     tls.max_early_data_size = 0;
     // What a client needs to resume is kept by the client, encrypted: it costs nothing here, however many there are.
     tls.ticketer = Ticketer::new()?;
+    Ok(bind(address, lasting(&identity.key), Some(server_config(tls, bounds.to_transport()?)?))?)
+}
+
+/// What every endpoint that takes connections has in common.
+pub(super) fn server_config(
+    tls: rustls::ServerConfig,
+    transport: TransportConfig,
+) -> Result<ServerConfig, EndpointError> {
     let crypto = QuicServerConfig::try_from(tls).map_err(|_| EndpointError::Cipher)?;
     let mut server = ServerConfig::with_crypto(Arc::new(crypto));
     server
-        .transport_config(Arc::new(bounds.to_transport()?))
+        .transport_config(Arc::new(transport))
         .migration(true)
         .retry_token_lifetime(RETRY_LIFETIME)
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
-    Ok(bind(address, lasting(identity), Some(server))?)
+    Ok(server)
 }
 
 /// An endpoint that only connects.
@@ -125,7 +133,7 @@ pub fn client(address: SocketAddr) -> Result<Endpoint, EndpointError> {
     Ok(bind(address, EndpointConfig::default(), None)?)
 }
 
-fn bind(address: SocketAddr, config: EndpointConfig, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+pub(super) fn bind(address: SocketAddr, config: EndpointConfig, server: Option<ServerConfig>) -> io::Result<Endpoint> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     // Every connection shares this socket; a small buffer loses packets whenever the node is busy for a moment.
     for granted in [socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES), socket.set_send_buffer_size(SOCKET_BUFFER_BYTES)]

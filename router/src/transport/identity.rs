@@ -1,15 +1,13 @@
 //! Who a node is: a key and a certificate, from files of people's or made at the first start.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Fingerprint;
+use super::files::{KEY_MODE, OPEN_MODE, read_file, read_key_file, write_file};
+use super::{FileError, Fingerprint};
 
 /// The key that is made at the first start.
 const KEY_FILE: &str = "quic.key";
@@ -25,24 +23,9 @@ const CHAIN_MAX: usize = 16;
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// A file cannot be read or made.
-    #[error("{path} cannot be {what}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// `read` or `made`.
-        what: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// Anybody may read the key.
-    #[error("the private key {path} may be read by anybody (mode {mode:03o}); run: chmod 600 {path}")]
-    TooOpen {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// A file cannot be read or made, or anybody may read the key.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file does not hold what it should.
     #[error("{path} holds no {what} in PEM form")]
     Content {
@@ -82,11 +65,11 @@ impl Identity {
     /// When a file cannot be read, holds something else, or anybody may read the key.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
         let no = |what| IdentityError::Content { path: certificate.to_owned(), what };
-        let text = read_file(certificate)?;
+        let text = read_file(certificate, FILE_BYTES_MAX)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).take(CHAIN_MAX).collect();
         let chain = chain.map_err(|_| no("certificate"))?;
         let fingerprint = Fingerprint::of(chain.first().ok_or_else(|| no("certificate"))?);
-        let text = read_key_file(key)?;
+        let text = read_key_file(key, FILE_BYTES_MAX)?;
         let key = PrivateKeyDer::from_pem_slice(&text)
             .map_err(|_| IdentityError::Content { path: key.to_owned(), what: "private key" })?;
         Ok(Self { chain, key, fingerprint })
@@ -121,46 +104,15 @@ fn make(name: &str, certificate: &Path, key: &Path) -> Result<(), IdentityError>
     params.distinguished_name.push(DnType::CommonName, format!("edgeway {name}"));
     let signed = params.self_signed(&pair)?;
     // The key first: a certificate that exists has its key.
-    write_file(key, pair.serialize_pem().as_bytes(), 0o600)?;
-    write_file(certificate, signed.pem().as_bytes(), 0o644)
-}
-
-/// Writes under another name first: a file that exists is whole.
-fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
-    let failed = |source| IdentityError::File { path: path.to_owned(), what: "made", source };
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&new, path).map_err(failed)
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let failed = |source| IdentityError::File { path: path.to_owned(), what: "read", source };
-    let length = fs::metadata(path).map_err(failed)?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(failed(io::Error::other(format!("it has {length} bytes, at most {FILE_BYTES_MAX} are taken"))));
-    }
-    fs::read(path).map_err(failed)
-}
-
-/// A key that others than its owner and group can read is not used.
-fn read_key_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let about = fs::metadata(path);
-    let mode = about.map_or(0, |about| about.permissions().mode() & 0o777);
-    if mode & 0o007 != 0 {
-        return Err(IdentityError::TooOpen { path: path.to_owned(), mode });
-    }
-    read_file(path)
+    write_file(key, pair.serialize_pem().as_bytes(), KEY_MODE)?;
+    Ok(write_file(certificate, signed.pem().as_bytes(), OPEN_MODE)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

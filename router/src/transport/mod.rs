@@ -4,6 +4,8 @@
 //! Nothing here knows what the streams carry.
 
 mod endpoint;
+mod files;
+mod framed;
 mod identity;
 mod input;
 mod node_id;
@@ -11,14 +13,21 @@ mod outgoing;
 mod peer;
 mod provider;
 mod reset;
+mod site;
 mod tls;
 
 pub use devices::trust::{Fingerprint, FingerprintError, Pin};
 pub use endpoint::{Bounds, BoundsError, EndpointError, client, serve};
+pub use files::FileError;
+pub use framed::{FrameReceiver, FrameSender, StreamError};
 pub use identity::{Identity, IdentityError};
 pub use input::Input;
 pub use node_id::{NodeId, NodeIdError};
 pub use outgoing::Outgoing;
 pub use peer::{PeerError, pinned};
 pub use provider::install_provider;
+pub use site::{
+    Admitted, Attempt, Ended, JoinDialError, NodeKey, SiteConnection, SiteEndpoint, SiteError, SiteIdentity,
+    SiteProtocol, Traffic, dial_join, site_endpoint,
+};
 pub use tls::tls_server;

@@ -11,9 +11,8 @@ use std::time::Duration;
 use quinn::EndpointConfig;
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn_proto::HashedConnectionIdGenerator;
+use rustls::pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
-
-use super::Identity;
 
 /// Bytes of a block of SHA-256, to which HMAC fills its key.
 const BLOCK_BYTES: usize = 64;
@@ -52,9 +51,9 @@ impl HmacKey for ResetKey {
 }
 
 /// An endpoint's settings that are the same whenever the node starts with this key.
-pub(super) fn lasting(identity: &Identity) -> EndpointConfig {
+pub(super) fn lasting(key: &PrivateKeyDer<'_>) -> EndpointConfig {
     let secret = |purpose: &[u8]| -> [u8; 32] {
-        Sha256::new().chain_update(purpose).chain_update(identity.key.secret_der()).finalize().into()
+        Sha256::new().chain_update(purpose).chain_update(key.secret_der()).finalize().into()
     };
     let mut config = EndpointConfig::new(Arc::new(ResetKey::new(secret(b"edgeway: stateless resets"))));
     let ids = secret(b"edgeway: connection ids");

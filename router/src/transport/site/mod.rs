@@ -1,0 +1,25 @@
+//! A site's own certificates and its one endpoint a node: who is of the site, and connections between its nodes.
+//!
+//! A site has a CA of its own. Each node's certificate names the node and the site, `NODE.SITE.edgeway`, both in 16
+//! hexadecimal digits. Dates play no part: a gateway's clock may stand anywhere.
+
+mod connection;
+mod dial;
+mod endpoint;
+mod folder;
+mod identity;
+mod issue;
+mod names;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub use connection::{Ended, SiteConnection, SiteProtocol, Traffic};
+pub use dial::{JoinDialError, dial_join};
+pub use endpoint::{Attempt, SiteEndpoint, site_endpoint};
+pub use identity::{Admitted, NodeKey, SiteError, SiteIdentity};
+
+/// What nodes of one site speak: both sides show a certificate of the site's CA.
+const SITE_ALPN: &[u8] = b"edgeway-site/1";
+/// What a node speaks that is not of the site yet: it shows no certificate.
+const JOIN_ALPN: &[u8] = b"edgeway-join/1";
