@@ -41,6 +41,7 @@ pub use followed::{FollowFailed, Gaps};
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
+pub use quorum::reached as quorum_reached;
 pub use read::{ReadError, StateEntries};
 pub use stats::{SYNC_BUCKETS_US, Stats};
 pub use topics::{PARTITIONS_MAX, Topic, TopicError};

@@ -61,7 +61,7 @@ impl Default for Quorum {
 }
 
 /// The newest commit that `needed` of the others have synced; `None` bounds nothing.
-fn reached(needed: usize, synced: &BTreeMap<u64, CommitNumber>) -> Option<CommitNumber> {
+pub fn reached(needed: usize, synced: &BTreeMap<u64, CommitNumber>) -> Option<CommitNumber> {
     if needed == 0 {
         return None;
     }
