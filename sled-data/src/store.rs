@@ -2,6 +2,7 @@
 
 mod commit;
 mod commit_stream;
+mod copy;
 mod follow;
 #[cfg(test)]
 mod golden;
@@ -36,6 +37,7 @@ use crate::topic::TopicInfo;
 
 pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
+pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition};
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;

@@ -97,11 +97,11 @@ pub(super) fn put_v1(
     bytes
 }
 
-fn to_v1(id: PartitionId) -> PartitionIdV1 {
+pub(super) fn to_v1(id: PartitionId) -> PartitionIdV1 {
     PartitionIdV1 { origin: id.origin.0, topic: id.topic.0, index: id.index }
 }
 
-fn from_v1(id: PartitionIdV1) -> PartitionId {
+pub(super) fn from_v1(id: PartitionIdV1) -> PartitionId {
     PartitionId { origin: OriginId(id.origin), topic: TopicId(id.topic), index: id.index }
 }
 

@@ -4,7 +4,7 @@
 //! cursors and state under keys of their own, the partitions' ends, and how far the origin was followed. Opening cuts off what no group covers,
 //! as it does with own commits.
 
-mod plan;
+pub(super) mod plan;
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +14,7 @@ use super::keys::{self, Owner};
 use super::partition::remove_batches;
 use super::streams::{FOLLOWED_ORIGINS_MAX, Stream};
 use super::values::{CopyV1, FollowedV1, write};
-use super::{COMMIT_BYTES_MAX, FollowedCommit, FollowedCommitError, Store, StoreFailed};
+use super::{COMMIT_BYTES_MAX, CopyError, FollowedCommit, FollowedCommitError, Store, StoreFailed};
 use crate::backend::{BackendError, Group};
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
 use plan::Plan;
@@ -59,6 +59,16 @@ pub enum FollowError {
         /// What is different.
         what: &'static str,
     },
+    /// The copy that is offered ends before what is here.
+    #[error("the copy of {origin} ends at commit {head}, and {followed} was followed: take it from another source")]
+    Behind {
+        /// The life.
+        origin: OriginId,
+        /// Where the copy ends.
+        head: CommitNumber,
+        /// The newest commit that was applied.
+        followed: CommitNumber,
+    },
     /// A copy of the origin is being taken: it must end first.
     #[error("a copy of {0} is being taken: its commits follow when that has ended")]
     Taking(OriginId),
@@ -68,6 +78,9 @@ pub enum FollowError {
     /// The commit is not sound.
     #[error(transparent)]
     Malformed(#[from] FollowedCommitError),
+    /// A part of a copy is not sound.
+    #[error(transparent)]
+    MalformedCopy(#[from] CopyError),
     /// The call is over a bound.
     #[error("the call has {0}")]
     Bound(&'static str),
@@ -96,7 +109,7 @@ impl Store {
         let mut record = self.followed_to_write(first.origin)?;
         check_order(commits, &record)?;
         self.room(&mut writer, bytes)?;
-        let mut plan = Plan::new(self, record.copy);
+        let mut plan = Plan::new(self);
         let planned = commits.iter().try_for_each(|commit| plan.add(commit));
         planned.map_err(|e| e.of(self))?;
         let Plan { touched, appends, gaps, .. } = plan;
@@ -211,12 +224,7 @@ impl Store {
         self.check()?;
         let mut writer = self.writer.lock();
         let record = FollowedV1 { node, ..self.followed_to_write(origin)? };
-        let Writer { group, value, .. } = &mut *writer;
-        group.clear();
-        put_followed(origin, &record, group, value);
-        self.meta.apply(group).map_err(|e| self.take_back(&[], &e))?;
-        self.written(self.streams.write().followed.entry(origin).or_default(), record);
-        Ok(())
+        self.put_record_of(&mut writer, origin, record, |_| {})
     }
 }
 

@@ -72,14 +72,26 @@ impl KeptRecords {
             if number <= options.commit_records_max && bytes <= options.commit_record_bytes_max {
                 break;
             }
-            let commit = CommitNumber(self.first().0 + trimmed as u64);
-            for part in 0..*parts {
-                group.remove(&keys::commit(origin, commit, part));
-            }
+            self.remove(origin, trimmed, *parts, group);
             bytes -= u64::from(*size);
             trimmed += 1;
         }
         trimmed
+    }
+
+    /// Removes, in `group`, the oldest records, at most `max`; how many that are.
+    pub(super) fn forget(&self, origin: OriginId, max: usize, group: &mut Group) -> usize {
+        for (at, (_, parts)) in self.sizes.iter().take(max).enumerate() {
+            self.remove(origin, at, *parts, group);
+        }
+        self.sizes.len().min(max)
+    }
+
+    fn remove(&self, origin: OriginId, at: usize, parts: u16, group: &mut Group) {
+        let commit = CommitNumber(self.first().0 + at as u64);
+        for part in 0..parts {
+            group.remove(&keys::commit(origin, commit, part));
+        }
     }
 
     /// Takes note that records of `added` bytes each were written after the last, and the oldest `trimmed` removed.

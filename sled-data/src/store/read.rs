@@ -7,7 +7,7 @@ use super::walk::{base_after, base_at_or_before, walk};
 use super::{Store, StoreFailed, keys};
 use crate::backend::{BackendError, Direction, Span, Tree};
 use crate::batch::{BatchError, StoredBatch};
-use crate::ids::{CommitNumber, Offset, PartitionId};
+use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,9 @@ pub enum ReadError {
         /// The oldest one.
         first: CommitNumber,
     },
+    /// A copy of an origin is not whole yet: none can be taken from it.
+    #[error("what is held of {0} is not whole yet")]
+    NotWhole(OriginId),
     /// The backend could not read.
     #[error("reading failed: {0}")]
     Backend(#[from] BackendError),

@@ -19,7 +19,7 @@ use super::{COMMIT_BATCH_BYTES_MAX, COMMIT_STATE_BYTES_MAX};
 use crate::batch::{BatchError, StoredBatch};
 use crate::ids::{CommitNumber, OriginId, PartitionId};
 use crate::topic::PARTITIONS_MAX;
-pub(super) use frame::{Taker, finish, start};
+pub(super) use frame::{FrameError, Taker, finish, start};
 
 /// Most bytes of one shipped commit: its batches with their lengths, its state and cursors, and what it says of each partition.
 pub const COMMIT_BYTES_MAX: usize = COMMIT_BATCH_BYTES_MAX + COMMIT_STATE_BYTES_MAX + (12 << 20);

@@ -22,7 +22,7 @@ const GROUPS_MAX: usize = 64;
 pub struct Followed {
     /// The newest commit that was applied, durable or not; 0 is none.
     pub commit: CommitNumber,
-    /// The newest commit that is synced here.
+    /// The newest commit that is synced here; 0 while a copy is being taken.
     pub synced: CommitNumber,
     /// The hybrid clock of the newest commit.
     pub hlc: u64,
@@ -64,15 +64,26 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// The newest commit that the first `groups` groups of the store have made durable.
+    /// The newest commit that the first `groups` groups of the store have made durable; none while a copy is being taken, as events may be
+    /// missing.
     fn synced(&self, groups: u64) -> CommitNumber {
+        if self.record.copy == CopyV1::Taking { CommitNumber(0) } else { self.durable(groups) }
+    }
+
+    fn durable(&self, groups: u64) -> CommitNumber {
         let newest = self.groups.iter().take_while(|(group, _)| *group <= groups).last();
         newest.map_or(self.synced, |(_, commit)| *commit)
     }
 
+    /// Forgets what was durable: nothing is until the next group is.
+    pub(super) fn begin_anew(&mut self) {
+        self.synced = CommitNumber(0);
+        self.groups.clear();
+    }
+
     /// Takes note of a group that was written; `synced` are the groups known to be durable.
     pub(super) fn written(&mut self, group: u64, synced: u64) {
-        self.synced = self.synced(synced);
+        self.synced = self.durable(synced);
         self.groups.retain(|(group, _)| *group > synced);
         if self.groups.len() >= GROUPS_MAX {
             self.groups.pop_back();

@@ -9,16 +9,11 @@ use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId};
 use crate::store::commit::Touched;
 use crate::store::commit_stream::Appended;
-use crate::store::values::CopyV1;
 use crate::store::{FollowedCommit, Store};
 
 /// The plan of one call; nothing but empty partitions is written by it.
 pub(in crate::store) struct Plan<'a> {
     store: &'a Store,
-    /// Up to this commit, a copy may hold already what commits append.
-    copied_until: u64,
-    /// Whether it may hold what is being added.
-    copied: bool,
     pub(in crate::store) touched: Vec<Touched>,
     touched_at: HashMap<PartitionId, usize>,
     /// New batches, in order, each with its partition's place among those touched.
@@ -48,15 +43,13 @@ impl From<FollowError> for PlanError {
 }
 
 impl<'a> Plan<'a> {
-    pub(in crate::store) fn new(store: &'a Store, copy: CopyV1) -> Plan<'a> {
+    pub(in crate::store) fn new(store: &'a Store) -> Plan<'a> {
         let (touched, touched_at) = (Vec::new(), HashMap::new());
-        let copied_until = if let CopyV1::Until(commit) = copy { commit } else { 0 };
-        Plan { store, copied_until, copied: false, touched, touched_at, appends: Vec::new(), gaps: Vec::new() }
+        Plan { store, touched, touched_at, appends: Vec::new(), gaps: Vec::new() }
     }
 
     /// Adds a commit, which is sound and the next.
     pub(in crate::store) fn add(&mut self, commit: &'a FollowedCommit) -> Result<(), PlanError> {
-        self.copied = commit.record.number.0 <= self.copied_until;
         for (appended, batches) in commit.runs() {
             self.run(appended, batches)?;
         }
@@ -71,41 +64,27 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let at = self.touch(id)?;
-        let extent = &self.touched[at].after;
-        let (end, digest) = (extent.end, extent.digest);
-        let different = |offset, what| FollowError::Different { partition: id, offset, what };
-        let mut new = batches;
-        if self.copied && end > base {
-            if end > next || end == next && digest == appended.digest {
-                return Ok(());
-            }
-            if end == next {
-                return Err(different(end, "the events are not the same").into());
-            }
-            let held = batches.partition_point(|batch| batch.base_offset() < end);
-            if batches[..held].last().is_some_and(|last| last.next_offset() > end) {
-                return Err(different(end, "the batches are cut otherwise").into());
-            }
-            new = &batches[held..];
-        } else if end != base && end != 0 {
-            return Err(different(end.min(base), "it ends elsewhere").into());
+        let end = self.touched[at].after.end;
+        // A partition that was deleted here goes on where its origin goes on.
+        if end != base && end != 0 {
+            return Err(different(id, end.min(base), "it ends elsewhere").into());
         }
-        let first = new.first().map_or(next, StoredBatch::base_offset);
+        let first = batches.first().map_or(next, StoredBatch::base_offset);
         if first != end {
-            let sum = new.iter().fold(0_u64, |sum, batch| sum.wrapping_add(batch.envelope().digest));
+            let sum = batches.iter().fold(0_u64, |sum, batch| sum.wrapping_add(batch.envelope().digest));
             self.jump(at, first, appended.digest.wrapping_sub(sum));
         }
-        for batch in new {
+        for batch in batches {
             self.append(at, batch);
         }
         if self.touched[at].after.digest != appended.digest {
-            return Err(different(base, "the events are not the same").into());
+            return Err(different(id, base, "the events are not the same").into());
         }
         Ok(())
     }
 
     /// Whether neither the partition nor its topic is here: it was deleted, and nobody misses what is absent.
-    fn is_unknown(&self, id: PartitionId) -> bool {
+    pub(in crate::store) fn is_unknown(&self, id: PartitionId) -> bool {
         !self.touched_at.contains_key(&id)
             && self.store.partition(id).is_none()
             && !self.store.topics.read().contains_key(&id.topic)
@@ -141,4 +120,8 @@ impl<'a> Plan<'a> {
         after.digest = after.digest.wrapping_add(batch.envelope().digest);
         self.appends.push((at, batch));
     }
+}
+
+pub(in crate::store) fn different(partition: PartitionId, offset: Offset, what: &'static str) -> FollowError {
+    FollowError::Different { partition, offset, what }
 }

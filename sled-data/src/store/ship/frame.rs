@@ -65,6 +65,11 @@ impl<'a> Taker<'a> {
         if checksum(self.version, self.peek(len)?) == self.crc { Ok(()) } else { Err(FrameError::Checksum) }
     }
 
+    /// How many bytes are left.
+    pub(in crate::store) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next `len` bytes, which stay.
     pub(in crate::store) fn peek(&self, len: usize) -> Result<&'a [u8], FrameError> {
         self.rest.get(..len).ok_or(FrameError::Short)
