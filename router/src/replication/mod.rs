@@ -5,7 +5,12 @@
 
 mod begin;
 mod book;
+mod follower;
+mod holdings;
 mod plan;
+mod source;
+#[cfg(test)]
+mod stream_tests;
 mod wire;
 
 pub use begin::{Begin, Has, begin};
