@@ -15,6 +15,7 @@ pub mod mqtt;
 pub mod node;
 pub mod plugin_host;
 pub mod quic;
+pub mod replication;
 pub mod security;
 pub mod sessions;
 pub mod subscriptions;
