@@ -1,0 +1,34 @@
+//! Makes a node's place in a site from its welcome, and reads what it was told.
+
+use std::path::Path;
+
+use super::FACTS_FILE;
+use super::message::{self, SiteFacts, Welcome};
+use crate::transport::{Admitted, NodeKey, SiteError, SiteIdentity};
+
+impl Welcome {
+    /// Makes the folder of the node's place in the site; `key` is the one that the node joined with. A crash in
+    /// between leaves no place or a whole one.
+    ///
+    /// # Errors
+    /// When the node is of a site already, the certificates do not belong together or to the key, or a file cannot be
+    /// made.
+    pub fn install(&self, folder: &Path, key: &NodeKey) -> Result<SiteIdentity, SiteError> {
+        let facts = message::encode(&self.facts);
+        SiteIdentity::install(folder, &self.admitted(), key, &[(FACTS_FILE, &facts)])
+    }
+
+    pub(super) fn admitted(&self) -> Admitted {
+        Admitted { certificate: self.certificate.clone(), ca: self.ca.clone(), ca_key: self.ca_key.clone() }
+    }
+}
+
+/// What a node was told of its site when it joined; `None` for the first node of a site.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn read_facts(folder: &Path) -> Result<Option<SiteFacts>, SiteError> {
+    let Some(bytes) = SiteIdentity::further(folder, FACTS_FILE)? else { return Ok(None) };
+    let damaged = |error| SiteError::Content { folder: folder.to_owned(), what: format!("{FACTS_FILE} is {error}") };
+    message::decode(&bytes).map(Some).map_err(damaged)
+}
