@@ -55,6 +55,12 @@ pub struct Args {
     /// Where QUIC listens (UDP), instead of [listen] quic; its standard port is 14567
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     quic: Option<SocketAddr>,
+    /// Where the site's other nodes reach this one (UDP), instead of [site] listen; 0.0.0.0:14569 is usual
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    site_listen: Option<SocketAddr>,
+    /// HOST:PORT by which the other nodes reach this one, instead of [site] address
+    #[arg(long, value_name = "HOST:PORT")]
+    site_address: Option<String>,
     /// Check the configuration and end
     #[arg(long)]
     check: bool,
@@ -86,6 +92,8 @@ impl Args {
         }
         config.listen.mqtts = self.mqtts.or(config.listen.mqtts);
         config.listen.quic = self.quic.or(config.listen.quic);
+        config.site.listen = self.site_listen.or(config.site.listen);
+        config.site.address = self.site_address.clone().or(config.site.address);
         config.check()?;
         Ok(config)
     }
@@ -114,6 +122,10 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
+        why = node.must_stop() => {
+            node.stop().await;
+            return Err(why.into());
+        }
     }
     node.stop().await;
     Ok(())

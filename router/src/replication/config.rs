@@ -34,13 +34,16 @@ pub struct Config {
     pub address: Option<String>,
     /// Milliseconds between two heartbeats to each other node.
     pub heartbeat_ms: u32,
+    /// Milliseconds that a stored event of a `quorum` topic waits for enough other nodes; then its connection ends
+    /// without an acknowledgement.
+    pub quorum_wait_ms: u32,
     /// Milliseconds without a heartbeat after which another node counts as lost; at least twice `heartbeat_ms`.
     pub lost_after_ms: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, address: None, heartbeat_ms: 1_000, lost_after_ms: 3_000 }
+        Self { listen: None, address: None, heartbeat_ms: 1_000, quorum_wait_ms: 5_000, lost_after_ms: 3_000 }
     }
 }
 
@@ -53,6 +56,11 @@ impl Config {
     /// The time between two heartbeats.
     pub fn heartbeat(&self) -> Duration {
         Duration::from_millis(u64::from(self.heartbeat_ms))
+    }
+
+    /// How long an event waits for its quorum.
+    pub fn quorum_wait(&self) -> Duration {
+        Duration::from_millis(u64::from(self.quorum_wait_ms))
     }
 
     /// The silence after which a node is lost.

@@ -15,6 +15,7 @@ mod plan;
 mod source;
 #[cfg(test)]
 mod stream_tests;
+mod task;
 mod wire;
 
 use std::future::Future;
@@ -25,10 +26,18 @@ pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::Config;
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
+pub use task::{Replication, Voters};
 pub use wire::{Asked, Follow, Refused, RefusedCode, Said, VERSION, WireError};
 
 /// An answer that is on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The kind of an ask for what the catalog answers.
+pub const ASK_CATALOG: u8 = 1;
+/// The kind of an ask for what a node holds of others' origins.
+pub const ASK_HOLDINGS: u8 = 2;
+/// The kind of a long stream that follows an origin.
+pub const STREAM_FOLLOW: u8 = 1;
 
 /// The program's version, as it is told to others.
 pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");

@@ -56,7 +56,7 @@ pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State
         writes.push(Write::Member(me, Some(member.into())));
     }
     if state.site().is_none() {
-        writes.push(Write::Site(Site { id: draw()?, name, lease: Lease::default() }.into()));
+        writes.push(Write::Site(Site { id: log.site().map_or_else(draw, Ok)?, name, lease: Lease::default() }.into()));
     }
     let roles = RolesV1::alone(me);
     let applied = AppliedV1 { last: Some(first), roles_id: Some(first), roles, proposed: Default::default() };

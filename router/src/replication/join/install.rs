@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::FACTS_FILE;
 use super::message::{self, SiteFacts, Welcome};
+use super::{FACTS_FILE, TAKEN_FILE};
+use crate::replication::Member;
 use crate::transport::{Admitted, NodeKey, SiteError, SiteIdentity};
 
 impl Welcome {
@@ -28,7 +29,28 @@ impl Welcome {
 /// # Errors
 /// When it is there and cannot be read.
 pub fn read_facts(folder: &Path) -> Result<Option<SiteFacts>, SiteError> {
-    let Some(bytes) = SiteIdentity::further(folder, FACTS_FILE)? else { return Ok(None) };
-    let damaged = |error| SiteError::Content { folder: folder.to_owned(), what: format!("{FACTS_FILE} is {error}") };
+    read(folder, FACTS_FILE)
+}
+
+/// Notes that the store now says which node it is: one that was wiped later is not taken for it.
+///
+/// # Errors
+/// When the file cannot be renamed.
+pub fn take_facts(folder: &Path) -> Result<(), SiteError> {
+    SiteIdentity::rename_further(folder, FACTS_FILE, TAKEN_FILE)
+}
+
+/// The nodes of the site as they were when this one joined, for as long as the catalog has not told of them.
+///
+/// # Errors
+/// As those of [`read_facts`].
+pub fn first_members(folder: &Path) -> Result<Vec<Member>, SiteError> {
+    let facts = read(folder, TAKEN_FILE)?;
+    Ok(facts.map(|facts| facts.members).unwrap_or_default())
+}
+
+fn read(folder: &Path, file: &'static str) -> Result<Option<SiteFacts>, SiteError> {
+    let Some(bytes) = SiteIdentity::further(folder, file)? else { return Ok(None) };
+    let damaged = |error| SiteError::Content { folder: folder.to_owned(), what: format!("{file} is {error}") };
     message::decode(&bytes).map(Some).map_err(damaged)
 }

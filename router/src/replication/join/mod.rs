@@ -12,11 +12,14 @@ use crate::transport::Fingerprint;
 
 pub use ask::{Applicant, JoinError, join};
 pub use desk::{ADMIT_WAIT, Admission, Desk};
-pub use install::read_facts;
+pub use install::{first_members, read_facts, take_facts};
 pub use message::{JoinRefusal, RefusalCode, Request, SiteFacts, TopicFacts, Welcome};
 
 /// The file of a node's place in a site that keeps what it was told when it joined, until the catalog has it.
 const FACTS_FILE: &str = "welcome";
+
+/// The same, when the store has taken it up.
+const TAKEN_FILE: &str = "welcomed";
 
 /// A new token of a site.
 ///
