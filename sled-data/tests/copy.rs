@@ -201,6 +201,8 @@ fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
     writer.write(&source, 50);
     let head = source.copy_head(origin).unwrap();
     store.begin_copy(&head).unwrap();
+    store.sync().unwrap();
+    assert_eq!(store.synced_commit_of(origin), CommitNumber(0), "nothing is whole while a copy is taken");
     assert_eq!((store.readers_of(origin).unwrap().len(), store.followed()[0].1.copy), (0, CopyState::Taking));
     let (parts, _) = source.copy_parts(&head, None, &|id| store.end_offset(id), usize::MAX).unwrap();
     let bases: Vec<u64> = parts
@@ -213,13 +215,15 @@ fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
     assert!(matches!(hole, Err(FollowError::Different { .. })), "{hole:?}");
     store.add_copy(origin, &parts[..3]).unwrap();
     store.add_copy(origin, &parts).unwrap();
-    assert_eq!(store.synced_commit_of(origin), CommitNumber(0));
     let commits = source.commits_to_ship(origin, CommitNumber(66), 1).unwrap();
     assert_eq!(commits, []);
     writer.write(&source, 1);
     let commits = source.commits_to_ship(origin, CommitNumber(66), 1).unwrap();
     assert_eq!(store.follow(&commits), Err(FollowError::Taking(origin)));
     store.end_copy(origin, CommitNumber(65)).unwrap();
+    assert_eq!(store.synced_commit_of(origin), CommitNumber(0), "the parts are not synced yet");
+    store.sync().unwrap();
+    assert_eq!(store.synced_commit_of(origin), CommitNumber(65));
     assert_eq!(store.end_copy(origin, CommitNumber(65)), Err(FollowError::NotTaking(origin)));
     assert_eq!(store.add_copy(origin, &[]), Err(FollowError::NotTaking(origin)));
     store.follow(&commits).unwrap();
