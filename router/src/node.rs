@@ -209,6 +209,7 @@ impl Node {
                 tracing::error!(name, "a reader's task had panicked before it was stopped");
             }
         }
+        self.rooms.directory.catalog().close().await;
         let (plugins, log) = (self.rooms.plugins, self.rooms.log);
         let closed = tokio::task::spawn_blocking(move || {
             plugins.stop();
