@@ -149,6 +149,8 @@ pub struct Node {
     server: Server,
     quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
+    /// Makes topics what was agreed on.
+    keeping: JoinHandle<()>,
     site: Arc<site::SiteNode>,
     site_running: Option<site::Running>,
     commands: JoinHandle<()>,
@@ -189,6 +191,7 @@ impl Node {
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
+        let keeping = tokio::spawn(Arc::clone(rooms.directory.catalog()).keep_topics());
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins)?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
@@ -196,7 +199,20 @@ impl Node {
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
-        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, site, site_running, commands, twins, stop_readers })
+        Ok(Self {
+            data,
+            rooms,
+            mqtt_addr,
+            server,
+            quic,
+            doors,
+            keeping,
+            site,
+            site_running,
+            commands,
+            twins,
+            stop_readers,
+        })
     }
 
     /// Where the MQTT door listens.
@@ -256,6 +272,8 @@ impl Node {
             quic.stop().await;
             forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
+        self.keeping.abort();
+        let _ = self.keeping.await;
         if let Some(running) = self.site_running {
             running.stop().await;
             forget_address(&self.data, SITE_ADDRESS_FILE);
@@ -298,7 +316,6 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
-    tokio::spawn(Arc::clone(&catalog).keep_topics());
     let told = site::Told { first, name: site::given_name(data) };
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
