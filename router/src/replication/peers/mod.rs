@@ -21,6 +21,8 @@ mod stats;
 mod streams;
 mod table;
 mod task;
+#[cfg(test)]
+mod tests;
 mod version;
 
 use std::net::SocketAddr;
@@ -137,6 +139,10 @@ impl Peers {
             links: AtomicU64::new(0),
             states: watch::Sender::new(Arc::default()),
         });
+        // Before anybody is taken, so that no member is sent away as a stranger.
+        let notice = shared.table.lock().sync(&Arc::clone(&members.borrow()), shared.clock.monotonic());
+        shared.tell(notice);
+        shared.publish();
         let tasks = [
             tokio::spawn(task::drive(Arc::clone(&shared), members)),
             tokio::spawn(listen::listen(Arc::clone(&shared), desk)),
