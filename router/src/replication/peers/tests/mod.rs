@@ -1,6 +1,7 @@
 //! Nodes of a site in one process, with real endpoints on the loopback interface.
 
 mod asks;
+mod joined;
 mod quiet;
 mod raw;
 mod strangers;
@@ -128,17 +129,23 @@ struct Node {
 impl Node {
     /// A node on an endpoint, whose process is the `incarnation`th of its node.
     fn start(endpoint: SiteEndpoint, incarnation: u64, members: Vec<Member>, config: Config) -> Self {
-        let own = Own {
-            node: endpoint.identity().node(),
-            site: SITE,
-            origin: endpoint.identity().node().0 + 100,
-            incarnation,
-        };
+        Self::start_with(endpoint, incarnation, members, config, None)
+    }
+
+    fn start_with(
+        endpoint: SiteEndpoint,
+        incarnation: u64,
+        members: Vec<Member>,
+        config: Config,
+        desk: Option<Arc<Desk>>,
+    ) -> Self {
+        let node = endpoint.identity().node();
+        let own = Own { node, site: SITE, origin: node.0 + 100, incarnation };
         let ear = Arc::<Ear>::default();
         let (sender, receiver) = watch::channel(Arc::new(members));
         let clock = Arc::new(Clock::starting_after(0));
         let serve = Arc::clone(&ear) as _;
-        let peers = Peers::start(Setup { own, endpoint, members: receiver, serve, desk: None, clock, config });
+        let peers = Peers::start(Setup { own, endpoint, members: receiver, serve, desk, clock, config });
         Self { peers, ear, members: sender }
     }
 
@@ -147,7 +154,11 @@ impl Node {
     }
 
     fn state(&self, node: u64) -> PeerState {
-        self.peers.states().into_iter().find(|state| state.node == NodeId(node)).unwrap()
+        self.find(node).unwrap()
+    }
+
+    fn find(&self, node: u64) -> Option<PeerState> {
+        self.peers.states().into_iter().find(|state| state.node == NodeId(node))
     }
 
     fn is_connected(&self, node: u64) -> bool {
@@ -158,8 +169,8 @@ impl Node {
     async fn sees(&self, node: u64, what: &str, is_so: impl Fn(&PeerState) -> bool) -> PeerState {
         let begin = Instant::now();
         loop {
-            let state = self.state(node);
-            if is_so(&state) {
+            let state = self.find(node);
+            if let Some(state) = state.clone().filter(&is_so) {
                 return state;
             }
             assert!(begin.elapsed() < LONG, "never: {what}; {state:?}");
