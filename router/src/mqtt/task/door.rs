@@ -1,17 +1,18 @@
 //! What all connections of the MQTT door share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sled_data::{FollowedCommit, OriginId};
 use tokio::sync::Semaphore;
 
 use super::publish::Publisher;
 use super::retain::RetainedStore;
-use crate::event_log::EventLog;
+use crate::event_log::{Committed, EventLog, Observer};
 use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
 use crate::mqtt::session::{DueWill, KeptSession, Limits};
@@ -101,7 +102,7 @@ impl Door {
             ..Limits::default()
         };
         let door = Self {
-            retained: RetainedStore::load(&log, &config),
+            retained: RetainedStore::new(&config),
             fan_out: Arc::clone(sessions.fan_out()),
             assigned: AtomicU64::new(log.clock().next_hybrid()),
             wills: Mutex::default(),
@@ -114,7 +115,10 @@ impl Door {
             complaints: Gate::default(),
         };
         door.load_wills();
-        Arc::new(door)
+        let door = Arc::new(door);
+        door.log.observe(Arc::new(Onlooker(Arc::downgrade(&door))));
+        door.retained.load(&door.log);
+        door
     }
 
     /// A client id unlike any other, for a client that leaves it to the server.
@@ -210,6 +214,29 @@ impl Door {
             }
             self.sessions.expire();
             self.retained.expire(&self.log, now_ms);
+        }
+    }
+}
+
+/// Takes what other nodes retain, as long as there is a door.
+struct Onlooker(Weak<Door>);
+
+impl Observer for Onlooker {
+    fn committed(&self, _: &Arc<Committed>) {}
+
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    fn followed(&self, commits: &[FollowedCommit]) {
+        if let Some(door) = self.0.upgrade() {
+            commits.iter().for_each(|commit| door.retained.followed(&door.log, commit));
+        }
+    }
+
+    fn copied(&self, origin: OriginId) {
+        if let Some(door) = self.0.upgrade() {
+            door.retained.load_origin(&door.log, origin);
         }
     }
 }

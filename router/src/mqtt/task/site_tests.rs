@@ -136,8 +136,9 @@ async fn the_gateway_that_a_client_has_left_closes_its_session() {
     assert_eq!(at_a.next().await, None);
     assert_eq!(old.next().await, None, "3.1.1 is just closed");
     until("a keeps nothing", || a.sessions.live() == 0 && a.sessions.kept_state("c").is_none()).await;
-    // What a kept is gone for good: back there it finds what b has kept.
-    say(&mut at_b, 1, "x").await;
+    // What a kept is gone for good, and b's goes on.
+    at_b.send(&publish("v", 1, 1, b"x")).await;
+    assert_eq!(at_b.next().await.unwrap(), (0x40, vec![0, 1]));
     let kept_at_a = || a.log.state_get(crate::sessions::KEPT_TREE, b"c").unwrap();
     until("a stores nothing", || kept_at_a().is_none()).await;
     assert!(b.sessions.live_of("c").is_some());
@@ -196,6 +197,64 @@ async fn at_any_cut_a_session_is_found_at_one_gateway() {
     }
     let (_client, present) = Client::connect(&a, "c", 60, 2).await;
     assert!(present);
+    (a.log.close(), b.log.close());
+}
+
+/// A retained PUBLISH at QoS 1; an empty payload removes.
+async fn retain(client: &mut Client, id: u16, payload: &str) {
+    let mut bytes = publish("t", 1, id, payload.as_bytes());
+    bytes[0] |= 1;
+    client.send(&bytes).await;
+    assert_eq!(client.next().await.unwrap(), (0x40, id.to_be_bytes().to_vec()));
+}
+
+/// Until what is written next is later by anybody's clock: two gateways' clocks are one here, of whole milliseconds.
+async fn moment() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+fn retained(node: &Node) -> Vec<Vec<u8>> {
+    let found = node.door.retained.matching("#", None, node.door.now_ms());
+    found.into_iter().map(|(_, message)| message.payload.to_vec()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_retained_or_removed_at_any_gateway_is_so_at_all() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway(3), gateway_on(4, &backend));
+    let (mut at_a, _) = Client::connect(&a, "pa", 0, 10).await;
+    let (mut at_b, _) = Client::connect(&b, "pb", 0, 10).await;
+    retain(&mut at_a, 1, "a1").await;
+    ship_all(&a, &b).await;
+    assert_eq!(retained(&b), [b"a1"]);
+    let (mut client, _) = Client::connect(&b, "c", 0, 10).await;
+    subscribed(&mut client, "t").await;
+    assert_eq!(client.message().await.1, b"a1");
+    // Both go on apart; the later one counts at both, commit by commit.
+    retain(&mut at_a, 2, "a2").await;
+    moment().await;
+    retain(&mut at_b, 1, "b1").await;
+    ship_all(&a, &b).await;
+    assert_eq!(retained(&b), [b"b1"]);
+    while ship(&b.log, &a.log, 1).await > 0 {}
+    assert_eq!(retained(&a), [b"b1"]);
+    let own = |node: &Node| node.log.state_get("retained", b"t").unwrap();
+    until("a stores its older one no more", || own(&a).is_none()).await;
+    // A removal at b beats what a has written before and ships later.
+    retain(&mut at_a, 3, "a3").await;
+    moment().await;
+    retain(&mut at_b, 2, "").await;
+    ship_all(&a, &b).await;
+    assert!(retained(&b).is_empty());
+    ship_all(&b, &a).await;
+    assert!(retained(&a).is_empty());
+    // A restart merges what the trees hold.
+    retain(&mut at_a, 4, "a4").await;
+    ship_all(&a, &b).await;
+    let image = Arc::new(backend.image());
+    b.log.close();
+    let b = gateway_on(4, &image);
+    assert_eq!(retained(&b), [b"a4"]);
     (a.log.close(), b.log.close());
 }
 
