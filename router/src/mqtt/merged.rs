@@ -142,7 +142,7 @@ impl Merged {
         let mut dropped = Vec::new();
         while dropped.len() < count_max {
             let Some((stamp, topic)) = self.marks.by_age.first() else { break };
-            let is_old = stamp.ms().saturating_add(MARK_KEEP_MS) <= wall_ms;
+            let is_old = sled_data::hlc_ms(stamp.clock).saturating_add(MARK_KEEP_MS) <= wall_ms;
             if !is_old && self.marks.by_age.len() <= MARKS_MAX {
                 break;
             }

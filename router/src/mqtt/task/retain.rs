@@ -119,11 +119,11 @@ impl RetainedStore {
         let (taken, has_room, is_own) = {
             let mut merged = self.merged.lock();
             let taken = merged.take(&topic, held);
-            let is_own = merged.stamp(&topic).is_some_and(|stamp| stamp.is_of(own));
+            let is_own = merged.stamp(&topic).is_some_and(|stamp| stamp.origin == own.0);
             (taken, !is_message || merged.index().has(&topic), is_own)
         };
         let was_own = match taken {
-            Taken::Newest(before) => before.is_some_and(|before| before.is_of(own)),
+            Taken::Newest(before) => before.is_some_and(|before| before.origin == own.0),
             Taken::Older => origin == own,
         };
         if was_own && !is_own {
@@ -154,7 +154,7 @@ impl RetainedStore {
         let topic = String::from_utf8_lossy(key);
         {
             let mut merged = self.merged.lock();
-            if !merged.stamp(&topic).is_some_and(|stamp| stamp.is_of(origin)) {
+            if !merged.stamp(&topic).is_some_and(|stamp| stamp.origin == origin.0) {
                 return;
             }
             merged.remove(&topic, None);
@@ -219,7 +219,7 @@ impl RetainedStore {
             // Nothing can be kept under such a name, and so nothing needs to be removed.
             return;
         }
-        let held = self.merged.lock().held(topic, now_ms).filter(|held| held.stamp.is_of(open.origin()));
+        let held = self.merged.lock().held(topic, now_ms).filter(|held| held.stamp.origin == open.origin().0);
         open.put_state(RETAINED_TREE, topic.as_bytes(), held.as_ref().map(encode).as_deref());
     }
 
@@ -239,7 +239,7 @@ impl RetainedStore {
             dropped.extend(merged.drop_marks(log.clock().wall_ms(), EXPIRE_COUNT_MAX));
             dropped
         };
-        let mut own = dropped.into_iter().filter(|(_, stamp)| stamp.is_of(log.origin())).peekable();
+        let mut own = dropped.into_iter().filter(|(_, stamp)| stamp.origin == log.origin().0).peekable();
         if own.peek().is_none() {
             return;
         }
