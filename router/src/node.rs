@@ -102,6 +102,9 @@ pub enum StartError {
     /// The way in did not open.
     #[error(transparent)]
     Ingest(#[from] ingest::OpenError),
+    /// What other nodes have seen of devices could not be read.
+    #[error("what other nodes have seen of devices cannot be read: {0}; run `edgeway store verify`")]
+    Sessions(sled_data::ReadError),
     /// The stored commands could not be read.
     #[error(transparent)]
     Commands(#[from] commands::OpenError),
@@ -320,6 +323,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
+    sessions.follow_others().map_err(StartError::Sessions)?;
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
