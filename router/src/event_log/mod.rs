@@ -44,7 +44,7 @@ pub use partition::{Batch, PartitionLog};
 pub use quorum::reached as quorum_reached;
 pub use read::{ReadError, StateEntries};
 pub use stats::{SYNC_BUCKETS_US, Stats};
-pub use topics::{PARTITIONS_MAX, Topic, TopicError};
+pub use topics::{PARTITIONS_MAX, Topic, TopicError, topic_id};
 pub use wake::Wake;
 
 use open::Open;
