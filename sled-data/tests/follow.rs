@@ -288,6 +288,8 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
         let own = filled(&store, 10);
         store.follow(&shipped(&source, origin, usize::MAX)).unwrap();
         // An emptied partition of a followed origin stays, as its end is needed.
+        let info = TopicInfo { name: "followed".into(), ..source.topics()[0].clone() };
+        store.create_topic_as(info).unwrap();
         source.trim(ids[0], u64::MAX, 100).unwrap();
         store.trim(ids[0], u64::MAX, 100).unwrap();
         store.apply_retention(0, 1, &|_| 0).unwrap();

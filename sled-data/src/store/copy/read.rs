@@ -17,9 +17,13 @@ const PARTS_MAX: usize = 16_384;
 /// How often a partition is read anew because a trim went by.
 const TRIES_MAX: u32 = 8;
 
-/// How far the reading of a copy has come.
+/// How far the reading of a copy has come, in one run of the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyPosition(Place);
+pub struct CopyPosition {
+    place: Place,
+    /// Whether the origin is the source's own life: when that has ended, cursors and state are another's.
+    own: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -50,10 +54,11 @@ impl Parts {
 }
 
 impl Store {
-    /// Where a copy of an origin, own or followed, that begins now will end.
+    /// Where a copy of an origin, own or followed, that begins now will end. Of an own life that has ended there are events alone: its
+    /// cursors and state went on into the next.
     ///
     /// # Errors
-    /// [`ReadError::NotWhole`] where what is held of a followed origin is not whole; else what failed.
+    /// [`ReadError::NotWhole`] where what is held of a followed origin is not whole, or nothing is; else what failed.
     pub fn copy_head(&self, origin: OriginId) -> Result<CopyHead, ReadError> {
         self.check()?;
         self.check_whole(origin)?;
@@ -95,8 +100,12 @@ impl Store {
         bytes_max: usize,
     ) -> Result<(Vec<CopyPart>, Option<CopyPosition>), ReadError> {
         self.check_whole(head.origin)?;
-        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max };
-        let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.0.clone()));
+        let own = head.origin == self.origin;
+        if after.is_some_and(|position| position.own != own) {
+            return Err(ReadError::NotWhole(head.origin));
+        }
+        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1) };
+        let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.place.clone()));
         let mut small = false;
         while let Some(at) = place.clone()
             && !parts.is_full()
@@ -118,7 +127,7 @@ impl Store {
         if small {
             self.sync_what_was_seen(head.origin)?;
         }
-        Ok((parts.parts, place.map(CopyPosition)))
+        Ok((parts.parts, place.map(|place| CopyPosition { place, own })))
     }
 
     /// Cursors and state may be of commits that are not synced, or are just being written.
@@ -130,11 +139,13 @@ impl Store {
         Ok(())
     }
 
+    /// Whether a copy can be taken from here. Of a followed origin of which no commit was applied nothing is known.
     fn check_whole(&self, origin: OriginId) -> Result<(), ReadError> {
-        match self.streams.read().followed.get(&origin) {
-            Some(stream) if stream.record.copy != CopyV1::Whole => Err(ReadError::NotWhole(origin)),
-            _ => Ok(()),
-        }
+        let whole = match self.streams.read().followed.get(&origin) {
+            Some(stream) => stream.record.copy == CopyV1::Whole && stream.record.commit > 0,
+            None => origin == self.origin || self.partitions.read().keys().any(|id| id.origin == origin),
+        };
+        if whole { Ok(()) } else { Err(ReadError::NotWhole(origin)) }
     }
 
     fn copy_partition(
