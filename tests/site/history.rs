@@ -201,6 +201,8 @@ pub struct History {
     pub deleted: BTreeSet<TopicId>,
     /// Lives whose store was copied or set back, or whose disk lied.
     pub doubtful: BTreeSet<OriginId>,
+    /// Lives of which a copy was given up somewhere, with all cursors in it.
+    pub given_up: BTreeSet<OriginId>,
     /// Lives whose node goes on with another.
     pub ended: BTreeSet<OriginId>,
     /// The true time in milliseconds since 1970.
@@ -239,10 +241,22 @@ impl History {
         all.filter(|((node, _), _)| members.contains(node)).collect()
     }
 
+    /// Whether a node had found that its copy of an origin differs.
+    pub fn was_stopped(&self, node: u64, origin: OriginId) -> bool {
+        let is_it =
+            |fact: &Fact| matches!(fact, Fact::Differs { node: n, origin: o, .. } if (*n, *o) == (node, origin));
+        self.facts.iter().any(|(_, fact)| is_it(fact))
+    }
+
     /// Whether somebody had sent a damaged batch by then.
     pub fn was_spoilt(&self, by: u64) -> bool {
         let is_it = |fact: &Fact| matches!(fact, Fact::Weather { what, .. } if *what == DAMAGED);
         self.facts.iter().any(|(at, fact)| *at <= by && is_it(fact))
+    }
+
+    /// Whether a node wrote a life that another node writes: it has a fork of its own, and cannot have the other.
+    pub fn was_twin(&self, node: u64, origin: OriginId) -> bool {
+        self.lives_of(origin).any(|life| life.node == node) && self.lives_of(origin).any(|life| life.node != node)
     }
 
     /// The lives that have this origin.

@@ -38,6 +38,8 @@ pub struct Disk {
     pub durable: BTreeMap<OriginId, CommitNumber>,
     /// The newest commit of each origin that it said is there.
     pub claimed: BTreeMap<OriginId, CommitNumber>,
+    /// The newest commit of each origin that it had or said it had, and lost since: others may still go by it.
+    pub broken: BTreeMap<OriginId, CommitNumber>,
 }
 
 /// An event on its way.
@@ -213,6 +215,16 @@ impl Running {
 pub fn bytes_of(commit: &FollowedCommit) -> usize {
     let state: usize = commit.record.state.iter().map(|write| write.value.as_ref().map_or(0, Vec::len) + 32).sum();
     commit.batch_bytes() + state + 64
+}
+
+impl Disk {
+    /// All that it said is there may be gone.
+    pub fn break_promises(&mut self) {
+        for (origin, claimed) in self.claimed.iter().chain(&self.durable) {
+            let broken = self.broken.entry(*origin).or_default();
+            *broken = (*claimed).max(*broken);
+        }
+    }
 }
 
 impl Node {

@@ -218,7 +218,7 @@ impl World {
             let of = |map: &BTreeMap<OriginId, CommitNumber>| map.get(&origin).copied().unwrap_or_default();
             if of(&disk.durable) >= commit {
                 support.durable.insert(id);
-            } else if of(&disk.claimed) >= commit {
+            } else if of(&disk.claimed).max(of(&disk.broken)) >= commit {
                 support.lied.insert(id);
             }
         };

@@ -20,7 +20,8 @@ pub fn check(history: &History) -> Checked {
     }
     for (owner, origin) in &members {
         let Some(source) = held.get(&(*owner, *origin)) else { return Err(told(format!("{owner} does not run"))) };
-        for (node, _) in members.iter().filter(|(node, _)| node != owner) {
+        let others = members.iter().filter(|(node, _)| node != owner && !history.was_twin(*node, *origin));
+        for (node, _) in others {
             let copy = held.get(&(*node, *origin));
             if let Some(what) = unequal(history, source, copy.copied()) {
                 return Err(told(format!("{node} has {origin} of {owner}: {what}")));
@@ -95,7 +96,9 @@ fn topics(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
 /// The reader of each node has read all that it holds.
 fn read(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
     for own in held.values().filter(|held| held.own.is_some()) {
-        let all = held.iter().filter(|((node, _), _)| *node == own.node).flat_map(|(_, held)| &held.partitions);
+        // A copy that was cut off for good, or differs, is not shown on.
+        let all = held.iter().filter(|((node, _), held)| *node == own.node && held.is_whole);
+        let all = all.flat_map(|(_, held)| &held.partitions);
         for extent in all.filter(|extent| extent.end > 0 && !history.deleted.contains(&extent.partition.topic)) {
             let cursor = own.cursors.get(&(READER.to_owned(), extent.partition)).copied().unwrap_or(0);
             if cursor < extent.end {

@@ -2,11 +2,15 @@
 //! holds the same bytes there, dense, whole and readable.
 
 use super::Checked;
-use crate::site::history::{Extent, History};
+use crate::site::history::{Extent, Held, History};
 use crate::site::life::Life;
 
 pub fn check(history: &History) -> Checked {
-    for (at, held) in history.held() {
+    // A copy that was taken over a fork, found at its end to differ, and stopped: it is known to be neither.
+    let is_given_up = |held: &Held| {
+        !held.is_whole && history.doubtful.contains(&held.origin) && history.was_stopped(held.node, held.origin)
+    };
+    for (at, held) in history.held().filter(|(_, held)| !is_given_up(held)) {
         for extent in &held.partitions {
             let fits = history.lives_of(held.origin).any(|life| is_of(life, extent));
             if !fits && extent.start < extent.end {

@@ -7,6 +7,8 @@ use crate::site::history::Fact;
 
 /// Steps until all must have come to rest.
 const STEPS_MAX: usize = 500;
+/// Steps after which people look again.
+const PEOPLE_STEPS: usize = 60;
 
 impl World {
     pub(super) fn calm(&mut self) {
@@ -19,8 +21,11 @@ impl World {
             self.nodes[at].starts_at = self.nodes[at].starts_at.min(now);
             self.look(at);
         }
-        for _ in 0..STEPS_MAX {
+        for number in 1..=STEPS_MAX {
             self.step();
+            if number % PEOPLE_STEPS == 0 {
+                (0..self.nodes.len()).for_each(|at| self.people_give_up(at));
+            }
             if self.is_at_rest() {
                 break;
             }
@@ -53,6 +58,7 @@ impl World {
             let holds = |other: usize| match own(other) {
                 None => false,
                 Some(_) if other == at => true,
+                Some((origin, _)) if self.history.was_twin(self.nodes[at].id, origin) => true,
                 Some((origin, last)) => run.store.followed().iter().any(|(of, followed)| {
                     *of == origin && followed.copy == CopyState::Whole && followed.synced == last
                 }),

@@ -61,6 +61,7 @@ impl World {
     /// Whether all that was on the disk is in the store; what the disk said was there and is not.
     fn compare(&mut self, at: usize, store: &Store, own: OriginId) {
         let node = self.nodes[at].id;
+        self.nodes[at].disk.break_promises();
         let durable = std::mem::take(&mut self.nodes[at].disk.durable);
         let claimed = std::mem::take(&mut self.nodes[at].disk.claimed);
         for (origin, durable) in durable {

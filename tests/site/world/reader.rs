@@ -69,9 +69,11 @@ impl World {
 
     fn count(&mut self, at: usize, run: &mut Running, id: PartitionId) {
         let node = self.nodes[at].id;
-        let mut cursor = run.store.cursor(READER, id).ok().flatten().unwrap_or(0);
+        let found = run.store.cursor(READER, id).ok().flatten();
+        let mut cursor = found.unwrap_or(0);
         let key = id.to_bytes();
-        let stored = run.store.state_get(READER, &key).ok().flatten();
+        // Without a cursor it begins anew: the copy was given up, or the topic deleted.
+        let stored = found.and_then(|_| run.store.state_get(READER, &key).ok().flatten());
         let mut tally = stored.map_or_else(Tally::default, |bytes| Tally::decode(&bytes));
         let visible = run.visible.get(&id).copied().unwrap_or(0);
         match run.store.read(id, cursor, 2_000) {

@@ -18,6 +18,7 @@ impl World {
             12..18 => self.kill(at),
             18..34 => self.disk_fault(at),
             34..50 => self.heal_disk(at),
+            120..140 if self.nodes[at].running.is_none() => self.heal_disk(at),
             50..60 => self.nodes[at].skew = self.draw_skew(),
             60..70 => self.trim(at),
             70..78 => self.take_image(at),
@@ -113,12 +114,13 @@ impl World {
             let id = own[self.random.place(own.len())];
             let visible = run.visible.get(&id).copied().unwrap_or(0);
             let upto = self.random.below(visible + 1);
-            if let Ok(trimmed) = run.store.trim(id, upto, 100) {
-                for (id, _, to) in trimmed.ranges {
-                    let before = self.history.trimmed.entry(id).or_default();
-                    *before = to.max(*before);
-                }
-            }
+            // One that was cut short is ended when the store is opened.
+            let to = match run.store.trim(id, upto, 100) {
+                Ok(_) => run.store.start_offset(id),
+                Err(_) => upto,
+            };
+            let before = self.history.trimmed.entry(id).or_default();
+            *before = to.max(*before);
         }
         self.nodes[at].note_disk(&run);
         self.nodes[at].running = Some(run);
@@ -169,11 +171,12 @@ impl World {
         life.commits = image.commits;
         life.node = self.nodes[at].id;
         self.history.lives.push(life);
-        let sync_ms = self.nodes[at].disk.sync_ms;
+        self.nodes[at].disk.break_promises();
         let node = &mut self.nodes[at];
+        let (sync_ms, broken) = (node.disk.sync_ms, std::mem::take(&mut node.disk.broken));
         node.backend = image.backend;
         // What was written and not synced when the image was made may be in it, and counts for nothing.
-        node.disk = Disk { sync_ms, durable: image.disk.durable, ..Disk::default() };
+        node.disk = Disk { sync_ms, broken, durable: image.disk.durable, ..Disk::default() };
         node.life = self.history.lives.len() - 1;
         node.ended = image.ended;
     }
@@ -232,5 +235,21 @@ impl World {
         if let Some(run) = self.nodes[at].running.as_mut() {
             run.stopped.clear();
         }
+    }
+
+    /// People look at copies that still differ, and give them up for new ones.
+    pub(super) fn people_give_up(&mut self, at: usize) {
+        let Some(mut run) = self.nodes[at].running.take() else { return };
+        let node = self.nodes[at].id;
+        for origin in std::mem::take(&mut run.stopped) {
+            self.stop_following(&mut run, origin);
+            if run.store.forget_followed(origin).is_ok() {
+                self.history.note(Fact::Lost { node, origin: Some(origin), after: CommitNumber(0) });
+                self.note(at, "a copy that differs is given up");
+                self.history.given_up.insert(origin);
+                run.cursors.retain(|cursor| cursor.partition.origin != origin);
+            }
+        }
+        self.nodes[at].running = Some(run);
     }
 }
