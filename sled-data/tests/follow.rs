@@ -376,3 +376,23 @@ fn records_of_a_followed_origin_are_kept_up_to_the_bounds() {
         check(&open(options));
     });
 }
+
+#[test]
+fn what_was_followed_is_salvaged_with_the_rest() {
+    let (_, source) = memory();
+    let ids = filled(&source, 20);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("store"), folder.path().join("new"));
+    let (store, _) = Store::open(&from, Options::default()).unwrap();
+    store.create_topic_as(source.topics()[0].clone()).unwrap();
+    store.follow(&shipped(&source, source.origin(), usize::MAX)).unwrap();
+    let own = ids.iter().map(|id| PartitionId { origin: store.origin(), ..*id }).collect::<Vec<_>>();
+    store.commit(&append(seal(own[0], 0, &[b"own"]))).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let report = sled_data::salvage(&from, &to, &mut |_| {}).unwrap();
+    assert_eq!(report.events(), 61);
+    let (store, _) = Store::open(&to, Options::default()).unwrap();
+    let ends = own.iter().map(|id| store.end_offset(PartitionId { origin: store.origin(), ..*id }));
+    assert_eq!(ends.collect::<Vec<_>>(), [19, 21, 21]);
+}

@@ -63,7 +63,8 @@ impl Topic {
         self.info.id
     }
 
-    pub(super) fn info(&self) -> &TopicInfo {
+    /// Id, name and settings.
+    pub fn info(&self) -> &TopicInfo {
         &self.info
     }
 

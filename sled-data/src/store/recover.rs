@@ -57,7 +57,8 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
             let id = OriginId(origin);
             header.origin == origin || streams.followed.contains_key(&id) || partitions.keys().any(|p| p.origin == id)
         };
-        let origin = draw.next_but(known);
+        // By the life that ends: one seed draws the same numbers at each opening.
+        let origin = Draw::new(options.seed.map(|seed| seed ^ header.origin)).next_but(known);
         begin_life(&*backend, &*meta, &mut header, &mut partitions, &streams, origin)?;
         header.hlc_floor = found.last_hlc;
         kept = KeptRecords::default();
@@ -245,7 +246,7 @@ impl Draw {
         Draw { seed }
     }
 
-    /// A random number that is not `taken`: one seed draws the same ones at each opening.
+    /// A random number that is not `taken`.
     fn next_but(&mut self, taken: impl Fn(u64) -> bool) -> u64 {
         loop {
             let drawn = self.next();

@@ -17,13 +17,9 @@ const PARTS_MAX: usize = 16_384;
 /// How often a partition is read anew because a trim went by.
 const TRIES_MAX: u32 = 8;
 
-/// How far the reading of a copy has come, in one run of the source.
+/// How far the reading of a copy has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyPosition {
-    place: Place,
-    /// Whether the origin is the source's own life: when that has ended, cursors and state are another's.
-    own: bool,
-}
+pub struct CopyPosition(Place);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
@@ -83,7 +79,8 @@ impl Store {
             let (start, end, digest) = (extent.start, extent.end, extent.digest);
             (end > 0).then_some(CopyExtent { partition, start, end, digest })
         };
-        Ok(CopyHead { origin, commit, hlc, partitions: ids.filter_map(extent).collect() })
+        let ended = self.has_ended(origin);
+        Ok(CopyHead { origin, commit, hlc, ended, partitions: ids.filter_map(extent).collect() })
     }
 
     /// The copy's parts after a position, at first `None`: about `bytes_max` together, but at least one; and the position to go on from, `None`
@@ -91,7 +88,8 @@ impl Store {
     /// with the commit that [`Store::synced_commit_of`] tells after the last call.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where a batch cannot be read, [`ReadError::NotWhole`] as with [`Store::copy_head`].
+    /// [`ReadError::Damaged`] where a batch cannot be read, [`ReadError::NotWhole`] as with [`Store::copy_head`], and where the life has ended
+    /// since then.
     pub fn copy_parts(
         &self,
         head: &CopyHead,
@@ -100,12 +98,11 @@ impl Store {
         bytes_max: usize,
     ) -> Result<(Vec<CopyPart>, Option<CopyPosition>), ReadError> {
         self.check_whole(head.origin)?;
-        let own = head.origin == self.origin;
-        if after.is_some_and(|position| position.own != own) {
+        if head.ended != self.has_ended(head.origin) {
             return Err(ReadError::NotWhole(head.origin));
         }
         let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1) };
-        let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.place.clone()));
+        let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.0.clone()));
         let mut small = false;
         while let Some(at) = place.clone()
             && !parts.is_full()
@@ -127,7 +124,7 @@ impl Store {
         if small {
             self.sync_what_was_seen(head.origin)?;
         }
-        Ok((parts.parts, place.map(|place| CopyPosition { place, own })))
+        Ok((parts.parts, place.map(CopyPosition)))
     }
 
     /// Cursors and state may be of commits that are not synced, or are just being written.
@@ -137,6 +134,11 @@ impl Store {
             self.sync().map_err(|e| e.0)?;
         }
         Ok(())
+    }
+
+    /// Whether an origin is an own life that has ended.
+    fn has_ended(&self, origin: OriginId) -> bool {
+        origin != self.origin && !self.follows(origin)
     }
 
     /// Whether a copy can be taken from here. Of a followed origin of which no commit was applied nothing is known.

@@ -1,0 +1,275 @@
+//! Follows one origin from one node: commits, and a copy before them where the source says so, into the store.
+
+use std::sync::Arc;
+
+use sled_data::{
+    CommitNumber, CopyExtent, CopyHead, CopyPart, CopyState, FollowError, FollowedCommit, FollowedCommitError,
+    OriginId, StoreFailed,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::book::{Book, Following};
+use super::wire::{Asked, FRAME_BYTES_MAX, Follow, Refused, Said, VERSION, WireError};
+use crate::event_log::{EventLog, FollowFailed, TopicError};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
+
+/// Bytes that have come and are not stored yet.
+const AHEAD_BYTES_MAX: u32 = 8 << 20;
+/// Frames that have come and are not stored yet.
+const AHEAD_FRAMES_MAX: usize = 1_024;
+/// Bytes of commits that are given to the log at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Why an origin is followed no more from this node.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The stream; it is opened again.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The source ended it.
+    #[error("the source ended the stream")]
+    BySource,
+    /// What came cannot be read, or is not what was to come. Nothing of it is stored.
+    #[error("what came cannot be taken: {0}")]
+    Wrong(String),
+    /// The source refused.
+    #[error("{}", .0.text)]
+    Refused(Refused),
+    /// The copy here differs from what the source has.
+    #[error("{0}")]
+    Different(String),
+    /// There is no room here, for now.
+    #[error("the store here is full")]
+    Full,
+    /// The store here failed, or the node is stopping.
+    #[error("{0}")]
+    Store(String),
+}
+
+impl From<WireError> for Ended {
+    fn from(error: WireError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<FollowedCommitError> for Ended {
+    fn from(error: FollowedCommitError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<FollowError> for Ended {
+    fn from(error: FollowError) -> Self {
+        let text = error.to_string();
+        match error {
+            FollowError::Different { .. } => Self::Different(text),
+            FollowError::Full => Self::Full,
+            FollowError::Failed(_) => Self::Store(text),
+            _ => Self::Wrong(text),
+        }
+    }
+}
+
+impl From<FollowFailed> for Ended {
+    fn from(error: FollowFailed) -> Self {
+        match error {
+            FollowFailed::Store(error) => error.into(),
+            FollowFailed::Sync(_) | FollowFailed::Closing => Self::Store(error.to_string()),
+        }
+    }
+}
+
+/// One origin that is followed.
+pub struct Follower {
+    /// The log that it goes into.
+    pub log: Arc<EventLog>,
+    /// The book of replication.
+    pub book: Arc<Book>,
+    /// The origin.
+    pub origin: OriginId,
+    /// The node that it comes from.
+    pub node: NodeId,
+}
+
+/// A frame that has come, with its share of the bound.
+struct Came {
+    said: Said,
+    _share: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    /// Follows until something ends it.
+    pub async fn run(&self, mut out: FrameSender, from: FrameReceiver) -> Ended {
+        let all = self.log.store().followed();
+        let here = all.iter().find(|(origin, _)| *origin == self.origin).map(|(_, followed)| followed);
+        let asked = Follow {
+            version: VERSION,
+            origin: self.origin.0,
+            have: here.map_or(0, |here| here.commit.0),
+            hlc: here.map_or(0, |here| here.hlc),
+            // Where a copy was taken and commits are missing to make it whole, they are what is asked for.
+            whole: here.is_none_or(|here| here.copy != CopyState::Taking),
+        };
+        if let Err(error) = out.send_frame(&Asked::Follow(asked).encode()).await {
+            return error.into();
+        }
+        self.book.set_following(self.origin, Some(Following::Commits(self.node)));
+        let (ahead, mut came) = mpsc::channel(AHEAD_FRAMES_MAX);
+        tokio::select! {
+            ended = receive(from, ahead) => ended,
+            ended = self.take(&mut came, &mut out) => ended.unwrap_or_else(|ended| ended),
+        }
+    }
+
+    async fn take(&self, came: &mut mpsc::Receiver<Came>, out: &mut FrameSender) -> Result<Ended, Ended> {
+        let mut commits: Vec<FollowedCommit> = Vec::new();
+        let mut frames: Vec<Came> = Vec::new();
+        loop {
+            frames.clear();
+            if came.recv_many(&mut frames, AHEAD_FRAMES_MAX).await == 0 {
+                return Ok(Ended::BySource);
+            }
+            let mut parts = Vec::new();
+            let mut bytes = 0;
+            for Came { said, .. } in &mut frames {
+                match std::mem::replace(said, Said::CopyEnd(0)) {
+                    Said::Commit(body) => {
+                        bytes += body.len();
+                        let commit = FollowedCommit::decode(&body)?;
+                        self.check_origin(commit.origin)?;
+                        commits.push(commit);
+                        if bytes >= CHUNK_BYTES {
+                            self.store(&mut commits, out).await?;
+                            bytes = 0;
+                        }
+                    }
+                    Said::Topic(info) => self.adopt_topic(info).await?,
+                    Said::CopyHead(body) => self.begin_copy(&body, out).await?,
+                    Said::CopyPart(body) => {
+                        parts.push(CopyPart::decode(&body).map_err(|error| Ended::Wrong(error.to_string()))?);
+                    }
+                    Said::CopyEnd(whole_at) => {
+                        self.add_copy(std::mem::take(&mut parts)).await?;
+                        self.end_copy(CommitNumber(whole_at)).await?;
+                    }
+                    Said::Refused(refused) => return Err(Ended::Refused(refused)),
+                }
+            }
+            self.add_copy(parts).await?;
+            self.store(&mut commits, out).await?;
+        }
+    }
+
+    fn check_origin(&self, origin: OriginId) -> Result<(), Ended> {
+        if origin == self.origin {
+            return Ok(());
+        }
+        Err(Ended::Wrong(format!("a commit of origin {origin} in the stream of {}", self.origin)))
+    }
+
+    async fn store(&self, commits: &mut Vec<FollowedCommit>, out: &mut FrameSender) -> Result<(), Ended> {
+        let Some(last) = commits.last().map(|commit| commit.record.number) else { return Ok(()) };
+        let gaps = self.log.follow(std::mem::take(commits)).await?;
+        for gap in gaps {
+            tracing::warn!(
+                partition = %gap.partition, from = gap.from, to = gap.to, source = %self.node,
+                "events had been removed by retention before they came here"
+            );
+        }
+        Ok(out.send_frame(&Asked::Synced(last.0).encode()).await?)
+    }
+
+    async fn adopt_topic(&self, info: sled_data::TopicInfo) -> Result<(), Ended> {
+        let (log, name) = (Arc::clone(&self.log), info.name.clone());
+        match tokio::task::spawn_blocking(move || log.adopt_topic(info)).await {
+            Ok(Ok(())) => Ok(()),
+            // Its events are kept all the same.
+            Ok(Err(error @ (TopicError::Exists(_) | TopicError::TooMany(_)))) => {
+                tracing::warn!(%error, topic = name, source = %self.node, "a topic of another node is not made here");
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Ended::Store(error.to_string())),
+            Err(_) => Err(Ended::Store("the node is stopping".to_owned())),
+        }
+    }
+
+    async fn begin_copy(&self, head: &[u8], out: &mut FrameSender) -> Result<(), Ended> {
+        let head = CopyHead::decode(head).map_err(|error| Ended::Wrong(error.to_string()))?;
+        self.check_origin(head.origin)?;
+        self.book.set_following(self.origin, Some(Following::Copy(self.node)));
+        tracing::info!(origin = %self.origin, source = %self.node, commit = %head.commit, "a copy of an origin begins");
+        let ends = self
+            .in_store(move |log| {
+                log.store().begin_copy(&head)?;
+                log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
+                let id_and_end = |extent: &CopyExtent| (extent.partition, log.store().end_offset(extent.partition));
+                let ends = head.partitions.iter().map(id_and_end);
+                Ok(ends.collect::<Vec<_>>())
+            })
+            .await?;
+        Ok(out.send_frame(&Asked::Ends(ends).encode()).await?)
+    }
+
+    async fn add_copy(&self, parts: Vec<CopyPart>) -> Result<(), Ended> {
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let origin = self.origin;
+        self.in_store(move |log| {
+            log.store().add_copy(origin, &parts)?;
+            log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn end_copy(&self, whole_at: CommitNumber) -> Result<(), Ended> {
+        let origin = self.origin;
+        self.in_store(move |log| {
+            log.store().end_copy(origin, whole_at)?;
+            log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
+            log.show_origin(origin);
+            Ok(())
+        })
+        .await?;
+        self.book.set_following(self.origin, Some(Following::Commits(self.node)));
+        tracing::info!(origin = %self.origin, source = %self.node, %whole_at, "a copy of an origin is here");
+        Ok(())
+    }
+
+    async fn in_store<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&EventLog) -> Result<T, FollowError> + Send + 'static,
+    ) -> Result<T, Ended> {
+        let log = Arc::clone(&self.log);
+        match tokio::task::spawn_blocking(move || write(&log)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Ended::Store(StoreFailed("the node is stopping".into()).to_string())),
+        }
+    }
+}
+
+/// Receives frames ahead of the store, up to the bounds.
+async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
+    let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX as usize));
+    loop {
+        let frame = match from.receive_frame(FRAME_BYTES_MAX).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => {
+                // What has come is stored first; that ends it.
+                drop(ahead);
+                return std::future::pending().await;
+            }
+            Err(error) => return error.into(),
+        };
+        let said = match Said::decode(frame) {
+            Ok(said) => said,
+            Err(error) => return error.into(),
+        };
+        let share = u32::try_from(said.bytes()).unwrap_or(u32::MAX).min(AHEAD_BYTES_MAX);
+        let Ok(share) = Arc::clone(&room).acquire_many_owned(share).await else { return Ended::BySource };
+        if ahead.send(Came { said, _share: share }).await.is_err() {
+            return Ended::BySource;
+        }
+    }
+}

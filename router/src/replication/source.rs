@@ -1,0 +1,261 @@
+//! Serves those who follow an origin that is kept here: commits as they are synced, or a copy first.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sled_data::{CommitNumber, CopyPosition, CopyState, OriginId, PartitionId, ReadError, Store, TopicId};
+
+use super::begin::{Begin, Has, begin};
+use super::book::Book;
+use super::wire::{Asked, FRAME_BYTES_MAX, Follow, RefusedCode, Said};
+use crate::event_log::EventLog;
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
+
+/// Stored bytes that are read at once for a follower.
+const READ_BYTES: usize = 1 << 20;
+/// Bytes of a frame that a follower may send.
+const ASKED_BYTES_MAX: usize = 4 << 20;
+
+/// Why a follower is served no more.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// Its stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// It said what cannot be.
+    #[error("the follower said {0}")]
+    Wrong(&'static str),
+    /// The store here cannot be read.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+    /// It was refused.
+    #[error("the follower was refused: {0}")]
+    Refused(String),
+    /// The follower has more of this node's own log than the node has, or something else.
+    #[error("{text}")]
+    Outlived {
+        /// What was found, and what to do.
+        text: String,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// The source of commit streams.
+#[derive(Clone)]
+pub struct Source {
+    pub(super) log: Arc<EventLog>,
+    pub(super) book: Arc<Book>,
+}
+
+impl Source {
+    /// Serves one follower until its stream ends. Of an origin that this node writes, a follower that has more, or
+    /// something else, is an error with the number that it has: this store was restored or copied.
+    ///
+    /// # Errors
+    /// Why it ended.
+    pub async fn serve(&self, node: NodeId, out: FrameSender, mut from: FrameReceiver) -> Result<(), Ended> {
+        let Some(first) = from.receive_frame(ASKED_BYTES_MAX).await? else { return Ok(()) };
+        let Ok(Asked::Follow(asked)) = Asked::decode(&first) else {
+            return Err(Ended::Wrong("something before it said what it follows"));
+        };
+        self.go_on(node, asked, out, from).await
+    }
+
+    /// How it begins with a follower.
+    pub(super) async fn how(&self, asked: &Follow) -> Result<Begin, Ended> {
+        Ok(begin(asked, self.has(asked).await?))
+    }
+
+    /// Serves one that has said what it follows.
+    pub(super) async fn go_on(
+        &self,
+        node: NodeId,
+        asked: Follow,
+        mut out: FrameSender,
+        mut from: FrameReceiver,
+    ) -> Result<(), Ended> {
+        let origin = OriginId(asked.origin);
+        let next = match self.how(&asked).await? {
+            Begin::Commits(next) => next,
+            Begin::Copy => self.copy(origin, &mut out, &mut from).await?,
+            Begin::Refuse(code) => {
+                let text = self.refusal(&asked, code);
+                out.send_frame(&Said::refused(code, &text).encode()).await?;
+                out.finish();
+                out.stopped().await;
+                let is_own = origin == self.log.store().origin();
+                return Err(if is_own && code == RefusedCode::Forked {
+                    let text = format!("{text}; this node ends its life and begins a new one when it is started again");
+                    Ended::Outlived { text }
+                } else {
+                    Ended::Refused(text)
+                });
+            }
+        };
+        self.book.came(origin, node, CommitNumber(next.0.saturating_sub(1)));
+        let ended = tokio::select! {
+            ended = self.send_commits(origin, next, &mut out) => ended,
+            ended = self.take_acknowledgements(origin, node, &mut from) => ended,
+        };
+        self.book.went(origin, node);
+        ended
+    }
+
+    fn refusal(&self, asked: &Follow, code: RefusedCode) -> String {
+        let origin = OriginId(asked.origin);
+        match code {
+            RefusedCode::NotHere => format!("origin {origin} is not kept here"),
+            RefusedCode::Version => {
+                format!("commit streams of version {} are not known here; use the newer program", asked.version)
+            }
+            RefusedCode::Unreadable => format!("origin {origin} cannot be read here; run `edgeway store verify`"),
+            RefusedCode::Forked => format!(
+                "the follower's commit {} of origin {origin} is not the one that is here, which ends at {}: a store was \
+                 restored or copied",
+                asked.have,
+                self.log.store().synced_commit_of(origin)
+            ),
+        }
+    }
+
+    async fn has(&self, asked: &Follow) -> Result<Option<Has>, Ended> {
+        let origin = OriginId(asked.origin);
+        let have = CommitNumber(asked.have);
+        blocking(&self.log, move |store| {
+            let followed = store.followed().into_iter().find(|(followed, _)| *followed == origin);
+            let is_whole = followed.is_none_or(|(_, followed)| followed.copy == CopyState::Whole);
+            if origin != store.origin() && !(is_whole && store.last_commit_of(origin) > CommitNumber(0)) {
+                return Ok(None);
+            }
+            let first_kept = store.first_kept_commit_of(origin);
+            let synced = store.synced_commit_of(origin);
+            let is_kept = have >= first_kept && have <= synced && have > CommitNumber(0);
+            let record = if is_kept { store.commits_to_ship(origin, have, 1)? } else { Vec::new() };
+            let hlc_there = record.first().map(|commit| commit.record.hlc);
+            Ok(Some(Has { synced, first_kept, hlc_there }))
+        })
+        .await
+    }
+
+    /// Sends a copy; the first commit that follows it.
+    async fn copy(
+        &self,
+        origin: OriginId,
+        out: &mut FrameSender,
+        from: &mut FrameReceiver,
+    ) -> Result<CommitNumber, Ended> {
+        let head = Arc::new(blocking(&self.log, move |store| store.copy_head(origin)).await?);
+        let mut told = HashSet::new();
+        for extent in &head.partitions {
+            self.tell_topic(extent.partition.topic, &mut told, out).await?;
+        }
+        let mut bytes = Vec::new();
+        head.encode(&mut bytes);
+        out.send_frame(&Said::CopyHead(bytes).encode()).await?;
+        let ends: Arc<HashMap<PartitionId, u64>> = match from.receive_frame(ASKED_BYTES_MAX).await? {
+            Some(frame) => match Asked::decode(&frame) {
+                Ok(Asked::Ends(ends)) => Arc::new(ends.into_iter().collect()),
+                _ => return Err(Ended::Wrong("something else than where its partitions end")),
+            },
+            None => return Err(Ended::Wrong("nothing of where its partitions end")),
+        };
+        let mut position: Option<CopyPosition> = None;
+        loop {
+            let (head, ends, after) = (Arc::clone(&head), Arc::clone(&ends), position.take());
+            let read = move |store: &Store| {
+                let end = |partition| ends.get(&partition).copied().unwrap_or(0);
+                store.copy_parts(&head, after.as_ref(), &end, READ_BYTES)
+            };
+            let (parts, more) = blocking(&self.log, read).await?;
+            for part in &parts {
+                let mut bytes = Vec::new();
+                part.encode(&mut bytes);
+                out.send_frame(&Said::CopyPart(bytes).encode()).await?;
+            }
+            position = more;
+            if position.is_none() {
+                break;
+            }
+        }
+        // Whatever was read may be as new as this.
+        let whole_at = self.log.store().synced_commit_of(origin);
+        out.send_frame(&Said::CopyEnd(whole_at.0).encode()).await?;
+        Ok(head.commit.next())
+    }
+
+    async fn send_commits(&self, origin: OriginId, mut next: CommitNumber, out: &mut FrameSender) -> Result<(), Ended> {
+        let mut visible = self.log.watch();
+        let mut told = HashSet::new();
+        loop {
+            visible.borrow_and_update();
+            if self.log.store().synced_commit_of(origin) < next {
+                visible.changed().await.map_err(|_| Ended::Stopping)?;
+                continue;
+            }
+            let commits = blocking(&self.log, move |store| store.commits_to_ship(origin, next, READ_BYTES)).await?;
+            for commit in commits {
+                for appended in &commit.record.appended {
+                    self.tell_topic(appended.partition.topic, &mut told, out).await?;
+                }
+                let mut frame = Vec::with_capacity(commit.batch_bytes() + 256);
+                Said::begin_commit(&mut frame);
+                commit.encode(&mut frame);
+                out.send_frame(&frame).await?;
+                next = commit.record.number.next();
+            }
+        }
+    }
+
+    async fn tell_topic(
+        &self,
+        topic: TopicId,
+        told: &mut HashSet<TopicId>,
+        out: &mut FrameSender,
+    ) -> Result<(), StreamError> {
+        if told.insert(topic)
+            && let Some(topic) = self.log.topic_by_id(topic)
+        {
+            out.send_frame(&Said::Topic(topic.info().clone()).encode()).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_acknowledgements(
+        &self,
+        origin: OriginId,
+        node: NodeId,
+        from: &mut FrameReceiver,
+    ) -> Result<(), Ended> {
+        let is_own = origin == self.log.store().origin();
+        while let Some(frame) = from.receive_frame(ASKED_BYTES_MAX).await? {
+            let Ok(Asked::Synced(number)) = Asked::decode(&frame) else {
+                return Err(Ended::Wrong("something else than what it has synced"));
+            };
+            let number = CommitNumber(number);
+            if number > self.log.store().synced_commit_of(origin) {
+                return Err(Ended::Wrong("that it has commits that are not here"));
+            }
+            self.book.synced(origin, node, number);
+            if is_own {
+                self.log.follower_synced(node.0, number);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads from the store off the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    log: &Arc<EventLog>,
+    read: impl FnOnce(&Store) -> Result<T, ReadError> + Send + 'static,
+) -> Result<T, Ended> {
+    let log = Arc::clone(log);
+    match tokio::task::spawn_blocking(move || read(log.store())).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(Ended::Stopping),
+    }
+}
+
+const _: () = assert!(FRAME_BYTES_MAX > READ_BYTES);

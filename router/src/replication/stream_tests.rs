@@ -1,0 +1,263 @@
+//! A source and a follower over a real connection: commits as they come, a copy first, and what is refused.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sled_data::{CommitNumber, MemoryBackend, Options, OriginId, Store};
+use tokio::task::JoinHandle;
+
+use super::book::{Book, Following};
+use super::follower::{Ended, Follower};
+use super::source::Source;
+use super::wire::RefusedCode;
+use crate::clock::Clock;
+use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent, Topic};
+use crate::transport::{Bounds, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
+    let (store, recovered) = Store::on(Arc::new(backend), Options { seed: Some(seed), ..options }).unwrap();
+    let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+    let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+    log.set_site(1);
+    log
+}
+
+fn log(seed: u64) -> Arc<EventLog> {
+    open(MemoryBackend::new(), seed, Options::default())
+}
+
+async fn append(log: &EventLog, topic: &Topic, value: &str) {
+    let event = NewEvent {
+        timestamp_ms: 1_000,
+        key: Some(value.as_bytes()),
+        value: Some(value.as_bytes()),
+        headers: &NO_HEADERS,
+        extra: &NO_HEADERS,
+        fanned_out: false,
+    };
+    let ticket = {
+        let mut open = log.lock();
+        open.append_keyed(topic, &event).unwrap();
+        open.put_state("last", b"value", Some(value.as_bytes()));
+        open.ticket()
+    };
+    log.durable(ticket).await.unwrap();
+}
+
+/// Two connections' ends: of the follower and of the source.
+struct Link {
+    _endpoints: [SiteEndpoint; 2],
+    follower: SiteConnection,
+    source: SiteConnection,
+}
+
+async fn link() -> Link {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Arc::new(SiteIdentity::init(&folder.path().join("a"), 1, NodeId(1), "n1").unwrap());
+    let key = NodeKey::draw().unwrap();
+    let admitted = first.admit(NodeId(2), "n2", key.public()).unwrap();
+    let second = Arc::new(SiteIdentity::install(&folder.path().join("b"), &admitted, &key, &[]).unwrap());
+    let bounds = Bounds {
+        two_way_streams_max: 8,
+        one_way_streams_max: 0,
+        stream_bytes_max: 1 << 20,
+        unread_bytes_max: 4 << 20,
+        unsent_bytes_max: 4 << 20,
+        datagram_bytes_max: 4 << 10,
+        idle_max: Duration::from_secs(6),
+        ping_after: None,
+    };
+    let at = SocketAddr::from(([127, 0, 0, 1], 0));
+    let source = site_endpoint(at, first, bounds).unwrap();
+    let follower = site_endpoint(at, second, bounds).unwrap();
+    let address = source.address().unwrap();
+    let taken = async { source.accept().await.unwrap().shake_hands().await.unwrap() };
+    let (dialled, taken) = tokio::join!(follower.dial(address, NodeId(1)), taken);
+    Link { follower: dialled.unwrap(), source: taken, _endpoints: [source, follower] }
+}
+
+/// Has `here` follow `origin` from `there`.
+async fn follow(link: &Link, here: &Arc<EventLog>, there: &Arc<EventLog>, origin: OriginId) -> JoinHandle<Ended> {
+    let (out, from) = link.follower.open().await.unwrap();
+    let book = Arc::new(Book::default());
+    let follower = Follower { log: Arc::clone(here), book, origin, node: NodeId(1) };
+    let following = tokio::spawn(async move { follower.run(out, from).await });
+    let (out, from) = link.source.accept().await.unwrap();
+    let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()) };
+    tokio::spawn(async move { source.serve(NodeId(2), out, from).await });
+    following
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.unwrap_or_else(|_| panic!("{what} takes too long"));
+}
+
+fn values(log: &EventLog, topic: &str) -> Vec<String> {
+    let topic = log.topic(topic).unwrap();
+    let mut found = Vec::new();
+    for partition in log.partitions_of(&topic) {
+        let mut next = log.start_offset(partition.id());
+        while next < partition.visible_end() {
+            for batch in log.read(partition.id(), next, 1 << 20).unwrap() {
+                let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+                found.extend(batch.events_from(next).map(|(_, record)| text(record.value)));
+                next = batch.next_offset();
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_level(here: &EventLog, there: &EventLog, origin: OriginId) -> bool {
+    here.store().synced_commit_of(origin) == there.store().synced_commit_of(origin)
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| format!("{n:05}")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_comes_first_then_commits_as_they_are_written() {
+    let (there, here, third) = (log(1), log(2), log(3));
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    for value in numbers(0..50) {
+        append(&there, &topic, &value).await;
+    }
+    let link = link().await;
+    let following = follow(&link, &here, &there, origin).await;
+    for value in numbers(50..100) {
+        append(&there, &topic, &value).await;
+    }
+    until("following", || is_level(&here, &there, origin)).await;
+    assert_eq!(values(&here, "line"), numbers(0..100));
+    assert_eq!(here.store().state_get_of(origin, "last", b"value").unwrap().unwrap(), b"00099");
+    // A third one gets it from the second.
+    let again = follow(&link, &third, &here, origin).await;
+    until("following a copy", || is_level(&third, &there, origin)).await;
+    append(&there, &topic, "00100").await;
+    until("following on", || is_level(&third, &there, origin)).await;
+    assert_eq!(values(&third, "line"), numbers(0..101));
+    assert_eq!(third.store().state_get_of(origin, "last", b"value").unwrap().unwrap(), b"00100");
+    link.follower.close(0, "done");
+    for ended in [following, again] {
+        assert!(matches!(ended.await.unwrap(), Ended::Stream(_)));
+    }
+    for log in [there, here, third] {
+        log.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
+    let few_records = Options { commit_records_max: 20, ..Options::default() };
+    let (there, here) = (open(MemoryBackend::new(), 1, few_records), log(2));
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    let mut written = 0;
+    for (away, is_copy) in [(5, true), (10, false), (200, true), (15, false)] {
+        for value in numbers(written..written + away) {
+            append(&there, &topic, &value).await;
+        }
+        written += away;
+        let link = link().await;
+        let (out, from) = link.follower.open().await.unwrap();
+        let book = Arc::new(Book::default());
+        let follower = Follower { log: Arc::clone(&here), book: Arc::clone(&book), origin, node: NodeId(1) };
+        let following = tokio::spawn(async move { follower.run(out, from).await });
+        let (out, mut from) = link.source.accept().await.unwrap();
+        let asked = from.receive_frame(1 << 20).await.unwrap().unwrap();
+        let super::wire::Asked::Follow(asked) = super::wire::Asked::decode(&asked).unwrap() else {
+            panic!("{asked:?}")
+        };
+        let source = Source { log: Arc::clone(&there), book: Arc::new(Book::default()) };
+        assert_eq!(matches!(source.how(&asked).await.unwrap(), super::begin::Begin::Copy), is_copy, "{away} away");
+        tokio::spawn(async move { source.go_on(NodeId(2), asked, out, from).await });
+        until("following", || is_level(&here, &there, origin)).await;
+        assert_eq!(values(&here, "line"), numbers(0..written));
+        until("the book", || book.following().get(&origin) == Some(&Following::Commits(NodeId(1)))).await;
+        link.follower.close(0, "away");
+        following.await.unwrap();
+    }
+    there.close();
+    here.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_store_is_told_apart_and_nothing_is_taken_from_it() {
+    let backend = MemoryBackend::new();
+    let there = open(backend.clone(), 1, Options::default());
+    let here = log(2);
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    append(&there, &topic, "old").await;
+    let image = backend.image();
+    append(&there, &topic, "new").await;
+    let first = link().await;
+    let following = follow(&first, &here, &there, origin).await;
+    until("following", || is_level(&here, &there, origin)).await;
+    first.follower.close(0, "lost");
+    following.await.unwrap();
+    there.close();
+    // An older image of it comes up, and writes what its number had meant something else for.
+    let restored = open(image, 1, Options::default());
+    assert_eq!(restored.store().origin(), origin);
+    for values in [vec![], vec!["other", "more", "and more"]] {
+        let topic = restored.ensure_topic("line", None).unwrap();
+        for value in values {
+            append(&restored, &topic, value).await;
+        }
+        let link = link().await;
+        let ended = follow(&link, &here, &restored, origin).await;
+        match tokio::time::timeout(LONG, ended).await.unwrap().unwrap() {
+            Ended::Refused(refused) => assert_eq!(refused.code, RefusedCode::Forked),
+            other => panic!("{other}"),
+        }
+        assert_eq!(values_of_line(&here), ["new", "old"]);
+    }
+    restored.close();
+    here.close();
+}
+
+fn values_of_line(log: &EventLog) -> Vec<String> {
+    values(log, "line")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_commit_is_refused_and_stored_nowhere() {
+    let (there, here) = (log(1), log(2));
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    append(&there, &topic, "a").await;
+    let mut commit = vec![];
+    super::wire::Said::begin_commit(&mut commit);
+    there.store().commits_to_ship(origin, CommitNumber(1), 1).unwrap()[0].encode(&mut commit);
+    let mut flipped = commit.clone();
+    let at = flipped.len() / 2;
+    flipped[at] ^= 1;
+    for (case, frame) in [("flipped", flipped), ("cut", commit[..commit.len() - 3].to_vec()), ("unknown", vec![99, 1])]
+    {
+        let link = link().await;
+        let (out, from) = link.follower.open().await.unwrap();
+        let book = Arc::new(Book::default());
+        let follower = Follower { log: Arc::clone(&here), book, origin, node: NodeId(1) };
+        let following = tokio::spawn(async move { follower.run(out, from).await });
+        let (mut out, _from) = link.source.accept().await.unwrap();
+        out.send_frame(&frame).await.unwrap();
+        let ended = tokio::time::timeout(LONG, following).await.unwrap().unwrap();
+        assert!(matches!(ended, Ended::Wrong(_)), "{case}: {ended}");
+        assert_eq!(here.store().last_commit_of(origin), CommitNumber(0));
+    }
+    there.close();
+    here.close();
+}
