@@ -25,8 +25,8 @@ pub enum Bug {
     CopyWholeEarly,
     /// What was removed is sent with a copy.
     CopyOfRemoved,
-    /// A copy is served as if it was whole, when it is not.
-    BlurredCopyIsSaidWhole,
+    /// A copy that was cut off in its middle is followed on as if it had been whole.
+    CutCopyIsWhole,
     /// Batches that differ from their record are stored all the same.
     DigestIgnored,
     /// A follower that has more, or something else, is served.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use edgeway::event_log::topic_id;
+use edgeway::replication::Voters;
+use edgeway::transport::NodeId;
 use sled_data::{Compression, Durability, TopicConfig, TopicId, TopicInfo};
 
 /// The site's id.
@@ -37,11 +39,9 @@ impl Catalog {
 
     /// The other voters, and how many of them must have a commit of this node.
     pub fn replicas(&self, node: u64) -> (Vec<u64>, usize) {
-        let voters = self.voters();
-        let others: Vec<u64> = voters.iter().copied().filter(|voter| *voter != node).collect();
-        let votes = usize::from(voters.contains(&node));
-        let needed = (voters.len() / 2 + 1).saturating_sub(votes).min(others.len());
-        (others, needed)
+        let voters: Vec<NodeId> = self.voters().iter().map(|voter| NodeId(*voter)).collect();
+        let Voters { others, needed } = Voters::of(NodeId(node), &voters);
+        (others.into_iter().map(|other| other.0).collect(), needed)
     }
 
     /// The topic of this name as a node that knows this makes it.

@@ -97,7 +97,9 @@ fn topics(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
 fn read(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
     for own in held.values().filter(|held| held.own.is_some()) {
         // A copy that was cut off for good, or differs, is not shown on.
-        let all = held.iter().filter(|((node, _), held)| *node == own.node && held.is_whole);
+        let all = held
+            .iter()
+            .filter(|((node, _), held)| *node == own.node && held.is_whole && !history.was_twin(*node, held.origin));
         let all = all.flat_map(|(_, held)| &held.partitions);
         for extent in all.filter(|extent| extent.end > 0 && !history.deleted.contains(&extent.partition.topic)) {
             let cursor = own.cursors.get(&(READER.to_owned(), extent.partition)).copied().unwrap_or(0);

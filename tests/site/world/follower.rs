@@ -56,19 +56,14 @@ impl World {
         let asked = Follow {
             version: VERSION,
             origin: origin.0,
-            have: run.store.last_commit_of(origin).0,
+            have: followed.map_or(0, |followed| followed.commit.0),
             hlc: followed.map_or(0, |followed| followed.hlc),
-            whole: followed.is_some_and(|followed| followed.copy == CopyState::Whole || self.says_whole(followed.copy)),
+            // Where a copy was taken and commits are missing to make it whole, they are what is asked for.
+            whole: followed.is_none_or(|followed| followed.copy != CopyState::Taking || self.has(Bug::CutCopyIsWhole)),
         };
         let stream = self.network.open(self.nodes[at].id, from);
         run.following.insert(origin, Following { from, stream, buffer: Default::default(), parts: Vec::new() });
         self.network.say_up(stream, self.history.time, Asked::Follow(asked).encode(), &mut self.random);
-        let synced = Asked::Synced(run.store.synced_commit_of(origin).0);
-        self.network.say_up(stream, self.history.time, synced.encode(), &mut self.random);
-    }
-
-    fn says_whole(&self, copy: CopyState) -> bool {
-        self.has(Bug::BlurredCopyIsSaidWhole) && matches!(copy, CopyState::Until(_))
     }
 
     pub(super) fn stop_following(&mut self, run: &mut Running, origin: OriginId) {

@@ -30,7 +30,9 @@ impl World {
             run.synced.insert(id, run.store.synced_commit());
         }
         let heard = self.heard(at, run);
-        let voices = others.iter().filter(|other| heard.contains_key(&NodeId(**other))).count();
+        let own = run.store.origin();
+        let follows = |other: u64| run.serving.values().any(|serving| serving.to == other && serving.origin == own);
+        let voices = others.iter().filter(|other| heard.contains_key(&NodeId(**other)) && follows(**other)).count();
         run.in_reach = voices >= needed && run.waiting.len() < WAITING_MAX;
         let reached = quorum_reached(needed, &run.synced);
         while run.waiting.front().is_some_and(|waiting| reached.is_none_or(|reached| waiting.commit <= reached)) {

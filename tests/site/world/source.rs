@@ -32,11 +32,13 @@ impl World {
         match Asked::decode(frame) {
             Ok(Asked::Follow(follow)) => self.begin_serving(at, run, number, &follow),
             Ok(Asked::Synced(commit)) => {
-                if let Some(serving) = run.serving.get(&number)
-                    && serving.origin == run.store.origin()
-                {
-                    let to = serving.to;
-                    Self::follower_synced(run, to, CommitNumber(commit));
+                let commit = CommitNumber(commit);
+                let Some(serving) = run.serving.get(&number) else { return };
+                let (to, origin) = (serving.to, serving.origin);
+                if commit > run.store.synced_commit_of(origin) {
+                    self.network.cut(number, &mut self.random);
+                } else if origin == run.store.origin() {
+                    Self::follower_synced(run, to, commit);
                 }
             }
             Ok(Asked::Ends(ends)) => {
