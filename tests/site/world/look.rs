@@ -14,8 +14,8 @@ impl World {
     pub(super) fn look(&mut self, at: usize) {
         let Some(run) = self.nodes[at].running.take() else { return };
         let origin = run.store.origin();
-        // What is not synced yet may be as if it had never been.
-        if run.store.synced_commit() == run.store.last_commit() {
+        // What is not synced yet may be as if it had never been; in the end nothing can take it away any more.
+        if run.store.synced_commit() == run.store.last_commit() || self.is_calm {
             self.look_at(at, &run, origin, Some(self.nodes[at].life), run.store.last_commit(), true);
         }
         for (origin, followed) in run.store.followed() {

@@ -243,11 +243,15 @@ impl World {
         let node = self.nodes[at].id;
         for origin in std::mem::take(&mut run.stopped) {
             self.stop_following(&mut run, origin);
-            if run.store.forget_followed(origin).is_ok() {
+            // An earlier life of the node's own is not forgotten.
+            if run.store.followed().iter().any(|(of, _)| *of == origin) && run.store.forget_followed(origin).is_ok() {
                 self.history.note(Fact::Lost { node, origin: Some(origin), after: CommitNumber(0) });
                 self.note(at, "a copy that differs is given up");
                 self.history.given_up.insert(origin);
                 run.cursors.retain(|cursor| cursor.partition.origin != origin);
+                run.state.retain(|write| !write.key.starts_with(&origin.0.to_be_bytes()));
+                run.visible.retain(|partition, _| partition.origin != origin);
+                run.is_reading = !run.state.is_empty();
             }
         }
         self.nodes[at].running = Some(run);
