@@ -30,6 +30,7 @@ mod readme;
 mod replay;
 mod salvage;
 mod simulation;
+mod site;
 mod store;
 mod tidy;
 mod twins;

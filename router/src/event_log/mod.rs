@@ -46,7 +46,7 @@ pub use quorum::reached as quorum_reached;
 pub use read::{ReadError, StateEntries};
 pub use stamp::Stamp;
 pub use stats::{SYNC_BUCKETS_US, Stats};
-pub use topics::{PARTITIONS_MAX, Topic, TopicError};
+pub use topics::{PARTITIONS_MAX, Topic, TopicError, topic_id};
 pub use wake::Wake;
 
 use open::Open;
