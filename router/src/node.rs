@@ -144,6 +144,20 @@ pub enum StartError {
     Admin(#[from] admin::StartError),
 }
 
+/// Why a node stops by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OwnEnd {
+    /// It has left its site, as people wanted.
+    #[error("the node has left its site")]
+    Left,
+    /// Others have more of its log than it has.
+    #[error(
+        "others of the site have more of this node's log than its store: it was restored or copied; start the node again: \
+         it begins a new life"
+    )]
+    Outlived,
+}
+
 /// A node that runs.
 pub struct Node {
     data: PathBuf,
@@ -238,9 +252,8 @@ impl Node {
         &self.rooms.log
     }
 
-    /// Waits until the node has to stop by itself: it has left its site, or others have more of its log than it has.
-    /// Why, for people. A store that others have more of begins a new life at the next start.
-    pub async fn must_stop(&self) -> String {
+    /// Waits until the node has to stop by itself. A store that others have more of begins a new life at the next start.
+    pub async fn must_stop(&self) -> OwnEnd {
         let mut left = self.site.left();
         let outlived = async {
             match &self.site_running {
@@ -252,13 +265,12 @@ impl Node {
             }
         };
         tokio::select! {
-            _ = left.wait_for(|left| *left) => "the node has left its site".to_owned(),
+            _ = left.wait_for(|left| *left) => OwnEnd::Left,
             () = outlived => {
-                let why = "others of the site have more of this node's log than its store: it was restored or copied";
-                if let Err(error) = self.rooms.log.store().end_life(why) {
+                if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
-                format!("{why}; start the node again: it begins a new life")
+                OwnEnd::Outlived
             }
         }
     }

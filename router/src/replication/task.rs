@@ -23,7 +23,7 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
 /// How often it looks, besides when somebody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often others are asked what they hold, while a node is not heard.
+/// How often others are asked what they hold while a node is not heard; besides, when somebody comes or goes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// How long an answer may take.
 const ASK_WAIT: Duration = Duration::from_secs(3);
@@ -109,6 +109,7 @@ impl Replication {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ask_at = Instant::now();
+        let mut asked: Vec<NodeId> = Vec::new();
         loop {
             tokio::select! {
                 _ = look.tick() => {}
@@ -116,9 +117,12 @@ impl Replication {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
             let peers = states.borrow_and_update().clone();
-            let is_somebody_missing = peers.iter().any(|peer| !peer.is_connected);
-            if is_somebody_missing && Instant::now() >= ask_at {
+            let connected: Vec<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
+            let is_somebody_missing = connected.len() < peers.len();
+            // Those who come may hold what nobody writes any more; so does this node for them.
+            if connected != asked || is_somebody_missing && Instant::now() >= ask_at {
                 ask_at = Instant::now() + ASK_EVERY;
+                asked = connected;
                 self.ask_holdings(&peers).await;
             }
             self.look(&peers);
