@@ -50,3 +50,32 @@ pub enum Bug {
     /// A source sends more than its follower has room for.
     NoWindow,
 }
+
+impl Bug {
+    /// Each, with the invariants of which one must see it.
+    pub const ALL: [(Bug, &'static [&'static str]); 23] = [
+        (Bug::AckBeforeSync, &["acknowledged"]),
+        (Bug::ShipsUnsynced, &["synced_alone_is_sent"]),
+        (Bug::ClaimsUnsynced, &["synced_alone_is_sent"]),
+        (Bug::BeginCountsAsSynced, &["acknowledged"]),
+        (Bug::CursorsLeftOut, &["together"]),
+        (Bug::LearnerCounts, &["acknowledged"]),
+        (Bug::CountsItself, &["acknowledged"]),
+        (Bug::ResumesEarly, &["converges"]),
+        (Bug::ResumesLate, &["converges"]),
+        (Bug::CopyWholeEarly, &["together"]),
+        (Bug::CopyOfRemoved, &["together"]),
+        (Bug::CutCopyIsWhole, &["converges", "together"]),
+        (Bug::DigestIgnored, &["offsets"]),
+        (Bug::ForkedIsServed, &["offsets", "together", "lives", "converges"]),
+        (Bug::GapNotTold, &["gaps"]),
+        (Bug::TwinsGoOn, &["lives"]),
+        (Bug::RandomTopicIds, &["converges"]),
+        (Bug::LocalWaits, &["nobody_waits"]),
+        (Bug::ReachIgnored, &["quorum_refused"]),
+        (Bug::ShownBeforeQuorum, &["visible_end"]),
+        (Bug::AnyOrigin, &["together", "lives", "converges"]),
+        (Bug::NoLevelling, &["converges"]),
+        (Bug::NoWindow, &["bounds"]),
+    ];
+}

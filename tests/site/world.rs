@@ -223,7 +223,8 @@ impl World {
             }
         };
         count(node.id, &node.disk);
-        for id in others {
+        // What a twin has of the origin is its own.
+        for id in others.into_iter().filter(|id| !self.history.was_twin(*id, origin)) {
             match self.at(id) {
                 Some(other) => count(id, &self.nodes[other].disk),
                 None => self.graves.get(&id).into_iter().for_each(|disk| count(id, disk)),

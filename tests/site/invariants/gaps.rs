@@ -6,18 +6,20 @@ use super::Checked;
 use crate::site::history::{Fact, History};
 
 pub fn check(history: &History) -> Checked {
-    let (mut begins, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    let mut told = BTreeSet::new();
     for (at, fact) in &history.facts {
         if let Fact::Gap { node, partition, from, to } = fact {
-            begins.insert((*at, *node, *partition, *from));
-            ends.insert((*at, *node, *partition, *to));
+            told.insert((*at, *node, *partition, *to, *from));
         }
     }
     for (at, fact) in &history.facts {
         match fact {
+            // What came before the gap, in the same call, is gone with it.
             Fact::Hole { node, partition, from, to }
-                if !begins.contains(&(*at, *node, *partition, *from))
-                    || !ends.contains(&(*at, *node, *partition, *to)) =>
+                if told
+                    .range((*at, *node, *partition, *to, *from)..=(*at, *node, *partition, *to, *to))
+                    .next()
+                    .is_none() =>
             {
                 let story = history.story();
                 return Err(format!(

@@ -23,7 +23,7 @@ impl World {
             60..70 => self.trim(at),
             70..78 => self.take_image(at),
             78..81 => self.restore(at),
-            81..83 => self.copy_node(),
+            140..144 => self.copy_node(),
             83..86 => self.wipe(at),
             86..90 => self.join_or_leave(at),
             90..94 => self.delete_topic(at),
