@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::nodes::Site;
 use super::LOCAL;
+use super::nodes::Site;
 use crate::bench::error::BenchError;
 use crate::bench::groups::Context;
 use crate::bench::metrics;
