@@ -103,6 +103,10 @@ fn lines_with(words: &[&str], allowed: &[&str]) -> Vec<String> {
 fn foreign_crates_are_named_in_one_room() {
     assert_none("sled outside sled-data", lines_with(&["sled::"], &["sled-data/"]));
     assert_none("wasmtime outside plugin_host", lines_with(&["wasmtime::"], &["router/src/plugin_host"]));
+    assert_none(
+        "openraft outside the catalog's consensus",
+        lines_with(&["openraft::"], &["router/src/catalog/consensus"]),
+    );
     assert_none("axum outside admin", lines_with(&["axum::"], &["router/src/admin", "router/src/node.rs"]));
     assert_none(
         "quinn outside transport, quic, the device's client and the bench",

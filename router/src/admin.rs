@@ -24,6 +24,7 @@ mod topics;
 
 pub mod devices;
 pub mod metrics;
+pub mod site;
 pub mod status;
 pub mod store;
 pub mod twins;

@@ -12,6 +12,7 @@ mod fleet;
 mod get;
 mod job;
 mod locate;
+mod node;
 mod out;
 mod plugin;
 mod progress;
@@ -90,6 +91,8 @@ enum Verb {
     Twin(twin::Args),
     /// Simulate devices, and compare what they sent with the log
     Fleet(Box<fleet::Args>),
+    /// A site of nodes that keep each other's logs: init, token, join, leave, remove, list, status
+    Node(node::Args),
     /// Show how the node is
     Status(status::Args),
     /// The store: verify, salvage
@@ -134,6 +137,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Device(args) => device::run(args, out),
         Verb::Twin(args) => twin::run(&args, out),
         Verb::Fleet(args) => fleet::run(&args, out),
+        Verb::Node(args) => node::run(args, out),
         Verb::Status(args) => status::run(&args, out),
         Verb::Store(args) => store::run(&args, out),
         Verb::Completions(args) => completions::run(&args, out),

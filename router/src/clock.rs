@@ -5,6 +5,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sled_data::HLC_LOGICAL_BITS;
 
+/// How far another node's clock may be ahead of the wall clock here and still be followed, in milliseconds.
+const AHEAD_MS_MAX: i64 = 60_000;
+
 /// Reads time for the whole node. One for a process; shared by `Arc`.
 #[derive(Debug)]
 pub struct Clock {
@@ -53,6 +56,17 @@ impl Clock {
     }
 }
 
+impl Clock {
+    /// Takes note of another node's hybrid stamp: stamps to come are greater, where it is not ahead of the wall clock
+    /// by more than [`AHEAD_MS_MAX`]: a clock that lies by days does not take others with it.
+    pub fn observe(&self, stamp: u64) {
+        let ahead_ms = sled_data::hlc_ms(stamp).saturating_sub(self.wall_ms());
+        if ahead_ms <= AHEAD_MS_MAX {
+            self.hybrid.fetch_max(stamp, Ordering::AcqRel);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +84,17 @@ mod tests {
     fn a_fresh_stamp_carries_the_wall_clock() {
         let clock = Clock::starting_after(0);
         assert!(sled_data::hlc_ms(clock.next_hybrid()).abs_diff(clock.wall_ms()) < 1_000);
+    }
+
+    #[test]
+    fn another_clock_is_followed_unless_it_lies() {
+        let clock = Clock::starting_after(0);
+        let ahead = |ms: i64| u64::try_from(clock.wall_ms() + ms).unwrap_or(0) << HLC_LOGICAL_BITS;
+        let soon = ahead(20_000);
+        clock.observe(soon);
+        assert!(clock.next_hybrid() > soon);
+        let days = ahead(3 * 24 * 3_600_000);
+        clock.observe(days);
+        assert!(clock.next_hybrid() < days);
     }
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub mqtt: crate::mqtt::task::Config,
     /// The QUIC door.
     pub quic: crate::quic::Config,
+    /// The site's other nodes.
+    pub site: crate::replication::Config,
     /// What people set of devices, and what makes a device known.
     pub catalog: crate::catalog::Config,
     /// Who may be connected, and for how long sessions are kept.

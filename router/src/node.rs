@@ -1,5 +1,11 @@
 //! Starts every part in order, and stops them in reverse.
 
+mod admission;
+mod place;
+mod site;
+mod site_view;
+mod wires;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,10 +28,16 @@ use crate::ingest::{self, Ingest};
 use crate::mqtt;
 use crate::plugin_host::{self, PluginHost};
 use crate::quic;
+use crate::replication::join::{first_members, read_facts, take_facts};
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
-use crate::transport::{self, Fingerprint};
+use crate::transport::{self, Fingerprint, SiteIdentity};
 use crate::twins::{self, Twins};
+
+use site::SITE_ADDRESS_FILE;
+
+pub use place::{Place, PlaceError};
+pub use site::{NAME_FILE, SITE_FOLDER};
 
 /// The folder of the store within the data folder.
 pub const STORE_FOLDER: &str = "store";
@@ -76,6 +88,15 @@ pub enum StartError {
     /// The catalog could not be read.
     #[error(transparent)]
     Catalog(#[from] catalog::OpenError),
+    /// The node's place in its site cannot be used.
+    #[error(transparent)]
+    Site(#[from] transport::SiteError),
+    /// The store is not the node's.
+    #[error(transparent)]
+    Place(#[from] place::PlaceError),
+    /// The site's connections did not start.
+    #[error(transparent)]
+    SiteStart(#[from] site::SiteStartError),
     /// The way in did not open.
     #[error(transparent)]
     Ingest(#[from] ingest::OpenError),
@@ -126,6 +147,8 @@ pub struct Node {
     server: Server,
     quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
+    site: Arc<site::SiteNode>,
+    site_running: Option<site::Running>,
     commands: JoinHandle<()>,
     twins: JoinHandle<()>,
     /// Stops both of them.
@@ -142,7 +165,7 @@ impl Node {
         make_folder(&data)?;
         let (listener, mqtt_addr) = bind(config.listen.mqtt).await?;
         let identity = Identity { name: config.node.name.clone(), mqtt: mqtt_addr, secure: Arc::default() };
-        let rooms = open_rooms(identity, &data, &config)?;
+        let (rooms, site) = open_rooms(identity, &data, &config)?;
         let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config.http));
         let server = Server::start(config.listen.http, &config.http, &data, open, guarded).await?;
         let (stop_readers, stopped) = watch::channel(false);
@@ -164,10 +187,14 @@ impl Node {
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
+        let site_running = site.start(&config.site, &config.node.name)?;
+        if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
+            write_address(&data, SITE_ADDRESS_FILE, address)?;
+        }
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
-        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, commands, twins, stop_readers })
+        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, site, site_running, commands, twins, stop_readers })
     }
 
     /// Where the MQTT door listens.
@@ -190,6 +217,31 @@ impl Node {
         &self.rooms.log
     }
 
+    /// Waits until the node has to stop by itself: it has left its site, or others have more of its log than it has.
+    /// Why, for people. A store that others have more of begins a new life at the next start.
+    pub async fn must_stop(&self) -> String {
+        let mut left = self.site.left();
+        let outlived = async {
+            match &self.site_running {
+                Some(running) => {
+                    let mut outlived = running.replication.outlived();
+                    let _ = outlived.wait_for(|outlived| *outlived).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = left.wait_for(|left| *left) => "the node has left its site".to_owned(),
+            () = outlived => {
+                let why = "others of the site have more of this node's log than its store: it was restored or copied";
+                if let Err(error) = self.rooms.log.store().end_life(why) {
+                    tracing::error!(%error, "the store's life could not be ended in order");
+                }
+                format!("{why}; start the node again: it begins a new life")
+            }
+        }
+    }
+
     /// Stops it: doors first, then readers, then what is open is made durable and the store is closed in order.
     pub async fn stop(self) {
         self.rooms.readiness.set(State::Stopping);
@@ -202,6 +254,10 @@ impl Node {
             quic.stop().await;
             forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
+        if let Some(running) = self.site_running {
+            running.stop().await;
+            forget_address(&self.data, SITE_ADDRESS_FILE);
+        }
         self.server.stop().await;
         self.stop_readers.send_replace(true);
         for (name, reader) in [("commands", self.commands), ("twins", self.twins)] {
@@ -209,6 +265,7 @@ impl Node {
                 tracing::error!(name, "a reader's task had panicked before it was stopped");
             }
         }
+        self.rooms.directory.catalog().close().await;
         let (plugins, log) = (self.rooms.plugins, self.rooms.log);
         let closed = tokio::task::spawn_blocking(move || {
             plugins.stop();
@@ -230,11 +287,17 @@ fn make_folder(path: &Path) -> Result<(), StartError> {
 }
 
 /// Opens the rooms in the order in which they stand on each other.
-fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms, StartError> {
-    let log = open_log(data, config)?;
+fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms, Arc<site::SiteNode>), StartError> {
+    let certificate = site::read_identity(data)?;
+    let (log, place) = open_log(data, config, certificate.as_deref())?;
+    let first = first_members(&data.join(SITE_FOLDER))?;
+    let joins = !first.is_empty();
+    let way = Arc::new(wires::Way::default());
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
-    let catalog = Catalog::open(Arc::clone(&log), config.catalog.clone())?;
+    let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
+    let told = site::Told { first, name: site::given_name(data) };
+    let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
@@ -245,10 +308,36 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
     let readiness = Arc::new(Readiness::default());
-    Ok(Rooms { identity, readiness, log, ingest, sessions, directory, quic: Arc::default(), plugins, commands, twins })
+    let quic = Arc::default();
+    let control = Arc::clone(&site) as _;
+    let rooms =
+        Rooms { identity, readiness, log, ingest, sessions, directory, quic, plugins, commands, twins, site: control };
+    Ok((rooms, site))
 }
 
-fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {
+/// Opens the catalog: a node that was let into a site waits for its catalog, another one founds a group of its own.
+fn open_catalog(
+    log: &Arc<EventLog>,
+    config: &Config,
+    place: Place,
+    joins: bool,
+    way: Arc<wires::Way>,
+) -> Result<Arc<Catalog>, StartError> {
+    let founder = catalog::Founder {
+        name: config.node.name.clone(),
+        address: config.site.address.clone().unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let start = if joins { catalog::Start::Joining } else { catalog::Start::Alone(founder) };
+    let opening = catalog::Opening { me: Some(place.node), start, way, timing: catalog::Timing::default() };
+    Ok(Catalog::open_as(Arc::clone(log), config.catalog.clone(), opening)?)
+}
+
+fn open_log(
+    data: &Path,
+    config: &Config,
+    certificate: Option<&SiteIdentity>,
+) -> Result<(Arc<EventLog>, Place), StartError> {
     let path = data.join(STORE_FOLDER);
     let opened = Store::open(&path, config.store.to_options());
     let (store, recovered) = opened.map_err(|error| StartError::Store { path: path.clone(), error })?;
@@ -259,14 +348,22 @@ fn open_log(data: &Path, config: &Config) -> Result<Arc<EventLog>, StartError> {
         tracing::warn!(ended = %ended, "a new life begins: acknowledged events of `memory` topics may be lost");
     }
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+    let facts = read_facts(&data.join(SITE_FOLDER))?;
+    let joins = recovered.new_store && facts.is_some();
+    let place = Place::settle(&store, clock.next_hybrid(), certificate, joins)?;
     let log = EventLog::open(Arc::new(store), clock, config.log.clone())?;
+    log.set_site(place.site);
+    for topic in facts.iter().flat_map(|facts| &facts.topics).filter_map(admission::topic_of) {
+        log.adopt_topic(topic)?;
+    }
+    take_facts(&data.join(SITE_FOLDER))?;
     // The topics of commands and twins are made by their rooms, which know how long they are kept.
     log.ensure_topic(ingest::CATCH_ALL_TOPIC, None)?;
     let presence = TopicConfig { retention_ms: Some(PRESENCE_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(crate::sessions::SESSIONS_TOPIC, Some(presence))?;
     let audit = TopicConfig { retention_ms: Some(AUDIT_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(event_log::AUDIT_TOPIC, Some(audit))?;
-    Ok(log)
+    Ok((log, place))
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -129,7 +129,7 @@ impl Store {
         Ok(CommitNumber(number))
     }
 
-    /// First offset that is kept; 0 for a partition that has nothing.
+    /// First offset that is kept of a partition, own or followed; 0 for a partition that has nothing.
     pub fn start_offset(&self, partition: PartitionId) -> Offset {
         self.partition(partition).map_or(0, |p| p.extent().start)
     }
@@ -144,7 +144,7 @@ impl Store {
         self.partition(partition).map_or(0, |p| p.extent().digest)
     }
 
-    /// All partitions that hold or held events, those of earlier lives too, in order.
+    /// All partitions that hold or held events, those of earlier lives and of followed origins too, in order.
     pub fn partitions(&self) -> Vec<PartitionId> {
         let mut all: Vec<_> = self.partitions.read().keys().copied().collect();
         all.sort_unstable();

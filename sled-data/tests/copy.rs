@@ -201,6 +201,8 @@ fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
     writer.write(&source, 50);
     let head = source.copy_head(origin).unwrap();
     store.begin_copy(&head).unwrap();
+    store.sync().unwrap();
+    assert_eq!(store.synced_commit_of(origin), CommitNumber(0), "nothing is whole while a copy is taken");
     assert_eq!((store.readers_of(origin).unwrap().len(), store.followed()[0].1.copy), (0, CopyState::Taking));
     let (parts, _) = source.copy_parts(&head, None, &|id| store.end_offset(id), usize::MAX).unwrap();
     let bases: Vec<u64> = parts
@@ -213,13 +215,15 @@ fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
     assert!(matches!(hole, Err(FollowError::Different { .. })), "{hole:?}");
     store.add_copy(origin, &parts[..3]).unwrap();
     store.add_copy(origin, &parts).unwrap();
-    assert_eq!(store.synced_commit_of(origin), CommitNumber(0));
     let commits = source.commits_to_ship(origin, CommitNumber(66), 1).unwrap();
     assert_eq!(commits, []);
     writer.write(&source, 1);
     let commits = source.commits_to_ship(origin, CommitNumber(66), 1).unwrap();
     assert_eq!(store.follow(&commits), Err(FollowError::Taking(origin)));
     store.end_copy(origin, CommitNumber(65)).unwrap();
+    assert_eq!(store.synced_commit_of(origin), CommitNumber(0), "the parts are not synced yet");
+    store.sync().unwrap();
+    assert_eq!(store.synced_commit_of(origin), CommitNumber(65));
     assert_eq!(store.end_copy(origin, CommitNumber(65)), Err(FollowError::NotTaking(origin)));
     assert_eq!(store.add_copy(origin, &[]), Err(FollowError::NotTaking(origin)));
     store.follow(&commits).unwrap();
@@ -299,4 +303,56 @@ fn a_power_cut_at_any_write_leaves_a_copy_that_is_begun_again() {
         }
     }
     assert!(cuts > 30, "{cuts}");
+}
+
+#[test]
+fn records_are_held_for_a_copy_up_to_a_bound() {
+    let (_, source) = memory();
+    let mut writer = Writer::new(&source);
+    writer.write(&source, 30);
+    let origin = source.origin();
+    let first = || source.first_kept_commit_of(origin).0;
+    assert_eq!(first(), 11);
+    source.hold_commits(origin, Some(CommitNumber(25)));
+    writer.write(&source, 50);
+    assert_eq!(first(), 25, "twenty are kept, and what is held");
+    writer.write(&source, 50);
+    assert_eq!(first(), 51, "eighty are kept at most");
+    source.hold_commits(origin, None);
+    writer.write(&source, 30);
+    assert_eq!(first(), 141);
+}
+
+#[test]
+fn an_origin_is_forgotten_with_all_that_was_kept_of_it() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let mut writer = Writer::new(&source);
+        writer.write(&source, 30);
+        let origin = source.origin();
+        let store = open(Options::default());
+        let own = Writer::new(&store).ids[0];
+        take(&source, &store, origin, usize::MAX, &mut |_| {});
+        let cursor = |partition, next| CursorMove { reader: "own".into(), partition, next };
+        let cursors = vec![cursor(writer.ids[0], 3), cursor(own, 1)];
+        store.commit(&Commit { appends: vec![seal(own, 0, &[b"own"])], cursors, ..Commit::default() }).unwrap();
+        assert_eq!(store.forget_followed(store.origin()), Err(FollowError::Own(store.origin())));
+        store.forget_followed(origin).unwrap();
+        store.forget_followed(origin).unwrap();
+        store.sync().unwrap();
+        let check = |store: &Store| {
+            assert_eq!(store.followed(), []);
+            assert_eq!(store.partitions(), [own]);
+            assert_eq!(store.cursors("own").unwrap(), [(own, 1)]);
+            let nothing = all(store, origin);
+            assert_eq!((nothing.commit, nothing.cursors), (CommitNumber(0), Vec::new()));
+            assert!(nothing.state.iter().all(Vec::is_empty));
+        };
+        check(&store);
+        drop(store);
+        let store = open(Options::default());
+        check(&store);
+        take(&source, &store, origin, usize::MAX, &mut |_| {});
+        assert_eq!(all(&source, origin), all(&store, origin));
+    });
 }

@@ -288,6 +288,8 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
         let own = filled(&store, 10);
         store.follow(&shipped(&source, origin, usize::MAX)).unwrap();
         // An emptied partition of a followed origin stays, as its end is needed.
+        let info = TopicInfo { name: "followed".into(), ..source.topics()[0].clone() };
+        store.create_topic_as(info).unwrap();
         source.trim(ids[0], u64::MAX, 100).unwrap();
         store.trim(ids[0], u64::MAX, 100).unwrap();
         store.apply_retention(0, 1, &|_| 0).unwrap();
@@ -373,4 +375,24 @@ fn records_of_a_followed_origin_are_kept_up_to_the_bounds() {
         drop(store);
         check(&open(options));
     });
+}
+
+#[test]
+fn what_was_followed_is_salvaged_with_the_rest() {
+    let (_, source) = memory();
+    let ids = filled(&source, 20);
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("store"), folder.path().join("new"));
+    let (store, _) = Store::open(&from, Options::default()).unwrap();
+    store.create_topic_as(source.topics()[0].clone()).unwrap();
+    store.follow(&shipped(&source, source.origin(), usize::MAX)).unwrap();
+    let own = ids.iter().map(|id| PartitionId { origin: store.origin(), ..*id }).collect::<Vec<_>>();
+    store.commit(&append(seal(own[0], 0, &[b"own"]))).unwrap();
+    store.close().unwrap();
+    drop(store);
+    let report = sled_data::salvage(&from, &to, &mut |_| {}).unwrap();
+    assert_eq!(report.events(), 61);
+    let (store, _) = Store::open(&to, Options::default()).unwrap();
+    let ends = own.iter().map(|id| store.end_offset(PartitionId { origin: store.origin(), ..*id }));
+    assert_eq!(ends.collect::<Vec<_>>(), [19, 21, 21]);
 }

@@ -23,6 +23,16 @@ impl Fingerprint {
     pub fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate).into())
     }
+
+    /// Of a certificate that hashes to these bytes.
+    pub fn from_bytes(bytes: [u8; BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The SHA-256 itself.
+    pub fn to_bytes(self) -> [u8; BYTES] {
+        self.0
+    }
 }
 
 impl fmt::Display for Fingerprint {
@@ -63,6 +73,7 @@ mod tests {
         let text = fingerprint.to_string();
         assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", "SHA-256 of `abc`");
         assert_eq!(text.parse(), Ok(fingerprint));
+        assert_eq!(Fingerprint::from_bytes(fingerprint.to_bytes()), fingerprint);
         let pairs: Vec<&str> = (0..BYTES).map(|i| &text[2 * i..2 * i + 2]).collect();
         assert_eq!(format!("{}\n", pairs.join(":").to_uppercase()).parse(), Ok(fingerprint));
         for wrong in ["", "ba", &text[1..], &format!("{text}0"), &format!("{text}00"), &text.replace('b', "g")] {

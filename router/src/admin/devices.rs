@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
-use crate::catalog::{Change, Filter, FilterError, Refusal, Value};
+use crate::catalog::{Change, Class, Filter, FilterError, Refusal, Value};
 use crate::directory::{DeviceView, Directory, Page, RemoveError, Removed};
 
 /// Devices that one call lists at most, and unless it says otherwise.
@@ -140,12 +140,13 @@ impl From<Refusal> for ApiError {
         let status = match refusal {
             Refusal::Append(error) => return error.into(),
             Refusal::Commit(error) => return error.into(),
-            Refusal::DeviceName { .. } | Refusal::Name(_) | Refusal::Value(_) => StatusCode::BAD_REQUEST,
-            Refusal::TooManyTags(_) | Refusal::TooManyAttributes(_) => StatusCode::BAD_REQUEST,
-            Refusal::Exists(_) => StatusCode::CONFLICT,
-            Refusal::Unknown(_) => StatusCode::NOT_FOUND,
-            Refusal::TooMany(_) | Refusal::Full(_) => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            other => match other.class() {
+                Class::Bad => StatusCode::BAD_REQUEST,
+                Class::Conflict => StatusCode::CONFLICT,
+                Class::Unknown => StatusCode::NOT_FOUND,
+                Class::TooMuch => StatusCode::TOO_MANY_REQUESTS,
+                Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            },
         };
         Self::new(status, code, message)
     }

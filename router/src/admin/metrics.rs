@@ -6,6 +6,7 @@ mod process;
 mod quic;
 mod readers;
 mod sheet;
+mod site;
 mod twins;
 
 use std::fmt;
@@ -116,6 +117,11 @@ impl Metrics {
     /// Adds device twins.
     pub fn add_twins(&mut self, twins: Arc<Twins>) {
         self.add("twins", move |sheet| twins::write(&twins, sheet));
+    }
+
+    /// Adds the site: who is heard, and how far followers are behind.
+    pub fn add_site(&mut self, site: crate::admin::site::Site) {
+        self.add("site", move |sheet| site::write(&site.view(), sheet));
     }
 
     fn text(&self) -> Result<Response, ApiError> {

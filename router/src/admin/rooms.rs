@@ -7,7 +7,8 @@ use axum::Router;
 use super::metrics::Metrics;
 use super::status::Identity;
 use super::{
-    Config, Readiness, commands, devices, events, health, jobs, metrics, plugins, status, store, tail, topics, twins,
+    Config, Readiness, commands, devices, events, health, jobs, metrics, plugins, site, status, store, tail, topics,
+    twins,
 };
 use crate::commands::Commands;
 use crate::directory::Directory;
@@ -39,6 +40,8 @@ pub struct Rooms {
     pub commands: Arc<Commands>,
     /// The reader of device twins.
     pub twins: Arc<Twins>,
+    /// The site.
+    pub site: site::Site,
 }
 
 impl Rooms {
@@ -55,6 +58,7 @@ impl Rooms {
         figures.add_plugins(Arc::clone(&self.plugins));
         figures.add_commands(Arc::clone(&self.commands));
         figures.add_twins(Arc::clone(&self.twins));
+        figures.add_site(Arc::clone(&self.site));
         health::routes(Arc::clone(&self.readiness)).merge(metrics::routes(figures))
     }
 
@@ -81,6 +85,7 @@ impl Rooms {
             .merge(twins::routes(Arc::clone(&self.twins)))
             .merge(jobs::routes(Arc::clone(&self.commands)))
             .merge(store::routes(log()))
+            .merge(site::routes(Arc::clone(&self.site)))
     }
 }
 

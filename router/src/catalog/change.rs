@@ -1,18 +1,24 @@
-//! What people may change, and whether it can be. Pure: the same devices and the same change give the same answer on
-//! every node.
+//! What people may change, and what a change comes to. Pure: the same state and the same change give the same answer
+//! on every node.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use devices::command::{NameError, check_device_name};
+use serde::{Deserialize, Serialize};
 
-use super::Config;
-use super::device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value, is_name};
-use super::state::Devices;
-use crate::event_log::{AppendError, CommitFailed};
+use super::device::Value;
+use super::member::{self, MemberUpdate, NewMember};
+use super::refusal::Refusal;
+use super::site::{self, SiteUpdate};
+use super::state::State;
+use super::token::{self, TokenHash};
+use super::topic::{self, Ack, TopicSettings, TopicUpdate};
+use super::work::{self, Assignment, TakeOver};
+use super::write::Write;
+use super::{Config, device_change};
+use crate::transport::NodeId;
 
-/// A change of what people set.
-#[derive(Debug, Clone, PartialEq)]
+/// A change of what people set. It goes to the other nodes as it is: kinds are added at the end, none is changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Change {
     /// Enrols a device.
     AddDevice {
@@ -52,92 +58,110 @@ pub enum Change {
         /// As for [`Self::SetTags`].
         seen: bool,
     },
+    /// Lets a node in.
+    AddMember(NewMember),
+    /// Changes what is set of a node.
+    UpdateMember {
+        /// The node.
+        node: NodeId,
+        /// What shall be otherwise.
+        update: MemberUpdate,
+    },
+    /// Takes a node out of the site for good.
+    RemoveMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// Makes a join token known.
+    IssueToken {
+        /// Its hash.
+        hash: TokenHash,
+        /// Until when it is good, in milliseconds since 1970.
+        expires_at_ms: i64,
+    },
+    /// Uses a join token up.
+    UseToken {
+        /// Its hash.
+        hash: TokenHash,
+        /// The node that comes in by it.
+        by: NodeId,
+    },
+    /// Creates a topic.
+    CreateTopic {
+        /// Its id, the same on every node.
+        id: u64,
+        /// Its name.
+        name: String,
+        /// What it is set to.
+        settings: TopicSettings,
+        /// When its events are acknowledged.
+        ack: Ack,
+    },
+    /// Changes what a topic is set to.
+    SetTopic {
+        /// Its name.
+        name: String,
+        /// What shall be otherwise.
+        update: TopicUpdate,
+    },
+    /// Deletes a topic.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// Says which node runs a plugin on a partition number.
+    SetAssignment {
+        /// The plugin.
+        plugin: String,
+        /// The partition number.
+        partition: u32,
+        /// The node.
+        node: NodeId,
+        /// Higher than that of the assignment before; the first is 1.
+        term: u64,
+    },
+    /// Says who reads on what a lost node has left unread.
+    TakeOver {
+        /// The life of the lost node's store.
+        origin: u64,
+        /// The first commit that is read anew.
+        from_commit: u64,
+        /// The node that reads it.
+        by: NodeId,
+        /// Higher than that of the take-over before; the first is 1.
+        term: u64,
+    },
+    /// Changes what is set of the site.
+    SetSite(SiteUpdate),
 }
 
-/// What a change comes to.
+/// What a change came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
-    /// The device.
-    pub name: Arc<str>,
-    /// What is set of it from now on; `None`: it is in the catalog no more.
-    pub device: Option<Arc<Device>>,
+    /// All that is otherwise from now on.
+    pub writes: Vec<Write>,
 }
 
-/// Why a change was refused. Nothing was changed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum Refusal {
-    /// It cannot be a device's name.
-    #[error("{name:?} cannot be a device's name: {why}")]
-    DeviceName {
-        /// The name.
-        name: String,
-        /// Why.
-        why: NameError,
-    },
-    /// It cannot be the name of a tag or an attribute.
-    #[error("{0:?} cannot name a tag or an attribute: 1 to {NAME_BYTES_MAX} bytes of letters, digits and _ - . : / @")]
-    Name(String),
-    /// An attribute's value is out of its bounds.
-    #[error(
-        "attribute {0} cannot say that: a flag, a finite number, or text of at most {TEXT_BYTES_MAX} bytes without control characters"
-    )]
-    Value(String),
-    /// More tags than a device may have.
-    #[error("device {0} would have more than {TAGS_MAX} tags; remove some")]
-    TooManyTags(String),
-    /// More attributes than a device may have.
-    #[error("device {0} would have more than {ATTRIBUTES_MAX} attributes; remove some")]
-    TooManyAttributes(String),
-    /// It is enrolled already.
-    #[error("device {0} is enrolled already; change it with `edgeway device tag` and `edgeway device set`")]
-    Exists(String),
-    /// There is no such device.
-    #[error("there is no device {0}; `edgeway device list` names what there is")]
-    Unknown(String),
-    /// There are as many devices as there may be.
-    #[error("there are {0} devices in the catalog already, as many as [catalog] devices_max allows")]
-    TooMany(usize),
-    /// The devices take as much memory as they may.
-    #[error("the catalog would take more than {0} bytes of memory, the bound of [catalog] bytes_max")]
-    Full(usize),
-    /// The log took nothing.
-    #[error(transparent)]
-    Append(#[from] AppendError),
-    /// It did not become durable.
-    #[error(transparent)]
-    Commit(#[from] CommitFailed),
-    /// The node stops.
-    #[error("the node is stopping; try again later")]
-    Stopping,
+/// By what a change is judged besides the state. The leader says it once, so that it is the same on every node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// When the leader took the change, in milliseconds since 1970 by its clock.
+    pub(super) at_ms: i64,
+    /// The change's place among all changes.
+    pub(super) index: u64,
+    /// The leader's bound of devices.
+    pub(super) devices_max: usize,
+    /// The leader's bound of their bytes.
+    pub(super) bytes_max: usize,
 }
 
-impl Refusal {
-    /// A word that programs may rely on.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::DeviceName { .. } | Self::Name(_) | Self::Value(_) => "bad_request",
-            Self::TooManyTags(_) => "too_many_tags",
-            Self::TooManyAttributes(_) => "too_many_attributes",
-            Self::Exists(_) => "conflict",
-            Self::Unknown(_) => "not_found",
-            Self::TooMany(_) => "too_many_devices",
-            Self::Full(_) => "catalog_full",
-            Self::Append(_) | Self::Commit(_) | Self::Stopping => "unavailable",
-        }
+impl Terms {
+    pub(super) fn new(config: &Config, at_ms: i64, index: u64) -> Self {
+        Self { at_ms, index, devices_max: config.devices_max, bytes_max: config.bytes_max }
     }
 }
 
 impl Change {
-    /// The device that it is about.
-    pub fn device(&self) -> &str {
-        match self {
-            Self::AddDevice { device, .. }
-            | Self::RemoveDevice { device }
-            | Self::SetTags { device, .. }
-            | Self::SetAttributes { device, .. } => device,
-        }
-    }
-
     /// What it is called in the audit.
     pub fn act(&self) -> &'static str {
         match self {
@@ -145,120 +169,66 @@ impl Change {
             Self::RemoveDevice { .. } => "device.remove",
             Self::SetTags { .. } => "device.tag",
             Self::SetAttributes { .. } => "device.set",
+            Self::AddMember(_) => "node.add",
+            Self::UpdateMember { .. } => "node.update",
+            Self::RemoveMember { .. } => "node.remove",
+            Self::IssueToken { .. } => "token.issue",
+            Self::UseToken { .. } => "token.use",
+            Self::CreateTopic { .. } => "topic.create",
+            Self::SetTopic { .. } => "topic.set",
+            Self::DeleteTopic { .. } => "topic.delete",
+            Self::SetAssignment { .. } => "work.assign",
+            Self::TakeOver { .. } => "work.take_over",
+            Self::SetSite(_) => "site.set",
         }
     }
 
-    /// What it would come to. `at_ms` is when it was proposed, in milliseconds since 1970.
+    /// What it is about, as the audit names it.
+    pub fn what(&self) -> String {
+        match self {
+            Self::AddDevice { device, .. }
+            | Self::RemoveDevice { device }
+            | Self::SetTags { device, .. }
+            | Self::SetAttributes { device, .. } => device.clone(),
+            Self::AddMember(new) => new.node.to_string(),
+            Self::UpdateMember { node, .. } | Self::RemoveMember { node } => node.to_string(),
+            Self::IssueToken { hash, .. } | Self::UseToken { hash, .. } => hash.brief(),
+            Self::CreateTopic { name, .. } | Self::SetTopic { name, .. } | Self::DeleteTopic { name } => name.clone(),
+            Self::SetAssignment { plugin, partition, .. } => format!("{plugin}/{partition}"),
+            Self::TakeOver { origin, .. } => format!("{origin:016x}"),
+            Self::SetSite(_) => "site".to_owned(),
+        }
+    }
+
+    /// What it would come to.
     ///
     /// # Errors
     /// Why it cannot be.
-    pub(super) fn judge(&self, devices: &Devices, config: &Config, at_ms: i64) -> Result<Applied, Refusal> {
-        let name = self.device();
-        check_device_name(name).map_err(|why| Refusal::DeviceName { name: name.to_owned(), why })?;
-        self.check_names()?;
-        let before = devices.get(name);
-        let device = self.after(before.as_deref(), at_ms)?;
-        if let Some(device) = &device {
-            check_bounds(name, device)?;
-            if before.is_none() && devices.len() >= config.devices_max {
-                return Err(Refusal::TooMany(devices.len()));
+    pub(super) fn judge(&self, state: &State, terms: &Terms) -> Result<Applied, Refusal> {
+        let writes = match self {
+            Self::AddDevice { device, .. }
+            | Self::RemoveDevice { device }
+            | Self::SetTags { device, .. }
+            | Self::SetAttributes { device, .. } => device_change::judge(self, device, state.devices(), terms)?,
+            Self::AddMember(new) => member::judge_add(state, new, terms)?,
+            Self::UpdateMember { node, update } => member::judge_update(state, *node, update)?,
+            Self::RemoveMember { node } => member::judge_remove(state, *node)?,
+            Self::IssueToken { hash, expires_at_ms } => token::judge_issue(state, *hash, *expires_at_ms, terms)?,
+            Self::UseToken { hash, by } => token::judge_use(state, *hash, *by, terms)?,
+            Self::CreateTopic { id, name, settings, ack } => {
+                topic::judge_create(state, name, *id, settings, *ack, terms)?
             }
-            let taken = before.map_or(0, |before| before.bytes(name));
-            let added = device.bytes(name);
-            if added > taken && devices.bytes() - taken + added > config.bytes_max {
-                return Err(Refusal::Full(config.bytes_max));
+            Self::SetTopic { name, update } => topic::judge_set(state, name, update)?,
+            Self::DeleteTopic { name } => topic::judge_delete(state, name)?,
+            Self::SetAssignment { plugin, partition, node, term } => {
+                work::judge_assignment(state, plugin, *partition, Assignment { node: *node, term: *term })?
             }
-        }
-        Ok(Applied { name: name.into(), device: device.map(Arc::new) })
-    }
-
-    fn after(&self, before: Option<&Device>, at_ms: i64) -> Result<Option<Device>, Refusal> {
-        let unknown = || Refusal::Unknown(self.device().to_owned());
-        let new = Device { added_at_ms: at_ms, ..Device::default() };
-        let known = |seen: bool| before.cloned().or(seen.then_some(new.clone())).ok_or_else(unknown);
-        match self {
-            Self::AddDevice { device, .. } if before.is_some_and(|before| before.enrolled) => {
-                Err(Refusal::Exists(device.clone()))
+            Self::TakeOver { origin, from_commit, by, term } => {
+                let new = TakeOver { from_commit: *from_commit, by: *by, term: *term };
+                work::judge_take_over(state, *origin, new)?
             }
-            Self::AddDevice { tags, attributes, refuses_repeats, .. } => {
-                let mut device = known(true)?;
-                device.enrolled = true;
-                device.tags.extend(tags.iter().cloned());
-                device.attributes.extend(attributes.clone());
-                device.refuses_repeats = refuses_repeats.or(device.refuses_repeats);
-                Ok(Some(device))
-            }
-            Self::RemoveDevice { .. } => before.map(|_| None).ok_or_else(unknown),
-            Self::SetTags { add, remove, seen, .. } => {
-                let mut device = known(*seen)?;
-                device.tags.retain(|tag| !remove.contains(tag));
-                device.tags.extend(add.iter().cloned());
-                Ok(Some(device))
-            }
-            Self::SetAttributes { set, refuses_repeats, seen, .. } => {
-                let mut device = known(*seen)?;
-                for (name, value) in set {
-                    match value {
-                        Some(value) => device.attributes.insert(name.clone(), value.clone()),
-                        None => device.attributes.remove(name),
-                    };
-                }
-                device.refuses_repeats = refuses_repeats.unwrap_or(device.refuses_repeats);
-                Ok(Some(device))
-            }
-        }
+            Self::SetSite(update) => site::judge_set(state, update)?,
+        };
+        Ok(Applied { writes })
     }
-
-    /// Checks all that is named, and how much: what is asked for goes into the audit.
-    fn check_names(&self) -> Result<(), Refusal> {
-        match self {
-            Self::AddDevice { device, tags, attributes, .. } => {
-                check_tags(device, tags)?;
-                let set: Vec<_> = attributes.iter().map(|(name, value)| (name, Some(value))).collect();
-                check_attributes(device, &set, ATTRIBUTES_MAX)
-            }
-            Self::SetTags { device, add, remove, .. } => check_tags(device, add).and(check_tags(device, remove)),
-            Self::SetAttributes { device, set, .. } => {
-                let set: Vec<_> = set.iter().map(|(name, value)| (name, value.as_ref())).collect();
-                // All that it has may be removed, and as many set.
-                check_attributes(device, &set, 2 * ATTRIBUTES_MAX)
-            }
-            Self::RemoveDevice { .. } => Ok(()),
-        }
-    }
-}
-
-fn check_tags(device: &str, tags: &BTreeSet<String>) -> Result<(), Refusal> {
-    if tags.len() > TAGS_MAX {
-        return Err(Refusal::TooManyTags(device.to_owned()));
-    }
-    match tags.iter().find(|tag| !is_name(tag)) {
-        Some(wrong) => Err(Refusal::Name(wrong.clone())),
-        None => Ok(()),
-    }
-}
-
-fn check_attributes(device: &str, set: &[(&String, Option<&Value>)], max: usize) -> Result<(), Refusal> {
-    if set.len() > max {
-        return Err(Refusal::TooManyAttributes(device.to_owned()));
-    }
-    for (name, value) in set {
-        if !is_name(name) {
-            return Err(Refusal::Name((*name).clone()));
-        }
-        if value.is_some_and(|value| !value.is_fit()) {
-            return Err(Refusal::Value((*name).clone()));
-        }
-    }
-    Ok(())
-}
-
-fn check_bounds(name: &str, device: &Device) -> Result<(), Refusal> {
-    if device.tags.len() > TAGS_MAX {
-        return Err(Refusal::TooManyTags(name.to_owned()));
-    }
-    if device.attributes.len() > ATTRIBUTES_MAX {
-        return Err(Refusal::TooManyAttributes(name.to_owned()));
-    }
-    Ok(())
 }

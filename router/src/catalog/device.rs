@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Tags that one device may have.
 pub const TAGS_MAX: usize = 64;
@@ -22,9 +22,8 @@ const VERSION: u8 = 1;
 /// Numbers up to here have no fraction in JSON where they have none: 2^53.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// What an attribute says.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+/// What an attribute says. In JSON the plain value; stored and sent as [`ValueV1`].
+#[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Yes or no.
     Flag(bool),
@@ -61,6 +60,9 @@ impl fmt::Display for Value {
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return ValueV1::from(self.clone()).serialize(serializer);
+        }
         match self {
             Self::Flag(flag) => serializer.serialize_bool(*flag),
             Self::Number(number) if number.fract() == 0.0 && number.abs() < WHOLE_MAX => {
@@ -70,6 +72,28 @@ impl Serialize for Value {
             Self::Text(text) => serializer.serialize_str(text),
         }
     }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return ValueV1::deserialize(deserializer).map(Self::from);
+        }
+        Ok(match PlainValue::deserialize(deserializer)? {
+            PlainValue::Flag(flag) => Self::Flag(flag),
+            PlainValue::Number(number) => Self::Number(number),
+            PlainValue::Text(text) => Self::Text(text),
+        })
+    }
+}
+
+/// A value as it is read from JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum PlainValue {
+    Flag(bool),
+    Number(f64),
+    Text(String),
 }
 
 impl Value {
@@ -123,16 +147,11 @@ impl Device {
 
     /// As it is stored: a version byte, then postcard of [`DeviceV1`].
     pub(super) fn encode(&self) -> Vec<u8> {
-        let stored = |value: &Value| match value {
-            Value::Flag(flag) => ValueV1::Flag(*flag),
-            Value::Number(number) => ValueV1::Number(*number),
-            Value::Text(text) => ValueV1::Text(text.clone()),
-        };
         let device = DeviceV1 {
             enrolled: self.enrolled,
             added_at_ms: self.added_at_ms,
             tags: self.tags.iter().cloned().collect(),
-            attributes: self.attributes.iter().map(|(name, value)| (name.clone(), stored(value))).collect(),
+            attributes: self.attributes.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             refuses_repeats: self.refuses_repeats,
         };
         postcard::to_extend(&device, vec![VERSION]).unwrap_or_default()
@@ -144,16 +163,11 @@ impl Device {
             (&VERSION, body) => postcard::from_bytes(body).ok()?,
             _ => return None,
         };
-        let value = |stored| match stored {
-            ValueV1::Flag(flag) => Value::Flag(flag),
-            ValueV1::Number(number) => Value::Number(number),
-            ValueV1::Text(text) => Value::Text(text),
-        };
         Some(Self {
             enrolled: stored.enrolled,
             added_at_ms: stored.added_at_ms,
             tags: stored.tags.into_iter().collect(),
-            attributes: stored.attributes.into_iter().map(|(name, stored)| (name, value(stored))).collect(),
+            attributes: stored.attributes.into_iter().collect(),
             refuses_repeats: stored.refuses_repeats,
         })
     }
@@ -165,7 +179,7 @@ struct DeviceV1 {
     enrolled: bool,
     added_at_ms: i64,
     tags: Vec<String>,
-    attributes: Vec<(String, ValueV1)>,
+    attributes: Vec<(String, Value)>,
     refuses_repeats: Option<bool>,
 }
 
@@ -175,6 +189,26 @@ enum ValueV1 {
     Text(String),
     Number(f64),
     Flag(bool),
+}
+
+impl From<Value> for ValueV1 {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Flag(flag) => Self::Flag(flag),
+            Value::Number(number) => Self::Number(number),
+            Value::Text(text) => Self::Text(text),
+        }
+    }
+}
+
+impl From<ValueV1> for Value {
+    fn from(stored: ValueV1) -> Self {
+        match stored {
+            ValueV1::Flag(flag) => Self::Flag(flag),
+            ValueV1::Number(number) => Self::Number(number),
+            ValueV1::Text(text) => Self::Text(text),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,43 +1,65 @@
-//! What people set: the devices with their tags and attributes.
+//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, who works on
+//! what, and the site itself. The same on every node: a change is made when a majority of the nodes that vote has it.
 //!
-//! A `change` is judged against the devices in memory and comes to what is `Applied` (pure, the same on every node);
-//! `propose` makes it durable, and only then `state` takes it over. `device` is what is set of one device and how it
-//! is stored; `filter` is the language in which devices are chosen.
+//! A `change` is judged against the `state` in memory and comes to entries (`write`; pure, the same on every node).
+//! `propose` hands it to the leader; `consensus` has it agreed on and takes it over, one commit for the entries, the
+//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `work` and `site`
+//! are what is set, how it is stored and how its changes are judged; `filter` is the language in which devices are
+//! chosen. Reading asks nobody.
 //!
-//! Tree `catalog`: key = `device/` and the name; value = version byte 1, then postcard of the device. Each change is
-//! one commit: the entry, an event on topic `_catalog`, and an act on the audit topic.
+//! Tree `catalog`: `device/NAME`, `member/NODE`, `removed/NODE`, `token/HASH`, `topic/NAME`,
+//! `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`; each value is a version byte 1, then postcard.
 
 mod change;
 mod config;
+mod consensus;
 mod device;
+mod device_change;
+mod encoding;
 mod filter;
+mod member;
 mod propose;
+mod refusal;
+mod roles;
+mod site;
 mod state;
+mod survive;
+mod tell;
+mod token;
+mod topic;
+mod work;
+mod write;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use sled_data::{ReadError as StoreError, TopicConfig};
+use sled_data::TopicConfig;
+use tokio::sync::watch;
 
-use crate::event_log::{EventLog, Topic, TopicError};
-use state::Devices;
+use crate::event_log::{EventLog, TopicError};
+use crate::transport::NodeId;
+use consensus::{Book, Consensus};
 
-pub use change::{Applied, Change, Refusal};
+pub use change::{Applied, Change};
 pub use config::{Config, KnownBy};
+pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower, Founder, Timing};
 pub use device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value};
 pub use filter::{Facts, Filter, FilterError, Pattern};
+pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember};
+pub use refusal::{Class, Refusal};
+pub use site::{Lease, Site, SiteRefusal, SiteUpdate};
+pub use survive::SurviveError;
+pub use token::{TOKEN_LIFE_MS_MAX, TOKENS_MAX, Token, TokenHash, TokenRefusal};
+pub use topic::{Ack, AgreedTopic, Packing, TopicRecord, TopicRefusal, TopicSettings, TopicUpdate};
+pub use work::{Assignment, TakeOver, WorkRefusal};
+pub use write::Write;
 
-/// The internal topic of changes; its key is the device's name.
+/// The internal topic of changes; its key is what was changed.
 pub const CATALOG_TOPIC: &str = "_catalog";
 /// The small named tree of what is set.
 pub const CATALOG_TREE: &str = "catalog";
-/// What the key of a device begins with.
-const DEVICE_PREFIX: &str = "device/";
-/// Stored entries read at once at the start.
-const LOAD_ENTRIES_MAX: usize = 1_000;
 
 /// Why the catalog could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -48,27 +70,71 @@ pub enum OpenError {
     /// Its topic's retention could not be set.
     #[error(transparent)]
     Retention(#[from] sled_data::TopicError),
-    /// The stored entries could not be read.
-    #[error("the stored catalog cannot be read: {0}; run `edgeway store verify`")]
-    Store(#[from] StoreError),
+    /// The stored entries could not be read or written.
+    #[error("the stored catalog cannot be used: {0}; run `edgeway store verify`")]
+    Store(String),
+    /// The store belongs to another node.
+    #[error("the store belongs to node {stored}, not to {me}; a node's store cannot be given to another one")]
+    OtherNode {
+        /// The node that the store belongs to.
+        stored: NodeId,
+        /// The node that is to be started.
+        me: NodeId,
+    },
+}
+
+/// How a node begins where its store knows of no group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// It founds a group of one, on what is set in its store.
+    Alone(Founder),
+    /// It waits to be let in. Of another site that it belonged to under another id it keeps nothing.
+    Joining,
+}
+
+/// How the catalog is opened.
+pub struct Opening {
+    /// This node; `None`: as the store says, or drawn.
+    pub me: Option<NodeId>,
+    /// What it does where its store knows of no group.
+    pub start: Start,
+    /// The way to the other nodes.
+    pub way: Arc<dyn Ask>,
+    /// How often nodes speak to each other.
+    pub timing: Timing,
+}
+
+impl Default for Opening {
+    /// A node alone, without a way to others.
+    fn default() -> Self {
+        let start = Start::Alone(Founder::default());
+        Self { me: None, start, way: Arc::new(Alone), timing: Timing::default() }
+    }
 }
 
 /// The catalog of this node.
 pub struct Catalog {
-    log: Arc<EventLog>,
-    config: Config,
-    topic: Arc<Topic>,
-    devices: RwLock<Devices>,
-    /// One change after another: each is judged by what those before it came to.
+    book: Arc<Book>,
+    consensus: Arc<Consensus>,
+    /// One change after another: the number of each next one is higher.
     changing: tokio::sync::Mutex<()>,
 }
 
 impl Catalog {
-    /// Opens the catalog: makes its topic and loads what is stored.
+    /// Opens the catalog of a node alone. See [`Self::open_as`].
     ///
     /// # Errors
-    /// When the store cannot be read or takes no topic.
+    /// As [`Self::open_as`].
     pub fn open(log: Arc<EventLog>, config: Config) -> Result<Arc<Self>, OpenError> {
+        Self::open_as(log, config, Opening::default())
+    }
+
+    /// Opens the catalog: makes its topic, loads what is stored, and begins to take part in changes, in tasks of its
+    /// own. It must be called within a runtime.
+    ///
+    /// # Errors
+    /// When the store cannot be read, takes no topic, or belongs to another node.
+    pub fn open_as(log: Arc<EventLog>, config: Config, opening: Opening) -> Result<Arc<Self>, OpenError> {
         // One partition: changes have one order.
         let retention_bytes = Some(config.retention_bytes);
         let kept = TopicConfig { partitions: 1, retention_ms: None, retention_bytes, ..log.topic_defaults() };
@@ -77,23 +143,117 @@ impl Catalog {
         if topic.config().retention_ms.is_none() && topic.config().retention_bytes.is_none() {
             log.store().set_topic_retention(topic.id(), None, retention_bytes)?;
         }
-        let devices = RwLock::new(load(&log)?);
-        Ok(Arc::new(Self { log, config, topic, devices, changing: tokio::sync::Mutex::default() }))
+        let founder = match &opening.start {
+            Start::Alone(founder) => Some(founder),
+            Start::Joining => None,
+        };
+        let opened = consensus::open(&log, opening.me, founder)?;
+        let book = Arc::new(Book::new(opened.me, log, topic, config, opening.timing));
+        opened.fill(&book).map_err(OpenError::Store)?;
+        let consensus = Consensus::new(Arc::clone(&book), opening.way);
+        consensus.start();
+        Ok(Arc::new(Self { book, consensus, changing: tokio::sync::Mutex::default() }))
+    }
+
+    /// Ends this node's part in changes; what is set stays readable. To be called before the log is closed.
+    pub async fn close(&self) {
+        self.consensus.close().await;
+    }
+
+    /// Answers what another node asked by its [`Ask`]. `from` must be who asks for certain.
+    pub async fn answer(&self, from: NodeId, body: &[u8]) -> Vec<u8> {
+        self.consensus.answer(from, body).await
+    }
+
+    /// This node.
+    pub fn me(&self) -> NodeId {
+        self.book.me
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.leader() == Some(self.book.me)
+    }
+
+    /// Who leads, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.consensus.leader()
+    }
+
+    /// How the agreement stands, for people.
+    pub fn consensus_status(&self) -> ConsensusStatus {
+        self.consensus.status()
+    }
+
+    /// The nodes of the site, and each change of them.
+    pub fn watch_members(&self) -> watch::Receiver<Arc<Vec<Member>>> {
+        self.book.members()
+    }
+
+    /// The nodes of the site.
+    pub fn members(&self) -> Arc<Vec<Member>> {
+        Arc::clone(&self.book.members().borrow())
+    }
+
+    /// Rises with each change that is true here.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.book.changed()
+    }
+
+    /// Whether a node was removed, so that it must not be spoken to any more.
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.book.ask(|state| state.is_removed(node))
+    }
+
+    /// What is set of the site; `None` until this node was let in.
+    pub fn site(&self) -> Option<Arc<Site>> {
+        self.book.ask(|state| state.site().cloned())
+    }
+
+    /// The topics that people created, by name.
+    pub fn topics(&self) -> Vec<(Arc<str>, AgreedTopic)> {
+        let topic = |(name, record): (&Arc<str>, &Arc<TopicRecord>)| Some((Arc::clone(name), record.topic.clone()?));
+        self.book.ask(|state| state.topics().filter_map(topic).collect())
+    }
+
+    /// All that is known of a topic's name: the topic, and how often one of that name was deleted.
+    pub fn topic(&self, name: &str) -> TopicRecord {
+        self.book.ask(|state| state.topic(name).map(|record| TopicRecord::clone(record)).unwrap_or_default())
+    }
+
+    /// Which nodes run which plugins, by plugin and partition number.
+    pub fn assignments(&self) -> Vec<((Arc<str>, u32), Assignment)> {
+        self.book.ask(|state| state.assignments().map(|(work, assignment)| (work.clone(), *assignment)).collect())
+    }
+
+    /// Which node runs a plugin on a partition number.
+    pub fn assignment(&self, plugin: &str, partition: u32) -> Option<Assignment> {
+        self.book.ask(|state| state.assignment(plugin, partition))
+    }
+
+    /// Who took over from which origins.
+    pub fn take_overs(&self) -> Vec<(u64, TakeOver)> {
+        self.book.ask(|state| state.take_overs().collect())
+    }
+
+    /// What is known of a join token.
+    pub fn token(&self, hash: &TokenHash) -> Option<Token> {
+        self.book.ask(|state| state.token(hash).copied())
     }
 
     /// What makes a device known.
     pub fn known_by(&self) -> KnownBy {
-        self.config.known_by
+        self.book.config.known_by
     }
 
     /// Whether a device may connect.
     pub fn lets_in(&self, device: &str) -> bool {
-        self.config.known_by == KnownBy::Contact || self.is_enrolled(device)
+        self.known_by() == KnownBy::Contact || self.is_enrolled(device)
     }
 
     /// What is set of a device.
     pub fn get(&self, device: &str) -> Option<Arc<Device>> {
-        self.devices.read().get(device)
+        self.book.ask(|state| state.devices().get(device))
     }
 
     /// Whether a device was added by people.
@@ -108,12 +268,12 @@ impl Catalog {
 
     /// At most `max` devices by name, those after `after`.
     pub fn page(&self, after: Option<&str>, max: usize) -> Vec<(Arc<str>, Arc<Device>)> {
-        self.devices.read().page(after, max)
+        self.book.ask(|state| state.devices().page(after, max))
     }
 
     /// How many devices it has.
     pub fn len(&self) -> usize {
-        self.devices.read().len()
+        self.book.ask(|state| state.devices().len())
     }
 
     /// Whether it has none.
@@ -123,27 +283,25 @@ impl Catalog {
 
     /// How many of its devices are enrolled.
     pub fn enrolled(&self) -> usize {
-        self.devices.read().enrolled()
+        self.book.ask(|state| state.devices().enrolled())
     }
 }
 
-/// What is stored, also beyond the bounds of today's settings: nothing that was set is lost by lowering them.
-fn load(log: &EventLog) -> Result<Devices, StoreError> {
-    let mut devices = Devices::default();
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let entries = log.state_scan(CATALOG_TREE, DEVICE_PREFIX.as_bytes(), after.as_deref(), LOAD_ENTRIES_MAX)?;
-        let Some((last, _)) = entries.last() else { return Ok(devices) };
-        after = Some(last.clone());
-        for (key, value) in &entries {
-            let name = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(DEVICE_PREFIX));
-            match name.zip(Device::decode(value)) {
-                Some((name, device)) => devices.apply(&Applied { name: name.into(), device: Some(Arc::new(device)) }),
-                None => tracing::warn!(
-                    key = %String::from_utf8_lossy(key),
-                    "an entry of the catalog is of an unknown version and is left out; was a newer edgeway here?"
-                ),
-            }
+impl Drop for Catalog {
+    /// Tasks that nobody closed end with it, where there is a runtime still.
+    fn drop(&mut self) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let consensus = Arc::clone(&self.consensus);
+            runtime.spawn(async move { consensus.close().await });
+        }
+    }
+}
+
+impl From<consensus::OpenError> for OpenError {
+    fn from(error: consensus::OpenError) -> Self {
+        match error {
+            consensus::OpenError::OtherNode { stored, me } => Self::OtherNode { stored, me },
+            consensus::OpenError::Store(why) => Self::Store(why),
         }
     }
 }

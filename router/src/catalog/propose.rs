@@ -1,101 +1,125 @@
-//! Makes a change durable, and then true: one commit with the entry, the event and the act.
+//! Has a change made: it is handed to the leader until it is judged, and the verdict comes with the state.
 
 use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::{Value as Json, json};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
-use super::change::{Applied, Change, Refusal};
-use super::device::Device;
-use super::{CATALOG_TREE, Catalog, DEVICE_PREFIX};
-use crate::event_log::{Act, EventLog, NO_HEADERS, NewEvent, Ticket};
+use super::change::{Applied, Change};
+use super::consensus::{Handed, PROPOSAL_BYTES_MAX, WHO_BYTES_MAX, encode_change};
+use super::refusal::Refusal;
+use super::{Catalog, tell};
 
-/// The version of the events that are written.
-const VERSION: u8 = 1;
+/// Bytes of a proposal besides its change, at most.
+const HEAD_BYTES: usize = 1 << 10;
 
-/// An event on the topic of changes.
-#[derive(Serialize)]
-struct CatalogEvent<'a> {
-    v: u8,
-    at_ms: i64,
-    who: &'a str,
-    act: &'a str,
-    device: &'a str,
-    /// All that is set of it from now on; null: it was removed.
-    set: Option<&'a Device>,
+/// Why a change was not made, and whether that is in the audit already.
+struct NotMade {
+    refusal: Refusal,
+    is_told: bool,
+}
+
+impl From<Refusal> for NotMade {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, is_told: false }
+    }
 }
 
 impl Catalog {
-    /// Has a change made, for `who` (`cli`, `api`). Durable, and true for all readers, on return. Once begun it goes on
-    /// although the caller goes away.
+    /// Has a change made, for `who` (`cli`, `api`; 64 bytes at most). Durable on a majority of the nodes that vote,
+    /// durable here, and true for all readers here, on return. Once begun it goes on although the caller goes away.
     ///
     /// # Errors
-    /// Why it was refused; nothing was changed then.
+    /// Why it was refused; nothing was changed then, unless it is [`Refusal::UnknownOutcome`].
     pub async fn propose(self: &Arc<Self>, change: Change, who: &str) -> Result<Applied, Refusal> {
-        let (catalog, who) = (Arc::clone(self), who.to_owned());
+        let who = who[..who.floor_char_boundary(WHO_BYTES_MAX)].to_owned();
+        let catalog = Arc::clone(self);
         let task = tokio::spawn(async move {
             let made = catalog.make(&change, &who).await;
-            if let Err(refusal) = &made {
-                note_refusal(&catalog.log, &change, &who, refusal);
-            }
-            made
+            made.map_err(|NotMade { refusal, is_told }| {
+                if !is_told {
+                    tell::note_refusal(&catalog.book.log, &change, &who, &refusal);
+                }
+                refusal
+            })
         });
         // It can only end otherwise where the runtime ends.
         task.await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    async fn make(&self, change: &Change, who: &str) -> Result<Applied, Refusal> {
-        let _turn = self.changing.lock().await;
-        let at_ms = self.log.clock().wall_ms();
-        let applied = change.judge(&self.devices.read(), &self.config, at_ms)?;
-        let ticket = self.append(change, &applied, who, at_ms)?;
-        self.log.durable(ticket).await?;
-        self.devices.write().apply(&applied);
-        Ok(applied)
+    async fn make(&self, change: &Change, who: &str) -> Result<Applied, NotMade> {
+        let until = Instant::now() + self.book.timing.propose_wait;
+        let Ok(_turn) = timeout_at(until, self.changing.lock()).await else { return Err(self.give_up(false, None)) };
+        let bytes = encode_change(change).len();
+        if bytes + HEAD_BYTES > PROPOSAL_BYTES_MAX {
+            return Err(self.too_large(change, bytes));
+        }
+        let mut number = self.consensus.draw_number();
+        let mut judged = self.consensus.expect(number);
+        let (mut is_handed, mut missing) = (false, None);
+        loop {
+            let handed = tokio::select! {
+                biased;
+                verdict = &mut judged => return verdict_of(verdict),
+                handed = self.consensus.hand_over(number, who, change, until) => handed,
+            };
+            match handed {
+                Handed::Refused(refusal) => return Err(refusal.into()),
+                Handed::Done => return self.wait(judged, until).await,
+                Handed::Stale(_) if is_handed => return self.wait(judged, until).await,
+                Handed::Stale(newest) => {
+                    // The clock has gone back over a crash.
+                    number = self.consensus.draw_number().max(newest + 1);
+                    judged = self.consensus.expect(number);
+                }
+                Handed::Lost => is_handed = true,
+                Handed::NoMajority(nodes) => missing = Some(nodes),
+                Handed::Again => missing = None,
+            }
+            if Instant::now() >= until {
+                return Err(self.give_up(is_handed, missing));
+            }
+            tokio::select! {
+                biased;
+                verdict = &mut judged => return verdict_of(verdict),
+                () = self.consensus.pause() => {}
+            }
+        }
     }
 
-    fn append(&self, change: &Change, applied: &Applied, who: &str, at_ms: i64) -> Result<Ticket, Refusal> {
-        let (name, act) = (&*applied.name, change.act());
-        let set = applied.device.as_deref();
-        let event = CatalogEvent { v: VERSION, at_ms, who, act, device: name, set };
-        let value = serde_json::to_vec(&event).unwrap_or_default();
-        let new = NewEvent {
-            timestamp_ms: at_ms,
-            key: Some(name.as_bytes()),
-            value: Some(&value),
-            headers: &NO_HEADERS,
-            extra: &NO_HEADERS,
-            fanned_out: true,
-        };
-        let mut open = self.log.lock();
-        open.append_keyed(&self.topic, &new)?;
-        open.audit(Act { who, act, what: name, outcome: "done", detail: detail(change) })?;
-        // The bounds of names and values are far beneath those of the store.
-        let stored = set.map(Device::encode);
-        open.put_state(CATALOG_TREE, format!("{DEVICE_PREFIX}{name}").as_bytes(), stored.as_deref());
-        Ok(open.ticket())
+    /// It was judged; the verdict comes with the state.
+    async fn wait(
+        &self,
+        judged: oneshot::Receiver<Result<Applied, Refusal>>,
+        until: Instant,
+    ) -> Result<Applied, NotMade> {
+        match timeout_at(until, judged).await {
+            Ok(verdict) => verdict_of(verdict),
+            Err(_) => Err(Refusal::UnknownOutcome.into()),
+        }
+    }
+
+    fn give_up(&self, is_handed: bool, missing: Option<Vec<crate::transport::NodeId>>) -> NotMade {
+        if is_handed {
+            return Refusal::UnknownOutcome.into();
+        }
+        let missing = missing.unwrap_or_else(|| self.consensus.missing());
+        Refusal::NoMajority { missing: self.consensus.names(&missing) }.into()
+    }
+
+    /// What is out of its own bounds is told so rather than that it is too large.
+    fn too_large(&self, change: &Change, bytes: usize) -> NotMade {
+        let terms = super::change::Terms::new(&self.book.config, self.book.log.clock().wall_ms(), 0);
+        let refused = self.book.ask(|state| change.judge(state, &terms));
+        refused.err().unwrap_or(Refusal::TooLarge(bytes)).into()
     }
 }
 
-/// What the audit says of a change besides its device: what was asked for.
-fn detail(change: &Change) -> Json {
-    match change {
-        Change::AddDevice { tags, attributes, refuses_repeats, .. } => {
-            json!({"tags": tags, "attributes": attributes, "refuses_repeats": refuses_repeats})
-        }
-        Change::RemoveDevice { .. } => Json::Null,
-        Change::SetTags { add, remove, .. } => json!({"add": add, "remove": remove}),
-        Change::SetAttributes { set, refuses_repeats: None, .. } => json!({"set": set}),
-        Change::SetAttributes { set, refuses_repeats: Some(flag), .. } => {
-            json!({"set": set, "refuses_repeats": flag})
-        }
-    }
-}
-
-/// What was asked for is not said: it may be of any size.
-fn note_refusal(log: &EventLog, change: &Change, who: &str, refusal: &Refusal) {
-    let act = Act { who, act: change.act(), what: change.device(), outcome: refusal.code(), detail: Json::Null };
-    if let Err(error) = log.audit(act) {
-        tracing::warn!(%error, act = change.act(), device = change.device(), "a refusal is not in the audit");
-    }
+/// The verdict, which is in the audit. It comes always, but where the runtime ends.
+fn verdict_of(verdict: Result<Result<Applied, Refusal>, oneshot::error::RecvError>) -> Result<Applied, NotMade> {
+    let verdict = verdict.unwrap_or(Err(Refusal::Stopping));
+    verdict.map_err(|refusal| {
+        let is_told = refusal != Refusal::UnknownOutcome;
+        NotMade { refusal, is_told }
+    })
 }

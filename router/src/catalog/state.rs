@@ -1,14 +1,20 @@
-//! The devices of the catalog in memory. Pure.
+//! All that is set, in memory. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::change::Applied;
 use super::device::Device;
+use super::member::Member;
+use super::site::Site;
+use super::token::{Token, TokenHash};
+use super::topic::TopicRecord;
+use super::work::{Assignment, TakeOver};
+use super::write::Write;
+use crate::transport::NodeId;
 
 /// All devices of the catalog by name.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Devices {
     by_name: BTreeMap<Arc<str>, Arc<Device>>,
     enrolled: usize,
@@ -16,19 +22,18 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    /// Takes over what a change came to.
-    pub(super) fn apply(&mut self, applied: &Applied) {
-        let before = match &applied.device {
+    fn set(&mut self, name: &Arc<str>, device: Option<&Arc<Device>>) {
+        let before = match device {
             Some(device) => {
                 self.enrolled += usize::from(device.enrolled);
-                self.bytes += device.bytes(&applied.name);
-                self.by_name.insert(Arc::clone(&applied.name), Arc::clone(device))
+                self.bytes += device.bytes(name);
+                self.by_name.insert(Arc::clone(name), Arc::clone(device))
             }
-            None => self.by_name.remove(&applied.name),
+            None => self.by_name.remove(name),
         };
         if let Some(before) = before {
             self.enrolled -= usize::from(before.enrolled);
-            self.bytes -= before.bytes(&applied.name);
+            self.bytes -= before.bytes(name);
         }
     }
 
@@ -55,5 +60,117 @@ impl Devices {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let page = self.by_name.range::<str, _>((from, Bound::Unbounded)).take(max);
         page.map(|(name, device)| (Arc::clone(name), Arc::clone(device))).collect()
+    }
+}
+
+/// All that is set.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    devices: Devices,
+    members: BTreeMap<NodeId, Arc<Member>>,
+    removed: BTreeSet<NodeId>,
+    tokens: BTreeMap<TokenHash, Token>,
+    topics: BTreeMap<Arc<str>, Arc<TopicRecord>>,
+    assignments: BTreeMap<(Arc<str>, u32), Assignment>,
+    take_overs: BTreeMap<u64, TakeOver>,
+    site: Option<Arc<Site>>,
+}
+
+impl State {
+    /// Takes over one entry.
+    pub(super) fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Device(name, device) => self.devices.set(name, device.as_ref()),
+            Write::Member(node, Some(member)) => drop(self.members.insert(*node, Arc::clone(member))),
+            Write::Member(node, None) => drop(self.members.remove(node)),
+            Write::Removed(node) => drop(self.removed.insert(*node)),
+            Write::Token(hash, Some(token)) => drop(self.tokens.insert(*hash, *token)),
+            Write::Token(hash, None) => drop(self.tokens.remove(hash)),
+            Write::Topic(name, record) => drop(self.topics.insert(Arc::clone(name), Arc::clone(record))),
+            Write::Assignment(plugin, partition, assignment) => {
+                self.assignments.insert((Arc::clone(plugin), *partition), *assignment);
+            }
+            Write::TakeOver(origin, take_over) => drop(self.take_overs.insert(*origin, *take_over)),
+            Write::Site(site) => self.site = Some(Arc::clone(site)),
+        }
+    }
+
+    /// All that is set, entry by entry.
+    pub(super) fn all(&self) -> impl Iterator<Item = Write> + Send {
+        let devices = self.devices.by_name.iter();
+        let devices = devices.map(|(name, device)| Write::Device(Arc::clone(name), Some(Arc::clone(device))));
+        let members = self.members.iter().map(|(node, member)| Write::Member(*node, Some(Arc::clone(member))));
+        let removed = self.removed.iter().map(|node| Write::Removed(*node));
+        let tokens = self.tokens.iter().map(|(hash, token)| Write::Token(*hash, Some(*token)));
+        let topics = self.topics.iter().map(|(name, record)| Write::Topic(Arc::clone(name), Arc::clone(record)));
+        let assignments = self.assignments.iter();
+        let assignments = assignments.map(|((plugin, at), set)| Write::Assignment(Arc::clone(plugin), *at, *set));
+        let take_overs = self.take_overs.iter().map(|(origin, take_over)| Write::TakeOver(*origin, *take_over));
+        let site = self.site.iter().map(|site| Write::Site(Arc::clone(site)));
+        devices
+            .chain(members)
+            .chain(removed)
+            .chain(tokens)
+            .chain(topics)
+            .chain(assignments)
+            .chain(take_overs)
+            .chain(site)
+    }
+
+    pub(super) fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    pub(super) fn member(&self, node: NodeId) -> Option<&Arc<Member>> {
+        self.members.get(&node)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.values()
+    }
+
+    /// Whether the node was removed, once and for all.
+    pub(super) fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.contains(&node)
+    }
+
+    pub(super) fn removed_count(&self) -> usize {
+        self.removed.len()
+    }
+
+    pub(super) fn token(&self, hash: &TokenHash) -> Option<&Token> {
+        self.tokens.get(hash)
+    }
+
+    pub(super) fn tokens(&self) -> impl Iterator<Item = (&TokenHash, &Token)> {
+        self.tokens.iter()
+    }
+
+    pub(super) fn topic(&self, name: &str) -> Option<&Arc<TopicRecord>> {
+        self.topics.get(name)
+    }
+
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<TopicRecord>)> {
+        self.topics.iter()
+    }
+
+    pub(super) fn assignment(&self, plugin: &str, partition: u32) -> Option<Assignment> {
+        self.assignments.get(&(Arc::from(plugin), partition)).copied()
+    }
+
+    pub(super) fn assignments(&self) -> impl Iterator<Item = (&(Arc<str>, u32), &Assignment)> {
+        self.assignments.iter()
+    }
+
+    pub(super) fn take_over(&self, origin: u64) -> Option<TakeOver> {
+        self.take_overs.get(&origin).copied()
+    }
+
+    pub(super) fn take_overs(&self) -> impl Iterator<Item = (u64, TakeOver)> {
+        self.take_overs.iter().map(|(origin, take_over)| (*origin, *take_over))
+    }
+
+    pub(super) fn site(&self) -> Option<&Arc<Site>> {
+        self.site.as_ref()
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use sled_data::OpenError;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -19,6 +19,8 @@ use crate::node::{Node, StartError};
 
 /// Names what is logged, such as `info` or `warn,edgeway::mqtt=debug`.
 const FILTER_ENV: &str = "EDGEWAY_LOG";
+/// Where the consensus's own lines come from.
+const CONSENSUS_TARGET: &str = "openraft";
 
 /// Threads that serve sockets.
 const WORKERS: usize = 2;
@@ -53,6 +55,12 @@ pub struct Args {
     /// Where QUIC listens (UDP), instead of [listen] quic; its standard port is 14567
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
     quic: Option<SocketAddr>,
+    /// Where the site's other nodes reach this one (UDP), instead of [site] listen; 0.0.0.0:14569 is usual
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    site_listen: Option<SocketAddr>,
+    /// HOST:PORT by which the other nodes reach this one, instead of [site] address
+    #[arg(long, value_name = "HOST:PORT")]
+    site_address: Option<String>,
     /// Check the configuration and end
     #[arg(long)]
     check: bool,
@@ -84,6 +92,8 @@ impl Args {
         }
         config.listen.mqtts = self.mqtts.or(config.listen.mqtts);
         config.listen.quic = self.quic.or(config.listen.quic);
+        config.site.listen = self.site_listen.or(config.site.listen);
+        config.site.address = self.site_address.clone().or(config.site.address);
         config.check()?;
         Ok(config)
     }
@@ -112,6 +122,10 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
+        why = node.must_stop() => {
+            node.stop().await;
+            return Err(why.into());
+        }
     }
     node.stop().await;
     Ok(())
@@ -133,15 +147,20 @@ fn start_logging(format: LogFormat) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Which lines are logged: a level, or pairs of a module and a level; by itself `info`.
+/// Which lines are logged: a level, or pairs of a module and a level; by itself `info`, without the consensus's own
+/// lines: it has one for each question that a node does not answer. What matters of them is logged by the catalog.
 fn log_filter(given: &str) -> Result<Targets, Failure> {
     if given.trim().is_empty() {
-        return Ok(Targets::new().with_default(tracing::Level::INFO));
+        return Ok(Targets::new().with_default(tracing::Level::INFO).with_target(CONSENSUS_TARGET, LevelFilter::OFF));
     }
     let filter: Targets = given.parse().map_err(|error| {
         Failure::usage(format!("{FILTER_ENV}: {error}"))
             .hint("expected a level, or pairs such as warn,edgeway::mqtt=debug")
     })?;
+    let filter = match given.contains(CONSENSUS_TARGET) {
+        true => filter,
+        false => filter.with_target(CONSENSUS_TARGET, LevelFilter::OFF),
+    };
     Ok(match filter.default_level() {
         Some(_) => filter,
         None => filter.with_default(tracing::Level::INFO),
@@ -159,6 +178,9 @@ mod tests {
         let takes = |given: &str, target: &str, level| log_filter(given).unwrap().would_enable(target, &level);
         use tracing::Level;
         assert!(takes("", "edgeway", Level::INFO) && !takes("", "edgeway", Level::DEBUG));
+        let consensus = "openraft";
+        assert!(!takes("", consensus, Level::ERROR) && !takes("debug", consensus, Level::ERROR));
+        assert!(takes("openraft=warn", consensus, Level::WARN));
         assert!(takes("warn,edgeway::mqtt=debug", "edgeway::mqtt::task", Level::DEBUG));
         assert!(!takes("warn,edgeway::mqtt=debug", "edgeway::quic", Level::INFO));
         assert!(takes("edgeway::mqtt=debug", "edgeway::quic", Level::INFO), "the rest stays as it is by itself");

@@ -163,6 +163,13 @@ impl EventLog {
         }
     }
 
+    /// The newest own commit that a quorum has.
+    pub fn quorum_commit(&self) -> CommitNumber {
+        let state = self.quorum.state.lock();
+        let synced = self.store.synced_commit();
+        reached(state.needed, &state.synced).map_or(synced, |reached| reached.min(synced))
+    }
+
     /// Whether events of `quorum` topics are taken.
     pub fn quorum_in_reach(&self) -> bool {
         self.quorum.is_in_reach()

@@ -1,19 +1,43 @@
-//! The site's other nodes: their commit streams into this node's store, and this node's to them.
+//! A site's nodes and one another: how one joins, the connections between them, and their commit streams.
 //!
-//! `plan` decides which origin is followed from whom, `begin` how a source begins with a follower (both pure); `wire`
-//! is what they say; `source` and `follower` do it; `book` knows how far everybody is.
+//! `join` lets a node in, `peers` keeps the connections. `plan` decides which origin is followed from whom, `begin`
+//! how a source begins with a follower (both pure); `wire` is what they say; `source` and `follower` do it; `book`
+//! knows how far everybody is.
 
 mod begin;
 mod book;
+mod config;
 mod follower;
 mod holdings;
+pub mod join;
+pub mod peers;
 mod plan;
 mod source;
 #[cfg(test)]
 mod stream_tests;
+mod task;
 mod wire;
+
+use std::future::Future;
+use std::pin::Pin;
 
 pub use begin::{Begin, Has, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
+pub use config::Config;
+pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
+pub use task::{Replication, Voters};
 pub use wire::{Asked, Follow, Refused, RefusedCode, Said, VERSION, WireError};
+
+/// An answer that is on its way.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The kind of an ask for what the catalog answers.
+pub const ASK_CATALOG: u8 = 1;
+/// The kind of an ask for what a node holds of others' origins.
+pub const ASK_HOLDINGS: u8 = 2;
+/// The kind of a long stream that follows an origin.
+pub const STREAM_FOLLOW: u8 = 1;
+
+/// The program's version, as it is told to others.
+pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");

@@ -31,6 +31,12 @@ pub enum Ended {
     /// It was refused.
     #[error("the follower was refused: {0}")]
     Refused(String),
+    /// The follower has more of this node's own log than the node has, or something else.
+    #[error("{text}")]
+    Outlived {
+        /// What was found, and what to do.
+        text: String,
+    },
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -79,7 +85,13 @@ impl Source {
                 out.send_frame(&Said::refused(code, &text).encode()).await?;
                 out.finish();
                 out.stopped().await;
-                return Err(Ended::Refused(text));
+                let is_own = origin == self.log.store().origin();
+                return Err(if is_own && code == RefusedCode::Forked {
+                    let text = format!("{text}; this node ends its life and begins a new one when it is started again");
+                    Ended::Outlived { text }
+                } else {
+                    Ended::Refused(text)
+                });
             }
         };
         self.book.came(origin, node, CommitNumber(next.0.saturating_sub(1)));

@@ -53,7 +53,7 @@ pub struct JoinTokenHash(pub [u8; 32]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum JoinTokenError {
     /// It does not begin as one does.
-    #[error("this is no join token: one begins with {KIND}{VERSION}; `edgeway site token` makes one")]
+    #[error("this is no join token: one begins with {KIND}{VERSION}; a node of the site makes it")]
     Kind,
     /// It is of a later version.
     #[error("this join token is of a later version of edgeway: upgrade this node first")]

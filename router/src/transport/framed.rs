@@ -9,6 +9,8 @@ use super::Ended;
 
 /// Bytes of a frame's length.
 const LENGTH_BYTES: usize = 4;
+/// Bytes of a frame's body that are sent in one piece with its length.
+const TOGETHER_BYTES: usize = 1_024;
 /// The code of a stream that was left before its end.
 const ABANDONED: u32 = 0;
 
@@ -87,10 +89,20 @@ impl FrameSender {
     /// # Errors
     /// When the frame is longer than its length can say, the other side gave the stream up, or the connection is gone.
     pub async fn send_frame(&mut self, body: &[u8]) -> Result<(), StreamError> {
+        self.send_frame_after(&[], body).await
+    }
+
+    /// Sends bytes without a length and a frame behind them; small ones go in one packet.
+    ///
+    /// # Errors
+    /// As those of [`Self::send_frame`].
+    pub async fn send_frame_after(&mut self, head: &[u8], body: &[u8]) -> Result<(), StreamError> {
         let too_long = |_| StreamError::TooLong { bytes: body.len(), bytes_max: u32::MAX as usize };
         let length = u32::try_from(body.len()).map_err(too_long)?;
-        self.stream.write_all(&length.to_le_bytes()).await?;
-        Ok(self.stream.write_all(body).await?)
+        let (with_it, rest) = body.split_at(body.len().min(TOGETHER_BYTES));
+        let first = [head, &length.to_le_bytes(), with_it].concat();
+        self.stream.write_all(&first).await?;
+        Ok(self.stream.write_all(rest).await?)
     }
 
     /// Nothing more comes; what was sent is brought over.

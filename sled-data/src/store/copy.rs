@@ -38,6 +38,8 @@ pub struct CopyHead {
     pub commit: CommitNumber,
     /// The hybrid clock of that commit; 0 where it is not known.
     pub hlc: u64,
+    /// Whether it is a life of the source's own that has ended: its cursors and state went on into the next one, and the copy is of events alone.
+    pub ended: bool,
     /// The life's partitions with that commit, in order.
     pub partitions: Vec<CopyExtent>,
 }
@@ -147,6 +149,7 @@ struct CopyHeadV1 {
     origin: u64,
     commit: u64,
     hlc: u64,
+    ended: bool,
     partitions: Vec<CopyExtentV1>,
 }
 
@@ -184,7 +187,8 @@ impl CopyHead {
             digest: e.digest,
         };
         let partitions = self.partitions.iter().map(extent).collect();
-        encode(&CopyHeadV1 { origin: self.origin.0, commit: self.commit.0, hlc: self.hlc, partitions }, out);
+        let CopyHead { origin, commit, hlc, ended, .. } = *self;
+        encode(&CopyHeadV1 { origin: origin.0, commit: commit.0, hlc, ended, partitions }, out);
         finish(at, out);
     }
 
@@ -204,7 +208,7 @@ impl CopyHead {
         };
         let partitions = head.partitions.iter().map(extent).collect();
         let (origin, commit) = (OriginId(head.origin), CommitNumber(head.commit));
-        let head = CopyHead { origin, commit, hlc: head.hlc, partitions };
+        let head = CopyHead { origin, commit, hlc: head.hlc, ended: head.ended, partitions };
         head.check()?;
         Ok(head)
     }

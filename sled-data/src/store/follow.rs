@@ -4,6 +4,7 @@
 //! cursors and state under keys of their own, the partitions' ends, and how far the origin was followed. Opening cuts off what no group covers,
 //! as it does with own commits.
 
+mod forget;
 pub(super) mod plan;
 
 use std::sync::atomic::Ordering;

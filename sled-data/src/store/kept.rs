@@ -16,8 +16,12 @@ pub(super) struct KeptRecords {
     /// Bytes and parts of each, the oldest first.
     sizes: VecDeque<(u32, u16)>,
     bytes: u64,
+    /// Those from this one on are kept for longer.
+    held: Option<CommitNumber>,
 }
 
+/// How many times as many records are kept while they are held.
+const HELD_TIMES: usize = 4;
 /// Most records that are removed for each one written.
 const TRIM_RECORDS_MAX: usize = 4;
 
@@ -62,6 +66,11 @@ impl KeptRecords {
         CommitNumber(self.last.0 + 1 - self.sizes.len() as u64)
     }
 
+    /// Keeps those from `from` on for longer.
+    pub(super) fn hold(&mut self, from: Option<CommitNumber>) {
+        self.held = from;
+    }
+
     /// Removes, in `group`, the oldest records while there are too many besides those of `added` bytes each, which the group writes; how many
     /// that are. Those added stay.
     pub(super) fn trim(&self, origin: OriginId, options: &Options, added: &[u32], group: &mut Group) -> usize {
@@ -69,7 +78,11 @@ impl KeptRecords {
         let mut trimmed = 0;
         for (size, parts) in self.sizes.iter().take(TRIM_RECORDS_MAX * added.len()) {
             let number = self.sizes.len() + added.len() - trimmed;
-            if number <= options.commit_records_max && bytes <= options.commit_record_bytes_max {
+            let held = self.held.is_some_and(|held| self.first().0 + trimmed as u64 >= held.0);
+            let times = if held { HELD_TIMES } else { 1 };
+            let number_max = options.commit_records_max.saturating_mul(times);
+            let bytes_max = options.commit_record_bytes_max.saturating_mul(times as u64);
+            if number <= number_max && bytes <= bytes_max {
                 break;
             }
             self.remove(origin, trimmed, *parts, group);

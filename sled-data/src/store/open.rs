@@ -48,7 +48,7 @@ pub struct Recovered {
     /// Whether it had been closed in order.
     pub clean: bool,
     /// The life that ended, where a new one began: acknowledged events of `memory` topics may have been lost, or more (see
-    /// [`Options::accept_loss`]).
+    /// [`Options::accept_loss`]), or [`Store::end_life`] had said so.
     pub ended_life: Option<OriginId>,
     /// The newest commit of the present life.
     pub last_commit: CommitNumber,

@@ -53,7 +53,13 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     let lost = lost(&*backend, &header, kept.last(), &options)?;
     if lost || !header.clean && header.memory_topics {
         found.ended_life = Some(OriginId(header.origin));
-        begin_life(&*backend, &*meta, &mut header, &mut partitions, &streams, draw.next())?;
+        let known = |origin: u64| {
+            let id = OriginId(origin);
+            header.origin == origin || streams.followed.contains_key(&id) || partitions.keys().any(|p| p.origin == id)
+        };
+        // By the life that ends: one seed draws the same numbers at each opening.
+        let origin = Draw::new(options.seed.map(|seed| seed ^ header.origin)).next_but(known);
+        begin_life(&*backend, &*meta, &mut header, &mut partitions, &streams, origin)?;
         header.hlc_floor = found.last_hlc;
         kept = KeptRecords::default();
     }
@@ -238,6 +244,16 @@ pub(super) struct Draw {
 impl Draw {
     pub(super) fn new(seed: Option<u64>) -> Draw {
         Draw { seed }
+    }
+
+    /// A random number that is not `taken`.
+    fn next_but(&mut self, taken: impl Fn(u64) -> bool) -> u64 {
+        loop {
+            let drawn = self.next();
+            if !taken(drawn) {
+                return drawn;
+            }
+        }
     }
 
     /// A random number that is not 0.

@@ -147,13 +147,17 @@ impl Store {
         self.remove_cursors(|at| at.topic == id, &mut group).map_err(|e| self.topic_error(&e))?;
         self.apply_and_sync(&group)?;
         self.topics.write().remove(&id);
+        self.drop_partitions(gone).map_err(|e| self.topic_error(&e))
+    }
+
+    /// Drops partitions whose records are removed. Should this end early, opening drops the trees, as no partition record names them.
+    pub(super) fn drop_partitions(&self, gone: Vec<PartitionId>) -> Result<(), BackendError> {
         for id in gone {
             let partition = self.partitions.write().remove(&id);
             if let Some(partition) = partition {
                 partition.close();
             }
-            // Should this end here, opening drops the tree, as no partition record names it.
-            self.backend.drop_tree(&keys::partition_tree(id)).map_err(|e| self.topic_error(&e))?;
+            self.backend.drop_tree(&keys::partition_tree(id))?;
         }
         Ok(())
     }

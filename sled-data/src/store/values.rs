@@ -83,7 +83,7 @@ pub(super) struct HeaderV1 {
     pub hlc_floor: u64,
     /// Whether the store was closed in order.
     pub clean: bool,
-    /// Whether, while open, it has topics that are acknowledged before they are synced.
+    /// Whether, while open, it has topics that are acknowledged before they are synced. Set too, without `clean`, where the life has to end.
     pub memory_topics: bool,
 }
 

@@ -89,6 +89,19 @@ impl SiteIdentity {
         let path = folder.join(file);
         if path.exists() { Ok(Some(read_file(&path, FURTHER_BYTES_MAX)?)) } else { Ok(None) }
     }
+
+    /// Gives a further file of the folder another name, where it is there. Durable on return.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn rename_further(folder: &Path, file: &str, to: &str) -> Result<(), SiteError> {
+        let path = folder.join(file);
+        if path.exists() {
+            let renamed = std::fs::rename(&path, folder.join(to));
+            renamed.and_then(|()| std::fs::File::open(folder)?.sync_all()).map_err(failed(&path, "made"))?;
+        }
+        Ok(())
+    }
 }
 
 impl NodeKey {

@@ -82,6 +82,13 @@ pub struct Admitted {
     pub ca_key: String,
 }
 
+impl Admitted {
+    /// By what its site is known; `None` where the CA's certificate cannot be read.
+    pub fn ca_fingerprint(&self) -> Option<Fingerprint> {
+        certificate_of_ca(&self.ca).ok().map(|ca| Fingerprint::of(&ca))
+    }
+}
+
 impl std::fmt::Debug for Admitted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admitted").field("certificate", &self.certificate).field("ca", &self.ca).finish_non_exhaustive()

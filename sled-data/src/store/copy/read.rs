@@ -50,10 +50,11 @@ impl Parts {
 }
 
 impl Store {
-    /// Where a copy of an origin, own or followed, that begins now will end.
+    /// Where a copy of an origin, own or followed, that begins now will end. Of an own life that has ended there are events alone: its
+    /// cursors and state went on into the next.
     ///
     /// # Errors
-    /// [`ReadError::NotWhole`] where what is held of a followed origin is not whole; else what failed.
+    /// [`ReadError::NotWhole`] where what is held of a followed origin is not whole, or nothing is; else what failed.
     pub fn copy_head(&self, origin: OriginId) -> Result<CopyHead, ReadError> {
         self.check()?;
         self.check_whole(origin)?;
@@ -78,7 +79,8 @@ impl Store {
             let (start, end, digest) = (extent.start, extent.end, extent.digest);
             (end > 0).then_some(CopyExtent { partition, start, end, digest })
         };
-        Ok(CopyHead { origin, commit, hlc, partitions: ids.filter_map(extent).collect() })
+        let ended = self.has_ended(origin);
+        Ok(CopyHead { origin, commit, hlc, ended, partitions: ids.filter_map(extent).collect() })
     }
 
     /// The copy's parts after a position, at first `None`: about `bytes_max` together, but at least one; and the position to go on from, `None`
@@ -86,7 +88,8 @@ impl Store {
     /// with the commit that [`Store::synced_commit_of`] tells after the last call.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where a batch cannot be read, [`ReadError::NotWhole`] as with [`Store::copy_head`].
+    /// [`ReadError::Damaged`] where a batch cannot be read, [`ReadError::NotWhole`] as with [`Store::copy_head`], and where the life has ended
+    /// since then.
     pub fn copy_parts(
         &self,
         head: &CopyHead,
@@ -95,7 +98,10 @@ impl Store {
         bytes_max: usize,
     ) -> Result<(Vec<CopyPart>, Option<CopyPosition>), ReadError> {
         self.check_whole(head.origin)?;
-        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max };
+        if head.ended != self.has_ended(head.origin) {
+            return Err(ReadError::NotWhole(head.origin));
+        }
+        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1) };
         let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.0.clone()));
         let mut small = false;
         while let Some(at) = place.clone()
@@ -130,11 +136,18 @@ impl Store {
         Ok(())
     }
 
+    /// Whether an origin is an own life that has ended.
+    fn has_ended(&self, origin: OriginId) -> bool {
+        origin != self.origin && !self.follows(origin)
+    }
+
+    /// Whether a copy can be taken from here. Of a followed origin of which no commit was applied nothing is known.
     fn check_whole(&self, origin: OriginId) -> Result<(), ReadError> {
-        match self.streams.read().followed.get(&origin) {
-            Some(stream) if stream.record.copy != CopyV1::Whole => Err(ReadError::NotWhole(origin)),
-            _ => Ok(()),
-        }
+        let whole = match self.streams.read().followed.get(&origin) {
+            Some(stream) => stream.record.copy == CopyV1::Whole && stream.record.commit > 0,
+            None => origin == self.origin || self.partitions.read().keys().any(|id| id.origin == origin),
+        };
+        if whole { Ok(()) } else { Err(ReadError::NotWhole(origin)) }
     }
 
     fn copy_partition(

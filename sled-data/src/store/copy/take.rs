@@ -4,20 +4,16 @@
 //! copy is begun again then, and the batches that were stored need not be sent again.
 
 use super::{CopyHead, CopyPart, check_partition};
-use crate::backend::{BackendError, Direction, Group, Span};
+use crate::backend::Group;
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
 use crate::store::commit::{Writer, insert_batch, put_small};
 use crate::store::follow::plan::{Plan, PlanError, different};
-use crate::store::follow::{put_ends, put_followed};
+use crate::store::follow::put_ends;
 use crate::store::kept::KeptRecords;
 use crate::store::keys::{self, Owner};
 use crate::store::streams::Stream;
 use crate::store::values::{CopyV1, FollowedV1, write_raw};
 use crate::store::{COMMIT_BYTES_MAX, FollowError, Gap, Store};
-use std::ops::ControlFlow;
-
-/// Most keys that one group removes.
-const FORGET_KEYS_MAX: usize = 2_048;
 
 impl Store {
     /// Begins a copy of an origin: forgets its cursors, state and commit records, and keeps the events that agree with the head. One that was
@@ -66,48 +62,6 @@ impl Store {
         Ok(())
     }
 
-    /// Removes some of the origin's commit records, cursors and state, in one group; whether there may be more.
-    fn forget_some(&self, origin: OriginId) -> Result<bool, FollowError> {
-        let mut writer = self.writer.lock();
-        self.being_taken(origin)?;
-        let Writer { group, .. } = &mut *writer;
-        group.clear();
-        let records = match self.streams.read().followed.get(&origin) {
-            Some(stream) => stream.kept.forget(origin, FORGET_KEYS_MAX, group),
-            None => 0,
-        };
-        let owner = Owner::Followed(origin);
-        let mut keys = records;
-        for prefix in [keys::all_cursors(owner), keys::all_state(owner)] {
-            keys += self
-                .remove_prefix(prefix.bytes(), FORGET_KEYS_MAX.saturating_sub(keys), group)
-                .map_err(|e| self.fail(&e))?;
-        }
-        if keys == 0 {
-            return Ok(false);
-        }
-        self.meta.apply(group).map_err(|e| self.take_back(&[], &e))?;
-        if let Some(stream) = self.streams.write().followed.get_mut(&origin) {
-            stream.kept.apply(&[], records);
-        }
-        Ok(true)
-    }
-
-    /// Removes, in `group`, at most `max` keys that begin with `prefix`; how many that are.
-    fn remove_prefix(&self, prefix: &[u8], max: usize, group: &mut Group) -> Result<usize, BackendError> {
-        let mut removed = 0;
-        if max == 0 {
-            return Ok(removed);
-        }
-        let to = keys::after_prefix(prefix);
-        self.meta.scan(Span { from: prefix, to: to.as_deref() }, Direction::Forward, &mut |key, _| {
-            group.remove(key);
-            removed += 1;
-            if removed < max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok(removed)
-    }
-
     /// Adds parts of the copy, in the order in which its source gave them, all or none. Batches that are here already are left out. What the
     /// source no longer had is told as gaps.
     ///
@@ -152,29 +106,10 @@ impl Store {
     }
 
     /// How far the origin was followed, of which a copy is being taken.
-    fn being_taken(&self, origin: OriginId) -> Result<FollowedV1, FollowError> {
+    pub(in crate::store) fn being_taken(&self, origin: OriginId) -> Result<FollowedV1, FollowError> {
         let streams = self.streams.read();
         let record = streams.followed.get(&origin).map(|stream| stream.record);
         record.filter(|record| record.copy == CopyV1::Taking).ok_or(FollowError::NotTaking(origin))
-    }
-
-    /// Writes how far an origin was followed, and takes note of it after `change`.
-    pub(in crate::store) fn put_record_of(
-        &self,
-        writer: &mut Writer,
-        origin: OriginId,
-        record: FollowedV1,
-        change: impl FnOnce(&mut Stream),
-    ) -> Result<(), FollowError> {
-        let Writer { group, value, .. } = writer;
-        group.clear();
-        put_followed(origin, &record, group, value);
-        self.meta.apply(group).map_err(|e| self.take_back(&[], &e))?;
-        let mut streams = self.streams.write();
-        let stream = streams.followed.entry(origin).or_default();
-        change(stream);
-        self.written(stream, record);
-        Ok(())
     }
 }
 

@@ -70,14 +70,19 @@ fn parts_keep_their_bytes_and_come_back() {
 #[test]
 fn a_head_keeps_its_bytes_and_comes_back() {
     let extent = |index| CopyExtent { partition: id(index), start: 1, end: 300, digest: 0x80 };
-    let head =
-        CopyHead { origin: OriginId(1), commit: CommitNumber(5), hlc: 6, partitions: vec![extent(0), extent(4)] };
+    let head = CopyHead {
+        origin: OriginId(1),
+        commit: CommitNumber(5),
+        hlc: 6,
+        ended: false,
+        partitions: vec![extent(0), extent(4)],
+    };
     let encoded = |head: &CopyHead| {
         let mut bytes = Vec::new();
         head.encode(&mut bytes);
         bytes
     };
-    assert_eq!(hex(&encoded(&head)), "017b0d08af0105060201020001ac02800101020401ac028001");
+    assert_eq!(hex(&encoded(&head)), "01ebea8179010506000201020001ac02800101020401ac028001");
     assert_eq!(CopyHead::decode(&encoded(&head)).as_ref(), Ok(&head));
     assert_strict(&encoded(&head), CopyHead::decode);
     let wrong = |change: &dyn Fn(&mut CopyHead)| {

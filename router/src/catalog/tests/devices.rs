@@ -1,22 +1,13 @@
-//! Changes and what becomes of them, on a memory store.
-#![allow(clippy::unwrap_used)]
+//! Changes of devices and what becomes of them, on one node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use sled_data::{Backend, MemoryBackend, Options, Store};
+use sled_data::{MemoryBackend, TopicConfig};
 
-use super::*;
-use crate::clock::Clock;
-use crate::event_log;
-
-fn open_log(backend: &Arc<MemoryBackend>) -> Arc<EventLog> {
-    let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
-    let (store, _) = Store::on(backend, Options { seed: Some(9), ..Options::default() }).unwrap();
-    let log =
-        EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), event_log::Config::default()).unwrap();
-    log.ensure_topic(event_log::AUDIT_TOPIC, None).unwrap();
-    log
-}
+use super::{add, events, open_log, tag};
+use crate::catalog::*;
+use crate::event_log::{self, EventLog};
 
 fn catalog(config: Config) -> (Arc<EventLog>, Arc<Catalog>) {
     let log = open_log(&Arc::new(MemoryBackend::new()));
@@ -28,34 +19,13 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-fn add(device: &str) -> Change {
-    let (tags, attributes) = (BTreeSet::new(), BTreeMap::new());
-    Change::AddDevice { device: device.into(), tags, attributes, refuses_repeats: None }
-}
-
-fn tag(device: &str, tags: &[&str], untag: &[&str], seen: bool) -> Change {
-    Change::SetTags { device: device.into(), add: names(tags), remove: names(untag), seen }
-}
-
 fn set(device: &str, pairs: &[(&str, Option<Value>)]) -> Change {
     let set = pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     Change::SetAttributes { device: device.into(), set, refuses_repeats: None, seen: false }
 }
 
-/// The values of a topic's events, in order.
-fn events(log: &EventLog, topic: &str) -> Vec<serde_json::Value> {
-    let topic = log.topic(topic).unwrap();
-    let mut values: Vec<serde_json::Value> = Vec::new();
-    for partition in topic.all_partitions() {
-        for batch in log.read(partition.id(), 0, 1 << 20).unwrap() {
-            values.extend(batch.events_from(0).map(|(_, event)| serde_json::from_slice(event.value.unwrap()).unwrap()));
-        }
-    }
-    values
-}
-
-#[test]
-fn changes_are_bounded_in_bytes_also_those_of_an_earlier_store() {
+#[tokio::test]
+async fn changes_are_bounded_in_bytes_also_those_of_an_earlier_store() {
     let config = Config { retention_bytes: 1 << 20, ..Config::default() };
     let bound = |log: &EventLog| {
         let topic = log.topic(CATALOG_TOPIC).unwrap();
@@ -92,7 +62,7 @@ async fn what_is_set_is_there_after_a_restart() {
     let applied = catalog.propose(flag, "api").await.unwrap();
     catalog.propose(Change::RemoveDevice { device: "fan".into() }, "cli").await.unwrap();
     let before = catalog.get("pump-7").unwrap();
-    assert_eq!(applied.device.as_ref(), Some(&before));
+    assert_eq!(applied.writes, [Write::Device("pump-7".into(), Some(Arc::clone(&before)))]);
     assert_eq!(before.tags, names(&["north", "pump"]));
     assert_eq!(before.attributes.len(), 1);
     log.close();
@@ -185,7 +155,7 @@ async fn memory_is_bounded() {
     for device in ["a", "b"] {
         catalog.propose(Change::RemoveDevice { device: device.into() }, "cli").await.unwrap();
     }
-    assert_eq!((catalog.devices.read().bytes(), catalog.enrolled()), (0, 0));
+    assert_eq!((catalog.book.ask(|state| state.devices().bytes()), catalog.enrolled()), (0, 0));
     log.close();
 }
 

@@ -1,0 +1,36 @@
+//! Figures of the site: who is heard, how far each origin is here, how far followers are behind.
+
+use std::fmt;
+
+use super::sheet::Sheet;
+use crate::admin::site::{FollowerView, SiteView};
+
+/// Which nodes are heard, the quorum, and the lag of those who follow this node.
+pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let quorum = &site.quorum;
+    sheet.gauge("site_voters", "Nodes of the site that vote", quorum.voters)?;
+    sheet.gauge("site_voters_heard", "Voters that are heard and follow this node, itself counted", quorum.heard)?;
+    sheet.gauge("site_quorum_in_reach", "Whether events of quorum topics are taken", u64::from(quorum.in_reach))?;
+    let heard = |connected: bool| f64::from(u8::from(connected));
+    let peers: Vec<(String, f64)> =
+        site.nodes.iter().filter(|node| !node.is_self).map(|node| (node.name.clone(), heard(node.connected))).collect();
+    sheet.gauges("site_peer_connected", "Whether another node is heard", "node", &peers)?;
+    let commits: Vec<(String, f64)> =
+        site.origins.iter().map(|origin| (origin.origin.clone(), origin.commit as f64)).collect();
+    sheet.gauges("site_origin_commit", "Newest commit of an origin that is synced here", "origin", &commits)?;
+    let own: Vec<&FollowerView> = site.origins.iter().filter(|origin| origin.own).flat_map(|o| &o.followers).collect();
+    let of = |value: fn(&FollowerView) -> f64| -> Vec<(String, f64)> {
+        own.iter().map(|follower| (follower.node.clone(), value(follower))).collect()
+    };
+    let events = of(|follower| follower.lag_events as f64);
+    sheet.gauges("site_follower_lag_events", "Events of this node that a follower has not synced", "node", &events)?;
+    let bytes = of(|follower| follower.lag_bytes as f64);
+    sheet.gauges("site_follower_lag_bytes", "Bytes of their records, uncompressed", "node", &bytes)?;
+    let seconds = of(|follower| follower.lag_ms as f64 / 1e3);
+    sheet.gauges("site_follower_lag_seconds", "Since when a follower has not had all", "node", &seconds)?;
+    sheet.gauge(
+        "site_troubles",
+        "What people should know of; `edgeway node status` tells it",
+        site.troubles.len() as u64,
+    )
+}

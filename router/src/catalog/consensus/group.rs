@@ -1,0 +1,111 @@
+//! Groups of nodes that agree: one is founded by a node alone, once in its life or when the majority is lost for good.
+
+use sled_data::OriginId;
+
+use super::answer::GROUP;
+use super::log_store::{PURGED, RAFT_TREE, VOTE, find_ends, log_key, stored};
+use super::snapshot::{APPLIED, scan};
+use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1, encode};
+use super::writer::{Put, commit_blocking, in_commits};
+use crate::catalog::CATALOG_TREE;
+use crate::catalog::device::is_name;
+use crate::catalog::member::NewMember;
+use crate::catalog::site::{Lease, Site};
+use crate::catalog::state::State;
+use crate::catalog::write::Write;
+use crate::event_log::EventLog;
+use crate::transport::NodeId;
+
+/// Which node this store belongs to.
+pub(super) const ME: &[u8] = b"me";
+
+/// Draws a random number that is not 0.
+///
+/// # Errors
+/// When the system has none.
+pub(super) fn draw() -> Result<u64, String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
+    Ok(u64::from_le_bytes(bytes).max(1))
+}
+
+/// What a node alone is called and where it is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Founder {
+    /// What people call it; its id where this cannot be a name.
+    pub name: String,
+    /// Where it will be reached by others, host and port; may be set later.
+    pub address: String,
+    /// The version of its program.
+    pub version: String,
+}
+
+/// Founds a group of one on what is set in the store: the first leader is named already, so that nobody votes.
+///
+/// # Errors
+/// What cannot be written or drawn.
+pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State) -> Result<(), String> {
+    let first = LogIdV1 { term: 1, leader: me, index: 0 };
+    let name = if is_name(&founder.name) { founder.name.clone() } else { me.to_string() };
+    let OriginId(origin) = log.store().origin();
+    let (address, version) = (founder.address.clone(), founder.version.clone());
+    let new = NewMember { node: me, name: name.clone(), address, origin: Some(origin), version };
+    let mut writes = Vec::new();
+    if state.member(me).is_none() {
+        let member = crate::catalog::member::Member { voter: true, ..new.member(0) };
+        writes.push(Write::Member(me, Some(member.into())));
+    }
+    if state.site().is_none() {
+        writes.push(Write::Site(Site { id: log.site().map_or_else(draw, Ok)?, name, lease: Lease::default() }.into()));
+    }
+    let roles = RolesV1::alone(me);
+    let applied = AppliedV1 { last: Some(first), roles_id: Some(first), roles, proposed: Default::default() };
+    let mut puts: Vec<Put> = writes.iter().map(|write| (CATALOG_TREE, write.key(), write.value())).collect();
+    puts.extend([
+        (RAFT_TREE, ME.to_vec(), Some(encode(&me))),
+        (RAFT_TREE, GROUP.to_vec(), Some(encode(&draw()?))),
+        (RAFT_TREE, VOTE.to_vec(), Some(encode(&VoteV1 { term: 1, leader: me, is_won: true }))),
+        (RAFT_TREE, PURGED.to_vec(), Some(encode(&first))),
+        (RAFT_TREE, APPLIED.to_vec(), Some(encode(&applied))),
+    ]);
+    commit_blocking(log, &puts).map_err(|error| error.to_string())
+}
+
+/// Names the node that the store belongs to.
+///
+/// # Errors
+/// What cannot be written.
+pub(super) fn name_me(log: &EventLog, me: NodeId) -> Result<(), String> {
+    commit_blocking(log, &[(RAFT_TREE, ME.to_vec(), Some(encode(&me)))]).map_err(|error| error.to_string())
+}
+
+/// Forgets the group that the store's node was in; what is set stays until a leader sends something else.
+///
+/// # Errors
+/// What cannot be read or written.
+pub(super) fn forget(log: &EventLog) -> Result<(), String> {
+    let mut puts: Vec<Put> = Vec::new();
+    scan(log, RAFT_TREE, b"", |key, _| puts.push((RAFT_TREE, key, None)))?;
+    in_commits(puts).iter().try_for_each(|puts| commit_blocking(log, puts)).map_err(|error| error.to_string())
+}
+
+/// Makes this node the only one of a new group. All that is in its log counts as agreed: the others may have known.
+/// What members of the old group say is not heard from now on.
+///
+/// # Errors
+/// What cannot be read, written or drawn.
+pub(super) fn take_alone(log: &EventLog, me: NodeId) -> Result<u64, String> {
+    let ends = find_ends(log).map_err(|error| error.to_string())?;
+    let vote: Option<VoteV1> = stored(log, VOTE).map_err(|error| error.to_string())?;
+    let term = vote.map_or(0, |vote| vote.term).max(ends.last.map_or(0, |last| last.term)) + 1;
+    let id = LogIdV1 { term, leader: me, index: ends.last.map_or(0, |last| last.index + 1) };
+    let group = draw()?;
+    let entry = EntryV1 { id, payload: PayloadV1::Roles(RolesV1::alone(me)) };
+    let puts: [Put; 3] = [
+        (RAFT_TREE, log_key(id.index), Some(encode(&entry))),
+        (RAFT_TREE, VOTE.to_vec(), Some(encode(&VoteV1 { term, leader: me, is_won: true }))),
+        (RAFT_TREE, GROUP.to_vec(), Some(encode(&group))),
+    ];
+    commit_blocking(log, &puts).map_err(|error| error.to_string())?;
+    Ok(group)
+}

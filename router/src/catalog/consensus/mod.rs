@@ -1,0 +1,173 @@
+//! Agreement on what people set, by openraft: nothing else of the program knows it.
+//!
+//! `stored` and `wire` are what is stored and said, in forms of our own. `log_store` keeps the log, `machine` takes its
+//! entries into the state, `snapshot` is the whole state page by page; all through the event log, so that a change, its
+//! event and its place are one commit. `network` asks other nodes, `answer` is what they are answered. `hand_over`
+//! brings a proposal to the leader, `accept` is what the leader does with it. `roles` (one room up) says who votes,
+//! `reconcile` sees to it. `group` founds a group of one; `book` is what all of them share.
+//!
+//! Tree `raft`: `me`, `group`, `vote`, `applied`, `purged`, `log/` and eight bytes; while a state is being installed
+//! `page/` and four bytes, and `install`. Each value is a version byte, then postcard.
+
+mod accept;
+mod answer;
+mod book;
+mod group;
+mod hand_over;
+mod heard;
+mod log_store;
+mod machine;
+mod network;
+mod open;
+mod proposal;
+mod reconcile;
+mod snapshot;
+mod status;
+mod stored;
+mod timing;
+mod wire;
+mod writer;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use log_store::LogStore;
+use machine::Machine;
+use network::Network;
+
+pub(in crate::catalog) use book::Book;
+pub(in crate::catalog) use hand_over::Handed;
+pub(in crate::catalog) use open::{OpenError, open};
+pub(in crate::catalog) use proposal::encode_change;
+pub(in crate::catalog) use wire::PROPOSAL_BYTES_MAX;
+
+pub use group::Founder;
+pub use network::{Alone, Ask, Asked};
+pub use status::{ConsensusStatus, Follower};
+pub use timing::Timing;
+pub use wire::BODY_BYTES_MAX;
+
+pub(in crate::catalog) use answer::WHO_BYTES_MAX;
+
+openraft::declare_raft_types!(
+    /// What openraft is used with.
+    pub(super) Types:
+        D = Vec<u8>,
+        R = (),
+        NodeId = crate::transport::NodeId,
+        Node = (),
+        Entry = openraft::Entry<Types>,
+        SnapshotData = snapshot::Capture,
+        Responder = openraft::impls::OneshotResponder<Types>,
+        AsyncRuntime = openraft::TokioRuntime,
+);
+
+type Raft = openraft::Raft<Types>;
+
+/// How far openraft is.
+#[derive(Clone)]
+enum Slot {
+    Starting,
+    Running(Raft),
+    /// It has ended: why.
+    Down(String),
+}
+
+/// This node's part in the agreement.
+pub(in crate::catalog) struct Consensus {
+    pub(in crate::catalog) book: Arc<Book>,
+    network: Network,
+    slot: watch::Sender<Slot>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Held while openraft is started or stopped.
+    turning: tokio::sync::Mutex<()>,
+}
+
+impl Consensus {
+    pub(in crate::catalog) fn new(book: Arc<Book>, way: Arc<dyn Ask>) -> Arc<Self> {
+        let network = Network { book: Arc::clone(&book), way };
+        let slot = watch::Sender::new(Slot::Starting);
+        Arc::new(Self { book, network, slot, tasks: Mutex::default(), turning: tokio::sync::Mutex::default() })
+    }
+
+    /// Starts openraft on what is stored; it goes on in tasks of its own.
+    pub(in crate::catalog) fn start(self: &Arc<Self>) {
+        let consensus = Arc::clone(self);
+        let task = tokio::spawn(async move { consensus.run().await });
+        self.tasks.lock().push(task);
+    }
+
+    async fn run(self: Arc<Self>) {
+        let config = Arc::new(self.book.timing.to_raft());
+        let (log, machine) = (LogStore { book: Arc::clone(&self.book) }, Machine { book: Arc::clone(&self.book) });
+        match Raft::new(self.book.me, config, self.network.clone(), log, machine).await {
+            Ok(raft) => {
+                self.slot.send_replace(Slot::Running(raft.clone()));
+                let why = self.reconcile(&raft).await;
+                self.fall(why);
+            }
+            Err(error) => self.fall(error.to_string()),
+        }
+    }
+
+    fn fall(&self, why: String) {
+        if !self.book.is_closing() {
+            tracing::error!(why, "this node takes no part in changes any more; what is set stays readable");
+        }
+        self.slot.send_replace(Slot::Down(why));
+    }
+
+    fn raft(&self) -> Option<Raft> {
+        match &*self.slot.borrow() {
+            Slot::Running(raft) => Some(raft.clone()),
+            Slot::Starting | Slot::Down(_) => None,
+        }
+    }
+
+    /// Ends openraft; what is set stays readable.
+    pub(in crate::catalog) async fn close(&self) {
+        let _turn = self.turning.lock().await;
+        self.stop().await;
+    }
+
+    async fn stop(&self) {
+        self.book.set_closing(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
+            task.abort();
+            // It can only have been aborted.
+            let _ = task.await;
+        }
+        let raft = match self.slot.send_replace(Slot::Down("it was closed".to_owned())) {
+            Slot::Running(raft) => raft,
+            Slot::Starting | Slot::Down(_) => return,
+        };
+        if let Err(error) = raft.shutdown().await {
+            tracing::error!(%error, "the consensus did not end in order");
+        }
+    }
+
+    /// Makes this node the only one of a new group, whatever the others say.
+    ///
+    /// # Errors
+    /// What cannot be written; the old group stays then.
+    pub(in crate::catalog) async fn take_alone(self: &Arc<Self>) -> Result<(), String> {
+        let _turn = self.turning.lock().await;
+        self.stop().await;
+        let (log, me) = (Arc::clone(&self.book.log), self.book.me);
+        let taken = tokio::task::spawn_blocking(move || group::take_alone(&log, me)).await;
+        let taken = taken.unwrap_or_else(|error| Err(error.to_string()));
+        if let Ok(group) = taken {
+            self.book.set_group(group);
+        }
+        let ends = log_store::find_ends(&self.book.log).map_err(|error| error.to_string())?;
+        *self.book.ends.lock() = ends;
+        self.book.set_closing(false);
+        self.slot.send_replace(Slot::Starting);
+        self.start();
+        taken.map(drop)
+    }
+}

@@ -1,0 +1,87 @@
+//! How the agreement stands, for people.
+
+use std::collections::BTreeSet;
+
+use super::{Consensus, Slot};
+use crate::transport::NodeId;
+
+/// How the agreement stands, as this node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ConsensusStatus {
+    /// This node.
+    pub node: NodeId,
+    /// The term: rises with each election.
+    pub term: u64,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// The number of the last change that is true here.
+    pub last_applied: u64,
+    /// The number of the last change in this node's log.
+    pub last_log: u64,
+    /// Who votes.
+    pub voters: Vec<NodeId>,
+    /// Who follows without a vote.
+    pub learners: Vec<NodeId>,
+    /// How far the others are; known by the leader alone.
+    pub followers: Vec<Follower>,
+    /// The voters that were not heard lately, where the others are no majority.
+    pub missing: Vec<NodeId>,
+    /// Why this node takes no part any more.
+    pub stopped: Option<String>,
+}
+
+/// How far another node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Follower {
+    /// The node.
+    pub node: NodeId,
+    /// The number of changes that it does not have yet; `None` where nothing is known.
+    pub lag: Option<u64>,
+    /// Whether it was heard lately.
+    pub is_heard: bool,
+}
+
+impl Consensus {
+    /// How the agreement stands.
+    pub(in crate::catalog) fn status(&self) -> ConsensusStatus {
+        let node = self.book.me;
+        let last_applied = self.book.applied_index();
+        let raft = match &*self.slot.borrow() {
+            Slot::Starting => return ConsensusStatus { node, last_applied, ..ConsensusStatus::default() },
+            Slot::Down(why) => {
+                let stopped = Some(why.clone());
+                return ConsensusStatus { node, last_applied, stopped, ..ConsensusStatus::default() };
+            }
+            Slot::Running(raft) => raft.clone(),
+        };
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+        let heard = self.book.heard.lately(self.book.timing.fresh());
+        let last_log = metrics.last_log_index.unwrap_or(0);
+        let others = metrics.replication.iter().flatten().filter(|(other, _)| **other != node);
+        let follower = |(node, matched): (&NodeId, &Option<openraft::LogId<NodeId>>)| Follower {
+            node: *node,
+            lag: matched.map(|matched| last_log.saturating_sub(matched.index)),
+            is_heard: heard.contains(node),
+        };
+        ConsensusStatus {
+            node,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_applied,
+            last_log,
+            voters: voters.iter().copied().collect(),
+            learners: membership.learner_ids().collect(),
+            followers: others.map(follower).collect(),
+            missing: self.book.missing(membership.get_joint_config()).unwrap_or_default(),
+            stopped: None,
+        }
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(in crate::catalog) fn leader(&self) -> Option<NodeId> {
+        self.raft().and_then(|raft| raft.metrics().borrow().current_leader)
+    }
+}

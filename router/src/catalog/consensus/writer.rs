@@ -1,0 +1,120 @@
+//! Writes to the store through the event log, as often as it takes: a full disk is waited out.
+
+use std::time::Duration;
+
+use openraft::{AnyError, StorageError, StorageIOError};
+
+use super::book::Book;
+use crate::event_log::{AppendError, CommitFailed, EventLog, OpenCommit, Ticket, fits_state};
+use crate::transport::NodeId;
+
+/// How long to wait before a full store is tried again.
+const FULL_RETRY: Duration = Duration::from_millis(250);
+/// Bytes of one commit of many entries, more or less.
+pub(super) const COMMIT_BYTES: usize = 512 << 10;
+
+/// One entry of a small named tree; `None` deletes it.
+pub(super) type Put = (&'static str, Vec<u8>, Option<Vec<u8>>);
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    /// An entry is larger than the store takes.
+    #[error("an entry of {0} bytes is larger than the store takes")]
+    TooLarge(usize),
+    /// The log takes nothing.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It did not become durable.
+    #[error(transparent)]
+    Commit(#[from] CommitFailed),
+    /// The catalog is being closed.
+    #[error("the catalog is being closed")]
+    Closing,
+}
+
+/// Writes entries in one commit, with all that `tell` appends to it. Durable on return.
+///
+/// # Errors
+/// When the store failed, or closes. A full one is waited for.
+pub(super) async fn commit(
+    book: &Book,
+    puts: &[Put],
+    tell: impl Fn(&mut OpenCommit<'_>) + Send + Sync,
+) -> Result<(), WriteError> {
+    loop {
+        let written = match begin(&book.log, puts, &tell) {
+            Ok(ticket) => book.log.durable(ticket).await.map_err(WriteError::from),
+            Err(error) => Err(error),
+        };
+        match written {
+            Err(WriteError::Append(AppendError::Refused(CommitFailed::Full(_))))
+            | Err(WriteError::Commit(CommitFailed::Full(_))) => {
+                if book.is_closing() {
+                    return Err(WriteError::Closing);
+                }
+                tokio::time::sleep(FULL_RETRY).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Writes entries and waits for them, on a thread that may wait.
+///
+/// # Errors
+/// When the store is full, failed, or closes.
+pub(super) fn commit_blocking(log: &EventLog, puts: &[Put]) -> Result<(), WriteError> {
+    let ticket = begin(log, puts, &|_: &mut OpenCommit<'_>| {})?;
+    Ok(log.durable_blocking(ticket)?)
+}
+
+fn begin(log: &EventLog, puts: &[Put], tell: &dyn Fn(&mut OpenCommit<'_>)) -> Result<Ticket, WriteError> {
+    let bytes = |(_, _, value): &Put| value.as_ref().map_or(0, Vec::len);
+    if let Some(large) = puts.iter().find(|(_, key, value)| !fits_state(key, value.as_deref().unwrap_or_default())) {
+        return Err(WriteError::TooLarge(bytes(large)));
+    }
+    let mut open = log.lock();
+    open.check(0)?;
+    tell(&mut open);
+    for (tree, key, value) in puts {
+        open.put_state(tree, key, value.as_deref());
+    }
+    Ok(open.ticket())
+}
+
+/// Cuts many entries into commits of a bounded size.
+pub(super) fn in_commits(puts: Vec<Put>) -> Vec<Vec<Put>> {
+    let mut commits: Vec<Vec<Put>> = Vec::new();
+    let mut bytes = COMMIT_BYTES;
+    for put in puts {
+        if bytes >= COMMIT_BYTES {
+            commits.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += put.1.len() + put.2.as_ref().map_or(0, Vec::len);
+        if let Some(commit) = commits.last_mut() {
+            commit.push(put);
+        }
+    }
+    commits
+}
+
+/// As openraft is told that it must stop.
+pub(super) fn fatal(error: impl std::fmt::Display) -> StorageError<NodeId> {
+    StorageIOError::write(AnyError::error(error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_entries_are_cut_into_commits() {
+        let put = |bytes: usize| -> Put { ("t", vec![0; 8], Some(vec![0; bytes])) };
+        let sizes = |puts: Vec<Put>| in_commits(puts).iter().map(Vec::len).collect::<Vec<_>>();
+        assert!(sizes(Vec::new()).is_empty());
+        assert_eq!(sizes(vec![put(1), put(2)]), [2]);
+        assert_eq!(sizes((0..30).map(|_| put(50 << 10)).collect()), [11, 11, 8]);
+    }
+}

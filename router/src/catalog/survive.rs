@@ -1,0 +1,77 @@
+//! The last survivor of a lost majority goes on alone: by force, loudly, and only where the majority is silent.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::change::Change;
+use super::member::{MemberState, MemberUpdate};
+use super::refusal::Refusal;
+use super::{Catalog, tell};
+use crate::event_log::{Act, AppendError, CommitFailed};
+use crate::transport::NodeId;
+
+/// Why the survivor does not go on alone.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum SurviveError {
+    /// A majority is heard.
+    #[error("the site has its majority, nothing is lost: remove single nodes with `edgeway node remove`")]
+    NotLost,
+    /// This node was not let in yet.
+    #[error("this node was not let into a site yet, it has nothing to go on with")]
+    NoSite,
+    /// The log takes nothing.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// It did not become durable.
+    #[error(transparent)]
+    Commit(#[from] CommitFailed),
+    /// The new group could not be made.
+    #[error("the new group could not be made: {0}; start the node again and repeat it")]
+    Store(String),
+    /// The group is made, and a node is not said to be lost in it.
+    #[error("this node goes on alone, but {node} is not marked as lost: {refusal}; say so with `edgeway node lost`")]
+    Mark {
+        /// The node.
+        node: NodeId,
+        /// Why not.
+        refusal: Refusal,
+    },
+}
+
+impl Catalog {
+    /// Makes this node the only one of a new group that goes on from its state, for `who`; all other nodes count as
+    /// lost, and what they say is not heard any more: they must be wiped and join anew. What only the lost nodes knew
+    /// is lost.
+    ///
+    /// # Errors
+    /// [`SurviveError`]; but for the last one nothing has changed.
+    pub async fn promote_lost(self: &Arc<Self>, who: &str) -> Result<(), SurviveError> {
+        if self.site().is_none() {
+            return Err(SurviveError::NoSite);
+        }
+        let missing = self.consensus.missing();
+        if missing.is_empty() {
+            return Err(SurviveError::NotLost);
+        }
+        let lost: Vec<NodeId> =
+            self.members().iter().map(|member| member.node).filter(|node| *node != self.me()).collect();
+        let names = self.consensus.names(&lost);
+        tracing::warn!(who, lost = names.join(", "), "this node goes on alone by force: the others count as lost");
+        let what = self.me().to_string();
+        let detail = json!({"lost": names});
+        let ticket = self.book.log.audit(Act { who, act: "node.promote", what: &what, outcome: "done", detail })?;
+        self.book.log.durable(ticket).await?;
+        {
+            let _turn = self.changing.lock().await;
+            self.consensus.take_alone().await.map_err(SurviveError::Store)?;
+        }
+        for node in lost {
+            let update = MemberUpdate { state: Some(MemberState::Lost), ..MemberUpdate::default() };
+            let marked = self.propose(Change::UpdateMember { node, update }, who).await;
+            marked.map_err(|refusal| SurviveError::Mark { node, refusal })?;
+        }
+        tracing::warn!(who = tell::SITE, "this node is the only one of its group now; let others join anew");
+        Ok(())
+    }
+}

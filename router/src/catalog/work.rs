@@ -1,0 +1,186 @@
+//! Who works on what: which node runs a plugin on a partition number, and who took over from a lost node. Pure.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use super::device::{NAME_BYTES_MAX, is_name};
+use super::encoding::{decode, encode};
+use super::member::{Member, MemberRefusal, MemberState, known};
+use super::refusal::{Class, Refusal};
+use super::state::State;
+use super::write::Write;
+use crate::event_log::PARTITIONS_MAX;
+use crate::transport::NodeId;
+
+/// Assignments that are remembered.
+pub const ASSIGNMENTS_MAX: usize = 10_000;
+/// Origins of which a take-over is remembered.
+pub const TAKE_OVERS_MAX: usize = 1_000;
+/// The version byte before what is stored here.
+const VERSION: u8 = 1;
+
+/// Which node runs a plugin on a partition number. Stored as it is: a change of this struct makes a new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The node.
+    pub node: NodeId,
+    /// The assignment's number: each next one of the same work has a higher one.
+    pub term: u64,
+}
+
+/// Who reads on what a lost node has left unread. Stored as it is: a change of this struct makes a new version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakeOver {
+    /// The first commit of the origin that is read anew.
+    pub from_commit: u64,
+    /// The node that reads it.
+    pub by: NodeId,
+    /// Each next take-over from the same origin has a higher one.
+    pub term: u64,
+}
+
+/// Why an assignment or a take-over was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WorkRefusal {
+    /// It cannot be a plugin's name.
+    #[error("{0:?} cannot be a plugin's name: 1 to {NAME_BYTES_MAX} bytes of letters, digits and _ - . : / @")]
+    Plugin(String),
+    /// A partition number that no topic has.
+    #[error("a topic has at most {PARTITIONS_MAX} partitions, there is no number {0}")]
+    Partition(u32),
+    /// The node takes no work.
+    #[error("node {0} is leaving or lost and takes no work; choose an active one")]
+    NotActive(NodeId),
+    /// The term is not higher.
+    #[error("term {term} is not above {newest}, the newest one; look again and propose a higher one")]
+    Term {
+        /// What was proposed.
+        term: u64,
+        /// The newest that is known.
+        newest: u64,
+    },
+    /// The origin is that of a node that takes part.
+    #[error("the origin is that of node {0}, which is not lost; say first that it is, with `edgeway node lost`")]
+    OriginAlive(NodeId),
+    /// There are as many as there may be.
+    #[error("{0} assignments are remembered already, as many as may be")]
+    TooManyAssignments(usize),
+    /// There are as many as there may be.
+    #[error("{0} take-overs are remembered already, as many as may be")]
+    TooManyTakeOvers(usize),
+}
+
+impl WorkRefusal {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Plugin(_) | Self::Partition(_) => "bad_request",
+            Self::NotActive(_) => "member-not-active",
+            Self::Term { .. } => "stale-term",
+            Self::OriginAlive(_) => "origin-alive",
+            Self::TooManyAssignments(_) => "too-many-assignments",
+            Self::TooManyTakeOvers(_) => "too-many-take-overs",
+        }
+    }
+
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Plugin(_) | Self::Partition(_) => Class::Bad,
+            Self::NotActive(_) | Self::Term { .. } | Self::OriginAlive(_) => Class::Conflict,
+            Self::TooManyAssignments(_) | Self::TooManyTakeOvers(_) => Class::TooMuch,
+        }
+    }
+}
+
+impl Assignment {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        encode(VERSION, self)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        decode(VERSION, bytes)
+    }
+
+    /// As people and programs read it.
+    pub fn json(&self) -> Json {
+        json!({"node": self.node.to_string(), "term": self.term})
+    }
+}
+
+impl TakeOver {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        encode(VERSION, self)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        decode(VERSION, bytes)
+    }
+
+    /// As people and programs read it.
+    pub fn json(&self) -> Json {
+        json!({"from_commit": self.from_commit, "by": self.by.to_string(), "term": self.term})
+    }
+}
+
+pub(super) fn judge_assignment(
+    state: &State,
+    plugin: &str,
+    partition: u32,
+    new: Assignment,
+) -> Result<Vec<Write>, Refusal> {
+    if !is_name(plugin) {
+        return Err(WorkRefusal::Plugin(plugin.to_owned()).into());
+    }
+    if partition >= PARTITIONS_MAX {
+        return Err(WorkRefusal::Partition(partition).into());
+    }
+    check_active(state, new.node)?;
+    let before = state.assignment(plugin, partition);
+    check_term(new.term, before.map(|before| before.term))?;
+    let count = state.assignments().count();
+    if before.is_none() && count >= ASSIGNMENTS_MAX {
+        return Err(WorkRefusal::TooManyAssignments(count).into());
+    }
+    Ok(vec![Write::Assignment(plugin.into(), partition, new)])
+}
+
+pub(super) fn judge_take_over(state: &State, origin: u64, new: TakeOver) -> Result<Vec<Write>, Refusal> {
+    check_active(state, new.by)?;
+    let takes_part =
+        |member: &&std::sync::Arc<Member>| member.state != MemberState::Lost && member.origin == Some(origin);
+    if let Some(member) = state.members().find(takes_part) {
+        return Err(WorkRefusal::OriginAlive(member.node).into());
+    }
+    let before = state.take_over(origin);
+    check_term(new.term, before.map(|before| before.term))?;
+    let count = state.take_overs().count();
+    if before.is_none() && count >= TAKE_OVERS_MAX {
+        return Err(WorkRefusal::TooManyTakeOvers(count).into());
+    }
+    Ok(vec![Write::TakeOver(origin, new)])
+}
+
+fn check_active(state: &State, node: NodeId) -> Result<(), Refusal> {
+    let member = known(state, node).map_err(|refusal: MemberRefusal| Refusal::from(refusal))?;
+    if member.state == MemberState::Active { Ok(()) } else { Err(WorkRefusal::NotActive(node).into()) }
+}
+
+/// The first term is 1.
+fn check_term(term: u64, before: Option<u64>) -> Result<(), WorkRefusal> {
+    let newest = before.unwrap_or(0);
+    if term > newest { Ok(()) } else { Err(WorkRefusal::Term { term, newest }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_work_has_these_bytes() {
+        let assignment = Assignment { node: NodeId(1), term: 130 };
+        assert_eq!(assignment.encode(), [1, 1, 0x82, 1]);
+        assert_eq!(Assignment::decode(&[1, 1, 0x82, 1]), Some(assignment));
+        let take_over = TakeOver { from_commit: 2, by: NodeId(1), term: 3 };
+        assert_eq!(take_over.encode(), [1, 2, 1, 3]);
+        assert_eq!(TakeOver::decode(&[1, 2, 1, 3]), Some(take_over));
+    }
+}

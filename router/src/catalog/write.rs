@@ -1,0 +1,104 @@
+//! One entry of what is set: what it says from now on, and how it is stored.
+
+use std::sync::Arc;
+
+use super::device::Device;
+use super::member::Member;
+use super::site::Site;
+use super::token::{Token, TokenHash};
+use super::topic::TopicRecord;
+use super::work::{Assignment, TakeOver};
+use crate::transport::NodeId;
+
+/// What the key of a device begins with.
+const DEVICE: &str = "device/";
+/// What the key of a node begins with.
+const MEMBER: &str = "member/";
+/// What the key of a removed node begins with.
+const REMOVED: &str = "removed/";
+/// What the key of a join token begins with.
+const TOKEN: &str = "token/";
+/// What the key of a topic begins with.
+const TOPIC: &str = "topic/";
+/// What the key of an assignment begins with.
+const ASSIGNMENT: &str = "assignment/";
+/// What the key of a take-over begins with.
+const TAKE_OVER: &str = "takeover/";
+/// The key of the site.
+const SITE: &str = "site";
+/// All that is stored of a removed node besides its id.
+const REMOVED_VALUE: [u8; 1] = [1];
+
+/// One entry of what is set, from now on. `None`: it is there no more.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// A device.
+    Device(Arc<str>, Option<Arc<Device>>),
+    /// A node.
+    Member(NodeId, Option<Arc<Member>>),
+    /// The id of a node that was removed.
+    Removed(NodeId),
+    /// A join token.
+    Token(TokenHash, Option<Token>),
+    /// A topic, or what is left of one that was deleted.
+    Topic(Arc<str>, Arc<TopicRecord>),
+    /// Which node runs a plugin on a partition number.
+    Assignment(Arc<str>, u32, Assignment),
+    /// Who took over from an origin.
+    TakeOver(u64, TakeOver),
+    /// The site.
+    Site(Arc<Site>),
+}
+
+impl Write {
+    /// Under what it is stored.
+    pub(super) fn key(&self) -> Vec<u8> {
+        let key = match self {
+            Self::Device(name, _) => format!("{DEVICE}{name}"),
+            Self::Member(node, _) => format!("{MEMBER}{node}"),
+            Self::Removed(node) => format!("{REMOVED}{node}"),
+            Self::Token(hash, _) => format!("{TOKEN}{hash}"),
+            Self::Topic(name, _) => format!("{TOPIC}{name}"),
+            Self::Assignment(plugin, partition, _) => format!("{ASSIGNMENT}{plugin}/{partition:05}"),
+            Self::TakeOver(origin, _) => format!("{TAKE_OVER}{origin:016x}"),
+            Self::Site(_) => SITE.to_owned(),
+        };
+        key.into_bytes()
+    }
+
+    /// What is stored; `None`: nothing any more.
+    pub(super) fn value(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Device(_, device) => device.as_deref().map(Device::encode),
+            Self::Member(_, member) => member.as_deref().map(Member::encode),
+            Self::Removed(_) => Some(REMOVED_VALUE.to_vec()),
+            Self::Token(_, token) => token.as_ref().map(Token::encode),
+            Self::Topic(_, record) => Some(record.encode()),
+            Self::Assignment(_, _, assignment) => Some(assignment.encode()),
+            Self::TakeOver(_, take_over) => Some(take_over.encode()),
+            Self::Site(site) => Some(site.encode()),
+        }
+    }
+
+    /// Reads a stored entry; `None` where it is of an unknown kind or version, or damaged.
+    pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        let key = std::str::from_utf8(key).ok()?;
+        if key == SITE {
+            return Some(Self::Site(Arc::new(Site::decode(value)?)));
+        }
+        let (kind, name) = key.split_at(key.find('/')? + 1);
+        Some(match kind {
+            DEVICE => Self::Device(name.into(), Some(Arc::new(Device::decode(value)?))),
+            MEMBER => Self::Member(name.parse().ok()?, Some(Arc::new(Member::decode(value)?))),
+            REMOVED if value == REMOVED_VALUE => Self::Removed(name.parse().ok()?),
+            TOKEN => Self::Token(TokenHash::parse(name)?, Some(Token::decode(value)?)),
+            TOPIC => Self::Topic(name.into(), Arc::new(TopicRecord::decode(value)?)),
+            ASSIGNMENT => {
+                let (plugin, partition) = name.rsplit_once('/')?;
+                Self::Assignment(plugin.into(), partition.parse().ok()?, Assignment::decode(value)?)
+            }
+            TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, TakeOver::decode(value)?),
+            _ => return None,
+        })
+    }
+}

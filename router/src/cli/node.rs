@@ -1,0 +1,105 @@
+//! `edgeway node`: a site of nodes that keep each other's logs: found one, join it, leave it, see how it is.
+
+mod found;
+mod join;
+mod show;
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::api::{Api, encoded};
+use super::locate::NodeArgs;
+use super::out::Out;
+use super::when;
+use crate::admin::site::{SiteView, TokenView};
+
+/// How long a change of the site may take, besides what any call may.
+const WAITS: Duration = Duration::from_secs(15);
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Found a site on a stopped node: make its certificates, so that others can join
+    Init(found::Args),
+    /// Print a token with which one node may join within 15 minutes
+    Token {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Join a site with a token; the data folder must be new. Start the node afterwards
+    Join(join::Args),
+    /// Take this node out of its site in good order
+    Leave {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Take a node out of the site: one that is lost, or shall not come back
+    Remove {
+        /// Its name or its id
+        name: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// List the site's nodes
+    List {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Show how far each node's log is on each other, and what is wrong
+    Status {
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Make the last node that is left of a site go on alone, where the majority is lost for good
+    Promote {
+        /// Yes: changes that only the lost nodes had agreed on are given up
+        #[arg(long, required = true)]
+        lost: bool,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+}
+
+pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    match args.action {
+        Action::Init(args) => found::run(&args, out),
+        Action::Join(args) => join::run(&args, out),
+        Action::Token { node } => token(&Api::to(&node)?, out),
+        Action::Leave { node } => {
+            let said: Value = Api::to(&node)?.post("site/leave", &json!({}), WAITS)?;
+            out.done(
+                &said,
+                "the node has left its site and stops; its data folder can be read, and is never a member again",
+            )
+        }
+        Action::Remove { name, node } => {
+            let said: Value = Api::to(&node)?.delete_told(&format!("site/nodes/{}", encoded(&name)))?;
+            out.done(&said, &format!("node {name} is removed; it comes back only as a new one, with a new data folder"))
+        }
+        Action::List { node } => show::list(&Api::to(&node)?.get::<SiteView>("site")?, out),
+        Action::Status { node } => show::status(&Api::to(&node)?.get::<SiteView>("site")?, out),
+        Action::Promote { lost: _, node } => {
+            let said: Value = Api::to(&node)?.post("site/promote-lost", &json!({}), WAITS)?;
+            out.done(&said, "the node decides alone now; remove the lost ones with `edgeway node remove`")
+        }
+    }
+}
+
+fn token(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let token: TokenView = api.post("site/tokens", &json!({}), WAITS)?;
+    let until = when::show_ms(token.expires_at_ms);
+    out.aside(
+        &json!({}),
+        &format!("serves one node, until {until}: edgeway node join TOKEN --data FOLDER --name NAME"),
+    );
+    out.done(&token, &token.token)
+}

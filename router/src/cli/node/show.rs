@@ -1,0 +1,112 @@
+//! The site on a terminal: its nodes, and how far each origin's log is on each of them.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::super::Failure;
+use super::super::out::Out;
+use super::super::table::{Table, bytes, printable};
+use super::super::when;
+use crate::admin::site::{NodeView, OriginView, SiteView};
+
+/// One line a node.
+pub(super) fn list(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    if out.is_json() {
+        return site.nodes.iter().try_for_each(|node| out.object(node));
+    }
+    out.raw(nodes(site).as_bytes())
+}
+
+/// All that the node knows of its site.
+pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.object(site);
+    }
+    let quorum = &site.quorum;
+    let reach = if quorum.in_reach { "in reach" } else { "OUT OF REACH: events of quorum topics are refused" };
+    let leader = site.catalog.leader.as_deref().unwrap_or("none: changes wait for a majority");
+    out.line(&format!("site      {} ({})", site.name, site.id))?;
+    out.line(&format!("leader    {leader}"))?;
+    out.line(&format!("quorum    {} of {} voters, {} heard, {reach}", quorum.needed, quorum.voters, quorum.heard))?;
+    out.line("")?;
+    out.raw(nodes(site).as_bytes())?;
+    for origin in &site.origins {
+        out.line("")?;
+        out.line(&headline(origin))?;
+        out.raw(followers(origin).as_bytes())?;
+        out.raw(partitions(origin).as_bytes())?;
+    }
+    for trouble in &site.troubles {
+        let at = when::show_ms(trouble.at_ms);
+        out.line(&printable(&format!("{at}  {}: {}", trouble.code, trouble.text)))?;
+    }
+    Ok(())
+}
+
+fn nodes(site: &SiteView) -> String {
+    let mut table = Table::new(&["NAME", "NODE", "ADDRESS", "VOTES", "STATE", "HEARD", ">RTT", "VERSION", "PROBLEM"]);
+    for node in &site.nodes {
+        table.row([
+            node.name.clone(),
+            node.node.clone(),
+            node.address.clone(),
+            if node.voter { "yes" } else { "no" }.to_owned(),
+            node.state.clone(),
+            heard(node),
+            node.rtt_ms.map_or_else(String::new, |ms| format!("{ms:.1} ms")),
+            node.version.clone().unwrap_or_default(),
+            node.problem.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+fn heard(node: &NodeView) -> String {
+    let ago = node.heard_ms.map(|ms| when::show_span(Duration::from_millis(ms)));
+    match (node.is_self, node.connected, ago) {
+        (true, ..) => "this node".to_owned(),
+        (false, true, _) => "yes".to_owned(),
+        (false, false, Some(ago)) => format!("no, for {ago}"),
+        (false, false, None) => "never".to_owned(),
+    }
+}
+
+fn headline(origin: &OriginView) -> String {
+    let of = origin.node.as_deref().unwrap_or("an earlier life, or a node that is gone");
+    let whole = if origin.whole { "" } else { ", not whole yet" };
+    format!("origin {} ({of}): commit {}, {}{whole}", origin.origin, origin.commit, origin.following)
+}
+
+fn followers(origin: &OriginView) -> String {
+    if origin.followers.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(&["  FOLLOWER", ">COMMIT", ">BEHIND", ">EVENTS", ">BYTES", ">TIME", "STREAM"]);
+    for follower in &origin.followers {
+        table.row([
+            format!("  {}", follower.node),
+            follower.commit.to_string(),
+            follower.lag_commits.to_string(),
+            follower.lag_events.to_string(),
+            bytes(follower.lag_bytes),
+            when::show_span(Duration::from_millis(follower.lag_ms)),
+            if follower.connected { "open" } else { "closed" }.to_owned(),
+        ]);
+    }
+    table.render()
+}
+
+fn partitions(origin: &OriginView) -> String {
+    let shown = origin.partitions.iter().filter(|partition| !partition.topic.starts_with('_') && partition.end > 0);
+    let mut table = Table::new(&["  TOPIC", ">PARTITION", ">START", ">END", ">VISIBLE"]);
+    for partition in shown {
+        table.row([
+            format!("  {}", partition.topic),
+            partition.partition.to_string(),
+            partition.start.to_string(),
+            partition.end.to_string(),
+            partition.visible_end.to_string(),
+        ]);
+    }
+    if table.is_empty() { String::new() } else { table.render() }
+}

@@ -1,0 +1,322 @@
+//! The node in its site: its connections, replication, and what people ask of it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::admission::Door;
+use super::place::Place;
+use super::site_view::view;
+use super::wires::{Served, Way};
+use crate::admin::ApiError;
+use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
+use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SurviveError, TokenHash};
+use crate::event_log::EventLog;
+use crate::replication::join::{Desk, draw_token};
+use crate::replication::peers::{Own, Peers, Setup};
+use crate::replication::{Book, Config, Member, Replication, Voters};
+use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
+use crate::transport::{NodeId, SiteIdentity, site_endpoint};
+
+/// The folder of the node's place in its site, within the data folder.
+pub const SITE_FOLDER: &str = "site";
+/// The file that says what people called the node when they founded the site, within its folder.
+pub const NAME_FILE: &str = "name";
+/// The file that names the address of the site's connections while the node runs.
+pub(super) const SITE_ADDRESS_FILE: &str = "site.addr";
+/// Who the audit says did it, where a person did.
+const WHO: &str = "api";
+
+/// Why the node's connections to its site did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteStartError {
+    /// The endpoint.
+    #[error(
+        "the site's connections cannot listen at {address}: {error}; choose another with --site-listen or [site] listen"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        error: String,
+    },
+    /// The system gives no randomness.
+    #[error("the system gives no randomness: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// What the node was told when it came into its site.
+pub struct Told {
+    /// The site's nodes as they were when it joined.
+    pub first: Vec<Member>,
+    /// What people called it when they founded the site with it.
+    pub name: Option<String>,
+}
+
+/// What people called the node when they founded the site with it.
+pub fn given_name(data: &Path) -> Option<String> {
+    let name = std::fs::read_to_string(data.join(SITE_FOLDER).join(NAME_FILE)).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// The node in its site.
+pub struct SiteNode {
+    pub(super) place: Place,
+    pub(super) log: Arc<EventLog>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) book: Arc<Book>,
+    /// Its certificate; without it the node is alone.
+    pub(super) identity: Option<Arc<SiteIdentity>>,
+    pub(super) way: Arc<Way>,
+    told: Told,
+    /// Told true when the node has left its site and is to stop.
+    left: watch::Sender<bool>,
+}
+
+/// What runs for the site.
+pub struct Running {
+    pub(super) peers: Arc<Peers>,
+    pub(super) replication: Arc<Replication>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+impl SiteNode {
+    /// Not yet connected.
+    pub fn new(
+        place: Place,
+        log: Arc<EventLog>,
+        catalog: Arc<Catalog>,
+        identity: Option<Arc<SiteIdentity>>,
+        way: Arc<Way>,
+        told: Told,
+    ) -> Arc<Self> {
+        let (book, left) = (Arc::default(), watch::Sender::new(false));
+        Arc::new(Self { place, log, catalog, book, identity, way, told, left })
+    }
+
+    /// Becomes true when the node has left its site.
+    pub fn left(&self) -> watch::Receiver<bool> {
+        self.left.subscribe()
+    }
+
+    pub(super) fn peers(&self) -> Option<&Arc<Peers>> {
+        self.way.peers()
+    }
+
+    /// Connects the node to its site, where it has a certificate and shall listen.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn start(self: &Arc<Self>, config: &Config, name: &str) -> Result<Option<Running>, SiteStartError> {
+        let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else { return Ok(None) };
+        let refused = |error: String| SiteStartError::Listen { address, error };
+        let endpoint = site_endpoint(address, Arc::clone(&identity), config.bounds());
+        let endpoint = endpoint.map_err(|error| refused(error.to_string()))?;
+        let bound = endpoint.address().map_err(|error| refused(error.to_string()))?;
+        let served = Arc::new(Served {
+            log: Arc::clone(&self.log),
+            catalog: Arc::clone(&self.catalog),
+            replication: std::sync::OnceLock::new(),
+        });
+        let door =
+            Door { log: Arc::clone(&self.log), catalog: Arc::clone(&self.catalog), identity: Arc::clone(&identity) };
+        let (members, voters) = (watch::Sender::new(Arc::default()), watch::Sender::new(Voters::default()));
+        let (listed, voting) = (members.subscribe(), voters.subscribe());
+        self.list_members(&members, &voters);
+        let peers = Arc::new(Peers::start(Setup {
+            own: Own::draw(&identity, self.log.store().origin().0)?,
+            endpoint,
+            members: listed,
+            serve: Arc::clone(&served) as _,
+            desk: Some(Arc::new(Desk::new(name, Arc::new(door)))),
+            clock: Arc::clone(self.log.clock()),
+            config: config.clone(),
+        }));
+        self.way.open(Arc::clone(&peers));
+        let replication =
+            Replication::new(Arc::clone(&self.log), Arc::clone(&peers), Arc::clone(&self.book), config.clone(), voting);
+        served.replication.get_or_init(|| Arc::clone(&replication));
+        let stop = watch::Sender::new(false);
+        let address = config.address.clone().unwrap_or_else(|| bound.to_string());
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
+            tokio::spawn(Arc::clone(self).keep_listed(members, voters)),
+            tokio::spawn(Arc::clone(self).say_where(address)),
+        ];
+        tracing::info!(site = %format!("{:016x}", self.place.site), node = %self.place.node, %bound, "the site's connections are open");
+        Ok(Some(Running { peers, replication, tasks, stop }))
+    }
+
+    /// Hands the catalog's members on to connections and replication, as they change.
+    async fn keep_listed(self: Arc<Self>, members: watch::Sender<Arc<Vec<Member>>>, voters: watch::Sender<Voters>) {
+        let mut changed = self.catalog.watch_members();
+        loop {
+            self.list_members(&members, &voters);
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn list_members(&self, members: &watch::Sender<Arc<Vec<Member>>>, voters: &watch::Sender<Voters>) {
+        let all = self.catalog.members();
+        let member = |member: &crate::catalog::Member| Member {
+            node: member.node,
+            name: member.name.clone(),
+            address: member.address.clone(),
+        };
+        let mut listed: Vec<Member> = all.iter().map(member).collect();
+        if listed.is_empty() {
+            listed.clone_from(&self.told.first);
+        }
+        let voting: Vec<NodeId> = all.iter().filter(|member| member.voter).map(|member| member.node).collect();
+        members.send_replace(Arc::new(listed));
+        voters.send_replace(Voters::of(self.place.node, &voting));
+    }
+
+    /// Has the catalog say where this node is, and which life it lives, where it says something else.
+    async fn say_where(self: Arc<Self>, address: String) {
+        let mut changed = self.catalog.watch_members();
+        loop {
+            let version = env!("CARGO_PKG_VERSION");
+            let origin = self.log.store().origin().0;
+            let listed = self.catalog.members().iter().find(|member| member.node == self.place.node).cloned();
+            if let Some(member) = listed {
+                let name = self.told.name.clone();
+                let is_named = name.as_ref().is_none_or(|name| *name == member.name);
+                let is_there = member.address == address && member.origin == Some(origin) && member.version == version;
+                if is_named && is_there {
+                    return;
+                }
+                let update = MemberUpdate {
+                    name,
+                    address: Some(address.clone()),
+                    origin: Some(origin),
+                    version: Some(version.to_owned()),
+                    ..MemberUpdate::default()
+                };
+                match self.catalog.propose(Change::UpdateMember { node: self.place.node, update }, "node").await {
+                    Ok(_) => return,
+                    Err(refusal) => tracing::debug!(%refusal, "the site does not know yet where this node is"),
+                }
+            }
+            // Tried again when something changes, and every few seconds.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(2), changed.changed()).await;
+        }
+    }
+
+    async fn make_token(&self) -> Result<TokenView, ApiError> {
+        let Some(identity) = &self.identity else {
+            return Err(ApiError::conflict("this node has no certificate of a site")
+                .hint("stop it, run `edgeway node init`, and start it with --site-listen"));
+        };
+        let members = self.catalog.members();
+        // This node first: it is known to be there.
+        let mut addresses: Vec<(bool, String)> =
+            members.iter().map(|member| (member.node != self.place.node, member.address.clone())).collect();
+        addresses.retain(|(_, address)| !address.is_empty());
+        addresses.sort();
+        let addresses: Vec<String> =
+            addresses.into_iter().map(|(_, address)| address).take(JOIN_ADDRESSES_MAX).collect();
+        if members.is_empty() {
+            return Err(ApiError::unavailable("this node was not let into its site yet; try again in a moment"));
+        }
+        if addresses.is_empty() {
+            return Err(ApiError::conflict("no address of a node of the site is known")
+                .hint("start the node with --site-listen, and --site-address where that is not one address"));
+        }
+        let token = draw_token(self.place.site, identity.ca_fingerprint(), addresses);
+        let token = token.map_err(|error| ApiError::internal(error.to_string()))?;
+        let lifetime_ms = i64::try_from(JOIN_TOKEN_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+        let expires_at_ms = self.log.clock().wall_ms().saturating_add(lifetime_ms);
+        let hash = TokenHash(token.hash().0);
+        self.catalog.propose(Change::IssueToken { hash, expires_at_ms }, WHO).await?;
+        Ok(TokenView { token: token.to_string(), expires_at_ms })
+    }
+
+    fn find(&self, named: &str) -> Result<NodeId, ApiError> {
+        let members = self.catalog.members();
+        let found = members.iter().find(|member| member.name == named || member.node.to_string() == named);
+        found.map(|member| member.node).ok_or_else(|| {
+            ApiError::not_found(format!("there is no node {named} in the site")).hint("`edgeway node list` names them")
+        })
+    }
+
+    async fn take_out(&self, named: &str) -> Result<String, ApiError> {
+        let node = self.find(named)?;
+        if node == self.place.node {
+            return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
+        }
+        self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
+        Ok(node.to_string())
+    }
+
+    async fn go(&self) -> Result<(), ApiError> {
+        let node = self.place.node;
+        let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
+        self.catalog.propose(Change::UpdateMember { node, update: leaving }, WHO).await?;
+        self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
+        self.left.send_replace(true);
+        Ok(())
+    }
+
+    async fn go_on_alone(&self) -> Result<(), ApiError> {
+        self.catalog.promote_lost(WHO).await.map_err(|error| {
+            let (status, code) = match error {
+                SurviveError::NotLost => (StatusCode::CONFLICT, "majority-there"),
+                SurviveError::NoSite => (StatusCode::CONFLICT, "no-site"),
+                _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            };
+            ApiError::new(status, code, error.to_string())
+        })
+    }
+}
+
+impl Running {
+    /// Ends what runs; the connections last, so that the others know at once.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.tasks.iter().for_each(JoinHandle::abort);
+        self.peers.stop().await;
+    }
+
+    /// Names the address of the site's connections in a file.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.peers.address()
+    }
+}
+
+/// Reads the node's place in its site, where it has one, and whether it has just joined.
+///
+/// # Errors
+/// When the folder cannot be used.
+pub fn read_identity(data: &Path) -> Result<Option<Arc<SiteIdentity>>, crate::transport::SiteError> {
+    Ok(SiteIdentity::read(&data.join(SITE_FOLDER))?.map(Arc::new))
+}
+
+impl SiteControl for SiteNode {
+    fn view(&self) -> SiteView {
+        view(self)
+    }
+
+    fn issue_token(&self) -> Pending<'_, TokenView> {
+        Box::pin(self.make_token())
+    }
+
+    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, String> {
+        Box::pin(self.take_out(node))
+    }
+
+    fn leave(&self) -> Pending<'_, ()> {
+        Box::pin(self.go())
+    }
+
+    fn promote_lost(&self) -> Pending<'_, ()> {
+        Box::pin(self.go_on_alone())
+    }
+}

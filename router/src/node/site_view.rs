@@ -1,0 +1,172 @@
+//! What the node tells people of its site.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sled_data::{CopyState, OriginId};
+
+use super::site::SiteNode;
+use crate::admin::site::{
+    CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
+};
+use crate::catalog::{Member, MemberState};
+use crate::replication::peers::PeerState;
+use crate::replication::{FollowerState, Following};
+use crate::transport::NodeId;
+
+/// Names of nodes by id; ids where there is no name.
+struct Names(BTreeMap<NodeId, String>);
+
+impl Names {
+    fn of(&self, node: NodeId) -> String {
+        self.0.get(&node).cloned().unwrap_or_else(|| node.to_string())
+    }
+}
+
+pub(super) fn view(site: &SiteNode) -> SiteView {
+    let members = site.catalog.members();
+    let names = Names(members.iter().map(|member| (member.node, member.name.clone())).collect());
+    let peers = site.peers().map(|peers| peers.states()).unwrap_or_default();
+    let status = site.catalog.consensus_status();
+    let named = site.catalog.site();
+    SiteView {
+        id: format!("{:016x}", site.place.site),
+        name: named.map_or_else(String::new, |named| named.name.clone()),
+        node: site.place.node.to_string(),
+        certified: site.identity.is_some(),
+        catalog: CatalogView {
+            leader: status.leader.map(|leader| names.of(leader)),
+            term: status.term,
+            applied: status.last_applied,
+        },
+        quorum: quorum(site, &members, &peers),
+        nodes: members.iter().map(|member| node(site, member, &peers)).collect(),
+        origins: origins(site, &members, &names),
+        troubles: site.book.troubles().into_iter().map(trouble).collect(),
+    }
+}
+
+fn trouble(known: crate::replication::Trouble) -> TroubleView {
+    TroubleView { at_ms: known.at_ms, code: known.code.to_owned(), text: known.text }
+}
+
+fn quorum(site: &SiteNode, members: &[Member], peers: &[PeerState]) -> QuorumView {
+    let voters: Vec<NodeId> = members.iter().filter(|member| member.voter).map(|member| member.node).collect();
+    let followers = site.book.followers(site.log.store().origin());
+    let follows = |node: NodeId| followers.iter().any(|(follower, state)| *follower == node && state.is_here);
+    let is_heard = |node: NodeId| {
+        node == site.place.node || follows(node) && peers.iter().any(|peer| peer.node == node && peer.is_connected)
+    };
+    let heard = voters.iter().filter(|voter| is_heard(**voter)).count();
+    QuorumView {
+        voters: voters.len() as u64,
+        needed: (voters.len() / 2 + 1) as u64,
+        heard: heard as u64,
+        in_reach: site.log.quorum_in_reach(),
+    }
+}
+
+fn node(site: &SiteNode, member: &Member, peers: &[PeerState]) -> NodeView {
+    let peer = peers.iter().find(|peer| peer.node == member.node);
+    let known = peer.and_then(|peer| peer.known.as_ref());
+    let connection = peer.and_then(|peer| peer.connection.as_ref());
+    let is_self = member.node == site.place.node;
+    let own = is_self.then(|| site.log.store().origin().0);
+    let state = match member.state {
+        MemberState::Active => "active",
+        MemberState::Leaving => "leaving",
+        MemberState::Lost => "lost",
+    };
+    let version = if is_self { Some(env!("CARGO_PKG_VERSION").to_owned()) } else { known.map(|k| k.program.clone()) };
+    let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let now = site.log.clock().monotonic();
+    NodeView {
+        node: member.node.to_string(),
+        name: member.name.clone(),
+        address: member.address.clone(),
+        voter: member.voter,
+        state: state.to_owned(),
+        is_self,
+        connected: peer.is_some_and(|peer| peer.is_connected),
+        origin: own.or(known.map(|known| known.origin)).map(|origin| OriginId(origin).to_string()),
+        version,
+        heard_ms: known.map(|known| ms(now.saturating_sub(known.heard))),
+        rtt_ms: connection.map(|connection| connection.rtt.as_secs_f64() * 1e3),
+        clock_ahead_ms: known.map(|known| known.clock_ahead_ms),
+        problem: peer.and_then(|peer| peer.error.clone()),
+    }
+}
+
+fn origins(site: &SiteNode, members: &[Member], names: &Names) -> Vec<OriginView> {
+    let store = site.log.store();
+    let (own, following) = (store.origin(), site.book.following());
+    let writer = |origin: OriginId, node: u64| {
+        let listed = members.iter().find(|member| member.origin == Some(origin.0)).map(|member| member.name.clone());
+        listed.or_else(|| (node != 0).then(|| names.of(NodeId(node))))
+    };
+    let mut all = vec![OriginView {
+        origin: own.to_string(),
+        node: Some(names.of(site.place.node)),
+        own: true,
+        commit: store.synced_commit().0,
+        following: "own".to_owned(),
+        whole: true,
+        partitions: partitions(site, own),
+        followers: followers(site, own, names),
+    }];
+    for (origin, followed) in store.followed() {
+        let how = match following.get(&origin) {
+            Some(Following::Commits(node)) => format!("commits from {}", names.of(*node)),
+            Some(Following::Copy(node)) => format!("copy from {}", names.of(*node)),
+            Some(Following::Stopped(why)) => format!("stopped: {why}"),
+            None => "kept".to_owned(),
+        };
+        all.push(OriginView {
+            origin: origin.to_string(),
+            node: writer(origin, followed.node),
+            own: false,
+            commit: followed.synced.0,
+            following: how,
+            whole: followed.copy == CopyState::Whole,
+            partitions: partitions(site, origin),
+            followers: followers(site, origin, names),
+        });
+    }
+    all
+}
+
+fn followers(site: &SiteNode, origin: OriginId, names: &Names) -> Vec<FollowerView> {
+    let now = site.log.clock().monotonic();
+    let is_own = origin == site.log.store().origin();
+    let view = |(node, state): (NodeId, FollowerState)| {
+        // How many events another origin's commits have is known where they were written.
+        let lag = if is_own { site.book.lag(state.synced, now) } else { Default::default() };
+        FollowerView {
+            node: names.of(node),
+            commit: state.synced.0,
+            connected: state.is_here,
+            lag_commits: site.log.store().synced_commit_of(origin).0.saturating_sub(state.synced.0),
+            lag_events: lag.events,
+            lag_bytes: lag.bytes,
+            lag_ms: lag.ms,
+        }
+    };
+    site.book.followers(origin).into_iter().map(view).collect()
+}
+
+fn partitions(site: &SiteNode, origin: OriginId) -> Vec<PartitionView> {
+    let mut found = Vec::new();
+    for topic in site.log.topics() {
+        for partition in site.log.partitions_of(&topic).iter().filter(|partition| partition.id().origin == origin) {
+            let id = partition.id();
+            found.push(PartitionView {
+                topic: topic.name().to_owned(),
+                partition: id.index,
+                start: site.log.start_offset(id),
+                end: site.log.store().end_offset(id),
+                visible_end: partition.visible_end(),
+            });
+        }
+    }
+    found
+}

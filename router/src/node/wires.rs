@@ -1,0 +1,90 @@
+//! The wires between the site's connections and the rooms that speak over them.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::catalog::{Ask, Asked, Catalog};
+use crate::event_log::EventLog;
+use crate::replication::peers::{Heartbeat, Notice, Peers, Pulse, Serve};
+use crate::replication::{ASK_CATALOG, ASK_HOLDINGS, Pending, Replication, STREAM_FOLLOW};
+use crate::transport::{FrameReceiver, FrameSender, NodeId};
+
+/// How long the catalog waits for another node's answer.
+const CATALOG_WAIT: Duration = Duration::from_secs(10);
+
+/// What the rooms reach the other nodes by, once there are connections; a node alone has none.
+#[derive(Default)]
+pub struct Way {
+    peers: OnceLock<Arc<Peers>>,
+}
+
+impl Way {
+    /// The connections are there.
+    pub fn open(&self, peers: Arc<Peers>) {
+        self.peers.get_or_init(|| peers);
+    }
+
+    /// The connections, if there are any.
+    pub fn peers(&self) -> Option<&Arc<Peers>> {
+        self.peers.get()
+    }
+}
+
+impl Ask for Way {
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_> {
+        Box::pin(async move {
+            let peers = self.peers.get().ok_or_else(|| "this node has no way to other nodes".to_owned())?;
+            peers.ask(node, ASK_CATALOG, &body, CATALOG_WAIT).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// Serves what other nodes ask.
+pub struct Served {
+    pub log: Arc<EventLog>,
+    pub catalog: Arc<Catalog>,
+    pub replication: OnceLock<Arc<Replication>>,
+}
+
+impl Serve for Served {
+    fn pulse(&self) -> Pulse {
+        let synced = self.log.store().synced_commit().0;
+        Pulse { synced, quorum: self.log.quorum_commit().0, hybrid: self.log.clock().next_hybrid() }
+    }
+
+    fn answer<'a>(&'a self, from: NodeId, kind: u8, body: Vec<u8>) -> Pending<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            match kind {
+                ASK_CATALOG => Some(self.catalog.answer(from, &body).await),
+                ASK_HOLDINGS => self.replication.get().map(|replication| replication.holdings()),
+                _ => None,
+            }
+        })
+    }
+
+    fn stream<'a>(&'a self, from: NodeId, kind: u8, send: FrameSender, receive: FrameReceiver) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if let (STREAM_FOLLOW, Some(replication)) = (kind, self.replication.get()) {
+                replication.serve_follower(from, send, receive).await;
+            }
+        })
+    }
+
+    fn heard(&self, _: NodeId, heartbeat: &Heartbeat) {
+        self.log.clock().observe(heartbeat.hybrid);
+    }
+
+    fn notice(&self, notice: Notice) {
+        let code = match notice {
+            Notice::Copied { .. } => "copied",
+            Notice::CopiedHere { .. } => "copied-here",
+            Notice::Removed { .. } => "removed",
+            Notice::Version { .. } => "version",
+            Notice::TooMany { .. } => "too-many-nodes",
+        };
+        match self.replication.get() {
+            Some(replication) => replication.trouble(code, notice.to_string()),
+            None => tracing::error!(code, %notice, "told before the node was ready"),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `[site]`: where other nodes reach this one, and when one of them counts as lost.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::transport::Bounds;
+
+/// Asks of one peer that are answered at once; more wait at the one that asks.
+pub const ASKS_MAX: u32 = 32;
+/// Long streams of one peer at once; more are refused.
+pub const LONG_STREAMS_MAX: u32 = 32;
+/// Streams beside those: the one of the greeting, and those that are about to be refused.
+const SPARE_STREAMS: u32 = 8;
+/// Bytes of one stream that wait to be read.
+const STREAM_BYTES_MAX: u32 = 4 << 20;
+/// Bytes of a peer's streams that wait to be read; beyond, it is told to wait.
+const UNREAD_BYTES_MAX: u32 = 16 << 20;
+/// Bytes to a peer that it has not confirmed.
+const UNSENT_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of datagrams that wait; heartbeats have some fifty each.
+const DATAGRAM_BYTES_MAX: usize = 4 << 10;
+
+/// The settings of a node of a site. Whether it is of one is said by its data folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens for the site's other nodes, by UDP; `None` (`"off"`): they cannot reach it.
+    #[serde(with = "crate::config::address_or_off")]
+    pub listen: Option<SocketAddr>,
+    /// `HOST:PORT` by which the other nodes reach it; `None`: what `listen` says, where that names one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Milliseconds between two heartbeats to each other node.
+    pub heartbeat_ms: u32,
+    /// Milliseconds that a stored event of a `quorum` topic waits for enough other nodes; then its connection ends
+    /// without an acknowledgement.
+    pub quorum_wait_ms: u32,
+    /// Milliseconds without a heartbeat after which another node counts as lost; at least twice `heartbeat_ms`.
+    pub lost_after_ms: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: None, address: None, heartbeat_ms: 1_000, quorum_wait_ms: 5_000, lost_after_ms: 3_000 }
+    }
+}
+
+impl Config {
+    /// Whether a node cannot count as lost for one heartbeat that went astray.
+    pub fn is_patient(&self) -> bool {
+        self.lost_after_ms >= self.heartbeat_ms.saturating_mul(2)
+    }
+
+    /// The time between two heartbeats.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(u64::from(self.heartbeat_ms))
+    }
+
+    /// How long an event waits for its quorum.
+    pub fn quorum_wait(&self) -> Duration {
+        Duration::from_millis(u64::from(self.quorum_wait_ms))
+    }
+
+    /// The silence after which a node is lost.
+    pub fn lost_after(&self) -> Duration {
+        Duration::from_millis(u64::from(self.lost_after_ms))
+    }
+
+    /// What a peer may take. QUIC itself gives a silent peer up after twice the silence that counts here, and asks for
+    /// no sign of life: heartbeats are one.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            two_way_streams_max: ASKS_MAX + LONG_STREAMS_MAX + SPARE_STREAMS,
+            one_way_streams_max: 0,
+            stream_bytes_max: STREAM_BYTES_MAX,
+            unread_bytes_max: UNREAD_BYTES_MAX,
+            unsent_bytes_max: UNSENT_BYTES_MAX,
+            datagram_bytes_max: DATAGRAM_BYTES_MAX,
+            idle_max: self.lost_after() * 2,
+            ping_after: None,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The greeting with which two nodes begin (pure): a format byte, then postcard.
+//!
+//! It is read before it is known which protocol is spoken, so its bytes stay as they are; what a later version adds
+//! comes behind them and is passed over here.
+
+use serde::{Deserialize, Serialize};
+
+use super::Own;
+use super::version::{PROTOCOLS, PROTOCOLS_MAX, Speaker};
+use crate::replication::PROGRAM;
+use crate::transport::NodeId;
+
+/// The only format.
+const FORMAT: u8 = 1;
+/// Longest greeting, in bytes.
+pub(super) const HELLO_BYTES_MAX: usize = 1 << 10;
+/// Longest version of a program, in bytes.
+const PROGRAM_BYTES_MAX: usize = 64;
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) protocols: Vec<u16>,
+    pub(super) program: String,
+    pub(super) site: u64,
+    pub(super) node: NodeId,
+    /// Drawn by each process: by it two processes of one node are told apart.
+    pub(super) incarnation: u64,
+    /// The origin id of its store.
+    pub(super) origin: u64,
+    /// Its wall clock, milliseconds since 1970.
+    pub(super) wall_ms: i64,
+}
+
+impl Hello {
+    pub(super) fn of(own: &Own, wall_ms: i64) -> Self {
+        Self {
+            protocols: PROTOCOLS.to_vec(),
+            program: PROGRAM.to_owned(),
+            site: own.site,
+            node: own.node,
+            incarnation: own.incarnation,
+            origin: own.origin,
+            wall_ms,
+        }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // Only a type that postcard cannot write fails; this is none.
+        postcard::to_extend(self, vec![FORMAT]).unwrap_or_default()
+    }
+
+    /// `None` for what is no greeting.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&FORMAT, body) = bytes.split_first()? else { return None };
+        let (hello, _later): (Self, _) = postcard::take_from_bytes(body).ok()?;
+        let is_bounded = hello.protocols.len() <= PROTOCOLS_MAX && hello.program.len() <= PROGRAM_BYTES_MAX;
+        is_bounded.then_some(hello)
+    }
+
+    /// As one of two that want to speak.
+    pub(super) fn speaker(&self) -> Speaker {
+        Speaker {
+            name: format!("node {}", self.node),
+            program: self.program.clone(),
+            protocols: self.protocols.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_do_not_change_and_what_is_added_is_passed_over() {
+        let own = Own { node: NodeId(1), site: 2, origin: 4, incarnation: 3 };
+        let hello = Hello { program: "0.1.0".to_owned(), ..Hello::of(&own, 5) };
+        let bytes = hello.encode();
+        assert_eq!(bytes, [&[1, 1, 1, 5][..], b"0.1.0", &[2, 1, 3, 4, 10]].concat());
+        assert_eq!(Hello::decode(&bytes), Some(hello.clone()));
+        assert_eq!(Hello::decode(&[&bytes[..], b"later"].concat()), Some(hello.clone()));
+        for end in 0..bytes.len() {
+            assert_eq!(Hello::decode(&bytes[..end]), None, "cut at {end}");
+        }
+        assert_eq!(Hello::decode(&[&[2], &bytes[1..]].concat()), None, "another format");
+        let long = Hello { program: "x".repeat(65), ..hello.clone() };
+        assert_eq!(Hello::decode(&long.encode()), None);
+        let many = Hello { protocols: vec![1; 17], ..hello };
+        assert_eq!(Hello::decode(&many.encode()), None);
+    }
+}

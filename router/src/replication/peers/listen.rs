@@ -1,0 +1,156 @@
+//! The side that is dialled: takes connections, greets nodes of the site, and brings those that join to the desk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::arrival::{Verdict, judge};
+use super::carry::carry;
+use super::dial::HELLO_WAIT;
+use super::hello::{HELLO_BYTES_MAX, Hello};
+use super::link::{Link, MODE_HELLO};
+use super::stats::count;
+use super::{Close, Shared};
+use crate::replication::join::Desk;
+use crate::transport::{Attempt, FrameSender, NodeId, SiteConnection, SiteProtocol, StreamError};
+
+/// Handshakes and greetings at once; more wait in the endpoint.
+const HANDSHAKES_MAX: usize = 32;
+/// Handshakes under way from which one that comes must first show that its address is its own.
+const PROOF_FROM: usize = 8;
+/// How long a handshake may take.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+
+/// Takes connections until the endpoint is closed.
+pub(super) async fn listen(shared: Arc<Shared>, desk: Option<Arc<Desk>>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut guests = JoinSet::new();
+    loop {
+        let attempt = tokio::select! {
+            attempt = next(&shared, &handshakes) => attempt,
+            Some(_) = guests.join_next(), if !guests.is_empty() => continue,
+        };
+        let Some((attempt, handshake)) = attempt else { return };
+        let under_way = HANDSHAKES_MAX - handshakes.available_permits();
+        if under_way > PROOF_FROM && !attempt.is_proven() {
+            attempt.ask_for_proof();
+        } else {
+            guests.spawn(receive(Arc::clone(&shared), desk.clone(), attempt, handshake));
+        }
+    }
+}
+
+async fn next(shared: &Shared, handshakes: &Arc<Semaphore>) -> Option<(Attempt, OwnedSemaphorePermit)> {
+    let handshake = Arc::clone(handshakes).acquire_owned().await.ok()?;
+    Some((shared.endpoint.accept().await?, handshake))
+}
+
+async fn receive(shared: Arc<Shared>, desk: Option<Arc<Desk>>, attempt: Attempt, handshake: OwnedSemaphorePermit) {
+    let from = attempt.address();
+    let connection = match timeout(HANDSHAKE_WAIT, attempt.shake_hands()).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(why)) => {
+            count(&shared.stats.refused);
+            tracing::warn!(%from, %why, "a connection to the site's port failed");
+            return;
+        }
+        Err(_) => return count(&shared.stats.refused),
+    };
+    match (connection.protocol(), connection.peer()) {
+        (SiteProtocol::Site, Some(node)) => {
+            if let Some(link) = greet(&shared, node, &connection).await {
+                drop(handshake);
+                carry(shared, link).await;
+            }
+        }
+        (_, _) => {
+            drop(handshake);
+            match desk {
+                Some(desk) => desk.serve(connection).await,
+                None => Close::Busy.close(&connection, "this node admits none"),
+            }
+        }
+    }
+}
+
+/// Greets a node that has connected; `None` where it was sent away.
+async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) -> Option<Arc<Link>> {
+    let refuse = |close: Close, text: &str| {
+        count(&shared.stats.refused);
+        tracing::warn!(%node, from = %connection.address(), ?close, why = text, "a node of the site is sent away");
+        close.close(connection, text);
+        None
+    };
+    if !shared.table.lock().is_member(node) {
+        let text = format!(
+            "node {node} is not among the nodes that node {} knows: if it has just joined, this passes; if it was \
+             removed, it stays out",
+            shared.own.node
+        );
+        return refuse(Close::NotMember, &text);
+    }
+    let (send, hello) = match timeout(HELLO_WAIT, hear(connection)).await {
+        Ok(Ok(Some(heard))) => heard,
+        Ok(Ok(None)) => return refuse(Close::Garbage, "the greeting cannot be read"),
+        Ok(Err(StreamError::TooLong { .. })) => return refuse(Close::Garbage, "the greeting is too long"),
+        Ok(Err(_)) => return refuse(Close::Garbage, "the greeting was broken off"),
+        Err(_) => return refuse(Close::Late, "no greeting came in time"),
+    };
+    let link = match admit(shared, node, hello, connection) {
+        Ok(link) => link,
+        Err((close, text)) => return refuse(close, &text),
+    };
+    count(&shared.stats.taken);
+    // What fails is that the node is gone again, which is noticed where the connection is carried.
+    let _ = timeout(HELLO_WAIT, reply(send, shared.hello())).await;
+    Some(link)
+}
+
+/// The way back of the greeting's stream, and the greeting; `None` where it is none.
+async fn hear(connection: &SiteConnection) -> Result<Option<(FrameSender, Hello)>, StreamError> {
+    let (send, mut receive) = connection.accept().await?;
+    if receive.receive_head::<1>().await? != Some([MODE_HELLO]) {
+        return Ok(None);
+    }
+    let bytes = receive.receive_frame(HELLO_BYTES_MAX).await?;
+    Ok(bytes.and_then(|bytes| Hello::decode(&bytes)).map(|hello| (send, hello)))
+}
+
+async fn reply(mut send: FrameSender, hello: Hello) {
+    if send.send_frame(&hello.encode()).await.is_ok() {
+        send.finish();
+    }
+}
+
+/// Takes the node, in place of the connection that it has, or says how it is sent away.
+fn admit(
+    shared: &Arc<Shared>,
+    node: NodeId,
+    hello: Hello,
+    connection: &SiteConnection,
+) -> Result<Arc<Link>, (Close, String)> {
+    let now = shared.clock.monotonic();
+    // One lock for both: of two that come at once, the second finds the first.
+    let mut table = shared.table.lock();
+    let (close, text) = match judge(&shared.own, node, &hello, table.present(node)) {
+        Verdict::Refuse(close, text) => (close, text),
+        Verdict::Take(protocol) => {
+            let link = shared.link(node, hello, connection.clone(), protocol);
+            let before = table.up(&link, now);
+            drop(table);
+            return shared.seated(before).map(|()| link).map_err(|text| (Close::NotMember, text.to_owned()));
+        }
+    };
+    match close {
+        Close::Contested | Close::Copied => table.contest(node, connection.address(), now),
+        Close::WrongWay => {
+            table.poke(node, now);
+            shared.wake.notify_one();
+        }
+        _ => {}
+    }
+    Err((close, text))
+}

@@ -1,0 +1,316 @@
+//! Replication as it runs: looks at who is there, follows what the plan says, tells the log what its quorum is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sled_data::{CommitNumber, OriginId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::book::{Book, Following, Trouble};
+use super::follower::{Ended, Follower};
+use super::holdings::Holdings;
+use super::peers::{PeerState, Peers};
+use super::plan::{Holder, Known, wanted};
+use super::source::{self, Source};
+use super::wire::RefusedCode;
+use super::{ASK_HOLDINGS, Config, STREAM_FOLLOW};
+use crate::event_log::{Act, EventLog};
+use crate::transport::{FrameReceiver, FrameSender, NodeId};
+
+/// How often it looks, besides when somebody comes or goes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often others are asked what they hold, while a node is not heard.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// How long an answer may take.
+const ASK_WAIT: Duration = Duration::from_secs(3);
+/// The first pause before an origin is followed again whose stream has ended; each one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Who votes besides this node, and how many of them an event of a `quorum` topic needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Voters {
+    /// The others.
+    pub others: Vec<NodeId>,
+    /// How many of them must have synced it; 0: this node's own sync is enough.
+    pub needed: usize,
+}
+
+impl Voters {
+    /// The voters of a site, `me` among them or not.
+    pub fn of(me: NodeId, voters: &[NodeId]) -> Self {
+        let others: Vec<NodeId> = voters.iter().copied().filter(|node| *node != me).collect();
+        // The majority of all voters, this node counted where it is one of them.
+        let majority = voters.len() / 2 + usize::from(!voters.is_empty());
+        let own = usize::from(voters.contains(&me));
+        Self { needed: majority.saturating_sub(own), others }
+    }
+}
+
+/// Replication of one node.
+pub struct Replication {
+    log: Arc<EventLog>,
+    peers: Arc<Peers>,
+    book: Arc<Book>,
+    source: Source,
+    config: Config,
+    voters: watch::Receiver<Voters>,
+    running: Mutex<BTreeMap<OriginId, Running>>,
+    holds: Mutex<BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>>,
+    /// Rises when this node's own log was found to be older than what others have of it.
+    outlived: watch::Sender<bool>,
+}
+
+/// An origin that is followed, or will be again.
+struct Running {
+    node: NodeId,
+    task: Option<JoinHandle<Ended>>,
+    pause: Duration,
+    not_before: Instant,
+}
+
+impl Replication {
+    /// Not yet running.
+    pub fn new(
+        log: Arc<EventLog>,
+        peers: Arc<Peers>,
+        book: Arc<Book>,
+        config: Config,
+        voters: watch::Receiver<Voters>,
+    ) -> Arc<Self> {
+        let source = Source { log: Arc::clone(&log), book: Arc::clone(&book) };
+        Arc::new(Self {
+            log,
+            peers,
+            book,
+            source,
+            config,
+            voters,
+            running: Mutex::default(),
+            holds: Mutex::default(),
+            outlived: watch::Sender::new(false),
+        })
+    }
+
+    /// Becomes true when others have more of this node's own log than it has: the node must stop, and begins a new life
+    /// when it is started again.
+    pub fn outlived(&self) -> watch::Receiver<bool> {
+        self.outlived.subscribe()
+    }
+
+    /// Runs until it is told to stop.
+    pub async fn run(self: Arc<Self>, mut stopped: watch::Receiver<bool>) {
+        let mut states = self.peers.watch();
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ask_at = Instant::now();
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                changed = states.changed() => if changed.is_err() { break },
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+            }
+            let peers = states.borrow_and_update().clone();
+            let is_somebody_missing = peers.iter().any(|peer| !peer.is_connected);
+            if is_somebody_missing && Instant::now() >= ask_at {
+                ask_at = Instant::now() + ASK_EVERY;
+                self.ask_holdings(&peers).await;
+            }
+            self.look(&peers);
+        }
+        for running in std::mem::take(&mut *self.running.lock()).into_values() {
+            running.task.inspect(JoinHandle::abort);
+        }
+    }
+
+    /// One look at who is there.
+    fn look(self: &Arc<Self>, peers: &[PeerState]) {
+        self.note_moment();
+        self.end_finished();
+        let wanted = wanted(&self.known(peers));
+        let mut running = self.running.lock();
+        running.retain(|origin, running| {
+            let stays = wanted.get(origin) == Some(&running.node);
+            if !stays {
+                running.task.take().inspect(JoinHandle::abort);
+                self.book.set_following(*origin, None);
+            }
+            stays
+        });
+        let now = Instant::now();
+        for (origin, node) in wanted {
+            let begun = Running { node, task: None, pause: PAUSE_MIN, not_before: now };
+            let running = running.entry(origin).or_insert(begun);
+            if running.task.is_none() && running.not_before <= now {
+                running.task = Some(self.begin(origin, node));
+            }
+        }
+        drop(running);
+        self.tell_quorum(peers);
+    }
+
+    fn begin(self: &Arc<Self>, origin: OriginId, node: NodeId) -> JoinHandle<Ended> {
+        let (peers, log, book) = (Arc::clone(&self.peers), Arc::clone(&self.log), Arc::clone(&self.book));
+        tokio::spawn(async move {
+            match peers.open(node, STREAM_FOLLOW).await {
+                Ok((out, from)) => Follower { log, book, origin, node }.run(out, from).await,
+                Err(error) => Ended::Wrong(error.to_string()),
+            }
+        })
+    }
+
+    /// Sees to streams that have ended.
+    fn end_finished(&self) {
+        let mut ended = Vec::new();
+        for (origin, running) in self.running.lock().iter_mut() {
+            let Some(task) = running.task.take_if(|task| task.is_finished()) else { continue };
+            running.not_before = Instant::now() + running.pause;
+            running.pause = (running.pause * 2).min(PAUSE_MAX);
+            ended.push((*origin, running.node, task));
+        }
+        for (origin, node, task) in ended {
+            // It is finished: this does not wait.
+            let Some(Ok(ended)) = futures_now(task) else { continue };
+            self.book.set_following(origin, None);
+            self.note_end(origin, node, &ended);
+        }
+    }
+
+    fn note_end(&self, origin: OriginId, node: NodeId, ended: &Ended) {
+        match ended {
+            Ended::Stream(_) | Ended::BySource | Ended::Full => {
+                tracing::debug!(%origin, %node, %ended, "a commit stream ended; it is opened again");
+            }
+            Ended::Different(text) => {
+                self.book.set_following(origin, Some(Following::Stopped(text.clone())));
+                self.trouble("copy-differs", format!(
+                    "the copy of origin {origin} here differs from what node {node} sent, and is followed no more: {text}; \
+                     find out which of the two is right, then remove the wrong node and let it join anew"
+                ));
+            }
+            Ended::Refused(refused) if refused.code == RefusedCode::Forked => {
+                self.trouble("source-forked", format!("node {node} does not have what it wrote: {}", refused.text));
+            }
+            Ended::Refused(refused) => {
+                tracing::debug!(%origin, %node, text = refused.text, "a commit stream was refused");
+            }
+            Ended::Wrong(text) => {
+                self.trouble("stream-refused", format!("a commit stream of origin {origin} from node {node}: {text}"));
+            }
+            Ended::Store(text) => tracing::error!(%origin, %node, text, "a commit stream cannot be stored"),
+        }
+    }
+
+    /// Remembers it, says it loudly and writes it down, once.
+    pub fn trouble(&self, code: &'static str, text: String) {
+        let at_ms = self.log.clock().wall_ms();
+        if !self.book.trouble(Trouble { at_ms, code, text: text.clone() }) {
+            return;
+        }
+        tracing::error!(code, "{text}");
+        let act = Act { who: "node", act: "site.trouble", what: code, outcome: code, detail: text.into() };
+        if let Err(error) = self.log.audit(act) {
+            tracing::warn!(%error, code, "it is not in the audit");
+        }
+    }
+
+    fn known(&self, peers: &[PeerState]) -> Known {
+        let holds = self.holds.lock();
+        let holder = |peer: &PeerState| Holder {
+            own: peer.known.as_ref().map(|known| OriginId(known.origin)),
+            holds: holds.get(&peer.node).cloned().unwrap_or_default(),
+        };
+        let following = self.book.following();
+        let stopped = following.iter().filter(|(_, how)| matches!(how, Following::Stopped(_)));
+        Known {
+            own: Some(self.log.store().origin()),
+            holders: peers.iter().filter(|peer| peer.is_connected).map(|peer| (peer.node, holder(peer))).collect(),
+            here: self.here(),
+            stopped: stopped.map(|(origin, _)| *origin).collect(),
+        }
+    }
+
+    fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
+        self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced)).collect()
+    }
+
+    async fn ask_holdings(&self, peers: &[PeerState]) {
+        for peer in peers.iter().filter(|peer| peer.is_connected) {
+            match self.peers.ask(peer.node, ASK_HOLDINGS, &[], ASK_WAIT).await.map(|bytes| Holdings::decode(&bytes)) {
+                Ok(Some(holdings)) => {
+                    self.holds.lock().insert(peer.node, holdings.0);
+                }
+                Ok(None) => tracing::warn!(node = %peer.node, "what a node holds is told in an unknown way"),
+                Err(error) => tracing::debug!(%error, node = %peer.node, "a node does not say what it holds"),
+            }
+        }
+    }
+
+    /// What this node holds of others' origins, for who asks.
+    pub fn holdings(&self) -> Vec<u8> {
+        Holdings(self.here()).encode()
+    }
+
+    /// Serves one that follows.
+    pub async fn serve_follower(&self, node: NodeId, out: FrameSender, from: FrameReceiver) {
+        match self.source.serve(node, out, from).await {
+            Ok(()) | Err(source::Ended::Stream(_) | source::Ended::Stopping) => {}
+            Err(source::Ended::Outlived { text }) => {
+                self.trouble("outlived", text);
+                self.outlived.send_replace(true);
+            }
+            Err(ended) => self.trouble("follower-refused", format!("node {node} is not served: {ended}")),
+        }
+    }
+
+    fn note_moment(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let stats = self.log.stats();
+        let (events, bytes) = (stats.events.load(Relaxed), stats.record_bytes.load(Relaxed));
+        self.book.moment(self.log.store().synced_commit(), events, bytes, self.log.clock().monotonic());
+    }
+
+    fn tell_quorum(&self, peers: &[PeerState]) {
+        let voters = self.voters.borrow().clone();
+        let others: Vec<u64> = voters.others.iter().map(|node| node.0).collect();
+        self.log.set_replicas(&others, voters.needed);
+        let followers = self.book.followers(self.log.store().origin());
+        let follows = |node: &NodeId| followers.iter().any(|(follower, state)| follower == node && state.is_here);
+        let is_heard = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
+        let heard = voters.others.iter().filter(|node| is_heard(node) && follows(node)).count();
+        self.log.set_quorum_in_reach(heard >= voters.needed);
+        self.log.tell_late(self.config.quorum_wait());
+    }
+}
+
+/// The result of a task that has finished.
+fn futures_now<T>(task: JoinHandle<T>) -> Option<Result<T, tokio::task::JoinError>> {
+    let mut task = std::pin::pin!(task);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match task.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(result) => Some(result),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_counts_this_node_where_it_votes() {
+        let nodes = |numbers: &[u64]| numbers.iter().map(|n| NodeId(*n)).collect::<Vec<_>>();
+        // voters, how many others are needed by voter 1, by a learner 9
+        let cases = [(&[1][..], 0, 1), (&[1, 2, 3], 1, 2), (&[1, 2, 3, 4, 5], 2, 3), (&[], 0, 0)];
+        for (voters, by_voter, by_learner) in cases {
+            assert_eq!(Voters::of(NodeId(1), &nodes(voters)).needed, by_voter, "{voters:?}");
+            assert_eq!(Voters::of(NodeId(9), &nodes(voters)).needed, by_learner, "{voters:?}");
+        }
+        assert_eq!(Voters::of(NodeId(2), &nodes(&[1, 2, 3])).others, nodes(&[1, 3]));
+    }
+}
