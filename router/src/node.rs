@@ -296,6 +296,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
+    tokio::spawn(Arc::clone(&catalog).keep_topics());
     let told = site::Told { first, name: site::given_name(data) };
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());

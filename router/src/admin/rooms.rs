@@ -75,7 +75,7 @@ impl Rooms {
             twins: Arc::clone(&self.twins),
         };
         Router::new()
-            .merge(topics::routes(log()))
+            .merge(topics::routes(log(), Arc::clone(self.directory.catalog())))
             .merge(events::routes(log()))
             .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
             .merge(devices::routes(Arc::clone(&self.directory)))

@@ -14,19 +14,36 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::wire::{Extent, NewTopic, TopicView};
+use crate::catalog::{AgreeError, Catalog};
 use crate::event_log::{EventLog, Topic, TopicError};
+
+/// Who the audit says did it.
+const WHO: &str = "api";
 
 #[derive(Serialize)]
 struct Topics {
     topics: Vec<TopicView>,
 }
 
+/// What the calls speak to.
+#[derive(Clone)]
+struct Parts {
+    log: Arc<EventLog>,
+    catalog: Arc<Catalog>,
+}
+
+impl axum::extract::FromRef<Parts> for Arc<EventLog> {
+    fn from_ref(parts: &Parts) -> Self {
+        Self::clone(&parts.log)
+    }
+}
+
 /// The calls about topics as such.
-pub fn routes(log: Arc<EventLog>) -> Router {
+pub fn routes(log: Arc<EventLog>, catalog: Arc<Catalog>) -> Router {
     Router::new()
         .route("/topics", get(list).post(create))
         .route("/topics/{topic}", get(show).delete(delete))
-        .with_state(log)
+        .with_state(Parts { log, catalog })
 }
 
 /// The topic of that name.
@@ -47,6 +64,16 @@ pub fn refuse_internal(name: &str, what: &str) -> Result<(), ApiError> {
     }
     let message = format!("topic {name} is the node's own and cannot be {what}");
     Err(ApiError::new(StatusCode::FORBIDDEN, "internal_topic", message))
+}
+
+impl From<AgreeError> for ApiError {
+    fn from(error: AgreeError) -> Self {
+        match error {
+            AgreeError::Refused(refusal) => refusal.into(),
+            AgreeError::Log(error) => error.into(),
+            AgreeError::Stopping => Self::unavailable(error.to_string()),
+        }
+    }
 }
 
 impl From<TopicError> for ApiError {
@@ -75,19 +102,18 @@ async fn show(State(log): State<Arc<EventLog>>, Path(name): Path<String>) -> Res
     Ok(Answer(view(&log, &topic, true)))
 }
 
-async fn create(State(log): State<Arc<EventLog>>, JsonBody(new): JsonBody<NewTopic>) -> Result<Response, ApiError> {
+async fn create(State(parts): State<Parts>, JsonBody(new): JsonBody<NewTopic>) -> Result<Response, ApiError> {
     refuse_internal(&new.name, "made")?;
-    let view = blocking(move || {
-        let config = new.config(log.topic_defaults());
-        let topic = log.create_topic(&new.name, config)?;
-        Ok(view(&log, &topic, true))
-    });
+    let Parts { log, catalog } = parts;
+    let config = new.config(log.topic_defaults());
+    let topic = catalog.create_topic(&new.name, config, WHO).await?;
+    let view = blocking(move || Ok(view(&log, &topic, true)));
     Ok((StatusCode::CREATED, Answer(view.await?)).into_response())
 }
 
-async fn delete(State(log): State<Arc<EventLog>>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
+async fn delete(State(parts): State<Parts>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
     refuse_internal(&name, "deleted")?;
-    blocking(move || Ok(log.delete_topic(&name)?)).await?;
+    parts.catalog.delete_topic(&name, WHO).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

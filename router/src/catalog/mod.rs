@@ -27,6 +27,7 @@ mod survive;
 mod tell;
 mod token;
 mod topic;
+mod topics;
 mod work;
 mod write;
 
@@ -53,6 +54,7 @@ pub use site::{Lease, Site, SiteRefusal, SiteUpdate};
 pub use survive::SurviveError;
 pub use token::{TOKEN_LIFE_MS_MAX, TOKENS_MAX, Token, TokenHash, TokenRefusal};
 pub use topic::{Ack, AgreedTopic, Packing, TopicRecord, TopicRefusal, TopicSettings, TopicUpdate};
+pub use topics::AgreeError;
 pub use work::{Assignment, TakeOver, WorkRefusal};
 pub use write::Write;
 
@@ -214,6 +216,14 @@ impl Catalog {
     pub fn topics(&self) -> Vec<(Arc<str>, AgreedTopic)> {
         let topic = |(name, record): (&Arc<str>, &Arc<TopicRecord>)| Some((Arc::clone(name), record.topic.clone()?));
         self.book.ask(|state| state.topics().filter_map(topic).collect())
+    }
+
+    pub(crate) fn topic_records(&self) -> Vec<(Arc<str>, Arc<TopicRecord>)> {
+        self.book.ask(|state| state.topics().map(|(name, record)| (Arc::clone(name), Arc::clone(record))).collect())
+    }
+
+    fn log(&self) -> &Arc<EventLog> {
+        &self.book.log
     }
 
     /// All that is known of a topic's name: the topic, and how often one of that name was deleted.

@@ -124,53 +124,59 @@ mod tests {
         }
     }
 
+    /// `1|123`: the set of node 1, and that of 1, 2 and 3.
+    fn sets(text: &str) -> Vec<BTreeSet<NodeId>> {
+        let nodes = |set: &str| set.bytes().map(|digit| NodeId((digit - b'0').into())).collect();
+        text.split('|').filter(|set| !set.is_empty()).map(nodes).collect()
+    }
+
     #[test]
     fn one_step_follows_another() {
         let learn = |node| Some(Step::Learn(NodeId(node)));
         let vote = |nodes: &[u64]| Some(Step::Vote(set(nodes)));
         let forget = |node| Some(Step::Forget(NodeId(node)));
-        type Case = (&'static str, &'static [&'static [u64]], &'static [u64], &'static [u64], Option<Step>);
-        let cases: Vec<Case> = vec![
-            ("a1", &[&[1]], &[1], &[1], None),
-            ("a1 a2-", &[&[1]], &[1], &[1], learn(2)),
-            ("a1 a2-", &[&[1]], &[1, 2], &[1, 2], None),
-            ("a1 a2- a3-", &[&[1]], &[1, 2], &[1, 2], learn(3)),
-            ("a1 a2- a3-", &[&[1]], &[1, 2, 3], &[1, 2], None),
-            ("a1 a2- a3-", &[&[1]], &[1, 2, 3], &[1, 2, 3], vote(&[1, 2, 3])),
-            ("a1 a2 a3", &[&[1], &[1, 2, 3]], &[1, 2, 3], &[1], vote(&[1, 2, 3])),
-            ("a1 a2 a3 a4-", &[&[1, 2, 3]], &[1, 2, 3, 4], &[1, 2, 3, 4], None),
-            ("a1 a2 a3 a4- a5-", &[&[1, 2, 3]], &[1, 2, 3, 4, 5], &[1, 4, 5], vote(&[1, 2, 3, 4, 5])),
-            ("a1 a2 x3", &[&[1, 2, 3]], &[1, 2, 3], &[1, 2], vote(&[1])),
-            ("a1 a2- x3-", &[&[1]], &[1, 2, 3], &[1], forget(3)),
-            ("a1 a2- l3-", &[&[1]], &[1, 2, 3], &[1], None),
-            ("l1 a2-", &[&[1]], &[1, 2], &[1, 2], vote(&[2])),
-            ("a2", &[&[2]], &[1, 2], &[2], forget(1)),
-            ("x1", &[&[1]], &[1], &[1], None),
-            ("a1", &[], &[], &[], None),
+        // (members, who votes, who follows, who has caught up, the next step)
+        let cases = [
+            ("a1", "1", "1", "1", None),
+            ("a1 a2-", "1", "1", "1", learn(2)),
+            ("a1 a2-", "1", "12", "12", None),
+            ("a1 a2- a3-", "1", "12", "12", learn(3)),
+            ("a1 a2- a3-", "1", "123", "12", None),
+            ("a1 a2- a3-", "1", "123", "123", vote(&[1, 2, 3])),
+            ("a1 a2 a3", "1|123", "123", "1", vote(&[1, 2, 3])),
+            ("a1 a2 a3 a4-", "123", "1234", "1234", None),
+            ("a1 a2 a3 a4- a5-", "123", "12345", "145", vote(&[1, 2, 3, 4, 5])),
+            ("a1 a2 x3", "123", "123", "12", vote(&[1])),
+            ("a1 a2- x3-", "1", "123", "1", forget(3)),
+            ("a1 a2- l3-", "1", "123", "1", None),
+            ("l1 a2-", "1", "12", "12", vote(&[2])),
+            ("a2", "2", "12", "2", forget(1)),
+            ("x1", "1", "1", "1", None),
+            ("a1", "", "", "", None),
         ];
-        for (text, sets, nodes, caught_up, expected) in cases {
-            let voters: Vec<_> = sets.iter().map(|nodes| set(nodes)).collect();
-            let (members, nodes, caught_up) = (members(text), set(nodes), set(caught_up));
-            let (leader, voters) = (NodeId(1), &voters[..]);
-            let view = View { members: &members, leader, voters, nodes: &nodes, caught_up: &caught_up };
+        for (text, voters, nodes, caught_up, expected) in cases {
+            let one = |text| sets(text).pop().unwrap_or_default();
+            let (members, voters, nodes, caught_up) = (members(text), sets(voters), one(nodes), one(caught_up));
+            let leader = NodeId(1);
+            let view = View { members: &members, leader, voters: &voters, nodes: &nodes, caught_up: &caught_up };
             assert_eq!(next_step(&view), expected, "{text}: {view:?}");
         }
     }
 
     #[test]
     fn a_majority_is_one_of_every_set() {
-        let present = |nodes: &'static [u64]| move |node: NodeId| nodes.contains(&node.0);
-        let cases: [(&[&[u64]], &'static [u64], bool); 6] = [
-            (&[&[1]], &[1], true),
-            (&[&[1, 2, 3]], &[1], false),
-            (&[&[1, 2, 3]], &[1, 3], true),
-            (&[&[1, 2]], &[1], false),
-            (&[&[1], &[1, 2, 3]], &[1], false),
-            (&[], &[1], false),
+        let cases = [
+            ("1", "1", true),
+            ("123", "1", false),
+            ("123", "13", true),
+            ("12", "1", false),
+            ("1|123", "1", false),
+            ("1|123", "12", true),
+            ("", "1", false),
         ];
-        for (sets, nodes, expected) in cases {
-            let sets: Vec<_> = sets.iter().map(|nodes| set(nodes)).collect();
-            assert_eq!(is_majority(&sets, present(nodes)), expected, "{sets:?} {nodes:?}");
+        for (voters, present, expected) in cases {
+            let there = sets(present).pop().unwrap_or_default();
+            assert_eq!(is_majority(&sets(voters), |node| there.contains(&node)), expected, "{voters} {present}");
         }
     }
 }

@@ -157,6 +157,40 @@ impl EventLog {
         Ok(self.insert_topic(&mut topics, info))
     }
 
+    /// The id that the next topic of a name has in this site, where at least `deletions` of that name were deleted.
+    ///
+    /// # Errors
+    /// When the store cannot say how many were.
+    pub fn new_topic_id(&self, name: &str, deletions: u32) -> Result<TopicId, TopicError> {
+        check_name(name)?;
+        Ok(topic_id(self.site().unwrap_or(0), name, self.times_deleted(name)?.max(deletions)))
+    }
+
+    /// Notes that at least so many topics of a name were deleted, here or elsewhere. Durable on return.
+    ///
+    /// # Errors
+    /// When the store cannot say or take it.
+    pub fn raise_deletions(&self, name: &str, deletions: u32) -> Result<(), TopicError> {
+        if self.times_deleted(name)? >= deletions {
+            return Ok(());
+        }
+        self.put_deletions(name, deletions)
+    }
+
+    /// Sets how long a topic's events are kept. What has the topic in hand sees it after the next start.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn set_retention(&self, id: TopicId, age_ms: Option<u64>, bytes: Option<u64>) -> Result<(), TopicError> {
+        let info = self.store.set_topic_retention(id, age_ms, bytes)?;
+        let mut topics = self.topics.write();
+        if let Some(topic) = topics.get(info.name.as_str()).filter(|topic| topic.id() == id) {
+            let changed = Topic { info, name: Arc::clone(&topic.name), partitions: topic.partitions.clone() };
+            topics.insert(Arc::clone(&changed.name), Arc::new(changed));
+        }
+        Ok(())
+    }
+
     /// Makes a topic as another node of the site has it, unless it is here. Durable on return.
     ///
     /// # Errors
@@ -219,7 +253,10 @@ impl EventLog {
         if self.topic(name).is_none() {
             return Err(TopicError::Unknown(name.to_owned()));
         }
-        let times = self.times_deleted(name)?.saturating_add(1);
+        self.put_deletions(name, self.times_deleted(name)?.saturating_add(1))
+    }
+
+    fn put_deletions(&self, name: &str, times: u32) -> Result<(), TopicError> {
         let mut open = self.lock();
         open.put_state(DELETED_TREE, name.as_bytes(), Some(&times.to_be_bytes()));
         let ticket = open.ticket();

@@ -2,6 +2,8 @@
 
 use sled_data::{HeadersRef, Offset};
 
+use super::state::Place;
+
 /// One stored event.
 #[derive(Clone, Copy)]
 pub struct EventRef<'a> {
@@ -34,11 +36,21 @@ pub struct Batch<'a> {
     pub partition: u32,
     /// The store the events were first written to.
     pub origin: u64,
+    /// The term under which the node reads them.
+    pub term: u64,
+    /// The origin whose state the plugin sees; `None` for the node's own, and where state goes over all origins.
+    pub state_of: Option<u64>,
     /// The events.
     pub events: &'a [EventRef<'a>],
 }
 
 impl<'a> Batch<'a> {
+    /// Whose state the plugin sees while it processes the batch.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place { of: self.state_of, partition: self.partition }
+    }
+
     /// A part of the batch.
     #[must_use]
     pub fn part(&self, range: std::ops::Range<usize>) -> Batch<'a> {

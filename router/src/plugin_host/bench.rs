@@ -16,7 +16,7 @@ use super::manifest::Manifest;
 use super::prepare::prepare;
 use super::run::run;
 use super::sandbox::Sandbox;
-use super::state::{PendingState, StateSource};
+use super::state::{PendingState, Place, StateSource};
 use super::{DeployError, StartError};
 
 /// What was measured.
@@ -41,7 +41,7 @@ impl Measured {
 struct NoState;
 
 impl StateSource for NoState {
-    fn get(&self, _partition: u32, _key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    fn get(&self, _place: Place, _key: &[u8]) -> Result<Option<Vec<u8>>, String> {
         Ok(None)
     }
 }
@@ -79,7 +79,7 @@ pub fn measure(
     let (begin, begin_busy) = (Instant::now(), processor_time());
     while begin.elapsed() < time && !stored.is_empty() {
         for events in stored.chunks(manifest.limits.batch_events as usize) {
-            let batch = Batch { topic, partition: 0, origin: 1, events };
+            let batch = Batch { topic, partition: 0, origin: 1, term: 0, state_of: None, events };
             let effects = run(&mut sandbox, &batch, &counters, &AtomicBool::new(false))
                 .map_err(|fault| DeployError::Init(fault.to_string()))?;
             let mut prepared = Vec::new();

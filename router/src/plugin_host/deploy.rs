@@ -13,7 +13,7 @@ use super::guest::WallClock;
 use super::loops::{Edge, find_loop};
 use super::manifest::{Manifest, TwinGrant};
 use super::sandbox::{Sandbox, Template};
-use super::state::{PendingState, StateSource};
+use super::state::{PendingState, Place, StateSource};
 
 /// A component's file has at most this many bytes (Python's have 18 MB).
 pub const WASM_BYTES_MAX: usize = 64 << 20;
@@ -145,7 +145,7 @@ pub fn check_loops<'a>(manifest: &'a Manifest, others: impl Iterator<Item = &'a 
 struct NoState;
 
 impl StateSource for NoState {
-    fn get(&self, _partition: u32, _key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    fn get(&self, _place: Place, _key: &[u8]) -> Result<Option<Vec<u8>>, String> {
         Ok(None)
     }
 }

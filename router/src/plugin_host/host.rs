@@ -5,21 +5,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use parking_lot::Mutex;
-use sled_data::{Offset, PartitionId};
+use parking_lot::{Mutex, RwLock};
 
+use super::charge::CHARGES_TREE;
+use super::charge_index::ChargeIndex;
 use super::compiled::CompileCache;
 use super::counters::{PluginCounters, read};
 use super::deploy::{self, Workshop};
+use super::duties::Duties;
 use super::engine::Ticking;
 use super::guard::Roster;
-use super::manifest::{From, Kind, Manifest};
-use super::registry::{self, Files, PLUGINS_TREE, RecordV1, STATE_TREE, digest};
-use super::round::{ensure_dead_letters, reader_name};
+use super::manifest::{Kind, Manifest};
+use super::registry::{self, Files, PLUGINS_TREE, RecordV1, STATE_OF_TREE, STATE_TREE, digest};
+use super::round::ensure_dead_letters;
 use super::sandbox::{Sandbox, Template};
 use super::state::PendingState;
 use super::status::{PluginStatus, RunState};
-use super::task::{Shared, Task};
+use super::task::{Shared, Task, Work};
 use super::{DeployError, Deployed, RemoveError, StartError};
 use crate::event_log::{CommitFailed, EventLog, OpenCommit, fits_state};
 
@@ -35,6 +37,7 @@ pub struct PluginHost {
     workshop: Arc<Workshop>,
     plugins: Mutex<BTreeMap<String, Plugin>>,
     guards: Arc<Roster>,
+    work: Work,
     /// Held while plugins are deployed or removed, one at a time.
     changing: Mutex<()>,
 }
@@ -46,18 +49,30 @@ struct Plugin {
 }
 
 impl PluginHost {
-    /// Starts the engine and the plugins that were deployed before; `folder` is
+    /// Starts the engine and the plugins that were deployed before, on a node without a site; `folder` is
     /// the host's own. A plugin that cannot be restored is listed as broken.
     ///
     /// # Errors
     /// The folder, the engine or the store fails.
     pub fn start(log: Arc<EventLog>, folder: &Path) -> Result<PluginHost, StartError> {
+        PluginHost::start_with(log, folder, Arc::new(Duties::alone()))
+    }
+
+    /// The same with the duties of a node in a site.
+    ///
+    /// # Errors
+    /// As [`PluginHost::start`].
+    pub fn start_with(log: Arc<EventLog>, folder: &Path, duties: Arc<Duties>) -> Result<PluginHost, StartError> {
         let files = Files::open(folder)?;
         let cache = CompileCache::open(&folder.join("compiled"))?;
         let ticking = Ticking::start().map_err(|error| StartError::Engine(error.to_string()))?;
         let clock = Arc::clone(log.clock());
         let workshop = Workshop { ticking: Arc::new(ticking), cache, now_ms: Arc::new(move || clock.wall_ms()) };
+        let index = ChargeIndex::new(Arc::clone(&log));
+        index.set_duties(&duties);
+        let work = Work { duties: Arc::new(RwLock::new(duties)), index };
         let host = PluginHost {
+            work,
             log,
             files,
             workshop: Arc::new(workshop),
@@ -67,6 +82,17 @@ impl PluginHost {
         };
         host.restore()?;
         Ok(host)
+    }
+
+    /// Says what the node is to read from now on; each plugin takes it up before its next round.
+    pub fn set_duties(&self, duties: Arc<Duties>) {
+        self.work.index.set_duties(&duties);
+        *self.work.duties.write() = duties;
+    }
+
+    /// Which derived events count, for others who read them.
+    pub fn charges(&self) -> &Arc<ChargeIndex> {
+        &self.work.index
     }
 
     fn restore(&self) -> Result<(), StartError> {
@@ -156,33 +182,6 @@ impl PluginHost {
         Ok(())
     }
 
-    /// Stores the record, and where the plugin begins in partitions it has not
-    /// read yet.
-    fn register(&self, manifest: &Manifest, record: &RecordV1, new: bool) -> Result<(), DeployError> {
-        let reader = reader_name(&manifest.name);
-        let mut begins: Vec<(PartitionId, Offset)> = Vec::new();
-        for topic in manifest.topics.iter().filter_map(|name| self.log.topic(name)) {
-            for id in topic.all_partitions().iter().map(|partition| partition.id()) {
-                if new || self.log.cursor(&reader, id)?.is_none() {
-                    begins.push((
-                        id,
-                        match manifest.from {
-                            From::Start => self.log.start_offset(id),
-                            From::End => self.log.visible_end(id),
-                        },
-                    ));
-                }
-            }
-        }
-        self.commit(|open| {
-            open.put_state(PLUGINS_TREE, manifest.name.as_bytes(), Some(&record.encode()));
-            for (id, next) in &begins {
-                open.move_cursor(&reader, *id, *next);
-            }
-        })?;
-        Ok(())
-    }
-
     fn run(
         &self,
         manifest: Manifest,
@@ -194,7 +193,8 @@ impl PluginHost {
         let source = registry::StoredState { log: Arc::clone(&self.log), plugin: name.clone() };
         let workshop = Arc::clone(&self.workshop);
         let loaded = manifest.clone();
-        let task = Task::start(Arc::clone(&self.log), &name, Shared::new(counters), move || {
+        self.work.index.set_running(&name, true);
+        let task = Task::start(Arc::clone(&self.log), self.work.clone(), &name, Shared::new(counters), move || {
             let template = load(&workshop, loaded)?;
             Ok(Sandbox::new(template, PendingState::new(Arc::new(source))))
         })?;
@@ -214,25 +214,31 @@ impl PluginHost {
         let plugin = self.plugins.lock().remove(name).ok_or_else(|| RemoveError::Unknown(name.to_owned()))?;
         drop(plugin.task); // waits until it has stopped
         // State first: were the node to stop in between, the plugin is still there.
-        let prefix = registry::state_prefix(name);
-        loop {
-            let entries = self.log.state_scan(STATE_TREE, &prefix, None, STATE_REMOVED_MAX)?;
-            let last = entries.len() < STATE_REMOVED_MAX;
-            self.commit(|open| {
-                for (key, _) in &entries {
-                    open.put_state(STATE_TREE, key, None);
-                }
-                if last {
-                    open.put_state(PLUGINS_TREE, name.as_bytes(), None);
-                }
-            })?;
-            if last {
-                break;
-            }
+        for tree in [STATE_TREE, STATE_OF_TREE, CHARGES_TREE] {
+            self.remove_state(tree, name)?;
         }
+        self.commit(|open| _ = open.put_state(PLUGINS_TREE, name.as_bytes(), None))?;
+        self.work.index.set_running(name, false);
+        self.work.index.refresh();
         self.sweep();
         tracing::info!(plugin = name, "plugin removed");
         Ok(())
+    }
+
+    /// Removes what a plugin has in a tree.
+    fn remove_state(&self, tree: &str, name: &str) -> Result<(), RemoveError> {
+        let prefix = registry::state_prefix(name);
+        loop {
+            let entries = self.log.state_scan(tree, &prefix, None, STATE_REMOVED_MAX)?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            self.commit(|open| {
+                for (key, _) in &entries {
+                    open.put_state(tree, key, None);
+                }
+            })?;
+        }
     }
 
     fn commit(&self, fill: impl FnOnce(&mut OpenCommit<'_>)) -> Result<(), CommitFailed> {
@@ -282,19 +288,6 @@ impl PluginHost {
         }
     }
 
-    /// Stored events before the visible end that the plugin's cursors have not
-    /// passed.
-    fn lag_events(&self, manifest: &Manifest) -> u64 {
-        let reader = reader_name(&manifest.name);
-        let topics = manifest.topics.iter().filter_map(|name| self.log.topic(name));
-        let lag = |id: PartitionId| {
-            // A store that cannot be read tells so elsewhere.
-            let cursor = self.log.cursor(&reader, id).ok().flatten().unwrap_or(0);
-            self.log.visible_end(id).saturating_sub(cursor.max(self.log.start_offset(id)))
-        };
-        topics.map(|topic| topic.all_partitions().iter().map(|partition| lag(partition.id())).sum::<u64>()).sum()
-    }
-
     /// The counters of each plugin that reads, for the metrics' face.
     pub fn counters(&self) -> Vec<(String, Arc<PluginCounters>)> {
         let plugins = self.plugins.lock();
@@ -319,5 +312,6 @@ impl PluginHost {
 
 mod audit;
 mod guards;
+mod reach;
 #[cfg(test)]
 mod tests;

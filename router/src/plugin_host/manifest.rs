@@ -62,6 +62,9 @@ pub enum Scope {
     /// On the node whose store the events were first written to.
     #[default]
     Origin,
+    /// On one node for each partition number, which reads the partitions of that number of all origins. Its state
+    /// belongs to the number, over all origins.
+    Site,
 }
 
 /// What a plugin may do with device twins.

@@ -6,19 +6,28 @@
 //! `prepare` makes events of it; and `round` makes one commit of all of it:
 //! outputs, state, commands and the moved cursor.
 //!
+//! In a site, work follows data: `duties` says what a node reads, `taking_up` ends and begins a plugin's charges
+//! (`charge`) with the help of `adoption` and `carry`, and `charge_index` tells, by `overridden`, which of the events
+//! that two lives derived counts.
+//!
 //! `guard` has plugins of another kind, which are asked before a command is sent.
 //!
 //! `host` deploys, lists, removes and restores.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod adoption;
 mod batch;
 pub mod bench;
 mod bindings;
 mod bisect;
+mod carry;
 mod cause;
+mod charge;
+mod charge_index;
 mod compiled;
 mod counters;
 mod deploy;
+mod duties;
 mod effects;
 mod engine;
 mod error;
@@ -28,23 +37,34 @@ mod guest;
 mod host;
 mod loops;
 mod manifest;
+mod overridden;
 mod prepare;
 mod registry;
 mod round;
 mod run;
 mod sandbox;
+#[cfg(test)]
+mod site_tests;
 mod state;
 mod status;
+mod taking_up;
 mod task;
 #[cfg(test)]
 mod test_guest;
 
+pub use cause::DerivedFrom;
+pub use charge::{Charge, SpanV1, SpansV1};
+pub use charge_index::{ChargeIndex, View};
 pub use counters::PluginCounters;
 pub use deploy::WASM_BYTES_MAX;
+pub use duties::{
+    Assignment, Before, Duties, GivenAway, HandedOn, Predecessor, Share, Site, TakeOver, TakenOver, duties,
+};
 pub use error::{DeployError, Deployed, RemoveError, StartError};
 pub use guard::{GuardCounters, GuardFigures};
 pub use host::{PLUGINS_MAX, PluginHost};
 pub use manifest::{From, Grants, Kind, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope, TwinGrant};
+pub use overridden::{Derived, Verdict, judge, readable_to};
 pub use prepare::DEAD_LETTERS_TOPIC;
 pub use status::{PluginStatus, RunState};
 

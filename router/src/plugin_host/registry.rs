@@ -2,7 +2,9 @@
 //!
 //! Tree `plugins`: key = the plugin's name; value = version byte 1, then
 //! postcard of [`RecordV1`]. Tree `plugin_state`: key = name, 0, partition
-//! number (big-endian), the plugin's key; value = the plugin's value.
+//! number (big-endian), the plugin's key; value = the plugin's value. Tree
+//! `plugin_state_of`, for partitions that another life writes: key = name, 0,
+//! origin, partition number, the plugin's key.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,13 +15,15 @@ use devices::twin::{TWINS_TREE, Twin};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::state::StateSource;
+use super::state::{Place, StateSource};
 use crate::event_log::EventLog;
 
 /// The tree of records.
 pub const PLUGINS_TREE: &str = "plugins";
 /// The tree of the plugins' state.
 pub const STATE_TREE: &str = "plugin_state";
+/// The tree of the plugins' state of partitions that other lives write.
+pub const STATE_OF_TREE: &str = "plugin_state_of";
 
 /// One deployed plugin. Frozen: a change makes a `RecordV2`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +126,18 @@ pub fn state_key(plugin: &str, partition: u32, key: &[u8]) -> Vec<u8> {
     [plugin.as_bytes(), &[0], &partition.to_be_bytes(), key].concat()
 }
 
-/// What all keys of a plugin's state begin with.
+/// The tree and the key of a plugin's value.
+pub fn placed_key(plugin: &str, place: Place, key: &[u8]) -> (&'static str, Vec<u8>) {
+    match place.of {
+        None => (STATE_TREE, state_key(plugin, place.partition, key)),
+        Some(origin) => {
+            let (origin, partition) = (origin.to_be_bytes(), place.partition.to_be_bytes());
+            (STATE_OF_TREE, [plugin.as_bytes(), &[0], &origin, &partition, key].concat())
+        }
+    }
+}
+
+/// What all keys of a plugin's state begin with, in either tree.
 pub fn state_prefix(plugin: &str) -> Vec<u8> {
     [plugin.as_bytes(), &[0]].concat()
 }
@@ -134,9 +149,9 @@ pub struct StoredState {
 }
 
 impl StateSource for StoredState {
-    fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let key = state_key(&self.plugin, partition, key);
-        self.log.state_get(STATE_TREE, &key).map_err(|error| error.to_string())
+    fn get(&self, place: Place, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let (tree, key) = placed_key(&self.plugin, place, key);
+        self.log.state_get(tree, &key).map_err(|error| error.to_string())
     }
 
     fn twin(&self, device: &str) -> Result<Option<Twin>, String> {
@@ -179,5 +194,7 @@ mod tests {
     fn no_plugins_keys_are_anothers() {
         assert_eq!(state_key("a", 258, b"k"), b"a\0\0\0\x01\x02k");
         assert!(!state_key("ab", 0, b"").starts_with(&state_prefix("a")));
+        let of = Place { of: Some(7), partition: 258 };
+        assert_eq!(placed_key("a", of, b"k"), (STATE_OF_TREE, b"a\0\0\0\0\0\0\0\0\x07\0\0\x01\x02k".to_vec()));
     }
 }

@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 use sled_data::{Offset, PartitionId};
 
 use super::batch::{Batch, EventRef};
+use super::carry::Chunk;
+use super::charge::{CHARGES_TREE, Charge, SpansV1, encode};
+use super::charge_index::ChargeIndex;
 use super::counters::{PluginCounters, add};
+use super::duties::Duties;
 use super::fault::Fault;
 use super::manifest::Manifest;
 use super::prepare::{Counts, DEAD_LETTERS_TOPIC, Prepared, prepare};
-use super::registry::{STATE_TREE, state_key};
+use super::registry::placed_key;
 use super::run::run;
 use super::sandbox::Sandbox;
+use super::taking_up::{TakenUp, TakingUp};
 use crate::event_log::{self, EventLog, NO_HEADERS, NewEvent, Topic};
 
-/// Bytes read from one partition in a round, about.
-const READ_BYTES_MAX: usize = 512 << 10;
-/// Bytes read in a round, about.
-const ROUND_READ_BYTES_MAX: usize = 2 << 20;
 /// Bytes of events given to the guest at once, unless one event is larger.
 const CALL_BYTES_MAX: usize = 1 << 20;
 /// Bytes of output and state after which a round is committed.
@@ -54,21 +55,19 @@ pub struct PluginReader {
     log: Arc<EventLog>,
     reader: String,
     manifest: Arc<Manifest>,
+    index: Arc<ChargeIndex>,
+    duties: Arc<Duties>,
+    /// What became of the duties; `None` while they are to be taken up.
+    taken: Option<TakenUp>,
     /// The next offset of each partition that was looked at.
     positions: HashMap<PartitionId, Offset>,
+    /// What is to be recorded of partitions that came after their charge was begun, with the first move in them.
+    unrecorded: HashMap<PartitionId, (Charge, SpansV1)>,
     /// Which partition is read first, so that none is starved.
     turn: usize,
 }
 
-/// Events of one partition.
-struct Read {
-    topic: Arc<Topic>,
-    id: PartitionId,
-    from: Offset,
-    batches: Vec<event_log::Batch>,
-}
-
-/// The same, as the guest is to see it.
+/// What was read of a partition, as the guest is to see it.
 struct Work<'a> {
     read: &'a Read,
     events: Vec<EventRef<'a>>,
@@ -84,9 +83,46 @@ struct Done<'a> {
 }
 
 impl PluginReader {
-    /// Begins where the cursors stand.
-    pub fn new(log: Arc<EventLog>, manifest: Arc<Manifest>) -> PluginReader {
-        PluginReader { reader: reader_name(&manifest.name), log, manifest, positions: HashMap::new(), turn: 0 }
+    /// Begins where the cursors stand, with the duties of a node that is alone.
+    pub fn new(log: Arc<EventLog>, manifest: Arc<Manifest>, index: Arc<ChargeIndex>) -> PluginReader {
+        PluginReader {
+            reader: reader_name(&manifest.name),
+            log,
+            manifest,
+            index,
+            duties: Arc::new(Duties::alone()),
+            taken: None,
+            positions: HashMap::new(),
+            unrecorded: HashMap::new(),
+            turn: 0,
+        }
+    }
+
+    /// Takes up these duties before the next round.
+    pub fn set_duties(&mut self, duties: &Arc<Duties>) {
+        if !Arc::ptr_eq(&self.duties, duties) {
+            self.duties = Arc::clone(duties);
+            self.taken = None;
+        }
+    }
+
+    /// Ends and begins charges as the duties say, where that is still to be done.
+    fn take_up(&mut self) -> Result<(), Fault> {
+        if self.taken.as_ref().is_some_and(|taken| taken.waiting.is_empty()) {
+            return Ok(());
+        }
+        let (log, index, manifest, duties) = (&self.log, &*self.index, &*self.manifest, &*self.duties);
+        let taken = TakingUp { log, index, manifest, duties }.run(&mut |chunk| {
+            store_chunk(log, &self.reader, &chunk)?;
+            index.refresh();
+            Ok(())
+        })?;
+        if self.taken.as_ref() != Some(&taken) {
+            self.positions.clear();
+            self.unrecorded.clear();
+        }
+        self.taken = Some(taken);
+        Ok(())
     }
 
     /// Processes what is new; false when there was nothing.
@@ -100,6 +136,10 @@ impl PluginReader {
         counters: &PluginCounters,
         stop: &AtomicBool,
     ) -> Result<bool, Fault> {
+        if self.duties.is_paused {
+            return Ok(false);
+        }
+        self.take_up()?;
         let reads = self.gather()?;
         if reads.is_empty() {
             return Ok(false);
@@ -113,6 +153,9 @@ impl PluginReader {
         match stored {
             Ok((counts, moves)) => {
                 sandbox.state().lock().clear();
+                if moves.iter().any(|(id, _)| self.unrecorded.remove(id).is_some()) {
+                    self.index.refresh();
+                }
                 self.positions.extend(moves);
                 add(&counters.appended, counts.appended);
                 add(&counters.commands, counts.commands);
@@ -126,60 +169,6 @@ impl PluginReader {
                 sandbox.state().lock().clear();
                 Err(fault)
             }
-        }
-    }
-
-    /// Reads what is new, a bounded amount.
-    fn gather(&mut self) -> Result<Vec<Read>, Fault> {
-        let topics: Vec<Arc<Topic>> = self.manifest.topics.iter().filter_map(|name| self.log.topic(name)).collect();
-        let mut partitions: Vec<(&Arc<Topic>, PartitionId)> =
-            topics.iter().flat_map(|topic| topic.all_partitions().iter().map(move |p| (topic, p.id()))).collect();
-        if !partitions.is_empty() {
-            self.turn = (self.turn + 1) % partitions.len();
-            partitions.rotate_left(self.turn);
-        }
-        let mut reads = Vec::new();
-        let mut bytes = 0;
-        for (topic, id) in partitions {
-            let from = self.position(id)?;
-            if bytes >= ROUND_READ_BYTES_MAX || self.log.visible_end(id) <= from {
-                continue;
-            }
-            let batches = self.log.read(id, from, READ_BYTES_MAX).map_err(|error| Fault::Store(error.to_string()))?;
-            self.tell_gap(topic, id, from, &batches);
-            bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
-            if !batches.is_empty() {
-                reads.push(Read { topic: Arc::clone(topic), id, from, batches });
-            }
-        }
-        Ok(reads)
-    }
-
-    fn position(&mut self, id: PartitionId) -> Result<Offset, Fault> {
-        if let Some(position) = self.positions.get(&id) {
-            return Ok(*position);
-        }
-        // A partition without a cursor came after the plugin: all of it is new.
-        let cursor = self.log.cursor(&self.reader, id).map_err(|error| Fault::Store(error.to_string()))?;
-        let position = cursor.unwrap_or_else(|| self.log.start_offset(id));
-        self.positions.insert(id, position);
-        Ok(position)
-    }
-
-    /// Says what retention took before the plugin could read it.
-    fn tell_gap(&mut self, topic: &Topic, id: PartitionId, from: Offset, batches: &[event_log::Batch]) {
-        let first = batches.first().map_or_else(|| self.log.start_offset(id), event_log::Batch::base_offset);
-        if first > from {
-            let plugin = self.manifest.name.as_str();
-            tracing::warn!(
-                plugin,
-                topic = topic.name(),
-                partition = id.index,
-                from,
-                to = first,
-                "events were removed by retention before the plugin read them"
-            );
-            self.positions.insert(id, first);
         }
     }
 
@@ -201,6 +190,8 @@ impl PluginReader {
                     topic: read.topic.name(),
                     partition: read.id.index,
                     origin: read.id.origin.0,
+                    term: read.reading.term,
+                    state_of: read.state_of,
                     events: call,
                 };
                 let effects = run(sandbox, &batch, counters, stop)?;
@@ -240,11 +231,15 @@ impl PluginReader {
                 };
                 open.append_keyed(topic, &event).map_err(|error| store(&error))?;
             }
-            for ((partition, key), value) in sandbox.state().lock().accepted() {
-                open.put_state(STATE_TREE, &state_key(&self.manifest.name, *partition, key), value.as_deref());
+            for ((place, key), value) in sandbox.state().lock().accepted() {
+                let (tree, key) = placed_key(&self.manifest.name, *place, key);
+                open.put_state(tree, &key, value.as_deref());
             }
             for (id, next) in &done.moves {
                 open.move_cursor(&self.reader, *id, *next);
+                if let Some((charge, spans)) = self.unrecorded.get(id) {
+                    open.put_state(CHARGES_TREE, &charge.spans_key(&self.manifest.name, *id), Some(&encode(spans)));
+                }
             }
             open.ticket()
         };
@@ -270,25 +265,6 @@ impl PluginReader {
     }
 }
 
-impl Read {
-    fn events(&self) -> Vec<EventRef<'_>> {
-        let events = self.batches.iter().flat_map(|batch| batch.events_from(self.from));
-        events
-            .map(|(offset, record)| EventRef {
-                offset,
-                timestamp_ms: record.timestamp_ms,
-                key: record.key,
-                value: record.value,
-                headers: record.headers,
-            })
-            .collect()
-    }
-
-    fn next_offset(&self) -> Offset {
-        self.batches.last().map_or(self.from, event_log::Batch::next_offset)
-    }
-}
-
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, more: Counts) {
         self.appended += more.appended;
@@ -296,6 +272,22 @@ impl std::ops::AddAssign for Counts {
         self.dead_letters += more.dead_letters;
         self.wishes += more.wishes;
     }
+}
+
+/// Stores a part of what taking up duties writes; durable on return.
+pub(super) fn store_chunk(log: &EventLog, reader: &str, chunk: &Chunk) -> Result<(), Fault> {
+    let ticket = {
+        let mut open = log.lock();
+        open.check(0).map_err(|error| Fault::Store(error.to_string()))?;
+        for (tree, key, value) in &chunk.writes {
+            open.put_state(tree, key, value.as_deref());
+        }
+        for (id, next) in &chunk.cursors {
+            open.move_cursor(reader, *id, *next);
+        }
+        open.ticket()
+    };
+    log.durable_blocking(ticket).map_err(|error| Fault::Store(error.to_string()))
 }
 
 /// How many of the events go into one call; at least one.
@@ -307,3 +299,6 @@ fn call_length(events: &[EventRef<'_>], events_max: usize) -> usize {
     };
     events.iter().take(events_max).take_while(fits).count().max(1)
 }
+
+mod gather;
+use gather::Read;

@@ -178,7 +178,7 @@ impl Sandbox {
             return Err(Fault::Start("no instance".into()));
         };
         let template = &*self.template;
-        self.state.lock().begin_call(batch.partition);
+        self.state.lock().begin_call(batch.place());
         live.store.data_mut().begin_call();
         live.store.set_epoch_deadline(template.deadline_ticks());
         let headers = headers(batch, template.manifest.grants.headers);

@@ -13,13 +13,22 @@ pub const VALUE_BYTES_MAX: usize = 32 << 10;
 /// One call writes at most this many bytes of keys and values.
 pub const CALL_BYTES_MAX: usize = 2 << 20;
 
+/// What state belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The origin of the partition, where another life writes it and the plugin reads each origin apart.
+    pub of: Option<u64>,
+    /// The partition's number.
+    pub partition: u32,
+}
+
 /// Where state is stored; keys are of one plugin.
 pub trait StateSource: Send + Sync {
     /// The durable value.
     ///
     /// # Errors
     /// The store's error, in words.
-    fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String>;
+    fn get(&self, place: Place, key: &[u8]) -> Result<Option<Vec<u8>>, String>;
 
     /// A device's durable twin; there is none where no store is behind it.
     ///
@@ -30,8 +39,8 @@ pub trait StateSource: Send + Sync {
     }
 }
 
-/// Values by partition number and key; `None` is a removal.
-pub type Writes = BTreeMap<(u32, Vec<u8>), Option<Vec<u8>>>;
+/// Values by place and key; `None` is a removal.
+pub type Writes = BTreeMap<(Place, Vec<u8>), Option<Vec<u8>>>;
 
 /// State of one plugin between two commits.
 pub struct PendingState {
@@ -42,7 +51,7 @@ pub struct PendingState {
     /// Of the running call.
     call: Writes,
     call_bytes: usize,
-    partition: u32,
+    place: Place,
 }
 
 impl PendingState {
@@ -55,14 +64,14 @@ impl PendingState {
             accepted_bytes: 0,
             call: Writes::new(),
             call_bytes: 0,
-            partition: 0,
+            place: Place { of: None, partition: 0 },
         }
     }
 
-    /// A call about a batch of this partition begins.
-    pub fn begin_call(&mut self, partition: u32) {
+    /// A call begins, about a batch whose state belongs to `place`.
+    pub fn begin_call(&mut self, place: Place) {
         self.drop_call();
-        self.partition = partition;
+        self.place = place;
     }
 
     /// The call succeeded: its writes go into the next commit.
@@ -101,7 +110,7 @@ impl PendingState {
     /// # Errors
     /// The store's error, in words.
     pub fn get(&self, key: Vec<u8>) -> Result<Option<Vec<u8>>, String> {
-        let place = (self.partition, key);
+        let place = (self.place, key);
         if let Some(written) = self.call.get(&place).or_else(|| self.accepted.get(&place)) {
             return Ok(written.clone());
         }
@@ -132,7 +141,7 @@ impl PendingState {
         if self.call_bytes > CALL_BYTES_MAX {
             return Err(format!("a call writes more than {CALL_BYTES_MAX} bytes of state"));
         }
-        self.call.insert((self.partition, key), value);
+        self.call.insert((self.place, key), value);
         Ok(())
     }
 }
@@ -144,13 +153,17 @@ mod tests {
     struct Fixed;
 
     impl StateSource for Fixed {
-        fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-            match (partition, key) {
+        fn get(&self, place: Place, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+            match (place.partition, key) {
                 (_, b"broken") => Err("no disk".into()),
                 (3, b"k") => Ok(Some(b"stored".to_vec())),
                 _ => Ok(None),
             }
         }
+    }
+
+    fn own(partition: u32) -> Place {
+        Place { of: None, partition }
     }
 
     fn get(state: &PendingState, key: &str) -> Option<String> {
@@ -161,21 +174,21 @@ mod tests {
     #[test]
     fn a_call_sees_its_own_writes_and_accepted_ones_of_its_partition() {
         let mut state = PendingState::new(Arc::new(Fixed));
-        state.begin_call(3);
+        state.begin_call(own(3));
         assert_eq!(get(&state, "k").as_deref(), Some("stored"));
         state.put(b"k".to_vec(), Some(b"new".to_vec())).unwrap();
         assert_eq!(get(&state, "k").as_deref(), Some("new"));
         state.drop_call();
         assert_eq!(get(&state, "k").as_deref(), Some("stored"), "a failed call wrote nothing");
-        state.begin_call(3);
+        state.begin_call(own(3));
         state.put(b"k".to_vec(), None).unwrap();
         state.accept_call();
-        state.begin_call(3);
+        state.begin_call(own(3));
         assert_eq!(get(&state, "k"), None);
-        state.begin_call(4);
+        state.begin_call(own(4));
         state.put(b"k".to_vec(), Some(b"other".to_vec())).unwrap();
         state.accept_call();
-        let accepted: Vec<_> = state.accepted().iter().map(|((p, _), v)| (*p, v.is_some())).collect();
+        let accepted: Vec<_> = state.accepted().iter().map(|((p, _), v)| (p.partition, v.is_some())).collect();
         assert_eq!(accepted, [(3, false), (4, true)]);
         state.clear();
         assert!(state.accepted().is_empty());

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use super::charge_index::ChargeIndex;
 use super::counters::PluginCounters;
+use super::duties::Duties;
 use super::fault::Fault;
 use super::round::PluginReader;
 use super::sandbox::Sandbox;
@@ -20,6 +22,15 @@ const IDLE_WAIT: Duration = Duration::from_millis(250);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// What the node's plugins share.
+#[derive(Clone)]
+pub struct Work {
+    /// What the node is to read.
+    pub duties: Arc<RwLock<Arc<Duties>>>,
+    /// What is known of charges.
+    pub index: Arc<ChargeIndex>,
+}
 
 /// What the thread and its owner share.
 #[derive(Debug)]
@@ -51,6 +62,7 @@ impl Task {
     /// The system refuses a thread.
     pub fn start(
         log: Arc<EventLog>,
+        work: Work,
         name: &str,
         shared: Arc<Shared>,
         load: impl FnOnce() -> Result<Sandbox, String> + Send + 'static,
@@ -61,7 +73,7 @@ impl Task {
             move || {
                 let ended = match load() {
                     Ok(sandbox) => {
-                        read_on(log, sandbox, &shared);
+                        read_on(log, &work, sandbox, &shared);
                         RunState::Stopped
                     }
                     Err(reason) => RunState::Broken(reason),
@@ -97,13 +109,14 @@ impl Drop for Task {
     }
 }
 
-fn read_on(log: Arc<EventLog>, mut sandbox: Sandbox, shared: &Shared) {
+fn read_on(log: Arc<EventLog>, work: &Work, mut sandbox: Sandbox, shared: &Shared) {
     let manifest = Arc::clone(sandbox.template().manifest());
-    let mut reader = PluginReader::new(Arc::clone(&log), Arc::clone(&manifest));
+    let mut reader = PluginReader::new(Arc::clone(&log), Arc::clone(&manifest), Arc::clone(&work.index));
     let visible = log.watch();
     let mut pause = BACKOFF_MIN;
     while !shared.stop.load(Ordering::Acquire) {
         let seen = *visible.borrow();
+        reader.set_duties(&work.duties.read());
         let round = sandbox.start().and_then(|()| reader.round(&mut sandbox, &shared.counters, &shared.stop));
         match round {
             Ok(worked) => {

@@ -11,7 +11,7 @@ use super::batch::{Batch, EventRef};
 use super::engine::Ticking;
 use super::manifest::Manifest;
 use super::sandbox::{Sandbox, Template};
-use super::state::{PendingState, StateSource};
+use super::state::{PendingState, Place, StateSource};
 
 /// What the hostile guest is granted.
 pub const MANIFEST: &str = "
@@ -43,11 +43,11 @@ pub fn hostile() -> Vec<u8> {
 #[derive(Default)]
 struct MemoryState(Mutex<Values>);
 
-type Values = BTreeMap<(u32, Vec<u8>), Vec<u8>>;
+type Values = BTreeMap<(Place, Vec<u8>), Vec<u8>>;
 
 impl StateSource for MemoryState {
-    fn get(&self, partition: u32, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        Ok(self.0.lock().get(&(partition, key.to_vec())).cloned())
+    fn get(&self, place: Place, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.lock().get(&(place, key.to_vec())).cloned())
     }
 }
 
@@ -76,5 +76,5 @@ pub fn events<'a>(values: &[&'a str]) -> Vec<EventRef<'a>> {
 
 /// A batch of topic `in`, partition 2.
 pub fn batch<'a>(events: &'a [EventRef<'a>]) -> Batch<'a> {
-    Batch { topic: "in", partition: 2, origin: 1, events }
+    Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, events }
 }

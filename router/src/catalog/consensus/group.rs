@@ -95,8 +95,8 @@ pub(super) fn forget(log: &EventLog) -> Result<(), String> {
 /// # Errors
 /// What cannot be read, written or drawn.
 pub(super) fn take_alone(log: &EventLog, me: NodeId) -> Result<u64, String> {
-    let ends = find_ends(log).map_err(|error| error.to_string())?;
-    let vote: Option<VoteV1> = stored(log, VOTE).map_err(|error| error.to_string())?;
+    let ends = find_ends(log)?;
+    let vote: Option<VoteV1> = stored(log, VOTE)?;
     let term = vote.map_or(0, |vote| vote.term).max(ends.last.map_or(0, |last| last.term)) + 1;
     let id = LogIdV1 { term, leader: me, index: ends.last.map_or(0, |last| last.index + 1) };
     let group = draw()?;

@@ -39,19 +39,21 @@ pub(super) fn log_key(index: u64) -> Vec<u8> {
 }
 
 /// The entries from `from` on, before `to`, at most `max`.
-pub(super) fn read(log: &EventLog, from: u64, to: u64, max: usize) -> Result<Vec<EntryV1>, StorageError<NodeId>> {
+pub(super) fn read(log: &EventLog, from: u64, to: u64, max: usize) -> Result<Vec<EntryV1>, String> {
     let mut found = Vec::new();
     let mut next = from;
     while next < to && found.len() < max {
         let after = next.checked_sub(1).map(log_key);
-        let page = log.state_scan(RAFT_TREE, LOG, after.as_deref(), READ_MAX.min(max - found.len())).map_err(fatal)?;
+        let page = log
+            .state_scan(RAFT_TREE, LOG, after.as_deref(), READ_MAX.min(max - found.len()))
+            .map_err(|error| error.to_string())?;
         let Some((last, _)) = page.last() else { break };
-        next = index_of(last).ok_or_else(|| fatal("a key of the log is damaged"))?.saturating_add(1);
+        next = index_of(last).ok_or("a key of the log is damaged")?.saturating_add(1);
         for (key, value) in &page {
             if index_of(key).is_none_or(|index| index >= to) {
                 return Ok(found);
             }
-            let entry = decode(value).ok_or_else(|| fatal("an entry of the log is damaged or of a newer edgeway"))?;
+            let entry = decode(value).ok_or("an entry of the log is damaged or of a newer edgeway")?;
             found.push(entry);
         }
     }
@@ -63,17 +65,14 @@ fn index_of(key: &[u8]) -> Option<u64> {
 }
 
 /// What is stored under a key, if anything is.
-pub(super) fn stored<T: for<'a> serde::Deserialize<'a>>(
-    log: &EventLog,
-    key: &[u8],
-) -> Result<Option<T>, StorageError<NodeId>> {
-    let damaged = || fatal(format!("entry {} is damaged or of a newer edgeway", String::from_utf8_lossy(key)));
-    let value = log.state_get(RAFT_TREE, key).map_err(fatal)?;
+pub(super) fn stored<T: for<'a> serde::Deserialize<'a>>(log: &EventLog, key: &[u8]) -> Result<Option<T>, String> {
+    let damaged = || format!("entry {} is damaged or of a newer edgeway", String::from_utf8_lossy(key));
+    let value = log.state_get(RAFT_TREE, key).map_err(|error| error.to_string())?;
     value.map(|value| decode(&value).ok_or_else(damaged)).transpose()
 }
 
 /// Finds the ends of the stored log.
-pub(super) fn find_ends(log: &EventLog) -> Result<Ends, StorageError<NodeId>> {
+pub(super) fn find_ends(log: &EventLog) -> Result<Ends, String> {
     let purged: Option<LogIdV1> = stored(log, PURGED)?;
     let mut last = purged;
     loop {
@@ -111,12 +110,12 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        let entries = read(&self.book.log, from, to, usize::MAX)?;
+        let entries = read(&self.book.log, from, to, usize::MAX).map_err(fatal)?;
         Ok(entries.into_iter().map(Entry::from).collect())
     }
 
     async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> Result<Vec<Entry<Types>>, StorageError<NodeId>> {
-        let entries = read(&self.book.log, from, to, READ_MAX)?;
+        let entries = read(&self.book.log, from, to, READ_MAX).map_err(fatal)?;
         let mut bytes = 0;
         let fits = |(at, entry): &(usize, EntryV1)| {
             bytes += encode(entry).len();
@@ -144,7 +143,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<NodeId>>, StorageError<NodeId>> {
-        Ok(stored::<VoteV1>(&self.book.log, VOTE)?.map(Vote::from))
+        Ok(stored::<VoteV1>(&self.book.log, VOTE).map_err(fatal)?.map(Vote::from))
     }
 
     async fn append<I>(&mut self, entries: I, done: LogFlushed<Types>) -> Result<(), StorageError<NodeId>>
@@ -167,7 +166,7 @@ impl RaftLogStorage<Types> for LogStore {
         let ends = *self.book.ends.lock();
         let Some(last) = ends.last.filter(|last| last.index >= from.index) else { return Ok(()) };
         let before = from.index.checked_sub(1);
-        let before = before.map(|before| read(&self.book.log, before, from.index, 1)).transpose()?;
+        let before = before.map(|before| read(&self.book.log, before, from.index, 1)).transpose().map_err(fatal)?;
         self.commit(deleted(from.index..=last.index).collect()).await?;
         let before = before.and_then(|entries| entries.first().map(|entry| entry.id));
         self.book.ends.lock().last = before.or(ends.purged);

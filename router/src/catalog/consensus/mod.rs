@@ -163,7 +163,7 @@ impl Consensus {
         if let Ok(group) = taken {
             self.book.set_group(group);
         }
-        let ends = log_store::find_ends(&self.book.log).map_err(|error| error.to_string())?;
+        let ends = log_store::find_ends(&self.book.log)?;
         *self.book.ends.lock() = ends;
         self.book.set_closing(false);
         self.slot.send_replace(Slot::Starting);

@@ -41,8 +41,7 @@ pub(in crate::catalog) fn open(
     me: Option<NodeId>,
     founder: Option<&Founder>,
 ) -> Result<Opened, OpenError> {
-    let read = |error: openraft::StorageError<NodeId>| OpenError::Store(error.to_string());
-    let mut stored_me: Option<NodeId> = stored(log, ME).map_err(read)?;
+    let mut stored_me: Option<NodeId> = stored(log, ME).map_err(OpenError::Store)?;
     if founder.is_none() && me.is_some() && stored_me.is_some() && stored_me != me {
         // It joins another site, under a new id.
         group::forget(log).map_err(OpenError::Store)?;
@@ -56,7 +55,7 @@ pub(in crate::catalog) fn open(
     };
     finish_install(log).map_err(OpenError::Store)?;
     let state = load(log).map_err(OpenError::Store)?;
-    let has_begun = stored::<AppliedV1>(log, APPLIED).map_err(read)?.is_some();
+    let has_begun = stored::<AppliedV1>(log, APPLIED).map_err(OpenError::Store)?.is_some();
     match founder {
         Some(founder) if !has_begun => {
             group::found(log, me, founder, &state).map_err(OpenError::Store)?;
@@ -98,9 +97,9 @@ impl Opened {
     /// What cannot be read.
     pub(in crate::catalog) fn fill(self, book: &Book) -> Result<(), String> {
         let log = &book.log;
-        let applied: AppliedV1 = stored(log, APPLIED).map_err(|error| error.to_string())?.unwrap_or_default();
-        let group: Option<u64> = stored(log, GROUP).map_err(|error| error.to_string())?;
-        *book.ends.lock() = find_ends(log).map_err(|error| error.to_string())?;
+        let applied: AppliedV1 = stored(log, APPLIED)?.unwrap_or_default();
+        let group: Option<u64> = stored(log, GROUP)?;
+        *book.ends.lock() = find_ends(log)?;
         book.set_group(group.unwrap_or(0));
         book.take(|held| {
             held.state = Arc::new(self.state);

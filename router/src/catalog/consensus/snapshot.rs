@@ -107,12 +107,13 @@ impl Incoming {
         }
         let Some(PageV1(entries)) = decode(page) else { return false };
         self.next += 1;
-        let writes = entries.iter().map(|(key, value)| Write::decode(key, value));
-        let mut is_known = true;
-        for write in writes {
-            write.inspect(|write| self.state.apply(write)).is_none().then(|| is_known = false);
-        }
-        is_known
+        entries.iter().all(|(key, value)| match Write::decode(key, value) {
+            Some(write) => {
+                self.state.apply(&write);
+                true
+            }
+            None => false,
+        })
     }
 
     /// All pages were taken.
@@ -173,7 +174,11 @@ fn last_puts(log: &EventLog, pages: u32, applied: &AppliedV1) -> Result<Vec<Put>
         (RAFT_TREE, INSTALL.to_vec(), None),
     ];
     let last = [LOG, &applied.index().to_be_bytes()].concat();
-    scan(log, RAFT_TREE, LOG, |key, _| (key <= last).then(|| puts.push((RAFT_TREE, key, None))).unwrap_or_default())?;
+    scan(log, RAFT_TREE, LOG, |key, _| {
+        if key <= last {
+            puts.push((RAFT_TREE, key, None));
+        }
+    })?;
     puts.extend((0..pages).map(|number| (RAFT_TREE, page_key(number), None)));
     Ok(puts)
 }

@@ -11,7 +11,7 @@ fn prepared(effect: Effect, source: &HeaderBlock, timestamp_ms: i64) -> (Counts,
     let event =
         EventRef { offset: 42, timestamp_ms, key: Some(b"pump"), value: Some(b"hot"), headers: source.as_ref() };
     let events = [event];
-    let batch = Batch { topic: "in", partition: 2, origin: 1, events: &events };
+    let batch = Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, events: &events };
     let mut out = Vec::new();
     let effects = Effects { list: vec![effect], bytes: 0 };
     let counts = prepare(effects, &batch, "p", NOW_MS, &mut out);

@@ -65,7 +65,8 @@ fn state_of_failed_calls_is_dropped_and_of_others_kept() {
     assert_eq!(told(&effects).len(), 4);
     let keys = |sandbox: &Sandbox| -> Vec<String> {
         let state = sandbox.state().lock();
-        let keys = state.accepted().keys().map(|(p, key)| format!("{p}{}", String::from_utf8_lossy(key)));
+        let keys =
+            state.accepted().keys().map(|(place, key)| format!("{}{}", place.partition, String::from_utf8_lossy(key)));
         keys.collect()
     };
     assert_eq!(keys(&sandbox), ["2S1", "2S2", "2S3"]);

@@ -1,0 +1,122 @@
+//! Makes the log's topics what people agreed on: created, changed and deleted on every node.
+
+use std::sync::Arc;
+
+use sled_data::{Durability, TopicConfig, TopicInfo};
+
+use super::topic::{Ack, TopicRecord, TopicSettings};
+use super::{Catalog, Change, Refusal, TopicRefusal};
+use crate::event_log::{EventLog, Topic, TopicError};
+
+/// Why a topic was not created or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum AgreeError {
+    /// It was not agreed on.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The log of this node does not have it so.
+    #[error(transparent)]
+    Log(#[from] TopicError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl Catalog {
+    /// Has a topic created on all nodes of the site, for `who`. It is here on return.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub async fn create_topic(
+        self: &Arc<Self>,
+        name: &str,
+        config: TopicConfig,
+        who: &str,
+    ) -> Result<Arc<Topic>, AgreeError> {
+        let log = self.log();
+        if log.topic(name).is_some() {
+            return Err(TopicError::Exists(name.to_owned()).into());
+        }
+        let id = log.new_topic_id(name, self.topic(name).deletions)?;
+        self.agree(name, id.0, &config, who).await?;
+        self.bring().await?;
+        log.topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned()).into())
+    }
+
+    /// Has a topic deleted on all nodes of the site, for `who`. It is gone here on return.
+    ///
+    /// # Errors
+    /// Why it was not.
+    pub async fn delete_topic(self: &Arc<Self>, name: &str, who: &str) -> Result<(), AgreeError> {
+        let topic = self.log().topic(name).ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
+        if self.topic(name).topic.is_none() {
+            // A first contact made it: it is agreed on first, so that all know what is deleted.
+            match self.agree(name, topic.id().0, topic.config(), who).await {
+                Err(Refusal::Topic(TopicRefusal::Exists(_))) | Ok(()) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        self.propose(Change::DeleteTopic { name: name.to_owned() }, who).await?;
+        self.bring().await
+    }
+
+    async fn agree(self: &Arc<Self>, name: &str, id: u64, config: &TopicConfig, who: &str) -> Result<(), Refusal> {
+        let ack = if config.durability == Durability::Quorum { Ack::Quorum } else { Ack::Local };
+        let change = Change::CreateTopic { id, name: name.to_owned(), settings: TopicSettings::from(config), ack };
+        self.propose(change, who).await.map(drop)
+    }
+
+    /// Goes on making the log's topics what was agreed on, as changes come.
+    pub async fn keep_topics(self: Arc<Self>) {
+        let mut changed = self.watch();
+        loop {
+            changed.borrow_and_update();
+            if let Err(error) = self.bring().await {
+                tracing::warn!(%error, "a topic is not yet as it was agreed on");
+            }
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn bring(self: &Arc<Self>) -> Result<(), AgreeError> {
+        let catalog = Arc::clone(self);
+        let brought = tokio::task::spawn_blocking(move || {
+            let records = catalog.topic_records();
+            records.iter().try_for_each(|(name, record)| bring_one(catalog.log(), name, record))
+        });
+        Ok(brought.await.map_err(|_| AgreeError::Stopping)??)
+    }
+}
+
+fn bring_one(log: &EventLog, name: &str, record: &TopicRecord) -> Result<(), TopicError> {
+    let here = log.topic(name);
+    if let Some(topic) = here.as_ref().filter(|topic| record.deleted_id == Some(topic.id().0)) {
+        match log.delete_topic(topic.name()) {
+            // It has just been deleted.
+            Ok(()) | Err(TopicError::Unknown(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    log.raise_deletions(name, record.deletions)?;
+    let Some(agreed) = &record.topic else { return Ok(()) };
+    match log.topic(name) {
+        Some(topic) if topic.id().0 == agreed.id => {
+            let (config, settings) = (topic.config(), &agreed.settings);
+            let kept = (settings.retention_ms, settings.retention_bytes);
+            if (config.retention_ms, config.retention_bytes) != kept {
+                log.set_retention(topic.id(), kept.0, kept.1)?;
+            }
+            Ok(())
+        }
+        Some(_) => Err(TopicError::Exists(name.to_owned())),
+        None => {
+            let mut config = agreed.settings.to_config();
+            if agreed.ack == Ack::Quorum {
+                config.durability = Durability::Quorum;
+            }
+            log.adopt_topic(TopicInfo { id: sled_data::TopicId(agreed.id), name: name.to_owned(), config })
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What a plugin reads in a round: what is new in the partitions of its charges, without what was overridden.
+
+use std::sync::Arc;
+
+use sled_data::{Offset, PartitionId};
+
+use super::PluginReader;
+use crate::event_log::{self, PartitionLog, Topic};
+use crate::plugin_host::batch::EventRef;
+use crate::plugin_host::carry::read_spans;
+use crate::plugin_host::charge::{Charge, SpanV1};
+use crate::plugin_host::charge_index::View;
+use crate::plugin_host::fault::Fault;
+use crate::plugin_host::overridden::Verdict;
+use crate::plugin_host::taking_up::Reading;
+
+/// Bytes read from one partition in a round, about.
+const READ_BYTES_MAX: usize = 512 << 10;
+/// Bytes read in a round, about.
+const ROUND_READ_BYTES_MAX: usize = 2 << 20;
+
+/// Events of one partition.
+pub(super) struct Read {
+    pub(super) topic: Arc<Topic>,
+    pub(super) id: PartitionId,
+    pub(super) reading: Reading,
+    /// Whose state goes with them.
+    pub(super) state_of: Option<u64>,
+    from: Offset,
+    /// Where reading stops for now.
+    until: Offset,
+    /// Overridden events, in order.
+    skipped: Vec<Offset>,
+    batches: Vec<event_log::Batch>,
+}
+
+fn store_fault(error: impl std::fmt::Display) -> Fault {
+    Fault::Store(error.to_string())
+}
+
+impl PluginReader {
+    /// Reads what is new, a bounded amount.
+    pub(super) fn gather(&mut self) -> Result<Vec<Read>, Fault> {
+        let mut partitions = self.partitions();
+        if !partitions.is_empty() {
+            self.turn = (self.turn + 1) % partitions.len();
+            partitions.rotate_left(self.turn);
+        }
+        let index = Arc::clone(&self.index);
+        let view = index.view().map_err(store_fault)?;
+        let mut reads = Vec::new();
+        let mut bytes = 0;
+        for (topic, id, reading) in partitions {
+            let from = self.position(id, reading)?;
+            if bytes >= ROUND_READ_BYTES_MAX || self.log.visible_end(id) <= from {
+                continue;
+            }
+            let batches = self.log.read(id, from, READ_BYTES_MAX).map_err(store_fault)?;
+            self.tell_gap(&topic, id, from, &batches);
+            bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
+            let until = batches.last().map_or(from, event_log::Batch::next_offset);
+            let state_of = self.state_of(reading);
+            let mut read = Read { topic, id, reading, state_of, from, until, skipped: Vec::new(), batches };
+            if let Some(view) = &view {
+                read.judge(view);
+            }
+            if read.until > from {
+                reads.push(read);
+            }
+        }
+        Ok(reads)
+    }
+
+    /// The partitions that are read for now.
+    fn partitions(&self) -> Vec<(Arc<Topic>, PartitionId, Reading)> {
+        let topics = self.manifest.topics.iter().filter_map(|name| self.log.topic(name));
+        let readings = self.taken.as_ref().map_or(&[][..], |taken| taken.readings.as_slice());
+        let own = Charge::Origin(self.log.store().origin());
+        let mut found = Vec::new();
+        for topic in topics {
+            let ids: Vec<PartitionId> = match readings {
+                [only] if only.charge == Some(own) => ids_of(topic.all_partitions()),
+                [] => Vec::new(),
+                _ => ids_of(&self.log.partitions_of(&topic)),
+            };
+            for id in ids {
+                let covers = |reading: &&Reading| reading.charge.is_none_or(|charge| charge.covers(id));
+                found.extend(readings.iter().find(covers).map(|reading| (Arc::clone(&topic), id, *reading)));
+            }
+        }
+        found
+    }
+
+    /// The origin whose state a reading goes with; `None` for the node's own, and over all origins.
+    fn state_of(&self, reading: Reading) -> Option<u64> {
+        match reading.charge {
+            Some(Charge::Origin(origin)) if origin != self.log.store().origin() => Some(origin.0),
+            _ => None,
+        }
+    }
+
+    fn position(&mut self, id: PartitionId, reading: Reading) -> Result<Offset, Fault> {
+        if let Some(position) = self.positions.get(&id) {
+            return Ok(*position);
+        }
+        let cursor = self.log.cursor(&self.reader, id).map_err(store_fault)?;
+        let position = match reading.charge {
+            Some(charge) if reading.is_recorded => self.recorded_position(id, charge, reading.term, cursor)?,
+            // A partition without a cursor came after the plugin: all of it is new.
+            _ => cursor.unwrap_or_else(|| self.log.start_offset(id)),
+        };
+        self.positions.insert(id, position);
+        Ok(position)
+    }
+
+    /// The position in a partition of a charge that was taken over, which may not be recorded yet.
+    fn recorded_position(
+        &mut self,
+        id: PartitionId,
+        charge: Charge,
+        term: u64,
+        cursor: Option<Offset>,
+    ) -> Result<Offset, Fault> {
+        let (me, name) = (self.log.store().origin(), &self.manifest.name);
+        let own = read_spans(&self.log, me, name, charge, id)?;
+        if let Some(span) = own.newest_of(me).filter(|span| span.term == term) {
+            return Ok(cursor.unwrap_or(0).max(span.from));
+        }
+        // It came after the charge was begun.
+        let view = self.index.view().map_err(store_fault)?;
+        let known = view.and_then(|view| view.spans(name, id).cloned()).unwrap_or_default();
+        let holder = known.newest().map(|span| sled_data::OriginId(span.life)).or_else(|| charge.natural());
+        let before = match holder {
+            Some(holder) if holder != me => {
+                self.log.store().cursor_of(holder, &self.reader, id).map_err(store_fault)?
+            }
+            _ => cursor,
+        };
+        let from = before.unwrap_or_else(|| self.log.start_offset(id));
+        let spans = known.with(SpanV1 { term, since: term, life: me.0, from });
+        self.unrecorded.insert(id, (charge, spans));
+        Ok(from)
+    }
+
+    /// Says what retention took before the plugin could read it.
+    fn tell_gap(&mut self, topic: &Topic, id: PartitionId, from: Offset, batches: &[event_log::Batch]) {
+        let first = batches.first().map_or_else(|| self.log.start_offset(id), event_log::Batch::base_offset);
+        if first > from {
+            let plugin = self.manifest.name.as_str();
+            tracing::warn!(
+                plugin,
+                topic = topic.name(),
+                partition = id.index,
+                from,
+                to = first,
+                "events were removed by retention before the plugin read them"
+            );
+            self.positions.insert(id, first);
+        }
+    }
+}
+
+fn ids_of(partitions: &[Arc<PartitionLog>]) -> Vec<PartitionId> {
+    partitions.iter().map(|partition| partition.id()).collect()
+}
+
+impl Read {
+    /// Finds what is to be skipped, and where reading stops.
+    fn judge(&mut self, view: &View<'_>) {
+        for (offset, record) in self.batches.iter().flat_map(|batch| batch.events_from(self.from)) {
+            match view.verdict(self.id.origin, record.headers) {
+                Verdict::Counts => {}
+                Verdict::Overridden => self.skipped.push(offset),
+                Verdict::NotYet => {
+                    self.until = offset;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Its events as the guest is to see them.
+    pub(super) fn events(&self) -> Vec<EventRef<'_>> {
+        let events = self.batches.iter().flat_map(|batch| batch.events_from(self.from));
+        events
+            .take_while(|(offset, _)| *offset < self.until)
+            .filter(|(offset, _)| self.skipped.is_empty() || self.skipped.binary_search(offset).is_err())
+            .map(|(offset, record)| EventRef {
+                offset,
+                timestamp_ms: record.timestamp_ms,
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+            })
+            .collect()
+    }
+
+    /// Where the next round goes on.
+    pub(super) fn next_offset(&self) -> Offset {
+        self.until
+    }
+}

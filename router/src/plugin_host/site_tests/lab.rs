@@ -1,0 +1,355 @@
+//! Nodes of a site without a network: commits are carried by hand, and the site's decisions are made by the test.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use sled_data::{MemoryBackend, Offset, Options, OriginId, PartitionId, Store, TopicConfig};
+
+use crate::clock::Clock;
+use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent};
+use crate::plugin_host::carry::Chunk;
+use crate::plugin_host::charge::{CHARGES_TREE, Charge, HeadV1, decode};
+use crate::plugin_host::charge_index::ChargeIndex;
+use crate::plugin_host::counters::PluginCounters;
+use crate::plugin_host::duties::{Assignment, Duties, Site, TakeOver, duties};
+use crate::plugin_host::engine::Ticking;
+use crate::plugin_host::fault::Fault;
+use crate::plugin_host::manifest::Manifest;
+use crate::plugin_host::overridden::Verdict;
+use crate::plugin_host::registry::StoredState;
+use crate::plugin_host::round::{PluginReader, reader_name, store_chunk};
+use crate::plugin_host::sandbox::{Sandbox, Template};
+use crate::plugin_host::state::PendingState;
+use crate::plugin_host::taking_up::TakingUp;
+use crate::plugin_host::test_guest::hostile;
+use crate::transport::NodeId;
+
+pub const PLUGIN: &str = "hostile";
+const MANIFEST: &str = "
+name = 'hostile'
+topics = ['in']
+from = 'start'
+[grants]
+emit = ['out']
+commands = ['cool']
+state = true
+twins = 'set'
+[limits]
+call_ms = 10000
+";
+
+fn template(scope: &str) -> Arc<Template> {
+    static TICKING: OnceLock<(Arc<Ticking>, wasmtime::component::Component)> = OnceLock::new();
+    let (ticking, component) = TICKING.get_or_init(|| {
+        let ticking = Arc::new(Ticking::start().unwrap());
+        let component = wasmtime::component::Component::from_binary(ticking.engine(), &hostile()).unwrap();
+        (ticking, component)
+    });
+    let manifest = Arc::new(Manifest::parse(&format!("scope = '{scope}'{MANIFEST}")).unwrap());
+    Arc::new(Template::new(Arc::clone(ticking), component, manifest, Arc::new(|| 1_000_000)).unwrap())
+}
+
+/// One node: its log, its plugin, and somebody who reads what the plugin derives.
+pub struct Node {
+    pub log: Arc<EventLog>,
+    pub index: Arc<ChargeIndex>,
+    pub duties: Arc<Duties>,
+    pub plugin: PluginReader,
+    sandbox: Sandbox,
+    pub reader: Reader,
+}
+
+impl Node {
+    /// The term of the plugin's charge over the node's own origin.
+    pub fn plugin_term(&self) -> Option<u64> {
+        let key = Charge::Origin(self.log.store().origin()).key(PLUGIN);
+        let value = self.log.state_get(CHARGES_TREE, &key).unwrap()?;
+        decode::<HeadV1>(&value).unwrap().term
+    }
+}
+
+/// Reads derived events as they come, and counts those that count.
+#[derive(Default)]
+pub struct Reader {
+    cursors: HashMap<PartitionId, Offset>,
+    pub counts: BTreeMap<String, usize>,
+}
+
+impl Reader {
+    pub fn poll(&mut self, log: &EventLog, index: &ChargeIndex) {
+        for id in log.partitions_of(&log.topic("out").unwrap()).iter().map(|partition| partition.id()) {
+            let view = index.view().unwrap();
+            let cursor = self.cursors.entry(id).or_default();
+            for batch in log.read(id, *cursor, 16 << 20).unwrap() {
+                for (offset, record) in batch.events_from(*cursor) {
+                    match view.as_ref().map_or(Verdict::Counts, |view| view.verdict(id.origin, record.headers)) {
+                        Verdict::NotYet => break,
+                        Verdict::Overridden => {}
+                        Verdict::Counts => {
+                            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+                            *self.counts.entry(value).or_default() += 1;
+                        }
+                    }
+                    *cursor = offset + 1;
+                }
+                if *cursor < batch.next_offset() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A site of nodes 0, 1, 2, ...
+pub struct Lab {
+    pub nodes: Vec<Node>,
+    pub site: Site,
+    pub published: Vec<String>,
+    runtime: tokio::runtime::Runtime,
+    scope: &'static str,
+}
+
+pub fn id(node: usize) -> NodeId {
+    NodeId(node as u64 + 1)
+}
+
+impl Lab {
+    pub fn new(nodes: usize, scope: &'static str) -> Lab {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut lab = Lab { nodes: Vec::new(), site: Site::default(), published: Vec::new(), runtime, scope };
+        for node in 0..nodes {
+            let options = Options { seed: Some(node as u64 + 10), ..Options::default() };
+            let (store, recovered) = Store::on(Arc::new(MemoryBackend::new()), options).unwrap();
+            let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+            let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+            log.set_site(1);
+            for (topic, partitions) in [("in", 2), ("out", 1)] {
+                log.ensure_topic(topic, Some(TopicConfig { partitions, ..TopicConfig::default() })).unwrap();
+            }
+            lab.site.lives.insert(id(node), log.store().origin());
+            lab.site.here.insert(id(node));
+            let index = ChargeIndex::new(Arc::clone(&log));
+            index.set_running(PLUGIN, true);
+            let (plugin, sandbox) = lab.plugin(&log, &index);
+            let duties = Arc::new(Duties::alone());
+            lab.nodes.push(Node { log, index, duties, plugin, sandbox, reader: Reader::default() });
+        }
+        lab.decide();
+        lab
+    }
+
+    fn plugin(&self, log: &Arc<EventLog>, index: &Arc<ChargeIndex>) -> (PluginReader, Sandbox) {
+        let template = template(self.scope);
+        let plugin = PluginReader::new(Arc::clone(log), Arc::clone(template.manifest()), Arc::clone(index));
+        let source = StoredState { log: Arc::clone(log), plugin: PLUGIN.to_owned() };
+        (plugin, Sandbox::new(template, PendingState::new(Arc::new(source))))
+    }
+
+    pub fn life(&self, node: usize) -> OriginId {
+        self.nodes[node].log.store().origin()
+    }
+
+    pub fn is_here(&self, node: usize) -> bool {
+        self.site.here.contains(&id(node))
+    }
+
+    /// Tells the nodes that are not cut off what was decided.
+    pub fn decide(&mut self) {
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if self.site.here.contains(&id(number)) {
+                node.duties = Arc::new(duties(&Site { me: id(number), ..self.site.clone() }));
+                node.index.set_duties(&node.duties);
+                node.plugin.set_duties(&node.duties);
+            }
+        }
+    }
+
+    /// Appends events to a node's own topic `in`, under this key.
+    pub fn publish(&mut self, node: usize, key: &str, values: &[String]) {
+        let log = &self.nodes[node].log;
+        let topic = log.topic("in").unwrap();
+        let ticket = {
+            let mut open = log.lock();
+            for value in values {
+                let event = NewEvent {
+                    timestamp_ms: 1_000,
+                    key: Some(key.as_bytes()),
+                    value: Some(value.as_bytes()),
+                    headers: &NO_HEADERS,
+                    extra: &NO_HEADERS,
+                    fanned_out: false,
+                };
+                open.append_keyed(&topic, &event).unwrap();
+            }
+            open.ticket()
+        };
+        log.durable_blocking(ticket).unwrap();
+        self.published.extend_from_slice(values);
+    }
+
+    pub fn publish_new(&mut self, node: usize, count: usize) {
+        let from = self.published.len();
+        let values: Vec<String> = (from..from + count).map(|n| format!("S{n}")).collect();
+        let key = if from.is_multiple_of(2) { "pump" } else { "valve" };
+        self.publish(node, key, &values);
+    }
+
+    /// Lets a node's plugin do what there is.
+    pub fn work(&mut self, node: usize) {
+        while self.round(node) {}
+    }
+
+    pub fn round(&mut self, node: usize) -> bool {
+        let Node { plugin, sandbox, duties, .. } = &mut self.nodes[node];
+        plugin.set_duties(duties);
+        sandbox.start().unwrap();
+        plugin.round(sandbox, &PluginCounters::default(), &AtomicBool::new(false)).unwrap()
+    }
+
+    /// A node's plugin is begun anew.
+    pub fn restart(&mut self, node: usize) {
+        let Node { log, index, .. } = &self.nodes[node];
+        let (plugin, sandbox) = self.plugin(log, index);
+        (self.nodes[node].plugin, self.nodes[node].sandbox) = (plugin, sandbox);
+    }
+
+    /// A node takes up its duties and dies after so many commits; says how many there would have been.
+    pub fn crash_while_taking_up(&mut self, node: usize, commits: usize) -> usize {
+        let Node { log, index, duties, .. } = &self.nodes[node];
+        let template = template(self.scope);
+        let mut asked = 0;
+        let taking = TakingUp { log, index, manifest: template.manifest(), duties };
+        let result = taking.run(&mut |chunk: Chunk| {
+            asked += 1;
+            if asked > commits {
+                return Err(Fault::Stopped);
+            }
+            store_chunk(log, &reader_name(PLUGIN), &chunk)?;
+            index.refresh();
+            Ok(())
+        });
+        assert_eq!(result.is_err(), asked > commits);
+        self.restart(node);
+        asked
+    }
+
+    /// Carries up to `commits` commits of an origin from a node to another.
+    pub fn carry(&mut self, of: OriginId, from: usize, to: usize, commits: usize) {
+        let (source, target) = (&self.nodes[from].log, &self.nodes[to].log);
+        if target.store().origin() == of {
+            return;
+        }
+        let mut left = commits;
+        while left > 0 {
+            let next = target.store().followed_commit(of).next();
+            if next > source.store().synced_commit_of(of) {
+                return;
+            }
+            let mut found = source.store().commits_to_ship(of, next, 1 << 20).unwrap();
+            found.truncate(left);
+            left -= found.len();
+            self.runtime.block_on(target.follow(found)).unwrap();
+        }
+    }
+
+    /// Every node that is here gets all that others have, and does what there is, until nothing changes.
+    pub fn settle(&mut self) {
+        for _ in 0..6 {
+            let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
+            for (from, to) in here.iter().flat_map(|from| here.iter().map(move |to| (*from, *to))) {
+                for of in 0..self.nodes.len() {
+                    self.carry(self.life(of), from, to, usize::MAX);
+                }
+            }
+            for node in here {
+                self.work(node);
+                self.poll(node);
+            }
+        }
+    }
+
+    pub fn poll(&mut self, node: usize) {
+        let Node { reader, log, index, .. } = &mut self.nodes[node];
+        reader.poll(log, index);
+    }
+
+    /// The site loses a node: the others level up, and `by` reads what it read.
+    pub fn lose(&mut self, lost: usize, by: usize) {
+        self.site.here.remove(&id(lost));
+        let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
+        let has = |lab: &Lab, node: usize, of: OriginId| lab.nodes[node].log.store().last_commit_of(of);
+        for of in (0..self.nodes.len()).map(|node| self.life(node)).collect::<BTreeSet<_>>() {
+            let best = *here.iter().max_by_key(|node| has(self, **node, of)).unwrap();
+            for to in &here {
+                self.carry(of, best, *to, usize::MAX);
+            }
+        }
+        let lives: BTreeMap<usize, OriginId> = (0..self.nodes.len()).map(|node| (node, self.life(node))).collect();
+        for (node, life) in lives {
+            let record = self.site.take_overs.get(&life).cloned();
+            let read_by_lost = record.as_ref().is_some_and(|record| record.by == id(lost)) && !self.is_here(node);
+            if node == lost || read_by_lost {
+                let term = record.as_ref().map_or(1, |record| record.term + 2);
+                let from_commit = match &record {
+                    Some(record) if node != lost => record.from_commit,
+                    _ => has(self, by, life),
+                };
+                let with_last =
+                    |record: TakeOver| record.before.into_iter().chain([(record.by, record.term)]).collect();
+                let before = record.map(with_last).unwrap_or_default();
+                self.site.take_overs.insert(life, TakeOver { from_commit, by: id(by), term, before });
+            }
+        }
+        self.decide();
+    }
+
+    /// A node comes back with all that it has; whoever read there begins anew.
+    pub fn comes_back(&mut self, node: usize) {
+        self.site.here.insert(id(node));
+        self.nodes[node].reader = Reader::default();
+        self.decide();
+    }
+
+    pub fn assign(&mut self, index: u32, node: usize) {
+        let key = (PLUGIN.to_owned(), index);
+        let last = self.site.assignments.get(&key).cloned();
+        let term = last.as_ref().map_or(1, |record| record.term + 1);
+        let with_last = |record: Assignment| record.before.into_iter().chain([(record.node, record.term)]).collect();
+        let record = Assignment { node: id(node), term, before: last.map(with_last).unwrap_or_default() };
+        self.site.assignments.insert(key, record);
+        self.decide();
+    }
+
+    /// How often the reader on a node counted each of the published events, where that is not once.
+    pub fn miscounted(&self, node: usize) -> Vec<(String, usize)> {
+        self.wrong(&self.nodes[node].reader)
+    }
+
+    /// The same for one who begins to read now.
+    pub fn miscounted_anew(&self, node: usize) -> Vec<(String, usize)> {
+        let mut reader = Reader::default();
+        reader.poll(&self.nodes[node].log, &self.nodes[node].index);
+        self.wrong(&reader)
+    }
+
+    fn wrong(&self, reader: &Reader) -> Vec<(String, usize)> {
+        let count = |value: &String| (value.clone(), reader.counts.get(value).copied().unwrap_or(0));
+        self.published.iter().map(count).filter(|(_, count)| *count != 1).collect()
+    }
+
+    pub fn assert_exact(&self) {
+        for node in (0..self.nodes.len()).filter(|node| self.is_here(*node)) {
+            assert_eq!(self.miscounted(node), [], "by a reader on node {node}");
+            assert_eq!(self.miscounted_anew(node), [], "by a new reader on node {node}");
+            let dead = self.nodes[node].log.topic(crate::plugin_host::DEAD_LETTERS_TOPIC);
+            assert!(dead.is_none(), "state was missing on node {node}");
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.nodes.iter().for_each(|node| node.log.close());
+    }
+}

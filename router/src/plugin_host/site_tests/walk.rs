@@ -1,0 +1,112 @@
+//! A random walk of losses, returns, restarts and carried commits; at its end every event was counted once.
+
+use super::lab::Lab;
+
+/// Walks of each scope.
+const WALKS: u64 = 12;
+const STEPS: usize = 60;
+const NODES: usize = 3;
+
+/// Numbers that look random, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % n
+    }
+}
+
+fn step(lab: &mut Lab, dice: &mut Dice, told: &mut Vec<String>) {
+    let (node, other, what) = (dice.below(NODES), dice.below(NODES), dice.below(20));
+    let here = (0..NODES).filter(|node| lab.is_here(*node)).count();
+    match what {
+        0..5 => {
+            told.push(format!("{node} gets events"));
+            let count = 1 + dice.below(3);
+            lab.publish_new(node, count);
+        }
+        5..9 => {
+            told.push(format!("{node} works"));
+            lab.round(node);
+        }
+        9..15 if node != other && lab.is_here(node) && lab.is_here(other) => {
+            let (of, count) = (dice.below(NODES), 1 + dice.below(4));
+            told.push(format!("{count} commits of {of} from {node} to {other}"));
+            lab.carry(lab.life(of), node, other, count);
+        }
+        15 => {
+            told.push(format!("{node} starts anew"));
+            lab.restart(node);
+        }
+        16 if lab.is_here(node) => {
+            let commits = dice.below(3);
+            told.push(format!("{node} dies taking up, after {commits} commits"));
+            lab.crash_while_taking_up(node, commits);
+        }
+        17 if here > 1 && node != other && lab.is_here(node) && lab.is_here(other) => {
+            told.push(format!("{node} is lost, {other} takes over"));
+            lab.lose(node, other);
+        }
+        18 if !lab.is_here(node) => {
+            told.push(format!("{node} is back"));
+            lab.comes_back(node);
+        }
+        _ => {
+            told.push(format!("{node} reads"));
+            if lab.is_here(node) {
+                lab.poll(node);
+            }
+        }
+    }
+}
+
+fn walk(seed: u64, scope: &'static str) {
+    let mut lab = Lab::new(NODES, scope);
+    let mut dice = Dice(seed);
+    let mut told = Vec::new();
+    if scope == "site" {
+        (0..2).for_each(|index| lab.assign(index, index as usize));
+    }
+    for _ in 0..STEPS {
+        step(&mut lab, &mut dice, &mut told);
+        if scope == "site" && dice.below(10) == 0 {
+            let (index, node) = (dice.below(2) as u32, dice.below(NODES));
+            if lab.is_here(node) {
+                told.push(format!("share {index} goes to {node}"));
+                lab.assign(index, node);
+            }
+        }
+    }
+    for node in 0..NODES {
+        if !lab.is_here(node) {
+            lab.comes_back(node);
+        }
+    }
+    lab.settle();
+    lab.settle();
+    let right = (0..NODES).all(|node| lab.miscounted(node).is_empty() && lab.miscounted_anew(node).is_empty());
+    if !right {
+        panic!("seed {seed}, {scope}: {:#?}\n{:?}", told, (0..NODES).map(|n| lab.miscounted(n)).collect::<Vec<_>>());
+    }
+    lab.assert_exact();
+}
+
+/// The first walks, or the one that `CHARGES_SEED` names, or as many as `CHARGES_WALKS` says.
+fn seeds() -> std::ops::RangeInclusive<u64> {
+    let told = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    match told("CHARGES_SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=told("CHARGES_WALKS").unwrap_or(WALKS),
+    }
+}
+
+#[test]
+fn every_event_counts_once_whatever_happens_to_origins() {
+    seeds().for_each(|seed| walk(seed, "origin"));
+}
+
+#[test]
+fn every_event_counts_once_whatever_happens_to_shares() {
+    seeds().for_each(|seed| walk(seed, "site"));
+}
