@@ -1,10 +1,12 @@
 //! Starts every part in order, and stops them in reverse.
 
 mod admission;
+mod keeper;
 mod place;
 mod site;
 mod site_view;
 mod wires;
+mod work;
 
 use std::io;
 use std::net::SocketAddr;
@@ -187,7 +189,7 @@ impl Node {
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
-        let site_running = site.start(&config.site, &config.node.name)?;
+        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins)?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
         }

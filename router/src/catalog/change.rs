@@ -12,7 +12,7 @@ use super::site::{self, SiteUpdate};
 use super::state::State;
 use super::token::{self, TokenHash};
 use super::topic::{self, Ack, TopicSettings, TopicUpdate};
-use super::work::{self, Assignment, TakeOver};
+use super::work;
 use super::write::Write;
 use super::{Config, device_change};
 use crate::transport::NodeId;
@@ -133,6 +133,13 @@ pub enum Change {
     },
     /// Changes what is set of the site.
     SetSite(SiteUpdate),
+    /// Says that the node of an origin is back, and reads its own again.
+    GiveBack {
+        /// The life of its store.
+        origin: u64,
+        /// The term of the take-over that ends.
+        term: u64,
+    },
 }
 
 /// What a change came to.
@@ -179,6 +186,7 @@ impl Change {
             Self::DeleteTopic { .. } => "topic.delete",
             Self::SetAssignment { .. } => "work.assign",
             Self::TakeOver { .. } => "work.take_over",
+            Self::GiveBack { .. } => "work.give_back",
             Self::SetSite(_) => "site.set",
         }
     }
@@ -195,7 +203,7 @@ impl Change {
             Self::IssueToken { hash, .. } | Self::UseToken { hash, .. } => hash.brief(),
             Self::CreateTopic { name, .. } | Self::SetTopic { name, .. } | Self::DeleteTopic { name } => name.clone(),
             Self::SetAssignment { plugin, partition, .. } => format!("{plugin}/{partition}"),
-            Self::TakeOver { origin, .. } => format!("{origin:016x}"),
+            Self::TakeOver { origin, .. } | Self::GiveBack { origin, .. } => format!("{origin:016x}"),
             Self::SetSite(_) => "site".to_owned(),
         }
     }
@@ -221,12 +229,12 @@ impl Change {
             Self::SetTopic { name, update } => topic::judge_set(state, name, update)?,
             Self::DeleteTopic { name } => topic::judge_delete(state, name)?,
             Self::SetAssignment { plugin, partition, node, term } => {
-                work::judge_assignment(state, plugin, *partition, Assignment { node: *node, term: *term })?
+                work::judge_assignment(state, plugin, *partition, (*node, *term))?
             }
             Self::TakeOver { origin, from_commit, by, term } => {
-                let new = TakeOver { from_commit: *from_commit, by: *by, term: *term };
-                work::judge_take_over(state, *origin, new)?
+                work::judge_take_over(state, *origin, (*from_commit, *by, *term))?
             }
+            Self::GiveBack { origin, term } => work::judge_return(state, *origin, *term)?,
             Self::SetSite(update) => site::judge_set(state, update)?,
         };
         Ok(Applied { writes })

@@ -55,7 +55,7 @@ pub use survive::SurviveError;
 pub use token::{TOKEN_LIFE_MS_MAX, TOKENS_MAX, Token, TokenHash, TokenRefusal};
 pub use topic::{Ack, AgreedTopic, Packing, TopicRecord, TopicRefusal, TopicSettings, TopicUpdate};
 pub use topics::AgreeError;
-pub use work::{Assignment, TakeOver, WorkRefusal};
+pub use work::{Assignment, Before, TakeOver, WorkRefusal};
 pub use write::Write;
 
 /// The internal topic of changes; its key is what was changed.
@@ -232,18 +232,18 @@ impl Catalog {
     }
 
     /// Which nodes run which plugins, by plugin and partition number.
-    pub fn assignments(&self) -> Vec<((Arc<str>, u32), Assignment)> {
-        self.book.ask(|state| state.assignments().map(|(work, assignment)| (work.clone(), *assignment)).collect())
+    pub fn assignments(&self) -> Vec<((Arc<str>, u32), Arc<Assignment>)> {
+        self.book.ask(|state| state.assignments().map(|(work, set)| (work.clone(), Arc::clone(set))).collect())
     }
 
     /// Which node runs a plugin on a partition number.
-    pub fn assignment(&self, plugin: &str, partition: u32) -> Option<Assignment> {
-        self.book.ask(|state| state.assignment(plugin, partition))
+    pub fn assignment(&self, plugin: &str, partition: u32) -> Option<Arc<Assignment>> {
+        self.book.ask(|state| state.assignment(plugin, partition).cloned())
     }
 
     /// Who took over from which origins.
-    pub fn take_overs(&self) -> Vec<(u64, TakeOver)> {
-        self.book.ask(|state| state.take_overs().collect())
+    pub fn take_overs(&self) -> Vec<(u64, Arc<TakeOver>)> {
+        self.book.ask(|state| state.take_overs().map(|(origin, taken)| (origin, Arc::clone(taken))).collect())
     }
 
     /// What is known of a join token.

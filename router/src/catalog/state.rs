@@ -71,8 +71,8 @@ pub(super) struct State {
     removed: BTreeSet<NodeId>,
     tokens: BTreeMap<TokenHash, Token>,
     topics: BTreeMap<Arc<str>, Arc<TopicRecord>>,
-    assignments: BTreeMap<(Arc<str>, u32), Assignment>,
-    take_overs: BTreeMap<u64, TakeOver>,
+    assignments: BTreeMap<(Arc<str>, u32), Arc<Assignment>>,
+    take_overs: BTreeMap<u64, Arc<TakeOver>>,
     site: Option<Arc<Site>>,
 }
 
@@ -88,9 +88,9 @@ impl State {
             Write::Token(hash, None) => drop(self.tokens.remove(hash)),
             Write::Topic(name, record) => drop(self.topics.insert(Arc::clone(name), Arc::clone(record))),
             Write::Assignment(plugin, partition, assignment) => {
-                self.assignments.insert((Arc::clone(plugin), *partition), *assignment);
+                self.assignments.insert((Arc::clone(plugin), *partition), Arc::clone(assignment));
             }
-            Write::TakeOver(origin, take_over) => drop(self.take_overs.insert(*origin, *take_over)),
+            Write::TakeOver(origin, take_over) => drop(self.take_overs.insert(*origin, Arc::clone(take_over))),
             Write::Site(site) => self.site = Some(Arc::clone(site)),
         }
     }
@@ -104,8 +104,10 @@ impl State {
         let tokens = self.tokens.iter().map(|(hash, token)| Write::Token(*hash, Some(*token)));
         let topics = self.topics.iter().map(|(name, record)| Write::Topic(Arc::clone(name), Arc::clone(record)));
         let assignments = self.assignments.iter();
-        let assignments = assignments.map(|((plugin, at), set)| Write::Assignment(Arc::clone(plugin), *at, *set));
-        let take_overs = self.take_overs.iter().map(|(origin, take_over)| Write::TakeOver(*origin, *take_over));
+        let assignments =
+            assignments.map(|((plugin, at), set)| Write::Assignment(Arc::clone(plugin), *at, Arc::clone(set)));
+        let take_overs =
+            self.take_overs.iter().map(|(origin, take_over)| Write::TakeOver(*origin, Arc::clone(take_over)));
         let site = self.site.iter().map(|site| Write::Site(Arc::clone(site)));
         devices
             .chain(members)
@@ -154,20 +156,20 @@ impl State {
         self.topics.iter()
     }
 
-    pub(super) fn assignment(&self, plugin: &str, partition: u32) -> Option<Assignment> {
-        self.assignments.get(&(Arc::from(plugin), partition)).copied()
+    pub(super) fn assignment(&self, plugin: &str, partition: u32) -> Option<&Arc<Assignment>> {
+        self.assignments.get(&(Arc::from(plugin), partition))
     }
 
-    pub(super) fn assignments(&self) -> impl Iterator<Item = (&(Arc<str>, u32), &Assignment)> {
+    pub(super) fn assignments(&self) -> impl Iterator<Item = (&(Arc<str>, u32), &Arc<Assignment>)> {
         self.assignments.iter()
     }
 
-    pub(super) fn take_over(&self, origin: u64) -> Option<TakeOver> {
-        self.take_overs.get(&origin).copied()
+    pub(super) fn take_over(&self, origin: u64) -> Option<&Arc<TakeOver>> {
+        self.take_overs.get(&origin)
     }
 
-    pub(super) fn take_overs(&self) -> impl Iterator<Item = (u64, TakeOver)> {
-        self.take_overs.iter().map(|(origin, take_over)| (*origin, *take_over))
+    pub(super) fn take_overs(&self) -> impl Iterator<Item = (u64, &Arc<TakeOver>)> {
+        self.take_overs.iter().map(|(origin, take_over)| (*origin, take_over))
     }
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {

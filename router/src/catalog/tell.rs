@@ -113,6 +113,7 @@ pub(super) fn detail(change: &Change) -> Json {
         Change::TakeOver { from_commit, by, term, .. } => {
             json!({"from_commit": from_commit, "by": by.to_string(), "term": term})
         }
+        Change::GiveBack { term, .. } => json!({"term": term}),
         Change::SetSite(update) => json!(update),
         Change::RemoveDevice { .. } | Change::RemoveMember { .. } | Change::DeleteTopic { .. } => Json::Null,
     }

@@ -1,11 +1,13 @@
 //! Who works on what: which node runs a plugin on a partition number, and who took over from a lost node. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::device::{NAME_BYTES_MAX, is_name};
 use super::encoding::{decode, encode};
-use super::member::{Member, MemberRefusal, MemberState, known};
+use super::member::{MemberRefusal, MemberState, known};
 use super::refusal::{Class, Refusal};
 use super::state::State;
 use super::write::Write;
@@ -19,24 +21,34 @@ pub const TAKE_OVERS_MAX: usize = 1_000;
 /// The version byte before what is stored here.
 const VERSION: u8 = 1;
 
+/// Who had some work before, each with the newest term under which it was given to them; at most one a node that the
+/// site ever had at once.
+pub type Before = BTreeMap<NodeId, u64>;
+
 /// Which node runs a plugin on a partition number. Stored as it is: a change of this struct makes a new version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
     /// The node.
     pub node: NodeId,
     /// The assignment's number: each next one of the same work has a higher one.
     pub term: u64,
+    /// Who ran it before.
+    pub before: Before,
 }
 
 /// Who reads on what a lost node has left unread. Stored as it is: a change of this struct makes a new version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakeOver {
-    /// The first commit of the origin that is read anew.
+    /// The newest commit of the origin that the survivors have.
     pub from_commit: u64,
     /// The node that reads it.
     pub by: NodeId,
-    /// Each next take-over from the same origin has a higher one.
+    /// Each next take-over from the same origin has one that is higher by two: the one between is the origin's own.
     pub term: u64,
+    /// Whether the origin's node is back, and reads its own again.
+    pub has_returned: bool,
+    /// Who did before.
+    pub before: Before,
 }
 
 /// Why an assignment or a take-over was refused.
@@ -59,9 +71,9 @@ pub enum WorkRefusal {
         /// The newest that is known.
         newest: u64,
     },
-    /// The origin is that of a node that takes part.
-    #[error("the origin is that of node {0}, which is not lost; say first that it is, with `edgeway node lost`")]
-    OriginAlive(NodeId),
+    /// Nobody has taken over from the origin.
+    #[error("nobody has taken over from origin {0:016x}, so there is nothing to give back")]
+    NotTaken(u64),
     /// There are as many as there may be.
     #[error("{0} assignments are remembered already, as many as may be")]
     TooManyAssignments(usize),
@@ -76,7 +88,7 @@ impl WorkRefusal {
             Self::Plugin(_) | Self::Partition(_) => "bad_request",
             Self::NotActive(_) => "member-not-active",
             Self::Term { .. } => "stale-term",
-            Self::OriginAlive(_) => "origin-alive",
+            Self::NotTaken(_) => "not-taken-over",
             Self::TooManyAssignments(_) => "too-many-assignments",
             Self::TooManyTakeOvers(_) => "too-many-take-overs",
         }
@@ -85,7 +97,7 @@ impl WorkRefusal {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Plugin(_) | Self::Partition(_) => Class::Bad,
-            Self::NotActive(_) | Self::Term { .. } | Self::OriginAlive(_) => Class::Conflict,
+            Self::NotActive(_) | Self::Term { .. } | Self::NotTaken(_) => Class::Conflict,
             Self::TooManyAssignments(_) | Self::TooManyTakeOvers(_) => Class::TooMuch,
         }
     }
@@ -117,7 +129,12 @@ impl TakeOver {
 
     /// As people and programs read it.
     pub fn json(&self) -> Json {
-        json!({"from_commit": self.from_commit, "by": self.by.to_string(), "term": self.term})
+        json!({
+            "from_commit": self.from_commit,
+            "by": self.by.to_string(),
+            "term": self.term,
+            "has_returned": self.has_returned,
+        })
     }
 }
 
@@ -125,7 +142,7 @@ pub(super) fn judge_assignment(
     state: &State,
     plugin: &str,
     partition: u32,
-    new: Assignment,
+    (node, term): (NodeId, u64),
 ) -> Result<Vec<Write>, Refusal> {
     if !is_name(plugin) {
         return Err(WorkRefusal::Plugin(plugin.to_owned()).into());
@@ -133,30 +150,50 @@ pub(super) fn judge_assignment(
     if partition >= PARTITIONS_MAX {
         return Err(WorkRefusal::Partition(partition).into());
     }
-    check_active(state, new.node)?;
-    let before = state.assignment(plugin, partition);
-    check_term(new.term, before.map(|before| before.term))?;
+    check_active(state, node)?;
+    let old = state.assignment(plugin, partition);
+    check_term(term, old.map_or(0, |old| old.term))?;
     let count = state.assignments().count();
-    if before.is_none() && count >= ASSIGNMENTS_MAX {
+    if old.is_none() && count >= ASSIGNMENTS_MAX {
         return Err(WorkRefusal::TooManyAssignments(count).into());
     }
-    Ok(vec![Write::Assignment(plugin.into(), partition, new)])
+    let before = old.map_or_else(Before::new, |old| joined(state, &old.before, old.node, old.term));
+    Ok(vec![Write::Assignment(plugin.into(), partition, Assignment { node, term, before }.into())])
 }
 
-pub(super) fn judge_take_over(state: &State, origin: u64, new: TakeOver) -> Result<Vec<Write>, Refusal> {
-    check_active(state, new.by)?;
-    let takes_part =
-        |member: &&std::sync::Arc<Member>| member.state != MemberState::Lost && member.origin == Some(origin);
-    if let Some(member) = state.members().find(takes_part) {
-        return Err(WorkRefusal::OriginAlive(member.node).into());
-    }
-    let before = state.take_over(origin);
-    check_term(new.term, before.map(|before| before.term))?;
+pub(super) fn judge_take_over(
+    state: &State,
+    origin: u64,
+    (from_commit, by, term): (u64, NodeId, u64),
+) -> Result<Vec<Write>, Refusal> {
+    check_active(state, by)?;
+    let old = state.take_over(origin);
+    // The term between is the origin's own.
+    check_term(term, old.map_or(0, |old| old.term + 1))?;
     let count = state.take_overs().count();
-    if before.is_none() && count >= TAKE_OVERS_MAX {
+    if old.is_none() && count >= TAKE_OVERS_MAX {
         return Err(WorkRefusal::TooManyTakeOvers(count).into());
     }
-    Ok(vec![Write::TakeOver(origin, new)])
+    let before = old.map_or_else(Before::new, |old| joined(state, &old.before, old.by, old.term));
+    let new = TakeOver { from_commit, by, term, has_returned: false, before };
+    Ok(vec![Write::TakeOver(origin, new.into())])
+}
+
+pub(super) fn judge_return(state: &State, origin: u64, term: u64) -> Result<Vec<Write>, Refusal> {
+    let old = state.take_over(origin).ok_or(WorkRefusal::NotTaken(origin))?;
+    if old.term != term {
+        return Err(WorkRefusal::Term { term, newest: old.term }.into());
+    }
+    let new = TakeOver { has_returned: true, ..TakeOver::clone(old) };
+    Ok(vec![Write::TakeOver(origin, new.into())])
+}
+
+/// Who had some work up to now; nodes that were removed are waited for no more.
+fn joined(state: &State, before: &Before, node: NodeId, term: u64) -> Before {
+    let mut all = before.clone();
+    all.insert(node, term);
+    all.retain(|node, _| state.member(*node).is_some());
+    all
 }
 
 fn check_active(state: &State, node: NodeId) -> Result<(), Refusal> {
@@ -165,8 +202,7 @@ fn check_active(state: &State, node: NodeId) -> Result<(), Refusal> {
 }
 
 /// The first term is 1.
-fn check_term(term: u64, before: Option<u64>) -> Result<(), WorkRefusal> {
-    let newest = before.unwrap_or(0);
+fn check_term(term: u64, newest: u64) -> Result<(), WorkRefusal> {
     if term > newest { Ok(()) } else { Err(WorkRefusal::Term { term, newest }) }
 }
 
@@ -176,11 +212,12 @@ mod tests {
 
     #[test]
     fn stored_work_has_these_bytes() {
-        let assignment = Assignment { node: NodeId(1), term: 130 };
-        assert_eq!(assignment.encode(), [1, 1, 0x82, 1]);
-        assert_eq!(Assignment::decode(&[1, 1, 0x82, 1]), Some(assignment));
-        let take_over = TakeOver { from_commit: 2, by: NodeId(1), term: 3 };
-        assert_eq!(take_over.encode(), [1, 2, 1, 3]);
-        assert_eq!(TakeOver::decode(&[1, 2, 1, 3]), Some(take_over));
+        let before = Before::from([(NodeId(9), 7)]);
+        let assignment = Assignment { node: NodeId(1), term: 130, before: before.clone() };
+        assert_eq!(assignment.encode(), [1, 1, 0x82, 1, 1, 9, 7]);
+        assert_eq!(Assignment::decode(&[1, 1, 0x82, 1, 1, 9, 7]), Some(assignment));
+        let take_over = TakeOver { from_commit: 2, by: NodeId(1), term: 3, has_returned: true, before };
+        assert_eq!(take_over.encode(), [1, 2, 1, 3, 1, 1, 9, 7]);
+        assert_eq!(TakeOver::decode(&[1, 2, 1, 3, 1, 1, 9, 7]), Some(take_over));
     }
 }

@@ -43,9 +43,9 @@ pub enum Write {
     /// A topic, or what is left of one that was deleted.
     Topic(Arc<str>, Arc<TopicRecord>),
     /// Which node runs a plugin on a partition number.
-    Assignment(Arc<str>, u32, Assignment),
+    Assignment(Arc<str>, u32, Arc<Assignment>),
     /// Who took over from an origin.
-    TakeOver(u64, TakeOver),
+    TakeOver(u64, Arc<TakeOver>),
     /// The site.
     Site(Arc<Site>),
 }
@@ -95,9 +95,9 @@ impl Write {
             TOPIC => Self::Topic(name.into(), Arc::new(TopicRecord::decode(value)?)),
             ASSIGNMENT => {
                 let (plugin, partition) = name.rsplit_once('/')?;
-                Self::Assignment(plugin.into(), partition.parse().ok()?, Assignment::decode(value)?)
+                Self::Assignment(plugin.into(), partition.parse().ok()?, Arc::new(Assignment::decode(value)?))
             }
-            TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, TakeOver::decode(value)?),
+            TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, Arc::new(TakeOver::decode(value)?)),
             _ => return None,
         })
     }

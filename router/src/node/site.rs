@@ -16,6 +16,7 @@ use crate::admin::ApiError;
 use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
 use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SurviveError, TokenHash};
 use crate::event_log::EventLog;
+use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup};
 use crate::replication::{Book, Config, Member, Replication, Voters};
@@ -112,7 +113,12 @@ impl SiteNode {
     ///
     /// # Errors
     /// When it cannot listen.
-    pub fn start(self: &Arc<Self>, config: &Config, name: &str) -> Result<Option<Running>, SiteStartError> {
+    pub fn start(
+        self: &Arc<Self>,
+        config: &Config,
+        name: &str,
+        plugins: &Arc<PluginHost>,
+    ) -> Result<Option<Running>, SiteStartError> {
         let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else { return Ok(None) };
         let refused = |error: String| SiteStartError::Listen { address, error };
         let endpoint = site_endpoint(address, Arc::clone(&identity), config.bounds());
@@ -147,6 +153,7 @@ impl SiteNode {
             tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
             tokio::spawn(Arc::clone(self).keep_listed(members, voters)),
             tokio::spawn(Arc::clone(self).say_where(address)),
+            tokio::spawn(Arc::clone(self).keep_work(Arc::clone(plugins), Arc::clone(&replication))),
         ];
         tracing::info!(site = %format!("{:016x}", self.place.site), node = %self.place.node, %bound, "the site's connections are open");
         Ok(Some(Running { peers, replication, tasks, stop }))

@@ -251,6 +251,16 @@ impl Replication {
         }
     }
 
+    /// How far this node has synced each origin that it follows.
+    pub fn held_here(&self) -> BTreeMap<OriginId, CommitNumber> {
+        self.here()
+    }
+
+    /// The same of the others, as they said when they were asked last.
+    pub fn held_by_others(&self) -> BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>> {
+        self.holds.lock().clone()
+    }
+
     /// What this node holds of others' origins, for who asks.
     pub fn holdings(&self) -> Vec<u8> {
         Holdings(self.here()).encode()

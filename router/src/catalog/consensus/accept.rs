@@ -68,7 +68,8 @@ impl Consensus {
             return Accepted::Refused { refusal, terms, index };
         }
         drop(held);
-        if let Err(error) = self.book.log.lock().check(0) {
+        let checked = self.book.log.lock().check(0);
+        if let Some(error) = checked.err().or_else(|| self.book.stalled().map(AppendError::Refused)) {
             return Accepted::Log(error);
         }
         let written = raft.client_write(proposal.encode());

@@ -17,7 +17,7 @@ use crate::catalog::member::Member;
 use crate::catalog::refusal::Refusal;
 use crate::catalog::roles;
 use crate::catalog::state::State;
-use crate::event_log::{EventLog, Topic};
+use crate::event_log::{CommitFailed, EventLog, Topic};
 use crate::transport::NodeId;
 
 /// All that is set, and up to where it has come: always of one change.
@@ -63,6 +63,8 @@ pub(in crate::catalog) struct Book {
     /// The group that this node takes part in; 0: none yet.
     group: AtomicU64,
     closing: AtomicBool,
+    /// Why what is to be written waits: the store is full.
+    stalled: Mutex<Option<CommitFailed>>,
 }
 
 impl Book {
@@ -88,6 +90,7 @@ impl Book {
             incoming: tokio::sync::Mutex::default(),
             group: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            stalled: Mutex::default(),
         }
     }
 
@@ -188,6 +191,15 @@ impl Book {
 
     pub(super) fn set_group(&self, group: u64) {
         self.group.store(group, Ordering::Release);
+    }
+
+    /// Why what is to be written waits, while it does.
+    pub(super) fn stalled(&self) -> Option<CommitFailed> {
+        self.stalled.lock().clone()
+    }
+
+    pub(super) fn set_stalled(&self, why: Option<CommitFailed>) {
+        *self.stalled.lock() = why;
     }
 
     pub(super) fn is_closing(&self) -> bool {

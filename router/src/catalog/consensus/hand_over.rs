@@ -13,6 +13,7 @@ use super::{Consensus, Slot};
 use crate::catalog::change::{Change, Terms};
 use crate::catalog::member::MemberRefusal;
 use crate::catalog::refusal::Refusal;
+use crate::event_log::AppendError;
 use crate::transport::NodeId;
 
 /// What became of a proposal that was handed over once.
@@ -66,7 +67,8 @@ impl Consensus {
 
     async fn send(&self, leader: NodeId, number: u64, who: &str, change: &Change, until: Instant) -> Handed {
         // What cannot be stored here could not become true here.
-        if let Err(error) = self.book.log.lock().check(0) {
+        let checked = self.book.log.lock().check(0);
+        if let Some(error) = checked.err().or_else(|| self.book.stalled().map(AppendError::Refused)) {
             return Handed::Refused(error.into());
         }
         let patience = until.saturating_duration_since(Instant::now());

@@ -47,16 +47,19 @@ pub(super) async fn commit(
             Ok(ticket) => book.log.durable(ticket).await.map_err(WriteError::from),
             Err(error) => Err(error),
         };
-        match written {
-            Err(WriteError::Append(AppendError::Refused(CommitFailed::Full(_))))
-            | Err(WriteError::Commit(CommitFailed::Full(_))) => {
-                if book.is_closing() {
-                    return Err(WriteError::Closing);
-                }
-                tokio::time::sleep(FULL_RETRY).await;
+        let full = match written {
+            Err(WriteError::Append(AppendError::Refused(why @ CommitFailed::Full(_)))) => why,
+            Err(WriteError::Commit(why @ CommitFailed::Full(_))) => why,
+            other => {
+                book.set_stalled(None);
+                return other;
             }
-            other => return other,
+        };
+        if book.is_closing() {
+            return Err(WriteError::Closing);
         }
+        book.set_stalled(Some(full));
+        tokio::time::sleep(FULL_RETRY).await;
     }
 }
 

@@ -1,7 +1,9 @@
 //! The catalog: on one node, and on several with a way between them that can be cut.
 #![allow(clippy::unwrap_used)]
 
+mod agree;
 mod devices;
+mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

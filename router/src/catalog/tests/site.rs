@@ -1,0 +1,203 @@
+//! Nodes of a site in one process: each with a store of its own, and ways between them that can be cut, slow or lossy.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::*;
+
+/// How long anything may take.
+const LONG: Duration = Duration::from_secs(30);
+
+/// All ways of a site.
+#[derive(Default)]
+pub struct Ways {
+    nodes: Mutex<BTreeMap<NodeId, Arc<Catalog>>>,
+    /// Who does not reach whom.
+    cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
+    /// Milliseconds that each question takes.
+    pub delay_ms: AtomicU64,
+    /// Of a hundred questions, and of a hundred answers, so many are lost.
+    pub lost_percent: AtomicU64,
+    /// Draws what is lost.
+    draw: AtomicU64,
+}
+
+impl Ways {
+    fn is_open(&self, from: NodeId, to: NodeId) -> bool {
+        !self.cut.lock().contains(&(from, to))
+    }
+
+    fn is_lost(&self) -> bool {
+        let drawn = self.draw.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        drawn % 100 < self.lost_percent.load(Ordering::Relaxed)
+    }
+
+    /// Cuts the ways between two groups of nodes.
+    pub fn cut(&self, one: &[&Node], other: &[&Node]) {
+        let mut cut = self.cut.lock();
+        for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (a.id, b.id))) {
+            cut.extend([(a, b), (b, a)]);
+        }
+    }
+
+    /// Every node reaches every other one.
+    pub fn heal(&self) {
+        self.cut.lock().clear();
+    }
+}
+
+struct Way {
+    ways: Arc<Ways>,
+    me: NodeId,
+}
+
+impl Ask for Way {
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_> {
+        Box::pin(async move {
+            assert!(body.len() <= BODY_BYTES_MAX);
+            tokio::time::sleep(Duration::from_millis(self.ways.delay_ms.load(Ordering::Relaxed))).await;
+            let reached = self.ways.is_open(self.me, node) && !self.ways.is_lost();
+            let catalog = self.ways.nodes.lock().get(&node).cloned().filter(|_| reached);
+            let catalog = catalog.ok_or("no way")?;
+            // Who asks may go away; the other node works at it all the same.
+            let from = self.me;
+            let answer = tokio::spawn(async move { catalog.answer(from, &body).await }).await.unwrap();
+            let reached = self.ways.is_open(node, self.me) && !self.ways.is_lost();
+            if reached { Ok(answer) } else { Err("the answer was lost".to_owned()) }
+        })
+    }
+}
+
+/// A node of a site.
+pub struct Node {
+    pub id: NodeId,
+    pub backend: Arc<MemoryBackend>,
+    pub log: Arc<EventLog>,
+    pub catalog: Arc<Catalog>,
+}
+
+/// Times for tests.
+pub fn fast() -> Timing {
+    let beat = Duration::from_millis(150);
+    Timing { beat, propose_wait: Duration::from_secs(3), ..Timing::default() }
+}
+
+pub struct Site {
+    pub ways: Arc<Ways>,
+    pub timing: Timing,
+}
+
+impl Site {
+    pub fn new(timing: Timing) -> Self {
+        Self { ways: Arc::default(), timing }
+    }
+
+    /// Starts a node on a store. The first one of a site founds it.
+    pub fn start_on(&self, id: u64, backend: Arc<MemoryBackend>) -> Node {
+        let id = NodeId(id);
+        let log = open_log(&backend);
+        let start = match id.0 {
+            1 => Start::Alone(Founder { name: "n1".into(), address: "n1:1".into(), version: "1".into() }),
+            _ => Start::Joining,
+        };
+        let way = Arc::new(Way { ways: Arc::clone(&self.ways), me: id });
+        let opening = Opening { me: Some(id), start, way, timing: self.timing.clone() };
+        let catalog = Catalog::open_as(Arc::clone(&log), Config::default(), opening).unwrap();
+        self.ways.nodes.lock().insert(id, Arc::clone(&catalog));
+        Node { id, backend, log, catalog }
+    }
+
+    pub fn start(&self, id: u64) -> Node {
+        self.start_on(id, Arc::new(MemoryBackend::new()))
+    }
+
+    /// Stops a node in order; gives its store.
+    pub async fn stop(&self, node: Node) -> Arc<MemoryBackend> {
+        self.ways.nodes.lock().remove(&node.id);
+        node.catalog.close().await;
+        node.log.close();
+        node.backend
+    }
+
+    /// Nodes 1 to `count`, let in one after another by the first.
+    pub async fn of(timing: Timing, count: u64) -> (Self, Vec<Node>) {
+        let site = Self::new(timing);
+        let mut nodes = vec![site.start(1)];
+        for id in 2..=count {
+            nodes.push(site.start(id));
+            nodes[0].change(member(id)).await.unwrap();
+        }
+        let voters = [0, 1, 1, 3, 3, 5][count as usize];
+        site.until_voters(&nodes, voters).await;
+        until("all know the site", || nodes.iter().all(|node| node.catalog.members().len() == nodes.len())).await;
+        (site, nodes)
+    }
+
+    pub async fn until_voters(&self, nodes: &[Node], count: usize) {
+        until(&format!("{count} vote"), || nodes.iter().all(|node| node.voters().len() == count)).await;
+    }
+}
+
+impl Node {
+    pub async fn change(&self, change: Change) -> Result<Applied, Refusal> {
+        self.catalog.propose(change, "test").await
+    }
+
+    pub fn voters(&self) -> Vec<NodeId> {
+        let members = self.catalog.members();
+        members.iter().filter(|member| member.voter).map(|member| member.node).collect()
+    }
+
+    pub fn devices(&self) -> Vec<String> {
+        self.catalog.page(None, 100_000).iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// All that is set, as it is stored.
+    pub fn stored(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.log.state_scan(CATALOG_TREE, b"", None, 100_000).unwrap()
+    }
+
+    /// What was done, by the events on the topic of changes.
+    pub fn acts(&self, act: &str) -> Vec<serde_json::Value> {
+        events(&self.log, CATALOG_TOPIC).into_iter().filter(|event| event["act"] == act).collect()
+    }
+}
+
+pub fn member(id: u64) -> Change {
+    let (name, address) = (format!("n{id}"), format!("n{id}:1"));
+    Change::AddMember(NewMember { node: NodeId(id), name, address, origin: Some(id), version: "1".into() })
+}
+
+pub fn set_state(id: u64, state: MemberState) -> Change {
+    let update = MemberUpdate { state: Some(state), ..MemberUpdate::default() };
+    Change::UpdateMember { node: NodeId(id), update }
+}
+
+/// The one that leads, by its own word, once all agree.
+pub async fn leader(nodes: &[Node]) -> usize {
+    let mut found = 0;
+    until("all know who leads", || {
+        let known: BTreeSet<_> = nodes.iter().map(|node| node.catalog.leader()).collect();
+        let leads = nodes.iter().position(|node| node.catalog.is_leader());
+        found = leads.unwrap_or(0);
+        leads.is_some() && known.len() == 1
+    })
+    .await;
+    found
+}
+
+pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < LONG, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// All nodes come to say the same.
+pub async fn until_same(nodes: &[&Node]) {
+    until("all say the same", || nodes.iter().all(|node| node.stored() == nodes[0].stored())).await;
+}

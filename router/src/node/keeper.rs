@@ -1,0 +1,187 @@
+//! Who reads what in the site, as the leader decides it: take-overs from nodes that are lost, their return, and which
+//! node runs what of plugins of scope `site` (pure).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sled_data::{CommitNumber, OriginId};
+
+use crate::catalog::{Assignment, Change, Member, MemberState, TakeOver};
+use crate::transport::NodeId;
+
+/// Changes that are decided at once.
+const CHANGES_MAX: usize = 64;
+
+/// What the leader knows.
+#[derive(Debug, Default)]
+pub struct Scene {
+    /// The nodes of the site.
+    pub members: Vec<Member>,
+    /// Those that are heard, the leader among them.
+    pub heard: BTreeSet<NodeId>,
+    /// Those that were not heard for so long that they count as lost.
+    pub lost: BTreeSet<NodeId>,
+    /// How far each node that is heard has synced each origin.
+    pub holds: BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>,
+    /// What was decided about origins.
+    pub take_overs: BTreeMap<OriginId, Arc<TakeOver>>,
+    /// Plugins of scope `site`, each with how many partition numbers its topics have.
+    pub shared: BTreeMap<String, u32>,
+    /// What was decided about them.
+    pub assignments: BTreeMap<(String, u32), Arc<Assignment>>,
+}
+
+/// What is to be changed now.
+pub fn decide(scene: &Scene) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for member in scene.members.iter().filter(|member| member.state == MemberState::Active) {
+        let Some(origin) = member.origin.map(OriginId) else { continue };
+        changes.extend(scene.about_origin(member.node, origin));
+    }
+    for (plugin, count) in &scene.shared {
+        changes.extend((0..*count).filter_map(|index| scene.about_share(plugin, index)));
+    }
+    changes.truncate(CHANGES_MAX);
+    changes
+}
+
+impl Scene {
+    fn about_origin(&self, node: NodeId, origin: OriginId) -> Option<Change> {
+        let decided = self.take_overs.get(&origin);
+        if self.heard.contains(&node) {
+            let open = decided.filter(|decided| !decided.has_returned)?;
+            return Some(Change::GiveBack { origin: origin.0, term: open.term });
+        }
+        if !self.lost.contains(&node) {
+            return None;
+        }
+        match decided {
+            Some(open) if !open.has_returned && !self.lost.contains(&open.by) => None,
+            decided => {
+                let (by, commit) = self.holder(origin)?;
+                let term = decided.map_or(1, |decided| decided.term + 2);
+                Some(Change::TakeOver { origin: origin.0, from_commit: commit.0, by, term })
+            }
+        }
+    }
+
+    /// Who has most of an origin, of those that are heard.
+    fn holder(&self, origin: OriginId) -> Option<(NodeId, CommitNumber)> {
+        let active = |node: &NodeId| {
+            self.members.iter().any(|member| member.node == *node && member.state == MemberState::Active)
+        };
+        let held = self.heard.iter().filter(|node| active(node)).map(|node| {
+            let commit = self.holds.get(node).and_then(|holds| holds.get(&origin)).copied().unwrap_or_default();
+            (*node, commit)
+        });
+        held.max_by_key(|(node, commit)| (*commit, std::cmp::Reverse(*node)))
+    }
+
+    fn about_share(&self, plugin: &str, index: u32) -> Option<Change> {
+        let decided = self.assignments.get(&(plugin.to_owned(), index));
+        if decided.is_some_and(|decided| !self.lost.contains(&decided.node) && self.is_member(decided.node)) {
+            return None;
+        }
+        // The same number of every plugin stays together: what one derives, the next one reads there.
+        let able: Vec<NodeId> = self.heard.iter().copied().filter(|node| self.is_member(*node)).collect();
+        let node = *able.get(index as usize % able.len().max(1))?;
+        let term = decided.map_or(1, |decided| decided.term + 1);
+        Some(Change::SetAssignment { plugin: plugin.to_owned(), partition: index, node, term })
+    }
+
+    fn is_member(&self, node: NodeId) -> bool {
+        self.members.iter().any(|member| member.node == node && member.state == MemberState::Active)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: NodeId = NodeId(1);
+    const B: NodeId = NodeId(2);
+    const C: NodeId = NodeId(3);
+
+    fn member(node: NodeId) -> Member {
+        Member {
+            node,
+            name: node.to_string(),
+            address: "h:1".into(),
+            origin: Some(node.0 * 10),
+            voter: true,
+            state: MemberState::Active,
+            version: "1".into(),
+            joined: 0,
+        }
+    }
+
+    fn scene(heard: &[NodeId], lost: &[NodeId]) -> Scene {
+        let holds = |commits: &[(u64, u64)]| -> BTreeMap<OriginId, CommitNumber> {
+            commits.iter().map(|(origin, commit)| (OriginId(*origin), CommitNumber(*commit))).collect()
+        };
+        Scene {
+            members: vec![member(A), member(B), member(C)],
+            heard: heard.iter().copied().collect(),
+            lost: lost.iter().copied().collect(),
+            holds: [(A, holds(&[(20, 5), (30, 9)])), (B, holds(&[(30, 9), (10, 1)])), (C, holds(&[(20, 7)]))].into(),
+            ..Scene::default()
+        }
+    }
+
+    fn taken(by: NodeId, term: u64, has_returned: bool) -> Arc<TakeOver> {
+        Arc::new(TakeOver { from_commit: 1, by, term, has_returned, before: Default::default() })
+    }
+
+    #[test]
+    fn a_lost_node_is_taken_over_by_who_has_most_of_its_log() {
+        let take = |by, from_commit, term| vec![Change::TakeOver { origin: 20, from_commit, by, term }];
+        // heard, lost, what was decided about B's origin, what is decided now
+        let cases = [
+            ("all are there", vec![A, B, C], vec![], None, vec![]),
+            ("one is silent, not yet lost", vec![A, C], vec![], None, vec![]),
+            ("one is lost", vec![A, C], vec![B], None, take(C, 7, 1)),
+            ("it is taken over already", vec![A, C], vec![B], Some(taken(C, 1, false)), vec![]),
+            ("who took over is lost too", vec![A], vec![B, C], Some(taken(C, 1, false)), take(A, 5, 3)),
+            ("it is lost again", vec![A, C], vec![B], Some(taken(A, 1, true)), take(C, 7, 3)),
+            (
+                "it is back",
+                vec![A, B, C],
+                vec![],
+                Some(taken(C, 1, false)),
+                vec![Change::GiveBack { origin: 20, term: 1 }],
+            ),
+            ("it has been back", vec![A, B, C], vec![], Some(taken(C, 1, true)), vec![]),
+        ];
+        for (case, heard, lost, decided, expected) in cases {
+            let mut scene = scene(&heard, &lost);
+            scene.take_overs.extend(decided.map(|decided| (OriginId(20), decided)));
+            // Of C's own loss another case tells.
+            scene.members.retain(|member| member.node != C || !lost.contains(&C));
+            assert_eq!(decide(&scene), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn shares_are_spread_and_move_from_lost_nodes_alone() {
+        let mut scene = scene(&[A, B, C], &[]);
+        scene.shared.insert("sum".into(), 4);
+        let nodes: Vec<NodeId> = decide(&scene)
+            .into_iter()
+            .map(|change| match change {
+                Change::SetAssignment { plugin, node, term: 1, .. } if plugin == "sum" => node,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(nodes, [A, B, C, A]);
+        let set = |node, term| Arc::new(Assignment { node, term, before: Default::default() });
+        for (index, node) in (0..).zip(nodes) {
+            scene.assignments.insert(("sum".into(), index), set(node, 1));
+        }
+        assert_eq!(decide(&scene), []);
+        scene.heard.remove(&B);
+        scene.lost.insert(B);
+        scene.members.retain(|member| member.node != B);
+        let moved = Change::SetAssignment { plugin: "sum".into(), partition: 1, node: C, term: 2 };
+        assert_eq!(decide(&scene), [moved]);
+    }
+}

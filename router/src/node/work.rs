@@ -1,0 +1,142 @@
+//! Keeps the site's work where its data is: proposes what the keeper decides, and tells the plugins what to read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sled_data::{CommitNumber, OriginId};
+
+use super::keeper::{Scene, decide};
+use super::site::SiteNode;
+use crate::catalog::Lease;
+use crate::plugin_host::{self, Duties, Kind, PluginHost, Scope};
+use crate::replication::Replication;
+use crate::replication::peers::PeerState;
+use crate::transport::NodeId;
+
+/// How often it looks, besides when what was decided changes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a node is not heard before it counts as lost here: what was restarted is back before.
+const LOST_AFTER: Duration = Duration::from_secs(1);
+/// Who the audit says proposed it.
+const WHO: &str = "keeper";
+
+impl SiteNode {
+    /// Keeps plugins and decisions in step, for as long as the node runs.
+    pub(super) async fn keep_work(self: Arc<Self>, plugins: Arc<PluginHost>, replication: Arc<Replication>) {
+        let mut changed = self.catalog.watch();
+        let mut duties = Duties::default();
+        loop {
+            let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
+            self.tell_duties(&plugins, &peers, &mut duties);
+            if self.catalog.is_leader() {
+                self.decide(&plugins, &replication, &peers).await;
+            }
+            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+        }
+    }
+
+    fn tell_duties(&self, plugins: &PluginHost, peers: &[PeerState], last: &mut Duties) {
+        let next = plugin_host::duties(&self.site_of(peers));
+        if next != *last {
+            tracing::info!(
+                taken_over = next.taken_over.len(),
+                shares = next.shares.len(),
+                "what plugins read here changes"
+            );
+            last.clone_from(&next);
+            plugins.set_duties(Arc::new(next));
+        }
+    }
+
+    /// The site, as what a node has to do follows from it.
+    fn site_of(&self, peers: &[PeerState]) -> plugin_host::Site {
+        let members = self.catalog.members();
+        let me = self.place.node;
+        let mut lives: BTreeMap<NodeId, OriginId> =
+            members.iter().filter_map(|member| Some((member.node, OriginId(member.origin?)))).collect();
+        lives.insert(me, self.log.store().origin());
+        let take_overs = self.catalog.take_overs();
+        let is_open = |node: NodeId| {
+            let life = lives.get(&node);
+            take_overs.iter().any(|(origin, taken)| life == Some(&OriginId(*origin)) && !taken.has_returned)
+        };
+        let here = members.iter().map(|member| member.node).filter(|node| !is_open(*node)).collect();
+        let voters = members.iter().filter(|member| member.voter).map(|member| member.node);
+        let heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
+        let (count, heard) = voters.fold((0, 0), |(count, there), node| (count + 1, there + usize::from(heard(node))));
+        let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
+        plugin_host::Site {
+            me,
+            here,
+            take_overs: take_overs.iter().map(|(origin, taken)| (OriginId(*origin), to_host(taken))).collect(),
+            assignments: self
+                .catalog
+                .assignments()
+                .into_iter()
+                .map(|((plugin, index), set)| {
+                    let assignment =
+                        plugin_host::Assignment { node: set.node, term: set.term, before: set.before.clone() };
+                    ((plugin.to_string(), index), assignment)
+                })
+                .collect(),
+            lives,
+            is_paused: policy == Lease::Pause && heard * 2 <= count,
+        }
+    }
+
+    async fn decide(&self, plugins: &PluginHost, replication: &Replication, peers: &[PeerState]) {
+        for change in decide(&self.scene(plugins, replication, peers)) {
+            tracing::info!(act = change.act(), what = change.what(), "work moves in the site");
+            if let Err(refusal) = self.catalog.propose(change, WHO).await {
+                tracing::debug!(%refusal, "a decision about work was not taken; it is decided anew");
+            }
+        }
+    }
+
+    fn scene(&self, plugins: &PluginHost, replication: &Replication, peers: &[PeerState]) -> Scene {
+        let me = self.place.node;
+        let now = self.log.clock().monotonic();
+        let mut heard: BTreeSet<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
+        heard.insert(me);
+        let is_lost = |peer: &&PeerState| !peer.is_connected && now.saturating_sub(peer.since) >= LOST_AFTER;
+        let lost = peers.iter().filter(is_lost).map(|peer| peer.node).collect();
+        let mut holds = replication.held_by_others();
+        holds.insert(me, replication.held_here());
+        let shared = plugins
+            .list()
+            .into_iter()
+            .filter(|plugin| plugin.kind == Kind::Consumer && plugin.manifest.scope == Scope::Site);
+        let numbers = |topics: &[String]| {
+            topics.iter().filter_map(|name| self.log.topic(name)).map(|topic| topic.partitions()).max().unwrap_or(0)
+        };
+        Scene {
+            members: self.catalog.members().to_vec(),
+            heard,
+            lost,
+            holds,
+            take_overs: self
+                .catalog
+                .take_overs()
+                .into_iter()
+                .map(|(origin, taken)| (OriginId(origin), taken))
+                .collect(),
+            shared: shared.map(|plugin| (plugin.name, numbers(&plugin.manifest.topics))).collect(),
+            assignments: self
+                .catalog
+                .assignments()
+                .into_iter()
+                .map(|((plugin, index), set)| ((plugin.to_string(), index), set))
+                .collect(),
+        }
+    }
+}
+
+fn to_host(taken: &crate::catalog::TakeOver) -> plugin_host::TakeOver {
+    plugin_host::TakeOver {
+        from_commit: CommitNumber(taken.from_commit),
+        by: taken.by,
+        term: taken.term,
+        before: taken.before.clone(),
+    }
+}
