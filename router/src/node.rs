@@ -219,9 +219,12 @@ impl Node {
         &self.rooms.log
     }
 
-    /// Waits until the node has to stop by itself: it has left its site, or others have more of its log than it has.
-    /// Why, for people. A store that others have more of begins a new life at the next start.
-    pub async fn must_stop(&self) -> String {
+    /// Waits until the node has to stop by itself: it has left its site, which is in order, or others have more of its
+    /// log than it has. A store that others have more of begins a new life at the next start.
+    ///
+    /// # Errors
+    /// Why it has to stop, for people, where that is not in order.
+    pub async fn must_stop(&self) -> Result<(), String> {
         let mut left = self.site.left();
         let outlived = async {
             match &self.site_running {
@@ -233,13 +236,16 @@ impl Node {
             }
         };
         tokio::select! {
-            _ = left.wait_for(|left| *left) => "the node has left its site".to_owned(),
+            _ = left.wait_for(|left| *left) => {
+                tracing::info!("the node has left its site, and stops");
+                Ok(())
+            }
             () = outlived => {
                 let why = "others of the site have more of this node's log than its store: it was restored or copied";
                 if let Err(error) = self.rooms.log.store().end_life(why) {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
-                format!("{why}; start the node again: it begins a new life")
+                Err(format!("{why}; start the node again: it begins a new life"))
             }
         }
     }

@@ -204,7 +204,7 @@ impl Site {
             wait::until(&format!("{name} to be level with {wanted:?}"), || {
                 let status = self.status(place);
                 let behind = behind(&status, &wanted, votes);
-                assert!(began.elapsed() < LEVEL_MAX, "{name}: {behind:?} in\n{status:#}\n{}", self[place].log());
+                assert!(began.elapsed() < LEVEL_MAX, "{name}: {behind:?} in\n{status}");
                 behind.is_none().then_some(())
             });
         }

@@ -122,9 +122,9 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
-        why = node.must_stop() => {
+        ended = node.must_stop() => {
             node.stop().await;
-            return Err(why.into());
+            return ended.map_err(Into::into);
         }
     }
     node.stop().await;
