@@ -28,6 +28,7 @@ mod plugins;
 mod quic;
 mod readme;
 mod replay;
+mod replication;
 mod salvage;
 mod simulation;
 mod site;
