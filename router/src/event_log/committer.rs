@@ -230,6 +230,8 @@ impl Committer {
         if !self.log.quorum.is_alone() && placed.iter().any(Placed::awaits_quorum) {
             let (waiting, shown): (Vec<_>, Vec<_>) = placed.into_iter().partition(Placed::awaits_quorum);
             self.log.quorum.add(open.ticket, number, waiting, open.waiters);
+            // Others may have synced it while it was on its way into the queue.
+            self.log.show_what_is_reached();
             placed = shown;
         }
         let _showing = log.showing.lock();

@@ -194,6 +194,11 @@ impl EventLog {
         }
     }
 
+    /// Shows what has its quorum already.
+    pub(super) fn show_what_is_reached(&self) {
+        self.move_quorum(|_| {});
+    }
+
     fn move_quorum(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.quorum.state.lock();
         change(&mut state);
