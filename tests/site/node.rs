@@ -234,10 +234,7 @@ impl Node {
         let own = (running.store.origin(), running.store.last_commit(), running.store.synced_commit());
         let followed = running.store.followed().into_iter().filter(|(_, followed)| followed.copy != CopyState::Taking);
         let all = followed.map(|(origin, followed)| (origin, followed.commit, followed.synced));
-        let store = &running.store;
-        let ended = self.ended.filter(|ended| store.followed().iter().all(|(origin, _)| origin != ended));
-        let ended = ended.map(|ended| (ended, store.last_commit_of(ended), store.synced_commit_of(ended)));
-        for (origin, last, synced) in all.chain([own]).chain(ended) {
+        for (origin, last, synced) in all.chain([own]) {
             let durable = self.disk.durable.entry(origin).or_default();
             if is_clean {
                 *durable = last;

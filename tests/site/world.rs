@@ -27,7 +27,7 @@ use super::node::{Disk, Node, Running};
 use crate::simulation::random::Random;
 
 /// Steps in bad weather.
-const STEPS: usize = 220;
+const STEPS: usize = 130;
 /// The longest time between two steps, in milliseconds.
 const STEP_MS: u64 = 40;
 /// Milliseconds since 1970 at the beginning.
@@ -75,7 +75,9 @@ pub struct World {
 pub fn run(seed: u64, bug: Option<Bug>) -> History {
     let mut world = World::new(seed, bug);
     for _ in 0..STEPS {
-        world.weather();
+        for _ in 0..=world.random.below(3) {
+            world.weather();
+        }
         world.step();
     }
     world.calm();
@@ -224,8 +226,11 @@ impl World {
         };
         count(node.id, &node.disk);
         // What a twin has of the origin is its own.
-        for id in others.into_iter().filter(|id| !self.history.was_twin(*id, origin)) {
+        let writes =
+            |other: usize| self.history.lives.get(self.nodes[other].life).is_some_and(|life| life.origin == origin);
+        for id in others {
             match self.at(id) {
+                Some(other) if writes(other) => {}
                 Some(other) => count(id, &self.nodes[other].disk),
                 None => self.graves.get(&id).into_iter().for_each(|disk| count(id, disk)),
             }

@@ -7,6 +7,8 @@ use crate::site::history::Fact;
 
 /// Steps until all must have come to rest.
 const STEPS_MAX: usize = 500;
+/// Steps after which it is seen whether all is at rest.
+const LOOK_STEPS: usize = 4;
 /// Steps after which people look again.
 const PEOPLE_STEPS: usize = 60;
 
@@ -26,7 +28,7 @@ impl World {
             if number % PEOPLE_STEPS == 0 {
                 (0..self.nodes.len()).for_each(|at| self.people_give_up(at));
             }
-            if self.is_at_rest() {
+            if number % LOOK_STEPS == 0 && self.is_at_rest() {
                 break;
             }
         }

@@ -47,6 +47,9 @@ impl World {
     }
 
     fn delete_topics(&mut self, at: usize, run: &mut Running) {
+        if self.nodes[at].catalog.deleted.is_empty() {
+            return;
+        }
         let held = run.store.partitions().into_iter().map(|id| id.topic);
         let known = run.store.topics().into_iter().map(|topic| topic.id);
         let mut gone: Vec<_> = held.chain(known).filter(|id| self.nodes[at].catalog.deleted.contains(id)).collect();

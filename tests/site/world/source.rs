@@ -196,7 +196,8 @@ impl World {
 
     fn note_shipped(&mut self, at: usize, origin: OriginId, commit: CommitNumber) {
         let (durable, lied) = self.nodes[at].on_disk(origin);
-        if commit > durable {
+        // A life that ended was synced when the next began.
+        if commit > durable && self.nodes[at].ended != Some(origin) {
             self.history.note(Fact::Shipped { node: self.nodes[at].id, origin, commit, durable, lied });
         }
     }

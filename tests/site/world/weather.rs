@@ -204,7 +204,11 @@ impl World {
         if let Some(run) = self.nodes[at].running.take() {
             self.go_down(at, run, "it leaves");
         }
-        let node = self.nodes.remove(at);
+        let mut node = self.nodes.remove(at);
+        if let Some(life) = self.history.lives.get(node.life) {
+            // It counts for what it followed.
+            node.disk.durable.remove(&life.origin);
+        }
         self.history.note(Fact::Lost { node: node.id, origin: None, after: CommitNumber(0) });
         self.catalog.remove(node.id);
         self.images.retain(|image| image.node != node.id);
