@@ -182,6 +182,8 @@ impl From<SubmitError> for ApiError {
             SubmitError::NotEnrolled(device) => {
                 Self::new(StatusCode::NOT_FOUND, "not_enrolled", message).hint(format!("edgeway device add {device}"))
             }
+            SubmitError::Elsewhere { .. } => Self::new(StatusCode::CONFLICT, "refused_elsewhere", message),
+            SubmitError::Unanswered { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "unanswered", message),
             SubmitError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", message),
             SubmitError::PayloadTooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             SubmitError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "idempotency_conflict", message),

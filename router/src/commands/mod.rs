@@ -5,11 +5,12 @@
 //! durable `offers` go to sessions. A
 //! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
 //! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
-//! `jobs` sends one command to many devices.
+//! `forward` hands a submission over to the node that the device is connected to. `jobs` sends one command to many devices.
 
 mod call_off;
 mod config;
 mod entry;
+mod forward;
 mod guards;
 mod info;
 mod jobs;
@@ -26,6 +27,8 @@ mod task;
 pub mod unstored;
 mod write;
 
+#[cfg(test)]
+mod forward_tests;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +49,7 @@ use crate::sessions::Sessions;
 pub use call_off::{CallOffError, RedriveError};
 pub use config::{Config, Overflow};
 pub use entry::Entry;
+pub use forward::{Answering, Forward, ForwardError};
 pub use info::{CommandInfo, Filter};
 pub use jobs::{
     AbortAbove, JOBS_TOPIC, JOBS_TREE, JobDevice, JobDevices, JobError, JobInfo, JobStarted, JobState, NewJob,
@@ -110,6 +114,9 @@ pub struct Commands {
     guard: GuardSlot,
     asking: guards::Asking,
     directory: OnceLock<Arc<Directory>>,
+    /// The way to other nodes of the site.
+    forward: OnceLock<Arc<dyn Forward>>,
+    handed_over: Mutex<forward::HandedOver>,
     /// Dead letters that are being sent again; at most one for each call under way.
     redriving: Mutex<HashSet<CommandId>>,
     /// Keys of submissions that are on their way to the table.
@@ -147,6 +154,8 @@ impl Commands {
             guard: GuardSlot::default(),
             asking: guards::Asking::default(),
             directory: OnceLock::new(),
+            forward: OnceLock::new(),
+            handed_over: Mutex::default(),
             redriving: Mutex::default(),
             submitting: Mutex::default(),
             newest: Mutex::new(None),
@@ -178,8 +187,12 @@ impl Commands {
         self.directory.get().is_some_and(|directory| directory.refuses_repeats(device))
     }
 
-    /// One command, as long as it is listed.
+    /// One command, as long as it is listed; one of another node of the site as far as its word has arrived here.
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
+        self.get_own(id).or_else(|| self.get_elsewhere(id))
+    }
+
+    fn get_own(&self, id: CommandId) -> Option<CommandInfo> {
         let now = self.now();
         self.table.lock().get(id).map(|entry| CommandInfo::at(entry, now))
     }

@@ -10,6 +10,8 @@ use devices::command::{
     command_topic,
 };
 
+use sled_data::OriginId;
+
 use super::Commands;
 use crate::event_log::{AppendError, CommitFailed, NO_HEADERS, NewEvent, Ticket};
 
@@ -133,6 +135,29 @@ pub enum SubmitError {
         /// The command.
         id: CommandId,
     },
+    /// The node that the device is connected to has refused it.
+    #[error("the node of life {origin}, which the device is connected to, refuses it: {text}")]
+    Elsewhere {
+        /// The node's life.
+        origin: OriginId,
+        /// The code that it gives.
+        code: String,
+        /// Why.
+        text: String,
+    },
+    /// The node that the device is connected to may have taken it.
+    #[error(
+        "the node of life {origin}, which the device is connected to, may have taken it as command {id}: {why}; \
+         look at the command before it is sent again, or send it with an idempotency key"
+    )]
+    Unanswered {
+        /// The command's id, if it was taken.
+        id: CommandId,
+        /// The node's life.
+        origin: OriginId,
+        /// What is known.
+        why: String,
+    },
     /// What became of it is not known.
     #[error("what became of the submission is not known; look at the node's log")]
     Lost,
@@ -162,6 +187,8 @@ impl SubmitError {
             Self::PayloadTooLarge { .. } => "too-large",
             Self::Conflict { .. } => "idempotency-conflict",
             Self::Full => "too-many-commands",
+            Self::Elsewhere { .. } => "refused-elsewhere",
+            Self::Unanswered { .. } => "unanswered",
             Self::Lost | Self::Random(_) => "internal",
             Self::Append(_) | Self::Commit(_) => "not-stored",
         }
@@ -251,11 +278,20 @@ impl Commands {
                 false => SubmitError::UnknownDevice(command.device),
             });
         }
-        let bytes = command.device.len() + command.name.len() + command.payload.len();
         let mut random = [0; 10];
         getrandom::fill(&mut random).map_err(SubmitError::Random)?;
+        let id = CommandId::v7(self.now().wall, random);
+        match self.forwarded(id, &command).await {
+            Some(forwarded) => forwarded,
+            None => self.submit_here(id, command).await,
+        }
+    }
+
+    /// Submits a command at this node, whatever node its device is connected to.
+    pub(super) async fn submit_here(&self, id: CommandId, command: NewCommand) -> Result<Submitted, SubmitError> {
+        command.check()?;
+        let bytes = command.device.len() + command.name.len() + command.payload.len();
         let now = self.now();
-        let id = CommandId::v7(now.wall, random);
         let (device, queued) = command.queued(now.wall);
         let key = queued.idempotency_key.clone();
         let ticket = match self.begin(&device, id, now.wall, bytes, queued)? {

@@ -33,12 +33,19 @@ impl Node {
 
     /// Opened; its task does not run yet.
     pub(super) fn open(backend: &Arc<MemoryBackend>, config: Config) -> Self {
+        Self::open_in(None, 7, backend, config)
+    }
+
+    /// A node of a site, whose life `seed` chooses.
+    pub(super) fn open_in(site: Option<u64>, seed: u64, backend: &Arc<MemoryBackend>, config: Config) -> Self {
         let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
-        let (store, recovered) = Store::on(backend, Options { seed: Some(7), ..Options::default() }).unwrap();
+        let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
         let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
         let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
+        site.into_iter().for_each(|site| log.set_site(site));
         let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
         let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
+        sessions.follow_others().unwrap();
         let room = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config).unwrap();
         Self { log, sessions, room, stop: watch::Sender::new(false), task: None }
     }
@@ -101,7 +108,7 @@ impl Node {
     }
 }
 
-fn command(device: &str, name: &str) -> NewCommand {
+pub(super) fn command(device: &str, name: &str) -> NewCommand {
     NewCommand { payload: b"{}".to_vec(), ..NewCommand::new(device, name, "cli") }
 }
 

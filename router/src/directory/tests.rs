@@ -19,15 +19,21 @@ struct Fixture {
 
 impl Fixture {
     fn new(known_by: KnownBy) -> Self {
+        Self::of_life(5, known_by)
+    }
+
+    fn of_life(seed: u64, known_by: KnownBy) -> Self {
         let backend: Arc<dyn sled_data::Backend> = Arc::new(MemoryBackend::new());
-        let (store, _) = Store::on(backend, Options { seed: Some(5), ..Options::default() }).unwrap();
+        let (store, _) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
         let clock = Arc::new(Clock::starting_after(0));
         let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
+        log.set_site(1);
         log.ensure_topic(event_log::AUDIT_TOPIC, None).unwrap();
         let catalog = Catalog::open(Arc::clone(&log), Config { known_by, ..Config::default() }).unwrap();
         let fan_out = Arc::new(FanOut::new(Default::default()));
         let sessions = Sessions::open(Arc::clone(&log), fan_out, Default::default()).with_catalog(Arc::clone(&catalog));
         let sessions = Arc::new(sessions);
+        sessions.follow_others().unwrap();
         let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
         Self { log, sessions, directory }
     }
@@ -206,4 +212,57 @@ async fn only_enrolled_devices_are_let_in_and_removed_ones_are_ended() {
     assert_eq!(fixture.connect("a").await.err(), Some(TurnedAway::NotEnrolled));
     assert_eq!(fixture.directory.device("a").unwrap(), None);
     fixture.log.close();
+}
+
+/// Whether the other node is heard.
+struct Ear(std::sync::atomic::AtomicBool);
+
+impl crate::sessions::Heard for Ear {
+    fn is_heard(&self, _: sled_data::OriginId) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+async fn ship(from: &Fixture, to: &Fixture) {
+    let origin = from.log.origin();
+    let next = sled_data::CommitNumber(to.log.store().followed_commit(origin).0 + 1);
+    to.log.follow(from.log.store().commits_to_ship(origin, next, 1 << 20).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_device_is_shown_at_the_node_that_saw_it_last() {
+    let (a, b) = (Fixture::of_life(5, KnownBy::Contact), Fixture::of_life(6, KnownBy::Contact));
+    let ear = Arc::new(Ear(true.into()));
+    b.sessions.set_heard(Arc::clone(&ear) as _);
+    b.visit("d", None).await;
+    ship(&b, &a).await;
+    let at_a = a.connect("d").await.unwrap();
+    a.visit("e", None).await;
+    ship(&a, &b).await;
+    let origin_a = Some(a.log.origin().to_string());
+    let d = b.directory.device("d").unwrap().unwrap();
+    assert_eq!((d.connected, &d.origin, d.node_heard, d.session), (true, &origin_a, Some(true), None));
+    assert_eq!(a.directory.device("d").unwrap().unwrap().origin, None);
+    let page = b.directory.page(&Filter::default(), None, 9).unwrap();
+    let brief: Vec<_> = page.devices.iter().map(|d| (d.device.as_str(), d.connected, d.origin.is_some())).collect();
+    assert_eq!(brief, [("d", true, true), ("e", false, true)]);
+    assert_eq!(b.select("connected=true"), ["d"]);
+    assert!(b.directory.is_known("e"));
+    // A node that is not heard has its devices shown as they were seen last.
+    ear.0.store(false, std::sync::atomic::Ordering::Relaxed);
+    let d = b.directory.device("d").unwrap().unwrap();
+    assert_eq!((d.connected, d.node_heard), (false, Some(false)));
+    assert!(b.select("connected=true").is_empty());
+    // It comes here: now this node's word is the newest, also for the other, whose session ends.
+    let _at_b = b.connect("d").await.unwrap();
+    let d = b.directory.device("d").unwrap().unwrap();
+    assert_eq!((d.connected, d.origin, d.session.is_some()), (true, None, true));
+    ship(&b, &a).await;
+    assert_eq!(at_a.mailbox.take_order(), Some(Order::TakenOver { clean_start: true }));
+    a.sessions.disconnect(&at_a, Some((vec![1], None)), Vec::new());
+    assert_eq!(a.sessions.kept_state("d"), None, "it is kept where the device is");
+    let d = a.directory.device("d").unwrap().unwrap();
+    assert_eq!((d.connected, d.origin), (true, Some(b.log.origin().to_string())));
+    a.log.close();
+    b.log.close();
 }

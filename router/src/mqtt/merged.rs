@@ -243,7 +243,9 @@ mod tests {
                 .map(|((topic, stamp), message)| (topic, Held { stamp, message })).collect();
             words.sort_by_key(|(topic, held)| (topic.clone(), held.stamp));
             let mut expected = Merged::default();
-            words.iter().for_each(|(topic, held)| drop(expected.take(topic, held.clone())));
+            for (topic, held) in &words {
+                expected.take(topic, held.clone());
+            }
             let mut shuffled = words.clone();
             shuffled.sort_by_key(|(topic, held)| {
                 let mixed = held.stamp.clock.wrapping_mul(31) ^ held.stamp.origin.wrapping_mul(order | 1) ^ topic.len() as u64;
@@ -251,7 +253,9 @@ mod tests {
             });
             shuffled.extend(again.iter().map(|at| at.get(&words).clone()));
             let mut merged = Merged::default();
-            shuffled.iter().for_each(|(topic, held)| drop(merged.take(topic, held.clone())));
+            for (topic, held) in &shuffled {
+                merged.take(topic, held.clone());
+            }
             prop_assert_eq!(shown(&merged), shown(&expected));
             for topic in ["a", "b"] {
                 prop_assert_eq!(merged.held(topic, 0), expected.held(topic, 0));

@@ -65,7 +65,8 @@ async fn a_device_is_told_what_was_set_at_another_node_and_its_word_is_heard_the
     a.say("d", &get_topic("d"), "", None);
     let state = json!({"desired":{"version":2,"state":{"a":2}},"reported":{"version":1,"state":{"a":1}}});
     assert_eq!(told(&device).await.1, state);
-    (a.end().await, b.end().await);
+    a.end().await;
+    b.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,7 +94,8 @@ async fn changes_made_apart_become_one_twin_and_the_device_is_told_the_later_one
     assert_eq!(b.set("d", r#"{"n":1}"#, Some(0)).await.unwrap().desired, 1);
     agree(&a, &b, "d").await;
     assert_eq!(brief(a.room.get("d")).unwrap().1, json!({"n":1}));
-    (a.end().await, b.end().await);
+    a.end().await;
+    b.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -111,5 +113,6 @@ async fn a_restart_finds_what_other_nodes_have_changed() {
     let a = Node::start_in(Some(1), 7, &backend);
     assert_eq!(brief(a.room.get("d")), brief(b.room.get("d")));
     assert_eq!((a.room.get("d").unwrap().desired.version, a.room.get("e")), (2, None));
-    (a.end().await, b.end().await);
+    a.end().await;
+    b.end().await;
 }

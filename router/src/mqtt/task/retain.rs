@@ -154,7 +154,7 @@ impl RetainedStore {
         let topic = String::from_utf8_lossy(key);
         {
             let mut merged = self.merged.lock();
-            if !merged.stamp(&topic).is_some_and(|stamp| stamp.origin == origin.0) {
+            if merged.stamp(&topic).is_none_or(|stamp| stamp.origin != origin.0) {
                 return;
             }
             merged.remove(&topic, None);

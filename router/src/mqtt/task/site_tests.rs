@@ -58,6 +58,15 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Waits until a gateway has stored, and synced, that a client has gone whose session began after `after`; when it did.
+async fn gone(node: &Node, client: &str, after: u64) -> u64 {
+    let seen = || node.sessions.seen(client).unwrap().filter(|seen| !seen.device.connected && seen.begun > after);
+    until("its going is stored", || seen().is_some()).await;
+    let newest = node.log.store().last_commit();
+    until("its going is synced", || node.log.store().synced_commit() >= newest).await;
+    seen().unwrap().begun
+}
+
 async fn subscribed(client: &mut Client, filter: &str) {
     client.send(&subscribe(filter, 1, 5)).await;
     assert_eq!(client.next().await.unwrap().0, 0x90, "SUBACK");
@@ -117,7 +126,8 @@ async fn a_client_finds_its_session_at_another_gateway_and_misses_nothing() {
     // The gateway that kept it lets it go.
     until("a lets it go", || a.sessions.kept_state("c").is_none()).await;
     shipper.abort();
-    (a.log.close(), b.log.close());
+    a.log.close();
+    b.log.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,7 +153,8 @@ async fn the_gateway_that_a_client_has_left_closes_its_session() {
     until("a stores nothing", || kept_at_a().is_none()).await;
     assert!(b.sessions.live_of("c").is_some());
     shipper.abort();
-    (a.log.close(), b.log.close());
+    a.log.close();
+    b.log.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,25 +163,24 @@ async fn a_session_that_ended_is_not_found_again_through_an_older_record() {
     let (mut client, _) = Client::connect(&a, "c", 60, 2).await;
     subscribed(&mut client, "t").await;
     drop(client);
-    until("it is away", || a.sessions.kept_state("c").is_some()).await;
+    gone(&a, "c", 0).await;
     ship_all(&a, &b).await;
     // A clean start at b, which is cut off from a from then on.
     let (client, present) = Client::connect(&b, "c", 0, 2).await;
     assert!(!present);
     drop(client);
-    until("b has seen it go", || {
-        b.sessions.seen("c").unwrap().is_some_and(|seen| !seen.device.connected && seen.begun > 0)
-    })
-    .await;
+    let first = gone(&b, "c", 0).await;
     let (client, present) = Client::connect(&b, "c", 60, 2).await;
     assert!(!present, "the older one is over");
     drop(client);
-    until("b keeps it", || b.sessions.kept_state("c").is_some()).await;
+    gone(&b, "c", first).await;
+    assert!(b.sessions.kept_state("c").is_some());
     // The connection is back: a learns it, whatever arrives first.
     assert!(a.sessions.kept_state("c").is_some());
     while ship(&b.log, &a.log, 1).await > 0 {}
     assert!(a.sessions.kept_state("c").is_none());
-    (a.log.close(), b.log.close());
+    a.log.close();
+    b.log.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,12 +189,12 @@ async fn at_any_cut_a_session_is_found_at_one_gateway() {
     let (mut client, _) = Client::connect(&a, "c", 60, 2).await;
     subscribed(&mut client, "t").await;
     drop(client);
-    until("it is away", || a.sessions.kept_state("c").is_some()).await;
+    gone(&a, "c", 0).await;
     ship_all(&a, &b).await;
     let (client, present) = Client::connect(&b, "c", 60, 2).await;
     assert!(present);
     drop(client);
-    until("b keeps it", || b.sessions.kept_state("c").is_some()).await;
+    gone(&b, "c", 0).await;
     // Commit by commit: a has what b kept by the time that it lets go of its own.
     let origin = b.log.origin();
     loop {
@@ -197,7 +207,8 @@ async fn at_any_cut_a_session_is_found_at_one_gateway() {
     }
     let (_client, present) = Client::connect(&a, "c", 60, 2).await;
     assert!(present);
-    (a.log.close(), b.log.close());
+    a.log.close();
+    b.log.close();
 }
 
 /// A retained PUBLISH at QoS 1; an empty payload removes.
@@ -255,7 +266,8 @@ async fn what_was_retained_or_removed_at_any_gateway_is_so_at_all() {
     b.log.close();
     let b = gateway_on(4, &image);
     assert_eq!(retained(&b), [b"a4"]);
-    (a.log.close(), b.log.close());
+    a.log.close();
+    b.log.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -268,10 +280,8 @@ async fn qos_2_state_that_may_be_old_is_not_used() {
         assert_eq!(client.next().await.unwrap(), (0x50, vec![0, 7]), "PUBREC");
         if ended {
             drop(client);
-            until("it is away", || a.sessions.kept_state("c").is_some()).await;
+            gone(&a, "c", 0).await;
         }
-        let marked = a.log.store().last_commit();
-        until("it is stored", || a.log.store().synced_commit() >= marked).await;
         ship_all(&a, &b).await;
         let (mut client, present) = Client::connect(&b, "c", 60, 2).await;
         assert_eq!(present, ended, "all that there is of it is here only where it has ended");
@@ -285,6 +295,7 @@ async fn qos_2_state_that_may_be_old_is_not_used() {
             // It has no subscription any more.
             subscribed(&mut client, "u").await;
         }
-        (a.log.close(), b.log.close());
+        a.log.close();
+        b.log.close();
     }
 }
