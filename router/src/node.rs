@@ -3,6 +3,7 @@
 mod admission;
 mod keeper;
 mod place;
+mod plugins;
 mod site;
 mod site_view;
 mod wires;
@@ -187,6 +188,7 @@ impl Node {
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
+            tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins)?;
