@@ -10,6 +10,7 @@ pub mod log;
 pub mod mqtt;
 pub mod node;
 pub mod noise;
+pub mod site;
 pub mod skip;
 pub mod wait;
 

@@ -1,6 +1,8 @@
 //! Starts every part in order, and stops them in reverse.
 
 mod admission;
+mod doors;
+mod error;
 mod keeper;
 mod place;
 mod plugins;
@@ -9,36 +11,36 @@ mod site_view;
 mod wires;
 mod work;
 
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{OpenError as StoreError, Store, TopicConfig};
-use tokio::net::TcpListener;
+use sled_data::{Store, TopicConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, Identity, Readiness, Rooms, SecureDoors, Server, State};
+use crate::admin::{Identity, Readiness, Rooms, SecureDoors, Server, State};
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
-use crate::commands::{self, Commands};
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::directory::Directory;
 use crate::event_log::{self, EventLog};
 use crate::ingest::{self, Ingest};
 use crate::mqtt;
-use crate::plugin_host::{self, PluginHost};
+use crate::plugin_host::PluginHost;
 use crate::quic;
 use crate::replication::join::{first_members, read_facts, take_facts};
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
-use crate::transport::{self, Fingerprint, SiteIdentity};
-use crate::twins::{self, Twins};
+use crate::transport::SiteIdentity;
+use crate::twins::Twins;
 
+use doors::{bind, forget_address, start_mqtts, start_quic, write_address};
 use site::SITE_ADDRESS_FILE;
 
+pub use error::StartError;
 pub use place::{Place, PlaceError};
 pub use site::{NAME_FILE, SITE_FOLDER};
 
@@ -63,83 +65,18 @@ const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// How long connections have to end when the node stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
-/// Why a node did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data folder cannot be used.
-    #[error("the data folder {path}: {error}; check its path, owner and free space")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The store did not open.
-    #[error("the store in {path} does not open: {error}")]
-    Store {
-        /// The store's folder.
-        path: PathBuf,
-        /// Why.
-        error: StoreError,
-    },
-    /// The event log did not start.
-    #[error(transparent)]
-    Log(#[from] event_log::OpenError),
-    /// A topic that always exists could not be made.
-    #[error(transparent)]
-    Topic(#[from] event_log::TopicError),
-    /// The catalog could not be read.
-    #[error(transparent)]
-    Catalog(#[from] catalog::OpenError),
-    /// The node's place in its site cannot be used.
-    #[error(transparent)]
-    Site(#[from] transport::SiteError),
-    /// The store is not the node's.
-    #[error(transparent)]
-    Place(#[from] place::PlaceError),
-    /// The site's connections did not start.
-    #[error(transparent)]
-    SiteStart(#[from] site::SiteStartError),
-    /// The way in did not open.
-    #[error(transparent)]
-    Ingest(#[from] ingest::OpenError),
-    /// The stored commands could not be read.
-    #[error(transparent)]
-    Commands(#[from] commands::OpenError),
-    /// The stored twins could not be read.
-    #[error(transparent)]
-    Twins(#[from] twins::OpenError),
-    /// The plugins could not be started.
-    #[error(transparent)]
-    Plugins(#[from] plugin_host::StartError),
-    /// A door's address cannot be listened at.
-    #[error("MQTT cannot listen at {address}: {error}; choose another with --mqtt or [listen] mqtt")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// MQTT over TLS cannot listen.
-    #[error("MQTT over TLS cannot listen at {address}: {error}; choose another with --mqtts or [listen] mqtts")]
-    ListenTls {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The certificate for TLS cannot be had.
-    #[error(transparent)]
-    Identity(#[from] transport::IdentityError),
-    /// The certificate for TLS cannot be used.
-    #[error("the certificate cannot be used: {0}; look at [quic] certificate_file and key_file")]
-    Tls(#[from] rustls::Error),
-    /// The QUIC door did not start.
-    #[error(transparent)]
-    Quic(#[from] quic::StartError),
-    /// The HTTP API did not start.
-    #[error(transparent)]
-    Admin(#[from] admin::StartError),
+/// Why a node stops by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OwnEnd {
+    /// It has left its site, as people wanted.
+    #[error("the node has left its site")]
+    Left,
+    /// Others have more of its log than it has.
+    #[error(
+        "others of the site have more of this node's log than its store: it was restored or copied; start the node again: \
+         it begins a new life"
+    )]
+    Outlived,
 }
 
 /// A node that runs.
@@ -150,6 +87,8 @@ pub struct Node {
     server: Server,
     quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
+    /// Makes topics what was agreed on.
+    keeping: JoinHandle<()>,
     site: Arc<site::SiteNode>,
     site_running: Option<site::Running>,
     commands: JoinHandle<()>,
@@ -191,6 +130,7 @@ impl Node {
             tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
+        let keeping = tokio::spawn(Arc::clone(rooms.directory.catalog()).keep_topics());
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins)?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
@@ -198,7 +138,20 @@ impl Node {
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
-        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, site, site_running, commands, twins, stop_readers })
+        Ok(Self {
+            data,
+            rooms,
+            mqtt_addr,
+            server,
+            quic,
+            doors,
+            keeping,
+            site,
+            site_running,
+            commands,
+            twins,
+            stop_readers,
+        })
     }
 
     /// Where the MQTT door listens.
@@ -221,9 +174,8 @@ impl Node {
         &self.rooms.log
     }
 
-    /// Waits until the node has to stop by itself: it has left its site, or others have more of its log than it has.
-    /// Why, for people. A store that others have more of begins a new life at the next start.
-    pub async fn must_stop(&self) -> String {
+    /// Waits until the node has to stop by itself. A store that others have more of begins a new life at the next start.
+    pub async fn must_stop(&self) -> OwnEnd {
         let mut left = self.site.left();
         let outlived = async {
             match &self.site_running {
@@ -235,13 +187,12 @@ impl Node {
             }
         };
         tokio::select! {
-            _ = left.wait_for(|left| *left) => "the node has left its site".to_owned(),
+            _ = left.wait_for(|left| *left) => OwnEnd::Left,
             () = outlived => {
-                let why = "others of the site have more of this node's log than its store: it was restored or copied";
-                if let Err(error) = self.rooms.log.store().end_life(why) {
+                if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
-                format!("{why}; start the node again: it begins a new life")
+                OwnEnd::Outlived
             }
         }
     }
@@ -258,6 +209,8 @@ impl Node {
             quic.stop().await;
             forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
+        self.keeping.abort();
+        let _ = self.keeping.await;
         if let Some(running) = self.site_running {
             running.stop().await;
             forget_address(&self.data, SITE_ADDRESS_FILE);
@@ -300,11 +253,11 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
-    tokio::spawn(Arc::clone(&catalog).keep_topics());
     let told = site::Told { first, name: site::given_name(data) };
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
+    sessions.follow_others().map_err(StartError::Sessions)?;
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
@@ -369,68 +322,6 @@ fn open_log(
     let audit = TopicConfig { retention_ms: Some(AUDIT_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(event_log::AUDIT_TOPIC, Some(audit))?;
     Ok((log, place))
-}
-
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refused = |error| StartError::Listen { address, error };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
-}
-
-/// Starts MQTT over TLS where it shall listen.
-async fn start_mqtts(
-    config: &Config,
-    door: &Arc<mqtt::task::Door>,
-) -> Result<Option<((SocketAddr, Fingerprint), JoinHandle<()>)>, StartError> {
-    let Some(address) = config.listen.mqtts else { return Ok(None) };
-    let refused = |error| StartError::ListenTls { address, error };
-    let data = &config.node.data;
-    let identity = config.quic.identity(data, &config.node.name)?;
-    let tls = transport::tls_server(&identity)?;
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let (mqtts_addr, fingerprint) = (listener.local_addr().map_err(refused)?, identity.fingerprint());
-    write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
-    write_address(data, MQTTS_ADDRESS_FILE, mqtts_addr)?;
-    tracing::info!(%mqtts_addr, %fingerprint, "MQTT over TLS listens; clients may pin this fingerprint");
-    let taking = tokio::spawn(mqtt::task::listen_tls(Arc::clone(door), listener, tls));
-    Ok(Some(((mqtts_addr, fingerprint), taking)))
-}
-
-/// Starts the QUIC door where it shall listen.
-fn start_quic(
-    config: &Config,
-    door: &Arc<mqtt::task::Door>,
-    rooms: &Rooms,
-) -> Result<Option<quic::Listener>, StartError> {
-    let Some(address) = config.listen.quic else { return Ok(None) };
-    let data = &config.node.data;
-    let native = quic::Native::new(
-        &config.node.name,
-        config.quic.clone(),
-        Arc::clone(&rooms.ingest),
-        Arc::clone(&rooms.sessions),
-        Arc::clone(&rooms.quic),
-    );
-    let listener = quic::Listener::start(address, data, Arc::clone(door), native)?;
-    let (quic_addr, fingerprint) = (listener.addr(), listener.fingerprint());
-    write_address(data, QUIC_FINGERPRINT_FILE, fingerprint)?;
-    write_address(data, QUIC_ADDRESS_FILE, quic_addr)?;
-    tracing::info!(%quic_addr, %fingerprint, "QUIC listens; clients may pin this fingerprint");
-    Ok(Some(listener))
-}
-
-/// Names a door's address, or by what it is known, in a file, whole or not at all.
-fn write_address(data: &Path, name: &str, what: impl std::fmt::Display) -> Result<(), StartError> {
-    let (path, half) = (data.join(name), data.join(format!("{name}.new")));
-    let written = std::fs::write(&half, what.to_string()).and_then(|()| std::fs::rename(&half, &path));
-    written.map_err(|error| StartError::Folder { path, error })
-}
-
-fn forget_address(data: &Path, name: &str) {
-    if let Err(error) = std::fs::remove_file(data.join(name)) {
-        tracing::debug!(%error, name, "the address file was gone already");
-    }
 }
 
 async fn keep_retention(log: Arc<EventLog>, ingest: Arc<Ingest>) {

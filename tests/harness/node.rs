@@ -14,11 +14,15 @@ use super::http;
 /// From start to ready; generous, since many nodes start at once in tests.
 const READY_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// From the start to the end of a node that refuses to run.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 
 /// A node that ends with the test.
 pub struct Node {
     folder: tempfile::TempDir,
     data: PathBuf,
+    /// What `run` is told besides.
+    args: Vec<String>,
     child: Option<Child>,
     /// The MQTT listener.
     pub mqtt: SocketAddr,
@@ -43,15 +47,34 @@ impl Node {
 
     /// A node whose data is at a place of the test's choice.
     pub fn start_in(folder: tempfile::TempDir, data: PathBuf, config: &str) -> Node {
-        fs::write(folder.path().join("edgeway.toml"), config).unwrap();
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut node = Node { folder, data, child: None, mqtt: nowhere, http: nowhere, token: String::new() };
+        let mut node = Node::prepare(folder, data, config, &[]);
         node.run();
         node
     }
 
+    /// A node that is not started yet, and what it is told besides when it is.
+    pub fn prepare(folder: tempfile::TempDir, data: PathBuf, config: &str, args: &[&str]) -> Node {
+        fs::write(folder.path().join("edgeway.toml"), config).unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        Node { folder, data, args, child: None, mqtt: nowhere, http: nowhere, token: String::new() }
+    }
+
     /// Starts the node on its folder, as after a crash or a stop.
     pub fn run(&mut self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    /// Starts the node where it must refuse to run; how it ended, and what it said to it.
+    pub fn run_refused(&mut self) -> (ExitStatus, String) {
+        let said_before = self.log().len();
+        self.spawn();
+        let status = self.wait_end(REFUSED_MAX);
+        (status, self.log()[said_before..].to_owned())
+    }
+
+    fn spawn(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
         for stale in ["mqtt.addr", "admin.addr"] {
             let _ = fs::remove_file(self.data.join(stale));
@@ -64,13 +87,18 @@ impl Node {
             .arg(&self.data)
             .arg("--config")
             .arg(self.folder.path().join("edgeway.toml"))
+            .args(&self.args)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         self.child = Some(child);
-        self.wait_ready();
+    }
+
+    /// Whether it was started, and has not been stopped or killed since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
     }
 
     fn wait_ready(&mut self) {
@@ -125,10 +153,15 @@ impl Node {
 
     /// SIGTERM, and the end of a clean stop.
     pub fn stop(&mut self) -> ExitStatus {
-        let mut child = self.child.take().unwrap();
-        let pid = Pid::from_child(&child);
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
         kill_process(pid, Signal::TERM).unwrap();
-        let end = Instant::now() + STOP_MAX;
+        self.wait_end(STOP_MAX)
+    }
+
+    /// Waits until the process has ended by itself.
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let end = Instant::now() + within;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return status;
@@ -136,7 +169,7 @@ impl Node {
             if Instant::now() > end {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("the node does not stop:\n{}", self.log());
+                panic!("the node does not end:\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -1,6 +1,6 @@
 //! Replication as it runs: looks at who is there, follows what the plan says, tells the log what its quorum is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
 /// How often it looks, besides when somebody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often others are asked what they hold, while a node is not heard.
+/// How often others are asked what they hold, while a node is not heard, or one has not said it yet.
 const ASK_EVERY: Duration = Duration::from_secs(2);
+/// The same while all are heard and have said it: one may have had more of a lost node's log from another since.
+const ASK_AGAIN_EVERY: Duration = Duration::from_secs(30);
 /// How long an answer may take.
 const ASK_WAIT: Duration = Duration::from_secs(3);
 /// The first pause before an origin is followed again whose stream has ended; each one is twice as long.
@@ -62,6 +64,8 @@ pub struct Replication {
     voters: watch::Receiver<Voters>,
     running: Mutex<BTreeMap<OriginId, Running>>,
     holds: Mutex<BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>>,
+    /// Those who have said what they hold since they came.
+    said: Mutex<BTreeSet<NodeId>>,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
 }
@@ -93,6 +97,7 @@ impl Replication {
             voters,
             running: Mutex::default(),
             holds: Mutex::default(),
+            said: Mutex::default(),
             outlived: watch::Sender::new(false),
         })
     }
@@ -108,7 +113,7 @@ impl Replication {
         let mut states = self.peers.watch();
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut ask_at = Instant::now();
+        let (mut asked_at, mut asking) = (None, None::<JoinHandle<()>>);
         loop {
             tokio::select! {
                 _ = look.tick() => {}
@@ -116,13 +121,15 @@ impl Replication {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
             let peers = states.borrow_and_update().clone();
-            let is_somebody_missing = peers.iter().any(|peer| !peer.is_connected);
-            if is_somebody_missing && Instant::now() >= ask_at {
-                ask_at = Instant::now() + ASK_EVERY;
-                self.ask_holdings(&peers).await;
+            let every = if self.all_have_said(&peers) { ASK_AGAIN_EVERY } else { ASK_EVERY };
+            let is_due = asked_at.is_none_or(|asked: Instant| asked.elapsed() >= every);
+            if is_due && asking.as_ref().is_none_or(JoinHandle::is_finished) {
+                asked_at = Some(Instant::now());
+                asking = Some(tokio::spawn(Arc::clone(&self).ask_holdings(Arc::clone(&peers))));
             }
             self.look(&peers);
         }
+        asking.inspect(JoinHandle::abort);
         for running in std::mem::take(&mut *self.running.lock()).into_values() {
             running.task.inspect(JoinHandle::abort);
         }
@@ -239,11 +246,20 @@ impl Replication {
         self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced)).collect()
     }
 
-    async fn ask_holdings(&self, peers: &[PeerState]) {
+    /// Whether every node is heard, and has said what it holds since it came.
+    fn all_have_said(&self, peers: &[PeerState]) -> bool {
+        let is_here = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
+        let mut said = self.said.lock();
+        said.retain(is_here);
+        peers.iter().all(|peer| said.contains(&peer.node))
+    }
+
+    async fn ask_holdings(self: Arc<Self>, peers: Arc<Vec<PeerState>>) {
         for peer in peers.iter().filter(|peer| peer.is_connected) {
             match self.peers.ask(peer.node, ASK_HOLDINGS, &[], ASK_WAIT).await.map(|bytes| Holdings::decode(&bytes)) {
                 Ok(Some(holdings)) => {
                     self.holds.lock().insert(peer.node, holdings.0);
+                    self.said.lock().insert(peer.node);
                 }
                 Ok(None) => tracing::warn!(node = %peer.node, "what a node holds is told in an unknown way"),
                 Err(error) => tracing::debug!(%error, node = %peer.node, "a node does not say what it holds"),

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,13 +26,26 @@ pub struct Record {
 /// A connection that publishes QoS 1 as fast as it can until it breaks.
 pub struct Publisher {
     thread: JoinHandle<Record>,
+    ends: Arc<AtomicBool>,
 }
 
 impl Publisher {
     /// Starts one; every acknowledgement is added to `acked`.
     pub fn start(address: SocketAddr, topic: &str, acked: Arc<AtomicU64>) -> Publisher {
-        let name = topic.to_owned();
-        Publisher { thread: std::thread::spawn(move || run(address, name, &acked)) }
+        Publisher::start_paced(address, topic, acked, Duration::ZERO)
+    }
+
+    /// The same with a pause after each acknowledgement that is read, so that others have a processor too.
+    pub fn start_paced(address: SocketAddr, topic: &str, acked: Arc<AtomicU64>, pause: Duration) -> Publisher {
+        let (name, ends) = (topic.to_owned(), Arc::new(AtomicBool::new(false)));
+        let end = Arc::clone(&ends);
+        Publisher { thread: std::thread::spawn(move || run(address, name, &acked, &end, pause)), ends }
+    }
+
+    /// Sends no more, and waits until all is acknowledged or the connection has broken.
+    pub fn stop(self) -> Record {
+        self.ends.store(true, Ordering::Relaxed);
+        self.record()
     }
 
     /// Waits until the connection has broken.
@@ -41,7 +54,7 @@ impl Publisher {
     }
 }
 
-fn run(address: SocketAddr, topic: String, total: &AtomicU64) -> Record {
+fn run(address: SocketAddr, topic: String, total: &AtomicU64, ends: &AtomicBool, pause: Duration) -> Record {
     let mut record = Record { topic, sent: 0, acked: 0 };
     let Ok(mut stream) = TcpStream::connect(address) else {
         return record;
@@ -57,9 +70,15 @@ fn run(address: SocketAddr, topic: String, total: &AtomicU64) -> Record {
     assert_eq!(connack, [0x20, 2, 0, 0]);
     let mut buffer = Vec::new();
     loop {
-        if !send_window(&mut stream, &mut record) || !read_acks(&mut stream, &mut buffer, &mut record, total) {
+        let is_sent = if ends.load(Ordering::Relaxed) {
+            record.acked < record.sent
+        } else {
+            send_window(&mut stream, &mut record)
+        };
+        if !is_sent || !read_acks(&mut stream, &mut buffer, &mut record, total) {
             break;
         }
+        std::thread::sleep(pause);
     }
     let _ = stream.shutdown(Shutdown::Both);
     record

@@ -24,6 +24,11 @@ const DEVICES_PER_CONNECTION: usize = 4;
 impl FrameRing {
     /// The frames of connection number `connection`, at `qos` 0 or 1.
     pub fn new(connection: usize, qos: u8, payload: Payload) -> FrameRing {
+        FrameRing::below("sensors", connection, qos, payload)
+    }
+
+    /// The same with MQTT topics below another first level.
+    pub fn below(root: &str, connection: usize, qos: u8, payload: Payload) -> FrameRing {
         let mut numbers = Numbers::new(connection as u64);
         let mut bytes = Vec::new();
         let mut body = Vec::new();
@@ -31,7 +36,7 @@ impl FrameRing {
             let device = format!("dev-{connection}{}", frame % DEVICES_PER_CONNECTION);
             body.clear();
             payload.write(&mut body, &device, frame as u64, &mut numbers);
-            let topic = format!("sensors/{device}/temperature");
+            let topic = format!("{root}/{device}/temperature");
             publish(&mut bytes, &topic, qos, packet_id(frame as u64), &body);
         }
         let frame_bytes = bytes.len() / RING_FRAMES;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bench::error::{BenchError, io};
 use crate::bench::report::Row;
-use crate::bench::{channel, commands, device_size, latency, plugins, quic, size, store, throughput};
+use crate::bench::{channel, commands, device_size, latency, plugins, quic, site, size, store, throughput};
 
 /// Figures that are measured together.
 pub struct Group {
@@ -37,6 +37,8 @@ pub const GROUPS: &[Group] = &[
     Group { name: "channel", about: "commands to 10,000 devices: rate and latency", run: channel::run },
     Group { name: "absent", about: "a million commands for devices that are away", run: channel::run_absent },
     Group { name: "start", about: "start-up time on a store of 1 GB", run: size::start_large },
+    Group { name: "site", about: "three nodes: quorum's rate and latency, a lost node, idle traffic", run: site::run },
+    Group { name: "site-catch-up", about: "a node that is 1 GB behind", run: site::catch_up::run },
 ];
 
 /// What a group needs to know.

@@ -23,6 +23,11 @@ pub fn sum_with(text: &str, name: &str, label_name: &str, label_value: &str) -> 
     found.map(|(_, value)| value).reduce(|sum, value| sum + value)
 }
 
+/// The value of a metric without labels.
+pub fn value(text: &str, name: &str) -> Option<f64> {
+    samples(text, name).find(|(labels, _)| labels.is_empty()).map(|(_, value)| value)
+}
+
 /// Labels and value of each sample of one name.
 fn samples<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
     text.lines().filter_map(move |line| {
@@ -63,5 +68,7 @@ edgeway_plugin_events_total{plugin=\"a\",topic=\"y\"} 1
         assert_eq!(sum_with(TEXT, "edgeway_plugin_events_total", "plugin", "a"), Some(6.0));
         assert_eq!(sum_with(TEXT, "edgeway_plugin_events_total", "plugin", "c"), None);
         assert_eq!(sum_with(TEXT, "edgeway_plugin", "plugin", "a"), None);
+        assert_eq!(value(TEXT, "edgeway_sync_seconds_sum"), Some(1.5));
+        assert_eq!(value(TEXT, "edgeway_sync_seconds"), None);
     }
 }

@@ -24,6 +24,7 @@ mod quantile;
 mod quic;
 mod report;
 mod saturate;
+pub mod site;
 mod size;
 mod store;
 mod subscriber;

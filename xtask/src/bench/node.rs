@@ -184,21 +184,7 @@ impl Node {
 
     /// Runs the command-line tool against this node.
     pub fn cli(&self, args: &[&str]) -> Result<String, BenchError> {
-        let output = Command::new(&self.binary)
-            .args(args)
-            .arg("--data")
-            .arg(&self.data)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(io(format!("starting {}", self.binary.display())))?;
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(BenchError::Program(format!(
-                "edgeway {}: {}",
-                args.join(" "),
-                String::from_utf8_lossy(&output.stderr).trim()
-            ))),
-        }
+        cli(&self.binary, &self.data, args)
     }
 
     /// Stops it in order, as systemd would.
@@ -222,6 +208,25 @@ impl Drop for Node {
         // It may have ended by itself; there is nothing else to do here.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Runs the command-line tool on a data folder, whether a node runs there or not.
+pub fn cli(binary: &Path, data: &Path, args: &[&str]) -> Result<String, BenchError> {
+    let output = Command::new(binary)
+        .args(args)
+        .arg("--data")
+        .arg(data)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(io(format!("starting {}", binary.display())))?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        false => Err(BenchError::Program(format!(
+            "edgeway {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        ))),
     }
 }
 

@@ -23,6 +23,11 @@ const LAST_MAX: Duration = Duration::from_secs(10);
 
 /// Sends for `length` and returns the time from each write to its PUBACK.
 pub fn puback_latency(address: SocketAddr, length: Duration) -> Result<Latencies, BenchError> {
+    puback_latency_below("sensors", address, length)
+}
+
+/// The same with MQTT topics below another first level.
+pub fn puback_latency_below(root: &str, address: SocketAddr, length: Duration) -> Result<Latencies, BenchError> {
     let total = (length.as_micros() / INTERVAL.as_micros()) as usize;
     let mut streams = Vec::new();
     for number in 0..CONNECTIONS {
@@ -35,7 +40,7 @@ pub fn puback_latency(address: SocketAddr, length: Duration) -> Result<Latencies
         let senders: Result<Vec<_>, _> = streams.iter_mut().map(duplicate).collect();
         let senders = senders?;
         let sender = scope.spawn(|| {
-            let sent = send_all(senders, &sent_us, start);
+            let sent = send_all(root, senders, &sent_us, start);
             failed.store(sent.is_err(), Ordering::Relaxed);
             sent
         });
@@ -55,8 +60,13 @@ fn duplicate(stream: &mut mio::net::TcpStream) -> Result<std::net::TcpStream, Be
 }
 
 /// Sends each message at its time; a late one does not move the next.
-fn send_all(mut streams: Vec<std::net::TcpStream>, sent_us: &[AtomicU64], start: Instant) -> Result<(), BenchError> {
-    let rings: Vec<FrameRing> = (0..streams.len()).map(|n| FrameRing::new(n, 1, Payload::Reading)).collect();
+fn send_all(
+    root: &str,
+    mut streams: Vec<std::net::TcpStream>,
+    sent_us: &[AtomicU64],
+    start: Instant,
+) -> Result<(), BenchError> {
+    let rings: Vec<FrameRing> = (0..streams.len()).map(|n| FrameRing::below(root, n, 1, Payload::Reading)).collect();
     let count = streams.len();
     for (index, sent) in sent_us.iter().enumerate() {
         let due = start + INTERVAL * index as u32;

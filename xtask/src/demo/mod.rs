@@ -3,6 +3,7 @@
 mod fleets;
 mod panel;
 mod proof;
+mod site;
 mod stage;
 mod story;
 
@@ -34,9 +35,21 @@ const OVERHEATED: u64 = 2;
 /// the proof fails.
 pub fn run(root: &Path) -> Result<(), TaskError> {
     components::build_plugins(root)?;
+    Ok(runtime()?.block_on(told(root))?)
+}
+
+/// The same of three gateways that are one site, one of which is killed.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_site(root: &Path) -> Result<(), TaskError> {
+    Ok(runtime()?.block_on(site::told(root))?)
+}
+
+/// What the devices run on.
+fn runtime() -> Result<tokio::runtime::Runtime, TaskError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|source| TaskError::Start { command: "the devices".to_owned(), source })?;
-    Ok(runtime.block_on(told(root))?)
+    runtime.map_err(|source| TaskError::Start { command: "the devices".to_owned(), source })
 }
 
 async fn told(root: &Path) -> Result<(), BenchError> {

@@ -15,6 +15,9 @@ mod book;
 mod group;
 mod hand_over;
 mod heard;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub(in crate::catalog) mod leavings;
 mod log_store;
 mod machine;
 mod network;

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod agree;
+mod catch_up;
 mod devices;
+mod judge;
 mod site;
+mod survive;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

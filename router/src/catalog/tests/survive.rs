@@ -1,0 +1,83 @@
+//! The last survivor of a lost majority, and what is answered to those who should not ask.
+
+use std::time::Duration;
+
+use super::site::{Site, fast, leader, member, until, until_same};
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_survivor_goes_on_alone_by_force() {
+    let (site, mut nodes) = Site::of(Timing { propose_wait: Duration::from_millis(800), ..fast() }, 3).await;
+    nodes[0].change(add("a")).await.unwrap();
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
+    let survivor = nodes.remove((leader(&nodes).await + 1) % 3);
+    let refused = survivor.catalog.promote_lost("cli").await.unwrap_err();
+    assert_eq!(refused, SurviveError::NotLost, "there is a majority");
+    site.ways.cut(&[&survivor], &nodes.iter().collect::<Vec<_>>());
+    until("they are missed", || survivor.catalog.consensus_status().missing.len() == 2).await;
+    assert_eq!(survivor.change(add("b")).await.unwrap_err().code(), "no-majority");
+    survivor.catalog.promote_lost("cli").await.unwrap();
+    survivor.change(add("b")).await.unwrap();
+    assert_eq!((survivor.devices(), survivor.voters()), (vec!["a".into(), "b".into()], vec![survivor.id]));
+    let members = survivor.catalog.members();
+    let lost: Vec<_> = members.iter().filter(|m| m.state == MemberState::Lost).map(|m| m.node).collect();
+    assert_eq!(lost, nodes.iter().map(|node| node.id).collect::<Vec<_>>());
+    let acts = events(&survivor.log, event_log::AUDIT_TOPIC);
+    assert_eq!(acts.iter().filter(|act| act["act"] == "node.promote").count(), 1);
+    // The others come back, agree among themselves, and are not heard.
+    leader(&nodes).await;
+    nodes[0].change(add("theirs")).await.unwrap();
+    site.ways.heal();
+    tokio::time::sleep(site.timing.beat * 8).await;
+    assert!(survivor.catalog.is_leader() && !survivor.catalog.is_enrolled("theirs"));
+    // One of them is wiped and joins anew.
+    for node in nodes {
+        site.stop(node).await;
+    }
+    let new = site.start(9);
+    survivor.change(member(9)).await.unwrap_or_else(|refusal| panic!("{refusal}"));
+    until_same(&[&survivor, &new]).await;
+    // All of it is there after a restart.
+    let (id, backend) = (survivor.id.0, site.stop(survivor).await);
+    let survivor = site.start_on(id, backend);
+    until("it leads", || survivor.catalog.is_leader()).await;
+    new.change(add("c")).await.unwrap();
+    assert_eq!(new.devices(), ["a", "b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_to_be_let_in_has_nothing_to_go_on_with() {
+    let site = Site::new(fast());
+    let new = site.start(2);
+    assert_eq!(new.catalog.promote_lost("cli").await, Err(SurviveError::NoSite));
+    assert_eq!((new.catalog.site(), new.catalog.leader(), new.catalog.members().len()), (None, None, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_should_not_ask_gets_an_answer_all_the_same() {
+    let (site, mut nodes) = Site::of(fast(), 3).await;
+    let no = |answer: Vec<u8>| (answer[..2] == [1, 7]).then(|| answer[2..].to_vec());
+    let ask = async |body: Vec<u8>| no(nodes[0].catalog.answer(NodeId(2), &body).await);
+    assert_eq!(ask(Vec::new()).await, Some(vec![0]), "unreadable");
+    assert_eq!(ask(vec![1, 2, 3]).await, Some(vec![0]));
+    assert_eq!(ask(vec![9; 40]).await, Some(vec![1, 1]), "a future version");
+    assert_eq!(ask(vec![1; BODY_BYTES_MAX + 1]).await, Some(vec![2]), "too long");
+    // The vote of another group, which says of itself that it is node 2's.
+    let vote = |group: u8, node: u8| vec![1, group, 1, 99, node, 0, 0];
+    assert_eq!(ask(vote(5, 2)).await, Some(vec![3]), "another group");
+    assert_eq!(ask(vote(5, 3)).await, Some(vec![0]), "in another one's name");
+    let before = nodes[0].catalog.consensus_status().term;
+    // A removed node is told so, and disturbs nobody.
+    let at = nodes.iter().position(|node| node.id.0 == 3).unwrap();
+    let removed = nodes.remove(at);
+    nodes[0].change(Change::RemoveMember { node: removed.id }).await.unwrap();
+    site.until_voters(&nodes, 1).await;
+    until("it is forgotten", || !nodes.iter().any(|n| n.catalog.consensus_status().learners.contains(&removed.id)))
+        .await;
+    let refused = removed.change(add("x")).await.unwrap_err();
+    assert!(["member-removed", "no-majority"].contains(&refused.code()), "{refused}");
+    tokio::time::sleep(site.timing.beat * 8).await;
+    let leads = leader(&nodes).await;
+    assert!(nodes[leads].catalog.consensus_status().term <= before + 1);
+    nodes[1].change(add("a")).await.unwrap();
+}

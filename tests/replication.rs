@@ -1,0 +1,11 @@
+//! A site of real nodes: what is published at one is on all, whatever dies, is cut off, comes or goes.
+
+mod agreed;
+mod copies;
+mod crashes;
+mod cut_off;
+mod grown;
+mod left_alone;
+mod load;
+mod members;
+mod subscribers;

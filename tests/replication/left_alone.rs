@@ -1,0 +1,41 @@
+//! The last node of a site whose majority is lost for good.
+
+use serde_json::json;
+
+use super::load::{Load, check, make_topics};
+use crate::harness::site::Site;
+use crate::harness::wait;
+
+#[test]
+fn the_last_one_goes_on_alone_when_it_is_told_to() {
+    let mut site = Site::of(3);
+    make_topics(&site);
+    let load = Load::start(&site, "three");
+    load.wait(300);
+    let mut records = load.stop();
+    site.wait_level();
+    site.kill(&[0, 1]);
+    wait::until_true("the quorum is out of reach", || site.status(2)["quorum"]["in_reach"] == false);
+    let add = |device: &str| site[2].call("POST", "devices", Some(&json!({"device": device})));
+    let refused = add("early");
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("no-majority")), "{refused:?}");
+
+    let unsure = site[2].cli(&["node", "promote"]);
+    assert_eq!(unsure.code, 2, "it is asked for in full: {unsure:?}");
+    site[2].cli(&["node", "promote", "--lost"]).ok();
+    wait::until_true("it decides alone", || add("late").status == 201);
+    for name in ["n1", "n2"] {
+        site[2].cli(&["node", "remove", name]).ok();
+    }
+    wait::until_true("its own disk is the quorum", || site.status(2)["quorum"]["in_reach"] == true);
+    site.members.drain(..2);
+    let load = Load::start(&site, "alone");
+    load.wait(200);
+    records.extend(load.stop());
+    check(&site, &records);
+    // Others come to it, and have all.
+    site.join();
+    site.join();
+    site.wait_level();
+    check(&site, &records);
+}

@@ -1,0 +1,130 @@
+//! A site in one thread: nodes that keep each other's logs, their disks, clocks and network, decided by one seed.
+//!
+//! What stores, decides and is said is the product's own: `sled_data::Store` on memory that loses, tears, fills up,
+//! fails and lies; shipped commits and copies as bytes; `replication::{begin, wanted}` and its frames; the decision of
+//! the quorum. Around it the model does what the committer, the streams' tasks and the beats do, in rougher weather.
+//! A run is a list of facts; `invariants` says what must hold of it. `bug` plants mistakes, to prove that they see.
+//!
+//! `EDGEWAY_SITE_SEEDS` is how many seeds are run, `EDGEWAY_SITE_SEED` the one to run alone.
+
+mod bug;
+mod catalog;
+mod history;
+mod invariants;
+mod life;
+mod network;
+mod node;
+mod world;
+
+use std::collections::BTreeSet;
+
+use bug::Bug;
+use history::{Fact, Refusal};
+
+/// Seeds of a quick run.
+const SEEDS: u64 = 250;
+/// Seeds within which each planted bug must be seen.
+const SEEDS_TO_SEE: u64 = 100;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    match number("EDGEWAY_SITE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("EDGEWAY_SITE_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+#[test]
+fn every_promise_holds_in_a_site_in_all_weathers() {
+    for seed in seeds() {
+        let t0 = std::time::Instant::now();
+        let history = world::run(seed, None);
+        let t1 = t0.elapsed();
+        let _ = invariants::broken(&history).len();
+        eprintln!("{seed} {t1:?} {:?}", t0.elapsed() - t1);
+        if let Some((name, story)) = invariants::broken(&history).first() {
+            panic!("seed {seed} breaks {name} (EDGEWAY_SITE_SEED={seed} runs it alone): {story}");
+        }
+    }
+}
+
+/// Each planted bug, with the invariants of which one must see it.
+#[test]
+fn each_bug_that_is_planted_in_a_site_is_seen() {
+    for (bug, names) in Bug::ALL {
+        let mut seen = BTreeSet::new();
+        let found = (0..SEEDS_TO_SEE).find(|seed| {
+            let broken = invariants::broken(&world::run(*seed, Some(bug)));
+            seen.extend(broken.iter().map(|(name, _)| *name));
+            broken.iter().any(|(name, _)| names.contains(name))
+        });
+        assert!(found.is_some(), "{bug:?} is not seen by {names:?} but by {seen:?}");
+        if number("EDGEWAY_SITE_TELL").is_some() {
+            eprintln!("{bug:?}: seed {found:?}, {seen:?}");
+        }
+    }
+}
+
+#[test]
+fn a_seed_is_always_the_same_site() {
+    for seed in 0..3 {
+        assert!(world::run(seed, None).facts == world::run(seed, None).facts, "seed {seed} has two runs");
+    }
+}
+
+/// A simulation in which nothing happens proves nothing.
+#[test]
+fn a_site_meets_all_weathers() {
+    let mut met = BTreeSet::new();
+    for seed in 0..40 {
+        for (_, fact) in &world::run(seed, None).facts {
+            met.insert(match fact {
+                Fact::Weather { what, .. } | Fact::Ended { why: what, .. } | Fact::Down { why: what, .. } => *what,
+                Fact::Acknowledged { is_quorum: true, support, .. } if support.asked > 1 => "by a quorum",
+                Fact::Acknowledged { is_quorum: false, .. } => "by a node",
+                Fact::Refused { why: Refusal::NoQuorum, .. } => "out of reach",
+                Fact::Refused { why: Refusal::Late, .. } => "late",
+                Fact::Hole { .. } => "gap",
+                Fact::Differs { .. } => "differs",
+                Fact::Claimed { .. } => "a lie was passed on",
+                Fact::Held(held) if held.own.is_none() && held.is_whole => "a whole copy",
+                Fact::Held(held) if held.own.is_none() => "a copy that is not whole",
+                _ => continue,
+            });
+        }
+    }
+    let wanted = [
+        "power cut",
+        "killed",
+        "its disk lies",
+        "its disk fails or is full",
+        "its disk is slow",
+        "it is wiped",
+        "it joins",
+        "it leaves",
+        "its store is set back to an older image",
+        "it has the image of another node",
+        "its life ended",
+        "a follower has more, or something else",
+        "another node writes it",
+        "it sends a damaged batch",
+        "it sends a commit of another origin",
+        "a topic is deleted",
+        "its store failed",
+        "a copy that differs is given up",
+        "by a quorum",
+        "by a node",
+        "out of reach",
+        "late",
+        "gap",
+        "differs",
+        "a lie was passed on",
+        "a whole copy",
+        "a copy that is not whole",
+    ];
+    let missing: Vec<_> = wanted.iter().filter(|name| !met.contains(**name)).collect();
+    assert!(missing.is_empty(), "{missing:?} are never met: {met:?}");
+}

@@ -1,0 +1,127 @@
+//! What it costs that a majority must have an event before it is acknowledged: rate and latency.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::LOCAL;
+use super::nodes::Site;
+use crate::bench::error::BenchError;
+use crate::bench::groups::Context;
+use crate::bench::metrics;
+use crate::bench::node::Node;
+use crate::bench::options::REPETITIONS;
+use crate::bench::paced::puback_latency_below;
+use crate::bench::payload::Payload;
+use crate::bench::report::{Goal, Row, Spread, Unit};
+use crate::bench::saturate::{Load, Saturation};
+
+/// Before the first timed window.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// What a quorum should leave of a single node's rate.
+const SHARE: f64 = 0.4;
+/// The first level of MQTT topics whose events ask for a quorum.
+const TO_QUORUM: &str = "sensors";
+
+/// Rate beside a single node of the same run, then latency beside a topic without quorum of the same site.
+pub fn run(context: &Context, site: &Site) -> Result<Vec<Row>, BenchError> {
+    let mut rows = rates(context, site)?;
+    rows.extend(latencies(context, site)?);
+    Ok(rows)
+}
+
+struct Side {
+    saturation: Saturation,
+    rates: Vec<f64>,
+}
+
+impl Side {
+    fn open(address: SocketAddr) -> Result<Side, BenchError> {
+        let load = Load { qos: 1, subscriber: false, payload: Payload::Reading };
+        let mut saturation = Saturation::open(address, load)?;
+        saturation.run_until(Instant::now() + WARM_UP)?;
+        saturation.drain()?;
+        Ok(Side { saturation, rates: Vec::new() })
+    }
+
+    fn window(&mut self, length: Duration) -> Result<(), BenchError> {
+        let (before, started) = (self.saturation.counts().acked, Instant::now());
+        self.saturation.run_until(started + length)?;
+        let acked = self.saturation.counts().acked - before;
+        self.rates.push(acked as f64 / started.elapsed().as_secs_f64());
+        self.saturation.drain().map(drop)
+    }
+}
+
+fn rates(context: &Context, site: &Site) -> Result<Vec<Row>, BenchError> {
+    let data = context.store("site-single")?;
+    let single = Node::start(&context.binary, &data)?;
+    let (mut alone, mut quorum) = (Side::open(single.mqtt)?, Side::open(site.node(0)?.mqtt)?);
+    for _ in 0..REPETITIONS {
+        alone.window(context.window)?;
+        quorum.window(context.window)?;
+        site.wait_level()?;
+    }
+    single.stop()?;
+    context.remove(&data)?;
+    let pairs = quorum.rates.iter().zip(&alone.rates);
+    let shares = pairs.map(|(quorum, alone)| quorum / alone).collect();
+    Ok(vec![
+        Row::new("QoS 1 acknowledged by two of three nodes", Unit::PerSecond, Spread::of(quorum.rates)),
+        Row::new("  a single node beside it", Unit::PerSecond, Spread::of(alone.rates)),
+        Row::new("  share of the single node's rate", Unit::Plain, Spread::of(shares)).goal(Goal::AtLeast(SHARE)),
+    ])
+}
+
+/// Median and 99th percentile of each window, in milliseconds.
+#[derive(Default)]
+struct Windows {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+}
+
+impl Windows {
+    fn add(&mut self, root: &str, address: SocketAddr, length: Duration) -> Result<(), BenchError> {
+        let latencies = puback_latency_below(root, address, length)?;
+        self.p50.extend(latencies.quantile_ms(0.5));
+        self.p99.extend(latencies.quantile_ms(0.99));
+        Ok(())
+    }
+}
+
+fn latencies(context: &Context, site: &Site) -> Result<Vec<Row>, BenchError> {
+    let address = site.node(0)?.mqtt;
+    let (mut local, mut quorum) = (Windows::default(), Windows::default());
+    puback_latency_below(LOCAL, address, WARM_UP)?;
+    puback_latency_below(TO_QUORUM, address, WARM_UP)?;
+    let text = |place| site.node(place).and_then(|node| node.get("/metrics"));
+    let earlier = (0..site.members.len()).map(text).collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..REPETITIONS {
+        local.add(LOCAL, address, context.window)?;
+        quorum.add(TO_QUORUM, address, context.window)?;
+    }
+    let mut syncs = Windows::default();
+    for (place, earlier) in earlier.iter().enumerate() {
+        let since = metrics::sync_seconds(&text(place)?).since(&metrics::sync_seconds(earlier));
+        syncs.p50.extend(since.quantile(0.5).map(|seconds| seconds * 1e3));
+        syncs.p99.extend(since.quantile(0.99).map(|seconds| seconds * 1e3));
+    }
+    let rtts: Vec<f64> = site.view(0)?.nodes.iter().filter_map(|node| node.rtt_ms).collect();
+    let (sync_p99, rtt) = (Spread::of(syncs.p99.clone()), Spread::of(rtts));
+    let added = local.p99.iter().zip(&quorum.p99).map(|(local, quorum)| quorum - local).collect();
+    let mut last =
+        Row::new("  p99 that the quorum adds (two syncs, a round trip)", Unit::Milliseconds, Spread::of(added));
+    if let (Some(sync), Some(rtt)) = (sync_p99, rtt) {
+        last = last.goal(Goal::AtMost(2.0 * sync.max + rtt.max));
+    }
+    let row = |name, samples| Row::new(name, Unit::Milliseconds, Spread::of(samples));
+    Ok(vec![
+        row("PUBACK at 1,000/s of a quorum topic, p50", quorum.p50),
+        row("PUBACK at 1,000/s of a quorum topic, p99", quorum.p99.clone()),
+        row("  the same of a local topic, p50", local.p50),
+        row("  the same of a local topic, p99", local.p99),
+        row("  write and sync of a commit at each node, p50", syncs.p50),
+        row("  write and sync of a commit at each node, p99", syncs.p99),
+        Row::new("  round trip between nodes", Unit::Milliseconds, rtt),
+        last,
+    ])
+}

@@ -1,0 +1,112 @@
+//! What the site's demo shows: a panel that is drawn again and again on a terminal, plain lines elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use crate::demo::panel::grouped;
+
+/// Between two plain lines.
+const PLAIN_EVERY: Duration = Duration::from_secs(2);
+
+/// One gateway and its devices.
+#[derive(Debug, Clone, Default)]
+pub struct Gateway {
+    pub name: String,
+    pub is_alive: bool,
+    /// Of its devices, how many are connected.
+    pub online: usize,
+    pub devices: usize,
+    /// Readings that its devices keep, since they are not acknowledged.
+    pub kept: u64,
+    pub acked: u64,
+    /// Readings acknowledged in the last second.
+    pub per_second: u64,
+    /// Events of its log that each other node lacks.
+    pub lacking: Vec<(String, u64)>,
+}
+
+/// Everything that is shown.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    pub elapsed: Duration,
+    pub title: &'static str,
+    pub gateways: Vec<Gateway>,
+}
+
+/// Where the frames are drawn.
+#[derive(Debug)]
+pub struct Panel {
+    redraws: bool,
+    /// Lines to go up before drawing again.
+    drawn: usize,
+    plain_at: Duration,
+    title: &'static str,
+}
+
+impl Panel {
+    pub fn new() -> Panel {
+        Panel { redraws: std::io::stdout().is_terminal(), drawn: 0, plain_at: Duration::ZERO, title: "" }
+    }
+
+    /// Draws the frame, or prints it as lines when it is time for that.
+    pub fn show(&mut self, frame: &Frame) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.redraws {
+            let text = drawn(frame);
+            if self.drawn > 0 {
+                write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
+            }
+            self.drawn = text.lines().count();
+            out.write_all(text.as_bytes())?;
+        } else if frame.elapsed >= self.plain_at || frame.title != self.title {
+            self.plain_at = frame.elapsed + PLAIN_EVERY;
+            self.title = frame.title;
+            out.write_all(drawn(frame).as_bytes())?;
+        }
+        out.flush()
+    }
+}
+
+fn drawn(frame: &Frame) -> String {
+    let mut text = format!("Edgeway site demo, {:>4.1} s: {}\n", frame.elapsed.as_secs_f64(), frame.title);
+    for gateway in &frame.gateways {
+        text.push_str(&format!(
+            "  {}  {}  {:>2} of {} devices  {:>6} acknowledged {:>4}/s  {:>5} kept by devices  {}\n",
+            gateway.name,
+            if gateway.is_alive { "up  " } else { "DEAD" },
+            gateway.online,
+            gateway.devices,
+            grouped(gateway.acked),
+            gateway.per_second,
+            grouped(gateway.kept),
+            behind(gateway),
+        ));
+    }
+    text
+}
+
+/// Who lacks what of a gateway's log, in words.
+fn behind(gateway: &Gateway) -> String {
+    if !gateway.is_alive {
+        return "its log so far is on the other two".to_owned();
+    }
+    let lack = |(name, events): &(String, u64)| format!("{name} lacks {}", grouped(*events));
+    gateway.lacking.iter().map(lack).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_is_a_line() {
+        let mut gateway = Gateway { name: "n1".to_owned(), is_alive: true, devices: 10, ..Gateway::default() };
+        gateway.lacking = vec![("n2".to_owned(), 1_234), ("n3".to_owned(), 0)];
+        let dead = Gateway { name: "n2".to_owned(), ..Gateway::default() };
+        let text = drawn(&Frame { gateways: vec![gateway, dead], ..Frame::default() });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].starts_with("  n1  up") && lines[1].ends_with("n2 lacks 1,234, n3 lacks 0"), "{text}");
+        assert!(lines[2].starts_with("  n2  DEAD"), "{text}");
+    }
+}
