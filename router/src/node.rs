@@ -5,6 +5,7 @@ mod doors;
 mod error;
 mod keeper;
 mod place;
+mod plugins;
 mod site;
 mod site_view;
 mod wires;
@@ -126,6 +127,7 @@ impl Node {
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
+            tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
         let keeping = tokio::spawn(Arc::clone(rooms.directory.catalog()).keep_topics());

@@ -1,4 +1,4 @@
-//! `/v1/plugins`: deployed, listed, removed.
+//! `/v1/plugins`: deployed, listed, removed. What runs is what the site has agreed on.
 
 use std::sync::Arc;
 
@@ -16,8 +16,10 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
 use super::devices::IssuedBy;
+use crate::catalog::{Catalog, Change, Member, MemberState, NewPlugin, Refusal, Write};
 use crate::plugin_host::{
-    DeployError, Deployed, MANIFEST_BYTES_MAX, Manifest, PluginHost, PluginStatus, RemoveError, WASM_BYTES_MAX,
+    DeployError, Kind, MANIFEST_BYTES_MAX, Manifest, PluginHost, PluginStatus, RecordV2, RemoveError, SettleError,
+    WASM_BYTES_MAX, hex,
 };
 
 /// Bytes of a deployment's body: the component in base64, the manifest escaped, and what is around them.
@@ -26,6 +28,7 @@ const BODY_BYTES_MAX: usize = WASM_BYTES_MAX.div_ceil(3) * 4 + 2 * MANIFEST_BYTE
 #[derive(Clone)]
 struct Room {
     host: Arc<PluginHost>,
+    catalog: Arc<Catalog>,
     /// One deployment at a time, so that large bodies are not held side by side.
     place: Arc<Semaphore>,
 }
@@ -50,17 +53,31 @@ struct RemoveParams {
     issued_by: IssuedBy,
 }
 
+/// A plugin that was deployed.
+#[derive(Serialize)]
+struct DeployedView {
+    name: String,
+    /// SHA-256 of the component, in hexadecimal.
+    sha256: String,
+    /// Whether it took the place of an earlier version.
+    redeployed: bool,
+    /// How often it was deployed.
+    version: u64,
+    /// On how many nodes it is to run.
+    nodes: usize,
+}
+
 #[derive(Serialize)]
 struct Plugins {
     plugins: Vec<PluginStatus>,
 }
 
 /// The calls about plugins.
-pub fn routes(host: Arc<PluginHost>) -> Router {
+pub fn routes(host: Arc<PluginHost>, catalog: Arc<Catalog>) -> Router {
     Router::new()
         .route("/plugins", get(list).post(deploy).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
         .route("/plugins/{plugin}", delete(remove))
-        .with_state(Room { host, place: Arc::new(Semaphore::new(1)) })
+        .with_state(Room { host, catalog, place: Arc::new(Semaphore::new(1)) })
 }
 
 impl From<DeployError> for ApiError {
@@ -69,6 +86,7 @@ impl From<DeployError> for ApiError {
         match error {
             DeployError::Commit(error) => error.into(),
             DeployError::Topic(error) => error.into(),
+            DeployError::Stopping => Self::unavailable(message),
             error if error.is_refusal() => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "plugin_refused", message),
             _ => Self::internal(message),
         }
@@ -98,30 +116,93 @@ async fn deploy(State(room): State<Room>, request: Request) -> Result<Response, 
         error.hint("try again when that is done")
     })?;
     let JsonBody(body) = JsonBody::<Deploy>::from_request(request, &()).await?;
-    let deployed = blocking(move || put(&room.host, &body)).await?;
+    let who = body.issued_by.word();
+    let host = Arc::clone(&room.host);
+    let new = blocking(move || check(&host, &body)).await?;
+    let deployed = room.agree(new, who).await?;
     let status = if deployed.redeployed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Answer(deployed)).into_response())
 }
 
-/// Deploys what a body holds, and notes it.
-fn put(host: &PluginHost, body: &Deploy) -> Result<Deployed, ApiError> {
+/// Finds out whether what a body holds can run, and keeps the component. A refusal is noted.
+fn check(host: &PluginHost, body: &Deploy) -> Result<NewPlugin, ApiError> {
     if body.manifest.len() > MANIFEST_BYTES_MAX {
         return Err(ApiError::bad_request(format!("the manifest has more than {MANIFEST_BYTES_MAX} bytes")));
     }
     let wasm = BASE64.decode(&body.wasm_base64);
     let wasm = wasm.map_err(|error| ApiError::bad_request(format!("wasm_base64 is no base64: {error}")))?;
-    let who = body.issued_by.word();
-    let manifest = match Manifest::parse(&body.manifest) {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            let error = ApiError::from(DeployError::from(error));
-            host.audit_deploy(who, &wasm, None, Err(error.code));
-            return Err(error);
-        }
+    let refused = |error: DeployError, manifest: Option<&Manifest>| {
+        let error = ApiError::from(error);
+        host.audit_refused(body.issued_by.word(), &wasm, manifest, error.code);
+        error
     };
-    let told = host.deploy(&wasm, manifest.clone()).map_err(ApiError::from);
-    host.audit_deploy(who, &wasm, Some(&manifest), told.as_ref().map_err(|error| error.code));
-    told
+    let manifest = Manifest::parse(&body.manifest).map_err(|error| refused(error.into(), None))?;
+    let record = host.check(&wasm, &manifest).map_err(|error| refused(error, Some(&manifest)))?;
+    Ok(NewPlugin {
+        is_guard: manifest.kind == Kind::CommandGuard,
+        name: manifest.name,
+        manifest: record.manifest,
+        sha256: record.sha256,
+        bytes: wasm.len() as u64,
+    })
+}
+
+impl Room {
+    /// Has the site agree on a plugin that was checked. It runs here on return.
+    async fn agree(&self, new: NewPlugin, who: &str) -> Result<DeployedView, ApiError> {
+        let (name, sha256) = (new.name.clone(), new.sha256);
+        let applied = self.catalog.propose(Change::DeployPlugin(new), who).await;
+        // What may be agreed on yet is kept for that.
+        let is_decided = applied.as_ref().err() != Some(&Refusal::UnknownOutcome);
+        let settled = match &applied {
+            Ok(_) => self.settle(&name).await,
+            Err(_) => Ok(()),
+        };
+        if is_decided {
+            let host = Arc::clone(&self.host);
+            blocking(move || {
+                host.release(&sha256);
+                Ok(())
+            })
+            .await?;
+        }
+        let version = match applied?.writes.last() {
+            Some(Write::Plugin(_, Some(agreed))) => agreed.version,
+            _ => 0,
+        };
+        settled.map_err(|error| {
+            error.hint("the site has agreed on it, but it does not run here; `edgeway plugin list` says how it is")
+        })?;
+        let is_active = |member: &&Member| member.state == MemberState::Active;
+        let nodes = self.catalog.members().iter().filter(is_active).count().max(1);
+        Ok(DeployedView { name, sha256: hex(&sha256), redeployed: version > 1, version, nodes })
+    }
+
+    /// Makes a plugin of this node what was agreed on.
+    async fn settle(&self, name: &str) -> Result<(), ApiError> {
+        let (host, catalog, name) = (Arc::clone(&self.host), Arc::clone(&self.catalog), name.to_owned());
+        let agreed = move || {
+            let agreed = || catalog.plugin(&name).map(|agreed| RecordV2::from(&*agreed));
+            host.settle(&name, agreed).map(drop).map_err(|error| match error {
+                SettleError::Deploy(error) => error.into(),
+                SettleError::Remove(error) => error.into(),
+            })
+        };
+        blocking(agreed).await
+    }
+
+    /// Removes a plugin that was deployed before sites agreed on plugins.
+    async fn remove_here(&self, name: String, who: &'static str) -> Result<(), ApiError> {
+        let host = Arc::clone(&self.host);
+        blocking(move || {
+            let kind = host.kind_of(&name);
+            let told = host.remove(&name).map_err(ApiError::from);
+            let outcome = told.as_ref().map_or_else(|error| error.code, |()| "done");
+            host.audit_remove(who, &name, kind, outcome);
+            told
+        })
+        .await
+    }
 }
 
 async fn remove(
@@ -129,13 +210,12 @@ async fn remove(
     Path(name): Path<String>,
     Params(RemoveParams { issued_by }): Params<RemoveParams>,
 ) -> Result<StatusCode, ApiError> {
-    blocking(move || {
-        let kind = room.host.kind_of(&name);
-        let told = room.host.remove(&name).map_err(ApiError::from);
-        let outcome = told.as_ref().map_or_else(|error| error.code, |()| "done");
-        room.host.audit_remove(issued_by.word(), &name, kind, outcome);
-        told
-    })
-    .await?;
+    let who = issued_by.word();
+    if room.catalog.plugin(&name).is_none() && room.host.here(&name).is_some_and(|here| here.record.begun == 0) {
+        room.remove_here(name, who).await?;
+    } else {
+        room.catalog.propose(Change::RemovePlugin { name: name.clone() }, who).await?;
+        room.settle(&name).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

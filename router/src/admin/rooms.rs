@@ -80,7 +80,7 @@ impl Rooms {
             .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
             .merge(devices::routes(Arc::clone(&self.directory)))
             .merge(status::routes(looked))
-            .merge(plugins::routes(Arc::clone(&self.plugins)))
+            .merge(plugins::routes(Arc::clone(&self.plugins), Arc::clone(self.directory.catalog())))
             .merge(commands::routes(Arc::clone(&self.commands)))
             .merge(twins::routes(Arc::clone(&self.twins)))
             .merge(jobs::routes(Arc::clone(&self.commands)))

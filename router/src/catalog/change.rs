@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Value;
 use super::member::{self, MemberUpdate, NewMember};
+use super::plugin::{self, NewPlugin};
 use super::refusal::Refusal;
 use super::site::{self, SiteUpdate};
 use super::state::State;
@@ -140,6 +141,13 @@ pub enum Change {
         /// The term of the take-over that ends.
         term: u64,
     },
+    /// Deploys a plugin, or a new version of one, on all nodes.
+    DeployPlugin(NewPlugin),
+    /// Removes a plugin from all nodes.
+    RemovePlugin {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What a change came to.
@@ -188,6 +196,8 @@ impl Change {
             Self::TakeOver { .. } => "work.take_over",
             Self::GiveBack { .. } => "work.give_back",
             Self::SetSite(_) => "site.set",
+            Self::DeployPlugin(_) => "plugin.deploy",
+            Self::RemovePlugin { .. } => "plugin.remove",
         }
     }
 
@@ -205,6 +215,7 @@ impl Change {
             Self::SetAssignment { plugin, partition, .. } => format!("{plugin}/{partition}"),
             Self::TakeOver { origin, .. } | Self::GiveBack { origin, .. } => format!("{origin:016x}"),
             Self::SetSite(_) => "site".to_owned(),
+            Self::DeployPlugin(NewPlugin { name, .. }) | Self::RemovePlugin { name } => name.clone(),
         }
     }
 
@@ -236,6 +247,8 @@ impl Change {
             }
             Self::GiveBack { origin, term } => work::judge_return(state, *origin, *term)?,
             Self::SetSite(update) => site::judge_set(state, update)?,
+            Self::DeployPlugin(new) => plugin::judge_deploy(state, new, terms)?,
+            Self::RemovePlugin { name } => plugin::judge_remove(state, name)?,
         };
         Ok(Applied { writes })
     }

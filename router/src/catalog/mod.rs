@@ -1,13 +1,13 @@
-//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, who works on
-//! what, and the site itself. The same on every node: a change is made when a majority of the nodes that vote has it.
+//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, plugins, who
+//! works on what, and the site itself. The same on every node: a change is made when a majority of the nodes that vote has it.
 //!
 //! A `change` is judged against the `state` in memory and comes to entries (`write`; pure, the same on every node).
 //! `propose` hands it to the leader; `consensus` has it agreed on and takes it over, one commit for the entries, the
-//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `work` and `site`
-//! are what is set, how it is stored and how its changes are judged; `filter` is the language in which devices are
+//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `plugin`,
+//! `work` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in which devices are
 //! chosen. Reading asks nobody.
 //!
-//! Tree `catalog`: `device/NAME`, `member/NODE`, `removed/NODE`, `token/HASH`, `topic/NAME`,
+//! Tree `catalog`: `device/NAME`, `member/NODE`, `removed/NODE`, `token/HASH`, `topic/NAME`, `plugin/NAME`,
 //! `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`; each value is a version byte 1, then postcard.
 
 mod change;
@@ -18,6 +18,7 @@ mod device_change;
 mod encoding;
 mod filter;
 mod member;
+mod plugin;
 mod propose;
 mod refusal;
 mod roles;
@@ -49,6 +50,9 @@ pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower
 pub use device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value};
 pub use filter::{Facts, Filter, FilterError, Pattern};
 pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember};
+pub use plugin::{
+    AGREED_PLUGINS_MAX, AgreedPlugin, NewPlugin, PLUGIN_BYTES_MAX, PLUGIN_MANIFEST_BYTES_MAX, PluginRefusal,
+};
 pub use refusal::{Class, Refusal};
 pub use site::{Lease, Site, SiteRefusal, SiteUpdate};
 pub use survive::SurviveError;
@@ -229,6 +233,17 @@ impl Catalog {
     /// All that is known of a topic's name: the topic, and how often one of that name was deleted.
     pub fn topic(&self, name: &str) -> TopicRecord {
         self.book.ask(|state| state.topic(name).map(|record| TopicRecord::clone(record)).unwrap_or_default())
+    }
+
+    /// The plugins that are to run on the nodes of the site, by name.
+    pub fn plugins(&self) -> Vec<(Arc<str>, Arc<AgreedPlugin>)> {
+        let plugin = |(name, plugin): (&Arc<str>, &Arc<AgreedPlugin>)| (Arc::clone(name), Arc::clone(plugin));
+        self.book.ask(|state| state.plugins().map(plugin).collect())
+    }
+
+    /// What is to run of a plugin.
+    pub fn plugin(&self, name: &str) -> Option<Arc<AgreedPlugin>> {
+        self.book.ask(|state| state.plugin(name).cloned())
     }
 
     /// Which nodes run which plugins, by plugin and partition number.

@@ -4,6 +4,7 @@ use devices::command::NameError;
 
 use super::device::{ATTRIBUTES_MAX, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX};
 use super::member::MemberRefusal;
+use super::plugin::PluginRefusal;
 use super::site::SiteRefusal;
 use super::token::TokenRefusal;
 use super::topic::TopicRefusal;
@@ -62,6 +63,9 @@ pub enum Refusal {
     /// About the site.
     #[error(transparent)]
     Site(#[from] SiteRefusal),
+    /// About a plugin.
+    #[error(transparent)]
+    Plugin(#[from] PluginRefusal),
     /// The change has more bytes than the log takes.
     #[error("the change has {0} bytes, more than the catalog takes at once; change less at once")]
     TooLarge(usize),
@@ -127,6 +131,7 @@ impl Refusal {
             Self::Topic(why) => why.code(),
             Self::Work(why) => why.code(),
             Self::Site(why) => why.code(),
+            Self::Plugin(why) => why.code(),
             Self::TooLarge(_) => "too-large",
             Self::NoMajority { .. } => "no-majority",
             Self::UnknownOutcome => "unknown-outcome",
@@ -147,6 +152,7 @@ impl Refusal {
             Self::Topic(why) => why.class(),
             Self::Work(why) => why.class(),
             Self::Site(why) => why.class(),
+            Self::Plugin(why) => why.class(),
             Self::NoMajority { .. } | Self::UnknownOutcome => Class::Unavailable,
             Self::Append(_) | Self::Commit(_) | Self::Stopped(_) | Self::Stopping => Class::Unavailable,
         }

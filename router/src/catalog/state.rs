@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::device::Device;
 use super::member::Member;
+use super::plugin::AgreedPlugin;
 use super::site::Site;
 use super::token::{Token, TokenHash};
 use super::topic::TopicRecord;
@@ -73,6 +74,7 @@ pub(super) struct State {
     topics: BTreeMap<Arc<str>, Arc<TopicRecord>>,
     assignments: BTreeMap<(Arc<str>, u32), Arc<Assignment>>,
     take_overs: BTreeMap<u64, Arc<TakeOver>>,
+    plugins: BTreeMap<Arc<str>, Arc<AgreedPlugin>>,
     site: Option<Arc<Site>>,
 }
 
@@ -92,6 +94,8 @@ impl State {
             }
             Write::TakeOver(origin, take_over) => drop(self.take_overs.insert(*origin, Arc::clone(take_over))),
             Write::Site(site) => self.site = Some(Arc::clone(site)),
+            Write::Plugin(name, Some(plugin)) => drop(self.plugins.insert(Arc::clone(name), Arc::clone(plugin))),
+            Write::Plugin(name, None) => drop(self.plugins.remove(name)),
         }
     }
 
@@ -108,6 +112,8 @@ impl State {
             assignments.map(|((plugin, at), set)| Write::Assignment(Arc::clone(plugin), *at, Arc::clone(set)));
         let take_overs =
             self.take_overs.iter().map(|(origin, take_over)| Write::TakeOver(*origin, Arc::clone(take_over)));
+        let plugins = self.plugins.iter();
+        let plugins = plugins.map(|(name, plugin)| Write::Plugin(Arc::clone(name), Some(Arc::clone(plugin))));
         let site = self.site.iter().map(|site| Write::Site(Arc::clone(site)));
         devices
             .chain(members)
@@ -116,6 +122,7 @@ impl State {
             .chain(topics)
             .chain(assignments)
             .chain(take_overs)
+            .chain(plugins)
             .chain(site)
     }
 
@@ -170,6 +177,14 @@ impl State {
 
     pub(super) fn take_overs(&self) -> impl Iterator<Item = (u64, &Arc<TakeOver>)> {
         self.take_overs.iter().map(|(origin, take_over)| (*origin, take_over))
+    }
+
+    pub(super) fn plugin(&self, name: &str) -> Option<&Arc<AgreedPlugin>> {
+        self.plugins.get(name)
+    }
+
+    pub(super) fn plugins(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<AgreedPlugin>)> {
+        self.plugins.iter()
     }
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {

@@ -88,12 +88,13 @@ pub(super) fn set(change: &Change, applied: &Applied) -> Json {
         Some(Write::Assignment(_, _, assignment)) => assignment.json(),
         Some(Write::TakeOver(_, take_over)) => take_over.json(),
         Some(Write::Site(site)) => site.json(),
+        Some(Write::Plugin(_, plugin)) => plugin.as_ref().map_or(Json::Null, |plugin| plugin.json()),
         Some(Write::Removed(_) | Write::Token(_, None)) | None => Json::Null,
     }
 }
 
-/// What the audit says of a change besides what it is about: what was asked for.
-pub(super) fn detail(change: &Change) -> Json {
+/// What the audit says of a change besides what it is about: what was asked for, and of a plugin what came of it.
+pub(super) fn detail(change: &Change, applied: &Applied) -> Json {
     match change {
         Change::AddDevice { tags, attributes, refuses_repeats, .. } => {
             json!({"tags": tags, "attributes": attributes, "refuses_repeats": refuses_repeats})
@@ -115,7 +116,12 @@ pub(super) fn detail(change: &Change) -> Json {
         }
         Change::GiveBack { term, .. } => json!({"term": term}),
         Change::SetSite(update) => json!(update),
-        Change::RemoveDevice { .. } | Change::RemoveMember { .. } | Change::DeleteTopic { .. } => Json::Null,
+        Change::DeployPlugin(_) => match applied.writes.last() {
+            Some(Write::Plugin(_, Some(plugin))) => plugin.detail(),
+            _ => Json::Null,
+        },
+        Change::RemoveDevice { .. } | Change::RemoveMember { .. } => Json::Null,
+        Change::DeleteTopic { .. } | Change::RemovePlugin { .. } => Json::Null,
     }
 }
 

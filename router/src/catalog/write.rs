@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::device::Device;
 use super::member::Member;
+use super::plugin::AgreedPlugin;
 use super::site::Site;
 use super::token::{Token, TokenHash};
 use super::topic::TopicRecord;
@@ -24,6 +25,8 @@ const TOPIC: &str = "topic/";
 const ASSIGNMENT: &str = "assignment/";
 /// What the key of a take-over begins with.
 const TAKE_OVER: &str = "takeover/";
+/// What the key of a plugin begins with.
+const PLUGIN: &str = "plugin/";
 /// The key of the site.
 const SITE: &str = "site";
 /// All that is stored of a removed node besides its id.
@@ -48,6 +51,8 @@ pub enum Write {
     TakeOver(u64, Arc<TakeOver>),
     /// The site.
     Site(Arc<Site>),
+    /// A plugin.
+    Plugin(Arc<str>, Option<Arc<AgreedPlugin>>),
 }
 
 impl Write {
@@ -62,6 +67,7 @@ impl Write {
             Self::Assignment(plugin, partition, _) => format!("{ASSIGNMENT}{plugin}/{partition:05}"),
             Self::TakeOver(origin, _) => format!("{TAKE_OVER}{origin:016x}"),
             Self::Site(_) => SITE.to_owned(),
+            Self::Plugin(name, _) => format!("{PLUGIN}{name}"),
         };
         key.into_bytes()
     }
@@ -77,6 +83,7 @@ impl Write {
             Self::Assignment(_, _, assignment) => Some(assignment.encode()),
             Self::TakeOver(_, take_over) => Some(take_over.encode()),
             Self::Site(site) => Some(site.encode()),
+            Self::Plugin(_, plugin) => plugin.as_deref().map(AgreedPlugin::encode),
         }
     }
 
@@ -98,6 +105,7 @@ impl Write {
                 Self::Assignment(plugin.into(), partition.parse().ok()?, Arc::new(Assignment::decode(value)?))
             }
             TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, Arc::new(TakeOver::decode(value)?)),
+            PLUGIN => Self::Plugin(name.into(), Some(Arc::new(AgreedPlugin::decode(value)?))),
             _ => return None,
         })
     }

@@ -95,7 +95,11 @@ fn deploy(node: &NodeArgs, file: &Path, manifest: Option<PathBuf>, out: &mut Out
     progress.end();
     let again = if deployed["redeployed"] == true { "again " } else { "" };
     let name = deployed["name"].as_str().unwrap_or_default();
-    out.done(&deployed, &format!("plugin {name} is deployed {again}and runs"))
+    let mut text = format!("plugin {name} is deployed {again}and runs");
+    if let Some(nodes @ 2..) = deployed["nodes"].as_u64() {
+        text.push_str(&format!("\nit is to run on {nodes} nodes of the site"));
+    }
+    out.done(&deployed, &text)
 }
 
 fn list(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
@@ -135,13 +139,11 @@ fn list(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
     out.table(&guards, "")
 }
 
-/// The plugin's state, with the reason where there is one.
+/// The plugin's state, with the reason where there is one, and with what keeps this node from what was agreed on.
 fn state(plugin: &Value) -> String {
     let state = plugin["state"].as_str().unwrap_or_default();
-    match plugin["reason"].as_str() {
-        Some(reason) => format!("{state}: {reason}"),
-        None => state.to_owned(),
-    }
+    let told = [plugin["reason"].as_str(), plugin["problem"].as_str()].into_iter().flatten();
+    told.fold(state.to_owned(), |all, text| format!("{all}: {text}"))
 }
 
 /// The texts of a list in the manifest.
@@ -205,6 +207,8 @@ mod tests {
             "lag_events": 3, "deployed_ms": i64::MAX});
         let expected = ["p", "broken: no memory", "a,b", "3", "0", "0", "0", "0", "0", "-"];
         assert_eq!(row(&plugin), expected.map(str::to_owned));
+        let waits = json!({"name": "p", "state": "starting", "problem": "no node has its component"});
+        assert_eq!(state(&waits), "starting: no node has its component");
     }
 
     #[test]

@@ -127,6 +127,7 @@ impl SiteNode {
         let served = Arc::new(Served {
             log: Arc::clone(&self.log),
             catalog: Arc::clone(&self.catalog),
+            plugins: Arc::clone(plugins),
             replication: std::sync::OnceLock::new(),
         });
         let door =

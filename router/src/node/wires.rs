@@ -3,14 +3,18 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::plugins::components::{self, Components};
 use crate::catalog::{Ask, Asked, Catalog};
 use crate::event_log::EventLog;
+use crate::plugin_host::PluginHost;
 use crate::replication::peers::{Heartbeat, Notice, Peers, Pulse, Serve};
-use crate::replication::{ASK_CATALOG, ASK_HOLDINGS, Pending, Replication, STREAM_FOLLOW};
+use crate::replication::{ASK_CATALOG, ASK_HOLDINGS, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW};
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
 /// How long the catalog waits for another node's answer.
 const CATALOG_WAIT: Duration = Duration::from_secs(10);
+/// How long a part of a component may take, over a slow link as well.
+const PLUGIN_WAIT: Duration = Duration::from_secs(30);
 
 /// What the rooms reach the other nodes by, once there are connections; a node alone has none.
 #[derive(Default)]
@@ -39,10 +43,25 @@ impl Ask for Way {
     }
 }
 
+impl Components for Way {
+    fn nodes(&self) -> Vec<NodeId> {
+        let states = self.peers.get().map(|peers| peers.states()).unwrap_or_default();
+        states.into_iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect()
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let peers = self.peers.get().ok_or_else(|| "this node has no way to other nodes".to_owned())?;
+            peers.ask(node, ASK_PLUGIN, &body, PLUGIN_WAIT).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
 /// Serves what other nodes ask.
 pub struct Served {
     pub log: Arc<EventLog>,
     pub catalog: Arc<Catalog>,
+    pub plugins: Arc<PluginHost>,
     pub replication: OnceLock<Arc<Replication>>,
 }
 
@@ -57,6 +76,7 @@ impl Serve for Served {
             match kind {
                 ASK_CATALOG => Some(self.catalog.answer(from, &body).await),
                 ASK_HOLDINGS => self.replication.get().map(|replication| replication.holdings()),
+                ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
                 _ => None,
             }
         })

@@ -54,6 +54,12 @@ pub enum DeployError {
     /// There are as many as can be.
     #[error("there are {PLUGINS_MAX} plugins, as many as can be")]
     TooMany,
+    /// Its component is not on this node.
+    #[error("the plugin's component is not here: {0}")]
+    Missing(String),
+    /// The node stops.
+    #[error("the node is stopping; try again later")]
+    Stopping,
     /// A topic could not be made.
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -72,7 +78,9 @@ impl DeployError {
     /// Whether who deploys can mend it (as opposed to the node's own trouble).
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        !matches!(self, DeployError::Topic(_) | DeployError::Io(_) | DeployError::Read(_) | DeployError::Commit(_))
+        let trouble = matches!(self, DeployError::Topic(_) | DeployError::Io(_) | DeployError::Read(_));
+        let later = matches!(self, DeployError::Commit(_) | DeployError::Missing(_) | DeployError::Stopping);
+        !trouble && !later
     }
 }
 
@@ -88,6 +96,17 @@ pub enum RemoveError {
     /// The store did not take it.
     #[error(transparent)]
     Commit(#[from] CommitFailed),
+}
+
+/// Why a plugin is not what was agreed on.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The version that was agreed on does not run here.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// It is not removed here.
+    #[error(transparent)]
+    Remove(#[from] RemoveError),
 }
 
 /// Why the host does not start.

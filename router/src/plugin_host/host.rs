@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -11,19 +11,23 @@ use super::charge::CHARGES_TREE;
 use super::charge_index::ChargeIndex;
 use super::compiled::CompileCache;
 use super::counters::{PluginCounters, read};
-use super::deploy::{self, Workshop};
+use super::deploy::Workshop;
 use super::duties::Duties;
 use super::engine::Ticking;
 use super::guard::Roster;
 use super::manifest::{Kind, Manifest};
-use super::registry::{self, Files, PLUGINS_TREE, RecordV1, STATE_OF_TREE, STATE_TREE, digest};
+use super::registry::{self, Files, PLUGINS_TREE, RecordV2, STATE_OF_TREE, STATE_TREE};
 use super::round::ensure_dead_letters;
 use super::sandbox::{Sandbox, Template};
 use super::state::PendingState;
 use super::status::{PluginStatus, RunState};
 use super::task::{Shared, Task, Work};
 use super::{DeployError, Deployed, RemoveError, StartError};
-use crate::event_log::{CommitFailed, EventLog, OpenCommit, fits_state};
+use crate::event_log::{CommitFailed, EventLog, OpenCommit};
+
+use expected::Expected;
+
+pub use agreed::{Here, Settled, Step, step};
 
 /// Plugins that a node runs at most.
 pub const PLUGINS_MAX: usize = 64;
@@ -40,11 +44,15 @@ pub struct PluginHost {
     work: Work,
     /// Held while plugins are deployed or removed, one at a time.
     changing: Mutex<()>,
+    /// What was agreed on, as far as it was told.
+    expected: Mutex<Expected>,
+    /// Nothing is deployed any more.
+    stopped: AtomicBool,
 }
 
 struct Plugin {
     manifest: Manifest,
-    record: RecordV1,
+    record: RecordV2,
     task: Task,
 }
 
@@ -79,6 +87,8 @@ impl PluginHost {
             plugins: Mutex::default(),
             guards: Arc::default(),
             changing: Mutex::default(),
+            expected: Mutex::default(),
+            stopped: AtomicBool::new(false),
         };
         host.restore()?;
         Ok(host)
@@ -100,7 +110,7 @@ impl PluginHost {
         for (name, value) in records {
             let name = String::from_utf8_lossy(&name).into_owned();
             let record =
-                RecordV1::decode(&value).map_err(|reason| StartError::Record { name: name.clone(), reason })?;
+                RecordV2::decode(&value).map_err(|reason| StartError::Record { name: name.clone(), reason })?;
             let manifest = Manifest::parse(&record.manifest)
                 .map_err(|error| StartError::Record { name: name.clone(), reason: error.to_string() })?;
             if manifest.kind == Kind::CommandGuard {
@@ -116,64 +126,6 @@ impl PluginHost {
         Ok(())
     }
 
-    /// Deploys a plugin, or a new version of one, which goes on at its cursor.
-    /// Compiles, so that it takes up to seconds.
-    ///
-    /// # Errors
-    /// [`DeployError`] with the reason; what ran before runs on.
-    pub fn deploy(&self, wasm: &[u8], manifest: Manifest) -> Result<Deployed, DeployError> {
-        let _changing = self.changing.lock();
-        manifest.check()?;
-        deploy::check_bytes(wasm)?;
-        self.check_kind(&manifest)?;
-        self.check_place(&manifest)?;
-        if manifest.kind == Kind::CommandGuard {
-            return self.deploy_guard(wasm, manifest);
-        }
-        let template = Arc::new(self.workshop.template(wasm, manifest.clone())?);
-        deploy::try_start(&template)?;
-        let record = self.keep(wasm, &manifest)?;
-        self.ensure_topics(&manifest)?;
-        let before = self.plugins.lock().get(&manifest.name).map(|plugin| Arc::clone(&plugin.task.shared().counters));
-        self.register(&manifest, &record, before.is_none())?;
-        let removed = self.plugins.lock().remove(&manifest.name);
-        drop(removed); // waits until the old version has stopped
-        let sha256 = super::hex(&record.sha256);
-        let name = manifest.name.clone();
-        let redeployed = before.is_some();
-        self.run(manifest, record, before.unwrap_or_default(), move |_, _| Ok(template))?;
-        self.sweep();
-        tracing::info!(plugin = name, sha256, redeployed, "plugin deployed");
-        Ok(Deployed { name, sha256, redeployed })
-    }
-
-    /// Keeps the component; what is left to do for a deployment is to store the record.
-    fn keep(&self, wasm: &[u8], manifest: &Manifest) -> Result<RecordV1, DeployError> {
-        let record = RecordV1 {
-            manifest: toml::to_string(manifest).map_err(|error| DeployError::Broken(error.to_string()))?,
-            sha256: digest(wasm),
-            deployed_ms: self.log.clock().wall_ms(),
-        };
-        if !fits_state(manifest.name.as_bytes(), &record.encode()) {
-            return Err(DeployError::Broken(
-                "its manifest is too large to be stored; give it fewer settings".to_owned(),
-            ));
-        }
-        self.files.keep(wasm, &record.sha256)?;
-        Ok(record)
-    }
-
-    /// Whether there is room, and no plugin would feed itself through others.
-    fn check_place(&self, manifest: &Manifest) -> Result<(), DeployError> {
-        let plugins = self.plugins.lock();
-        let known = plugins.contains_key(&manifest.name) || self.guards.get(&manifest.name).is_some();
-        if plugins.len() + self.guards.posts().len() >= PLUGINS_MAX && !known {
-            return Err(DeployError::TooMany);
-        }
-        let others = plugins.values().map(|plugin| &plugin.manifest).filter(|other| other.name != manifest.name);
-        deploy::check_loops(manifest, others)
-    }
-
     fn ensure_topics(&self, manifest: &Manifest) -> Result<(), DeployError> {
         ensure_dead_letters(&self.log)?;
         for topic in &manifest.grants.emit {
@@ -185,7 +137,7 @@ impl PluginHost {
     fn run(
         &self,
         manifest: Manifest,
-        record: RecordV1,
+        record: RecordV2,
         counters: Arc<PluginCounters>,
         load: impl FnOnce(&Workshop, Manifest) -> Result<Arc<Template>, String> + Send + 'static,
     ) -> Result<(), std::io::Error> {
@@ -208,6 +160,11 @@ impl PluginHost {
     /// There is none of that name, or the store fails.
     pub fn remove(&self, name: &str) -> Result<(), RemoveError> {
         let _changing = self.changing.lock();
+        self.remove_now(name)
+    }
+
+    /// The same while nothing else changes.
+    fn remove_now(&self, name: &str) -> Result<(), RemoveError> {
         if self.guards.get(name).is_some() {
             return self.remove_guard(name);
         }
@@ -253,6 +210,7 @@ impl PluginHost {
     fn sweep(&self) {
         let mut in_use: Vec<[u8; 32]> = self.plugins.lock().values().map(|plugin| plugin.record.sha256).collect();
         in_use.extend(self.guards.posts().iter().map(|post| post.record.sha256));
+        in_use.extend(self.expected.lock().components());
         self.files.sweep(&in_use);
         self.workshop.cache.sweep(&in_use);
     }
@@ -261,6 +219,7 @@ impl PluginHost {
     pub fn list(&self) -> Vec<PluginStatus> {
         let mut all: Vec<PluginStatus> = self.guards.posts().iter().map(|post| self.guard_status(post)).collect();
         all.extend(self.plugins.lock().values().map(|plugin| self.status(plugin)));
+        self.expected.lock().tell(&mut all);
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
@@ -274,6 +233,7 @@ impl PluginHost {
             state: shared.state.lock().clone(),
             sha256: super::hex(&plugin.record.sha256),
             deployed_ms: plugin.record.deployed_ms,
+            problem: None,
             manifest: plugin.manifest.clone(),
             lag_events: self.lag_events(&plugin.manifest),
             calls: count(|c| &c.calls),
@@ -297,6 +257,7 @@ impl PluginHost {
     /// Stops all plugins; their cursors are where they are to go on. Guards stay on duty.
     pub fn stop(&self) {
         let _changing = self.changing.lock();
+        self.stopped.store(true, Ordering::Release);
         let plugins = std::mem::take(&mut *self.plugins.lock());
         for plugin in plugins.values() {
             plugin.task.ask_to_stop();
@@ -310,7 +271,10 @@ impl PluginHost {
     }
 }
 
+mod agreed;
 mod audit;
+mod deploying;
+mod expected;
 mod guards;
 mod reach;
 #[cfg(test)]

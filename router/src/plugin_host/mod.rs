@@ -50,7 +50,7 @@ mod status;
 mod taking_up;
 mod task;
 #[cfg(test)]
-mod test_guest;
+pub(crate) mod test_guest;
 
 pub use cause::DerivedFrom;
 pub use charge::{Charge, SpanV1, SpansV1};
@@ -60,16 +60,17 @@ pub use deploy::WASM_BYTES_MAX;
 pub use duties::{
     Assignment, Before, Duties, GivenAway, HandedOn, Predecessor, Share, Site, TakeOver, TakenOver, duties,
 };
-pub use error::{DeployError, Deployed, RemoveError, StartError};
+pub use error::{DeployError, Deployed, RemoveError, SettleError, StartError};
 pub use guard::{GuardCounters, GuardFigures};
-pub use host::{PLUGINS_MAX, PluginHost};
+pub use host::{Here, PLUGINS_MAX, PluginHost, Settled, Step, step};
 pub use manifest::{From, Grants, Kind, Limits, MANIFEST_BYTES_MAX, Manifest, ManifestError, Scope, TwinGrant};
 pub use overridden::{Derived, Verdict, judge, readable_to};
 pub use prepare::DEAD_LETTERS_TOPIC;
+pub use registry::RecordV2;
 pub use status::{PluginStatus, RunState};
 
 /// Bytes as lower-case hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // writing to a string does not fail

@@ -1,13 +1,13 @@
 //! The plugins that are deployed: records in the store, components in files.
 //!
-//! Tree `plugins`: key = the plugin's name; value = version byte 1, then
-//! postcard of [`RecordV1`]. Tree `plugin_state`: key = name, 0, partition
+//! Tree `plugins`: key = the plugin's name; value = version byte 2, then
+//! postcard of [`RecordV2`], or as an earlier node wrote it: version byte 1, then postcard of `RecordV1`. Tree `plugin_state`: key = name, 0, partition
 //! number (big-endian), the plugin's key; value = the plugin's value. Tree
 //! `plugin_state_of`, for partitions that another life writes: key = name, 0,
 //! origin, partition number, the plugin's key.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::state::{Place, StateSource};
+use crate::catalog::AgreedPlugin;
 use crate::event_log::EventLog;
 
 /// The tree of records.
@@ -25,34 +26,68 @@ pub const STATE_TREE: &str = "plugin_state";
 /// The tree of the plugins' state of partitions that other lives write.
 pub const STATE_OF_TREE: &str = "plugin_state_of";
 
-/// One deployed plugin. Frozen: a change makes a `RecordV2`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordV1 {
+/// One deployed plugin, as it was before sites agreed on plugins. Frozen.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct RecordV1 {
+    manifest: String,
+    sha256: [u8; 32],
+    deployed_ms: i64,
+}
+
+/// One deployed plugin. Frozen: a change makes a `RecordV3`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordV2 {
     /// The manifest, as TOML.
     pub manifest: String,
     /// The component's digest, which names its file.
     pub sha256: [u8; 32],
     /// Wall clock in ms since 1970-01-01 UTC.
     pub deployed_ms: i64,
+    /// The change of the catalog by which the plugin was deployed first; 0: nobody has agreed on it.
+    pub begun: u64,
+    /// The version that was agreed on; 0: none was.
+    pub version: u64,
 }
 
-impl RecordV1 {
+impl From<&AgreedPlugin> for RecordV2 {
+    fn from(agreed: &AgreedPlugin) -> RecordV2 {
+        RecordV2 {
+            manifest: agreed.manifest.clone(),
+            sha256: agreed.sha256,
+            deployed_ms: agreed.deployed_at_ms,
+            begun: agreed.begun,
+            version: agreed.version,
+        }
+    }
+}
+
+impl From<RecordV1> for RecordV2 {
+    fn from(old: RecordV1) -> RecordV2 {
+        let RecordV1 { manifest, sha256, deployed_ms } = old;
+        RecordV2 { manifest, sha256, deployed_ms, begun: 0, version: 0 }
+    }
+}
+
+impl RecordV2 {
     /// The tree's value.
     pub fn encode(&self) -> Vec<u8> {
         // Postcard of strings and numbers into memory does not fail; an empty
         // value would be refused by `decode`.
         let body = postcard::to_allocvec(self).unwrap_or_default();
-        [&[1], body.as_slice()].concat()
+        [&[2], body.as_slice()].concat()
     }
 
     /// Reads the tree's value.
     ///
     /// # Errors
     /// In words: another version, or damaged.
-    pub fn decode(bytes: &[u8]) -> Result<RecordV1, String> {
+    pub fn decode(bytes: &[u8]) -> Result<RecordV2, String> {
+        let damaged = |error| format!("its record is damaged: {error}");
         match bytes {
-            [1, body @ ..] => postcard::from_bytes(body).map_err(|error| format!("its record is damaged: {error}")),
-            [version, ..] => Err(format!("its record has version {version}; this node reads version 1")),
+            [1, body @ ..] => postcard::from_bytes::<RecordV1>(body).map(RecordV2::from).map_err(damaged),
+            [2, body @ ..] => postcard::from_bytes(body).map_err(damaged),
+            [version, ..] => Err(format!("its record has version {version}; this node reads 1 and 2")),
             [] => Err("its record is empty".to_owned()),
         }
     }
@@ -102,6 +137,28 @@ impl Files {
             return Ok(wasm);
         }
         Err(format!("{} is not what was deployed; deploy the plugin again", path.display()))
+    }
+
+    /// A part of a component, `max` bytes at most, and the whole one's length; `None` where it is not here. What is
+    /// read is not checked.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_part(&self, sha256: &[u8; 32], offset: u64, max: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+        let mut file = match fs::File::open(self.path(sha256)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut part = Vec::new();
+        let total = file.metadata()?.len();
+        file.take(max).read_to_end(&mut part)?;
+        Ok(Some((total, part)))
+    }
+
+    /// Whether there is a file of that component.
+    pub fn has(&self, sha256: &[u8; 32]) -> bool {
+        self.path(sha256).is_file()
     }
 
     /// Removes the files of components that are not in use.
@@ -168,14 +225,18 @@ mod tests {
 
     #[test]
     fn records_have_golden_bytes() {
-        let record = RecordV1 { manifest: "name='a'".into(), sha256: [7; 32], deployed_ms: 300 };
-        let bytes = record.encode();
+        let old = RecordV1 { manifest: "name='a'".into(), sha256: [7; 32], deployed_ms: 300 };
         let golden = [&b"\x01\x08name='a'"[..], &[7; 32], b"\xd8\x04"].concat();
-        assert_eq!(bytes, golden);
-        assert_eq!(RecordV1::decode(&bytes), Ok(record));
-        assert!(RecordV1::decode(&bytes[..9]).unwrap_err().contains("damaged"));
-        assert!(RecordV1::decode(&[2, 0]).unwrap_err().contains("version 2"));
-        assert!(RecordV1::decode(&[]).is_err());
+        assert_eq!([&[1], postcard::to_allocvec(&old).unwrap().as_slice()].concat(), golden);
+        assert_eq!(RecordV2::decode(&golden), Ok(old.into()));
+        let record =
+            RecordV2 { manifest: "name='a'".into(), sha256: [7; 32], deployed_ms: 300, begun: 130, version: 2 };
+        let golden = [&b"\x02\x08name='a'"[..], &[7; 32], b"\xd8\x04\x82\x01\x02"].concat();
+        assert_eq!(record.encode(), golden);
+        assert_eq!(RecordV2::decode(&golden), Ok(record));
+        assert!(RecordV2::decode(&golden[..9]).unwrap_err().contains("damaged"));
+        assert!(RecordV2::decode(&[3, 0]).unwrap_err().contains("version 3"));
+        assert!(RecordV2::decode(&[]).is_err());
     }
 
     #[test]
@@ -186,6 +247,9 @@ mod tests {
         files.keep(b"one", &one).unwrap();
         files.keep(b"two", &two).unwrap();
         assert_eq!(files.read(&one).unwrap(), b"one");
+        assert_eq!(files.read_part(&one, 1, 1).unwrap(), Some((3, b"n".to_vec())));
+        assert_eq!(files.read_part(&one, 7, 1).unwrap(), Some((3, vec![])), "after its end");
+        assert_eq!(files.read_part(&digest(b"three"), 0, 1).unwrap(), None);
         files.sweep(&[one]);
         assert!(files.read(&two).is_err());
         fs::write(files.path(&one), b"0ne").unwrap();

@@ -33,6 +33,9 @@ pub struct PluginStatus {
     /// Whether it runs.
     #[serde(flatten)]
     pub state: RunState,
+    /// Why the version that was agreed on does not run on this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// SHA-256 of the component, in hexadecimal.
     pub sha256: String,
     /// When it was deployed, in ms since 1970-01-01 UTC.

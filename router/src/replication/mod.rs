@@ -36,6 +36,8 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub const ASK_CATALOG: u8 = 1;
 /// The kind of an ask for what a node holds of others' origins.
 pub const ASK_HOLDINGS: u8 = 2;
+/// The kind of an ask for a part of a plugin's component.
+pub const ASK_PLUGIN: u8 = 3;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 

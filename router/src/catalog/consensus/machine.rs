@@ -145,7 +145,7 @@ impl Machine {
                     what: &what,
                     is_device: tell::is_device(change),
                     set: tell::set(change, applied),
-                    detail: tell::detail(change),
+                    detail: tell::detail(change, applied),
                 },
             ),
             Err(refusal) => {

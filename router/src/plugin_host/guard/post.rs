@@ -12,7 +12,7 @@ use super::wants::wants;
 use crate::plugin_host::counters::add;
 use crate::plugin_host::fault::Fault;
 use crate::plugin_host::manifest::Manifest;
-use crate::plugin_host::registry::RecordV1;
+use crate::plugin_host::registry::RecordV2;
 use crate::plugin_host::status::RunState;
 use crate::security::Asked;
 
@@ -38,7 +38,7 @@ pub struct Post {
     /// Its manifest.
     pub manifest: Arc<Manifest>,
     /// Its record in the store.
-    pub record: RecordV1,
+    pub record: RecordV2,
     /// What it did.
     pub counters: Arc<GuardCounters>,
     /// One question at a time; held during a call, by those alone who ask this guard.
@@ -55,13 +55,13 @@ enum Place {
 
 impl Post {
     /// A guard that has been started.
-    pub fn ready(manifest: Arc<Manifest>, record: RecordV1, counters: Arc<GuardCounters>, sandbox: Sandbox) -> Post {
+    pub fn ready(manifest: Arc<Manifest>, record: RecordV2, counters: Arc<GuardCounters>, sandbox: Sandbox) -> Post {
         Post::new(manifest, record, counters, Place::Ready(sandbox), RunState::Running)
     }
 
     fn new(
         manifest: Arc<Manifest>,
-        record: RecordV1,
+        record: RecordV2,
         counters: Arc<GuardCounters>,
         place: Place,
         state: RunState,
@@ -77,7 +77,7 @@ impl Post {
     /// The system refuses a thread.
     pub fn load(
         manifest: Arc<Manifest>,
-        record: RecordV1,
+        record: RecordV2,
         load: impl FnOnce() -> Result<Template, String> + Send + 'static,
     ) -> std::io::Result<Arc<Post>> {
         let post = Post::new(manifest, record, Arc::default(), Place::Loading, RunState::Starting);

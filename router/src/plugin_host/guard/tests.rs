@@ -11,7 +11,7 @@ use super::test_guard::{MANIFEST, hostile};
 use super::*;
 use crate::plugin_host::engine::Ticking;
 use crate::plugin_host::manifest::Manifest;
-use crate::plugin_host::registry::RecordV1;
+use crate::plugin_host::registry::RecordV2;
 use crate::plugin_host::status::RunState;
 use crate::security::{Asked, Guard, Judgement};
 
@@ -63,8 +63,8 @@ impl Bench {
     }
 }
 
-fn record() -> RecordV1 {
-    RecordV1 { manifest: String::new(), sha256: [0; 32], deployed_ms: 0 }
+fn record() -> RecordV2 {
+    RecordV2 { manifest: String::new(), ..RecordV2::default() }
 }
 
 pub fn asked(name: &str, payload: &str) -> Asked {

@@ -1,37 +1,29 @@
-//! Who deployed and removed what: acts on `_audit`, refused ones as well.
+//! Who deployed and removed what, where the catalog does not tell it: acts on `_audit`.
 
 use serde_json::json;
 
-use super::{Deployed, PluginHost, digest};
+use super::PluginHost;
 use crate::event_log::{Act, AppendError};
 use crate::plugin_host::hex;
 use crate::plugin_host::manifest::{Kind, Manifest};
+use crate::plugin_host::registry::digest;
 
 /// What is said of a plugin whose manifest cannot be read.
 const UNNAMED: &str = "unnamed";
 
 impl PluginHost {
-    /// Notes that `who` deployed a component; `told`: what came of it, or the code with which it was refused.
-    pub fn audit_deploy(
-        &self,
-        who: &str,
-        component: &[u8],
-        manifest: Option<&Manifest>,
-        told: Result<&Deployed, &str>,
-    ) {
+    /// Notes that a component was refused that `who` wanted to deploy, with a code. What is agreed on, the catalog tells.
+    pub fn audit_refused(&self, who: &str, component: &[u8], manifest: Option<&Manifest>, code: &str) {
         let mut detail = json!({"sha256": hex(&digest(component))});
         if let Some(manifest) = manifest {
             detail["kind"] = json!(manifest.kind);
         }
-        if let Ok(deployed) = told {
-            detail["redeployed"] = deployed.redeployed.into();
-        }
         let what = manifest.map_or(UNNAMED, |manifest| manifest.name.as_str());
-        let outcome = told.err().unwrap_or("done");
-        self.audit(Act { who, act: "plugin.deploy", what, outcome, detail });
+        self.audit(Act { who, act: "plugin.deploy", what, outcome: code, detail });
     }
 
-    /// Notes that `who` removed a plugin; `outcome`: `done`, or the code with which it was refused.
+    /// Notes that `who` removed a plugin that nobody had agreed on; `outcome`: `done`, or the code with which it was
+    /// refused.
     pub fn audit_remove(&self, who: &str, name: &str, kind: Option<Kind>, outcome: &str) {
         let detail = kind.map_or(serde_json::Value::Null, |kind| json!({"kind": kind}));
         self.audit(Act { who, act: "plugin.remove", what: name, outcome, detail });

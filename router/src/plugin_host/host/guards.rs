@@ -1,9 +1,8 @@
 //! The guards among the plugins: deployed, removed, restored, like the others.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::{DeployError, Deployed, PLUGINS_TREE, PluginHost, PluginStatus, RecordV1, RemoveError, StartError, deploy};
+use super::{DeployError, Deployed, PLUGINS_TREE, PluginHost, PluginStatus, RecordV2, RemoveError, StartError};
 use crate::plugin_host::guard::{GuardCounters, Kept, Post, Sandbox, StoredState};
 use crate::plugin_host::manifest::{Kind, Manifest};
 use crate::security::Guard;
@@ -15,12 +14,12 @@ impl PluginHost {
         Arc::clone(&self.guards) as _
     }
 
-    fn kept(&self) -> Arc<dyn Kept> {
+    pub(super) fn kept(&self) -> Arc<dyn Kept> {
         Arc::new(StoredState(Arc::clone(&self.log)))
     }
 
     /// Puts a guard that was deployed before on duty, whether it can be loaded or not.
-    pub(super) fn restore_guard(&self, manifest: Manifest, record: RecordV1) -> Result<(), StartError> {
+    pub(super) fn restore_guard(&self, manifest: Manifest, record: RecordV2) -> Result<(), StartError> {
         let wasm = self.files.read(&record.sha256);
         let (workshop, kept, manifest) = (Arc::clone(&self.workshop), self.kept(), Arc::new(manifest));
         let loaded = Arc::clone(&manifest);
@@ -31,14 +30,14 @@ impl PluginHost {
         Ok(())
     }
 
-    /// Deploys a guard; the old version judges until the new one is there.
-    pub(super) fn deploy_guard(&self, wasm: &[u8], manifest: Manifest) -> Result<Deployed, DeployError> {
+    /// Puts a guard that has started on duty; the old version judges until then.
+    pub(super) fn put_guard(
+        &self,
+        manifest: Manifest,
+        record: RecordV2,
+        sandbox: Sandbox,
+    ) -> Result<Deployed, DeployError> {
         let manifest = Arc::new(manifest);
-        let template = Arc::new(self.workshop.guard_template(wasm, Arc::clone(&manifest), self.kept())?);
-        let mut sandbox = Sandbox::new(template);
-        let until = Instant::now() + Duration::from_millis(u64::from(manifest.limits.call_ms));
-        sandbox.start(until).map_err(deploy::not_started)?;
-        let record = self.keep(wasm, &manifest)?;
         self.commit(|open| _ = open.put_state(PLUGINS_TREE, manifest.name.as_bytes(), Some(&record.encode())))?;
         let before = self.guards.get(&manifest.name).map(|post| Arc::clone(&post.counters));
         let (name, redeployed) = (manifest.name.clone(), before.is_some());

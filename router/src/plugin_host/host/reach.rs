@@ -9,13 +9,13 @@ use crate::event_log::Topic;
 use crate::plugin_host::DeployError;
 use crate::plugin_host::duties::Duties;
 use crate::plugin_host::manifest::{From, Manifest};
-use crate::plugin_host::registry::{PLUGINS_TREE, RecordV1};
+use crate::plugin_host::registry::{PLUGINS_TREE, RecordV2};
 use crate::plugin_host::round::reader_name;
 
 impl PluginHost {
     /// Stores the record, and where the plugin begins in partitions it has not
     /// read yet.
-    pub(super) fn register(&self, manifest: &Manifest, record: &RecordV1, new: bool) -> Result<(), DeployError> {
+    pub(super) fn register(&self, manifest: &Manifest, record: &RecordV2, new: bool) -> Result<(), DeployError> {
         let reader = reader_name(&manifest.name);
         let mut begins: Vec<(PartitionId, Offset)> = Vec::new();
         for topic in manifest.topics.iter().filter_map(|name| self.log.topic(name)) {

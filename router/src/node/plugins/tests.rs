@@ -1,0 +1,258 @@
+//! Two nodes' plugins, one catalog, and a way between them that may lie.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use sled_data::{Backend, MemoryBackend, Options, Store};
+
+use super::*;
+use crate::catalog::Config;
+use crate::clock::Clock;
+use crate::event_log::{self, AUDIT_TOPIC, NO_HEADERS, NewEvent};
+use crate::plugin_host::RunState;
+use crate::plugin_host::test_guest::{MANIFEST, hostile};
+use crate::replication::Pending;
+
+/// What a node that is asked does.
+#[derive(Clone)]
+enum Other {
+    Has(Arc<PluginHost>),
+    /// As [`Self::Has`], with one byte changed.
+    Lies(Arc<PluginHost>),
+    Silent,
+}
+
+#[derive(Default)]
+struct Others {
+    nodes: Mutex<Vec<Other>>,
+    asks: AtomicUsize,
+}
+
+impl Components for Others {
+    fn nodes(&self) -> Vec<NodeId> {
+        (1..).map(NodeId).take(self.nodes.lock().len()).collect()
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+        self.asks.fetch_add(1, Ordering::Relaxed);
+        let other = self.nodes.lock()[node.0 as usize - 1].clone();
+        Box::pin(async move {
+            match other {
+                Other::Has(host) => Ok(components::answer(host, body).await),
+                Other::Lies(host) => {
+                    let mut answer = components::answer(host, body).await;
+                    *answer.last_mut().unwrap() ^= 1;
+                    Ok(answer)
+                }
+                Other::Silent => Err("it is silent".to_owned()),
+            }
+        })
+    }
+}
+
+struct Node {
+    log: Arc<EventLog>,
+    host: Arc<PluginHost>,
+    others: Arc<Others>,
+    _folder: tempfile::TempDir,
+}
+
+impl Node {
+    fn new(seed: u64) -> Self {
+        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+        let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
+        let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+        let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
+        for topic in [AUDIT_TOPIC, "in", "out"] {
+            log.ensure_topic(topic, None).unwrap();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let host = Arc::new(PluginHost::start(Arc::clone(&log), folder.path()).unwrap());
+        Self { log, host, others: Arc::default(), _folder: folder }
+    }
+
+    fn keeper(&self, catalog: &Arc<Catalog>) -> PluginKeeper {
+        let others = Arc::clone(&self.others) as _;
+        PluginKeeper::new(Arc::clone(&self.log), Arc::clone(catalog), Arc::clone(&self.host), others)
+    }
+
+    /// Each plugin with its state, and what keeps it from what was agreed on.
+    fn plugins(&self) -> Vec<(String, RunState, Option<String>)> {
+        self.host.list().into_iter().map(|status| (status.name, status.state, status.problem)).collect()
+    }
+
+    async fn settled(&self) {
+        let begin = Instant::now();
+        while self.host.list().iter().any(|status| status.state != RunState::Running || status.lag_events > 0) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", self.plugins());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn publish(&self, value: &str) {
+        let topic = self.log.topic("in").unwrap();
+        let event = NewEvent {
+            timestamp_ms: 1,
+            key: Some(b"pump"),
+            value: Some(value.as_bytes()),
+            headers: &NO_HEADERS,
+            extra: &NO_HEADERS,
+            fanned_out: false,
+        };
+        let ticket = {
+            let mut open = self.log.lock();
+            open.append_keyed(&topic, &event).unwrap();
+            open.ticket()
+        };
+        self.log.durable(ticket).await.unwrap();
+    }
+
+    fn count(&self, topic: &str) -> u64 {
+        let topic = self.log.topic(topic).unwrap();
+        topic.all_partitions().iter().map(|partition| partition.visible_end()).sum()
+    }
+}
+
+/// Two nodes; the second one may ask the first one. The catalog is the first one's.
+fn site() -> (Node, Node, Arc<Catalog>) {
+    let (a, b) = (Node::new(1), Node::new(2));
+    let catalog = Catalog::open(Arc::clone(&a.log), Config::default()).unwrap();
+    b.others.nodes.lock().push(Other::Has(Arc::clone(&a.host)));
+    (a, b, catalog)
+}
+
+/// Deploys at the first node, as its API does.
+async fn deploy(a: &Node, catalog: &Arc<Catalog>, manifest: &str) {
+    let (wasm, manifest) = (hostile(), Manifest::parse(manifest).unwrap());
+    let record = a.host.check(&wasm, &manifest).unwrap();
+    let new = NewPlugin {
+        name: manifest.name,
+        manifest: record.manifest,
+        is_guard: false,
+        sha256: record.sha256,
+        bytes: wasm.len() as u64,
+    };
+    catalog.propose(Change::DeployPlugin(new), "cli").await.unwrap();
+}
+
+async fn remove(catalog: &Arc<Catalog>) {
+    catalog.propose(Change::RemovePlugin { name: "hostile".into() }, "cli").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_deployed_at_one_node_runs_at_the_other_and_goes_from_both() {
+    let (a, b, catalog) = site();
+    let (mut keeper_a, mut keeper_b) = (a.keeper(&catalog), b.keeper(&catalog));
+    deploy(&a, &catalog, MANIFEST).await;
+    assert!(a.host.list().is_empty(), "only what was agreed on runs");
+    b.publish("before").await;
+    assert!(!keeper_a.pass().await && keeper_a.pass().await, "there was something to do, then nothing");
+    assert!(!keeper_b.pass().await && keeper_b.pass().await);
+    assert_eq!(b.others.asks.load(Ordering::Relaxed), 1, "it is fetched once");
+    for node in [&a, &b] {
+        node.publish("S1").await;
+        node.settled().await;
+        assert_eq!(node.count("out"), 1, "`from = end` counts where it was deployed, then");
+    }
+    let records = [&a, &b].map(|node| node.host.here("hostile").unwrap().record);
+    assert_eq!(records[0], records[1]);
+    assert_eq!((records[0].version, records[0].sha256.len()), (1, 32));
+
+    // A new version goes on with its state; one that was removed in between begins anew.
+    deploy(&a, &catalog, &MANIFEST.replace("call_ms = 50", "call_ms = 60")).await;
+    keeper_b.pass().await;
+    assert_eq!(b.others.asks.load(Ordering::Relaxed), 1, "the component was here");
+    b.publish("G1").await;
+    b.settled().await;
+    assert_eq!(b.count("out"), 2, "`S1` is known");
+    remove(&catalog).await;
+    deploy(&a, &catalog, MANIFEST).await;
+    keeper_b.pass().await;
+    b.publish("G1").await;
+    b.settled().await;
+    assert_eq!(b.count("out"), 2, "`S1` is not known any more");
+    assert_eq!(b.host.here("hostile").unwrap().record.version, 1);
+
+    remove(&catalog).await;
+    for keeper in [&mut keeper_a, &mut keeper_b] {
+        keeper.pass().await;
+    }
+    assert!(a.host.list().is_empty() && b.host.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_component_comes_from_any_node_that_has_it_whole() {
+    let (a, b, catalog) = site();
+    let mut keeper = b.keeper(&catalog);
+    b.others.nodes.lock().clear();
+    deploy(&a, &catalog, MANIFEST).await;
+    assert!(!keeper.pass().await);
+    let waits = |node: &Node| match node.plugins().as_slice() {
+        [(name, RunState::Starting, Some(problem))] if name == "hostile" => problem.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(waits(&b).contains("no other node is connected"), "{}", waits(&b));
+    *b.others.nodes.lock() = vec![Other::Silent];
+    keeper.pass().await;
+    assert!(waits(&b).contains("it is silent"), "{}", waits(&b));
+    keeper.pass().await;
+    assert_eq!(b.others.asks.load(Ordering::Relaxed), 1, "not asked again at once");
+    b.others.nodes.lock().push(Other::Lies(Arc::clone(&a.host)));
+    keeper.pass().await;
+    assert!(waits(&b).contains("damaged"), "{}", waits(&b));
+    b.others.nodes.lock().push(Other::Has(Arc::clone(&b.host)));
+    keeper.pass().await;
+    assert!(waits(&b).contains("does not have it"), "{}", waits(&b));
+    b.others.nodes.lock().push(Other::Has(Arc::clone(&a.host)));
+    keeper.pass().await;
+    b.settled().await;
+    assert_eq!(b.plugins(), [("hostile".to_owned(), RunState::Running, None)]);
+}
+
+#[tokio::test]
+async fn what_does_not_run_here_is_told_and_stops_no_other() {
+    let (a, b, catalog) = site();
+    let mut keeper = b.keeper(&catalog);
+    let broken = b"\0asm\x0d\0\x01\0broken".to_vec();
+    let sha256 = <sha2::Sha256 as sha2::Digest>::digest(&broken).into();
+    assert!(a.host.keep_component(&broken, &sha256).unwrap());
+    let manifest = toml::to_string(&Manifest::parse(&MANIFEST.replace("hostile", "broken")).unwrap()).unwrap();
+    let bytes = broken.len() as u64;
+    let new = NewPlugin { name: "broken".into(), manifest, is_guard: false, sha256, bytes };
+    catalog.propose(Change::DeployPlugin(new), "cli").await.unwrap();
+    deploy(&a, &catalog, MANIFEST).await;
+    // What was agreed on is kept for others, although it does not run.
+    a.keeper(&catalog).pass().await;
+    keeper.pass().await;
+    for node in [&a, &b] {
+        let plugins = node.plugins();
+        assert!(matches!(&plugins[0], (name, RunState::Broken(_), None) if name == "broken"), "{plugins:?}");
+        assert!(matches!(&plugins[1], (name, _, None) if name == "hostile"), "{plugins:?}");
+        assert!(node.host.has_component(&sha256));
+    }
+    catalog.propose(Change::RemovePlugin { name: "broken".into() }, "cli").await.unwrap();
+    keeper.pass().await;
+    b.settled().await;
+    assert_eq!(b.plugins().len(), 1);
+}
+
+#[tokio::test]
+async fn what_ran_before_sites_agreed_is_agreed_on_and_runs_on() {
+    let (a, b, catalog) = site();
+    let mut keeper = a.keeper(&catalog);
+    a.host.deploy(&hostile(), Manifest::parse(MANIFEST).unwrap()).unwrap();
+    a.publish("S1").await;
+    a.settled().await;
+    assert!(!keeper.pass().await, "it is agreed on");
+    assert!(!keeper.pass().await, "and taken up");
+    assert!(keeper.pass().await);
+    assert_eq!(catalog.plugin("hostile").unwrap().version, 1);
+    a.publish("G1").await;
+    a.settled().await;
+    assert_eq!((a.count("out"), a.host.list()[0].appended), (2, 2), "state, cursor and counters go on");
+    b.keeper(&catalog).pass().await;
+    b.settled().await;
+    assert_eq!(b.plugins().len(), 1);
+}
