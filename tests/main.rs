@@ -31,6 +31,7 @@ mod replay;
 mod replication;
 mod salvage;
 mod simulation;
+mod site;
 mod store;
 mod tidy;
 mod twins;

@@ -115,6 +115,8 @@ fn foreign_crates_are_named_in_one_room() {
             &["router/src/transport", "router/src/quic", "devices/src/client/quic", "tests/", "xtask/src/bench/quic"],
         ),
     );
+    let certificates = ["router/src/transport", "devices/src/client"];
+    assert_none("rcgen and webpki outside transport", lines_with(&["rcgen::", "webpki::"], &certificates));
     let rooms = ["devices/src/client", "devices/src/fleet", "tests/"];
     assert_none("rumqttc outside the client", lines_with(&["rumqttc::"], &rooms));
 }

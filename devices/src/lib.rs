@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod headers;
 pub mod native;
 pub mod sequence;
+pub mod stamp;
 #[cfg(feature = "tls")]
 pub mod trust;
 pub mod twin;

@@ -102,6 +102,9 @@ pub enum StartError {
     /// The way in did not open.
     #[error(transparent)]
     Ingest(#[from] ingest::OpenError),
+    /// What other nodes have seen of devices could not be read.
+    #[error("what other nodes have seen of devices cannot be read: {0}; run `edgeway store verify`")]
+    Sessions(sled_data::ReadError),
     /// The stored commands could not be read.
     #[error(transparent)]
     Commands(#[from] commands::OpenError),
@@ -141,6 +144,20 @@ pub enum StartError {
     Admin(#[from] admin::StartError),
 }
 
+/// Why a node stops by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OwnEnd {
+    /// It has left its site, as people wanted.
+    #[error("the node has left its site")]
+    Left,
+    /// Others have more of its log than it has.
+    #[error(
+        "others of the site have more of this node's log than its store: it was restored or copied; start the node again: \
+         it begins a new life"
+    )]
+    Outlived,
+}
+
 /// A node that runs.
 pub struct Node {
     data: PathBuf,
@@ -149,6 +166,8 @@ pub struct Node {
     server: Server,
     quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
+    /// Makes topics what was agreed on.
+    keeping: JoinHandle<()>,
     site: Arc<site::SiteNode>,
     site_running: Option<site::Running>,
     commands: JoinHandle<()>,
@@ -189,6 +208,7 @@ impl Node {
             tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
+        let keeping = tokio::spawn(Arc::clone(rooms.directory.catalog()).keep_topics());
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins)?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
@@ -196,7 +216,20 @@ impl Node {
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
         tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
         rooms.readiness.set(State::Ready);
-        Ok(Self { data, rooms, mqtt_addr, server, quic, doors, site, site_running, commands, twins, stop_readers })
+        Ok(Self {
+            data,
+            rooms,
+            mqtt_addr,
+            server,
+            quic,
+            doors,
+            keeping,
+            site,
+            site_running,
+            commands,
+            twins,
+            stop_readers,
+        })
     }
 
     /// Where the MQTT door listens.
@@ -219,12 +252,8 @@ impl Node {
         &self.rooms.log
     }
 
-    /// Waits until the node has to stop by itself: it has left its site, which is in order, or others have more of its
-    /// log than it has. A store that others have more of begins a new life at the next start.
-    ///
-    /// # Errors
-    /// Why it has to stop, for people, where that is not in order.
-    pub async fn must_stop(&self) -> Result<(), String> {
+    /// Waits until the node has to stop by itself. A store that others have more of begins a new life at the next start.
+    pub async fn must_stop(&self) -> OwnEnd {
         let mut left = self.site.left();
         let outlived = async {
             match &self.site_running {
@@ -236,16 +265,12 @@ impl Node {
             }
         };
         tokio::select! {
-            _ = left.wait_for(|left| *left) => {
-                tracing::info!("the node has left its site, and stops");
-                Ok(())
-            }
+            _ = left.wait_for(|left| *left) => OwnEnd::Left,
             () = outlived => {
-                let why = "others of the site have more of this node's log than its store: it was restored or copied";
-                if let Err(error) = self.rooms.log.store().end_life(why) {
+                if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
-                Err(format!("{why}; start the node again: it begins a new life"))
+                OwnEnd::Outlived
             }
         }
     }
@@ -262,6 +287,8 @@ impl Node {
             quic.stop().await;
             forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
+        self.keeping.abort();
+        let _ = self.keeping.await;
         if let Some(running) = self.site_running {
             running.stop().await;
             forget_address(&self.data, SITE_ADDRESS_FILE);
@@ -304,11 +331,11 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
-    tokio::spawn(Arc::clone(&catalog).keep_topics());
     let told = site::Told { first, name: site::given_name(data) };
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
+    sessions.follow_others().map_err(StartError::Sessions)?;
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;

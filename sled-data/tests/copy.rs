@@ -190,6 +190,34 @@ fn the_source_may_write_trim_and_delete_while_a_copy_is_taken() {
 }
 
 #[test]
+fn a_fork_is_seen_before_anything_is_added_to_it() {
+    let (backend, source) = memory();
+    let mut writer = Writer::new(&source);
+    writer.write(&source, 15);
+    let origin = source.origin();
+    let twin = on(&backend.image());
+    writer.write(&source, 30);
+    // As many events as there are at the source, of other commits.
+    let mut other = Writer { n: 99, ids: writer.ids.clone() };
+    other.write(&twin, 3);
+    let (_, store) = memory();
+    follow(&twin, &store, origin);
+    let head = source.copy_head(origin).unwrap();
+    store.begin_copy(&head).unwrap();
+    let before: Vec<u64> = writer.ids.iter().map(|id| store.end_offset(*id)).collect();
+    let (parts, _) = source.copy_parts(&head, None, &|id| store.end_offset(id), usize::MAX).unwrap();
+    for part in &parts {
+        if matches!(part, CopyPart::Jump { .. }) {
+            let fork = store.add_copy(origin, std::slice::from_ref(part));
+            assert!(matches!(fork, Err(FollowError::Different { .. })), "{fork:?}");
+        }
+    }
+    assert!(matches!(store.add_copy(origin, &parts), Err(FollowError::Different { .. })));
+    let after: Vec<u64> = writer.ids.iter().map(|id| store.end_offset(*id)).collect();
+    assert_eq!(before, after);
+}
+
+#[test]
 fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
     let (_, source) = memory();
     let mut writer = Writer::new(&source);
@@ -211,7 +239,11 @@ fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
         .collect();
     assert!(bases.iter().all(|base| *base >= 15), "only what is not here is sent");
     // Taken twice, or over what is here, a part changes nothing; a hole is refused.
-    let hole = store.add_copy(origin, &parts[1..]);
+    assert!(
+        matches!(parts[0], CopyPart::Jump { to: 15, .. }),
+        "where the follower's events end, it is told the digest there"
+    );
+    let hole = store.add_copy(origin, &parts[2..]);
     assert!(matches!(hole, Err(FollowError::Different { .. })), "{hole:?}");
     store.add_copy(origin, &parts[..3]).unwrap();
     store.add_copy(origin, &parts).unwrap();

@@ -13,7 +13,7 @@ mod disk;
 mod history;
 mod invariants;
 mod node;
-mod random;
+pub mod random;
 mod session;
 mod source;
 mod world;

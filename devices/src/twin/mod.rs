@@ -1,13 +1,14 @@
 //! Device twins: what a device shall be (desired) and what it says it is (reported), two JSON documents.
 //!
 //! Pure. `document` reads and bounds them, `merge` is RFC 7396 and the difference, `wire` the MQTT topics and what is
-//! written to a device, `told` how a device reads it, `change` the events that tell of accepted changes and ask for some, `record` a twin as it is
-//! stored and the one place where a change is decided.
+//! written to a device, `told` how a device reads it, `change` the events that tell of accepted changes and ask for some, `record` a twin
+//! and the one place where a change is decided, `stored` a twin as it is stored and how several nodes' become one.
 
 mod change;
 mod document;
 mod merge;
 mod record;
+mod stored;
 mod told;
 mod wire;
 
@@ -15,6 +16,7 @@ pub use change::{Act, CHANGE_VERSION, Change, DecodeError, Wish};
 pub use document::{Document, DocumentError};
 pub use merge::{delta, merge};
 pub use record::{Half, RECORD_VERSION, Refusal, Side, TWINS_TREE, Twin, Versions};
+pub use stored::{HalfMark, Marks, StoredTwin};
 pub use told::Told;
 pub use wire::{
     FromDevice, PREFIX, ToDevice, TopicError, delta_message, delta_topic, get_topic, parse_from_device,

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::locate::in_environment;
 use super::{Exit, Failure};
 use crate::config::{self, Config, ConfigError};
-use crate::node::{Node, StartError};
+use crate::node::{Node, OwnEnd, StartError};
 
 /// Names what is logged, such as `info` or `warn,edgeway::mqtt=debug`.
 const FILTER_ENV: &str = "EDGEWAY_LOG";
@@ -122,9 +122,10 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),
-        ended = node.must_stop() => {
+        end = node.must_stop() => {
+            tracing::warn!(%end, "the node stops by itself");
             node.stop().await;
-            return ended.map_err(Into::into);
+            return if end == OwnEnd::Left { Ok(()) } else { Err(end.into()) };
         }
     }
     node.stop().await;

@@ -103,7 +103,9 @@ impl Directory {
     }
 
     fn was_seen(&self, device: &str) -> bool {
-        self.sessions.live_of(device).is_some() || self.sessions.seen(device).is_ok_and(|seen| seen.is_some())
+        self.sessions.live_of(device).is_some()
+            || self.sessions.seen(device).is_ok_and(|seen| seen.is_some())
+            || self.sessions.seen_elsewhere(device, None).is_ok_and(|seen| seen.is_some())
     }
 
     /// One device, known or only seen; `None` where it is neither.
@@ -112,9 +114,12 @@ impl Directory {
     /// When the store cannot be read.
     pub fn device(&self, name: &str) -> Result<Option<DeviceView>, StoreError> {
         let session = self.sessions.live_of(name);
-        let (device, record) = (self.catalog.get(name), self.sessions.seen(name)?);
-        let is_any = session.is_some() || device.is_some() || record.is_some();
-        Ok(is_any.then(|| Row { name: name.to_owned(), device, record, session: session.as_ref() }.view()))
+        let (device, seen) = (self.catalog.get(name), self.sessions.seen(name)?);
+        let elsewhere = self.sessions.seen_elsewhere(name, seen.as_ref())?;
+        let record = seen.map(|seen| seen.device);
+        let is_any = session.is_some() || device.is_some() || record.is_some() || elsewhere.is_some();
+        let row = || Row { name: name.to_owned(), device, record, elsewhere, session: session.as_ref() };
+        Ok(is_any.then(|| row().view()))
     }
 
     /// At most `max` devices that a filter takes by name, those after `after`. Reads the store: call it where blocking

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::walk::Row;
 use crate::catalog::{Facts, Value};
+use crate::sessions::{DeviceRecord, SeenElsewhere};
+use crate::transport::NodeId;
 
 static NO_TAGS: BTreeSet<String> = BTreeSet::new();
 static NO_ATTRIBUTES: BTreeMap<String, Value> = BTreeMap::new();
@@ -37,6 +39,15 @@ pub struct DeviceView {
     pub last_seen_ms: Option<i64>,
     /// Its subscriptions' filters, where it is connected.
     pub filters: Vec<String>,
+    /// The life of the other node that has seen it last; absent where that was this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// That node's id, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Whether that node is heard; where it is not, the device is shown as it was seen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_heard: Option<bool>,
 }
 
 /// One page of devices, by name.
@@ -52,8 +63,11 @@ impl Row<'_> {
     /// What was recorded, corrected by who is connected now: a node that crashed recorded nobody's going.
     pub(super) fn view(&self) -> DeviceView {
         let record = self.record.as_ref();
-        let now = self.session.map(|session| &session.device).or(record);
-        let seen_at = [now, record].into_iter().flatten().map(|record| record.last_seen_ms);
+        let now = self.newest();
+        let all = [now, record, self.elsewhere.as_ref().map(|elsewhere| &elsewhere.seen.device)];
+        let seen_at = all.into_iter().flatten().map(|record| record.last_seen_ms);
+        let first_seen = all.into_iter().flatten().map(|record| record.first_seen_ms);
+        let first_seen_ms = record.filter(|_| self.elsewhere.is_none()).map(|record| record.first_seen_ms);
         let set = self.device.as_deref();
         DeviceView {
             device: self.name.clone(),
@@ -61,21 +75,35 @@ impl Row<'_> {
             tags: set.map(|set| set.tags.clone()).unwrap_or_default(),
             attributes: set.map(|set| set.attributes.clone()).unwrap_or_default(),
             refuses_repeats: set.and_then(|set| set.refuses_repeats),
-            connected: self.session.is_some(),
+            connected: self.is_connected(),
             session: self.session.map(|session| session.number),
             protocol: now.map(|now| now.protocol.clone()),
             remote: now.map(|now| now.remote.clone()),
-            first_seen_ms: record.or(now).map(|record| record.first_seen_ms),
+            first_seen_ms: first_seen_ms.or(first_seen.min()),
             last_seen_ms: seen_at.max(),
             filters: self.session.map(|session| session.filters.clone()).unwrap_or_default(),
+            origin: self.elsewhere.as_ref().map(|elsewhere| elsewhere.origin.to_string()),
+            node: self.elsewhere.as_ref().and_then(|elsewhere| Some(NodeId(elsewhere.node?).to_string())),
+            node_heard: self.elsewhere.as_ref().map(|elsewhere| elsewhere.is_heard),
         }
+    }
+
+    /// The newest that is known: another node's word, where that is newer than the session here.
+    fn newest(&self) -> Option<&DeviceRecord> {
+        let elsewhere = self.elsewhere.as_ref().map(|elsewhere| &elsewhere.seen.device);
+        elsewhere.or(self.session.map(|session| &session.device)).or(self.record.as_ref())
+    }
+
+    fn is_connected(&self) -> bool {
+        let is_elsewhere = |elsewhere: &SeenElsewhere| elsewhere.is_heard && elsewhere.seen.device.connected;
+        self.session.is_some() || self.elsewhere.as_ref().is_some_and(is_elsewhere)
     }
 
     /// What a filter is asked about; `now_ms` is the wall clock.
     pub(super) fn facts(&self, now_ms: i64) -> Facts<'_> {
-        let now = self.session.map(|session| &session.device).or(self.record.as_ref());
+        let now = self.newest();
         let ago = |last_ms: i64| u64::try_from(now_ms.saturating_sub(last_ms)).unwrap_or(0);
-        let connected = self.session.is_some();
+        let connected = self.is_connected();
         Facts {
             device: &self.name,
             tags: self.device.as_ref().map_or(&NO_TAGS, |set| &set.tags),

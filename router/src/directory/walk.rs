@@ -8,7 +8,7 @@ use sled_data::ReadError as StoreError;
 
 use super::Directory;
 use crate::catalog::Device;
-use crate::sessions::{DeviceRecord, SessionInfo};
+use crate::sessions::{DeviceRecord, Seen, SeenElsewhere, SessionInfo};
 
 /// Devices that one step reads of each source.
 const STEP_MAX: usize = 1_000;
@@ -21,15 +21,17 @@ pub(super) struct Row<'a> {
     pub(super) name: String,
     /// What people set of it.
     pub(super) device: Option<Arc<Device>>,
-    /// What was seen of it.
+    /// What was seen of it here.
     pub(super) record: Option<DeviceRecord>,
+    /// What another node has seen of it, where that is newer.
+    pub(super) elsewhere: Option<SeenElsewhere>,
     /// Its session, where it is connected.
     pub(super) session: Option<&'a SessionInfo>,
 }
 
 impl Row<'_> {
     fn new(name: String) -> Self {
-        Self { name, device: None, record: None, session: None }
+        Self { name, device: None, record: None, elsewhere: None, session: None }
     }
 
     pub(super) fn is_enrolled(&self) -> bool {
@@ -78,14 +80,23 @@ impl<'a> Walk<'a> {
         source(set.len(), set.last().map(|(name, _)| &**name));
         let seen = self.directory.sessions.seen_page(after, STEP_MAX)?;
         source(seen.len(), seen.last().map(|(name, _)| name.as_str()));
+        let elsewhere = self.directory.sessions.elsewhere_page(after, STEP_MAX);
+        source(elsewhere.len(), elsewhere.last().map(|name| &**name));
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let live: Vec<_> = self.live.range::<str, _>((from, Bound::Unbounded)).take(STEP_MAX).collect();
         source(live.len(), live.last().map(|(name, _)| name.as_str()));
         for (name, device) in set {
             row(&mut rows, name.to_string()).device = Some(device);
         }
-        for (name, record) in seen {
-            row(&mut rows, name).record = record;
+        let mut seen: BTreeMap<String, Option<Seen>> = seen.into_iter().collect();
+        let is_complete = |name: &str| complete_to.as_deref().is_none_or(|to| name <= to);
+        for name in elsewhere.into_iter().filter(|name| is_complete(name)) {
+            let here = seen.get(&*name).and_then(Option::as_ref);
+            let found = self.directory.sessions.seen_elsewhere(&name, here)?;
+            row(&mut rows, name.to_string()).elsewhere = found;
+        }
+        for (name, record) in std::mem::take(&mut seen) {
+            row(&mut rows, name).record = record.map(|seen| seen.device);
         }
         for (name, session) in live {
             row(&mut rows, name.clone()).session = Some(session);

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sled_data::{
-    Commit, CommitError, Durability, FollowedCommit, Offset, OpenBatch, SealInfo, SealedBatch, Sealer, StateWrite,
-    SyncError,
+    Commit, CommitError, Durability, FollowedCommit, Offset, OpenBatch, OriginId, SealInfo, SealedBatch, Sealer,
+    StateWrite, SyncError,
 };
 
 use super::followed::{Applied, FollowRequest, take_round};
@@ -44,6 +44,8 @@ pub trait Observer: Send + Sync {
     fn is_listening(&self) -> bool;
     /// Commits of another origin are durable here and visible; their batches came by [`Self::committed`].
     fn followed(&self, _commits: &[FollowedCommit]) {}
+    /// A copy of another origin was taken: what its commits left here is to be read anew. Called where blocking is fine.
+    fn copied(&self, _origin: OriginId) {}
 }
 
 pub(super) fn start(log: &Arc<EventLog>) -> io::Result<JoinHandle<()>> {

@@ -155,6 +155,8 @@ impl EventLog {
             }
         }
         self.tell_visible(Vec::new());
+        let observers: Vec<Arc<dyn Observer>> = self.observers.read().clone();
+        observers.iter().for_each(|observer| observer.copied(origin));
     }
 
     /// The partition of another origin as the log keeps it; `None` while its topic is not known here.

@@ -14,6 +14,7 @@ mod partition;
 mod quorum;
 mod read;
 mod retention;
+mod stamp;
 mod stats;
 mod topics;
 mod wake;
@@ -43,8 +44,9 @@ pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
 pub use quorum::reached as quorum_reached;
 pub use read::{ReadError, StateEntries};
+pub use stamp::Stamp;
 pub use stats::{SYNC_BUCKETS_US, Stats};
-pub use topics::{PARTITIONS_MAX, Topic, TopicError};
+pub use topics::{PARTITIONS_MAX, Topic, TopicError, topic_id};
 pub use wake::Wake;
 
 use open::Open;

@@ -370,6 +370,11 @@ impl OpenCommit<'_> {
         self.open.failures
     }
 
+    /// The life that it is a commit of.
+    pub fn origin(&self) -> sled_data::OriginId {
+        self.log.origin()
+    }
+
     /// The commit that all of this guard's appends so far are in.
     pub fn ticket(&self) -> Ticket {
         self.open.ticket.with_quorum(self.awaits_quorum)

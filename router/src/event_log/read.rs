@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use sled_data::{BatchError, Offset, PartitionId, ReadError as StoreError};
+use sled_data::{BatchError, Offset, OriginId, PartitionId, ReadError as StoreError};
 
 use super::EventLog;
 use super::partition::{Batch, PartitionLog};
+
+/// Entries that a walk through a small named tree reads at once.
+const WALK_ENTRIES_MAX: usize = 1_000;
 
 /// Keys and values of a small named tree, in key order.
 pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -108,5 +111,48 @@ impl EventLog {
         entries_max: usize,
     ) -> Result<StateEntries, StoreError> {
         self.store.state_scan(tree, prefix, after, entries_max)
+    }
+
+    /// The life that is written here.
+    pub fn origin(&self) -> OriginId {
+        self.store.origin()
+    }
+
+    /// The other lives whose commits are kept here, in order; none on a node that is alone.
+    pub fn others(&self) -> Vec<OriginId> {
+        self.store.followed().into_iter().map(|(origin, _)| origin).collect()
+    }
+
+    /// What each life that is known here has under a key of a small named tree, this one first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn state_of_all(&self, tree: &str, key: &[u8]) -> Result<Vec<(OriginId, Vec<u8>)>, StoreError> {
+        let mut found = Vec::new();
+        for origin in std::iter::once(self.origin()).chain(self.others()) {
+            found.extend(self.store.state_get_of(origin, tree, key)?.map(|value| (origin, value)));
+        }
+        Ok(found)
+    }
+
+    /// Shows `visit` every entry of a small named tree of one life, in key order, a page at a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn state_walk_of(
+        &self,
+        origin: OriginId,
+        tree: &str,
+        mut visit: impl FnMut(&[u8], &[u8]),
+    ) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.state_scan_of(origin, tree, &[], after.as_deref(), WALK_ENTRIES_MAX)?;
+            page.iter().for_each(|(key, value)| visit(key, value));
+            match page.into_iter().last() {
+                Some((last, _)) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
     }
 }

@@ -292,7 +292,7 @@ impl EventLog {
 }
 
 /// The id of a topic in a site: nodes that make it apart from one another agree.
-fn topic_id(site: u64, name: &str, times_deleted: u32) -> TopicId {
+pub fn topic_id(site: u64, name: &str, times_deleted: u32) -> TopicId {
     let text = [&site.to_be_bytes()[..], &times_deleted.to_be_bytes(), name.as_bytes()].concat();
     let digest = sha2::Sha256::digest(&text);
     let id = digest.iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod filter_tree;
+pub mod merged;
 pub mod outgoing;
 pub mod retained;
 pub mod session;

@@ -132,6 +132,11 @@ impl RetainedIndex {
         true
     }
 
+    /// Whether a topic has a message, expired or not.
+    pub fn has(&self, topic: &str) -> bool {
+        self.by_topic.contains_key(topic)
+    }
+
     /// The message of a topic, unless it is expired.
     pub fn get(&self, topic: &str, now_ms: u64) -> Option<&Retained> {
         self.by_topic.get(topic).filter(|message| !message.is_expired(now_ms))

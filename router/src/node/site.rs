@@ -288,8 +288,12 @@ impl Running {
     /// Ends what runs; the connections last, so that the others know at once.
     pub async fn stop(self) {
         self.stop.send_replace(true);
-        self.tasks.iter().for_each(JoinHandle::abort);
         self.peers.stop().await;
+        for task in self.tasks {
+            task.abort();
+            // It ended, or was broken off: nothing holds the log any more.
+            let _ = task.await;
+        }
     }
 
     /// Names the address of the site's connections in a file.

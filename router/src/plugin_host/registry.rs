@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use devices::twin::{TWINS_TREE, Twin};
+use devices::twin::{StoredTwin, TWINS_TREE, Twin};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -155,8 +155,10 @@ impl StateSource for StoredState {
     }
 
     fn twin(&self, device: &str) -> Result<Option<Twin>, String> {
-        let stored = self.log.state_get(TWINS_TREE, device.as_bytes()).map_err(|error| error.to_string())?;
-        Ok(stored.as_deref().and_then(Twin::decode))
+        let stored = self.log.state_of_all(TWINS_TREE, device.as_bytes()).map_err(|error| error.to_string())?;
+        let stored = stored.iter().filter_map(|(_, value)| StoredTwin::decode(value));
+        let merged = stored.reduce(|one, other| one.merge(&other));
+        Ok(merged.filter(StoredTwin::is_there).map(|merged| merged.twin))
     }
 }
 

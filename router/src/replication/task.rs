@@ -1,6 +1,6 @@
 //! Replication as it runs: looks at who is there, follows what the plan says, tells the log what its quorum is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +23,11 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
 /// How often it looks, besides when somebody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often others are asked what they hold, while a node is not heard, or one has not said it yet.
+/// How often others are asked what they hold, while a node is not heard or shortly after one came or went: those who
+/// come may hold what nobody writes any more, and of what one who goes wrote last some have more than others.
 const ASK_EVERY: Duration = Duration::from_secs(2);
-/// The same while all are heard and have said it: one may have had more of a lost node's log from another since.
-const ASK_AGAIN_EVERY: Duration = Duration::from_secs(30);
+/// For how long after one came or went.
+const SETTLES: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ASK_WAIT: Duration = Duration::from_secs(3);
 /// The first pause before an origin is followed again whose stream has ended; each one is twice as long.
@@ -64,8 +65,6 @@ pub struct Replication {
     voters: watch::Receiver<Voters>,
     running: Mutex<BTreeMap<OriginId, Running>>,
     holds: Mutex<BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>>,
-    /// Those who have said what they hold since they came.
-    said: Mutex<BTreeSet<NodeId>>,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
 }
@@ -97,7 +96,6 @@ impl Replication {
             voters,
             running: Mutex::default(),
             holds: Mutex::default(),
-            said: Mutex::default(),
             outlived: watch::Sender::new(false),
         })
     }
@@ -114,17 +112,23 @@ impl Replication {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut asked_at, mut asking) = (None, None::<JoinHandle<()>>);
+        let (mut connected, mut settled_at) = (Vec::new(), Instant::now());
         loop {
             tokio::select! {
                 _ = look.tick() => {}
                 changed = states.changed() => if changed.is_err() { break },
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
-            let peers = states.borrow_and_update().clone();
-            let every = if self.all_have_said(&peers) { ASK_AGAIN_EVERY } else { ASK_EVERY };
-            let is_due = asked_at.is_none_or(|asked: Instant| asked.elapsed() >= every);
+            let (peers, now) = (states.borrow_and_update().clone(), Instant::now());
+            let here: Vec<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
+            if here != connected {
+                (connected, settled_at, asked_at) = (here, now + SETTLES, None);
+            }
+            let asks = connected.len() < peers.len() || now < settled_at;
+            let is_due = asks && asked_at.is_none_or(|asked| now >= asked + ASK_EVERY);
+            // Beside the look, which is not to wait for an answer.
             if is_due && asking.as_ref().is_none_or(JoinHandle::is_finished) {
-                asked_at = Some(Instant::now());
+                asked_at = Some(now);
                 asking = Some(tokio::spawn(Arc::clone(&self).ask_holdings(Arc::clone(&peers))));
             }
             self.look(&peers);
@@ -246,20 +250,11 @@ impl Replication {
         self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced)).collect()
     }
 
-    /// Whether every node is heard, and has said what it holds since it came.
-    fn all_have_said(&self, peers: &[PeerState]) -> bool {
-        let is_here = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
-        let mut said = self.said.lock();
-        said.retain(is_here);
-        peers.iter().all(|peer| said.contains(&peer.node))
-    }
-
     async fn ask_holdings(self: Arc<Self>, peers: Arc<Vec<PeerState>>) {
         for peer in peers.iter().filter(|peer| peer.is_connected) {
             match self.peers.ask(peer.node, ASK_HOLDINGS, &[], ASK_WAIT).await.map(|bytes| Holdings::decode(&bytes)) {
                 Ok(Some(holdings)) => {
                     self.holds.lock().insert(peer.node, holdings.0);
-                    self.said.lock().insert(peer.node);
                 }
                 Ok(None) => tracing::warn!(node = %peer.node, "what a node holds is told in an unknown way"),
                 Err(error) => tracing::debug!(%error, node = %peer.node, "a node does not say what it holds"),

@@ -1,11 +1,9 @@
 //! Sessions that are kept for clients that are away: stored, restored, forgotten in time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::kept::{KEPT_TREE, KeptRecord};
 use super::registry::{Entry, Sessions, Slot};
-use super::seat::{Filters, Seat};
 use crate::event_log::OpenCommit;
 
 impl Sessions {
@@ -18,7 +16,7 @@ impl Sessions {
         state: Vec<u8>,
         begun: &[(sled_data::PartitionId, u64)],
     ) {
-        let mut record = self.record(&entry.seat, state, None);
+        let mut record = KeptRecord { live: true, ..self.record(entry, state, None) };
         record.set_positions(&self.log, &entry.seat.subscriber, begun);
         put_record(open, &entry.client_id, &record);
     }
@@ -28,10 +26,11 @@ impl Sessions {
         self.log.lock().put_state(KEPT_TREE, entry.client_id.as_bytes(), None);
     }
 
-    pub(super) fn record(&self, seat: &Seat, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
+    pub(super) fn record(&self, entry: &Entry, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
         let now_ms = self.log.clock().wall_ms();
         let expires_at_ms = keep_s.map(|seconds| now_ms.saturating_add(i64::from(seconds) * 1_000));
-        KeptRecord { state, filters: seat.filters.lock().list().to_vec(), expires_at_ms, positions: Vec::new() }
+        let filters = entry.seat.filters.lock().list().to_vec();
+        KeptRecord { state, filters, expires_at_ms, positions: Vec::new(), begun: entry.begun, live: false }
     }
 
     /// Forgets kept sessions whose time has come; call it now and then.
@@ -39,7 +38,7 @@ impl Sessions {
         let now_ms = self.log.clock().wall_ms();
         let mut slots = self.slots.lock();
         slots.retain(|client_id, slot| match slot {
-            Slot::Kept { seat, record } if record.expires_at_ms.is_some_and(|at| at <= now_ms) => {
+            Slot::Kept { seat, record } if record.is_expired(now_ms) => {
                 self.give_up(client_id, seat);
                 false
             }
@@ -47,11 +46,11 @@ impl Sessions {
         });
     }
 
-    /// The doors' states of all sessions whose clients are away.
-    pub fn kept_states(&self) -> Vec<(Arc<str>, Vec<u8>)> {
+    /// The doors' states of all sessions whose clients are away, and when each began.
+    pub fn kept_states(&self) -> Vec<(Arc<str>, Vec<u8>, u64)> {
         let slots = self.slots.lock();
         let kept = slots.iter().filter_map(|(client_id, slot)| match slot {
-            Slot::Kept { record, .. } => Some((Arc::clone(client_id), record.state.clone())),
+            Slot::Kept { record, .. } => Some((Arc::clone(client_id), record.state.clone(), record.begun)),
             Slot::Live(_) => None,
         });
         kept.collect()
@@ -97,13 +96,7 @@ impl Sessions {
     }
 
     fn restore(&self, client_id: &str, record: KeptRecord) {
-        let seat = self.new_seat(self.next_number.fetch_add(1, Ordering::Relaxed));
-        for filter in &record.filters {
-            self.fan_out.subscribe(seat.subscriber.number(), filter);
-        }
-        *seat.filters.lock() = Filters::of(record.filters.clone());
-        seat.subscriber.go_away([]);
-        record.owe(&self.log, &seat.subscriber);
+        let seat = self.seat_of(&record);
         self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record });
     }
 }

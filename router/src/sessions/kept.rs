@@ -9,7 +9,9 @@ use crate::subscriptions::{Position, Subscriber};
 /// The small named tree of kept sessions; its key is the client id.
 pub const KEPT_TREE: &str = "sessions";
 /// The version byte before a stored record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before it, which does not say when the session began.
+const VERSION_1: u8 = 1;
 
 /// A kept session as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +24,20 @@ pub struct KeptRecord {
     pub expires_at_ms: Option<i64>,
     /// For each partition (origin, topic id, number): the first offset that it may not have had.
     pub positions: Vec<(u64, u64, u32, u64)>,
+    /// The hybrid clock at which its client came last, by which the newest of several nodes' is found; 0 in a record
+    /// of version 1, which is older than all.
+    pub begun: u64,
+    /// Whether its client was connected when this was written: there may be more of it at its node.
+    pub live: bool,
+}
+
+/// Version 1 of the record.
+#[derive(Deserialize)]
+struct KeptRecordV1 {
+    state: Vec<u8>,
+    filters: Vec<String>,
+    expires_at_ms: Option<i64>,
+    positions: Vec<(u64, u64, u32, u64)>,
 }
 
 impl KeptRecord {
@@ -34,8 +50,17 @@ impl KeptRecord {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first()? {
             (&VERSION, body) => postcard::from_bytes(body).ok(),
+            (&VERSION_1, body) => {
+                let KeptRecordV1 { state, filters, expires_at_ms, positions } = postcard::from_bytes(body).ok()?;
+                Some(Self { state, filters, expires_at_ms, positions, begun: 0, live: false })
+            }
             _ => None,
         }
+    }
+
+    /// Whether its time is over.
+    pub fn is_expired(&self, now_ms: i64) -> bool {
+        self.expires_at_ms.is_some_and(|at| at <= now_ms)
     }
 
     /// Notes where a subscriber stands in every partition: at what it has not had, else at the end of what
@@ -95,10 +120,14 @@ mod tests {
             filters: vec!["a".into()],
             expires_at_ms: Some(1),
             positions: vec![(1, 2, 3, 4)],
+            begun: 5,
+            live: true,
         };
-        let golden = [1, 1, 7, 1, 1, b'a', 1, 2, 1, 1, 2, 3, 4];
+        let golden = [2, 1, 7, 1, 1, b'a', 1, 2, 1, 1, 2, 3, 4, 5, 1];
         assert_eq!(record.encode(), golden);
-        assert_eq!(KeptRecord::decode(&golden), Some(record));
+        assert_eq!(KeptRecord::decode(&golden), Some(record.clone()));
+        let version_1 = [1, 1, 7, 1, 1, b'a', 1, 2, 1, 1, 2, 3, 4];
+        assert_eq!(KeptRecord::decode(&version_1), Some(KeptRecord { begun: 0, live: false, ..record }));
         assert_eq!(KeptRecord::decode(&[9]), None);
     }
 }

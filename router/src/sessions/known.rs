@@ -7,7 +7,7 @@ use std::time::Duration;
 use sled_data::ReadError as StoreError;
 
 use super::mailbox::Order;
-use super::presence::DeviceRecord;
+use super::presence::Seen;
 use super::registry::{Arrival, SessionInfo, Sessions, Slot};
 use crate::catalog::Catalog;
 use crate::event_log::Ticket;
@@ -116,7 +116,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn seen(&self, client_id: &str) -> Result<Option<DeviceRecord>, StoreError> {
+    pub fn seen(&self, client_id: &str) -> Result<Option<Seen>, StoreError> {
         self.presence.get(client_id)
     }
 
@@ -125,11 +125,7 @@ impl Sessions {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn seen_page(
-        &self,
-        after: Option<&str>,
-        max: usize,
-    ) -> Result<Vec<(String, Option<DeviceRecord>)>, StoreError> {
+    pub fn seen_page(&self, after: Option<&str>, max: usize) -> Result<Vec<(String, Option<Seen>)>, StoreError> {
         self.presence.page(after, max)
     }
 

@@ -1,6 +1,9 @@
 //! Who is connected, what they left, and the way to reach them.
 
+mod admit;
 mod arrivals;
+mod choose;
+mod elsewhere;
 mod keeping;
 mod kept;
 mod known;
@@ -8,14 +11,17 @@ mod mailbox;
 mod presence;
 mod registry;
 mod seat;
+mod site;
 
 pub use arrivals::Arrived;
+pub use elsewhere::{Claim, Place};
 pub use kept::{KEPT_TREE, KeptRecord};
 pub use known::{Forgotten, TurnedAway};
 pub use mailbox::{Delivery, Mailbox, Offer, Order, Terms};
-pub use presence::{DEVICES_TREE, DeviceRecord, SESSIONS_TOPIC};
+pub use presence::{DEVICES_TREE, DeviceRecord, SESSIONS_TOPIC, Seen};
 pub use registry::{Admitted, Arrival, Config, Entry, SessionHandle, SessionInfo, Sessions, Stats};
 pub use seat::Seat;
+pub use site::{Heard, SeenElsewhere, Whereabouts};
 
 #[cfg(test)]
 mod tests;

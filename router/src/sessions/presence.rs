@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
-use sled_data::ReadError as StoreError;
+use sled_data::{OriginId, ReadError as StoreError};
 
 use crate::event_log::{EventLog, NO_HEADERS, NewEvent, OpenCommit, Ticket};
 
@@ -13,7 +13,9 @@ pub const SESSIONS_TOPIC: &str = "_sessions";
 /// The small named tree of [`DeviceRecord`]s; its key is the client id.
 pub const DEVICES_TREE: &str = "devices";
 /// The version byte before a stored record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The version before it, which does not say when the session began.
+const VERSION_1: u8 = 1;
 
 /// What is known of a client that has been seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +34,19 @@ pub struct DeviceRecord {
     pub remote: String,
 }
 
-impl DeviceRecord {
+/// What is known of a client, with what says which node's word is the newest. It is also the mark that an ended session
+/// leaves: what other nodes keep of an older one does not count any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// What is known.
+    pub device: DeviceRecord,
+    /// The hybrid clock at which the client came last; 0 in a record of version 1, which is older than all.
+    pub begun: u64,
+    /// Whether its session began anew then.
+    pub anew: bool,
+}
+
+impl Seen {
     /// As it is stored: a version byte, then postcard.
     pub fn encode(&self) -> Vec<u8> {
         postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
@@ -42,6 +56,10 @@ impl DeviceRecord {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first()? {
             (&VERSION, body) => postcard::from_bytes(body).ok(),
+            (&VERSION_1, body) => {
+                let device = postcard::from_bytes(body).ok()?;
+                Some(Self { device, begun: 0, anew: false })
+            }
             _ => None,
         }
     }
@@ -90,12 +108,15 @@ impl Presence {
     }
 
     /// The record as it is to be stored; `None` where there are as many as there may be.
-    fn record(&self, seen: &DeviceRecord) -> Option<DeviceRecord> {
-        let stored = self.log.state_get(DEVICES_TREE, seen.client_id.as_bytes()).ok().flatten();
-        match stored.and_then(|bytes| DeviceRecord::decode(&bytes)) {
-            Some(known) => Some(DeviceRecord { first_seen_ms: known.first_seen_ms, ..seen.clone() }),
+    fn record(&self, seen: &Seen) -> Option<Seen> {
+        let client_id = &seen.device.client_id;
+        match self.get(client_id).ok().flatten() {
+            Some(known) => {
+                let device = DeviceRecord { first_seen_ms: known.device.first_seen_ms, ..seen.device.clone() };
+                Some(Seen { device, ..*seen })
+            }
             None if self.known.load(Ordering::Relaxed) >= self.devices_max => {
-                tracing::warn!(client = seen.client_id, "[sessions] devices_max is reached: the device is not listed");
+                tracing::warn!(client = client_id, "[sessions] devices_max is reached: the device is not listed");
                 None
             }
             None => {
@@ -106,22 +127,22 @@ impl Presence {
     }
 
     /// The record of a client, as of the last commit.
-    pub(super) fn get(&self, client_id: &str) -> Result<Option<DeviceRecord>, StoreError> {
-        let stored = self.log.state_get(DEVICES_TREE, client_id.as_bytes())?;
-        Ok(stored.and_then(|bytes| DeviceRecord::decode(&bytes)))
+    pub(super) fn get(&self, client_id: &str) -> Result<Option<Seen>, StoreError> {
+        self.get_of(self.log.origin(), client_id)
+    }
+
+    /// What another node has recorded of a client, as far as it has arrived here.
+    pub(super) fn get_of(&self, origin: OriginId, client_id: &str) -> Result<Option<Seen>, StoreError> {
+        let stored = self.log.store().state_get_of(origin, DEVICES_TREE, client_id.as_bytes())?;
+        Ok(stored.and_then(|bytes| Seen::decode(&bytes)))
     }
 
     /// At most `max` records by client id, those after `after`; fewer only where there are no more. `None`: one of an
     /// unknown version.
-    pub(super) fn page(
-        &self,
-        after: Option<&str>,
-        max: usize,
-    ) -> Result<Vec<(String, Option<DeviceRecord>)>, StoreError> {
+    pub(super) fn page(&self, after: Option<&str>, max: usize) -> Result<Vec<(String, Option<Seen>)>, StoreError> {
         let entries = self.log.state_scan(DEVICES_TREE, &[], after.map(str::as_bytes), max)?;
-        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
-            (String::from_utf8_lossy(&key).into_owned(), DeviceRecord::decode(&value))
-        };
+        let read =
+            |(key, value): (Vec<u8>, Vec<u8>)| (String::from_utf8_lossy(&key).into_owned(), Seen::decode(&value));
         Ok(entries.into_iter().map(read).collect())
     }
 
@@ -138,19 +159,13 @@ impl Presence {
     }
 
     /// Appends what happened; the record and the event are one commit.
-    pub(super) fn note(&self, change: Change, session: u64, seen: &DeviceRecord) -> Option<Ticket> {
+    pub(super) fn note(&self, change: Change, session: u64, seen: &Seen) -> Option<Ticket> {
         let record = self.record(seen);
-        append(&self.log, change, session, seen, record.as_ref())
+        append(&self.log, change, session, &seen.device, record.as_ref())
     }
 }
 
-fn append(
-    log: &EventLog,
-    change: Change,
-    session: u64,
-    seen: &DeviceRecord,
-    record: Option<&DeviceRecord>,
-) -> Option<Ticket> {
+fn append(log: &EventLog, change: Change, session: u64, seen: &DeviceRecord, record: Option<&Seen>) -> Option<Ticket> {
     let topic = log
         .ensure_topic(SESSIONS_TOPIC, None)
         .inspect_err(|error| tracing::warn!(%error, client = seen.client_id, "presence was not recorded"))
@@ -196,9 +211,12 @@ mod tests {
             protocol: "mqtt-5".into(),
             remote: "::1".into(),
         };
-        let golden = [1, 2, b's', b'1', 2, 4, 1, 6, b'm', b'q', b't', b't', b'-', b'5', 3, b':', b':', b'1'];
-        assert_eq!(record.encode(), golden);
-        assert_eq!(DeviceRecord::decode(&golden), Some(record));
-        assert_eq!(DeviceRecord::decode(&[9, 9]), None);
+        let seen = Seen { device: record, begun: 7, anew: true };
+        let golden = [2, 2, b's', b'1', 2, 4, 1, 6, b'm', b'q', b't', b't', b'-', b'5', 3, b':', b':', b'1', 7, 1];
+        assert_eq!(seen.encode(), golden);
+        assert_eq!(Seen::decode(&golden), Some(seen.clone()));
+        let version_1 = [&[1], &golden[1..18]].concat();
+        assert_eq!(Seen::decode(&version_1), Some(Seen { begun: 0, anew: false, ..seen }));
+        assert_eq!(Seen::decode(&[9, 9]), None);
     }
 }

@@ -1,21 +1,23 @@
 //! The registry: one live session a client id; what was kept waits for its client.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::arrivals::{Arrivals, Arrived};
+use super::elsewhere::Elsewhere;
 use super::keeping::put_record;
 use super::kept::{KEPT_TREE, KeptRecord};
 use super::known::TurnedAway;
 use super::mailbox::{Mailbox, Offer, Order};
-use super::presence::{Change, DeviceRecord, Presence};
+use super::presence::{Change, DeviceRecord, Presence, Seen};
 use super::seat::{Added, Seat};
+use super::site::Heard;
 use crate::catalog::Catalog;
 use crate::event_log::{EventLog, Ticket, Wake};
 use crate::ingest::Gate;
@@ -51,6 +53,10 @@ pub struct Stats {
     pub connected: AtomicU64,
     /// Connections that took a client id over from another.
     pub taken_over: AtomicU64,
+    /// Sessions that ended here because their client connected to another node.
+    pub taken_elsewhere: AtomicU64,
+    /// Sessions that another node had kept, and that went on here.
+    pub fetched: AtomicU64,
     /// Connections refused: too many.
     pub refused_too_many: AtomicU64,
     /// Connections refused: the device is not enrolled, and only enrolled ones may connect.
@@ -63,6 +69,10 @@ pub struct Entry {
     pub client_id: Arc<str>,
     /// Its number: rises with each connection, also over restarts.
     pub number: u64,
+    /// The hybrid clock at which it began: the newest of all nodes' sessions of a client has the greatest.
+    pub begun: u64,
+    /// Whether it began anew, rather than going on.
+    pub(super) anew: bool,
     /// Where it sits.
     pub seat: Arc<Seat>,
     /// Orders and offers to this connection; the next one of a kept session has its own.
@@ -98,6 +108,8 @@ pub struct Admitted {
     pub entry: Arc<Entry>,
     /// The state that its door kept, where a session was resumed.
     pub kept: Option<Vec<u8>>,
+    /// Whether another node, which it was connected to, may have more of that state than has arrived here.
+    pub may_lag: bool,
     /// When what was recorded of its coming is durable.
     pub recorded: Option<Ticket>,
 }
@@ -166,10 +178,13 @@ pub struct Sessions {
     pub(super) complaints: Gate,
     pub(super) slots: Mutex<HashMap<Arc<str>, Slot>>,
     /// Live sessions by their seat's subscriber number.
-    by_seat: Mutex<HashMap<u64, Arc<Entry>>>,
+    pub(super) by_seat: Mutex<HashMap<u64, Arc<Entry>>>,
     pub(super) next_number: AtomicU64,
     changes: watch::Sender<u64>,
-    arrivals: Arrivals,
+    pub(super) arrivals: Arrivals,
+    /// What other nodes have seen of clients.
+    pub(super) elsewhere: RwLock<Elsewhere>,
+    pub(super) heard: OnceLock<Arc<dyn Heard>>,
     pub(super) stats: Stats,
 }
 
@@ -180,6 +195,8 @@ impl Sessions {
         let first = log.clock().next_hybrid();
         let sessions = Self {
             presence: Presence::open(Arc::clone(&log), config.devices_max),
+            elsewhere: RwLock::new(Elsewhere::new(config.devices_max)),
+            heard: OnceLock::new(),
             config,
             log,
             fan_out,
@@ -252,46 +269,6 @@ impl Sessions {
         }
     }
 
-    fn admit(&self, slots: &mut HashMap<Arc<str>, Slot>, arrival: Arrival) -> Result<Admitted, TurnedAway> {
-        if self.live() >= self.config.sessions_max {
-            self.stats.refused_too_many.fetch_add(1, Ordering::Relaxed);
-            return Err(TurnedAway::NoRoom);
-        }
-        let now_ms = self.log.clock().wall_ms();
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let mut kept = None;
-        let mut seat = None;
-        if let Some(Slot::Kept { seat: old, record }) = slots.remove(&arrival.client_id) {
-            let expired = record.expires_at_ms.is_some_and(|at| at <= now_ms);
-            if arrival.clean_start || expired {
-                self.give_up(&arrival.client_id, &old);
-            } else {
-                old.subscriber.come_back();
-                kept = Some(record.state);
-                seat = Some(old);
-            }
-        }
-        let seat = seat.unwrap_or_else(|| self.new_seat(number));
-        let info = DeviceRecord {
-            client_id: arrival.client_id.to_string(),
-            first_seen_ms: now_ms,
-            last_seen_ms: now_ms,
-            connected: true,
-            protocol: arrival.protocol.to_owned(),
-            remote: arrival.remote,
-        };
-        let recorded = self.presence.note(Change::Connected, number, &info);
-        let client_id = Arc::clone(&arrival.client_id);
-        let mailbox = Mailbox::new(Arc::clone(&seat.wake));
-        let entry = Arc::new(Entry { client_id, number, seat, mailbox, info, ended: watch::Sender::new(false) });
-        slots.insert(arrival.client_id, Slot::Live(Arc::clone(&entry)));
-        self.by_seat.lock().insert(entry.seat.subscriber.number(), Arc::clone(&entry));
-        entry.seat.filters.lock().list().iter().for_each(|filter| self.arrivals.push(filter));
-        self.stats.connected.fetch_add(1, Ordering::Relaxed);
-        self.changed();
-        Ok(Admitted { entry, kept, recorded })
-    }
-
     pub(super) fn new_seat(&self, number: u64) -> Arc<Seat> {
         let wake = Arc::new(Wake::default());
         let subscriber = self.fan_out.join(number, Arc::clone(&wake));
@@ -345,9 +322,13 @@ impl Sessions {
         slots.remove(&entry.client_id);
         let kept_count = (slots.len() + 1).saturating_sub(self.live());
         match keep {
-            Some((state, keep_s)) if kept_count < self.config.kept_max && self.lets_in(&entry.client_id) => {
+            Some((state, keep_s))
+                if kept_count < self.config.kept_max
+                    && self.lets_in(&entry.client_id)
+                    && self.newer_than(&entry.client_id, entry.begun).is_none() =>
+            {
                 seat.subscriber.go_away(unacknowledged);
-                let mut record = self.record(seat, state, keep_s);
+                let mut record = self.record(entry, state, keep_s);
                 record.set_positions(&self.log, &seat.subscriber, &[]);
                 put_record(&mut self.log.lock(), &entry.client_id, &record);
                 slots.insert(Arc::clone(&entry.client_id), Slot::Kept { seat: Arc::clone(seat), record });
@@ -357,7 +338,8 @@ impl Sessions {
         self.by_seat.lock().remove(&seat.subscriber.number());
         drop(slots);
         let last_seen_ms = self.log.clock().wall_ms();
-        let seen = DeviceRecord { last_seen_ms, connected: false, ..entry.info.clone() };
+        let device = DeviceRecord { last_seen_ms, connected: false, ..entry.info.clone() };
+        let seen = Seen { device, begun: entry.begun, anew: entry.anew };
         self.presence.note(Change::Disconnected, entry.number, &seen);
         entry.ended.send_replace(true);
         self.changed();
@@ -401,7 +383,7 @@ impl Sessions {
         }
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 }

@@ -136,6 +136,14 @@ impl Subscriber {
         self.wake.ring(Wake::DELIVER);
     }
 
+    /// It begins anew: what is queued and what it is owed are forgotten.
+    pub fn forget(&self) {
+        let mut queue = self.queue.lock();
+        queue.segments.clear();
+        queue.bytes = 0;
+        queue.owed.clear();
+    }
+
     /// Owes it what a store kept from an earlier run.
     pub fn owe(&self, partition: PartitionId, position: Position) {
         self.queue.lock().owe(partition, position.next, position.end);

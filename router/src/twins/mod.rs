@@ -2,11 +2,12 @@
 //!
 //! `table` decides about changes and `courier` about what devices are told; both are pure. `task` reads what was
 //! appended, asks the table, and puts changes, the changed twins and the moved cursors into one commit; what has
-//! become durable is told. `set` is the way in for people: a change of theirs is a commit of its own. `view` is what
+//! become durable is told. `others` takes what other nodes of the site have changed. `set` is the way in for people: a change of theirs is a commit of its own. `view` is what
 //! is shown.
 
 mod config;
 mod courier;
+mod others;
 mod read;
 mod record;
 mod set;
@@ -14,6 +15,8 @@ mod table;
 mod task;
 mod view;
 
+#[cfg(test)]
+mod site_tests;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +32,9 @@ use tokio::sync::{Notify, watch};
 use crate::event_log::{EventLog, Ticket, Topic, TopicError};
 use crate::sessions::{Delivery, Sessions};
 use courier::{Courier, Kind};
+use others::{Onlooker, Others};
 use read::Reading;
-use table::Table;
+use table::{Moment, Table};
 
 pub use config::Config;
 pub use set::{Set, TwinError};
@@ -49,6 +53,8 @@ pub struct Stats {
     pub desired: AtomicU64,
     /// Accepted changes of what is reported.
     pub reported: AtomicU64,
+    /// Changes that other nodes made.
+    pub merged: AtomicU64,
     /// Deletions.
     pub deleted: AtomicU64,
     /// Requests that changed nothing.
@@ -118,6 +124,7 @@ pub struct Twins {
     sources: [Arc<Topic>; 2],
     inner: Mutex<Inner>,
     reports: Arc<Reports>,
+    others: Mutex<Others>,
     changed: watch::Sender<u64>,
     stats: Stats,
 }
@@ -142,6 +149,7 @@ impl Twins {
         let room = Self {
             inner: Mutex::default(),
             reports: Arc::default(),
+            others: Mutex::default(),
             changed: watch::Sender::new(0),
             stats: Stats::default(),
             log,
@@ -150,8 +158,10 @@ impl Twins {
             changes,
             sources,
         };
+        let room = Arc::new(room);
+        room.log.observe(Arc::new(Onlooker(Arc::downgrade(&room))));
         room.rebuild(&mut room.inner.lock())?;
-        Ok(Arc::new(room))
+        Ok(room)
     }
 
     /// A device's twin as it is decided, which may be a moment before it is durable.
@@ -230,5 +240,9 @@ impl Twins {
 
     fn wall_ms(&self) -> u64 {
         u64::try_from(self.log.clock().wall_ms()).unwrap_or(0)
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at_ms: self.wall_ms(), stamp: self.log.stamp_after(None) }
     }
 }

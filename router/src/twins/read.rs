@@ -11,7 +11,7 @@ use sled_data::{PartitionId, RecordRef};
 
 use super::courier::Courier;
 use super::record::Outcome;
-use super::table::{Accepted, Request, Table};
+use super::table::{Accepted, Moment, Request, Table};
 use super::{Inner, Stats, Twins};
 use crate::event_log::ReadError;
 
@@ -51,7 +51,7 @@ pub(super) struct Read {
 
 impl Twins {
     /// Reads what is new on both topics into the table, as much as one commit takes.
-    pub(super) fn take_new(&self, inner: &mut Inner, now_ms: u64) -> Result<Read, ReadError> {
+    pub(super) fn take_new(&self, inner: &mut Inner, now: Moment) -> Result<Read, ReadError> {
         let Inner { table, courier, reading, .. } = inner;
         let mut read = Read::default();
         for place in reading.iter_mut() {
@@ -63,9 +63,9 @@ impl Twins {
             for batch in &batches {
                 for (offset, record) in batch.events_from(place.next) {
                     match place.source {
-                        Source::Reports => take_report(table, courier, &self.stats, record, now_ms),
+                        Source::Reports => take_report(table, courier, &self.stats, record, now),
                         Source::Wishes => {
-                            read.outcomes.extend(take_wish(table, courier, &self.stats, record, now_ms));
+                            read.outcomes.extend(take_wish(table, courier, &self.stats, record, now));
                         }
                     }
                     (place.next, read.moved) = (offset + 1, true);
@@ -97,7 +97,7 @@ fn text<'a>(record: &RecordRef<'a>, name: &str) -> Option<&'a str> {
     record.headers.get(name).and_then(|bytes| std::str::from_utf8(bytes).ok())
 }
 
-fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: RecordRef<'_>, now_ms: u64) {
+fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: RecordRef<'_>, now: Moment) {
     let said = text(&record, headers::MQTT_TOPIC).and_then(|topic| parse_from_device(topic).ok());
     let (device, in_topic) = match said {
         Some(FromDevice::Reported { device, if_version }) => (device, if_version),
@@ -112,7 +112,7 @@ fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: 
     let changed = changed.and_then(|if_version| {
         let patch = Document::parse(record.value.unwrap_or_default())?;
         let act = Act::Patched { half: Half::Reported, version: 0, patch };
-        table.change(Request { device, act: &act, if_version, who: &who }, now_ms)
+        table.change(Request { device, act: &act, if_version, who: &who }, now)
     });
     match changed {
         Ok(accepted) => {
@@ -145,7 +145,7 @@ fn take_wish(
     courier: &mut Courier,
     stats: &Stats,
     record: RecordRef<'_>,
-    now_ms: u64,
+    now: Moment,
 ) -> Option<Outcome> {
     let device =
         record.key.and_then(|key| std::str::from_utf8(key).ok()).filter(|name| check_device_name(name).is_ok());
@@ -156,7 +156,7 @@ fn take_wish(
     };
     let act = wish.act();
     let request = Request { device, act: &act, if_version: wish.if_version, who: &wish.who };
-    let changed = table.change(request, now_ms);
+    let changed = table.change(request, now);
     match &changed {
         Ok(accepted) => {
             stats.count(*accepted, Half::Desired);

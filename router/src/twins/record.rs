@@ -3,16 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use devices::twin::{Refusal, TWINS_TREE, Twin};
+use devices::twin::{Refusal, StoredTwin, TWINS_TREE};
 use serde_json::{Value, json};
 
 use super::read::{Reading, Source};
 use super::table::{Accepted, Table};
 use super::{Inner, OpenError, READER, Twins};
 use crate::event_log::{Act, AppendError, NO_HEADERS, NewEvent, Ticket};
-
-/// Stored twins read at once when the table is rebuilt.
-const RESTORE_TWINS_MAX: usize = 200;
 
 /// Why nothing was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +63,7 @@ impl Twins {
     fn record_all(&self, inner: &mut Inner, outcomes: Vec<Outcome>) -> Result<Ticket, RecordError> {
         let pending = inner.table.take_pending();
         let twins: Vec<(&Arc<str>, Option<Vec<u8>>)> =
-            pending.saved.iter().map(|device| (device, inner.table.get(device).map(Twin::encode))).collect();
+            pending.saved.iter().map(|device| (device, inner.table.stored(device))).collect();
         let values: Vec<Vec<u8>> = pending.changes.iter().map(|(_, change)| change.encode()).collect();
         let mut open = self.log.lock();
         if open.failures() != inner.failures {
@@ -125,6 +122,16 @@ impl Twins {
         }
     }
 
+    pub(super) fn decode(&self, key: &[u8], value: &[u8]) -> Option<(Arc<str>, StoredTwin)> {
+        let device = std::str::from_utf8(key).ok();
+        let found = device.and_then(|device| Some((device.into(), StoredTwin::decode(value)?)));
+        if found.is_none() {
+            self.stats.unreadable.fetch_add(1, Relaxed);
+            tracing::warn!("a stored twin of an unknown version is left out");
+        }
+        found
+    }
+
     fn is_fresh(&self, inner: &Inner) -> bool {
         !inner.is_stale && self.log.lock().failures() == inner.failures
     }
@@ -132,21 +139,15 @@ impl Twins {
     /// Reads the table and the cursors from the store. What is under way to sessions stays so.
     pub(super) fn rebuild(&self, inner: &mut Inner) -> Result<(), OpenError> {
         let failures = self.log.lock().failures();
-        let mut stored: Vec<(Arc<str>, Twin)> = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.log.state_scan(TWINS_TREE, &[], after.as_deref(), RESTORE_TWINS_MAX)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (key, value) in &page {
-                match (std::str::from_utf8(key), Twin::decode(value)) {
-                    (Ok(device), Some(twin)) => stored.push((device.into(), twin)),
-                    _ => {
-                        self.stats.unreadable.fetch_add(1, Relaxed);
-                        tracing::warn!("a stored twin of an unknown version is left out");
-                    }
+        let (own, mut stored) = (self.log.origin(), Vec::new());
+        self.log.state_walk_of(own, TWINS_TREE, |key, value| stored.extend(self.decode(key, value)))?;
+        let mut table = Table::restore(self.config.clone(), own.0, stored);
+        for origin in self.log.others() {
+            self.log.state_walk_of(origin, TWINS_TREE, |key, value| {
+                if let Some((device, twin)) = self.decode(key, value) {
+                    table.merge(&device, &twin);
                 }
-            }
+            })?;
         }
         let mut reading = Vec::new();
         for (topic, source) in self.sources.iter().zip([Source::Reports, Source::Wishes]) {
@@ -154,7 +155,7 @@ impl Twins {
                 reading.push(Reading { source, id, next: self.log.cursor(READER, id)?.unwrap_or(0) });
             }
         }
-        inner.table = Table::restore(self.config.clone(), stored);
+        inner.table = table;
         // What is in the table now is durable.
         inner.newest = None;
         (inner.reading, inner.failures, inner.is_stale) = (reading, failures, false);

@@ -102,7 +102,7 @@ impl Twins {
         if inner.is_stale {
             return Err(TwinError::Unsettled);
         }
-        let decided = inner.table.change(request, self.wall_ms());
+        let decided = inner.table.change(request, self.moment());
         let outcome = Outcome::of(request.who, name, request.device, &decided);
         let accepted = match decided {
             Ok(accepted) => accepted,

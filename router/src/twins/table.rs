@@ -1,9 +1,10 @@
 //! The table of twins: pure. A change comes in, is accepted or refused, and what follows is to be recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use devices::twin::{Act, Change, Half, Refusal, Twin, Versions};
+use devices::stamp::Stamp;
+use devices::twin::{Act, Change, Half, Marks, Refusal, StoredTwin, Twin, Versions};
 
 use super::config::Config;
 
@@ -18,6 +19,24 @@ pub struct Request<'a> {
     pub if_version: Option<u64>,
     /// Who: `device:pump-7`, `cli`, `api`, `plugin:threshold-alarm`.
     pub who: &'a str,
+}
+
+/// When a change is made, and by which node.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The wall clock, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// By which the newest of several nodes' changes is found.
+    pub stamp: Stamp,
+}
+
+/// What another node's word has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merged {
+    /// What is desired.
+    pub desired: bool,
+    /// What is reported.
+    pub reported: bool,
 }
 
 /// What became of a request that was accepted.
@@ -40,11 +59,24 @@ pub struct Pending {
     pub saved_bytes: usize,
 }
 
+/// Marks of deleted twins that are kept; beyond that the oldest go.
+const MARKS_MAX: usize = 10_000;
+/// Marks that are dropped at once: those of this node are one commit.
+const MARKS_DROPPED_MAX: usize = 1_000;
+/// How long such a mark is kept, in milliseconds: a node that is cut off for longer may bring an older twin back.
+const MARK_KEEP_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
 /// Every twin that the node has.
 #[derive(Debug, Default)]
 pub struct Table {
     config: Config,
+    /// The life that decides here: its own deletions are stored.
+    origin: u64,
     twins: BTreeMap<Arc<str>, Twin>,
+    /// Marks of all twins, and of those that were deleted.
+    marks: HashMap<Arc<str>, Marks>,
+    /// Deleted twins by when that was.
+    gone: BTreeSet<(Stamp, Arc<str>)>,
     /// Devices with a delta.
     differing: BTreeSet<Arc<str>>,
     bytes: usize,
@@ -53,12 +85,76 @@ pub struct Table {
 
 impl Table {
     /// A table of what the store held.
-    pub fn restore(config: Config, stored: impl IntoIterator<Item = (Arc<str>, Twin)>) -> Self {
-        let mut table = Self { config, ..Self::default() };
-        for (device, twin) in stored {
-            table.put(device, twin);
+    pub fn restore(config: Config, origin: u64, stored: impl IntoIterator<Item = (Arc<str>, StoredTwin)>) -> Self {
+        let mut table = Self { config, origin, ..Self::default() };
+        for (device, stored) in stored {
+            let merged = table.with_marks(&device).merge(&stored);
+            table.put(device, merged);
         }
         table
+    }
+
+    /// A device's twin with its marks; where there is none, an empty one.
+    fn with_marks(&self, device: &str) -> StoredTwin {
+        StoredTwin {
+            twin: self.twins.get(device).cloned().unwrap_or_default(),
+            marks: self.marks.get(device).copied().unwrap_or_default(),
+        }
+    }
+
+    /// A device's twin as this node is to store it: with its marks, or, where this node has deleted it, they alone.
+    pub fn stored(&self, device: &str) -> Option<Vec<u8>> {
+        let stored = self.with_marks(device);
+        let is_own_mark = stored.marks.deleted.origin == self.origin && self.marks.contains_key(device);
+        (stored.is_there() || is_own_mark).then(|| stored.encode())
+    }
+
+    /// Takes what another node knows of a device's twin; `None` where that changes nothing here, or there is no room
+    /// for it.
+    pub fn merge(&mut self, device: &Arc<str>, other: &StoredTwin) -> Option<Merged> {
+        let before = self.with_marks(device);
+        let after = before.merge(other);
+        if after == before {
+            return None;
+        }
+        let had = if before.is_there() { size(device, &before.twin) } else { 0 };
+        let has = if after.is_there() { size(device, &after.twin) } else { 0 };
+        let has_room = before.is_there() || !after.is_there() || self.twins.len() < self.config.twins_max;
+        if !has_room || has > had && self.bytes - had + has > self.config.bytes_max {
+            tracing::warn!(%device, "another node's twin is left out: [twins] twins_max or bytes_max is reached");
+            return None;
+        }
+        let merged = Merged {
+            desired: before.twin.desired != after.twin.desired,
+            reported: before.twin.reported != after.twin.reported,
+        };
+        if before.is_there() && !after.is_there() {
+            // What this node has stored of it is over.
+            self.note_saved(Arc::clone(device), 0);
+        }
+        self.put(Arc::clone(device), after);
+        Some(merged)
+    }
+
+    /// Drops marks of deleted twins that are too old, by the wall clock, or too many; whether there were any. Those
+    /// that this node has stored are to be removed.
+    pub fn drop_marks(&mut self, wall_ms: u64) -> bool {
+        let mut dropped = false;
+        for _ in 0..MARKS_DROPPED_MAX {
+            let Some((stamp, device)) = self.gone.first() else { break };
+            let at_ms = u64::try_from(sled_data::hlc_ms(stamp.clock)).unwrap_or(0);
+            if at_ms.saturating_add(MARK_KEEP_MS) > wall_ms && self.gone.len() <= MARKS_MAX {
+                break;
+            }
+            let (stamp, device) = (*stamp, Arc::clone(device));
+            self.gone.pop_first();
+            self.marks.remove(&device);
+            if stamp.origin == self.origin {
+                self.note_saved(device, 0);
+                dropped = true;
+            }
+        }
+        dropped
     }
 
     /// One twin.
@@ -102,10 +198,11 @@ impl Table {
     ///
     /// # Errors
     /// Why it is refused; nothing has changed then.
-    pub fn change(&mut self, request: Request<'_>, at_ms: u64) -> Result<Accepted, Refusal> {
-        if matches!(request.act, Act::Deleted) {
-            return self.delete(request, at_ms);
-        }
+    pub fn change(&mut self, request: Request<'_>, now: Moment) -> Result<Accepted, Refusal> {
+        let (half, at_ms) = match request.act {
+            Act::Deleted => return self.delete(request, now),
+            Act::Patched { half, .. } | Act::Replaced { half, .. } => (*half, now.at_ms),
+        };
         let before = self.twins.get(request.device);
         let (twin, version) =
             before.unwrap_or(&Twin::default()).after(request.act, request.if_version, at_ms, request.who)?;
@@ -118,32 +215,49 @@ impl Table {
             return Err(Refusal::NoRoom);
         }
         let device: Arc<str> = request.device.into();
-        self.put(Arc::clone(&device), twin);
+        let after = self.with_marks(&device).changed(twin, half, now.stamp);
+        self.put(Arc::clone(&device), after);
         self.note(device, has, Change::new(at_ms, request.who, request.act.clone().with_version(version)));
         Ok(Accepted { versions, is_change: true })
     }
 
-    fn delete(&mut self, request: Request<'_>, at_ms: u64) -> Result<Accepted, Refusal> {
+    fn delete(&mut self, request: Request<'_>, now: Moment) -> Result<Accepted, Refusal> {
         let twin = self.twins.get(request.device).ok_or(Refusal::NoTwin)?;
         let found = twin.half(Half::Desired).version;
         if let Some(expected) = request.if_version.filter(|expected| *expected != found) {
             return Err(Refusal::Version { expected, found });
         }
-        self.bytes -= size(request.device, twin);
-        self.twins.remove(request.device);
-        self.differing.remove(request.device);
-        self.note(request.device.into(), 0, Change::new(at_ms, request.who, Act::Deleted));
+        let after = self.with_marks(request.device).deleted(now.stamp);
+        self.put(request.device.into(), after);
+        self.note(request.device.into(), 0, Change::new(now.at_ms, request.who, Act::Deleted));
         Ok(Accepted { versions: Versions::default(), is_change: true })
     }
 
     fn note(&mut self, device: Arc<str>, bytes: usize, change: Change) {
         self.pending.changes.push((Arc::clone(&device), change));
+        self.note_saved(device, bytes);
+    }
+
+    fn note_saved(&mut self, device: Arc<str>, bytes: usize) {
         if self.pending.saved.insert(device) {
             self.pending.saved_bytes += bytes;
         }
     }
 
-    fn put(&mut self, device: Arc<str>, twin: Twin) {
+    fn put(&mut self, device: Arc<str>, stored: StoredTwin) {
+        let is_there = stored.is_there();
+        let StoredTwin { twin, marks } = stored;
+        if let Some(before) = self.marks.insert(Arc::clone(&device), marks) {
+            self.gone.remove(&(before.deleted, Arc::clone(&device)));
+        }
+        if !is_there {
+            if let Some(before) = self.twins.remove(&device) {
+                self.bytes -= size(&device, &before);
+            }
+            self.differing.remove(&device);
+            self.gone.insert((marks.deleted, device));
+            return;
+        }
         match twin.differs() {
             true => self.differing.insert(Arc::clone(&device)),
             false => self.differing.remove(&device),
@@ -170,7 +284,8 @@ mod tests {
     }
 
     fn change(table: &mut Table, device: &str, act: &Act, if_version: Option<u64>) -> Result<Accepted, &'static str> {
-        table.change(Request { device, act, if_version, who: "x" }, 5).map_err(|refusal| refusal.code())
+        let now = Moment { at_ms: 5, stamp: Stamp { clock: 5, origin: 1 } };
+        table.change(Request { device, act, if_version, who: "x" }, now).map_err(|refusal| refusal.code())
     }
 
     #[test]
@@ -204,7 +319,8 @@ mod tests {
     #[test]
     fn bounds_refuse_what_is_new_or_grows() {
         let config = Config { twins_max: 2, bytes_max: 100, ..Config::default() };
-        let mut table = Table::restore(config, [("a".into(), Twin::default())]);
+        let mut table = Table::restore(config, 1, []);
+        change(&mut table, "a", &patch(Half::Reported, "{}"), None).unwrap();
         let large = patch(Half::Desired, &format!("{{\"x\":\"{}\"}}", "y".repeat(80)));
         change(&mut table, "a", &large, None).unwrap();
         assert_eq!(change(&mut table, "b", &patch(Half::Desired, r#"{"a":1}"#), None), Err("too_many_twins"));

@@ -29,6 +29,8 @@ enum RoundError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
+    Others(#[from] sled_data::ReadError),
+    #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]
     Commit(#[from] CommitFailed),
@@ -111,11 +113,14 @@ impl Twins {
                     Delivery::Dropped | Delivery::TooLarge => inner.courier.fell(&device, kind, steady_ms),
                 }
             }
-            let read = self.take_new(&mut inner, self.wall_ms()).inspect_err(|_| inner.is_stale = true)?;
-            if read.moved {
+            let heard = self.take_others(&mut inner).inspect_err(|_| inner.is_stale = true)?;
+            let read = self.take_new(&mut inner, self.moment()).inspect_err(|_| inner.is_stale = true)?;
+            inner.table.drop_marks(self.wall_ms());
+            if read.moved || !inner.table.pending().saved.is_empty() {
                 self.record(&mut inner, read.outcomes)?;
             }
-            (self.messages(&mut inner, scan, steady_ms), inner.newest, read.moved, read.more)
+            let more = read.more || heard.more;
+            (self.messages(&mut inner, scan, steady_ms), inner.newest, read.moved || heard.merged, more)
         };
         if let Some(ticket) = newest {
             self.log.durable(ticket).await?;

@@ -21,20 +21,26 @@ use crate::subscriptions::{self, FanOut};
 
 const LONG: Duration = Duration::from_secs(10);
 
-struct Node {
-    log: Arc<EventLog>,
+pub(super) struct Node {
+    pub(super) log: Arc<EventLog>,
     sessions: Arc<Sessions>,
-    room: Arc<Twins>,
+    pub(super) room: Arc<Twins>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Node {
     fn start(backend: &Arc<MemoryBackend>) -> Self {
+        Self::start_in(None, 7, backend)
+    }
+
+    /// A node of a site, whose life `seed` chooses.
+    pub(super) fn start_in(site: Option<u64>, seed: u64, backend: &Arc<MemoryBackend>) -> Self {
         let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
-        let (store, recovered) = Store::on(backend, Options { seed: Some(7), ..Options::default() }).unwrap();
+        let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
         let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
         let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
+        site.into_iter().for_each(|site| log.set_site(site));
         log.ensure_topic(AUDIT_TOPIC, None).unwrap();
         let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
         let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
@@ -44,13 +50,13 @@ impl Node {
         Self { log, sessions, room, stop, task }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.stop.send(true).unwrap();
         self.task.await.unwrap();
         self.log.close();
     }
 
-    async fn connect(&self, client: &str, filter: &str) -> Arc<sessions::Entry> {
+    pub(super) async fn connect(&self, client: &str, filter: &str) -> Arc<sessions::Entry> {
         let arrival =
             Arrival { client_id: client.into(), protocol: "mqtt-5", remote: "test".into(), clean_start: true };
         let entry = self.sessions.connect(arrival).await.unwrap().entry;
@@ -58,13 +64,13 @@ impl Node {
         entry
     }
 
-    async fn set(&self, device: &str, json: &str, if_version: Option<u64>) -> Result<Versions, TwinError> {
+    pub(super) async fn set(&self, device: &str, json: &str, if_version: Option<u64>) -> Result<Versions, TwinError> {
         let document = Document::parse(json.as_bytes()).unwrap();
         self.room.set_desired(device, Set { document, replace: false, if_version }, "cli").await
     }
 
     /// Appends what a device says, as a door does.
-    fn say(&self, device: &str, mqtt_topic: &str, payload: &str, property: Option<&str>) {
+    pub(super) fn say(&self, device: &str, mqtt_topic: &str, payload: &str, property: Option<&str>) {
         let mut block = HeaderBlock::new();
         block.push(headers::MQTT_TOPIC, mqtt_topic.as_bytes());
         block.push(headers::MQTT_CLIENT, b"c");
@@ -106,12 +112,12 @@ impl Node {
         values.iter().map(|value| Change::decode(value).unwrap()).collect()
     }
 
-    async fn reported(&self, device: &str, version: u64) -> TwinView {
+    pub(super) async fn reported(&self, device: &str, version: u64) -> TwinView {
         until("it is reported", || self.room.get(device).filter(|twin| twin.reported.version == version)).await
     }
 }
 
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -127,7 +133,7 @@ async fn offer(entry: &sessions::Entry) -> Offer {
 }
 
 /// The next offer, acknowledged.
-async fn told(entry: &sessions::Entry) -> (String, Value) {
+pub(super) async fn told(entry: &sessions::Entry) -> (String, Value) {
     let offer = offer(entry).await;
     let told = (offer.topic.to_string(), serde_json::from_slice(&offer.payload).unwrap());
     offer.acked();

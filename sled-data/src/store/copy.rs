@@ -60,7 +60,7 @@ pub struct CopyExtent {
 /// One piece of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyPart {
-    /// The partition's events before `to` are gone at the source.
+    /// The partition's events before `to` are gone at the source, or are at the follower already.
     Jump {
         /// The partition.
         partition: PartitionId,

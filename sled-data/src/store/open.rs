@@ -52,7 +52,8 @@ pub struct Recovered {
     pub ended_life: Option<OriginId>,
     /// The newest commit of the present life.
     pub last_commit: CommitNumber,
-    /// The newest hybrid clock that is stored; clocks start above it.
+    /// Hybrid clocks start above it: the newest that is stored, and a random step of up to a quarter of a second, so that the stamps of two
+    /// stores of one image differ.
     pub last_hlc: u64,
     /// Batches of unfinished commits or trims that were cut off: partition, and how many stored values.
     pub cut: Vec<(PartitionId, u64)>,

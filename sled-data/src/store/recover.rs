@@ -17,8 +17,11 @@ use super::streams::Streams;
 use super::values::{HeaderV1, PartitionV1, TopicV1, VALUE_VERSION, ValueError, read, write};
 use super::{Store, StoreFailed};
 use crate::backend::{Backend, Direction, Group, Mark, Span, Tree};
-use crate::ids::{CommitNumber, OriginId, PartitionId, TopicId};
+use crate::ids::{CommitNumber, HLC_LOGICAL_BITS, OriginId, PartitionId, TopicId};
 use crate::topic::{Durability, TopicInfo};
+
+/// Bits of the step that hybrid clocks make with each opening: a quarter of a second.
+const HLC_STEP_BITS: u32 = HLC_LOGICAL_BITS + 8;
 
 pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(Store, Recovered), OpenError> {
     let meta = backend.tree(keys::META_TREE)?;
@@ -63,6 +66,9 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         header.hlc_floor = found.last_hlc;
         kept = KeptRecords::default();
     }
+    if !found.new_store {
+        found.last_hlc = found.last_hlc.saturating_add(hlc_step(&mut draw));
+    }
     streams.load_ended(&*meta, header.previous)?;
     found.last_commit = kept.last();
     found.extents = extents(&partitions);
@@ -105,6 +111,12 @@ fn lost(backend: &dyn Backend, header: &HeaderV1, last: CommitNumber, options: &
         return Ok(false);
     }
     if options.accept_loss { Ok(true) } else { Err(OpenError::Shorter { found, synced: mark.commit }) }
+}
+
+/// By how much hybrid clocks go on above what is stored, at random: a copied store whose wall clock is behind what is stored would otherwise
+/// stamp its next commits as the other store of the image does, and nobody would see by the stamps that the life has forked.
+fn hlc_step(draw: &mut Draw) -> u64 {
+    draw.next() >> (u64::BITS - HLC_STEP_BITS)
 }
 
 /// What refuses to open because of a value.

@@ -8,6 +8,7 @@ use sled_data::{MemoryBackend, Options, Store};
 use tokio::sync::watch;
 
 use super::*;
+use crate::admin::site::{SiteControl, SiteView, TokenView};
 use crate::admin::{Server, State};
 use crate::clock::Clock;
 use crate::subscriptions::FanOut;
@@ -62,6 +63,61 @@ impl Caller {
     }
 }
 
+/// A site of one, of which nothing can be asked.
+struct Alone;
+
+fn not_in_a_site<T>() -> crate::admin::site::Pending<'static, T> {
+    Box::pin(async { Err(crate::admin::ApiError::conflict("this node has no certificate of a site")) })
+}
+
+impl SiteControl for Alone {
+    fn view(&self) -> SiteView {
+        SiteView {
+            id: "0000000000000001".into(),
+            name: "s".into(),
+            node: "0000000000000002".into(),
+            certified: false,
+            catalog: Default::default(),
+            quorum: Default::default(),
+            nodes: Vec::new(),
+            origins: Vec::new(),
+            troubles: Vec::new(),
+        }
+    }
+
+    fn issue_token(&self) -> crate::admin::site::Pending<'_, TokenView> {
+        not_in_a_site()
+    }
+
+    fn remove<'a>(&'a self, _: &'a str) -> crate::admin::site::Pending<'a, String> {
+        not_in_a_site()
+    }
+
+    fn leave(&self) -> crate::admin::site::Pending<'_, ()> {
+        not_in_a_site()
+    }
+
+    fn promote_lost(&self) -> crate::admin::site::Pending<'_, ()> {
+        not_in_a_site()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_site_is_told_and_asked() {
+    fixture()
+        .await
+        .run(|caller| {
+            let (status, site) = caller.get("/v1/site");
+            assert_eq!((status, &site["id"]), (200, &Value::from("0000000000000001")));
+            for path in ["/v1/site/tokens", "/v1/site/leave", "/v1/site/promote-lost"] {
+                let (status, told) = caller.post(path, &json!({}));
+                assert_eq!((status, &told["error"]["code"]), (409, &Value::from("conflict")), "{path}");
+            }
+            assert_eq!(caller.delete("/v1/site/nodes/n2").0, 409);
+        })
+        .await;
+}
+
 async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let backend: Arc<dyn sled_data::Backend> = Arc::new(MemoryBackend::new());
@@ -83,6 +139,7 @@ async fn fixture() -> Fixture {
         sessions,
         ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default(), Default::default()).unwrap()),
         log: Arc::clone(&log),
+        site: Arc::new(Alone),
     };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(Arc::clone(&rooms.commands).run(stopped));

@@ -1,17 +1,18 @@
 //! What all connections of the MQTT door share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sled_data::{FollowedCommit, OriginId};
 use tokio::sync::Semaphore;
 
 use super::publish::Publisher;
 use super::retain::RetainedStore;
-use crate::event_log::EventLog;
+use crate::event_log::{Committed, EventLog, Observer};
 use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
 use crate::mqtt::session::{DueWill, KeptSession, Limits};
@@ -76,7 +77,13 @@ pub struct Door {
     pub(super) complaints: Gate,
     assigned: AtomicU64,
     /// Wills that wait for their delay, by client id.
-    wills: Mutex<HashMap<Arc<str>, DueWill>>,
+    wills: Mutex<HashMap<Arc<str>, WaitingWill>>,
+}
+
+/// A will that waits for its delay, and when its session began.
+struct WaitingWill {
+    due: DueWill,
+    begun: u64,
 }
 
 impl Door {
@@ -95,7 +102,7 @@ impl Door {
             ..Limits::default()
         };
         let door = Self {
-            retained: RetainedStore::load(&log, &config),
+            retained: RetainedStore::new(&config),
             fan_out: Arc::clone(sessions.fan_out()),
             assigned: AtomicU64::new(log.clock().next_hybrid()),
             wills: Mutex::default(),
@@ -108,7 +115,10 @@ impl Door {
             complaints: Gate::default(),
         };
         door.load_wills();
-        Arc::new(door)
+        let door = Arc::new(door);
+        door.log.observe(Arc::new(Onlooker(Arc::downgrade(&door))));
+        door.retained.load(&door.log);
+        door
     }
 
     /// A client id unlike any other, for a client that leaves it to the server.
@@ -121,12 +131,12 @@ impl Door {
     }
 
     fn load_wills(&self) {
-        for (client_id, state) in self.sessions.kept_states() {
+        for (client_id, state, begun) in self.sessions.kept_states() {
             let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
             let due = kept.found_without_end(self.now_ms());
             let waiting = kept.will.clone().map(|(will, at_ms)| DueWill { will, at_ms });
             if let Some(due) = due.or(waiting) {
-                self.wills.lock().insert(Arc::clone(&client_id), due);
+                self.wills.lock().insert(Arc::clone(&client_id), WaitingWill { due, begun });
             }
             self.keep(&client_id, &kept);
         }
@@ -138,9 +148,9 @@ impl Door {
     }
 
     /// Publishes a will now, or when its delay has passed and its client has not come back.
-    pub(super) fn take_will(&self, client_id: &Arc<str>, due: DueWill) {
+    pub(super) fn take_will(&self, client_id: &Arc<str>, due: DueWill, begun: u64) {
         if due.at_ms > self.now_ms() {
-            self.wills.lock().insert(Arc::clone(client_id), due);
+            self.wills.lock().insert(Arc::clone(client_id), WaitingWill { due, begun });
         } else {
             self.publish_will(client_id, &due);
         }
@@ -149,7 +159,7 @@ impl Door {
     /// The client is back: its delayed will is called off, or published now if its session ended.
     pub(super) fn call_off_will(&self, client_id: &Arc<str>, session_goes_on: bool) {
         let due = self.wills.lock().remove(client_id);
-        if let Some(due) = due.filter(|_| !session_goes_on) {
+        if let Some(WaitingWill { due, .. }) = due.filter(|_| !session_goes_on) {
             self.publish_will(client_id, &due);
         }
     }
@@ -194,12 +204,39 @@ impl Door {
         loop {
             every.tick().await;
             let now_ms = self.now_ms();
-            let due: Vec<(Arc<str>, DueWill)> = self.wills.lock().extract_if(|_, due| due.at_ms <= now_ms).collect();
-            for (client_id, due) in due {
-                self.publish_will(&client_id, &due);
+            let is_due = |_: &Arc<str>, waiting: &mut WaitingWill| waiting.due.at_ms <= now_ms;
+            let due: Vec<(Arc<str>, WaitingWill)> = self.wills.lock().extract_if(is_due).collect();
+            for (client_id, WaitingWill { due, begun }) in due {
+                // A session that goes on at another node has called its will off.
+                if self.sessions.newer_than(&client_id, begun).is_none_or(|place| place.anew) {
+                    self.publish_will(&client_id, &due);
+                }
             }
             self.sessions.expire();
             self.retained.expire(&self.log, now_ms);
+        }
+    }
+}
+
+/// Takes what other nodes retain, as long as there is a door.
+struct Onlooker(Weak<Door>);
+
+impl Observer for Onlooker {
+    fn committed(&self, _: &Arc<Committed>) {}
+
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    fn followed(&self, commits: &[FollowedCommit]) {
+        if let Some(door) = self.0.upgrade() {
+            commits.iter().for_each(|commit| door.retained.followed(&door.log, commit));
+        }
+    }
+
+    fn copied(&self, origin: OriginId) {
+        if let Some(door) = self.0.upgrade() {
+            door.retained.load_origin(&door.log, origin);
         }
     }
 }

@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         });
         drop(self.offers);
         if let Some(due) = ended.will {
-            self.door.take_will(&client_id, due);
+            self.door.take_will(&client_id, due, self.entry.begun);
         }
         self.door.sessions.disconnect(&self.entry, keep, interrupted);
         let last_words = write_and_close(&mut self.io, &mut self.outgoing);

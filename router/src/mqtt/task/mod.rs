@@ -21,6 +21,8 @@ mod numbered_tests;
 #[cfg(test)]
 mod offer_tests;
 #[cfg(test)]
+mod site_tests;
+#[cfg(test)]
 mod tests;
 
 pub use door::{Config, Door};

@@ -46,8 +46,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             return;
         }
     };
-    let Admitted { entry, kept, .. } = admitted;
+    let Admitted { entry, kept, may_lag, .. } = admitted;
+    let goes_on = kept.is_some();
     let kept = kept.and_then(|bytes| match KeptSession::from_bytes(&bytes) {
+        // Which QoS 2 messages it has sent its node knows, and may not have told yet.
+        Ok(kept) if may_lag && !kept.qos2_held.is_empty() => None,
         Ok(kept) => Some(kept),
         Err(error) => {
             tracing::warn!(client = %entry.client_id, %error, "a kept session begins anew");
@@ -56,9 +59,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
     });
     match opening.accept(kept, door.now_ms()) {
         Ok(Accepted { session, connack, session_present, will }) => {
+            if goes_on && !session_present {
+                door.sessions.begin_anew(&entry);
+            }
             door.call_off_will(&entry.client_id, session_present);
             if let Some(due) = will.filter(|_| session_present) {
-                door.take_will(&entry.client_id, due);
+                door.take_will(&entry.client_id, due, entry.begun);
             }
             if session_present && !session.is_kept() {
                 door.sessions.forget_stored(&entry);

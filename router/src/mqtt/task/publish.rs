@@ -168,7 +168,7 @@ impl Publisher {
         let now_ms = door.now_ms();
         // Locked first, so that of two publishes the one that is stored later is the one that is retained.
         open.get_or_insert_with(|| door.log.lock());
-        let change = door.retained.set(topic, publish, now_ms)?;
+        let change = door.retained.set(&door.log, topic, publish, now_ms)?;
         let appended = self.append_to(&last, &door.log, open, topic, publish);
         match (&appended, open) {
             (Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),

@@ -1,23 +1,29 @@
 //! Retained messages: the index in memory and its copy in the store, written with the event's own commit.
+//!
+//! In a site the newest of all nodes' messages counts. A node's own tree holds what it wrote itself as long as that is
+//! the newest that it knows, and marks where that was a removal.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use sled_data::{STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
+use sled_data::{FollowedCommit, OriginId, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
 
 use super::door::Config;
-use crate::event_log::{EventLog, OpenCommit, fits_state};
+use crate::event_log::{EventLog, OpenCommit, Stamp, fits_state};
 use crate::mqtt::codec::{PropertyBuffer, PropertyId, Publish, Qos};
+use crate::mqtt::merged::{Held, Merged, Taken};
 use crate::mqtt::outgoing::put_forwarded;
-use crate::mqtt::retained::{Retained, RetainedFull, RetainedIndex, RetainedLimits};
+use crate::mqtt::retained::{Retained, RetainedFull, RetainedLimits};
 
 /// The small named tree of retained messages; its key is the MQTT topic.
 const RETAINED_TREE: &str = "retained";
 /// The version byte before a stored message.
-const VERSION: u8 = 1;
-/// Entries read at once at the start.
+const VERSION: u8 = 2;
+/// The version before it, which does not say when it was written.
+const VERSION_1: u8 = 1;
+/// Entries that are taken at once at the start.
 const LOAD_COUNT: usize = 1_000;
-/// Expired messages that are dropped at once.
+/// Expired messages, and old marks, that are dropped at once.
 const EXPIRE_COUNT_MAX: usize = 1_000;
 /// Messages that one search takes out under its lock.
 pub(super) const MATCH_COUNT_MAX: usize = 64;
@@ -33,9 +39,18 @@ struct StoredV1 {
     expires_at_ms: Option<u64>,
 }
 
-/// All retained messages of the node.
+/// What a node holds of a topic, as it is stored.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct StoredV2 {
+    /// The hybrid clock of its writing.
+    clock: u64,
+    /// `None`: the message was removed.
+    message: Option<StoredV1>,
+}
+
+/// All retained messages that are known here. Locked after the log, where both are.
 pub(super) struct RetainedStore {
-    index: Mutex<RetainedIndex>,
+    merged: Mutex<Merged>,
 }
 
 /// Why a message is not retained.
@@ -53,88 +68,183 @@ pub(super) enum NotRetained {
 
 /// What a publish did to the index, to be undone where it is not appended.
 pub(super) struct Change {
-    before: Option<Retained>,
+    before: Option<Held>,
 }
 
 impl RetainedStore {
-    /// What the store kept.
-    pub(super) fn load(log: &EventLog, config: &Config) -> Self {
+    /// Nothing yet.
+    pub(super) fn new(config: &Config) -> Self {
         let limits = RetainedLimits { messages_max: config.retained_max, bytes_max: config.retained_bytes_max };
-        let mut index = RetainedIndex::new(limits);
-        let mut after: Option<Vec<u8>> = None;
-        while let Ok(entries) = log.state_scan(RETAINED_TREE, &[], after.as_deref(), LOAD_COUNT) {
-            let Some((last, _)) = entries.last() else { break };
-            after = Some(last.clone());
-            for (key, value) in &entries {
-                let topic = String::from_utf8_lossy(key);
-                match decode(value).map(|message| index.set(&topic, message)) {
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::warn!(%topic, %error, "a retained message is left out"),
-                    None => tracing::warn!(%topic, "a retained message cannot be read and is left out"),
-                }
+        Self { merged: Mutex::new(Merged::new(limits)) }
+    }
+
+    /// Takes what this node and all others have in the store.
+    pub(super) fn load(&self, log: &EventLog) {
+        for origin in std::iter::once(log.origin()).chain(log.others()) {
+            self.load_origin(log, origin);
+        }
+    }
+
+    /// Takes what one node has in the store.
+    pub(super) fn load_origin(&self, log: &EventLog, origin: OriginId) {
+        let mut page = Vec::new();
+        let walked = log.state_walk_of(origin, RETAINED_TREE, |key, value| {
+            page.push((key.to_vec(), value.to_vec()));
+            if page.len() >= LOAD_COUNT {
+                self.take_all(log, origin, page.drain(..));
+            }
+        });
+        self.take_all(log, origin, page.drain(..));
+        if let Err(error) = walked {
+            tracing::error!(%origin, %error, "retained messages cannot be read; run `edgeway store verify`");
+        }
+    }
+
+    fn take_all(&self, log: &EventLog, origin: OriginId, entries: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) {
+        let mut open = log.lock();
+        for (key, value) in entries {
+            self.take(&mut open, origin, &key, &value);
+        }
+    }
+
+    /// Takes what a node has written of a topic. What this node holds itself is removed from its tree where that is
+    /// older.
+    fn take(&self, open: &mut OpenCommit<'_>, origin: OriginId, key: &[u8], value: &[u8]) {
+        let topic = String::from_utf8_lossy(key);
+        let Some(held) = decode(value, origin) else {
+            tracing::warn!(%topic, %origin, "a retained message cannot be read and is left out");
+            return;
+        };
+        let (own, is_message) = (open.origin(), held.message.is_some());
+        let (taken, has_room, is_own) = {
+            let mut merged = self.merged.lock();
+            let taken = merged.take(&topic, held);
+            let is_own = merged.stamp(&topic).is_some_and(|stamp| stamp.origin == own.0);
+            (taken, !is_message || merged.index().has(&topic), is_own)
+        };
+        let was_own = match taken {
+            Taken::Newest(before) => before.is_some_and(|before| before.origin == own.0),
+            Taken::Older => origin == own,
+        };
+        if was_own && !is_own {
+            open.put_state(RETAINED_TREE, key, None);
+        }
+        if taken != Taken::Older && !has_room {
+            tracing::warn!(%topic, "a retained message is left out: [mqtt] retained_max or retained_bytes_max is reached");
+        }
+    }
+
+    /// Takes what a commit of another node has changed.
+    pub(super) fn followed(&self, log: &EventLog, commit: &FollowedCommit) {
+        let mut writes = commit.record.state.iter().filter(|write| write.tree == RETAINED_TREE).peekable();
+        if writes.peek().is_none() {
+            return;
+        }
+        let mut open = log.lock();
+        for write in writes {
+            match &write.value {
+                Some(value) => self.take(&mut open, commit.origin, &write.key, value),
+                None => self.lost(log, &mut open, commit.origin, &write.key),
             }
         }
-        Self { index: Mutex::new(index) }
+    }
+
+    /// A node holds nothing of a topic any more: where that was the newest, what others hold is looked at again.
+    fn lost(&self, log: &EventLog, open: &mut OpenCommit<'_>, origin: OriginId, key: &[u8]) {
+        let topic = String::from_utf8_lossy(key);
+        {
+            let mut merged = self.merged.lock();
+            if !merged.stamp(&topic).is_some_and(|stamp| stamp.origin == origin.0) {
+                return;
+            }
+            merged.remove(&topic, None);
+        }
+        match log.state_of_all(RETAINED_TREE, key) {
+            // What this node holds is in memory: it was not the newest, so it holds nothing.
+            Ok(held) => held.iter().filter(|(of, _)| *of != log.origin()).for_each(|(of, value)| {
+                self.take(open, *of, key, value);
+            }),
+            Err(error) => tracing::error!(%topic, %error, "retained messages cannot be read"),
+        }
     }
 
     /// Keeps or, with an empty payload, removes the retained message of a topic [MQTT-3.3.1-6], in memory.
     ///
     /// # Errors
     /// When there is no room, or the store would not take it; the message before it stays.
-    pub(super) fn set(&self, topic: &str, publish: &Publish<'_>, now_ms: u64) -> Result<Change, NotRetained> {
+    pub(super) fn set(
+        &self,
+        log: &EventLog,
+        topic: &str,
+        publish: &Publish<'_>,
+        now_ms: u64,
+    ) -> Result<Change, NotRetained> {
         let message = (!publish.payload.is_empty()).then(|| retained(publish, now_ms));
-        if let Some(message) = &message {
-            let stored = encode(message);
-            if !fits_state(topic.as_bytes(), &stored) {
-                return Err(NotRetained::TooLarge { message_bytes: stored.len(), topic_bytes: topic.len() });
-            }
-        }
-        let mut index = self.index.lock();
-        let before = index.get(topic, now_ms).cloned();
+        let mut merged = self.merged.lock();
+        let stamp = log.stamp_after(merged.stamp(topic));
+        let before = merged.held(topic, now_ms);
         match message {
-            None => {
-                index.clear(topic);
+            None => merged.remove(topic, (!log.others().is_empty()).then_some(stamp)),
+            Some(message) => {
+                let held = Held { stamp, message: Some(message) };
+                let stored = encode(&held);
+                if !fits_state(topic.as_bytes(), &stored) {
+                    return Err(NotRetained::TooLarge { message_bytes: stored.len(), topic_bytes: topic.len() });
+                }
+                if let Some(message) = held.message {
+                    merged.set(topic, message, stamp)?;
+                }
             }
-            Some(message) => index.set(topic, message)?,
         }
         Ok(Change { before })
     }
 
     /// Takes a change back: the publish was not appended.
     pub(super) fn undo(&self, topic: &str, change: Change) {
-        let mut index = self.index.lock();
-        index.clear(topic);
-        if let Some(before) = change.before {
-            // It was there a moment ago.
-            let _ = index.set(topic, before);
+        let mut merged = self.merged.lock();
+        match change.before {
+            Some(Held { stamp, message: Some(message) }) => {
+                merged.remove(topic, None);
+                // It was there a moment ago.
+                let _ = merged.set(topic, message, stamp);
+            }
+            Some(Held { stamp, message: None }) => merged.remove(topic, Some(stamp)),
+            None => merged.remove(topic, None),
         }
     }
 
-    /// Writes what is kept of a topic with the commit that its publish is in.
+    /// Writes what this node holds of a topic with the commit that its publish is in.
     pub(super) fn write(&self, open: &mut OpenCommit<'_>, topic: &str, now_ms: u64) {
         if !fits_state(topic.as_bytes(), &[]) {
             // Nothing can be kept under such a name, and so nothing needs to be removed.
             return;
         }
-        let stored = self.index.lock().get(topic, now_ms).map(encode);
-        open.put_state(RETAINED_TREE, topic.as_bytes(), stored.as_deref());
+        let held = self.merged.lock().held(topic, now_ms).filter(|held| held.stamp.origin == open.origin().0);
+        open.put_state(RETAINED_TREE, topic.as_bytes(), held.as_ref().map(encode).as_deref());
     }
 
     /// Retained messages that a filter matches, behind topic `after`, [`MATCH_COUNT_MAX`] at most.
     pub(super) fn matching(&self, filter: &str, after: Option<&str>, now_ms: u64) -> Vec<(String, Retained)> {
-        let index = self.index.lock();
-        let found = index.matching(filter, after, now_ms).take(MATCH_COUNT_MAX);
+        let merged = self.merged.lock();
+        let found = merged.index().matching(filter, after, now_ms).take(MATCH_COUNT_MAX);
         found.map(|(topic, message)| (topic.to_string(), message.clone())).collect()
     }
 
-    /// Drops messages that have expired, from the store as well.
+    /// Drops messages that have expired and marks that are too old, from the store as well.
     pub(super) fn expire(&self, log: &EventLog, now_ms: u64) {
-        let dropped = self.index.lock().expire(now_ms, EXPIRE_COUNT_MAX);
-        if dropped.is_empty() {
+        let in_site = !log.others().is_empty();
+        let dropped = {
+            let mut merged = self.merged.lock();
+            let mut dropped = merged.expire(now_ms, EXPIRE_COUNT_MAX, in_site);
+            dropped.extend(merged.drop_marks(log.clock().wall_ms(), EXPIRE_COUNT_MAX));
+            dropped
+        };
+        let mut own = dropped.into_iter().filter(|(_, stamp)| stamp.origin == log.origin().0).peekable();
+        if own.peek().is_none() {
             return;
         }
         let mut open = log.lock();
-        for topic in dropped {
+        for (topic, _) in own {
             // As it is now: a new message may have come since.
             self.write(&mut open, &topic, now_ms);
         }
@@ -153,25 +263,30 @@ fn retained(publish: &Publish<'_>, now_ms: u64) -> Retained {
     }
 }
 
-fn encode(message: &Retained) -> Vec<u8> {
-    let stored = StoredV1 {
+fn encode(held: &Held) -> Vec<u8> {
+    let message = held.message.as_ref().map(|message| StoredV1 {
         payload: message.payload.to_vec(),
         properties: message.properties.to_vec(),
         qos: message.qos,
         expires_at_ms: message.expires_at_ms,
-    };
-    postcard::to_extend(&stored, vec![VERSION]).unwrap_or_default()
+    });
+    postcard::to_extend(&StoredV2 { clock: held.stamp.clock, message }, vec![VERSION]).unwrap_or_default()
 }
 
-fn decode(bytes: &[u8]) -> Option<Retained> {
-    let (&VERSION, body) = bytes.split_first()? else { return None };
-    let stored: StoredV1 = postcard::from_bytes(body).ok()?;
-    Some(Retained {
+/// Reads what a node has stored.
+fn decode(bytes: &[u8], origin: OriginId) -> Option<Held> {
+    let StoredV2 { clock, message } = match bytes.split_first()? {
+        (&VERSION, body) => postcard::from_bytes(body).ok()?,
+        (&VERSION_1, body) => StoredV2 { clock: 0, message: Some(postcard::from_bytes(body).ok()?) },
+        _ => return None,
+    };
+    let message = message.map(|stored| Retained {
         payload: stored.payload.into(),
         properties: stored.properties.into(),
         qos: stored.qos,
         expires_at_ms: stored.expires_at_ms,
-    })
+    });
+    Some(Held { stamp: Stamp { clock, origin: origin.0 }, message })
 }
 
 #[cfg(test)]
@@ -186,10 +301,17 @@ mod tests {
             qos: Qos::AtLeastOnce,
             expires_at_ms: Some(5),
         };
-        let golden = [1, 1, 7, 2, 1, 1, 1, 1, 5];
-        assert_eq!(encode(&message), golden);
-        assert_eq!(decode(&golden), Some(message));
-        assert_eq!(decode(&[0]), None);
-        assert_eq!(decode(&[]), None);
+        let origin = OriginId(9);
+        let held = Held { stamp: Stamp { clock: 3, origin: 9 }, message: Some(message) };
+        let golden = [2, 3, 1, 1, 7, 2, 1, 1, 1, 1, 5];
+        assert_eq!(encode(&held), golden);
+        assert_eq!(decode(&golden, origin), Some(held.clone()));
+        let removed = Held { message: None, ..held.clone() };
+        assert_eq!(encode(&removed), [2, 3, 0]);
+        assert_eq!(decode(&[2, 3, 0], origin), Some(removed));
+        let version_1 = [1, 1, 7, 2, 1, 1, 1, 1, 5];
+        assert_eq!(decode(&version_1, origin), Some(Held { stamp: Stamp { clock: 0, origin: 9 }, ..held }));
+        assert_eq!(decode(&[0], origin), None);
+        assert_eq!(decode(&[], origin), None);
     }
 }

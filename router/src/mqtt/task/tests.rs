@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(20);
 pub(super) struct Node {
     pub(super) log: Arc<EventLog>,
     pub(super) sessions: Arc<Sessions>,
-    door: Arc<Door>,
+    pub(super) door: Arc<Door>,
 }
 
 pub(super) fn node_on(backend: &Arc<MemoryBackend>) -> Node {
@@ -28,15 +28,28 @@ pub(super) fn node_on(backend: &Arc<MemoryBackend>) -> Node {
 }
 
 pub(super) fn node_with(backend: &Arc<MemoryBackend>, routing: &ingest::Config, lanes: ingest::LanesConfig) -> Node {
+    node_in(None, 3, backend, routing, lanes)
+}
+
+/// A node of a site, whose life `seed` chooses.
+pub(super) fn node_in(
+    site: Option<u64>,
+    seed: u64,
+    backend: &Arc<MemoryBackend>,
+    routing: &ingest::Config,
+    lanes: ingest::LanesConfig,
+) -> Node {
     let backend: Arc<dyn sled_data::Backend> = Arc::clone(backend) as _;
-    let (store, recovered) = Store::on(backend, Options { seed: Some(3), ..Options::default() }).unwrap();
+    let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
     let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
+    site.into_iter().for_each(|site| log.set_site(site));
     let one = TopicConfig { partitions: 1, ..TopicConfig::default() };
     log.ensure_topic(CATCH_ALL_TOPIC, Some(one)).unwrap();
     let fan_out = Arc::new(FanOut::new(subscriptions::Config::default()));
     log.observe(Arc::clone(&fan_out) as _);
     let sessions = Arc::new(Sessions::open(Arc::clone(&log), fan_out, sessions::Config::default()));
+    sessions.follow_others().unwrap();
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), routing, lanes).unwrap());
     let door = Door::new(ingest, Arc::clone(&sessions), Config::default());
     Node { log, sessions, door }
@@ -63,7 +76,7 @@ pub(super) fn text(text: &str) -> Vec<u8> {
     [&u16::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat()
 }
 
-fn publish(topic: &str, qos: u8, id: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn publish(topic: &str, qos: u8, id: u16, payload: &[u8]) -> Vec<u8> {
     let id = if qos > 0 { id.to_be_bytes().to_vec() } else { Vec::new() };
     packet(0x30 | qos << 1, &[&text(topic), &id, &[0][..], payload].concat())
 }
@@ -75,7 +88,7 @@ pub(super) fn subscribe(filter: &str, id: u16, version: u8) -> Vec<u8> {
 }
 
 /// An acknowledgement: PUBACK 0x40, PUBREC 0x50, PUBREL 0x62, PUBCOMP 0x70.
-fn ack(first: u8, id: u16) -> Vec<u8> {
+pub(super) fn ack(first: u8, id: u16) -> Vec<u8> {
     packet(first, &id.to_be_bytes())
 }
 
@@ -134,7 +147,7 @@ impl Client {
     }
 
     /// The next PUBLISH's packet id and payload; of MQTT 5 without properties, to a topic of one byte, at QoS 1.
-    async fn message(&mut self) -> (u16, Vec<u8>) {
+    pub(super) async fn message(&mut self) -> (u16, Vec<u8>) {
         let (first, body) = self.next().await.unwrap();
         assert_eq!(first & 0xf6, 0x32, "a PUBLISH at QoS 1");
         (u16::from_be_bytes([body[3], body[4]]), body[6..].to_vec())

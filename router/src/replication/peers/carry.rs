@@ -39,7 +39,7 @@ async fn beat(shared: &Arc<Shared>, link: &Arc<Link>) -> Failure {
         stats: Arc::clone(&shared.stats),
     };
     loop {
-        let silence = liveness.deadline().saturating_sub(shared.clock.monotonic());
+        let wait = liveness.next_look().saturating_sub(shared.clock.monotonic());
         tokio::select! {
             ended = link.connection.ended() => return ended.into(),
             datagram = link.connection.receive_datagram() => match datagram {
@@ -52,9 +52,9 @@ async fn beat(shared: &Arc<Shared>, link: &Arc<Link>) -> Failure {
             },
             Some(_) = streams.join_next(), if !streams.is_empty() => continue,
             _ = ticks.tick() => say(shared, link),
-            () = sleep(silence) => {}
+            () = sleep(wait) => {}
         }
-        if liveness.is_lost(shared.clock.monotonic()) {
+        if liveness.is_lost(shared.clock.monotonic(), link.connection.traffic().received) {
             count(&shared.stats.lost);
             let text = format!("nothing was heard for {} ms", pace.lost_after.as_millis());
             link.close(Close::Silent, &text);

@@ -16,18 +16,17 @@ use super::table::Failure;
 use super::{Close, Member, Shared, agree};
 use crate::transport::{SiteConnection, StreamError};
 
-/// How long a node has to answer the first packet.
-const DIAL_WAIT: Duration = Duration::from_secs(3);
-/// How long a greeting may take.
-pub(super) const HELLO_WAIT: Duration = Duration::from_secs(3);
+/// How long a node has to answer the first packet, and then to greet, at the least; otherwise as long as a silence may
+/// last.
+const ANSWER_WAIT_MIN: Duration = Duration::from_secs(1);
 /// Addresses of one name that are tried, one an attempt.
 const RESOLVED_MAX: usize = 8;
 
-/// One attempt; the connection is carried to its end where it comes about. `failures`: how many attempts have failed
-/// before; `is_knock`: it is expected to.
-pub(super) async fn dial(shared: Arc<Shared>, member: Member, failures: u32, is_knock: bool) {
+/// One attempt; the connection is carried to its end where it comes about. `turn`: which of the addresses of
+/// its name is taken; `is_knock`: it is expected to come to nothing.
+pub(super) async fn dial(shared: Arc<Shared>, member: Member, turn: u32, is_knock: bool) {
     count(&shared.stats.dialled);
-    match attempt(&shared, &member, failures).await {
+    match attempt(&shared, &member, turn).await {
         Ok(link) => carry(shared, link).await,
         Err(why) => {
             count(&shared.stats.dials_failed);
@@ -40,13 +39,14 @@ pub(super) async fn dial(shared: Arc<Shared>, member: Member, failures: u32, is_
     }
 }
 
-async fn attempt(shared: &Shared, member: &Member, failures: u32) -> Result<Arc<Link>, Failure> {
-    let at = resolve(shared, member, failures).await?;
-    let connection = match timeout(DIAL_WAIT, shared.endpoint.dial(at, member.node)).await {
+async fn attempt(shared: &Shared, member: &Member, turn: u32) -> Result<Arc<Link>, Failure> {
+    let wait = answer_wait(shared);
+    let at = resolve(shared, member, turn).await?;
+    let connection = match timeout(wait, shared.endpoint.dial(at, member.node)).await {
         Ok(dialled) => dialled?,
         Err(_) => return Err(Failure::from(format!("no answer from {at}"))),
     };
-    let hello = match timeout(HELLO_WAIT, greet(shared, &connection)).await {
+    let hello = match timeout(wait, greet(shared, &connection)).await {
         Ok(greeted) => greeted?,
         Err(_) => {
             Close::Late.close(&connection, "no greeting came in time");
@@ -70,15 +70,20 @@ async fn attempt(shared: &Shared, member: &Member, failures: u32) -> Result<Arc<
     Ok(link)
 }
 
-/// Where the member is now: names are looked up at each attempt, and each attempt takes the next of its addresses.
-async fn resolve(shared: &Shared, member: &Member, failures: u32) -> Result<SocketAddr, Failure> {
+/// How long the other side has for its next word.
+pub(super) fn answer_wait(shared: &Shared) -> Duration {
+    shared.config.lost_after().max(ANSWER_WAIT_MIN)
+}
+
+/// Where the member is now: names are looked up at each attempt, and after a failure the next of its addresses is taken.
+async fn resolve(shared: &Shared, member: &Member, turn: u32) -> Result<SocketAddr, Failure> {
     let unknown =
         |why: &dyn std::fmt::Display| Failure::from(format!("the address {:?} is not known: {why}", member.address));
     // No limit of time here: a look-up that hangs would be left behind, and the next begun beside it.
     let resolved = lookup_host(member.address.as_str()).await.map_err(|error| unknown(&error))?;
     let is_v4_alone = shared.endpoint.address().is_ok_and(|own| own.is_ipv4());
     let resolved: Vec<_> = resolved.filter(|at| at.is_ipv4() || !is_v4_alone).take(RESOLVED_MAX).collect();
-    let turn = failures as usize % resolved.len().max(1);
+    let turn = turn as usize % resolved.len().max(1);
     resolved.get(turn).copied().ok_or_else(|| unknown(&"it has no address that this node can reach from its own"))
 }
 

@@ -127,6 +127,7 @@ impl Link {
             address: self.connection.address(),
             rtt: self.connection.rtt(),
             protocol: self.protocol,
+            traffic: self.connection.traffic(),
             is_copied,
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::arrival::{Verdict, judge};
 use super::carry::carry;
-use super::dial::HELLO_WAIT;
+use super::dial::answer_wait;
 use super::hello::{HELLO_BYTES_MAX, Hello};
 use super::link::{Link, MODE_HELLO};
 use super::stats::count;
@@ -54,7 +54,11 @@ async fn receive(shared: Arc<Shared>, desk: Option<Arc<Desk>>, attempt: Attempt,
         Ok(Ok(connection)) => connection,
         Ok(Err(why)) => {
             count(&shared.stats.refused);
-            tracing::warn!(%from, %why, "a connection to the site's port failed");
+            if shared.may_warn() {
+                tracing::warn!(%from, %why, "a connection to the site's port failed");
+            } else {
+                tracing::debug!(%from, %why, "a connection to the site's port failed");
+            }
             return;
         }
         Err(_) => return count(&shared.stats.refused),
@@ -80,7 +84,12 @@ async fn receive(shared: Arc<Shared>, desk: Option<Arc<Desk>>, attempt: Attempt,
 async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) -> Option<Arc<Link>> {
     let refuse = |close: Close, text: &str| {
         count(&shared.stats.refused);
-        tracing::warn!(%node, from = %connection.address(), ?close, why = text, "a node of the site is sent away");
+        let from = connection.address();
+        if shared.may_warn() {
+            tracing::warn!(%node, %from, ?close, why = text, "a node of the site is sent away");
+        } else {
+            tracing::debug!(%node, %from, ?close, why = text, "a node of the site is sent away");
+        }
         close.close(connection, text);
         None
     };
@@ -92,7 +101,7 @@ async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) 
         );
         return refuse(Close::NotMember, &text);
     }
-    let (send, hello) = match timeout(HELLO_WAIT, hear(connection)).await {
+    let (send, hello) = match timeout(answer_wait(shared), hear(connection)).await {
         Ok(Ok(Some(heard))) => heard,
         Ok(Ok(None)) => return refuse(Close::Garbage, "the greeting cannot be read"),
         Ok(Err(StreamError::TooLong { .. })) => return refuse(Close::Garbage, "the greeting is too long"),
@@ -105,7 +114,7 @@ async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) 
     };
     count(&shared.stats.taken);
     // What fails is that the node is gone again, which is noticed where the connection is carried.
-    let _ = timeout(HELLO_WAIT, reply(send, shared.hello())).await;
+    let _ = timeout(answer_wait(shared), reply(send, shared.hello())).await;
     Some(link)
 }
 

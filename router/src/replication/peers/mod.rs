@@ -21,6 +21,8 @@ mod stats;
 mod streams;
 mod table;
 mod task;
+#[cfg(test)]
+mod tests;
 mod version;
 
 use std::net::SocketAddr;
@@ -54,6 +56,9 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId, SiteConnection, SiteE
 
 /// How long the other nodes have to be told that this one stops.
 const CLOSE_WAIT: Duration = Duration::from_millis(500);
+
+/// The time between two warnings of connections that are sent away: who comes again and again fills no disk.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What this node says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +117,7 @@ struct Shared {
     wake: Notify,
     links: AtomicU64,
     states: watch::Sender<Arc<Vec<PeerState>>>,
+    warned: Mutex<Option<Duration>>,
 }
 
 /// The connections to the site's other nodes. They end when it is dropped.
@@ -136,7 +142,12 @@ impl Peers {
             wake: Notify::new(),
             links: AtomicU64::new(0),
             states: watch::Sender::new(Arc::default()),
+            warned: Mutex::default(),
         });
+        // Before anybody is taken, so that no member is sent away as a stranger.
+        let notice = shared.table.lock().sync(&Arc::clone(&members.borrow()), shared.clock.monotonic());
+        shared.tell(notice);
+        shared.publish();
         let tasks = [
             tokio::spawn(task::drive(Arc::clone(&shared), members)),
             tokio::spawn(listen::listen(Arc::clone(&shared), desk)),
@@ -235,6 +246,16 @@ impl Shared {
         }
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Whether it is time for another warning of a connection that is sent away.
+    fn may_warn(&self) -> bool {
+        let (now, mut warned) = (self.clock.monotonic(), self.warned.lock());
+        let may = warned.is_none_or(|at| now.saturating_sub(at) >= WARN_EVERY);
+        if may {
+            *warned = Some(now);
+        }
+        may
     }
 
     fn publish(&self) {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Heartbeat;
-use crate::transport::NodeId;
+use crate::transport::{NodeId, Traffic};
 
 /// What is known of another node now. Times are on this node's monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct ConnectionState {
     pub rtt: Duration,
     /// The protocol that is spoken.
     pub protocol: u16,
+    /// What was sent and received over it.
+    pub traffic: Traffic,
     /// Another process of the same node was here while this one is alive.
     pub is_copied: bool,
 }

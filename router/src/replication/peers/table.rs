@@ -30,6 +30,8 @@ struct Seat {
     link: Option<Arc<Link>>,
     is_dialling: bool,
     failures: u32,
+    /// Which of the addresses of its name is tried next.
+    turn: u32,
     not_before: Duration,
     since: Duration,
     error: Option<String>,
@@ -100,11 +102,11 @@ impl Table {
         self.seats.remove(&node)?.link
     }
 
-    /// An attempt begins: the member as it is now, and how many have failed before.
+    /// An attempt begins: the member as it is now, and which of its addresses is taken.
     pub(super) fn begin_dial(&mut self, node: NodeId) -> Option<(Member, u32)> {
         let seat = self.seats.get_mut(&node)?;
         seat.is_dialling = true;
-        Some((seat.member.clone(), seat.failures))
+        Some((seat.member.clone(), seat.turn))
     }
 
     /// An attempt came to nothing; what a person should know of it. `is_knock`: it could come to nothing else.
@@ -112,6 +114,7 @@ impl Table {
         let random = self.draw();
         let seat = self.seats.get_mut(&node)?;
         seat.is_dialling = false;
+        seat.turn = seat.turn.wrapping_add(1);
         seat.failures = seat.failures.saturating_add(1);
         seat.not_before = now + if is_knock { KNOCK_EVERY } else { back_off(seat.failures, random) };
         seat.error = Some(why.text.clone());
@@ -243,6 +246,7 @@ impl Seat {
             link: None,
             is_dialling: false,
             failures: 0,
+            turn: 0,
             not_before: now,
             since: now,
             error: None,

@@ -44,9 +44,9 @@ pub(super) async fn drive(shared: Arc<Shared>, mut members: watch::Receiver<Arc<
 fn take(shared: &Arc<Shared>, step: Step, dials: &mut JoinSet<()>) {
     match step {
         Step::Dial(node) | Step::Knock(node) => {
-            if let Some((member, failures)) = shared.table.lock().begin_dial(node) {
+            if let Some((member, turn)) = shared.table.lock().begin_dial(node) {
                 let is_knock = matches!(step, Step::Knock(_));
-                dials.spawn(dial(Arc::clone(shared), member, failures, is_knock));
+                dials.spawn(dial(Arc::clone(shared), member, turn, is_knock));
             }
         }
         Step::Drop(node) => {

@@ -162,8 +162,15 @@ impl Store {
             return Ok(Place::Cursors(Vec::new()));
         };
         let CopyExtent { partition, end, digest, .. } = *extent;
-        let from = from.unwrap_or_else(|| ends(partition));
         let (begun, mut tries) = (parts.parts.len(), 0);
+        let from = match from {
+            Some(from) => from,
+            None => {
+                let from = ends(partition);
+                self.view(partition, |view| Ok(say_before(&view, extent, from, parts)))?;
+                from
+            }
+        };
         let read = loop {
             match self.view(partition, |view| copy_batches(&view, extent, from, parts)) {
                 Err(ReadError::Trimmed { .. }) if tries < TRIES_MAX => tries += 1,
@@ -242,6 +249,16 @@ fn next_of(parts: &[CopyPart]) -> Option<Offset> {
         CopyPart::Batch(batch) => Some(batch.next_offset()),
         CopyPart::Jump { to, .. } => Some(*to),
         _ => None,
+    }
+}
+
+/// Says what the digest is where the follower's events end, so that it sees a fork before it adds to one. Damage is told by who reads on.
+fn say_before(view: &View<'_>, head: &CopyExtent, from: Offset, parts: &mut Parts) {
+    if from > 0
+        && (view.start..head.end).contains(&from)
+        && let Ok(digest) = digest_before(view, from, head)
+    {
+        parts.push(CopyPart::Jump { partition: head.partition, to: from, digest });
     }
 }
 

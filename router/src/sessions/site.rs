@@ -1,0 +1,275 @@
+//! Sessions across the nodes of a site: what other nodes have seen of clients, and which session of one is the newest.
+//!
+//! Everything here goes by what has arrived so far. Other nodes' kept sessions stay in the store until their client comes.
+
+use std::sync::{Arc, Weak};
+
+use sled_data::{FollowedCommit, OriginId, ReadError as StoreError};
+
+use super::choose::{Choice, choose};
+use super::elsewhere::{Change, Claim, Place};
+use super::kept::{KEPT_TREE, KeptRecord};
+use super::mailbox::Order;
+use super::presence::{DEVICES_TREE, Seen};
+use super::registry::{Sessions, Slot};
+use crate::event_log::{Committed, Observer};
+
+/// Says which nodes are heard.
+pub trait Heard: Send + Sync {
+    /// Whether the node that writes a life is heard now.
+    fn is_heard(&self, origin: OriginId) -> bool;
+}
+
+/// Where a client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Connected here.
+    Here,
+    /// Connected at the node that writes this life, as far as is known.
+    At(OriginId),
+    /// Connected nowhere, or at a node that is not heard.
+    Nowhere,
+}
+
+/// A session that goes on.
+pub(super) enum Found {
+    /// The one that is kept here.
+    Own,
+    /// One that another node keeps.
+    Other(KeptRecord),
+    /// None.
+    None,
+}
+
+/// What an arriving client's session is chosen by.
+pub(super) struct Known {
+    pub(super) found: Found,
+    /// The newest moment at which a session of the client is known to have begun.
+    pub(super) newest_begun: u64,
+    /// Whether other nodes may keep sessions at all.
+    pub(super) in_site: bool,
+}
+
+impl Sessions {
+    /// Begins to look at what other nodes see of clients: all of it so far, then what follows. To be called once, before
+    /// doors open.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn follow_others(self: &Arc<Self>) -> Result<(), StoreError> {
+        self.log.observe(Arc::new(Watcher(Arc::downgrade(self))));
+        self.log.others().into_iter().try_for_each(|origin| self.read_origin(origin))
+    }
+
+    /// Says who knows which nodes are heard; without it all are taken for heard.
+    pub fn set_heard(&self, heard: Arc<dyn Heard>) {
+        let _ = self.heard.set(heard);
+    }
+
+    fn is_heard(&self, origin: OriginId) -> bool {
+        self.heard.get().is_none_or(|heard| heard.is_heard(origin))
+    }
+
+    fn read_origin(&self, origin: OriginId) -> Result<(), StoreError> {
+        self.log.state_walk_of(origin, DEVICES_TREE, |key, value| self.take_seen(origin, key, Some(value)))
+    }
+
+    /// Takes what another node has recorded of a client; `None`: it has forgotten it.
+    fn take_seen(&self, origin: OriginId, key: &[u8], value: Option<&[u8]>) {
+        let Ok(client_id) = std::str::from_utf8(key) else { return };
+        let place = match value.map(Seen::decode) {
+            Some(Some(seen)) => Some(Place::of(origin, &seen)),
+            Some(None) => {
+                return tracing::warn!(client_id, %origin, "a device's record of an unknown version is left out");
+            }
+            None => None,
+        };
+        let change = self.elsewhere.write().take(origin, client_id, place);
+        match change {
+            Change::Newest(place) => self.newer_elsewhere(client_id, place),
+            Change::Nothing => {}
+            Change::Lost => {
+                if let Some(place) = self.look_elsewhere(client_id) {
+                    self.elsewhere.write().take(place.claim.origin, client_id, Some(place));
+                }
+            }
+        }
+    }
+
+    /// The newest of other nodes' records of a client, from the store.
+    fn look_elsewhere(&self, client_id: &str) -> Option<Place> {
+        let others = self.log.others().into_iter();
+        let places = others.filter_map(|origin| {
+            let seen = self.presence.get_of(origin, client_id).ok().flatten()?;
+            Some(Place::of(origin, &seen))
+        });
+        places.max_by_key(|place| place.claim)
+    }
+
+    /// Where a client was seen last at other nodes.
+    pub(super) fn place_elsewhere(&self, client_id: &str) -> Option<Place> {
+        let (place, is_full) = {
+            let elsewhere = self.elsewhere.read();
+            (elsewhere.get(client_id), elsewhere.is_full())
+        };
+        place.or_else(|| if is_full { self.look_elsewhere(client_id) } else { None })
+    }
+
+    /// Lets go of a session whose client has a newer one at another node.
+    fn newer_elsewhere(&self, client_id: &str, place: Place) {
+        let mut slots = self.slots.lock();
+        match slots.get(client_id) {
+            Some(Slot::Live(entry)) if place.claim > self.own_claim(entry.begun) => {
+                self.stats.taken_elsewhere.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                entry.mailbox.order(Order::TakenOver { clean_start: place.anew });
+            }
+            Some(Slot::Kept { seat, record }) if place.claim > self.own_claim(record.begun) => {
+                self.give_up(client_id, seat);
+                slots.remove(client_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn own_claim(&self, begun: u64) -> Claim {
+        Claim { begun, origin: self.log.origin() }
+    }
+
+    /// The session of a client at another node that is newer than the one that began here at `begun`.
+    pub fn newer_than(&self, client_id: &str, begun: u64) -> Option<Place> {
+        self.place_elsewhere(client_id).filter(|place| place.claim > self.own_claim(begun))
+    }
+
+    /// What is known of an arriving client's sessions at all nodes; `own` is what is kept here. One entry of each other
+    /// node's is read; none where there is no other, or where `clean_start` ends all of them.
+    pub(super) fn known_of(&self, client_id: &str, own: Option<&KeptRecord>, clean_start: bool) -> Known {
+        let own_begun = own.map_or(0, |record| record.begun);
+        let others = self.log.others();
+        let in_site = !others.is_empty();
+        let place = if in_site { self.place_elsewhere(client_id) } else { None };
+        let mut newest_begun = own_begun.max(place.map_or(0, |place| place.claim.begun));
+        if clean_start {
+            return Known { found: Found::None, newest_begun, in_site };
+        }
+        if !in_site {
+            let found = if own.is_some() { Found::Own } else { Found::None };
+            return Known { found, newest_begun, in_site };
+        }
+        let mut kept = others.iter().filter_map(|origin| Some((*origin, self.kept_of(*origin, client_id)?)));
+        let mut kept: Vec<(OriginId, KeptRecord)> = kept.by_ref().collect();
+        let claims: Vec<Claim> =
+            kept.iter().map(|(origin, record)| Claim { begun: record.begun, origin: *origin }).collect();
+        let seen_here = self.presence.get(client_id).ok().flatten().map(|seen| self.own_claim(seen.begun));
+        let seen = seen_here.max(place.map(|place| place.claim));
+        newest_begun = claims.iter().chain(&seen).map(|claim| claim.begun).fold(newest_begun, u64::max);
+        let found = match choose(own.map(|record| self.own_claim(record.begun)), &claims, seen) {
+            Choice::Own => Found::Own,
+            Choice::Other(at) => Found::Other(kept.swap_remove(at).1),
+            Choice::None => Found::None,
+        };
+        Known { found, newest_begun, in_site }
+    }
+
+    fn kept_of(&self, origin: OriginId, client_id: &str) -> Option<KeptRecord> {
+        let stored = self.log.store().state_get_of(origin, KEPT_TREE, client_id.as_bytes());
+        let stored =
+            stored.inspect_err(|error| tracing::warn!(client_id, %error, "a kept session cannot be read")).ok()?;
+        let record = KeptRecord::decode(&stored?);
+        if record.is_none() {
+            tracing::warn!(client_id, %origin, "a kept session of an unknown version is left out");
+        }
+        record
+    }
+
+    /// Where a client is connected, by the newest that is known. Reads at most one entry of the store, or one of each
+    /// node's where more clients are known than are listed.
+    pub fn whereabouts(&self, client_id: &str) -> Whereabouts {
+        if self.live_of(client_id).is_some() {
+            return Whereabouts::Here;
+        }
+        let Some(place) = self.place_elsewhere(client_id).filter(|place| place.connected) else {
+            return Whereabouts::Nowhere;
+        };
+        let seen_here = self.presence.get(client_id).ok().flatten();
+        let is_newest = seen_here.is_none_or(|seen| place.claim > self.own_claim(seen.begun));
+        match is_newest && self.is_heard(place.claim.origin) {
+            true => Whereabouts::At(place.claim.origin),
+            false => Whereabouts::Nowhere,
+        }
+    }
+
+    /// What another node has recorded of a client, where that is newer than what was seen here; and whether the node is
+    /// heard.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn seen_elsewhere(
+        &self,
+        client_id: &str,
+        seen_here: Option<&Seen>,
+    ) -> Result<Option<SeenElsewhere>, StoreError> {
+        let here = seen_here.map(|seen| self.own_claim(seen.begun));
+        let Some(place) = self.place_elsewhere(client_id).filter(|place| here.is_none_or(|here| place.claim > here))
+        else {
+            return Ok(None);
+        };
+        let origin = place.claim.origin;
+        let seen = self.presence.get_of(origin, client_id)?;
+        Ok(seen.map(|seen| SeenElsewhere { origin, node: self.node_of(origin), is_heard: self.is_heard(origin), seen }))
+    }
+
+    fn node_of(&self, origin: OriginId) -> Option<u64> {
+        let followed = self.log.store().followed().into_iter().find(|(found, _)| *found == origin);
+        followed.map(|(_, followed)| followed.node).filter(|node| *node != 0)
+    }
+
+    /// At most `max` clients that other nodes have seen by client id, those after `after`.
+    pub fn elsewhere_page(&self, after: Option<&str>, max: usize) -> Vec<Arc<str>> {
+        self.elsewhere.read().page(after, max).into_iter().map(|(client_id, _)| client_id).collect()
+    }
+
+    /// How many clients other nodes have seen.
+    pub fn elsewhere_count(&self) -> usize {
+        self.elsewhere.read().len()
+    }
+}
+
+/// What another node has seen of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenElsewhere {
+    /// The node's life.
+    pub origin: OriginId,
+    /// The node, where it is known.
+    pub node: Option<u64>,
+    /// Whether the node is heard: else its clients are shown as they were seen last.
+    pub is_heard: bool,
+    /// What it has recorded.
+    pub seen: Seen,
+}
+
+/// Looks on for the sessions, as long as there are any.
+struct Watcher(Weak<Sessions>);
+
+impl Observer for Watcher {
+    fn committed(&self, _: &Arc<Committed>) {}
+
+    fn is_listening(&self) -> bool {
+        false
+    }
+
+    fn followed(&self, commits: &[FollowedCommit]) {
+        let Some(sessions) = self.0.upgrade() else { return };
+        for commit in commits {
+            for write in commit.record.state.iter().filter(|write| write.tree == DEVICES_TREE) {
+                sessions.take_seen(commit.origin, &write.key, write.value.as_deref());
+            }
+        }
+    }
+
+    fn copied(&self, origin: OriginId) {
+        let Some(sessions) = self.0.upgrade() else { return };
+        if let Err(error) = sessions.read_origin(origin) {
+            tracing::error!(%origin, %error, "what another node has seen of devices cannot be read");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Twins of a site's nodes: changes made at any reach the device wherever it is, and all nodes agree.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use devices::twin::{TWINS_TREE, get_topic, report_topic, subscriptions_of};
+use serde_json::json;
+use sled_data::{CommitNumber, MemoryBackend};
+
+use super::TwinView;
+use super::tests::{Node, told, until};
+
+fn node(seed: u64) -> Node {
+    Node::start_in(Some(1), seed, &Arc::new(MemoryBackend::new()))
+}
+
+/// Ships what another node has and this one has not, commit by commit.
+async fn ship(from: &Node, to: &Node) {
+    let origin = from.log.origin();
+    loop {
+        let next = CommitNumber(to.log.store().followed_commit(origin).0 + 1);
+        let mut commits = from.log.store().commits_to_ship(origin, next, 1 << 20).unwrap();
+        commits.truncate(1);
+        if commits.is_empty() {
+            return;
+        }
+        to.log.follow(commits).await.unwrap();
+    }
+}
+
+/// Until what is changed next is later by anybody's clock.
+async fn moment() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
+
+fn brief(twin: Option<TwinView>) -> Option<(u64, serde_json::Value, u64, serde_json::Value)> {
+    let json = |state| serde_json::to_value(state).unwrap();
+    twin.map(|twin| (twin.desired.version, json(twin.desired.state), twin.reported.version, json(twin.reported.state)))
+}
+
+async fn agree(a: &Node, b: &Node, device: &str) {
+    ship(a, b).await;
+    ship(b, a).await;
+    let same = || (brief(a.room.get(device)) == brief(b.room.get(device))).then_some(());
+    until("both have the same twin", same).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_told_what_was_set_at_another_node_and_its_word_is_heard_there() {
+    let (a, b) = (node(7), node(8));
+    let device = a.connect("c", &subscriptions_of("d")).await;
+    b.set("d", r#"{"a":1}"#, Some(0)).await.unwrap();
+    ship(&b, &a).await;
+    assert_eq!(told(&device).await, ("edgeway/twin/d/delta/1".into(), json!({"version":1,"delta":{"a":1}})));
+    a.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    a.reported("d", 1).await;
+    ship(&a, &b).await;
+    let heard = until("b has heard it", || b.room.get("d").filter(|twin| twin.reported.version == 1)).await;
+    assert!(heard.delta.is_empty());
+    // What has no delta is not told again; what is set here goes on from there.
+    assert_eq!(b.set("d", r#"{"a":2}"#, Some(1)).await.unwrap().desired, 2);
+    ship(&b, &a).await;
+    assert_eq!(told(&device).await.1, json!({"version":2,"delta":{"a":2}}));
+    a.say("d", &get_topic("d"), "", None);
+    let state = json!({"desired":{"version":2,"state":{"a":2}},"reported":{"version":1,"state":{"a":1}}});
+    assert_eq!(told(&device).await.1, state);
+    (a.end().await, b.end().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_made_apart_become_one_twin_and_the_device_is_told_the_later_one() {
+    let (a, b) = (node(7), node(8));
+    let device = a.connect("c", &subscriptions_of("d")).await;
+    a.set("d", r#"{"a":1}"#, None).await.unwrap();
+    assert_eq!(told(&device).await.1["version"], 1);
+    moment().await;
+    b.set("d", r#"{"b":1}"#, None).await.unwrap();
+    agree(&a, &b, "d").await;
+    // Of the same version and another content: it is told.
+    assert_eq!(told(&device).await.1, json!({"version":1,"delta":{"b":1}}));
+    a.set("d", r#"{"a":2}"#, None).await.unwrap();
+    assert_eq!(told(&device).await.1, json!({"version":2,"delta":{"a":2,"b":1}}));
+    agree(&a, &b, "d").await;
+    // A deletion at one beats what was changed before at the other.
+    b.set("d", r#"{"b":2}"#, None).await.unwrap();
+    moment().await;
+    a.room.delete("d", None, "cli").await.unwrap();
+    agree(&a, &b, "d").await;
+    assert!(b.room.get("d").is_none());
+    let stored = || b.log.state_get(TWINS_TREE, b"d").unwrap().is_none().then_some(());
+    until("b stores it no more", stored).await;
+    assert_eq!(b.set("d", r#"{"n":1}"#, Some(0)).await.unwrap().desired, 1);
+    agree(&a, &b, "d").await;
+    assert_eq!(brief(a.room.get("d")).unwrap().1, json!({"n":1}));
+    (a.end().await, b.end().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_finds_what_other_nodes_have_changed() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (Node::start_in(Some(1), 7, &backend), node(8));
+    a.set("d", r#"{"a":1}"#, None).await.unwrap();
+    a.set("e", r#"{"e":1}"#, None).await.unwrap();
+    agree(&a, &b, "e").await;
+    moment().await;
+    b.set("d", r#"{"a":2}"#, None).await.unwrap();
+    b.room.delete("e", None, "cli").await.unwrap();
+    agree(&a, &b, "d").await;
+    a.end().await;
+    let a = Node::start_in(Some(1), 7, &backend);
+    assert_eq!(brief(a.room.get("d")), brief(b.room.get("d")));
+    assert_eq!((a.room.get("d").unwrap().desired.version, a.room.get("e")), (2, None));
+    (a.end().await, b.end().await);
+}

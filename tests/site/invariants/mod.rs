@@ -1,0 +1,43 @@
+//! What must hold of every run of a site, one file each.
+
+mod acknowledged;
+mod bounds;
+mod converges;
+mod gaps;
+mod lives;
+mod nobody_waits;
+mod offsets;
+mod quorum_refused;
+mod readers;
+mod synced_alone_is_sent;
+mod together;
+mod visible_end;
+
+use super::history::History;
+
+/// What a check found: nothing, or the story of a promise that was broken.
+pub type Checked = Result<(), String>;
+
+type Check = fn(&History) -> Checked;
+
+/// Each, by its name.
+pub const ALL: [(&str, Check); 12] = [
+    ("synced_alone_is_sent", synced_alone_is_sent::check),
+    ("acknowledged", acknowledged::check),
+    ("offsets", offsets::check),
+    ("visible_end", visible_end::check),
+    ("together", together::check),
+    ("readers", readers::check),
+    ("nobody_waits", nobody_waits::check),
+    ("gaps", gaps::check),
+    ("lives", lives::check),
+    ("quorum_refused", quorum_refused::check),
+    ("bounds", bounds::check),
+    ("converges", converges::check),
+];
+
+/// The names of those that are broken, each with its story.
+pub fn broken(history: &History) -> Vec<(&'static str, String)> {
+    let checked = ALL.iter().filter_map(|(name, check)| check(history).err().map(|story| (*name, story)));
+    checked.collect()
+}
