@@ -84,7 +84,9 @@ fn a_wiped_node_comes_back_as_a_new_one_and_a_copy_of_one_is_kept_out() {
     let names = |place| -> Vec<String> {
         let status = site.status(place);
         let nodes = status["nodes"].as_array().unwrap();
-        nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+        let mut names: Vec<String> = nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
     };
     wait::until_true("all list the same", || (0..3).all(|place| names(place) == ["n1", "n2", "n4"]));
     check(&site, &records);

@@ -1,6 +1,7 @@
 //! What is known of replication: who follows what how far, and what was refused; for the quorum, for people, for metrics.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -69,9 +70,26 @@ struct Moment {
 #[derive(Default)]
 struct Pages {
     followers: BTreeMap<(OriginId, NodeId), Follower>,
+    /// How often each of them came.
+    visits: BTreeMap<(OriginId, NodeId), u64>,
     following: BTreeMap<OriginId, Following>,
     moments: VecDeque<Moment>,
     troubles: VecDeque<Trouble>,
+}
+
+/// A stream of one who follows. While it is kept, the follower is here.
+#[must_use]
+pub struct Visit {
+    book: Arc<Book>,
+    origin: OriginId,
+    node: NodeId,
+    number: u64,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.book.went(self.origin, self.node, self.number);
+    }
 }
 
 /// The book.
@@ -81,9 +99,13 @@ pub struct Book {
 }
 
 impl Book {
-    /// A node began to follow an origin from here.
-    pub fn came(&self, origin: OriginId, node: NodeId, synced: CommitNumber) {
-        self.pages.lock().followers.insert((origin, node), Follower { synced, is_here: true });
+    /// A node began to follow an origin from here; it has gone when the visit is dropped, however the stream ended.
+    pub fn came(self: &Arc<Self>, origin: OriginId, node: NodeId, synced: CommitNumber) -> Visit {
+        let mut pages = self.pages.lock();
+        pages.followers.insert((origin, node), Follower { synced, is_here: true });
+        let visit = pages.visits.entry((origin, node)).or_default();
+        *visit += 1;
+        Visit { book: Arc::clone(self), origin, node, number: *visit }
     }
 
     /// It has synced up to a commit.
@@ -93,9 +115,12 @@ impl Book {
         }
     }
 
-    /// Its stream has ended.
-    pub fn went(&self, origin: OriginId, node: NodeId) {
-        if let Some(follower) = self.pages.lock().followers.get_mut(&(origin, node)) {
+    /// Its stream has ended; not that one which it may have opened since.
+    fn went(&self, origin: OriginId, node: NodeId, visit: u64) {
+        let mut pages = self.pages.lock();
+        if pages.visits.get(&(origin, node)) == Some(&visit)
+            && let Some(follower) = pages.followers.get_mut(&(origin, node))
+        {
             follower.is_here = false;
         }
     }
@@ -181,6 +206,19 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_follower_is_here_as_long_as_its_newest_stream() {
+        let book = Arc::new(Book::default());
+        let (origin, node) = (OriginId(1), NodeId(2));
+        let is_here = || book.followers(origin).iter().any(|(_, follower)| follower.is_here);
+        let first = book.came(origin, node, CommitNumber(3));
+        let second = book.came(origin, node, CommitNumber(4));
+        drop(first);
+        assert!(is_here(), "it has come again meanwhile");
+        drop(second);
+        assert!(!is_here());
+    }
 
     #[test]
     fn lag_is_told_in_commits_events_bytes_and_time() {

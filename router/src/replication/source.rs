@@ -94,13 +94,12 @@ impl Source {
                 });
             }
         };
-        self.book.came(origin, node, CommitNumber(next.0.saturating_sub(1)));
-        let ended = tokio::select! {
+        // It has gone however this ends, also where the connection's end takes this task with it.
+        let _visit = self.book.came(origin, node, CommitNumber(next.0.saturating_sub(1)));
+        tokio::select! {
             ended = self.send_commits(origin, next, &mut out) => ended,
             ended = self.take_acknowledgements(origin, node, &mut from) => ended,
-        };
-        self.book.went(origin, node);
-        ended
+        }
     }
 
     fn refusal(&self, asked: &Follow, code: RefusedCode) -> String {
