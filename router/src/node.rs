@@ -131,7 +131,7 @@ impl Node {
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
         let keeping = tokio::spawn(Arc::clone(rooms.directory.catalog()).keep_topics());
-        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins)?;
+        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands)?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
         }
@@ -246,6 +246,7 @@ fn make_folder(path: &Path) -> Result<(), StartError> {
 /// Opens the rooms in the order in which they stand on each other.
 fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms, Arc<site::SiteNode>), StartError> {
     let certificate = site::read_identity(data)?;
+    let is_in_site = certificate.is_some();
     let (log, place) = open_log(data, config, certificate.as_deref())?;
     let first = first_members(&data.join(SITE_FOLDER))?;
     let joins = !first.is_empty();
@@ -254,7 +255,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
     let told = site::Told { first, name: site::given_name(data) };
-    let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, way, told);
+    let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, Arc::clone(&way), told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
     sessions.follow_others().map_err(StartError::Sessions)?;
@@ -265,6 +266,10 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
+    if is_in_site {
+        commands.set_forward(Arc::clone(&way) as _);
+        sessions.set_heard(Arc::clone(&way) as _);
+    }
     let readiness = Arc::new(Readiness::default());
     let quic = Arc::default();
     let control = Arc::clone(&site) as _;

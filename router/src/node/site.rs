@@ -15,6 +15,7 @@ use super::wires::{Served, Way};
 use crate::admin::ApiError;
 use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
 use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SurviveError, TokenHash};
+use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
@@ -118,6 +119,7 @@ impl SiteNode {
         config: &Config,
         name: &str,
         plugins: &Arc<PluginHost>,
+        commands: &Arc<Commands>,
     ) -> Result<Option<Running>, SiteStartError> {
         let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else { return Ok(None) };
         let refused = |error: String| SiteStartError::Listen { address, error };
@@ -128,6 +130,7 @@ impl SiteNode {
             log: Arc::clone(&self.log),
             catalog: Arc::clone(&self.catalog),
             plugins: Arc::clone(plugins),
+            commands: Arc::clone(commands),
             replication: std::sync::OnceLock::new(),
         });
         let door =

@@ -3,18 +3,25 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use sled_data::OriginId;
+
 use super::plugins::components::{self, Components};
 use crate::catalog::{Ask, Asked, Catalog};
+use crate::commands::{Answering, Commands, Forward, ForwardError};
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
-use crate::replication::peers::{Heartbeat, Notice, Peers, Pulse, Serve};
-use crate::replication::{ASK_CATALOG, ASK_HOLDINGS, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW};
+use crate::replication::peers::{AskError, Heartbeat, Notice, PeerState, Peers, Pulse, Serve};
+use crate::replication::{ASK_CATALOG, ASK_COMMAND, ASK_HOLDINGS, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW};
+use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
 /// How long the catalog waits for another node's answer.
 const CATALOG_WAIT: Duration = Duration::from_secs(10);
 /// How long a part of a component may take, over a slow link as well.
 const PLUGIN_WAIT: Duration = Duration::from_secs(30);
+
+/// How long another node may take to store a command that is handed over to it.
+const COMMAND_WAIT: Duration = Duration::from_secs(5);
 
 /// What the rooms reach the other nodes by, once there are connections; a node alone has none.
 #[derive(Default)]
@@ -57,11 +64,45 @@ impl Components for Way {
     }
 }
 
+impl Way {
+    /// The node that writes a life, where it is connected.
+    fn writer(&self, origin: OriginId) -> Option<(&Arc<Peers>, NodeId)> {
+        let peers = self.peers.get()?;
+        let states = peers.states();
+        let writes =
+            |peer: &&PeerState| peer.is_connected && peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
+        states.iter().find(writes).map(|peer| (peers, peer.node))
+    }
+}
+
+impl Heard for Way {
+    fn is_heard(&self, origin: OriginId) -> bool {
+        self.writer(origin).is_some()
+    }
+}
+
+impl Forward for Way {
+    fn submit(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_> {
+        Box::pin(async move {
+            let Some((peers, node)) = self.writer(origin) else {
+                return Err(ForwardError::Unreachable(format!("no node that writes origin {origin} is heard")));
+            };
+            peers.ask(node, ASK_COMMAND, &request, COMMAND_WAIT).await.map_err(|error| match error {
+                AskError::NotConnected { .. } | AskError::Busy | AskError::TooLong | AskError::UnknownKind => {
+                    ForwardError::Unreachable(error.to_string())
+                }
+                AskError::Timeout | AskError::Lost(_) => ForwardError::Unanswered(error.to_string()),
+            })
+        })
+    }
+}
+
 /// Serves what other nodes ask.
 pub struct Served {
     pub log: Arc<EventLog>,
     pub catalog: Arc<Catalog>,
     pub plugins: Arc<PluginHost>,
+    pub commands: Arc<Commands>,
     pub replication: OnceLock<Arc<Replication>>,
 }
 
@@ -76,6 +117,7 @@ impl Serve for Served {
             match kind {
                 ASK_CATALOG => Some(self.catalog.answer(from, &body).await),
                 ASK_HOLDINGS => self.replication.get().map(|replication| replication.holdings()),
+                ASK_COMMAND => Some(self.commands.take_forwarded(&body).await),
                 ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
                 _ => None,
             }

@@ -38,6 +38,8 @@ pub const ASK_CATALOG: u8 = 1;
 pub const ASK_HOLDINGS: u8 = 2;
 /// The kind of an ask for a part of a plugin's component.
 pub const ASK_PLUGIN: u8 = 3;
+/// The kind of an ask that hands a command over.
+pub const ASK_COMMAND: u8 = 4;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 
