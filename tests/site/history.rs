@@ -254,11 +254,6 @@ impl History {
         self.facts.iter().any(|(at, fact)| *at <= by && is_it(fact))
     }
 
-    /// Whether a node wrote a life that another node writes: it has a fork of its own, and cannot have the other.
-    pub fn was_twin(&self, node: u64, origin: OriginId) -> bool {
-        self.lives_of(origin).any(|life| life.node == node) && self.lives_of(origin).any(|life| life.node != node)
-    }
-
     /// The lives that have this origin.
     pub fn lives_of(&self, origin: OriginId) -> impl Iterator<Item = &Life> {
         self.lives.iter().filter(move |life| life.origin == origin)

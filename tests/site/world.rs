@@ -186,6 +186,9 @@ impl World {
         self.weigh(at, &mut run);
         self.read(at, &mut run);
         self.note_load(at, &run);
+        if run.store.failure().is_some() {
+            run.failed.get_or_insert("its store failed");
+        }
         match run.failed.take() {
             Some(why) => self.go_down(at, run, why),
             None => self.nodes[at].running = Some(run),

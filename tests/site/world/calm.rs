@@ -26,7 +26,8 @@ impl World {
         for number in 1..=STEPS_MAX {
             self.step();
             if number % PEOPLE_STEPS == 0 {
-                (0..self.nodes.len()).for_each(|at| self.people_give_up(at));
+                // One that is wiped comes back at the end.
+                (0..self.nodes.len()).rev().for_each(|at| self.people_give_up(at));
             }
             if number % LOOK_STEPS == 0 && self.is_at_rest() {
                 break;
@@ -60,7 +61,6 @@ impl World {
             let holds = |other: usize| match own(other) {
                 None => false,
                 Some(_) if other == at => true,
-                Some((origin, _)) if self.history.was_twin(self.nodes[at].id, origin) => true,
                 Some((origin, last)) => run.store.followed().iter().any(|(of, followed)| {
                     *of == origin && followed.copy == CopyState::Whole && followed.synced == last
                 }),

@@ -12,7 +12,7 @@ use crate::site::node::Running;
 
 impl World {
     pub(super) fn look(&mut self, at: usize) {
-        let Some(run) = self.nodes[at].running.take() else { return };
+        let Some(run) = self.nodes[at].running.take_if(|run| run.store.failure().is_none()) else { return };
         let origin = run.store.origin();
         // What is not synced yet may be as if it had never been; in the end nothing can take it away any more.
         if run.store.synced_commit() == run.store.last_commit() || self.is_calm {

@@ -48,7 +48,8 @@ impl World {
         }
         let life = match before {
             Some(before) if before == origin => self.go_on(at, found.last_commit),
-            before => self.begin_life(at, &store, before),
+            // A disk that lied may have lost the beginning of the last life, with all of it.
+            before => self.begin_life(at, &store, found.ended_life.or(before)),
         };
         let node = &mut self.nodes[at];
         node.life = life;
@@ -106,13 +107,15 @@ impl World {
     }
 
     fn begin_life(&mut self, at: usize, store: &Store, before: Option<OriginId>) -> usize {
-        let base = match before {
-            Some(before) => self.history.lives[self.nodes[at].life].small_at(store.last_commit_of(before)),
-            None => Small::default(),
+        let node = self.nodes[at].id;
+        let lives = &self.history.lives;
+        let last = before.and_then(|before| lives.iter().rfind(|life| life.origin == before && life.node == node));
+        let base = match (before, last.or_else(|| lives.get(self.nodes[at].life))) {
+            (Some(before), Some(life)) => life.small_at(store.last_commit_of(before)),
+            _ => Small::default(),
         };
         self.nodes[at].ended = before;
         self.history.ended.extend(before);
-        let node = self.nodes[at].id;
         self.history.lives.push(Life { origin: store.origin(), node, base, commits: Vec::new() });
         self.history.lives.len() - 1
     }

@@ -7,7 +7,7 @@ use sled_data::{CommitNumber, Faults, MemoryBackend, OriginId};
 use super::{Image, NODES_MAX, World};
 use crate::site::catalog::NAMES;
 use crate::site::history::Fact;
-use crate::site::node::Disk;
+use crate::site::node::{Disk, Running};
 
 impl World {
     pub(super) fn weather(&mut self) {
@@ -241,23 +241,34 @@ impl World {
         }
     }
 
-    /// People look at copies that still differ, and give them up for new ones.
+    /// People look at copies that still differ, and give them up for new ones. A fork that a node wrote itself, or has
+    /// by its image, goes with the node: it joins anew.
     pub(super) fn people_give_up(&mut self, at: usize) {
         let Some(mut run) = self.nodes[at].running.take() else { return };
-        let node = self.nodes[at].id;
+        let mut has_fork = false;
         for origin in std::mem::take(&mut run.stopped) {
             self.stop_following(&mut run, origin);
-            // An earlier life of the node's own is not forgotten.
-            if run.store.followed().iter().any(|(of, _)| *of == origin) && run.store.forget_followed(origin).is_ok() {
-                self.history.note(Fact::Lost { node, origin: Some(origin), after: CommitNumber(0) });
-                self.note(at, "a copy that differs is given up");
-                self.history.given_up.insert(origin);
-                run.cursors.retain(|cursor| cursor.partition.origin != origin);
-                run.state.retain(|write| !write.key.starts_with(&origin.0.to_be_bytes()));
-                run.visible.retain(|partition, _| partition.origin != origin);
-                run.is_reading = !run.state.is_empty();
+            if run.store.followed().iter().any(|(of, _)| *of == origin) {
+                self.give_up(at, &mut run, origin);
+            } else {
+                has_fork = true;
             }
         }
         self.nodes[at].running = Some(run);
+        if has_fork {
+            self.wipe(at);
+        }
+    }
+
+    fn give_up(&mut self, at: usize, run: &mut Running, origin: OriginId) {
+        if run.store.forget_followed(origin).is_ok() {
+            self.history.note(Fact::Lost { node: self.nodes[at].id, origin: Some(origin), after: CommitNumber(0) });
+            self.note(at, "a copy that differs is given up");
+            self.history.given_up.insert(origin);
+            run.cursors.retain(|cursor| cursor.partition.origin != origin);
+            run.state.retain(|write| !write.key.starts_with(&origin.0.to_be_bytes()));
+            run.visible.retain(|partition, _| partition.origin != origin);
+            run.is_reading = !run.state.is_empty();
+        }
     }
 }
