@@ -76,8 +76,7 @@ fn levelled(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A name is one topic on all nodes, and there are no events of topics that a node does not know. Where a name was taken
-/// by a deleted topic when its next life came, only its writer can say so again.
+/// A name is one topic on all nodes, and there are no events of topics that a node does not know.
 fn topics(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
     let mut ids = BTreeMap::new();
     for (_, fact) in &history.facts {
@@ -88,8 +87,7 @@ fn topics(history: &History, held: &AllHeld<'_>) -> Result<(), String> {
             }
         }
         let partitions = held.iter().filter(|((of, _), _)| of == node).flat_map(|(_, held)| &held.partitions);
-        let is_live = |extent: &&Extent| history.members().iter().any(|(_, own)| *own == extent.partition.origin);
-        for extent in partitions.filter(|extent| extent.end > extent.start).filter(is_live) {
+        for extent in partitions.filter(|extent| extent.end > extent.start) {
             if !topics.values().any(|id| *id == extent.partition.topic) {
                 return Err(format!("{node} holds {}, whose topic it does not know", extent.partition));
             }
