@@ -263,7 +263,8 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let twins = Twins::open(Arc::clone(&log), Arc::clone(&sessions), config.twins.clone())?;
-    let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
+    let duties = Arc::new(site.first_duties());
+    let plugins = Arc::new(PluginHost::start_with(Arc::clone(&log), &data.join(PLUGINS_FOLDER), duties)?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
     if is_in_site {

@@ -216,7 +216,7 @@ impl Follower {
         match tokio::task::spawn_blocking(move || log.adopt_topic(info)).await {
             Ok(Ok(())) => Ok(()),
             // Its events are kept all the same.
-            Ok(Err(error @ (TopicError::Exists(_) | TopicError::TooMany(_)))) => {
+            Ok(Err(error @ (TopicError::Exists(_) | TopicError::TooMany(_) | TopicError::Unknown(_)))) => {
                 tracing::warn!(%error, topic = name, source = %self.node, "a topic of another node is not made here");
                 Ok(())
             }
