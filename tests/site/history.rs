@@ -231,9 +231,10 @@ impl History {
         found.unwrap_or_default()
     }
 
-    /// What the nodes of the site hold at the end: the newest of each.
+    /// What the nodes of the site hold at the end.
     pub fn last_held(&self) -> BTreeMap<(u64, OriginId), &Held> {
-        let all = self.facts.iter().filter_map(|(_, fact)| match fact {
+        let end = self.facts.iter().rposition(|(_, fact)| matches!(fact, Fact::Members(_)));
+        let all = self.facts.iter().skip(end.unwrap_or(self.facts.len())).filter_map(|(_, fact)| match fact {
             Fact::Held(held) => Some(((held.node, held.origin), &**held)),
             _ => None,
         });

@@ -15,6 +15,8 @@ pub struct Standing {
     pub before: Option<Offset>,
     /// The newest span of an earlier term in this node's own record, where it is of this life.
     pub own_span: Option<SpanV1>,
+    /// Whether a begin under the same term, which was cut short, has taken the predecessor's place and state.
+    pub was_taken: bool,
     /// The newest spans that are known.
     pub known: SpansV1,
     /// The oldest offset that is stored.
@@ -46,7 +48,7 @@ pub fn begin(before: Before, standings: &[Standing], term: u64, life: u64) -> (S
     let own_from = |standing: &Standing| standing.own_span.map_or(0, |span| span.from);
     let own_since = |standing: &Standing| standing.own_span.map_or(0, |span| span.since);
     // This node had done more than the other: what it did stands, if all of it is its own.
-    let stands = |s: &Standing| s.before.is_none_or(|before| s.own >= before && before >= own_from(s));
+    let stands = |s: &Standing| !s.was_taken && s.before.is_none_or(|before| s.own >= before && before >= own_from(s));
     let span = |since, from| SpanV1 { term, since, life, from };
     match before {
         Before::Own => (State::Stays, standings.iter().map(|s| span(term, s.own)).collect()),
@@ -66,7 +68,7 @@ mod tests {
 
     fn standing(own: Offset, before: Option<Offset>, own_span: Option<(u64, Offset)>) -> Standing {
         let own_span = own_span.map(|(since, from)| SpanV1 { term: 2, since, life: 1, from });
-        Standing { own, before, own_span, known: SpansV1::default(), start: 3 }
+        Standing { own, before, own_span, was_taken: false, known: SpansV1::default(), start: 3 }
     }
 
     #[test]
@@ -75,7 +77,8 @@ mod tests {
         use State::{Stays, Taken};
         let s = standing;
         // Who had it, the partitions of one number, what becomes of the state, where it begins: (since, from).
-        let cases: &[(Before, &[Standing], State, &[(u64, Offset)])] = &[
+        type Case<'a> = (Before, &'a [Standing], State, &'a [(u64, Offset)]);
+        let cases: &[Case<'_>] = &[
             (Own, &[s(9, None, None)], Stays, &[(4, 9)]),
             (Own, &[s(9, Some(9), Some((2, 5)))], Stays, &[(4, 9)]),
             (Other, &[s(0, Some(9), None)], Taken, &[(4, 9)]),
@@ -87,6 +90,7 @@ mod tests {
             // What it has of 9 and 10 is not its own work.
             (Guest, &[s(12, Some(9), Some((2, 11)))], Taken, &[(4, 9)]),
             (Guest, &[s(8, Some(9), None)], Taken, &[(4, 9)]),
+            (Guest, &[Standing { was_taken: true, ..s(9, Some(9), None) }], Taken, &[(4, 9)]),
             (Guest, &[s(8, None, None)], Stays, &[(0, 0)]),
             // State is of the number: all of its partitions stand, or none.
             (Guest, &[s(12, Some(9), None), s(1, Some(2), None)], Taken, &[(4, 9), (4, 2)]),

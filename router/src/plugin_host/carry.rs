@@ -1,9 +1,9 @@
 //! A charge's cursors, spans and state are carried over, in commits of bounded size.
 //!
-//! What belongs to one partition number ends with one commit that writes its cursors and spans: cut short before that,
-//! it is done again from its beginning; after that, it is left alone.
+//! What belongs to one partition number ends with one commit that writes its cursors and spans. The charge's head comes
+//! last: cut short before that, all is done again from its beginning, with what is known of the holder by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sled_data::{Offset, OriginId, PartitionId};
@@ -25,11 +25,14 @@ const SCAN_MAX: usize = 32;
 /// Bytes after which a chunk is stored.
 const CHUNK_BYTES_MAX: usize = 512 << 10;
 
+/// Tree, key, value; `None` removes.
+pub type TreeWrite = (&'static str, Vec<u8>, Option<Vec<u8>>);
+
 /// What one commit writes.
 #[derive(Debug, Default)]
 pub struct Chunk {
-    /// Tree, key, value.
-    pub writes: Vec<(&'static str, Vec<u8>, Option<Vec<u8>>)>,
+    /// What goes into small named trees.
+    pub writes: Vec<TreeWrite>,
     /// Partition, next offset.
     pub cursors: Vec<(PartitionId, Offset)>,
     bytes: usize,
@@ -74,11 +77,9 @@ impl Carry<'_> {
     /// # Errors
     /// The store's.
     pub fn run(&self, store: &mut StoreChunk<'_>) -> Result<(), Fault> {
-        let mut numbers: BTreeMap<u32, Vec<PartitionId>> = BTreeMap::new();
-        for topic in self.manifest.topics.iter().filter_map(|name| self.log.topic(name)) {
-            let ids = self.log.partitions_of(&topic).into_iter().map(|partition| partition.id());
-            ids.filter(|id| self.wanted.charge.covers(*id))
-                .for_each(|id| numbers.entry(id.index).or_default().push(id));
+        let mut numbers: BTreeMap<u32, BTreeSet<PartitionId>> = BTreeMap::new();
+        for id in self.partitions()?.into_iter().filter(|id| self.wanted.charge.covers(*id)) {
+            numbers.entry(id.index).or_default().insert(id);
         }
         let mut chunk = Chunk::default();
         for (number, ids) in numbers {
@@ -91,6 +92,16 @@ impl Carry<'_> {
         Ok(())
     }
 
+    /// The partitions that are here, and those that the holder has read and whose events are yet to come: its state
+    /// knows of them.
+    fn partitions(&self) -> Result<Vec<PartitionId>, Fault> {
+        let topics = self.manifest.topics.iter().filter_map(|name| self.log.topic(name));
+        let here = topics.flat_map(|topic| self.log.partitions_of(&topic)).map(|partition| partition.id());
+        let holder = self.holder.unwrap_or(self.me());
+        let read = self.log.store().cursors_of(holder, &reader_name(&self.manifest.name)).map_err(store_fault)?;
+        Ok(here.chain(read.into_iter().map(|(id, _)| id)).collect())
+    }
+
     fn me(&self) -> OriginId {
         self.log.store().origin()
     }
@@ -98,19 +109,13 @@ impl Carry<'_> {
     fn number(
         &self,
         number: u32,
-        ids: &[PartitionId],
+        ids: &BTreeSet<PartitionId>,
         chunk: &mut Chunk,
         store: &mut StoreChunk<'_>,
     ) -> Result<(), Fault> {
         let mut standings = Vec::with_capacity(ids.len());
-        let mut is_done = true;
         for id in ids {
-            let own = self.spans_of(self.me(), *id)?;
-            is_done &= own.newest_of(self.me()).is_some_and(|span| span.term == self.wanted.term);
-            standings.push(self.standing(*id, &own)?);
-        }
-        if is_done {
-            return Ok(());
+            standings.push(self.standing(*id)?);
         }
         let (state, begun) = begin(self.before, &standings, self.wanted.term, self.me().0);
         if state == State::Taken {
@@ -127,8 +132,9 @@ impl Carry<'_> {
         flush(chunk, store, CHUNK_BYTES_MAX)
     }
 
-    fn standing(&self, id: PartitionId, own: &SpansV1) -> Result<Standing, Fault> {
-        let start = self.log.start_offset(id);
+    fn standing(&self, id: PartitionId) -> Result<Standing, Fault> {
+        let own = self.spans_of(self.me(), id)?;
+        let (start, term) = (self.log.start_offset(id), self.wanted.term);
         let before = match self.holder {
             Some(holder) => self.position_of(holder, id)?,
             None => None,
@@ -138,7 +144,8 @@ impl Carry<'_> {
         Ok(Standing {
             own: self.position_of(self.me(), id)?.unwrap_or(start),
             before,
-            own_span: self.earlier(own).filter(|span| span.life == self.me().0).copied(),
+            own_span: self.earlier(&own).filter(|span| span.life == self.me().0).copied(),
+            was_taken: own.newest().is_some_and(|span| span.term == term && span.since == term),
             known,
             start,
         })

@@ -127,6 +127,13 @@ impl SpansV1 {
         self.newest().filter(|span| span.life == life.0)
     }
 
+    /// The same without those of higher terms.
+    #[must_use]
+    pub fn up_to(mut self, term: Option<u64>) -> SpansV1 {
+        self.spans.retain(|span| Some(span.term) <= term);
+        self
+    }
+
     /// The same with one more.
     #[must_use]
     pub fn with(mut self, span: SpanV1) -> SpansV1 {
@@ -197,6 +204,8 @@ mod tests {
             spans = spans.with(SpanV1 { term, since: term, life: 1, from: term });
         }
         assert_eq!((spans.spans.len(), spans.spans[0].term, spans.is_cut), (SPANS_MAX, 1, true));
+        assert_eq!(spans.clone().up_to(Some(9)).newest().map(|span| span.term), Some(9));
+        assert_eq!(spans.clone().up_to(None).newest(), None);
         assert!(encode(&spans).len() < 4096);
     }
 }

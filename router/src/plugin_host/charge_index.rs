@@ -132,17 +132,22 @@ impl ChargeIndex {
 
     fn read_life(&self, life: OriginId, known: &mut Known) -> Result<(), ReadError> {
         let mut after: Option<Vec<u8>> = None;
-        let mut term = None;
+        // The newest head: it stands before its partitions, and may be missing.
+        let mut head: Option<(String, Charge, Option<u64>)> = None;
         loop {
             let entries = self.log.store().state_scan_of(life, CHARGES_TREE, b"", after.as_deref(), SCAN_MAX)?;
             for (key, value) in &entries {
                 match Charge::of_key(key) {
-                    // Its head stands before its partitions.
-                    Some((_, _, None)) => term = sound::<HeadV1>(value).and_then(|head| head.term),
+                    Some((plugin, charge, None)) => {
+                        let term = sound::<HeadV1>(value).and_then(|head| head.term);
+                        head = Some((plugin.to_owned(), charge, term));
+                    }
                     Some((plugin, charge, Some(id))) => {
-                        let spans = sound::<SpansV1>(value);
                         // Spans of a charge that is just being begun do not count.
-                        let counting = spans.filter(|spans| spans.newest().is_some_and(|s| Some(s.term) <= term));
+                        let own = head.as_ref().filter(|(of, head, _)| of == plugin && *head == charge);
+                        let term = own.and_then(|(_, _, term)| *term);
+                        let spans = sound::<SpansV1>(value).map(|spans| spans.up_to(term));
+                        let counting = spans.filter(|spans| !spans.spans.is_empty());
                         counting.into_iter().for_each(|spans| keep_newer(known, plugin, charge, id, spans));
                     }
                     None => tracing::error!(%life, "a charge's key cannot be read"),

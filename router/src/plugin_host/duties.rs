@@ -134,8 +134,9 @@ impl Duties {
 /// site has nodes.
 pub type Before = BTreeMap<NodeId, u64>;
 
-/// The site's newest decision about an origin. A later one has a term that is higher by two or more: the one between is
-/// the origin's own, when it is back.
+/// The site's newest decision about an origin. It is made when the node is lost that writes the origin, and anew when
+/// the one is lost that reads it: where the origin's node is here, by that node itself. Each has a term that is higher
+/// by two or more than the one before: the term between is the origin's own, when it comes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakeOver {
     /// The newest commit of the origin that the survivors have.
@@ -215,7 +216,10 @@ impl Duties {
         if !is_back {
             self.gone.insert(origin, record.from_commit);
         }
-        if writer == Some(site.me) {
+        if writer == Some(site.me) && record.by == site.me {
+            // The one before was lost: it is this node's again under the decision's own term.
+            self.given_away = Some(GivenAway { term: term.saturating_sub(1), to: predecessors });
+        } else if writer == Some(site.me) {
             let now = Before::from([(record.by, term)]);
             predecessors.retain(|before| site.lives.get(&record.by) != Some(&before.life));
             predecessors.extend(site.predecessors(&now));

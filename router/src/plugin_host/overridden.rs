@@ -36,6 +36,10 @@ pub struct Derived {
 pub fn judge(event: Derived, spans: &SpansV1, decided: u64, done_to: impl FnOnce(OriginId) -> Offset) -> Verdict {
     let newest = spans.newest();
     let known_term = newest.map_or(0, |span| span.term);
+    if decided > known_term && decided > event.term {
+        // Who has it now has not said where it begins, and may not have known of the newest span.
+        return Verdict::NotYet;
+    }
     let owner = spans.spans.iter().rposition(|span| span.from <= event.offset);
     let owning = owner.and_then(|at| spans.spans.get(at));
     let counts = match owning {
@@ -44,9 +48,7 @@ pub fn judge(event: Derived, spans: &SpansV1, decided: u64, done_to: impl FnOnce
         Some(span) => span.life == event.life.0 && event.term >= span.since,
     };
     if counts {
-        // Who has it now has not said where it begins: that may lie before this event.
-        let is_open = decided > known_term && decided > event.term;
-        return if is_open { Verdict::NotYet } else { Verdict::Counts };
+        return Verdict::Counts;
     }
     // The life that writes the source's partition comes back: what it did beyond the others may stand.
     let is_newest = owner.is_some_and(|at| at + 1 == spans.spans.len());
@@ -112,6 +114,8 @@ mod tests {
             (taken, 1, (B, 1, 90), Counts),
             // A newer decision: where C begins is not known.
             (taken, 3, (B, 1, 12), NotYet),
+            (taken, 3, (A, 0, 12), NotYet),
+            (taken, 3, (C, 3, 12), Counts),
             (stands, 1, (A, 0, 19), Overridden),
             (stands, 1, (A, 0, 25), Counts),
             (stands, 1, (A, 2, 90), Counts),

@@ -1,6 +1,7 @@
 //! Work follows data: charges go from node to node, and each source event is counted once.
 
 mod lab;
+mod told;
 mod walk;
 
 use lab::{Lab, id};

@@ -48,11 +48,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether a node cannot count as lost for one heartbeat that went astray.
-    pub fn is_patient(&self) -> bool {
-        self.lost_after_ms >= self.heartbeat_ms.saturating_mul(2)
-    }
-
     /// The time between two heartbeats.
     pub fn heartbeat(&self) -> Duration {
         Duration::from_millis(u64::from(self.heartbeat_ms))

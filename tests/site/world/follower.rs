@@ -111,10 +111,7 @@ impl World {
     fn take_frame(&mut self, at: usize, run: &mut Running, origin: OriginId, frame: Vec<u8>) -> bool {
         let Ok(said) = Said::decode(frame) else { return false };
         match said {
-            Said::Topic(info) => {
-                run.strangers.insert(info.id, info);
-                true
-            }
+            Said::Topic(info) => self.adopt(at, run, info),
             Said::Commit(bytes) => match FollowedCommit::decode(&bytes) {
                 Ok(commit) => self.take_commit(run, origin, commit),
                 Err(_) => false,

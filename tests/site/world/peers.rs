@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use edgeway::replication::{Holder, Known};
 use edgeway::transport::NodeId;
 
+use sled_data::{TopicError, TopicInfo};
+
 use super::World;
 use crate::site::bug::Bug;
 use crate::site::network::Beat;
@@ -69,16 +71,32 @@ impl World {
     }
 
     fn adopt_strangers(&mut self, at: usize, run: &mut Running) {
-        for (id, info) in std::mem::take(&mut run.strangers) {
-            if !self.nodes[at].catalog.deleted.contains(&id) && !run.store.topics().iter().any(|known| known.id == id) {
-                match run.store.create_topic_as(info.clone()) {
-                    Ok(_) => {}
-                    Err(_) if run.store.failure().is_some() => run.failed = Some("its store failed"),
-                    Err(_) => drop(run.strangers.insert(id, info)),
-                }
-            }
+        for (_, info) in std::mem::take(&mut run.strangers) {
+            self.adopt(at, run, info);
         }
+    }
+
+    /// Makes a topic as another node has it, unless it is here or was deleted; one whose name is taken is made when that
+    /// is free. False where it cannot be made.
+    pub(super) fn adopt(&mut self, at: usize, run: &mut Running, info: TopicInfo) -> bool {
+        let is_known = run.store.topics().iter().any(|known| known.id == info.id);
+        if is_known || self.nodes[at].catalog.deleted.contains(&info.id) {
+            return true;
+        }
+        let made = run.store.create_topic_as(info.clone());
         self.nodes[at].note_disk(run);
+        match made {
+            Ok(_) => true,
+            Err(TopicError::Exists(_)) => {
+                run.strangers.insert(info.id, info);
+                true
+            }
+            Err(TopicError::Failed(_)) => {
+                run.failed = Some("its store failed");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     pub(super) fn beat(&mut self, at: usize, run: &mut Running) {

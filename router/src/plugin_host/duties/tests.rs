@@ -48,11 +48,13 @@ fn origins_go_to_who_takes_them_over_and_back() {
     let one = [(LIVES[0], take_over(B, 1, &[]))];
     let on = [(LIVES[0], take_over(C, 3, &[(B, 1)]))];
     let both = [(LIVES[0], take_over(C, 3, &[(B, 1)])), (LIVES[1], take_over(C, 1, &[]))];
+    let own = [(LIVES[0], take_over(A, 3, &[(B, 1)]))];
     let again = [(LIVES[0], take_over(B, 5, &[(B, 1), (C, 3)]))];
     let old_life = [(OriginId(5), take_over(B, 1, &[]))];
     let all = [A, B, C];
     // Who asks, who is here, what is decided, what it is to do.
-    let cases: &[(NodeId, &[NodeId], &[(OriginId, TakeOver)], &str)] = &[
+    type Case<'a> = (NodeId, &'a [NodeId], &'a [(OriginId, TakeOver)], &'a str);
+    let cases: &[Case<'_>] = &[
         (A, &all, &[], ""),
         (B, &[B, C], &one, "takes 11 at 1 after 11/0, 11 is gone at 7"),
         (C, &[B, C], &one, "11 is gone at 7"),
@@ -67,6 +69,10 @@ fn origins_go_to_who_takes_them_over_and_back() {
         // B is lost as well.
         (C, &[C], &both, "takes 11 at 3 after 12/1+11/0, takes 12 at 1 after 12/0, 11 is gone at 7, 12 is gone at 7"),
         (A, &[A, C], &both, "given away at 3 to 12/1+13/3, 12 is gone at 7"),
+        // B was lost while A came back.
+        (A, &[A, C], &own, "given away at 2 to 12/1"),
+        (C, &[A, C], &own, ""),
+        (B, &all, &own, "hands on Origin(OriginId(11)) at 1"),
         // Back to B.
         (A, &all, &again, "given away at 5 to 13/3+12/5"),
         (B, &[B, C], &again, "takes 11 at 5 after 12/1+13/3+11/0, 11 is gone at 7"),

@@ -126,19 +126,11 @@ impl PluginReader {
         if let Some(span) = own.newest_of(me).filter(|span| span.term == term) {
             return Ok(cursor.unwrap_or(0).max(span.from));
         }
-        // It came after the charge was begun.
+        // It came after the charge was begun: all of it is new, as the state that was taken over knows nothing of it.
         let view = self.index.view().map_err(store_fault)?;
         let known = view.and_then(|view| view.spans(name, id).cloned()).unwrap_or_default();
-        let holder = known.newest().map(|span| sled_data::OriginId(span.life)).or_else(|| charge.natural());
-        let before = match holder {
-            Some(holder) if holder != me => {
-                self.log.store().cursor_of(holder, &self.reader, id).map_err(store_fault)?
-            }
-            _ => cursor,
-        };
-        let from = before.unwrap_or_else(|| self.log.start_offset(id));
-        let spans = known.with(SpanV1 { term, since: term, life: me.0, from });
-        self.unrecorded.insert(id, (charge, spans));
+        let from = self.log.start_offset(id);
+        self.unrecorded.insert(id, (charge, known.with(SpanV1 { term, since: term, life: me.0, from })));
         Ok(from)
     }
 
