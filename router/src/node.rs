@@ -263,10 +263,12 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let twins = Twins::open(Arc::clone(&log), Arc::clone(&sessions), config.twins.clone())?;
-    let plugins = Arc::new(PluginHost::start(Arc::clone(&log), &data.join(PLUGINS_FOLDER))?);
+    let duties = Arc::new(site.first_duties());
+    let plugins = Arc::new(PluginHost::start_with(Arc::clone(&log), &data.join(PLUGINS_FOLDER), duties)?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
     if is_in_site {
+        log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);
         sessions.set_heard(Arc::clone(&way) as _);
     }
@@ -312,7 +314,8 @@ fn open_log(
     }
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
     let facts = read_facts(&data.join(SITE_FOLDER))?;
-    let joins = recovered.new_store && facts.is_some();
+    // A start that was cut off before the store said which node it is has written nothing.
+    let joins = facts.is_some() && recovered.last_commit == sled_data::CommitNumber(0);
     let place = Place::settle(&store, clock.next_hybrid(), certificate, joins)?;
     let log = EventLog::open(Arc::new(store), clock, config.log.clone())?;
     log.set_site(place.site);

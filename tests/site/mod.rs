@@ -110,7 +110,6 @@ fn a_site_meets_all_weathers() {
         "it sends a commit of another origin",
         "a topic is deleted",
         "its store failed",
-        "a copy that differs is given up",
         "by a quorum",
         "by a node",
         "out of reach",

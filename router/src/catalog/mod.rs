@@ -46,7 +46,7 @@ use consensus::{Book, Consensus};
 
 pub use change::{Applied, Change};
 pub use config::{Config, KnownBy};
-pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower, Founder, Timing};
+pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower, Founder, NoAnswer, Timing};
 pub use device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value};
 pub use filter::{Facts, Filter, FilterError, Pattern};
 pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember};

@@ -30,7 +30,9 @@ pub enum SurviveError {
     #[error("the new group could not be made: {0}; start the node again and repeat it")]
     Store(String),
     /// The group is made, and a node is not said to be lost in it.
-    #[error("this node goes on alone, but {node} is not marked as lost: {refusal}; say so with `edgeway node lost`")]
+    #[error(
+        "this node goes on alone, but {node} is not marked as lost: {refusal}; take it out with `edgeway node remove`"
+    )]
     Mark {
         /// The node.
         node: NodeId,

@@ -83,8 +83,13 @@ impl Catalog {
     async fn bring(self: &Arc<Self>) -> Result<(), AgreeError> {
         let catalog = Arc::clone(self);
         let brought = tokio::task::spawn_blocking(move || {
-            let records = catalog.topic_records();
-            records.iter().try_for_each(|(name, record)| bring_one(catalog.log(), name, record))
+            // One that cannot be brought about keeps no other one back.
+            let mut first = Ok(());
+            for (name, record) in catalog.topic_records() {
+                let brought = bring_one(catalog.log(), &name, &record);
+                first = first.and(brought);
+            }
+            first
         });
         Ok(brought.await.map_err(|_| AgreeError::Stopping)??)
     }
@@ -92,8 +97,11 @@ impl Catalog {
 
 fn bring_one(log: &EventLog, name: &str, record: &TopicRecord) -> Result<(), TopicError> {
     let here = log.topic(name);
-    if let Some(topic) = here.as_ref().filter(|topic| record.deleted_id == Some(topic.id().0)) {
-        match log.delete_topic(topic.name()) {
+    let is_gone = |topic: &Topic| {
+        record.deleted_id == Some(topic.id().0) || log.is_earlier_topic(name, topic.id(), record.deletions)
+    };
+    if let Some(topic) = here.as_ref().filter(|topic| is_gone(topic)) {
+        match log.delete_agreed_topic(topic.name(), record.deletions) {
             // It has just been deleted.
             Ok(()) | Err(TopicError::Unknown(_)) => {}
             Err(error) => return Err(error),

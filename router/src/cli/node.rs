@@ -99,7 +99,9 @@ fn token(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let until = when::show_ms(token.expires_at_ms);
     out.aside(
         &json!({}),
-        &format!("serves one node, until {until}: edgeway node join TOKEN --data FOLDER --name NAME"),
+        &format!(
+            "serves one node, until {until}: edgeway node join TOKEN --data FOLDER --name NAME --address HOST:PORT"
+        ),
     );
     out.done(&token, &token.token)
 }

@@ -268,8 +268,7 @@ impl Committer {
 impl EventLog {
     /// Shows batches of a commit to readers and observers. The caller holds `showing`.
     pub(super) fn show_placed(&self, placed: Vec<Placed>) {
-        let observers = self.observers.read();
-        let listening = observers.iter().any(|observer| observer.is_listening());
+        let listening = self.observers.read().iter().any(|observer| observer.is_listening());
         let mut batches = Vec::new();
         let mut shown = Vec::with_capacity(placed.len());
         for batch in placed {
@@ -291,9 +290,8 @@ impl EventLog {
         self.visible.send_modify(|number| *number += 1);
         if !batches.is_empty() {
             let committed = Arc::new(Committed { batches });
-            for observer in self.observers.read().iter() {
-                observer.committed(&committed);
-            }
+            let observers: Vec<Arc<dyn Observer>> = self.observers.read().clone();
+            observers.iter().for_each(|observer| observer.committed(&committed));
         }
     }
 }

@@ -32,7 +32,8 @@ impl Ticket {
         self.number
     }
 
-    pub(super) const fn awaits_quorum(self) -> bool {
+    /// Whether what it stands for is acknowledged only when enough nodes have it.
+    pub const fn awaits_quorum(self) -> bool {
         self.awaits_quorum
     }
 

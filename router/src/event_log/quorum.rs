@@ -44,6 +44,8 @@ pub(super) struct Quorum {
     state: Mutex<State>,
     /// How many commits wait; read without the lock.
     waiting: AtomicUsize,
+    /// Bytes of records that wait.
+    bytes: AtomicUsize,
     in_reach: AtomicBool,
     notify: tokio::sync::Notify,
 }
@@ -53,6 +55,7 @@ impl Default for Quorum {
         Self {
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             // A node alone is a quorum.
             in_reach: AtomicBool::new(true),
             notify: tokio::sync::Notify::new(),
@@ -71,20 +74,44 @@ pub fn reached(needed: usize, synced: &BTreeMap<u64, CommitNumber>) -> Option<Co
 }
 
 impl State {
-    /// Takes what has its quorum off the queue.
-    fn take_reached(&mut self) -> Vec<Waiting> {
+    /// Whether the first in the queue has its quorum.
+    fn is_first_reached(&self) -> bool {
         let reached = reached(self.needed, &self.synced);
-        let count = self.waiting.partition_point(|waiting| reached.is_none_or(|reached| waiting.commit <= reached));
-        let taken: Vec<Waiting> = self.waiting.drain(..count).collect();
-        self.bytes -= taken.iter().map(|waiting| waiting.bytes).sum::<usize>();
-        taken
+        self.waiting.front().is_some_and(|first| reached.is_none_or(|reached| first.commit <= reached))
     }
 }
 
 impl Quorum {
     /// Whether an event of a `quorum` topic may be appended now.
     pub(super) fn is_in_reach(&self) -> bool {
-        self.in_reach.load(Ordering::Acquire)
+        self.in_reach.load(Ordering::Acquire) && self.bytes.load(Ordering::Acquire) < WAITING_BYTES_MAX
+    }
+
+    /// Changes what is known; whether anything has its quorum then.
+    fn change(&self, change: impl FnOnce(&mut State)) -> bool {
+        let mut state = self.state.lock();
+        change(&mut state);
+        state.is_first_reached()
+    }
+
+    /// What the first in the queue has to show, where it has its quorum. It stays in the queue until it was shown.
+    fn next_reached(&self) -> Option<(Vec<Placed>, Vec<Arc<Wake>>)> {
+        let mut state = self.state.lock();
+        if !state.is_first_reached() {
+            return None;
+        }
+        let first = state.waiting.front_mut()?;
+        Some((std::mem::take(&mut first.placed), std::mem::take(&mut first.waiters)))
+    }
+
+    /// The first in the queue was shown.
+    fn shown(&self) {
+        let mut state = self.state.lock();
+        if let Some(first) = state.waiting.pop_front() {
+            state.bytes -= first.bytes;
+            self.bytes.store(state.bytes, Ordering::Release);
+        }
+        self.waiting.store(state.waiting.len(), Ordering::Release);
     }
 
     /// Whether this node's sync alone is enough.
@@ -100,6 +127,7 @@ impl Quorum {
         let waiting =
             Waiting { number: ticket.number(), commit, since: Instant::now(), placed, bytes, waiters, is_late: false };
         state.waiting.push_back(waiting);
+        self.bytes.store(state.bytes, Ordering::Release);
         self.waiting.store(state.waiting.len(), Ordering::Release);
     }
 
@@ -135,6 +163,26 @@ impl Quorum {
 }
 
 impl EventLog {
+    /// Says that the node is in a site whose nodes are not known yet: nothing has a quorum until they are, nor has what
+    /// was stored before this start. To be called before a door is open.
+    pub fn await_replicas(&self) {
+        self.quorum.state.lock().needed = usize::MAX;
+        self.quorum.in_reach.store(false, Ordering::Release);
+        let last = self.store.last_commit();
+        if last > CommitNumber(0) {
+            self.quorum.add(Ticket::of(0), last, Vec::new(), Vec::new());
+        }
+    }
+
+    /// What an event of a `quorum` topic that was stored at an unknown time waits for; `None`: nothing waits.
+    pub fn quorum_barrier(&self) -> Option<Ticket> {
+        if self.quorum.waiting.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let state = self.quorum.state.lock();
+        state.waiting.back().map(|newest| Ticket::of(newest.number).with_quorum(true))
+    }
+
     /// Who the other voters of the site are, and how many of them must have synced a commit for a quorum.
     pub fn set_replicas(&self, others: &[u64], needed: usize) {
         self.move_quorum(|state| {
@@ -157,9 +205,12 @@ impl EventLog {
 
     /// Whether enough nodes are heard; where not, events of `quorum` topics are refused.
     pub fn set_quorum_in_reach(&self, in_reach: bool) {
-        let before = self.quorum.in_reach.swap(in_reach, Ordering::AcqRel);
-        if before != in_reach {
-            tracing::warn!(in_reach, "the quorum of the site's nodes came into reach, or went out of it");
+        match (self.quorum.in_reach.swap(in_reach, Ordering::AcqRel), in_reach) {
+            (true, false) => {
+                tracing::warn!("too few of the site's nodes are heard: events of quorum topics are refused")
+            }
+            (false, true) => tracing::info!("enough of the site's nodes are heard for quorum topics"),
+            _ => {}
         }
     }
 
@@ -183,11 +234,7 @@ impl EventLog {
             waiting.is_late = true;
             told.append(&mut waiting.waiters);
         }
-        let is_over = state.bytes > WAITING_BYTES_MAX;
         drop(state);
-        if is_over {
-            self.set_quorum_in_reach(false);
-        }
         if !told.is_empty() {
             told.iter().for_each(|wake| wake.ring(Wake::SETTLED));
             self.quorum.notify.notify_waiters();
@@ -200,22 +247,18 @@ impl EventLog {
     }
 
     fn move_quorum(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.quorum.state.lock();
-        change(&mut state);
-        let taken = state.take_reached();
-        if taken.is_empty() {
+        if !self.quorum.change(change) {
             return;
         }
-        // Shown in order, and before anybody is told that they are acknowledged.
+        // Shown in order, and before anybody is told that they are acknowledged. Always locked before the state, which
+        // is never held while anything is shown.
         let _showing = self.showing.lock();
-        let left = state.waiting.len();
-        drop(state);
         let mut waiters = Vec::new();
-        for waiting in taken {
-            self.show_placed(waiting.placed);
-            waiters.extend(waiting.waiters);
+        while let Some((placed, woken)) = self.quorum.next_reached() {
+            self.show_placed(placed);
+            self.quorum.shown();
+            waiters.extend(woken);
         }
-        self.quorum.waiting.store(left, Ordering::Release);
         waiters.iter().for_each(|wake| wake.ring(Wake::SETTLED));
         self.quorum.notify.notify_waiters();
     }

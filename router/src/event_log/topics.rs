@@ -13,6 +13,8 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Partitions that one topic may have.
 pub const PARTITIONS_MAX: u32 = 256;
 
+/// Topics of one name that are looked through to know one that was deleted.
+const EARLIER_TOPICS_MAX: u32 = 64;
 /// The small named tree of names that were deleted: name -> how often, 4 bytes, big-endian.
 const DELETED_TREE: &str = "deleted_topics";
 
@@ -200,6 +202,10 @@ impl EventLog {
         if let Some(known) = topics.get(info.name.as_str()) {
             return if known.id() == info.id { Ok(()) } else { Err(TopicError::Exists(info.name)) };
         }
+        // Another node has not heard yet that it was deleted.
+        if self.is_earlier_topic(&info.name, info.id, self.times_deleted(&info.name)?) {
+            return Err(TopicError::Unknown(info.name));
+        }
         if topics.len() >= self.config.topics_max {
             return Err(TopicError::TooMany(topics.len()));
         }
@@ -227,7 +233,21 @@ impl EventLog {
     /// # Errors
     /// When there is none of that name, or the store refuses.
     pub fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
-        self.count_deletion(name)?;
+        self.delete_agreed_topic(name, self.times_deleted(name)?.saturating_add(1))
+    }
+
+    /// Whether an id is that of a topic of this name in this site that was deleted, `deletions` of them having been.
+    pub fn is_earlier_topic(&self, name: &str, id: TopicId, deletions: u32) -> bool {
+        let Some(site) = self.site() else { return false };
+        (deletions.saturating_sub(EARLIER_TOPICS_MAX)..deletions).any(|times| topic_id(site, name, times) == id)
+    }
+
+    /// Deletes a topic and its events, as the `deletions`th of its name.
+    ///
+    /// # Errors
+    /// As those of [`Self::delete_topic`].
+    pub fn delete_agreed_topic(&self, name: &str, deletions: u32) -> Result<(), TopicError> {
+        self.count_deletion(name, deletions)?;
         let mut topics = self.topics.write();
         let topic = topics.get(name).cloned().ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
         let placing = self.placing.lock();
@@ -249,11 +269,11 @@ impl EventLog {
     }
 
     /// Notes, before a topic is deleted, that the next of its name is another. Durable on return.
-    fn count_deletion(&self, name: &str) -> Result<(), TopicError> {
+    fn count_deletion(&self, name: &str, deletions: u32) -> Result<(), TopicError> {
         if self.topic(name).is_none() {
             return Err(TopicError::Unknown(name.to_owned()));
         }
-        self.put_deletions(name, self.times_deleted(name)?.saturating_add(1))
+        self.put_deletions(name, self.times_deleted(name)?.max(deletions))
     }
 
     fn put_deletions(&self, name: &str, times: u32) -> Result<(), TopicError> {

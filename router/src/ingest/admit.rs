@@ -11,7 +11,7 @@ use sled_data::HeaderBlock;
 use super::CATCH_ALL_TOPIC;
 use super::lanes::{Config as LanesConfig, Lanes, OpenError as LanesError};
 use super::routing::{Config, RuleError, Rules};
-use crate::event_log::{EventLog, Topic, TopicError};
+use crate::event_log::{EventLog, Ticket, Topic, TopicError};
 
 /// MQTT topics under this prefix are the node's own.
 const OWN_PREFIX: &str = "edgeway/";
@@ -31,6 +31,12 @@ pub struct Route {
 }
 
 impl Route {
+    /// What an event waits for that was stored at an unknown time: its topic's quorum, where it has one.
+    pub fn barrier(&self, log: &EventLog) -> Option<Ticket> {
+        let is_quorum = self.topic.config().durability == sled_data::Durability::Quorum;
+        is_quorum.then(|| log.quorum_barrier()).flatten()
+    }
+
     /// The headers that all events have which `client` publishes to `mqtt_topic` at one quality of service.
     pub fn headers(&self, mqtt_topic: &str, qos: u8, client: &str) -> HeaderBlock {
         let mut block = HeaderBlock::new();

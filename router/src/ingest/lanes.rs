@@ -118,7 +118,7 @@ impl Lanes {
             None if is_full && device.is_new() => Verdict::TooManyDevices,
             last => judge(last, sequence.number),
         });
-        let is_durable = |ticket| matches!(self.log.outcome(ticket), Some(Ok(())));
+        let is_durable = |ticket| matches!(self.log.acknowledged(ticket), Some(Ok(())));
         let (counter, verdict) = match verdict {
             Verdict::New => return verdict,
             Verdict::Duplicate(ticket) => {
@@ -147,25 +147,33 @@ impl Lanes {
         stored::put(open, device, sequence, last_ms);
     }
 
-    /// The durable last numbers of a device's lanes; waits for what is on its way.
+    /// The durable last numbers of a device's lanes; waits for what is on its way. A lane whose last event waits for a
+    /// quorum is left out: the device must not forget what only this node has.
     pub async fn last(&self, device: &str) -> Vec<(Lane, Number)> {
         loop {
             let (found, newest) = self.newest(device);
-            let Some(newest) = newest else { return found };
             // Where the commit fails, the numbers are what the store has.
-            if self.log.durable(newest).await.is_ok() {
-                return found;
+            let is_stored = match newest {
+                Some(newest) => self.log.durable(newest).await.is_ok(),
+                None => true,
+            };
+            if is_stored {
+                let is_safe = |ticket: Option<Ticket>| {
+                    let ticket = ticket.or_else(|| self.log.quorum_barrier());
+                    ticket.is_none_or(|ticket| matches!(self.log.acknowledged(ticket), Some(Ok(()))))
+                };
+                return found.into_iter().filter(|(.., ticket)| is_safe(*ticket)).map(|(l, n, _)| (l, n)).collect();
             }
         }
     }
 
     /// A device's numbers as they are now, and the newest commit that they are in.
-    fn newest(&self, device: &str) -> (Vec<(Lane, Number)>, Option<Ticket>) {
+    fn newest(&self, device: &str) -> (Vec<(Lane, Number, Option<Ticket>)>, Option<Ticket>) {
         let open = self.log.lock();
         let mut cache = self.cache(&open);
         self.with(&mut cache, device, |device| {
             let lanes = Lane::ALL.into_iter().zip(device.lanes);
-            let found = lanes.filter_map(|(lane, last)| last.map(|last| (lane, last.number))).collect();
+            let found = lanes.filter_map(|(lane, last)| last.map(|last| (lane, last.number, last.ticket))).collect();
             (found, device.newest())
         })
     }

@@ -41,8 +41,7 @@ impl Door {
         let hash = TokenHash(JoinTokenHash::of(&request.secret).0);
         match self.catalog.propose(Change::UseToken { hash, by: node }, WHO).await {
             Ok(_) => {}
-            // It asks again: the answer was lost.
-            Err(Refusal::Token(TokenRefusal::Used(by))) if by == node => {}
+            // Once means once: what is given includes the CA's key.
             Err(refusal) => return Err(refused(&refusal)),
         }
         let new = NewMember {

@@ -34,10 +34,9 @@ pub struct Scene {
 /// What is to be changed now.
 pub fn decide(scene: &Scene) -> Vec<Change> {
     let mut changes = Vec::new();
-    for member in scene.members.iter().filter(|member| member.state == MemberState::Active) {
-        let Some(origin) = member.origin.map(OriginId) else { continue };
-        changes.extend(scene.about_origin(member.node, origin));
-    }
+    let written = scene.members.iter().filter_map(|member| Some(OriginId(member.origin?)));
+    let origins: BTreeSet<OriginId> = written.chain(scene.take_overs.keys().copied()).collect();
+    changes.extend(origins.into_iter().filter_map(|origin| scene.about_origin(origin)));
     for (plugin, count) in &scene.shared {
         changes.extend((0..*count).filter_map(|index| scene.about_share(plugin, index)));
     }
@@ -46,23 +45,27 @@ pub fn decide(scene: &Scene) -> Vec<Change> {
 }
 
 impl Scene {
-    fn about_origin(&self, node: NodeId, origin: OriginId) -> Option<Change> {
+    fn about_origin(&self, origin: OriginId) -> Option<Change> {
         let decided = self.take_overs.get(&origin);
-        if self.heard.contains(&node) {
-            let open = decided.filter(|decided| !decided.has_returned)?;
-            return Some(Change::GiveBack { origin: origin.0, term: open.term });
+        let writer = self.members.iter().find(|member| member.origin == Some(origin.0));
+        let is_active = writer.is_some_and(|member| member.state == MemberState::Active);
+        match writer.map(|member| member.node) {
+            Some(node) if is_active && self.heard.contains(&node) => {
+                let open = decided.filter(|decided| !decided.has_returned)?;
+                return Some(Change::GiveBack { origin: origin.0, term: open.term });
+            }
+            Some(node) if is_active && !self.lost.contains(&node) => return None,
+            // One that leaves sees to it itself.
+            Some(_) if writer.is_some_and(|member| member.state == MemberState::Leaving) => return None,
+            _ => {}
         }
-        if !self.lost.contains(&node) {
+        let is_able = |node: NodeId| self.is_member(node) && !self.lost.contains(&node);
+        if decided.is_some_and(|open| !open.has_returned && is_able(open.by)) {
             return None;
         }
-        match decided {
-            Some(open) if !open.has_returned && !self.lost.contains(&open.by) => None,
-            decided => {
-                let (by, commit) = self.holder(origin)?;
-                let term = decided.map_or(1, |decided| decided.term + 2);
-                Some(Change::TakeOver { origin: origin.0, from_commit: commit.0, by, term })
-            }
-        }
+        let (by, commit) = self.holder(origin)?;
+        let term = decided.map_or(1, |decided| decided.term + 2);
+        Some(Change::TakeOver { origin: origin.0, from_commit: commit.0, by, term })
     }
 
     /// Who has most of an origin, of those that are heard.
@@ -156,9 +159,30 @@ mod tests {
             let mut scene = scene(&heard, &lost);
             scene.take_overs.extend(decided.map(|decided| (OriginId(20), decided)));
             // Of C's own loss another case tells.
-            scene.members.retain(|member| member.node != C || !lost.contains(&C));
+            scene
+                .members
+                .iter_mut()
+                .filter(|member| member.node == C && lost.contains(&C))
+                .for_each(|c| c.origin = None);
             assert_eq!(decide(&scene), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn those_who_are_given_up_are_taken_over_too() {
+        let take = |by, from_commit, term| vec![Change::TakeOver { origin: 20, from_commit, by, term }];
+        // Said to be lost: at once, without a silence of its own.
+        let mut said = scene(&[A, C], &[]);
+        said.members.iter_mut().filter(|member| member.node == B).for_each(|b| b.state = MemberState::Lost);
+        assert_eq!(decide(&said), take(C, 7, 1));
+        // Removed while another reads for it, and that one is lost as well.
+        let mut removed = scene(&[A], &[C]);
+        removed.members.retain(|member| member.node != B);
+        removed.members.iter_mut().filter(|member| member.node == C).for_each(|c| c.origin = None);
+        removed.take_overs.insert(OriginId(20), taken(C, 1, false));
+        assert_eq!(decide(&removed), take(A, 5, 3));
+        removed.take_overs.insert(OriginId(20), taken(A, 3, false));
+        assert_eq!(decide(&removed), []);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,6 +29,10 @@ pub const SITE_FOLDER: &str = "site";
 pub const NAME_FILE: &str = "name";
 /// The file that names the address of the site's connections while the node runs.
 pub(super) const SITE_ADDRESS_FILE: &str = "site.addr";
+/// How long a node that leaves waits until another one has all of its log.
+const HAND_OVER_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+/// How often it looks.
+const HAND_OVER_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Who the audit says did it, where a person did.
 const WHO: &str = "api";
 
@@ -121,7 +124,10 @@ impl SiteNode {
         plugins: &Arc<PluginHost>,
         commands: &Arc<Commands>,
     ) -> Result<Option<Running>, SiteStartError> {
-        let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else { return Ok(None) };
+        let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else {
+            self.go_without();
+            return Ok(None);
+        };
         let refused = |error: String| SiteStartError::Listen { address, error };
         let endpoint = site_endpoint(address, Arc::clone(&identity), config.bounds());
         let endpoint = endpoint.map_err(|error| refused(error.to_string()))?;
@@ -152,7 +158,11 @@ impl SiteNode {
             Replication::new(Arc::clone(&self.log), Arc::clone(&peers), Arc::clone(&self.book), config.clone(), voting);
         served.replication.get_or_init(|| Arc::clone(&replication));
         let stop = watch::Sender::new(false);
-        let address = config.address.clone().unwrap_or_else(|| bound.to_string());
+        // 0.0.0.0 is no address by which others reach it.
+        let address = config.address.clone().or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()));
+        if address.is_none() {
+            tracing::warn!(%bound, "give --site-address HOST:PORT, so that others know where this node is");
+        }
         let tasks = vec![
             tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
             tokio::spawn(Arc::clone(self).keep_listed(members, voters)),
@@ -161,6 +171,18 @@ impl SiteNode {
         ];
         tracing::info!(site = %format!("{:016x}", self.place.site), node = %self.place.node, %bound, "the site's connections are open");
         Ok(Some(Running { peers, replication, tasks, stop }))
+    }
+
+    /// The node has no connections: where its site has others, nothing has a quorum.
+    fn go_without(&self) {
+        if self.identity.is_none() || self.catalog.members().len() == 1 {
+            self.log.set_replicas(&[], 0);
+            self.log.set_quorum_in_reach(true);
+        } else {
+            tracing::warn!(
+                "the node is of a site and does not listen for the others (--site-listen): it is cut off from them"
+            );
+        }
     }
 
     /// Hands the catalog's members on to connections and replication, as they change.
@@ -186,12 +208,16 @@ impl SiteNode {
             listed.clone_from(&self.told.first);
         }
         let voting: Vec<NodeId> = all.iter().filter(|member| member.voter).map(|member| member.node).collect();
+        let nodes: Vec<NodeId> = all.iter().map(|member| member.node).collect();
         members.send_replace(Arc::new(listed));
-        voters.send_replace(Voters::of(self.place.node, &voting));
+        voters.send_replace(match nodes.is_empty() {
+            true => Voters::unknown(),
+            false => Voters::of(self.place.node, &voting, &nodes),
+        });
     }
 
     /// Has the catalog say where this node is, and which life it lives, where it says something else.
-    async fn say_where(self: Arc<Self>, address: String) {
+    async fn say_where(self: Arc<Self>, address: Option<String>) {
         let mut changed = self.catalog.watch_members();
         loop {
             let version = env!("CARGO_PKG_VERSION");
@@ -200,13 +226,14 @@ impl SiteNode {
             if let Some(member) = listed {
                 let name = self.told.name.clone();
                 let is_named = name.as_ref().is_none_or(|name| *name == member.name);
-                let is_there = member.address == address && member.origin == Some(origin) && member.version == version;
+                let is_at = address.as_ref().is_none_or(|address| *address == member.address);
+                let is_there = is_at && member.origin == Some(origin) && member.version == version;
                 if is_named && is_there {
                     return;
                 }
                 let update = MemberUpdate {
                     name,
-                    address: Some(address.clone()),
+                    address: address.clone(),
                     origin: Some(origin),
                     version: Some(version.to_owned()),
                     ..MemberUpdate::default()
@@ -263,27 +290,76 @@ impl SiteNode {
         if node == self.place.node {
             return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
         }
+        self.take_up_after(node, self.place.node).await?;
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
         Ok(node.to_string())
     }
 
+    /// Before a node is taken out: what it has left unread is read on by another.
+    async fn take_up_after(&self, node: NodeId, by: NodeId) -> Result<(), ApiError> {
+        let members = self.catalog.members();
+        let origin = members.iter().find(|member| member.node == node).and_then(|member| member.origin);
+        let Some(origin) = origin.filter(|_| node != by) else { return Ok(()) };
+        let open = self.catalog.take_overs().into_iter().find(|(taken, _)| *taken == origin);
+        if open.as_ref().is_some_and(|(_, open)| !open.has_returned) {
+            return Ok(());
+        }
+        let term = open.map_or(1, |(_, open)| open.term + 2);
+        let from_commit = self.log.store().synced_commit_of(sled_data::OriginId(origin)).0;
+        self.catalog.propose(Change::TakeOver { origin, from_commit, by, term }, WHO).await?;
+        Ok(())
+    }
+
+    /// Waits until another node has all of this one's log; who that is.
+    async fn handed_over(&self) -> Result<NodeId, ApiError> {
+        let since = std::time::Instant::now();
+        let own = self.log.store().origin();
+        loop {
+            let newest = self.log.store().synced_commit();
+            let followers = self.book.followers(own);
+            if let Some((node, _)) = followers.iter().find(|(_, state)| state.is_here && state.synced >= newest) {
+                return Ok(*node);
+            }
+            if since.elapsed() > HAND_OVER_WAIT {
+                return Err(ApiError::conflict("no other node has all of this node's log").hint(
+                    "stop publishing to it, see with `edgeway node status` that another follows it, and try again",
+                ));
+            }
+            tokio::time::sleep(HAND_OVER_LOOK).await;
+        }
+    }
+
     async fn go(&self) -> Result<(), ApiError> {
         let node = self.place.node;
+        let heir = self.handed_over().await?;
         let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
         self.catalog.propose(Change::UpdateMember { node, update: leaving }, WHO).await?;
+        self.take_up_after(node, heir).await?;
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
         self.left.send_replace(true);
         Ok(())
     }
 
     async fn go_on_alone(&self) -> Result<(), ApiError> {
+        let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
+        let is_heard =
+            |node: NodeId| node == self.place.node || peers.iter().any(|peer| peer.node == node && peer.is_connected);
+        let members = self.catalog.members();
+        let voters: Vec<NodeId> = members.iter().filter(|member| member.voter).map(|member| member.node).collect();
+        let heard = voters.iter().filter(|voter| is_heard(**voter)).count();
+        if heard * 2 > voters.len() {
+            let what = format!("{heard} of {} voters are heard: the majority is not lost", voters.len());
+            return Err(ApiError::conflict(what)
+                .coded("majority-there")
+                .hint("take single lost nodes out with `edgeway node remove`"));
+        }
         self.catalog.promote_lost(WHO).await.map_err(|error| {
-            let (status, code) = match error {
-                SurviveError::NotLost => (StatusCode::CONFLICT, "majority-there"),
-                SurviveError::NoSite => (StatusCode::CONFLICT, "no-site"),
-                _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            };
-            ApiError::new(status, code, error.to_string())
+            let text = error.to_string();
+            match error {
+                SurviveError::NotLost => ApiError::conflict(text).coded("majority-there"),
+                SurviveError::NoSite => ApiError::conflict(text).coded("no-site"),
+                _ => ApiError::unavailable(text),
+            }
         })
     }
 }

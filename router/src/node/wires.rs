@@ -6,7 +6,7 @@ use std::time::Duration;
 use sled_data::OriginId;
 
 use super::plugins::components::{self, Components};
-use crate::catalog::{Ask, Asked, Catalog};
+use crate::catalog::{Ask, Asked, Catalog, NoAnswer};
 use crate::commands::{Answering, Commands, Forward, ForwardError};
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
@@ -44,8 +44,12 @@ impl Way {
 impl Ask for Way {
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_> {
         Box::pin(async move {
-            let peers = self.peers.get().ok_or_else(|| "this node has no way to other nodes".to_owned())?;
-            peers.ask(node, ASK_CATALOG, &body, CATALOG_WAIT).await.map_err(|error| error.to_string())
+            let no_way = || NoAnswer { text: "this node has no way to other nodes".to_owned(), may_be_asked: false };
+            let peers = self.peers.get().ok_or_else(no_way)?;
+            peers.ask(node, ASK_CATALOG, &body, CATALOG_WAIT).await.map_err(|error| NoAnswer {
+                may_be_asked: !matches!(error, AskError::NotConnected { .. } | AskError::Busy | AskError::TooLong),
+                text: error.to_string(),
+            })
         })
     }
 }

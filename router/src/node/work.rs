@@ -36,6 +36,14 @@ impl SiteNode {
         }
     }
 
+    /// What plugins read before anybody is heard: what was decided last.
+    pub(super) fn first_duties(&self) -> Duties {
+        match self.identity {
+            Some(_) => plugin_host::duties(&self.site_of(&[])),
+            None => Duties::alone(),
+        }
+    }
+
     fn tell_duties(&self, plugins: &PluginHost, peers: &[PeerState], last: &mut Duties) {
         let next = plugin_host::duties(&self.site_of(peers));
         if next != *last {

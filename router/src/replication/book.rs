@@ -14,6 +14,9 @@ const MOMENTS_MAX: usize = 4_096;
 /// Refusals that are remembered.
 const TROUBLES_MAX: usize = 64;
 
+/// Troubles of one kind are told again after this: their texts may say what another node chose.
+const SAME_AGAIN_MS: i64 = 10_000;
+
 /// How a followed origin stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Following {
@@ -187,7 +190,11 @@ impl Book {
     /// Remembers something that people should know; false where it was the last thing already.
     pub fn trouble(&self, trouble: Trouble) -> bool {
         let mut pages = self.pages.lock();
-        if pages.troubles.iter().any(|known| known.code == trouble.code && known.text == trouble.text) {
+        let is_known = |known: &Trouble| {
+            let is_soon = trouble.at_ms.saturating_sub(known.at_ms) < SAME_AGAIN_MS;
+            known.code == trouble.code && (known.text == trouble.text || is_soon)
+        };
+        if pages.troubles.iter().any(is_known) {
             return false;
         }
         if pages.troubles.len() == TROUBLES_MAX {

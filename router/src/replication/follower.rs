@@ -89,6 +89,8 @@ pub struct Follower {
     pub origin: OriginId,
     /// The node that it comes from.
     pub node: NodeId,
+    /// Whether that node says that it writes it.
+    pub is_writer: bool,
 }
 
 /// A frame that has come, with its share of the bound.
@@ -100,6 +102,9 @@ struct Came {
 impl Follower {
     /// Follows until something ends it.
     pub async fn run(&self, mut out: FrameSender, from: FrameReceiver) -> Ended {
+        if let Err(ended) = self.prepare().await {
+            return ended;
+        }
         let all = self.log.store().followed();
         let here = all.iter().find(|(origin, _)| *origin == self.origin).map(|(_, followed)| followed);
         let asked = Follow {
@@ -119,6 +124,31 @@ impl Follower {
             ended = receive(from, ahead) => ended,
             ended = self.take(&mut came, &mut out) => ended.unwrap_or_else(|ended| ended),
         }
+    }
+
+    /// Has all that is here synced, so that the source may count it, and sees that nobody else writes the origin.
+    async fn prepare(&self) -> Result<(), Ended> {
+        let (origin, node, is_writer) = (self.origin, self.node, self.is_writer);
+        self.in_store(move |log| {
+            let store = log.store();
+            let known = store.followed().into_iter().find(|(followed, _)| *followed == origin);
+            let Some((_, followed)) = known else { return Ok(Ok(())) };
+            if is_writer && followed.node != 0 && followed.node != node.0 {
+                let writer = NodeId(followed.node);
+                return Ok(Err(format!(
+                    "origin {origin} is written by node {writer}, and node {node} says it writes it"
+                )));
+            }
+            if is_writer && followed.node == 0 {
+                store.set_follow_node(origin, node.0)?;
+            }
+            if store.synced_commit_of(origin) < followed.commit || is_writer && followed.node == 0 {
+                store.sync().map_err(|error| FollowError::Failed(error.0))?;
+            }
+            Ok(Ok(()))
+        })
+        .await?
+        .map_err(Ended::Wrong)
     }
 
     async fn take(&self, came: &mut mpsc::Receiver<Came>, out: &mut FrameSender) -> Result<Ended, Ended> {
@@ -151,6 +181,8 @@ impl Follower {
                     Said::CopyEnd(whole_at) => {
                         self.add_copy(std::mem::take(&mut parts)).await?;
                         self.end_copy(CommitNumber(whole_at)).await?;
+                        let synced = self.log.store().synced_commit_of(self.origin);
+                        out.send_frame(&Asked::Synced(synced.0).encode()).await?;
                     }
                     Said::Refused(refused) => return Err(Ended::Refused(refused)),
                 }
@@ -184,7 +216,7 @@ impl Follower {
         match tokio::task::spawn_blocking(move || log.adopt_topic(info)).await {
             Ok(Ok(())) => Ok(()),
             // Its events are kept all the same.
-            Ok(Err(error @ (TopicError::Exists(_) | TopicError::TooMany(_)))) => {
+            Ok(Err(error @ (TopicError::Exists(_) | TopicError::TooMany(_) | TopicError::Unknown(_)))) => {
                 tracing::warn!(%error, topic = name, source = %self.node, "a topic of another node is not made here");
                 Ok(())
             }

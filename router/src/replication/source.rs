@@ -95,7 +95,12 @@ impl Source {
             }
         };
         // It has gone however this ends, also where the connection's end takes this task with it.
-        let _visit = self.book.came(origin, node, CommitNumber(next.0.saturating_sub(1)));
+        let has = CommitNumber(next.0.saturating_sub(1));
+        let _visit = self.book.came(origin, node, has);
+        if origin == self.log.store().origin() && has == CommitNumber(asked.have) {
+            // A follower says what it has synced; that it had said so before may have been lost with its stream.
+            self.log.follower_synced(node.0, has);
+        }
         tokio::select! {
             ended = self.send_commits(origin, next, &mut out) => ended,
             ended = self.take_acknowledgements(origin, node, &mut from) => ended,
@@ -145,6 +150,8 @@ impl Source {
         out: &mut FrameSender,
         from: &mut FrameReceiver,
     ) -> Result<CommitNumber, Ended> {
+        // The commits that follow the copy are kept until it is there.
+        let held = Held::begin(&self.log, origin);
         let head = Arc::new(blocking(&self.log, move |store| store.copy_head(origin)).await?);
         let mut told = HashSet::new();
         for extent in &head.partitions {
@@ -181,6 +188,7 @@ impl Source {
         // Whatever was read may be as new as this.
         let whole_at = self.log.store().synced_commit_of(origin);
         out.send_frame(&Said::CopyEnd(whole_at.0).encode()).await?;
+        drop(held);
         Ok(head.commit.next())
     }
 
@@ -242,6 +250,26 @@ impl Source {
             }
         }
         Ok(())
+    }
+}
+
+/// Keeps the records of an origin's commits while a copy of it is taken.
+struct Held<'a> {
+    log: &'a EventLog,
+    origin: OriginId,
+}
+
+impl<'a> Held<'a> {
+    fn begin(log: &'a EventLog, origin: OriginId) -> Self {
+        let from = log.store().last_commit_of(origin);
+        log.store().hold_commits(origin, Some(from));
+        Self { log, origin }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.log.store().hold_commits(self.origin, None);
     }
 }
 

@@ -84,7 +84,7 @@ async fn link() -> Link {
 async fn follow(link: &Link, here: &Arc<EventLog>, there: &Arc<EventLog>, origin: OriginId) -> JoinHandle<Ended> {
     let (out, from) = link.follower.open().await.unwrap();
     let book = Arc::new(Book::default());
-    let follower = Follower { log: Arc::clone(here), book, origin, node: NodeId(1) };
+    let follower = Follower { log: Arc::clone(here), book, origin, node: NodeId(1), is_writer: false };
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let (out, from) = link.source.accept().await.unwrap();
     let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()) };
@@ -173,7 +173,8 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
         let link = link().await;
         let (out, from) = link.follower.open().await.unwrap();
         let book = Arc::new(Book::default());
-        let follower = Follower { log: Arc::clone(&here), book: Arc::clone(&book), origin, node: NodeId(1) };
+        let follower =
+            Follower { log: Arc::clone(&here), book: Arc::clone(&book), origin, node: NodeId(1), is_writer: false };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (out, mut from) = link.source.accept().await.unwrap();
         let asked = from.receive_frame(1 << 20).await.unwrap().unwrap();
@@ -250,7 +251,7 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
         let link = link().await;
         let (out, from) = link.follower.open().await.unwrap();
         let book = Arc::new(Book::default());
-        let follower = Follower { log: Arc::clone(&here), book, origin, node: NodeId(1) };
+        let follower = Follower { log: Arc::clone(&here), book, origin, node: NodeId(1), is_writer: false };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (mut out, _from) = link.source.accept().await.unwrap();
         out.send_frame(&frame).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sled_data::{CommitNumber, OriginId};
+use sled_data::{CommitNumber, CopyState, OriginId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -44,8 +44,17 @@ pub struct Voters {
 }
 
 impl Voters {
-    /// The voters of a site, `me` among them or not.
-    pub fn of(me: NodeId, voters: &[NodeId]) -> Self {
+    /// Nobody knows yet who votes: nothing has a quorum.
+    pub fn unknown() -> Self {
+        Self { others: Vec::new(), needed: usize::MAX }
+    }
+
+    /// The voters of a site of these members, `me` among them or not. Where one alone votes of several, one other node
+    /// must have an event all the same: a quorum is never one disk then.
+    pub fn of(me: NodeId, voters: &[NodeId], members: &[NodeId]) -> Self {
+        if voters.len() < 2 && members.len() > 1 {
+            return Self { others: members.iter().copied().filter(|node| *node != me).collect(), needed: 1 };
+        }
         let others: Vec<NodeId> = voters.iter().copied().filter(|node| *node != me).collect();
         // The majority of all voters, this node counted where it is one of them.
         let majority = voters.len() / 2 + usize::from(!voters.is_empty());
@@ -154,19 +163,22 @@ impl Replication {
             let begun = Running { node, task: None, pause: PAUSE_MIN, not_before: now };
             let running = running.entry(origin).or_insert(begun);
             if running.task.is_none() && running.not_before <= now {
-                running.task = Some(self.begin(origin, node));
+                let writes = |peer: &&PeerState| peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
+                let is_writer = peers.iter().find(writes).is_some_and(|peer| peer.node == node);
+                running.task = Some(self.begin(origin, node, is_writer));
             }
         }
         drop(running);
         self.tell_quorum(peers);
     }
 
-    fn begin(self: &Arc<Self>, origin: OriginId, node: NodeId) -> JoinHandle<Ended> {
+    fn begin(self: &Arc<Self>, origin: OriginId, node: NodeId, is_writer: bool) -> JoinHandle<Ended> {
         let (peers, log, book) = (Arc::clone(&self.peers), Arc::clone(&self.log), Arc::clone(&self.book));
         tokio::spawn(async move {
             match peers.open(node, STREAM_FOLLOW).await {
-                Ok((out, from)) => Follower { log, book, origin, node }.run(out, from).await,
-                Err(error) => Ended::Wrong(error.to_string()),
+                Ok((out, from)) => Follower { log, book, origin, node, is_writer }.run(out, from).await,
+                // It went between the look and this.
+                Err(_) => Ended::BySource,
             }
         })
     }
@@ -246,6 +258,13 @@ impl Replication {
         self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced)).collect()
     }
 
+    /// The same of copies that are whole: what others may have from here.
+    fn whole_here(&self) -> BTreeMap<OriginId, CommitNumber> {
+        let all = self.log.store().followed().into_iter();
+        let whole = all.filter(|(_, followed)| followed.copy == CopyState::Whole);
+        whole.map(|(origin, followed)| (origin, followed.synced)).collect()
+    }
+
     /// Whether every node is heard, and has said what it holds since it came.
     fn all_have_said(&self, peers: &[PeerState]) -> bool {
         let is_here = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
@@ -279,7 +298,7 @@ impl Replication {
 
     /// What this node holds of others' origins, for who asks.
     pub fn holdings(&self) -> Vec<u8> {
-        Holdings(self.here()).encode()
+        Holdings(self.whole_here()).encode()
     }
 
     /// Serves one that follows.
@@ -334,9 +353,11 @@ mod tests {
         // voters, how many others are needed by voter 1, by a learner 9
         let cases = [(&[1][..], 0, 1), (&[1, 2, 3], 1, 2), (&[1, 2, 3, 4, 5], 2, 3), (&[], 0, 0)];
         for (voters, by_voter, by_learner) in cases {
-            assert_eq!(Voters::of(NodeId(1), &nodes(voters)).needed, by_voter, "{voters:?}");
-            assert_eq!(Voters::of(NodeId(9), &nodes(voters)).needed, by_learner, "{voters:?}");
+            assert_eq!(Voters::of(NodeId(1), &nodes(voters), &nodes(voters)).needed, by_voter, "{voters:?}");
+            assert_eq!(Voters::of(NodeId(9), &nodes(voters), &nodes(voters)).needed, by_learner, "{voters:?}");
         }
-        assert_eq!(Voters::of(NodeId(2), &nodes(&[1, 2, 3])).others, nodes(&[1, 3]));
+        assert_eq!(Voters::of(NodeId(2), &nodes(&[1, 2, 3]), &nodes(&[1, 2, 3])).others, nodes(&[1, 3]));
+        let two = Voters::of(NodeId(1), &nodes(&[1]), &nodes(&[1, 2]));
+        assert_eq!(two, Voters { others: nodes(&[2]), needed: 1 });
     }
 }

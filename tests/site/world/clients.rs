@@ -10,7 +10,7 @@ use crate::site::node::{Pending, Running};
 use sled_data::{Durability, TopicInfo};
 
 /// Events that wait for a commit at most; more are refused.
-pub const OPEN_MAX: usize = 32;
+pub const OPEN_MAX: usize = 12;
 
 impl World {
     pub(super) fn publish(&mut self, at: usize, run: &mut Running) {

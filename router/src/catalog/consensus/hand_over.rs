@@ -78,6 +78,7 @@ impl Consensus {
             Ok(Answer::Proposed(proposed)) => self.proposed(proposed, number, who, change, until).await,
             Err(AskError::No(No::Removed)) => Handed::Refused(MemberRefusal::Removed(self.book.me).into()),
             Err(AskError::No(_)) => Handed::Again,
+            Err(AskError::Way(no_answer)) if !no_answer.may_be_asked => Handed::Again,
             Ok(_) | Err(_) => Handed::Lost,
         }
     }

@@ -48,7 +48,7 @@ pub(in crate::catalog) use proposal::encode_change;
 pub(in crate::catalog) use wire::PROPOSAL_BYTES_MAX;
 
 pub use group::Founder;
-pub use network::{Alone, Ask, Asked};
+pub use network::{Alone, Ask, Asked, NoAnswer};
 pub use status::{ConsensusStatus, Follower};
 pub use timing::Timing;
 pub use wire::BODY_BYTES_MAX;

@@ -18,7 +18,17 @@ use super::wire::{About, Answer, No, Question, decode_answer, encode};
 use crate::transport::NodeId;
 
 /// An answer on its way.
-pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>>;
+pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, NoAnswer>> + Send + 'a>>;
+
+/// Why a node did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct NoAnswer {
+    /// For people.
+    pub text: String,
+    /// Whether the node may have had the question all the same.
+    pub may_be_asked: bool,
+}
 
 /// The way to the other nodes.
 pub trait Ask: Send + Sync + 'static {
@@ -26,7 +36,7 @@ pub trait Ask: Send + Sync + 'static {
     /// [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX) bytes.
     ///
     /// # Errors
-    /// Why the node could not be asked, for people.
+    /// Why there is no answer.
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_>;
 }
 
@@ -36,16 +46,18 @@ pub struct Alone;
 
 impl Ask for Alone {
     fn ask(&self, _: NodeId, _: Vec<u8>) -> Asked<'_> {
-        Box::pin(async { Err("this node has no way to other nodes".to_owned()) })
+        Box::pin(async {
+            Err(NoAnswer { text: "this node has no way to other nodes".to_owned(), may_be_asked: false })
+        })
     }
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
-    /// The node could not be asked.
-    #[error("{0}")]
-    Way(String),
+    /// There is no answer of the node.
+    #[error(transparent)]
+    Way(#[from] NoAnswer),
     /// It did not answer in time.
     #[error("the node did not answer within {0:?}")]
     Late(Duration),
@@ -75,7 +87,7 @@ impl Network {
     pub(super) async fn ask(&self, node: NodeId, about: About, wait: Duration) -> Result<Answer, AskError> {
         let body = encode(&Question { group: self.book.group(), about });
         let answer = tokio::time::timeout(wait, self.way.ask(node, body)).await;
-        let body = answer.map_err(|_| AskError::Late(wait))?.map_err(AskError::Way)?;
+        let body = answer.map_err(|_| AskError::Late(wait))??;
         match decode_answer(&body).ok_or(AskError::Senseless)? {
             Answer::No(no) => Err(no.into()),
             answer => {

@@ -56,17 +56,18 @@ struct Way {
 
 impl Ask for Way {
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_> {
+        let no_answer = |text: &str, may_be_asked| NoAnswer { text: text.to_owned(), may_be_asked };
         Box::pin(async move {
             assert!(body.len() <= BODY_BYTES_MAX);
             tokio::time::sleep(Duration::from_millis(self.ways.delay_ms.load(Ordering::Relaxed))).await;
             let reached = self.ways.is_open(self.me, node) && !self.ways.is_lost();
             let catalog = self.ways.nodes.lock().get(&node).cloned().filter(|_| reached);
-            let catalog = catalog.ok_or("no way")?;
+            let catalog = catalog.ok_or_else(|| no_answer("no way", false))?;
             // Who asks may go away; the other node works at it all the same.
             let from = self.me;
             let answer = tokio::spawn(async move { catalog.answer(from, &body).await }).await.unwrap();
             let reached = self.ways.is_open(node, self.me) && !self.ways.is_lost();
-            if reached { Ok(answer) } else { Err("the answer was lost".to_owned()) }
+            if reached { Ok(answer) } else { Err(no_answer("the answer was lost", true)) }
         })
     }
 }

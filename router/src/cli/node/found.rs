@@ -48,7 +48,9 @@ pub(super) fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure>
     });
     out.done(&said, &format!("site {:016x} is founded; this is node {}", place.site, place.node))?;
     let data = data.display();
-    eprintln!("start it with an address for the others: edgeway run --data {data} --site-listen 0.0.0.0:14569");
+    eprintln!(
+        "start it with an address for the others: edgeway run --data {data} --site-listen 0.0.0.0:14569 --site-address HOST:14569"
+    );
     eprintln!("then `edgeway node token` prints what another node joins with");
     Ok(())
 }

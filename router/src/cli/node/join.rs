@@ -51,6 +51,8 @@ pub(super) fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure>
     let said = serde_json::json!({"site": format!("{:016x}", welcome.site), "node": welcome.node.to_string()});
     let (name, node) = (&welcome.facts.name, welcome.node);
     out.done(&said, &format!("joined site {name} ({:016x}) as node {node}", welcome.site))?;
-    eprintln!("start it: edgeway run --data {} --site-listen 0.0.0.0:PORT", data.display());
+    let port = args.address.rsplit(':').next().unwrap_or("14569");
+    let (data, address) = (data.display(), &args.address);
+    eprintln!("start it: edgeway run --data {data} --site-listen 0.0.0.0:{port} --site-address {address}");
     Ok(())
 }

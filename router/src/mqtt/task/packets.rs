@@ -164,7 +164,11 @@ impl<'log> PublishWay<'_, 'log> {
         let admission = self.session.admit_publish(publish)?;
         let taken = match admission.append {
             true => self.publisher.append(self.door, open, admission.topic, publish),
-            false => Ok(Taken::Appended),
+            // It was appended before; where its topic has a quorum, that is what it waits for.
+            false => match self.publisher.barrier(&self.door.log, open, admission.topic) {
+                Some(barrier) => Ok(Taken::Known(Some(barrier))),
+                None => Ok(Taken::Appended),
+            },
         };
         let taken = match taken {
             Ok(taken) => taken,
@@ -175,6 +179,8 @@ impl<'log> PublishWay<'_, 'log> {
         let ticket = match taken {
             // Nothing of it goes into the open commit, which may stay empty.
             Taken::Known(ticket) if !holds_id => ticket,
+            // Its quorum takes longer than this commit, which holds its id.
+            Taken::Known(Some(ticket)) if ticket.awaits_quorum() => Some(ticket),
             _ => Some(guard.ticket()),
         };
         if publish.qos != Qos::AtMostOnce {

@@ -158,7 +158,7 @@ impl Publisher {
         if let (Some(sequence), Some(numbering)) = (sequence, &mut self.numbering) {
             let open = open.get_or_insert_with(|| door.log.lock());
             if let Judged::Known(ticket) = numbering.judge(&self.ingest, open, sequence)? {
-                return Ok(Taken::Known(ticket));
+                return Ok(Taken::Known(ticket.or_else(|| last.route.barrier(&door.log))));
             }
         }
         self.make_extra(&last, publish, sequence);
@@ -215,6 +215,12 @@ impl Publisher {
             self.add_live(to, publish);
         }
         Ok(())
+    }
+
+    /// What a publish waits for that was appended at an unknown time: its topic's quorum, where it has one.
+    pub(super) fn barrier(&mut self, log: &EventLog, open: &mut Option<OpenCommit<'_>>, topic: &str) -> Option<Ticket> {
+        let found = self.remembered(open, topic).ok()?;
+        found.route.barrier(log)
     }
 
     /// The wall clock for what is appended from now on; read once a socket read.

@@ -128,6 +128,7 @@ impl Appender {
                 match self.ingest.lanes().judge(guard, &device, sequence) {
                     Verdict::New => is_new = true,
                     Verdict::Duplicate(ticket) => {
+                        let ticket = ticket.or_else(|| to.route.barrier(self.ingest.log()));
                         outcome.ticket = outcome.ticket.max(ticket);
                         continue;
                     }

@@ -167,7 +167,10 @@ impl Store {
             Some(from) => from,
             None => {
                 let from = ends(partition);
-                self.view(partition, |view| Ok(say_before(&view, extent, from, parts)))?;
+                self.view(partition, |view| {
+                    say_before(&view, extent, from, parts);
+                    Ok(())
+                })?;
                 from
             }
         };
