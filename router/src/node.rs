@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Identity, Readiness, Rooms, SecureDoors, Server, State};
-use crate::catalog::{self, Catalog};
+use crate::catalog::{self, Catalog, Founder, Opening, Start};
 use crate::clock::Clock;
 use crate::commands::{self, Commands};
 use crate::config::Config;
@@ -29,6 +29,8 @@ use crate::twins::{self, Twins};
 
 /// The folder of the store within the data folder.
 pub const STORE_FOLDER: &str = "store";
+/// The version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The folder of the plugins within the data folder.
 const PLUGINS_FOLDER: &str = "plugins";
 /// The file that names the MQTT door's address while the node runs.
@@ -235,7 +237,9 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<Rooms,
     let log = open_log(data, config)?;
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
-    let catalog = Catalog::open(Arc::clone(&log), config.catalog.clone())?;
+    let founder = Founder { name: config.node.name.clone(), version: VERSION.to_owned(), ..Founder::default() };
+    let opening = Opening { start: Start::Alone(founder), ..Opening::default() };
+    let catalog = Catalog::open_as(Arc::clone(&log), config.catalog.clone(), opening)?;
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
