@@ -21,9 +21,13 @@ async fn a_change_proposed_anywhere_is_seen_everywhere() {
     for (at, node) in nodes.iter().enumerate() {
         let told: Vec<_> = node.acts("device.add").iter().map(|event| event["device"].to_string()).collect();
         assert_eq!(told, [format!("\"d{at}\"")], "where it was proposed it is told of, and nowhere else");
-        let acts = events(&node.log, event_log::AUDIT_TOPIC);
-        let acts: Vec<_> = acts.iter().filter(|act| act["act"] == "device.add").map(|act| &act["outcome"]).collect();
-        assert_eq!(acts, ["done", "conflict"]);
+        // A refusal is told once it is written, which nobody waits for.
+        until("its acts are in the audit", || {
+            let acts = events(&node.log, event_log::AUDIT_TOPIC);
+            let of_devices = acts.iter().filter(|act| act["act"] == "device.add");
+            of_devices.map(|act| act["outcome"].clone()).eq(["done", "conflict"])
+        })
+        .await;
     }
     let status = nodes[leader(&nodes).await].catalog.consensus_status();
     assert_eq!((status.voters.len(), status.learners.len(), status.followers.len()), (3, 0, 2));
