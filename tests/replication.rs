@@ -8,4 +8,5 @@ mod grown;
 mod left_alone;
 mod load;
 mod members;
+mod plugins;
 mod subscribers;

@@ -95,11 +95,11 @@ fn deploy(node: &NodeArgs, file: &Path, manifest: Option<PathBuf>, out: &mut Out
     progress.end();
     let again = if deployed["redeployed"] == true { "again " } else { "" };
     let name = deployed["name"].as_str().unwrap_or_default();
-    let mut text = format!("plugin {name} is deployed {again}and runs");
-    if let Some(nodes @ 2..) = deployed["nodes"].as_u64() {
-        text.push_str(&format!("\nit is to run on {nodes} nodes of the site"));
+    out.done(&deployed, &format!("plugin {name} is deployed {again}and runs"))?;
+    match deployed["nodes"].as_u64() {
+        Some(nodes @ 2..) if !out.is_json() => out.line(&format!("it is to run on {nodes} nodes of the site")),
+        _ => Ok(()),
     }
-    out.done(&deployed, &text)
 }
 
 fn list(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -350,16 +349,17 @@ impl SiteNode {
         let heard = voters.iter().filter(|voter| is_heard(**voter)).count();
         if heard * 2 > voters.len() {
             let what = format!("{heard} of {} voters are heard: the majority is not lost", voters.len());
-            return Err(ApiError::new(StatusCode::CONFLICT, "majority-there", what)
+            return Err(ApiError::conflict(what)
+                .coded("majority-there")
                 .hint("take single lost nodes out with `edgeway node remove`"));
         }
         self.catalog.promote_lost(WHO).await.map_err(|error| {
-            let (status, code) = match error {
-                SurviveError::NotLost => (StatusCode::CONFLICT, "majority-there"),
-                SurviveError::NoSite => (StatusCode::CONFLICT, "no-site"),
-                _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            };
-            ApiError::new(status, code, error.to_string())
+            let text = error.to_string();
+            match error {
+                SurviveError::NotLost => ApiError::conflict(text).coded("majority-there"),
+                SurviveError::NoSite => ApiError::conflict(text).coded("no-site"),
+                _ => ApiError::unavailable(text),
+            }
         })
     }
 }

@@ -217,8 +217,8 @@ fn work() {
             (assign("", 1, 1, 1), "bad_request"),
             (assign("p", 256, 1, 1), "bad_request"),
             (take(103, 2, 4), "ok"),
-            // The term between is the origin's own.
             (take(103, 2, 3), "stale-term"),
+            (take(103, 2, 2), "stale-term"),
             (take(102, 1, 1), "ok"),
             (take(104, 1, 1), "ok"),
             (take(104, 3, 1), "member-not-active"),

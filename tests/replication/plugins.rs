@@ -1,0 +1,78 @@
+//! A plugin that is deployed at one node runs at all of them, so that its work can be taken over.
+
+use serde_json::json;
+
+use crate::harness::components::{hostile, hostile_manifest};
+use crate::harness::mqtt::{Client, Message, Version};
+use crate::harness::site::Site;
+use crate::harness::wait;
+
+/// Events published at the node that is lost.
+const EVENTS: usize = 60;
+
+fn is_running(site: &Site, place: usize) -> bool {
+    site[place].plugins().iter().any(|plugin| plugin["name"] == "hostile" && plugin["state"] == "running")
+}
+
+fn wait_running(site: &Site) {
+    for place in site.running() {
+        wait::until_true(&format!("the plugin at {}", site.members[place].name), || is_running(site, place));
+    }
+}
+
+/// Publishes values that the plugin forwards.
+fn publish(site: &Site, place: usize, values: &[String]) {
+    let mut client = Client::simple(site[place].mqtt, Version::V5, &format!("source-{place}"));
+    let message = |(number, value): (usize, &String)| Message::new(&format!("vital/{}", number % 9), value);
+    client.publish_all(&values.iter().enumerate().map(message).collect::<Vec<_>>());
+}
+
+/// What was derived, as a node shows it; waits until that is all of `values`, each once.
+fn assert_derived(site: &Site, place: usize, values: &[String]) {
+    site[place].events_when("out", values.len());
+    site.wait_level();
+    let mut derived: Vec<String> = site[place].events("out").iter().map(|event| event.text()).collect();
+    derived.sort_unstable();
+    let mut expected = values.to_vec();
+    expected.sort_unstable();
+    assert_eq!(derived, expected, "each once");
+}
+
+#[test]
+fn a_plugin_runs_at_all_nodes_and_its_work_is_taken_over() {
+    let mut site = Site::of(3);
+    site.create_topic(0, "vital", "quorum");
+    site.kill(&[2]);
+    let deployed = site[0].deploy(&hostile(), &hostile_manifest("vital")).ok().json();
+    assert_eq!((&deployed["nodes"], &deployed["version"]), (&json!(3), &json!(1)), "{deployed}");
+    assert!(is_running(&site, 0), "it runs where it was deployed, on return");
+    wait_running(&site);
+    // One that was down gets it when it is back.
+    site.run(&[2]);
+    wait_running(&site);
+    site.wait_level();
+
+    let lost: Vec<String> = (0..EVENTS).map(|number| format!("x{number}")).collect();
+    publish(&site, 0, &lost);
+    site.kill(&[0]);
+    let other: Vec<String> = (0..5).map(|number| format!("y{number}")).collect();
+    publish(&site, 1, &other);
+    let all = [lost, other].concat();
+    for place in [1, 2] {
+        assert_derived(&site, place, &all);
+    }
+
+    // Without a majority nothing is deployed or removed, and what ran runs on.
+    site.kill(&[2]);
+    let refused = site[1].deploy(&hostile(), &hostile_manifest("vital"));
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("no-majority")), "{refused:?}");
+    assert_eq!(site[1].call("DELETE", "plugins/hostile", None).status, 503);
+    assert!(is_running(&site, 1));
+
+    site.run(&[2]);
+    wait::until_true("it is removed", || site[1].call("DELETE", "plugins/hostile", None).status == 204);
+    assert!(site[1].plugins().is_empty(), "it is gone there, on return");
+    wait::until_true("it is gone from n3", || site[2].plugins().is_empty());
+    site.run(&[0]);
+    wait::until_true("it is gone from n1", || site[0].plugins().is_empty());
+}
