@@ -153,11 +153,11 @@ impl Catalog {
             Start::Alone(founder) => Some(founder),
             Start::Joining => None,
         };
-        let opened = consensus::open(&log, opening.me, founder)?;
-        let book = Arc::new(Book::new(opened.me, log, topic, config, opening.timing));
-        opened.fill(&book).map_err(OpenError::Store)?;
+        let plan = consensus::plan(&log, opening.me, founder)?;
+        let book = Arc::new(Book::new(plan.me, log, topic, config, opening.timing));
+        let is_ready = plan.make(&book).map_err(OpenError::Store)?;
         let consensus = Consensus::new(Arc::clone(&book), opening.way);
-        consensus.start();
+        consensus.start((!is_ready).then_some(plan));
         Ok(Arc::new(Self { book, consensus, changing: tokio::sync::Mutex::default() }))
     }
 
