@@ -4,6 +4,7 @@ use sled_data::OriginId;
 
 use super::answer::GROUP;
 use super::log_store::{PURGED, RAFT_TREE, VOTE, find_ends, log_key, stored};
+use super::open::PrepareError;
 use super::snapshot::{APPLIED, scan};
 use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1, encode};
 use super::writer::{Put, commit_blocking, in_commits};
@@ -44,7 +45,7 @@ pub struct Founder {
 ///
 /// # Errors
 /// What cannot be written or drawn.
-pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State) -> Result<(), String> {
+pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State) -> Result<(), PrepareError> {
     let first = LogIdV1 { term: 1, leader: me, index: 0 };
     let name = if is_name(&founder.name) { founder.name.clone() } else { me.to_string() };
     let OriginId(origin) = log.store().origin();
@@ -68,15 +69,15 @@ pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State
         (RAFT_TREE, PURGED.to_vec(), Some(encode(&first))),
         (RAFT_TREE, APPLIED.to_vec(), Some(encode(&applied))),
     ]);
-    commit_blocking(log, &puts).map_err(|error| error.to_string())
+    Ok(commit_blocking(log, &puts)?)
 }
 
 /// Names the node that the store belongs to.
 ///
 /// # Errors
 /// What cannot be written.
-pub(super) fn name_me(log: &EventLog, me: NodeId) -> Result<(), String> {
-    commit_blocking(log, &[(RAFT_TREE, ME.to_vec(), Some(encode(&me)))]).map_err(|error| error.to_string())
+pub(super) fn name_me(log: &EventLog, me: NodeId) -> Result<(), PrepareError> {
+    Ok(commit_blocking(log, &[(RAFT_TREE, ME.to_vec(), Some(encode(&me)))])?)
 }
 
 /// Forgets the group that the store's node was in; what is set stays until a leader sends something else.

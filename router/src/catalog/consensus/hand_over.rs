@@ -43,7 +43,10 @@ impl Consensus {
         until: Instant,
     ) -> Handed {
         let leader = match &*self.slot.borrow() {
-            Slot::Starting => None,
+            Slot::Starting => match self.book.stalled() {
+                Some(full) => return Handed::Refused(full.into()),
+                None => None,
+            },
             Slot::Running(raft) => raft.metrics().borrow().current_leader,
             Slot::Down(why) => return Handed::Refused(Refusal::Stopped(why.clone())),
         };
@@ -61,6 +64,8 @@ impl Consensus {
                     Accepted::Lost => Handed::Lost,
                 }
             }
+            // What is said to one who is silent may be heard or not; better it is not said.
+            Some(leader) if !self.book.heard.lately(self.book.timing.fresh()).contains(&leader) => Handed::Again,
             Some(leader) => self.send(leader, number, who, change, until).await,
         }
     }

@@ -43,7 +43,7 @@ use network::Network;
 
 pub(in crate::catalog) use book::Book;
 pub(in crate::catalog) use hand_over::Handed;
-pub(in crate::catalog) use open::{OpenError, open};
+pub(in crate::catalog) use open::{OpenError, Plan, plan};
 pub(in crate::catalog) use proposal::encode_change;
 pub(in crate::catalog) use wire::PROPOSAL_BYTES_MAX;
 
@@ -96,14 +96,33 @@ impl Consensus {
         Arc::new(Self { book, network, slot, tasks: Mutex::default(), turning: tokio::sync::Mutex::default() })
     }
 
-    /// Starts openraft on what is stored; it goes on in tasks of its own.
-    pub(in crate::catalog) fn start(self: &Arc<Self>) {
+    /// Starts openraft on what is stored, once what is planned is done; it goes on in tasks of its own.
+    pub(in crate::catalog) fn start(self: &Arc<Self>, plan: Option<Plan>) {
         let consensus = Arc::clone(self);
-        let task = tokio::spawn(async move { consensus.run().await });
+        let task = tokio::spawn(async move {
+            match consensus.wait_ready(plan).await {
+                Ok(()) => consensus.run().await,
+                Err(why) => consensus.fall(why),
+            }
+        });
         self.tasks.lock().push(task);
     }
 
-    async fn run(self: Arc<Self>) {
+    /// Waits for room in the store.
+    async fn wait_ready(&self, plan: Option<Plan>) -> Result<(), String> {
+        let Some(plan) = plan.map(Arc::new) else { return Ok(()) };
+        tracing::warn!("the store is full: what is set can be read and not changed until there is room");
+        loop {
+            tokio::time::sleep(self.book.timing.beat).await;
+            let (book, plan) = (Arc::clone(&self.book), Arc::clone(&plan));
+            let made = tokio::task::spawn_blocking(move || plan.make(&book)).await;
+            if made.map_err(|error| error.to_string())?? {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn run(self: &Arc<Self>) {
         let config = Arc::new(self.book.timing.to_raft());
         let (log, machine) = (LogStore { book: Arc::clone(&self.book) }, Machine { book: Arc::clone(&self.book) });
         match Raft::new(self.book.me, config, self.network.clone(), log, machine).await {
@@ -170,7 +189,7 @@ impl Consensus {
         *self.book.ends.lock() = ends;
         self.book.set_closing(false);
         self.slot.send_replace(Slot::Starting);
-        self.start();
+        self.start(None);
         taken.map(drop)
     }
 }

@@ -7,7 +7,7 @@ use super::group::{self, ME};
 use super::log_store::{find_ends, stored};
 use super::snapshot::{APPLIED, leftovers, replace, scan};
 use super::stored::AppliedV1;
-use super::writer::{commit_blocking, in_commits};
+use super::writer::{WriteError, commit_blocking, in_commits};
 use super::{Book, Founder};
 use crate::catalog::CATALOG_TREE;
 use crate::catalog::state::State;
@@ -15,10 +15,11 @@ use crate::catalog::write::Write;
 use crate::event_log::EventLog;
 use crate::transport::NodeId;
 
-/// What the store held.
-pub(in crate::catalog) struct Opened {
+/// What is to be done in the store before this node takes part.
+pub(in crate::catalog) struct Plan {
     pub(in crate::catalog) me: NodeId,
-    state: State,
+    /// Where there is no group, this node founds one; `None`: it waits to be let in.
+    founder: Option<Founder>,
 }
 
 /// Why the store's part in the consensus cannot be had.
@@ -32,20 +33,41 @@ pub(in crate::catalog) enum OpenError {
     Store(String),
 }
 
-/// Reads what is set. `founder`: where there is no group, this node founds one; without, it waits to be let in.
+/// Why the store cannot be made ready.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrepareError {
+    /// Nothing can be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Nothing can be read or drawn.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for PrepareError {
+    fn from(why: String) -> Self {
+        Self::Other(why)
+    }
+}
+
+/// Finds out which node this is, and what is to be done.
 ///
 /// # Errors
 /// [`OpenError`].
-pub(in crate::catalog) fn open(
+pub(in crate::catalog) fn plan(
     log: &EventLog,
     me: Option<NodeId>,
     founder: Option<&Founder>,
-) -> Result<Opened, OpenError> {
+    is_restored: bool,
+) -> Result<Plan, OpenError> {
     let mut stored_me: Option<NodeId> = stored(log, ME).map_err(OpenError::Store)?;
     if founder.is_none() && me.is_some() && stored_me.is_some() && stored_me != me {
         // It joins another site, under a new id.
         group::forget(log).map_err(OpenError::Store)?;
         stored_me = None;
+    } else if is_restored {
+        // It may have voted, and have had changes, that its store does not know of.
+        group::forget(log).map_err(OpenError::Store)?;
     }
     let me = match (stored_me, me) {
         (Some(stored), Some(me)) if stored != me => return Err(OpenError::OtherNode { stored, me }),
@@ -53,28 +75,46 @@ pub(in crate::catalog) fn open(
         (None, Some(me)) => me,
         (None, None) => NodeId(group::draw().map_err(OpenError::Store)?),
     };
-    finish_install(log).map_err(OpenError::Store)?;
-    let state = load(log).map_err(OpenError::Store)?;
-    let has_begun = stored::<AppliedV1>(log, APPLIED).map_err(OpenError::Store)?.is_some();
-    match founder {
-        Some(founder) if !has_begun => {
-            group::found(log, me, founder, &state).map_err(OpenError::Store)?;
-            Ok(Opened { me, state: load(log).map_err(OpenError::Store)? })
+    Ok(Plan { me, founder: founder.cloned() })
+}
+
+impl Plan {
+    /// Makes the store ready, and the book says what it holds. `false`: the store is full, and what is set can be read
+    /// alone; it is to be tried again.
+    ///
+    /// # Errors
+    /// What cannot be read or written.
+    pub(in crate::catalog) fn make(&self, book: &Book) -> Result<bool, String> {
+        let prepared = self.prepare(&book.log);
+        let full = match &prepared {
+            Err(PrepareError::Write(error)) => error.full().cloned(),
+            Err(PrepareError::Other(_)) | Ok(()) => None,
+        };
+        let is_ready = full.is_none();
+        book.set_stalled(full);
+        if is_ready {
+            prepared.map_err(|error| error.to_string())?;
         }
-        _ => {
-            if stored_me.is_none() {
-                group::name_me(log, me).map_err(OpenError::Store)?;
-            }
-            Ok(Opened { me, state })
+        fill(book)?;
+        Ok(is_ready)
+    }
+
+    fn prepare(&self, log: &EventLog) -> Result<(), PrepareError> {
+        finish_install(log)?;
+        let has_begun = stored::<AppliedV1>(log, APPLIED)?.is_some();
+        match &self.founder {
+            Some(founder) if !has_begun => group::found(log, self.me, founder, &load(log)?),
+            _ if stored::<NodeId>(log, ME)?.is_none() => group::name_me(log, self.me),
+            _ => Ok(()),
         }
     }
 }
 
 /// Ends what a crash has left of a state that was being installed.
-fn finish_install(log: &EventLog) -> Result<(), String> {
+fn finish_install(log: &EventLog) -> Result<(), PrepareError> {
     let commits = replace(log)?;
     let commits = if commits.is_empty() { in_commits(leftovers(log)?) } else { commits };
-    commits.iter().try_for_each(|puts| commit_blocking(log, puts)).map_err(|error| error.to_string())
+    Ok(commits.iter().try_for_each(|puts| commit_blocking(log, puts))?)
 }
 
 /// What is stored, also beyond the bounds of today's settings: nothing that was set is lost by lowering them.
@@ -90,21 +130,17 @@ fn load(log: &EventLog) -> Result<State, String> {
     Ok(state)
 }
 
-impl Opened {
-    /// Puts what the store held into the book.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub(in crate::catalog) fn fill(self, book: &Book) -> Result<(), String> {
-        let log = &book.log;
-        let applied: AppliedV1 = stored(log, APPLIED)?.unwrap_or_default();
-        let group: Option<u64> = stored(log, GROUP)?;
-        *book.ends.lock() = find_ends(log)?;
-        book.set_group(group.unwrap_or(0));
-        book.take(|held| {
-            held.state = Arc::new(self.state);
-            held.applied = applied;
-        });
-        Ok(())
-    }
+/// Puts what the store holds into the book.
+fn fill(book: &Book) -> Result<(), String> {
+    let log = &book.log;
+    let applied: AppliedV1 = stored(log, APPLIED)?.unwrap_or_default();
+    let group: Option<u64> = stored(log, GROUP)?;
+    let state = load(log)?;
+    *book.ends.lock() = find_ends(log)?;
+    book.set_group(group.unwrap_or(0));
+    book.take(|held| {
+        held.state = Arc::new(state);
+        held.applied = applied;
+    });
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, VoteV1};
+use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1};
 use crate::catalog::encoding;
 use crate::catalog::member::MEMBERS_MAX;
 use crate::transport::NodeId;
@@ -127,11 +127,14 @@ fn is_fit(entry: &EntryV1) -> bool {
     match &entry.payload {
         PayloadV1::Blank => true,
         PayloadV1::Proposal(proposal) => proposal.len() <= PROPOSAL_BYTES_MAX,
-        PayloadV1::Roles(roles) => {
-            let voters = roles.voters.iter().all(|set| !set.is_empty() && set.iter().all(|n| roles.nodes.contains(n)));
-            voters && (1..=2).contains(&roles.voters.len()) && roles.nodes.len() <= NODES_MAX
-        }
+        PayloadV1::Roles(roles) => are_fit(roles),
     }
+}
+
+/// Whether roles are within their bounds: somebody votes, and who votes follows.
+fn are_fit(roles: &RolesV1) -> bool {
+    let voters = roles.voters.iter().all(|set| !set.is_empty() && set.iter().all(|node| roles.nodes.contains(node)));
+    voters && (1..=2).contains(&roles.voters.len()) && roles.nodes.len() <= NODES_MAX
 }
 
 impl About {
@@ -151,7 +154,10 @@ impl About {
                 vote.is_won && vote.leader == from && fit && follow && rise
             }
             Self::Vote { vote, .. } => !vote.is_won && vote.leader == from,
-            Self::Page { vote, .. } => vote.is_won && vote.leader == from,
+            Self::Page { vote, end, .. } => {
+                let fit = |end: &AppliedV1| end.last.is_some_and(|last| last.index < INDEX_MAX) && are_fit(&end.roles);
+                vote.is_won && vote.leader == from && end.as_ref().is_none_or(fit)
+            }
             Self::Propose { .. } => true,
         }
     }
@@ -220,6 +226,7 @@ mod tests {
             entries: entries.iter().map(|(term, index)| entry(*term, *index)).collect(),
         };
         let stood = VoteV1 { is_won: false, ..VOTE };
+        let page = |end| About::Page { vote: VOTE, snapshot: String::new(), number: 0, page: Vec::new(), end };
         let cases = [
             (append(VOTE, None, &[]), true),
             (append(VOTE, None, &[(1, 0), (2, 1)]), true),
@@ -232,6 +239,16 @@ mod tests {
             (append(stood, None, &[]), false),
             (About::Vote { vote: stood, last: None }, true),
             (About::Vote { vote: VOTE, last: None }, false),
+            (page(None), true),
+            (page(Some(AppliedV1::default())), false),
+            (
+                page(Some(AppliedV1 {
+                    last: Some(entry(1, 2).id),
+                    roles: RolesV1::alone(NodeId(1)),
+                    ..Default::default()
+                })),
+                true,
+            ),
         ];
         for (about, expected) in cases {
             assert_eq!(about.is_sound(NodeId(1)), expected, "{about:?}");

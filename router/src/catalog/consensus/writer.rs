@@ -33,6 +33,17 @@ pub(super) enum WriteError {
     Closing,
 }
 
+impl WriteError {
+    /// Why it may go better later: the store is full.
+    pub(super) fn full(&self) -> Option<&CommitFailed> {
+        match self {
+            Self::Append(AppendError::Refused(why)) | Self::Commit(why) => Some(why),
+            Self::Append(_) | Self::TooLarge(_) | Self::Closing => None,
+        }
+        .filter(|why| matches!(why, CommitFailed::Full(_)))
+    }
+}
+
 /// Writes entries in one commit, with all that `tell` appends to it. Durable on return.
 ///
 /// # Errors
@@ -47,19 +58,14 @@ pub(super) async fn commit(
             Ok(ticket) => book.log.durable(ticket).await.map_err(WriteError::from),
             Err(error) => Err(error),
         };
-        let full = match written {
-            Err(WriteError::Append(AppendError::Refused(why @ CommitFailed::Full(_)))) => why,
-            Err(WriteError::Commit(why @ CommitFailed::Full(_))) => why,
-            other => {
-                book.set_stalled(None);
-                return other;
-            }
-        };
-        if book.is_closing() {
-            return Err(WriteError::Closing);
+        let full = written.as_ref().err().and_then(WriteError::full).cloned();
+        let is_full = full.is_some();
+        book.set_stalled(full);
+        match is_full {
+            false => return written,
+            true if book.is_closing() => return Err(WriteError::Closing),
+            true => tokio::time::sleep(FULL_RETRY).await,
         }
-        book.set_stalled(Some(full));
-        tokio::time::sleep(FULL_RETRY).await;
     }
 }
 

@@ -186,3 +186,27 @@ async fn a_failed_store_ends_the_part_of_its_node_alone() {
     nodes[0].change(add("a")).await.unwrap();
     assert_eq!(failed.catalog.members().len(), 3, "reading goes on");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_at_the_first_start_is_waited_out() {
+    let site = Site::new(Timing { propose_wait: Duration::from_millis(500), ..fast() });
+    let backend = Arc::new(MemoryBackend::new());
+    let log = open_log(&backend);
+    let bounded = TopicConfig { partitions: 1, retention_bytes: Some(1 << 20), ..TopicConfig::default() };
+    log.ensure_topic(CATALOG_TOPIC, Some(bounded)).unwrap();
+    let ticket = {
+        let mut open = log.lock();
+        open.put_state(CATALOG_TREE, b"device/old", Some(&Device::default().encode()));
+        open.ticket()
+    };
+    log.durable(ticket).await.unwrap();
+    backend.set_faults(Faults { full_after_writes: Some(0), ..Faults::default() });
+    let node = site.start_with(1, Arc::clone(&backend), log);
+    assert!(node.catalog.get("old").is_some(), "what is set can be read");
+    let refused = node.change(add("a")).await.unwrap_err();
+    assert!(matches!(refused, Refusal::Commit(event_log::CommitFailed::Full(_))), "{refused}");
+    backend.set_faults(Faults::default());
+    until("it takes part", || node.catalog.is_leader()).await;
+    node.change(add("a")).await.unwrap();
+    assert_eq!(node.devices(), ["a", "old"]);
+}

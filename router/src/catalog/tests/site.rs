@@ -98,8 +98,13 @@ impl Site {
 
     /// Starts a node on a store. The first one of a site founds it.
     pub fn start_on(&self, id: u64, backend: Arc<MemoryBackend>) -> Node {
-        let id = NodeId(id);
         let log = open_log(&backend);
+        self.start_with(id, backend, log)
+    }
+
+    /// Starts a node on a log that is open.
+    pub fn start_with(&self, id: u64, backend: Arc<MemoryBackend>, log: Arc<EventLog>) -> Node {
+        let id = NodeId(id);
         let start = match id.0 {
             1 => Start::Alone(Founder { name: "n1".into(), address: "n1:1".into(), version: "1".into() }),
             _ => Start::Joining,

@@ -46,6 +46,20 @@ async fn the_last_survivor_goes_on_alone_by_force() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_the_second_one_goes_on_alone() {
+    let (site, mut nodes) = Site::of(fast(), 2).await;
+    nodes[1].change(add("a")).await.unwrap();
+    let lost = nodes.remove(0);
+    site.stop(lost).await;
+    let survivor = nodes.remove(0);
+    until("it is missed", || survivor.catalog.consensus_status().missing == [NodeId(1)]).await;
+    survivor.catalog.promote_lost("cli").await.unwrap();
+    survivor.change(add("b")).await.unwrap();
+    survivor.change(Change::RemoveMember { node: NodeId(1) }).await.unwrap();
+    assert_eq!((survivor.devices(), survivor.voters()), (vec!["a".into(), "b".into()], vec![NodeId(2)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_to_be_let_in_has_nothing_to_go_on_with() {
     let site = Site::new(fast());
     let new = site.start(2);

@@ -45,7 +45,9 @@ pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), F
 
 fn nodes(site: &SiteView) -> String {
     let mut table = Table::new(&["NAME", "NODE", "ADDRESS", "VOTES", "STATE", "HEARD", ">RTT", "VERSION", "PROBLEM"]);
-    for node in &site.nodes {
+    let mut by_name: Vec<&NodeView> = site.nodes.iter().collect();
+    by_name.sort_by(|a, b| a.name.cmp(&b.name));
+    for node in by_name {
         table.row([
             node.name.clone(),
             node.node.clone(),

@@ -99,7 +99,9 @@ fn effects_state_and_cursor_go_together_and_a_restart_goes_on() {
     node1.publish(&["before"]);
     node1.deploy(MANIFEST).unwrap();
     node1.publish(&["a", "T", "S1", "C", "R", "b"]);
-    let status = node1.settle();
+    node1.settle();
+    // What was done is counted when it is stored, a moment later.
+    let status = node1.wait_for(|status| status.appended > 0);
     assert_eq!(node1.values("out"), ["a", "S1", "b"], "begins at the end, and the rest of the batch goes on");
     assert_eq!(node1.values(DEAD_LETTERS), ["T", "R"]);
     assert_eq!((status.dead_letters, status.commands, status.appended), (2, 1, 3));

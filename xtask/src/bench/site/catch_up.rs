@@ -101,6 +101,8 @@ fn caught_up(site: &Site, address: SocketAddr) -> Result<Seen, BenchError> {
     let name = &site.members[2].name;
     let (source, behind) = (site.node(0)?.pid(), site.node(2)?.pid());
     let is_level = AtomicBool::new(false);
+    // How soon a node is found again is no matter of how much it lacks.
+    wait("the node to be heard again", CATCH_UP_MAX, || Ok(site.view(0)?.hears(name)))?;
     let began = Instant::now();
     std::thread::scope(|scope| {
         let looking = scope.spawn(|| {
