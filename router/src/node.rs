@@ -192,6 +192,9 @@ impl Node {
                 if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
+                if let Err(error) = site::note_outlived(&self.data) {
+                    tracing::error!(%error, "it is not noted that the store is older than it was");
+                }
                 OwnEnd::Outlived
             }
         }
@@ -294,8 +297,12 @@ fn open_catalog(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let start = if joins { catalog::Start::Joining } else { catalog::Start::Alone(founder) };
-    let opening = catalog::Opening { me: Some(place.node), start, way, timing: catalog::Timing::default() };
-    Ok(Catalog::open_as(Arc::clone(log), config.catalog.clone(), opening)?)
+    let is_restored = site::was_outlived(&config.node.data);
+    let timing = catalog::Timing::default();
+    let opening = catalog::Opening { me: Some(place.node), start, way, timing, is_restored };
+    let catalog = Catalog::open_as(Arc::clone(log), config.catalog.clone(), opening)?;
+    site::forget_outlived(&config.node.data);
+    Ok(catalog)
 }
 
 fn open_log(

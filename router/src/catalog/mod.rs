@@ -108,13 +108,16 @@ pub struct Opening {
     pub way: Arc<dyn Ask>,
     /// How often nodes speak to each other.
     pub timing: Timing,
+    /// Whether its store is older than it was: what it says of votes and changes is not to be gone by, and the node
+    /// waits to be let in again. What is set stays until then.
+    pub is_restored: bool,
 }
 
 impl Default for Opening {
     /// A node alone, without a way to others.
     fn default() -> Self {
         let start = Start::Alone(Founder::default());
-        Self { me: None, start, way: Arc::new(Alone), timing: Timing::default() }
+        Self { me: None, start, way: Arc::new(Alone), timing: Timing::default(), is_restored: false }
     }
 }
 
@@ -153,7 +156,8 @@ impl Catalog {
             Start::Alone(founder) => Some(founder),
             Start::Joining => None,
         };
-        let plan = consensus::plan(&log, opening.me, founder)?;
+        let founder = founder.filter(|_| !opening.is_restored);
+        let plan = consensus::plan(&log, opening.me, founder, opening.is_restored)?;
         let book = Arc::new(Book::new(plan.me, log, topic, config, opening.timing));
         let is_ready = plan.make(&book).map_err(OpenError::Store)?;
         let consensus = Consensus::new(Arc::clone(&book), opening.way);

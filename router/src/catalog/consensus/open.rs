@@ -58,12 +58,16 @@ pub(in crate::catalog) fn plan(
     log: &EventLog,
     me: Option<NodeId>,
     founder: Option<&Founder>,
+    is_restored: bool,
 ) -> Result<Plan, OpenError> {
     let mut stored_me: Option<NodeId> = stored(log, ME).map_err(OpenError::Store)?;
     if founder.is_none() && me.is_some() && stored_me.is_some() && stored_me != me {
         // It joins another site, under a new id.
         group::forget(log).map_err(OpenError::Store)?;
         stored_me = None;
+    } else if is_restored {
+        // It may have voted, and have had changes, that its store does not know of.
+        group::forget(log).map_err(OpenError::Store)?;
     }
     let me = match (stored_me, me) {
         (Some(stored), Some(me)) if stored != me => return Err(OpenError::OtherNode { stored, me }),
