@@ -39,8 +39,8 @@ impl Catalog {
 
     /// The other voters, and how many of them must have a commit of this node.
     pub fn replicas(&self, node: u64) -> (Vec<u64>, usize) {
-        let voters: Vec<NodeId> = self.voters().iter().map(|voter| NodeId(*voter)).collect();
-        let Voters { others, needed } = Voters::of(NodeId(node), &voters);
+        let ids = |nodes: &[u64]| -> Vec<NodeId> { nodes.iter().copied().map(NodeId).collect() };
+        let Voters { others, needed } = Voters::of(NodeId(node), &ids(self.voters()), &ids(&self.members));
         (others.into_iter().map(|other| other.0).collect(), needed)
     }
 
