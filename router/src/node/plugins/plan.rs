@@ -118,7 +118,7 @@ mod tests {
         ]
         .into();
         let (remove, run) = (Task::Remove("gone".into()), [Task::Run("new".into()), Task::Run("newer".into())]);
-        let in_site = [&[remove.clone()], &run[..]].concat();
+        let in_site = [std::slice::from_ref(&remove), &run[..]].concat();
         assert_eq!(tasks(&agreed, &here, false), in_site);
         let alone = [&[remove, Task::Agree("old".into())], &run[..]].concat();
         assert_eq!(tasks(&agreed, &here, true), alone);
