@@ -27,6 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const ASK_EVERY: Duration = Duration::from_secs(2);
 /// The same while all are heard and have said it: one may have had more of a lost node's log from another since.
 const ASK_AGAIN_EVERY: Duration = Duration::from_secs(30);
+/// For how long after one came or went it is as while one is not heard: some have more than others of what one that
+/// goes wrote last, and the site's list may have forgotten it already.
+const SETTLES: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ASK_WAIT: Duration = Duration::from_secs(3);
 /// The first pause before an origin is followed again whose stream has ended; each one is twice as long.
@@ -123,6 +126,7 @@ impl Replication {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut asked_at, mut asking) = (None, None::<JoinHandle<()>>);
+        let (mut connected, mut settled_at) = (Vec::new(), Instant::now());
         loop {
             tokio::select! {
                 _ = look.tick() => {}
@@ -130,7 +134,12 @@ impl Replication {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
             }
             let peers = states.borrow_and_update().clone();
-            let every = if self.all_have_said(&peers) { ASK_AGAIN_EVERY } else { ASK_EVERY };
+            let here: Vec<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
+            if here != connected {
+                (connected, settled_at, asked_at) = (here, Instant::now() + SETTLES, None);
+            }
+            let is_settled = self.all_have_said(&peers) && settled_at <= Instant::now();
+            let every = if is_settled { ASK_AGAIN_EVERY } else { ASK_EVERY };
             let is_due = asked_at.is_none_or(|asked: Instant| asked.elapsed() >= every);
             if is_due && asking.as_ref().is_none_or(JoinHandle::is_finished) {
                 asked_at = Some(Instant::now());
