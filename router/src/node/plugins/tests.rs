@@ -251,6 +251,13 @@ async fn what_ran_before_sites_agreed_is_agreed_on_and_runs_on() {
     assert_eq!(catalog.plugin("hostile").unwrap().version, 1);
     a.publish("G1").await;
     a.settled().await;
+    // What was done is counted when it is stored, a moment later.
+    let counted = async {
+        while a.host.list()[0].appended < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), counted).await.unwrap();
     assert_eq!((a.count("out"), a.host.list()[0].appended), (2, 2), "state, cursor and counters go on");
     b.keeper(&catalog).pass().await;
     b.settled().await;
