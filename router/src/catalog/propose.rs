@@ -35,13 +35,15 @@ impl Catalog {
         let who = who[..who.floor_char_boundary(WHO_BYTES_MAX)].to_owned();
         let catalog = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let made = catalog.make(&change, &who).await;
-            made.map_err(|NotMade { refusal, is_told }| {
-                if !is_told {
-                    tell::note_refusal(&catalog.book.log, &change, &who, &refusal);
+            match catalog.make(&change, &who).await {
+                Ok(applied) => Ok(applied),
+                Err(NotMade { refusal, is_told }) => {
+                    if !is_told {
+                        tell::note_refusal(&catalog.book.log, &change, &who, &refusal).await;
+                    }
+                    Err(refusal)
                 }
-                refusal
-            })
+            }
         });
         // It can only end otherwise where the runtime ends.
         task.await.unwrap_or(Err(Refusal::Stopping))

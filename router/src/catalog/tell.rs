@@ -133,11 +133,15 @@ pub(super) fn is_device(change: &Change) -> bool {
     )
 }
 
-/// Writes a refusal into the audit. What was asked for is not said: it may be of any size.
-pub(super) fn note_refusal(log: &EventLog, change: &Change, who: &str, refusal: &Refusal) {
+/// Writes a refusal into the audit; durable on return. What was asked for is not said: it may be of any size.
+pub(super) async fn note_refusal(log: &EventLog, change: &Change, who: &str, refusal: &Refusal) {
     let what = change.what();
     let act = Act { who, act: change.act(), what: &what, outcome: refusal.code(), detail: Json::Null };
-    if let Err(error) = log.audit(act) {
+    let told = match log.audit(act) {
+        Ok(ticket) => log.durable(ticket).await.map_err(AppendError::Refused),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = told {
         tracing::warn!(%error, act = change.act(), what, "a refusal is not in the audit");
     }
 }
