@@ -22,7 +22,8 @@ pub fn make_topics(site: &Site) {
 
 /// Connections that publish to both topics as fast as they can.
 pub struct Load {
-    publishers: Vec<Publisher>,
+    /// By the node's name.
+    publishers: Vec<(String, Publisher)>,
     acked: Arc<AtomicU64>,
 }
 
@@ -40,7 +41,7 @@ impl Load {
             for topic in TOPICS {
                 let mqtt_topic = format!("{topic}/{run}/{}", site.members[place].name);
                 let started = Publisher::start_paced(site[place].mqtt, &mqtt_topic, Arc::clone(&acked), pause);
-                publishers.push(started);
+                publishers.push((site.members[place].name.clone(), started));
             }
         }
         Load { publishers, acked }
@@ -54,7 +55,13 @@ impl Load {
 
     /// Ends it; what each connection knows.
     pub fn stop(self) -> Vec<Record> {
-        self.publishers.into_iter().map(Publisher::stop).collect()
+        self.publishers.into_iter().map(|(_, publisher)| publisher.stop()).collect()
+    }
+
+    /// Ends it at one node; what the connections there know.
+    pub fn stop_at(&mut self, name: &str) -> Vec<Record> {
+        let at = |(at, _): &mut (String, Publisher)| at == name;
+        self.publishers.extract_if(.., at).map(|(_, publisher)| publisher.stop()).collect()
     }
 }
 

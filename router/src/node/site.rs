@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::admission::Door;
 use super::place::Place;
 use super::site_view::view;
-use super::wires::{Served, Way};
+use super::wires::{REMOVED, Served, Way};
 use crate::admin::ApiError;
 use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
 use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SurviveError, TokenHash};
@@ -362,9 +362,20 @@ impl SiteNode {
         let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
         self.catalog.propose(Change::UpdateMember { node, update: leaving }, WHO).await?;
         self.take_up_after(node, heir).await?;
-        self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
+        tokio::select! {
+            removed = self.catalog.propose(Change::RemoveMember { node }, WHO) => drop(removed?),
+            // The others may let go of it before it has heard what came of its own proposal.
+            () = self.told_removed() => {}
+        }
         self.left.send_replace(true);
         Ok(())
+    }
+
+    /// Waits until another node has said that this one was removed.
+    async fn told_removed(&self) {
+        while !self.book.troubles().iter().any(|trouble| trouble.code == REMOVED) {
+            tokio::time::sleep(HAND_OVER_LOOK).await;
+        }
     }
 
     async fn go_on_alone(&self) -> Result<(), ApiError> {

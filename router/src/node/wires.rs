@@ -15,6 +15,8 @@ use crate::replication::{ASK_CATALOG, ASK_COMMAND, ASK_HOLDINGS, ASK_PLUGIN, Pen
 use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
+/// The code under which a node tells that it was removed from its site.
+pub(super) const REMOVED: &str = "removed";
 /// How long the catalog waits for another node's answer.
 const CATALOG_WAIT: Duration = Duration::from_secs(10);
 /// How long a part of a component may take, over a slow link as well.
@@ -144,7 +146,7 @@ impl Serve for Served {
         let code = match notice {
             Notice::Copied { .. } => "copied",
             Notice::CopiedHere { .. } => "copied-here",
-            Notice::Removed { .. } => "removed",
+            Notice::Removed { .. } => REMOVED,
             Notice::Version { .. } => "version",
             Notice::TooMany { .. } => "too-many-nodes",
         };
