@@ -13,7 +13,7 @@ use super::site_view::view;
 use super::wires::{REMOVED, Served, Way};
 use crate::admin::ApiError;
 use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
-use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SurviveError, TokenHash};
+use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, Refusal, SurviveError, TokenHash, WorkRefusal};
 use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
@@ -31,6 +31,8 @@ pub const NAME_FILE: &str = "name";
 pub(super) const SITE_ADDRESS_FILE: &str = "site.addr";
 /// How long a node that leaves waits until another one has all of its log.
 const HAND_OVER_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
+/// How often a change is asked for whose outcome is not known.
+const INSIST_MAX: u32 = 3;
 /// How often it looks.
 const HAND_OVER_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Who the audit says did it, where a person did.
@@ -333,8 +335,23 @@ impl SiteNode {
         }
         let term = open.map_or(1, |(_, open)| open.term + 2);
         let from_commit = self.log.store().synced_commit_of(sled_data::OriginId(origin)).0;
-        self.catalog.propose(Change::TakeOver { origin, from_commit, by, term }, WHO).await?;
-        Ok(())
+        match self.insist(Change::TakeOver { origin, from_commit, by, term }).await {
+            // Made by the attempt before, or by the leader itself.
+            Err(Refusal::Work(WorkRefusal::Term { .. })) => Ok(()),
+            made => Ok(made?),
+        }
+    }
+
+    /// Has a change made that may be asked for again: where it is not known what came of it (the leader changes, perhaps
+    /// because of it), it is.
+    async fn insist(&self, change: Change) -> Result<(), Refusal> {
+        let mut left = INSIST_MAX;
+        loop {
+            match self.catalog.propose(change.clone(), WHO).await {
+                Err(Refusal::UnknownOutcome) if left > 1 => left -= 1,
+                made => return made.map(drop),
+            }
+        }
     }
 
     /// Waits until another node has all of this one's log; who that is.
@@ -360,10 +377,10 @@ impl SiteNode {
         let node = self.place.node;
         let heir = self.handed_over().await?;
         let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
-        self.catalog.propose(Change::UpdateMember { node, update: leaving }, WHO).await?;
+        self.insist(Change::UpdateMember { node, update: leaving }).await?;
         self.take_up_after(node, heir).await?;
         tokio::select! {
-            removed = self.catalog.propose(Change::RemoveMember { node }, WHO) => drop(removed?),
+            removed = self.insist(Change::RemoveMember { node }) => removed?,
             // The others may let go of it before it has heard what came of its own proposal.
             () = self.told_removed() => {}
         }

@@ -1,8 +1,24 @@
 //! How a source begins with a follower: with the commits after those it has, with a copy, or not at all (pure).
 
-use sled_data::CommitNumber;
+use sled_data::{CommitNumber, CopyState, OriginId, Store};
 
 use super::wire::{Follow, RefusedCode, VERSION};
+
+/// What a follower asks for: what follows all that its store has of the origin. Of a life that ended here a copy is asked
+/// for, and that it has commits of it is said: a source that has fewer is one that forked.
+pub fn asked(store: &Store, origin: OriginId) -> Follow {
+    let all = store.followed();
+    let here = all.iter().find(|(followed, _)| *followed == origin).map(|(_, followed)| followed);
+    let ended = store.last_commit_of(origin);
+    Follow {
+        version: VERSION,
+        origin: origin.0,
+        have: here.map_or(ended, |here| here.commit).0,
+        hlc: here.map_or(0, |here| here.hlc),
+        // Where a copy was taken and commits are missing to make it whole, they are what is asked for.
+        whole: here.map_or(ended == CommitNumber(0), |here| here.copy != CopyState::Taking),
+    }
+}
 
 /// What the source has of the origin that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

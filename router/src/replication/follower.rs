@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use sled_data::{
-    CommitNumber, CopyExtent, CopyHead, CopyPart, CopyState, FollowError, FollowedCommit, FollowedCommitError,
-    OriginId, StoreFailed,
+    CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, OriginId,
+    StoreFailed,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::begin::asked;
 use super::book::{Book, Following};
-use super::wire::{Asked, FRAME_BYTES_MAX, Follow, Refused, Said, VERSION, WireError};
+use super::wire::{Asked, FRAME_BYTES_MAX, Refused, Said, WireError};
 use crate::event_log::{EventLog, FollowFailed, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
@@ -105,16 +106,7 @@ impl Follower {
         if let Err(ended) = self.prepare().await {
             return ended;
         }
-        let all = self.log.store().followed();
-        let here = all.iter().find(|(origin, _)| *origin == self.origin).map(|(_, followed)| followed);
-        let asked = Follow {
-            version: VERSION,
-            origin: self.origin.0,
-            have: here.map_or(0, |here| here.commit.0),
-            hlc: here.map_or(0, |here| here.hlc),
-            // Where a copy was taken and commits are missing to make it whole, they are what is asked for.
-            whole: here.is_none_or(|here| here.copy != CopyState::Taking),
-        };
+        let asked = asked(self.log.store(), self.origin);
         if let Err(error) = out.send_frame(&Asked::Follow(asked).encode()).await {
             return error.into();
         }

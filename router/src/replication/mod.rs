@@ -21,7 +21,7 @@ mod wire;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use begin::{Begin, Has, begin};
+pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::Config;
 pub use peers::{MEMBERS_MAX, Member};

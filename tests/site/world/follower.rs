@@ -1,6 +1,6 @@
 //! The follower's side of a stream: whom to follow, what is asked, and what comes.
 
-use edgeway::replication::{Asked, Follow, Said, VERSION, wanted};
+use edgeway::replication::{Asked, Said, asked, wanted};
 use sled_data::{CommitNumber, CopyHead, CopyPart, CopyState, FollowedCommit, OriginId};
 
 use super::World;
@@ -52,15 +52,8 @@ impl World {
     }
 
     fn ask(&mut self, at: usize, run: &mut Running, origin: OriginId, from: u64) {
-        let followed = run.store.followed().into_iter().find(|(of, _)| *of == origin).map(|(_, followed)| followed);
-        let asked = Follow {
-            version: VERSION,
-            origin: origin.0,
-            have: followed.map_or(0, |followed| followed.commit.0),
-            hlc: followed.map_or(0, |followed| followed.hlc),
-            // Where a copy was taken and commits are missing to make it whole, they are what is asked for.
-            whole: followed.is_none_or(|followed| followed.copy != CopyState::Taking || self.has(Bug::CutCopyIsWhole)),
-        };
+        let mut asked = asked(&run.store, origin);
+        asked.whole |= self.has(Bug::CutCopyIsWhole);
         let stream = self.network.open(self.nodes[at].id, from);
         run.following.insert(origin, Following { from, stream, buffer: Default::default(), parts: Vec::new() });
         self.network.say_up(stream, self.history.time, Asked::Follow(asked).encode(), &mut self.random);
