@@ -1,7 +1,7 @@
 //! The follower's side of a stream: whom to follow, what is asked, and what comes.
 
 use edgeway::replication::{Asked, Said, asked, wanted};
-use sled_data::{CommitNumber, CopyHead, CopyPart, CopyState, FollowedCommit, OriginId};
+use sled_data::{CommitNumber, CopyHead, CopyPart, FollowedCommit, OriginId};
 
 use super::World;
 use super::committer::extents;

@@ -273,6 +273,13 @@ fn copy_batches(view: &View<'_>, head: &CopyExtent, from: Offset, parts: &mut Pa
         let digest = digest_before(view, at, head)?;
         parts.push(CopyPart::Jump { partition: head.partition, to: at, digest });
     }
+    // Where the follower ends inside a batch it has other events: it is sent that batch, and sees that they differ.
+    if at > view.start
+        && at < head.end
+        && let Ok(batch) = view.batch_at(at)
+    {
+        at = batch.base_offset();
+    }
     let (span_from, span_to) = (keys::batch(at), keys::batch(head.end));
     walk(view.tree(), Span::between(&span_from, &span_to), Direction::Forward, &mut |base, bytes| {
         if base != at || parts.is_full() {
