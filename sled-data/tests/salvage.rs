@@ -277,7 +277,9 @@ fn a_sound_store_comes_back_whole() {
     store.close().unwrap();
     drop(store);
     let (_store, found) = Store::open(&_folder.path().join("new"), Options::default()).unwrap();
-    assert_eq!((found.clean, found.last_hlc), (true, newest));
+    // It goes on a random step above, of less than a second, so that a copied store's stamps differ.
+    let step_max = 1_000 << HLC_LOGICAL_BITS;
+    assert!(found.clean && (newest..newest + step_max).contains(&found.last_hlc), "{found:?}, {newest}");
 }
 
 #[test]
