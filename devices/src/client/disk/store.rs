@@ -202,7 +202,10 @@ impl Store {
     /// Syncs, whatever the policy, and gives the folder up.
     pub(crate) fn close(mut self) {
         self.sync = Sync::Always;
-        if let Err(error) = self.due(true).run() {
+        let mut due = self.due(true);
+        // Positions that were given out may not be written yet, and will not be once the file is closed.
+        due.positions = Some((self.folder.positions.clone(), self.positions_number + 1, self.positions));
+        if let Err(error) = due.run() {
             tracing::warn!(folder = %self.folder.path.display(), %error, "the buffer could not be synced at its end");
         }
         self.folder.positions.close();
@@ -240,6 +243,33 @@ fn next_boot(given: Option<u64>, last: Option<u64>, held: Option<u64>, wall_ms: 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn positions_that_were_given_out_and_not_written_are_written_at_the_end() {
+        let home = tempfile::tempdir().unwrap();
+        let disk = Disk::new(home.path().join("buffer"));
+        let mut store = Store::open(&disk, None, 1_700).unwrap();
+        let entry = Entry {
+            lane: Lane::NORMAL,
+            number: crate::sequence::Number { boot: store.boot(), seq: 1 },
+            qos: crate::client::Qos::AtLeastOnce,
+            topic: "a".to_owned(),
+            payload: "b".into(),
+            timestamp_ms: 0,
+            properties: Vec::new(),
+            repeated: false,
+            unwritten: false,
+            ticket: None,
+            done: Done::Nobody,
+        };
+        let ticket = store.append(&entry, true).unwrap().unwrap();
+        store.resolve(Lane::NORMAL, ticket);
+        let under_way = store.due(true);
+        store.close();
+        drop(under_way);
+        let store = Store::open(&disk, None, 1_700).unwrap();
+        assert_eq!(store.unread(Lane::NORMAL), 0, "it is not sent again");
+    }
 
     #[test]
     fn boots_rise_by_one_from_the_clocks() {
