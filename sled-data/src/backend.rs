@@ -2,6 +2,7 @@
 //!
 //! Two implementations: sled, and memory that can lose, tear and fail. Everything about logs is written once above this trait.
 
+mod group_bytes;
 mod memory;
 mod sled_trees;
 

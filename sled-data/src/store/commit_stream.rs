@@ -265,7 +265,8 @@ impl Store {
         if from < first {
             return Err(ReadError::CommitsTrimmed { first });
         }
-        if max == 0 {
+        // One that is being written is not whole yet.
+        if max == 0 || from > self.last_commit() {
             return Ok(Vec::new());
         }
         self.meta_read(|meta| read_records(meta, self.origin, from, max))
