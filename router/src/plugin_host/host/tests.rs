@@ -98,6 +98,7 @@ fn effects_state_and_cursor_go_together_and_a_restart_goes_on() {
     let node1 = node(&backend, folder.path());
     node1.publish(&["before"]);
     node1.deploy(MANIFEST).unwrap();
+    assert_eq!(node1.host.list()[0].state, RunState::Running, "on return");
     node1.publish(&["a", "T", "S1", "C", "R", "b"]);
     node1.settle();
     // What was done is counted when it is stored, a moment later.
