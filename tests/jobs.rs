@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::harness::device::Device;
+use crate::harness::log::Event;
 use crate::harness::mqtt::Version;
 use crate::harness::{Node, wait};
 
@@ -48,6 +49,14 @@ fn steps(node: &Node, job: &str, step: &str) -> BTreeMap<String, usize> {
     found
 }
 
+/// What a topic holds once an event of that kind is in it: where a job stands is told a moment before it is durable.
+fn told(node: &Node, topic: &str, kind: &str, is: &str) -> Vec<Value> {
+    wait::until(&format!("{is} in {topic}"), || {
+        let told: Vec<Value> = node.events(topic).iter().map(Event::json).collect();
+        told.iter().any(|event| event[kind] == is).then_some(told)
+    })
+}
+
 #[test]
 fn a_job_survives_a_crash_and_every_device_gets_its_command_once() {
     const DEVICES: usize = 60;
@@ -62,7 +71,8 @@ fn a_job_survives_a_crash_and_every_device_gets_its_command_once() {
     let shown = wait_for(&node, "all are submitted", &id, |job| job["submitted"] == DEVICES);
     assert_eq!((&shown["state"], &shown["ended"]), (&"running".into(), &false.into()), "they wait for their devices");
     let once: BTreeMap<String, usize> = names.iter().map(|name| (name.clone(), 1)).collect();
-    assert_eq!(steps(&node, &id, "queued"), once);
+    let queued = || Some(steps(&node, &id, "queued")).filter(|queued| queued.len() >= DEVICES);
+    assert_eq!(wait::until("all are in the log", queued), once);
     for (n, name) in names.iter().enumerate() {
         let mut device = Device::connect(&node, Version::V5, name);
         let command = device.command();
@@ -79,8 +89,7 @@ fn a_job_survives_a_crash_and_every_device_gets_its_command_once() {
     assert_eq!(done["outcomes"]["succeeded"], DEVICES - 1, "each outcome counts once: {done}");
     let failed = node.cli(&["job", "show", &id, "--state", "failed", "--json"]).ok().lines();
     assert_eq!((failed.len(), &failed[0]["device"]), (1, &"pump-007".into()));
-    let ends: Vec<Value> =
-        node.events("_jobs").iter().map(|event| serde_json::from_str(&event.text()).unwrap()).collect();
+    let ends = told(&node, "_jobs", "event", "done");
     let count = |what: &str| ends.iter().filter(|event| event["event"] == what).count();
     assert_eq!((count("started"), count("done")), (1, 1), "{ends:?}");
     assert!(node.cli(&["job", "watch", &id]).ok().out.contains("failed 1"));
@@ -127,8 +136,7 @@ fn a_job_aborts_above_its_bound_and_says_so_by_its_exit_code() {
     let job = ran.json();
     assert_eq!((&job["state"], &job["ended"], &job["changed_by"]), (&"aborted".into(), &true.into(), &"job".into()));
     assert!(job["submitted"].as_u64().unwrap() < 60 && job["outcomes"]["expired"].as_u64().unwrap() >= 10, "{job}");
-    let acts: Vec<Value> =
-        node.events("_audit").iter().map(|event| serde_json::from_str(&event.text()).unwrap()).collect();
+    let acts = told(&node, "_audit", "act", "job.end");
     let outcome = |act: &str| acts.iter().find(|line| line["act"] == act).map(|line| line["outcome"].clone());
     assert_eq!((outcome("job.start"), outcome("job.end")), (Some("done".into()), Some("aborted".into())));
 

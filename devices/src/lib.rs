@@ -5,6 +5,7 @@
 //! Nothing in it opens a socket, reads a clock or draws a random number. Feature `client` adds the device client over
 //! MQTT, `tls` trust in a node's certificate, `quic` the client over QUIC, `fleet` the simulated fleet that is built
 //! on it.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 #[cfg(feature = "client")]
 pub mod client;

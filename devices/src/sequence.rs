@@ -148,7 +148,6 @@ fn read_leb128(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn sequence(lane: u8, boot: u64, seq: u64) -> Sequence {

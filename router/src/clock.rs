@@ -54,9 +54,7 @@ impl Clock {
             .unwrap_or(wall);
         wall.max(before + 1)
     }
-}
 
-impl Clock {
     /// Takes note of another node's hybrid stamp: stamps to come are greater, where it is not ahead of the wall clock
     /// by more than [`AHEAD_MS_MAX`]: a clock that lies by days does not take others with it.
     pub fn observe(&self, stamp: u64) {

@@ -14,6 +14,7 @@ mod history;
 mod invariants;
 mod node;
 pub mod random;
+pub mod seeds;
 mod session;
 mod source;
 mod world;
@@ -22,44 +23,18 @@ use std::collections::BTreeSet;
 
 use bug::Bug;
 use history::Fact;
+use seeds::Seeds;
 
-/// Seeds of a quick run.
-const SEEDS: u64 = 300;
-/// Seeds within which each planted bug must be seen.
-const SEEDS_TO_SEE: u64 = 300;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
-fn seeds() -> std::ops::Range<u64> {
-    match number("EDGEWAY_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("EDGEWAY_SIM_SEEDS").unwrap_or(SEEDS),
-    }
-}
+const SEEDS: Seeds = Seeds { count: "EDGEWAY_SIM_SEEDS", alone: "EDGEWAY_SIM_SEED", quick: 300, to_see: 300 };
 
 #[test]
 fn every_promise_holds_in_all_weathers() {
-    for seed in seeds() {
-        let history = world::run(seed, None);
-        if let Some((name, story)) = invariants::broken(&history).first() {
-            panic!("seed {seed} breaks {name} (EDGEWAY_SIM_SEED={seed} runs it alone): {story}");
-        }
-    }
+    SEEDS.assert_all_hold(|seed| invariants::broken(&world::run(seed, None)));
 }
 
 #[test]
 fn each_planted_bug_is_seen() {
-    for (bug, names) in Bug::ALL {
-        let mut seen = BTreeSet::new();
-        let found = (0..SEEDS_TO_SEE).find(|seed| {
-            let broken = invariants::broken(&world::run(*seed, Some(bug)));
-            seen.extend(broken.iter().map(|(name, _)| *name));
-            broken.iter().any(|(name, _)| names.contains(name))
-        });
-        assert!(found.is_some(), "{bug:?} is not seen by {names:?} but by {seen:?}");
-    }
+    SEEDS.assert_each_is_seen(&Bug::ALL, |seed, bug| invariants::broken(&world::run(seed, Some(bug))));
 }
 
 #[test]

@@ -18,50 +18,20 @@ mod world;
 
 use std::collections::BTreeSet;
 
+use crate::simulation::seeds::Seeds;
 use bug::Bug;
 use history::{Fact, Refusal};
 
-/// Seeds of a quick run.
-const SEEDS: u64 = 250;
-/// Seeds within which each planted bug must be seen.
-const SEEDS_TO_SEE: u64 = 100;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap())
-}
-
-fn seeds() -> std::ops::Range<u64> {
-    match number("EDGEWAY_SITE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("EDGEWAY_SITE_SEEDS").unwrap_or(SEEDS),
-    }
-}
+const SEEDS: Seeds = Seeds { count: "EDGEWAY_SITE_SEEDS", alone: "EDGEWAY_SITE_SEED", quick: 250, to_see: 100 };
 
 #[test]
 fn every_promise_holds_in_a_site_in_all_weathers() {
-    for seed in seeds() {
-        let history = world::run(seed, None);
-        if let Some((name, story)) = invariants::broken(&history).first() {
-            panic!("seed {seed} breaks {name} (EDGEWAY_SITE_SEED={seed} runs it alone): {story}");
-        }
-    }
+    SEEDS.assert_all_hold(|seed| invariants::broken(&world::run(seed, None)));
 }
 
-/// Each planted bug, with the invariants of which one must see it.
 #[test]
 fn each_bug_that_is_planted_in_a_site_is_seen() {
-    for (bug, names) in Bug::ALL {
-        let mut seen = BTreeSet::new();
-        let found = (0..SEEDS_TO_SEE).find(|seed| {
-            let broken = invariants::broken(&world::run(*seed, Some(bug)));
-            seen.extend(broken.iter().map(|(name, _)| *name));
-            broken.iter().any(|(name, _)| names.contains(name))
-        });
-        assert!(found.is_some(), "{bug:?} is not seen by {names:?} but by {seen:?}");
-        if number("EDGEWAY_SITE_TELL").is_some() {
-            eprintln!("{bug:?}: seed {found:?}, {seen:?}");
-        }
-    }
+    SEEDS.assert_each_is_seen(&Bug::ALL, |seed, bug| invariants::broken(&world::run(seed, Some(bug))));
 }
 
 #[test]

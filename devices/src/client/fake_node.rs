@@ -1,7 +1,5 @@
 //! A node for the client's tests: it records publishes and can withhold, refuse, kick and command.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 

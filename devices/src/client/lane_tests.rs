@@ -1,7 +1,5 @@
 //! The client against a fake node: numbers, lanes, refusals for now, and the buffer on disk.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::fake_node::FakeNode;

@@ -1,7 +1,5 @@
 //! The client against a fake node: durability, order, reconnects, commands, stopping.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;

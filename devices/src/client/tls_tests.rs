@@ -1,5 +1,4 @@
 //! Trust by a pin and by a file, in handshakes between two ends in memory.
-#![allow(clippy::unwrap_used)]
 
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConnection, ServerConfig, ServerConnection};

@@ -287,7 +287,6 @@ mod transport {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn address(scheme: Scheme, host: &str, port: u16) -> Address {

@@ -157,7 +157,6 @@ impl<'de> Deserialize<'de> for CommandId {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn cause() -> Cause {

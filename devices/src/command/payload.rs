@@ -63,7 +63,6 @@ impl<T: Into<Vec<u8>>> From<T> for Payload {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -1,7 +1,5 @@
 //! The table of `state.md` against the machine: every cell, and what holds over random walks.
 
-#![allow(clippy::unwrap_used)]
-
 use proptest::prelude::*;
 
 use super::*;

@@ -1,6 +1,5 @@
 //! Every step as it is written and read.
 
-#![allow(clippy::unwrap_used)]
 use super::*;
 
 const ID: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";

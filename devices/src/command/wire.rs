@@ -197,7 +197,6 @@ fn levels<'a>(topic: &'a str, prefix: &str) -> Result<([&'a str; 3], Option<&'a 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     const ID: &str = "017f22e2-79b0-7cc3-98c4-dc0c0c07398f";

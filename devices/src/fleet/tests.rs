@@ -1,7 +1,5 @@
 //! The fleet against a fake node: what it sends, obeys and keeps account of.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

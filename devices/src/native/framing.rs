@@ -104,7 +104,6 @@ pub fn encode<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), FrameErro
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::super::{Event, Publish};

@@ -1,5 +1,4 @@
 //! Golden bytes: what `docs/edgeway-1.md` shows is what is sent.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Debug;
 

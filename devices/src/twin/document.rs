@@ -97,7 +97,6 @@ fn depth(value: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -1,8 +1,9 @@
 //! Device twins: what a device shall be (desired) and what it says it is (reported), two JSON documents.
 //!
 //! Pure. `document` reads and bounds them, `merge` is RFC 7396 and the difference, `wire` the MQTT topics and what is
-//! written to a device, `told` how a device reads it, `change` the events that tell of accepted changes and ask for some, `record` a twin
-//! and the one place where a change is decided, `stored` a twin as it is stored and how several nodes' become one.
+//! written to a device, `told` how a device reads it, `change` the events that tell of accepted changes and ask for
+//! some, `record` a twin and the one place where a change is decided, `stored` a twin as it is stored and how several
+//! nodes' become one.
 
 mod change;
 mod document;

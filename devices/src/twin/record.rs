@@ -200,7 +200,6 @@ struct RecordV1 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn document(json: &str) -> Document {

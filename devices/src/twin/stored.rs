@@ -148,7 +148,6 @@ fn merge_half<'a>(half: Half, one: &'a StoredTwin, other: &'a StoredTwin) -> (&'
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
 
     use super::super::change::Act;

@@ -1,5 +1,4 @@
 //! Golden topics and payloads: what `docs/twins.md` shows is what is sent.
-#![allow(clippy::unwrap_used)]
 
 use super::super::{Act, Document};
 use super::*;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
+use super::devices::IssuedBy;
 use crate::commands::{
     CallOffError, CancelError, CommandInfo, Commands, Filter, NewCommand, RedriveError, SubmitError,
 };
@@ -71,25 +72,7 @@ impl CommandBody {
             idempotency_key: self.idempotency_key,
             repeat: self.repeat,
             deliveries_max: self.deliveries_max,
-            ..NewCommand::new(device, &self.name, self.issued_by.as_str())
-        }
-    }
-}
-
-/// Who sends it.
-#[derive(Default, Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum IssuedBy {
-    #[default]
-    Api,
-    Cli,
-}
-
-impl IssuedBy {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Cli => "cli",
+            ..NewCommand::new(device, &self.name, self.issued_by.word())
         }
     }
 }
@@ -247,7 +230,7 @@ async fn cancel(
     JsonBody(body): JsonBody<CancelBody>,
 ) -> Result<Answer<Cancelled>, ApiError> {
     let id = parse_id(&id)?;
-    match commands.cancel(id, body.issued_by.as_str()).await {
+    match commands.cancel(id, body.issued_by.word()).await {
         Ok(state) => Ok(Answer(Cancelled { id, state })),
         Err(error @ CallOffError::Command(CancelError::Refused(_))) => {
             let state = commands.get(id).map(|command| command.state);
@@ -284,7 +267,7 @@ async fn redrive(
     JsonBody(body): JsonBody<RedriveBody>,
 ) -> Result<Response, ApiError> {
     let redrives = parse_id(&id)?;
-    let id = commands.redrive(redrives, body.deliver_within_ms, body.force, body.issued_by.as_str()).await?;
+    let id = commands.redrive(redrives, body.deliver_within_ms, body.force, body.issued_by.word()).await?;
     Ok((StatusCode::ACCEPTED, Answer(Redriven { id, redrives })).into_response())
 }
 

@@ -107,7 +107,6 @@ pub async fn bearer(State(token): State<Token>, request: Request, next: Next) ->
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn headers(of: &[(HeaderName, &str)]) -> HeaderMap {

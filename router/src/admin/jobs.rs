@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
-use super::commands::{CommandBody, IssuedBy, WAIT_MS_MAX};
+use super::commands::{CommandBody, WAIT_MS_MAX};
+use super::devices::IssuedBy;
 use crate::commands::{AbortAbove, Commands, JobDevices, JobError, JobInfo, NewJob, RATE_DEFAULT, StartError};
 
 /// Devices that one call lists, unless it says otherwise; the bound as well.
@@ -192,7 +193,7 @@ async fn pause(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<AskBody>,
 ) -> Result<Answer<JobInfo>, ApiError> {
-    Ok(Answer(commands.pause_job(parse_id(&id)?, body.issued_by.as_str()).await?))
+    Ok(Answer(commands.pause_job(parse_id(&id)?, body.issued_by.word()).await?))
 }
 
 async fn resume(
@@ -200,7 +201,7 @@ async fn resume(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<AskBody>,
 ) -> Result<Answer<JobInfo>, ApiError> {
-    Ok(Answer(commands.resume_job(parse_id(&id)?, body.issued_by.as_str()).await?))
+    Ok(Answer(commands.resume_job(parse_id(&id)?, body.issued_by.word()).await?))
 }
 
 async fn cancel(
@@ -208,5 +209,5 @@ async fn cancel(
     Path(id): Path<String>,
     JsonBody(body): JsonBody<AskBody>,
 ) -> Result<Answer<JobInfo>, ApiError> {
-    Ok(Answer(commands.cancel_job(parse_id(&id)?, body.issued_by.as_str()).await?))
+    Ok(Answer(commands.cancel_job(parse_id(&id)?, body.issued_by.word()).await?))
 }

@@ -122,7 +122,6 @@ fn make(path: &Path) -> Result<(), TokenError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

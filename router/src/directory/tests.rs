@@ -1,5 +1,4 @@
 //! What is set and what is seen, as one; who is let in; what is forgotten.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -88,14 +88,14 @@ impl<'a> Walk<'a> {
         for (name, device) in set {
             row(&mut rows, name.to_string()).device = Some(device);
         }
-        let mut seen: BTreeMap<String, Option<Seen>> = seen.into_iter().collect();
+        let seen: BTreeMap<String, Option<Seen>> = seen.into_iter().collect();
         let is_complete = |name: &str| complete_to.as_deref().is_none_or(|to| name <= to);
         for name in elsewhere.into_iter().filter(|name| is_complete(name)) {
             let here = seen.get(&*name).and_then(Option::as_ref);
             let found = self.directory.sessions.seen_elsewhere(&name, here)?;
             row(&mut rows, name.to_string()).elsewhere = found;
         }
-        for (name, record) in std::mem::take(&mut seen) {
+        for (name, record) in seen {
             row(&mut rows, name).record = record.map(|seen| seen.device);
         }
         for (name, session) in live {

@@ -80,6 +80,9 @@ pub enum OpenError {
     Read(#[from] sled_data::ReadError),
 }
 
+/// A lane's last number, and the commit that it is in; `None`: it is durable.
+type Found = (Lane, Number, Option<Ticket>);
+
 /// The last numbers of devices' lanes: in memory for those in use, in the store for all.
 ///
 /// Its own lock is only taken under the open commit's.
@@ -168,7 +171,7 @@ impl Lanes {
     }
 
     /// A device's numbers as they are now, and the newest commit that they are in.
-    fn newest(&self, device: &str) -> (Vec<(Lane, Number, Option<Ticket>)>, Option<Ticket>) {
+    fn newest(&self, device: &str) -> (Vec<Found>, Option<Ticket>) {
         let open = self.log.lock();
         let mut cache = self.cache(&open);
         self.with(&mut cache, device, |device| {

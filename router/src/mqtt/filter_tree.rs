@@ -162,7 +162,6 @@ impl<V> FilterTree<V> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::mqtt::topic;

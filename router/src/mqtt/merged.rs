@@ -155,7 +155,6 @@ impl Merged {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;

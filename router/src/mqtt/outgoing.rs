@@ -197,7 +197,6 @@ fn put_properties(message: &Message<'_>, personal: &Personal<'_>, out: &mut Vec<
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::mqtt::codec::{Decoded, Packet, Settings, Value, decode};

@@ -108,13 +108,11 @@ impl ChargeIndex {
     }
 
     fn fresh(&self) -> Result<Arc<Known>, ReadError> {
-        if self.stale.0.swap(false, Ordering::AcqRel) {
-            match self.read() {
-                Ok(known) => *self.known.write() = Arc::new(known),
-                Err(error) => {
-                    self.refresh();
-                    return Err(error);
-                }
+        if self.stale.0.load(Ordering::Acquire) {
+            let mut known = self.known.write();
+            // Under the lock: who finds it fresh meanwhile waits for what is being read.
+            if self.stale.0.swap(false, Ordering::AcqRel) {
+                *known = Arc::new(self.read().inspect_err(|_| self.refresh())?);
             }
         }
         Ok(Arc::clone(&self.known.read()))

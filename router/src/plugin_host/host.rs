@@ -118,7 +118,8 @@ impl PluginHost {
                 continue;
             }
             let wasm = self.files.read(&record.sha256);
-            self.run(manifest, record, PluginCounters::default().into(), move |workshop, manifest| {
+            let shared = Shared::new(Arc::default(), RunState::Starting);
+            self.run(manifest, record, shared, move |workshop, manifest| {
                 let template = workshop.template(&wasm?, manifest);
                 template.map(Arc::new).map_err(|error| error.to_string())
             })?;
@@ -138,7 +139,7 @@ impl PluginHost {
         &self,
         manifest: Manifest,
         record: RecordV2,
-        counters: Arc<PluginCounters>,
+        shared: Arc<Shared>,
         load: impl FnOnce(&Workshop, Manifest) -> Result<Arc<Template>, String> + Send + 'static,
     ) -> Result<(), std::io::Error> {
         let name = manifest.name.clone();
@@ -146,7 +147,7 @@ impl PluginHost {
         let workshop = Arc::clone(&self.workshop);
         let loaded = manifest.clone();
         self.work.index.set_running(&name, true);
-        let task = Task::start(Arc::clone(&self.log), self.work.clone(), &name, Shared::new(counters), move || {
+        let task = Task::start(Arc::clone(&self.log), self.work.clone(), &name, shared, move || {
             let template = load(&workshop, loaded)?;
             Ok(Sandbox::new(template, PendingState::new(Arc::new(source))))
         })?;

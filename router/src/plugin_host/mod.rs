@@ -13,7 +13,6 @@
 //! `guard` has plugins of another kind, which are asked before a command is sent.
 //!
 //! `host` deploys, lists, removes and restores.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod adoption;
 mod batch;

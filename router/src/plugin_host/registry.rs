@@ -1,10 +1,9 @@
 //! The plugins that are deployed: records in the store, components in files.
 //!
-//! Tree `plugins`: key = the plugin's name; value = version byte 2, then
-//! postcard of [`RecordV2`], or as an earlier node wrote it: version byte 1, then postcard of `RecordV1`. Tree `plugin_state`: key = name, 0, partition
-//! number (big-endian), the plugin's key; value = the plugin's value. Tree
-//! `plugin_state_of`, for partitions that another life writes: key = name, 0,
-//! origin, partition number, the plugin's key.
+//! Tree `plugins`: key = the plugin's name; value = version byte 2, then postcard of [`RecordV2`], or as an earlier
+//! node wrote it: version byte 1, then postcard of `RecordV1`. Tree `plugin_state`: key = name, 0, partition number
+//! (big-endian), the plugin's key; value = the plugin's value. Tree `plugin_state_of`, for partitions that another
+//! life writes: key = name, 0, origin, partition number, the plugin's key.
 
 use std::fs;
 use std::io::{self, Read, Seek, Write};

@@ -43,9 +43,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// For a thread not yet started.
-    pub fn new(counters: Arc<PluginCounters>) -> Arc<Shared> {
-        Arc::new(Shared { state: Mutex::new(RunState::Starting), counters, stop: AtomicBool::new(false) })
+    /// For a thread not yet started. `state`: whether the guest is still to be loaded, or has started once already.
+    pub fn new(counters: Arc<PluginCounters>, state: RunState) -> Arc<Shared> {
+        Arc::new(Shared { state: Mutex::new(state), counters, stop: AtomicBool::new(false) })
     }
 }
 
@@ -117,7 +117,11 @@ fn read_on(log: Arc<EventLog>, work: &Work, mut sandbox: Sandbox, shared: &Share
     while !shared.stop.load(Ordering::Acquire) {
         let seen = *visible.borrow();
         reader.set_duties(&work.duties.read());
-        let round = sandbox.start().and_then(|()| reader.round(&mut sandbox, &shared.counters, &shared.stop));
+        let round = sandbox.start().and_then(|()| {
+            // The first round may be a long one.
+            started(shared);
+            reader.round(&mut sandbox, &shared.counters, &shared.stop)
+        });
         match round {
             Ok(worked) => {
                 pause = BACKOFF_MIN;
@@ -135,6 +139,14 @@ fn read_on(log: Arc<EventLog>, work: &Work, mut sandbox: Sandbox, shared: &Share
                 pause = (pause * 2).min(BACKOFF_MAX);
             }
         }
+    }
+}
+
+/// The guest is there. A failure before is shown until a round has gone well.
+fn started(shared: &Shared) {
+    let mut current = shared.state.lock();
+    if *current == RunState::Starting {
+        *current = RunState::Running;
     }
 }
 

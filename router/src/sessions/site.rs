@@ -155,8 +155,8 @@ impl Sessions {
             let found = if own.is_some() { Found::Own } else { Found::None };
             return Known { found, newest_begun, in_site };
         }
-        let mut kept = others.iter().filter_map(|origin| Some((*origin, self.kept_of(*origin, client_id)?)));
-        let mut kept: Vec<(OriginId, KeptRecord)> = kept.by_ref().collect();
+        let kept = others.iter().filter_map(|origin| Some((*origin, self.kept_of(*origin, client_id)?)));
+        let mut kept: Vec<(OriginId, KeptRecord)> = kept.collect();
         let claims: Vec<Claim> =
             kept.iter().map(|(origin, record)| Claim { begun: record.begun, origin: *origin }).collect();
         let seen_here = self.presence.get(client_id).ok().flatten().map(|seen| self.own_claim(seen.begun));

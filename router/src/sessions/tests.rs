@@ -1,5 +1,4 @@
 //! Taking over: what was meant for one connection does not reach the next.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

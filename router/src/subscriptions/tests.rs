@@ -1,5 +1,4 @@
 //! Subscribers that keep up, fall behind, go away and come back: everything once, in order.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 

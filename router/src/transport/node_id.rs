@@ -31,7 +31,6 @@ impl FromStr for NodeId {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -2,8 +2,8 @@
 //!
 //! `table` decides about changes and `courier` about what devices are told; both are pure. `task` reads what was
 //! appended, asks the table, and puts changes, the changed twins and the moved cursors into one commit; what has
-//! become durable is told. `others` takes what other nodes of the site have changed. `set` is the way in for people: a change of theirs is a commit of its own. `view` is what
-//! is shown.
+//! become durable is told. `others` takes what other nodes of the site have changed. `set` is the way in for people: a
+//! change of theirs is a commit of its own. `view` is what is shown.
 
 mod config;
 mod courier;

@@ -1,8 +1,6 @@
 //! Twins of a site's nodes: changes made at any reach the device wherever it is, and all nodes agree.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use devices::twin::{TWINS_TREE, get_topic, report_topic, subscriptions_of};
 use serde_json::json;
@@ -30,8 +28,9 @@ async fn ship(from: &Node, to: &Node) {
 }
 
 /// Until what is changed next is later by anybody's clock.
-async fn moment() {
-    tokio::time::sleep(Duration::from_millis(2)).await;
+async fn moment(node: &Node) {
+    let now = node.log.clock().wall_ms();
+    until("the clock goes on", || (node.log.clock().wall_ms() > now).then_some(())).await;
 }
 
 fn brief(twin: Option<TwinView>) -> Option<(u64, serde_json::Value, u64, serde_json::Value)> {
@@ -75,7 +74,7 @@ async fn changes_made_apart_become_one_twin_and_the_device_is_told_the_later_one
     let device = a.connect("c", &subscriptions_of("d")).await;
     a.set("d", r#"{"a":1}"#, None).await.unwrap();
     assert_eq!(told(&device).await.1["version"], 1);
-    moment().await;
+    moment(&a).await;
     b.set("d", r#"{"b":1}"#, None).await.unwrap();
     agree(&a, &b, "d").await;
     // Of the same version and another content: it is told.
@@ -85,7 +84,7 @@ async fn changes_made_apart_become_one_twin_and_the_device_is_told_the_later_one
     agree(&a, &b, "d").await;
     // A deletion at one beats what was changed before at the other.
     b.set("d", r#"{"b":2}"#, None).await.unwrap();
-    moment().await;
+    moment(&a).await;
     a.room.delete("d", None, "cli").await.unwrap();
     agree(&a, &b, "d").await;
     assert!(b.room.get("d").is_none());
@@ -105,7 +104,7 @@ async fn a_restart_finds_what_other_nodes_have_changed() {
     a.set("d", r#"{"a":1}"#, None).await.unwrap();
     a.set("e", r#"{"e":1}"#, None).await.unwrap();
     agree(&a, &b, "e").await;
-    moment().await;
+    moment(&a).await;
     b.set("d", r#"{"a":2}"#, None).await.unwrap();
     b.room.delete("e", None, "cli").await.unwrap();
     agree(&a, &b, "d").await;

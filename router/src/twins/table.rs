@@ -136,10 +136,9 @@ impl Table {
         Some(merged)
     }
 
-    /// Drops marks of deleted twins that are too old, by the wall clock, or too many; whether there were any. Those
-    /// that this node has stored are to be removed.
-    pub fn drop_marks(&mut self, wall_ms: u64) -> bool {
-        let mut dropped = false;
+    /// Drops marks of deleted twins that are too old, by the wall clock, or too many. Those that this node has stored
+    /// are to be removed.
+    pub fn drop_marks(&mut self, wall_ms: u64) {
         for _ in 0..MARKS_DROPPED_MAX {
             let Some((stamp, device)) = self.gone.first() else { break };
             let at_ms = u64::try_from(sled_data::hlc_ms(stamp.clock)).unwrap_or(0);
@@ -151,10 +150,8 @@ impl Table {
             self.marks.remove(&device);
             if stamp.origin == self.origin {
                 self.note_saved(device, 0);
-                dropped = true;
             }
         }
-        dropped
     }
 
     /// One twin.

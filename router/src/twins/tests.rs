@@ -1,7 +1,5 @@
 //! The room on a memory store with real sessions: reports, wishes, deltas, restarts, a store that fails.
 
-#![allow(clippy::unwrap_used)]
-
 use std::time::Instant;
 
 use devices::headers;

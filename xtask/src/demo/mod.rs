@@ -3,6 +3,7 @@
 mod fleets;
 mod panel;
 mod proof;
+mod screen;
 mod site;
 mod stage;
 mod story;
@@ -14,8 +15,9 @@ use crate::bench::BenchError;
 use crate::components;
 use crate::error::TaskError;
 
-use panel::{Panel, View};
+use panel::View;
 use proof::Proof;
+use screen::Screen;
 use stage::{Ending, Stage};
 use story::{Act, Story};
 
@@ -55,7 +57,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, TaskError> {
 async fn told(root: &Path) -> Result<(), BenchError> {
     let mut stage = Stage::set(root)?;
     let mut story = Story::new();
-    let mut panel = Panel::new();
+    let mut screen = Screen::new();
     let started = Instant::now();
     let mut view;
     loop {
@@ -65,7 +67,7 @@ async fn told(root: &Path) -> Result<(), BenchError> {
         let act = story.next(elapsed, &seen);
         view = stage.view(story.device())?;
         (view.elapsed, view.title) = (elapsed, story.title());
-        panel.show(&view).map_err(|source| BenchError::Io { what: "drawing the panel".to_owned(), source })?;
+        view.show(&mut screen).map_err(|source| BenchError::Io { what: "drawing the panel".to_owned(), source })?;
         match act {
             None => {}
             Some(Act::Overheat(device)) => stage.overheat(device)?,

@@ -1,14 +1,10 @@
-//! What the demo shows: a panel that is drawn again and again on a terminal,
-//! plain lines elsewhere.
+//! What the demo shows: readings, alarms and commands, and the device on stage.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crate::demo::fleets::Transport;
+use crate::demo::screen::Screen;
 use crate::demo::story::judge;
-
-/// Between two plain lines.
-const PLAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything that is shown.
 #[derive(Debug, Clone, Default)]
@@ -30,37 +26,10 @@ pub struct View {
     pub temperature: f64,
 }
 
-/// Where the view is drawn.
-#[derive(Debug)]
-pub struct Panel {
-    redraws: bool,
-    /// Lines to go up before drawing again.
-    drawn: usize,
-    plain_at: Duration,
-    title: &'static str,
-}
-
-impl Panel {
-    pub fn new() -> Panel {
-        Panel { redraws: std::io::stdout().is_terminal(), drawn: 0, plain_at: Duration::ZERO, title: "" }
-    }
-
-    /// Draws the view, or prints it as a line when it is time for one.
-    pub fn show(&mut self, view: &View) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        if self.redraws {
-            let text = drawn(view);
-            if self.drawn > 0 {
-                write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
-            }
-            self.drawn = text.lines().count();
-            out.write_all(text.as_bytes())?;
-        } else if view.elapsed >= self.plain_at || view.title != self.title {
-            self.plain_at = view.elapsed + PLAIN_EVERY;
-            self.title = view.title;
-            writeln!(out, "{}", plain(view))?;
-        }
-        out.flush()
+impl View {
+    /// Shows it: as a panel, or as a line.
+    pub fn show(&self, screen: &mut Screen) -> std::io::Result<()> {
+        screen.show(self.elapsed, self.title, || drawn(self), || plain(self) + "\n")
     }
 }
 

@@ -228,7 +228,6 @@ impl Ended {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn id(n: u8) -> CommandId {

@@ -168,7 +168,6 @@ fn parse_positions(bytes: &[u8]) -> Option<Positions> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -28,8 +28,8 @@
 //!
 //! **How much.** [`Disk::bytes_max`] bounds the records that are not acknowledged. Files may take one segment for
 //! each lane more, as a segment is deleted as a whole. Where the disk itself is full, publish() says so and nothing of
-//! the publish is kept; room is made as soon as all of a lane is acknowledged. In memory are at most 512 records or 512 KiB of each lane that
-//! wait, what is on its way, and one segment of each lane while it is read.
+//! the publish is kept; room is made as soon as all of a lane is acknowledged. In memory are at most 512 records or
+//! 512 KiB of each lane that wait, what is on its way, and one segment of each lane while it is read.
 
 mod done;
 mod folder;

@@ -117,7 +117,6 @@ fn search(bytes: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn body(seq: u64, payload: &[u8]) -> Body<'_> {

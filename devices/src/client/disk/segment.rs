@@ -133,7 +133,6 @@ pub(super) fn scan(bytes: &[u8], from: u64) -> Scan {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -241,7 +241,6 @@ fn next_boot(given: Option<u64>, last: Option<u64>, held: Option<u64>, wall_ms: 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

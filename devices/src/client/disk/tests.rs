@@ -1,7 +1,5 @@
 //! The buffer on disk, through the outbox: crashes, damage, rotation, bounds.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,5 @@
 //! What the buffer's tests drive it with: publishes by name, a window, the fates as they were told.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;

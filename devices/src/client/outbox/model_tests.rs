@@ -1,7 +1,5 @@
 //! The buffer against a model: random publishes, acknowledgements, refusals, broken connections and crashes.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, VecDeque};
 
 use super::bench::Bench;

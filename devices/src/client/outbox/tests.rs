@@ -1,7 +1,5 @@
 //! The buffer in memory, case by case.
 
-#![allow(clippy::unwrap_used)]
-
 use super::bench::{ACKED, AGAIN, Bench};
 use super::*;
 use crate::client::config::Overflow;

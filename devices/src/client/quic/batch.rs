@@ -122,7 +122,6 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::native::{Framed, decode, next_frame};
 

@@ -1,5 +1,4 @@
 //! A node for tests: it speaks `edgeway/1` over quinn, keeps what comes in memory, and does what it is told to.
-#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};

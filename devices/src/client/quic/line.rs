@@ -125,7 +125,6 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use bytes::Bytes;
 
     use super::*;

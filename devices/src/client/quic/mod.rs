@@ -1,9 +1,10 @@
 //! One connection by `edgeway/1` over QUIC.
 //!
 //! The task's side is [`Inlet`] and [`Pump`]; a task of its own carries the connection, and ends with the pump. Each
-//! lane has a stream, opened when it is first used, and so have events where the device listens for its twin; what waits in a lane is put together into frames (`batch`, pure),
-//! `line` says when one may be sent (pure), `lane` sends it and reads the acknowledgements. `window` (pure) decides
-//! how much may be under way, so that what is urgent finds short queues in the network.
+//! lane has a stream, opened when it is first used, and so have events where the device listens for its twin; what
+//! waits in a lane is put together into frames (`batch`, pure), `line` says when one may be sent (pure), `lane` sends
+//! it and reads the acknowledgements. `window` (pure) decides how much may be under way, so that what is urgent finds
+//! short queues in the network.
 
 mod batch;
 mod congestion;

@@ -1,5 +1,4 @@
 //! Alarms beside bulk over a slow link with a deep queue, and bulk alone over a fast one.
-#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
 //! The client over QUIC against a node of the tests' own.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,4 @@
 //! The window against simulated links: a queue in front of a slow link, and what comes back.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 

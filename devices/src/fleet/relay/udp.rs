@@ -205,7 +205,6 @@ async fn deliver(shared: Arc<Shared>, way: fn(&Shared) -> &Way) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::time::Duration;
 
     use tokio::time::timeout;

@@ -17,7 +17,6 @@ mod reason;
 pub mod rules;
 mod subscribe;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;
 mod writer;
 

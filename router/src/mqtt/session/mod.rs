@@ -14,7 +14,6 @@ mod receive;
 pub mod rules;
 mod subscriptions;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests;
 mod will;
 mod window;

@@ -1,5 +1,4 @@
 //! Numbered publishes of a connection on a store that refuses commits now and then: each is stored once, in order.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;
 use std::sync::Arc;

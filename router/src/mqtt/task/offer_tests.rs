@@ -1,5 +1,4 @@
 //! The bytes of a command on the wire are those that `docs/commands.md` shows to firmware authors.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,4 @@
 //! Clients that go from gateway to gateway: two doors whose logs are shipped to each other, by hand or in a loop.
-#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,6 +69,14 @@ async fn gone(node: &Node, client: &str, after: u64) -> u64 {
 async fn subscribed(client: &mut Client, filter: &str) {
     client.send(&subscribe(filter, 1, 5)).await;
     assert_eq!(client.next().await.unwrap().0, 0x90, "SUBACK");
+}
+
+/// A client has come and gone, and the gateway keeps its session.
+async fn kept_at(node: &Node) {
+    let (mut client, _) = Client::connect(node, "c", 60, 2).await;
+    subscribed(&mut client, "t").await;
+    drop(client);
+    gone(node, "c", 0).await;
 }
 
 async fn say(client: &mut Client, id: u16, payload: &str) {
@@ -160,10 +167,7 @@ async fn the_gateway_that_a_client_has_left_closes_its_session() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_ended_is_not_found_again_through_an_older_record() {
     let (a, b) = (gateway(3), gateway(4));
-    let (mut client, _) = Client::connect(&a, "c", 60, 2).await;
-    subscribed(&mut client, "t").await;
-    drop(client);
-    gone(&a, "c", 0).await;
+    kept_at(&a).await;
     ship_all(&a, &b).await;
     // A clean start at b, which is cut off from a from then on.
     let (client, present) = Client::connect(&b, "c", 0, 2).await;
@@ -186,10 +190,7 @@ async fn a_session_that_ended_is_not_found_again_through_an_older_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_any_cut_a_session_is_found_at_one_gateway() {
     let (a, b) = (gateway(3), gateway(4));
-    let (mut client, _) = Client::connect(&a, "c", 60, 2).await;
-    subscribed(&mut client, "t").await;
-    drop(client);
-    gone(&a, "c", 0).await;
+    kept_at(&a).await;
     ship_all(&a, &b).await;
     let (client, present) = Client::connect(&b, "c", 60, 2).await;
     assert!(present);
@@ -220,8 +221,9 @@ async fn retain(client: &mut Client, id: u16, payload: &str) {
 }
 
 /// Until what is written next is later by anybody's clock: two gateways' clocks are one here, of whole milliseconds.
-async fn moment() {
-    tokio::time::sleep(Duration::from_millis(2)).await;
+async fn moment(node: &Node) {
+    let now = node.log.clock().wall_ms();
+    until("the clock goes on", || node.log.clock().wall_ms() > now).await;
 }
 
 fn retained(node: &Node) -> Vec<Vec<u8>> {
@@ -243,7 +245,7 @@ async fn what_was_retained_or_removed_at_any_gateway_is_so_at_all() {
     assert_eq!(client.message().await.1, b"a1");
     // Both go on apart; the later one counts at both, commit by commit.
     retain(&mut at_a, 2, "a2").await;
-    moment().await;
+    moment(&a).await;
     retain(&mut at_b, 1, "b1").await;
     ship_all(&a, &b).await;
     assert_eq!(retained(&b), [b"b1"]);
@@ -253,7 +255,7 @@ async fn what_was_retained_or_removed_at_any_gateway_is_so_at_all() {
     until("a stores its older one no more", || own(&a).is_none()).await;
     // A removal at b beats what a has written before and ships later.
     retain(&mut at_a, 3, "a3").await;
-    moment().await;
+    moment(&a).await;
     retain(&mut at_b, 2, "").await;
     ship_all(&a, &b).await;
     assert!(retained(&b).is_empty());

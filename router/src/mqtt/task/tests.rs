@@ -1,5 +1,4 @@
 //! Connections on a memory store, byte by byte: what was once got wrong.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::time::Duration;

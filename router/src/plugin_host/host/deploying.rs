@@ -12,6 +12,8 @@ use crate::plugin_host::host::PLUGINS_MAX;
 use crate::plugin_host::manifest::{Kind, Manifest};
 use crate::plugin_host::registry::{RecordV2, digest};
 use crate::plugin_host::sandbox::Template;
+use crate::plugin_host::status::RunState;
+use crate::plugin_host::task::Shared;
 
 /// What was compiled, and has started once.
 pub(super) enum Made {
@@ -110,7 +112,9 @@ impl PluginHost {
         let sha256 = crate::plugin_host::hex(&record.sha256);
         let name = manifest.name.clone();
         let redeployed = before.is_some();
-        self.run(manifest, record, before.unwrap_or_default(), move |_, _| Ok(template))?;
+        // It was started once: it runs on return, although its thread may have to wait for its turn.
+        let shared = Shared::new(before.unwrap_or_default(), RunState::Running);
+        self.run(manifest, record, shared, move |_, _| Ok(template))?;
         self.sweep();
         tracing::info!(plugin = name, sha256, redeployed, "plugin deployed");
         Ok(Deployed { name, sha256, redeployed })

@@ -68,9 +68,16 @@ impl Node {
         self.host.deploy(&hostile(), Manifest::parse(manifest).unwrap())
     }
 
-    /// Waits until the plugin has read everything.
-    fn settle(&self) -> PluginStatus {
-        self.wait_for(|status| status.lag_events == 0 && status.state == RunState::Running)
+    /// Waits until the plugin has read everything, and what it made of it is seen: its cursor is stored a moment before.
+    /// What it did is counted a moment later.
+    fn settle(&self) {
+        self.wait_for(|status| status.lag_events == 0 && status.state == RunState::Running);
+        let ticket = {
+            let mut open = self.log.lock();
+            open.put_state("settled", b"all", Some(b""));
+            open.ticket()
+        };
+        self.log.durable_blocking(ticket).unwrap();
     }
 
     fn wait_for(&self, reached: impl Fn(&PluginStatus) -> bool) -> PluginStatus {
@@ -98,10 +105,10 @@ fn effects_state_and_cursor_go_together_and_a_restart_goes_on() {
     let node1 = node(&backend, folder.path());
     node1.publish(&["before"]);
     node1.deploy(MANIFEST).unwrap();
+    assert_eq!(node1.host.list()[0].state, RunState::Running, "on return");
     node1.publish(&["a", "T", "S1", "C", "R", "b"]);
     node1.settle();
-    // What was done is counted when it is stored, a moment later.
-    let status = node1.wait_for(|status| status.appended > 0);
+    let status = node1.wait_for(|status| status.appended > 0 && status.commands > 0 && status.dead_letters > 0);
     assert_eq!(node1.values("out"), ["a", "S1", "b"], "begins at the end, and the rest of the batch goes on");
     assert_eq!(node1.values(DEAD_LETTERS), ["T", "R"]);
     assert_eq!((status.dead_letters, status.commands, status.appended), (2, 1, 3));
@@ -130,7 +137,8 @@ fn a_redeployed_plugin_goes_on_and_a_removed_one_begins_anew() {
     node.settle();
     assert!(node.deploy(MANIFEST).unwrap().redeployed);
     node.publish(&["G1"]);
-    let status = node.settle();
+    node.settle();
+    let status = node.wait_for(|status| status.appended > 2);
     assert_eq!(status.appended, 3, "counters go on");
     assert_eq!(node.values("out"), ["a", "S1", "G1"]);
 

@@ -97,8 +97,8 @@ impl SiteIdentity {
     pub fn rename_further(folder: &Path, file: &str, to: &str) -> Result<(), SiteError> {
         let path = folder.join(file);
         if path.exists() {
-            let renamed = std::fs::rename(&path, folder.join(to));
-            renamed.and_then(|()| std::fs::File::open(folder)?.sync_all()).map_err(failed(&path, "made"))?;
+            fs::rename(&path, folder.join(to)).map_err(failed(&path, "made"))?;
+            sync_folder(folder)?;
         }
         Ok(())
     }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use crate::bench::BenchError;
 use crate::bench::site::view::View;
 use crate::demo::panel::grouped;
+use crate::demo::screen::Screen;
 
-use panel::Panel;
 use stage::Stage;
 use story::{Act, Story};
 
@@ -26,20 +26,20 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 pub async fn told(root: &Path) -> Result<(), BenchError> {
     let mut stage = Stage::set(root)?;
     let mut story = Story::new();
-    let mut panel = Panel::new();
+    let mut screen = Screen::new();
     let started = Instant::now();
     loop {
         tokio::time::sleep(FRAME).await;
         let elapsed = started.elapsed();
         let act = story.next(elapsed, &stage.seen()?);
         let frame = stage.frame(elapsed, story.title());
-        panel.show(&frame).map_err(|source| BenchError::Io { what: "drawing the panel".to_owned(), source })?;
+        frame.show(&mut screen).map_err(|source| BenchError::Io { what: "drawing the panel".to_owned(), source })?;
         match act {
             None => {}
             Some(Act::Kill) => stage.kill(),
             Some(Act::Tell) => {
                 println!("\n$ edgeway node status --data n1\n{}", stage.status()?);
-                panel = Panel::new();
+                screen = Screen::new();
             }
             Some(Act::Restart) => stage.restart()?,
             Some(Act::End) => break,

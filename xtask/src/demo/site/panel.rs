@@ -1,12 +1,9 @@
-//! What the site's demo shows: a panel that is drawn again and again on a terminal, plain lines elsewhere.
+//! What the site's demo shows: a line for each gateway.
 
-use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use crate::demo::panel::grouped;
-
-/// Between two plain lines.
-const PLAIN_EVERY: Duration = Duration::from_secs(2);
+use crate::demo::screen::Screen;
 
 /// One gateway and its devices.
 #[derive(Debug, Clone, Default)]
@@ -33,37 +30,10 @@ pub struct Frame {
     pub gateways: Vec<Gateway>,
 }
 
-/// Where the frames are drawn.
-#[derive(Debug)]
-pub struct Panel {
-    redraws: bool,
-    /// Lines to go up before drawing again.
-    drawn: usize,
-    plain_at: Duration,
-    title: &'static str,
-}
-
-impl Panel {
-    pub fn new() -> Panel {
-        Panel { redraws: std::io::stdout().is_terminal(), drawn: 0, plain_at: Duration::ZERO, title: "" }
-    }
-
-    /// Draws the frame, or prints it as lines when it is time for that.
-    pub fn show(&mut self, frame: &Frame) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        if self.redraws {
-            let text = drawn(frame);
-            if self.drawn > 0 {
-                write!(out, "\x1b[{}A\x1b[J", self.drawn)?;
-            }
-            self.drawn = text.lines().count();
-            out.write_all(text.as_bytes())?;
-        } else if frame.elapsed >= self.plain_at || frame.title != self.title {
-            self.plain_at = frame.elapsed + PLAIN_EVERY;
-            self.title = frame.title;
-            out.write_all(drawn(frame).as_bytes())?;
-        }
-        out.flush()
+impl Frame {
+    /// Shows it; the plain lines are those of the panel.
+    pub fn show(&self, screen: &mut Screen) -> std::io::Result<()> {
+        screen.show(self.elapsed, self.title, || drawn(self), || drawn(self))
     }
 }
 
