@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{ApiError, Token};
+use super::{ApiError, Readiness, Token};
 
 /// Names by which the API may be called, besides addresses and `localhost`.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +95,16 @@ pub async fn source(State(hosts): State<Hosts>, request: Request, next: Next) ->
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
+}
+
+/// While the node leaves its site, lets through what only looks, and what is about the site.
+pub async fn still_takes(State(readiness): State<Arc<Readiness>>, request: Request, next: Next) -> Response {
+    let is_about_site = request.uri().path().trim_start_matches("/v1").starts_with("/site");
+    if readiness.is_leaving() && request.method() != Method::GET && !is_about_site {
+        let error = ApiError::unavailable("the node leaves its site, and takes nothing new").coded("leaving");
+        return error.hint("ask another node of the site").into_response();
+    }
+    next.run(request).await
 }
 
 /// Lets through what brings the token.

@@ -20,6 +20,8 @@ pub enum State {
     Starting,
     /// It takes work.
     Ready,
+    /// It hands its log over to the other nodes of its site, and takes nothing new.
+    Leaving,
     /// It is going down.
     Stopping,
 }
@@ -30,6 +32,7 @@ impl State {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Leaving => "leaving",
             Self::Stopping => "stopping",
         }
     }
@@ -76,6 +79,11 @@ impl Readiness {
     /// Adds a part that is asked each time; it must answer at once.
     pub fn add_check(&self, part: &'static str, check: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.checks.write().push((part, Box::new(check)));
+    }
+
+    /// Whether it takes nothing new, as it leaves its site.
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.state.borrow() == State::Leaving
     }
 
     pub(super) fn now(&self) -> Ready {

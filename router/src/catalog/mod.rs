@@ -1,14 +1,16 @@
-//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, plugins, who
-//! works on what, and the site itself. The same on every node: a change is made when a majority of the nodes that vote has it.
+//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, routing rules,
+//! plugins, who works on what, and the site itself. The same on every node: a change is made when a majority of the
+//! nodes that vote has it.
 //!
 //! A `change` is judged against the `state` in memory and comes to entries (`write`; pure, the same on every node).
 //! `propose` hands it to the leader; `consensus` has it agreed on and takes it over, one commit for the entries, the
-//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `plugin`,
-//! `work` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in which devices are
-//! chosen. Reading asks nobody.
+//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `route`, `plugin`,
+//! `work` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in
+//! which devices are chosen, `rule` the one of routing; `level` says which changes all nodes know. Reading asks nobody.
 //!
 //! Tree `catalog`: `device/NAME`, `member/NODE`, `removed/NODE`, `token/HASH`, `topic/NAME`, `plugin/NAME`,
-//! `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`; each value is a version byte 1, then postcard.
+//! `route/NAME`, `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`, `level`; each value is a version byte 1, then
+//! postcard.
 
 mod change;
 mod config;
@@ -17,11 +19,14 @@ mod device;
 mod device_change;
 mod encoding;
 mod filter;
+mod level;
 mod member;
 mod plugin;
 mod propose;
 mod refusal;
 mod roles;
+mod route;
+mod rule;
 mod site;
 mod state;
 mod survive;
@@ -43,23 +48,27 @@ use tokio::sync::watch;
 use crate::event_log::{EventLog, TopicError};
 use crate::transport::NodeId;
 use consensus::{Book, Consensus};
+use state::State;
 
 pub use change::{Applied, Change};
 pub use config::{Config, KnownBy};
 pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower, Founder, NoAnswer, Timing};
 pub use device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value};
 pub use filter::{Facts, Filter, FilterError, Pattern};
+pub use level::{LEVEL_MAX, LEVEL_MIN, LevelRefusal};
 pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember};
 pub use plugin::{
     AGREED_PLUGINS_MAX, AgreedPlugin, NewPlugin, PLUGIN_BYTES_MAX, PLUGIN_MANIFEST_BYTES_MAX, PluginRefusal,
 };
 pub use refusal::{Class, Refusal};
+pub use route::{AgreedRoute, NewRoute, ROUTE_ORDER, ROUTES_MAX, RouteRefusal};
+pub use rule::{CompiledRule, Destination, RULE_TEXT_BYTES_MAX, Rule, RuleError};
 pub use site::{Lease, Site, SiteRefusal, SiteUpdate};
 pub use survive::SurviveError;
 pub use token::{TOKEN_LIFE_MS_MAX, TOKENS_MAX, Token, TokenHash, TokenRefusal};
 pub use topic::{Ack, AgreedTopic, Packing, TopicRecord, TopicRefusal, TopicSettings, TopicUpdate};
 pub use topics::AgreeError;
-pub use work::{Assignment, Before, TakeOver, WorkRefusal};
+pub use work::{ASSIGNMENTS_MAX, Assignment, Before, TAKE_OVERS_MAX, TakeOver, WorkRefusal};
 pub use write::Write;
 
 /// The internal topic of changes; its key is what was changed.
@@ -79,6 +88,17 @@ pub enum OpenError {
     /// The stored entries could not be read or written.
     #[error("the stored catalog cannot be used: {0}; run `edgeway store verify`")]
     Store(String),
+    /// Newer programs have worked on it.
+    #[error(
+        "the site works at level {level} and this program knows {known}: its nodes were upgraded, and none goes back; \
+         start the newer edgeway"
+    )]
+    Newer {
+        /// The level of the site.
+        level: u16,
+        /// The highest one that is known here.
+        known: u16,
+    },
     /// The store belongs to another node.
     #[error("the store belongs to node {stored}, not to {me}; a node's store cannot be given to another one")]
     OtherNode {
@@ -88,6 +108,9 @@ pub enum OpenError {
         me: NodeId,
     },
 }
+
+/// A plugin and a partition number.
+pub type Work = (Arc<str>, u32);
 
 /// How a node begins where its store knows of no group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +131,8 @@ pub struct Opening {
     pub way: Arc<dyn Ask>,
     /// How often nodes speak to each other.
     pub timing: Timing,
+    /// The highest level that this node knows; below [`LEVEL_MAX`] it keeps to what earlier programs knew.
+    pub level_max: u16,
     /// Whether its store is older than it was: what it says of votes and changes is not to be gone by, and the node
     /// waits to be let in again. What is set stays until then.
     pub is_restored: bool,
@@ -117,7 +142,14 @@ impl Default for Opening {
     /// A node alone, without a way to others.
     fn default() -> Self {
         let start = Start::Alone(Founder::default());
-        Self { me: None, start, way: Arc::new(Alone), timing: Timing::default(), is_restored: false }
+        Self {
+            me: None,
+            start,
+            way: Arc::new(Alone),
+            timing: Timing::default(),
+            level_max: LEVEL_MAX,
+            is_restored: false,
+        }
     }
 }
 
@@ -158,8 +190,12 @@ impl Catalog {
         };
         let founder = founder.filter(|_| !opening.is_restored);
         let plan = consensus::plan(&log, opening.me, founder, opening.is_restored)?;
-        let book = Arc::new(Book::new(plan.me, log, topic, config, opening.timing));
+        let book = Arc::new(Book::new(plan.me, log, topic, config, (opening.timing, opening.level_max)));
         let is_ready = plan.make(&book).map_err(OpenError::Store)?;
+        let (level, known) = (book.ask(State::level), book.level_max);
+        if level > known {
+            return Err(OpenError::Newer { level, known });
+        }
         let consensus = Consensus::new(Arc::clone(&book), opening.way);
         consensus.start((!is_ready).then_some(plan));
         Ok(Arc::new(Self { book, consensus, changing: tokio::sync::Mutex::default() }))
@@ -250,8 +286,22 @@ impl Catalog {
         self.book.ask(|state| state.plugin(name).cloned())
     }
 
+    /// The routing rules of the site, in the order in which they are asked.
+    pub fn routes(&self) -> Vec<(Arc<str>, Arc<AgreedRoute>)> {
+        let route = |(name, route): (&Arc<str>, &Arc<AgreedRoute>)| (Arc::clone(name), Arc::clone(route));
+        let mut routes: Vec<_> = self.book.ask(|state| state.routes().map(route).collect());
+        // They come by their names already.
+        routes.sort_by_key(|(_, route)| route.order);
+        routes
+    }
+
+    /// The level at which the site works.
+    pub fn level(&self) -> u16 {
+        self.book.ask(State::level)
+    }
+
     /// Which nodes run which plugins, by plugin and partition number.
-    pub fn assignments(&self) -> Vec<((Arc<str>, u32), Arc<Assignment>)> {
+    pub fn assignments(&self) -> Vec<(Work, Arc<Assignment>)> {
         self.book.ask(|state| state.assignments().map(|(work, set)| (work.clone(), Arc::clone(set))).collect())
     }
 

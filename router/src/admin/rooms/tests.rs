@@ -74,6 +74,8 @@ impl SiteControl for Alone {
     fn view(&self) -> SiteView {
         SiteView {
             id: "0000000000000001".into(),
+            lease: "run".into(),
+            bounds: Vec::new(),
             name: "s".into(),
             node: "0000000000000002".into(),
             certified: false,
@@ -94,6 +96,10 @@ impl SiteControl for Alone {
     }
 
     fn leave(&self) -> crate::admin::site::Pending<'_, ()> {
+        not_in_a_site()
+    }
+
+    fn set(&self, _: crate::catalog::SiteUpdate, _: &'static str) -> crate::admin::site::Pending<'_, ()> {
         not_in_a_site()
     }
 

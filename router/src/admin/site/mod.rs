@@ -11,13 +11,16 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ApiError;
-use super::body::Answer;
+use super::body::{Answer, JsonBody};
+use super::devices::IssuedBy;
+use crate::catalog::{Lease, SiteUpdate};
 
 pub use view::{
-    CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TokenView, TroubleView,
+    BoundView, CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TokenView,
+    TroubleView,
 };
 
 /// What is on its way.
@@ -36,6 +39,9 @@ pub trait SiteControl: Send + Sync {
 
     /// Takes this node out of its site, and stops it.
     fn leave(&self) -> Pending<'_, ()>;
+
+    /// Changes what is set of the site, for `who`.
+    fn set(&self, update: SiteUpdate, who: &'static str) -> Pending<'_, ()>;
 
     /// Has this node decide alone from now on, the majority of its site being lost.
     fn promote_lost(&self) -> Pending<'_, ()>;
@@ -57,7 +63,7 @@ struct Done {
 /// The calls.
 pub fn routes(site: Site) -> Router {
     Router::new()
-        .route("/site", get(show))
+        .route("/site", get(show).patch(set))
         .route("/site/tokens", post(issue_token))
         .route("/site/nodes/{node}", delete(remove))
         .route("/site/leave", post(leave))
@@ -67,6 +73,24 @@ pub fn routes(site: Site) -> Router {
 
 async fn show(State(site): State<Site>) -> Result<Answer<SiteView>, ApiError> {
     super::blocking::blocking(move || Ok(Answer(site.view()))).await
+}
+
+/// What shall be otherwise of the site; what is left out stays.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SiteChange {
+    /// What people call it.
+    pub name: Option<String>,
+    /// What its nodes do with plugins while they are cut off: `run` or `pause`.
+    pub lease: Option<Lease>,
+    /// Who changes it.
+    pub issued_by: IssuedBy,
+}
+
+async fn set(State(site): State<Site>, JsonBody(change): JsonBody<SiteChange>) -> Result<Answer<SiteView>, ApiError> {
+    let SiteChange { name, lease, issued_by } = change;
+    site.set(SiteUpdate { name, lease }, issued_by.word()).await?;
+    show(State(site)).await
 }
 
 async fn issue_token(State(site): State<Site>) -> Result<Response, ApiError> {

@@ -9,6 +9,9 @@ pub struct SiteView {
     pub id: String,
     /// What people call it.
     pub name: String,
+    /// What its nodes do with plugins while they are cut off: `run` or `pause`.
+    #[serde(default)]
+    pub lease: String,
     /// This node's id.
     pub node: String,
     /// Whether the node has a certificate of the site's, and so can meet others.
@@ -21,6 +24,9 @@ pub struct SiteView {
     pub nodes: Vec<NodeView>,
     /// Each origin that is kept here.
     pub origins: Vec<OriginView>,
+    /// What is kept of that which can only grow up to a bound.
+    #[serde(default)]
+    pub bounds: Vec<BoundView>,
     /// What people should know, the oldest first.
     pub troubles: Vec<TroubleView>,
 }
@@ -34,6 +40,20 @@ pub struct CatalogView {
     pub term: u64,
     /// Changes that were applied here.
     pub applied: u64,
+    /// The level at which the site works: what all of its nodes know.
+    #[serde(default)]
+    pub level: u16,
+}
+
+/// How far something is from its bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundView {
+    /// What.
+    pub what: String,
+    /// How many there are.
+    pub used: u64,
+    /// How many there may be.
+    pub max: u64,
 }
 
 /// The quorum of this node's own log.

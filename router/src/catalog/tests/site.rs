@@ -110,7 +110,7 @@ impl Site {
             _ => Start::Joining,
         };
         let way = Arc::new(Way { ways: Arc::clone(&self.ways), me: id });
-        let opening = Opening { me: Some(id), start, way, timing: self.timing.clone(), is_restored: false };
+        let opening = Opening { me: Some(id), start, way, timing: self.timing.clone(), ..Opening::default() };
         let catalog = Catalog::open_as(Arc::clone(&log), Config::default(), opening).unwrap();
         self.ways.nodes.lock().insert(id, Arc::clone(&catalog));
         Node { id, backend, log, catalog }

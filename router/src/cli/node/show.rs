@@ -27,6 +27,8 @@ pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), F
     let leader = site.catalog.leader.as_deref().unwrap_or("none: changes wait for a majority");
     out.line(&format!("site      {} ({})", site.name, site.id))?;
     out.line(&format!("leader    {leader}"))?;
+    out.line(&format!("level     {}", site.catalog.level))?;
+    out.line(&format!("cut off   plugins {}", site.lease))?;
     out.line(&format!("quorum    {} of {} voters, {} heard, {reach}", quorum.needed, quorum.voters, quorum.heard))?;
     out.line("")?;
     out.raw(nodes(site).as_bytes())?;

@@ -76,7 +76,7 @@ impl Site {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = site_endpoint(any, Arc::clone(&identity), Config::default().bounds()).unwrap();
         let office = Arc::new(Office { identity, tokens: Mutex::default(), has_majority });
-        let desk = Arc::new(Desk::new("n1", Arc::clone(&office) as _));
+        let desk = Arc::new(Desk::new("n1", Arc::default(), Arc::clone(&office) as _));
         let taking = endpoint.clone();
         tokio::spawn(async move {
             while let Some(attempt) = taking.accept().await {
