@@ -144,3 +144,31 @@ fn what_a_plugin_may_do_changes_at_every_node_while_it_runs() {
         plugins.iter().any(|plugin| plugin["manifest"]["grants"]["headers"] == true)
     });
 }
+
+/// How many assignments a node remembers.
+fn assignments(site: &Site, place: usize) -> u64 {
+    let status = site.status(place);
+    let bounds = status["bounds"].as_array().unwrap();
+    bounds.iter().find(|bound| bound["what"] == "assignments").unwrap()["used"].as_u64().unwrap()
+}
+
+#[test]
+fn what_was_decided_of_a_removed_plugin_is_forgotten_and_it_can_come_back() {
+    let site = Site::of(3);
+    site.create_topic(0, "vital", "quorum");
+    let manifest = format!("scope = 'site'\n{}", hostile_manifest("vital").replace("from = 'start'", "from = 'end'"));
+    let mut all = Vec::new();
+    for round in 0..3 {
+        site[round].deploy(&hostile(), &manifest).ok();
+        wait_running(&site);
+        // Two partitions, each at one node.
+        wait::until_true("each number has its node", || (0..3).all(|place| assignments(&site, place) == 2));
+        let values: Vec<String> = (0..20).map(|number| format!("x{round}-{number:02}")).collect();
+        publish(&site, round, &values);
+        all.extend(values);
+        assert_derived(&site, round, &all);
+        assert_eq!(site[round].call("DELETE", "plugins/hostile", None).status, 204);
+        wait::until_true("nothing is remembered", || (0..3).all(|place| assignments(&site, place) == 0));
+        wait::until_true("it is gone", || (0..3).all(|place| site[place].plugins().is_empty()));
+    }
+}

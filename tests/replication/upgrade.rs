@@ -40,6 +40,10 @@ fn three_are_upgraded_one_by_one_under_load() {
         for place in 0..3 {
             assert_eq!(set_route(&site, place), Err("site-not-upgraded".to_owned()), "{upgraded} are upgraded");
         }
+        if upgraded > 0 {
+            let told = site[0].cli(&["node", "status"]).ok().out;
+            assert!(told.contains("level     1; 2 when all nodes are there") && told.contains("n3 knows 1"), "{told}");
+        }
         let device = format!("pump-{upgraded}");
         wait::until_true("a change", || {
             site[upgraded].call("POST", "devices", Some(&json!({"device": device}))).status == 201

@@ -100,11 +100,19 @@ pub async fn source(State(hosts): State<Hosts>, request: Request, next: Next) ->
 /// While the node leaves its site, lets through what only looks, and what is about the site.
 pub async fn still_takes(State(readiness): State<Arc<Readiness>>, request: Request, next: Next) -> Response {
     let is_about_site = request.uri().path().trim_start_matches("/v1").starts_with("/site");
-    if readiness.is_leaving() && request.method() != Method::GET && !is_about_site {
-        let error = ApiError::unavailable("the node leaves its site, and takes nothing new").coded("leaving");
-        return error.hint("ask another node of the site").into_response();
+    if request.method() == Method::GET || is_about_site {
+        return next.run(request).await;
     }
-    next.run(request).await
+    let leaving = |what: &str| ApiError::unavailable(format!("the node leaves its site{what}")).coded("leaving");
+    let Some(_under_way) = readiness.begin_call().await else {
+        return leaving(", and takes nothing new").hint("ask another node of the site").into_response();
+    };
+    let response = next.run(request).await;
+    if response.status().is_success() && readiness.is_shut() {
+        let hint = "look at another node of the site before you ask again";
+        return leaving("; it is not known whether the others have what was asked for").hint(hint).into_response();
+    }
+    response
 }
 
 /// Lets through what brings the token.

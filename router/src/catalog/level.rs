@@ -60,7 +60,24 @@ impl Change {
             | Self::ForgetAssignments { .. } => 2,
             // It brings the level that it needs.
             Self::RaiseLevel { to } => *to,
-            _ => LEVEL_MIN,
+            Self::AddDevice { .. }
+            | Self::RemoveDevice { .. }
+            | Self::SetTags { .. }
+            | Self::SetAttributes { .. }
+            | Self::AddMember(_)
+            | Self::UpdateMember { .. }
+            | Self::RemoveMember { .. }
+            | Self::IssueToken { .. }
+            | Self::UseToken { .. }
+            | Self::CreateTopic { .. }
+            | Self::SetTopic { .. }
+            | Self::DeleteTopic { .. }
+            | Self::SetAssignment { .. }
+            | Self::TakeOver { .. }
+            | Self::SetSite(_)
+            | Self::GiveBack { .. }
+            | Self::DeployPlugin(_)
+            | Self::RemovePlugin { .. } => LEVEL_MIN,
         }
     }
 }

@@ -16,7 +16,7 @@ use super::locate::NodeArgs;
 use super::out::Out;
 use super::when;
 use crate::admin::devices::IssuedBy;
-use crate::admin::site::{SiteChange, SiteView, TokenView};
+use crate::admin::site::{LeftView, RemovedView, SiteChange, SiteView, TokenView};
 use crate::catalog::Lease;
 
 /// How long a change of the site may take, besides what any call may.
@@ -93,14 +93,26 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         Action::Join(args) => join::run(&args, out),
         Action::Token { node } => token(&Api::to(&node)?, out),
         Action::Leave { node } => {
-            let said: Value = Api::to(&node)?.post("site/leave", &json!({}), WAITS)?;
+            let said: LeftView = Api::to(&node)?.post("site/leave", &json!({}), WAITS)?;
+            if !said.behind.is_empty() {
+                let behind = said.behind.join(", ");
+                out.aside(
+                    &json!({}),
+                    &format!("not all of its log was at {behind} yet; they take the rest from others"),
+                );
+            }
             out.done(
                 &said,
                 "the node has left its site and stops; its data folder can be read, and is never a member again",
             )
         }
         Action::Remove { name, node } => {
-            let said: Value = Api::to(&node)?.delete_told(&format!("site/nodes/{}", encoded(&name)))?;
+            let said: RemovedView = Api::to(&node)?.delete_told(&format!("site/nodes/{}", encoded(&name)))?;
+            if let Some(why) = &said.not_handed_over {
+                let text =
+                    format!("{name} has not handed its log over ({why}): what it alone had acknowledged went with it");
+                out.aside(&json!({}), &text);
+            }
             out.done(&said, &format!("node {name} is removed; it comes back only as a new one, with a new data folder"))
         }
         Action::List { node } => show::list(&Api::to(&node)?.get::<SiteView>("site")?, out),

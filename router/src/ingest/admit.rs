@@ -238,7 +238,8 @@ impl Ingest {
             return Err(self.not_allowed(mqtt_topic));
         }
         let topic = self.log.ensure_topic(&destination.topic, None)?;
-        let keeps_mqtt_topic = destination.topic != CATCH_ALL_TOPIC;
+        // Where the key says it already, it is not said twice.
+        let keeps_mqtt_topic = destination.topic != CATCH_ALL_TOPIC || destination.key != mqtt_topic;
         Ok(placed(topic, destination.key.as_bytes(), keeps_mqtt_topic, false))
     }
 

@@ -8,7 +8,8 @@ use sled_data::CommitNumber;
 
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
-use crate::admin::{ApiError, Readiness, State};
+use crate::admin::site::{LeftView, RemovedView};
+use crate::admin::{ApiError, Readiness};
 use crate::catalog::{Change, MemberState, MemberUpdate, Refusal, WorkRefusal};
 use crate::event_log::Act;
 use crate::replication::{ASK_HAND_OVER, FollowerState};
@@ -40,13 +41,12 @@ pub(super) struct Doors {
 
 impl Doors {
     async fn close(&self) {
-        self.readiness.set(State::Leaving);
-        self.sessions.close(CLOSE_WAIT).await;
+        tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
     }
 
     fn reopen(&self) {
         self.sessions.reopen();
-        self.readiness.set(State::Ready);
+        self.readiness.stay();
     }
 }
 
@@ -56,6 +56,8 @@ struct HandedOver {
     heir: NodeId,
     /// Its last commit that holds something acknowledged.
     last: CommitNumber,
+    /// Those who follow it and do not have all of it yet, by name.
+    behind: Vec<String>,
 }
 
 /// Who has a log up to its last commit, of those that follow it: all of them, or who has after the wait (pure).
@@ -105,11 +107,11 @@ impl SiteNode {
             let is_late = since.elapsed() > HAND_OVER_WAIT;
             match have.first() {
                 Some(heir) if lack.is_empty() || is_late => {
-                    if !lack.is_empty() {
-                        let names = self.names(&lack);
-                        tracing::warn!(?names, "these nodes do not have all of this node's log yet; others have");
+                    let behind = self.names(&lack);
+                    if !behind.is_empty() {
+                        tracing::warn!(?behind, "these nodes do not have all of this node's log yet; others have");
                     }
-                    return Ok(HandedOver { heir: *heir, last });
+                    return Ok(HandedOver { heir: *heir, last, behind });
                 }
                 None if is_late => return Err(nobody_has("no other node has all of this node's log")),
                 _ => tokio::time::sleep(HAND_OVER_LOOK).await,
@@ -124,10 +126,10 @@ impl SiteNode {
     }
 
     /// Takes this node out of its site.
-    pub(super) async fn go(&self) -> Result<(), ApiError> {
+    pub(super) async fn go(&self) -> Result<LeftView, ApiError> {
         let _turn = self.leaving.lock().await;
         let node = self.place.node;
-        let HandedOver { heir, last } = self.hand_over().await?;
+        let HandedOver { heir, last, behind } = self.hand_over().await?;
         let gone = self.go_after(node, heir, last).await;
         if let (Err(_), Some(doors)) = (&gone, self.doors.get()) {
             // It is a member still, and says so to those who asked.
@@ -135,7 +137,7 @@ impl SiteNode {
         }
         gone?;
         self.left.send_replace(true);
-        Ok(())
+        Ok(LeftView { done: true, behind })
     }
 
     async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), ApiError> {
@@ -184,34 +186,35 @@ impl SiteNode {
     }
 
     /// Takes another node out of the site: one that is there hands its log over first.
-    pub(super) async fn take_out(&self, named: &str) -> Result<String, ApiError> {
+    pub(super) async fn take_out(&self, named: &str) -> Result<RemovedView, ApiError> {
         let node = self.find(named)?;
         if node == self.place.node {
             return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
         }
-        self.ask_hand_over(node).await;
+        let not_handed_over = self.ask_hand_over(node).await;
         self.take_up_after(node, self.place.node, CommitNumber(0)).await?;
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
-        Ok(node.to_string())
+        Ok(RemovedView { node: node.to_string(), not_handed_over })
     }
 
-    /// What is acknowledged there and nowhere else goes with it, unless it is there to hand it over.
-    async fn ask_hand_over(&self, node: NodeId) {
-        let Some(peers) = self.peers() else { return };
-        if !peers.states().iter().any(|peer| peer.node == node && peer.is_connected) {
-            tracing::warn!(%node, "a node is taken out that is not there: what it alone has is not seen again");
-            return;
-        }
-        match peers.ask(node, ASK_HAND_OVER, &[], ASK_WAIT).await {
-            Ok(answer) if answer == HANDED_OVER => tracing::info!(%node, "a node has handed its log over"),
-            Ok(answer) => {
-                let why = String::from_utf8_lossy(answer.get(1..).unwrap_or_default()).into_owned();
-                tracing::warn!(%node, why, "a node is taken out that has not handed all of its log over");
+    /// What is acknowledged there and nowhere else goes with it, unless it is there to hand it over. Why it has not.
+    async fn ask_hand_over(&self, node: NodeId) -> Option<String> {
+        let peers = self.peers()?;
+        let is_there = peers.states().iter().any(|peer| peer.node == node && peer.is_connected);
+        let answered = match is_there {
+            true => peers.ask(node, ASK_HAND_OVER, &[], ASK_WAIT).await.map_err(|error| error.to_string()),
+            false => Err("it is not connected".to_owned()),
+        };
+        let why = match answered {
+            Ok(answer) if answer == HANDED_OVER => {
+                tracing::info!(%node, "a node has handed its log over");
+                return None;
             }
-            Err(error) => {
-                tracing::warn!(%node, %error, "a node is taken out that does not say whether it has handed its log over");
-            }
-        }
+            Ok(answer) => String::from_utf8_lossy(answer.get(1..).unwrap_or_default()).into_owned(),
+            Err(why) => why,
+        };
+        tracing::warn!(%node, why, "a node is taken out that has not handed its log over: what it alone has goes with it");
+        Some(why)
     }
 
     /// Before a node is taken out: what it has left unread is read on by another. `last` is its last commit, where

@@ -13,7 +13,7 @@ use super::place::Place;
 use super::site_view::view;
 use super::wires::{Served, Way};
 use crate::admin::ApiError;
-use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
+use crate::admin::site::{LeftView, Pending, RemovedView, SiteControl, SiteView, TokenView};
 use crate::catalog::{Catalog, Change, MemberUpdate, SiteUpdate, SurviveError, TokenHash};
 use crate::commands::Commands;
 use crate::event_log::EventLog;
@@ -389,11 +389,11 @@ impl SiteControl for SiteNode {
         Box::pin(self.make_token())
     }
 
-    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, String> {
+    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, RemovedView> {
         Box::pin(self.take_out(node))
     }
 
-    fn leave(&self) -> Pending<'_, ()> {
+    fn leave(&self) -> Pending<'_, LeftView> {
         Box::pin(self.go())
     }
 

@@ -9,7 +9,10 @@ use super::site::SiteNode;
 use crate::admin::site::{
     BoundView, CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
 };
-use crate::catalog::{AGREED_PLUGINS_MAX, ASSIGNMENTS_MAX, Lease, Member, MemberState, ROUTES_MAX, TAKE_OVERS_MAX};
+use crate::catalog::{
+    AGREED_PLUGINS_MAX, ASSIGNMENTS_MAX, Lease, Member, MemberState, REMOVED_MAX, ROUTES_MAX, TAKE_OVERS_MAX,
+    TOPIC_NAMES_MAX,
+};
 use crate::replication::peers::PeerState;
 use crate::replication::{FollowerState, Following};
 use crate::transport::NodeId;
@@ -68,6 +71,8 @@ fn bounds(site: &SiteNode) -> Vec<BoundView> {
         ("assignments", catalog.assignments().len(), ASSIGNMENTS_MAX),
         ("plugins", catalog.plugins().len(), AGREED_PLUGINS_MAX),
         ("routing rules", catalog.routes().len(), ROUTES_MAX),
+        ("topic names", catalog.topic_names(), TOPIC_NAMES_MAX),
+        ("removed nodes", catalog.removed(), REMOVED_MAX),
     ];
     let view = |(what, used, max): (&str, usize, usize)| BoundView {
         what: what.to_owned(),
@@ -90,6 +95,8 @@ fn told(bound: &BoundView, at_ms: i64) -> TroubleView {
              that end, use them up, and each node that joins anew begins with those that are kept elsewhere"
         }
         "take-overs" => "beyond that, the work of a lost node is taken over by nobody",
+        "topic names" => "beyond that, only names that were used before can be used: take one of them again",
+        "removed nodes" => "beyond that, no node can be removed: found a new site",
         "assignments" => "beyond that, further plugins of scope `site` do not run; remove some",
         _ => "beyond that, new ones are refused; remove some",
     };
@@ -141,6 +148,7 @@ fn node(site: &SiteNode, member: &Member, peers: &[PeerState]) -> NodeView {
         connected: peer.is_some_and(|peer| peer.is_connected),
         origin: own.or(known.map(|known| known.origin)).map(|origin| OriginId(origin).to_string()),
         version,
+        level_max: if is_self { Some(site.spoken.highest()) } else { known.map(|known| known.protocol_max) },
         heard_ms: known.map(|known| ms(now.saturating_sub(known.heard))),
         rtt_ms: connection.map(|connection| connection.rtt.as_secs_f64() * 1e3),
         clock_ahead_ms: known.map(|known| known.clock_ahead_ms),

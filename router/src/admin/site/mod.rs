@@ -19,8 +19,8 @@ use super::devices::IssuedBy;
 use crate::catalog::{Lease, SiteUpdate};
 
 pub use view::{
-    BoundView, CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TokenView,
-    TroubleView,
+    BoundView, CatalogView, FollowerView, LeftView, NodeView, OriginView, PartitionView, QuorumView, RemovedView,
+    SiteView, TokenView, TroubleView,
 };
 
 /// What is on its way.
@@ -34,11 +34,11 @@ pub trait SiteControl: Send + Sync {
     /// Makes a token with which one node may join.
     fn issue_token(&self) -> Pending<'_, TokenView>;
 
-    /// Takes a node out of the site for good, by its name or id; its id.
-    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, String>;
+    /// Takes a node out of the site for good, by its name or id. One that is there hands its log over first.
+    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, RemovedView>;
 
     /// Takes this node out of its site, and stops it.
-    fn leave(&self) -> Pending<'_, ()>;
+    fn leave(&self) -> Pending<'_, LeftView>;
 
     /// Changes what is set of the site, for `who`.
     fn set(&self, update: SiteUpdate, who: &'static str) -> Pending<'_, ()>;
@@ -49,11 +49,6 @@ pub trait SiteControl: Send + Sync {
 
 /// The site, once the node is in it.
 pub type Site = Arc<dyn SiteControl>;
-
-#[derive(Serialize)]
-struct Removed {
-    node: String,
-}
 
 #[derive(Serialize)]
 struct Done {
@@ -97,13 +92,12 @@ async fn issue_token(State(site): State<Site>) -> Result<Response, ApiError> {
     Ok((StatusCode::CREATED, Answer(site.issue_token().await?)).into_response())
 }
 
-async fn remove(State(site): State<Site>, Path(node): Path<String>) -> Result<Answer<Removed>, ApiError> {
-    Ok(Answer(Removed { node: site.remove(&node).await? }))
+async fn remove(State(site): State<Site>, Path(node): Path<String>) -> Result<Answer<RemovedView>, ApiError> {
+    Ok(Answer(site.remove(&node).await?))
 }
 
-async fn leave(State(site): State<Site>) -> Result<Answer<Done>, ApiError> {
-    site.leave().await?;
-    Ok(Answer(Done { done: true }))
+async fn leave(State(site): State<Site>) -> Result<Answer<LeftView>, ApiError> {
+    Ok(Answer(site.leave().await?))
 }
 
 async fn promote_lost(State(site): State<Site>) -> Result<Answer<Done>, ApiError> {

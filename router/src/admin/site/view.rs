@@ -90,6 +90,9 @@ pub struct NodeView {
     pub origin: Option<String>,
     /// The version of its program.
     pub version: Option<String>,
+    /// The highest level that it knows, as far as it was heard.
+    #[serde(default)]
+    pub level_max: Option<u16>,
     /// Milliseconds since it was heard last.
     pub heard_ms: Option<u64>,
     /// The round trip to it, in milliseconds.
@@ -164,6 +167,26 @@ pub struct TroubleView {
     pub code: String,
     /// What happened, to what, and what to do.
     pub text: String,
+}
+
+/// A node that has left its site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftView {
+    /// It is no member any more, and stops.
+    pub done: bool,
+    /// Nodes that follow it and did not have all of its log in time; another one had.
+    #[serde(default)]
+    pub behind: Vec<String>,
+}
+
+/// A node that was taken out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedView {
+    /// Its id.
+    pub node: String,
+    /// Why it has not handed its log over: what it alone had is not seen again.
+    #[serde(default)]
+    pub not_handed_over: Option<String>,
 }
 
 /// A token that lets one node in.
