@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use devices::fleet::relay::LineConfig;
+
+use super::cut_off::relayed;
 use super::load::{Load, check, make_topics};
-use crate::harness::mqtt::{Client, Version};
+use crate::harness::mqtt::publisher::Record;
+use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::Site;
 use crate::harness::wait;
 
 /// How long a node may take to end when it has left.
 const END_MAX: Duration = Duration::from_secs(30);
+/// The time from one node to another.
+const DELAY: Duration = Duration::from_millis(100);
 /// Three nodes share the processors with those who publish.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -23,14 +29,17 @@ fn wait_listed(site: &Site, count: usize) {
 
 #[test]
 fn what_a_node_acknowledged_stays_when_it_leaves_under_load() {
-    let mut site = Site::of(3);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 3);
     make_topics(&site);
+    site.wait_level();
+    // What is acknowledged last is on no other node for a while.
+    relays.iter().for_each(|relay| relay.set(LineConfig { delay: DELAY, ..LineConfig::default() }));
     let mut guest = Client::simple(site[2].mqtt, Version::V5, "guest");
     let load = Load::start_paced(&site, "leaves", PAUSE);
     load.wait(500);
     // Its own publishers go on until it sends them away.
     site[2].cli(&["node", "leave"]).ok();
-    assert_eq!(guest.closed(), Some(0x9d), "the server has moved");
     assert!(site.members[2].node.wait_end(END_MAX).success());
     load.wait(100);
     let mut records = load.stop();
@@ -38,6 +47,7 @@ fn what_a_node_acknowledged_stays_when_it_leaves_under_load() {
     wait_listed(&site, 2);
     site.wait_level();
     check(&site, &records);
+    assert_eq!(guest.closed(), Some(0x9d), "the server has moved");
 
     // The same where another node takes it out while it lives.
     let joined = site.join();
@@ -68,6 +78,33 @@ fn a_node_that_nobody_follows_does_not_leave_and_goes_on() {
     assert!(refused.err.contains("would go with it"), "{refused:?}");
     // It takes clients as before.
     let mut client = Client::simple(site[0].mqtt, Version::V5, "client");
-    let message = crate::harness::mqtt::Message::new("plain/a", "on").qos(1);
-    assert_eq!(client.publish(&message), 0);
+    assert_eq!(client.publish(&Message::new("plain/a", "on").qos(1)), 0);
+}
+
+#[test]
+fn a_node_whose_followers_lack_something_stays_and_goes_on() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (site, relays) = relayed(&runtime, 2);
+    make_topics(&site);
+    site.wait_level();
+    let mut guest = Client::simple(site[0].mqtt, Version::V5, "guest");
+    let publish = |client: &mut Client, from: u64, to: u64| {
+        for number in from..to {
+            assert_eq!(client.publish(&Message::new("plain/guest", number.to_string()).qos(1)), 0);
+        }
+    };
+    publish(&mut guest, 0, 10);
+    relays.iter().for_each(|relay| relay.cut(true));
+    publish(&mut guest, 10, 30);
+    // The silence is not noticed yet: the follower counts as there, and does not get the last events.
+    let refused = site[0].cli(&["node", "leave"]);
+    assert!(refused.code == 1 && refused.err.contains("would go with it"), "{refused:?}");
+    assert_eq!(guest.closed(), Some(0x9d), "its clients were sent away");
+    let mut back = Client::simple(site[0].mqtt, Version::V5, "guest");
+    publish(&mut back, 30, 40);
+    relays.iter().for_each(|relay| relay.cut(false));
+    wait::until_true("it is followed", || site.follower(0, "n2")["connected"] == true);
+    site.wait_level();
+    check(&site, &[Record { topic: "plain/guest".to_owned(), sent: 40, acked: 40 }]);
+    site[0].cli(&["node", "leave"]).ok();
 }

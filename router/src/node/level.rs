@@ -61,6 +61,9 @@ fn next_level(level: u16, members: &[Member], spoken: &BTreeMap<NodeId, u16>) ->
 mod tests {
     use super::*;
 
+    /// The level, the nodes with what they speak (0: not heard), the level that follows.
+    type Case = (u16, &'static [(MemberState, u16)], Option<u16>);
+
     #[test]
     fn a_level_is_what_all_of_them_speak() {
         let member = |id: u64, state| Member {
@@ -73,17 +76,18 @@ mod tests {
             version: String::new(),
             joined: 0,
         };
-        let (active, leaving, lost) = (MemberState::Active, MemberState::Leaving, MemberState::Lost);
-        // The level, the nodes with what they speak (0: not heard), the level that follows.
-        let cases: [(u16, &[(MemberState, u16)], Option<u16>); 9] = [
-            (1, &[(active, 2)], Some(2)),
-            (2, &[(active, 2)], None),
-            (1, &[(active, 2), (active, 2), (active, 2)], Some(2)),
-            (1, &[(active, 2), (active, 1), (active, 3)], None),
-            (1, &[(active, 3), (active, 4)], Some(3)),
-            (1, &[(active, 2), (active, 0)], None),
-            (1, &[(active, 2), (leaving, 1)], None),
-            (1, &[(active, 2), (lost, 0)], Some(2)),
+        const ACTIVE: MemberState = MemberState::Active;
+        const LEAVING: MemberState = MemberState::Leaving;
+        const LOST: MemberState = MemberState::Lost;
+        let cases: [Case; 9] = [
+            (1, &[(ACTIVE, 2)], Some(2)),
+            (2, &[(ACTIVE, 2)], None),
+            (1, &[(ACTIVE, 2), (ACTIVE, 2), (ACTIVE, 2)], Some(2)),
+            (1, &[(ACTIVE, 2), (ACTIVE, 1), (ACTIVE, 3)], None),
+            (1, &[(ACTIVE, 3), (ACTIVE, 4)], Some(3)),
+            (1, &[(ACTIVE, 2), (ACTIVE, 0)], None),
+            (1, &[(ACTIVE, 2), (LEAVING, 1)], None),
+            (1, &[(ACTIVE, 2), (LOST, 0)], Some(2)),
             (1, &[], None),
         ];
         for (level, nodes, expected) in cases {
