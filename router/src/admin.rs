@@ -24,6 +24,7 @@ mod topics;
 
 pub mod devices;
 pub mod metrics;
+pub mod routes;
 pub mod site;
 pub mod status;
 pub mod store;
@@ -34,7 +35,7 @@ pub use commands::WAIT_MS_MAX;
 pub use config::Config;
 pub use error::ApiError;
 pub use health::{Readiness, State, routes as health_routes};
-pub use plugins::Deploy;
+pub use plugins::{Deploy, GrantChange, GrantSet};
 pub use rooms::Rooms;
 pub use server::{ADDR_FILE, Server, StartError};
 pub use status::{Identity, SecureDoors};

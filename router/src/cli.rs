@@ -17,6 +17,7 @@ mod out;
 mod plugin;
 mod progress;
 mod publish;
+mod route;
 mod run;
 mod status;
 mod store;
@@ -79,7 +80,9 @@ enum Verb {
     Tail(tail::Args),
     /// Print the newest value of a key
     Get(get::Args),
-    /// Plugins: deploy, list, remove
+    /// Routing rules, MQTT topics to topics: set, list, delete, test
+    Route(route::Args),
+    /// Plugins: deploy, list, grant, revoke, remove
     Plugin(plugin::Args),
     /// Commands to devices: send, list, show, watch, cancel, redrive
     Command(command::Args),
@@ -91,7 +94,7 @@ enum Verb {
     Twin(twin::Args),
     /// Simulate devices, and compare what they sent with the log
     Fleet(Box<fleet::Args>),
-    /// A site of nodes that keep each other's logs: init, token, join, leave, remove, list, status
+    /// A site of nodes that keep each other's logs: init, token, join, leave, remove, list, status, policy
     Node(node::Args),
     /// Show how the node is
     Status(status::Args),
@@ -131,6 +134,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Publish(args) => publish::run(&args, out),
         Verb::Tail(args) => tail::run(&args, out),
         Verb::Get(args) => get::run(&args, out),
+        Verb::Route(args) => route::run(args, out),
         Verb::Plugin(args) => plugin::run(args, out),
         Verb::Command(args) => command::run(args, out),
         Verb::Job(args) => job::run(args, out),

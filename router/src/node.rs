@@ -4,6 +4,8 @@ mod admission;
 mod doors;
 mod error;
 mod keeper;
+mod leaving;
+mod level;
 mod place;
 mod plugins;
 mod site;
@@ -32,6 +34,7 @@ use crate::mqtt;
 use crate::plugin_host::PluginHost;
 use crate::quic;
 use crate::replication::join::{first_members, read_facts, take_facts};
+use crate::replication::peers::Spoken;
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
 use crate::transport::SiteIdentity;
@@ -87,8 +90,8 @@ pub struct Node {
     server: Server,
     quic: Option<quic::Listener>,
     doors: Vec<JoinHandle<()>>,
-    /// Makes topics what was agreed on.
-    keeping: JoinHandle<()>,
+    /// Makes topics and routes what was agreed on, and has the site agree on more.
+    keeping: Vec<JoinHandle<()>>,
     site: Arc<site::SiteNode>,
     site_running: Option<site::Running>,
     commands: JoinHandle<()>,
@@ -130,7 +133,12 @@ impl Node {
             tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
-        let keeping = tokio::spawn(Arc::clone(rooms.directory.catalog()).keep_topics());
+        let catalog = rooms.directory.catalog();
+        let keeping = vec![
+            tokio::spawn(Arc::clone(catalog).keep_topics()),
+            tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
+            tokio::spawn(Arc::clone(&site).keep_level()),
+        ];
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands)?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
@@ -212,8 +220,11 @@ impl Node {
             quic.stop().await;
             forget_address(&self.data, QUIC_ADDRESS_FILE);
         }
-        self.keeping.abort();
-        let _ = self.keeping.await;
+        // What is broken off holds the store no more.
+        for task in self.keeping.into_iter().chain(self.doors) {
+            task.abort();
+            let _ = task.await;
+        }
         if let Some(running) = self.site_running {
             running.stop().await;
             forget_address(&self.data, SITE_ADDRESS_FILE);
@@ -258,12 +269,15 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
     let told = site::Told { first, name: site::given_name(data) };
-    let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, Arc::clone(&way), told);
+    let means = (Arc::clone(&way), Spoken::up_to(config.site.highest_protocol()));
+    let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, means, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());
     let sessions = Arc::new(sessions.with_catalog(Arc::clone(&catalog)));
     sessions.follow_others().map_err(StartError::Sessions)?;
     let directory = Directory::new(catalog, Arc::clone(&sessions), Arc::clone(&log));
     let ingest = Arc::new(Ingest::new(Arc::clone(&log), &config.routing, config.lanes.clone())?);
+    // What is published before anything changes goes by what was set before.
+    ingest.follow_routes(directory.catalog());
     let commands = Commands::open(Arc::clone(&log), Arc::clone(&sessions), config.commands.clone())?;
     let twins = Twins::open(Arc::clone(&log), Arc::clone(&sessions), config.twins.clone())?;
     let duties = Arc::new(site.first_duties());
@@ -276,6 +290,7 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
         sessions.set_heard(Arc::clone(&way) as _);
     }
     let readiness = Arc::new(Readiness::default());
+    site.set_doors(Arc::clone(&sessions), Arc::clone(&readiness));
     let quic = Arc::default();
     let control = Arc::clone(&site) as _;
     let rooms =
@@ -299,7 +314,8 @@ fn open_catalog(
     let start = if joins { catalog::Start::Joining } else { catalog::Start::Alone(founder) };
     let is_restored = site::was_outlived(&config.node.data);
     let timing = catalog::Timing::default();
-    let opening = catalog::Opening { me: Some(place.node), start, way, timing, is_restored };
+    let level_max = config.site.highest_protocol().min(catalog::LEVEL_MAX);
+    let opening = catalog::Opening { me: Some(place.node), start, way, timing, level_max, is_restored };
     let catalog = Catalog::open_as(Arc::clone(log), config.catalog.clone(), opening)?;
     site::forget_outlived(&config.node.data);
     Ok(catalog)

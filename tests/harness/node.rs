@@ -60,6 +60,11 @@ impl Node {
         Node { folder, data, args, child: None, mqtt: nowhere, http: nowhere, token: String::new() }
     }
 
+    /// Gives it another configuration for its next start.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.folder.path().join("edgeway.toml"), config).unwrap();
+    }
+
     /// Starts the node on its folder, as after a crash or a stop.
     pub fn run(&mut self) {
         self.spawn();

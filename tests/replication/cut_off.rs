@@ -14,7 +14,7 @@ use crate::harness::wait;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A site in which each node is reached through a relay of its own.
-fn relayed(runtime: &tokio::runtime::Runtime, count: usize) -> (Site, Vec<Relay>) {
+pub(super) fn relayed(runtime: &tokio::runtime::Runtime, count: usize) -> (Site, Vec<Relay>) {
     let (mut site, mut relays) = (None, Vec::new());
     for _ in 0..count {
         let port = free_port();
@@ -33,7 +33,7 @@ fn relayed(runtime: &tokio::runtime::Runtime, count: usize) -> (Site, Vec<Relay>
 }
 
 /// The node that all others dial: the one with the greatest id, whose relay carries all that it hears.
-fn dialled_by_all(site: &Site) -> usize {
+pub(super) fn dialled_by_all(site: &Site) -> usize {
     let id = |place: &usize| site.status(*place)["node"].as_str().unwrap().to_owned();
     (0..site.members.len()).max_by_key(id).unwrap()
 }

@@ -81,3 +81,94 @@ fn a_plugin_runs_at_all_nodes_and_its_work_is_taken_over() {
     site.run(&[0]);
     wait::until_true("it is gone from n1", || site[0].plugins().is_empty());
 }
+
+/// What a plugin may append to, as a node runs it.
+fn emits(site: &Site, place: usize) -> Vec<String> {
+    let plugins = site[place].plugins();
+    let hostile = plugins.iter().find(|plugin| plugin["name"] == "hostile" && plugin["state"] == "running");
+    let emit = hostile.and_then(|plugin| plugin["manifest"]["grants"]["emit"].as_array().cloned()).unwrap_or_default();
+    emit.iter().map(|topic| topic.as_str().unwrap().to_owned()).collect()
+}
+
+fn wait_emits(site: &Site, topics: &[&str]) {
+    for place in site.running() {
+        let what = format!("{} lets the plugin append to {topics:?}", site.members[place].name);
+        wait::until_true(&what, || emits(site, place) == topics);
+    }
+}
+
+fn texts(site: &Site, place: usize, topic: &str) -> Vec<String> {
+    site[place].readable_events(topic).iter().map(|event| event.text()).collect()
+}
+
+#[test]
+fn what_a_plugin_may_do_changes_at_every_node_while_it_runs() {
+    let mut site = Site::of(3);
+    site.create_topic(0, "vital", "quorum");
+    site[0].deploy(&hostile(), &hostile_manifest("vital")).ok();
+    wait_running(&site);
+    // `U` appends to the topic `secret`.
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    publish(&site, 0, &words(&["x1", "U1"]));
+    site[0].events_when("_dead_letters", 1);
+    assert_eq!(texts(&site, 0, "secret"), [""; 0], "it was not granted");
+
+    site[1].cli(&["plugin", "grant", "hostile", "--emit", "secret"]).ok();
+    assert_eq!(emits(&site, 1), ["out", "secret"], "it is so there, on return");
+    wait_emits(&site, &["out", "secret"]);
+    publish(&site, 0, &words(&["U2", "x2"]));
+    wait::until_true("what is granted is done", || texts(&site, 2, "secret") == ["U2"]);
+
+    site[2].cli(&["plugin", "revoke", "hostile", "--emit", "secret"]).ok();
+    wait_emits(&site, &["out"]);
+    publish(&site, 0, &words(&["U3", "x3"]));
+    site[0].events_when("_dead_letters", 2);
+    assert_derived(&site, 0, &words(&["x1", "x2", "x3"]));
+    assert_eq!(texts(&site, 0, "secret"), ["U2"], "and what is not granted any more is not");
+
+    // What cannot be is refused, and so is anything without a majority; a node that comes has what was agreed on.
+    let loops = site[0].cli(&["plugin", "grant", "hostile", "--emit", "vital"]);
+    assert!(loops.code == 1 && loops.err.contains("feed itself"), "{loops:?}");
+    site.kill(&[1, 2]);
+    let refused = wait::until("it is refused", || {
+        let refused = site[0].cli(&["plugin", "grant", "hostile", "--headers"]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        refused.err.contains("no majority").then_some(refused)
+    });
+    assert!(refused.err.contains("n2"), "{refused:?}");
+    site.run(&[1, 2]);
+    wait::until_true("it is granted", || site[1].cli(&["plugin", "grant", "hostile", "--headers"]).code == 0);
+    let joined = site.join();
+    wait::until_true("one that joins lets it do the same", || {
+        let plugins = site[joined].plugins();
+        plugins.iter().any(|plugin| plugin["manifest"]["grants"]["headers"] == true)
+    });
+}
+
+/// How many assignments a node remembers.
+fn assignments(site: &Site, place: usize) -> u64 {
+    let status = site.status(place);
+    let bounds = status["bounds"].as_array().unwrap();
+    bounds.iter().find(|bound| bound["what"] == "assignments").unwrap()["used"].as_u64().unwrap()
+}
+
+#[test]
+fn what_was_decided_of_a_removed_plugin_is_forgotten_and_it_can_come_back() {
+    let site = Site::of(3);
+    site.create_topic(0, "vital", "quorum");
+    let manifest = format!("scope = 'site'\n{}", hostile_manifest("vital").replace("from = 'start'", "from = 'end'"));
+    let mut all = Vec::new();
+    for round in 0..3 {
+        site[round].deploy(&hostile(), &manifest).ok();
+        wait_running(&site);
+        // Two partitions, each at one node.
+        wait::until_true("each number has its node", || (0..3).all(|place| assignments(&site, place) == 2));
+        let values: Vec<String> = (0..20).map(|number| format!("x{round}-{number:02}")).collect();
+        publish(&site, round, &values);
+        all.extend(values);
+        assert_derived(&site, round, &all);
+        assert_eq!(site[round].call("DELETE", "plugins/hostile", None).status, 204);
+        wait::until_true("nothing is remembered", || (0..3).all(|place| assignments(&site, place) == 0));
+        wait::until_true("it is gone", || (0..3).all(|place| site[place].plugins().is_empty()));
+    }
+}

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{ApiError, Token};
+use super::{ApiError, Readiness, Token};
 
 /// Names by which the API may be called, besides addresses and `localhost`.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +95,24 @@ pub async fn source(State(hosts): State<Hosts>, request: Request, next: Next) ->
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),
     }
+}
+
+/// While the node leaves its site, lets through what only looks, and what is about the site.
+pub async fn still_takes(State(readiness): State<Arc<Readiness>>, request: Request, next: Next) -> Response {
+    let is_about_site = request.uri().path().trim_start_matches("/v1").starts_with("/site");
+    if request.method() == Method::GET || is_about_site {
+        return next.run(request).await;
+    }
+    let leaving = |what: &str| ApiError::unavailable(format!("the node leaves its site{what}")).coded("leaving");
+    let Some(_under_way) = readiness.begin_call().await else {
+        return leaving(", and takes nothing new").hint("ask another node of the site").into_response();
+    };
+    let response = next.run(request).await;
+    if response.status().is_success() && readiness.is_shut() {
+        let hint = "look at another node of the site before you ask again";
+        return leaving("; it is not known whether the others have what was asked for").hint(hint).into_response();
+    }
+    response
 }
 
 /// Lets through what brings the token.

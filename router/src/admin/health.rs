@@ -1,6 +1,8 @@
 //! Whether the node lives (`/healthz`) and whether it takes work (`/readyz`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -20,6 +22,8 @@ pub enum State {
     Starting,
     /// It takes work.
     Ready,
+    /// It hands its log over to the other nodes of its site, and takes nothing new.
+    Leaving,
     /// It is going down.
     Stopping,
 }
@@ -30,6 +34,7 @@ impl State {
         match self {
             Self::Starting => "starting",
             Self::Ready => "ready",
+            Self::Leaving => "leaving",
             Self::Stopping => "stopping",
         }
     }
@@ -42,6 +47,10 @@ type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 pub struct Readiness {
     state: watch::Sender<State>,
     checks: RwLock<Vec<(&'static str, Check)>>,
+    /// Held by calls that change something, for as long as they last.
+    under_way: tokio::sync::RwLock<()>,
+    /// Calls that change something are waited for no more: what they come to now nobody may rely on.
+    is_shut: AtomicBool,
 }
 
 #[derive(Serialize)]
@@ -58,7 +67,12 @@ pub(super) struct Problem {
 
 impl Default for Readiness {
     fn default() -> Self {
-        Self { state: watch::Sender::new(State::Starting), checks: RwLock::default() }
+        Self {
+            state: watch::Sender::new(State::Starting),
+            checks: RwLock::default(),
+            under_way: tokio::sync::RwLock::default(),
+            is_shut: AtomicBool::new(false),
+        }
     }
 }
 
@@ -66,6 +80,34 @@ impl Readiness {
     /// Notes where the node is now.
     pub fn set(&self, state: State) {
         self.state.send_replace(state);
+    }
+
+    /// Takes nothing new from now on, and waits until what is under way has ended, or `wait` has passed.
+    pub async fn leave(&self, wait: Duration) {
+        self.set(State::Leaving);
+        if tokio::time::timeout(wait, self.under_way.write()).await.is_err() {
+            tracing::warn!(
+                "some calls did not end in time; who made them is told that it is not known what came of them"
+            );
+        }
+        self.is_shut.store(true, Ordering::Release);
+    }
+
+    /// Takes everything again.
+    pub fn stay(&self) {
+        self.is_shut.store(false, Ordering::Release);
+        self.set(State::Ready);
+    }
+
+    /// A call that changes something begins; it has ended when that is dropped. `None`: nothing new is taken.
+    pub(super) async fn begin_call(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
+        let under_way = self.under_way.read().await;
+        (!self.is_leaving()).then_some(under_way)
+    }
+
+    /// Whether nobody waits any more for what calls come to that began before.
+    pub(super) fn is_shut(&self) -> bool {
+        self.is_shut.load(Ordering::Acquire)
     }
 
     /// Follows where the node is: long answers end when it stops.
@@ -76,6 +118,11 @@ impl Readiness {
     /// Adds a part that is asked each time; it must answer at once.
     pub fn add_check(&self, part: &'static str, check: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.checks.write().push((part, Box::new(check)));
+    }
+
+    /// Whether it takes nothing new, as it leaves its site.
+    fn is_leaving(&self) -> bool {
+        *self.state.borrow() == State::Leaving
     }
 
     pub(super) fn now(&self) -> Ready {

@@ -1,4 +1,6 @@
-//! `/v1/plugins`: deployed, listed, removed. What runs is what the site has agreed on.
+//! `/v1/plugins`: deployed, listed, granted more or less, removed. What runs is what the site has agreed on.
+
+mod grants;
 
 use std::sync::Arc;
 
@@ -6,7 +8,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
@@ -16,11 +18,13 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
 use super::devices::IssuedBy;
-use crate::catalog::{Catalog, Change, Member, MemberState, NewPlugin, Refusal, Write};
+use crate::catalog::{Catalog, Change, Member, MemberState, NewPlugin, PluginRefusal, Refusal, Write};
 use crate::plugin_host::{
-    DeployError, Kind, MANIFEST_BYTES_MAX, Manifest, PluginHost, PluginStatus, RecordV2, RemoveError, SettleError,
-    WASM_BYTES_MAX, hex,
+    DeployError, Grants, Kind, MANIFEST_BYTES_MAX, Manifest, ManifestError, PluginHost, PluginStatus, RecordV2,
+    RemoveError, SettleError, WASM_BYTES_MAX, hex,
 };
+
+pub use grants::{GrantChange, GrantSet};
 
 /// Bytes of a deployment's body: the component in base64, the manifest escaped, and what is around them.
 const BODY_BYTES_MAX: usize = WASM_BYTES_MAX.div_ceil(3) * 4 + 2 * MANIFEST_BYTES_MAX + 1_024;
@@ -67,6 +71,15 @@ struct DeployedView {
     nodes: usize,
 }
 
+/// What a plugin may.
+#[derive(Serialize)]
+struct GrantedView {
+    name: String,
+    /// How often it was deployed or its grants changed.
+    version: u64,
+    grants: Grants,
+}
+
 #[derive(Serialize)]
 struct Plugins {
     plugins: Vec<PluginStatus>,
@@ -77,6 +90,7 @@ pub fn routes(host: Arc<PluginHost>, catalog: Arc<Catalog>) -> Router {
     Router::new()
         .route("/plugins", get(list).post(deploy).layer(DefaultBodyLimit::max(BODY_BYTES_MAX)))
         .route("/plugins/{plugin}", delete(remove))
+        .route("/plugins/{plugin}/grants", post(grant))
         .with_state(Room { host, catalog, place: Arc::new(Semaphore::new(1)) })
 }
 
@@ -203,6 +217,35 @@ impl Room {
         })
         .await
     }
+}
+
+/// Changes what a plugin may do. It goes on at its cursor with the same component: calls that are under way end under the
+/// grants before, and those that follow are under the new ones.
+async fn grant(
+    State(room): State<Room>,
+    Path(name): Path<String>,
+    JsonBody(change): JsonBody<GrantChange>,
+) -> Result<Answer<GrantedView>, ApiError> {
+    let who = change.issued_by.word();
+    let Some(agreed) = room.catalog.plugin(&name) else {
+        return Err(ApiError::from(Refusal::from(PluginRefusal::Unknown(name))));
+    };
+    let host = Arc::clone(&room.host);
+    let version = agreed.version;
+    let (manifest, grants) = blocking(move || {
+        let unsound = |error: ManifestError| ApiError::from(DeployError::from(error));
+        let mut manifest = Manifest::parse(&agreed.manifest).map_err(unsound)?;
+        manifest.grants = grants::changed(&manifest.grants, &change);
+        host.check_manifest(&manifest)?;
+        let text = toml::to_string(&manifest).map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok((text, manifest.grants))
+    })
+    .await?;
+    room.catalog.propose(Change::GrantPlugin { name: name.clone(), version, manifest }, who).await?;
+    room.settle(&name).await.map_err(|error| {
+        error.hint("the site has agreed on it, but it does not run here so; `edgeway plugin list` says how it is")
+    })?;
+    Ok(Answer(GrantedView { name, version: version + 1, grants }))
 }
 
 async fn remove(

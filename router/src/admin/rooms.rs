@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 
 use super::metrics::Metrics;
 use super::status::Identity;
 use super::{
-    Config, Readiness, commands, devices, events, health, jobs, metrics, plugins, site, status, store, tail, topics,
-    twins,
+    Config, Readiness, commands, devices, events, guard, health, jobs, metrics, plugins, routes, site, status, store,
+    tail, topics, twins,
 };
 use crate::commands::Commands;
 use crate::directory::Directory;
@@ -77,6 +77,7 @@ impl Rooms {
         Router::new()
             .merge(topics::routes(log(), Arc::clone(self.directory.catalog())))
             .merge(events::routes(log()))
+            .merge(routes::routes(Arc::clone(&self.ingest), Arc::clone(self.directory.catalog())))
             .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
             .merge(devices::routes(Arc::clone(&self.directory)))
             .merge(status::routes(looked))
@@ -86,6 +87,7 @@ impl Rooms {
             .merge(jobs::routes(Arc::clone(&self.commands)))
             .merge(store::routes(log()))
             .merge(site::routes(Arc::clone(&self.site)))
+            .layer(middleware::from_fn_with_state(Arc::clone(&self.readiness), guard::still_takes))
     }
 }
 

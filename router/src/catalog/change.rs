@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::device::Value;
+use super::level;
 use super::member::{self, MemberUpdate, NewMember};
 use super::plugin::{self, NewPlugin};
 use super::refusal::Refusal;
+use super::route::{self, NewRoute};
 use super::site::{self, SiteUpdate};
 use super::state::State;
 use super::token::{self, TokenHash};
@@ -148,6 +150,44 @@ pub enum Change {
         /// Its name.
         name: String,
     },
+    /// Raises the level of the site: all its nodes know the changes up to it.
+    RaiseLevel {
+        /// The level.
+        to: u16,
+    },
+    /// Sets a routing rule.
+    SetRoute {
+        /// Its name.
+        name: String,
+        /// What it says from now on.
+        route: NewRoute,
+    },
+    /// Deletes a routing rule.
+    DeleteRoute {
+        /// Its name.
+        name: String,
+    },
+    /// Changes what a plugin may do.
+    GrantPlugin {
+        /// Its name.
+        name: String,
+        /// The version whose grants were looked at; it is refused where there is another one.
+        version: u64,
+        /// Its manifest with the new grants, as TOML.
+        manifest: String,
+    },
+    /// Forgets who took over from an origin that is gone.
+    ForgetOrigin {
+        /// The life that has ended.
+        origin: u64,
+        /// The term of its newest take-over.
+        term: u64,
+    },
+    /// Forgets which nodes ran a plugin that was removed.
+    ForgetAssignments {
+        /// The plugin.
+        plugin: String,
+    },
 }
 
 /// What a change came to.
@@ -198,6 +238,12 @@ impl Change {
             Self::SetSite(_) => "site.set",
             Self::DeployPlugin(_) => "plugin.deploy",
             Self::RemovePlugin { .. } => "plugin.remove",
+            Self::RaiseLevel { .. } => "site.level",
+            Self::SetRoute { .. } => "route.set",
+            Self::DeleteRoute { .. } => "route.delete",
+            Self::GrantPlugin { .. } => "plugin.grant",
+            Self::ForgetOrigin { .. } => "work.forget_origin",
+            Self::ForgetAssignments { .. } => "work.forget",
         }
     }
 
@@ -213,9 +259,16 @@ impl Change {
             Self::IssueToken { hash, .. } | Self::UseToken { hash, .. } => hash.brief(),
             Self::CreateTopic { name, .. } | Self::SetTopic { name, .. } | Self::DeleteTopic { name } => name.clone(),
             Self::SetAssignment { plugin, partition, .. } => format!("{plugin}/{partition}"),
-            Self::TakeOver { origin, .. } | Self::GiveBack { origin, .. } => format!("{origin:016x}"),
-            Self::SetSite(_) => "site".to_owned(),
-            Self::DeployPlugin(NewPlugin { name, .. }) | Self::RemovePlugin { name } => name.clone(),
+            Self::TakeOver { origin, .. } | Self::GiveBack { origin, .. } | Self::ForgetOrigin { origin, .. } => {
+                format!("{origin:016x}")
+            }
+            Self::SetSite(_) | Self::RaiseLevel { .. } => "site".to_owned(),
+            Self::DeployPlugin(NewPlugin { name, .. })
+            | Self::RemovePlugin { name }
+            | Self::GrantPlugin { name, .. }
+            | Self::ForgetAssignments { plugin: name }
+            | Self::SetRoute { name, .. }
+            | Self::DeleteRoute { name } => name.clone(),
         }
     }
 
@@ -224,6 +277,7 @@ impl Change {
     /// # Errors
     /// Why it cannot be.
     pub(super) fn judge(&self, state: &State, terms: &Terms) -> Result<Applied, Refusal> {
+        level::check(state, self)?;
         let writes = match self {
             Self::AddDevice { device, .. }
             | Self::RemoveDevice { device }
@@ -249,6 +303,12 @@ impl Change {
             Self::SetSite(update) => site::judge_set(state, update)?,
             Self::DeployPlugin(new) => plugin::judge_deploy(state, new, terms)?,
             Self::RemovePlugin { name } => plugin::judge_remove(state, name)?,
+            Self::RaiseLevel { to } => level::judge_raise(state, *to)?,
+            Self::SetRoute { name, route } => route::judge_set(state, name, route, terms)?,
+            Self::DeleteRoute { name } => route::judge_delete(state, name)?,
+            Self::GrantPlugin { name, version, manifest } => plugin::judge_grant(state, name, *version, manifest)?,
+            Self::ForgetOrigin { origin, term } => work::judge_forget_origin(state, *origin, *term)?,
+            Self::ForgetAssignments { plugin } => work::judge_forget_assignments(state, plugin)?,
         };
         Ok(Applied { writes })
     }

@@ -1,14 +1,16 @@
-//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, plugins, who
-//! works on what, and the site itself. The same on every node: a change is made when a majority of the nodes that vote has it.
+//! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, routing rules,
+//! plugins, who works on what, and the site itself. The same on every node: a change is made when a majority of the
+//! nodes that vote has it.
 //!
 //! A `change` is judged against the `state` in memory and comes to entries (`write`; pure, the same on every node).
 //! `propose` hands it to the leader; `consensus` has it agreed on and takes it over, one commit for the entries, the
-//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `plugin`,
-//! `work` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in which devices are
-//! chosen. Reading asks nobody.
+//! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `route`, `plugin`,
+//! `work` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in
+//! which devices are chosen, `rule` the one of routing; `level` says which changes all nodes know. `reading` asks nobody.
 //!
 //! Tree `catalog`: `device/NAME`, `member/NODE`, `removed/NODE`, `token/HASH`, `topic/NAME`, `plugin/NAME`,
-//! `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`; each value is a version byte 1, then postcard.
+//! `route/NAME`, `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`, `level`; each value is a version byte 1, then
+//! postcard.
 
 mod change;
 mod config;
@@ -17,11 +19,15 @@ mod device;
 mod device_change;
 mod encoding;
 mod filter;
+mod level;
 mod member;
 mod plugin;
 mod propose;
+mod reading;
 mod refusal;
 mod roles;
+mod route;
+mod rule;
 mod site;
 mod state;
 mod survive;
@@ -38,28 +44,31 @@ mod tests;
 use std::sync::Arc;
 
 use sled_data::TopicConfig;
-use tokio::sync::watch;
 
 use crate::event_log::{EventLog, TopicError};
 use crate::transport::NodeId;
 use consensus::{Book, Consensus};
+use state::State;
 
 pub use change::{Applied, Change};
 pub use config::{Config, KnownBy};
 pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower, Founder, NoAnswer, Timing};
 pub use device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value};
 pub use filter::{Facts, Filter, FilterError, Pattern};
-pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember};
+pub use level::{LEVEL_MAX, LEVEL_MIN, LevelRefusal};
+pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember, REMOVED_MAX};
 pub use plugin::{
     AGREED_PLUGINS_MAX, AgreedPlugin, NewPlugin, PLUGIN_BYTES_MAX, PLUGIN_MANIFEST_BYTES_MAX, PluginRefusal,
 };
 pub use refusal::{Class, Refusal};
+pub use route::{AgreedRoute, NewRoute, ROUTE_ORDER, ROUTES_MAX, RouteRefusal};
+pub use rule::{CompiledRule, Destination, RULE_TEXT_BYTES_MAX, Rule, RuleError};
 pub use site::{Lease, Site, SiteRefusal, SiteUpdate};
 pub use survive::SurviveError;
 pub use token::{TOKEN_LIFE_MS_MAX, TOKENS_MAX, Token, TokenHash, TokenRefusal};
-pub use topic::{Ack, AgreedTopic, Packing, TopicRecord, TopicRefusal, TopicSettings, TopicUpdate};
+pub use topic::{Ack, AgreedTopic, Packing, TOPIC_NAMES_MAX, TopicRecord, TopicRefusal, TopicSettings, TopicUpdate};
 pub use topics::AgreeError;
-pub use work::{Assignment, Before, TakeOver, WorkRefusal};
+pub use work::{ASSIGNMENTS_MAX, Assignment, Before, TAKE_OVERS_MAX, TakeOver, WorkRefusal};
 pub use write::Write;
 
 /// The internal topic of changes; its key is what was changed.
@@ -79,6 +88,17 @@ pub enum OpenError {
     /// The stored entries could not be read or written.
     #[error("the stored catalog cannot be used: {0}; run `edgeway store verify`")]
     Store(String),
+    /// Newer programs have worked on it.
+    #[error(
+        "the site works at level {level} and this program knows {known}: its nodes were upgraded, and none goes back; \
+         start the newer edgeway"
+    )]
+    Newer {
+        /// The level of the site.
+        level: u16,
+        /// The highest one that is known here.
+        known: u16,
+    },
     /// The store belongs to another node.
     #[error("the store belongs to node {stored}, not to {me}; a node's store cannot be given to another one")]
     OtherNode {
@@ -88,6 +108,9 @@ pub enum OpenError {
         me: NodeId,
     },
 }
+
+/// A plugin and a partition number.
+pub type Work = (Arc<str>, u32);
 
 /// How a node begins where its store knows of no group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +131,8 @@ pub struct Opening {
     pub way: Arc<dyn Ask>,
     /// How often nodes speak to each other.
     pub timing: Timing,
+    /// The highest level that this node knows; below [`LEVEL_MAX`] it keeps to what earlier programs knew.
+    pub level_max: u16,
     /// Whether its store is older than it was: what it says of votes and changes is not to be gone by, and the node
     /// waits to be let in again. What is set stays until then.
     pub is_restored: bool,
@@ -117,7 +142,14 @@ impl Default for Opening {
     /// A node alone, without a way to others.
     fn default() -> Self {
         let start = Start::Alone(Founder::default());
-        Self { me: None, start, way: Arc::new(Alone), timing: Timing::default(), is_restored: false }
+        Self {
+            me: None,
+            start,
+            way: Arc::new(Alone),
+            timing: Timing::default(),
+            level_max: LEVEL_MAX,
+            is_restored: false,
+        }
     }
 }
 
@@ -158,8 +190,12 @@ impl Catalog {
         };
         let founder = founder.filter(|_| !opening.is_restored);
         let plan = consensus::plan(&log, opening.me, founder, opening.is_restored)?;
-        let book = Arc::new(Book::new(plan.me, log, topic, config, opening.timing));
+        let book = Arc::new(Book::new(plan.me, log, topic, config, (opening.timing, opening.level_max)));
         let is_ready = plan.make(&book).map_err(OpenError::Store)?;
+        let (level, known) = (book.ask(State::level), book.level_max);
+        if level > known {
+            return Err(OpenError::Newer { level, known });
+        }
         let consensus = Consensus::new(Arc::clone(&book), opening.way);
         consensus.start((!is_ready).then_some(plan));
         Ok(Arc::new(Self { book, consensus, changing: tokio::sync::Mutex::default() }))
@@ -193,126 +229,6 @@ impl Catalog {
     /// How the agreement stands, for people.
     pub fn consensus_status(&self) -> ConsensusStatus {
         self.consensus.status()
-    }
-
-    /// The nodes of the site, and each change of them.
-    pub fn watch_members(&self) -> watch::Receiver<Arc<Vec<Member>>> {
-        self.book.members()
-    }
-
-    /// The nodes of the site.
-    pub fn members(&self) -> Arc<Vec<Member>> {
-        Arc::clone(&self.book.members().borrow())
-    }
-
-    /// Rises with each change that is true here.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.book.changed()
-    }
-
-    /// Whether a node was removed, so that it must not be spoken to any more.
-    pub fn is_removed(&self, node: NodeId) -> bool {
-        self.book.ask(|state| state.is_removed(node))
-    }
-
-    /// What is set of the site; `None` until this node was let in.
-    pub fn site(&self) -> Option<Arc<Site>> {
-        self.book.ask(|state| state.site().cloned())
-    }
-
-    /// The topics that people created, by name.
-    pub fn topics(&self) -> Vec<(Arc<str>, AgreedTopic)> {
-        let topic = |(name, record): (&Arc<str>, &Arc<TopicRecord>)| Some((Arc::clone(name), record.topic.clone()?));
-        self.book.ask(|state| state.topics().filter_map(topic).collect())
-    }
-
-    pub(crate) fn topic_records(&self) -> Vec<(Arc<str>, Arc<TopicRecord>)> {
-        self.book.ask(|state| state.topics().map(|(name, record)| (Arc::clone(name), Arc::clone(record))).collect())
-    }
-
-    fn log(&self) -> &Arc<EventLog> {
-        &self.book.log
-    }
-
-    /// All that is known of a topic's name: the topic, and how often one of that name was deleted.
-    pub fn topic(&self, name: &str) -> TopicRecord {
-        self.book.ask(|state| state.topic(name).map(|record| TopicRecord::clone(record)).unwrap_or_default())
-    }
-
-    /// The plugins that are to run on the nodes of the site, by name.
-    pub fn plugins(&self) -> Vec<(Arc<str>, Arc<AgreedPlugin>)> {
-        let plugin = |(name, plugin): (&Arc<str>, &Arc<AgreedPlugin>)| (Arc::clone(name), Arc::clone(plugin));
-        self.book.ask(|state| state.plugins().map(plugin).collect())
-    }
-
-    /// What is to run of a plugin.
-    pub fn plugin(&self, name: &str) -> Option<Arc<AgreedPlugin>> {
-        self.book.ask(|state| state.plugin(name).cloned())
-    }
-
-    /// Which nodes run which plugins, by plugin and partition number.
-    pub fn assignments(&self) -> Vec<((Arc<str>, u32), Arc<Assignment>)> {
-        self.book.ask(|state| state.assignments().map(|(work, set)| (work.clone(), Arc::clone(set))).collect())
-    }
-
-    /// Which node runs a plugin on a partition number.
-    pub fn assignment(&self, plugin: &str, partition: u32) -> Option<Arc<Assignment>> {
-        self.book.ask(|state| state.assignment(plugin, partition).cloned())
-    }
-
-    /// Who took over from which origins.
-    pub fn take_overs(&self) -> Vec<(u64, Arc<TakeOver>)> {
-        self.book.ask(|state| state.take_overs().map(|(origin, taken)| (origin, Arc::clone(taken))).collect())
-    }
-
-    /// What is known of a join token.
-    pub fn token(&self, hash: &TokenHash) -> Option<Token> {
-        self.book.ask(|state| state.token(hash).copied())
-    }
-
-    /// What makes a device known.
-    pub fn known_by(&self) -> KnownBy {
-        self.book.config.known_by
-    }
-
-    /// Whether a device may connect.
-    pub fn lets_in(&self, device: &str) -> bool {
-        self.known_by() == KnownBy::Contact || self.is_enrolled(device)
-    }
-
-    /// What is set of a device.
-    pub fn get(&self, device: &str) -> Option<Arc<Device>> {
-        self.book.ask(|state| state.devices().get(device))
-    }
-
-    /// Whether a device was added by people.
-    pub fn is_enrolled(&self, device: &str) -> bool {
-        self.get(device).is_some_and(|device| device.enrolled)
-    }
-
-    /// Whether people said of a device that it refuses a command whose id it has seen.
-    pub fn refuses_repeats(&self, device: &str) -> bool {
-        self.get(device).is_some_and(|device| device.refuses_repeats == Some(true))
-    }
-
-    /// At most `max` devices by name, those after `after`.
-    pub fn page(&self, after: Option<&str>, max: usize) -> Vec<(Arc<str>, Arc<Device>)> {
-        self.book.ask(|state| state.devices().page(after, max))
-    }
-
-    /// How many devices it has.
-    pub fn len(&self) -> usize {
-        self.book.ask(|state| state.devices().len())
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many of its devices are enrolled.
-    pub fn enrolled(&self) -> usize {
-        self.book.ask(|state| state.devices().enrolled())
     }
 }
 

@@ -83,6 +83,16 @@ pub enum PluginRefusal {
     /// A plugin of another kind has the name.
     #[error("`{0}` is the name of a plugin of another kind; remove that first, or take another name")]
     OtherKind(String),
+    /// It was changed meanwhile.
+    #[error("plugin `{name}` has version {newest} meanwhile, and version {version} was looked at; look and try again")]
+    Changed {
+        /// The plugin.
+        name: String,
+        /// The version that was looked at.
+        version: u64,
+        /// The version that there is.
+        newest: u64,
+    },
     /// There is none.
     #[error("there is no plugin `{0}`; `edgeway plugin list` names what there is")]
     Unknown(String),
@@ -96,6 +106,7 @@ impl PluginRefusal {
         match self {
             Self::Name(_) | Self::Manifest { .. } | Self::Bytes { .. } => "bad_request",
             Self::OtherKind(_) => "plugin_refused",
+            Self::Changed { .. } => "plugin-changed",
             Self::Unknown(_) => "not_found",
             Self::TooMany(_) => "too-many-plugins",
         }
@@ -104,7 +115,7 @@ impl PluginRefusal {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Name(_) | Self::Manifest { .. } | Self::Bytes { .. } => Class::Bad,
-            Self::OtherKind(_) => Class::Conflict,
+            Self::OtherKind(_) | Self::Changed { .. } => Class::Conflict,
             Self::Unknown(_) => Class::Unknown,
             Self::TooMany(_) => Class::TooMuch,
         }
@@ -177,6 +188,25 @@ pub(super) fn judge_deploy(state: &State, new: &NewPlugin, terms: &Terms) -> Res
     }
     let (version, begun) = old.map_or((1, terms.index), |old| (old.version.saturating_add(1), old.begun));
     let agreed = AgreedPlugin { manifest, is_guard, sha256, bytes, deployed_at_ms: terms.at_ms, version, begun };
+    Ok(vec![Write::Plugin(name.into(), Some(Arc::new(agreed)))])
+}
+
+/// The same component with another manifest: a version of its own, so that every node takes it up as one.
+pub(super) fn judge_grant(
+    state: &State,
+    name: &str,
+    version: u64,
+    manifest: &str,
+) -> Result<Vec<Write>, PluginRefusal> {
+    let old = state.plugin(name).ok_or_else(|| PluginRefusal::Unknown(name.to_owned()))?;
+    if old.version != version {
+        return Err(PluginRefusal::Changed { name: name.to_owned(), version, newest: old.version });
+    }
+    if manifest.len() > PLUGIN_MANIFEST_BYTES_MAX {
+        return Err(PluginRefusal::Manifest { name: name.to_owned(), bytes: manifest.len() });
+    }
+    let (manifest, version) = (manifest.to_owned(), version.saturating_add(1));
+    let agreed = AgreedPlugin { manifest, version, ..AgreedPlugin::clone(old) };
     Ok(vec![Write::Plugin(name.into(), Some(Arc::new(agreed)))])
 }
 
@@ -280,6 +310,27 @@ mod tests {
         let agreed = make(&mut state, &deploy, 6).unwrap();
         places.push((agreed.begun, agreed.version));
         assert_eq!(places, [(3, 1), (3, 2), (6, 1)]);
+    }
+
+    #[test]
+    fn grants_change_with_a_version_and_only_as_they_were_looked_at() {
+        let mut state = State::default();
+        let before = make(&mut state, &Change::DeployPlugin(new("p")), 3).unwrap();
+        let grant = |name: &str, version, manifest: &str| Change::GrantPlugin {
+            name: name.into(),
+            version,
+            manifest: manifest.into(),
+        };
+        let code = |state: &State, change: &Change| change.judge(state, &terms(4)).unwrap_err().code();
+        assert_eq!(code(&state, &grant("p", 1, "n")), "site-not-upgraded");
+        state.apply(&Write::Level(2));
+        assert_eq!(code(&state, &grant("q", 1, "n")), "not_found");
+        assert_eq!(code(&state, &grant("p", 2, "n")), "plugin-changed");
+        assert_eq!(code(&state, &grant("p", 1, &"m".repeat(PLUGIN_MANIFEST_BYTES_MAX + 1))), "bad_request");
+        let after = make(&mut state, &grant("p", 1, "n"), 4).unwrap();
+        let expected = AgreedPlugin { manifest: "n".into(), version: 2, ..AgreedPlugin::clone(&before) };
+        assert_eq!(*after, expected, "the component and when it was deployed stay");
+        assert_eq!(code(&state, &grant("p", 1, "n")), "plugin-changed", "somebody was faster");
     }
 
     #[test]

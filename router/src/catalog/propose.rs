@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::change::{Applied, Change};
 use super::consensus::{Handed, PROPOSAL_BYTES_MAX, WHO_BYTES_MAX, encode_change};
 use super::refusal::Refusal;
-use super::{Catalog, tell};
+use super::{Catalog, level, tell};
 
 /// Bytes of a proposal besides its change, at most.
 const HEAD_BYTES: usize = 1 << 10;
@@ -50,6 +50,8 @@ impl Catalog {
     }
 
     async fn make(&self, change: &Change, who: &str) -> Result<Applied, NotMade> {
+        // What the others do not know is not even asked of them.
+        self.book.ask(|state| level::check(state, change)).map_err(Refusal::from)?;
         let until = Instant::now() + self.book.timing.propose_wait;
         let Ok(_turn) = timeout_at(until, self.changing.lock()).await else { return Err(self.give_up(false, None)) };
         let bytes = encode_change(change).len();

@@ -3,8 +3,10 @@
 use devices::command::NameError;
 
 use super::device::{ATTRIBUTES_MAX, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX};
+use super::level::LevelRefusal;
 use super::member::MemberRefusal;
 use super::plugin::PluginRefusal;
+use super::route::RouteRefusal;
 use super::site::SiteRefusal;
 use super::token::TokenRefusal;
 use super::topic::TopicRefusal;
@@ -66,6 +68,12 @@ pub enum Refusal {
     /// About a plugin.
     #[error(transparent)]
     Plugin(#[from] PluginRefusal),
+    /// About a routing rule.
+    #[error(transparent)]
+    Route(#[from] RouteRefusal),
+    /// Not all nodes of the site know it.
+    #[error(transparent)]
+    Level(#[from] LevelRefusal),
     /// The change has more bytes than the log takes.
     #[error("the change has {0} bytes, more than the catalog takes at once; change less at once")]
     TooLarge(usize),
@@ -132,6 +140,8 @@ impl Refusal {
             Self::Work(why) => why.code(),
             Self::Site(why) => why.code(),
             Self::Plugin(why) => why.code(),
+            Self::Route(why) => why.code(),
+            Self::Level(why) => why.code(),
             Self::TooLarge(_) => "too-large",
             Self::NoMajority { .. } => "no-majority",
             Self::UnknownOutcome => "unknown-outcome",
@@ -153,6 +163,8 @@ impl Refusal {
             Self::Work(why) => why.class(),
             Self::Site(why) => why.class(),
             Self::Plugin(why) => why.class(),
+            Self::Route(why) => why.class(),
+            Self::Level(why) => why.class(),
             Self::NoMajority { .. } | Self::UnknownOutcome => Class::Unavailable,
             Self::Append(_) | Self::Commit(_) | Self::Stopped(_) | Self::Stopping => Class::Unavailable,
         }

@@ -5,8 +5,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::device::Device;
+use super::level::LEVEL_MIN;
 use super::member::Member;
 use super::plugin::AgreedPlugin;
+use super::route::AgreedRoute;
 use super::site::Site;
 use super::token::{Token, TokenHash};
 use super::topic::TopicRecord;
@@ -75,7 +77,9 @@ pub(super) struct State {
     assignments: BTreeMap<(Arc<str>, u32), Arc<Assignment>>,
     take_overs: BTreeMap<u64, Arc<TakeOver>>,
     plugins: BTreeMap<Arc<str>, Arc<AgreedPlugin>>,
+    routes: BTreeMap<Arc<str>, Arc<AgreedRoute>>,
     site: Option<Arc<Site>>,
+    level: Option<u16>,
 }
 
 impl State {
@@ -89,13 +93,22 @@ impl State {
             Write::Token(hash, Some(token)) => drop(self.tokens.insert(*hash, *token)),
             Write::Token(hash, None) => drop(self.tokens.remove(hash)),
             Write::Topic(name, record) => drop(self.topics.insert(Arc::clone(name), Arc::clone(record))),
-            Write::Assignment(plugin, partition, assignment) => {
+            Write::Assignment(plugin, partition, Some(assignment)) => {
                 self.assignments.insert((Arc::clone(plugin), *partition), Arc::clone(assignment));
             }
-            Write::TakeOver(origin, take_over) => drop(self.take_overs.insert(*origin, Arc::clone(take_over))),
+            Write::Assignment(plugin, partition, None) => {
+                self.assignments.remove(&(Arc::clone(plugin), *partition));
+            }
+            Write::TakeOver(origin, Some(take_over)) => {
+                self.take_overs.insert(*origin, Arc::clone(take_over));
+            }
+            Write::TakeOver(origin, None) => drop(self.take_overs.remove(origin)),
             Write::Site(site) => self.site = Some(Arc::clone(site)),
             Write::Plugin(name, Some(plugin)) => drop(self.plugins.insert(Arc::clone(name), Arc::clone(plugin))),
             Write::Plugin(name, None) => drop(self.plugins.remove(name)),
+            Write::Route(name, Some(route)) => drop(self.routes.insert(Arc::clone(name), Arc::clone(route))),
+            Write::Route(name, None) => drop(self.routes.remove(name)),
+            Write::Level(level) => self.level = Some(*level),
         }
     }
 
@@ -109,12 +122,15 @@ impl State {
         let topics = self.topics.iter().map(|(name, record)| Write::Topic(Arc::clone(name), Arc::clone(record)));
         let assignments = self.assignments.iter();
         let assignments =
-            assignments.map(|((plugin, at), set)| Write::Assignment(Arc::clone(plugin), *at, Arc::clone(set)));
+            assignments.map(|((plugin, at), set)| Write::Assignment(Arc::clone(plugin), *at, Some(Arc::clone(set))));
         let take_overs =
-            self.take_overs.iter().map(|(origin, take_over)| Write::TakeOver(*origin, Arc::clone(take_over)));
+            self.take_overs.iter().map(|(origin, take_over)| Write::TakeOver(*origin, Some(Arc::clone(take_over))));
         let plugins = self.plugins.iter();
         let plugins = plugins.map(|(name, plugin)| Write::Plugin(Arc::clone(name), Some(Arc::clone(plugin))));
+        let routes = self.routes.iter();
+        let routes = routes.map(|(name, route)| Write::Route(Arc::clone(name), Some(Arc::clone(route))));
         let site = self.site.iter().map(|site| Write::Site(Arc::clone(site)));
+        let level = self.level.iter().map(|level| Write::Level(*level));
         devices
             .chain(members)
             .chain(removed)
@@ -123,7 +139,9 @@ impl State {
             .chain(assignments)
             .chain(take_overs)
             .chain(plugins)
+            .chain(routes)
             .chain(site)
+            .chain(level)
     }
 
     pub(super) fn devices(&self) -> &Devices {
@@ -185,6 +203,19 @@ impl State {
 
     pub(super) fn plugins(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<AgreedPlugin>)> {
         self.plugins.iter()
+    }
+
+    pub(super) fn route(&self, name: &str) -> Option<&Arc<AgreedRoute>> {
+        self.routes.get(name)
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<AgreedRoute>)> {
+        self.routes.iter()
+    }
+
+    /// The level at which the site works.
+    pub(super) fn level(&self) -> u16 {
+        self.level.unwrap_or(LEVEL_MIN)
     }
 
     pub(super) fn site(&self) -> Option<&Arc<Site>> {

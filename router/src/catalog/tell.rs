@@ -85,10 +85,12 @@ pub(super) fn set(change: &Change, applied: &Applied) -> Json {
             json!({"expires_at_ms": token.expires_at_ms, "used_by": token.used_by.map(|node| node.to_string())})
         }
         Some(Write::Topic(_, record)) => record.json(),
-        Some(Write::Assignment(_, _, assignment)) => assignment.json(),
-        Some(Write::TakeOver(_, take_over)) => take_over.json(),
+        Some(Write::Assignment(_, _, set)) => set.as_ref().map_or(Json::Null, |set| set.json()),
+        Some(Write::TakeOver(_, taken)) => taken.as_ref().map_or(Json::Null, |taken| taken.json()),
         Some(Write::Site(site)) => site.json(),
         Some(Write::Plugin(_, plugin)) => plugin.as_ref().map_or(Json::Null, |plugin| plugin.json()),
+        Some(Write::Route(_, route)) => route.as_ref().map_or(Json::Null, |route| route.json()),
+        Some(Write::Level(level)) => json!({"level": level}),
         Some(Write::Removed(_) | Write::Token(_, None)) | None => Json::Null,
     }
 }
@@ -116,12 +118,16 @@ pub(super) fn detail(change: &Change, applied: &Applied) -> Json {
         }
         Change::GiveBack { term, .. } => json!({"term": term}),
         Change::SetSite(update) => json!(update),
-        Change::DeployPlugin(_) => match applied.writes.last() {
+        Change::RaiseLevel { to } => json!({"to": to}),
+        Change::SetRoute { route, .. } => json!(route),
+        Change::ForgetOrigin { term, .. } => json!({"term": term}),
+        Change::DeployPlugin(_) | Change::GrantPlugin { .. } => match applied.writes.last() {
             Some(Write::Plugin(_, Some(plugin))) => plugin.detail(),
             _ => Json::Null,
         },
         Change::RemoveDevice { .. } | Change::RemoveMember { .. } => Json::Null,
         Change::DeleteTopic { .. } | Change::RemovePlugin { .. } => Json::Null,
+        Change::DeleteRoute { .. } | Change::ForgetAssignments { .. } => Json::Null,
     }
 }
 

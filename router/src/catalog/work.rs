@@ -1,6 +1,7 @@
 //! Who works on what: which node runs a plugin on a partition number, and who took over from a lost node. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -74,11 +75,23 @@ pub enum WorkRefusal {
     /// Nobody has taken over from the origin.
     #[error("nobody has taken over from origin {0:016x}, so there is nothing to give back")]
     NotTaken(u64),
+    /// The origin is that of a node of the site.
+    #[error("origin {0:016x} is that of a node of the site, what was decided of it is needed")]
+    Lives(u64),
+    /// The plugin is there.
+    #[error("plugin {0} is deployed, what was decided of it is needed; remove it first")]
+    Deployed(String),
+    /// Nothing is remembered of it.
+    #[error("no assignment of plugin {0} is remembered")]
+    Forgotten(String),
     /// There are as many as there may be.
-    #[error("{0} assignments are remembered already, as many as may be")]
+    #[error("{0} assignments are remembered already, as many as may be; remove plugins of scope `site`")]
     TooManyAssignments(usize),
     /// There are as many as there may be.
-    #[error("{0} take-overs are remembered already, as many as may be")]
+    #[error(
+        "{0} take-overs are remembered already, as many as may be; one is forgotten when no node keeps the log of its \
+         origin any more"
+    )]
     TooManyTakeOvers(usize),
 }
 
@@ -89,6 +102,9 @@ impl WorkRefusal {
             Self::NotActive(_) => "member-not-active",
             Self::Term { .. } => "stale-term",
             Self::NotTaken(_) => "not-taken-over",
+            Self::Lives(_) => "origin-lives",
+            Self::Deployed(_) => "plugin-deployed",
+            Self::Forgotten(_) => "not_found",
             Self::TooManyAssignments(_) => "too-many-assignments",
             Self::TooManyTakeOvers(_) => "too-many-take-overs",
         }
@@ -98,6 +114,8 @@ impl WorkRefusal {
         match self {
             Self::Plugin(_) | Self::Partition(_) => Class::Bad,
             Self::NotActive(_) | Self::Term { .. } | Self::NotTaken(_) => Class::Conflict,
+            Self::Lives(_) | Self::Deployed(_) => Class::Conflict,
+            Self::Forgotten(_) => Class::Unknown,
             Self::TooManyAssignments(_) | Self::TooManyTakeOvers(_) => Class::TooMuch,
         }
     }
@@ -152,13 +170,13 @@ pub(super) fn judge_assignment(
     }
     check_active(state, node)?;
     let old = state.assignment(plugin, partition);
-    check_term(term, old.map_or(0, |old| old.term))?;
+    check_term(term, old.map_or_else(|| before_first(state, plugin), |old| old.term))?;
     let count = state.assignments().count();
     if old.is_none() && count >= ASSIGNMENTS_MAX {
         return Err(WorkRefusal::TooManyAssignments(count).into());
     }
     let before = old.map_or_else(Before::new, |old| joined(state, &old.before, old.node, old.term));
-    Ok(vec![Write::Assignment(plugin.into(), partition, Assignment { node, term, before }.into())])
+    Ok(vec![Write::Assignment(plugin.into(), partition, Some(Assignment { node, term, before }.into()))])
 }
 
 pub(super) fn judge_take_over(
@@ -176,7 +194,7 @@ pub(super) fn judge_take_over(
     }
     let before = old.map_or_else(Before::new, |old| joined(state, &old.before, old.by, old.term));
     let new = TakeOver { from_commit, by, term, has_returned: false, before };
-    Ok(vec![Write::TakeOver(origin, new.into())])
+    Ok(vec![Write::TakeOver(origin, Some(new.into()))])
 }
 
 pub(super) fn judge_return(state: &State, origin: u64, term: u64) -> Result<Vec<Write>, Refusal> {
@@ -185,7 +203,38 @@ pub(super) fn judge_return(state: &State, origin: u64, term: u64) -> Result<Vec<
         return Err(WorkRefusal::Term { term, newest: old.term }.into());
     }
     let new = TakeOver { has_returned: true, ..TakeOver::clone(old) };
-    Ok(vec![Write::TakeOver(origin, new.into())])
+    Ok(vec![Write::TakeOver(origin, Some(new.into()))])
+}
+
+/// What was decided of a life is needed for as long as it is written, or anybody keeps what it wrote: whoever proposes
+/// it has seen that nobody does.
+pub(super) fn judge_forget_origin(state: &State, origin: u64, term: u64) -> Result<Vec<Write>, Refusal> {
+    let old = state.take_over(origin).ok_or(WorkRefusal::NotTaken(origin))?;
+    if old.term != term {
+        return Err(WorkRefusal::Term { term, newest: old.term }.into());
+    }
+    if state.members().any(|member| member.origin == Some(origin)) {
+        return Err(WorkRefusal::Lives(origin).into());
+    }
+    Ok(vec![Write::TakeOver(origin, None)])
+}
+
+/// The assignments of a plugin that is not there any more. Where it is deployed again, its terms begin with the number
+/// of the change that deployed it, which is above all of them.
+pub(super) fn judge_forget_assignments(state: &State, plugin: &str) -> Result<Vec<Write>, Refusal> {
+    if state.plugin(plugin).is_some() {
+        return Err(WorkRefusal::Deployed(plugin.to_owned()).into());
+    }
+    let of_it = state.assignments().filter(|((name, _), _)| **name == *plugin);
+    let writes: Vec<Write> = of_it.map(|((name, at), _)| Write::Assignment(Arc::clone(name), *at, None)).collect();
+    if writes.is_empty() { Err(WorkRefusal::Forgotten(plugin.to_owned()).into()) } else { Ok(writes) }
+}
+
+/// The first term of a plugin's assignments is the number of the change that deployed it: above all terms of one of the
+/// same name that was removed.
+fn before_first(state: &State, plugin: &str) -> u64 {
+    let begun = state.plugin(plugin).map_or(0, |plugin| plugin.begun.saturating_sub(1));
+    if state.level() < 2 { 0 } else { begun }
 }
 
 /// Who had some work up to now; nodes that were removed are waited for no more.

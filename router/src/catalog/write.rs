@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::device::Device;
+use super::level::{decode_level, encode_level};
 use super::member::Member;
 use super::plugin::AgreedPlugin;
+use super::route::AgreedRoute;
 use super::site::Site;
 use super::token::{Token, TokenHash};
 use super::topic::TopicRecord;
@@ -27,6 +29,10 @@ const ASSIGNMENT: &str = "assignment/";
 const TAKE_OVER: &str = "takeover/";
 /// What the key of a plugin begins with.
 const PLUGIN: &str = "plugin/";
+/// What the key of a routing rule begins with.
+const ROUTE: &str = "route/";
+/// The key of the level.
+const LEVEL: &str = "level";
 /// The key of the site.
 const SITE: &str = "site";
 /// All that is stored of a removed node besides its id.
@@ -46,13 +52,17 @@ pub enum Write {
     /// A topic, or what is left of one that was deleted.
     Topic(Arc<str>, Arc<TopicRecord>),
     /// Which node runs a plugin on a partition number.
-    Assignment(Arc<str>, u32, Arc<Assignment>),
+    Assignment(Arc<str>, u32, Option<Arc<Assignment>>),
     /// Who took over from an origin.
-    TakeOver(u64, Arc<TakeOver>),
+    TakeOver(u64, Option<Arc<TakeOver>>),
     /// The site.
     Site(Arc<Site>),
     /// A plugin.
     Plugin(Arc<str>, Option<Arc<AgreedPlugin>>),
+    /// A routing rule.
+    Route(Arc<str>, Option<Arc<AgreedRoute>>),
+    /// The level of the site.
+    Level(u16),
 }
 
 impl Write {
@@ -68,6 +78,8 @@ impl Write {
             Self::TakeOver(origin, _) => format!("{TAKE_OVER}{origin:016x}"),
             Self::Site(_) => SITE.to_owned(),
             Self::Plugin(name, _) => format!("{PLUGIN}{name}"),
+            Self::Route(name, _) => format!("{ROUTE}{name}"),
+            Self::Level(_) => LEVEL.to_owned(),
         };
         key.into_bytes()
     }
@@ -80,10 +92,12 @@ impl Write {
             Self::Removed(_) => Some(REMOVED_VALUE.to_vec()),
             Self::Token(_, token) => token.as_ref().map(Token::encode),
             Self::Topic(_, record) => Some(record.encode()),
-            Self::Assignment(_, _, assignment) => Some(assignment.encode()),
-            Self::TakeOver(_, take_over) => Some(take_over.encode()),
+            Self::Assignment(_, _, assignment) => assignment.as_deref().map(Assignment::encode),
+            Self::TakeOver(_, take_over) => take_over.as_deref().map(TakeOver::encode),
             Self::Site(site) => Some(site.encode()),
             Self::Plugin(_, plugin) => plugin.as_deref().map(AgreedPlugin::encode),
+            Self::Route(_, route) => route.as_deref().map(AgreedRoute::encode),
+            Self::Level(level) => Some(encode_level(*level)),
         }
     }
 
@@ -92,6 +106,9 @@ impl Write {
         let key = std::str::from_utf8(key).ok()?;
         if key == SITE {
             return Some(Self::Site(Arc::new(Site::decode(value)?)));
+        }
+        if key == LEVEL {
+            return Some(Self::Level(decode_level(value)?));
         }
         let (kind, name) = key.split_at(key.find('/')? + 1);
         Some(match kind {
@@ -102,10 +119,11 @@ impl Write {
             TOPIC => Self::Topic(name.into(), Arc::new(TopicRecord::decode(value)?)),
             ASSIGNMENT => {
                 let (plugin, partition) = name.rsplit_once('/')?;
-                Self::Assignment(plugin.into(), partition.parse().ok()?, Arc::new(Assignment::decode(value)?))
+                Self::Assignment(plugin.into(), partition.parse().ok()?, Some(Arc::new(Assignment::decode(value)?)))
             }
-            TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, Arc::new(TakeOver::decode(value)?)),
+            TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, Some(Arc::new(TakeOver::decode(value)?))),
             PLUGIN => Self::Plugin(name.into(), Some(Arc::new(AgreedPlugin::decode(value)?))),
+            ROUTE => Self::Route(name.into(), Some(Arc::new(AgreedRoute::decode(value)?))),
             _ => return None,
         })
     }

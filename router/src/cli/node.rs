@@ -7,7 +7,7 @@ mod show;
 use std::io::Write;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -15,7 +15,9 @@ use super::api::{Api, encoded};
 use super::locate::NodeArgs;
 use super::out::Out;
 use super::when;
-use crate::admin::site::{SiteView, TokenView};
+use crate::admin::devices::IssuedBy;
+use crate::admin::site::{LeftView, RemovedView, SiteChange, SiteView, TokenView};
+use crate::catalog::Lease;
 
 /// How long a change of the site may take, besides what any call may.
 const WAITS: Duration = Duration::from_secs(15);
@@ -59,6 +61,14 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Say what nodes do with plugins while they are cut off from most of the site
+    Policy {
+        /// Go on, or stop until they are back
+        #[arg(value_enum)]
+        policy: Policy,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Make the last node that is left of a site go on alone, where the majority is lost for good
     Promote {
         /// Yes: changes that only the lost nodes had agreed on are given up
@@ -69,29 +79,60 @@ enum Action {
     },
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Policy {
+    /// They go on; what they do is told from what others do for them
+    Run,
+    /// They stop, and go on when they are back
+    Pause,
+}
+
 pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
     match args.action {
         Action::Init(args) => found::run(&args, out),
         Action::Join(args) => join::run(&args, out),
         Action::Token { node } => token(&Api::to(&node)?, out),
         Action::Leave { node } => {
-            let said: Value = Api::to(&node)?.post("site/leave", &json!({}), WAITS)?;
+            let said: LeftView = Api::to(&node)?.post("site/leave", &json!({}), WAITS)?;
+            if !said.behind.is_empty() {
+                let behind = said.behind.join(", ");
+                out.aside(
+                    &json!({}),
+                    &format!("not all of its log was at {behind} yet; they take the rest from others"),
+                );
+            }
             out.done(
                 &said,
                 "the node has left its site and stops; its data folder can be read, and is never a member again",
             )
         }
         Action::Remove { name, node } => {
-            let said: Value = Api::to(&node)?.delete_told(&format!("site/nodes/{}", encoded(&name)))?;
+            let said: RemovedView = Api::to(&node)?.delete_told(&format!("site/nodes/{}", encoded(&name)))?;
+            if let Some(why) = &said.not_handed_over {
+                let text =
+                    format!("{name} has not handed its log over ({why}): what it alone had acknowledged went with it");
+                out.aside(&json!({}), &text);
+            }
             out.done(&said, &format!("node {name} is removed; it comes back only as a new one, with a new data folder"))
         }
         Action::List { node } => show::list(&Api::to(&node)?.get::<SiteView>("site")?, out),
         Action::Status { node } => show::status(&Api::to(&node)?.get::<SiteView>("site")?, out),
+        Action::Policy { policy, node } => set_policy(&Api::to(&node)?, policy, out),
         Action::Promote { lost: _, node } => {
             let said: Value = Api::to(&node)?.post("site/promote-lost", &json!({}), WAITS)?;
             out.done(&said, "the node decides alone now; remove the lost ones with `edgeway node remove`")
         }
     }
+}
+
+fn set_policy(api: &Api, policy: Policy, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let (lease, does) = match policy {
+        Policy::Run => (Lease::Run, "goes on"),
+        Policy::Pause => (Lease::Pause, "pauses until it is back"),
+    };
+    let change = SiteChange { lease: Some(lease), issued_by: IssuedBy::Cli, ..SiteChange::default() };
+    let view: SiteView = api.patch("site", &serde_json::to_vec(&change).unwrap_or_default())?;
+    out.done(&json!({"lease": view.lease}), &format!("what plugins do on a node that is cut off: it {does}"))
 }
 
 fn token(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {

@@ -1,4 +1,4 @@
-//! `edgeway plugin`: deployed, listed, removed.
+//! `edgeway plugin`: deployed, listed, granted more or less, removed.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -16,9 +16,9 @@ use super::out::Out;
 use super::progress::Progress;
 use super::table::Table;
 use super::{Failure, value, when};
-use crate::admin::Deploy;
 use crate::admin::devices::IssuedBy;
-use crate::plugin_host::{MANIFEST_BYTES_MAX, WASM_BYTES_MAX};
+use crate::admin::{Deploy, GrantChange, GrantSet};
+use crate::plugin_host::{MANIFEST_BYTES_MAX, TwinGrant, WASM_BYTES_MAX};
 
 /// How long compiling a large component may take.
 const COMPILE_WITHIN: Duration = Duration::from_secs(180);
@@ -46,6 +46,20 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
+    /// Let a plugin do more; it goes on where it was
+    Grant {
+        #[command(flatten)]
+        what: Grant,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Let a plugin do less; it goes on where it was
+    Revoke {
+        #[command(flatten)]
+        what: Grant,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
     /// Stop a plugin and remove it with its state
     Remove {
         /// The plugin
@@ -53,6 +67,63 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
+}
+
+/// What a plugin may do, as it is typed.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+struct Grant {
+    /// The plugin
+    plugin: String,
+    /// Append to this topic
+    #[arg(long, value_name = "TOPIC")]
+    emit: Vec<String>,
+    /// Send commands of this name; * stands for any text
+    #[arg(long, value_name = "COMMAND")]
+    command: Vec<String>,
+    /// Read this internal topic
+    #[arg(long, value_name = "TOPIC")]
+    internal: Vec<String>,
+    /// Read the state of this plugin (command guards)
+    #[arg(long, value_name = "PLUGIN")]
+    read_state: Vec<String>,
+    /// Send urgent commands
+    #[arg(long)]
+    urgent: bool,
+    /// Keep state
+    #[arg(long)]
+    state: bool,
+    /// Be given the events' headers
+    #[arg(long)]
+    headers: bool,
+    /// Read device twins, or set what is desired as well
+    #[arg(long, value_enum)]
+    twins: Option<Twins>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Twins {
+    Read,
+    Set,
+}
+
+impl Grant {
+    fn set(&self) -> GrantSet {
+        GrantSet {
+            emit: self.emit.clone(),
+            commands: self.command.clone(),
+            internal: self.internal.clone(),
+            read_state: self.read_state.clone(),
+            urgent: self.urgent,
+            state: self.state,
+            headers: self.headers,
+            twins: match self.twins {
+                None => TwinGrant::None,
+                Some(Twins::Read) => TwinGrant::Read,
+                Some(Twins::Set) => TwinGrant::Set,
+            },
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -64,11 +135,28 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
     match args.action {
         Action::Deploy { file, manifest, node } => deploy(&node, &file, manifest, out),
         Action::List { node } => list(&Api::to(&node)?, out),
+        Action::Grant { what, node } => {
+            let change = GrantChange { grant: what.set(), ..GrantChange::default() };
+            grant(&Api::to(&node)?, &what.plugin, change, out)
+        }
+        Action::Revoke { what, node } => {
+            let change = GrantChange { revoke: what.set(), ..GrantChange::default() };
+            grant(&Api::to(&node)?, &what.plugin, change, out)
+        }
         Action::Remove { plugin, node } => {
             Api::to(&node)?.delete(&format!("plugins/{}?issued_by=cli", encoded(&plugin)))?;
             out.done(&json!({"removed": plugin}), &format!("plugin {plugin} is removed"))
         }
     }
+}
+
+fn grant(api: &Api, plugin: &str, change: GrantChange, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    if change.grant == change.revoke {
+        return Err(Failure::usage("nothing is said of what it may do").hint("name at least one, such as --emit TOPIC"));
+    }
+    let body = serde_json::to_value(GrantChange { issued_by: IssuedBy::Cli, ..change }).unwrap_or_default();
+    let granted: Value = api.post(&format!("plugins/{}/grants", encoded(plugin)), &body, COMPILE_WITHIN)?;
+    out.done(&granted, &format!("plugin {plugin} may do: {}", granted["grants"]))
 }
 
 /// The manifest that is meant.

@@ -83,7 +83,7 @@ async fn a_node_does_what_is_typed() {
 }
 
 /// (what is typed, exit code, what is printed or said)
-const TYPED: [(&str, Exit, &str); 47] = [
+const TYPED: [(&str, Exit, &str); 59] = [
     ("status", Exit::Done, "edgeway (ready)"),
     ("topic list", Exit::Done, "mqtt"),
     (
@@ -133,6 +133,18 @@ const TYPED: [(&str, Exit, &str); 47] = [
     ("job pause 01893f6e-7a2b-7c3d-8e4f-0123456789ab", Exit::NotFound, "there is no job"),
     ("job watch nonsense", Exit::Usage, "expected an id"),
     ("plugin list", Exit::Done, "no plugins"),
+    ("plugin grant p --emit t", Exit::NotFound, "there is no plugin `p`"),
+    ("plugin grant p", Exit::Usage, "nothing is said"),
+    ("plugin revoke p --state --twins set", Exit::NotFound, "there is no plugin `p`"),
+    ("route list", Exit::Done, "no routing rules"),
+    ("route set r --pattern a/{x}/# --topic t --key {x}", Exit::Done, "a/{x}/# goes to topic t"),
+    ("route set q --pattern a/# --topic u --order 5", Exit::Done, "routing rule q is set"),
+    ("route test a/b/c", Exit::Done, "goes to topic u, key a/b/c"),
+    ("route set r --pattern a/#/b --topic t", Exit::Usage, "a level is a name"),
+    ("route delete q", Exit::Done, "routing rule q is deleted"),
+    ("route test a/b/c", Exit::Done, "goes to topic t, key b"),
+    ("route delete q", Exit::NotFound, "there is no routing rule q"),
+    ("node policy pause", Exit::Done, "pauses until it is back"),
     ("store verify --json", Exit::Done, r#"{"clean":true,"#),
     ("topic delete t", Exit::Done, "topic t is deleted"),
 ];

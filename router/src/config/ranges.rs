@@ -1,6 +1,7 @@
 //! Numbers of the rooms' settings that would stop the node, each with its range.
 
 use super::{Config, Problem, in_range};
+use crate::replication::peers::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// Whether every number is in its range.
 pub(super) fn check(config: &Config) -> Result<(), Problem> {
@@ -25,6 +26,8 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     let site = &config.site;
     in_range(["site", "heartbeat_ms"], site.heartbeat_ms, 100..=60_000)?;
     in_range(["site", "quorum_wait_ms"], site.quorum_wait_ms, 100..=600_000)?;
+    let protocol = site.highest_protocol();
+    in_range(["site", "protocol_max"], protocol, PROTOCOL_MIN..=PROTOCOL_MAX)?;
     in_range(["site", "lost_after_ms"], site.lost_after_ms, site.heartbeat_ms * 2..=600_000)?;
     let catalog = &config.catalog;
     in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use devices::command::{ANSWER_PREFIX, ANSWERS_TOPIC, parse_answer_topic};
 use devices::headers;
 use devices::twin::{PREFIX as TWIN_PREFIX, REPORTS_TOPIC, parse_from_device};
+use parking_lot::RwLock;
 use sled_data::HeaderBlock;
 
 use super::CATCH_ALL_TOPIC;
 use super::lanes::{Config as LanesConfig, Lanes, OpenError as LanesError};
-use super::routing::{Config, RuleError, Rules};
+use super::routing::{Config, Rules, RulesError};
+use crate::catalog::{AgreedRoute, Catalog};
 use crate::event_log::{EventLog, Ticket, Topic, TopicError};
 
 /// MQTT topics under this prefix are the node's own.
@@ -117,7 +119,12 @@ pub struct Stats {
 /// The way in for every door.
 pub struct Ingest {
     log: Arc<EventLog>,
-    rules: Rules,
+    routing: Config,
+    rules: RwLock<Rules>,
+    /// The site's rules as they were taken over last. Held while they are.
+    site_rules: parking_lot::Mutex<Vec<(Arc<str>, Arc<AgreedRoute>)>>,
+    /// Rises with each change of the rules.
+    generation: AtomicU64,
     lanes: Lanes,
     stats: Stats,
 }
@@ -127,7 +134,7 @@ pub struct Ingest {
 pub enum OpenError {
     /// A routing rule is wrong.
     #[error(transparent)]
-    Rule(#[from] RuleError),
+    Rule(#[from] RulesError),
     /// The last numbers of devices cannot be read.
     #[error(transparent)]
     Lanes(#[from] LanesError),
@@ -139,9 +146,61 @@ impl Ingest {
     /// # Errors
     /// A rule's mistake, or a store that cannot be read.
     pub fn new(log: Arc<EventLog>, routing: &Config, lanes: LanesConfig) -> Result<Self, OpenError> {
-        let rules = Rules::compile(routing)?;
+        let rules = RwLock::new(Rules::compile(routing)?);
         let lanes = Lanes::open(Arc::clone(&log), lanes)?;
-        Ok(Self { log, rules, lanes, stats: Stats::default() })
+        let (site_rules, generation) = (parking_lot::Mutex::default(), AtomicU64::new(0));
+        let routing = routing.clone();
+        Ok(Self { log, routing, rules, site_rules, generation, lanes, stats: Stats::default() })
+    }
+
+    /// Takes over the routing rules of the site, where they have changed; what is published from now on goes by them.
+    pub fn follow_routes(&self, catalog: &Catalog) {
+        // Under the lock, so that who comes late does not bring back what is outdated.
+        let mut known = self.site_rules.lock();
+        let routes = catalog.routes();
+        if *known == routes {
+            return;
+        }
+        let mut compiled = Vec::with_capacity(routes.len());
+        for (name, route) in &routes {
+            match route.rule().compile() {
+                Ok(rule) => compiled.push(rule),
+                // It was judged before it was set: by a program that took more.
+                Err(error) => tracing::error!(rule = &**name, %error, "a routing rule of the site is passed over"),
+            }
+        }
+        self.rules.write().set_site(compiled);
+        self.generation.fetch_add(1, Ordering::Release);
+        tracing::info!(rules = routes.len(), "the routing rules of the site changed");
+        *known = routes;
+    }
+
+    /// Goes on taking over the routing rules of the site as they change.
+    pub async fn keep_routes(self: Arc<Self>, catalog: Arc<Catalog>) {
+        let mut changed = catalog.watch();
+        loop {
+            changed.borrow_and_update();
+            self.follow_routes(&catalog);
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The node's own rules, as they were configured.
+    pub fn routing(&self) -> &Config {
+        &self.routing
+    }
+
+    /// Rises when the rules change: routes that a connection remembers from before are outdated.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The topic and the key that the rules give an MQTT topic, where devices may publish to it; nothing is made.
+    pub fn destination(&self, mqtt_topic: &str) -> Option<(String, String)> {
+        let found = self.rules.read().route(mqtt_topic)?;
+        Some((found.topic, found.key))
     }
 
     /// What the devices numbered last.
@@ -170,7 +229,8 @@ impl Ingest {
         if mqtt_topic.starts_with('$') {
             return Err(self.not_allowed(mqtt_topic));
         }
-        let Some(destination) = self.rules.route(mqtt_topic) else {
+        let destination = self.rules.read().route(mqtt_topic);
+        let Some(destination) = destination else {
             self.stats.refused_no_rule.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::NoRule(mqtt_topic.to_owned()));
         };
@@ -178,7 +238,8 @@ impl Ingest {
             return Err(self.not_allowed(mqtt_topic));
         }
         let topic = self.log.ensure_topic(&destination.topic, None)?;
-        let keeps_mqtt_topic = destination.topic != CATCH_ALL_TOPIC;
+        // Where the key says it already, it is not said twice.
+        let keeps_mqtt_topic = destination.topic != CATCH_ALL_TOPIC || destination.key != mqtt_topic;
         Ok(placed(topic, destination.key.as_bytes(), keeps_mqtt_topic, false))
     }
 

@@ -9,7 +9,7 @@ mod routing;
 pub use admit::{Ingest, OpenError, Refused, Route, Stats};
 pub use gate::Gate;
 pub use lanes::{Arrivals, Config as LanesConfig, Lanes, OpenError as LanesError, Stats as LanesStats, Verdict};
-pub use routing::{Config, Rule, RuleError};
+pub use routing::{Config, RulesError};
 
 /// The topic that takes what no rule names; its key is the MQTT topic.
 pub const CATCH_ALL_TOPIC: &str = "mqtt";

@@ -27,6 +27,10 @@ pub struct Scene {
     pub take_overs: BTreeMap<OriginId, Arc<TakeOver>>,
     /// Plugins of scope `site`, each with how many partition numbers its topics have.
     pub shared: BTreeMap<String, u32>,
+    /// The plugins that are deployed, each with the change by which it was.
+    pub deployed: BTreeMap<String, u64>,
+    /// Whether all nodes know how to forget.
+    pub may_forget: bool,
     /// What was decided about them.
     pub assignments: BTreeMap<(String, u32), Arc<Assignment>>,
 }
@@ -39,6 +43,9 @@ pub fn decide(scene: &Scene) -> Vec<Change> {
     changes.extend(origins.into_iter().filter_map(|origin| scene.about_origin(origin)));
     for (plugin, count) in &scene.shared {
         changes.extend((0..*count).filter_map(|index| scene.about_share(plugin, index)));
+    }
+    if scene.may_forget {
+        changes.extend(scene.forgotten_origins().chain(scene.forgotten_assignments()));
     }
     changes.truncate(CHANGES_MAX);
     changes
@@ -88,8 +95,31 @@ impl Scene {
         // The same number of every plugin stays together: what one derives, the next one reads there.
         let able: Vec<NodeId> = self.heard.iter().copied().filter(|node| self.is_member(*node)).collect();
         let node = *able.get(index as usize % able.len().max(1))?;
-        let term = decided.map_or(1, |decided| decided.term + 1);
+        // Above all terms of a plugin of that name that was removed and forgotten.
+        let first = self.deployed.get(plugin).copied().unwrap_or(0).max(1);
+        let term = decided.map_or(first, |decided| decided.term + 1);
         Some(Change::SetAssignment { plugin: plugin.to_owned(), partition: index, node, term })
+    }
+
+    /// What was decided of lives that have ended, and that nobody keeps any more. All must be here to say so.
+    fn forgotten_origins(&self) -> impl Iterator<Item = Change> {
+        let mut active = self.members.iter().filter(|member| member.state != MemberState::Lost);
+        let all_have_said = active.all(|m| self.heard.contains(&m.node) && self.holds.contains_key(&m.node));
+        let is_gone = move |origin: &OriginId| {
+            let is_kept = self.holds.values().any(|holds| holds.contains_key(origin));
+            let lives = self.members.iter().any(|member| member.origin == Some(origin.0));
+            all_have_said && !is_kept && !lives
+        };
+        let gone = self.take_overs.iter().filter(move |(origin, _)| is_gone(origin));
+        gone.map(|(origin, decided)| Change::ForgetOrigin { origin: origin.0, term: decided.term })
+    }
+
+    /// What was decided of plugins that were removed.
+    fn forgotten_assignments(&self) -> impl Iterator<Item = Change> {
+        let is_there = |plugin: &String| self.deployed.contains_key(plugin) || self.shared.contains_key(plugin);
+        let gone: BTreeSet<&String> =
+            self.assignments.keys().map(|(plugin, _)| plugin).filter(|plugin| !is_there(plugin)).collect();
+        gone.into_iter().map(|plugin| Change::ForgetAssignments { plugin: plugin.clone() })
     }
 
     fn is_member(&self, node: NodeId) -> bool {
@@ -183,6 +213,47 @@ mod tests {
         assert_eq!(decide(&removed), take(A, 5, 3));
         removed.take_overs.insert(OriginId(20), taken(A, 3, false));
         assert_eq!(decide(&removed), []);
+    }
+
+    #[test]
+    fn what_nobody_needs_is_forgotten() {
+        let forget = |origin| Change::ForgetOrigin { origin, term: 3 };
+        let mut scene = Scene { may_forget: true, ..scene(&[A, B, C], &[]) };
+        // A life that has ended, with its record; A's copy of it is the last one.
+        scene.take_overs.insert(OriginId(77), taken(A, 3, false));
+        scene.holds.entry(A).or_default().insert(OriginId(77), CommitNumber(1));
+        assert_eq!(decide(&scene), []);
+        scene.holds.entry(A).or_default().remove(&OriginId(77));
+        assert_eq!(decide(&scene), [forget(77)]);
+        let not_all_have_said = |scene: &mut Scene| scene.holds.remove(&C).unwrap();
+        let said = not_all_have_said(&mut scene);
+        assert_eq!(decide(&scene), [], "C may keep it");
+        scene.holds.insert(C, said);
+        scene.heard.remove(&C);
+        assert_eq!(decide(&scene), [], "what C said was before it went");
+        scene.heard.insert(C);
+        assert_eq!(decide(&Scene { may_forget: false, ..scene }), []);
+
+        let mut scene = Scene { may_forget: true, ..self::scene(&[A, B, C], &[]) };
+        // B's life is written: what was decided of it is needed.
+        scene.take_overs.insert(OriginId(20), taken(A, 3, true));
+        for holds in scene.holds.values_mut() {
+            holds.remove(&OriginId(20));
+        }
+        assert_eq!(decide(&scene), []);
+        let set = Arc::new(Assignment { node: A, term: 9, before: Default::default() });
+        for plugin in ["gone", "there", "here-alone"] {
+            scene.assignments.insert((plugin.into(), 0), Arc::clone(&set));
+            scene.assignments.insert((plugin.into(), 1), Arc::clone(&set));
+        }
+        scene.deployed.insert("there".into(), 12);
+        scene.shared.insert("here-alone".into(), 2);
+        assert_eq!(decide(&scene), [Change::ForgetAssignments { plugin: "gone".into() }]);
+        // Deployed again, it begins above what was forgotten.
+        scene.assignments.clear();
+        scene.shared = [("there".into(), 1)].into();
+        let begins = Change::SetAssignment { plugin: "there".into(), partition: 0, node: A, term: 12 };
+        assert_eq!(decide(&scene), [begins]);
     }
 
     #[test]

@@ -8,17 +8,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::admission::Door;
+use super::leaving::Doors;
 use super::place::Place;
 use super::site_view::view;
-use super::wires::{REMOVED, Served, Way};
+use super::wires::{Served, Way};
 use crate::admin::ApiError;
-use crate::admin::site::{Pending, SiteControl, SiteView, TokenView};
-use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, Refusal, SurviveError, TokenHash, WorkRefusal};
+use crate::admin::site::{LeftView, Pending, RemovedView, SiteControl, SiteView, TokenView};
+use crate::catalog::{Catalog, Change, MemberUpdate, SiteUpdate, SurviveError, TokenHash};
 use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
-use crate::replication::peers::{Own, Peers, Setup};
+use crate::replication::peers::{Own, Peers, Setup, Spoken};
 use crate::replication::{Book, Config, Member, Replication, Voters};
 use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
@@ -29,14 +30,8 @@ pub const SITE_FOLDER: &str = "site";
 pub const NAME_FILE: &str = "name";
 /// The file that names the address of the site's connections while the node runs.
 pub(super) const SITE_ADDRESS_FILE: &str = "site.addr";
-/// How long a node that leaves waits until another one has all of its log.
-const HAND_OVER_WAIT: std::time::Duration = std::time::Duration::from_secs(10);
-/// How often a change is asked for whose outcome is not known.
-const INSIST_MAX: u32 = 3;
-/// How often it looks.
-const HAND_OVER_LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 /// Who the audit says did it, where a person did.
-const WHO: &str = "api";
+pub(super) const WHO: &str = "api";
 
 /// Why the node's connections to its site did not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,9 +101,15 @@ pub struct SiteNode {
     /// Its certificate; without it the node is alone.
     pub(super) identity: Option<Arc<SiteIdentity>>,
     pub(super) way: Arc<Way>,
+    /// What it speaks with the others.
+    pub(super) spoken: Arc<Spoken>,
     told: Told,
     /// Told true when the node has left its site and is to stop.
-    left: watch::Sender<bool>,
+    pub(super) left: watch::Sender<bool>,
+    /// What is closed when it leaves.
+    pub(super) doors: std::sync::OnceLock<Doors>,
+    /// Held while the node hands over.
+    pub(super) leaving: tokio::sync::Mutex<()>,
 }
 
 /// What runs for the site.
@@ -126,11 +127,24 @@ impl SiteNode {
         log: Arc<EventLog>,
         catalog: Arc<Catalog>,
         identity: Option<Arc<SiteIdentity>>,
-        way: Arc<Way>,
+        (way, spoken): (Arc<Way>, Spoken),
         told: Told,
     ) -> Arc<Self> {
         let (book, left) = (Arc::default(), watch::Sender::new(false));
-        Arc::new(Self { place, log, catalog, book, identity, way, told, left })
+        spoken.raise(catalog.level());
+        Arc::new(Self {
+            place,
+            log,
+            catalog,
+            book,
+            identity,
+            way,
+            spoken: Arc::new(spoken),
+            told,
+            left,
+            doors: Default::default(),
+            leaving: Default::default(),
+        })
     }
 
     /// Becomes true when the node has left its site.
@@ -166,6 +180,7 @@ impl SiteNode {
             catalog: Arc::clone(&self.catalog),
             plugins: Arc::clone(plugins),
             commands: Arc::clone(commands),
+            site: Arc::downgrade(self),
             replication: std::sync::OnceLock::new(),
         });
         let door =
@@ -175,10 +190,11 @@ impl SiteNode {
         self.list_members(&members, &voters);
         let peers = Arc::new(Peers::start(Setup {
             own: Own::draw(&identity, self.log.store().origin().0)?,
+            spoken: Arc::clone(&self.spoken),
             endpoint,
             members: listed,
             serve: Arc::clone(&served) as _,
-            desk: Some(Arc::new(Desk::new(name, Arc::new(door)))),
+            desk: Some(Arc::new(Desk::new(name, Arc::clone(&self.spoken), Arc::new(door)))),
             clock: Arc::clone(self.log.clock()),
             config: config.clone(),
         }));
@@ -306,93 +322,12 @@ impl SiteNode {
         Ok(TokenView { token: token.to_string(), expires_at_ms })
     }
 
-    fn find(&self, named: &str) -> Result<NodeId, ApiError> {
+    pub(super) fn find(&self, named: &str) -> Result<NodeId, ApiError> {
         let members = self.catalog.members();
         let found = members.iter().find(|member| member.name == named || member.node.to_string() == named);
         found.map(|member| member.node).ok_or_else(|| {
             ApiError::not_found(format!("there is no node {named} in the site")).hint("`edgeway node list` names them")
         })
-    }
-
-    async fn take_out(&self, named: &str) -> Result<String, ApiError> {
-        let node = self.find(named)?;
-        if node == self.place.node {
-            return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
-        }
-        self.take_up_after(node, self.place.node).await?;
-        self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
-        Ok(node.to_string())
-    }
-
-    /// Before a node is taken out: what it has left unread is read on by another.
-    async fn take_up_after(&self, node: NodeId, by: NodeId) -> Result<(), ApiError> {
-        let members = self.catalog.members();
-        let origin = members.iter().find(|member| member.node == node).and_then(|member| member.origin);
-        let Some(origin) = origin.filter(|_| node != by) else { return Ok(()) };
-        let open = self.catalog.take_overs().into_iter().find(|(taken, _)| *taken == origin);
-        if open.as_ref().is_some_and(|(_, open)| !open.has_returned) {
-            return Ok(());
-        }
-        let term = open.map_or(1, |(_, open)| open.term + 2);
-        let from_commit = self.log.store().synced_commit_of(sled_data::OriginId(origin)).0;
-        match self.insist(Change::TakeOver { origin, from_commit, by, term }).await {
-            // Made by the attempt before, or by the leader itself.
-            Err(Refusal::Work(WorkRefusal::Term { .. })) => Ok(()),
-            made => Ok(made?),
-        }
-    }
-
-    /// Has a change made that may be asked for again: where it is not known what came of it (the leader changes, perhaps
-    /// because of it), it is.
-    async fn insist(&self, change: Change) -> Result<(), Refusal> {
-        let mut left = INSIST_MAX;
-        loop {
-            match self.catalog.propose(change.clone(), WHO).await {
-                Err(Refusal::UnknownOutcome) if left > 1 => left -= 1,
-                made => return made.map(drop),
-            }
-        }
-    }
-
-    /// Waits until another node has all of this one's log; who that is.
-    async fn handed_over(&self) -> Result<NodeId, ApiError> {
-        let since = std::time::Instant::now();
-        let own = self.log.store().origin();
-        loop {
-            let newest = self.log.store().synced_commit();
-            let followers = self.book.followers(own);
-            if let Some((node, _)) = followers.iter().find(|(_, state)| state.is_here && state.synced >= newest) {
-                return Ok(*node);
-            }
-            if since.elapsed() > HAND_OVER_WAIT {
-                return Err(ApiError::conflict("no other node has all of this node's log").hint(
-                    "stop publishing to it, see with `edgeway node status` that another follows it, and try again",
-                ));
-            }
-            tokio::time::sleep(HAND_OVER_LOOK).await;
-        }
-    }
-
-    async fn go(&self) -> Result<(), ApiError> {
-        let node = self.place.node;
-        let heir = self.handed_over().await?;
-        let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
-        self.insist(Change::UpdateMember { node, update: leaving }).await?;
-        self.take_up_after(node, heir).await?;
-        tokio::select! {
-            removed = self.insist(Change::RemoveMember { node }) => removed?,
-            // The others may let go of it before it has heard what came of its own proposal.
-            () = self.told_removed() => {}
-        }
-        self.left.send_replace(true);
-        Ok(())
-    }
-
-    /// Waits until another node has said that this one was removed.
-    async fn told_removed(&self) {
-        while !self.book.troubles().iter().any(|trouble| trouble.code == REMOVED) {
-            tokio::time::sleep(HAND_OVER_LOOK).await;
-        }
     }
 
     async fn go_on_alone(&self) -> Result<(), ApiError> {
@@ -454,12 +389,16 @@ impl SiteControl for SiteNode {
         Box::pin(self.make_token())
     }
 
-    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, String> {
+    fn remove<'a>(&'a self, node: &'a str) -> Pending<'a, RemovedView> {
         Box::pin(self.take_out(node))
     }
 
-    fn leave(&self) -> Pending<'_, ()> {
+    fn leave(&self) -> Pending<'_, LeftView> {
         Box::pin(self.go())
+    }
+
+    fn set(&self, update: SiteUpdate, who: &'static str) -> Pending<'_, ()> {
+        Box::pin(async move { Ok(self.catalog.propose(Change::SetSite(update), who).await.map(drop)?) })
     }
 
     fn promote_lost(&self) -> Pending<'_, ()> {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sled_data::{CopyState, OriginId};
+use sled_data::{CopyState, FOLLOWED_ORIGINS_MAX, OriginId};
 
 use super::site::SiteNode;
 use crate::admin::site::{
-    CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
+    BoundView, CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
 };
-use crate::catalog::{Member, MemberState};
+use crate::catalog::{
+    AGREED_PLUGINS_MAX, ASSIGNMENTS_MAX, Lease, Member, MemberState, REMOVED_MAX, ROUTES_MAX, TAKE_OVERS_MAX,
+    TOPIC_NAMES_MAX,
+};
 use crate::replication::peers::PeerState;
 use crate::replication::{FollowerState, Following};
 use crate::transport::NodeId;
@@ -29,21 +32,76 @@ pub(super) fn view(site: &SiteNode) -> SiteView {
     let peers = site.peers().map(|peers| peers.states()).unwrap_or_default();
     let status = site.catalog.consensus_status();
     let named = site.catalog.site();
+    let bounds = bounds(site);
+    let now_ms = site.log.clock().wall_ms();
+    let tight = bounds.iter().filter(|bound| is_tight(bound)).map(|bound| told(bound, now_ms)).collect::<Vec<_>>();
     SiteView {
         id: format!("{:016x}", site.place.site),
-        name: named.map_or_else(String::new, |named| named.name.clone()),
+        name: named.as_ref().map_or_else(String::new, |named| named.name.clone()),
+        lease: lease(named.map_or_else(Lease::default, |named| named.lease)).to_owned(),
         node: site.place.node.to_string(),
         certified: site.identity.is_some(),
         catalog: CatalogView {
             leader: status.leader.map(|leader| names.of(leader)),
             term: status.term,
             applied: status.last_applied,
+            level: site.catalog.level(),
         },
         quorum: quorum(site, &members, &peers),
         nodes: members.iter().map(|member| node(site, member, &peers)).collect(),
         origins: origins(site, &members, &names),
-        troubles: site.book.troubles().into_iter().map(trouble).collect(),
+        troubles: site.book.troubles().into_iter().map(trouble).chain(tight).collect(),
+        bounds,
     }
+}
+
+fn lease(lease: Lease) -> &'static str {
+    match lease {
+        Lease::Run => "run",
+        Lease::Pause => "pause",
+    }
+}
+
+/// What may grow up to a bound, and does not become less by itself.
+fn bounds(site: &SiteNode) -> Vec<BoundView> {
+    let catalog = &site.catalog;
+    let counts = [
+        ("followed origins", site.log.store().followed().len(), FOLLOWED_ORIGINS_MAX),
+        ("take-overs", catalog.take_overs().len(), TAKE_OVERS_MAX),
+        ("assignments", catalog.assignments().len(), ASSIGNMENTS_MAX),
+        ("plugins", catalog.plugins().len(), AGREED_PLUGINS_MAX),
+        ("routing rules", catalog.routes().len(), ROUTES_MAX),
+        ("topic names", catalog.topic_names(), TOPIC_NAMES_MAX),
+        ("removed nodes", catalog.removed(), REMOVED_MAX),
+    ];
+    let view = |(what, used, max): (&str, usize, usize)| BoundView {
+        what: what.to_owned(),
+        used: used as u64,
+        max: max as u64,
+    };
+    counts.into_iter().map(view).collect()
+}
+
+/// Nine tenths of a bound are told, so that there is time to do something.
+fn is_tight(bound: &BoundView) -> bool {
+    bound.used * 10 >= bound.max * 9
+}
+
+fn told(bound: &BoundView, at_ms: i64) -> TroubleView {
+    let BoundView { what, used, max } = bound;
+    let then = match what.as_str() {
+        "followed origins" => {
+            "beyond that, the log of a new node is kept by nobody else; nodes that join with new data folders, and lives \
+             that end, use them up, and each node that joins anew begins with those that are kept elsewhere"
+        }
+        "take-overs" => "beyond that, the work of a lost node is taken over by nobody",
+        "topic names" => "beyond that, only names that were used before can be used: take one of them again",
+        "removed nodes" => "beyond that, no node can be removed: found a new site",
+        "assignments" => "beyond that, further plugins of scope `site` do not run; remove some",
+        _ => "beyond that, new ones are refused; remove some",
+    };
+    let text = format!("{used} of {max} {what} are there: {then}");
+    TroubleView { at_ms, code: "bound-near".to_owned(), text }
 }
 
 fn trouble(known: crate::replication::Trouble) -> TroubleView {
@@ -90,6 +148,7 @@ fn node(site: &SiteNode, member: &Member, peers: &[PeerState]) -> NodeView {
         connected: peer.is_some_and(|peer| peer.is_connected),
         origin: own.or(known.map(|known| known.origin)).map(|origin| OriginId(origin).to_string()),
         version,
+        level_max: if is_self { Some(site.spoken.highest()) } else { known.map(|known| known.protocol_max) },
         heard_ms: known.map(|known| ms(now.saturating_sub(known.heard))),
         rtt_ms: connection.map(|connection| connection.rtt.as_secs_f64() * 1e3),
         clock_ahead_ms: known.map(|known| known.clock_ahead_ms),

@@ -1,17 +1,20 @@
 //! The wires between the site's connections and the rooms that speak over them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use sled_data::OriginId;
 
 use super::plugins::components::{self, Components};
+use super::site::SiteNode;
 use crate::catalog::{Ask, Asked, Catalog, NoAnswer};
 use crate::commands::{Answering, Commands, Forward, ForwardError};
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::peers::{AskError, Heartbeat, Notice, PeerState, Peers, Pulse, Serve};
-use crate::replication::{ASK_CATALOG, ASK_COMMAND, ASK_HOLDINGS, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW};
+use crate::replication::{
+    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW,
+};
 use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
@@ -109,6 +112,7 @@ pub struct Served {
     pub catalog: Arc<Catalog>,
     pub plugins: Arc<PluginHost>,
     pub commands: Arc<Commands>,
+    pub site: Weak<SiteNode>,
     pub replication: OnceLock<Arc<Replication>>,
 }
 
@@ -124,6 +128,10 @@ impl Serve for Served {
                 ASK_CATALOG => Some(self.catalog.answer(from, &body).await),
                 ASK_HOLDINGS => self.replication.get().map(|replication| replication.holdings()),
                 ASK_COMMAND => Some(self.commands.take_forwarded(&body).await),
+                ASK_HAND_OVER => match self.site.upgrade() {
+                    Some(site) => Some(site.hand_over_for(from).await),
+                    None => None,
+                },
                 ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
                 _ => None,
             }

@@ -129,6 +129,8 @@ impl SiteNode {
                 .into_iter()
                 .map(|(origin, taken)| (OriginId(origin), taken))
                 .collect(),
+            deployed: self.catalog.plugins().iter().map(|(name, set)| (name.to_string(), set.begun)).collect(),
+            may_forget: self.catalog.level() >= 2,
             shared: shared.map(|plugin| (plugin.name, numbers(&plugin.manifest.topics))).collect(),
             assignments: self
                 .catalog

@@ -68,7 +68,7 @@ pub enum Scope {
 }
 
 /// What a plugin may do with device twins.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TwinGrant {
     /// Nothing.

@@ -106,6 +106,11 @@ impl PluginReader {
         }
     }
 
+    /// Whether nothing is read for now.
+    pub fn is_paused(&self) -> bool {
+        self.duties.is_paused
+    }
+
     /// Ends and begins charges as the duties say, where that is still to be done.
     fn take_up(&mut self) -> Result<(), Fault> {
         if self.taken.as_ref().is_some_and(|taken| taken.waiting.is_empty()) {

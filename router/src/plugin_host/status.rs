@@ -14,6 +14,8 @@ pub enum RunState {
     Starting,
     /// Reading, or waiting for events.
     Running,
+    /// It waits: the node is cut off from most of its site, and people want plugins to pause then.
+    Paused,
     /// It failed for a reason that no event caused; it is tried again. Or, of a guard: its last call failed, and it is
     /// made anew for the next command.
     BackingOff(String),

@@ -125,7 +125,7 @@ fn read_on(log: Arc<EventLog>, work: &Work, mut sandbox: Sandbox, shared: &Share
         match round {
             Ok(worked) => {
                 pause = BACKOFF_MIN;
-                set(shared, RunState::Running);
+                set(shared, if reader.is_paused() { RunState::Paused } else { RunState::Running });
                 if !worked {
                     log.wait_visible_blocking(seen, IDLE_WAIT);
                 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::peers::PROTOCOL_MAX;
 use crate::transport::Bounds;
 
 /// Asks of one peer that are answered at once; more wait at the one that asks.
@@ -32,6 +33,10 @@ pub struct Config {
     /// `HOST:PORT` by which the other nodes reach it; `None`: what `listen` says, where that names one address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// The highest protocol that it speaks with the others; `None`: all that it knows. A node that is held back keeps the
+    /// whole site at what it knows, so that an upgrade can be taken back until it is not held back any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol_max: Option<u16>,
     /// Milliseconds between two heartbeats to each other node.
     pub heartbeat_ms: u32,
     /// Milliseconds that a stored event of a `quorum` topic waits for enough other nodes; then its connection ends
@@ -43,11 +48,23 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, address: None, heartbeat_ms: 1_000, quorum_wait_ms: 5_000, lost_after_ms: 3_000 }
+        Self {
+            listen: None,
+            address: None,
+            protocol_max: None,
+            heartbeat_ms: 1_000,
+            quorum_wait_ms: 5_000,
+            lost_after_ms: 3_000,
+        }
     }
 }
 
 impl Config {
+    /// The highest protocol that the node speaks.
+    pub fn highest_protocol(&self) -> u16 {
+        self.protocol_max.unwrap_or(PROTOCOL_MAX)
+    }
+
     /// The time between two heartbeats.
     pub fn heartbeat(&self) -> Duration {
         Duration::from_millis(u64::from(self.heartbeat_ms))

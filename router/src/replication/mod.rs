@@ -40,6 +40,8 @@ pub const ASK_HOLDINGS: u8 = 2;
 pub const ASK_PLUGIN: u8 = 3;
 /// The kind of an ask that hands a command over.
 pub const ASK_COMMAND: u8 = 4;
+/// The kind of an ask that has a node hand its log over before it is removed.
+pub const ASK_HAND_OVER: u8 = 5;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 

@@ -24,6 +24,9 @@ pub enum TurnedAway {
     /// There are as many sessions as there may be, or its earlier one does not end. It may try again.
     #[error("there is no room for another session")]
     NoRoom,
+    /// The node leaves its site.
+    #[error("the node leaves its site; connect to another one")]
+    Leaving,
 }
 
 /// What was forgotten of a device.

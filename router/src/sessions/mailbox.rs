@@ -161,6 +161,8 @@ pub enum Order {
     Removed,
     /// The node stops.
     Stop,
+    /// The node leaves its site: its clients find another one.
+    Leave,
 }
 
 /// One connection's box; its task empties it.

@@ -1,7 +1,7 @@
 //! The registry: one live session a client id; what was kept waits for its client.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -186,6 +186,8 @@ pub struct Sessions {
     pub(super) elsewhere: RwLock<Elsewhere>,
     pub(super) heard: OnceLock<Arc<dyn Heard>>,
     pub(super) stats: Stats,
+    /// Nobody is let in: the node leaves its site.
+    pub(super) is_closed: AtomicBool,
 }
 
 impl Sessions {
@@ -208,6 +210,7 @@ impl Sessions {
             changes: watch::Sender::new(0),
             arrivals: Arrivals::default(),
             stats: Stats::default(),
+            is_closed: AtomicBool::new(false),
         };
         sessions.load_kept();
         sessions
@@ -253,6 +256,10 @@ impl Sessions {
                 let mut slots = self.slots.lock();
                 // Under the lock: a device that is removed from now on is found here and ended.
                 self.check_known(&arrival)?;
+                // Under the lock: who was let in before is told to go.
+                if self.is_closed.load(Ordering::Acquire) {
+                    return Err(TurnedAway::Leaving);
+                }
                 match slots.get(&arrival.client_id) {
                     Some(Slot::Live(entry)) => {
                         self.stats.taken_over.fetch_add(1, Ordering::Relaxed);
@@ -369,18 +376,39 @@ impl Sessions {
 
     /// Tells every live session that the node stops, and waits until they have ended or `timeout` has passed.
     pub async fn stop(&self, timeout: Duration) {
+        self.end_all(Order::Stop, timeout).await;
+    }
+
+    /// Lets nobody in any more, tells every live session that the node leaves its site, and waits until they have ended or
+    /// `timeout` has passed. Whether they have.
+    pub async fn close(&self, timeout: Duration) -> bool {
+        {
+            let _slots = self.slots.lock();
+            self.is_closed.store(true, Ordering::Release);
+        }
+        self.end_all(Order::Leave, timeout).await
+    }
+
+    /// Lets clients in again.
+    pub fn reopen(&self) {
+        self.is_closed.store(false, Ordering::Release);
+    }
+
+    async fn end_all(&self, order: Order, timeout: Duration) -> bool {
         let entries: Vec<Arc<Entry>> = self.by_seat.lock().values().cloned().collect();
         for entry in &entries {
-            entry.mailbox.order(Order::Stop);
+            entry.mailbox.order(order);
         }
         let all = async {
             for entry in &entries {
                 let _ = entry.ended.subscribe().wait_for(|ended| *ended).await;
             }
         };
-        if tokio::time::timeout(timeout, all).await.is_err() {
-            tracing::warn!("some sessions did not end before the node stopped");
+        let have_ended = tokio::time::timeout(timeout, all).await.is_ok();
+        if !have_ended {
+            tracing::warn!("some sessions did not end in time");
         }
+        have_ended
     }
 
     pub(super) fn changed(&self) {

@@ -86,7 +86,9 @@ pub enum FollowError {
     #[error("the call has {0}")]
     Bound(&'static str),
     /// As many origins are followed as may be.
-    #[error("{FOLLOWED_ORIGINS_MAX} origins are followed already")]
+    #[error(
+        "{FOLLOWED_ORIGINS_MAX} origins are followed already, those that have ended included; a new one is not kept here"
+    )]
     TooMany,
     /// The disk's reserve or the store's byte bound would be passed.
     #[error("the store is full")]

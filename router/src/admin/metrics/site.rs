@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::sheet::Sheet;
-use crate::admin::site::{FollowerView, SiteView};
+use crate::admin::site::{BoundView, FollowerView, SiteView};
 
 /// Which nodes are heard, the quorum, and the lag of those who follow this node.
 pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
@@ -28,6 +28,13 @@ pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges("site_follower_lag_bytes", "Bytes of their records, uncompressed", "node", &bytes)?;
     let seconds = of(|follower| follower.lag_ms as f64 / 1e3);
     sheet.gauges("site_follower_lag_seconds", "Since when a follower has not had all", "node", &seconds)?;
+    sheet.gauge("site_level", "The level at which the site works", u64::from(site.catalog.level))?;
+    let of_bounds = |value: fn(&BoundView) -> u64| -> Vec<(String, f64)> {
+        site.bounds.iter().map(|bound| (bound.what.clone(), value(bound) as f64)).collect()
+    };
+    let (used, max) = (of_bounds(|bound| bound.used), of_bounds(|bound| bound.max));
+    sheet.gauges("site_bound_used", "How many there are of what grows up to a bound", "what", &used)?;
+    sheet.gauges("site_bound_max", "How many there may be", "what", &max)?;
     sheet.gauge(
         "site_troubles",
         "What people should know of; `edgeway node status` tells it",

@@ -74,6 +74,8 @@ impl SiteControl for Alone {
     fn view(&self) -> SiteView {
         SiteView {
             id: "0000000000000001".into(),
+            lease: "run".into(),
+            bounds: Vec::new(),
             name: "s".into(),
             node: "0000000000000002".into(),
             certified: false,
@@ -89,11 +91,15 @@ impl SiteControl for Alone {
         not_in_a_site()
     }
 
-    fn remove<'a>(&'a self, _: &'a str) -> crate::admin::site::Pending<'a, String> {
+    fn remove<'a>(&'a self, _: &'a str) -> crate::admin::site::Pending<'a, crate::admin::site::RemovedView> {
         not_in_a_site()
     }
 
-    fn leave(&self) -> crate::admin::site::Pending<'_, ()> {
+    fn leave(&self) -> crate::admin::site::Pending<'_, crate::admin::site::LeftView> {
+        not_in_a_site()
+    }
+
+    fn set(&self, _: crate::catalog::SiteUpdate, _: &'static str) -> crate::admin::site::Pending<'_, ()> {
         not_in_a_site()
     }
 
@@ -114,6 +120,24 @@ async fn the_site_is_told_and_asked() {
                 assert_eq!((status, &told["error"]["code"]), (409, &Value::from("conflict")), "{path}");
             }
             assert_eq!(caller.delete("/v1/site/nodes/n2").0, 409);
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_takes_nothing_new() {
+    let fixture = fixture().await;
+    let readiness = Arc::clone(&fixture.readiness);
+    fixture
+        .run(move |caller| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(readiness.leave(std::time::Duration::from_secs(1)));
+            let refused = caller.post("/v1/topics", &json!({"name": "late"}));
+            assert_eq!(code(&refused), (503, "leaving"));
+            assert_eq!(caller.get("/v1/topics").0, 200, "it can be looked at");
+            assert_eq!(code(&caller.post("/v1/site/leave", &json!({}))), (409, "conflict"), "and asked about its site");
+            readiness.stay();
+            assert_eq!(caller.post("/v1/topics", &json!({"name": "late"})).0, 201);
         })
         .await;
 }

@@ -9,6 +9,9 @@ pub struct SiteView {
     pub id: String,
     /// What people call it.
     pub name: String,
+    /// What its nodes do with plugins while they are cut off: `run` or `pause`.
+    #[serde(default)]
+    pub lease: String,
     /// This node's id.
     pub node: String,
     /// Whether the node has a certificate of the site's, and so can meet others.
@@ -21,6 +24,9 @@ pub struct SiteView {
     pub nodes: Vec<NodeView>,
     /// Each origin that is kept here.
     pub origins: Vec<OriginView>,
+    /// What is kept of that which can only grow up to a bound.
+    #[serde(default)]
+    pub bounds: Vec<BoundView>,
     /// What people should know, the oldest first.
     pub troubles: Vec<TroubleView>,
 }
@@ -34,6 +40,20 @@ pub struct CatalogView {
     pub term: u64,
     /// Changes that were applied here.
     pub applied: u64,
+    /// The level at which the site works: what all of its nodes know.
+    #[serde(default)]
+    pub level: u16,
+}
+
+/// How far something is from its bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundView {
+    /// What.
+    pub what: String,
+    /// How many there are.
+    pub used: u64,
+    /// How many there may be.
+    pub max: u64,
 }
 
 /// The quorum of this node's own log.
@@ -70,6 +90,9 @@ pub struct NodeView {
     pub origin: Option<String>,
     /// The version of its program.
     pub version: Option<String>,
+    /// The highest level that it knows, as far as it was heard.
+    #[serde(default)]
+    pub level_max: Option<u16>,
     /// Milliseconds since it was heard last.
     pub heard_ms: Option<u64>,
     /// The round trip to it, in milliseconds.
@@ -144,6 +167,26 @@ pub struct TroubleView {
     pub code: String,
     /// What happened, to what, and what to do.
     pub text: String,
+}
+
+/// A node that has left its site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftView {
+    /// It is no member any more, and stops.
+    pub done: bool,
+    /// Nodes that follow it and did not have all of its log in time; another one had.
+    #[serde(default)]
+    pub behind: Vec<String>,
+}
+
+/// A node that was taken out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedView {
+    /// Its id.
+    pub node: String,
+    /// Why it has not handed its log over: what it alone had is not seen again.
+    #[serde(default)]
+    pub not_handed_over: Option<String>,
 }
 
 /// A token that lets one node in.

@@ -65,7 +65,8 @@ impl Consensus {
                 if who.len() > WHO_BYTES_MAX {
                     return Err(No::Unreadable);
                 }
-                let change = decode_change(&change).ok_or(No::Unreadable)?;
+                let change = decode_change(&change).filter(|change| change.needs() <= self.book.level_max);
+                let change = change.ok_or(No::Unreadable)?;
                 let patience = Duration::from_millis(patience_ms.into()).min(PATIENCE_MAX);
                 let accepted = self.accept(from, number, &who, change, tokio::time::Instant::now() + patience).await;
                 Ok(Answer::Proposed(proposed(accepted)?))
@@ -113,7 +114,7 @@ impl Consensus {
         }
         let mut incoming = self.book.incoming.lock().await;
         if number == 0 {
-            *incoming = Some(Incoming::begin(snapshot.clone()));
+            *incoming = Some(Incoming::begin(snapshot.clone(), self.book.level_max));
         }
         let Some(mut state) = incoming.take().filter(|state| state.expects(&snapshot, number)) else {
             return Ok(Answer::Again);

@@ -52,6 +52,8 @@ pub(in crate::catalog) struct Book {
     pub(in crate::catalog) topic: Arc<Topic>,
     pub(in crate::catalog) config: Config,
     pub(in crate::catalog) timing: Timing,
+    /// The highest level that this node knows.
+    pub(in crate::catalog) level_max: u16,
     held: RwLock<Held>,
     waiting: Mutex<Option<Waiting>>,
     members: watch::Sender<Arc<Vec<Member>>>,
@@ -73,7 +75,7 @@ impl Book {
         log: Arc<EventLog>,
         topic: Arc<Topic>,
         config: Config,
-        timing: Timing,
+        (timing, level_max): (Timing, u16),
     ) -> Self {
         Self {
             me,
@@ -81,6 +83,7 @@ impl Book {
             topic,
             config,
             timing,
+            level_max,
             held: RwLock::default(),
             waiting: Mutex::default(),
             members: watch::Sender::default(),

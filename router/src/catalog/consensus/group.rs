@@ -45,7 +45,12 @@ pub struct Founder {
 ///
 /// # Errors
 /// What cannot be written or drawn.
-pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State) -> Result<(), PrepareError> {
+pub(super) fn found(
+    log: &EventLog,
+    (me, level): (NodeId, u16),
+    founder: &Founder,
+    state: &State,
+) -> Result<(), PrepareError> {
     let first = LogIdV1 { term: 1, leader: me, index: 0 };
     let name = if is_name(&founder.name) { founder.name.clone() } else { me.to_string() };
     let OriginId(origin) = log.store().origin();
@@ -58,6 +63,10 @@ pub(super) fn found(log: &EventLog, me: NodeId, founder: &Founder, state: &State
     }
     if state.site().is_none() {
         writes.push(Write::Site(Site { id: log.site().map_or_else(draw, Ok)?, name, lease: Lease::default() }.into()));
+    }
+    if level > state.level() {
+        // Nobody else is of it yet.
+        writes.push(Write::Level(level));
     }
     let roles = RolesV1::alone(me);
     let applied = AppliedV1 { last: Some(first), roles_id: Some(first), roles, proposed: Default::default() };

@@ -14,7 +14,7 @@ use super::snapshot::{APPLIED, Capture, replace, stage};
 use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, encode};
 use super::writer::{Put, commit, fatal};
 use crate::catalog::CATALOG_TREE;
-use crate::catalog::change::{Applied, Terms};
+use crate::catalog::change::{Applied, Change, Terms};
 use crate::catalog::member::{Member, MemberRefusal};
 use crate::catalog::refusal::Refusal;
 use crate::catalog::state::State;
@@ -40,11 +40,16 @@ impl Machine {
         match entry.payload {
             PayloadV1::Blank => self.step(entry.id, |_| {}, &[], |_| {}).await,
             PayloadV1::Roles(roles) => self.take_roles(entry.id, roles).await,
-            PayloadV1::Proposal(bytes) => match Proposal::decode(&bytes) {
+            PayloadV1::Proposal(bytes) => match Proposal::decode(&bytes).filter(|new| self.is_known(&new.change)) {
                 Some(proposal) => self.take_proposal(entry.id, proposal).await,
                 None => Err(fatal("a change was proposed by a newer edgeway; update this node")),
             },
         }
+    }
+
+    /// Whether a change is one that this node knows.
+    fn is_known(&self, change: &Change) -> bool {
+        change.needs() <= self.book.level_max
     }
 
     /// New roles. The leader that gave them tells of them.

@@ -85,7 +85,7 @@ impl Plan {
     /// # Errors
     /// What cannot be read or written.
     pub(in crate::catalog) fn make(&self, book: &Book) -> Result<bool, String> {
-        let prepared = self.prepare(&book.log);
+        let prepared = self.prepare(&book.log, book.level_max);
         let full = match &prepared {
             Err(PrepareError::Write(error)) => error.full().cloned(),
             Err(PrepareError::Other(_)) | Ok(()) => None,
@@ -99,11 +99,11 @@ impl Plan {
         Ok(is_ready)
     }
 
-    fn prepare(&self, log: &EventLog) -> Result<(), PrepareError> {
+    fn prepare(&self, log: &EventLog, level: u16) -> Result<(), PrepareError> {
         finish_install(log)?;
         let has_begun = stored::<AppliedV1>(log, APPLIED)?.is_some();
         match &self.founder {
-            Some(founder) if !has_begun => group::found(log, self.me, founder, &load(log)?),
+            Some(founder) if !has_begun => group::found(log, (self.me, level), founder, &load(log)?),
             _ if stored::<NodeId>(log, ME)?.is_none() => group::name_me(log, self.me),
             _ => Ok(()),
         }

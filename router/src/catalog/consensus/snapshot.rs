@@ -83,6 +83,8 @@ impl Capture {
 /// A state that a leader is sending.
 pub(super) struct Incoming {
     snapshot: String,
+    /// The highest level that is known here.
+    level_max: u16,
     next: u32,
     bytes: usize,
     state: State,
@@ -90,8 +92,8 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// The first page is still to come.
-    pub(super) fn begin(snapshot: String) -> Self {
-        Self { snapshot, next: 0, bytes: 0, state: State::default() }
+    pub(super) fn begin(snapshot: String, level_max: u16) -> Self {
+        Self { snapshot, level_max, next: 0, bytes: 0, state: State::default() }
     }
 
     /// Whether that page is the next one of this state.
@@ -108,6 +110,7 @@ impl Incoming {
         let Some(PageV1(entries)) = decode(page) else { return false };
         self.next += 1;
         entries.iter().all(|(key, value)| match Write::decode(key, value) {
+            Some(Write::Level(level)) if level > self.level_max => false,
             Some(write) => {
                 self.state.apply(&write);
                 true
@@ -237,7 +240,7 @@ mod tests {
             let pages: Vec<_> = capture.pages().collect();
             assert!(pages.iter().all(|page| crate::event_log::fits_state(b"page/0000", page)));
             assert_eq!(pages.len() > 1, devices == 100);
-            let mut incoming = Incoming::begin("a".into());
+            let mut incoming = Incoming::begin("a".into(), 2);
             for (number, page) in (0..).zip(&pages) {
                 assert!(incoming.expects("a", number) && !incoming.expects("b", number));
                 assert!(incoming.take(page, 0));
@@ -251,9 +254,11 @@ mod tests {
 
     #[test]
     fn a_damaged_page_or_too_many_are_not_taken() {
-        let mut incoming = Incoming::begin("a".into());
+        let mut incoming = Incoming::begin("a".into(), 2);
         assert!(!incoming.take(&[1, 1, 1, b'?', 0], 0), "an unknown kind");
         assert!(!incoming.take(&[2], 0));
+        let level = |level| encode(&PageV1(vec![(b"level".to_vec(), vec![1, level])]));
+        assert!(!incoming.take(&level(3), 1 << 20) && incoming.take(&level(2), 1 << 20), "of a site that is further");
         assert!(!incoming.take(&vec![1; PAGE_BYTES + 2], 0));
         let page = encode(&PageV1(vec![(b"removed/0000000000000007".to_vec(), vec![1])]));
         incoming.bytes = PAGES_BYTES;

@@ -252,9 +252,11 @@ fn what_is_proposed_has_these_bytes() {
     let add = Change::AddDevice { device: text("d"), tags: [text("t")].into(), attributes, refuses_repeats: None };
     let set = [(text("f"), Some(Value::Flag(true))), (text("g"), None)].into();
     let set = Change::SetAttributes { device: text("d"), set, refuses_repeats: Some(None), seen: true };
+    let plugin = NewPlugin { name: text("p"), manifest: text("m"), is_guard: false, sha256: [7; 32], bytes: 3 };
     let issue = [&[7][..], &[7; 32], &[2]].concat();
     let by = [&[8][..], &[7; 32], &[9]].concat();
-    let cases: [(Change, Vec<u8>); 15] = [
+    let route = NewRoute { order: 5, pattern: text("a"), topic: text("t"), key: None };
+    let cases: [(Change, Vec<u8>); 24] = [
         (add, vec![0, 1, b'd', 1, 1, b't', 1, 1, b'n', 1, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 0]),
         (Change::RemoveDevice { device: text("d") }, vec![1, 1, b'd']),
         (
@@ -279,6 +281,15 @@ fn what_is_proposed_has_these_bytes() {
         ),
         (Change::TakeOver { origin: 1, from_commit: 2, by: NodeId(3), term: 4 }, vec![13, 1, 2, 3, 4]),
         (Change::SetSite(SiteUpdate { name: None, lease: Some(Lease::Pause) }), vec![14, 0, 1, 1]),
+        (Change::GiveBack { origin: 1, term: 2 }, vec![15, 1, 2]),
+        (Change::DeployPlugin(plugin), [&[16, 1, b'p', 1, b'm', 0][..], &[7; 32], &[3]].concat()),
+        (Change::RemovePlugin { name: text("p") }, vec![17, 1, b'p']),
+        (Change::RaiseLevel { to: 2 }, vec![18, 2]),
+        (Change::SetRoute { name: text("r"), route }, vec![19, 1, b'r', 5, 1, b'a', 1, b't', 0]),
+        (Change::DeleteRoute { name: text("r") }, vec![20, 1, b'r']),
+        (Change::GrantPlugin { name: text("p"), version: 2, manifest: text("m") }, vec![21, 1, b'p', 2, 1, b'm']),
+        (Change::ForgetOrigin { origin: 1, term: 2 }, vec![22, 1, 2]),
+        (Change::ForgetAssignments { plugin: text("p") }, vec![23, 1, b'p']),
     ];
     for (change, golden) in cases {
         let encoded = consensus::encode_change(&change);
@@ -290,6 +301,7 @@ fn what_is_proposed_has_these_bytes() {
 #[test]
 fn what_is_set_comes_back_from_its_entries() {
     let hash = TokenHash([3; 32]);
+    let route = NewRoute { order: 5, pattern: "a/+".into(), topic: "t".into(), key: Some("k".into()) };
     let state = made(vec![
         add("d"),
         new(1, "a"),
@@ -298,9 +310,11 @@ fn what_is_set_comes_back_from_its_entries() {
         Change::IssueToken { hash, expires_at_ms: NOW + 1 },
         Change::SetAssignment { plugin: "a/b".into(), partition: 12, node: NodeId(1), term: 1 },
         Change::TakeOver { origin: u64::MAX, from_commit: 1, by: NodeId(1), term: 1 },
+        Change::RaiseLevel { to: 2 },
+        Change::SetRoute { name: "r".into(), route },
     ]);
     let all: Vec<Write> = state.all().collect();
-    assert_eq!(all.len(), 7);
+    assert_eq!(all.len(), 9);
     let mut back = State::default();
     for write in &all {
         let decoded = Write::decode(&write.key(), &write.value().unwrap()).unwrap();

@@ -5,8 +5,10 @@ mod agree;
 mod catch_up;
 mod devices;
 mod judge;
+mod levels;
 mod site;
 mod survive;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

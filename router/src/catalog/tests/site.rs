@@ -104,13 +104,19 @@ impl Site {
 
     /// Starts a node on a log that is open.
     pub fn start_with(&self, id: u64, backend: Arc<MemoryBackend>, log: Arc<EventLog>) -> Node {
+        self.start_knowing(LEVEL_MAX, id, backend, log)
+    }
+
+    /// The same for a node that knows no higher level.
+    pub fn start_knowing(&self, level_max: u16, id: u64, backend: Arc<MemoryBackend>, log: Arc<EventLog>) -> Node {
         let id = NodeId(id);
         let start = match id.0 {
             1 => Start::Alone(Founder { name: "n1".into(), address: "n1:1".into(), version: "1".into() }),
             _ => Start::Joining,
         };
         let way = Arc::new(Way { ways: Arc::clone(&self.ways), me: id });
-        let opening = Opening { me: Some(id), start, way, timing: self.timing.clone(), is_restored: false };
+        let opening =
+            Opening { me: Some(id), start, way, timing: self.timing.clone(), level_max, ..Opening::default() };
         let catalog = Catalog::open_as(Arc::clone(&log), Config::default(), opening).unwrap();
         self.ways.nodes.lock().insert(id, Arc::clone(&catalog));
         Node { id, backend, log, catalog }

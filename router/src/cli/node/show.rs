@@ -27,6 +27,8 @@ pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), F
     let leader = site.catalog.leader.as_deref().unwrap_or("none: changes wait for a majority");
     out.line(&format!("site      {} ({})", site.name, site.id))?;
     out.line(&format!("leader    {leader}"))?;
+    out.line(&format!("level     {}", level(site)))?;
+    out.line(&format!("cut off   plugins {}", site.lease))?;
     out.line(&format!("quorum    {} of {} voters, {} heard, {reach}", quorum.needed, quorum.voters, quorum.heard))?;
     out.line("")?;
     out.raw(nodes(site).as_bytes())?;
@@ -41,6 +43,22 @@ pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), F
         out.line(&printable(&format!("{at}  {}: {}", trouble.code, trouble.text)))?;
     }
     Ok(())
+}
+
+/// The level of the site, and who holds it up where this node could do more.
+fn level(site: &SiteView) -> String {
+    let level = site.catalog.level;
+    let own = site.nodes.iter().find(|node| node.is_self).and_then(|node| node.level_max).unwrap_or(level);
+    if own <= level {
+        return level.to_string();
+    }
+    let is_behind = |node: &&NodeView| !node.is_self && (!node.connected || node.level_max < Some(own));
+    let why = |node: &NodeView| match node.level_max.filter(|_| node.connected) {
+        Some(max) => format!("{} knows {max}", node.name),
+        None => format!("{} is not there", node.name),
+    };
+    let behind: Vec<String> = site.nodes.iter().filter(is_behind).map(why).collect();
+    format!("{level}; {own} when all nodes are there and know it ({})", behind.join(", "))
 }
 
 fn nodes(site: &SiteView) -> String {

@@ -318,6 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Order::TakenOver { clean_start } => (Reason::SessionTakenOver, End::TakenOver { clean_start }),
             Order::Removed => (Reason::AdministrativeAction, End::Lost),
             Order::Stop => (Reason::ServerShuttingDown, End::Lost),
+            Order::Leave => (Reason::ServerMoved, End::Lost),
         };
         encode_disconnect(reason, self.session.version(), &mut self.outgoing.bytes);
         Some(end)

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use sled_data::{Faults, MemoryBackend};
 
 use super::tests::{Client, Node, node_on, node_with, packet, text};
+use crate::catalog::Rule;
 use crate::event_log::{NO_HEADERS, NewEvent};
-use crate::ingest::{CATCH_ALL_TOPIC, Config, LanesConfig, Rule};
+use crate::ingest::{CATCH_ALL_TOPIC, Config, LanesConfig};
 
 const PUBLISHES: u64 = 400;
 /// Publishes under way at once.

@@ -40,6 +40,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             let reason = match why {
                 TurnedAway::NotEnrolled => Reason::NotAuthorized,
                 TurnedAway::NoRoom => Reason::ServerBusy,
+                TurnedAway::Leaving => Reason::ServerMoved,
             };
             refuse(reason, version, &mut outgoing.bytes);
             let _ = tokio::time::timeout(REFUSAL_WAIT, super::end::write_and_close(&mut io, &mut outgoing)).await;

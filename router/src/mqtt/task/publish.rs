@@ -63,6 +63,8 @@ pub(super) struct Publisher {
     /// What the client numbers; a will has no part in it.
     numbering: Option<Numbering>,
     routes: HashMap<Box<str>, Arc<Remembered>>,
+    /// The routes are as of this generation of the rules.
+    rules: u64,
     last: Option<Arc<Remembered>>,
     live: OpenBatch,
     live_topic: Option<Arc<Topic>>,
@@ -88,7 +90,7 @@ impl Publisher {
         session: u64,
         numbering: Option<Numbering>,
     ) -> Self {
-        let now_ms = ingest.log().clock().wall_ms();
+        let (now_ms, rules) = (ingest.log().clock().wall_ms(), ingest.generation());
         Self {
             ingest,
             fan_out,
@@ -96,6 +98,7 @@ impl Publisher {
             session,
             numbering,
             routes: HashMap::new(),
+            rules,
             last: None,
             live: OpenBatch::new(),
             live_topic: None,
@@ -122,6 +125,7 @@ impl Publisher {
             Some(numbering) => numbering.read(&self.ingest, &publish.properties)?,
             None => None,
         };
+        self.forget_outdated();
         let mut appended = self.append_remembered(door, open, topic, publish, sequence);
         if matches!(appended, Err(NotTaken::Append(AppendError::Deleted { .. }))) {
             // Its topic was deleted: the route leads to the one that is made in its place.
@@ -221,6 +225,16 @@ impl Publisher {
     pub(super) fn barrier(&mut self, log: &EventLog, open: &mut Option<OpenCommit<'_>>, topic: &str) -> Option<Ticket> {
         let found = self.remembered(open, topic).ok()?;
         found.route.barrier(log)
+    }
+
+    /// Forgets routes by rules that have changed.
+    fn forget_outdated(&mut self) {
+        let rules = self.ingest.generation();
+        if self.rules != rules {
+            self.rules = rules;
+            self.routes.clear();
+            self.last = None;
+        }
     }
 
     /// The wall clock for what is appended from now on; read once a socket read.

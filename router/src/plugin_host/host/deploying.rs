@@ -49,6 +49,16 @@ impl PluginHost {
         self.keep(wasm, manifest).inspect_err(|_| self.expected.lock().release(&sha256))
     }
 
+    /// Finds out whether a plugin that runs could run with another manifest, as far as that is seen without starting it.
+    ///
+    /// # Errors
+    /// [`DeployError`] with the reason.
+    pub fn check_manifest(&self, manifest: &Manifest) -> Result<(), DeployError> {
+        manifest.check()?;
+        self.check_kind(manifest)?;
+        self.check_place(manifest)
+    }
+
     /// Checks and compiles a component, and starts it once.
     pub(super) fn make(&self, wasm: &[u8], manifest: &Manifest) -> Result<Made, DeployError> {
         if self.stopped.load(Ordering::Acquire) {

@@ -46,6 +46,8 @@ pub(super) struct Appender {
     device: Arc<str>,
     session: u64,
     routes: HashMap<Box<str>, Arc<Remembered>>,
+    /// The routes are as of this generation of the rules.
+    rules: u64,
     last: Option<Arc<Remembered>>,
     extra: HeaderBlock,
     sequence: Vec<u8>,
@@ -55,11 +57,13 @@ pub(super) struct Appender {
 
 impl Appender {
     pub(super) fn new(ingest: Arc<Ingest>, device: Arc<str>, session: u64) -> Self {
+        let rules = ingest.generation();
         Self {
             ingest,
             device,
             session,
             routes: HashMap::new(),
+            rules,
             last: None,
             extra: HeaderBlock::new(),
             sequence: Vec::with_capacity(HEADER_BYTES_MAX),
@@ -257,6 +261,12 @@ impl Appender {
         open: &mut Option<OpenCommit<'log>>,
         topic: &str,
     ) -> Result<Arc<Remembered>, NotTaken> {
+        let rules = self.ingest.generation();
+        if self.rules != rules {
+            self.rules = rules;
+            self.routes.clear();
+            self.last = None;
+        }
         let found = self.remembered(open, topic)?;
         let guard = open.get_or_insert_with(|| log.lock());
         if guard.check_topic(&found.route.topic).is_ok() {

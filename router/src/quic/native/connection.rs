@@ -49,6 +49,8 @@ pub(super) enum End {
     Removed,
     /// The node stops.
     Stopping,
+    /// The node leaves its site.
+    Leaving,
     /// What the client did.
     Wrong(Wrong),
 }
@@ -158,6 +160,7 @@ impl Task {
                 Some(Order::TakenOver { .. }) => return Ok(Some(End::TakenOver)),
                 Some(Order::Removed) => return Ok(Some(End::Removed)),
                 Some(Order::Stop) => return Ok(Some(End::Stopping)),
+                Some(Order::Leave) => return Ok(Some(End::Leaving)),
                 None => {}
             }
         }

@@ -17,7 +17,7 @@ const LAST_WORDS_WAIT: Duration = Duration::from_secs(1);
 impl Task {
     /// Ends the session with its connection.
     pub(super) async fn finish(mut self, end: End) {
-        if matches!(end, End::Goodbye | End::Removed | End::Stopping) {
+        if matches!(end, End::Goodbye | End::Removed | End::Stopping | End::Leaving) {
             self.settle_last().await;
         }
         self.settle();
@@ -33,6 +33,7 @@ impl Task {
             End::TakenOver => (Close::TakenOver, "another connection speaks for this device"),
             End::Removed => (Close::NotAllowed, "the device was removed"),
             End::Stopping => (Close::Stopping, "the node stops"),
+            End::Leaving => (Close::Stopping, "the node leaves its site"),
         };
         // What events there are would only hold up the rest.
         drop(events);

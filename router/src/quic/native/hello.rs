@@ -34,7 +34,7 @@ impl From<TurnedAway> for Wrong {
     fn from(why: TurnedAway) -> Self {
         match why {
             TurnedAway::NotEnrolled => NOT_ENROLLED,
-            TurnedAway::NoRoom => BUSY,
+            TurnedAway::NoRoom | TurnedAway::Leaving => BUSY,
         }
     }
 }

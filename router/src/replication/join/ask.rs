@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::desk::ADMIT_WAIT;
 use super::message::{self, ANSWER_BYTES_MAX, Answer, JoinRefusal, RefusalCode, Request, Welcome};
 use crate::replication::PROGRAM;
-use crate::replication::peers::PROTOCOLS;
+use crate::replication::peers::Spoken;
 use crate::security::JoinToken;
 use crate::transport::{Bounds, Fingerprint, NodeKey, SiteConnection, dial_join};
 
@@ -105,7 +105,7 @@ async fn ask(token: &JoinToken, applicant: Applicant<'_>, at: SocketAddr) -> Res
         address: applicant.address.to_owned(),
         public_key: applicant.key.public().to_vec(),
         program: PROGRAM.to_owned(),
-        protocols: PROTOCOLS.to_vec(),
+        protocols: Spoken::default().protocols(),
     };
     match timeout(ANSWER_WAIT, exchange(&connection, &request)).await {
         Ok(answered) => answered,

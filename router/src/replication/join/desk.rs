@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::message::{self, ANSWER_BYTES_MAX, Answer, JoinRefusal, REQUEST_BYTES_MAX, RefusalCode, Request, Welcome};
-use crate::replication::peers::{Close, PROTOCOLS, Speaker, agree};
+use crate::replication::peers::{Close, Speaker, Spoken, agree};
 use crate::replication::{PROGRAM, Pending};
 use crate::transport::{FrameReceiver, FrameSender, SiteConnection, StreamError};
 
@@ -31,14 +31,15 @@ pub trait Admission: Send + Sync {
 /// Where nodes that join are received.
 pub struct Desk {
     name: String,
+    spoken: Arc<Spoken>,
     admission: Arc<dyn Admission>,
     places: Semaphore,
 }
 
 impl Desk {
-    /// A desk of the node of this name.
-    pub fn new(name: impl Into<String>, admission: Arc<dyn Admission>) -> Self {
-        Self { name: name.into(), admission, places: Semaphore::new(JOINS_MAX) }
+    /// A desk of the node of this name, which speaks this.
+    pub fn new(name: impl Into<String>, spoken: Arc<Spoken>, admission: Arc<dyn Admission>) -> Self {
+        Self { name: name.into(), spoken, admission, places: Semaphore::new(JOINS_MAX) }
     }
 
     /// Serves one connection to its end.
@@ -79,7 +80,7 @@ impl Desk {
         if let Err(why) = request.check() {
             return refused(RefusalCode::Invalid, why);
         }
-        let near = Speaker { name: self.name.clone(), program: PROGRAM.to_owned(), protocols: PROTOCOLS.to_vec() };
+        let near = Speaker { name: self.name.clone(), program: PROGRAM.to_owned(), protocols: self.spoken.protocols() };
         let (name, program) = (request.name.clone(), request.program.clone());
         let far = Speaker { name, program, protocols: request.protocols.clone() };
         if let Err(gap) = agree(&near, &far) {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::*;
+use crate::replication::peers::Spoken;
 use crate::replication::{Config, Member, Pending};
 use crate::security::JoinTokenHash;
 use crate::transport::{Ended, NodeId, NodeKey, SiteEndpoint, SiteIdentity, StreamError, dial_join, site_endpoint};
@@ -62,6 +63,7 @@ struct Site {
     endpoint: SiteEndpoint,
     address: SocketAddr,
     office: Arc<Office>,
+    spoken: Arc<Spoken>,
     _folder: tempfile::TempDir,
 }
 
@@ -76,7 +78,8 @@ impl Site {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let endpoint = site_endpoint(any, Arc::clone(&identity), Config::default().bounds()).unwrap();
         let office = Arc::new(Office { identity, tokens: Mutex::default(), has_majority });
-        let desk = Arc::new(Desk::new("n1", Arc::clone(&office) as _));
+        let spoken = Arc::<Spoken>::default();
+        let desk = Arc::new(Desk::new("n1", Arc::clone(&spoken), Arc::clone(&office) as _));
         let taking = endpoint.clone();
         tokio::spawn(async move {
             while let Some(attempt) = taking.accept().await {
@@ -89,7 +92,7 @@ impl Site {
             }
         });
         let address = endpoint.address().unwrap();
-        Self { endpoint, address, office, _folder: folder }
+        Self { endpoint, address, office, spoken, _folder: folder }
     }
 
     fn token(&self) -> JoinToken {
@@ -238,6 +241,12 @@ async fn garbage_and_other_versions_are_refused() {
     let later = refusal(answer_to(&site, &framed(&message::encode(&request))).await);
     assert_eq!(later.code, RefusalCode::Version);
     assert!(later.text.ends_with("have no protocol in common: upgrade n1"), "{later}");
-    let no_key = Request { public_key: vec![1, 2, 3], protocols: vec![1], ..request };
+    // A site that has moved on takes no node that is too old for it.
+    site.spoken.raise(2);
+    let older = Request { protocols: vec![1], ..request.clone() };
+    let earlier = refusal(answer_to(&site, &framed(&message::encode(&older))).await);
+    assert_eq!(earlier.code, RefusalCode::Version);
+    assert!(earlier.text.ends_with("have no protocol in common: upgrade n2"), "{earlier}");
+    let no_key = Request { public_key: vec![1, 2, 3], protocols: vec![2], ..request };
     assert_eq!(refusal(answer_to(&site, &framed(&message::encode(&no_key))).await).code, RefusalCode::Invalid);
 }

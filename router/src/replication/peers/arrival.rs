@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Own;
 use super::close::Close;
 use super::hello::Hello;
-use super::version::agree;
+use super::version::{Spoken, agree};
 use crate::replication::PROGRAM;
 use crate::transport::NodeId;
 
@@ -28,11 +28,11 @@ pub(super) enum Verdict {
 }
 
 /// Decides about one whose certificate names `node`, a member.
-pub(super) fn judge(own: &Own, node: NodeId, hello: &Hello, present: Option<Present>) -> Verdict {
+pub(super) fn judge((own, spoken): (&Own, &Spoken), node: NodeId, hello: &Hello, present: Option<Present>) -> Verdict {
     if let Err((close, text)) = is_whom_it_should_be(own, node, hello) {
         return Verdict::Refuse(close, text);
     }
-    let near = Hello::of(own, 0).speaker();
+    let near = Hello::of(own, spoken, 0).speaker();
     let protocol = match agree(&near, &hello.speaker()) {
         Ok(protocol) => protocol,
         Err(gap) => return Verdict::Refuse(Close::Version, gap.to_string()),
@@ -87,17 +87,19 @@ mod tests {
     const OWN: Own = Own { node: NodeId(5), site: 1, origin: 7, incarnation: 9 };
 
     fn hello(node: u64) -> Hello {
-        Hello::of(&Own { node: NodeId(node), incarnation: 20, ..OWN }, 0)
+        Hello::of(&Own { node: NodeId(node), incarnation: 20, ..OWN }, &Spoken::default(), 0)
     }
 
     #[test]
     fn each_arrival_has_its_verdict() {
         let present = |incarnation, is_copied| Some(Present { incarnation, is_copied });
-        let newer = Hello { protocols: vec![2, 3], ..hello(4) };
+        let newer = Hello { protocols: vec![3, 4], ..hello(4) };
+        let one_below = Hello { protocols: vec![1], ..hello(4) };
         let none = Hello { protocols: vec![], ..hello(4) };
         // (what, greeting, the connection that it has, how it is sent away, what the words hold)
         let cases = [
             ("it is taken", hello(4), None, None, ""),
+            ("one version older", one_below, None, None, ""),
             ("it comes anew", hello(4), present(20, false), None, ""),
             ("from the future", newer, None, Some(Close::Version), "upgrade node 0000000000000005"),
             ("from nowhere", none, None, Some(Close::Version), "upgrade node 0000000000000004"),
@@ -107,15 +109,16 @@ mod tests {
             ("copied", hello(4), present(19, true), Some(Close::Copied), "two nodes run as node 0000000000000004"),
         ];
         for (what, hello, present, close, words) in cases {
-            match judge(&OWN, NodeId(4), &hello, present) {
-                Verdict::Take(protocol) => assert_eq!((close, protocol), (None, 1), "{what}"),
+            let both = hello.protocols.iter().max().copied().unwrap_or(0);
+            match judge((&OWN, &Spoken::default()), NodeId(4), &hello, present) {
+                Verdict::Take(protocol) => assert_eq!((close, protocol), (None, both), "{what}"),
                 Verdict::Refuse(found, text) => {
                     assert_eq!(Some(found), close, "{what}");
                     assert!(text.contains(words), "{what}: {text}");
                 }
             }
         }
-        let refused = |present| match judge(&OWN, NodeId(6), &hello(6), present) {
+        let refused = |present| match judge((&OWN, &Spoken::default()), NodeId(6), &hello(6), present) {
             Verdict::Refuse(close, _) => Some(close),
             Verdict::Take(_) => None,
         };

@@ -62,7 +62,7 @@ async fn attempt(shared: &Shared, member: &Member, turn: u32) -> Result<Arc<Link
         Failure::from(text)
     };
     is_whom_it_should_be(&shared.own, member.node, &hello).map_err(|(close, text)| refused(close, text))?;
-    let near = Hello::of(&shared.own, 0).speaker();
+    let near = shared.hello().speaker();
     let protocol = agree(&near, &hello.speaker()).map_err(|gap| refused(Close::Version, gap.to_string()))?;
     let link = shared.link(member.node, hello, connection.clone(), protocol);
     let before = shared.table.lock().up(&link, shared.clock.monotonic());

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Own;
-use super::version::{PROTOCOLS, PROTOCOLS_MAX, Speaker};
+use super::version::{PROTOCOLS_MAX, Speaker, Spoken};
 use crate::replication::PROGRAM;
 use crate::transport::NodeId;
 
@@ -33,9 +33,9 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    pub(super) fn of(own: &Own, wall_ms: i64) -> Self {
+    pub(super) fn of(own: &Own, spoken: &Spoken, wall_ms: i64) -> Self {
         Self {
-            protocols: PROTOCOLS.to_vec(),
+            protocols: spoken.protocols(),
             program: PROGRAM.to_owned(),
             site: own.site,
             node: own.node,
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn the_bytes_do_not_change_and_what_is_added_is_passed_over() {
         let own = Own { node: NodeId(1), site: 2, origin: 4, incarnation: 3 };
-        let hello = Hello { program: "0.1.0".to_owned(), ..Hello::of(&own, 5) };
+        let hello = Hello { program: "0.1.0".to_owned(), ..Hello::of(&own, &Spoken::up_to(1), 5) };
         let bytes = hello.encode();
         assert_eq!(bytes, [&[1, 1, 1, 5][..], b"0.1.0", &[2, 1, 3, 4, 10]].concat());
         assert_eq!(Hello::decode(&bytes), Some(hello.clone()));

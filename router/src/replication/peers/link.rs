@@ -116,6 +116,7 @@ impl Link {
             origin: self.hello.origin,
             incarnation: self.hello.incarnation,
             program: self.hello.program.clone(),
+            protocol_max: self.hello.protocols.iter().max().copied().unwrap_or(0),
             heard: heard.at,
             heartbeat: heard.heartbeat,
             clock_ahead_ms: heard.clock_ahead_ms,

@@ -144,7 +144,7 @@ fn admit(
     let now = shared.clock.monotonic();
     // One lock for both: of two that come at once, the second finds the first.
     let mut table = shared.table.lock();
-    let (close, text) = match judge(&shared.own, node, &hello, table.present(node)) {
+    let (close, text) = match judge((&shared.own, &shared.spoken), node, &hello, table.present(node)) {
         Verdict::Refuse(close, text) => (close, text),
         Verdict::Take(protocol) => {
             let link = shared.link(node, hello, connection.clone(), protocol);

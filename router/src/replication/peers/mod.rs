@@ -42,7 +42,7 @@ pub use member::{MEMBERS_MAX, Member};
 pub use serve::{Notice, Pulse, Serve};
 pub use state::{ConnectionState, Known, PeerState};
 pub use stats::Stats;
-pub use version::{PROTOCOLS, PROTOCOLS_MAX, Speaker, VersionGap, agree};
+pub use version::{PROTOCOL_MAX, PROTOCOL_MIN, PROTOCOLS_MAX, Speaker, Spoken, VersionGap, agree};
 
 use self::hello::Hello;
 use self::link::{Link, Moment};
@@ -90,6 +90,8 @@ impl Own {
 pub struct Setup {
     /// This process of the node.
     pub own: Own,
+    /// What it speaks; shared with the desk.
+    pub spoken: Arc<Spoken>,
     /// The node's endpoint.
     pub endpoint: SiteEndpoint,
     /// The site's list; this node may be in it.
@@ -107,6 +109,7 @@ pub struct Setup {
 /// What the tasks of the connections share.
 struct Shared {
     own: Own,
+    spoken: Arc<Spoken>,
     endpoint: SiteEndpoint,
     serve: Arc<dyn Serve>,
     clock: Arc<Clock>,
@@ -129,9 +132,10 @@ pub struct Peers {
 impl Peers {
     /// Begins to keep connections, and to take them.
     pub fn start(setup: Setup) -> Self {
-        let Setup { own, endpoint, members, serve, desk, clock, config } = setup;
+        let Setup { own, spoken, endpoint, members, serve, desk, clock, config } = setup;
         let shared = Arc::new(Shared {
             own,
+            spoken,
             endpoint,
             serve,
             clock,
@@ -229,7 +233,7 @@ impl Shared {
     }
 
     fn hello(&self) -> Hello {
-        Hello::of(&self.own, self.clock.wall_ms())
+        Hello::of(&self.own, &self.spoken, self.clock.wall_ms())
     }
 
     /// Of a connection whose greeting has been heard.

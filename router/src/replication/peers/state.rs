@@ -36,6 +36,8 @@ pub struct Known {
     pub incarnation: u64,
     /// The version of its program.
     pub program: String,
+    /// The highest protocol that it speaks.
+    pub protocol_max: u16,
     /// When it was heard last.
     pub heard: Duration,
     /// What it said then; `None` before the first heartbeat.

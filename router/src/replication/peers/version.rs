@@ -1,11 +1,52 @@
 //! Which protocol two nodes speak, or which of them has to be upgraded (pure).
+//!
+//! A protocol's number is the site's level as well: what its nodes write. Once a site is at a level, none of its nodes
+//! speaks a lower protocol any more.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// The protocols that this node speaks, each a number.
-pub const PROTOCOLS: &[u16] = &[1];
+/// The lowest protocol that this program speaks.
+pub const PROTOCOL_MIN: u16 = 1;
+/// The highest protocol that this program speaks.
+pub const PROTOCOL_MAX: u16 = 2;
 /// Protocols of another node that are looked at.
 pub const PROTOCOLS_MAX: usize = 16;
+
+/// What a node speaks: from the lowest protocol that its site allows to its own highest.
+#[derive(Debug)]
+pub struct Spoken {
+    lowest: AtomicU16,
+    highest: u16,
+}
+
+impl Spoken {
+    /// All protocols of this program up to one.
+    pub fn up_to(highest: u16) -> Self {
+        Self { lowest: AtomicU16::new(PROTOCOL_MIN), highest: highest.clamp(PROTOCOL_MIN, PROTOCOL_MAX) }
+    }
+
+    /// The site works at a level: what is below it is spoken no more. It never falls.
+    pub fn raise(&self, level: u16) {
+        self.lowest.fetch_max(level, Ordering::AcqRel);
+    }
+
+    /// The highest.
+    pub fn highest(&self) -> u16 {
+        self.highest
+    }
+
+    /// All of them; none where the site is above this node.
+    pub fn protocols(&self) -> Vec<u16> {
+        (self.lowest.load(Ordering::Acquire)..=self.highest).collect()
+    }
+}
+
+impl Default for Spoken {
+    fn default() -> Self {
+        Self::up_to(PROTOCOL_MAX)
+    }
+}
 
 /// One of two nodes that want to speak with each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +95,22 @@ mod tests {
 
     fn speaker(name: &str, protocols: &[u16]) -> Speaker {
         Speaker { name: name.to_owned(), program: "0.1.0".to_owned(), protocols: protocols.to_vec() }
+    }
+
+    #[test]
+    fn a_site_leaves_protocols_behind() {
+        let spoken = Spoken::default();
+        assert_eq!(spoken.protocols(), [1, 2]);
+        spoken.raise(2);
+        spoken.raise(1);
+        assert_eq!((spoken.protocols(), spoken.highest()), (vec![2], 2));
+        let held_back = Spoken::up_to(1);
+        assert_eq!(held_back.protocols(), [1]);
+        let (new, old) = (speaker("new", &spoken.protocols()), speaker("old", &held_back.protocols()));
+        assert!(agree(&new, &old).unwrap_err().to_string().ends_with("upgrade old"));
+        held_back.raise(2);
+        assert_eq!(held_back.protocols(), [0; 0]);
+        assert_eq!(Spoken::up_to(900).highest(), PROTOCOL_MAX);
     }
 
     #[test]

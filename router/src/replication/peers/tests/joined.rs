@@ -21,7 +21,7 @@ async fn a_node_joins_by_the_port_of_the_site_and_is_connected() {
     let ids = Ids::make(1);
     let endpoint = ids.endpoint(1, &fast());
     let address = endpoint.address().unwrap();
-    let desk = Desk::new("n1", Arc::new(Open(ids.of(1), address)));
+    let desk = Desk::new("n1", Arc::default(), Arc::new(Open(ids.of(1), address)));
     let first = Node::start_with(endpoint, 11, Vec::new(), fast(), Some(Arc::new(desk)));
 
     let data = tempfile::tempdir().unwrap();

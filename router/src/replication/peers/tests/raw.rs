@@ -24,7 +24,7 @@ impl Raw {
     pub(super) fn hello(&self, incarnation: u64) -> Hello {
         let node = self.endpoint.identity().node();
         let wall_ms = Clock::starting_after(0).wall_ms();
-        Hello::of(&Own { node, site: SITE, origin: node.0 + 100, incarnation }, wall_ms)
+        Hello::of(&Own { node, site: SITE, origin: node.0 + 100, incarnation }, &Spoken::default(), wall_ms)
     }
 
     pub(super) async fn dial(&self, node: &Node) -> SiteConnection {

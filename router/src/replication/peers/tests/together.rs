@@ -17,7 +17,8 @@ async fn three_nodes_are_connected_each_with_each_and_hear_each_other() {
             assert!(known.clock_ahead_ms.abs() < 1_000, "{} ms", known.clock_ahead_ms);
             let heartbeat = known.heartbeat.unwrap();
             assert_eq!((heartbeat.synced, heartbeat.quorum, heartbeat.hybrid), (7, 5, 9));
-            assert_eq!(state.connection.unwrap().protocol, 1);
+            assert_eq!(state.connection.unwrap().protocol, PROTOCOL_MAX);
+            assert_eq!(known.protocol_max, PROTOCOL_MAX);
         }
         assert_eq!(node.ear.heard.lock().len(), 2);
         assert_eq!(node.notices(), Vec::new());

@@ -1,0 +1,290 @@
+//! Nodes that leave: the doors close, the others take all that was acknowledged, then the node is taken out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sled_data::CommitNumber;
+
+use super::site::{SiteNode, WHO};
+use super::wires::REMOVED;
+use crate::admin::site::{LeftView, RemovedView};
+use crate::admin::{ApiError, Readiness};
+use crate::catalog::{Change, MemberState, MemberUpdate, Refusal, WorkRefusal};
+use crate::event_log::Act;
+use crate::replication::{ASK_HAND_OVER, FollowerState};
+use crate::sessions::Sessions;
+use crate::transport::NodeId;
+
+/// How long a node that leaves waits until the others have all of its log.
+const HAND_OVER_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks.
+const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
+/// How long its clients have to end.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long another node waits until one that it takes out has handed over.
+const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 5);
+/// How long a node that has handed over waits to be taken out; then it takes clients again.
+const TAKEN_OUT_WAIT: Duration = Duration::from_secs(30);
+/// How often a change is asked for whose outcome is not known.
+const INSIST_MAX: u32 = 3;
+/// The answer of a node that has handed over; text follows in any other one.
+const HANDED_OVER: &[u8] = &[1];
+/// The first byte of an answer that says why not.
+const NOT_HANDED_OVER: u8 = 0;
+
+/// The ways by which something comes in that others rely on.
+pub(super) struct Doors {
+    sessions: Arc<Sessions>,
+    readiness: Arc<Readiness>,
+}
+
+impl Doors {
+    async fn close(&self) {
+        tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
+    }
+
+    fn reopen(&self) {
+        self.sessions.reopen();
+        self.readiness.stay();
+    }
+}
+
+/// What the others have of a node that leaves.
+struct HandedOver {
+    /// Who has all of its log, and reads on what is unread.
+    heir: NodeId,
+    /// Its last commit that holds something acknowledged.
+    last: CommitNumber,
+    /// Those who follow it and do not have all of it yet, by name.
+    behind: Vec<String>,
+}
+
+/// Who has a log up to its last commit, of those that follow it: all of them, or who has after the wait (pure).
+fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber) -> (Vec<NodeId>, Vec<NodeId>) {
+    let here = followers.iter().filter(|(_, state)| state.is_here);
+    let (have, lack): (Vec<_>, Vec<_>) = here.partition(|(_, state)| state.synced >= last);
+    let nodes = |of: Vec<&(NodeId, FollowerState)>| of.into_iter().map(|(node, _)| *node).collect();
+    (nodes(have), nodes(lack))
+}
+
+impl SiteNode {
+    /// Says what is closed when the node leaves.
+    pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>) {
+        self.doors.get_or_init(|| Doors { sessions, readiness });
+    }
+
+    /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
+    /// comes to nothing.
+    async fn hand_over(&self) -> Result<HandedOver, ApiError> {
+        let (have, lack) = takers(&self.book.followers(self.log.store().origin()), CommitNumber(0));
+        if have.is_empty() && lack.is_empty() {
+            return Err(nobody_has("no other node follows this node's log"));
+        }
+        let doors = self.doors.get();
+        if let Some(doors) = doors {
+            doors.close().await;
+        }
+        let handed = self.await_takers().await;
+        if let (Err(_), Some(doors)) = (&handed, doors) {
+            doors.reopen();
+        }
+        handed
+    }
+
+    async fn await_takers(&self) -> Result<HandedOver, ApiError> {
+        let own = self.log.store().origin();
+        // A commit behind all that was acknowledged, of `memory` topics as well: durable, it holds them up no more.
+        let node = self.place.node.to_string();
+        let act =
+            Act { who: WHO, act: "node.hand_over", what: &node, outcome: "done", detail: serde_json::Value::Null };
+        let ticket = self.log.audit(act).map_err(ApiError::from)?;
+        self.log.durable(ticket).await.map_err(ApiError::from)?;
+        let last = self.log.store().synced_commit();
+        let since = Instant::now();
+        loop {
+            let (have, lack) = takers(&self.book.followers(own), last);
+            let is_late = since.elapsed() > HAND_OVER_WAIT;
+            match have.first() {
+                Some(heir) if lack.is_empty() || is_late => {
+                    let behind = self.names(&lack);
+                    if !behind.is_empty() {
+                        tracing::warn!(?behind, "these nodes do not have all of this node's log yet; others have");
+                    }
+                    return Ok(HandedOver { heir: *heir, last, behind });
+                }
+                None if is_late => return Err(nobody_has("no other node has all of this node's log")),
+                _ => tokio::time::sleep(HAND_OVER_LOOK).await,
+            }
+        }
+    }
+
+    fn names(&self, nodes: &[NodeId]) -> Vec<String> {
+        let members = self.catalog.members();
+        let names: BTreeMap<NodeId, &str> = members.iter().map(|member| (member.node, member.name.as_str())).collect();
+        nodes.iter().map(|node| names.get(node).map_or_else(|| node.to_string(), |name| (*name).to_owned())).collect()
+    }
+
+    /// Takes this node out of its site.
+    pub(super) async fn go(&self) -> Result<LeftView, ApiError> {
+        let _turn = self.leaving.lock().await;
+        let node = self.place.node;
+        let HandedOver { heir, last, behind } = self.hand_over().await?;
+        let gone = self.go_after(node, heir, last).await;
+        if let (Err(_), Some(doors)) = (&gone, self.doors.get()) {
+            // It is a member still, and says so to those who asked.
+            doors.reopen();
+        }
+        gone?;
+        self.left.send_replace(true);
+        Ok(LeftView { done: true, behind })
+    }
+
+    async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), ApiError> {
+        let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
+        self.insist(Change::UpdateMember { node, update: leaving }).await?;
+        self.take_up_after(node, heir, last).await?;
+        tokio::select! {
+            removed = self.insist(Change::RemoveMember { node }) => removed?,
+            // The others may let go of it before it has heard what came of its own proposal.
+            () = self.told_removed() => {}
+        }
+        Ok(())
+    }
+
+    /// Hands over as another node asks, which takes this one out then.
+    pub(super) async fn hand_over_for(self: Arc<Self>, by: NodeId) -> Vec<u8> {
+        let Ok(_turn) = self.leaving.try_lock() else {
+            return no("the node leaves already");
+        };
+        tracing::warn!(%by, "the node is to be taken out of its site: it takes nothing new and hands its log over");
+        match self.hand_over().await {
+            Ok(_) => {
+                tokio::spawn(Arc::clone(&self).await_taken_out());
+                HANDED_OVER.to_vec()
+            }
+            Err(error) => no(&error.message),
+        }
+    }
+
+    /// Stops the node when it was taken out; where that does not come, it goes on as before.
+    async fn await_taken_out(self: Arc<Self>) {
+        let is_out = async {
+            let mut members = self.catalog.watch_members();
+            let is_member = |all: &Arc<Vec<crate::catalog::Member>>| all.iter().any(|m| m.node == self.place.node);
+            tokio::select! {
+                _ = members.wait_for(|all| !is_member(all)) => {}
+                () = self.told_removed() => {}
+            }
+        };
+        if tokio::time::timeout(TAKEN_OUT_WAIT, is_out).await.is_ok() {
+            self.left.send_replace(true);
+        } else if let Some(doors) = self.doors.get() {
+            tracing::warn!("the node was not taken out of its site, and goes on");
+            doors.reopen();
+        }
+    }
+
+    /// Takes another node out of the site: one that is there hands its log over first.
+    pub(super) async fn take_out(&self, named: &str) -> Result<RemovedView, ApiError> {
+        let node = self.find(named)?;
+        if node == self.place.node {
+            return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
+        }
+        let not_handed_over = self.ask_hand_over(node).await;
+        self.take_up_after(node, self.place.node, CommitNumber(0)).await?;
+        self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
+        Ok(RemovedView { node: node.to_string(), not_handed_over })
+    }
+
+    /// What is acknowledged there and nowhere else goes with it, unless it is there to hand it over. Why it has not.
+    async fn ask_hand_over(&self, node: NodeId) -> Option<String> {
+        let peers = self.peers()?;
+        let is_there = peers.states().iter().any(|peer| peer.node == node && peer.is_connected);
+        let answered = match is_there {
+            true => peers.ask(node, ASK_HAND_OVER, &[], ASK_WAIT).await.map_err(|error| error.to_string()),
+            false => Err("it is not connected".to_owned()),
+        };
+        let why = match answered {
+            Ok(answer) if answer == HANDED_OVER => {
+                tracing::info!(%node, "a node has handed its log over");
+                return None;
+            }
+            Ok(answer) => String::from_utf8_lossy(answer.get(1..).unwrap_or_default()).into_owned(),
+            Err(why) => why,
+        };
+        tracing::warn!(%node, why, "a node is taken out that has not handed its log over: what it alone has goes with it");
+        Some(why)
+    }
+
+    /// Before a node is taken out: what it has left unread is read on by another. `last` is its last commit, where
+    /// that is known; otherwise what is here counts.
+    async fn take_up_after(&self, node: NodeId, by: NodeId, last: CommitNumber) -> Result<(), ApiError> {
+        let members = self.catalog.members();
+        let origin = members.iter().find(|member| member.node == node).and_then(|member| member.origin);
+        let Some(origin) = origin.filter(|_| node != by) else { return Ok(()) };
+        let open = self.catalog.take_overs().into_iter().find(|(taken, _)| *taken == origin);
+        if open.as_ref().is_some_and(|(_, open)| !open.has_returned) {
+            return Ok(());
+        }
+        let term = open.map_or(1, |(_, open)| open.term + 2);
+        let from_commit = match last {
+            CommitNumber(0) => self.log.store().synced_commit_of(sled_data::OriginId(origin)).0,
+            CommitNumber(last) => last,
+        };
+        match self.insist(Change::TakeOver { origin, from_commit, by, term }).await {
+            // Made by the attempt before, or by the leader itself.
+            Err(Refusal::Work(WorkRefusal::Term { .. })) => Ok(()),
+            made => Ok(made?),
+        }
+    }
+
+    /// Has a change made that may be asked for again: where it is not known what came of it (the leader changes, perhaps
+    /// because of it), it is.
+    async fn insist(&self, change: Change) -> Result<(), Refusal> {
+        let mut left = INSIST_MAX;
+        loop {
+            match self.catalog.propose(change.clone(), WHO).await {
+                Err(Refusal::UnknownOutcome) if left > 1 => left -= 1,
+                made => return made.map(drop),
+            }
+        }
+    }
+
+    /// Waits until another node has said that this one was removed.
+    async fn told_removed(&self) {
+        while !self.book.troubles().iter().any(|trouble| trouble.code == REMOVED) {
+            tokio::time::sleep(HAND_OVER_LOOK).await;
+        }
+    }
+}
+
+fn no(why: &str) -> Vec<u8> {
+    [&[NOT_HANDED_OVER][..], why.as_bytes()].concat()
+}
+
+fn nobody_has(what: &str) -> ApiError {
+    ApiError::conflict(format!("{what}, so what it acknowledged would go with it; it goes on as before"))
+        .coded("not-handed-over")
+        .hint("see with `edgeway node status` that another node follows it, and try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_follow_have_all_or_lack_something() {
+        let state = |synced, is_here| FollowerState { synced: CommitNumber(synced), is_here };
+        let followers = [
+            (NodeId(1), state(9, true)),
+            (NodeId(2), state(8, true)),
+            (NodeId(3), state(9, false)),
+            (NodeId(4), state(10, true)),
+        ];
+        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
+        assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
+        assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
+    }
+}

@@ -1,0 +1,110 @@
+//! Nodes leave or are taken out under load: all that they acknowledged is on those that stay.
+
+use std::time::Duration;
+
+use devices::fleet::relay::LineConfig;
+
+use super::cut_off::relayed;
+use super::load::{Load, check, make_topics};
+use crate::harness::mqtt::publisher::Record;
+use crate::harness::mqtt::{Client, Message, Version};
+use crate::harness::site::Site;
+use crate::harness::wait;
+
+/// How long a node may take to end when it has left.
+const END_MAX: Duration = Duration::from_secs(30);
+/// The time from one node to another.
+const DELAY: Duration = Duration::from_millis(100);
+/// Three nodes share the processors with those who publish.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until those that stay list each other alone.
+fn wait_listed(site: &Site, count: usize) {
+    for place in 0..count {
+        wait::until_true("those that stay are listed", || {
+            site.status(place)["nodes"].as_array().unwrap().len() == count
+        });
+    }
+}
+
+#[test]
+fn what_a_node_acknowledged_stays_when_it_leaves_under_load() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 3);
+    make_topics(&site);
+    site.wait_level();
+    // What is acknowledged last is on no other node for a while.
+    relays.iter().for_each(|relay| relay.set(LineConfig { delay: DELAY, ..LineConfig::default() }));
+    let mut guest = Client::simple(site[2].mqtt, Version::V5, "guest");
+    let load = Load::start_paced(&site, "leaves", PAUSE);
+    load.wait(500);
+    // Its own publishers go on until it sends them away.
+    site[2].cli(&["node", "leave"]).ok();
+    assert!(site.members[2].node.wait_end(END_MAX).success());
+    load.wait(100);
+    let mut records = load.stop();
+    site.members.pop();
+    wait_listed(&site, 2);
+    site.wait_level();
+    check(&site, &records);
+    assert_eq!(guest.closed(), Some(0x9d), "the server has moved");
+
+    // The same where another node takes it out while it lives.
+    let joined = site.join();
+    site.wait_level();
+    let name = site.members[joined].name.clone();
+    let load = Load::start_paced(&site, "removed", PAUSE);
+    load.wait(500);
+    site[0].cli(&["node", "remove", &name]).ok();
+    assert!(site.members[joined].node.wait_end(END_MAX).success(), "it ends when it was taken out");
+    load.wait(100);
+    records.extend(load.stop());
+    site.members.pop();
+    wait_listed(&site, 2);
+    site.wait_level();
+    check(&site, &records);
+    let acked: u64 = records.iter().map(|record| record.acked).sum();
+    assert!(acked > 1_000, "hardly anything was acknowledged: {acked}");
+}
+
+#[test]
+fn a_node_that_nobody_follows_does_not_leave_and_goes_on() {
+    let mut site = Site::of(2);
+    make_topics(&site);
+    site.kill(&[1]);
+    wait::until_true("nobody follows", || site.follower(0, "n2")["connected"] == false);
+    let refused = site[0].cli(&["node", "leave"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.err.contains("would go with it"), "{refused:?}");
+    // It takes clients as before.
+    let mut client = Client::simple(site[0].mqtt, Version::V5, "client");
+    assert_eq!(client.publish(&Message::new("plain/a", "on").qos(1)), 0);
+}
+
+#[test]
+fn a_node_whose_followers_lack_something_stays_and_goes_on() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (site, relays) = relayed(&runtime, 2);
+    make_topics(&site);
+    site.wait_level();
+    let mut guest = Client::simple(site[0].mqtt, Version::V5, "guest");
+    let publish = |client: &mut Client, from: u64, to: u64| {
+        for number in from..to {
+            assert_eq!(client.publish(&Message::new("plain/guest", number.to_string()).qos(1)), 0);
+        }
+    };
+    publish(&mut guest, 0, 10);
+    relays.iter().for_each(|relay| relay.cut(true));
+    publish(&mut guest, 10, 30);
+    // The silence is not noticed yet: the follower counts as there, and does not get the last events.
+    let refused = site[0].cli(&["node", "leave"]);
+    assert!(refused.code == 1 && refused.err.contains("would go with it"), "{refused:?}");
+    assert_eq!(guest.closed(), Some(0x9d), "its clients were sent away");
+    let mut back = Client::simple(site[0].mqtt, Version::V5, "guest");
+    publish(&mut back, 30, 40);
+    relays.iter().for_each(|relay| relay.cut(false));
+    wait::until_true("it is followed", || site.follower(0, "n2")["connected"] == true);
+    site.wait_level();
+    check(&site, &[Record { topic: "plain/guest".to_owned(), sent: 40, acked: 40 }]);
+    site[0].cli(&["node", "leave"]).ok();
+}

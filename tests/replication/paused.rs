@@ -1,0 +1,102 @@
+//! What a plugin does on a gateway that lives and is cut off: it goes on, or pauses, as people want; each event counts once.
+
+use std::time::{Duration, Instant};
+
+use super::cut_off::{dialled_by_all, relayed};
+use crate::harness::components::{hostile, hostile_manifest};
+use crate::harness::mqtt::{Client, Message, Version};
+use crate::harness::site::Site;
+use crate::harness::wait;
+
+/// Events that are published at a node that is cut off.
+const EVENTS: usize = 40;
+/// From the silence (three seconds) to the pause.
+const PAUSED_WITHIN: Duration = Duration::from_secs(8);
+
+fn state(site: &Site, place: usize) -> String {
+    let plugins = site[place].plugins();
+    let found = plugins.iter().find(|plugin| plugin["name"] == "hostile");
+    found.and_then(|plugin| plugin["state"].as_str()).unwrap_or_default().to_owned()
+}
+
+fn publish(client: &mut Client, from: usize) -> Vec<String> {
+    let values: Vec<String> = (from..from + EVENTS).map(|number| format!("x{number}")).collect();
+    for value in &values {
+        assert_eq!(client.publish(&Message::new("plain/a", value).qos(1)), 0);
+    }
+    values
+}
+
+/// What was derived, as a node shows it.
+fn derived(site: &Site, place: usize) -> Vec<String> {
+    let mut values: Vec<String> = site[place].readable_events("out").iter().map(|event| event.text()).collect();
+    values.sort_unstable();
+    values
+}
+
+/// Waits until every node shows all that was to be derived, each once.
+fn counted(site: &Site, expected: &[String]) {
+    let mut expected = expected.to_vec();
+    expected.sort_unstable();
+    for place in site.running() {
+        let name = &site.members[place].name;
+        wait::until_true(&format!("all is derived, as {name} shows it"), || {
+            derived(site, place).len() >= expected.len()
+        });
+    }
+    site.wait_level();
+    for place in site.running() {
+        assert_eq!(derived(site, place), expected, "each once, as {} shows it", site.members[place].name);
+    }
+}
+
+fn set_policy(site: &Site, policy: &str) {
+    site[0].cli(&["node", "policy", policy]).ok();
+    for place in site.running() {
+        wait::until_true("the policy is known", || site.status(place)["lease"] == policy);
+    }
+}
+
+#[test]
+fn one_that_is_cut_off_goes_on_or_pauses() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (site, relays) = relayed(&runtime, 3);
+    site.create_topic(0, "plain", "sync");
+    let cut = dialled_by_all(&site);
+    let near = (cut + 1) % 3;
+    let name = site.members[cut].name.clone();
+    site[near].deploy(&hostile(), &hostile_manifest("plain")).ok();
+    for place in 0..3 {
+        wait::until_true("the plugin runs", || state(&site, place) == "running");
+    }
+    let mut client = Client::simple(site[cut].mqtt, Version::V5, "client");
+    let mut all = publish(&mut client, 0);
+    counted(&site, &all);
+
+    for policy in ["run", "pause"] {
+        set_policy(&site, policy);
+        let cut_at = Instant::now();
+        relays[cut].cut(true);
+        wait::until_true("it is not heard", || site.seen(near, &name)["connected"] == false);
+        wait::until_true("it hears nobody", || site.status(cut)["quorum"]["in_reach"] == false);
+        if policy == "pause" {
+            wait::until_true("it pauses", || state(&site, cut) == "paused");
+            assert!(cut_at.elapsed() < PAUSED_WITHIN, "it paused after {:?}", cut_at.elapsed());
+        }
+        let before = derived(&site, cut);
+        let new = publish(&mut client, all.len());
+        all.extend(new);
+        if policy == "run" {
+            wait::until_true("it goes on", || derived(&site, cut).len() == all.len());
+        } else {
+            // As long as a round of another topic's reader takes: the events are there to be read, and are not.
+            site[cut].events_when("plain", all.len());
+            assert_eq!(derived(&site, cut), before, "nothing is derived while it pauses");
+            assert_eq!(state(&site, cut), "paused");
+        }
+        relays[cut].cut(false);
+        wait::until_true("it is heard", || site.seen(near, &name)["connected"] == true);
+        wait::until_true("it runs", || state(&site, cut) == "running");
+        counted(&site, &all);
+    }
+}
