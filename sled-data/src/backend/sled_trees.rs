@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ballast::Ballast;
 use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 
 /// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
@@ -21,6 +22,8 @@ const OPEN_TRIES_MAX: u32 = 100;
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
 /// sled's default tree, which holds nothing.
 const DEFAULT_TREE: &[u8] = b"__sled__default";
+/// The tree that is there to be read alone.
+const BALLAST_TREE: &[u8] = b"ballast";
 
 /// sled's settings that one may choose.
 #[derive(Copy, Clone, Debug)]
@@ -36,6 +39,7 @@ pub struct SledBackend {
     file: File,
     folder: PathBuf,
     mark: File,
+    ballast: Ballast,
     _lock: File,
 }
 
@@ -56,7 +60,8 @@ impl SledBackend {
         let file = File::open(sled_folder.join("db")).map_err(io)?;
         let mark = File::options().create(true).truncate(false).read(true).write(true).open(folder.join("mark"));
         let mark = mark.map_err(io)?;
-        Ok(SledBackend { db, file, folder: sled_folder, mark, _lock: lock })
+        let ballast = ballast(&db)?;
+        Ok(SledBackend { db, file, folder: sled_folder, mark, ballast, _lock: lock })
     }
 }
 
@@ -67,6 +72,8 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
         std::fs::remove_dir_all(&new).map_err(io)?;
     }
     let db = open_db(&new, config)?;
+    // Its pages have the first numbers, one after the other.
+    ballast(&db)?;
     guarded(|| db.flush())?;
     drop(db);
     for entry in std::fs::read_dir(&new).map_err(io)? {
@@ -77,6 +84,10 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
     std::fs::rename(&new, sled_folder).map_err(io)?;
     sync_folder(folder)?;
     folder.parent().map_or(Ok(()), sync_folder)
+}
+
+fn ballast(db: &sled::Db) -> Result<Ballast, BackendError> {
+    Ballast::new(Arc::new(SledTree(guarded(|| db.open_tree(BALLAST_TREE))?)))
 }
 
 /// sled takes a snapshot that it had not finished writing for a finished one, and then does not open.
@@ -157,7 +168,7 @@ impl Backend for SledBackend {
 
     fn tree_names(&self) -> Vec<Vec<u8>> {
         let names = self.db.tree_names().into_iter().map(|name| name.to_vec());
-        names.filter(|name| name != DEFAULT_TREE).collect()
+        names.filter(|name| name != DEFAULT_TREE && name != BALLAST_TREE).collect()
     }
 
     fn drop_tree(&self, name: &[u8]) -> Result<(), BackendError> {
@@ -189,6 +200,10 @@ impl Backend for SledBackend {
         let (commit, _) = rest.split_first_chunk::<8>()?;
         let mark = Mark { origin: u64::from_be_bytes(*origin), commit: u64::from_be_bytes(*commit) };
         (encode_mark(mark) == bytes).then_some(mark)
+    }
+
+    fn let_go(&self) -> Result<(), BackendError> {
+        self.ballast.sweep()
     }
 
     fn alarm(&self) -> Option<String> {

@@ -110,6 +110,7 @@ impl Store {
         let mut record = self.followed_to_write(first.origin)?;
         check_order(commits, &record)?;
         self.room(&mut writer, bytes)?;
+        self.passed(bytes);
         let mut plan = Plan::new(self);
         let planned = commits.iter().try_for_each(|commit| plan.add(commit));
         planned.map_err(|e| e.of(self))?;

@@ -73,6 +73,7 @@ impl Store {
         let mut writer = self.writer.lock();
         self.being_taken(origin)?;
         self.room(&mut writer, bytes)?;
+        self.passed(bytes);
         let mut plan = Plan::new(self);
         parts.iter().try_for_each(|part| plan.copy(part)).map_err(|e| e.of(self))?;
         let Plan { touched, appends, gaps, .. } = plan;

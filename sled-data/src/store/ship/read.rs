@@ -92,6 +92,7 @@ impl Store {
                 other => drop(other?),
             }
         }
+        self.passed(gathering.sums.last().copied().unwrap_or(0));
         Ok(gathering.ships.into_iter().map(|ship| ship.whole(origin)).collect())
     }
 
