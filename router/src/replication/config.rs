@@ -39,11 +39,21 @@ pub struct Config {
     pub quorum_wait_ms: u32,
     /// Milliseconds without a heartbeat after which another node counts as lost; at least twice `heartbeat_ms`.
     pub lost_after_ms: u32,
+    /// How long a commit of live traffic may take while another node, or this one, catches up: in percent of what it takes
+    /// by itself. What is caught up with goes slower beyond that, but never below 16 MB a second.
+    pub catch_up_live_percent: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: None, address: None, heartbeat_ms: 1_000, quorum_wait_ms: 5_000, lost_after_ms: 3_000 }
+        Self {
+            listen: None,
+            address: None,
+            heartbeat_ms: 1_000,
+            quorum_wait_ms: 5_000,
+            lost_after_ms: 3_000,
+            catch_up_live_percent: 150,
+        }
     }
 }
 

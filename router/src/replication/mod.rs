@@ -10,6 +10,7 @@ mod config;
 mod follower;
 mod holdings;
 pub mod join;
+mod pace;
 pub mod peers;
 mod plan;
 mod source;
