@@ -4,6 +4,7 @@ mod commit;
 mod commit_stream;
 mod copy;
 mod follow;
+mod gaps;
 #[cfg(test)]
 mod golden;
 mod kept;
@@ -39,9 +40,10 @@ pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
 pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition};
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
+pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
-pub use retention::Trimmed;
+pub use retention::{Trimmed, Wait};
 pub use salvage::{
     MissingRange, SALVAGE_RANGES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun,
     SalvagedTopic, salvage,

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sled_data::{CopyState, OriginId};
+use sled_data::{CopyState, KeptGap, OriginId, PartitionId, hlc_ms};
 
 use super::site::SiteNode;
 use crate::admin::site::{
-    CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
+    CatalogView, FollowerView, GapView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
 };
 use crate::catalog::{Member, MemberState};
 use crate::replication::peers::PeerState;
@@ -165,8 +165,23 @@ fn partitions(site: &SiteNode, origin: OriginId) -> Vec<PartitionView> {
                 start: site.log.start_offset(id),
                 end: site.log.store().end_offset(id),
                 visible_end: partition.visible_end(),
+                gaps: gaps(site, id),
             });
         }
     }
     found
+}
+
+fn gaps(site: &SiteNode, id: PartitionId) -> Vec<GapView> {
+    let gaps = site.log.store().gaps(id).unwrap_or_else(|error| {
+        tracing::warn!(%error, partition = %id, "what is missing of a partition cannot be read");
+        Vec::new()
+    });
+    let view = |gap: &KeptGap| GapView {
+        from: gap.from,
+        to: gap.to,
+        why: gap.cause.name().to_owned(),
+        at_ms: hlc_ms(gap.hlc),
+    };
+    gaps.iter().map(view).collect()
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use sled_data::{
-    CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, OriginId,
+    CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, Gap, OriginId,
     StoreFailed,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::begin::asked;
-use super::book::{Book, Following};
+use super::book::{Book, Following, Trouble};
 use super::pace::Throttle;
 use super::wire::{Asked, FRAME_BYTES_MAX, Refused, Said, WireError};
 use crate::event_log::{EventLog, FollowFailed, TopicError};
@@ -212,15 +212,25 @@ impl Follower {
         if self.log.store().is_letting_go_due() {
             self.in_store(|log| Ok(log.store().let_go_if_due()?)).await?;
         }
-        for gap in gaps {
-            tracing::warn!(
-                partition = %gap.partition, from = gap.from, to = gap.to, source = %self.node,
-                "events had been removed by retention before they came here"
-            );
-        }
+        self.tell(&gaps);
         out.send_frame(&Asked::Synced(last.0).encode()).await?;
         throttle.went(bytes, hlc).await;
         Ok(())
+    }
+
+    /// Says what is missing here for good; the store remembers it with the commits.
+    fn tell(&self, gaps: &[Gap]) {
+        // What never was here of a partition is missed by nobody.
+        for Gap { partition, from, to } in gaps.iter().filter(|gap| gap.from > 0) {
+            tracing::warn!(%partition, from, to, source = %self.node, "events were gone at their source before they came here");
+            let text = format!(
+                "events {from} to {} of {partition} were gone at node {} before they came here; `edgeway node status` \
+                 lists all gaps",
+                to.saturating_sub(1),
+                self.node
+            );
+            self.book.trouble(Trouble { at_ms: self.log.clock().wall_ms(), code: "gap", text });
+        }
     }
 
     async fn adopt_topic(&self, info: sled_data::TopicInfo) -> Result<(), Ended> {
@@ -260,12 +270,15 @@ impl Follower {
         }
         let origin = self.origin;
         let bytes = parts.iter().map(CopyPart::bytes).sum();
-        self.in_store(move |log| {
-            log.store().add_copy(origin, &parts)?;
-            log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
-            Ok(log.store().let_go_if_due()?)
-        })
-        .await?;
+        let gaps = self
+            .in_store(move |log| {
+                let gaps = log.store().add_copy(origin, &parts)?;
+                log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
+                log.store().let_go_if_due()?;
+                Ok(gaps)
+            })
+            .await?;
+        self.tell(&gaps);
         throttle.caught_up(bytes).await;
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod begin;
 mod book;
 mod config;
+mod floor;
 mod follower;
 mod holdings;
 pub mod join;
@@ -25,6 +26,7 @@ use std::pin::Pin;
 pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::Config;
+pub use floor::{Behind, Floor};
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
 pub use task::{Replication, Voters};

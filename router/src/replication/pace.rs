@@ -55,7 +55,7 @@ impl Counted {
     /// The counters as they are at `at`.
     pub fn now(at: Duration, stats: &Stats) -> Self {
         use std::sync::atomic::Ordering::Relaxed;
-        let (commits, took_us, bytes) = (&stats.commits, &stats.sync_us, &stats.record_bytes);
+        let (commits, took_us, bytes) = (&stats.commits, &stats.commit_us, &stats.record_bytes);
         Self { at, commits: commits.load(Relaxed), took_us: took_us.load(Relaxed), bytes: bytes.load(Relaxed) }
     }
 }

@@ -17,6 +17,8 @@ use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 /// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
 const SEGMENT_BYTES: usize = 8 << 20;
 const _: () = assert!(17 * crate::batch::BATCH_BYTES_MAX <= SEGMENT_BYTES / 4);
+/// Steps of sled's reclamation after which nobody reads what was let go of before.
+const EPOCHS: usize = 3;
 /// How often opening is tried again while a store that was just closed in this process lets go of its file.
 const OPEN_TRIES_MAX: u32 = 100;
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
@@ -203,7 +205,10 @@ impl Backend for SledBackend {
     }
 
     fn let_go(&self) -> Result<(), BackendError> {
-        self.ballast.sweep()
+        self.ballast.sweep()?;
+        // Pages that were let go of wait, up to 64 of a thread, until nobody can be reading them.
+        (0..EPOCHS).for_each(|_| crossbeam_epoch::pin().flush());
+        Ok(())
     }
 
     fn alarm(&self) -> Option<String> {

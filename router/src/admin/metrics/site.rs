@@ -28,6 +28,10 @@ pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges("site_follower_lag_bytes", "Bytes of their records, uncompressed", "node", &bytes)?;
     let seconds = of(|follower| follower.lag_ms as f64 / 1e3);
     sheet.gauges("site_follower_lag_seconds", "Since when a follower has not had all", "node", &seconds)?;
+    let gaps = || site.origins.iter().flat_map(|origin| &origin.partitions).flat_map(|partition| &partition.gaps);
+    sheet.gauge("site_gaps", "Gaps in others' logs as they are kept here", gaps().count() as u64)?;
+    let missing = gaps().map(|gap| gap.to - gap.from).sum();
+    sheet.gauge("site_gap_events", "Events in these gaps", missing)?;
     sheet.gauge(
         "site_troubles",
         "What people should know of; `edgeway node status` tells it",

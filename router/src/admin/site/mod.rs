@@ -17,7 +17,8 @@ use super::ApiError;
 use super::body::Answer;
 
 pub use view::{
-    CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TokenView, TroubleView,
+    CatalogView, FollowerView, GapView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TokenView,
+    TroubleView,
 };
 
 /// What is on its way.

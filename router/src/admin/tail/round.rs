@@ -188,8 +188,9 @@ impl PartitionRound<'_> {
     fn fill(&mut self, log: &EventLog) {
         match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
             Ok(batches) => {
-                if let Some(first) = batches.first() {
-                    self.gap(first.base_offset(), "retention");
+                let start = batches.first().map_or_else(|| log.start_offset(self.cursor.id), Batch::base_offset);
+                if start > self.cursor.next {
+                    self.gap_to(start, log);
                 }
                 batches.iter().for_each(|batch| self.take(batch));
             }
@@ -211,6 +212,20 @@ impl PartitionRound<'_> {
             self.push(record.timestamp_ms, true, event_json::line(place, &record));
             self.cursor.next = offset + 1;
         }
+    }
+
+    /// Tells of offsets that are not there, up to before `to`: first of those that never came here, which are remembered.
+    fn gap_to(&mut self, to: Offset, log: &EventLog) {
+        match log.store().gaps(self.cursor.id) {
+            Ok(gaps) => {
+                for gap in gaps.iter().filter(|gap| gap.from < to) {
+                    self.gap(gap.from, "retention");
+                    self.gap(gap.to.min(to), gap.cause.name());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the cause of a gap cannot be read"),
+        }
+        self.gap(to, "retention");
     }
 
     /// Tells of offsets that are not there, up to before `to`.
