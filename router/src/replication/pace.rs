@@ -63,8 +63,8 @@ impl Counted {
 /// What the pace goes by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Phase {
-    /// Live commits are measured, at the least pace, until this time.
-    Measure(Duration),
+    /// Live commits are measured, at the least pace, until this time; what they took when they were measured before.
+    Measure(Duration, Option<f64>),
     /// Live commits take so many microseconds by themselves; measured anew at this time.
     Follow(f64, Duration),
     /// Nobody commits.
@@ -90,7 +90,7 @@ pub struct Pace {
 impl Pace {
     /// The pace of a stream that begins.
     pub fn new(slows_times: f64, now: Counted) -> Self {
-        let phase = Phase::Measure(now.at + MEASURE);
+        let phase = Phase::Measure(now.at + MEASURE, None);
         Self { slows_times, phase, rate: RATE_BEGIN, growth: 0.0, look: now, due: now.at }
     }
 
@@ -98,7 +98,7 @@ impl Pace {
     pub fn rate(&self) -> f64 {
         let least = RATE_MIN.max(self.growth * GROWTH_TIMES);
         match self.phase {
-            Phase::Measure(_) => least,
+            Phase::Measure(..) => least,
             Phase::Follow(..) => self.rate.max(least),
             Phase::Free => RATE_MAX,
         }
@@ -121,7 +121,7 @@ impl Pace {
         let elapsed = now.at.saturating_sub(self.look.at);
         let commits = now.commits.saturating_sub(self.look.commits);
         let is_long = elapsed >= LOOK_MAX || (elapsed >= LOOK_MIN && commits >= COMMITS_SOON);
-        if !is_long || matches!(self.phase, Phase::Measure(until) if now.at < until) {
+        if !is_long || matches!(self.phase, Phase::Measure(until, _) if now.at < until) {
             return;
         }
         let took_us = now.took_us.saturating_sub(self.look.took_us) as f64 / commits.max(1) as f64;
@@ -129,12 +129,17 @@ impl Pace {
         self.look = now;
         self.phase = match self.phase {
             _ if commits < COMMITS_MIN => Phase::Free,
-            Phase::Measure(_) => Phase::Follow(took_us, now.at + MEASURE_EVERY),
+            Phase::Measure(_, before) => {
+                // One measure alone may have met a quiet moment.
+                let alone_us = before.map_or(took_us, |before| (before + took_us) / 2.0);
+                Phase::Follow(alone_us, now.at + MEASURE_EVERY)
+            }
             Phase::Follow(_, until) if now.at < until => {
                 self.turn(took_us);
                 self.phase
             }
-            Phase::Follow(..) | Phase::Free => Phase::Measure(now.at + MEASURE),
+            Phase::Follow(alone_us, _) => Phase::Measure(now.at + MEASURE, Some(alone_us)),
+            Phase::Free => Phase::Measure(now.at + MEASURE, None),
         };
     }
 
