@@ -112,9 +112,10 @@ impl Reading {
             }
             let end = partition.visible_end();
             let next = match from {
-                From::Start => log.start_offset(id),
+                From::Start => first_to_tell(&log, id),
                 From::End => end,
-                From::Offset(offset) => offset.max(log.start_offset(id)),
+                // What is gone from there on is told as a gap.
+                From::Offset(offset) => offset,
                 From::TimeMs(ms) => match log.store().offset_at_time(id, ms) {
                     Ok(offset) => offset.min(end),
                     Err(error) => return Err(ApiError::internal(error.to_string())),
@@ -175,6 +176,13 @@ impl Reading {
         }
         round
     }
+}
+
+/// Where what can be told of a partition begins: with the gap that it begins with, if that is one of events that never came here.
+fn first_to_tell(log: &EventLog, id: PartitionId) -> Offset {
+    let start = log.start_offset(id);
+    let gaps = log.store().gaps(id).unwrap_or_default();
+    gaps.last().filter(|gap| gap.to >= start && gap.from > 0).map_or(start, |gap| gap.from)
 }
 
 /// What one partition gives to a round.
