@@ -4,6 +4,7 @@ mod agreed;
 mod copies;
 mod crashes;
 mod cut_off;
+mod gaps;
 mod grown;
 mod leaving;
 mod left_alone;

@@ -8,6 +8,7 @@ mod leaving;
 mod level;
 mod place;
 mod plugins;
+mod retention;
 mod site;
 mod site_view;
 mod wires;
@@ -63,8 +64,6 @@ const QUIC_FINGERPRINT_FILE: &str = "quic.fingerprint";
 const PRESENCE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How long acts stay in the audit topic: ninety days.
 const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
-/// How often retention looks at the topics.
-const RETENTION_EVERY: Duration = Duration::from_secs(10);
 /// How long connections have to end when the node stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -129,7 +128,7 @@ impl Node {
         });
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
-            tokio::spawn(keep_retention(Arc::clone(&rooms.log), Arc::clone(&rooms.ingest))),
+            tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention::Keeper::new(&site, &config))),
             tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
@@ -353,25 +352,4 @@ fn open_log(
     let audit = TopicConfig { retention_ms: Some(AUDIT_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(event_log::AUDIT_TOPIC, Some(audit))?;
     Ok((log, place))
-}
-
-async fn keep_retention(log: Arc<EventLog>, ingest: Arc<Ingest>) {
-    let mut every = tokio::time::interval(RETENTION_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        every.tick().await;
-        let mut more = true;
-        while more {
-            let log = Arc::clone(&log);
-            // Readers do not hold retention back: one that is left behind is told of the gap.
-            let pass = tokio::task::spawn_blocking(move || log.apply_retention(&|_| u64::MAX));
-            more = pass.await.unwrap_or(false);
-        }
-        let ingest = Arc::clone(&ingest);
-        // One pass a tick: what it does is bounded.
-        let forgotten = tokio::task::spawn_blocking(move || ingest.lanes().forget()).await.unwrap_or(0);
-        if forgotten > 0 {
-            tracing::info!(devices = forgotten, "devices that have sent nothing for long are forgotten");
-        }
-    }
 }

@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let told = |what: &str, start: Instant| {
         let seconds = start.elapsed().as_secs_f64();
         let rate = stored as f64 / 1e6 / seconds;
-        println!("{what:<28} {rate:>8.1} MB/s {:>9.0} commits/s", commits.0 as f64 / seconds);
+        let memory = resident().map_or_else(String::new, |bytes| format!("{:>7.0} MB resident", bytes / 1e6));
+        println!("{what:<28} {rate:>8.1} MB/s {:>9.0} commits/s {memory}", commits.0 as f64 / seconds);
     };
     let start = Instant::now();
     each_call(&source, call_bytes, |commits| {
@@ -72,6 +73,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Bytes of this process that are in memory, where the system tells it.
+fn resident() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?;
+    kib.parse::<f64>().ok().map(|kib| kib * 1024.0)
+}
+
 fn each_call(
     source: &Store,
     call_bytes: usize,
@@ -80,6 +88,7 @@ fn each_call(
     let mut next = CommitNumber(1);
     while next <= source.synced_commit() {
         let commits = source.commits_to_ship(source.origin(), next, call_bytes)?;
+        source.let_go_if_due()?;
         next.0 += commits.len() as u64;
         take(commits)?;
     }

@@ -2,6 +2,7 @@
 //!
 //! Two implementations: sled, and memory that can lose, tear and fail. Everything about logs is written once above this trait.
 
+mod ballast;
 mod group_bytes;
 mod memory;
 mod sled_trees;
@@ -111,6 +112,14 @@ pub trait Backend: Send + Sync {
 
     /// The last note that can be read, if there is one. It may be older than the trees; newer only if synced writes were lost.
     fn mark(&self) -> Option<Mark>;
+
+    /// Lets go of what reading and writing have brought into memory, as far as it can. Takes its time: not for the one who commits.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn let_go(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Whether it holds something that it should not (files that are never synced); the reason.
     fn alarm(&self) -> Option<String>;

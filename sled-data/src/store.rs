@@ -4,6 +4,7 @@ mod commit;
 mod commit_stream;
 mod copy;
 mod follow;
+mod gaps;
 #[cfg(test)]
 mod golden;
 mod kept;
@@ -39,9 +40,10 @@ pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
 pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition};
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
+pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
-pub use retention::Trimmed;
+pub use retention::{Trimmed, Wait};
 pub use salvage::{
     MissingRange, SALVAGE_RANGES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun,
     SalvagedTopic, salvage,
@@ -64,6 +66,9 @@ pub const STATE_VALUE_BYTES_MAX: usize = 60 << 10;
 pub const COMMIT_STATE_BYTES_MAX: usize = 4 << 20;
 /// Most stored bytes of batches that one commit may append.
 pub const COMMIT_BATCH_BYTES_MAX: usize = 112 << 20;
+
+/// Bytes of batches that may go through memory before it is let go of.
+const LET_GO_EVERY_BYTES: u64 = 32 << 20;
 
 /// The store met an error after which it does not know what is stored; only opening it again tells.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -92,6 +97,8 @@ pub struct Store {
     /// Groups of followed commits that were written since the store was opened, and how many of them are durable.
     follow_groups: AtomicU64,
     follow_synced: AtomicU64,
+    /// Bytes of batches that went through memory since it was last let go of.
+    passed_bytes: AtomicU64,
     failed: OnceLock<StoreFailed>,
 }
 
@@ -169,6 +176,31 @@ impl Store {
     /// Whether the backend holds what it should not; the reason. To be shown to people.
     pub fn alarm(&self) -> Option<String> {
         self.backend.alarm()
+    }
+
+    /// Whether [`Store::let_go_if_due`] has something to do.
+    pub fn is_letting_go_due(&self) -> bool {
+        self.passed_bytes.load(Ordering::Relaxed) >= LET_GO_EVERY_BYTES
+    }
+
+    /// Lets go of the memory that batches took on their way, where enough of them have passed since the last time: reading a log from end to
+    /// end would keep hundreds of megabytes of it in sled's page cache. Takes some ten milliseconds then: not for the one who commits.
+    ///
+    /// # Errors
+    /// [`StoreFailed`] where the store cannot be read.
+    pub fn let_go_if_due(&self) -> Result<(), StoreFailed> {
+        self.check()?;
+        let passed = self.passed_bytes.load(Ordering::Relaxed);
+        let is_mine = || self.passed_bytes.compare_exchange(passed, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if passed < LET_GO_EVERY_BYTES || !is_mine() {
+            return Ok(());
+        }
+        self.backend.let_go().map_err(|e| self.fail(&e))
+    }
+
+    /// Notes that batches went through memory.
+    fn passed(&self, bytes: usize) {
+        self.passed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Why the store stopped, if it did.

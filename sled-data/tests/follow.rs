@@ -8,8 +8,8 @@ use std::sync::Arc;
 use harness::{append, on_both, partition, seal, values};
 use sled_data::{
     Commit, CommitError, CommitNumber, CopyState, CursorMove, Durability, Faults, FollowError, FollowedCommit, Gap,
-    MemoryBackend, Options, OriginId, PartitionId, ReadError, StateWrite, Store, TopicConfig, TopicError, TopicId,
-    TopicInfo,
+    GapCause, MemoryBackend, Options, OriginId, PartitionId, ReadError, StateWrite, Store, TopicConfig, TopicError,
+    TopicId, TopicInfo, Wait,
 };
 
 /// `commits` commits that append to three partitions in turn, move a cursor and write state; all synced.
@@ -218,6 +218,9 @@ fn what_the_source_let_go_is_a_gap_in_the_copy() {
         assert_eq!(gaps.first().unwrap().from, 12);
         assert!(gaps.windows(2).all(|pair| pair[0].to == pair[1].from));
         assert_eq!(gaps.last().map(|gap| (gap.partition, gap.to)), Some((ids[1], start)));
+        // They are kept as the one gap that they are.
+        let kept: Vec<_> = store.gaps(ids[1]).unwrap().iter().map(|gap| (gap.from, gap.to, gap.cause)).collect();
+        assert_eq!(kept, [(12, start, GapCause::Retention)]);
         assert_equal(&source, &store, origin, &ids);
         store.sync().unwrap();
         drop(store);
@@ -232,6 +235,8 @@ fn what_the_source_let_go_is_a_gap_in_the_copy() {
         let gaps = fresh.follow(&shipped(&source, origin, usize::MAX)).unwrap();
         let gap = Gap { partition: ids[2], from: 0, to: 42 };
         assert_eq!(gaps.iter().find(|gap| gap.partition == ids[2]), Some(&gap));
+        let kept: Vec<_> = fresh.gaps(ids[2]).unwrap().iter().map(|gap| (gap.from, gap.to, gap.cause)).collect();
+        assert_eq!(kept, [(0, 42, GapCause::Beginning)]);
         assert_equal(&source, &fresh, origin, &ids);
     });
 }
@@ -292,7 +297,7 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
         store.create_topic_as(info).unwrap();
         source.trim(ids[0], u64::MAX, 100).unwrap();
         store.trim(ids[0], u64::MAX, 100).unwrap();
-        store.apply_retention(0, 1, &|_| 0).unwrap();
+        store.apply_retention(0, 1, &Wait::for_ever(&|_| 0)).unwrap();
         for life in 0..2 {
             store_life(&store, life);
         }

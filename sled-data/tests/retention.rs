@@ -6,7 +6,7 @@ mod harness;
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
     Backend, CommitNumber, Compression, Faults, HLC_LOGICAL_BITS, MemoryBackend, Options, PartitionId, ReadError,
-    Store, TopicConfig,
+    Store, TopicConfig, Wait,
 };
 use std::sync::Arc;
 
@@ -72,10 +72,37 @@ fn age_and_bytes_let_go_what_no_floor_holds() {
             let config = TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() };
             let p = filled(&store, config, 20);
             // Events before offset 50 were stored 100 ms before 1590, whatever their own clocks say.
-            let trimmed = store.apply_retention(1_590, 100, &|_| floor).unwrap();
+            let trimmed = store.apply_retention(1_590, 100, &Wait::for_ever(&|_| floor)).unwrap();
             assert_eq!(store.start_offset(p), start, "{retention_ms:?} {retention_bytes:?} {floor}");
             assert_eq!(trimmed.batches, start / BATCH_EVENTS);
             assert!(!trimmed.more);
+        });
+    }
+}
+
+#[test]
+fn a_floor_is_waited_for_up_to_the_bounds() {
+    // What the topic keeps, how much longer and how much more the floor 23 is waited for, and where the partition begins then.
+    for (retention_ms, retention_bytes, ms_max, batches_max, start) in [
+        (Some(100), None, u64::MAX, 0, 20),
+        (Some(100), None, 10_000, 0, 20),
+        // Events before offset 45 are 50 ms older than the topic keeps them.
+        (Some(100), None, 50, u64::MAX, 45),
+        (Some(100), None, 0, u64::MAX, 50),
+        (None, Some(0), 0, u64::MAX, 20),
+        (None, Some(0), 0, 20, 20),
+        (None, Some(0), 0, 4, 80),
+        (None, Some(0), u64::MAX, 0, 100),
+    ] {
+        on_both(|open| {
+            let store = open(Options::default());
+            let config = TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() };
+            let p = filled(&store, config, 20);
+            let bytes_max = (store.batch_bytes() / 20).saturating_mul(batches_max);
+            let wait = Wait { floor: &|_| 23, bytes_max, ms_max };
+            let trimmed = store.apply_retention(1_590, 100, &wait).unwrap();
+            assert_eq!(store.start_offset(p), start, "{retention_ms:?} {retention_bytes:?} {ms_max} {batches_max}");
+            assert_eq!(trimmed.ranges, [(p, 0, start)]);
         });
     }
 }
@@ -94,7 +121,7 @@ fn a_device_whose_clock_lies_loses_nothing_and_keeps_nothing() {
             store.commit(&append(seal_at(p, 0, &[b"reading"], times, Compression::Lz4))).unwrap();
             store.commit(&append(seal_at(p, 1, &[b"reading"], times, Compression::Lz4))).unwrap();
             for (days, start) in [(0, 0), (6, 0), (8, 2)] {
-                store.apply_retention(now_ms + days * day_ms, 100, &|_| u64::MAX).unwrap();
+                store.apply_retention(now_ms + days * day_ms, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
                 assert_eq!(store.start_offset(p), start, "of {first_ms}, after {days} days");
             }
         });
@@ -108,7 +135,7 @@ fn one_pass_removes_no_more_than_its_bound() {
         let config = TopicConfig { retention_bytes: Some(0), ..TopicConfig::default() };
         let p = filled(&store, config, 10);
         let mut passes = 0;
-        while store.apply_retention(0, 3, &|_| u64::MAX).unwrap().more {
+        while store.apply_retention(0, 3, &Wait::for_ever(&|_| u64::MAX)).unwrap().more {
             passes += 1;
             assert!(store.start_offset(p) <= passes * 3 * BATCH_EVENTS);
         }

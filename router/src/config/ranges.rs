@@ -29,6 +29,9 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     let protocol = site.highest_protocol();
     in_range(["site", "protocol_max"], protocol, PROTOCOL_MIN..=PROTOCOL_MAX)?;
     in_range(["site", "lost_after_ms"], site.lost_after_ms, site.heartbeat_ms * 2..=600_000)?;
+    in_range(["site", "catch_up_live_percent"], site.catch_up_live_percent, 110..=10_000)?;
+    in_range(["site", "retention_wait_ms"], site.retention_wait_ms, 0..=10 * 365 * 24 * 3_600 * 1_000)?;
+    in_range(["site", "retention_wait_bytes"], site.retention_wait_bytes, 0..=1 << 50)?;
     let catalog = &config.catalog;
     in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;
     in_range(["catalog", "bytes_max"], catalog.bytes_max, 64 << 10..=16 << 30)?;

@@ -109,7 +109,7 @@ impl Committer {
                 }
                 ring(&waiters);
             }
-            self.end_followed(applied);
+            self.end_followed(applied, started);
         }
         if let Err(error) = self.log.store.sync() {
             tracing::error!(%error, "the last sync failed; what was appended to memory topics may be lost");
@@ -117,8 +117,9 @@ impl Committer {
     }
 
     /// Makes other origins' commits durable, where a commit of this node's own has not done it, and shows them.
-    fn end_followed(&mut self, applied: Vec<Applied>) {
-        let synced = if self.must_sync { self.sync() } else { Ok(()) };
+    fn end_followed(&mut self, applied: Vec<Applied>, started: Instant) {
+        let synced =
+            if self.must_sync { self.sync().inspect(|()| self.log.stats.synced(started.elapsed())) } else { Ok(()) };
         self.log.end_followed(applied, &synced.map_err(|error| error.to_string()));
     }
 

@@ -44,6 +44,7 @@ pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
 pub use quorum::reached as quorum_reached;
 pub use read::{ReadError, StateEntries};
+pub use retention::RetentionPass;
 pub use stamp::Stamp;
 pub use stats::{SYNC_BUCKETS_US, Stats};
 pub use topics::{PARTITIONS_MAX, Topic, TopicError, topic_id};

@@ -24,9 +24,11 @@ pub struct Stats {
     pub refused_full: AtomicU64,
     /// Commits refused because the store failed.
     pub refused_failed: AtomicU64,
-    /// Microseconds spent in write and sync, all together.
+    /// Microseconds that these commits took, to write and to sync.
+    pub commit_us: AtomicU64,
+    /// Microseconds spent in write and sync, all together: for the node's own commits, and for others' where none of its own went with them.
     pub sync_us: AtomicU64,
-    /// How many commits took up to each bound of [`SYNC_BUCKETS_US`].
+    /// How many of these syncs took up to each bound of [`SYNC_BUCKETS_US`].
     pub sync_buckets: [AtomicU64; SYNC_BUCKETS_US.len() + 1],
 }
 
@@ -40,12 +42,19 @@ impl Stats {
     }
 
     pub(super) fn committed(&self, events: u64, batches: u64, record_bytes: u64, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = SYNC_BUCKETS_US.partition_point(|bound| *bound < us);
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.events.fetch_add(events, Ordering::Relaxed);
         self.batches.fetch_add(batches, Ordering::Relaxed);
         self.record_bytes.fetch_add(record_bytes, Ordering::Relaxed);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.commit_us.fetch_add(us, Ordering::Relaxed);
+        self.synced(took);
+    }
+
+    /// Something was written and synced, in so long.
+    pub(super) fn synced(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = SYNC_BUCKETS_US.partition_point(|bound| *bound < us);
         self.sync_us.fetch_add(us, Ordering::Relaxed);
         if let Some(count) = self.sync_buckets.get(bucket) {
             count.fetch_add(1, Ordering::Relaxed);

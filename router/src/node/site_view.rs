@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sled_data::{CopyState, FOLLOWED_ORIGINS_MAX, OriginId};
+use sled_data::{CopyState, FOLLOWED_ORIGINS_MAX, KeptGap, OriginId, PartitionId, hlc_ms};
 
 use super::site::SiteNode;
 use crate::admin::site::{
-    BoundView, CatalogView, FollowerView, NodeView, OriginView, PartitionView, QuorumView, SiteView, TroubleView,
+    BoundView, CatalogView, FollowerView, GapView, NodeView, OriginView, PartitionView, QuorumView, SiteView,
+    TroubleView,
 };
 use crate::catalog::{
     AGREED_PLUGINS_MAX, ASSIGNMENTS_MAX, Lease, Member, MemberState, REMOVED_MAX, ROUTES_MAX, TAKE_OVERS_MAX,
@@ -224,8 +225,23 @@ fn partitions(site: &SiteNode, origin: OriginId) -> Vec<PartitionView> {
                 start: site.log.start_offset(id),
                 end: site.log.store().end_offset(id),
                 visible_end: partition.visible_end(),
+                gaps: gaps(site, id),
             });
         }
     }
     found
+}
+
+fn gaps(site: &SiteNode, id: PartitionId) -> Vec<GapView> {
+    let gaps = site.log.store().gaps(id).unwrap_or_else(|error| {
+        tracing::warn!(%error, partition = %id, "what is missing of a partition cannot be read");
+        Vec::new()
+    });
+    let view = |gap: &KeptGap| GapView {
+        from: gap.from,
+        to: gap.to,
+        why: gap.cause.name().to_owned(),
+        at_ms: hlc_ms(gap.hlc),
+    };
+    gaps.iter().map(view).collect()
 }

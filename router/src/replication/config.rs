@@ -44,6 +44,13 @@ pub struct Config {
     pub quorum_wait_ms: u32,
     /// Milliseconds without a heartbeat after which another node counts as lost; at least twice `heartbeat_ms`.
     pub lost_after_ms: u32,
+    /// How long a commit of live traffic may take while another node, or this one, catches up: in percent of what it takes
+    /// by itself. What is caught up with goes slower beyond that, but never below 16 MB a second.
+    pub catch_up_live_percent: u32,
+    /// Milliseconds for which events are kept longer than their topic says, where another node has not synced them.
+    pub retention_wait_ms: u64,
+    /// Bytes by which each partition may have more than its topic says, where another node has not synced them.
+    pub retention_wait_bytes: u64,
 }
 
 impl Default for Config {
@@ -55,6 +62,9 @@ impl Default for Config {
             heartbeat_ms: 1_000,
             quorum_wait_ms: 5_000,
             lost_after_ms: 3_000,
+            catch_up_live_percent: 150,
+            retention_wait_ms: 24 * 3_600 * 1_000,
+            retention_wait_bytes: 1 << 30,
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use sled_data::{
-    CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, OriginId,
+    CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, Gap, OriginId,
     StoreFailed,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::begin::asked;
-use super::book::{Book, Following};
+use super::book::{Book, Following, Trouble};
+use super::pace::Throttle;
 use super::wire::{Asked, FRAME_BYTES_MAX, Refused, Said, WireError};
 use crate::event_log::{EventLog, FollowFailed, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
@@ -18,8 +19,6 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 const AHEAD_BYTES_MAX: u32 = 8 << 20;
 /// Frames that have come and are not stored yet.
 const AHEAD_FRAMES_MAX: usize = 1_024;
-/// Bytes of commits that are given to the log at once.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// Why an origin is followed no more from this node.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +91,8 @@ pub struct Follower {
     pub node: NodeId,
     /// Whether that node says that it writes it.
     pub is_writer: bool,
+    /// How long a live commit may take here while this catches up, in percent of what it takes by itself.
+    pub live_percent: u32,
 }
 
 /// A frame that has come, with its share of the bound.
@@ -146,6 +147,7 @@ impl Follower {
     async fn take(&self, came: &mut mpsc::Receiver<Came>, out: &mut FrameSender) -> Result<Ended, Ended> {
         let mut commits: Vec<FollowedCommit> = Vec::new();
         let mut frames: Vec<Came> = Vec::new();
+        let mut throttle = Throttle::new(&self.log, self.live_percent);
         loop {
             frames.clear();
             if came.recv_many(&mut frames, AHEAD_FRAMES_MAX).await == 0 {
@@ -160,18 +162,23 @@ impl Follower {
                         let commit = FollowedCommit::decode(&body)?;
                         self.check_origin(commit.origin)?;
                         commits.push(commit);
-                        if bytes >= CHUNK_BYTES {
-                            self.store(&mut commits, out).await?;
+                        if bytes >= throttle.chunk_bytes() {
+                            self.store(&mut commits, bytes, &mut throttle, out).await?;
                             bytes = 0;
                         }
                     }
                     Said::Topic(info) => self.adopt_topic(info).await?,
                     Said::CopyHead(body) => self.begin_copy(&body, out).await?,
                     Said::CopyPart(body) => {
+                        bytes += body.len();
                         parts.push(CopyPart::decode(&body).map_err(|error| Ended::Wrong(error.to_string()))?);
+                        if bytes >= throttle.chunk_bytes() {
+                            self.add_copy(std::mem::take(&mut parts), &mut throttle).await?;
+                            bytes = 0;
+                        }
                     }
                     Said::CopyEnd(whole_at) => {
-                        self.add_copy(std::mem::take(&mut parts)).await?;
+                        self.add_copy(std::mem::take(&mut parts), &mut throttle).await?;
                         self.end_copy(CommitNumber(whole_at)).await?;
                         let synced = self.log.store().synced_commit_of(self.origin);
                         out.send_frame(&Asked::Synced(synced.0).encode()).await?;
@@ -179,8 +186,8 @@ impl Follower {
                     Said::Refused(refused) => return Err(Ended::Refused(refused)),
                 }
             }
-            self.add_copy(parts).await?;
-            self.store(&mut commits, out).await?;
+            self.add_copy(parts, &mut throttle).await?;
+            self.store(&mut commits, bytes, &mut throttle, out).await?;
         }
     }
 
@@ -191,16 +198,39 @@ impl Follower {
         Err(Ended::Wrong(format!("a commit of origin {origin} in the stream of {}", self.origin)))
     }
 
-    async fn store(&self, commits: &mut Vec<FollowedCommit>, out: &mut FrameSender) -> Result<(), Ended> {
-        let Some(last) = commits.last().map(|commit| commit.record.number) else { return Ok(()) };
+    async fn store(
+        &self,
+        commits: &mut Vec<FollowedCommit>,
+        bytes: usize,
+        throttle: &mut Throttle<'_>,
+        out: &mut FrameSender,
+    ) -> Result<(), Ended> {
+        let Some((last, hlc)) = commits.last().map(|commit| (commit.record.number, commit.record.hlc)) else {
+            return Ok(());
+        };
         let gaps = self.log.follow(std::mem::take(commits)).await?;
-        for gap in gaps {
-            tracing::warn!(
-                partition = %gap.partition, from = gap.from, to = gap.to, source = %self.node,
-                "events had been removed by retention before they came here"
-            );
+        if self.log.store().is_letting_go_due() {
+            self.in_store(|log| Ok(log.store().let_go_if_due()?)).await?;
         }
-        Ok(out.send_frame(&Asked::Synced(last.0).encode()).await?)
+        self.tell(&gaps);
+        out.send_frame(&Asked::Synced(last.0).encode()).await?;
+        throttle.went(bytes, hlc).await;
+        Ok(())
+    }
+
+    /// Says what is missing here for good; the store remembers it with the commits.
+    fn tell(&self, gaps: &[Gap]) {
+        // What never was here of a partition is missed by nobody.
+        for Gap { partition, from, to } in gaps.iter().filter(|gap| gap.from > 0) {
+            tracing::warn!(%partition, from, to, source = %self.node, "events were gone at their source before they came here");
+            let text = format!(
+                "events {from} to {} of {partition} were gone at node {} before they came here; `edgeway node status` \
+                 lists all gaps",
+                to.saturating_sub(1),
+                self.node
+            );
+            self.book.trouble(Trouble { at_ms: self.log.clock().wall_ms(), code: "gap", text });
+        }
     }
 
     async fn adopt_topic(&self, info: sled_data::TopicInfo) -> Result<(), Ended> {
@@ -234,17 +264,23 @@ impl Follower {
         Ok(out.send_frame(&Asked::Ends(ends).encode()).await?)
     }
 
-    async fn add_copy(&self, parts: Vec<CopyPart>) -> Result<(), Ended> {
+    async fn add_copy(&self, parts: Vec<CopyPart>, throttle: &mut Throttle<'_>) -> Result<(), Ended> {
         if parts.is_empty() {
             return Ok(());
         }
         let origin = self.origin;
-        self.in_store(move |log| {
-            log.store().add_copy(origin, &parts)?;
-            log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
-            Ok(())
-        })
-        .await
+        let bytes = parts.iter().map(CopyPart::bytes).sum();
+        let gaps = self
+            .in_store(move |log| {
+                let gaps = log.store().add_copy(origin, &parts)?;
+                log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
+                log.store().let_go_if_due()?;
+                Ok(gaps)
+            })
+            .await?;
+        self.tell(&gaps);
+        throttle.caught_up(bytes).await;
+        Ok(())
     }
 
     async fn end_copy(&self, whole_at: CommitNumber) -> Result<(), Ended> {

@@ -7,12 +7,11 @@ use sled_data::{CommitNumber, CopyPosition, CopyState, OriginId, PartitionId, Re
 
 use super::begin::{Begin, Has, begin};
 use super::book::Book;
-use super::wire::{Asked, FRAME_BYTES_MAX, Follow, RefusedCode, Said};
+use super::pace::Throttle;
+use super::wire::{Asked, Follow, RefusedCode, Said};
 use crate::event_log::EventLog;
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
-/// Stored bytes that are read at once for a follower.
-const READ_BYTES: usize = 1 << 20;
 /// Bytes of a frame that a follower may send.
 const ASKED_BYTES_MAX: usize = 4 << 20;
 
@@ -47,6 +46,8 @@ pub enum Ended {
 pub struct Source {
     pub(super) log: Arc<EventLog>,
     pub(super) book: Arc<Book>,
+    /// How long a live commit may take while a follower catches up, in percent of what it takes by itself.
+    pub(super) live_percent: u32,
 }
 
 impl Source {
@@ -168,18 +169,23 @@ impl Source {
             None => return Err(Ended::Wrong("nothing of where its partitions end")),
         };
         let mut position: Option<CopyPosition> = None;
+        let mut throttle = Throttle::new(&self.log, self.live_percent);
         loop {
             let (head, ends, after) = (Arc::clone(&head), Arc::clone(&ends), position.take());
+            let chunk = throttle.chunk_bytes();
             let read = move |store: &Store| {
                 let end = |partition| ends.get(&partition).copied().unwrap_or(0);
-                store.copy_parts(&head, after.as_ref(), &end, READ_BYTES)
+                store.copy_parts(&head, after.as_ref(), &end, chunk)
             };
             let (parts, more) = blocking(&self.log, read).await?;
+            let mut sent = 0;
             for part in &parts {
                 let mut bytes = Vec::new();
                 part.encode(&mut bytes);
+                sent += bytes.len();
                 out.send_frame(&Said::CopyPart(bytes).encode()).await?;
             }
+            throttle.caught_up(sent).await;
             position = more;
             if position.is_none() {
                 break;
@@ -195,13 +201,16 @@ impl Source {
     async fn send_commits(&self, origin: OriginId, mut next: CommitNumber, out: &mut FrameSender) -> Result<(), Ended> {
         let mut visible = self.log.watch();
         let mut told = HashSet::new();
+        let mut throttle = Throttle::new(&self.log, self.live_percent);
         loop {
             visible.borrow_and_update();
             if self.log.store().synced_commit_of(origin) < next {
                 visible.changed().await.map_err(|_| Ended::Stopping)?;
                 continue;
             }
-            let commits = blocking(&self.log, move |store| store.commits_to_ship(origin, next, READ_BYTES)).await?;
+            let chunk = throttle.chunk_bytes();
+            let commits = blocking(&self.log, move |store| store.commits_to_ship(origin, next, chunk)).await?;
+            let (mut sent, mut newest) = (0, 0);
             for commit in commits {
                 for appended in &commit.record.appended {
                     self.tell_topic(appended.partition.topic, &mut told, out).await?;
@@ -211,7 +220,9 @@ impl Source {
                 commit.encode(&mut frame);
                 out.send_frame(&frame).await?;
                 next = commit.record.number.next();
+                (sent, newest) = (sent + frame.len(), commit.record.hlc);
             }
+            throttle.went(sent, newest).await;
         }
     }
 
@@ -284,5 +295,3 @@ async fn blocking<T: Send + 'static>(
         Err(_) => Err(Ended::Stopping),
     }
 }
-
-const _: () = assert!(FRAME_BYTES_MAX > READ_BYTES);

@@ -84,10 +84,11 @@ async fn link() -> Link {
 async fn follow(link: &Link, here: &Arc<EventLog>, there: &Arc<EventLog>, origin: OriginId) -> JoinHandle<Ended> {
     let (out, from) = link.follower.open().await.unwrap();
     let book = Arc::new(Book::default());
-    let follower = Follower { log: Arc::clone(here), book, origin, node: NodeId(1), is_writer: false };
+    let follower =
+        Follower { log: Arc::clone(here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let (out, from) = link.source.accept().await.unwrap();
-    let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()) };
+    let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()), live_percent: 150 };
     tokio::spawn(async move { source.serve(NodeId(2), out, from).await });
     following
 }
@@ -173,15 +174,21 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
         let link = link().await;
         let (out, from) = link.follower.open().await.unwrap();
         let book = Arc::new(Book::default());
-        let follower =
-            Follower { log: Arc::clone(&here), book: Arc::clone(&book), origin, node: NodeId(1), is_writer: false };
+        let follower = Follower {
+            log: Arc::clone(&here),
+            book: Arc::clone(&book),
+            origin,
+            node: NodeId(1),
+            is_writer: false,
+            live_percent: 150,
+        };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (out, mut from) = link.source.accept().await.unwrap();
         let asked = from.receive_frame(1 << 20).await.unwrap().unwrap();
         let super::wire::Asked::Follow(asked) = super::wire::Asked::decode(&asked).unwrap() else {
             panic!("{asked:?}")
         };
-        let source = Source { log: Arc::clone(&there), book: Arc::new(Book::default()) };
+        let source = Source { log: Arc::clone(&there), book: Arc::new(Book::default()), live_percent: 150 };
         assert_eq!(matches!(source.how(&asked).await.unwrap(), super::begin::Begin::Copy), is_copy, "{away} away");
         tokio::spawn(async move { source.go_on(NodeId(2), asked, out, from).await });
         until("following", || is_level(&here, &there, origin)).await;
@@ -251,7 +258,8 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
         let link = link().await;
         let (out, from) = link.follower.open().await.unwrap();
         let book = Arc::new(Book::default());
-        let follower = Follower { log: Arc::clone(&here), book, origin, node: NodeId(1), is_writer: false };
+        let follower =
+            Follower { log: Arc::clone(&here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (mut out, _from) = link.source.accept().await.unwrap();
         out.send_frame(&frame).await.unwrap();

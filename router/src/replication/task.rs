@@ -99,7 +99,8 @@ impl Replication {
         config: Config,
         voters: watch::Receiver<Voters>,
     ) -> Arc<Self> {
-        let source = Source { log: Arc::clone(&log), book: Arc::clone(&book) };
+        let live_percent = config.catch_up_live_percent;
+        let source = Source { log: Arc::clone(&log), book: Arc::clone(&book), live_percent };
         Arc::new(Self {
             log,
             peers,
@@ -183,9 +184,13 @@ impl Replication {
 
     fn begin(self: &Arc<Self>, origin: OriginId, node: NodeId, is_writer: bool) -> JoinHandle<Ended> {
         let (peers, log, book) = (Arc::clone(&self.peers), Arc::clone(&self.log), Arc::clone(&self.book));
+        let live_percent = self.config.catch_up_live_percent;
         tokio::spawn(async move {
             match peers.open(node, STREAM_FOLLOW).await {
-                Ok((out, from)) => Follower { log, book, origin, node, is_writer }.run(out, from).await,
+                Ok((out, from)) => {
+                    let follower = Follower { log, book, origin, node, is_writer, live_percent };
+                    follower.run(out, from).await
+                }
                 // It went between the look and this.
                 Err(_) => Ended::BySource,
             }

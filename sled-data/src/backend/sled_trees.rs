@@ -15,17 +15,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ballast::Ballast;
 use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 use journal::{JOURNAL_TREE, Journal};
 
 /// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
 const SEGMENT_BYTES: usize = 8 << 20;
 const _: () = assert!(17 * crate::batch::BATCH_BYTES_MAX <= SEGMENT_BYTES / 4);
+/// Steps of sled's reclamation after which nobody reads what was let go of before.
+const EPOCHS: usize = 3;
 /// How often opening is tried again while a store that was just closed in this process lets go of its file.
 const OPEN_TRIES_MAX: u32 = 100;
 const OPEN_PAUSE: Duration = Duration::from_millis(10);
 /// sled's default tree, which holds nothing.
 const DEFAULT_TREE: &[u8] = b"__sled__default";
+/// The tree that is there to be read alone.
+const BALLAST_TREE: &[u8] = b"ballast";
 
 /// sled's settings that one may choose.
 #[derive(Copy, Clone, Debug)]
@@ -42,6 +47,7 @@ pub struct SledBackend {
     file: File,
     folder: PathBuf,
     mark: File,
+    ballast: Ballast,
     _lock: File,
 }
 
@@ -66,7 +72,8 @@ impl SledBackend {
         let mark = File::options().create(true).truncate(false).read(true).write(true).open(folder.join("mark"));
         let mark = mark.map_err(io)?;
         let journal = Arc::new(Journal::open(&db)?);
-        Ok(SledBackend { db, journal, file, folder: sled_folder, mark, _lock: lock })
+        let ballast = ballast(&db, &journal)?;
+        Ok(SledBackend { db, journal, file, folder: sled_folder, mark, ballast, _lock: lock })
     }
 }
 
@@ -77,6 +84,8 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
         std::fs::remove_dir_all(&new).map_err(io)?;
     }
     let db = open_db(&new, config)?;
+    // Its pages have the first numbers, one after the other.
+    ballast(&db, &journal)?;
     guarded(|| db.flush())?;
     drop(db);
     for entry in std::fs::read_dir(&new).map_err(io)? {
@@ -87,6 +96,11 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
     std::fs::rename(&new, sled_folder).map_err(io)?;
     sync_folder(folder)?;
     folder.parent().map_or(Ok(()), sync_folder)
+}
+
+fn ballast(db: &sled::Db, journal: &Arc<Journal>) -> Result<Ballast, BackendError> {
+    let tree = guarded(|| db.open_tree(BALLAST_TREE))?;
+    Ballast::new(Arc::new(SledTree { tree, journal: Arc::clone(journal) }))
 }
 
 /// sled takes a snapshot that it had not finished writing for a finished one, and then does not open.
@@ -168,7 +182,8 @@ impl Backend for SledBackend {
 
     fn tree_names(&self) -> Vec<Vec<u8>> {
         let names = self.db.tree_names().into_iter().map(|name| name.to_vec());
-        names.filter(|name| name != DEFAULT_TREE && name != JOURNAL_TREE).collect()
+        let names = names.filter(|name| ![DEFAULT_TREE, JOURNAL_TREE, BALLAST_TREE].contains(&name.as_slice()));
+        names.collect()
     }
 
     fn drop_tree(&self, name: &[u8]) -> Result<(), BackendError> {
@@ -201,6 +216,13 @@ impl Backend for SledBackend {
         let (commit, _) = rest.split_first_chunk::<8>()?;
         let mark = Mark { origin: u64::from_be_bytes(*origin), commit: u64::from_be_bytes(*commit) };
         (encode_mark(mark) == bytes).then_some(mark)
+    }
+
+    fn let_go(&self) -> Result<(), BackendError> {
+        self.ballast.sweep()?;
+        // Pages that were let go of wait, up to 64 of a thread, until nobody can be reading them.
+        (0..EPOCHS).for_each(|_| crossbeam_epoch::pin().flush());
+        Ok(())
     }
 
     fn alarm(&self) -> Option<String> {

@@ -112,6 +112,7 @@ impl Store {
         let mut record = self.followed_to_write(first.origin)?;
         check_order(commits, &record)?;
         self.room(&mut writer, bytes)?;
+        self.passed(bytes);
         let mut plan = Plan::new(self);
         let planned = commits.iter().try_for_each(|commit| plan.add(commit));
         planned.map_err(|e| e.of(self))?;
@@ -127,7 +128,7 @@ impl Store {
         if matches!(record.copy, CopyV1::Until(commit) if commit <= record.commit) {
             record.copy = CopyV1::Whole;
         }
-        self.write_followed(&mut writer, commits, &touched, record).map_err(|e| self.take_back(&touched, &e))?;
+        self.write_followed(&mut writer, commits, &touched, &gaps, record).map_err(|e| self.take_back(&touched, &e))?;
         self.remove_before_starts(&touched)?;
         Ok(gaps)
     }
@@ -138,6 +139,7 @@ impl Store {
         writer: &mut Writer,
         commits: &[FollowedCommit],
         touched: &[Touched],
+        gaps: &[Gap],
         record: FollowedV1,
     ) -> Result<(), BackendError> {
         let Writer { group, key, value, .. } = writer;
@@ -151,6 +153,7 @@ impl Store {
         }
         put_ends(touched, group, value);
         put_followed(origin, &record, group, value);
+        self.put_gaps(gaps, record.hlc, group, value)?;
         let trimmed = match self.streams.read().followed.get(&origin) {
             Some(stream) => stream.kept.trim(origin, &self.options, &added, group),
             None => 0,

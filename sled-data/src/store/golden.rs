@@ -56,6 +56,11 @@ fn partitions_and_cursors_keep_their_bytes() {
 }
 
 #[test]
+fn gaps_keep_their_bytes() {
+    check(b"g", &GapV1 { to: 500, cause: 1, hlc: 300 }, "01d330b552f40301ac02");
+}
+
+#[test]
 fn followed_origins_keep_their_bytes() {
     let whole = FollowedV1 { commit: 300, hlc: 5, node: 9, copy: CopyV1::Whole };
     check(b"f", &whole, "01f282623cac02050900");

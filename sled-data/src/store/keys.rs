@@ -17,6 +17,7 @@ pub(super) const STATE: u8 = 6;
 pub(super) const FOLLOWED: u8 = 7;
 pub(super) const FOLLOWED_STATE: u8 = 8;
 pub(super) const FOLLOWED_CURSOR: u8 = 9;
+pub(super) const GAP: u8 = 10;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -88,6 +89,25 @@ pub(super) fn followed(origin: OriginId) -> [u8; 9] {
 
 pub(super) fn followed_of(key: &[u8]) -> Option<OriginId> {
     Some(OriginId(u64::from_be_bytes(key.get(1..)?.try_into().ok()?)))
+}
+
+/// Start of the keys of a partition's gaps.
+pub(super) fn gaps(id: PartitionId) -> [u8; 1 + PARTITION_ID_BYTES] {
+    let mut key = [GAP; 1 + PARTITION_ID_BYTES];
+    key[1..].copy_from_slice(&id.to_bytes());
+    key
+}
+
+/// Key of the gap that begins at `from`.
+pub(super) fn gap(id: PartitionId, from: Offset) -> Vec<u8> {
+    let mut key = gaps(id).to_vec();
+    key.extend_from_slice(&from.to_be_bytes());
+    key
+}
+
+/// Where the gap of a key begins.
+pub(super) fn gap_of(key: &[u8]) -> Option<Offset> {
+    Some(u64::from_be_bytes(key.get(1 + PARTITION_ID_BYTES..)?.try_into().ok()?))
 }
 
 /// Start of the keys of a reader's cursors.
@@ -190,6 +210,10 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&TOPIC) => topic_of(key).map_or_else(|| "a topic".into(), |id| format!("topic {id}")),
         Some(&PARTITION) => partition_of(key).map_or_else(|| "a partition".into(), |id| format!("partition {id}")),
         Some(&COMMIT) => commit_of(key).map_or_else(|| "a commit".into(), |(_, n, _)| format!("commit {n}")),
+        Some(&GAP) => key
+            .get(1..1 + PARTITION_ID_BYTES)
+            .and_then(PartitionId::from_bytes)
+            .map_or_else(|| "a gap".into(), |id| format!("a gap of partition {id}")),
         Some(&CURSOR) => format!("a cursor of {}", name(1)),
         Some(&STATE) => format!("a value of state tree {}", name(1)),
         Some(&FOLLOWED) => format!("how far {} was followed", origin()),

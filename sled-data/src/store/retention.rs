@@ -24,10 +24,31 @@ pub struct Trimmed {
     pub more: bool,
 }
 
+/// What retention waits for, and for how long.
+pub struct Wait<'a> {
+    /// Up to where nobody needs a partition any more.
+    pub floor: &'a dyn Fn(PartitionId) -> Offset,
+    /// Bytes by which one partition may have more than its topic keeps, before the floor counts no more.
+    pub bytes_max: u64,
+    /// Milliseconds by which a batch may be older than its topic keeps it, before the floor counts no more.
+    pub ms_max: u64,
+}
+
+impl<'a> Wait<'a> {
+    /// Waits for as long as it takes.
+    pub fn for_ever(floor: &'a dyn Fn(PartitionId) -> Offset) -> Self {
+        Self { floor, bytes_max: u64::MAX, ms_max: u64::MAX }
+    }
+}
+
 /// Until when batches leave a partition.
 struct Rule {
-    /// Only batches that end at or before this.
+    /// Only batches that end at or before this, unless they have been waited for too long.
     upto: Offset,
+    /// Batches that were stored at or before this wait for nobody, Unix milliseconds.
+    late_before_ms: Option<i64>,
+    /// While more bytes than these are kept nobody is waited for.
+    late_bytes_max: Option<u64>,
     /// Batches that were stored at or before this, Unix milliseconds.
     stored_before_ms: Option<i64>,
     /// Batches while more bytes than these are kept.
@@ -42,6 +63,12 @@ impl Rule {
         let old = self.stored_before_ms.is_some_and(|bound| stored_ms.is_some_and(|ms| ms <= bound));
         let large = self.bytes_max.is_some_and(|max| kept_bytes > max);
         old || large || (self.stored_before_ms.is_none() && self.bytes_max.is_none())
+    }
+
+    /// Whether a batch that may leave has waited for too long.
+    fn is_late(&self, stored_ms: Option<i64>, kept_bytes: u64) -> bool {
+        let old = self.late_before_ms.is_some_and(|bound| stored_ms.is_some_and(|ms| ms <= bound));
+        old || self.late_bytes_max.is_some_and(|max| kept_bytes > max)
     }
 }
 
@@ -61,25 +88,21 @@ impl Store {
     /// # Errors
     /// [`ReadError::Failed`] when the store fails; a trim that was cut short is ended when the store is opened.
     pub fn trim(&self, id: PartitionId, upto: Offset, batches_max: u64) -> Result<Trimmed, ReadError> {
-        let rule = Rule { upto, stored_before_ms: None, bytes_max: None, batches_max };
+        let (late_before_ms, late_bytes_max) = (None, None);
+        let rule = Rule { upto, late_before_ms, late_bytes_max, stored_before_ms: None, bytes_max: None, batches_max };
         let mut trimmed = Trimmed::default();
         self.trim_by(id, &rule, &mut trimmed)?;
         Ok(trimmed)
     }
 
-    /// Removes what each topic's retention lets go, at most `batches_max` batches in all and nothing that does not end at or before
-    /// `floor` of its partition. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
+    /// Removes what each topic's retention lets go, at most `batches_max` batches in all, and nothing that does not end at or before
+    /// the floor of its partition, unless that has been waited for too long. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
     /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
     /// partitions of own earlier lives are dropped.
     ///
     /// # Errors
     /// As [`Store::trim`].
-    pub fn apply_retention(
-        &self,
-        now_ms: i64,
-        batches_max: u64,
-        floor: &dyn Fn(PartitionId) -> Offset,
-    ) -> Result<Trimmed, ReadError> {
+    pub fn apply_retention(&self, now_ms: i64, batches_max: u64, wait: &Wait<'_>) -> Result<Trimmed, ReadError> {
         let mut trimmed = Trimmed::default();
         for id in self.partitions() {
             let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
@@ -88,7 +111,9 @@ impl Store {
             let age = config.retention_ms.map(|ms| now_ms.saturating_sub_unsigned(ms));
             if age.is_some() || config.retention_bytes.is_some() {
                 let rule = Rule {
-                    upto: floor(id),
+                    upto: (wait.floor)(id),
+                    late_before_ms: age.map(|age| age.saturating_sub_unsigned(wait.ms_max)),
+                    late_bytes_max: config.retention_bytes.map(|bytes| bytes.saturating_add(wait.bytes_max)),
                     stored_before_ms: age,
                     bytes_max: config.retention_bytes,
                     batches_max: batches_max - trimmed.batches.min(batches_max),
@@ -154,7 +179,8 @@ impl Store {
         let _writer = self.writer.lock();
         let mut group = Group::new();
         group.remove(&keys::partition(id));
-        let done = self.remove_cursors(|at| at == id, &mut group).and_then(|()| self.meta.apply(&group));
+        let removed = self.remove_cursors(|at| at == id, &mut group).and_then(|()| self.remove_gaps(id, &mut group));
+        let done = removed.and_then(|()| self.meta.apply(&group));
         done.map_err(|e| self.fail(&e))?;
         self.partitions.write().remove(&id);
         partition.close();
@@ -165,8 +191,8 @@ impl Store {
 
 fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, ReadError> {
     let mut front = Front { next: view.start, ..Front::default() };
-    // Bytes of a batch that may leave once it is known where it ends.
-    let mut waiting: Option<u64> = None;
+    // Bytes of a batch that may leave once it is known where it ends, and whether it waits for nobody.
+    let mut waiting: Option<(u64, bool)> = None;
     let mut stopped = false;
     walk(view.tree(), Span::from(&keys::batch(view.start)), Direction::Forward, &mut |base, bytes| {
         stopped = base >= view.end || !front.take(&mut waiting, base, rule);
@@ -179,8 +205,9 @@ fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, Re
         }
         let len = bytes.len() as u64;
         let stored_ms = StoredBatch::decode(bytes).ok().map(|batch| hlc_ms(batch.envelope().hlc));
-        if rule.lets_go(stored_ms, partition_bytes.saturating_sub(front.bytes)) {
-            waiting = Some(len);
+        let kept_bytes = partition_bytes.saturating_sub(front.bytes);
+        if rule.lets_go(stored_ms, kept_bytes) {
+            waiting = Some((len, rule.is_late(stored_ms, kept_bytes)));
             return ControlFlow::Continue(());
         }
         stopped = true;
@@ -194,11 +221,11 @@ fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, Re
 
 impl Front {
     /// Adds the waiting batch, which ends at `next`; false when it has to stay.
-    fn take(&mut self, waiting: &mut Option<u64>, next: Offset, rule: &Rule) -> bool {
-        let Some(bytes) = waiting.take() else {
+    fn take(&mut self, waiting: &mut Option<(u64, bool)>, next: Offset, rule: &Rule) -> bool {
+        let Some((bytes, is_late)) = waiting.take() else {
             return true;
         };
-        if next > rule.upto {
+        if next > rule.upto && !is_late {
             return false;
         }
         self.batches += 1;

@@ -145,6 +145,8 @@ impl Store {
             group.remove(&keys::partition(*partition));
         }
         self.remove_cursors(|at| at.topic == id, &mut group).map_err(|e| self.topic_error(&e))?;
+        let removed = gone.iter().try_for_each(|partition| self.remove_gaps(*partition, &mut group));
+        removed.map_err(|e| self.topic_error(&e))?;
         self.apply_and_sync(&group)?;
         self.topics.write().remove(&id);
         self.drop_partitions(gone).map_err(|e| self.topic_error(&e))

@@ -183,6 +183,17 @@ pub(super) enum CopyV1 {
     Until(u64),
 }
 
+/// Events of a followed origin that are missing, version 1.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct GapV1 {
+    /// The first offset after them.
+    pub to: u64,
+    /// 0 retention at the source, 1 gone before anything of the partition was here.
+    pub cause: u8,
+    /// Hybrid clock of the commit with which it was told.
+    pub hlc: u64,
+}
+
 /// A partition's id within a value.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct PartitionIdV1 {

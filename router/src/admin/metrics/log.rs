@@ -36,7 +36,7 @@ fn write_sync(log: &EventLog, sheet: &mut Sheet<'_>) -> fmt::Result {
     let bounds = SYNC_BUCKETS_US.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = bounds.zip(&stats.sync_buckets).map(|(le, count)| (le, read(count))).collect();
     let sum_s = read(&stats.sync_us) as f64 / 1e6;
-    sheet.histogram("sync", "Time of writing and syncing a commit", sum_s, &buckets)
+    sheet.histogram("sync", "Time of writing and syncing commits, the node's own or others'", sum_s, &buckets)
 }
 
 /// What came in, and what was refused for which reason.

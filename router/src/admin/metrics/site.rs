@@ -35,6 +35,10 @@ pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
     let (used, max) = (of_bounds(|bound| bound.used), of_bounds(|bound| bound.max));
     sheet.gauges("site_bound_used", "How many there are of what grows up to a bound", "what", &used)?;
     sheet.gauges("site_bound_max", "How many there may be", "what", &max)?;
+    let gaps = || site.origins.iter().flat_map(|origin| &origin.partitions).flat_map(|partition| &partition.gaps);
+    sheet.gauge("site_gaps", "Gaps in others' logs as they are kept here", gaps().count() as u64)?;
+    let missing = gaps().map(|gap| gap.to - gap.from).sum();
+    sheet.gauge("site_gap_events", "Events in these gaps", missing)?;
     sheet.gauge(
         "site_troubles",
         "What people should know of; `edgeway node status` tells it",

@@ -19,8 +19,8 @@ use super::devices::IssuedBy;
 use crate::catalog::{Lease, SiteUpdate};
 
 pub use view::{
-    BoundView, CatalogView, FollowerView, LeftView, NodeView, OriginView, PartitionView, QuorumView, RemovedView,
-    SiteView, TokenView, TroubleView,
+    BoundView, CatalogView, FollowerView, GapView, LeftView, NodeView, OriginView, PartitionView, QuorumView,
+    RemovedView, SiteView, TokenView, TroubleView,
 };
 
 /// What is on its way.

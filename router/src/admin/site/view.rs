@@ -137,6 +137,22 @@ pub struct PartitionView {
     pub end: u64,
     /// Up to where readers may see.
     pub visible_end: u64,
+    /// Events of another origin that never came here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<GapView>,
+}
+
+/// Events that are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapView {
+    /// The first offset.
+    pub from: u64,
+    /// The offset after the last.
+    pub to: u64,
+    /// Why: `source-retention`, retention had taken them at their source; `before-copy`, before anything was kept here.
+    pub why: String,
+    /// When their source wrote what told it, in milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// A node that follows.

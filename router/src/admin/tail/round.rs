@@ -112,9 +112,10 @@ impl Reading {
             }
             let end = partition.visible_end();
             let next = match from {
-                From::Start => log.start_offset(id),
+                From::Start => first_to_tell(&log, id),
                 From::End => end,
-                From::Offset(offset) => offset.max(log.start_offset(id)),
+                // What is gone from there on is told as a gap.
+                From::Offset(offset) => offset,
                 From::TimeMs(ms) => match log.store().offset_at_time(id, ms) {
                     Ok(offset) => offset.min(end),
                     Err(error) => return Err(ApiError::internal(error.to_string())),
@@ -177,6 +178,13 @@ impl Reading {
     }
 }
 
+/// Where what can be told of a partition begins: with the gap that it begins with, if that is one of events that never came here.
+fn first_to_tell(log: &EventLog, id: PartitionId) -> Offset {
+    let start = log.start_offset(id);
+    let gaps = log.store().gaps(id).unwrap_or_default();
+    gaps.last().filter(|gap| gap.to >= start && gap.from > 0).map_or(start, |gap| gap.from)
+}
+
 /// What one partition gives to a round.
 struct PartitionRound<'a> {
     topic: &'a str,
@@ -188,8 +196,9 @@ impl PartitionRound<'_> {
     fn fill(&mut self, log: &EventLog) {
         match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
             Ok(batches) => {
-                if let Some(first) = batches.first() {
-                    self.gap(first.base_offset(), "retention");
+                let start = batches.first().map_or_else(|| log.start_offset(self.cursor.id), Batch::base_offset);
+                if start > self.cursor.next {
+                    self.gap_to(start, log);
                 }
                 batches.iter().for_each(|batch| self.take(batch));
             }
@@ -211,6 +220,20 @@ impl PartitionRound<'_> {
             self.push(record.timestamp_ms, true, event_json::line(place, &record));
             self.cursor.next = offset + 1;
         }
+    }
+
+    /// Tells of offsets that are not there, up to before `to`: first of those that never came here, which are remembered.
+    fn gap_to(&mut self, to: Offset, log: &EventLog) {
+        match log.store().gaps(self.cursor.id) {
+            Ok(gaps) => {
+                for gap in gaps.iter().filter(|gap| gap.from < to) {
+                    self.gap(gap.from, "retention");
+                    self.gap(gap.to.min(to), gap.cause.name());
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the cause of a gap cannot be read"),
+        }
+        self.gap(to, "retention");
     }
 
     /// Tells of offsets that are not there, up to before `to`.

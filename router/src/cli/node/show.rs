@@ -7,7 +7,7 @@ use super::super::Failure;
 use super::super::out::Out;
 use super::super::table::{Table, bytes, printable};
 use super::super::when;
-use crate::admin::site::{NodeView, OriginView, SiteView};
+use crate::admin::site::{GapView, NodeView, OriginView, PartitionView, SiteView};
 
 /// One line a node.
 pub(super) fn list(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), Failure> {
@@ -37,6 +37,9 @@ pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), F
         out.line(&headline(origin))?;
         out.raw(followers(origin).as_bytes())?;
         out.raw(partitions(origin).as_bytes())?;
+        for line in gaps(origin) {
+            out.line(&line)?;
+        }
     }
     for trouble in &site.troubles {
         let at = when::show_ms(trouble.at_ms);
@@ -114,6 +117,16 @@ fn followers(origin: &OriginView) -> String {
         ]);
     }
     table.render()
+}
+
+fn gaps(origin: &OriginView) -> Vec<String> {
+    let line = |partition: &PartitionView, gap: &GapView| {
+        let at = when::show_ms(gap.at_ms);
+        let place = printable(&format!("{}/{}", partition.topic, partition.partition));
+        format!("  gap in {place}: {}..{}: {} ({at})", gap.from, gap.to, printable(&gap.why))
+    };
+    let of = |partition: &PartitionView| partition.gaps.iter().map(|gap| line(partition, gap)).collect::<Vec<_>>();
+    origin.partitions.iter().flat_map(of).collect()
 }
 
 fn partitions(origin: &OriginView) -> String {

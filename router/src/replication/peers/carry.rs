@@ -1,6 +1,7 @@
 //! Carries one connection from its greeting to its end: heartbeats both ways, and the streams of the other side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -30,6 +31,10 @@ async fn beat(shared: &Arc<Shared>, link: &Arc<Link>) -> Failure {
     let mut liveness = Liveness::new(pace, shared.clock.monotonic());
     let mut ticks = interval(pace.heartbeat);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The node with the smaller id begins; the other one answers at once, so that what says that a heartbeat came goes in the packet of the
+    // answer, and needs none of its own. Where nothing comes, it beats by itself a little later.
+    let answers = link.node < shared.own.node;
+    let mut said = None;
     let mut streams = JoinSet::new();
     let server = Server {
         link: Arc::clone(link),
@@ -43,7 +48,15 @@ async fn beat(shared: &Arc<Shared>, link: &Arc<Link>) -> Failure {
         tokio::select! {
             ended = link.connection.ended() => return ended.into(),
             datagram = link.connection.receive_datagram() => match datagram {
-                Ok(bytes) => if hear(shared, link, &bytes) { liveness.hear(shared.clock.monotonic()) },
+                Ok(bytes) => if hear(shared, link, &bytes) {
+                    let now = shared.clock.monotonic();
+                    liveness.hear(now);
+                    if answers && is_answer_due(said, now, pace.heartbeat) {
+                        said = Some(now);
+                        say(shared, link);
+                        ticks.reset_after(pace.heartbeat * 5 / 4);
+                    }
+                },
                 Err(ended) => return ended.into(),
             },
             stream = link.connection.accept() => match stream {
@@ -51,7 +64,10 @@ async fn beat(shared: &Arc<Shared>, link: &Arc<Link>) -> Failure {
                 Err(error) => return error.into(),
             },
             Some(_) = streams.join_next(), if !streams.is_empty() => continue,
-            _ = ticks.tick() => say(shared, link),
+            _ = ticks.tick() => {
+                said = Some(shared.clock.monotonic());
+                say(shared, link);
+            }
             () = sleep(wait) => {}
         }
         if liveness.is_lost(shared.clock.monotonic(), link.connection.traffic().received) {
@@ -61,6 +77,11 @@ async fn beat(shared: &Arc<Shared>, link: &Arc<Link>) -> Failure {
             return Failure::from(text);
         }
     }
+}
+
+/// Whether a heartbeat is to be answered with one: not where this node has just said one, and however often others come.
+fn is_answer_due(said: Option<Duration>, now: Duration, heartbeat: Duration) -> bool {
+    said.is_none_or(|said| now.saturating_sub(said) >= heartbeat / 2)
 }
 
 fn say(shared: &Shared, link: &Link) {

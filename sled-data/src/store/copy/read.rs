@@ -121,6 +121,7 @@ impl Store {
             }
         }
         self.check_whole(head.origin)?;
+        self.passed(parts.bytes);
         if small {
             self.sync_what_was_seen(head.origin)?;
         }

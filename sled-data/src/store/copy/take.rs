@@ -71,8 +71,9 @@ impl Store {
         self.check()?;
         let bytes = check_call(origin, parts)?;
         let mut writer = self.writer.lock();
-        self.being_taken(origin)?;
+        let hlc = self.being_taken(origin)?.hlc;
         self.room(&mut writer, bytes)?;
+        self.passed(bytes);
         let mut plan = Plan::new(self);
         parts.iter().try_for_each(|part| plan.copy(part)).map_err(|e| e.of(self))?;
         let Plan { touched, appends, gaps, .. } = plan;
@@ -86,7 +87,8 @@ impl Store {
             put_part(origin, part, group, key, value);
         }
         put_ends(&touched, group, value);
-        self.meta.apply(group).map_err(|e| self.take_back(&touched, &e))?;
+        let put = self.put_gaps(&gaps, hlc, group, value).and_then(|()| self.meta.apply(group));
+        put.map_err(|e| self.take_back(&touched, &e))?;
         touched.iter().for_each(|t| t.partition.set_extent(t.after));
         self.remove_before_starts(&touched)?;
         Ok(gaps)

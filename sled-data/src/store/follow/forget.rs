@@ -40,6 +40,7 @@ impl Store {
         group.remove(&keys::followed(origin));
         gone.iter().for_each(|id| group.remove(&keys::partition(*id)));
         let removed = self.remove_cursors(|at| at.origin == origin, &mut group);
+        let removed = removed.and_then(|()| gone.iter().try_for_each(|id| self.remove_gaps(*id, &mut group)));
         removed.and_then(|()| self.meta.apply(&group)).map_err(|e| self.fail(&e))?;
         self.streams.write().followed.remove(&origin);
         self.drop_partitions(gone).map_err(|e| self.fail(&e))?;

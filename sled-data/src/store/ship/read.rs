@@ -67,6 +67,32 @@ impl Store {
         }
     }
 
+    /// Up to where one that has synced all of this life's commits up to `has` has each partition: where the first commit that it lacks begins.
+    /// Partitions that are not named it has to their ends. `None` where records of commits that it lacks are gone.
+    ///
+    /// # Errors
+    /// What reading may meet.
+    pub fn first_offsets_after(&self, has: CommitNumber) -> Result<Option<HashMap<PartitionId, Offset>>, ReadError> {
+        let (mut next, synced) = (has.next(), self.synced_commit());
+        let mut first = HashMap::new();
+        if next > synced {
+            return Ok(Some(first));
+        }
+        self.meta_read(|meta| {
+            walk_records(meta, self.origin, next, &mut |record, _| {
+                if record.number != next {
+                    return ControlFlow::Break(());
+                }
+                next = next.next();
+                for appended in &record.appended {
+                    first.entry(appended.partition).or_insert(appended.base_offset);
+                }
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok((next > synced).then_some(first))
+    }
+
     fn gather(
         &self,
         origin: OriginId,
@@ -92,6 +118,7 @@ impl Store {
                 other => drop(other?),
             }
         }
+        self.passed(gathering.sums.last().copied().unwrap_or(0));
         Ok(gathering.ships.into_iter().map(|ship| ship.whole(origin)).collect())
     }
 

@@ -12,10 +12,13 @@ const GOAL_BYTES: f64 = 2_048.0;
 /// Each look at the counter of the loopback interface, and how many there are.
 const LOOK: Duration = Duration::from_secs(5);
 const LOOKS: usize = 4;
+/// For how long nodes ask each other more often after one of them came or went: that is not idle yet.
+const SETTLES: Duration = Duration::from_secs(12);
 
 /// Bytes a second on the loopback interface, packets' heads counted; the rest of the machine must be quiet.
 pub fn run(site: &Site) -> Result<Vec<Row>, BenchError> {
     site.wait_level()?;
+    std::thread::sleep(SETTLES);
     let mut rates = Vec::new();
     for _ in 0..LOOKS {
         let (before, began) = (loopback_bytes()?, Instant::now());

@@ -1,0 +1,125 @@
+//! Retention as it runs: it waits for the site's other nodes, up to bounds, and says what went in spite of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sled_data::{Offset, PartitionId, Wait};
+
+use super::site::SiteNode;
+use crate::config::Config;
+use crate::event_log::Act;
+use crate::ingest::Ingest;
+use crate::replication::{Behind, Floor, Trouble};
+use crate::transport::NodeId;
+
+/// How often it looks at the topics.
+const EVERY: Duration = Duration::from_secs(10);
+/// Nobody is waited for while the disk has less free than so many times its reserve,
+const RESERVES_MIN: u64 = 4;
+/// or while so much of what the store may hold is stored, in percent.
+const FULL_PERCENT: u64 = 90;
+
+/// What decides what may go.
+pub(super) struct Keeper {
+    site: Arc<SiteNode>,
+    wait_ms: u64,
+    wait_bytes: u64,
+    reserve_bytes: u64,
+    /// 0: no bound.
+    store_bytes_max: u64,
+    floor: Option<Floor>,
+}
+
+impl Keeper {
+    pub(super) fn new(site: &Arc<SiteNode>, config: &Config) -> Self {
+        Self {
+            site: Arc::clone(site),
+            wait_ms: config.site.retention_wait_ms,
+            wait_bytes: config.site.retention_wait_bytes,
+            reserve_bytes: config.store.reserve_bytes,
+            store_bytes_max: config.store.bytes_max,
+            floor: None,
+        }
+    }
+
+    /// One pass; whether there is more to do at once.
+    fn pass(&mut self) -> bool {
+        let floor = self.floor();
+        let (ms_max, bytes_max) = if self.is_nearly_full() { (0, 0) } else { (self.wait_ms, self.wait_bytes) };
+        let floor_of = |id: PartitionId| floor.of(id);
+        let pass = self.site.log.apply_retention(&Wait { floor: &floor_of, ms_max, bytes_max });
+        self.floor = Some(floor);
+        for (id, from, to) in pass.needed {
+            self.tell(id, from, to);
+        }
+        pass.more
+    }
+
+    fn floor(&self) -> Floor {
+        let (store, me) = (self.site.log.store(), self.site.place.node);
+        let own = store.origin();
+        let members = self.site.catalog.members();
+        let others: Vec<NodeId> = members.iter().map(|member| member.node).filter(|node| *node != me).collect();
+        let first = match Behind::of(&others, &self.site.book.followers(own)) {
+            Behind::Nobody => return Floor::none(own),
+            Behind::Unknown => None,
+            Behind::UpTo(commit) => store.first_offsets_after(commit).unwrap_or_else(|error| {
+                tracing::warn!(%error, "what other nodes lack cannot be read; retention keeps what it knew they lack");
+                None
+            }),
+        };
+        Floor::new(own, first, self.floor.as_ref())
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        let store = self.site.log.store();
+        let is_bounded = self.store_bytes_max > 0;
+        let is_tight = store.free_bytes().is_some_and(|free| free < self.reserve_bytes.saturating_mul(RESERVES_MIN));
+        is_tight || is_bounded && store.batch_bytes() > self.store_bytes_max / 100 * FULL_PERCENT
+    }
+
+    fn tell(&self, id: PartitionId, from: Offset, to: Offset) {
+        let log = &self.site.log;
+        let name = log.topic_by_id(id.topic).map_or_else(|| id.topic.to_string(), |topic| topic.name().to_owned());
+        let text = format!(
+            "retention removed events {from} to {} of {name}/{} that another node has not synced: it was waited for as \
+             long as [site] retention_wait_ms and retention_wait_bytes say",
+            to.saturating_sub(1),
+            id.index
+        );
+        let code = "retention-waits-no-more";
+        if !self.site.book.trouble(Trouble { at_ms: log.clock().wall_ms(), code, text: text.clone() }) {
+            return;
+        }
+        tracing::warn!(code, "{text}");
+        let act = Act { who: "node", act: "site.trouble", what: code, outcome: code, detail: text.into() };
+        if let Err(error) = log.audit(act) {
+            tracing::warn!(%error, code, "it is not in the audit");
+        }
+    }
+}
+
+/// Runs as long as the node does.
+pub(super) async fn keep(ingest: Arc<Ingest>, mut keeper: Keeper) {
+    let mut every = tokio::time::interval(EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let mut more = true;
+        while more {
+            let pass = tokio::task::spawn_blocking(move || {
+                let more = keeper.pass();
+                (keeper, more)
+            });
+            // It ends without an answer only where the node does.
+            let Ok((kept, has_more)) = pass.await else { return };
+            (keeper, more) = (kept, has_more);
+        }
+        let ingest = Arc::clone(&ingest);
+        // One pass a tick: what it does is bounded.
+        let forgotten = tokio::task::spawn_blocking(move || ingest.lanes().forget()).await.unwrap_or(0);
+        if forgotten > 0 {
+            tracing::info!(devices = forgotten, "devices that have sent nothing for long are forgotten");
+        }
+    }
+}
