@@ -85,7 +85,7 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
     }
     let db = open_db(&new, config)?;
     // Its pages have the first numbers, one after the other.
-    ballast(&db, &journal)?;
+    ballast(&db, &Arc::new(Journal::open(&db)?))?;
     guarded(|| db.flush())?;
     drop(db);
     for entry in std::fs::read_dir(&new).map_err(io)? {
