@@ -105,10 +105,7 @@ fn cases() -> Vec<(Step, &'static str)> {
             Step::GuardOverridden(why.clone()),
             r#""step":"guard-overridden","code":"denied","by":"valve-guard","text":"pressure""#,
         ),
-        (
-            Step::Moving { to: OriginHex(0xab), term: 1 },
-            r#""step":"moving","to":"00000000000000ab","term":1"#,
-        ),
+        (Step::Moving { to: OriginHex(0xab), term: 1 }, r#""step":"moving","to":"00000000000000ab","term":1"#),
         (Step::Moved { to: OriginHex(0xab), term: 1 }, r#""step":"moved","to":"00000000000000ab","term":1"#),
         (Step::Stays, r#""step":"stays""#),
         (

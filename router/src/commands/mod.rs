@@ -66,8 +66,8 @@ pub use jobs::{
 pub use record::COMMANDS_TREE;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
-pub use take_up::{Lost, TAKEN_UP_TREE};
 pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Table};
+pub use take_up::{Lost, TAKEN_UP_TREE};
 
 use jobs::Jobs;
 use mail::Mail;
@@ -162,7 +162,12 @@ impl Commands {
             table: Mutex::new(Table::new(config.clone())),
             jobs: Mutex::default(),
             starting_job: tokio::sync::Mutex::default(),
-            reading: Mutex::new(Reading { commands: Vec::new(), answers: Vec::new(), answers_moved: Vec::new(), others: others::Others::default() }),
+            reading: Mutex::new(Reading {
+                commands: Vec::new(),
+                answers: Vec::new(),
+                answers_moved: Vec::new(),
+                others: others::Others::default(),
+            }),
             unstored: Mutex::default(),
             mail: Arc::default(),
             guard: GuardSlot::default(),

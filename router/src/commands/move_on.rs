@@ -310,13 +310,7 @@ pub(super) fn clients(entry: &Entry) -> Vec<String> {
 
 /// The first step of a command at the node that takes it: what was submitted, and what is known of it. Its number follows
 /// those of the node before.
-pub(super) fn taken_step(
-    entry: Entry,
-    steps: u32,
-    taken: Taken,
-    (age_ms, left_ms): (u64, u64),
-    now: Now,
-) -> StepEvent {
+pub(super) fn taken_step(entry: Entry, steps: u32, taken: Taken, (age_ms, left_ms): (u64, u64), now: Now) -> StepEvent {
     let queued = Queued {
         payload: Payload(entry.submitted_payload().to_vec()),
         deliver_by_ms: now.wall.saturating_add(left_ms),

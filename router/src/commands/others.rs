@@ -43,9 +43,9 @@ impl Commands {
         let Reading { others, .. } = &mut *reading;
         self.find_partitions(&self.commands, &mut others.commands);
         self.find_partitions(&self.answers, &mut others.answers);
-        let (is_waiting, is_shared) = (table.pending() > 0, table.has_shared());
+        let is_waiting = table.pending() > 0;
         for (id, next) in &mut others.commands {
-            self.read_other(*id, next, is_waiting, |record| take_step(table, *id, record, is_shared, now))?;
+            self.read_other(*id, next, is_waiting, |record| take_step(table, *id, record, now))?;
         }
         for (id, next) in &mut others.answers {
             self.read_other(*id, next, is_waiting, |record| {
@@ -90,10 +90,11 @@ impl Commands {
 }
 
 /// Takes a step of another node. Those that say nothing of commands here are not even decoded.
-fn take_step(table: &mut Table, id: PartitionId, record: RecordRef<'_>, is_shared: bool, now: Now) {
+fn take_step(table: &mut Table, id: PartitionId, record: RecordRef<'_>, now: Now) {
     let is_own_step = record.headers.get(headers::OWN_STEP).is_some();
     let value = record.value.unwrap_or_default();
-    let may_matter = if is_own_step { is_shared } else { value.windows(TAKEN.len()).any(|bytes| bytes == TAKEN) };
+    let may_matter =
+        if is_own_step { table.has_shared() } else { value.windows(TAKEN.len()).any(|bytes| bytes == TAKEN) };
     if !may_matter {
         return;
     }

@@ -107,7 +107,10 @@ pub(super) fn take_answer(
     // Sessions are numbered by each node for itself.
     let session = match is_elsewhere {
         false => session,
-        true => table.get(topic.id)?.speaks_for_elsewhere(client)?,
+        true => {
+            let session = table.get(topic.id)?.speaks_for_elsewhere(client)?;
+            table.would_count(topic.id, session, topic.status).then_some(session)?
+        }
     };
     let said = Said::in_headers(&record);
     let answer = Answered {
@@ -122,7 +125,7 @@ pub(super) fn take_answer(
         payload: record.value.unwrap_or_default(),
     };
     let why = table.answered(answer, now).err()?;
-    if is_elsewhere || why == AnswerError::Elsewhere {
+    if is_elsewhere || matches!(why, AnswerError::Elsewhere) {
         return None;
     }
     stats.answers_refused.fetch_add(1, Relaxed);

@@ -6,8 +6,8 @@ use devices::command::{Step, StepEvent};
 use devices::headers;
 use sled_data::{PartitionId, ReadError as StoreError};
 
-use super::record::{self, COMMANDS_TREE};
 use super::others::Others;
+use super::record::{self, COMMANDS_TREE};
 use super::table::Table;
 use super::unstored::Unstored;
 use super::{Commands, OpenError, READER, Reading};

@@ -4,7 +4,11 @@
 //! offers it here from then on, a crash included; `moved` says that the other one has it, `stays` that it has not. What
 //! becomes of it there is read from that node's steps.
 
-use devices::command::{Answer, CommandId, Input, OriginHex, State, Step, StepEvent, Why, WhyCode};
+use std::sync::Arc;
+
+use devices::command::{
+    Answer, CommandId, EARLIER_NODES, Input, OriginHex, State, Status, Step, StepEvent, Verdict, Why, WhyCode,
+};
 use sled_data::OriginId;
 
 use super::effect::{Effect, Ended};
@@ -82,7 +86,7 @@ impl Table {
         if entry.progress.state().is_outcome() {
             return;
         }
-        let device = std::sync::Arc::clone(&entry.device);
+        let device = Arc::clone(&entry.device);
         self.append(id, now, Step::Stays);
         self.set_away(id, None);
         self.rested.insert((now.steady + RETRY_AFTER_MS, device));
@@ -120,7 +124,7 @@ impl Table {
         match (entry.away, event.step.outcome()) {
             (Some(_), Some(outcome)) => self.ended_elsewhere(event.id, outcome, answer, now),
             (None, Some(outcome)) if entry.queued.taken.is_some() => {
-                let status = devices::command::Status::ALL.into_iter().find(|status| status.state() == outcome);
+                let status = Status::ALL.into_iter().find(|status| status.state() == outcome);
                 if let (Some(status), Some(answer)) = (status, answer) {
                     self.answered_before(event.id, status, answer, now);
                 }
@@ -129,9 +133,18 @@ impl Table {
         }
     }
 
+    /// Whether an answer that came in at another node counts here; one that does not is not even noted.
+    pub fn would_count(&self, id: CommandId, session: u64, status: Status) -> bool {
+        let judged = |entry: &Entry| entry.progress.judge(Input::Answered(session, status));
+        self.get(id).is_some_and(|entry| matches!(judged(entry), Verdict::Move(_) | Verdict::Late(_)))
+    }
+
     /// The node that had a command before has its device's answer: it counts as one that came in here.
-    fn answered_before(&mut self, id: CommandId, status: devices::command::Status, answer: &Answer, now: Now) {
-        let Some(device) = self.get(id).map(|entry| std::sync::Arc::clone(&entry.device)) else { return };
+    fn answered_before(&mut self, id: CommandId, status: Status, answer: &Answer, now: Now) {
+        if !self.would_count(id, EARLIER_NODES, status) {
+            return;
+        }
+        let Some(device) = self.get(id).map(|entry| Arc::clone(&entry.device)) else { return };
         let answered = Answered {
             device: &device,
             id,
@@ -139,7 +152,7 @@ impl Table {
             percent: answer.percent,
             code: &answer.code,
             text: &answer.text,
-            session: devices::command::EARLIER_NODES,
+            session: EARLIER_NODES,
             client: &device,
             payload: &answer.payload.0,
         };
@@ -157,8 +170,7 @@ impl Table {
         if let Some(answer) = answer {
             self.change(id, |entry| {
                 entry.result = Some(Box::new(answer.clone()));
-                entry.answered =
-                    devices::command::Status::ALL.into_iter().find(|status| status.state() == outcome);
+                entry.answered = Status::ALL.into_iter().find(|status| status.state() == outcome);
             });
         }
         if let Some(entry) = self.entries.get_mut(&id) {
@@ -237,7 +249,7 @@ impl Table {
     pub(super) fn newer_than_taken(&self, entry: &Entry) -> Option<CommandId> {
         entry.queued.taken.as_ref()?;
         let key = entry.queued.supersede.as_ref()?;
-        let waiting = self.devices.get(&entry.device)?.may_wait();
+        let waiting = self.devices.get(&entry.device).into_iter().flat_map(super::Device::may_wait);
         let known = waiting.chain(&self.ended).filter_map(|id| self.get(*id));
         let same = known.filter(|other| other.device == entry.device && other.queued.supersede.as_ref() == Some(key));
         same.filter(|other| other.at_ms > entry.at_ms).map(|other| other.id).next()
