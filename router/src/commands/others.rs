@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use devices::command::StepEvent;
 use devices::headers;
-use sled_data::{PartitionId, RecordRef};
+use sled_data::{OriginId, PartitionId, RecordRef};
 
 use super::read::{is_sound, take_answer};
 use super::table::{Now, Table};
@@ -16,14 +16,18 @@ use crate::event_log::{ReadError, Topic};
 
 /// Bytes read from one partition at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// What a submission has that was taken from another node.
-const TAKEN: &[u8] = b"\"taken\":";
+/// Time between two looks for partitions that have come, in milliseconds.
+const LOOK_EVERY_MS: u64 = 500;
+/// What a submission has that was taken from another node, or that a plugin made.
+const MATTERS: [&[u8]; 2] = [b"\"taken\":", b"\"cause\":"];
 
 /// Where other nodes' partitions are read next.
 #[derive(Default)]
 pub(super) struct Others {
     commands: Vec<(PartitionId, u64)>,
     answers: Vec<(PartitionId, u64)>,
+    /// When it is looked for further ones, on the steady clock.
+    look_ms: u64,
 }
 
 impl Others {
@@ -41,11 +45,14 @@ impl Commands {
         }
         let mut reading = self.reading.lock();
         let Reading { others, .. } = &mut *reading;
-        self.find_partitions(&self.commands, &mut others.commands);
-        self.find_partitions(&self.answers, &mut others.answers);
-        let is_waiting = table.pending() > 0;
+        if others.look_ms <= now.steady {
+            others.look_ms = now.steady + LOOK_EVERY_MS;
+            self.find_partitions(&self.commands, &mut others.commands);
+            self.find_partitions(&self.answers, &mut others.answers);
+        }
+        let (own, is_waiting) = (self.log.origin(), table.pending() > 0);
         for (id, next) in &mut others.commands {
-            self.read_other(*id, next, is_waiting, |record| take_step(table, *id, record, now))?;
+            self.read_other(*id, next, is_waiting, |record| take_step(table, (own, id.origin), record, now))?;
         }
         for (id, next) in &mut others.answers {
             self.read_other(*id, next, is_waiting, |record| {
@@ -90,7 +97,7 @@ impl Commands {
 }
 
 /// Takes a step of another node. Those that say nothing of commands here are not even decoded.
-fn take_step(table: &mut Table, id: PartitionId, record: RecordRef<'_>, now: Now) {
+fn take_step(table: &mut Table, (own, from): (OriginId, OriginId), record: RecordRef<'_>, now: Now) {
     let is_own_step = record.headers.get(headers::OWN_STEP).is_some();
     let value = record.value.unwrap_or_default();
     let may_matter =
@@ -103,6 +110,6 @@ fn take_step(table: &mut Table, id: PartitionId, record: RecordRef<'_>, now: Now
     if let (Some(device), Some(event)) = (device, event)
         && is_sound(device, &event)
     {
-        table.heard(id.origin, device, &event, now);
+        table.heard(own, from, device, &event, now);
     }
 }

@@ -16,7 +16,7 @@ use crate::replication::peers::PeerState;
 use crate::transport::NodeId;
 
 /// How often it looks, besides when what was decided changes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a node is not heard before it counts as lost here: what was restarted is back before.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 /// How long a node is not heard before it is not waited for, by one that has just started.

@@ -95,11 +95,11 @@ impl Table {
     /// Another node has taken a command up under a higher term: it is that node's. What is under way to a session here,
     /// or with its device, stays.
     pub fn taken_up(&mut self, id: CommandId, by: OriginId, term: u64, now: Now) {
-        let Some(entry) = self.get(id) else { return };
+        let Some(entry) = self.get(id).filter(|entry| !entry.progress.state().is_outcome()) else { return };
         match entry.away {
-            Some(away) if !away.is_sure && term >= away.term => {
-                self.set_away(id, Some(Away { to: by, term, is_sure: false }));
-                self.moved(id, now);
+            Some(away) if (!away.is_sure && term >= away.term) || term > away.term => {
+                self.append(id, now, Step::Moved { to: OriginHex(by.0), term });
+                self.set_away(id, Some(Away { to: by, term, is_sure: true }));
             }
             None if entry.waits_here() && term > entry.term => {
                 self.append(id, now, Step::Moved { to: OriginHex(by.0), term });
@@ -109,12 +109,27 @@ impl Table {
         }
     }
 
-    /// A step that another node has written, which may have a command that is known here.
-    pub fn heard(&mut self, from: OriginId, device: &str, event: &StepEvent, now: Now) {
+    /// The same command of a plugin was derived at two nodes, as one has done work of the other that it did not know to
+    /// be done: that of the lesser life gives way, where it waits.
+    fn derived_twice(&mut self, id: CommandId, (own, from): (OriginId, OriginId), now: Now) {
+        let Some(entry) = self.get(id).filter(|entry| entry.waits_here() && entry.queued.cause.is_some()) else {
+            return;
+        };
+        let term = entry.term;
+        if own < from && term == 0 {
+            self.append(id, now, Step::Moved { to: OriginHex(from.0), term });
+            self.set_away(id, Some(Away { to: from, term, is_sure: true }));
+        }
+    }
+
+    /// A step that another node has written, which may have a command that is known here; `own` is this node's life.
+    pub fn heard(&mut self, own: OriginId, from: OriginId, device: &str, event: &StepEvent, now: Now) {
         let Some(entry) = self.get(event.id).filter(|entry| *entry.device == *device) else { return };
         if let Step::Queued(queued) = &event.step {
-            let taken = queued.taken.as_ref().map(|taken| taken.term);
-            taken.into_iter().for_each(|term| self.taken_up(event.id, from, term, now));
+            match queued.taken.as_ref().map(|taken| taken.term) {
+                Some(term) => self.taken_up(event.id, from, term, now),
+                None => self.derived_twice(event.id, (own, from), now),
+            }
             return;
         }
         let answer = match &event.step {

@@ -6,6 +6,7 @@ use sled_data::OriginId;
 use super::super::Room;
 use super::*;
 
+const HERE: OriginId = OriginId(0xaa);
 const THERE: OriginId = OriginId(0xab);
 
 fn hand_over(table: &mut Table, at: Now) -> Vec<CommandId> {
@@ -26,7 +27,7 @@ fn taken(term: u64, may_have_arrived: bool) -> Taken {
 
 /// A step as another node has written it.
 fn heard(table: &mut Table, n: u64, step: Step, at: Now) {
-    table.heard(THERE, "d", &StepEvent::new(id(n), at.wall, 9, step), at);
+    table.heard(HERE, THERE, "d", &StepEvent::new(id(n), at.wall, 9, step), at);
 }
 
 #[test]
@@ -72,6 +73,19 @@ fn the_other_nodes_word_ends_it_here_without_a_step() {
         assert!(matches!(&ends[..], [Effect::Ended(ended)] if ended.is_elsewhere && ended.outcome == expected));
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Append(..))), "{expected:?}");
         assert_eq!((table.pending(), table.has_shared()), (0, false));
+    }
+}
+
+#[test]
+fn of_two_that_were_derived_from_one_cause_one_gives_way() {
+    let cause =
+        devices::command::Cause { plugin: "p".into(), topic: "t".into(), origin: 1, partition: 0, offset: 3, index: 0 };
+    for (own, from, gives_way) in [(HERE, THERE, true), (THERE, HERE, false)] {
+        let mut table = Table::new(Config::default());
+        let derived = Queued { cause: Some(Box::new(cause.clone())), ..queued(1_000, now(0)) };
+        table.queued("d", id(1), now(0).wall, derived.clone(), now(0));
+        table.heard(own, from, "d", &StepEvent::queued(id(1), now(0).wall, derived), now(1));
+        assert_eq!(table.get(id(1)).unwrap().away.is_some(), gives_way);
     }
 }
 
