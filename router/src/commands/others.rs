@@ -100,8 +100,8 @@ impl Commands {
 fn take_step(table: &mut Table, (own, from): (OriginId, OriginId), record: RecordRef<'_>, now: Now) {
     let is_own_step = record.headers.get(headers::OWN_STEP).is_some();
     let value = record.value.unwrap_or_default();
-    let may_matter =
-        if is_own_step { table.has_shared() } else { value.windows(TAKEN.len()).any(|bytes| bytes == TAKEN) };
+    let has = |word: &&[u8]| value.windows(word.len()).any(|bytes| bytes == *word);
+    let may_matter = if is_own_step { table.has_shared() } else { MATTERS.iter().any(has) };
     if !may_matter {
         return;
     }
