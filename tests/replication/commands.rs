@@ -33,9 +33,13 @@ fn outcomes(site: &Site, place: usize, id: &str) -> Vec<String> {
     steps.filter(is_outcome).map(|step| step["step"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Waits until every node says so; one that has nothing to do with a command hears of it two seconds later.
 fn wait_everywhere(site: &Site, id: &str, state: &str) {
     for place in site.running() {
-        site[place].wait_command(id, state);
+        wait::until_true(&format!("{id} {state} at {}", site.members[place].name), || {
+            let shown = site[place].get(&format!("commands/{id}"));
+            shown.status == 200 && shown.json()["state"] == state
+        });
     }
 }
 
