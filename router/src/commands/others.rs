@@ -16,8 +16,6 @@ use crate::event_log::{ReadError, Topic};
 
 /// Bytes read from one partition at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// Time between two looks for partitions that have come, in milliseconds.
-const LOOK_EVERY_MS: u64 = 500;
 /// What a submission has that was taken from another node, or that a plugin made.
 const MATTERS: [&[u8]; 2] = [b"\"taken\":", b"\"cause\":"];
 
@@ -26,8 +24,6 @@ const MATTERS: [&[u8]; 2] = [b"\"taken\":", b"\"cause\":"];
 pub(super) struct Others {
     commands: Vec<(PartitionId, u64)>,
     answers: Vec<(PartitionId, u64)>,
-    /// When it is looked for further ones, on the steady clock.
-    look_ms: u64,
 }
 
 impl Others {
@@ -45,11 +41,8 @@ impl Commands {
         }
         let mut reading = self.reading.lock();
         let Reading { others, .. } = &mut *reading;
-        if others.look_ms <= now.steady {
-            others.look_ms = now.steady + LOOK_EVERY_MS;
-            self.find_partitions(&self.commands, &mut others.commands);
-            self.find_partitions(&self.answers, &mut others.answers);
-        }
+        self.find_partitions(&self.commands, &mut others.commands);
+        self.find_partitions(&self.answers, &mut others.answers);
         let (own, is_waiting) = (self.log.origin(), table.pending() > 0);
         for (id, next) in &mut others.commands {
             self.read_other(*id, next, is_waiting, |record| take_step(table, (own, id.origin), record, now))?;
