@@ -1,6 +1,7 @@
 //! A site of real nodes: what is published at one is on all, whatever dies, is cut off, comes or goes.
 
 mod agreed;
+mod commands;
 mod copies;
 mod crashes;
 mod cut_off;

@@ -166,6 +166,8 @@ pub enum Input {
     Cancelled,
     /// A newer command with the same key takes its place.
     Superseded,
+    /// Another node, which it was handed over to, has said how it ended.
+    Elsewhere(State),
 }
 
 /// Why an answer or a call-off does not count: a code for metrics, logs and whoever asks.
@@ -251,7 +253,17 @@ impl Default for Progress {
     }
 }
 
+/// The session number that stands for all sessions of the nodes that had a command before: nodes number theirs from 1.
+pub const EARLIER_NODES: u64 = 0;
+
 impl Progress {
+    /// A command that comes from another node, where it came to `state` and was sent so often. `may_have_arrived`:
+    /// whether a device may have it from there.
+    pub fn taken(state: State, attempts: u32, may_have_arrived: bool) -> Self {
+        let recipients = if may_have_arrived { vec![EARLIER_NODES] } else { Vec::new() };
+        Self { state, recipients, attempts, answered_late: false }
+    }
+
     /// The state.
     pub fn state(&self) -> State {
         self.state
@@ -268,7 +280,7 @@ impl Progress {
     }
 
     /// Whether a device may have it: a session wrote it and nothing was heard since.
-    fn may_have_arrived(&self) -> bool {
+    pub fn may_have_arrived(&self) -> bool {
         !self.recipients.is_empty()
     }
 
@@ -291,6 +303,7 @@ impl Progress {
             Input::Cancelled => self.give_up(State::Cancelled),
             Input::ExecutionTimedOut if self.state == State::Sent => Verdict::Move(State::Unknown),
             Input::ExecutionTimedOut if self.state.is_with_device() => Verdict::Move(State::TimedOut),
+            Input::Elsewhere(outcome) if outcome.is_outcome() && !self.state.is_outcome() => Verdict::Move(outcome),
             _ => Verdict::Nothing,
         }
     }

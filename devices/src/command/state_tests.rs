@@ -19,6 +19,7 @@ fn input(column: &str) -> Input {
         "refused" => Input::Refused,
         "cancelled" => Input::Cancelled,
         "superseded" => Input::Superseded,
+        "elsewhere" => Input::Elsewhere(State::Succeeded),
         status => Input::Answered(MINE, Status::from_name(status).unwrap()),
     }
 }
@@ -81,7 +82,7 @@ fn rows() -> (Vec<&'static str>, Vec<Vec<&'static str>>) {
 #[test]
 fn every_cell_of_the_table_holds() {
     let (head, rows) = rows();
-    assert_eq!(head.len(), 16, "one column an input");
+    assert_eq!(head.len(), 17, "one column an input");
     let mut seen = std::collections::HashSet::new();
     for row in &rows {
         assert_eq!(row.len(), head.len(), "{}", row[0]);
@@ -147,6 +148,26 @@ fn what_was_never_written_was_never_sent() {
 }
 
 #[test]
+fn what_comes_from_another_node_goes_on_where_it_was() {
+    // state there, whether a device may have it; what the time ends it as, whether an answer counts
+    let cases = [
+        (State::Queued, false, State::Expired, false),
+        (State::Queued, true, State::Unknown, true),
+        (State::Delivered, true, State::TimedOut, true),
+    ];
+    for (state, may_have_arrived, ends_as, answers) in cases {
+        let progress = Progress::taken(state, 2, may_have_arrived);
+        assert_eq!((progress.state(), progress.attempts()), (state, 2));
+        let answer = progress.judge(Input::Answered(EARLIER_NODES, Status::Failed));
+        assert_eq!(answer.moved(), answers, "{state:?} {may_have_arrived}");
+        let mut ended = progress;
+        ended.apply(Input::ExecutionTimedOut);
+        ended.apply(Input::DeliverByPassed);
+        assert_eq!(ended.state(), ends_as, "{state:?} {may_have_arrived}");
+    }
+}
+
+#[test]
 fn recipients_are_bounded() {
     let mut progress = Progress::default();
     for session in 0..20 {
@@ -172,6 +193,8 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Input::Refused),
         Just(Input::Cancelled),
         Just(Input::Superseded),
+        Just(Input::Elsewhere(State::Succeeded)),
+        Just(Input::Elsewhere(State::Queued)),
     ]
 }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Cause, CommandId, Payload, Refusal, State, Status};
+use super::{Cause, CommandId, OriginHex, Payload, Refusal, State, Status, Taken};
 
 /// The version that is written.
 pub const STEP_VERSION: u8 = 1;
@@ -79,6 +79,22 @@ pub enum Step {
         /// Why it does not count.
         code: Refusal,
     },
+    /// It is being handed over to the node that its device is connected to: that one may have it from now on.
+    Moving {
+        /// The life that the node writes.
+        to: OriginHex,
+        /// The term under which it has it there.
+        term: u64,
+    },
+    /// That node has it: it alone says how it ended.
+    Moved {
+        /// The life that the node writes.
+        to: OriginHex,
+        /// The term under which it has it there.
+        term: u64,
+    },
+    /// That node has not taken it: it waits here.
+    Stays,
     /// Outcome: never sent in time.
     Expired,
     /// Outcome: sent, and nobody knows whether it arrived.
@@ -139,6 +155,8 @@ pub enum WhyCode {
     Expired,
     /// It is larger than the device's client takes.
     TooLarge,
+    /// Another node had it last, which is lost.
+    NodeLost,
 }
 
 impl WhyCode {
@@ -157,6 +175,7 @@ impl WhyCode {
             Self::DuplicateKey => "duplicate-key",
             Self::Unconfirmed => "unconfirmed",
             Self::Expired => "expired",
+            Self::NodeLost => "node-lost",
         }
     }
 }
@@ -252,6 +271,9 @@ pub struct Queued {
     /// The command that it is sent again for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redrives: Option<CommandId>,
+    /// What is known of it from the node that had it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Box<Taken>>,
 }
 
 impl Queued {
@@ -271,6 +293,7 @@ impl Queued {
             cause: None,
             job: None,
             redrives: None,
+            taken: None,
         }
     }
 

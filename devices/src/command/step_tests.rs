@@ -33,6 +33,19 @@ fn with_everything() -> Queued {
     }
 }
 
+fn taken() -> Queued {
+    let taken = Taken {
+        from: OriginHex(0xab),
+        term: 3,
+        attempts: 2,
+        may_have_arrived: true,
+        clients: vec!["c".into()],
+        with_device: Some(State::Delivered),
+        is_over: true,
+    };
+    Queued { taken: Some(Box::new(taken)), ..Queued::new("cool", vec![], 61_000, "cli") }
+}
+
 fn answer(payload: &[u8]) -> Answer {
     Answer { session: 3, payload: payload.to_vec().into(), ..Answer::default() }
 }
@@ -91,6 +104,13 @@ fn cases() -> Vec<(Step, &'static str)> {
             Step::GuardOverridden(why.clone()),
             r#""step":"guard-overridden","code":"denied","by":"valve-guard","text":"pressure""#,
         ),
+        (Step::Moving { to: OriginHex(0xab), term: 1 }, r#""step":"moving","to":"00000000000000ab","term":1"#),
+        (Step::Moved { to: OriginHex(0xab), term: 1 }, r#""step":"moved","to":"00000000000000ab","term":1"#),
+        (Step::Stays, r#""step":"stays""#),
+        (
+            Step::Queued(Box::new(taken())),
+            r#""step":"queued","name":"cool","deliver_by_ms":61000,"issued_by":"cli","taken":{"from":"00000000000000ab","term":3,"attempts":2,"may_have_arrived":true,"clients":["c"],"with_device":"delivered","is_over":true}"#,
+        ),
         (Step::Expired, r#""step":"expired""#),
         (Step::Unknown(Why::code(WhyCode::Unconfirmed)), r#""step":"unknown","code":"unconfirmed""#),
         (Step::TimedOut, r#""step":"timed-out""#),
@@ -133,6 +153,7 @@ fn every_code_is_written_as_it_is_shown() {
         DuplicateKey,
         Unconfirmed,
         Expired,
+        NodeLost,
     ];
     for code in codes {
         assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());

@@ -3,12 +3,28 @@
 use std::sync::Arc;
 
 use devices::command::{
-    Answer, CommandId, EXECUTION_TIMEOUT_DEFAULT_MS, EXECUTION_TIMEOUT_MAX_MS, Progress, Queued, RECIPIENTS_MAX, State,
-    Status, Why,
+    Answer, CommandId, EARLIER_NODES, EXECUTION_TIMEOUT_DEFAULT_MS, EXECUTION_TIMEOUT_MAX_MS, Progress, Queued,
+    RECIPIENTS_MAX, State, Status, Why,
 };
+use sled_data::OriginId;
 
 /// What a command costs in memory besides its texts and payloads, about.
 const ENTRY_BYTES: usize = 600;
+
+/// How long after the last moment at which another node must have ended a command its word is waited for, in
+/// milliseconds.
+const AWAY_GRACE_MS: u64 = 60_000;
+
+/// The node that a command was handed over to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Away {
+    /// The life that it writes.
+    pub to: OriginId,
+    /// The term under which it has the command.
+    pub term: u64,
+    /// Whether it has it for certain; else it may.
+    pub is_sure: bool,
+}
 
 /// One command and how far it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +67,11 @@ pub struct Entry {
     pub progress_steps: u32,
     /// The command that it was sent again as.
     pub redriven_as: Option<CommandId>,
+    /// The term under which this node has it; 0 where it was submitted here. Of two nodes' outcomes the one of the higher
+    /// term counts.
+    pub term: u64,
+    /// The node that it was handed over to: that one alone says how it ends.
+    pub away: Option<Away>,
     /// Whether the store has it in some state; not stored itself.
     pub is_stored: bool,
 }
@@ -58,6 +79,16 @@ pub struct Entry {
 impl Entry {
     /// A command that was just read; `left_ms`: until when it must be delivered, from `steady_ms` on.
     pub fn new(device: &str, id: CommandId, at_ms: u64, queued: Queued, deliver_by: u64) -> Self {
+        let (mut progress, mut recipients, mut term) = (Progress::default(), Vec::new(), 0);
+        if let Some(taken) = &queued.taken {
+            let state = taken.with_device.filter(|state| state.is_with_device()).unwrap_or(State::Queued);
+            progress = Progress::taken(state, taken.attempts, taken.may_have_arrived);
+            let clients = taken.clients.iter().map(String::as_str);
+            // Whom an unknown send went to is most often called as the device.
+            let clients = clients.chain(taken.may_have_arrived.then_some(device));
+            recipients = clients.take(RECIPIENTS_MAX).map(|client| (EARLIER_NODES, client.into())).collect();
+            term = taken.term;
+        }
         Self {
             id,
             device: device.into(),
@@ -66,8 +97,8 @@ impl Entry {
             order: 0,
             steps: 0,
             changed_ms: at_ms,
-            progress: Progress::default(),
-            recipients: Vec::new(),
+            progress,
+            recipients,
             deliver_by,
             execute_by: 0,
             result: None,
@@ -78,6 +109,8 @@ impl Entry {
             answers_refused: 0,
             progress_steps: 0,
             redriven_as: None,
+            term,
+            away: None,
             is_stored: false,
         }
     }
@@ -85,6 +118,9 @@ impl Entry {
     /// When the clock ends it, as far as it is now; `None` when it has ended.
     pub fn deadline(&self) -> Option<u64> {
         match self.progress.state() {
+            State::Queued if self.away.is_some() => {
+                Some(self.deliver_by.saturating_add(self.execution_timeout_ms() + AWAY_GRACE_MS))
+            }
             State::Queued => Some(self.deliver_by),
             state if state.is_outcome() => None,
             _ => Some(self.execute_by),
@@ -127,9 +163,14 @@ impl Entry {
         matches!(state, State::Expired | State::Unknown | State::TimedOut | State::Refused)
     }
 
+    /// Whether it waits here for a session of its device.
+    pub fn waits_here(&self) -> bool {
+        self.progress.state() == State::Queued && self.away.is_none()
+    }
+
     /// Notes that a session gets it.
     pub fn add_recipient(&mut self, session: u64, client: &Arc<str>) {
-        self.recipients.retain(|(number, _)| *number != session);
+        self.recipients.retain(|(number, _)| *number != session || session == EARLIER_NODES);
         if self.recipients.len() >= RECIPIENTS_MAX {
             self.recipients.remove(0);
         }
@@ -145,6 +186,11 @@ impl Entry {
             Some((number, _)) if !is_known => *number,
             _ => session,
         }
+    }
+
+    /// The recipient that an answer speaks for which came in at another node: the newest of the same client.
+    pub fn speaks_for_elsewhere(&self, client: &str) -> Option<u64> {
+        self.recipients.iter().rev().find(|(_, id)| **id == *client).map(|(number, _)| *number)
     }
 }
 

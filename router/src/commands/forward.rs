@@ -3,7 +3,7 @@
 //! That node is then the issuer: it alone appends the command's steps and its outcome. It is asked under an id that is drawn
 //! here, so that whoever submits knows the command by it whatever happens on the way. Where it may have taken the command and
 //! has not said so, nothing is queued here: a device must not get it twice. What became of the command is read from what
-//! that node stores, as far as it has arrived here.
+//! that node stores, as far as it has arrived here. What waits here and is to go there later is the matter of `move_on`.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -14,6 +14,7 @@ use devices::command::{CommandId, Repeat, asks_for, command_topic};
 use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId};
 
+use super::move_on;
 use super::record::{self, COMMANDS_TREE};
 use super::submit::{NewCommand, SubmitError, Submitted};
 use super::{CommandInfo, Commands, Entry};
@@ -161,6 +162,9 @@ impl Commands {
     /// Takes a submission that another node hands over, and says what became of it; durable where it was taken. The same
     /// request again is the same command.
     pub async fn take_forwarded(self: &Arc<Self>, request: &[u8]) -> Vec<u8> {
+        if request.first() == Some(&move_on::VERSION) {
+            return self.take_moved(request).await;
+        }
         let answer = match decode::<RequestV1>(request) {
             Some(request) => self.take_request(request).await,
             None => AnswerV1::Refused {
@@ -188,12 +192,18 @@ impl Commands {
         }
     }
 
+    /// What other nodes have stored of a command: of several, the one that has it, or had it last.
+    pub(super) fn stored_elsewhere(&self, id: CommandId) -> Option<Entry> {
+        let stored = self.log.others().into_iter().filter_map(|origin| {
+            let stored = self.log.store().state_get_of(origin, COMMANDS_TREE, id.as_bytes());
+            Some((origin, record::decode(id.as_bytes(), &stored.ok().flatten()?)?))
+        });
+        stored.max_by_key(|(origin, entry)| (entry.term, *origin)).map(|(_, entry)| entry)
+    }
+
     /// A command of another node: as that has stored it, else as it was handed over.
     pub(super) fn get_elsewhere(&self, id: CommandId) -> Option<CommandInfo> {
-        let stored = self.log.others().into_iter().find_map(|origin| {
-            let stored = self.log.store().state_get_of(origin, COMMANDS_TREE, id.as_bytes());
-            record::decode(id.as_bytes(), &stored.ok().flatten()?)
-        });
+        let stored = self.stored_elsewhere(id);
         let now = self.now();
         if let Some(entry) = stored {
             return Some(CommandInfo::at(&entry, now));
@@ -248,6 +258,11 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
         (&VERSION, body) => postcard::from_bytes(body).ok(),
         _ => None,
     }
+}
+
+/// Whether an answer says that nothing was taken.
+pub(super) fn is_refusal(answer: &[u8]) -> bool {
+    matches!(decode(answer), Some(AnswerV1::Refused { .. }))
 }
 
 /// Tells those who wait for a command of another node that it has changed.

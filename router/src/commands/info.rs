@@ -1,6 +1,6 @@
 //! Commands as the API and the CLI show them, and which of them are asked for.
 
-use devices::command::{Answer, Cause, CommandId, Payload, Repeat, State, Status, Why};
+use devices::command::{Answer, Cause, CommandId, OriginHex, Payload, Repeat, State, Status, Why};
 use serde::Serialize;
 
 use super::entry::Entry;
@@ -72,6 +72,9 @@ pub struct CommandInfo {
     /// The command that it was sent again as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redriven_as: Option<CommandId>,
+    /// The life of the node that it was handed over to, which alone says how it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<OriginHex>,
 }
 
 /// What a device answered last.
@@ -123,6 +126,7 @@ impl CommandInfo {
             job: queued.job,
             redrives: queued.redrives,
             redriven_as: entry.redriven_as,
+            moved_to: entry.away.map(|away| OriginHex(away.to.0)),
         }
     }
 }

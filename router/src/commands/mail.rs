@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::jobs::JobRequest;
+use super::move_on::Moves;
 use super::table::CancelError;
 use crate::security::Judgement;
 use crate::sessions::Delivery;
@@ -90,6 +91,8 @@ pub(super) struct News {
     pub(super) judgements: Vec<(CommandId, Judgement)>,
     pub(super) cancels: Vec<Cancel>,
     pub(super) job_requests: Vec<JobRequest>,
+    /// At most one for each other node.
+    pub(super) moves: Vec<Moves>,
 }
 
 /// The task's mailbox.
@@ -107,6 +110,11 @@ impl Mail {
 
     pub(super) fn judged(&self, id: CommandId, judgement: Judgement) {
         self.news.lock().judgements.push((id, judgement));
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn moved(&self, moves: Moves) {
+        self.news.lock().moves.push(moves);
         self.arrived.notify_one();
     }
 

@@ -5,7 +5,9 @@
 //! durable `offers` go to sessions. A
 //! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
 //! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
-//! `forward` hands a submission over to the node that the device is connected to. `jobs` sends one command to many devices.
+//! `forward` hands a submission over to the node that the device is connected to, `move_on` what waits here; `others` reads
+//! what becomes of it there, `take_up` takes what a lost node has left, `standing` waits after a restart until it is known
+//! what others have taken. `jobs` sends one command to many devices.
 
 mod call_off;
 mod config;
@@ -15,14 +17,18 @@ mod guards;
 mod info;
 mod jobs;
 mod mail;
+mod move_on;
 mod offers;
+mod others;
 mod read;
 pub mod record;
 mod restore;
 mod round;
+mod standing;
 mod stats;
 mod submit;
 mod table;
+mod take_up;
 mod task;
 pub mod unstored;
 mod write;
@@ -30,15 +36,17 @@ mod write;
 #[cfg(test)]
 mod forward_tests;
 #[cfg(test)]
+mod site_tests;
+#[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use devices::command::{ANSWERS_TOPIC, COMMANDS_TOPIC, CommandId};
 use parking_lot::Mutex;
-use sled_data::{PartitionId, ReadError as StoreError, TopicConfig};
+use sled_data::{OriginId, PartitionId, ReadError as StoreError, TopicConfig};
 use tokio::sync::watch;
 
 use crate::directory::Directory;
@@ -48,7 +56,7 @@ use crate::sessions::Sessions;
 
 pub use call_off::{CallOffError, RedriveError};
 pub use config::{Config, Overflow};
-pub use entry::Entry;
+pub use entry::{Away, Entry};
 pub use forward::{Answering, Forward, ForwardError};
 pub use info::{CommandInfo, Filter};
 pub use jobs::{
@@ -59,6 +67,7 @@ pub use record::COMMANDS_TREE;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
 pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Table};
+pub use take_up::{Lost, TAKEN_UP_TREE};
 
 use jobs::Jobs;
 use mail::Mail;
@@ -94,6 +103,7 @@ struct Reading {
     answers: Vec<(PartitionId, u64)>,
     /// Answer partitions whose cursor is to move with the next commit, by their place.
     answers_moved: Vec<usize>,
+    others: others::Others,
 }
 
 /// The commands room. [`Commands::run`] is its one task.
@@ -117,6 +127,10 @@ pub struct Commands {
     /// The way to other nodes of the site.
     forward: OnceLock<Arc<dyn Forward>>,
     handed_over: Mutex<forward::HandedOver>,
+    movers: Mutex<move_on::Movers>,
+    standing: Mutex<standing::Standing>,
+    /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
+    taking_up: Mutex<HashMap<OriginId, u64>>,
     /// Dead letters that are being sent again; at most one for each call under way.
     redriving: Mutex<HashSet<CommandId>>,
     /// Keys of submissions that are on their way to the table.
@@ -148,7 +162,12 @@ impl Commands {
             table: Mutex::new(Table::new(config.clone())),
             jobs: Mutex::default(),
             starting_job: tokio::sync::Mutex::default(),
-            reading: Mutex::new(Reading { commands: Vec::new(), answers: Vec::new(), answers_moved: Vec::new() }),
+            reading: Mutex::new(Reading {
+                commands: Vec::new(),
+                answers: Vec::new(),
+                answers_moved: Vec::new(),
+                others: others::Others::default(),
+            }),
             unstored: Mutex::default(),
             mail: Arc::default(),
             guard: GuardSlot::default(),
@@ -156,6 +175,9 @@ impl Commands {
             directory: OnceLock::new(),
             forward: OnceLock::new(),
             handed_over: Mutex::default(),
+            movers: Mutex::default(),
+            standing: Mutex::default(),
+            taking_up: Mutex::default(),
             redriving: Mutex::default(),
             submitting: Mutex::default(),
             newest: Mutex::new(None),
@@ -187,9 +209,12 @@ impl Commands {
         self.directory.get().is_some_and(|directory| directory.refuses_repeats(device))
     }
 
-    /// One command, as long as it is listed; one of another node of the site as far as its word has arrived here.
+    /// One command, as long as it is listed; one that another node of the site has, as far as its word has arrived here.
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
-        self.get_own(id).or_else(|| self.get_elsewhere(id))
+        match self.get_own(id) {
+            Some(own) if own.moved_to.is_none() || own.state.is_outcome() => Some(own),
+            own => self.get_elsewhere(id).or(own),
+        }
     }
 
     fn get_own(&self, id: CommandId) -> Option<CommandInfo> {

@@ -9,7 +9,7 @@ use devices::command::{
 use devices::headers;
 use sled_data::RecordRef;
 
-use super::table::{Answered, Now, Table};
+use super::table::{AnswerError, Answered, Now, Table};
 use super::{Commands, Stats};
 
 /// Bytes read from one partition at once.
@@ -43,7 +43,7 @@ impl Commands {
             }
             for batch in batches {
                 for (_, record) in batch.events_from(*next) {
-                    refused.extend(take_answer(table, &self.stats, record, now));
+                    refused.extend(take_answer(table, &self.stats, record, false, now));
                 }
                 *next = batch.next_offset();
             }
@@ -82,19 +82,35 @@ fn take_command(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: No
         stats.unreadable.fetch_add(1, Relaxed);
         return;
     }
-    if let Step::Queued(queued) = event.step {
+    if let Step::Queued(_) = event.step {
         stats.queued.fetch_add(1, Relaxed);
-        table.queued(device, event.id, event.at_ms, *queued, now);
+        table.submitted(device, event, now);
     }
 }
 
-fn take_answer(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) -> Option<Refused> {
+/// Takes a device's answer. What came in at another node, `is_elsewhere`, is that node's to refuse.
+pub(super) fn take_answer(
+    table: &mut Table,
+    stats: &Stats,
+    record: RecordRef<'_>,
+    is_elsewhere: bool,
+    now: Now,
+) -> Option<Refused> {
     let text = |name| record.headers.get(name).and_then(|bytes| std::str::from_utf8(bytes).ok());
     let topic = text(headers::MQTT_TOPIC).and_then(|topic| parse_answer_topic(topic).ok());
     let session = record.headers.get(headers::SESSION).and_then(headers::decode_session);
     let (Some(topic), Some(session)) = (topic, session) else {
         stats.unreadable.fetch_add(1, Relaxed);
         return None;
+    };
+    let client = text(headers::MQTT_CLIENT).unwrap_or_default();
+    // Sessions are numbered by each node for itself.
+    let session = match is_elsewhere {
+        false => session,
+        true => {
+            let session = table.get(topic.id)?.speaks_for_elsewhere(client)?;
+            table.would_count(topic.id, session, topic.status).then_some(session)?
+        }
     };
     let said = Said::in_headers(&record);
     let answer = Answered {
@@ -105,10 +121,13 @@ fn take_answer(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now
         code: if topic.code.is_empty() { said.code } else { topic.code },
         text: said.text,
         session,
-        client: text(headers::MQTT_CLIENT).unwrap_or_default(),
+        client,
         payload: record.value.unwrap_or_default(),
     };
     let why = table.answered(answer, now).err()?;
+    if is_elsewhere || matches!(why, AnswerError::Elsewhere) {
+        return None;
+    }
     stats.answers_refused.fetch_add(1, Relaxed);
     tracing::debug!(device = topic.device, command = %topic.id, ?why, "an answer does not count");
     Some(Refused { device: topic.device.to_owned(), id: topic.id, code: why.code() })

@@ -1,16 +1,40 @@
 //! One command as the store keeps it: a version byte, then postcard.
 
-use devices::command::{Answer, Cause, CommandId, Payload, Progress, Queued, Repeat, Status, Why, WhyCode};
+use devices::command::{
+    Answer, Cause, CommandId, OriginHex, Payload, Progress, Queued, Repeat, State, Status, Taken, Why, WhyCode,
+};
 use serde::{Deserialize, Serialize};
+use sled_data::OriginId;
 
-use super::entry::Entry;
+use super::entry::{Away, Entry};
 
 /// The small named tree of commands; its key is the command id's 16 bytes.
 pub const COMMANDS_TREE: &str = "commands";
 /// Bytes of most records.
 const RECORD_BYTES: usize = 192;
-/// The version that is written.
+/// The version that is written of a command that no other node has or had: older releases read it.
 const VERSION: u8 = 2;
+/// The version of the others: the same, and behind it what says of other nodes.
+const VERSION_3: u8 = 3;
+
+/// What version 3 has behind version 2. Frozen: another shape is another version.
+#[derive(Serialize, Deserialize)]
+struct BetweenV3 {
+    term: u64,
+    away: Option<(u64, u64, bool)>,
+    taken: Option<TakenV3>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TakenV3 {
+    from: u64,
+    term: u64,
+    attempts: u32,
+    may_have_arrived: bool,
+    clients: Vec<String>,
+    with_device: Option<State>,
+    is_over: bool,
+}
 
 /// Version 2 of a stored command. Frozen: another shape is another version.
 #[derive(Deserialize)]
@@ -137,20 +161,47 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         answered: entry.answered,
     };
     let mut bytes = Vec::with_capacity(RECORD_BYTES);
-    bytes.push(VERSION);
-    postcard::to_extend(&record, bytes).unwrap_or_default()
+    if entry.term == 0 && entry.away.is_none() && entry.queued.taken.is_none() {
+        bytes.push(VERSION);
+        return postcard::to_extend(&record, bytes).unwrap_or_default();
+    }
+    bytes.push(VERSION_3);
+    let away = entry.away.map(|away| (away.to.0, away.term, away.is_sure));
+    let between = BetweenV3 { term: entry.term, away, taken: entry.queued.taken.as_deref().map(taken_out) };
+    postcard::to_extend(&(record, between), bytes).unwrap_or_default()
+}
+
+fn taken_out(taken: &Taken) -> TakenV3 {
+    let Taken { from, term, attempts, may_have_arrived, clients, with_device, is_over } = taken.clone();
+    TakenV3 { from: from.0, term, attempts, may_have_arrived, clients, with_device, is_over }
+}
+
+fn taken_in(stored: TakenV3) -> Taken {
+    let TakenV3 { from, term, attempts, may_have_arrived, clients, with_device, is_over } = stored;
+    Taken { from: OriginHex(from), term, attempts, may_have_arrived, clients, with_device, is_over }
 }
 
 /// Reads a stored command; `None` where its key, version or bytes are not known.
 pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
     let id = CommandId::from_bytes(key.try_into().ok()?);
-    let (&VERSION, body) = value.split_first()? else { return None };
-    let record: RecordV2 = postcard::from_bytes(body).ok()?;
+    let (record, between): (RecordV2, Option<BetweenV3>) = match value.split_first()? {
+        (&VERSION, body) => (postcard::from_bytes(body).ok()?, None),
+        (&VERSION_3, body) => {
+            let (record, between) = postcard::from_bytes(body).ok()?;
+            (record, Some(between))
+        }
+        _ => return None,
+    };
+    let (term, away, taken) = match between {
+        Some(BetweenV3 { term, away, taken }) => (term, away, taken),
+        None => (0, None, None),
+    };
+    let queued = Queued { taken: taken.map(taken_in).map(Box::new), ..queued_in(record.queued) };
     Some(Entry {
         id,
         device: record.device.into(),
         at_ms: record.at_ms,
-        queued: queued_in(record.queued),
+        queued,
         order: record.order,
         steps: record.steps,
         changed_ms: record.changed_ms,
@@ -166,6 +217,8 @@ pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
         answers_refused: record.answers_refused,
         progress_steps: record.progress_steps,
         redriven_as: record.redriven_as.map(CommandId::from_bytes),
+        term,
+        away: away.map(|(to, term, is_sure)| Away { to: OriginId(to), term, is_sure }),
         is_stored: true,
     })
 }
@@ -203,6 +256,7 @@ fn queued_in(stored: QueuedV2) -> Queued {
         cause: stored.cause.map(Box::new),
         job: stored.job.map(CommandId::from_bytes),
         redrives: stored.redrives.map(CommandId::from_bytes),
+        taken: None,
     }
 }
 
@@ -298,6 +352,26 @@ mod tests {
         let golden = [submitted, ids, way, &[1], &[6; 16], more].concat();
         assert_eq!(encode(&entry()), golden);
         assert_eq!(decode(&[9; 16], &golden), Some(entry()));
+    }
+
+    #[test]
+    fn a_command_of_several_nodes_has_these_bytes_behind_the_same() {
+        let mut entry = entry();
+        let before = encode(&entry);
+        let taken = Taken {
+            from: OriginHex(1),
+            term: 2,
+            attempts: 3,
+            may_have_arrived: true,
+            clients: vec!["m".into()],
+            with_device: Some(State::Delivered),
+            is_over: false,
+        };
+        (entry.term, entry.queued.taken) = (2, Some(Box::new(taken)));
+        entry.away = Some(Away { to: OriginId(5), term: 3, is_sure: true });
+        let behind = [2, 1, 5, 3, 1, 1, 1, 2, 3, 1, 1, 1, b'm', 1, 2, 0];
+        assert_eq!(encode(&entry), [&[3], &before[1..], &behind].concat());
+        assert_eq!(decode(&[9; 16], &encode(&entry)), Some(entry));
     }
 
     #[test]

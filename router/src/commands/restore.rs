@@ -6,6 +6,7 @@ use devices::command::{Step, StepEvent};
 use devices::headers;
 use sled_data::{PartitionId, ReadError as StoreError};
 
+use super::others::Others;
 use super::record::{self, COMMANDS_TREE};
 use super::table::Table;
 use super::unstored::Unstored;
@@ -32,7 +33,7 @@ impl Commands {
         *before = table;
         drop(before);
         *self.unstored.lock() = Unstored::default();
-        *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new() };
+        *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new(), others: Others::default() };
         Ok(())
     }
 
@@ -64,7 +65,7 @@ impl Commands {
     }
 
     /// Reads one partition to its end.
-    fn replay(&self, table: &mut Table, partition: PartitionId, next: &mut u64) -> Result<(), OpenError> {
+    pub(super) fn replay(&self, table: &mut Table, partition: PartitionId, next: &mut u64) -> Result<(), OpenError> {
         loop {
             let batches = self.log.read(partition, *next, READ_BYTES_MAX)?;
             if batches.is_empty() {

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use devices::command::{CommandId, asks_for, command_topic};
+use sled_data::OriginId;
 use tokio::sync::oneshot;
 
 use super::Commands;
 use super::guards::question;
 use super::jobs::{JobReply, JobRequest};
 use super::mail::{CancelAct, Cancelled, Fate, News, Report};
+use super::move_on::Batch;
 use super::read::Refused;
 use super::table::{Effect, Now, Receiver, Table};
 use crate::event_log::{AppendError, CommitFailed, ReadError, Ticket};
@@ -34,6 +36,8 @@ pub(super) struct Round {
     /// What is taken back from sessions before they get anything.
     pub(super) withdrawn: Vec<(SessionHandle, CommandId)>,
     pub(super) offers: Vec<(SessionHandle, Offer)>,
+    /// What other nodes are asked to take.
+    pub(super) batches: Vec<Batch>,
     pub(super) questions: Vec<Asked>,
     pub(super) refused: Vec<Refused>,
     pub(super) replies: Vec<CancelReply>,
@@ -51,8 +55,13 @@ impl Commands {
         let mut acts = Vec::new();
         let (mut replies, mut asked, _) = self.take_news(&mut table, &mut acts, now);
         let refused = self.take_new(&mut table, now)?;
-        table.tick(now);
-        let mut found = self.find_sessions(&mut table);
+        self.take_others(&mut table, now)?;
+        let is_held = self.held_until().is_some();
+        let (mut found, mut away) = (Vec::new(), Vec::new());
+        if !is_held {
+            table.tick(now);
+            (found, away) = self.find_sessions(&mut table);
+        }
         // What a session reported before its successor came is taken before that one gets anything: else a command
         // could overtake one that is on its way back.
         let (more_replies, more_asked, has_more) = self.take_news(&mut table, &mut acts, now);
@@ -60,15 +69,17 @@ impl Commands {
         asked.extend(more_asked);
         if has_more {
             found.drain(..).for_each(|(device, _)| table.session_came(&device));
+            away.drain(..).for_each(|(device, _)| table.session_came(&device));
         }
         let job_replies = self.answer_jobs(asked, now);
         self.call_off_jobs(&mut table, now);
         let handles = self.offer_to(&mut table, found, now);
+        let batches = if is_held { Vec::new() } else { self.hand_on(&mut table, away, now) };
         let mut effects = table.take_effects();
         let jobs = self.work_jobs(&mut table, &mut effects, now)?;
         let moved = !self.reading.lock().answers_moved.is_empty();
         let is_due = self.unstored.lock().due_ms().is_some_and(|due| due <= now.steady);
-        let is_idle = effects.is_empty() && !moved && !is_due && jobs.is_empty();
+        let is_idle = effects.is_empty() && !moved && !is_due && jobs.is_empty() && batches.is_empty();
         if is_idle && replies.is_empty() && job_replies.is_empty() {
             return Ok(None);
         }
@@ -87,7 +98,7 @@ impl Commands {
         });
         let withdrawn = withdrawn.collect();
         let offers = self.offers(&table, &effects, &handles, now);
-        Ok(Some(Round { ticket, withdrawn, offers, questions, refused, replies, job_replies }))
+        Ok(Some(Round { ticket, withdrawn, offers, batches, questions, refused, replies, job_replies }))
     }
 
     /// Takes the mail: the answers to call-offs, what is asked of jobs, and whether there are more reports.
@@ -97,7 +108,8 @@ impl Commands {
         acts: &mut Vec<CancelAct>,
         now: Now,
     ) -> (Vec<CancelReply>, Vec<JobRequest>, bool) {
-        let (News { reports, judgements, cancels, job_requests }, has_more) = self.mail.take();
+        let (News { reports, judgements, cancels, job_requests, moves }, has_more) = self.mail.take();
+        moves.into_iter().for_each(|moves| self.take_moves(table, moves, now));
         for Report { id, session, fate } in reports {
             match fate {
                 Fate::Acked => table.delivered(id, session, now),
@@ -121,16 +133,18 @@ impl Commands {
         (replies, job_requests, has_more)
     }
 
-    /// Finds the sessions of devices that want one.
-    fn find_sessions(&self, table: &mut Table) -> Vec<(Arc<str>, SessionHandle)> {
-        let mut found = Vec::new();
+    /// Finds the sessions of devices that want one, and the nodes of those that are at another.
+    fn find_sessions(&self, table: &mut Table) -> (Vec<(Arc<str>, SessionHandle)>, Vec<(Arc<str>, OriginId)>) {
+        let (mut found, mut away) = (Vec::new(), Vec::new());
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
             let topic = command_topic(&device, id, &entry.queued.name);
-            let found_one = self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic));
-            found.extend(found_one.map(|handle| (device, handle)));
+            match self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)) {
+                Some(handle) => found.push((device, handle)),
+                None => away.extend(self.away_at(&device).map(|to| (device, to))),
+            }
         }
-        found
+        (found, away)
     }
 
     /// Lets the table hand commands to the sessions that were found.

@@ -27,6 +27,8 @@ pub struct Stats {
     ended: [AtomicU64; OUTCOMES],
     /// Commands whose payload a guard has changed.
     pub rewritten: AtomicU64,
+    /// Commands that other nodes have taken.
+    pub moved: AtomicU64,
     /// Times that an urgent command went although a guard would have kept it back.
     pub overridden: AtomicU64,
     /// Commands that jobs submitted.
@@ -44,6 +46,7 @@ impl Stats {
         let counter = match step {
             Step::Returned { .. } => &self.returned,
             Step::Delivered { .. } => &self.delivered,
+            Step::Moved { .. } => &self.moved,
             Step::Rewritten(_) => &self.rewritten,
             Step::GuardOverridden(_) => &self.overridden,
             step => match step.outcome().and_then(|outcome| self.counter(outcome)) {

@@ -250,6 +250,7 @@ impl NewCommand {
             cause: None,
             job: None,
             redrives: self.redrives,
+            taken: None,
         };
         (self.device, queued)
     }

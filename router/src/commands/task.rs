@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Commands;
+use super::move_on::Movers;
 use super::round::RoundError;
 use crate::sessions::Arrived;
 
@@ -30,6 +31,7 @@ impl Commands {
         let mut scan_at = Some(Instant::now());
         let mut scanned = Instant::now();
         self.resume();
+        self.hold_back();
         while !*stop.borrow() {
             visible.mark_unchanged();
             if scan_at.is_some_and(|at| at <= Instant::now()) {
@@ -61,6 +63,7 @@ impl Commands {
 
     fn start_over(&self) {
         self.stats.rebuilt.fetch_add(1, Relaxed);
+        *self.movers.lock() = Movers::default();
         match self.rebuild() {
             Ok(()) => self.resume(),
             Err(error) => tracing::error!(%error, "the commands could not be rebuilt"),
@@ -68,16 +71,18 @@ impl Commands {
     }
 
     fn wake_at(&self) -> Instant {
-        let deadline = {
+        let held = self.held_until();
+        let (deadline, again) = {
             let table = self.table.lock();
-            if table.has_wanting() {
+            if table.has_wanting() && held.is_none() {
                 return Instant::now();
             }
-            table.next_deadline()
+            let again = (!table.unsure(1).is_empty()).then(|| self.movers.lock().again_ms());
+            (held.or_else(|| table.next_deadline()), again.filter(|_| held.is_none()))
         };
         let unstored = self.unstored.lock().due_ms();
         let jobs = self.jobs.lock().next_due();
-        let Some(due) = [deadline, unstored, jobs].into_iter().flatten().min() else { return far() };
+        let Some(due) = [deadline, again, unstored, jobs].into_iter().flatten().min() else { return far() };
         let left = Duration::from_millis(due.saturating_sub(self.now().steady));
         Instant::now() + left.min(SLEEP_MAX)
     }
@@ -111,6 +116,7 @@ impl Commands {
             handle.withdraw(id.as_bytes());
         }
         self.hand_over(round.offers);
+        self.ask_to_take(round.batches);
         self.asking.ask(self.guard.on_duty(), &self.mail, round.questions);
         for refused in round.refused.into_iter().take(TOLD_MAX) {
             self.tell(&refused);

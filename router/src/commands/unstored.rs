@@ -71,14 +71,14 @@ impl Unstored {
     }
 
     /// Ends the epoch when its time is up: `positions` is where reading stands.
-    pub fn turn(&mut self, steady_ms: u64, positions: &Positions) {
+    pub fn turn(&mut self, steady_ms: u64, positions: impl FnOnce() -> Positions) {
         self.now_ms = steady_ms;
         if self.opened_ms == 0 {
             self.opened_ms = steady_ms;
         }
         if steady_ms.saturating_sub(self.opened_ms) >= EPOCH_MS && !self.open.is_empty() {
             let ids = std::mem::take(&mut self.open);
-            self.closed.push_back(Epoch { until: positions.clone(), ids });
+            self.closed.push_back(Epoch { until: positions(), ids });
             self.opened_ms = steady_ms;
         }
     }
@@ -138,17 +138,17 @@ mod tests {
     #[test]
     fn the_cursor_follows_what_is_stored() {
         let mut unstored = Unstored::default();
-        unstored.turn(10, &positions(0));
+        unstored.turn(10, || positions(0));
         unstored.save(id(1));
         unstored.save(id(1));
         assert_eq!(unstored.portion(|_| 100), Portion::default(), "the epoch has not ended");
         assert_eq!(unstored.due_ms(), Some(10 + EPOCH_MS));
-        unstored.turn(10 + EPOCH_MS, &positions(5));
+        unstored.turn(10 + EPOCH_MS, || positions(5));
         unstored.save(id(2));
         unstored.save(id(1));
         let first = unstored.portion(|_| 100);
         assert_eq!((first.put, first.cursor), (vec![id(1)], Some(positions(5))), "once, in its newest state");
-        unstored.turn(20 + 2 * EPOCH_MS, &positions(9));
+        unstored.turn(20 + 2 * EPOCH_MS, || positions(9));
         unstored.forget(id(2), false);
         assert_eq!(unstored.portion(|_| 100), Portion { cursor: Some(positions(9)), ..Portion::default() });
         assert_eq!(unstored.due_ms(), None);
@@ -157,12 +157,12 @@ mod tests {
     #[test]
     fn a_commit_stores_a_part_and_the_cursor_waits() {
         let mut unstored = Unstored::default();
-        unstored.turn(1, &positions(0));
+        unstored.turn(1, || positions(0));
         (0..100).for_each(|n| unstored.save(id(n)));
-        unstored.turn(1 + EPOCH_MS, &positions(7));
+        unstored.turn(1 + EPOCH_MS, || positions(7));
         let mut put = 0;
         for round in 0.. {
-            unstored.turn(1 + EPOCH_MS + round * STORED_EVERY_MS, &positions(7));
+            unstored.turn(1 + EPOCH_MS + round * STORED_EVERY_MS, || positions(7));
             let portion = unstored.portion(|_| 100);
             put += portion.put.len();
             assert!(portion.put.len() <= STORED_MAX);
@@ -179,7 +179,7 @@ mod tests {
         let mut unstored = Unstored::default();
         unstored.forget(id(1), true);
         unstored.forget(id(2), false);
-        unstored.turn(100, &positions(0));
+        unstored.turn(100, || positions(0));
         assert_eq!(unstored.portion(|_| 100).delete, [id(1)]);
         assert_eq!(unstored.due_ms(), None);
     }
@@ -187,11 +187,11 @@ mod tests {
     #[test]
     fn a_commit_stores_a_bounded_number_of_bytes() {
         let mut unstored = Unstored::default();
-        unstored.turn(1, &positions(0));
+        unstored.turn(1, || positions(0));
         (0..100_000).for_each(|n| unstored.save(id(n)));
-        unstored.turn(1 + EPOCH_MS, &positions(7));
+        unstored.turn(1 + EPOCH_MS, || positions(7));
         assert_eq!(unstored.portion(|_| 1).put.len(), STORED_MAX);
-        unstored.turn(100 + EPOCH_MS, &positions(7));
+        unstored.turn(100 + EPOCH_MS, || positions(7));
         assert_eq!(unstored.portion(|_| STORED_BYTES_MAX / 4).put.len(), 4);
     }
 }

@@ -49,6 +49,8 @@ impl Commands {
                 }
                 Effect::Save(id) => unstored.save(*id),
                 Effect::Forget(id, is_stored) => unstored.forget(*id, *is_stored),
+                // What another node has ended, it has written down.
+                Effect::Ended(ended) if ended.is_elsewhere => {}
                 Effect::Ended(ended) => audit_end(&mut open, ended)?,
                 Effect::Ask(_) | Effect::Offer(..) | Effect::Withdraw(..) => {}
             }
@@ -60,7 +62,7 @@ impl Commands {
         }
         jobs.write(&mut open, &self.commands, &self.jobs_topic)?;
         wrote |= !jobs.is_empty();
-        unstored.turn(now.steady, &reading.commands);
+        unstored.turn(now.steady, || reading.commands.iter().chain(reading.others.positions()).copied().collect());
         let portion = unstored.portion(|id| table.get(id).map_or(0, Entry::bytes));
         wrote |= portion != Portion::default() || !reading.answers_moved.is_empty();
         for id in portion.put {

@@ -212,7 +212,11 @@ impl SiteNode {
             tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
             tokio::spawn(Arc::clone(self).keep_listed(members, voters)),
             tokio::spawn(Arc::clone(self).say_where(address)),
-            tokio::spawn(Arc::clone(self).keep_work(Arc::clone(plugins), Arc::clone(&replication))),
+            tokio::spawn(Arc::clone(self).keep_work(
+                Arc::clone(plugins),
+                Arc::clone(commands),
+                Arc::clone(&replication),
+            )),
         ];
         tracing::info!(site = %format!("{:016x}", self.place.site), node = %self.place.node, %bound, "the site's connections are open");
         Ok(Some(Running { peers, replication, tasks, stop }))

@@ -164,6 +164,11 @@ fn origins(site: &SiteNode, members: &[Member], names: &Names) -> Vec<OriginView
         let listed = members.iter().find(|member| member.origin == Some(origin.0)).map(|member| member.name.clone());
         listed.or_else(|| (node != 0).then(|| names.of(NodeId(node))))
     };
+    let take_overs = site.catalog.take_overs();
+    let read_by = |origin: OriginId| {
+        let taken = take_overs.iter().find(|(taken, _)| *taken == origin.0).map(|(_, taken)| taken);
+        taken.filter(|taken| !taken.has_returned).map(|taken| names.of(taken.by))
+    };
     let mut all = vec![OriginView {
         origin: own.to_string(),
         node: Some(names.of(site.place.node)),
@@ -171,6 +176,7 @@ fn origins(site: &SiteNode, members: &[Member], names: &Names) -> Vec<OriginView
         commit: store.synced_commit().0,
         following: "own".to_owned(),
         whole: true,
+        read_by: read_by(own),
         partitions: partitions(site, own),
         followers: followers(site, own, names),
     }];
@@ -188,6 +194,7 @@ fn origins(site: &SiteNode, members: &[Member], names: &Names) -> Vec<OriginView
             commit: followed.synced.0,
             following: how,
             whole: followed.copy == CopyState::Whole,
+            read_by: read_by(origin),
             partitions: partitions(site, origin),
             followers: followers(site, origin, names),
         });

@@ -9,26 +9,35 @@ use sled_data::{CommitNumber, OriginId};
 use super::keeper::{Scene, decide};
 use super::site::SiteNode;
 use crate::catalog::Lease;
+use crate::commands::{Commands, Lost};
 use crate::plugin_host::{self, Duties, Kind, PluginHost, Scope};
 use crate::replication::Replication;
 use crate::replication::peers::PeerState;
 use crate::transport::NodeId;
 
 /// How often it looks, besides when what was decided changes.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a node is not heard before it counts as lost here: what was restarted is back before.
 const LOST_AFTER: Duration = Duration::from_secs(1);
+/// How long a node is not heard before it is not waited for, by one that has just started.
+const SILENT_AFTER: Duration = Duration::from_secs(4);
 /// Who the audit says proposed it.
 const WHO: &str = "keeper";
 
 impl SiteNode {
     /// Keeps plugins and decisions in step, for as long as the node runs.
-    pub(super) async fn keep_work(self: Arc<Self>, plugins: Arc<PluginHost>, replication: Arc<Replication>) {
+    pub(super) async fn keep_work(
+        self: Arc<Self>,
+        plugins: Arc<PluginHost>,
+        commands: Arc<Commands>,
+        replication: Arc<Replication>,
+    ) {
         let mut changed = self.catalog.watch();
         let mut duties = Duties::default();
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
             self.tell_duties(&plugins, &peers, &mut duties);
+            self.tell_commands(&commands, &peers);
             if self.catalog.is_leader() {
                 self.decide(&plugins, &replication, &peers).await;
             }
@@ -55,6 +64,38 @@ impl SiteNode {
             last.clone_from(&next);
             plugins.set_duties(Arc::new(next));
         }
+    }
+
+    /// Tells the commands whose they have to take up, and when it is known here what others have taken up of this node's.
+    fn tell_commands(self: &Arc<Self>, commands: &Arc<Commands>, peers: &[PeerState]) {
+        let is_heard = |origin: u64| {
+            let writes = |peer: &&PeerState| peer.known.as_ref().is_some_and(|known| known.origin == origin);
+            peers.iter().any(|peer| peer.is_connected && writes(&peer))
+        };
+        let own = self.log.origin().0;
+        let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
+            *origin != own && taken.by == self.place.node && !taken.has_returned && !is_heard(*origin)
+        });
+        let lost = left.map(|(origin, taken)| Lost {
+            origin: OriginId(origin),
+            term: taken.term,
+            from_commit: CommitNumber(taken.from_commit),
+        });
+        commands.take_up_from(lost.collect());
+        if self.is_level(peers) {
+            commands.go_on();
+        }
+    }
+
+    /// Whether all that the others had written when they were heard last is here. Who is silent for long is not waited for.
+    fn is_level(&self, peers: &[PeerState]) -> bool {
+        let now = self.log.clock().monotonic();
+        let silent = |peer: &PeerState| now.saturating_sub(peer.since) >= SILENT_AFTER;
+        peers.iter().all(|peer| {
+            let Some(known) = peer.known.as_ref().filter(|_| peer.is_connected) else { return silent(peer) };
+            let Some(heartbeat) = &known.heartbeat else { return false };
+            self.log.store().followed_commit(OriginId(known.origin)).0 >= heartbeat.synced
+        })
     }
 
     /// The site, as what a node has to do follows from it.

@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
+use devices::command::command_filter;
 use sled_data::{FollowedCommit, OriginId, ReadError as StoreError};
 
 use super::choose::{Choice, choose};
@@ -117,6 +118,11 @@ impl Sessions {
 
     /// Lets go of a session whose client has a newer one at another node.
     fn newer_elsewhere(&self, client_id: &str, place: Place) {
+        if place.connected {
+            // What waits here for it can go there.
+            self.arrivals.push(&command_filter(client_id));
+            self.changed();
+        }
         let mut slots = self.slots.lock();
         match slots.get(client_id) {
             Some(Slot::Live(entry)) if place.claim > self.own_claim(entry.begun) => {

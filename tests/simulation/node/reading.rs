@@ -100,7 +100,7 @@ impl Node {
             }
         }
         let positions = vec![(partition(), self.next_step as u64)];
-        self.unstored.turn(now.steady, &positions);
+        self.unstored.turn(now.steady, || positions.clone());
         let mut portion = self.unstored.portion(|_| 100);
         if self.bug == Some(Bug::CursorRunsAhead) && portion.cursor.is_some() {
             portion.cursor = Some(positions);

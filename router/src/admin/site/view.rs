@@ -118,6 +118,9 @@ pub struct OriginView {
     pub following: String,
     /// Whether all of it up to that commit is here.
     pub whole: bool,
+    /// The node that works on with what its writer has left, by name, while that one is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_by: Option<String>,
     /// Its partitions.
     pub partitions: Vec<PartitionView>,
     /// Those who follow it from here.

@@ -87,7 +87,10 @@ fn human(device: &str, event: &StepEvent) -> String {
 
 fn what(step: &Step) -> String {
     match step {
-        Step::Queued(queued) => format!("queued {} by {}", queued.name, queued.issued_by),
+        Step::Queued(queued) => match &queued.taken {
+            Some(taken) => format!("queued {}, taken from the node of life {}", queued.name, taken.from),
+            None => format!("queued {} by {}", queued.name, queued.issued_by),
+        },
         Step::Rewritten(rewritten) => format!("rewritten by {}", rewritten.by),
         Step::GuardOverridden(why) => format!("guard overridden: {}", reason(why)),
         Step::Sent { client, attempt, .. } => format!("sent to {client} (attempt {attempt})"),
@@ -100,6 +103,9 @@ fn what(step: &Step) -> String {
         Step::Failed(answer) => answered("failed", answer),
         Step::Rejected(answer) => answered("rejected", answer),
         Step::AnswerRefused { status, code, .. } => format!("answer {} refused: {}", status.as_str(), code.code()),
+        Step::Moving { to, .. } => format!("handed to the node of life {to}"),
+        Step::Moved { to, .. } => format!("with the node of life {to}"),
+        Step::Stays => "not taken there, waits here".to_owned(),
         Step::Expired => "expired".to_owned(),
         Step::Unknown(why) => ended("unknown", why),
         Step::TimedOut => "timed-out".to_owned(),

@@ -97,7 +97,8 @@ fn heard(node: &NodeView) -> String {
 fn headline(origin: &OriginView) -> String {
     let of = origin.node.as_deref().unwrap_or("an earlier life, or a node that is gone");
     let whole = if origin.whole { "" } else { ", not whole yet" };
-    format!("origin {} ({of}): commit {}, {}{whole}", origin.origin, origin.commit, origin.following)
+    let taken = origin.read_by.as_ref().map_or_else(String::new, |node| format!(", worked on by {node}"));
+    format!("origin {} ({of}): commit {}, {}{whole}{taken}", origin.origin, origin.commit, origin.following)
 }
 
 fn followers(origin: &OriginView) -> String {

@@ -43,6 +43,8 @@ pub struct Answered<'a> {
 pub enum AnswerError {
     /// There is no such command for that device, or it is forgotten.
     NoCommand,
+    /// Another node has the command.
+    Elsewhere,
     /// The state machine refuses it.
     Refused(Refusal),
 }
@@ -52,6 +54,7 @@ impl AnswerError {
     pub fn code(self) -> &'static str {
         match self {
             Self::NoCommand => "no-command",
+            Self::Elsewhere => "elsewhere",
             Self::Refused(refusal) => refusal.code(),
         }
     }
@@ -64,7 +67,11 @@ impl Table {
     /// When it does not count.
     pub fn answered(&mut self, answer: Answered<'_>, now: Now) -> Result<(), AnswerError> {
         let entry = self.get(answer.id).filter(|entry| *entry.device == *answer.device);
-        let speaks_for = entry.ok_or(AnswerError::NoCommand)?.speaks_for(answer.session, answer.client);
+        let entry = entry.ok_or(AnswerError::NoCommand)?;
+        if entry.away.is_some() {
+            return Err(AnswerError::Elsewhere);
+        }
+        let speaks_for = entry.speaks_for(answer.session, answer.client);
         let kept = kept(answer);
         if self.is_too_much(answer, now) {
             return Ok(());

@@ -74,7 +74,7 @@ impl Device {
         self.bytes += bytes;
         let lane = &mut self.lanes[usize::from(entry.queued.urgent)];
         match entry.progress.state() {
-            State::Queued => {
+            State::Queued if entry.away.is_none() => {
                 lane.queue.insert(entry.order, entry.id);
             }
             State::Sent => {
@@ -137,6 +137,17 @@ impl Device {
         if after == State::Sent {
             lane.in_flight.insert(entry.order, entry.id);
         }
+    }
+
+    /// A command goes to another node, or is back from it; whether guards are still thinking about it.
+    pub(super) fn set_away(&mut self, entry: &Entry) -> bool {
+        let lane = &mut self.lanes[usize::from(entry.queued.urgent)];
+        if entry.away.is_none() {
+            lane.queue.insert(entry.order, entry.id);
+            return false;
+        }
+        lane.queue.remove(&entry.order);
+        self.asks.remove(&entry.order) == Some(Ask::Asked)
     }
 
     pub(super) fn remove(&mut self, bytes: usize) {

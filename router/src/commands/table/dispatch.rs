@@ -271,6 +271,9 @@ impl Table {
     /// The device confirmed its receipt.
     pub fn delivered(&mut self, id: CommandId, session: u64, now: Now) {
         self.room_in_session(session);
+        if self.get(id).is_some_and(|entry| entry.away.is_some()) {
+            return;
+        }
         self.step(id, Input::Delivered(session), now, |_| Step::Delivered { session });
     }
 

@@ -55,6 +55,8 @@ pub struct Ended {
     pub overridden: Option<Box<Why>>,
     /// The job that it was part of.
     pub job: Option<CommandId>,
+    /// Whether another node has said so, and written it down.
+    pub is_elsewhere: bool,
 }
 
 impl Ended {
@@ -70,6 +72,7 @@ impl Ended {
             code: entry.why.as_ref().map(|why| why.code),
             overridden: entry.overridden.clone(),
             job: entry.queued.job,
+            is_elsewhere: false,
         }
     }
 }

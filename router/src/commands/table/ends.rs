@@ -27,6 +27,9 @@ impl Table {
     /// When it is not queued any more; nothing changes then.
     pub fn cancel(&mut self, id: CommandId, by: &str, now: Now) -> Result<State, CancelError> {
         let entry = self.get(id).ok_or(CancelError::NoCommand)?;
+        if entry.away.is_some() && !entry.progress.state().is_outcome() {
+            return Err(CancelError::Refused(Refusal::AlreadySent));
+        }
         if let Verdict::Refuse(refusal) = entry.progress.judge(Input::Cancelled) {
             return Err(CancelError::Refused(refusal));
         }
@@ -46,6 +49,10 @@ impl Table {
             let Some(&(deadline, id)) = due else { return };
             self.deadlines.remove(&(deadline, id));
             let Some(entry) = self.get(id) else { continue };
+            if let Some(away) = entry.away {
+                self.lost_elsewhere(id, away.to, now);
+                continue;
+            }
             let (input, code) = match entry.progress.state() {
                 State::Queued => (Input::DeliverByPassed, WhyCode::Expired),
                 _ => (Input::ExecutionTimedOut, WhyCode::Unconfirmed),

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Input, Queued, State, Step, Why, WhyCode};
+use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Input, Queued, State, Step, StepEvent, Why, WhyCode};
 
 use super::{Effect, Now, Table};
 use crate::commands::config::{Config, Overflow};
@@ -29,6 +29,7 @@ impl Table {
     pub fn resume(&mut self, refuses_repeats: impl Fn(&str) -> bool, now: Now) {
         self.bound_deadlines(now);
         self.refuse_twins(now);
+        self.end_taken(now);
         for entry in self.entries.values().filter(|entry| was_taken(entry)) {
             if let Some(device) = self.devices.get_mut(&entry.device) {
                 device.note_newest(entry);
@@ -49,7 +50,7 @@ impl Table {
 
     /// Those that wait, in their order.
     fn waiting(&self) -> Vec<CommandId> {
-        let waiting = self.entries().filter(|entry| entry.progress.state() == State::Queued);
+        let waiting = self.entries().filter(|entry| entry.waits_here());
         let mut waiting: Vec<_> = waiting.map(|entry| (entry.order, entry.id)).collect();
         waiting.sort_unstable();
         waiting.into_iter().map(|(_, id)| id).collect()
@@ -63,6 +64,21 @@ impl Table {
             if let Some(first) = first.filter(|first| *first != id) {
                 self.refuse(id, Why::by(WhyCode::DuplicateKey, first.to_string()), now);
             }
+        }
+    }
+
+    /// A crash may have come between the taking over of a command that must not be sent again and its end.
+    fn end_taken(&mut self, now: Now) {
+        for id in self.waiting() {
+            self.end_if_over(id, now);
+        }
+    }
+
+    /// Ends a command that came from a lost node, where it must not be sent again and may have arrived.
+    fn end_if_over(&mut self, id: CommandId, now: Now) {
+        let taken = self.get(id).and_then(|entry| entry.queued.taken.as_deref());
+        if let Some(from) = taken.filter(|taken| taken.is_over).map(|taken| taken.from) {
+            self.end_queued(id, Input::Refused, Why::by(WhyCode::NotRepeatable, from.to_string()), now);
         }
     }
 
@@ -134,10 +150,21 @@ impl Table {
 
     /// A submitted command was read from the log. One that is known already is left alone.
     pub fn queued(&mut self, device: &str, id: CommandId, at_ms: u64, queued: Queued, now: Now) {
+        self.submitted(device, StepEvent::queued(id, at_ms, queued), now);
+    }
+
+    /// The same, as it was read: one that was handed over to another node may come back from it.
+    pub fn submitted(&mut self, device: &str, event: StepEvent, now: Now) {
+        let StepEvent { id, at_ms, n, step, .. } = event;
+        let Step::Queued(queued) = step else { return };
         if self.entries.contains_key(&id) {
-            return;
+            if !self.comes_back(id, queued.taken.as_ref().map(|taken| taken.term)) {
+                return;
+            }
+            self.remove_away(id);
         }
-        let entry = self.admit(device, id, at_ms, queued, now);
+        let mut entry = self.admit(device, id, at_ms, *queued, now);
+        entry.steps = n;
         let (bytes, urgent) = (entry.bytes(), entry.queued.urgent);
         let twin = entry.queued.idempotency_key.as_deref().and_then(|key| self.by_key(key)).map(|entry| entry.id);
         if self.config.overflow == Overflow::DropOldest {
@@ -145,9 +172,13 @@ impl Table {
         }
         let has_room = self.has_room(device, bytes, urgent);
         let redrives = entry.queued.redrives;
+        let newer = self.newer_than_taken(&entry);
         self.insert(entry);
         self.effects.push(Effect::Save(id));
-        if let Some(twin) = twin {
+        self.end_if_over(id, now);
+        if let Some(newer) = newer {
+            self.end_queued(id, Input::Superseded, Why::by(WhyCode::Superseded, newer.to_string()), now);
+        } else if let Some(twin) = twin {
             self.refuse(id, Why::by(WhyCode::DuplicateKey, twin.to_string()), now);
         } else if has_room {
             self.supersede(id, now);
@@ -165,6 +196,8 @@ impl Table {
         let mut entry = Entry::new(device, id, at_ms, queued, now.steady + left);
         entry.order = self.next_order;
         self.next_order += 1;
+        // From another node, where its device had it: it has all of its time again.
+        entry.execute_by = now.steady + entry.execution_timeout_ms();
         entry
     }
 

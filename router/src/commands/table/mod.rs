@@ -6,10 +6,11 @@
 //! is never offered after its `deliver_by`; ended commands stay up to a bound, then the oldest is forgotten.
 //!
 //! `intake` takes submissions, `dispatch` hands commands to sessions, `answers` takes what devices say, `ends` what
-//! the clock, people and newer commands end; `replay` repeats the node's own steps after a restart; `device` is one
+//! the clock, people and newer commands end; `away` is about commands that go to other nodes or come from them; `replay` repeats the node's own steps after a restart; `device` is one
 //! device's queues; this file keeps the indexes.
 
 mod answers;
+mod away;
 mod crowd;
 mod device;
 mod dispatch;
@@ -31,6 +32,7 @@ use device::Device;
 use hash::ById;
 
 pub use answers::{AnswerError, Answered};
+pub use away::Room;
 pub use dispatch::{Guarded, Receiver};
 pub use effect::{Effect, Ended, Now};
 pub use ends::CancelError;
@@ -57,6 +59,10 @@ pub struct Table {
     ended_bytes: usize,
     /// Commands that guards think about.
     asked: usize,
+    /// Commands that other nodes may have, and have not said so.
+    unsure: BTreeSet<CommandId>,
+    /// Commands that have not ended and that other nodes may have, or have had: their words are read.
+    shared: usize,
     next_order: u64,
     effects: Vec<Effect>,
 }
@@ -78,6 +84,8 @@ impl Table {
             pending_bytes: 0,
             ended_bytes: 0,
             asked: 0,
+            unsure: BTreeSet::new(),
+            shared: 0,
             next_order: 0,
             effects: Vec::new(),
         }
@@ -196,6 +204,8 @@ impl Table {
         }
         let Some(device) = self.devices.get_mut(&entry.device) else { return };
         if after.is_outcome() {
+            self.unsure.remove(&id);
+            self.shared -= usize::from(away::is_shared(entry));
             device.remove(bytes);
             if device.pending == 0 {
                 let name = Arc::clone(&entry.device);
@@ -261,6 +271,10 @@ impl Table {
             self.pending_bytes += bytes;
             let device = self.devices.entry(Arc::clone(&entry.device)).or_default();
             device.insert(&entry, bytes);
+            self.shared += usize::from(away::is_shared(&entry));
+            if entry.away.is_some_and(|away| !away.is_sure) {
+                self.unsure.insert(id);
+            }
             if state == State::Queued {
                 self.wanting.insert(Arc::clone(&entry.device));
             }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use devices::command::{Answer, CommandId, Input, Queued, State, Status, Step, StepEvent};
+use devices::command::{Answer, CommandId, Input, OriginHex, Queued, State, Status, Step, StepEvent};
+use sled_data::OriginId;
 
 use super::{Effect, Now, Table};
+use crate::commands::entry::Away;
 
 impl Table {
     /// A step was read that this node wrote before it was restarted. A submission is taken as it was then; a step that
     /// the stored command has made already changes nothing.
     pub fn replay(&mut self, device: &str, event: StepEvent, now: Now) {
         match event.step {
-            Step::Queued(queued) => self.replay_queued(device, event.id, event.at_ms, *queued, now),
+            Step::Queued(queued) => self.replay_queued(device, (event.id, event.n), event.at_ms, *queued, now),
             step => {
                 let Some(entry) = self.entries.get_mut(&event.id).filter(|entry| entry.steps < event.n) else { return };
                 entry.steps = event.n;
@@ -25,11 +27,14 @@ impl Table {
         }
     }
 
-    fn replay_queued(&mut self, device: &str, id: CommandId, at_ms: u64, queued: Queued, now: Now) {
-        if self.entries.contains_key(&id) {
+    fn replay_queued(&mut self, device: &str, (id, n): (CommandId, u32), at_ms: u64, queued: Queued, now: Now) {
+        if self.comes_back(id, queued.taken.as_ref().map(|taken| taken.term)) {
+            self.remove_away(id);
+        } else if self.entries.contains_key(&id) {
             return self.move_behind(id);
         }
-        let entry = self.admit(device, id, at_ms, queued, now);
+        let mut entry = self.admit(device, id, at_ms, queued, now);
+        entry.steps = n;
         let redrives = entry.queued.redrives;
         self.insert(entry);
         self.effects.push(Effect::Save(id));
@@ -57,6 +62,7 @@ impl Table {
         let Some(entry) = self.entries.get(&id) else { return };
         let session = entry.progress.session().unwrap_or_default();
         let given_up = match entry.progress.state() {
+            _ if entry.away.is_some() => Input::Elsewhere(State::Unknown),
             State::Sent => Input::Lost(session),
             _ => Input::DeliverByPassed,
         };
@@ -80,6 +86,9 @@ impl Table {
                 Input::Unsent(session)
             }
             Step::Returned { session, unsent: false } => Input::Dropped(session),
+            Step::Moving { to, term } => return self.replay_away(id, Some((to, term, false))),
+            Step::Moved { to, term } => return self.replay_away(id, Some((to, term, true))),
+            Step::Stays => return self.replay_away(id, None),
             Step::Delivered { session } => Input::Delivered(session),
             Step::Accepted(answer) => return self.replay_answer(id, session, Status::Accepted, answer, then),
             Step::InProgress(answer) => return self.replay_answer(id, session, Status::InProgress, answer, then),
@@ -96,6 +105,10 @@ impl Table {
         self.advance(id, input, then);
         self.change(id, |entry| entry.why = why.map(Box::new).or(entry.why.take()));
         self.forget_oldest();
+    }
+
+    fn replay_away(&mut self, id: CommandId, away: Option<(OriginHex, u64, bool)>) {
+        self.set_away(id, away.map(|(to, term, is_sure)| Away { to: OriginId(to.0), term, is_sure }));
     }
 
     fn replay_answer(&mut self, id: CommandId, session: u64, status: Status, answer: Answer, then: Now) {

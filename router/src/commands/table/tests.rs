@@ -8,6 +8,7 @@ use super::*;
 use crate::commands::config::Overflow;
 use crate::security::Judgement;
 
+mod away;
 mod bounds;
 mod guards;
 mod restarts;

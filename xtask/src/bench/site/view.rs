@@ -31,6 +31,10 @@ pub struct Node {
 pub struct Origin {
     pub origin: String,
     pub own: bool,
+    #[serde(default)]
+    pub node: Option<String>,
+    #[serde(default)]
+    pub read_by: Option<String>,
     pub commit: u64,
     pub whole: bool,
     pub partitions: Vec<Partition>,
@@ -58,6 +62,11 @@ impl View {
     /// Whether another node is heard.
     pub fn hears(&self, name: &str) -> bool {
         self.nodes.iter().any(|node| node.name == name && node.connected)
+    }
+
+    /// Whether another node's work is given to a survivor.
+    pub fn is_taken_over(&self, name: &str) -> bool {
+        self.origins.iter().any(|origin| origin.node.as_deref() == Some(name) && origin.read_by.is_some())
     }
 
     /// How far another node is with the log of the one that answers.

@@ -18,6 +18,9 @@ enum Act {
     Cancel(u64),
     Judge(u64, usize),
     Pass(u64),
+    HandOver(usize),
+    Moved(u64),
+    Stays(u64),
     Store,
     Restart,
 }
@@ -34,6 +37,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..40u64).prop_map(Act::Cancel),
         3 => ((0..40u64), 0..4usize).prop_map(|(n, verdict)| Act::Judge(n, verdict)),
         2 => (0..400u64).prop_map(Act::Pass),
+        1 => (0..3usize).prop_map(Act::HandOver),
+        1 => (0..40u64).prop_map(Act::Moved),
+        2 => (0..40u64).prop_map(Act::Stays),
         1 => Just(Act::Store),
         1 => Just(Act::Restart),
     ]
@@ -48,12 +54,18 @@ fn check_indexes(table: &Table) -> Result<(), TestCaseError> {
     for entry in &pending {
         prop_assert!(table.deadlines.contains(&(entry.deadline().unwrap(), entry.id)));
     }
+    prop_assert_eq!(table.shared, pending.iter().filter(|entry| entry.away.is_some()).count());
+    let unsure = pending.iter().filter(|entry| entry.away.is_some_and(|away| !away.is_sure));
+    prop_assert_eq!(table.unsure.clone(), unsure.map(|entry| entry.id).collect());
     let mut asked = 0;
     for (name, device) in &table.devices {
         let own = pending.iter().filter(|entry| entry.device == *name);
         let count = |state| own.clone().filter(|entry| entry.progress.state() == state).count();
         let lanes = [device.lane(false), device.lane(true)];
-        prop_assert_eq!(lanes.iter().map(|lane| lane.queue.len()).sum::<usize>(), count(State::Queued));
+        prop_assert_eq!(
+            lanes.iter().map(|lane| lane.queue.len()).sum::<usize>(),
+            own.clone().filter(|entry| entry.waits_here()).count()
+        );
         prop_assert_eq!(lanes.iter().map(|lane| lane.in_flight.len()).sum::<usize>(), count(State::Sent));
         prop_assert_eq!(device.pending, own.clone().count());
         prop_assert_eq!(device.bytes, own.clone().map(|entry| entry.bytes()).sum::<usize>());
@@ -65,11 +77,12 @@ fn check_indexes(table: &Table) -> Result<(), TestCaseError> {
 }
 
 /// What a restart must find again of a command: how far it is, what it holds, what became of it.
-type Essence = ((State, u32, u32), Vec<u8>, (Option<WhyCode>, bool), Option<Vec<u8>>, usize);
+type Essence =
+    ((State, u32, u32, Option<crate::commands::Away>), Vec<u8>, (Option<WhyCode>, bool), Option<Vec<u8>>, usize);
 
 fn essence(entry: &Entry) -> Essence {
     (
-        (entry.progress.state(), entry.progress.attempts(), entry.steps),
+        (entry.progress.state(), entry.progress.attempts(), entry.steps, entry.away),
         entry.queued.payload.0.clone(),
         (entry.why.as_ref().map(|why| why.code), entry.overridden.is_some()),
         entry.result.as_ref().map(|answer| answer.payload.0.clone()),
@@ -187,6 +200,12 @@ fn walk(acts: Vec<Act>, guarded: bool) -> Result<(), TestCaseError> {
                 time += ms;
                 table.tick(now(time));
             }
+            Act::HandOver(device) => {
+                let mut room = super::super::Room { count: 2, bytes: 1 << 20 };
+                table.hand_over(["d", "e", "f"][device], sled_data::OriginId(1), &mut room, at);
+            }
+            Act::Moved(n) => table.moved(id(n), at),
+            Act::Stays(n) => table.stays(id(n), at),
             Act::Store => kept.store(&table),
             Act::Restart => {
                 let found = kept.restart(&config, at);

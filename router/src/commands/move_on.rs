@@ -1,0 +1,369 @@
+//! Commands that wait here go on to the node that their device is connected to.
+//!
+//! However a command came here (submitted, from a plugin, a job, a dead letter sent again, taken up from a lost node):
+//! where its device is connected to another node, that one is asked to take it. The step `moving` is durable before. What
+//! has no answer is asked again until it has one; the same command again is the same.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use devices::command::{CommandId, OriginHex, Payload, Queued, Step, StepEvent, Taken};
+use serde::{Deserialize, Serialize};
+use sled_data::OriginId;
+
+use super::forward::{ForwardError, is_refusal};
+use super::record;
+use super::table::{Now, Room, Table};
+use super::{Commands, Entry};
+use crate::event_log::{AppendError, NO_HEADERS, NewEvent, OpenCommit, Topic};
+use crate::sessions::Whereabouts;
+
+/// Commands that one node is asked to take at once.
+const BATCH_MAX: usize = 256;
+/// Bytes of them.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Time between two questions about commands that have no answer, in milliseconds.
+const ASK_AGAIN_MS: u64 = 1_000;
+/// Commands that are asked about again at once.
+const UNSURE_MAX: usize = 1_024;
+/// The version byte before a request and before its answer.
+pub(super) const VERSION: u8 = 2;
+
+/// A command, as it is handed over. Frozen: another shape is another version.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct MoveV2 {
+    id: [u8; 16],
+    /// The life of the node that has it.
+    from: u64,
+    /// How long it has been on its way since it was submitted, in milliseconds.
+    age_ms: u64,
+    /// How long it may be delivered yet, in milliseconds.
+    left_ms: u64,
+    /// The command as it is stored.
+    record: Vec<u8>,
+}
+
+/// What became of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum MovedV2 {
+    /// It is the asked node's now.
+    Taken,
+    /// Its device is not there.
+    NotHere,
+    /// There is no room for it, or it cannot be read.
+    Refused,
+}
+
+/// Commands that a node is to be asked to take.
+pub(super) struct Batch {
+    to: OriginId,
+    ids: Vec<CommandId>,
+    request: Vec<u8>,
+    /// Whether they were never asked for before: without a way there, nobody has them.
+    is_first: bool,
+}
+
+/// What came of it.
+pub(super) struct Moves {
+    pub(super) batch: Batch,
+    pub(super) answer: Result<Vec<MovedV2>, ForwardError>,
+}
+
+/// What is under way to other nodes.
+#[derive(Default)]
+pub(super) struct Movers {
+    /// Nodes that are being asked: one question at a time each.
+    asked: HashSet<OriginId>,
+    /// Devices whose commands wait for that, at most those that have commands.
+    waiting: BTreeSet<Arc<str>>,
+    /// When those without an answer are asked about again, on the steady clock.
+    again_ms: u64,
+}
+
+impl Movers {
+    /// When there is work next, on the steady clock, where something has no answer.
+    pub(super) fn again_ms(&self) -> u64 {
+        self.again_ms
+    }
+}
+
+impl Commands {
+    /// Where a device is that no session here speaks for.
+    pub(super) fn away_at(&self, device: &str) -> Option<OriginId> {
+        self.forward.get()?;
+        match self.sessions.whereabouts(device) {
+            Whereabouts::At(origin) => Some(origin),
+            Whereabouts::Here | Whereabouts::Nowhere => None,
+        }
+    }
+
+    /// Gives commands to the nodes of their devices, as far as those can be asked now.
+    pub(super) fn hand_on(&self, table: &mut Table, found: Vec<(Arc<str>, OriginId)>, now: Now) -> Vec<Batch> {
+        let mut movers = self.movers.lock();
+        let mut rooms: HashMap<OriginId, (Room, Vec<CommandId>)> = HashMap::new();
+        for (device, to) in found {
+            if movers.asked.contains(&to) {
+                movers.waiting.insert(device);
+                continue;
+            }
+            let room = Room { count: BATCH_MAX, bytes: BATCH_BYTES_MAX };
+            let (room, ids) = rooms.entry(to).or_insert((room, Vec::new()));
+            ids.extend(table.hand_over(&device, to, room, now));
+            if table.waits(&device) {
+                movers.waiting.insert(device);
+            }
+        }
+        let mut batches: Vec<Batch> = Vec::new();
+        for (to, (_, ids)) in rooms.into_iter().filter(|(_, (_, ids))| !ids.is_empty()) {
+            movers.asked.insert(to);
+            batches.push(self.batch(table, to, ids, true, now));
+        }
+        if now.steady >= movers.again_ms {
+            movers.again_ms = now.steady + ASK_AGAIN_MS;
+            batches.extend(self.ask_again(table, &mut movers, now));
+        }
+        batches
+    }
+
+    /// What has no answer is asked about again.
+    fn ask_again(&self, table: &Table, movers: &mut Movers, now: Now) -> Vec<Batch> {
+        let mut by_node: HashMap<OriginId, Vec<CommandId>> = HashMap::new();
+        for id in table.unsure(UNSURE_MAX) {
+            let Some(away) = table.get(id).and_then(|entry| entry.away) else { continue };
+            let ids = by_node.entry(away.to).or_default();
+            if !movers.asked.contains(&away.to) && ids.len() < BATCH_MAX {
+                ids.push(id);
+            }
+        }
+        by_node.retain(|_, ids| !ids.is_empty());
+        movers.asked.extend(by_node.keys());
+        by_node.into_iter().map(|(to, ids)| self.batch(table, to, ids, false, now)).collect()
+    }
+
+    fn batch(&self, table: &Table, to: OriginId, ids: Vec<CommandId>, is_first: bool, now: Now) -> Batch {
+        let from = self.log.origin().0;
+        let moves = ids.iter().filter_map(|id| {
+            let entry = table.get(*id)?;
+            Some(MoveV2 {
+                id: *id.as_bytes(),
+                from,
+                age_ms: now.wall.saturating_sub(entry.at_ms),
+                left_ms: entry.deliver_by.saturating_sub(now.steady),
+                record: record::encode(entry),
+            })
+        });
+        let moves: Vec<MoveV2> = moves.collect();
+        Batch { to, ids, request: encode(&moves), is_first }
+    }
+
+    /// Asks for each batch, on its own; what comes of it is in the mail.
+    pub(super) fn ask_to_take(&self, batches: Vec<Batch>) {
+        for batch in batches {
+            let Some(forward) = self.forward.get().map(Arc::clone) else { return };
+            let mail = Arc::clone(&self.mail);
+            tokio::spawn(async move {
+                let answer = forward.submit(batch.to, batch.request.clone()).await;
+                let answer = answer.map(|answer| match decode::<Vec<MovedV2>>(&answer) {
+                    Some(answers) => answers,
+                    // An older release does not know the question, and says so in its own words.
+                    None if is_refusal(&answer) => vec![MovedV2::Refused; batch.ids.len()],
+                    None => Vec::new(),
+                });
+                mail.moved(Moves { batch, answer });
+            });
+        }
+    }
+
+    /// Takes what came of a batch.
+    pub(super) fn take_moves(&self, table: &mut Table, moves: Moves, now: Now) {
+        let Moves { batch, answer } = moves;
+        let waiting = {
+            let mut movers = self.movers.lock();
+            movers.asked.remove(&batch.to);
+            std::mem::take(&mut movers.waiting)
+        };
+        waiting.iter().for_each(|device| table.session_came(device));
+        match answer {
+            Ok(answers) => {
+                for (id, answer) in batch.ids.iter().zip(answers) {
+                    match answer {
+                        MovedV2::Taken => table.moved(*id, now),
+                        MovedV2::NotHere | MovedV2::Refused => table.stays(*id, now),
+                    }
+                }
+            }
+            Err(ForwardError::Unreachable(_)) if batch.is_first => {
+                batch.ids.iter().for_each(|id| table.stays(*id, now));
+            }
+            // It may have them: asked again.
+            Err(error) => tracing::debug!(to = %batch.to, %error, "it is not known yet who has some commands"),
+        }
+    }
+
+    /// Takes commands that another node hands over, in one commit, and says of each what became of it; durable where it was
+    /// taken.
+    pub(super) async fn take_moved(self: &Arc<Self>, request: &[u8]) -> Vec<u8> {
+        let Some(moves) = decode::<Vec<MoveV2>>(request) else { return encode(&Vec::<MovedV2>::new()) };
+        let room = Arc::clone(self);
+        // Once begun it goes on although the connection goes away.
+        let taken = tokio::spawn(async move { room.take_all(moves).await });
+        encode(&taken.await.unwrap_or_default())
+    }
+
+    /// What became of each; less than there are where it is not known.
+    async fn take_all(&self, moves: Vec<MoveV2>) -> Vec<MovedV2> {
+        let now = self.now();
+        let judged: Vec<Judged> = moves.iter().take(BATCH_MAX).map(|one| self.judge_move(one, now)).collect();
+        let new = || judged.iter().filter_map(Judged::step);
+        if new().next().is_some() {
+            let ticket = {
+                let mut open = self.log.lock();
+                let bytes = moves.iter().map(|one| one.record.len()).sum();
+                if open.check(bytes).is_err() {
+                    return judged.iter().map(Judged::refused).collect();
+                }
+                let appended: Result<(), AppendError> =
+                    new().try_for_each(|(device, step)| append_step(&mut open, &self.commands, device, step));
+                if let Err(error) = appended {
+                    tracing::warn!(%error, "commands of another node could not be taken; it asks again");
+                    return Vec::new();
+                }
+                open.ticket()
+            };
+            if let Err(error) = self.log.durable(ticket).await {
+                tracing::warn!(%error, "commands of another node could not be taken; it asks again");
+                return Vec::new();
+            }
+        }
+        judged.iter().map(Judged::taken).collect()
+    }
+
+    fn judge_move(&self, one: &MoveV2, now: Now) -> Judged {
+        let id = CommandId::from_bytes(one.id);
+        let Some(entry) = record::decode(&one.id, &one.record) else { return Judged::Known(MovedV2::Refused) };
+        let Some(term) = entry.away.map(|away| away.term) else { return Judged::Known(MovedV2::Refused) };
+        let bytes = entry.bytes();
+        let mut steps = entry.steps;
+        {
+            let table = self.table.lock();
+            if let Some(known) = table.get(id) {
+                if !table.comes_back(id, Some(term)) {
+                    return Judged::Known(MovedV2::Taken);
+                }
+                steps = steps.max(known.steps);
+            } else if !table.would_take(&entry.device, bytes, entry.queued.urgent) {
+                return Judged::Known(MovedV2::Refused);
+            }
+        }
+        if one.left_ms == 0 || self.where_to(&entry.device, &entry.queued.name) != Whereabouts::Here {
+            return Judged::Known(MovedV2::NotHere);
+        }
+        let taken = Taken {
+            from: OriginHex(one.from),
+            term,
+            attempts: entry.progress.attempts(),
+            may_have_arrived: entry.progress.may_have_arrived(),
+            clients: clients(&entry),
+            with_device: None,
+            is_over: false,
+        };
+        let device = entry.device.to_string();
+        let step = taken_step(entry, steps, taken, (one.age_ms, one.left_ms), now);
+        Judged::New(device, Box::new(step))
+    }
+}
+
+/// What is to be done with a command that is handed over.
+enum Judged {
+    Known(MovedV2),
+    New(String, Box<StepEvent>),
+}
+
+impl Judged {
+    fn step(&self) -> Option<(&str, &StepEvent)> {
+        match self {
+            Self::Known(_) => None,
+            Self::New(device, step) => Some((device, step)),
+        }
+    }
+
+    fn taken(&self) -> MovedV2 {
+        match self {
+            Self::Known(moved) => *moved,
+            Self::New(..) => MovedV2::Taken,
+        }
+    }
+
+    fn refused(&self) -> MovedV2 {
+        match self {
+            Self::Known(moved) => *moved,
+            Self::New(..) => MovedV2::Refused,
+        }
+    }
+}
+
+/// Client ids that a command was sent to.
+pub(super) fn clients(entry: &Entry) -> Vec<String> {
+    let clients: BTreeSet<&str> = entry.recipients.iter().map(|(_, client)| &**client).collect();
+    clients.into_iter().filter(|client| **client != *entry.device).map(str::to_owned).collect()
+}
+
+/// The first step of a command at the node that takes it: what was submitted, and what is known of it. Its number follows
+/// those of the node before.
+pub(super) fn taken_step(entry: Entry, steps: u32, taken: Taken, (age_ms, left_ms): (u64, u64), now: Now) -> StepEvent {
+    let queued = Queued {
+        payload: Payload(entry.submitted_payload().to_vec()),
+        deliver_by_ms: now.wall.saturating_add(left_ms),
+        taken: Some(Box::new(taken)),
+        ..entry.queued
+    };
+    let at_ms = now.wall.saturating_sub(age_ms);
+    StepEvent::new(entry.id, at_ms, steps.saturating_add(1), Step::Queued(Box::new(queued)))
+}
+
+/// Appends a submission to the open commit.
+pub(super) fn append_step(
+    open: &mut OpenCommit<'_>,
+    commands: &Topic,
+    device: &str,
+    step: &StepEvent,
+) -> Result<(), AppendError> {
+    let value = step.encode();
+    let event = NewEvent {
+        timestamp_ms: i64::try_from(step.at_ms).unwrap_or(i64::MAX),
+        key: Some(device.as_bytes()),
+        value: Some(&value),
+        headers: &NO_HEADERS,
+        extra: &NO_HEADERS,
+        fanned_out: true,
+    };
+    open.append_keyed(commands, &event)
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    match bytes.split_first()? {
+        (&VERSION, body) => postcard::from_bytes(body).ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_answers_have_these_bytes() {
+        let moves = vec![MoveV2 { id: [7; 16], from: 1, age_ms: 2, left_ms: 3, record: vec![9] }];
+        let golden = [&[2, 1][..], &[7; 16], &[1, 2, 3, 1, 9]].concat();
+        assert_eq!(encode(&moves), golden);
+        assert_eq!(decode(&golden), Some(moves));
+        let answers = vec![MovedV2::Taken, MovedV2::NotHere, MovedV2::Refused];
+        assert_eq!(encode(&answers), [2, 3, 0, 1, 2]);
+        assert_eq!(decode(&[2, 3, 0, 1, 2]), Some(answers));
+        assert_eq!(decode::<Vec<MovedV2>>(&[1, 3, 0, 1, 2]), None);
+    }
+}

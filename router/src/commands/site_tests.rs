@@ -1,0 +1,307 @@
+//! Commands that wait at one node of a site while their device is at another; and those that a lost node has left.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use devices::command::{Repeat, State, Status};
+use sled_data::{CommitNumber, MemoryBackend, OriginId};
+
+use super::tests::{LONG, Node, backend, command, next_offer, until};
+use super::*;
+use crate::sessions::Heard;
+
+/// The ways between nodes.
+#[derive(Default)]
+struct Net {
+    rooms: Mutex<HashMap<OriginId, Arc<Commands>>>,
+    /// Nodes that are not heard.
+    gone: Mutex<HashSet<OriginId>>,
+    loses_answers: AtomicBool,
+}
+
+impl Forward for Net {
+    fn submit(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_> {
+        Box::pin(async move {
+            let room = self.rooms.lock().get(&origin).cloned();
+            let Some(room) = room.filter(|_| self.is_heard(origin)) else {
+                return Err(ForwardError::Unreachable("gone".into()));
+            };
+            let answer = room.take_forwarded(&request).await;
+            match self.loses_answers.load(Ordering::Relaxed) {
+                true => Err(ForwardError::Unanswered("lost".into())),
+                false => Ok(answer),
+            }
+        })
+    }
+}
+
+impl Heard for Net {
+    fn is_heard(&self, origin: OriginId) -> bool {
+        !self.gone.lock().contains(&origin)
+    }
+}
+
+/// A site of three.
+struct Site {
+    nodes: Vec<Option<Node>>,
+    disks: Vec<Arc<MemoryBackend>>,
+    net: Arc<Net>,
+}
+
+const A: usize = 0;
+const B: usize = 1;
+const C: usize = 2;
+
+impl Site {
+    async fn of_three() -> Self {
+        let mut site =
+            Self { nodes: vec![None, None, None], disks: (0..3).map(|_| backend()).collect(), net: Arc::default() };
+        [A, B, C].into_iter().for_each(|place| site.start(place));
+        // Everybody knows everybody.
+        for place in [A, B, C] {
+            site[place].sessions.disconnect(&site[place].connect(&format!("first-{place}")).await, None, Vec::new());
+        }
+        site.ship().await;
+        site
+    }
+
+    fn start(&mut self, place: usize) {
+        let node = Node::open_in(Some(1), 7 + place as u64, &self.disks[place], Config::default());
+        node.room.set_forward(Arc::clone(&self.net) as _);
+        node.sessions.set_heard(Arc::clone(&self.net) as _);
+        self.net.rooms.lock().insert(node.log.origin(), Arc::clone(&node.room));
+        self.net.gone.lock().remove(&node.log.origin());
+        self.nodes[place] = Some(node.run());
+    }
+
+    /// A node is gone, with what it had not stored.
+    async fn stop(&mut self, place: usize) {
+        let node = self.nodes[place].take().unwrap();
+        self.net.gone.lock().insert(node.log.origin());
+        self.net.rooms.lock().remove(&node.log.origin());
+        node.end().await;
+    }
+
+    /// Everybody gets what everybody has written.
+    async fn ship(&self) {
+        for from in self.nodes.iter().flatten() {
+            for to in self.nodes.iter().flatten().filter(|to| to.log.origin() != from.log.origin()) {
+                let origin = from.log.origin();
+                loop {
+                    let next = CommitNumber(to.log.store().followed_commit(origin).0 + 1);
+                    let commits = from.log.store().commits_to_ship(origin, next, 1 << 20).unwrap();
+                    if commits.is_empty() {
+                        break;
+                    }
+                    to.log.follow(commits).await.unwrap();
+                }
+            }
+        }
+    }
+
+    /// Ships until something is so.
+    async fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let begin = std::time::Instant::now();
+        loop {
+            self.ship().await;
+            if let Some(found) = look() {
+                return found;
+            }
+            assert!(begin.elapsed() < LONG, "{what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    async fn end(self) {
+        for node in self.nodes.into_iter().flatten() {
+            node.end().await;
+        }
+    }
+}
+
+impl std::ops::Index<usize> for Site {
+    type Output = Node;
+
+    fn index(&self, place: usize) -> &Node {
+        self.nodes[place].as_ref().unwrap()
+    }
+}
+
+async fn queued_at(node: &Node, device: &str, edit: impl FnOnce(&mut NewCommand)) -> CommandId {
+    let mut new = command(device, "start");
+    edit(&mut new);
+    node.room.submit(new).await.unwrap().id
+}
+
+fn ended(node: &Node, id: CommandId) -> Option<State> {
+    node.room.get(id).map(|info| info.state).filter(|state| state.is_outcome())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_waits_goes_to_the_node_that_its_device_comes_to() {
+    let site = Site::of_three().await;
+    let id = queued_at(&site[B], "pump", |new| new.supersede = Some("set".into())).await;
+    let other = queued_at(&site[B], "fan", |_| {}).await;
+    let device = site[A].connect("pump").await;
+    site.until("it is moved", || (site[B].steps(id) == ["queued", "moving", "moved"]).then_some(())).await;
+    next_offer(&device).await.acked();
+    assert_eq!(site[B].steps(other), ["queued"]);
+    site[A].answer(&device, "pump", id, Status::Succeeded);
+    assert_eq!(site[A].room.wait(id, LONG).await.unwrap().state, State::Succeeded);
+    // The one that has it says how it ended, alone; everybody hears of it.
+    for place in [A, B, C] {
+        assert_eq!(site.until("it has ended", || ended(&site[place], id)).await, State::Succeeded);
+    }
+    assert_eq!(site[B].steps(id), ["queued", "moving", "moved"]);
+    assert_eq!(site[A].steps(id), ["queued", "sent", "delivered", "succeeded"]);
+    site.until("only the other is open", || (site[B].room.pending() == 1).then_some(())).await;
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_without_an_answer_is_asked_about_until_there_is_one_even_over_a_restart() {
+    let mut site = Site::of_three().await;
+    site.net.loses_answers.store(true, Ordering::Relaxed);
+    let id = queued_at(&site[B], "pump", |new| new.repeat = Repeat::Never).await;
+    let device = site[A].connect("pump").await;
+    site.until("it is on its way", || site[B].steps(id).starts_with(&["queued".into(), "moving".into()]).then_some(()))
+        .await;
+    next_offer(&device).await.acked();
+    site.stop(B).await;
+    // The device is at b before b knows what became of the command.
+    site[A].sessions.disconnect(&device, None, Vec::new());
+    site.start(B);
+    let again = site[B].connect("pump").await;
+    site[B].room.go_on();
+    assert!(site[B].room.cancel(id, "cli").await.is_err(), "it may be with the other");
+    site.net.loses_answers.store(false, Ordering::Relaxed);
+    site.until("it is known", || (site[B].steps(id) == ["queued", "moving", "moved"]).then_some(())).await;
+    // Its answer comes in here, and counts there.
+    site[B].answer(&again, "pump", id, Status::Failed);
+    for place in [A, B] {
+        assert_eq!(site.until("it has ended", || ended(&site[place], id)).await, State::Failed);
+    }
+    assert_eq!(site[A].steps(id), ["queued", "sent", "delivered", "failed"]);
+    assert_eq!(site[B].room.stats().sent.load(Ordering::Relaxed), 0);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_commands_go_in_their_order_and_each_once() {
+    const COUNT: usize = 600;
+    let site = Site::of_three().await;
+    let mut ids = Vec::new();
+    for _ in 0..COUNT {
+        ids.push(queued_at(&site[B], "pump", |_| {}).await);
+    }
+    let device = site[A].connect("pump").await;
+    let mut got = Vec::new();
+    site.until("all have come", || {
+        while let Some(offer) = device.mailbox.take_offer() {
+            got.push(CommandId::from_bytes(offer.terms.as_ref().unwrap().id));
+            offer.acked();
+        }
+        (got.len() >= COUNT).then_some(())
+    })
+    .await;
+    assert_eq!(got, ids);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_follows_its_device_there_and_back() {
+    let site = Site::of_three().await;
+    let id = queued_at(&site[B], "pump", |_| {}).await;
+    // It comes, and takes no commands yet.
+    let arrival = crate::sessions::Arrival {
+        client_id: "pump".into(),
+        protocol: "mqtt-5",
+        remote: "test".into(),
+        clean_start: true,
+    };
+    let device = site[A].sessions.connect(arrival).await.unwrap().entry;
+    site.until("it is at a", || (site[B].steps(id) == ["queued", "moving", "moved"]).then_some(())).await;
+    site[A].sessions.disconnect(&device, None, Vec::new());
+    let device = site[B].connect("pump").await;
+    let steps = ["queued", "moving", "moved", "queued", "sent"];
+    site.until("it is back", || (site[B].steps(id) == steps).then_some(())).await;
+    next_offer(&device).await.acked();
+    site[B].answer(&device, "pump", id, Status::Succeeded);
+    for place in [A, B, C] {
+        assert_eq!(site.until("it has ended", || ended(&site[place], id)).await, State::Succeeded);
+    }
+    assert_eq!(site[A].steps(id), ["queued", "moving", "moved"]);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_back() {
+    let mut site = Site::of_three().await;
+    let waits = queued_at(&site[B], "pump", |_| {}).await;
+    let never = queued_at(&site[B], "pump", |new| new.repeat = Repeat::Never).await;
+    let device = site[B].connect("fan").await;
+    let sent = queued_at(&site[B], "fan", |_| {}).await;
+    let _unconfirmed = next_offer(&device).await;
+    let done = queued_at(&site[B], "fan", |_| {}).await;
+    next_offer(&device).await.acked();
+    site[B].answer(&device, "fan", done, Status::Succeeded);
+    site.until("it is done", || ended(&site[B], done)).await;
+    site.ship().await;
+    let origin = site[B].log.origin();
+    site.stop(B).await;
+
+    // Both devices come to a; c takes up what b has left.
+    let (pump, fan) = (site[A].connect("pump").await, site[A].connect("fan").await);
+    let lost = Lost { origin, term: 3, from_commit: site[C].log.store().synced_commit_of(origin) };
+    site[C].room.take_up_from(vec![lost]);
+    site.until("it goes to its device", || (site[C].steps(waits) == ["queued", "moving", "moved"]).then_some(())).await;
+    next_offer(&pump).await.acked();
+    next_offer(&fan).await.acked();
+    site[A].answer(&pump, "pump", waits, Status::Succeeded);
+    site[A].answer(&fan, "fan", sent, Status::Succeeded);
+    for (id, outcome) in [(waits, State::Succeeded), (sent, State::Succeeded), (never, State::Unknown)] {
+        for place in [A, C] {
+            assert_eq!(site.until("it has ended", || ended(&site[place], id)).await, outcome);
+        }
+    }
+    assert_eq!(site[C].steps(never), ["queued", "unknown"]);
+    assert!(site[C].steps(done).is_empty());
+    site[C].room.take_up_from(vec![lost]);
+
+    // b is back, its devices too, before it knows.
+    [("pump", &pump), ("fan", &fan)].iter().for_each(|(_, entry)| site[A].sessions.disconnect(entry, None, Vec::new()));
+    site.start(B);
+    site[B].connect("pump").await;
+    site[B].connect("fan").await;
+    site.until("it has heard", || site[B].room.held_until().is_some().then_some(())).await;
+    site[B].room.go_on();
+    for id in [waits, sent] {
+        assert_eq!(site.until("it has ended", || ended(&site[B], id)).await, State::Succeeded);
+    }
+    site.until("nothing is open", || (site[B].room.pending() == 0).then_some(())).await;
+    assert_eq!(site[B].room.stats().sent.load(Ordering::Relaxed), 0, "nothing is sent twice");
+    assert_eq!(site[C].room.take_up(lost).unwrap(), 0, "once a term");
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_came_in_at_the_lost_node_counts_where_its_command_was_taken_up() {
+    let site = Site::of_three().await;
+    let id = queued_at(&site[B], "pump", |_| {}).await;
+    let origin = site[B].log.origin();
+    site.ship().await;
+    // b is cut off, and goes on.
+    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin) };
+    site[C].room.take_up_from(vec![lost]);
+    until("c has it", || (site[C].steps(id) == ["queued"]).then_some(())).await;
+    let device = site[B].connect("pump").await;
+    next_offer(&device).await.acked();
+    site[B].answer(&device, "pump", id, Status::Rejected);
+    until("it has ended there", || ended(&site[B], id)).await;
+    for place in [A, B, C] {
+        assert_eq!(site.until("it has ended", || ended(&site[place], id)).await, State::Rejected);
+    }
+    site.until("c has ended it too", || (site[C].room.pending() == 0).then_some(())).await;
+    assert_eq!(site[C].steps(id), ["queued", "rejected"]);
+    site.end().await;
+}
