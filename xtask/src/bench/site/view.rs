@@ -105,7 +105,16 @@ mod tests {
             visible_end: *visible_end,
         };
         let partitions = (0..).zip(visible).map(partition).collect();
-        Origin { origin: "a".to_owned(), own: false, commit, whole, partitions, followers: Vec::new() }
+        Origin {
+            origin: "a".to_owned(),
+            own: false,
+            commit,
+            whole,
+            partitions,
+            followers: Vec::new(),
+            node: None,
+            read_by: None,
+        }
     }
 
     fn view(origins: Vec<Origin>) -> View {
