@@ -46,7 +46,9 @@ fn counted(site: &Site, expected: &[String]) {
     }
     site.wait_level();
     for place in site.running() {
-        assert_eq!(derived(site, place), expected, "each once, as {} shows it", site.members[place].name);
+        let name = &site.members[place].name;
+        // Who reads on in which term is known a moment after the events are.
+        wait::until_true(&format!("each is once, as {name} shows it"), || derived(site, place) == expected);
     }
 }
 
