@@ -24,9 +24,10 @@ pub use store::{
     Appended, COMMIT_BATCH_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_STATE_BYTES_MAX, COPY_HEAD_BYTES_MAX,
     COPY_PART_BYTES_MAX, Commit, CommitError, CommitRecord, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition,
     CopyState, CursorMove, DAMAGES_MAX, Damage, FOLLOW_COMMITS_MAX, FOLLOWED_ORIGINS_MAX, FollowError, Followed,
-    FollowedCommit, FollowedCommitError, Gap, MissingRange, NAME_BYTES_MAX, OpenError, Options, Progress, ReadError,
-    Recovered, SALVAGE_RANGES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress,
-    SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries, StateWrite, Store, StoreFailed,
-    SyncError, TopicError, Trimmed, VerifyReport, salvage,
+    FollowedCommit, FollowedCommitError, Gap, HOLES_MAX, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_ORIGINS_MAX,
+    LINKED_PARTS_MAX, Linked, LinkedError, LinkedPart, MissingRange, NAME_BYTES_MAX, OpenError, Options, Progress,
+    Reach, ReadError, Recovered, SALVAGE_RANGES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, SalvageError,
+    SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries, StateWrite, Store,
+    StoreFailed, SyncError, TopicError, Trimmed, VerifyReport, salvage,
 };
 pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

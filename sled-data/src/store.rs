@@ -8,6 +8,7 @@ mod follow;
 mod golden;
 mod kept;
 mod keys;
+mod linked;
 mod lookup;
 mod open;
 mod partition;
@@ -39,6 +40,10 @@ pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
 pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition};
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
+pub use linked::{
+    HOLES_MAX, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_ORIGINS_MAX, LINKED_PARTS_MAX, Linked, LinkedError, LinkedPart,
+    Reach,
+};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
 pub use retention::Trimmed;
@@ -84,6 +89,8 @@ pub struct Store {
     topics: RwLock<BTreeMap<TopicId, TopicInfo>>,
     partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     streams: RwLock<streams::Streams>,
+    /// Origins that links bring.
+    linked: RwLock<BTreeMap<OriginId, values::LinkedV1>>,
     writer: Mutex<commit::Writer>,
     /// Held while events are being trimmed: one pass at a time.
     trimming: Mutex<()>,
