@@ -3,10 +3,12 @@
 
 mod harness;
 
+use std::sync::Arc;
+
 use harness::{append, on_both, partition, seal, values};
 use sled_data::{
-    FollowError, HOLES_MAX, Hole, HoleWhy, Linked, LinkedError, LinkedPart, Options, OriginId, PartitionId, ReadError,
-    Store, StoredBatch, TopicConfig, TopicInfo,
+    FollowError, HOLES_MAX, Hole, HoleWhy, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId,
+    PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicInfo,
 };
 
 const LINK: u64 = 5;
@@ -103,9 +105,9 @@ fn what_does_not_belong_is_refused_and_nothing_of_it_is_stored() {
         let other = refused(id.origin, &linked(6), &parts(&all[2..]));
         assert_eq!(other, LinkedError::OtherLink { origin: id.origin, link: LINK });
         // What a link brings is followed by nobody, and the other way round.
-        let shipped =
-            edge.sync().and_then(|_| Ok(edge.commits_to_ship(id.origin, sled_data::CommitNumber(1), 1).unwrap()));
-        assert_eq!(store.follow(&shipped.unwrap()), Err(FollowError::Linked(id.origin)));
+        edge.sync().unwrap();
+        let shipped = edge.commits_to_ship(id.origin, sled_data::CommitNumber(1), 1).unwrap();
+        assert_eq!(store.follow(&shipped), Err(FollowError::Linked(id.origin)));
         store.set_follow_node(OriginId(9), 1).unwrap();
         assert_eq!(store.may_link(OriginId(9), LINK), Err(LinkedError::Ours(OriginId(9))));
     });
@@ -185,4 +187,63 @@ fn a_partition_begins_after_a_first_hole_and_holes_are_bounded() {
         assert_eq!(store.holes(id), holes);
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
     });
+}
+
+#[test]
+fn whatever_a_power_cut_leaves_the_link_goes_on_from_there() {
+    let (edge, id, all) = edge(120);
+    for seed in 0..40_u64 {
+        let (memory, mut dice) = (MemoryBackend::new(), seed);
+        let open = || Store::on(Arc::new(memory.clone()), Options::default()).unwrap().0;
+        let mut store = open();
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        let mut synced = 0;
+        while store.end_offset(id) < 240 {
+            let at = store.end_offset(id) as usize / 2;
+            let more = 1 + harness::next(&mut dice) as usize % 7;
+            // A link that has heard nothing sends some of it again.
+            let from = at.saturating_sub(harness::next(&mut dice) as usize % 3);
+            let mut coming = parts(&all[from..(at + more).min(120)]);
+            if harness::next(&mut dice).is_multiple_of(8) && at + more < 119 {
+                coming.push(LinkedPart::Hole(id, hole(2 * (at + more) as u64, 2 * (at + more) as u64 + 2)));
+            }
+            store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+            match harness::next(&mut dice) % 4 {
+                0 => {
+                    store.sync().unwrap();
+                    synced = store.end_offset(id);
+                }
+                1 => {
+                    let written = store.end_offset(id);
+                    drop(store);
+                    let share = harness::next(&mut dice) as usize % 256;
+                    memory.power_cut(memory.unsynced_writes() * share / 255);
+                    store = open();
+                    let end = store.end_offset(id);
+                    assert!((synced..=written).contains(&end), "seed {seed}: {end} of {written}, {synced} synced");
+                    assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "seed {seed}");
+                    let is_known = store.linked_origin(id.origin).is_some();
+                    assert!(is_known || end == 0, "seed {seed}: events without their origin");
+                    synced = end;
+                }
+                _ => {}
+            }
+        }
+        let holes = store.holes(id);
+        let missing = |offset: u64| holes.iter().any(|hole| hole.from <= offset && offset < hole.to);
+        let expected: Vec<_> = values(&edge, id, 0).into_iter().filter(|(offset, _)| !missing(*offset)).collect();
+        let mut found = Vec::new();
+        let mut next = 0;
+        while next < store.end_offset(id) {
+            match store.read(id, next, usize::MAX) {
+                Ok(batches) => {
+                    found.extend(values(&store, id, next));
+                    next = batches.last().unwrap().next_offset();
+                }
+                Err(ReadError::Trimmed { start, .. }) => next = start,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert_eq!(found, expected, "seed {seed}");
+    }
 }

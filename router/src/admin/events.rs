@@ -16,7 +16,7 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
 use super::event_json::{self, Place};
-use super::topics::{find, refuse_internal};
+use super::topics::{find, refuse_internal, refuse_linked};
 use super::wire::{Publish, PublishEvent, Published};
 use crate::event_log::{AppendError, CommitFailed, EventLog, NO_HEADERS, NewEvent, Ticket, Topic};
 
@@ -106,6 +106,7 @@ async fn publish(
     JsonBody(Publish { events }): JsonBody<Publish>,
 ) -> Result<Answer<Published>, ApiError> {
     refuse_internal(&name, "published to")?;
+    refuse_linked(&name, "published to")?;
     let topic = log.topic(&name).ok_or_else(|| {
         let error = ApiError::not_found(format!("there is no topic {name}"));
         error.hint(format!("make it with `edgeway topic create {name}`"))

@@ -145,7 +145,7 @@ impl Node {
         let (sender, receiver) = watch::channel(Arc::new(members));
         let clock = Arc::new(Clock::starting_after(0));
         let serve = Arc::clone(&ear) as _;
-        let peers = Peers::start(Setup { own, endpoint, members: receiver, serve, desk, clock, config });
+        let peers = Peers::start(Setup { own, endpoint, members: receiver, serve, desk, guests: None, clock, config });
         Self { peers, ear, members: sender }
     }
 
