@@ -82,6 +82,12 @@ impl Lanes {
         }
     }
 
+    /// Where a carried partition ends all of which was given; `None` for one that has more, or is not carried.
+    pub fn given_all(&self, id: PartitionId) -> Option<Offset> {
+        let lane = self.streams.get(&id.origin)?.lanes.get(&id)?;
+        (lane.window.is_empty() && lane.next >= lane.log.visible_end()).then_some(lane.next)
+    }
+
     /// Carries those no more that are not wanted.
     pub fn keep(&mut self, wanted: impl Fn(PartitionId) -> bool) {
         let all = self.streams.values().flat_map(|stream| stream.lanes.keys());

@@ -3,7 +3,8 @@
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` says what there is and sends it, `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes, `records` keeps who may.
-//! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `backoff`, `pace`, and the bytes in `wire`,
+//! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `left` (whose origins), `backoff`,
+//! `pace`, and the bytes in `wire`,
 //! `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
@@ -16,6 +17,7 @@ mod edge;
 mod folder;
 mod invite;
 mod lanes;
+mod left;
 mod pace;
 mod pattern;
 mod receiver;

@@ -12,6 +12,7 @@ use super::begin::{Begin, Stand, begin};
 use super::book::{Lag, Shared};
 use super::config::LinkConfig;
 use super::lanes::{Lanes, Round};
+use super::left::Left;
 use super::pace::Pace;
 use super::waiting::{carried, measure, mine};
 use super::wire::{Answer, OURS_TOPIC, PARTITIONS_MAX, Parts, Refused, Said, WireError};
@@ -28,6 +29,8 @@ const UNDER_WAY_BYTES_MAX: usize = 8 << 20;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it holds still before what was refused, or is further upstream, is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long upstream must have stood still behind in an origin of another node of the site before this one sends it.
+const LEFT_AFTER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Duration::from_secs(10) };
 /// How often it says how far upstream is behind.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a frame from upstream.
@@ -93,6 +96,8 @@ struct Open {
     under_way_bytes: usize,
     number: u64,
     pace: Option<Pace>,
+    /// What other nodes of the site write: they send it themselves, as long as they can.
+    left: Left,
 }
 
 impl Sender {
@@ -177,7 +182,12 @@ impl Sender {
         open.lanes.lock().keep(|id| here.contains(&id));
         self.page.lock().stored.retain(|id, _| here.contains(id));
         open.asked.retain(|id, until| here.contains(id) && until.is_none_or(|until| until > Instant::now()));
-        let new: Vec<_> = all.into_iter().filter(|partition| !open.asked.contains_key(&partition.id())).collect();
+        self.leave_to_others(open);
+        let is_new = |partition: &Arc<PartitionLog>| {
+            let (id, end) = (partition.id(), partition.visible_end());
+            !open.asked.contains_key(&id) && !open.left.is_level(id, end)
+        };
+        let new: Vec<_> = all.into_iter().filter(is_new).collect();
         for some in new.chunks(PARTITIONS_MAX) {
             for partition in some {
                 let id = partition.id();
@@ -197,6 +207,21 @@ impl Sender {
             out.send_frame(&Said::Where(ids).encode()).await?;
         }
         Ok(())
+    }
+
+    /// What another node of the site writes, and this one has sent to its end, is left to that node again.
+    fn leave_to_others(&self, open: &mut Open) {
+        let others: BTreeSet<OriginId> = self.log.others().into_iter().collect();
+        let mut lanes = open.lanes.lock();
+        let sent: Vec<PartitionId> = open.asked.keys().filter(|id| others.contains(&id.origin)).copied().collect();
+        for id in sent {
+            let is_stored = !open.under_way.iter().any(|round| round.ends.contains_key(&id));
+            if let Some(end) = lanes.given_all(id).filter(|_| is_stored) {
+                lanes.remove(id);
+                open.left.level(id, end);
+                open.asked.remove(&id);
+            }
+        }
     }
 
     /// The partitions that the link carries and that have events.
@@ -260,14 +285,20 @@ impl Sender {
                 |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, stand.end)));
             Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
         });
-        for (id, end, begin) in judged.await? {
+        let judged = judged.await?;
+        let others: BTreeSet<OriginId> = self.log.others().into_iter().collect();
+        for (id, end, begin) in judged {
             let is_asked = open.asked.contains_key(&id);
             let is_living = id.origin == self.log.store().origin();
             match begin {
                 Begin::From(from) => {
                     // It may have been deleted, or not been asked for.
                     let Ok(partition) = self.log.partition(id) else { continue };
-                    if is_asked {
+                    let (here, now) = (partition.visible_end(), self.log.clock().monotonic());
+                    if others.contains(&id.origin) && !open.left.look(id, from, here, now, LEFT_AFTER) {
+                        open.asked.insert(id, Some(Instant::now() + LEFT_AFTER));
+                        self.page.lock().stored.insert(id, from);
+                    } else if is_asked {
                         open.lanes.lock().add(partition, from);
                         self.page.lock().stored.insert(id, from);
                     }

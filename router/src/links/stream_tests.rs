@@ -244,6 +244,30 @@ async fn an_edge_that_was_restored_and_went_on_begins_a_new_life_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_sends_what_another_one_of_its_site_has_left() {
+    let (first, second, hq) = (Site::new(1).await, Site::new(3).await, Site::new(2).await);
+    first.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    second.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    let topics = [("telemetry", "plant/telemetry")];
+    for n in 0..5 {
+        first.append(&["telemetry"], &format!("sent by the first {n}")).await;
+    }
+    second.follow(&first).await;
+    hq.until_fed_by(&first, &topics).await;
+    assert_eq!(second.edge().views()[0].events, 0, "each gateway sends its own");
+    // The first is lost, and the second has more of it than upstream.
+    first.stop_edge().await;
+    for n in 0..5 {
+        first.append(&["telemetry"], &format!("left by the first {n}")).await;
+    }
+    second.follow(&first).await;
+    hq.until_fed_by(&first, &topics).await;
+    until("the second has sent them", || second.edge().views()[0].events == 5).await;
+    assert_eq!(hq.values("plant/telemetry").len(), 10);
+    assert_eq!(hq.upstream().views().len(), 1, "both are one site");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_keeps_to_its_rate() {
     let (plant, hq) = (Site::new(1).await, Site::new(2).await);
     // Letters that lz4 finds nothing in.

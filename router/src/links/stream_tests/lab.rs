@@ -154,6 +154,17 @@ impl Site {
         self.feed(to, name, links).await;
     }
 
+    /// Follows all of another node's commits, as in a site.
+    pub async fn follow(&self, other: &Site) {
+        let origin = other.log.store().origin();
+        for topic in other.log.topics().iter().filter(|topic| !topic.is_internal()) {
+            self.log.adopt_topic(topic.info().clone()).unwrap();
+        }
+        let next = self.log.store().last_commit_of(origin).next();
+        let commits = other.log.store().commits_to_ship(origin, next, usize::MAX).unwrap();
+        self.log.follow(commits).await.unwrap();
+    }
+
     /// Ends the links.
     pub async fn stop_edge(&self) {
         self.edge().stop().await;
