@@ -164,8 +164,9 @@ fn a_backlog_drains_after_an_outage_and_is_told() {
 fn who_was_not_invited_or_was_removed_stays_out() {
     let (plant, hq) = linked("");
     plant.cli(&["topic", "create", "plain"]);
-    plant.cli(&["publish", "plain", "--value", "one"]).ok();
+    plant.cli(&["publish", "plain", "--value", "one", "--key", "k"]).ok();
     check_level(&plant, &hq[0], ("plain", "plant%2Fplain"));
+    assert!(hq[0].cli(&["get", "plant/plain", "k"]).ok().out.contains("one"));
     // A token serves once.
     let token = hq[0].cli(&["link", "invite", "other"]).ok().out;
     let other = Node::start_with(ROUTING);
