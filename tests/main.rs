@@ -22,6 +22,7 @@ mod guards;
 mod harness;
 mod jobs;
 mod kill;
+mod links;
 mod mosquitto;
 mod path_of_one_event;
 mod plugins;

@@ -23,6 +23,7 @@ mod token;
 mod topics;
 
 pub mod devices;
+pub mod links;
 pub mod metrics;
 pub mod routes;
 pub mod site;

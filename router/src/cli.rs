@@ -11,6 +11,7 @@ mod failure;
 mod fleet;
 mod get;
 mod job;
+mod link;
 mod locate;
 mod node;
 mod out;
@@ -94,6 +95,8 @@ enum Verb {
     Twin(twin::Args),
     /// Simulate devices, and compare what they sent with the log
     Fleet(Box<fleet::Args>),
+    /// Links between sites, by which one feeds another: invite, accept, list, show, pause, resume, remove
+    Link(link::Args),
     /// A site of nodes that keep each other's logs: init, token, join, leave, remove, list, status, policy
     Node(node::Args),
     /// Show how the node is
@@ -141,6 +144,7 @@ fn dispatch(verb: Verb, out: &mut Out<impl io::Write>) -> Result<(), Failure> {
         Verb::Device(args) => device::run(args, out),
         Verb::Twin(args) => twin::run(&args, out),
         Verb::Fleet(args) => fleet::run(&args, out),
+        Verb::Link(args) => link::run(args, out),
         Verb::Node(args) => node::run(args, out),
         Verb::Status(args) => status::run(&args, out),
         Verb::Store(args) => store::run(&args, out),

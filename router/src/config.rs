@@ -31,6 +31,9 @@ pub struct Config {
     pub quic: crate::quic::Config,
     /// The site's other nodes.
     pub site: crate::replication::Config,
+    /// Links to upstream sites: what each carries.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub link: Vec<crate::links::LinkConfig>,
     /// What people set of devices, and what makes a device known.
     pub catalog: crate::catalog::Config,
     /// Who may be connected, and for how long sessions are kept.
@@ -73,6 +76,7 @@ impl Config {
         self.store.check()?;
         self.log.topics.check()?;
         ranges::check(self)?;
+        crate::links::LinkConfig::check_all(&self.link)?;
         self.routing.check().map_err(|error| Problem {
             path: ["routing", "rules"],
             found: format!("wrong: {error}"),

@@ -11,6 +11,7 @@ pub mod config;
 pub mod directory;
 pub mod event_log;
 pub mod ingest;
+pub mod links;
 pub mod mqtt;
 pub mod node;
 pub mod plugin_host;

@@ -6,6 +6,7 @@ mod error;
 mod keeper;
 mod leaving;
 mod level;
+mod links;
 mod place;
 mod plugins;
 mod retention;
@@ -93,6 +94,7 @@ pub struct Node {
     keeping: Vec<JoinHandle<()>>,
     site: Arc<site::SiteNode>,
     site_running: Option<site::Running>,
+    links: Arc<links::LinkNode>,
     commands: JoinHandle<()>,
     twins: JoinHandle<()>,
     /// Stops both of them.
@@ -109,7 +111,7 @@ impl Node {
         make_folder(&data)?;
         let (listener, mqtt_addr) = bind(config.listen.mqtt).await?;
         let identity = Identity { name: config.node.name.clone(), mqtt: mqtt_addr, secure: Arc::default() };
-        let (rooms, site) = open_rooms(identity, &data, &config)?;
+        let (rooms, site, links) = open_rooms(identity, &data, &config)?;
         let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config.http));
         let server = Server::start(config.listen.http, &config.http, &data, open, guarded).await?;
         let (stop_readers, stopped) = watch::channel(false);
@@ -128,7 +130,7 @@ impl Node {
         });
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
-            tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention::Keeper::new(&site, &config))),
+            tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention::Keeper::new(&site, &links, &config))),
             tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
         let doors = doors.into_iter().chain(mqtts_door).collect();
@@ -138,7 +140,9 @@ impl Node {
             tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
             tokio::spawn(Arc::clone(&site).keep_level()),
         ];
-        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands)?;
+        let site_running =
+            site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, links.guests())?;
+        links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
         }
@@ -155,6 +159,7 @@ impl Node {
             keeping,
             site,
             site_running,
+            links,
             commands,
             twins,
             stop_readers,
@@ -184,13 +189,12 @@ impl Node {
     /// Waits until the node has to stop by itself. A store that others have more of begins a new life at the next start.
     pub async fn must_stop(&self) -> OwnEnd {
         let mut left = self.site.left();
+        let mut by_link = self.links.edge().outlived();
         let outlived = async {
-            match &self.site_running {
-                Some(running) => {
-                    let mut outlived = running.replication.outlived();
-                    let _ = outlived.wait_for(|outlived| *outlived).await;
-                }
-                None => std::future::pending().await,
+            let by_site = self.outlived_in_site();
+            tokio::select! {
+                () = by_site => {}
+                _ = by_link.wait_for(|outlived| *outlived) => {}
             }
         };
         tokio::select! {
@@ -199,11 +203,23 @@ impl Node {
                 if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
-                if let Err(error) = site::note_outlived(&self.data) {
+                let note = self.data.join(site::SITE_FOLDER).exists().then(|| site::note_outlived(&self.data));
+                if let Some(Err(error)) = note {
                     tracing::error!(%error, "it is not noted that the store is older than it was");
                 }
                 OwnEnd::Outlived
             }
+        }
+    }
+
+    /// Waits until others of the site have more of this node's log than it has.
+    async fn outlived_in_site(&self) {
+        match &self.site_running {
+            Some(running) => {
+                let mut outlived = running.replication.outlived();
+                let _ = outlived.wait_for(|outlived| *outlived).await;
+            }
+            None => std::future::pending().await,
         }
     }
 
@@ -224,6 +240,7 @@ impl Node {
             task.abort();
             let _ = task.await;
         }
+        self.links.edge().stop().await;
         if let Some(running) = self.site_running {
             running.stop().await;
             forget_address(&self.data, SITE_ADDRESS_FILE);
@@ -257,7 +274,11 @@ fn make_folder(path: &Path) -> Result<(), StartError> {
 }
 
 /// Opens the rooms in the order in which they stand on each other.
-fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms, Arc<site::SiteNode>), StartError> {
+fn open_rooms(
+    identity: Identity,
+    data: &Path,
+    config: &Config,
+) -> Result<(Rooms, Arc<site::SiteNode>, Arc<links::LinkNode>), StartError> {
     let certificate = site::read_identity(data)?;
     let is_in_site = certificate.is_some();
     let (log, place) = open_log(data, config, certificate.as_deref())?;
@@ -267,6 +288,8 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
+    let linked = links::LinkNode::open(&log, &catalog, certificate.clone(), place, config);
+    let linked = linked.map_err(|error| StartError::Links(error.to_string()))?;
     let told = site::Told { first, name: site::given_name(data) };
     let means = (Arc::clone(&way), Spoken::up_to(config.site.highest_protocol()));
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, means, told);
@@ -292,9 +315,22 @@ fn open_rooms(identity: Identity, data: &Path, config: &Config) -> Result<(Rooms
     site.set_doors(Arc::clone(&sessions), Arc::clone(&readiness));
     let quic = Arc::default();
     let control = Arc::clone(&site) as _;
-    let rooms =
-        Rooms { identity, readiness, log, ingest, sessions, directory, quic, plugins, commands, twins, site: control };
-    Ok((rooms, site))
+    let links = Arc::clone(&linked) as _;
+    let rooms = Rooms {
+        identity,
+        readiness,
+        log,
+        ingest,
+        sessions,
+        directory,
+        quic,
+        plugins,
+        commands,
+        twins,
+        site: control,
+        links,
+    };
+    Ok((rooms, site, linked))
 }
 
 /// Opens the catalog: a node that was let into a site waits for its catalog, another one founds a group of its own.

@@ -9,6 +9,7 @@ mod gaps;
 mod golden;
 mod kept;
 mod keys;
+mod linked;
 mod lookup;
 mod open;
 mod partition;
@@ -41,6 +42,10 @@ pub use commit_stream::{Appended, CommitRecord};
 pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition};
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
+pub use linked::{
+    HOLES_MAX, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_ORIGINS_MAX, LINKED_PARTS_MAX, Linked, LinkedError, LinkedPart,
+    Reach,
+};
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
 pub use retention::{Trimmed, Wait};
@@ -89,6 +94,8 @@ pub struct Store {
     topics: RwLock<BTreeMap<TopicId, TopicInfo>>,
     partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     streams: RwLock<streams::Streams>,
+    /// Origins that links bring.
+    linked: RwLock<BTreeMap<OriginId, values::LinkedV1>>,
     writer: Mutex<commit::Writer>,
     /// Held while events are being trimmed: one pass at a time.
     trimming: Mutex<()>,

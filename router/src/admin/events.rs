@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use devices::headers;
 use serde::Deserialize;
-use sled_data::{HeaderBlock, PartitionId, ReadError};
+use sled_data::{HeaderBlock, PartitionId, ReadError, StoredBatch};
 
 use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody, Params};
 use super::event_json::{self, Place};
-use super::topics::{find, refuse_internal};
+use super::topics::{find, refuse_internal, refuse_linked};
 use super::wire::{Publish, PublishEvent, Published};
 use crate::event_log::{AppendError, CommitFailed, EventLog, NO_HEADERS, NewEvent, Ticket, Topic};
 
@@ -106,6 +106,7 @@ async fn publish(
     JsonBody(Publish { events }): JsonBody<Publish>,
 ) -> Result<Answer<Published>, ApiError> {
     refuse_internal(&name, "published to")?;
+    refuse_linked(&name, "published to")?;
     let topic = log.topic(&name).ok_or_else(|| {
         let error = ApiError::not_found(format!("there is no topic {name}"));
         error.hint(format!("make it with `edgeway topic create {name}`"))
@@ -155,10 +156,19 @@ async fn latest(
 fn newest(log: &EventLog, topic: &Topic, key: &str) -> Result<Vec<u8>, ApiError> {
     let absent = || ApiError::not_found(format!("topic {} has no event with key {key:?}", topic.name()));
     let index = sled_data::partition_for_key(key.as_bytes(), topic.partitions());
-    let partition = topic.partition(index).ok_or_else(absent)?;
-    let id: PartitionId = partition.id();
-    let found = log.store().latest_by_key(id, key.as_bytes(), partition.visible_end());
-    let (offset, batch) = found.map_err(unreadable)?.ok_or_else(absent)?;
+    // Over several origins the newest by clock and origin wins.
+    let mut newest: Option<(u64, PartitionId, u64, StoredBatch)> = None;
+    for partition in log.partitions_of(topic).into_iter().filter(|partition| partition.id().index == index) {
+        let id = partition.id();
+        let found = log.store().latest_by_key(id, key.as_bytes(), partition.visible_end());
+        if let Some((offset, batch)) = found.map_err(unreadable)? {
+            let hlc = batch.envelope().hlc;
+            if newest.as_ref().is_none_or(|(clock, of, ..)| (*clock, of.origin) < (hlc, id.origin)) {
+                newest = Some((hlc, id, offset, batch));
+            }
+        }
+    }
+    let (_, id, offset, batch) = newest.ok_or_else(absent)?;
     let records = batch.decompress().map_err(|error| ApiError::internal(format!("{id} at {offset}: {error}")))?;
     let record = records.iter().find(|record| records.offset_of(record) == offset).ok_or_else(absent)?;
     if record.value.is_none() {

@@ -1,6 +1,7 @@
 //! `/metrics`: each room's plain counters, read when somebody asks.
 
 mod lag;
+mod links;
 mod log;
 mod process;
 mod quic;
@@ -122,6 +123,11 @@ impl Metrics {
     /// Adds the site: who is heard, and how far followers are behind.
     pub fn add_site(&mut self, site: crate::admin::site::Site) {
         self.add("site", move |sheet| site::write(&site.view(), sheet));
+    }
+
+    /// Links between sites.
+    pub fn add_links(&mut self, links: crate::admin::links::Links) {
+        self.add("links", move |sheet| links::write(&links.views(), sheet));
     }
 
     fn text(&self) -> Result<Response, ApiError> {

@@ -7,8 +7,8 @@ use axum::{Router, middleware};
 use super::metrics::Metrics;
 use super::status::Identity;
 use super::{
-    Config, Readiness, commands, devices, events, guard, health, jobs, metrics, plugins, routes, site, status, store,
-    tail, topics, twins,
+    Config, Readiness, commands, devices, events, guard, health, jobs, links, metrics, plugins, routes, site, status,
+    store, tail, topics, twins,
 };
 use crate::commands::Commands;
 use crate::directory::Directory;
@@ -42,6 +42,8 @@ pub struct Rooms {
     pub twins: Arc<Twins>,
     /// The site.
     pub site: site::Site,
+    /// Links between sites.
+    pub links: links::Links,
 }
 
 impl Rooms {
@@ -59,6 +61,7 @@ impl Rooms {
         figures.add_commands(Arc::clone(&self.commands));
         figures.add_twins(Arc::clone(&self.twins));
         figures.add_site(Arc::clone(&self.site));
+        figures.add_links(Arc::clone(&self.links));
         health::routes(Arc::clone(&self.readiness)).merge(metrics::routes(figures))
     }
 
@@ -87,6 +90,7 @@ impl Rooms {
             .merge(jobs::routes(Arc::clone(&self.commands)))
             .merge(store::routes(log()))
             .merge(site::routes(Arc::clone(&self.site)))
+            .merge(links::routes(Arc::clone(&self.links)))
             .layer(middleware::from_fn_with_state(Arc::clone(&self.readiness), guard::still_takes))
     }
 }

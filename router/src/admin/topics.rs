@@ -15,7 +15,7 @@ use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::wire::{Extent, NewTopic, TopicView};
 use crate::catalog::{AgreeError, Catalog};
-use crate::event_log::{EventLog, Topic, TopicError};
+use crate::event_log::{EventLog, SITE_SEPARATOR, Topic, TopicError};
 
 /// Who the audit says did it.
 const WHO: &str = "api";
@@ -66,6 +66,18 @@ pub fn refuse_internal(name: &str, what: &str) -> Result<(), ApiError> {
     Err(ApiError::new(StatusCode::FORBIDDEN, "internal_topic", message))
 }
 
+/// Refuses topics of other sites.
+///
+/// # Errors
+/// That the topic is another site's.
+pub fn refuse_linked(name: &str, what: &str) -> Result<(), ApiError> {
+    if !name.contains(SITE_SEPARATOR) {
+        return Ok(());
+    }
+    let message = format!("topic {name} is another site's, which a link brings, and cannot be {what} here");
+    Err(ApiError::new(StatusCode::FORBIDDEN, "linked_topic", message))
+}
+
 impl From<AgreeError> for ApiError {
     fn from(error: AgreeError) -> Self {
         match error {
@@ -113,12 +125,19 @@ async fn create(State(parts): State<Parts>, JsonBody(new): JsonBody<NewTopic>) -
 
 async fn delete(State(parts): State<Parts>, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
     refuse_internal(&name, "deleted")?;
+    if name.contains(SITE_SEPARATOR) {
+        // Another site's is no matter of this one's catalog; it comes again while its link carries it.
+        let log = parts.log;
+        blocking(move || Ok(log.delete_topic(&name)?)).await?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
     parts.catalog.delete_topic(&name, WHO).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn view(log: &EventLog, topic: &Topic, with_extents: bool) -> TopicView {
-    let extents = topic.all_partitions().iter().map(|partition| Extent {
+    let linked = if topic.is_linked() { log.partitions_of(topic) } else { Vec::new() };
+    let extents = topic.all_partitions().iter().chain(&linked).map(|partition| Extent {
         partition: partition.id().index,
         start: log.start_offset(partition.id()),
         end: partition.visible_end(),

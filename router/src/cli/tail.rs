@@ -11,6 +11,7 @@ use super::locate::NodeArgs;
 use super::out::Out;
 use super::table::printable;
 use super::{Exit, Failure, when};
+use crate::event_log::SITE_SEPARATOR;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -29,16 +30,27 @@ pub struct Args {
     /// End after so many events; without --from the newest (at most 10000)
     #[arg(long, short = 'n', value_name = "NUMBER")]
     max: Option<u64>,
+    /// The topic of a site that feeds this one: the same as SITE/TOPIC
+    #[arg(long, value_name = "SITE")]
+    site: Option<String>,
     #[command(flatten)]
     node: NodeArgs,
 }
 
 impl Args {
+    /// The topic's whole name.
+    fn topic(&self) -> String {
+        match &self.site {
+            Some(site) => format!("{site}{SITE_SEPARATOR}{}", self.topic),
+            None => self.topic.clone(),
+        }
+    }
+
     /// The call that is meant.
     fn path(&self, now_ms: i64) -> String {
         let mut path = format!(
             "topics/{}/events?from={}",
-            encoded(&self.topic),
+            encoded(&self.topic()),
             self.from.unwrap_or(when::From::Start).to_query(now_ms)
         );
         if self.follow {
@@ -57,7 +69,7 @@ impl Args {
 pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let api = Api::to(&args.node)?;
     if let (Some(max), None, false) = (args.max, args.from, args.follow) {
-        let lines = newest::lines(&api, &args.topic, args.partition, max)?;
+        let lines = newest::lines(&api, &args.topic(), args.partition, max)?;
         return lines.iter().try_for_each(|line| show(line, out));
     }
     let mut lines = api.get_stream(&args.path(when::now_ms()))?;
@@ -130,9 +142,13 @@ mod tests {
             follow: true,
             partition: Some(2),
             max: Some(3),
+            site: None,
             node: NodeArgs::default(),
         };
         assert_eq!(typed.path(5_000), "topics/a%20b/events?from=@4000&follow=true&partition=2&max=3");
+        let far = Args { site: Some("plant-7".into()), ..typed };
+        assert_eq!(far.path(5_000), "topics/plant-7%2Fa%20b/events?from=@4000&follow=true&partition=2&max=3");
+        let typed = Args { site: None, ..far };
         let plain = Args { from: None, follow: false, partition: None, max: None, ..typed };
         assert_eq!(plain.path(0), "topics/a%20b/events?from=start");
     }

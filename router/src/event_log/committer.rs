@@ -14,6 +14,7 @@ use sled_data::{
 };
 
 use super::followed::{Applied, FollowRequest, take_round};
+use super::linked::{self, LinkedRequest, Taken};
 use super::open::{Open, OpenPart};
 use super::outcome::{CommitFailed, Ticket};
 use super::{Batch, EventLog, PartitionLog, Wake};
@@ -70,6 +71,7 @@ struct Committer {
 struct Work {
     open: Option<Open>,
     followed: Vec<FollowRequest>,
+    linked: Vec<LinkedRequest>,
 }
 
 /// A batch that was sealed, and where it goes.
@@ -97,10 +99,11 @@ impl Placed {
 
 impl Committer {
     fn run(&mut self) {
-        while let Some(Work { open, followed }) = self.next_work() {
+        while let Some(Work { open, followed, linked }) = self.next_work() {
             let started = Instant::now();
             let applied = self.log.apply_followed(followed);
-            self.must_sync = !applied.is_empty();
+            let taken = self.log.apply_linked(linked);
+            self.must_sync = !applied.is_empty() || !taken.is_empty();
             if let Some(open) = open {
                 let (ticket, waiters) = (open.ticket, open.waiters.clone());
                 match self.commit(open, started) {
@@ -109,7 +112,7 @@ impl Committer {
                 }
                 ring(&waiters);
             }
-            self.end_followed(applied, started);
+            self.end_followed(applied, taken, started);
         }
         if let Err(error) = self.log.store.sync() {
             tracing::error!(%error, "the last sync failed; what was appended to memory topics may be lost");
@@ -117,10 +120,12 @@ impl Committer {
     }
 
     /// Makes other origins' commits durable, where a commit of this node's own has not done it, and shows them.
-    fn end_followed(&mut self, applied: Vec<Applied>, started: Instant) {
+    fn end_followed(&mut self, applied: Vec<Applied>, taken: Vec<Taken>, started: Instant) {
         let synced =
             if self.must_sync { self.sync().inspect(|()| self.log.stats.synced(started.elapsed())) } else { Ok(()) };
-        self.log.end_followed(applied, &synced.map_err(|error| error.to_string()));
+        let synced = synced.map_err(|error| error.to_string());
+        self.log.end_followed(applied, &synced);
+        self.log.end_linked(taken, &synced);
     }
 
     /// What is next, or `None` when the log is closed and all is done.
@@ -130,9 +135,10 @@ impl Committer {
         // They came when the commit that has just been settled was under way.
         ring(&std::mem::take(&mut open.late));
         loop {
-            if !open.is_empty() || !open.followed.is_empty() {
+            if !open.is_empty() || !open.followed.is_empty() || !open.linked.is_empty() {
                 let followed = take_round(&mut open.followed);
-                return Some(Work { open: (!open.is_empty()).then(|| open.take()), followed });
+                let linked = linked::take_round(&mut open.linked);
+                return Some(Work { open: (!open.is_empty()).then(|| open.take()), followed, linked });
             }
             if open.closing {
                 return None;

@@ -160,7 +160,7 @@ impl EventLog {
     }
 
     /// The partition of another origin as the log keeps it; `None` while its topic is not known here.
-    fn foreign_partition(&self, id: PartitionId) -> Option<Arc<PartitionLog>> {
+    pub(super) fn foreign_partition(&self, id: PartitionId) -> Option<Arc<PartitionLog>> {
         if let Some(known) = self.partitions.read().get(&id) {
             return Some(Arc::clone(known));
         }

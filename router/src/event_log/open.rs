@@ -10,6 +10,7 @@ use sled_data::{
 };
 
 use super::followed::FollowRequest;
+use super::linked::LinkedRequest;
 use super::outcome::Ticket;
 use super::{CommitFailed, EventLog, Topic, Wake};
 
@@ -116,6 +117,8 @@ pub(super) struct Open {
     pub(super) idle: bool,
     /// Commits of other origins on their way into the store.
     pub(super) followed: VecDeque<FollowRequest>,
+    /// What links have brought, on its way into the store.
+    pub(super) linked: VecDeque<LinkedRequest>,
     /// Earlier commits that were closed because their state was at its bound, oldest first.
     ready: VecDeque<Open>,
 }
@@ -143,6 +146,7 @@ impl Open {
             failures: 0,
             idle: false,
             followed: VecDeque::new(),
+            linked: VecDeque::new(),
             ready: VecDeque::new(),
         }
     }
@@ -195,6 +199,7 @@ impl Open {
         next.late = std::mem::take(&mut self.late);
         next.ready = std::mem::take(&mut self.ready);
         next.followed = std::mem::take(&mut self.followed);
+        next.linked = std::mem::take(&mut self.linked);
         std::mem::replace(self, next)
     }
 

@@ -95,6 +95,11 @@ impl Topic {
         &self.partitions
     }
 
+    /// Whether it is another site's, which a link brings: nobody publishes to it here.
+    pub fn is_linked(&self) -> bool {
+        self.name.contains(super::SITE_SEPARATOR)
+    }
+
     /// Whether it is the node's own: no rule, client or plugin reaches it without a grant.
     pub fn is_internal(&self) -> bool {
         self.name.starts_with('_')
@@ -214,7 +219,7 @@ impl EventLog {
         Ok(())
     }
 
-    fn insert_topic(&self, topics: &mut Topics, info: TopicInfo) -> Arc<Topic> {
+    pub(super) fn insert_topic(&self, topics: &mut Topics, info: TopicInfo) -> Arc<Topic> {
         let topic = self.add_topic(info);
         self.add_stored_partitions(&topic);
         topics.insert(Arc::clone(&topic.name), Arc::clone(&topic));
@@ -297,7 +302,9 @@ impl EventLog {
         let origin = self.store.origin();
         let mut slots = self.slots.write();
         let mut by_id = self.partitions.write();
-        let partitions = (0..info.config.partitions)
+        // Nobody writes to another site's topic here.
+        let own = if info.name.contains(super::SITE_SEPARATOR) { 0 } else { info.config.partitions };
+        let partitions = (0..own)
             .map(|index| {
                 let id = PartitionId { origin, topic: info.id, index };
                 let slot = u32::try_from(slots.len()).unwrap_or(u32::MAX);

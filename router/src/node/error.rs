@@ -46,6 +46,9 @@ pub enum StartError {
     /// The site's connections did not start.
     #[error(transparent)]
     SiteStart(#[from] site::SiteStartError),
+    /// Links could not be read.
+    #[error("links between sites cannot be used: {0}")]
+    Links(String),
     /// The way in did not open.
     #[error(transparent)]
     Ingest(#[from] ingest::OpenError),

@@ -1,10 +1,11 @@
-//! Retention as it runs: it waits for the site's other nodes, up to bounds, and says what went in spite of them.
+//! Retention as it runs: it waits for the site's other nodes and for links, up to bounds, and says what went in spite of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{Offset, PartitionId, Wait};
 
+use super::links::LinkNode;
 use super::site::SiteNode;
 use crate::config::Config;
 use crate::event_log::Act;
@@ -22,6 +23,7 @@ const FULL_PERCENT: u64 = 90;
 /// What decides what may go.
 pub(super) struct Keeper {
     site: Arc<SiteNode>,
+    links: Arc<LinkNode>,
     wait_ms: u64,
     wait_bytes: u64,
     reserve_bytes: u64,
@@ -31,9 +33,10 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(site: &Arc<SiteNode>, config: &Config) -> Self {
+    pub(super) fn new(site: &Arc<SiteNode>, links: &Arc<LinkNode>, config: &Config) -> Self {
         Self {
             site: Arc::clone(site),
+            links: Arc::clone(links),
             wait_ms: config.site.retention_wait_ms,
             wait_bytes: config.site.retention_wait_bytes,
             reserve_bytes: config.store.reserve_bytes,
@@ -46,7 +49,9 @@ impl Keeper {
     fn pass(&mut self) -> bool {
         let floor = self.floor();
         let (ms_max, bytes_max) = if self.is_nearly_full() { (0, 0) } else { (self.wait_ms, self.wait_bytes) };
-        let floor_of = |id: PartitionId| floor.of(id);
+        // Links have a bound of their own.
+        let links = self.links.edge().floors();
+        let floor_of = |id: PartitionId| floor.of(id).min(links.get(&id).copied().unwrap_or(Offset::MAX));
         let pass = self.site.log.apply_retention(&Wait { floor: &floor_of, ms_max, bytes_max });
         self.floor = Some(floor);
         for (id, from, to) in pass.needed {
@@ -82,7 +87,7 @@ impl Keeper {
         let log = &self.site.log;
         let name = log.topic_by_id(id.topic).map_or_else(|| id.topic.to_string(), |topic| topic.name().to_owned());
         let text = format!(
-            "retention removed events {from} to {} of {name}/{} that another node has not synced: it was waited for as \
+            "retention removed events {from} to {} of {name}/{} that another node has not synced, or a link not sent: it was waited for as \
              long as [site] retention_wait_ms and retention_wait_bytes say",
             to.saturating_sub(1),
             id.index

@@ -19,7 +19,7 @@ use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
-use crate::replication::peers::{Own, Peers, Setup, Spoken};
+use crate::replication::peers::{Guests, Own, Peers, Setup, Spoken};
 use crate::replication::{Book, Config, Member, Replication, Voters};
 use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
@@ -166,6 +166,7 @@ impl SiteNode {
         name: &str,
         plugins: &Arc<PluginHost>,
         commands: &Arc<Commands>,
+        guests: Option<Arc<dyn Guests>>,
     ) -> Result<Option<Running>, SiteStartError> {
         let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else {
             self.go_without();
@@ -195,6 +196,7 @@ impl SiteNode {
             members: listed,
             serve: Arc::clone(&served) as _,
             desk: Some(Arc::new(Desk::new(name, Arc::clone(&self.spoken), Arc::new(door)))),
+            guests,
             clock: Arc::clone(self.log.clock()),
             config: config.clone(),
         }));

@@ -23,6 +23,8 @@ pub const JOIN_ADDRESS_BYTES_MAX: usize = 255;
 
 /// What every token begins with.
 const KIND: &str = "edgeway-join-";
+/// What every token of a link begins with.
+const LINK_KIND: &str = "edgeway-link-";
 /// The version, and what ends it.
 const VERSION: &str = "1.";
 /// Bytes of a fingerprint.
@@ -45,6 +47,10 @@ pub struct JoinToken {
     pub secret: [u8; JOIN_SECRET_BYTES],
 }
 
+/// The token with which an edge accepts the invitation to a link: the same as one that joins gets, with another beginning.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkToken(pub JoinToken);
+
 /// What the site keeps of a token: the SHA-256 of its secret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct JoinTokenHash(pub [u8; 32]);
@@ -55,6 +61,11 @@ pub enum JoinTokenError {
     /// It does not begin as one does.
     #[error("this is no join token: one begins with {KIND}{VERSION}; a node of the site makes it")]
     Kind,
+    /// It does not begin as one of a link does.
+    #[error(
+        "this is no token of a link: one begins with {LINK_KIND}{VERSION}; `edgeway link invite` upstream makes it"
+    )]
+    LinkKind,
     /// It is of a later version.
     #[error("this join token is of a later version of edgeway: upgrade this node first")]
     Version,
@@ -148,7 +159,25 @@ fn is_address(address: &str) -> bool {
 
 impl fmt::Display for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{KIND}{VERSION}{}", URL_SAFE_NO_PAD.encode(self.to_bytes()))
+        self.write(KIND, f)
+    }
+}
+
+impl fmt::Display for LinkToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(LINK_KIND, f)
+    }
+}
+
+impl FromStr for LinkToken {
+    type Err = JoinTokenError;
+
+    /// Takes what [`fmt::Display`] writes, with blanks around it.
+    fn from_str(text: &str) -> Result<Self, JoinTokenError> {
+        JoinToken::read(LINK_KIND, text).map(Self).map_err(|error| match error {
+            JoinTokenError::Kind => JoinTokenError::LinkKind,
+            other => other,
+        })
     }
 }
 
@@ -167,7 +196,17 @@ impl FromStr for JoinToken {
 
     /// Takes what [`fmt::Display`] writes, with blanks around it.
     fn from_str(text: &str) -> Result<Self, JoinTokenError> {
-        let versioned = text.trim().strip_prefix(KIND).ok_or(JoinTokenError::Kind)?;
+        Self::read(KIND, text)
+    }
+}
+
+impl JoinToken {
+    fn write(&self, kind: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{kind}{VERSION}{}", URL_SAFE_NO_PAD.encode(self.to_bytes()))
+    }
+
+    fn read(kind: &str, text: &str) -> Result<Self, JoinTokenError> {
+        let versioned = text.trim().strip_prefix(kind).ok_or(JoinTokenError::Kind)?;
         let Some(text) = versioned.strip_prefix(VERSION) else {
             let (version, _) = versioned.split_once('.').ok_or(JoinTokenError::Damaged)?;
             return Err(if version.parse::<u32>().is_ok() { JoinTokenError::Version } else { JoinTokenError::Kind });
@@ -213,6 +252,11 @@ mod tests {
         assert_eq!(text.parse(), Ok(token.clone()));
         assert_eq!(format!(" {text}\n").parse(), Ok(token.clone()));
         assert!(!format!("{token:?}").contains("94"), "the secret is not shown");
+        let link = LinkToken(token.clone());
+        assert_eq!(link.to_string(), text.replace("join", "link"));
+        assert_eq!(link.to_string().parse(), Ok(link.clone()));
+        assert_eq!(text.parse::<LinkToken>(), Err(JoinTokenError::LinkKind));
+        assert_eq!(link.to_string().parse::<JoinToken>(), Err(JoinTokenError::Kind));
         let hash = token.hash();
         assert_eq!(hash, JoinTokenHash::of(&[0x5e; 32]));
         assert_ne!(hash.0, token.secret);

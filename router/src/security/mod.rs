@@ -6,5 +6,5 @@ mod join_token;
 pub use guard::{Asked, Guard, GuardSlot, Judgement};
 pub use join_token::{
     JOIN_ADDRESS_BYTES_MAX, JOIN_ADDRESSES_MAX, JOIN_SECRET_BYTES, JOIN_TOKEN_LIFETIME, JoinToken, JoinTokenError,
-    JoinTokenHash,
+    JoinTokenHash, LinkToken,
 };

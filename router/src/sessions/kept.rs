@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sled_data::{OriginId, PartitionId, TopicId};
 
-use crate::event_log::EventLog;
+use crate::event_log::{EventLog, Topic};
 use crate::subscriptions::{Position, Subscriber};
 
 /// The small named tree of kept sessions; its key is the client id.
@@ -71,7 +71,7 @@ impl KeptRecord {
         let mut positions: std::collections::BTreeMap<PartitionId, u64> = log
             .topics()
             .iter()
-            .filter(|topic| !topic.is_internal())
+            .filter(|topic| is_offered(topic))
             .flat_map(|topic| log.partitions_of(topic))
             .map(|partition| (partition.id(), partition.handed_end()))
             .collect();
@@ -87,7 +87,7 @@ impl KeptRecord {
 
     /// Owes a subscriber everything from the stored positions to the visible ends, and all of topics made since.
     pub(super) fn owe(&self, log: &EventLog, subscriber: &Subscriber) {
-        for topic in log.topics().iter().filter(|topic| !topic.is_internal()) {
+        for topic in log.topics().iter().filter(|topic| is_offered(topic)) {
             for partition in log.partitions_of(topic) {
                 let next = self.position(partition.id()).unwrap_or(0);
                 let end = partition.visible_end();
@@ -107,6 +107,11 @@ impl KeptRecord {
         });
         at.ok().and_then(|at| self.positions.get(at)).map(|entry| entry.3)
     }
+}
+
+/// Whether a topic's events are offered to subscribers. Another site's are not: two sites use the same MQTT topics.
+fn is_offered(topic: &Topic) -> bool {
+    !topic.is_internal() && !topic.is_linked()
 }
 
 #[cfg(test)]

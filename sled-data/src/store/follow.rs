@@ -40,6 +40,9 @@ pub enum FollowError {
     /// The life is this store's own.
     #[error("{0} is the store's own life: it cannot be followed")]
     Own(OriginId),
+    /// A link brings the life, some of its topics at least.
+    #[error("{0} comes by a link: it cannot be followed")]
+    Linked(OriginId),
     /// The commit is not the one after the newest that was applied.
     #[error("the next commit of {origin} is {expected}, not {found}")]
     NotNext {
@@ -181,6 +184,9 @@ impl Store {
     pub(super) fn followed_to_write(&self, origin: OriginId) -> Result<FollowedV1, FollowError> {
         if origin == self.origin {
             return Err(FollowError::Own(origin));
+        }
+        if self.is_linked(origin) {
+            return Err(FollowError::Linked(origin));
         }
         let streams = self.streams.read();
         match streams.followed.get(&origin) {

@@ -100,3 +100,9 @@ fn raw_values_keep_their_bytes_and_newer_ones_are_refused() {
     bytes[1..5].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(read_raw(b"k", &bytes), Err(ValueError::Newer(2)));
 }
+
+#[test]
+fn linked_origins_and_holes_keep_their_bytes() {
+    check(b"l", &LinkedV1 { link: 300, hlc: 5, path: vec![7, 8] }, "01f9bf9cb2ac0205020708");
+    check(b"h", &HoleV1 { to: 300, why: 1, at_ms: -2 }, "0170f0b3c3ac020103");
+}

@@ -18,6 +18,8 @@ pub(super) const FOLLOWED: u8 = 7;
 pub(super) const FOLLOWED_STATE: u8 = 8;
 pub(super) const FOLLOWED_CURSOR: u8 = 9;
 pub(super) const GAP: u8 = 10;
+pub(super) const LINKED: u8 = 11;
+pub(super) const HOLE: u8 = 12;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,34 @@ pub(super) fn gap(id: PartitionId, from: Offset) -> Vec<u8> {
 /// Where the gap of a key begins.
 pub(super) fn gap_of(key: &[u8]) -> Option<Offset> {
     Some(u64::from_be_bytes(key.get(1 + PARTITION_ID_BYTES..)?.try_into().ok()?))
+}
+
+/// Key of a linked origin.
+pub(super) fn linked(origin: OriginId) -> [u8; 9] {
+    let mut key = followed(origin);
+    key[0] = LINKED;
+    key
+}
+
+/// Start of the keys of a partition's holes.
+pub(super) fn holes(id: PartitionId) -> [u8; 1 + PARTITION_ID_BYTES] {
+    let mut key = partition(id);
+    key[0] = HOLE;
+    key
+}
+
+/// Key of a hole of a partition, which begins at `from`.
+pub(super) fn hole(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES] {
+    let mut key = [0; 9 + PARTITION_ID_BYTES];
+    key[..1 + PARTITION_ID_BYTES].copy_from_slice(&holes(id));
+    key[1 + PARTITION_ID_BYTES..].copy_from_slice(&from.to_be_bytes());
+    key
+}
+
+/// Partition and beginning of a hole's key.
+pub(super) fn hole_of(key: &[u8]) -> Option<(PartitionId, Offset)> {
+    let (id, from) = key.get(1..)?.split_at_checked(PARTITION_ID_BYTES)?;
+    Some((PartitionId::from_bytes(id)?, Offset::from_be_bytes(from.try_into().ok()?)))
 }
 
 /// Start of the keys of a reader's cursors.
@@ -219,6 +249,8 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&FOLLOWED) => format!("how far {} was followed", origin()),
         Some(&FOLLOWED_STATE) => format!("a value of state tree {} of {}", name(9), origin()),
         Some(&FOLLOWED_CURSOR) => format!("a cursor of {} of {}", name(9), origin()),
+        Some(&LINKED) => format!("the linked {}", origin()),
+        Some(&HOLE) => hole_of(key).map_or_else(|| "a hole".into(), |(id, from)| format!("the hole of {id} at {from}")),
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -245,6 +277,9 @@ mod tests {
         assert_eq!(partition_of_tree(&partition_tree(id)), Some(id));
         assert_eq!(topic_of(&topic(TopicId(9))), Some(TopicId(9)));
         assert_eq!(followed_of(&followed(OriginId(8))), Some(OriginId(8)));
+        assert_eq!(followed_of(&linked(OriginId(8))), Some(OriginId(8)));
+        assert_eq!(hole_of(&hole(id, 9)), Some((id, 9)));
+        assert!(hole(id, 9).starts_with(&holes(id)));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));

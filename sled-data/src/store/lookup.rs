@@ -1,6 +1,7 @@
 //! Finding events by time and by key.
 
 use super::Store;
+use super::linked::hole_at;
 use super::read::{ReadError, View};
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId};
@@ -47,7 +48,21 @@ fn offset_at_time(view: &View<'_>, ms: i64) -> Result<Offset, ReadError> {
     let (mut low, mut high) = (view.start, view.end);
     let mut found = None;
     while low < high {
-        let batch = view.batch_at(low + (high - low) / 2)?;
+        let middle = low + (high - low) / 2;
+        if let Some(hole) = hole_at(&view.holes, middle) {
+            // The half above it first; where that is older, what lies below is too.
+            match view.batch_at(hole.to) {
+                _ if hole.to >= high => high = hole.from.max(low),
+                Ok(batch) if batch.max_timestamp_ms() < ms => low = batch.next_offset(),
+                Ok(batch) => {
+                    high = hole.from.max(low);
+                    found = Some(batch);
+                }
+                Err(error) => return Err(error),
+            }
+            continue;
+        }
+        let batch = view.batch_at(middle)?;
         if batch.max_timestamp_ms() >= ms {
             high = batch.base_offset();
             found = Some(batch);
@@ -66,6 +81,10 @@ fn offset_at_time(view: &View<'_>, ms: i64) -> Result<Offset, ReadError> {
 fn latest_by_key(view: &View<'_>, key: &[u8], before: Offset) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
     let mut before = before.min(view.end);
     while before > view.start {
+        if let Some(hole) = hole_at(&view.holes, before - 1) {
+            before = hole.from;
+            continue;
+        }
         let batch = view.batch_at(before - 1)?;
         let records = batch.decompress().map_err(|e| view.damaged(batch.base_offset(), e))?;
         let newest = records

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys;
+use super::linked::Holes;
 use super::values::PartitionV1;
 use crate::backend::{BackendError, Direction, Span, Tree};
 use crate::ids::{Offset, PartitionId};
@@ -14,6 +15,8 @@ pub(super) struct Partition {
     pub(super) id: PartitionId,
     tree: Arc<dyn Tree>,
     extent: Mutex<PartitionV1>,
+    /// Offsets that never came; of a linked partition alone.
+    holes: RwLock<Holes>,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
 }
@@ -32,7 +35,7 @@ impl Reading<'_> {
 
 impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
-        Partition { id, tree, extent: Mutex::new(extent), dropped: RwLock::new(false) }
+        Partition { id, tree, extent: Mutex::new(extent), holes: RwLock::default(), dropped: RwLock::new(false) }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -42,6 +45,15 @@ impl Partition {
     /// Shows a new extent to readers. Only who holds the store's writer calls this.
     pub(super) fn set_extent(&self, extent: PartitionV1) {
         *self.extent.lock() = extent;
+    }
+
+    pub(super) fn holes(&self) -> Holes {
+        self.holes.read().clone()
+    }
+
+    /// Shows other holes to readers. Only who holds the store's writer calls this.
+    pub(super) fn set_holes(&self, holes: Holes) {
+        *self.holes.write() = holes;
     }
 
     /// The tree for writing, under the store's writer.

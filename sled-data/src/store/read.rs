@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::linked::{Holes, hole_at};
 use super::partition::Reading;
 use super::walk::{base_after, base_at_or_before, walk};
 use super::{Store, StoreFailed, keys};
@@ -12,12 +13,12 @@ use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Events before `start` are gone, by retention or trimming.
+    /// Events before `start` are gone, by retention or trimming, or never came.
     #[error("{partition} begins at {start}")]
     Trimmed {
         /// The partition.
         partition: PartitionId,
-        /// Its first offset.
+        /// The first offset that there is, from the one that was asked for on.
         start: Offset,
     },
     /// Stored events are damaged; those before and after the range can be read.
@@ -62,6 +63,7 @@ pub(super) struct View<'a> {
     pub(super) id: PartitionId,
     pub(super) start: Offset,
     pub(super) end: Offset,
+    pub(super) holes: Holes,
     reading: Reading<'a>,
 }
 
@@ -121,11 +123,13 @@ impl Store {
         let Some(partition) = self.partition(id) else {
             return Ok(None);
         };
+        // The extent first: a hole that comes in between lies past its end.
         let extent = partition.extent();
+        let holes = partition.holes();
         let Some(reading) = partition.reading() else {
             return Ok(None);
         };
-        match f(View { id, start: extent.start, end: extent.end, reading }) {
+        match f(View { id, start: extent.start, end: extent.end, holes, reading }) {
             Err(ReadError::Backend(BackendError::Damaged(reason))) => {
                 Err(ReadError::Damaged { partition: id, from: extent.start, to: extent.end, reason })
             }
@@ -148,6 +152,9 @@ impl Store {
             if from < view.start {
                 return Err(ReadError::Trimmed { partition: id, start: view.start });
             }
+            if let Some(hole) = hole_at(&view.holes, from) {
+                return Err(ReadError::Trimmed { partition: id, start: hole.to });
+            }
             if from >= view.end {
                 return Ok(Vec::new());
             }
@@ -166,6 +173,10 @@ impl Store {
             let mut bytes = 0;
             let mut before = before.min(view.end);
             while before > view.start {
+                if let Some(hole) = hole_at(&view.holes, before - 1) {
+                    before = hole.from;
+                    continue;
+                }
                 match view.batch_at(before - 1) {
                     Ok(batch) => {
                         bytes += batch.bytes().len();

@@ -51,6 +51,12 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     });
     found.clean = header.clean;
     let mut streams = Streams::load(&*meta)?;
+    let linked = super::linked::load(&*meta)?;
+    for (id, holes) in super::linked::load_holes(&*meta)? {
+        if let Some(partition) = partitions.get(&id) {
+            partition.set_holes(holes.into());
+        }
+    }
     let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
     let lost = lost(&*backend, &header, kept.last(), &options)?;
@@ -62,7 +68,8 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         };
         // By the life that ends: one seed draws the same numbers at each opening.
         let origin = Draw::new(options.seed.map(|seed| seed ^ header.origin)).next_but(known);
-        begin_life(&*backend, &*meta, &mut header, &mut partitions, &streams, origin)?;
+        let keep = |of: OriginId| streams.followed.contains_key(&of) || linked.contains_key(&of);
+        begin_life(&*backend, &*meta, &mut header, &mut partitions, &keep, origin)?;
         header.hlc_floor = found.last_hlc;
         kept = KeptRecords::default();
     }
@@ -86,6 +93,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         topics: RwLock::new(topics),
         partitions: RwLock::new(partitions),
         streams: RwLock::new(streams),
+        linked: RwLock::new(linked),
         writer: Mutex::new(Writer::new(header, kept, draw)),
         trimming: Mutex::new(()),
         committed: committed.into(),
@@ -216,17 +224,17 @@ fn begin_life(
     meta: &dyn Tree,
     header: &mut HeaderV1,
     partitions: &mut Partitions,
-    streams: &Streams,
+    others: &dyn Fn(OriginId) -> bool,
     origin: u64,
 ) -> Result<(), OpenError> {
     let mut group = Group::new();
     each_of_kind(meta, keys::COMMIT, |key, _| {
-        if keys::commit_of(key).is_none_or(|(of, _, _)| of.0 != header.origin && !streams.followed.contains_key(&of)) {
+        if keys::commit_of(key).is_none_or(|(of, _, _)| of.0 != header.origin && !others(of)) {
             group.remove(key);
         }
         Ok(())
     })?;
-    let own = partitions.values().filter(|p| !streams.followed.contains_key(&p.id.origin));
+    let own = partitions.values().filter(|p| !others(p.id.origin));
     let empty: HashSet<PartitionId> = own.filter(|p| p.extent().start == p.extent().end).map(|p| p.id).collect();
     for id in &empty {
         group.remove(&keys::partition(*id));

@@ -173,7 +173,8 @@ impl Store {
             return Ok(());
         };
         let extent = partition.extent();
-        if id.origin == self.origin || extent.start < extent.end || self.follows(id.origin) {
+        if id.origin == self.origin || extent.start < extent.end || self.follows(id.origin) || self.is_linked(id.origin)
+        {
             return Ok(());
         }
         let _writer = self.writer.lock();

@@ -194,6 +194,28 @@ pub(super) struct GapV1 {
     pub hlc: u64,
 }
 
+/// A linked origin, version 1.
+#[derive(Serialize, serde::Deserialize, Debug, Clone, PartialEq, Eq)]
+pub(super) struct LinkedV1 {
+    /// The link that brings it.
+    pub link: u64,
+    /// The newest hybrid clock of what has come.
+    pub hlc: u64,
+    /// The sites that it has passed, its own first.
+    pub path: Vec<u64>,
+}
+
+/// A hole in a linked partition, version 1; where it begins is in its key.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct HoleV1 {
+    /// Where the partition goes on.
+    pub to: u64,
+    /// 0 retention, 1 damage.
+    pub why: u8,
+    /// When it was heard of, Unix milliseconds.
+    pub at_ms: i64,
+}
+
 /// A partition's id within a value.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct PartitionIdV1 {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
+use super::linked::hole_at;
 use super::read::{ReadError, View};
 use super::values::read_raw;
 use super::walk::{base_after, walk};
@@ -158,7 +159,10 @@ impl Store {
         report.partitions += 1;
         // What a trim took away meanwhile is not damaged.
         let start = partition.extent().start;
-        report.damaged.retain(|d| d.partition != id || d.from >= start);
+        // What never came is not damaged either.
+        let holes = partition.holes();
+        let is_hole = |d: &Damage| hole_at(&holes, d.from).is_some_and(|hole| d.to <= hole.to);
+        report.damaged.retain(|d| d.partition != id || d.from >= start && !is_hole(d));
         if start == 0 && report.damaged.len() == damages && reader.digest != extent.digest {
             let reason = "the events are not those that were counted".into();
             report.add(Damage { topic: reader.topic, partition: id, from: 0, to: extent.end, reason });

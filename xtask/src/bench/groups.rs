@@ -39,6 +39,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "start", about: "start-up time on a store of 1 GB", run: size::start_large },
     Group { name: "site", about: "three nodes: quorum's rate and latency, a lost node, idle traffic", run: site::run },
     Group { name: "site-catch-up", about: "a node that is 1 GB behind", run: site::catch_up::run },
+    Group { name: "link", about: "a backlog that drains into an upstream site", run: site::link::run },
 ];
 
 /// What a group needs to know.

@@ -108,6 +108,46 @@ impl SiteControl for Alone {
     }
 }
 
+/// A node that has no links, and makes none.
+struct NoLinks;
+
+impl crate::admin::links::LinkControl for NoLinks {
+    fn views(&self) -> Vec<crate::admin::links::LinkJson> {
+        Vec::new()
+    }
+
+    fn invite<'a>(&'a self, _: &'a str) -> crate::admin::site::Pending<'a, crate::admin::links::InviteJson> {
+        not_in_a_site()
+    }
+
+    fn accept<'a>(&'a self, _: &'a str, _: &'a str) -> crate::admin::site::Pending<'a, String> {
+        not_in_a_site()
+    }
+
+    fn pause(&self, name: &str, _: bool) -> Result<(), crate::admin::ApiError> {
+        Err(crate::admin::ApiError::not_found(format!("there is no link {name}")))
+    }
+
+    fn remove<'a>(&'a self, _: &'a str) -> crate::admin::site::Pending<'a, ()> {
+        not_in_a_site()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_are_told_and_asked() {
+    fixture()
+        .await
+        .run(|caller| {
+            assert_eq!(caller.get("/v1/links"), (200, json!({"links": []})));
+            assert_eq!(caller.get("/v1/links/hq").0, 404);
+            assert_eq!(caller.post("/v1/links/hq/pause", &json!({})).0, 404);
+            assert_eq!(caller.post("/v1/links/invite", &json!({"site": "plant-7"})).0, 409);
+            assert_eq!(caller.post("/v1/links/accept", &json!({"token": "t"})).0, 400, "the name is missing");
+            assert_eq!(caller.delete("/v1/links/hq").0, 409);
+        })
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_site_is_told_and_asked() {
     fixture()
@@ -164,6 +204,7 @@ async fn fixture() -> Fixture {
         ingest: Arc::new(Ingest::new(Arc::clone(&log), &Default::default(), Default::default()).unwrap()),
         log: Arc::clone(&log),
         site: Arc::new(Alone),
+        links: Arc::new(NoLinks),
     };
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(Arc::clone(&rooms.commands).run(stopped));

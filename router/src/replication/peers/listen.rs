@@ -70,6 +70,13 @@ async fn receive(shared: Arc<Shared>, desk: Option<Arc<Desk>>, attempt: Attempt,
                 carry(shared, link).await;
             }
         }
+        (SiteProtocol::Link | SiteProtocol::LinkJoin, _) => {
+            drop(handshake);
+            match &shared.guests {
+                Some(guests) => guests.receive(connection).await,
+                None => Close::Busy.close(&connection, "this node takes no links"),
+            }
+        }
         (_, _) => {
             drop(handshake);
             match desk {

@@ -39,7 +39,7 @@ pub use close::Close;
 pub use heartbeat::Heartbeat;
 pub use link::{ASK_BYTES_MAX, AskError};
 pub use member::{MEMBERS_MAX, Member};
-pub use serve::{Notice, Pulse, Serve};
+pub use serve::{Guests, Notice, Pulse, Serve};
 pub use state::{ConnectionState, Known, PeerState};
 pub use stats::Stats;
 pub use version::{PROTOCOL_MAX, PROTOCOL_MIN, PROTOCOLS_MAX, Speaker, Spoken, VersionGap, agree};
@@ -100,6 +100,8 @@ pub struct Setup {
     pub serve: Arc<dyn Serve>,
     /// Where those that join are received; `None`: they are not.
     pub desk: Option<Arc<Desk>>,
+    /// Who takes the connections of links; `None`: they are not taken.
+    pub guests: Option<Arc<dyn Guests>>,
     /// The node's clock.
     pub clock: Arc<Clock>,
     /// Times.
@@ -112,6 +114,7 @@ struct Shared {
     spoken: Arc<Spoken>,
     endpoint: SiteEndpoint,
     serve: Arc<dyn Serve>,
+    guests: Option<Arc<dyn Guests>>,
     clock: Arc<Clock>,
     config: Config,
     stats: Arc<Stats>,
@@ -132,12 +135,13 @@ pub struct Peers {
 impl Peers {
     /// Begins to keep connections, and to take them.
     pub fn start(setup: Setup) -> Self {
-        let Setup { own, spoken, endpoint, members, serve, desk, clock, config } = setup;
+        let Setup { own, spoken, endpoint, members, serve, desk, guests, clock, config } = setup;
         let shared = Arc::new(Shared {
             own,
             spoken,
             endpoint,
             serve,
+            guests,
             clock,
             config,
             stats: Arc::default(),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Heartbeat;
 use crate::replication::Pending;
-use crate::transport::{FrameReceiver, FrameSender, NodeId};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, SiteConnection};
 
 /// How far the own log is, for the next heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +15,12 @@ pub struct Pulse {
     pub quorum: u64,
     /// The hybrid clock.
     pub hybrid: u64,
+}
+
+/// Who takes the connections on the site's port that are not of the site: those of links.
+pub trait Guests: Send + Sync {
+    /// Serves one connection to its end. Its protocol is that of a link, or of one who accepts an invitation.
+    fn receive(&self, connection: SiteConnection) -> Pending<'_, ()>;
 }
 
 /// Something that a person should know of.

@@ -8,7 +8,7 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use super::{JOIN_ALPN, SITE_ALPN, names};
+use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, SITE_ALPN, names};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// TLS's alerts of certificates: from `bad_certificate` to `access_denied`.
@@ -31,6 +31,10 @@ pub enum SiteProtocol {
     Site,
     /// One side joins.
     Join,
+    /// One side is the edge's end of a link.
+    Link,
+    /// One side accepts the invitation to a link.
+    LinkJoin,
 }
 
 /// Why a connection is no more, or never was.
@@ -128,6 +132,7 @@ pub struct SiteConnection {
     inner: Connection,
     protocol: SiteProtocol,
     peer: Option<NodeId>,
+    link: Option<LinkPeer>,
 }
 
 impl SiteConnection {
@@ -137,11 +142,15 @@ impl SiteConnection {
         let protocol = match spoken.as_slice() {
             SITE_ALPN => SiteProtocol::Site,
             JOIN_ALPN => SiteProtocol::Join,
+            LINK_ALPN => SiteProtocol::Link,
+            LINK_JOIN_ALPN => SiteProtocol::LinkJoin,
             _ => return None,
         };
         let chain = inner.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let peer = chain.and_then(|chain| names::of(chain.first()?)).map(|(node, _)| node);
-        Some(Self { inner, protocol, peer })
+        let shown = chain.as_ref().and_then(|chain| chain.first());
+        let peer = shown.and_then(names::of).map(|(node, _)| node);
+        let link = shown.and_then(names::link_of).map(|(link, _)| link);
+        Some(Self { inner, protocol, peer, link })
     }
 
     pub(super) fn inner(&self) -> &Connection {
@@ -156,6 +165,16 @@ impl SiteConnection {
     /// The other node, from its certificate, which was verified; `None` where it showed none.
     pub fn peer(&self) -> Option<NodeId> {
         self.peer
+    }
+
+    /// The edge's end of a link, from its certificate, which was verified; `None` where it showed none of a link.
+    pub fn link(&self) -> Option<LinkPeer> {
+        self.link
+    }
+
+    /// Whether two are clones of one connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.inner.stable_id() == other.inner.stable_id()
     }
 
     /// Where the other side is now.

@@ -51,17 +51,32 @@ pub async fn dial_join(
     ca: Fingerprint,
     bounds: Bounds,
 ) -> Result<SiteConnection, JoinDialError> {
+    dial_pinned(address, site, ca, bounds, JOIN_ALPN).await
+}
+
+/// Connects so for the application protocol `alpn`.
+pub(super) async fn dial_pinned(
+    address: SocketAddr,
+    site: u64,
+    ca: Fingerprint,
+    bounds: Bounds,
+    alpn: &[u8],
+) -> Result<SiteConnection, JoinDialError> {
     let here = |error: &dyn std::fmt::Display| JoinDialError::Here(error.to_string());
     let verifier = SiteVerifier::pinned(site, ca).map_err(|error| here(&error))?;
     let tls = builder().map_err(|error| here(&error))?;
     let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
-    let config = config(tls, JOIN_ALPN, Arc::new(bounds.to_transport()?)).map_err(|error| here(&error))?;
-    let any = match address {
+    let config = config(tls, alpn, Arc::new(bounds.to_transport()?)).map_err(|error| here(&error))?;
+    let endpoint = client(any_port(address)).map_err(|error| here(&error))?;
+    Ok(connect(&endpoint, config, address, &names::text(NodeId(0), site)).await?)
+}
+
+/// Any port of the kind of address that is dialled.
+pub(super) fn any_port(address: SocketAddr) -> SocketAddr {
+    match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let endpoint = client(any).map_err(|error| here(&error))?;
-    Ok(connect(&endpoint, config, address, &names::text(NodeId(0), site)).await?)
+    }
 }
 
 /// Shakes hands with what is at the address.
@@ -75,12 +90,12 @@ pub(super) async fn connect(
     SiteConnection::new(connecting.await?).ok_or(Ended::Protocol)
 }
 
-fn builder() -> Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>, rustls::Error> {
+pub(super) fn builder() -> Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>, rustls::Error> {
     crate::transport::install_provider();
     Ok(rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13]))
 }
 
-fn config(
+pub(super) fn config(
     mut tls: rustls::ClientConfig,
     alpn: &[u8],
     transport: Arc<TransportConfig>,

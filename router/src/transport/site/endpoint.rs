@@ -10,7 +10,7 @@ use rustls::server::NoServerSessionStorage;
 
 use super::connection::{Ended, SiteConnection, SiteProtocol};
 use super::verify::SiteVerifier;
-use super::{JOIN_ALPN, SITE_ALPN, SiteIdentity, dial, names};
+use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, SITE_ALPN, SiteIdentity, dial, names};
 use crate::transport::endpoint::{bind, server_config};
 use crate::transport::reset::lasting;
 use crate::transport::{Bounds, EndpointError, NodeId, install_provider};
@@ -55,7 +55,7 @@ pub fn site_endpoint(
     let mut tls = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
-    tls.alpn_protocols = vec![SITE_ALPN.to_vec(), JOIN_ALPN.to_vec()];
+    tls.alpn_protocols = [SITE_ALPN, JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN].map(<[u8]>::to_vec).to_vec();
     tls.max_early_data_size = 0;
     // Each handshake is a whole one: what was true of a certificate once is not taken on trust.
     tls.send_tls13_tickets = 0;
@@ -159,10 +159,15 @@ impl Attempt {
     /// When the other side fell silent, speaks something else, or shows no certificate or a wrong one.
     pub async fn shake_hands(self) -> Result<SiteConnection, Ended> {
         let connection = SiteConnection::new(self.incoming.accept()?.await?).ok_or(Ended::Protocol)?;
-        match (connection.protocol(), connection.peer()) {
-            (SiteProtocol::Join, _) => {}
-            (SiteProtocol::Site, Some(_)) => welcome(&connection, self.bounds),
-            (SiteProtocol::Site, None) => {
+        let is_known = match connection.protocol() {
+            SiteProtocol::Join | SiteProtocol::LinkJoin => None,
+            SiteProtocol::Site => Some(connection.peer().is_some()),
+            SiteProtocol::Link => Some(connection.link().is_some()),
+        };
+        match is_known {
+            None => {}
+            Some(true) => welcome(&connection, self.bounds),
+            Some(false) => {
                 let what = "a node of the site shows its certificate; one that joins speaks edgeway-join/1";
                 connection.close(CLOSE_NAMELESS, what);
                 return Err(Ended::Certificate("the other side shows no certificate".to_owned()));

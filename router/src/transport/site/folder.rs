@@ -13,12 +13,12 @@ use crate::transport::files::{
     KEY_MODE, OPEN_MODE, failed, read_file, read_key_file, sync_folder, unfinished, write_file,
 };
 
-const CA_CERTIFICATE: &str = "ca.crt";
+pub(super) const CA_CERTIFICATE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
-const NODE_CERTIFICATE: &str = "node.crt";
-const NODE_KEY: &str = "node.key";
+pub(super) const NODE_CERTIFICATE: &str = "node.crt";
+pub(super) const NODE_KEY: &str = "node.key";
 /// Largest file of a key or certificate, in bytes.
-const PEM_BYTES_MAX: u64 = 64 << 10;
+pub(super) const PEM_BYTES_MAX: u64 = 64 << 10;
 /// Largest further file, in bytes.
 const FURTHER_BYTES_MAX: u64 = 8 << 20;
 /// A folder for its owner alone.
@@ -127,11 +127,11 @@ impl NodeKey {
     }
 }
 
-fn not_there(folder: &Path) -> Result<(), SiteError> {
+pub(super) fn not_there(folder: &Path) -> Result<(), SiteError> {
     if folder.exists() { Err(SiteError::There(folder.to_owned())) } else { Ok(()) }
 }
 
-fn make_folder(folder: &Path) -> Result<(), SiteError> {
+pub(super) fn make_folder(folder: &Path) -> Result<(), SiteError> {
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
     Ok(made.map_err(failed(folder, "made"))?)
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ParsedCertificate;
 
 use super::verify::SiteVerifier;
-use super::{issue, names};
+use super::{LinkPeer, issue, names};
 use crate::transport::{FileError, Fingerprint, NodeId};
 
 /// Why a node has no place in a site.
@@ -167,19 +167,34 @@ impl SiteIdentity {
     }
 }
 
-fn certificate(pem: &str, what: &str) -> Result<CertificateDer<'static>, String> {
+impl SiteIdentity {
+    /// Makes a certificate for the edge's end of a link into this site, whose node holds the other half of `public_key`:
+    /// the certificate, and the CA's, in PEM form. It does not come with the CA's key.
+    ///
+    /// # Errors
+    /// When the public key is none, or the certificate cannot be made.
+    pub fn admit_link(&self, peer: LinkPeer, name: &str, public_key: &[u8]) -> Result<(String, String), SiteError> {
+        if !issue::is_public_key(public_key) {
+            return Err(SiteError::PublicKey);
+        }
+        let certificate = issue::link(self.site, &self.ca_key, peer, name, public_key)?;
+        Ok((certificate, self.ca_pem.clone()))
+    }
+}
+
+pub(super) fn certificate(pem: &str, what: &str) -> Result<CertificateDer<'static>, String> {
     CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| format!("{what} is not in PEM form"))
 }
 
-fn certificate_of_ca(pem: &str) -> Result<CertificateDer<'static>, String> {
+pub(super) fn certificate_of_ca(pem: &str) -> Result<CertificateDer<'static>, String> {
     certificate(pem, "the CA's certificate")
 }
 
-fn key_pair(pem: &str, what: &str) -> Result<KeyPair, String> {
+pub(super) fn key_pair(pem: &str, what: &str) -> Result<KeyPair, String> {
     KeyPair::from_pem(pem).map_err(|_| format!("{what} is not in PEM form"))
 }
 
-fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair, what: &str) -> Result<(), String> {
+pub(super) fn belongs(certificate: &CertificateDer<'_>, key: &KeyPair, what: &str) -> Result<(), String> {
     use rcgen::PublicKeyData;
     let parsed = ParsedCertificate::try_from(certificate).map_err(|error| error.to_string())?;
     if parsed.subject_public_key_info().as_ref() == key.subject_public_key_info() {

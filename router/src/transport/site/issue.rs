@@ -5,7 +5,7 @@ use rcgen::{
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, date_time_ymd,
 };
 
-use super::names;
+use super::names::{self, LinkPeer};
 use crate::transport::NodeId;
 
 /// Bytes of a public key of P-256, uncompressed.
@@ -49,7 +49,22 @@ pub(super) fn node(
     name: &str,
     public_key: &[u8],
 ) -> Result<String, rcgen::Error> {
-    let mut params = CertificateParams::new([names::text(node, site)])?;
+    leaf(site, ca_key, names::text(node, site), name, public_key)
+}
+
+/// The certificate of the edge's end of a link into the site, in PEM form; `name` is for people alone.
+pub(super) fn link(
+    site: u64,
+    ca_key: &KeyPair,
+    peer: LinkPeer,
+    name: &str,
+    public_key: &[u8],
+) -> Result<String, rcgen::Error> {
+    leaf(site, ca_key, names::link_text(peer, site), name, public_key)
+}
+
+fn leaf(site: u64, ca_key: &KeyPair, dns_name: String, name: &str, public_key: &[u8]) -> Result<String, rcgen::Error> {
+    let mut params = CertificateParams::new([dns_name])?;
     for_ever(&mut params);
     params.distinguished_name = common_name(&format!("edgeway {name}"));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -13,7 +13,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::names;
+use super::names::{self, LinkPeer};
 use crate::transport::{Fingerprint, NodeId, install_provider};
 
 /// The moment at which every certificate is judged, seconds since 1970: within the validity of all that are made
@@ -122,15 +122,37 @@ impl SiteVerifier {
                 anchored(&ca, &self.provider).map_err(|error| Refusal::Ca(error.to_string()))?
             }
         };
-        let name = ServerName::try_from(names::text(node, site)).map_err(|_| Refusal::Nameless)?;
-        let judged_at = UnixTime::since_unix_epoch(Duration::from_secs(JUDGED_AT_S));
-        let judged = verifier.verify_server_cert(certificate, &[], &name, &[], judged_at);
-        judged.map_err(|error| Refusal::OtherCa { node, why: error.to_string() })?;
+        signed(&verifier, certificate, node, &names::text(node, site))?;
         match self.expected {
             Some(expected) if expected != node => Err(Refusal::OtherNode { node, expected }),
             _ => Ok(node),
         }
     }
+}
+
+impl SiteVerifier {
+    /// Whether a certificate of the edge's end of a link is one that this site has given.
+    fn judge_link(&self, certificate: &CertificateDer<'_>, peer: LinkPeer, site: u64) -> Result<(), Refusal> {
+        let LinkPeer { node, .. } = peer;
+        if site != self.site {
+            return Err(Refusal::OtherSite { node, site, own: self.site });
+        }
+        let Anchor::Known(verifier) = &self.anchor else { return Err(Refusal::Unpinned) };
+        signed(verifier, certificate, node, &names::link_text(peer, site))
+    }
+}
+
+/// Whether the CA has signed a certificate of this name.
+fn signed(
+    verifier: &WebPkiServerVerifier,
+    certificate: &CertificateDer<'_>,
+    node: NodeId,
+    name: &str,
+) -> Result<(), Refusal> {
+    let name = ServerName::try_from(name).map_err(|_| Refusal::Nameless)?;
+    let judged_at = UnixTime::since_unix_epoch(Duration::from_secs(JUDGED_AT_S));
+    let judged = verifier.verify_server_cert(certificate, &[], &name, &[], judged_at);
+    judged.map(drop).map_err(|error| Refusal::OtherCa { node, why: error.to_string() })
 }
 
 fn provider() -> Result<Arc<CryptoProvider>, Error> {
@@ -197,6 +219,10 @@ impl ClientCertVerifier for SiteVerifier {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        if let Some((peer, site)) = names::link_of(end_entity) {
+            self.judge_link(end_entity, peer, site)?;
+            return Ok(ClientCertVerified::assertion());
+        }
         Ok(self.judge(end_entity, intermediates).map(|_| ClientCertVerified::assertion())?)
     }
 

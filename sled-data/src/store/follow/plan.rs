@@ -13,7 +13,7 @@ use crate::store::{FollowedCommit, Store};
 
 /// The plan of one call; nothing but empty partitions is written by it.
 pub(in crate::store) struct Plan<'a> {
-    store: &'a Store,
+    pub(in crate::store) store: &'a Store,
     pub(in crate::store) touched: Vec<Touched>,
     touched_at: HashMap<PartitionId, usize>,
     /// New batches, in order, each with its partition's place among those touched.

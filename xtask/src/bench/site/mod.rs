@@ -2,6 +2,7 @@
 
 pub mod catch_up;
 mod idle;
+pub mod link;
 mod loss;
 pub mod nodes;
 mod rates;

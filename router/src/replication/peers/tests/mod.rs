@@ -152,6 +152,7 @@ impl Node {
             members: receiver,
             serve,
             desk,
+            guests: None,
             clock,
             config,
         });

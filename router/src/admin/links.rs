@@ -1,0 +1,179 @@
+//! `/v1/links`: links to upstream sites, and from those that feed this one.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use super::ApiError;
+use super::blocking::blocking;
+use super::body::{Answer, JsonBody};
+use super::site::Pending;
+
+/// What the node does about its links when people ask for it.
+pub trait LinkControl: Send + Sync {
+    /// How each link is. Reads the store: not for a task.
+    fn views(&self) -> Vec<LinkJson>;
+
+    /// Makes a token with which a site may feed this one.
+    fn invite<'a>(&'a self, site: &'a str) -> Pending<'a, InviteJson>;
+
+    /// Accepts an invitation; what this site is called upstream.
+    fn accept<'a>(&'a self, token: &'a str, name: &'a str) -> Pending<'a, String>;
+
+    /// Pauses a link, or lets it go on.
+    ///
+    /// # Errors
+    /// When there is none of that name here, or it cannot be noted.
+    fn pause(&self, name: &str, paused: bool) -> Result<(), ApiError>;
+
+    /// Removes a link; one that feeds this site may not come back by its certificate.
+    fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()>;
+}
+
+/// The links.
+pub type Links = Arc<dyn LinkControl>;
+
+/// A link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkJson {
+    /// What it is called here.
+    pub name: String,
+    /// `up`: this node feeds another site; `down`: another site feeds this one.
+    pub direction: String,
+    /// `connecting`, `connected`, `cut`, `refused`, `paused`, `revoked`.
+    pub state: String,
+    /// Why it is not connected.
+    pub reason: String,
+    /// The other side's address.
+    pub address: String,
+    /// When the other side was heard last, Unix milliseconds.
+    pub last_contact_ms: Option<i64>,
+    /// Events that are not upstream yet.
+    pub lag_events: u64,
+    /// Their bytes as they are stored, about.
+    pub lag_bytes: u64,
+    /// Age of the oldest of them, milliseconds.
+    pub lag_ms: u64,
+    /// Events stored upstream, since the start.
+    pub events: u64,
+    /// Bytes of batches stored upstream, since the start.
+    pub bytes: u64,
+    /// Connections, since the start.
+    pub connections: u64,
+    /// What is not taken.
+    pub refusals: Vec<String>,
+    /// Events that never came, the newest news first.
+    pub gaps: Vec<GapJson>,
+}
+
+/// Events that never came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapJson {
+    /// The topic's name here.
+    pub topic: String,
+    /// The origin.
+    pub origin: String,
+    /// The partition's number.
+    pub partition: u32,
+    /// The first of them.
+    pub from: u64,
+    /// The first one after them.
+    pub to: u64,
+    /// `retention` or `damage`.
+    pub why: String,
+    /// When that was heard, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// An invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InviteJson {
+    /// What the site will be called here.
+    pub site: String,
+    /// The token, which serves once.
+    pub token: String,
+    /// Until when.
+    pub expires_at_ms: i64,
+}
+
+/// What `accept` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedJson {
+    /// What the link is called here.
+    pub name: String,
+    /// What this site is called upstream.
+    pub site: String,
+}
+
+#[derive(Serialize)]
+struct All {
+    links: Vec<LinkJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invite {
+    site: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accept {
+    token: String,
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Done {
+    done: bool,
+}
+
+/// The calls.
+pub fn routes(links: Links) -> Router {
+    Router::new()
+        .route("/links", get(list))
+        .route("/links/invite", post(invite))
+        .route("/links/accept", post(accept))
+        .route("/links/{link}", get(show).delete(remove))
+        .route("/links/{link}/pause", post(pause))
+        .route("/links/{link}/resume", post(resume))
+        .with_state(links)
+}
+
+async fn list(State(links): State<Links>) -> Result<Answer<All>, ApiError> {
+    blocking(move || Ok(Answer(All { links: links.views() }))).await
+}
+
+async fn show(State(links): State<Links>, Path(name): Path<String>) -> Result<Answer<LinkJson>, ApiError> {
+    let unknown = format!("there is no link {name}");
+    let found = blocking(move || Ok(links.views().into_iter().find(|link| link.name == name))).await?;
+    found.map(Answer).ok_or_else(|| ApiError::not_found(unknown).hint("`edgeway link list` names them"))
+}
+
+async fn invite(State(links): State<Links>, JsonBody(asked): JsonBody<Invite>) -> Result<Response, ApiError> {
+    Ok((StatusCode::CREATED, Answer(links.invite(&asked.site).await?)).into_response())
+}
+
+async fn accept(State(links): State<Links>, JsonBody(asked): JsonBody<Accept>) -> Result<Response, ApiError> {
+    let Accept { token, name } = asked;
+    let site = links.accept(&token, &name).await?;
+    Ok((StatusCode::CREATED, Answer(AcceptedJson { name, site })).into_response())
+}
+
+async fn pause(State(links): State<Links>, Path(name): Path<String>) -> Result<Answer<Done>, ApiError> {
+    blocking(move || links.pause(&name, true).map(|()| Answer(Done { done: true }))).await
+}
+
+async fn resume(State(links): State<Links>, Path(name): Path<String>) -> Result<Answer<Done>, ApiError> {
+    blocking(move || links.pause(&name, false).map(|()| Answer(Done { done: true }))).await
+}
+
+async fn remove(State(links): State<Links>, Path(name): Path<String>) -> Result<Answer<Done>, ApiError> {
+    links.remove(&name).await?;
+    Ok(Answer(Done { done: true }))
+}

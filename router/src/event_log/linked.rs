@@ -1,0 +1,174 @@
+//! What links bring of other sites' lives: through the committer into the store, under the sync of the node's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, TopicInfo};
+use tokio::sync::oneshot;
+
+use super::topics::Topics;
+use super::{EventLog, PartitionLog, TopicError};
+
+/// Between a site's name and that of its topic.
+pub const SITE_SEPARATOR: char = '/';
+/// Bytes that one round of the committer takes, unless what one call brings is larger.
+const ROUND_BYTES_MAX: usize = 512 << 10;
+
+/// Why what a link brought was not taken. Nothing of it is stored.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkFailed {
+    /// The store refused it.
+    #[error(transparent)]
+    Store(#[from] LinkedError),
+    /// It could not be made durable.
+    #[error("it could not be synced: {0}")]
+    Sync(String),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Closing,
+}
+
+type Done = oneshot::Sender<Result<(), LinkFailed>>;
+
+/// What a link has brought, on its way into the store.
+pub(super) struct LinkedRequest {
+    origin: OriginId,
+    from: Linked,
+    parts: Vec<LinkedPart>,
+    bytes: usize,
+    done: Done,
+}
+
+/// What is in the store and not yet synced: where its partitions end.
+pub(super) struct Taken {
+    ends: BTreeMap<PartitionId, Offset>,
+    done: Done,
+}
+
+/// Takes what one round stores off the queue.
+pub(super) fn take_round(queue: &mut std::collections::VecDeque<LinkedRequest>) -> Vec<LinkedRequest> {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    while let Some(next) = queue.front() {
+        bytes += next.bytes;
+        if !taken.is_empty() && bytes > ROUND_BYTES_MAX {
+            break;
+        }
+        taken.extend(queue.pop_front());
+    }
+    taken
+}
+
+impl EventLog {
+    /// Stores what a link has brought of an origin. Durable, and visible, on return. The caller bounds how many bytes it has
+    /// under way.
+    ///
+    /// # Errors
+    /// Why it was not taken; nothing of it is stored then.
+    pub async fn take_linked(&self, origin: OriginId, from: Linked, parts: Vec<LinkedPart>) -> Result<(), LinkFailed> {
+        let (done, answer) = oneshot::channel();
+        {
+            let mut open = self.open.lock();
+            if open.closing {
+                return Err(LinkFailed::Closing);
+            }
+            let bytes = parts.iter().map(part_bytes).sum();
+            open.linked.push_back(LinkedRequest { origin, from, parts, bytes, done });
+            if open.idle {
+                open.idle = false;
+                self.work.notify_one();
+            }
+        }
+        // It is dropped unanswered only where the committer has ended.
+        answer.await.unwrap_or(Err(LinkFailed::Closing))
+    }
+
+    /// Puts requests into the store; answers those that it refuses.
+    pub(super) fn apply_linked(&self, requests: Vec<LinkedRequest>) -> Vec<Taken> {
+        let mut taken = Vec::with_capacity(requests.len());
+        for LinkedRequest { origin, from, parts, done, .. } in requests {
+            match self.store.take_linked(origin, &from, &parts) {
+                Ok(()) => taken.push(Taken { ends: self.ends_of(&parts), done }),
+                Err(error) => answer(done, Err(error.into())),
+            }
+        }
+        taken
+    }
+
+    fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, Offset> {
+        let id = |part: &LinkedPart| match part {
+            LinkedPart::Batch(batch) => batch.envelope().partition,
+            LinkedPart::Hole(partition, _) => *partition,
+        };
+        parts.iter().map(|part| (id(part), self.store.end_offset(id(part)))).collect()
+    }
+
+    /// Shows what is synced and answers; `synced` is an error where it is not.
+    pub(super) fn end_linked(&self, taken: Vec<Taken>, synced: &Result<(), String>) {
+        if taken.is_empty() {
+            return;
+        }
+        let showing = self.showing.lock();
+        let mut answers = Vec::with_capacity(taken.len());
+        for Taken { ends, done } in taken {
+            if let Err(error) = synced {
+                answers.push((done, Err(LinkFailed::Sync(error.clone()))));
+                continue;
+            }
+            for (id, end) in ends {
+                if let Some(partition) = self.foreign_partition(id) {
+                    partition.show_up_to(end);
+                    partition.handed_out();
+                }
+            }
+            answers.push((done, Ok(())));
+        }
+        self.tell_visible(Vec::new());
+        drop(showing);
+        answers.into_iter().for_each(|(done, result)| answer(done, result));
+    }
+
+    /// Makes another site's topic, whose name begins with that of its link, unless it is here. Where another topic has that
+    /// name, as one that was deleted there had, the name gets the id behind it. Durable on return.
+    ///
+    /// # Errors
+    /// When the id is that of a topic of this site, there are too many topics, or the store refuses.
+    pub fn adopt_linked_topic(&self, mut info: TopicInfo) -> Result<(), TopicError> {
+        let mut topics = self.topics.write();
+        if let Some(known) = topics.values().find(|topic| topic.id() == info.id) {
+            return if known.is_linked() { Ok(()) } else { Err(TopicError::Exists(known.name().to_owned())) };
+        }
+        if topics.len() >= self.config.topics_max {
+            return Err(TopicError::TooMany(topics.len()));
+        }
+        free_name(&topics, &mut info);
+        let info = self.store.create_topic_as(info)?;
+        self.insert_topic(&mut topics, info);
+        Ok(())
+    }
+
+    /// Every partition that is known here, of every origin, in the order of their ids.
+    pub fn all_partitions(&self) -> Vec<Arc<PartitionLog>> {
+        let mut all: Vec<_> = self.partitions.read().values().cloned().collect();
+        all.sort_unstable_by_key(|partition| partition.id());
+        all
+    }
+}
+
+fn free_name(topics: &Topics, info: &mut TopicInfo) {
+    if topics.contains_key(info.name.as_str()) {
+        info.name = format!("{}@{}", info.name, info.id);
+    }
+}
+
+fn part_bytes(part: &LinkedPart) -> usize {
+    match part {
+        LinkedPart::Batch(batch) => batch.bytes().len(),
+        LinkedPart::Hole(..) => size_of::<LinkedPart>(),
+    }
+}
+
+fn answer(done: Done, result: Result<(), LinkFailed>) {
+    // Whoever asked may have gone away.
+    let _ = done.send(result);
+}

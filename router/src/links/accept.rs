@@ -1,0 +1,134 @@
+//! The edge accepts an invitation: makes a key, asks upstream, and keeps what it is given.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use super::folder::{FACTS_FILE, Facts, folder};
+use super::invite::{self, ANSWER_BYTES_MAX, Answer, Refusal, Request, Welcome};
+use crate::security::LinkToken;
+use crate::transport::{
+    Bounds, Fingerprint, LinkIdentity, NodeKey, SiteConnection, SiteError, StreamError, dial_link_join,
+};
+
+/// How long a node upstream has to answer the first packet.
+const DIAL_WAIT: Duration = Duration::from_secs(5);
+/// How long the answer may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(15);
+/// Addresses of one name that are tried.
+const RESOLVED_MAX: usize = 4;
+/// What is taken here: one answer, on a stream that is opened here.
+const BOUNDS: Bounds = Bounds {
+    two_way_streams_max: 0,
+    one_way_streams_max: 0,
+    stream_bytes_max: ANSWER_BYTES_MAX as u32 + 1_024,
+    unread_bytes_max: ANSWER_BYTES_MAX as u32 + 1_024,
+    unsent_bytes_max: 64 << 10,
+    datagram_bytes_max: 0,
+    idle_max: Duration::from_secs(30),
+    ping_after: Some(Duration::from_secs(2)),
+};
+
+/// Why an invitation was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The other site said no.
+    #[error("the other site refuses: {0}")]
+    Refused(#[from] Refusal),
+    /// No node of it answered.
+    #[error("no node of the other site can be reached:\n  {}\nis UDP let through, and does the node listen ([site] listen)?",
+        .0.join("\n  "))]
+    Unreached(Vec<String>),
+    /// The link's end cannot be kept, or is there already.
+    #[error(transparent)]
+    Folder(#[from] SiteError),
+    /// The other site is this one.
+    #[error("the token is of this site itself: a link goes to another one")]
+    OwnSite,
+}
+
+/// This node, as it is said upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Applicant<'a> {
+    /// What people call it.
+    pub name: &'a str,
+    /// Its site.
+    pub site: u64,
+}
+
+/// Accepts an invitation, and keeps the link's end as `name` in the data folder. One that was cut off comes back with the same
+/// key, and is given the same again.
+///
+/// # Errors
+/// When the other site refuses or is not reached, or the link's end cannot be kept.
+pub async fn accept(token: &LinkToken, data: &Path, name: &str, own: Applicant<'_>) -> Result<Welcome, AcceptError> {
+    if token.0.site == own.site {
+        return Err(AcceptError::OwnSite);
+    }
+    let folder = folder(data, name);
+    let key = NodeKey::waiting(&folder)?;
+    let request = Request {
+        secret: token.0.secret,
+        name: own.name.to_owned(),
+        site: own.site,
+        public_key: key.public().to_vec(),
+        program: super::PROGRAM.to_owned(),
+        protocol: super::PROTOCOL,
+    };
+    let welcome = ask_all(token, &invite::encode(&request)).await?;
+    let facts = Facts { name: welcome.name.clone(), addresses: token.0.addresses.clone() };
+    let facts = serde_json::to_vec_pretty(&facts).unwrap_or_default();
+    LinkIdentity::install(&folder, (&welcome.certificate, &welcome.ca), &key, &[(FACTS_FILE, &facts)])?;
+    Ok(welcome)
+}
+
+async fn ask_all(token: &LinkToken, request: &[u8]) -> Result<Welcome, AcceptError> {
+    let mut tried = Vec::new();
+    for address in &token.0.addresses {
+        let resolved: Vec<SocketAddr> = match lookup_host(address.as_str()).await {
+            Ok(resolved) => resolved.take(RESOLVED_MAX).collect(),
+            Err(error) => {
+                tried.push(format!("{address}: {error}"));
+                continue;
+            }
+        };
+        for at in resolved {
+            match ask(token, request, at).await {
+                Ok(Answer::Welcome(welcome)) => return Ok(welcome),
+                // Tokens are known to the node that made them alone.
+                Ok(Answer::Refusal(refusal)) if refusal.code == "token-unknown" => {
+                    tried.push(format!("{address}: {refusal}"))
+                }
+                Ok(Answer::Refusal(refusal)) => return Err(refusal.into()),
+                Err(why) => tried.push(format!("{address} ({at}): {why}")),
+            }
+        }
+    }
+    Err(AcceptError::Unreached(tried))
+}
+
+/// One attempt; what went wrong otherwise, for people.
+async fn ask(token: &LinkToken, request: &[u8], at: SocketAddr) -> Result<Answer, String> {
+    let dialled = dial_link_join(at, token.0.site, Fingerprint::from_bytes(token.0.ca), BOUNDS);
+    let connection = match timeout(DIAL_WAIT, dialled).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(error.to_string()),
+        Err(_) => return Err("no answer".to_owned()),
+    };
+    match timeout(ANSWER_WAIT, exchange(&connection, request)).await {
+        Ok(Ok(Some(bytes))) => invite::decode(&bytes).ok_or_else(|| "it answered in an unknown way".to_owned()),
+        Ok(Ok(None)) => Err("it gave no answer".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it was reached, and did not answer".to_owned()),
+    }
+}
+
+async fn exchange(connection: &SiteConnection, request: &[u8]) -> Result<Option<Vec<u8>>, StreamError> {
+    let (mut send, mut receive) = connection.open().await?;
+    send.send_frame(request).await?;
+    send.finish();
+    receive.receive_frame(ANSWER_BYTES_MAX).await
+}

@@ -1,0 +1,100 @@
+//! How a partition goes on over a link: from where the receiver ends, or not at all (pure).
+
+use sled_data::Offset;
+
+/// What the receiver has of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stand {
+    /// The offset of the next event.
+    pub end: Offset,
+    /// The hybrid clock of the batch that ends there; 0 where it is not kept.
+    pub hlc: u64,
+    /// The running digest.
+    pub digest: u64,
+    /// Whether it has all from the first offset on: only then the digest says something.
+    pub is_gapless: bool,
+}
+
+/// What the batch before an offset is, here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// A batch ends there, with this hybrid clock.
+    Clock(u64),
+    /// No batch ends there, though what lies there is kept.
+    Across,
+    /// It is not kept, or cannot be read.
+    Unknown,
+}
+
+/// What is here of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mine {
+    /// The offset of the next event.
+    pub end: Offset,
+    /// What lies before the receiver's end.
+    pub before: Before,
+    /// The running digest.
+    pub digest: u64,
+    /// Whether all from the first offset on came here.
+    pub is_gapless: bool,
+}
+
+/// How it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// From this offset.
+    From(Offset),
+    /// The receiver has more: what is here was restored, or another gateway has sent more of it.
+    Ahead,
+    /// The receiver has something else.
+    Forked,
+}
+
+/// Decides.
+pub fn begin(stand: &Stand, mine: &Mine) -> Begin {
+    if stand.end > mine.end {
+        return Begin::Ahead;
+    }
+    let is_other = match mine.before {
+        Before::Clock(hlc) => hlc != stand.hlc,
+        Before::Across => true,
+        Before::Unknown => false,
+    };
+    let comparable = stand.end == mine.end && stand.is_gapless && mine.is_gapless;
+    if stand.hlc != 0 && is_other || comparable && stand.digest != mine.digest {
+        return Begin::Forked;
+    }
+    Begin::From(stand.end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_goes_on_where_the_receiver_ends() {
+        let stand = |end, hlc, digest, is_gapless| Stand { end, hlc, digest, is_gapless };
+        let mine = |end, before, digest, is_gapless| Mine { end, before, digest, is_gapless };
+        let cases = [
+            ("first contact", stand(0, 0, 0, true), mine(9, Before::Unknown, 5, true), Begin::From(0)),
+            ("the next", stand(4, 70, 3, true), mine(9, Before::Clock(70), 5, true), Begin::From(4)),
+            ("nothing new", stand(9, 70, 5, true), mine(9, Before::Clock(70), 5, true), Begin::From(9)),
+            ("what it had last is gone here", stand(4, 70, 3, true), mine(9, Before::Unknown, 5, true), Begin::From(4)),
+            (
+                "what it had last is gone there",
+                stand(4, 0, 3, true),
+                mine(9, Before::Clock(70), 5, true),
+                Begin::From(4),
+            ),
+            ("it has more", stand(10, 70, 5, true), mine(9, Before::Unknown, 5, true), Begin::Ahead),
+            ("another batch", stand(4, 71, 3, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
+            ("across a batch", stand(4, 71, 3, true), mine(9, Before::Across, 5, true), Begin::Forked),
+            ("other events", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
+            ("its digest lacks a gap", stand(9, 70, 6, false), mine(9, Before::Clock(70), 5, true), Begin::From(9)),
+            ("ours lacks a gap", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, false), Begin::From(9)),
+        ];
+        for (case, stand, mine, expected) in cases {
+            assert_eq!(begin(&stand, &mine), expected, "{case}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What is known of each link: for people, and for what goes on after a cut.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sled_data::{Offset, PartitionId};
+
+use super::wire::Behind;
+
+/// Refusals that are remembered of one link.
+const REFUSALS_MAX: usize = 64;
+
+/// Which end of a link this node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The edge: it feeds another site.
+    Up,
+    /// Upstream: another site feeds it.
+    Down,
+}
+
+/// How a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// It is being tried.
+    #[default]
+    Connecting,
+    /// It stands.
+    Connected,
+    /// It is cut, and tried again.
+    Cut,
+    /// The other side does not want it: people must do something.
+    Refused,
+    /// People have paused it.
+    Paused,
+    /// It was removed upstream.
+    Revoked,
+}
+
+impl State {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Cut => "cut",
+            Self::Refused => "refused",
+            Self::Paused => "paused",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// How far the upstream is behind.
+pub type Lag = Behind;
+
+/// Events that never came upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// The topic's name here.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first of them.
+    pub from: Offset,
+    /// The first one after them.
+    pub to: Offset,
+    /// `retention` or `damage`.
+    pub why: &'static str,
+    /// When that was heard, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// A link as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkView {
+    /// What it is called here.
+    pub name: String,
+    /// Which end this is.
+    pub direction: Direction,
+    /// How it is.
+    pub state: State,
+    /// Why it is not connected; empty where there is no reason.
+    pub reason: String,
+    /// The other side's address, where it is known.
+    pub address: String,
+    /// When the other side was heard last, Unix milliseconds; `None`: not since the start.
+    pub last_contact_ms: Option<i64>,
+    /// How far upstream is behind.
+    pub lag: Lag,
+    /// Events stored upstream, since the start.
+    pub events: u64,
+    /// Bytes of batches stored upstream, since the start.
+    pub bytes: u64,
+    /// Connections made, since the start.
+    pub connections: u64,
+    /// What the other side, or this one, does not take: the reason each.
+    pub refusals: Vec<String>,
+    /// Events that never came.
+    pub gaps: Vec<Gap>,
+}
+
+/// What is known of one link.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// How it is.
+    pub state: State,
+    /// Why it is not connected.
+    pub reason: String,
+    /// The other side's address.
+    pub address: String,
+    /// When the other side was heard last.
+    pub last_contact_ms: Option<i64>,
+    /// How far upstream is behind.
+    pub lag: Lag,
+    /// Events stored upstream.
+    pub events: u64,
+    /// Bytes of batches stored upstream.
+    pub bytes: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// What is not taken.
+    pub refusals: Vec<String>,
+    /// Up to where each partition is stored upstream, as the edge has heard.
+    pub stored: BTreeMap<PartitionId, Offset>,
+}
+
+/// One link's page, which its tasks share.
+pub type Shared = Arc<Mutex<Page>>;
+
+impl Page {
+    /// Says how it is.
+    pub fn set(&mut self, state: State, reason: impl Into<String>) {
+        (self.state, self.reason) = (state, reason.into());
+    }
+
+    /// Remembers that something is not taken; false where that was known.
+    pub fn refuse(&mut self, text: &str) -> bool {
+        if self.refusals.iter().any(|known| known == text) || self.refusals.len() == REFUSALS_MAX {
+            return false;
+        }
+        self.refusals.push(text.to_owned());
+        true
+    }
+
+    /// For people.
+    pub fn view(&self, name: &str, direction: Direction, gaps: Vec<Gap>) -> LinkView {
+        LinkView {
+            name: name.to_owned(),
+            direction,
+            state: self.state,
+            reason: self.reason.clone(),
+            address: self.address.clone(),
+            last_contact_ms: self.last_contact_ms,
+            lag: self.lag,
+            events: self.events,
+            bytes: self.bytes,
+            connections: self.connections,
+            refusals: self.refusals.clone(),
+            gaps,
+        }
+    }
+}

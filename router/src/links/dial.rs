@@ -1,0 +1,246 @@
+//! One link as it runs at the edge: dials, greets, sends, and tries again after each cut.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::backoff;
+use super::book::{Shared, State};
+use super::config::LinkConfig;
+use super::sender::{Ended, Sender};
+use super::upstream::Close;
+use super::wire::{Answer, Hello, Said};
+use crate::event_log::EventLog;
+use crate::transport::{
+    Bounds, Ended as ConnectionEnded, FrameReceiver, FrameSender, JoinDialError, LinkIdentity, SiteConnection,
+    StreamError, dial_link,
+};
+
+/// How long a node upstream has to answer the first packet.
+const DIAL_WAIT: Duration = Duration::from_secs(10);
+/// How long a greeting may take.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of a greeting's answer.
+const WELCOME_BYTES_MAX: usize = 1 << 10;
+/// Addresses of one name that are tried.
+const RESOLVED_MAX: usize = 4;
+/// How often it is noted how far upstream is.
+const NOTE_EVERY: Duration = Duration::from_secs(5);
+/// How long a link waits that the other side does not want: people must do something first.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
+/// How long a connection stands that was no failure, though it brought nothing over; longer than dialling takes.
+const STOOD_FOR: Duration = Duration::from_secs(60);
+/// How long what is said when a connection is closed may come after its stream's end.
+const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
+/// What the link's reader is called, before its name.
+pub const READER: &str = "link:";
+/// What upstream may take here.
+const BOUNDS: Bounds = Bounds {
+    two_way_streams_max: 0,
+    one_way_streams_max: 0,
+    stream_bytes_max: 1 << 20,
+    unread_bytes_max: 2 << 20,
+    unsent_bytes_max: 16 << 20,
+    datagram_bytes_max: 0,
+    idle_max: Duration::from_secs(15),
+    ping_after: Some(Duration::from_secs(2)),
+};
+
+/// What a link's task needs.
+pub struct Dialler {
+    /// The log that is read.
+    pub log: Arc<EventLog>,
+    /// What the link is called here.
+    pub name: String,
+    /// What people call this node.
+    pub node: String,
+    /// This site.
+    pub site: u64,
+    /// What the link carries.
+    pub config: LinkConfig,
+    /// The link's end.
+    pub identity: LinkIdentity,
+    /// Where nodes upstream are, `HOST:PORT`.
+    pub addresses: Vec<String>,
+    /// What is known of the link.
+    pub page: Shared,
+    /// Told true when upstream has more of this node's own log than the node has.
+    pub outlived: watch::Sender<bool>,
+}
+
+/// Why a session ended.
+enum Cut {
+    /// It is tried again.
+    Again(String),
+    /// People must do something.
+    Refused(String),
+}
+
+impl Dialler {
+    /// Dials and keeps trying, until the node stops.
+    pub async fn run(self, mut paused: watch::Receiver<bool>) {
+        let mut failures = 0;
+        loop {
+            if *paused.borrow_and_update() {
+                self.page.lock().set(State::Paused, "people have paused it: `edgeway link resume`");
+                if paused.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let (before, began) = (self.page.lock().events, self.log.clock().monotonic());
+            let cut = tokio::select! {
+                cut = self.session() => cut,
+                changed = paused.changed() => if changed.is_err() { return } else { continue },
+            };
+            let stood = self.log.clock().monotonic().saturating_sub(began) > STOOD_FOR;
+            let brought = self.page.lock().events > before;
+            failures = if brought || stood { 0 } else { failures + 1 };
+            let wait = match &cut {
+                Cut::Again(why) => {
+                    tracing::debug!(link = self.name, why, "a link is cut");
+                    self.page.lock().set(State::Cut, why.clone());
+                    backoff::wait(failures, getrandom::u64().unwrap_or_default())
+                }
+                Cut::Refused(why) => {
+                    tracing::error!(link = self.name, why, "a link is refused");
+                    self.page.lock().set(State::Refused, why.clone());
+                    REFUSED_WAIT
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                changed = paused.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// One connection, from dialling to its end.
+    async fn session(&self) -> Cut {
+        let connection = match self.dial().await {
+            Ok(connection) => connection,
+            Err(why) => return Cut::Again(why),
+        };
+        let ended = tokio::select! {
+            ended = self.talk(&connection) => ended,
+            () = self.keep_notes() => return Cut::Again("the node is stopping".to_owned()),
+        };
+        self.note();
+        match ended {
+            Ended::Outlived(text) => {
+                self.outlived.send_replace(true);
+                Cut::Refused(text)
+            }
+            Ended::Stream(StreamError::Lost(ended)) => cut_by(&ended),
+            Ended::ByOther | Ended::Stream(_) => {
+                // What it said when it closed the connection comes a moment later.
+                match timeout(LAST_WORDS_WAIT, connection.ended()).await {
+                    Ok(ended) => cut_by(&ended),
+                    Err(_) => Cut::Again(ended.to_string()),
+                }
+            }
+            ended => Cut::Again(ended.to_string()),
+        }
+    }
+
+    async fn dial(&self) -> Result<SiteConnection, String> {
+        let mut tried = Vec::new();
+        for address in &self.addresses {
+            let resolved: Vec<SocketAddr> = match lookup_host(address.as_str()).await {
+                Ok(resolved) => resolved.take(RESOLVED_MAX).collect(),
+                Err(error) => {
+                    tried.push(format!("{address}: {error}"));
+                    continue;
+                }
+            };
+            for at in resolved {
+                match timeout(DIAL_WAIT, dial_link(at, &self.identity, BOUNDS)).await {
+                    Ok(Ok(connection)) => return Ok(connection),
+                    Ok(Err(JoinDialError::Ended(ConnectionEnded::Silent))) | Err(_) => {
+                        tried.push(format!("{address}: no answer"));
+                    }
+                    Ok(Err(error)) => tried.push(format!("{address}: {error}")),
+                }
+            }
+        }
+        Err(tried.join("; "))
+    }
+
+    async fn talk(&self, connection: &SiteConnection) -> Ended {
+        let (out, from) = match timeout(HELLO_WAIT, self.greet(connection)).await {
+            Ok(Ok(streams)) => streams,
+            Ok(Err(ended)) => return ended,
+            Err(_) => return Ended::Wrong("nothing to the greeting".to_owned()),
+        };
+        {
+            let mut page = self.page.lock();
+            page.set(State::Connected, "");
+            page.address = connection.address().to_string();
+            page.connections += 1;
+            page.refusals.clear();
+            page.last_contact_ms = Some(self.log.clock().wall_ms());
+        }
+        tracing::info!(link = self.name, address = %connection.address(), "a link stands");
+        let sender = Sender {
+            log: Arc::clone(&self.log),
+            name: self.name.clone(),
+            config: self.config.clone(),
+            site: self.site,
+            page: Arc::clone(&self.page),
+        };
+        sender.run(out, from).await
+    }
+
+    async fn greet(&self, connection: &SiteConnection) -> Result<(FrameSender, FrameReceiver), Ended> {
+        let (mut out, mut from) = connection.open().await?;
+        let hello = Hello {
+            protocol: super::PROTOCOL,
+            program: super::PROGRAM.to_owned(),
+            site: self.site,
+            name: self.node.clone(),
+        };
+        out.send_frame(&Said::Hello(hello).encode()).await?;
+        let Some(frame) = from.receive_frame(WELCOME_BYTES_MAX).await? else { return Err(Ended::ByOther) };
+        match Answer::decode(&frame)? {
+            Answer::Welcome(_) => Ok((out, from)),
+            _ => Err(Ended::Wrong("something else than welcome".to_owned())),
+        }
+    }
+
+    async fn keep_notes(&self) {
+        loop {
+            tokio::time::sleep(NOTE_EVERY).await;
+            self.note();
+        }
+    }
+
+    /// Notes how far upstream is, so that it is known after a restart too: a link is a reader with a cursor.
+    fn note(&self) {
+        let reader = format!("{READER}{}", self.name);
+        let known = self.page.lock().stored.clone();
+        let news: Vec<_> = known
+            .into_iter()
+            .filter(|(id, next)| self.log.cursor(&reader, *id).ok().flatten() != Some(*next))
+            .collect();
+        if news.is_empty() {
+            return;
+        }
+        let mut open = self.log.lock();
+        for (id, next) in news {
+            open.move_cursor(&reader, id, next);
+        }
+    }
+}
+
+fn cut_by(ended: &ConnectionEnded) -> Cut {
+    match ended {
+        ConnectionEnded::Closed { code, text } if *code == Close::Refused as u32 => Cut::Refused(text.clone()),
+        ConnectionEnded::Closed { text, .. } => Cut::Again(text.clone()),
+        ConnectionEnded::Certificate(_) | ConnectionEnded::CertificateRefused(_) => Cut::Refused(ended.to_string()),
+        ended => Cut::Again(ended.to_string()),
+    }
+}

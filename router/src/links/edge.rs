@@ -1,0 +1,202 @@
+//! The edge's side of links: those that it has, and what people ask of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sled_data::{Offset, PartitionId};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::accept::{AcceptError, Applicant, accept};
+use super::book::{Direction, LinkView, Shared};
+use super::config::LinkConfig;
+use super::dial::{Dialler, READER};
+use super::folder::{self, FolderError};
+use super::waiting::{carried, measure, waiting_bytes};
+use crate::event_log::EventLog;
+use crate::security::LinkToken;
+
+/// What links are made of.
+pub struct Setup {
+    /// The log that is read.
+    pub log: Arc<EventLog>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// This site.
+    pub site: u64,
+    /// What people call this node.
+    pub name: String,
+    /// What the configuration says of links.
+    pub links: Vec<LinkConfig>,
+}
+
+/// The edge's side.
+pub struct Edge {
+    setup: Setup,
+    running: Mutex<BTreeMap<String, Running>>,
+    outlived: watch::Sender<bool>,
+}
+
+struct Running {
+    page: Shared,
+    config: LinkConfig,
+    paused: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Edge {
+    /// No link runs yet.
+    pub fn new(setup: Setup) -> Arc<Self> {
+        Arc::new(Self { setup, running: Mutex::default(), outlived: watch::Sender::new(false) })
+    }
+
+    /// Starts all links that were accepted.
+    ///
+    /// # Errors
+    /// When the folder of links cannot be read. A link whose own folder cannot be used is left out, and told.
+    pub fn start(&self) -> Result<(), FolderError> {
+        for name in folder::folders(&self.setup.data)? {
+            if let Err(error) = self.start_one(&name) {
+                tracing::error!(link = name, %error, "a link does not start");
+            }
+        }
+        for config in &self.setup.links {
+            if !self.running.lock().contains_key(&config.name) {
+                tracing::warn!(
+                    link = config.name,
+                    "the configuration names a link that was not accepted: `edgeway link accept`"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes true when upstream has more of this node's own log than the node has.
+    pub fn outlived(&self) -> watch::Receiver<bool> {
+        self.outlived.subscribe()
+    }
+
+    fn start_one(&self, name: &str) -> Result<(), FolderError> {
+        let Setup { log, data, site, name: node, links } = &self.setup;
+        let folder = folder::folder(data, name);
+        let (identity, facts) = folder::read(&folder)?;
+        let config = links.iter().find(|config| config.name == name).cloned();
+        let config = config.unwrap_or_else(|| LinkConfig { name: name.to_owned(), ..LinkConfig::default() });
+        let addresses = if config.address.is_empty() { facts.addresses } else { vec![config.address.clone()] };
+        let page = Shared::default();
+        page.lock().stored = stored(log, name, &config);
+        let paused = watch::Sender::new(folder::is_paused(&folder));
+        let dialler = Dialler {
+            log: Arc::clone(log),
+            name: name.to_owned(),
+            node: node.clone(),
+            site: *site,
+            config: config.clone(),
+            identity,
+            addresses,
+            page: Arc::clone(&page),
+            outlived: self.outlived.clone(),
+        };
+        let task = tokio::spawn(dialler.run(paused.subscribe()));
+        self.running.lock().insert(name.to_owned(), Running { page, config, paused, task });
+        Ok(())
+    }
+
+    /// Accepts an invitation and starts the link; what this site is called upstream.
+    ///
+    /// # Errors
+    /// Why it was not accepted, in words.
+    pub async fn accept(&self, token: &LinkToken, name: &str) -> Result<String, AcceptError> {
+        let own = Applicant { name: &self.setup.name, site: self.setup.site };
+        let welcome = accept(token, &self.setup.data, name, own).await?;
+        if let Err(error) = self.start_one(name) {
+            tracing::error!(link = name, %error, "a link does not start");
+        }
+        Ok(welcome.name)
+    }
+
+    /// Pauses a link or lets it go on; false where there is none of that name.
+    ///
+    /// # Errors
+    /// When it cannot be noted.
+    pub fn pause(&self, name: &str, paused: bool) -> Result<bool, FolderError> {
+        let running = self.running.lock();
+        let Some(link) = running.get(name) else { return Ok(false) };
+        folder::set_paused(&folder::folder(&self.setup.data, name), paused)?;
+        link.paused.send_replace(paused);
+        Ok(true)
+    }
+
+    /// Removes a link; false where there is none of that name.
+    ///
+    /// # Errors
+    /// When its folder cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<bool, FolderError> {
+        let Some(link) = self.running.lock().remove(name) else { return Ok(false) };
+        link.task.abort();
+        folder::remove(&folder::folder(&self.setup.data, name))?;
+        Ok(true)
+    }
+
+    /// The links, as people see them. Reads the store.
+    pub fn views(&self) -> Vec<LinkView> {
+        let running = self.running.lock();
+        let all: Vec<_> =
+            running.iter().map(|(name, link)| (name.clone(), Arc::clone(&link.page), link.config.clone())).collect();
+        drop(running);
+        let view = |(name, page, config): (String, Shared, LinkConfig)| {
+            let lag = measure(&self.setup.log, &config, &page);
+            let mut page = page.lock();
+            page.lag = lag;
+            page.view(&name, Direction::Up, Vec::new())
+        };
+        all.into_iter().map(view).collect()
+    }
+
+    /// Up to where retention may take each partition that a link has not brought upstream yet; one that is not named it may take as it
+    /// will. What waits beyond the bound is not held. Reads the store.
+    pub fn floors(&self) -> BTreeMap<PartitionId, Offset> {
+        let links: Vec<_> = {
+            let running = self.running.lock();
+            running.values().map(|link| (Arc::clone(&link.page), link.config.clone())).collect()
+        };
+        let mut floors = BTreeMap::new();
+        for (page, config) in links {
+            let stored = page.lock().stored.clone();
+            for partition in carried(&self.setup.log, &config) {
+                let (id, reach) = (partition.id(), self.setup.log.store().reach(partition.id()));
+                let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
+                if from < partition.visible_end()
+                    && waiting_bytes(&reach, partition.visible_end() - from) <= config.hold_bytes_max
+                {
+                    let floor = floors.entry(id).or_insert(from);
+                    *floor = from.min(*floor);
+                }
+            }
+        }
+        floors
+    }
+
+    /// Ends all links.
+    pub async fn stop(&self) {
+        let running = std::mem::take(&mut *self.running.lock());
+        for link in running.into_values() {
+            link.task.abort();
+            let _ = link.task.await;
+        }
+    }
+
+    /// Where the data is.
+    pub fn data(&self) -> &Path {
+        &self.setup.data
+    }
+}
+
+/// Up to where each partition was known to be stored upstream, when it was noted last.
+fn stored(log: &EventLog, name: &str, config: &LinkConfig) -> BTreeMap<PartitionId, Offset> {
+    let reader = format!("{READER}{name}");
+    let cursor = |id: PartitionId| log.cursor(&reader, id).ok().flatten().map(|next| (id, next));
+    carried(log, config).iter().filter_map(|partition| cursor(partition.id())).collect()
+}

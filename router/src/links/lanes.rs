@@ -1,0 +1,276 @@
+//! The partitions that a link carries, merged back into the order of their commits, a bounded window of each at a time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use sled_data::{
+    Durability, Hole, HoleWhy, LINKED_PARTS_MAX, LinkedPart, Offset, OriginId, PartitionId, ReadError, Store,
+};
+
+use super::wire::part_bytes;
+use crate::event_log::PartitionLog;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes that all windows may hold, besides one batch each of those that are being read.
+const WINDOWS_BYTES_MAX: usize = 8 << 20;
+/// Bytes that are read of a partition at once.
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Bytes up to which what was one commit goes together.
+const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// How often the visible ends are looked at again because a commit was shown meanwhile.
+const LOOKS_MAX: u32 = 8;
+
+/// What comes next of one origin.
+#[derive(Debug)]
+pub struct Round {
+    /// The origin.
+    pub origin: OriginId,
+    /// Batches and holes, in the order of their commits.
+    pub parts: Vec<LinkedPart>,
+    /// Their bytes, about.
+    pub bytes: usize,
+    /// Where their partitions end with them.
+    pub ends: BTreeMap<PartitionId, Offset>,
+    /// How many events they have.
+    pub events: u64,
+    /// Whether some may be acknowledged and not yet synced here.
+    pub must_sync: bool,
+}
+
+/// The partitions that are carried.
+#[derive(Default)]
+pub struct Lanes {
+    streams: BTreeMap<OriginId, Stream>,
+    /// The origin whose turn was last.
+    turn: Option<OriginId>,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Stream {
+    lanes: BTreeMap<PartitionId, Lane>,
+    /// Lanes that have something next, by the hybrid clock of it.
+    ready: BTreeSet<(u64, PartitionId)>,
+}
+
+struct Lane {
+    log: Arc<PartitionLog>,
+    /// What is read next.
+    next: Offset,
+    /// Up to where it may be read in this round.
+    limit: Offset,
+    window: VecDeque<LinkedPart>,
+}
+
+impl Lanes {
+    /// Carries a partition from an offset on.
+    pub fn add(&mut self, log: Arc<PartitionLog>, from: Offset) {
+        let id = log.id();
+        self.remove(id);
+        let lane = Lane { log, next: from, limit: from, window: VecDeque::new() };
+        self.streams.entry(id.origin).or_default().lanes.insert(id, lane);
+    }
+
+    /// Carries a partition no more.
+    pub fn remove(&mut self, id: PartitionId) {
+        let Some(stream) = self.streams.get_mut(&id.origin) else { return };
+        if let Some(lane) = stream.lanes.remove(&id) {
+            self.bytes -= lane.bytes();
+            stream.ready.retain(|(_, ready)| *ready != id);
+        }
+    }
+
+    /// Where a carried partition ends all of which was given; `None` for one that has more, or is not carried.
+    pub fn given_all(&self, id: PartitionId) -> Option<Offset> {
+        let lane = self.streams.get(&id.origin)?.lanes.get(&id)?;
+        (lane.window.is_empty() && lane.next >= lane.log.visible_end()).then_some(lane.next)
+    }
+
+    /// Carries those no more that are not wanted.
+    pub fn keep(&mut self, wanted: impl Fn(PartitionId) -> bool) {
+        let all = self.streams.values().flat_map(|stream| stream.lanes.keys());
+        let gone: Vec<PartitionId> = all.copied().filter(|id| !wanted(*id)).collect();
+        gone.into_iter().for_each(|id| self.remove(id));
+    }
+
+    /// What comes next, about `bytes_max` bytes of one origin; `None` where all that is visible was given. `shown` is a number
+    /// that rises when a commit is shown. Reads the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn next_round(
+        &mut self,
+        store: &Store,
+        bytes_max: usize,
+        shown: &dyn Fn() -> u64,
+    ) -> Result<Option<Round>, ReadError> {
+        let all = self.streams.keys().copied();
+        let (after, before): (Vec<OriginId>, Vec<OriginId>) = all.partition(|origin| Some(*origin) > self.turn);
+        for origin in after.into_iter().chain(before) {
+            let Some(stream) = self.streams.get_mut(&origin) else { continue };
+            stream.look(store, &mut self.bytes, shown)?;
+            if let Some(round) = stream.round(store, origin, bytes_max, &mut self.bytes)? {
+                self.turn = Some(origin);
+                return Ok(Some(round));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Stream {
+    /// Sees how far each lane may be read, all of one moment, and what is next in those that stood at their end.
+    fn look(&mut self, store: &Store, bytes: &mut usize, shown: &dyn Fn() -> u64) -> Result<(), ReadError> {
+        for _ in 0..LOOKS_MAX {
+            let before = shown();
+            self.lanes.values_mut().for_each(|lane| lane.limit = lane.log.visible_end());
+            if before == shown() {
+                break;
+            }
+        }
+        let behind = |lane: &Lane| lane.window.is_empty() && lane.next < lane.limit;
+        let ids: Vec<PartitionId> = self.lanes.iter().filter(|(_, lane)| behind(lane)).map(|(id, _)| *id).collect();
+        let each = (WINDOWS_BYTES_MAX / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
+        let known: BTreeSet<PartitionId> = self.ready.iter().map(|(_, id)| *id).collect();
+        for id in ids.into_iter().filter(|id| !known.contains(id)) {
+            self.fill(store, id, each, bytes)?;
+            self.shed(bytes);
+        }
+        Ok(())
+    }
+
+    fn round(
+        &mut self,
+        store: &Store,
+        origin: OriginId,
+        bytes_max: usize,
+        bytes: &mut usize,
+    ) -> Result<Option<Round>, ReadError> {
+        let (parts, ends) = (Vec::new(), BTreeMap::new());
+        let mut round = Round { origin, parts, bytes: 0, ends, events: 0, must_sync: false };
+        let each = (WINDOWS_BYTES_MAX / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
+        let mut last = None;
+        while let Some((hlc, id)) = self.ready.first().copied() {
+            let is_empty = self.lanes.get(&id).is_none_or(|lane| lane.window.is_empty());
+            if is_empty {
+                // Its window had to go, or what was in it was trimmed meanwhile.
+                self.ready.remove(&(hlc, id));
+                self.fill(store, id, each, bytes)?;
+                continue;
+            }
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            let size = lane.window.front().map_or(0, part_bytes);
+            let is_same = last == Some(hlc) && round.bytes + size <= COMMIT_BYTES_MAX;
+            let is_full = round.bytes + size > bytes_max && !is_same || round.parts.len() == LINKED_PARTS_MAX;
+            if is_full && !round.parts.is_empty() {
+                break;
+            }
+            let Some(part) = lane.window.pop_front() else { continue };
+            *bytes -= size;
+            round.must_sync |= lane.log.config().durability == Durability::Memory && origin == store.origin();
+            round.add(id, part, size);
+            last = Some(hlc);
+            self.ready.remove(&(hlc, id));
+            self.fill(store, id, each, bytes)?;
+            self.shed(bytes);
+        }
+        Ok((!round.parts.is_empty()).then_some(round))
+    }
+
+    /// Reads on in a lane whose window is empty, and notes what is next in it.
+    fn fill(&mut self, store: &Store, id: PartitionId, bytes_max: usize, bytes: &mut usize) -> Result<(), ReadError> {
+        let Some(lane) = self.lanes.get_mut(&id) else { return Ok(()) };
+        if lane.window.is_empty() && lane.next < lane.limit {
+            lane.read(store, bytes_max)?;
+            *bytes += lane.bytes();
+        }
+        if !lane.window.is_empty() {
+            self.ready.insert((lane.first_hlc(), id));
+        }
+        Ok(())
+    }
+
+    /// Lets windows go while they hold too much: those that are needed last, which are read again then.
+    fn shed(&mut self, bytes: &mut usize) {
+        let mut latest = self.ready.iter().rev().take(self.ready.len().saturating_sub(1));
+        while *bytes > WINDOWS_BYTES_MAX {
+            let Some((_, id)) = latest.next() else { return };
+            if let Some(lane) = self.lanes.get_mut(id)
+                && let Some(first) = lane.window.front()
+            {
+                lane.next = begins_at(first);
+                *bytes -= lane.bytes();
+                lane.window.clear();
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn bytes(&self) -> usize {
+        self.window.iter().map(part_bytes).sum()
+    }
+
+    fn first_hlc(&self) -> u64 {
+        let hlc = |part: &LinkedPart| match part {
+            LinkedPart::Batch(batch) => Some(batch.envelope().hlc),
+            LinkedPart::Hole(..) => None,
+        };
+        self.window.iter().find_map(hlc).unwrap_or(0)
+    }
+
+    /// Fills the window; what is not there any more, or cannot be read, is a hole in it.
+    fn read(&mut self, store: &Store, bytes_max: usize) -> Result<(), ReadError> {
+        while self.next < self.limit {
+            let (to, why) = match store.read(self.log.id(), self.next, bytes_max) {
+                Ok(batches) => {
+                    for batch in batches.into_iter().filter(|batch| batch.next_offset() <= self.limit) {
+                        self.next = batch.next_offset();
+                        self.window.push_back(LinkedPart::Batch(batch));
+                    }
+                    return Ok(());
+                }
+                Err(ReadError::Trimmed { start, .. }) => (start, self.why(store)),
+                Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
+                Err(error) => return Err(error),
+            };
+            if to <= self.next {
+                return Ok(());
+            }
+            self.window.push_back(LinkedPart::Hole(self.log.id(), Hole { from: self.next, to, why, at_ms: 0 }));
+            self.next = to;
+        }
+        Ok(())
+    }
+
+    /// Why what is next is not there.
+    fn why(&self, store: &Store) -> HoleWhy {
+        let holes = store.holes(self.log.id());
+        let hole = holes.iter().find(|hole| hole.from <= self.next && self.next < hole.to);
+        hole.map_or(HoleWhy::Retention, |hole| hole.why)
+    }
+}
+
+impl Round {
+    fn add(&mut self, id: PartitionId, part: LinkedPart, bytes: usize) {
+        let end = match &part {
+            LinkedPart::Batch(batch) => {
+                self.events += u64::from(batch.envelope().count);
+                batch.next_offset()
+            }
+            LinkedPart::Hole(_, hole) => hole.to,
+        };
+        self.ends.insert(id, end);
+        self.bytes += bytes;
+        self.parts.push(part);
+    }
+}
+
+fn begins_at(part: &LinkedPart) -> Offset {
+    match part {
+        LinkedPart::Batch(batch) => batch.base_offset(),
+        LinkedPart::Hole(_, hole) => hole.from,
+    }
+}

@@ -1,0 +1,149 @@
+//! Partitions merged back into commits: whatever their number and sizes, in order, each batch once, in bounded memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sled_data::{LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig};
+
+use super::{Lanes, WINDOWS_BYTES_MAX};
+use crate::clock::Clock;
+use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent};
+
+fn log() -> Arc<EventLog> {
+    let backend = Arc::new(MemoryBackend::new());
+    let (store, _) = Store::on(backend, Options { seed: Some(7), ..Options::default() }).unwrap();
+    let log = EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Config::default()).unwrap();
+    let config = TopicConfig { partitions: 60, ..TopicConfig::default() };
+    log.create_topic("t", config).unwrap();
+    log
+}
+
+/// One commit with events of so many random bytes in these partitions.
+fn commit(log: &EventLog, partitions: &[u32], bytes: usize, random: &mut u64) {
+    let topic = log.topic("t").unwrap();
+    let ticket = {
+        let mut open = log.lock();
+        for index in partitions {
+            let mut value = vec![0_u8; bytes];
+            value.iter_mut().for_each(|byte| *byte = below(random, 256) as u8);
+            let event = NewEvent {
+                timestamp_ms: 1,
+                key: None,
+                value: Some(&value),
+                headers: &NO_HEADERS,
+                extra: &NO_HEADERS,
+                fanned_out: false,
+            };
+            open.append(&topic, *index, &event).unwrap();
+        }
+        open.ticket()
+    };
+    log.durable_blocking(ticket).unwrap();
+}
+
+/// SplitMix64.
+fn below(random: &mut u64, bound: u64) -> u64 {
+    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *random;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (mixed ^ (mixed >> 31)) % bound
+}
+
+fn lanes(log: &EventLog) -> Lanes {
+    let mut lanes = Lanes::default();
+    let topic = log.topic("t").unwrap();
+    topic.all_partitions().iter().for_each(|partition| lanes.add(Arc::clone(partition), 0));
+    lanes
+}
+
+/// Takes all there is, and sees that clocks never fall, that offsets follow one another, and that no commit is torn.
+fn drain(log: &EventLog, lanes: &mut Lanes, next: &mut BTreeMap<PartitionId, u64>, bytes_max: usize) -> u64 {
+    let (mut last, mut events) = (0, 0);
+    while let Some(round) = lanes.next_round(log.store(), bytes_max, &|| 0).unwrap() {
+        assert!(lanes.bytes <= WINDOWS_BYTES_MAX, "{} bytes are held", lanes.bytes);
+        assert_eq!(
+            lanes.bytes,
+            lanes.streams.values().flat_map(|s| s.lanes.values()).map(|l| l.bytes()).sum::<usize>()
+        );
+        events += round.events;
+        let first = round.parts.iter().find_map(|part| match part {
+            LinkedPart::Batch(batch) => Some(batch.envelope().hlc),
+            LinkedPart::Hole(..) => None,
+        });
+        assert!(first.is_none_or(|first| first > last), "a commit is torn");
+        for part in &round.parts {
+            let (id, from, to) = match part {
+                LinkedPart::Batch(batch) => {
+                    let hlc = batch.envelope().hlc;
+                    assert!(hlc >= last, "{hlc} after {last}");
+                    last = hlc;
+                    (batch.envelope().partition, batch.base_offset(), batch.next_offset())
+                }
+                LinkedPart::Hole(id, hole) => (*id, hole.from, hole.to),
+            };
+            let expected = next.entry(id).or_default();
+            assert_eq!(from, *expected, "{id}");
+            *expected = to;
+        }
+        for (id, end) in &round.ends {
+            assert_eq!(next[id], *end);
+        }
+    }
+    events
+}
+
+#[test]
+fn commits_come_in_their_order_from_all_partitions() {
+    for seed in 0..8 {
+        let (log, mut random) = (log(), seed);
+        let mut lanes = lanes(&log);
+        let (mut next, mut appended, mut taken) = (BTreeMap::new(), 0, 0);
+        for _ in 0..12 {
+            for _ in 0..below(&mut random, 30) {
+                let count = 1 + below(&mut random, 5);
+                let partitions: Vec<u32> = (0..count).map(|_| below(&mut random, 60) as u32).collect();
+                appended += partitions.len() as u64;
+                commit(&log, &partitions, 200, &mut random);
+            }
+            let bytes_max = 300 + below(&mut random, 20_000) as usize;
+            taken += drain(&log, &mut lanes, &mut next, bytes_max);
+            assert_eq!(taken, appended, "seed {seed}");
+        }
+        log.close();
+    }
+}
+
+#[test]
+fn many_large_batches_are_held_a_few_at_a_time() {
+    let (log, mut random) = (log(), 5);
+    let all: Vec<u32> = (0..60).collect();
+    // Some 20 MB of what does not compress, in turns and together.
+    for turn in 0..6 {
+        for index in &all {
+            commit(&log, &[*index], if turn % 2 == 0 { 60_000 } else { 20_000 }, &mut random);
+        }
+        commit(&log, &all[..20], 30_000, &mut random);
+    }
+    let events = drain(&log, &mut lanes(&log), &mut BTreeMap::new(), 256 << 10);
+    assert_eq!(events, 6 * 80);
+    log.close();
+}
+
+#[test]
+fn what_was_trimmed_is_a_hole_in_its_place() {
+    let (log, mut random) = (log(), 5);
+    (0..10).for_each(|_| commit(&log, &[0, 1], 100, &mut random));
+    let topic = log.topic("t").unwrap();
+    let id = topic.partition(0).unwrap().id();
+    log.store().trim(id, 4, 100).unwrap();
+    let (mut lanes, mut next) = (lanes(&log), BTreeMap::new());
+    assert_eq!(drain(&log, &mut lanes, &mut next, 1 << 20), 16);
+    // All of it, while it is being read.
+    (0..3).for_each(|_| commit(&log, &[0, 1], 100, &mut random));
+    log.store().trim(id, 13, 100).unwrap();
+    assert_eq!((drain(&log, &mut lanes, &mut next, 1 << 20), next[&id]), (3, 13));
+    lanes.remove(id);
+    assert_eq!(lanes.bytes, 0);
+    log.close();
+}

@@ -1,0 +1,43 @@
+//! Links: a site feeds its upstream sites, through outages, each event exactly once.
+//!
+//! At the edge `edge` has the links, `dial` keeps trying, `sender` says what there is and sends it, `lanes` merges partitions
+//! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
+//! connections, `receiver` stores what comes, `records` keeps who may.
+//! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `left` (whose origins), `backoff`,
+//! `pace`, and the bytes in `wire`,
+//! `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
+
+mod accept;
+mod backoff;
+mod begin;
+mod book;
+mod config;
+mod dial;
+mod edge;
+mod folder;
+mod invite;
+mod lanes;
+mod left;
+mod pace;
+mod pattern;
+mod receiver;
+mod records;
+mod sender;
+#[cfg(test)]
+mod stream_tests;
+mod upstream;
+mod waiting;
+mod wire;
+
+pub use accept::AcceptError;
+pub use book::{Direction, Gap, Lag, LinkView, State};
+pub use config::{LinkConfig, Origins};
+pub use edge::{Edge, Setup};
+pub use folder::FolderError;
+pub use records::{LinkRecord, RecordError, Records, is_link_name};
+pub use upstream::Upstream;
+
+/// The version of what is said that is spoken.
+pub const PROTOCOL: u8 = 1;
+/// The program's version, as it is told to others.
+const PROGRAM: &str = env!("CARGO_PKG_VERSION");

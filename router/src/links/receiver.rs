@@ -1,0 +1,305 @@
+//! Stores what one stream of a link brings, and tells what is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sled_data::{
+    FollowError, LINK_HOPS_MAX, Linked, LinkedError, LinkedPart, OriginId, PartitionId, Store, TopicId, TopicInfo,
+};
+
+use super::begin::Stand;
+use super::book::Shared;
+use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
+use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, TopicError};
+use crate::transport::{FrameReceiver, FrameSender, StreamError};
+
+/// How long it waits when the store is full, before it tries again.
+const FULL_WAIT: Duration = Duration::from_secs(1);
+/// Topics that one link may bring.
+const TOPICS_MAX: usize = 500;
+/// Origins that one link may offer.
+const OFFERS_MAX: usize = 4_096;
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The edge ended it.
+    #[error("the edge ended it")]
+    ByEdge,
+    /// What came cannot be read, or does not belong there. Nothing of it is stored.
+    #[error("what came cannot be taken: {0}")]
+    Wrong(String),
+    /// The partitions are not where they were: the edge asks anew when it comes again.
+    #[error("{0}; it goes on from where the partition ends here")]
+    Again(String),
+    /// The store here failed, or the node is stopping.
+    #[error("{0}")]
+    Store(String),
+}
+
+impl From<WireError> for Ended {
+    fn from(error: WireError) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+/// One stream of a link.
+pub struct Receiver {
+    /// The log that it goes into.
+    pub log: Arc<EventLog>,
+    /// The link's id.
+    pub link: u64,
+    /// What the link is called here.
+    pub name: String,
+    /// This site.
+    pub site: u64,
+    /// What is known of the link.
+    pub page: Shared,
+}
+
+/// What was offered and taken on a stream.
+#[derive(Default)]
+struct Open {
+    origins: BTreeMap<OriginId, Linked>,
+    topics: BTreeSet<TopicId>,
+}
+
+impl Receiver {
+    /// Takes what comes until something ends it. The greeting was heard.
+    pub async fn run(&self, mut out: FrameSender, mut from: FrameReceiver) -> Ended {
+        self.take(&mut out, &mut from).await.err().unwrap_or(Ended::ByEdge)
+    }
+
+    async fn take(&self, out: &mut FrameSender, from: &mut FrameReceiver) -> Result<(), Ended> {
+        let mut open = Open::default();
+        while let Some(frame) = from.receive_frame(FRAME_BYTES_MAX).await? {
+            self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
+            match Said::decode(&frame)? {
+                Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
+                Said::Offer(origin, path) => {
+                    if let Err(refused) = self.judge(&mut open, origin, path) {
+                        self.refuse(refused, out).await?;
+                    }
+                }
+                Said::Topic(info) => {
+                    let id = info.id;
+                    match self.adopt(info).await? {
+                        None => drop(open.topics.insert(id)),
+                        Some(refused) => self.refuse(refused, out).await?,
+                    }
+                }
+                Said::Where(ids) => {
+                    let known =
+                        |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains(&id.topic);
+                    let known = ids.into_iter().filter(known).collect();
+                    out.send_frame(&Answer::Stands(self.stands(known).await?).encode()).await?;
+                }
+                Said::Parts(parts) => {
+                    let number = parts.number;
+                    self.store(&open, parts, &frame).await?;
+                    out.send_frame(&Answer::Stored(number).encode()).await?;
+                }
+                Said::Behind(behind) => self.page.lock().lag = behind,
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, open: &mut Open, origin: OriginId, path: Vec<u64>) -> Result<(), Refused> {
+        if open.origins.len() >= OFFERS_MAX && !open.origins.contains_key(&origin) {
+            return Err(Refused::new(origin.0, 0, "too-many", "the link offers more origins than one link may"));
+        }
+        may_come(self.log.store(), origin, &path, self.site, self.link)?;
+        open.origins.insert(origin, Linked { link: self.link, hlc: 0, path });
+        Ok(())
+    }
+
+    async fn refuse(&self, refused: Refused, out: &mut FrameSender) -> Result<(), Ended> {
+        if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
+            tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
+        }
+        Ok(out.send_frame(&Answer::Refused(refused).encode()).await?)
+    }
+
+    /// Makes the topic here, under the link's name; why it is not made.
+    async fn adopt(&self, info: TopicInfo) -> Result<Option<Refused>, Ended> {
+        let (log, id) = (Arc::clone(&self.log), info.id);
+        // How long events are kept is said here, not at the edge.
+        let defaults = log.topic_defaults();
+        let mut config = info.config.clone();
+        (config.retention_ms, config.retention_bytes) = (defaults.retention_ms, defaults.retention_bytes);
+        let name = format!("{}{SITE_SEPARATOR}{}", self.name, info.name);
+        if self.is_over_bound(&info) {
+            let text = format!("topic {name} is not made here: a link brings at most {TOPICS_MAX} topics");
+            return Ok(Some(Refused::new(0, id.0, "too-many", text)));
+        }
+        let named = TopicInfo { id, name: name.clone(), config };
+        let text = match blocking(move || log.adopt_linked_topic(named)).await? {
+            Ok(()) => return Ok(None),
+            Err(error @ TopicError::Store(sled_data::TopicError::Failed(_))) => {
+                return Err(Ended::Store(error.to_string()));
+            }
+            // It comes round with an origin that is not taken: that is told once, of the origin.
+            Err(TopicError::Exists(own)) => {
+                return Ok(Some(Refused::new(0, id.0, OURS_TOPIC, format!("topic {own} is this site's own"))));
+            }
+            Err(error) => format!("topic {name} is not made here: {error}"),
+        };
+        Ok(Some(Refused::new(0, id.0, "topic", text)))
+    }
+
+    /// Where partitions end, all of it synced.
+    async fn stands(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Stand)>, Ended> {
+        let log = Arc::clone(&self.log);
+        let read = move || {
+            log.store().sync().map_err(|error| error.to_string())?;
+            Ok::<_, String>(ids.into_iter().map(|id| (id, stand(log.store(), id))).collect())
+        };
+        blocking(read).await?.map_err(Ended::Store)
+    }
+
+    async fn store(&self, open: &Open, parts: Parts, frame: &[u8]) -> Result<(), Ended> {
+        let Parts { origin, mut parts, .. } = parts;
+        let Some(linked) = open.origins.get(&origin) else {
+            return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
+        };
+        self.date(&mut parts);
+        let mut counted = (0, 0);
+        for part in &parts {
+            let topic = match part {
+                LinkedPart::Batch(batch) => {
+                    counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
+                    batch.envelope().partition.topic
+                }
+                LinkedPart::Hole(id, hole) => {
+                    tracing::warn!(link = self.name, partition = %id, from = hole.from, to = hole.to, why = ?hole.why,
+                        "events do not come: they were gone where they came from");
+                    id.topic
+                }
+            };
+            if !open.topics.contains(&topic) {
+                return Err(Ended::Wrong(format!("events of topic {topic}, which was not taken")));
+            }
+        }
+        loop {
+            match self.log.take_linked(origin, linked.clone(), parts).await {
+                Ok(()) => break,
+                Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
+                    tokio::time::sleep(FULL_WAIT).await;
+                    // What was tried is gone; the frame has it still.
+                    let Said::Parts(again) = Said::decode(frame)? else { return Err(Ended::ByEdge) };
+                    parts = again.parts;
+                    self.date(&mut parts);
+                }
+                Err(LinkFailed::Store(error @ LinkedError::NotNext { .. })) => {
+                    return Err(Ended::Again(error.to_string()));
+                }
+                Err(LinkFailed::Store(error @ LinkedError::Store(FollowError::Failed(_)))) => {
+                    return Err(Ended::Store(error.to_string()));
+                }
+                Err(LinkFailed::Store(error)) => return Err(Ended::Wrong(error.to_string())),
+                Err(error @ (LinkFailed::Sync(_) | LinkFailed::Closing)) => {
+                    return Err(Ended::Store(error.to_string()));
+                }
+            }
+        }
+        let mut page = self.page.lock();
+        page.events += counted.0;
+        page.bytes += counted.1;
+        Ok(())
+    }
+}
+
+impl Receiver {
+    /// Whether a topic would be one too many of this link.
+    fn is_over_bound(&self, info: &TopicInfo) -> bool {
+        if self.log.topic_by_id(info.id).is_some() {
+            return false;
+        }
+        let of_link = format!("{}{SITE_SEPARATOR}", self.name);
+        self.log.topics().iter().filter(|topic| topic.name().starts_with(&of_link)).count() >= TOPICS_MAX
+    }
+
+    /// Notes on holes when they were heard of.
+    fn date(&self, parts: &mut [LinkedPart]) {
+        let now_ms = self.log.clock().wall_ms();
+        for part in parts {
+            if let LinkedPart::Hole(_, hole) = part {
+                hole.at_ms = now_ms;
+            }
+        }
+    }
+}
+
+/// Whether an origin that has come by a path may come to this site by a link.
+fn may_come(store: &Store, origin: OriginId, path: &[u64], site: u64, link: u64) -> Result<(), Refused> {
+    let refuse = |code: &str, text: String| Err(Refused::new(origin.0, 0, code, text));
+    if path.contains(&site) {
+        return refuse("loop", format!("origin {origin} has been at this site: its events are not taken back"));
+    }
+    if path.is_empty() || path.len() > LINK_HOPS_MAX {
+        return refuse(
+            "loop",
+            format!("origin {origin} has passed {} sites; {LINK_HOPS_MAX} are the most", path.len()),
+        );
+    }
+    match store.may_link(origin, link) {
+        Ok(()) => Ok(()),
+        Err(error @ LinkedError::Ours(_)) => refuse("ours", error.to_string()),
+        Err(error @ LinkedError::OtherLink { .. }) => refuse("other-link", error.to_string()),
+        Err(error) => refuse("too-many", error.to_string()),
+    }
+}
+
+/// Where a partition ends here.
+pub fn stand(store: &Store, id: PartitionId) -> Stand {
+    let reach = store.reach(id);
+    let hlc = store.hlc_before(id, reach.end).unwrap_or(0);
+    Stand { end: reach.end, hlc, digest: reach.digest, is_gapless: store.holes(id).is_empty() }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Ended::Store("the node is stopping".to_owned()))
+}
+
+const _: () = assert!(FRAME_BYTES_MAX > sled_data::EVENT_BYTES_MAX);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use sled_data::{CommitNumber, MemoryBackend, Options};
+
+    use super::*;
+
+    #[test]
+    fn no_origin_comes_back_or_by_two_links() {
+        let backend = Arc::new(MemoryBackend::new());
+        let (store, _) = Store::on(backend, Options { seed: Some(1), ..Options::default() }).unwrap();
+        let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+        store.take_linked(OriginId(50), &linked, &[]).unwrap();
+        store.set_follow_node(OriginId(60), 1).unwrap();
+        // origin, path, link, the code of the refusal
+        let cases = [
+            (OriginId(9), vec![1, 2], 5, ""),
+            (OriginId(9), vec![1, 7, 2], 5, "loop"),
+            (OriginId(9), vec![], 5, "loop"),
+            (OriginId(9), vec![1; 16], 5, ""),
+            (OriginId(9), vec![1; 17], 5, "loop"),
+            (OriginId(50), vec![1], 5, ""),
+            (OriginId(50), vec![1], 6, "other-link"),
+            (OriginId(60), vec![1], 5, "ours"),
+            (store.origin(), vec![1], 5, "ours"),
+        ];
+        for (origin, path, link, code) in cases {
+            let found = may_come(&store, origin, &path, 7, link).err().map_or(String::new(), |refused| refused.code);
+            assert_eq!(found, code, "{origin} {path:?} {link}");
+        }
+        assert_eq!(store.last_commit_of(OriginId(50)), CommitNumber(0), "no stream of commits is kept of it");
+    }
+}

@@ -1,0 +1,147 @@
+//! An edge that says what cannot be: it is cut off with a reason, and nothing of it is stored.
+
+use std::time::Duration;
+
+use sled_data::{LinkedPart, OriginId, StoredBatch, TopicId};
+
+use super::lab::{LONG, Site};
+use super::link;
+use crate::links::folder;
+use crate::links::upstream::Close;
+use crate::links::wire::{Answer, FRAME_BYTES_MAX, Hello, Parts, Said};
+use crate::transport::{Bounds, Ended, FrameReceiver, FrameSender, SiteConnection, dial_link};
+
+const BOUNDS: Bounds = Bounds {
+    two_way_streams_max: 0,
+    one_way_streams_max: 0,
+    stream_bytes_max: 1 << 20,
+    unread_bytes_max: 1 << 20,
+    unsent_bytes_max: 1 << 20,
+    datagram_bytes_max: 0,
+    idle_max: Duration::from_secs(10),
+    ping_after: None,
+};
+
+/// A connection by a site's certificate, and one stream of it that was greeted.
+struct Forger {
+    connection: SiteConnection,
+    out: FrameSender,
+    from: FrameReceiver,
+}
+
+impl Forger {
+    async fn connect(plant: &Site, to: &Site) -> Forger {
+        let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
+        let connection = dial_link(to.address(), &identity, BOUNDS).await.unwrap();
+        let (out, from) = connection.open().await.unwrap();
+        let mut forger = Forger { connection, out, from };
+        let hello = Hello { protocol: 1, program: "0".to_owned(), site: 1, name: "f".to_owned() };
+        forger.say(&Said::Hello(hello)).await;
+        assert!(matches!(forger.hear().await, Answer::Welcome(_)));
+        forger
+    }
+
+    async fn say(&mut self, said: &Said) {
+        self.send(&said.encode()).await;
+    }
+
+    async fn send(&mut self, frame: &[u8]) {
+        self.out.send_frame(frame).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Answer {
+        let frame = tokio::time::timeout(LONG, self.from.receive_frame(FRAME_BYTES_MAX)).await.unwrap();
+        Answer::decode(&frame.unwrap().unwrap()).unwrap()
+    }
+
+    /// Offers an origin and the topic, and hears where its partition ends.
+    async fn offer(&mut self, plant: &Site, origin: OriginId) {
+        self.say(&Said::Offer(origin, vec![1])).await;
+        self.say(&Said::Topic(plant.log.topic("telemetry").unwrap().info().clone())).await;
+    }
+
+    async fn closed(self) -> (u32, String) {
+        match tokio::time::timeout(LONG, self.connection.ended()).await.unwrap() {
+            Ended::Closed { code, text } => (code, text),
+            ended => panic!("{ended:?}"),
+        }
+    }
+}
+
+/// A plant whose link is paused, with three batches of one partition.
+async fn plant_and_hq() -> (Site, Site, Vec<StoredBatch>) {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    plant.stop_edge().await;
+    for n in 0..3 {
+        plant.append_to("telemetry", 0, &format!("{n}")).await;
+    }
+    let partition = plant.log.topic("telemetry").unwrap().partition(0).unwrap().id();
+    let batches = plant.log.store().read(partition, 0, usize::MAX).unwrap();
+    assert_eq!(batches.len(), 3);
+    (plant, hq, batches)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_forged_reordered_or_damaged_is_cut_off() {
+    let (plant, hq, batches) = plant_and_hq().await;
+    let origin = plant.log.store().origin();
+    let parts = |number, origin, batches: &[StoredBatch]| {
+        Said::Parts(Parts { number, origin, parts: batches.iter().cloned().map(LinkedPart::Batch).collect() }).encode()
+    };
+    let damaged = {
+        let mut frame = parts(1, origin, &batches[..1]);
+        let last = frame.len() - 1;
+        frame[last] ^= 1;
+        frame
+    };
+    let cut = parts(1, origin, &batches)[..200].to_vec();
+    // What is sent, the code with which it is closed, what the words hold
+    let cases = [
+        ("another origin's batch", parts(1, OriginId(99), &batches[..1]), Close::Garbage, "does not belong"),
+        ("an origin that was not offered", parts(1, OriginId(98), &batches[..1]), Close::Garbage, "was not taken"),
+        ("a batch too far on", parts(1, origin, &batches[1..]), Close::Again, "ends at 0"),
+        ("out of order", parts(1, origin, &[batches[0].clone(), batches[2].clone()]), Close::Again, "ends at 1"),
+        ("a flipped byte", damaged, Close::Garbage, "damaged"),
+        ("cut short", cut, Close::Garbage, "ends early"),
+        ("no frame", vec![77, 1, 2], Close::Garbage, "kind is not known"),
+        ("a second greeting", Said::Hello(hello()).encode(), Close::Garbage, "second greeting"),
+    ];
+    for (case, frame, code, words) in cases {
+        let mut forger = Forger::connect(&plant, &hq).await;
+        forger.offer(&plant, origin).await;
+        forger.offer(&plant, OriginId(99)).await;
+        forger.send(&frame).await;
+        let (closed, text) = forger.closed().await;
+        assert_eq!(closed, code as u32, "{case}: {text}");
+        assert!(text.contains(words), "{case}: {text}");
+        assert_eq!(hq.values("plant/telemetry"), Vec::<String>::new(), "{case}: nothing of it is stored");
+    }
+    // The same batches as they should come.
+    let mut honest = Forger::connect(&plant, &hq).await;
+    honest.offer(&plant, origin).await;
+    honest.send(&parts(7, origin, &batches)).await;
+    assert_eq!(honest.hear().await, Answer::Stored(7));
+    assert_eq!(hq.values("plant/telemetry"), ["0", "1", "2"]);
+    // The upstream site's own origin, and one that is taken from it.
+    honest.say(&Said::Offer(hq.log.store().origin(), vec![1])).await;
+    assert!(matches!(honest.hear().await, Answer::Refused(refused) if refused.code == "ours"));
+    honest.say(&Said::Offer(OriginId(5), vec![1, 2])).await;
+    assert!(matches!(honest.hear().await, Answer::Refused(refused) if refused.code == "loop"));
+    honest.say(&Said::Where(vec![sled_data::PartitionId { origin, topic: TopicId(4), index: 0 }])).await;
+    assert_eq!(honest.hear().await, Answer::Stands(vec![]), "nothing is said of what was not offered");
+}
+
+fn hello() -> Hello {
+    Hello { protocol: 1, program: "0".to_owned(), site: 1, name: "f".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_site_opens_nothing() {
+    let (plant, _hq, _) = plant_and_hq().await;
+    let other = Site::new(3).await;
+    let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
+    // It looks for the site that gave it its certificate.
+    let error = dial_link(other.address(), &identity, BOUNDS).await.unwrap_err().to_string();
+    assert!(error.contains("another site"), "{error}");
+}

@@ -1,0 +1,85 @@
+//! What a link carries, how much of it waits to be upstream, and what is here of a partition. Reads the store: not for a task.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
+
+use super::begin::{Before, Mine};
+use super::book::{Lag, Shared};
+use super::config::{LinkConfig, Origins};
+use crate::event_log::{EventLog, PartitionLog};
+
+/// Partitions whose oldest event is looked for, to say how old it is.
+const OLDEST_LOOKS_MAX: usize = 64;
+
+/// The partitions that a link carries and that have events.
+pub fn carried(log: &EventLog, config: &LinkConfig) -> Vec<Arc<PartitionLog>> {
+    let store = log.store();
+    let linked: BTreeSet<OriginId> = store.linked().into_iter().map(|(origin, _)| origin).collect();
+    let followed: BTreeSet<OriginId> = store.followed().into_iter().map(|(origin, _)| origin).collect();
+    let is_meant = |origin: &OriginId| match config.origins {
+        Origins::All => true,
+        Origins::Site => !linked.contains(origin),
+        // Earlier lives of this node are its own.
+        Origins::Own => !linked.contains(origin) && !followed.contains(origin),
+    };
+    let mut all = log.all_partitions();
+    all.retain(|partition| {
+        partition.visible_end() > 0 && is_meant(&partition.id().origin) && config.carries(partition.topic())
+    });
+    all
+}
+
+/// About how many stored bytes so many of a partition's events have.
+pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
+    let kept = u128::from((reach.end - reach.start).max(1));
+    u64::try_from(u128::from(reach.bytes) * u128::from(events) / kept).unwrap_or(u64::MAX)
+}
+
+/// How far upstream is behind, by what is known to be stored there. Reads the store.
+pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lag {
+    let stored = page.lock().stored.clone();
+    let mut lag = Lag::default();
+    let (mut oldest, mut looks) = (None, 0);
+    for partition in carried(log, config) {
+        let (id, reach) = (partition.id(), log.store().reach(partition.id()));
+        let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
+        let events = partition.visible_end().saturating_sub(from);
+        if events == 0 {
+            continue;
+        }
+        lag.events += events;
+        lag.bytes += waiting_bytes(&reach, events);
+        if looks < OLDEST_LOOKS_MAX {
+            looks += 1;
+            let first = log.store().read(id, from, 1).ok().and_then(|batches| batches.into_iter().next());
+            let ms = first.map(|batch| sled_data::hlc_ms(batch.envelope().hlc));
+            oldest = [oldest, ms].into_iter().flatten().min();
+        }
+    }
+    lag.ms = oldest.map_or(0, |oldest| u64::try_from(log.clock().wall_ms().saturating_sub(oldest)).unwrap_or(0));
+    lag
+}
+
+/// What is here of a partition that ends at `end` upstream.
+pub fn mine(store: &Store, id: PartitionId, end: Offset) -> Mine {
+    let reach = store.reach(id);
+    let holes = store.holes(id);
+    let in_hole = |offset: Offset| holes.iter().any(|hole| hole.from <= offset && offset < hole.to);
+    let before = match end.checked_sub(1) {
+        Some(last) if last >= reach.start && end <= reach.end && !in_hole(last) => match store.read(id, last, 1) {
+            Ok(batches) => batches.first().map_or(Before::Unknown, |batch| match batch.next_offset() == end {
+                true => Before::Clock(batch.envelope().hlc),
+                false => Before::Across,
+            }),
+            Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Before::Unknown,
+            Err(error) => {
+                tracing::warn!(%error, partition = %id, "it is not known whether a partition is the same upstream");
+                Before::Unknown
+            }
+        },
+        _ => Before::Unknown,
+    };
+    Mine { end: reach.end, before, digest: reach.digest, is_gapless: holes.is_empty() }
+}

@@ -1,0 +1,357 @@
+//! What is said on a link's stream: frames from the edge, and back (pure). A frame is a kind byte and a body: postcard, but
+//! for what is sent of partitions, whose batches are bytes as they are stored.
+
+use serde::{Deserialize, Serialize};
+use sled_data::{
+    BatchError, Compression, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_PARTS_MAX, LinkedPart, OriginId, PartitionId,
+    StoredBatch, TopicConfig, TopicId, TopicInfo,
+};
+
+use super::begin::Stand;
+
+/// Largest frame, bytes: a batch with one event of the largest size, and what was in one commit with it.
+pub const FRAME_BYTES_MAX: usize = 24 << 20;
+/// Partitions that one frame names at most.
+pub const PARTITIONS_MAX: usize = 1_024;
+/// The code of a topic that is not taken since it is the upstream site's own: nobody need know of it.
+pub const OURS_TOPIC: &str = "ours-topic";
+/// Longest text, bytes.
+const TEXT_BYTES_MAX: usize = 512;
+
+/// The first frame of the edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The newest version of what is said that it speaks.
+    pub protocol: u8,
+    /// The version of its program.
+    pub program: String,
+    /// Its site.
+    pub site: u64,
+    /// What people call its node.
+    pub name: String,
+}
+
+/// From the edge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// The first frame.
+    Hello(Hello),
+    /// An origin that it has, with the sites that the origin has passed.
+    Offer(OriginId, Vec<u64>),
+    /// A topic, before its first partition. Its name is what it is to be called upstream, behind the link's.
+    Topic(TopicInfo),
+    /// Partitions of which it asks where they end upstream.
+    Where(Vec<PartitionId>),
+    /// What comes next of some partitions of one origin.
+    Parts(Parts),
+    /// How far it is ahead of what is stored upstream.
+    Behind(Behind),
+}
+
+/// What comes next of some partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The number by which its storing is told.
+    pub number: u64,
+    /// The origin.
+    pub origin: OriginId,
+    /// Batches and holes, in the order of their commits. Of a hole, when it was heard of is not said.
+    pub parts: Vec<LinkedPart>,
+}
+
+/// How far the upstream is behind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// Events.
+    pub events: u64,
+    /// Bytes as they are stored, about.
+    pub bytes: u64,
+    /// Age of the oldest one, milliseconds.
+    pub ms: u64,
+}
+
+/// From upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The link goes on; what the upstream site is called.
+    Welcome(u64),
+    /// Where partitions end.
+    Stands(Vec<(PartitionId, Stand)>),
+    /// All up to this number is stored and synced.
+    Stored(u64),
+    /// An origin or a topic is not taken.
+    Refused(Refused),
+}
+
+/// What is not taken, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The origin, 0 where it is a topic.
+    pub origin: u64,
+    /// The topic's id, 0 where it is all of an origin.
+    pub topic: u64,
+    /// For programs: `loop`, `ours`, `ours-topic`, `other-link`, `too-many`, `topic`.
+    pub code: String,
+    /// For people.
+    pub text: String,
+}
+
+/// A frame that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// Its form.
+    #[error("a frame of the link cannot be read: {0}")]
+    Form(&'static str),
+    /// A batch in it.
+    #[error("a batch on the link is damaged: {0}")]
+    Batch(#[from] BatchError),
+}
+
+#[derive(Serialize, Deserialize)]
+struct TopicV1 {
+    id: u64,
+    name: String,
+    partitions: u32,
+    compression: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HoleV1 {
+    topic: u64,
+    index: u32,
+    from: u64,
+    to: u64,
+    why: u8,
+}
+
+const HELLO: u8 = 1;
+const OFFER: u8 = 2;
+const TOPIC: u8 = 3;
+const WHERE: u8 = 4;
+const PARTS: u8 = 5;
+const BEHIND: u8 = 6;
+const WELCOME: u8 = 16;
+const STANDS: u8 = 17;
+const STORED: u8 = 18;
+const REFUSED: u8 = 19;
+/// Of a part: a batch, a hole.
+const BATCH: u8 = 0;
+const HOLE: u8 = 1;
+
+fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
+    // Writing numbers and short texts to memory does not fail; the reader would say so.
+    postcard::to_extend(body, vec![kind]).unwrap_or_default()
+}
+
+fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(WireError::Form("it is too long")),
+        Err(_) => Err(WireError::Form("its body")),
+    }
+}
+
+/// A partition in plain numbers: origin, topic, index.
+type PlainId = (u64, u64, u32);
+/// Where a partition ends: end, clock, digest, whether it is gapless.
+type StandV1 = (PlainId, u64, u64, u64, bool);
+
+fn plain(id: &PartitionId) -> PlainId {
+    (id.origin.0, id.topic.0, id.index)
+}
+
+fn partition((origin, topic, index): PlainId) -> PartitionId {
+    PartitionId { origin: OriginId(origin), topic: TopicId(topic), index }
+}
+
+impl Said {
+    /// The frame.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Hello(hello) => with_body(HELLO, hello),
+            Self::Offer(origin, path) => with_body(OFFER, &(origin.0, path)),
+            Self::Topic(info) => with_body(TOPIC, &TopicV1::new(info)),
+            Self::Where(ids) => with_body(WHERE, &ids.iter().map(plain).collect::<Vec<_>>()),
+            Self::Parts(parts) => parts.encode(),
+            Self::Behind(behind) => with_body(BEHIND, behind),
+        }
+    }
+
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
+        match frame.split_first() {
+            Some((&HELLO, rest)) => Ok(Self::Hello(body(rest)?)),
+            Some((&OFFER, rest)) => {
+                let (origin, path): (u64, Vec<u64>) = body(rest)?;
+                // One too many is refused with words.
+                if path.len() > LINK_HOPS_MAX + 1 {
+                    return Err(WireError::Form("its path is too long"));
+                }
+                Ok(Self::Offer(OriginId(origin), path))
+            }
+            Some((&TOPIC, rest)) => Ok(Self::Topic(body::<TopicV1>(rest)?.info()?)),
+            Some((&WHERE, rest)) => {
+                let ids: Vec<PlainId> = body(rest)?;
+                if ids.len() > PARTITIONS_MAX {
+                    return Err(WireError::Form("it names too many partitions"));
+                }
+                Ok(Self::Where(ids.into_iter().map(partition).collect()))
+            }
+            Some((&PARTS, rest)) => Ok(Self::Parts(Parts::decode(rest)?)),
+            Some((&BEHIND, rest)) => Ok(Self::Behind(body(rest)?)),
+            _ => Err(WireError::Form("its kind is not known")),
+        }
+    }
+}
+
+impl Parts {
+    fn encode(&self) -> Vec<u8> {
+        let bytes: usize = self.parts.iter().map(part_bytes).sum();
+        let mut out = Vec::with_capacity(bytes + 32);
+        out.push(PARTS);
+        out.extend_from_slice(&self.number.to_be_bytes());
+        out.extend_from_slice(&self.origin.0.to_be_bytes());
+        for part in &self.parts {
+            let (kind, hole);
+            let bytes = match part {
+                LinkedPart::Batch(batch) => {
+                    kind = BATCH;
+                    batch.bytes()
+                }
+                LinkedPart::Hole(id, found) => {
+                    (kind, hole) = (HOLE, hole_bytes(*id, found));
+                    &hole
+                }
+            };
+            out.push(kind);
+            out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+            out.extend_from_slice(bytes);
+        }
+        out
+    }
+
+    fn decode(mut rest: &[u8]) -> Result<Self, WireError> {
+        let number = u64::from_be_bytes(take(&mut rest)?);
+        let origin = OriginId(u64::from_be_bytes(take(&mut rest)?));
+        let mut parts = Vec::new();
+        while !rest.is_empty() {
+            if parts.len() == LINKED_PARTS_MAX {
+                return Err(WireError::Form("it has too many parts"));
+            }
+            let [kind] = take(&mut rest)?;
+            let length = u32::from_be_bytes(take(&mut rest)?) as usize;
+            let (bytes, after) = rest.split_at_checked(length).ok_or(WireError::Form("it ends early"))?;
+            rest = after;
+            parts.push(match kind {
+                BATCH => LinkedPart::Batch(StoredBatch::decode(bytes.to_vec())?),
+                HOLE => {
+                    let HoleV1 { topic, index, from, to, why } = body(bytes)?;
+                    let why = if why == 0 { HoleWhy::Retention } else { HoleWhy::Damage };
+                    LinkedPart::Hole(partition((origin.0, topic, index)), Hole { from, to, why, at_ms: 0 })
+                }
+                _ => return Err(WireError::Form("a part's kind is not known")),
+            });
+        }
+        Ok(Self { number, origin, parts })
+    }
+}
+
+/// Bytes of a part in a frame, about.
+pub fn part_bytes(part: &LinkedPart) -> usize {
+    match part {
+        LinkedPart::Batch(batch) => batch.bytes().len() + 5,
+        LinkedPart::Hole(..) => 48,
+    }
+}
+
+fn hole_bytes(id: PartitionId, hole: &Hole) -> Vec<u8> {
+    let why = u8::from(hole.why == HoleWhy::Damage);
+    let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why };
+    postcard::to_allocvec(&hole).unwrap_or_default()
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], WireError> {
+    let (taken, rest) = bytes.split_first_chunk::<N>().ok_or(WireError::Form("it ends early"))?;
+    *bytes = rest;
+    Ok(*taken)
+}
+
+impl Answer {
+    /// The frame.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Welcome(site) => with_body(WELCOME, site),
+            Self::Stands(stands) => {
+                let told = |(id, at): &(PartitionId, Stand)| (plain(id), at.end, at.hlc, at.digest, at.is_gapless);
+                with_body(STANDS, &stands.iter().map(told).collect::<Vec<_>>())
+            }
+            Self::Stored(number) => with_body(STORED, number),
+            Self::Refused(refused) => with_body(REFUSED, refused),
+        }
+    }
+
+    /// Reads a frame.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
+        match frame.split_first() {
+            Some((&WELCOME, rest)) => Ok(Self::Welcome(body(rest)?)),
+            Some((&STANDS, rest)) => {
+                let all: Vec<StandV1> = body(rest)?;
+                if all.len() > PARTITIONS_MAX {
+                    return Err(WireError::Form("it names too many partitions"));
+                }
+                let stand =
+                    |(id, end, hlc, digest, is_gapless)| (partition(id), Stand { end, hlc, digest, is_gapless });
+                Ok(Self::Stands(all.into_iter().map(stand).collect()))
+            }
+            Some((&STORED, rest)) => Ok(Self::Stored(body(rest)?)),
+            Some((&REFUSED, rest)) => {
+                let refused: Refused = body(rest)?;
+                if refused.text.len() > TEXT_BYTES_MAX || refused.code.len() > TEXT_BYTES_MAX {
+                    return Err(WireError::Form("its text is too long"));
+                }
+                Ok(Self::Refused(refused))
+            }
+            _ => Err(WireError::Form("its kind is not known")),
+        }
+    }
+}
+
+impl Refused {
+    /// With a text that is cut to what a frame may say.
+    pub fn new(origin: u64, topic: u64, code: &str, text: impl ToString) -> Self {
+        let mut text = text.to_string();
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        Self { origin, topic, code: code.to_owned(), text }
+    }
+}
+
+impl TopicV1 {
+    fn new(info: &TopicInfo) -> Self {
+        let compression = match info.config.compression {
+            Compression::None => 0,
+            Compression::Lz4 => 1,
+            Compression::Zstd => 2,
+        };
+        Self { id: info.id.0, name: info.name.clone(), partitions: info.config.partitions, compression }
+    }
+
+    fn info(self) -> Result<TopicInfo, WireError> {
+        let compression = match self.compression {
+            0 => Compression::None,
+            1 => Compression::Lz4,
+            2 => Compression::Zstd,
+            _ => return Err(WireError::Form("a topic's compression is not known")),
+        };
+        let config = TopicConfig { partitions: self.partitions, compression, ..TopicConfig::default() };
+        Ok(TopicInfo { id: TopicId(self.id), name: self.name, config })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! What is said on a link, byte for byte.
+
+use super::*;
+
+fn id() -> PartitionId {
+    partition((300, 2, 3))
+}
+
+#[test]
+fn what_the_edge_says_has_these_bytes() {
+    let hello = Hello { protocol: 1, program: "0.1".into(), site: 300, name: "n".into() };
+    let config = TopicConfig { partitions: 4, ..TopicConfig::default() };
+    let topic = TopicInfo { id: TopicId(1), name: "t".into(), config };
+    let hole = Hole { from: 4, to: 300, why: HoleWhy::Damage, at_ms: 0 };
+    let parts = Parts { number: 7, origin: OriginId(300), parts: vec![LinkedPart::Hole(id(), hole)] };
+    let head = [5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 0x2c];
+    let cases = [
+        (Said::Hello(hello), vec![1, 1, 3, b'0', b'.', b'1', 0xac, 2, 1, b'n']),
+        (Said::Offer(OriginId(300), vec![1, 2]), vec![2, 0xac, 2, 2, 1, 2]),
+        (Said::Topic(topic), vec![3, 1, 1, b't', 4, 1]),
+        (Said::Where(vec![id()]), vec![4, 1, 0xac, 2, 2, 3]),
+        (Said::Parts(parts), [&head[..], &[1, 0, 0, 0, 6, 2, 3, 4, 0xac, 2, 1]].concat()),
+        (Said::Behind(Behind { events: 1, bytes: 2, ms: 300 }), vec![6, 1, 2, 0xac, 2]),
+    ];
+    for (said, bytes) in cases {
+        assert_eq!(said.encode(), bytes);
+        assert_eq!(Said::decode(&bytes), Ok(said));
+        assert!(Said::decode(&[&bytes[..], &[0]].concat()).is_err(), "a byte too many");
+        for end in 0..bytes.len() {
+            // A frame of parts may end after any of them.
+            assert!(end == head.len() || Said::decode(&bytes[..end]).is_err(), "{bytes:?} cut at {end}");
+        }
+    }
+    for wrong in [&[][..], &[9], &[16, 1], &[3, 1, 1, b't', 4, 9]] {
+        assert!(Said::decode(wrong).is_err(), "{wrong:?}");
+    }
+    assert!(Said::decode(&Said::Offer(OriginId(1), vec![1; 18]).encode()).is_err());
+}
+
+#[test]
+fn what_upstream_says_has_these_bytes() {
+    let stand = Stand { end: 5, hlc: 6, digest: 300, is_gapless: true };
+    let cases = [
+        (Answer::Welcome(300), vec![16, 0xac, 2]),
+        (Answer::Stands(vec![(id(), stand)]), vec![17, 1, 0xac, 2, 2, 3, 5, 6, 0xac, 2, 1]),
+        (Answer::Stored(300), vec![18, 0xac, 2]),
+        (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),
+    ];
+    for (said, bytes) in cases {
+        assert_eq!(said.encode(), bytes);
+        assert_eq!(Answer::decode(&bytes), Ok(said));
+        assert!(Answer::decode(&[&bytes[..], &[0]].concat()).is_err(), "a byte too many");
+    }
+    let long = Answer::Refused(Refused::new(1, 2, "loop", "é".repeat(TEXT_BYTES_MAX)));
+    assert_eq!(Answer::decode(&long.encode()), Ok(long));
+}

@@ -1,0 +1,232 @@
+//! The node's links: what feeds it, what it feeds, and what people ask of either.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::place::Place;
+use crate::admin::ApiError;
+use crate::admin::links::{GapJson, InviteJson, LinkControl, LinkJson};
+use crate::admin::site::Pending;
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::event_log::EventLog;
+use crate::links::{
+    AcceptError, Direction, Edge, FolderError, LinkView, RecordError, Records, Setup, Upstream, is_link_name,
+};
+use crate::replication::join::draw_token;
+use crate::replication::peers::Guests;
+use crate::security::LinkToken;
+use crate::transport::{SiteConnection, SiteIdentity};
+
+/// Who the audit says did it, where a person did.
+const WHO: &str = "api";
+
+/// Takes what comes to the site's port for links.
+struct Taken(Arc<Upstream>);
+
+impl Guests for Taken {
+    fn receive(&self, connection: SiteConnection) -> crate::replication::Pending<'_, ()> {
+        Box::pin(self.0.serve(connection))
+    }
+}
+
+/// The node's links.
+pub struct LinkNode {
+    place: Place,
+    catalog: Arc<Catalog>,
+    edge: Arc<Edge>,
+    upstream: Option<(Arc<Upstream>, Arc<SiteIdentity>)>,
+}
+
+impl LinkNode {
+    /// Reads what is kept of links; none runs yet. Without an identity in a site the node can feed others, and not be fed.
+    ///
+    /// # Errors
+    /// When the store cannot say who feeds this site.
+    pub fn open(
+        log: &Arc<EventLog>,
+        catalog: &Arc<Catalog>,
+        identity: Option<Arc<SiteIdentity>>,
+        place: Place,
+        config: &Config,
+    ) -> Result<Arc<Self>, RecordError> {
+        let setup = Setup {
+            log: Arc::clone(log),
+            data: config.node.data.clone(),
+            site: place.site,
+            name: config.node.name.clone(),
+            links: config.link.clone(),
+        };
+        let upstream = match identity {
+            Some(identity) => {
+                let records = Arc::new(Records::open(Arc::clone(log))?);
+                Some((Upstream::new(Arc::clone(log), Arc::clone(&identity), records), identity))
+            }
+            None => None,
+        };
+        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream }))
+    }
+
+    /// Who takes the connections of links on the site's port.
+    pub fn guests(&self) -> Option<Arc<dyn Guests>> {
+        let (upstream, _) = self.upstream.as_ref()?;
+        Some(Arc::new(Taken(Arc::clone(upstream))))
+    }
+
+    /// The edge's side.
+    pub fn edge(&self) -> &Arc<Edge> {
+        &self.edge
+    }
+
+    fn upstream(&self) -> Result<&(Arc<Upstream>, Arc<SiteIdentity>), ApiError> {
+        self.upstream.as_ref().ok_or_else(|| {
+            ApiError::conflict("this node has no certificate of a site, so no link can come in")
+                .hint("stop it, run `edgeway node init`, and start it with --site-listen")
+        })
+    }
+
+    async fn make_invitation(&self, site: &str) -> Result<InviteJson, ApiError> {
+        let (upstream, identity) = self.upstream()?;
+        let members = self.catalog.members();
+        let own = members.iter().find(|member| member.node == self.place.node);
+        // The token is known to this node alone.
+        let address = own.map(|member| member.address.clone()).filter(|address| !address.is_empty());
+        let address = address.ok_or_else(|| {
+            ApiError::conflict("no address of this node is known")
+                .hint("start it with --site-listen, and --site-address where that is not one address")
+        })?;
+        let token = draw_token(self.place.site, identity.ca_fingerprint(), vec![address]);
+        let token = LinkToken(token.map_err(|error| ApiError::internal(error.to_string()))?);
+        let (upstream, hash, name) = (Arc::clone(upstream), token.0.hash(), site.to_owned());
+        let expires_at_ms = blocking(move || Ok(upstream.invite(&name, hash, WHO)?)).await?;
+        Ok(InviteJson { site: site.to_owned(), token: token.to_string(), expires_at_ms })
+    }
+
+    async fn take_invitation(&self, token: &str, name: &str) -> Result<String, ApiError> {
+        if !is_link_name(name) {
+            return Err(RecordError::Name(name.to_owned()).into());
+        }
+        let token: LinkToken =
+            token.parse().map_err(|error: crate::security::JoinTokenError| ApiError::bad_request(error.to_string()))?;
+        Ok(self.edge.accept(&token, name).await?)
+    }
+
+    async fn take_out(&self, name: &str) -> Result<(), ApiError> {
+        if self.edge.remove(name)? {
+            return Ok(());
+        }
+        let unknown = || unknown(name);
+        let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
+        let (upstream, name) = (Arc::clone(upstream), name.to_owned());
+        blocking(move || Ok(upstream.remove(&name, WHO)?)).await
+    }
+}
+
+fn unknown(name: &str) -> ApiError {
+    ApiError::not_found(format!("there is no link {name}")).hint("`edgeway link list` names them")
+}
+
+impl LinkControl for LinkNode {
+    fn views(&self) -> Vec<LinkJson> {
+        let down = self.upstream.as_ref().map(|(upstream, _)| upstream.views()).unwrap_or_default();
+        self.edge.views().into_iter().chain(down).map(json).collect()
+    }
+
+    fn invite<'a>(&'a self, site: &'a str) -> Pending<'a, InviteJson> {
+        Box::pin(self.make_invitation(site))
+    }
+
+    fn accept<'a>(&'a self, token: &'a str, name: &'a str) -> Pending<'a, String> {
+        Box::pin(self.take_invitation(token, name))
+    }
+
+    fn pause(&self, name: &str, paused: bool) -> Result<(), ApiError> {
+        if self.edge.pause(name, paused)? {
+            return Ok(());
+        }
+        let is_fed =
+            self.upstream.as_ref().is_some_and(|(upstream, _)| upstream.views().iter().any(|view| view.name == name));
+        if is_fed {
+            let what = format!("{name} feeds this site: a link is paused where it begins");
+            return Err(ApiError::conflict(what).hint("pause it there, or remove it here"));
+        }
+        Err(unknown(name))
+    }
+
+    fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()> {
+        Box::pin(self.take_out(name))
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(ApiError::unavailable("the node is stopping")))
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> Self {
+        let text = error.to_string();
+        match error {
+            RecordError::Unknown(_) => Self::not_found(text),
+            RecordError::Name(_) => Self::bad_request(text),
+            RecordError::TooMany(_) => Self::conflict(text),
+            RecordError::Store(_) => Self::unavailable(text),
+        }
+    }
+}
+
+impl From<FolderError> for ApiError {
+    fn from(error: FolderError) -> Self {
+        Self::internal(error.to_string())
+    }
+}
+
+impl From<AcceptError> for ApiError {
+    fn from(error: AcceptError) -> Self {
+        let text = error.to_string();
+        match error {
+            AcceptError::Unreached(_) => Self::unavailable(text),
+            AcceptError::Refused(_) | AcceptError::OwnSite => Self::conflict(text),
+            AcceptError::Folder(crate::transport::SiteError::There(folder)) => {
+                let name =
+                    folder.file_name().map(Path::new).map_or_else(String::new, |name| name.display().to_string());
+                Self::conflict(format!("there is a link {name} already"))
+                    .hint("remove it with `edgeway link remove`, or name another with --name")
+            }
+            AcceptError::Folder(_) => Self::internal(text),
+        }
+    }
+}
+
+fn json(view: LinkView) -> LinkJson {
+    let gap = |gap: crate::links::Gap| GapJson {
+        topic: gap.topic,
+        origin: gap.partition.origin.to_string(),
+        partition: gap.partition.index,
+        from: gap.from,
+        to: gap.to,
+        why: gap.why.to_owned(),
+        at_ms: gap.at_ms,
+    };
+    LinkJson {
+        name: view.name,
+        direction: match view.direction {
+            Direction::Up => "up".to_owned(),
+            Direction::Down => "down".to_owned(),
+        },
+        state: view.state.as_str().to_owned(),
+        reason: view.reason,
+        address: view.address,
+        last_contact_ms: view.last_contact_ms,
+        lag_events: view.lag.events,
+        lag_bytes: view.lag.bytes,
+        lag_ms: view.lag.ms,
+        events: view.events,
+        bytes: view.bytes,
+        connections: view.connections,
+        refusals: view.refusals,
+        gaps: view.gaps.into_iter().map(gap).collect(),
+    }
+}

@@ -1,0 +1,132 @@
+//! The edge's end of a link: its certificate from the upstream site, kept in a folder, and the connection by it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::connection::SiteConnection;
+use super::dial::{JoinDialError, any_port, builder, config, connect, dial_pinned};
+use super::folder::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, PEM_BYTES_MAX, make_folder, not_there};
+use super::identity::{belongs, certificate, certificate_of_ca, key_pair};
+use super::verify::SiteVerifier;
+use super::{LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, NodeKey, SiteError, names};
+use crate::transport::endpoint::client;
+use crate::transport::files::{
+    KEY_MODE, OPEN_MODE, failed, read_file, read_key_file, sync_folder, unfinished, write_file,
+};
+use crate::transport::{Bounds, Fingerprint, NodeId};
+
+/// The edge's end of a link.
+pub struct LinkIdentity {
+    site: u64,
+    peer: LinkPeer,
+    ca: CertificateDer<'static>,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl std::fmt::Debug for LinkIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkIdentity").field("site", &self.site).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+impl LinkIdentity {
+    /// The upstream site.
+    pub fn site(&self) -> u64 {
+        self.site
+    }
+
+    /// The link, and this node by the id that it has there.
+    pub fn peer(&self) -> LinkPeer {
+        self.peer
+    }
+
+    /// Makes the folder of a link's end, of certificates in PEM form and further files beside them. A crash in between leaves
+    /// no folder or a whole one.
+    ///
+    /// # Errors
+    /// When it is there already, what it is made of does not belong together, or a file cannot be made.
+    pub fn install(
+        folder: &Path,
+        (certificate, ca): (&str, &str),
+        key: &NodeKey,
+        further: &[(&str, &[u8])],
+    ) -> Result<Self, SiteError> {
+        not_there(folder)?;
+        let new = unfinished(folder);
+        make_folder(&new)?;
+        for (file, bytes) in further {
+            write_file(&new.join(file), bytes, OPEN_MODE)?;
+        }
+        write_file(&new.join(NODE_KEY), key.0.serialize_pem().as_bytes(), KEY_MODE)?;
+        write_file(&new.join(NODE_CERTIFICATE), certificate.as_bytes(), OPEN_MODE)?;
+        write_file(&new.join(CA_CERTIFICATE), ca.as_bytes(), OPEN_MODE)?;
+        let identity = Self::read(&new)?;
+        sync_folder(&new)?;
+        fs::rename(&new, folder).map_err(failed(folder, "made"))?;
+        sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        Ok(identity)
+    }
+
+    /// Reads what a folder holds.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn read(folder: &Path) -> Result<Self, SiteError> {
+        let text = |file: &'static str, is_key: bool| {
+            let path = folder.join(file);
+            let read = if is_key { read_key_file } else { read_file };
+            Ok::<_, SiteError>(String::from_utf8_lossy(&read(&path, PEM_BYTES_MAX)?).into_owned())
+        };
+        let (certificate, ca) = (text(NODE_CERTIFICATE, false)?, text(CA_CERTIFICATE, false)?);
+        let key = text(NODE_KEY, true)?;
+        Self::of(&certificate, &ca, &key).map_err(|what| SiteError::Content { folder: folder.to_owned(), what })
+    }
+
+    fn of(link: &str, ca: &str, key: &str) -> Result<Self, String> {
+        let link = certificate(link, "the link's certificate")?;
+        let ca = certificate_of_ca(ca)?;
+        let key = key_pair(key, "the link's key")?;
+        belongs(&link, &key, "the link's key")?;
+        let (peer, site) = names::link_of(&link).ok_or("the certificate is not that of a link")?;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(str::to_owned)?;
+        Ok(Self { site, peer, ca, certificate: link, key })
+    }
+}
+
+/// Connects to a node of the site that a link goes to. Whether the site takes the certificate is heard only afterwards.
+///
+/// # Errors
+/// When no connection comes about: no answer, or another site.
+pub async fn dial_link(
+    address: SocketAddr,
+    identity: &LinkIdentity,
+    bounds: Bounds,
+) -> Result<SiteConnection, JoinDialError> {
+    let here = |error: &dyn std::fmt::Display| JoinDialError::Here(error.to_string());
+    let verifier = SiteVerifier::new(identity.site, &identity.ca, None).map_err(|error| here(&error))?;
+    let tls = builder().map_err(|error| here(&error))?;
+    let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let shown = vec![identity.certificate.clone(), identity.ca.clone()];
+    let tls = tls.with_client_auth_cert(shown, identity.key.clone_key()).map_err(|error| here(&error))?;
+    let config = config(tls, LINK_ALPN, Arc::new(bounds.to_transport()?)).map_err(|error| here(&error))?;
+    let endpoint = client(any_port(address)).map_err(|error| here(&error))?;
+    Ok(connect(&endpoint, config, address, &names::text(NodeId(0), identity.site)).await?)
+}
+
+/// Connects to a node of the site whose CA has this fingerprint, to accept the invitation to a link.
+///
+/// # Errors
+/// As those of [`dial_link`].
+pub async fn dial_link_join(
+    address: SocketAddr,
+    site: u64,
+    ca: Fingerprint,
+    bounds: Bounds,
+) -> Result<SiteConnection, JoinDialError> {
+    dial_pinned(address, site, ca, bounds, LINK_JOIN_ALPN).await
+}

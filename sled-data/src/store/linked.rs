@@ -1,0 +1,298 @@
+//! Linked origins: what a link brings of another site's lives, some of their topics, partition by partition.
+//!
+//! A partition's end is the link's cursor in it. What comes is put into the partitions' trees, then one atomic group in `meta` makes it
+//! count: ends, holes, and the origin's record. Opening cuts off what no group covers, as it does with commits.
+
+mod holes;
+
+use std::collections::BTreeMap;
+
+use super::commit::{Touched, Writer, insert_batch};
+use super::follow::plan::Plan;
+use super::follow::put_ends;
+use super::open::OpenError;
+use super::recover::{each_of_kind, refuse};
+use super::values::{LinkedV1, read, write};
+use super::{COMMIT_BYTES_MAX, FollowError, Store, keys};
+use crate::backend::{BackendError, Tree};
+use crate::batch::StoredBatch;
+use crate::ids::{Offset, OriginId, PartitionId};
+use crate::topic::PARTITIONS_MAX;
+
+pub use holes::{HOLES_MAX, Hole, HoleWhy};
+pub(super) use holes::{Holes, at as hole_at, load as load_holes};
+
+/// Most origins that links bring to one store.
+pub const LINKED_ORIGINS_MAX: usize = 4_096;
+/// Most sites that an origin's events may pass on their way.
+pub const LINK_HOPS_MAX: usize = 16;
+/// Most parts that are taken at once.
+pub const LINKED_PARTS_MAX: usize = 65_536;
+
+/// A linked origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The link that brings it; no other may.
+    pub link: u64,
+    /// The newest hybrid clock of what has come.
+    pub hlc: u64,
+    /// The sites that it has passed, its own first.
+    pub path: Vec<u64>,
+}
+
+/// What a link brings, in the order in which it is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkedPart {
+    /// The next batch of its partition. One that is here already is left out.
+    Batch(StoredBatch),
+    /// Events that do not come.
+    Hole(PartitionId, Hole),
+}
+
+/// Why what a link brought was not taken. Nothing of the call is stored then.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum LinkedError {
+    /// The origin is this store's own, or was, or is followed here.
+    #[error("origin {0} is written or followed here: no link brings it")]
+    Ours(OriginId),
+    /// Another link brings the origin.
+    #[error("origin {origin} comes by another link ({link:016x})")]
+    OtherLink {
+        /// The origin.
+        origin: OriginId,
+        /// The link.
+        link: u64,
+    },
+    /// A part of another origin, or of a partition that cannot be.
+    #[error("{0} does not belong to what was announced")]
+    Foreign(PartitionId),
+    /// A batch or a hole does not begin where its partition ends.
+    #[error("{partition} ends at {end}, and what came begins at {found}")]
+    NotNext {
+        /// The partition.
+        partition: PartitionId,
+        /// Where it ends.
+        end: Offset,
+        /// Where what came begins.
+        found: Offset,
+    },
+    /// Too much at once, or too many.
+    #[error("there are too many {0}")]
+    Bound(&'static str),
+    /// There is no room, or the store has failed.
+    #[error(transparent)]
+    Store(#[from] FollowError),
+}
+
+/// The linked origins, as they are read when the store is opened.
+pub(super) fn load(meta: &dyn Tree) -> Result<BTreeMap<OriginId, LinkedV1>, OpenError> {
+    let mut found = BTreeMap::new();
+    each_of_kind(meta, keys::LINKED, |key, value| {
+        let origin = keys::followed_of(key).ok_or_else(|| OpenError::Damaged("a linked origin's key".into()))?;
+        found.insert(origin, read::<LinkedV1>(key, value).map_err(|e| refuse(&keys::describe(key), e))?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// How far a partition reaches, all of one moment.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// First offset that is kept.
+    pub start: Offset,
+    /// Offset of the next event.
+    pub end: Offset,
+    /// Stored bytes of its batches.
+    pub bytes: u64,
+    /// Wrapping sum of the digests of all events that ever came.
+    pub digest: u64,
+}
+
+impl Store {
+    /// How far a partition reaches; all 0 for one that has nothing.
+    pub fn reach(&self, partition: PartitionId) -> Reach {
+        let extent = self.partition(partition).map(|partition| partition.extent()).unwrap_or_default();
+        Reach { start: extent.start, end: extent.end, bytes: extent.bytes, digest: extent.digest }
+    }
+
+    /// The origins that links have brought, in order.
+    pub fn linked(&self) -> Vec<(OriginId, Linked)> {
+        self.linked.read().iter().map(|(origin, record)| (*origin, record.told())).collect()
+    }
+
+    /// A linked origin; `None` where no link has brought anything of it.
+    pub fn linked_origin(&self, origin: OriginId) -> Option<Linked> {
+        self.linked.read().get(&origin).map(LinkedV1::told)
+    }
+
+    /// Whether a link may bring an origin.
+    ///
+    /// # Errors
+    /// [`LinkedError::Ours`], [`LinkedError::OtherLink`], [`LinkedError::Bound`].
+    pub fn may_link(&self, origin: OriginId, link: u64) -> Result<(), LinkedError> {
+        let linked = self.linked.read();
+        match linked.get(&origin) {
+            Some(known) if known.link != link => Err(LinkedError::OtherLink { origin, link: known.link }),
+            Some(_) if self.follows(origin) => Err(LinkedError::Ours(origin)),
+            Some(_) => Ok(()),
+            None if self.is_ours(origin) => Err(LinkedError::Ours(origin)),
+            None if linked.len() >= LINKED_ORIGINS_MAX => Err(LinkedError::Bound("linked origins")),
+            None => Ok(()),
+        }
+    }
+
+    /// Own, of an own earlier life, or followed. The caller knows that it is not linked.
+    fn is_ours(&self, origin: OriginId) -> bool {
+        origin == self.origin
+            || self.follows(origin)
+            || self
+                .partitions
+                .read()
+                .values()
+                .any(|partition| partition.id.origin == origin && partition.extent().end > 0)
+    }
+
+    /// Whether links bring the origin.
+    pub(super) fn is_linked(&self, origin: OriginId) -> bool {
+        self.linked.read().contains_key(&origin)
+    }
+
+    /// Takes what a link brings of an origin, all or nothing: durable after the next [`Store::sync`], readable at once. `from` says which link,
+    /// and the way that the origin has come.
+    ///
+    /// # Errors
+    /// Any [`LinkedError`]; nothing of the call is stored then.
+    pub fn take_linked(&self, origin: OriginId, from: &Linked, parts: &[LinkedPart]) -> Result<(), LinkedError> {
+        self.check().map_err(FollowError::from)?;
+        let bytes = check_call(origin, from, parts)?;
+        let mut writer = self.writer.lock();
+        self.may_link(origin, from.link)?;
+        self.room(&mut writer, bytes)?;
+        let mut plan = Plan::new(self);
+        let mut newest = from.hlc.max(self.linked.read().get(&origin).map_or(0, |record| record.hlc));
+        let mut holes = Vec::new();
+        for part in parts {
+            match part {
+                LinkedPart::Batch(batch) => {
+                    newest = newest.max(batch.envelope().hlc);
+                    add_batch(&mut plan, batch)?;
+                }
+                LinkedPart::Hole(partition, hole) => holes.extend(add_hole(&mut plan, *partition, *hole)?),
+            }
+        }
+        let Plan { mut touched, appends, .. } = plan;
+        for (at, batch) in appends {
+            let tree = touched[at].partition.tree();
+            let written = insert_batch(tree, batch.base_offset(), batch.bytes(), &mut writer.value);
+            written.map_err(|e| self.take_back(&touched, &e))?;
+        }
+        let record = LinkedV1 { link: from.link, hlc: newest, path: from.path.clone() };
+        let written = self.write_linked(&mut writer, origin, record, &mut touched, &holes);
+        written.map_err(|e| self.take_back(&touched, &e))?;
+        Ok(self.remove_before_starts(&touched)?)
+    }
+
+    /// The group that makes it count.
+    fn write_linked(
+        &self,
+        writer: &mut Writer,
+        origin: OriginId,
+        record: LinkedV1,
+        touched: &mut [Touched],
+        holes: &[(usize, Hole)],
+    ) -> Result<(), BackendError> {
+        let Writer { group, value, .. } = writer;
+        group.clear();
+        let grown = holes::put(touched, holes, group, value)?;
+        put_ends(touched, group, value);
+        let key = keys::linked(origin);
+        write(&key, &record, value);
+        group.put(&key, value);
+        self.meta.apply(group)?;
+        for (at, holes) in grown {
+            touched[at].partition.set_holes(holes);
+        }
+        for Touched { partition, after, .. } in touched.iter() {
+            partition.set_extent(*after);
+        }
+        self.linked.write().insert(origin, record);
+        Ok(())
+    }
+
+    /// The hybrid clock of the batch that ends at a partition's end; `None` where there is none any more, or it cannot be read.
+    pub fn last_batch_hlc(&self, partition: PartitionId) -> Option<u64> {
+        let end = self.end_offset(partition);
+        self.hlc_before(partition, end)
+    }
+
+    /// The hybrid clock of the batch that ends at an offset; `None` where none that is kept does.
+    pub fn hlc_before(&self, partition: PartitionId, offset: Offset) -> Option<u64> {
+        let batches = self.read(partition, offset.checked_sub(1)?, 1).ok()?;
+        let ends = batches.first().filter(|batch| batch.next_offset() == offset)?;
+        Some(ends.envelope().hlc)
+    }
+}
+
+impl LinkedV1 {
+    fn told(&self) -> Linked {
+        Linked { link: self.link, hlc: self.hlc, path: self.path.clone() }
+    }
+}
+
+/// Whether a call is within bounds and of one origin; the stored bytes of its batches.
+fn check_call(origin: OriginId, from: &Linked, parts: &[LinkedPart]) -> Result<usize, LinkedError> {
+    if parts.len() > LINKED_PARTS_MAX {
+        return Err(LinkedError::Bound("parts"));
+    }
+    if from.path.len() > LINK_HOPS_MAX {
+        return Err(LinkedError::Bound("sites in its path"));
+    }
+    let mut bytes = 0_usize;
+    for part in parts {
+        let id = match part {
+            LinkedPart::Batch(batch) => {
+                bytes = bytes.saturating_add(batch.bytes().len());
+                batch.envelope().partition
+            }
+            LinkedPart::Hole(partition, hole) if hole.from < hole.to => *partition,
+            LinkedPart::Hole(partition, _) => return Err(LinkedError::Foreign(*partition)),
+        };
+        if id.origin != origin || id.index >= PARTITIONS_MAX {
+            return Err(LinkedError::Foreign(id));
+        }
+    }
+    if bytes > COMMIT_BYTES_MAX { Err(LinkedError::Bound("bytes")) } else { Ok(bytes) }
+}
+
+fn add_batch<'a>(plan: &mut Plan<'a>, batch: &'a StoredBatch) -> Result<(), LinkedError> {
+    let partition = batch.envelope().partition;
+    let at = plan.touch(partition).map_err(|e| e.of(plan.store))?;
+    let end = plan.touched[at].after.end;
+    if batch.next_offset() <= end {
+        return Ok(());
+    }
+    if batch.base_offset() != end {
+        return Err(LinkedError::NotNext { partition, end, found: batch.base_offset() });
+    }
+    plan.append(at, batch);
+    Ok(())
+}
+
+/// The partition's place, and the part of the hole that is news.
+fn add_hole(plan: &mut Plan<'_>, partition: PartitionId, hole: Hole) -> Result<Option<(usize, Hole)>, LinkedError> {
+    let at = plan.touch(partition).map_err(|e| e.of(plan.store))?;
+    let after = &mut plan.touched[at].after;
+    if hole.to <= after.end {
+        return Ok(None);
+    }
+    if hole.from > after.end {
+        return Err(LinkedError::NotNext { partition, end: after.end, found: hole.from });
+    }
+    let hole = Hole { from: after.end, ..hole };
+    after.end = hole.to;
+    if after.bytes == 0 {
+        // Nothing is kept before it: the partition begins after it.
+        after.start = hole.to;
+    }
+    Ok(Some((at, hole)))
+}

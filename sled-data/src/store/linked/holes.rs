@@ -1,0 +1,125 @@
+//! Holes: offsets of a linked partition whose events never came, each with its reason.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::backend::{BackendError, Direction, Group, Span, Tree};
+use crate::ids::{Offset, PartitionId};
+use crate::store::commit::Touched;
+use crate::store::open::OpenError;
+use crate::store::recover::{each_of_kind, refuse};
+use crate::store::values::{HoleV1, read, write};
+use crate::store::walk::walk;
+use crate::store::{Store, keys};
+
+/// Most holes that are kept of one partition; beyond, what lies before the oldest goes.
+pub const HOLES_MAX: usize = 256;
+
+/// Why events never came.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum HoleWhy {
+    /// Retention had taken them where they came from.
+    Retention,
+    /// They were damaged where they came from.
+    Damage,
+}
+
+/// Events that never came: offsets `from` to before `to`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// The first of them.
+    pub from: Offset,
+    /// The first one after them.
+    pub to: Offset,
+    /// Why.
+    pub why: HoleWhy,
+    /// When that was heard, Unix milliseconds.
+    pub at_ms: i64,
+}
+
+impl HoleV1 {
+    fn hole(self, from: Offset) -> Hole {
+        let why = if self.why == 0 { HoleWhy::Retention } else { HoleWhy::Damage };
+        Hole { from, to: self.to, why, at_ms: self.at_ms }
+    }
+}
+
+/// A partition's holes, in order.
+pub(in crate::store) type Holes = Arc<[Hole]>;
+
+/// The holes of all partitions, as they are read when the store is opened.
+pub(in crate::store) fn load(meta: &dyn Tree) -> Result<HashMap<PartitionId, Vec<Hole>>, OpenError> {
+    let mut found: HashMap<PartitionId, Vec<Hole>> = HashMap::new();
+    each_of_kind(meta, keys::HOLE, |key, value| {
+        let (id, from) = keys::hole_of(key).ok_or_else(|| OpenError::Damaged("a hole's key".into()))?;
+        let hole = read::<HoleV1>(key, value).map_err(|e| refuse(&keys::describe(key), e))?;
+        found.entry(id).or_default().push(hole.hole(from));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Adds new holes to `group`, and takes out those that lie before their partition's start; the holes of each partition that has new
+/// ones. Where they are too many, the partition's start moves past the oldest.
+pub(super) fn put(
+    touched: &mut [Touched],
+    new: &[(usize, Hole)],
+    group: &mut Group,
+    value: &mut Vec<u8>,
+) -> Result<BTreeMap<usize, Holes>, BackendError> {
+    let mut grown: BTreeMap<usize, Vec<Hole>> = BTreeMap::new();
+    for (at, hole) in new {
+        let holes = grown.entry(*at).or_insert_with(|| touched[*at].partition.holes().to_vec());
+        match holes.last_mut() {
+            // One hole goes on where the last one ends.
+            Some(last) if last.to == hole.from && last.why == hole.why => last.to = hole.to,
+            _ => holes.push(*hole),
+        }
+    }
+    for (at, holes) in &mut grown {
+        let Touched { partition, after, .. } = &mut touched[*at];
+        let too_many = holes.len().saturating_sub(HOLES_MAX);
+        if let Some(last) = too_many.checked_sub(1).and_then(|last| holes.get(last)) {
+            after.bytes = after.bytes.saturating_sub(bytes_before(partition.tree(), last.to)?);
+            after.start = after.start.max(last.to);
+        }
+        let start = after.start;
+        for gone in holes.iter().filter(|hole| hole.to < start) {
+            group.remove(&keys::hole(partition.id, gone.from));
+        }
+        holes.retain(|hole| hole.to >= start);
+        for hole in holes.iter() {
+            let key = keys::hole(partition.id, hole.from);
+            let why = u8::from(hole.why == HoleWhy::Damage);
+            write(&key, &HoleV1 { to: hole.to, why, at_ms: hole.at_ms }, value);
+            group.put(&key, value);
+        }
+    }
+    Ok(grown.into_iter().map(|(at, holes)| (at, holes.into())).collect())
+}
+
+/// Bytes of the batches that begin before an offset.
+fn bytes_before(tree: &dyn Tree, offset: Offset) -> Result<u64, BackendError> {
+    let mut bytes = 0;
+    let to = keys::batch(offset);
+    walk(tree, Span { from: &[], to: Some(&to) }, Direction::Forward, &mut |_, batch| {
+        bytes += batch.len() as u64;
+        ControlFlow::Continue(())
+    })?;
+    Ok(bytes)
+}
+
+impl Store {
+    /// The holes of a partition, the oldest first.
+    pub fn holes(&self, partition: PartitionId) -> Vec<Hole> {
+        self.partition(partition).map_or_else(Vec::new, |partition| partition.holes().to_vec())
+    }
+}
+
+/// The hole that an offset lies in.
+pub(in crate::store) fn at(holes: &[Hole], offset: Offset) -> Option<Hole> {
+    let after = holes.partition_point(|hole| hole.from <= offset);
+    let hole = holes.get(after.checked_sub(1)?)?;
+    (offset < hole.to).then_some(*hole)
+}

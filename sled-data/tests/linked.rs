@@ -1,0 +1,249 @@
+//! What a link brings: batches at their places, holes that readers pass, and what is refused.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use std::sync::Arc;
+
+use harness::{append, on_both, partition, seal, values};
+use sled_data::{
+    FollowError, HOLES_MAX, Hole, HoleWhy, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId,
+    PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicInfo,
+};
+
+const LINK: u64 = 5;
+
+fn linked(link: u64) -> Linked {
+    Linked { link, hlc: 0, path: vec![1, 2] }
+}
+
+/// An edge's store with so many batches of two events in one partition, and all of them.
+fn edge(batches: u64) -> (Store, PartitionId, Vec<StoredBatch>) {
+    let backend = sled_data::MemoryBackend::new();
+    let (store, _) = Store::on(std::sync::Arc::new(backend), Options { seed: Some(77), ..Options::default() }).unwrap();
+    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+    let id = partition(&store, &topic, 0);
+    for n in 0..batches {
+        store.commit(&append(seal(id, n * 2, &[b"one", format!("two of {n}").as_bytes()]))).unwrap();
+    }
+    let all = store.read(id, 0, usize::MAX).unwrap();
+    assert_eq!(all.len() as u64, batches);
+    (store, id, all)
+}
+
+fn parts(batches: &[StoredBatch]) -> Vec<LinkedPart> {
+    batches.iter().cloned().map(LinkedPart::Batch).collect()
+}
+
+fn hole(from: u64, to: u64) -> Hole {
+    Hole { from, to, why: HoleWhy::Retention, at_ms: 9 }
+}
+
+fn topic_of(edge: &Store, id: PartitionId) -> TopicInfo {
+    let info = edge.topics().into_iter().find(|topic| topic.id == id.topic).unwrap();
+    TopicInfo { name: format!("plant/{}", info.name), ..info }
+}
+
+#[test]
+fn batches_come_to_their_places_once() {
+    let (edge, id, all) = edge(6);
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        store.take_linked(id.origin, &linked(LINK), &parts(&all[..3])).unwrap();
+        // Some of it again, and more: what is here is left out.
+        store.take_linked(id.origin, &linked(LINK), &parts(&all[1..5])).unwrap();
+        let too_far = store.take_linked(id.origin, &linked(LINK), &parts(&[all[5].clone(), all[5].clone()]));
+        assert_eq!(too_far, Ok(()), "the second of two is here already");
+        store.sync().unwrap();
+        let check = |store: &Store| {
+            assert_eq!(values(store, id, 0), values(&edge, id, 0));
+            assert_eq!((store.end_offset(id), store.digest(id)), (12, edge.digest(id)));
+            assert_eq!(store.linked(), [(id.origin, Linked { hlc: 7, ..linked(LINK) })]);
+            assert_eq!(
+                (store.last_batch_hlc(id), store.hlc_before(id, 4), store.hlc_before(id, 3)),
+                (Some(7), Some(7), None)
+            );
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            assert!(store.followed().is_empty(), "it is no followed origin");
+        };
+        check(&store);
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        check(&store);
+        // Emptied by retention, its end stays: nothing is taken twice.
+        store.trim(id, u64::MAX, 100).unwrap();
+        store.apply_retention(0, 10, &sled_data::Wait::for_ever(&|_| u64::MAX)).unwrap();
+        assert_eq!((store.start_offset(id), store.end_offset(id)), (12, 12));
+        store.take_linked(id.origin, &linked(LINK), &parts(&all)).unwrap();
+        assert_eq!(values(&store, id, 12), []);
+    });
+}
+
+#[test]
+fn what_does_not_belong_is_refused_and_nothing_of_it_is_stored() {
+    let (edge, id, all) = edge(4);
+    on_both(|open| {
+        let store = open(Options::default());
+        let topic = store.create_topic("own", TopicConfig::default()).unwrap();
+        let own = partition(&store, &topic, 0);
+        store.commit(&append(seal(own, 0, &[b"own"]))).unwrap();
+        let refused = |origin, from: &Linked, parts: &[LinkedPart]| store.take_linked(origin, from, parts).unwrap_err();
+        assert_eq!(refused(store.origin(), &linked(LINK), &[]), LinkedError::Ours(store.origin()));
+        assert_eq!(refused(OriginId(3), &linked(LINK), &parts(&all[..1])), LinkedError::Foreign(id));
+        let late = refused(id.origin, &linked(LINK), &parts(&[all[0].clone(), all[2].clone()]));
+        assert_eq!(late, LinkedError::NotNext { partition: id, end: 2, found: 4 });
+        assert_eq!((store.end_offset(id), store.linked()), (0, vec![]));
+        let long = Linked { path: vec![1; 17], ..linked(LINK) };
+        assert_eq!(refused(id.origin, &long, &[]), LinkedError::Bound("sites in its path"));
+        let empty = LinkedPart::Hole(id, hole(4, 4));
+        assert_eq!(refused(id.origin, &linked(LINK), &[empty]), LinkedError::Foreign(id));
+        let far = LinkedPart::Hole(id, hole(1, 4));
+        assert_eq!(refused(id.origin, &linked(LINK), &[far]), LinkedError::NotNext { partition: id, end: 0, found: 1 });
+        store.take_linked(id.origin, &linked(LINK), &parts(&all[..2])).unwrap();
+        let other = refused(id.origin, &linked(6), &parts(&all[2..]));
+        assert_eq!(other, LinkedError::OtherLink { origin: id.origin, link: LINK });
+        // What a link brings is followed by nobody, and the other way round.
+        edge.sync().unwrap();
+        let shipped = edge.commits_to_ship(id.origin, sled_data::CommitNumber(1), 1).unwrap();
+        assert_eq!(store.follow(&shipped), Err(FollowError::Linked(id.origin)));
+        store.set_follow_node(OriginId(9), 1).unwrap();
+        assert_eq!(store.may_link(OriginId(9), LINK), Err(LinkedError::Ours(OriginId(9))));
+    });
+}
+
+#[test]
+fn readers_pass_a_hole_and_what_was_before_it_stays() {
+    let (edge, id, all) = edge(10);
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        let mut coming = parts(&all[..2]);
+        coming.push(LinkedPart::Hole(id, hole(4, 12)));
+        coming.extend(parts(&all[6..9]));
+        store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+        // The same again, and a hole that goes on where one ends.
+        store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+        store.sync().unwrap();
+        let check = |store: &Store| {
+            assert_eq!(store.holes(id), [hole(4, 12)]);
+            assert_eq!((store.start_offset(id), store.end_offset(id)), (0, 18));
+            assert_eq!(values(store, id, 0), values(&edge, id, 0)[..4]);
+            assert_eq!(values(store, id, 12), values(&edge, id, 12)[..6]);
+            for from in 4..12 {
+                let read = store.read(id, from, 1);
+                assert!(matches!(read, Err(ReadError::Trimmed { start: 12, .. })), "{from}: {read:?}");
+            }
+            let back = store.read_back(id, 18, usize::MAX).unwrap();
+            let bases: Vec<u64> = back.iter().map(StoredBatch::base_offset).collect();
+            assert_eq!(bases, [16, 14, 12, 2, 0]);
+            // Keys go round in threes: offset 2 is the last of key-2 before the hole.
+            let before = store.latest_by_key(id, b"key-2", 13).unwrap().unwrap();
+            assert_eq!(before.0, 2);
+            for (ms, offset) in [(0, 0), (1_020, 2), (1_030, 3), (1_040, 12), (1_100, 12), (1_130, 13), (9_000, 18)] {
+                assert_eq!(store.offset_at_time(id, ms).unwrap(), offset, "{ms}");
+            }
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        };
+        check(&store);
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        check(&store);
+        // Trimming goes over it.
+        store.trim(id, 13, 100).unwrap();
+        assert_eq!(store.start_offset(id), 12);
+        // A topic that is deleted takes its holes with it.
+        store.delete_topic(id.topic).unwrap();
+        assert_eq!((store.holes(id), store.end_offset(id)), (vec![], 0));
+        store.take_linked(id.origin, &linked(LINK), &parts(&all)).unwrap();
+        assert_eq!(values(&store, id, 0), values(&edge, id, 0));
+    });
+}
+
+#[test]
+fn a_partition_begins_after_a_first_hole_and_holes_are_bounded() {
+    let (_edge, id, all) = edge(2 * HOLES_MAX as u64 + 40);
+    on_both(|open| {
+        let store = open(Options::default());
+        let mut coming = vec![LinkedPart::Hole(id, hole(0, 2))];
+        for n in 0..HOLES_MAX + 10 {
+            coming.push(LinkedPart::Batch(all[2 * n + 1].clone()));
+            let from = all[2 * n + 1].next_offset();
+            coming.push(LinkedPart::Hole(id, hole(from, from + 2)));
+        }
+        store.take_linked(id.origin, &linked(LINK), &coming[..1]).unwrap();
+        assert_eq!((store.start_offset(id), store.end_offset(id), store.holes(id).len()), (2, 2, 1));
+        store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+        let holes = store.holes(id);
+        assert!(holes.len() <= HOLES_MAX + 1, "{}", holes.len());
+        assert_eq!(store.start_offset(id), holes[0].to);
+        let kept: u64 = store.read_back(id, u64::MAX, usize::MAX).unwrap().iter().map(|b| b.bytes().len() as u64).sum();
+        assert_eq!(store.batch_bytes(), kept);
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.holes(id), holes);
+        assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+    });
+}
+
+#[test]
+fn whatever_a_power_cut_leaves_the_link_goes_on_from_there() {
+    let (edge, id, all) = edge(120);
+    for seed in 0..40_u64 {
+        let (memory, mut dice) = (MemoryBackend::new(), seed);
+        let open = || Store::on(Arc::new(memory.clone()), Options::default()).unwrap().0;
+        let mut store = open();
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        let mut synced = 0;
+        while store.end_offset(id) < 240 {
+            let at = store.end_offset(id) as usize / 2;
+            let more = 1 + harness::next(&mut dice) as usize % 7;
+            // A link that has heard nothing sends some of it again.
+            let from = at.saturating_sub(harness::next(&mut dice) as usize % 3);
+            let mut coming = parts(&all[from..(at + more).min(120)]);
+            if harness::next(&mut dice).is_multiple_of(8) && at + more < 119 {
+                coming.push(LinkedPart::Hole(id, hole(2 * (at + more) as u64, 2 * (at + more) as u64 + 2)));
+            }
+            store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+            match harness::next(&mut dice) % 4 {
+                0 => {
+                    store.sync().unwrap();
+                    synced = store.end_offset(id);
+                }
+                1 => {
+                    let written = store.end_offset(id);
+                    drop(store);
+                    let share = harness::next(&mut dice) as usize % 256;
+                    memory.power_cut(memory.unsynced_writes() * share / 255);
+                    store = open();
+                    let end = store.end_offset(id);
+                    assert!((synced..=written).contains(&end), "seed {seed}: {end} of {written}, {synced} synced");
+                    assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "seed {seed}");
+                    let is_known = store.linked_origin(id.origin).is_some();
+                    assert!(is_known || end == 0, "seed {seed}: events without their origin");
+                    synced = end;
+                }
+                _ => {}
+            }
+        }
+        let holes = store.holes(id);
+        let missing = |offset: u64| holes.iter().any(|hole| hole.from <= offset && offset < hole.to);
+        let expected: Vec<_> = values(&edge, id, 0).into_iter().filter(|(offset, _)| !missing(*offset)).collect();
+        let mut found = Vec::new();
+        let mut next = 0;
+        while next < store.end_offset(id) {
+            match store.read(id, next, usize::MAX) {
+                Ok(batches) => {
+                    found.extend(values(&store, id, next));
+                    next = batches.last().unwrap().next_offset();
+                }
+                Err(ReadError::Trimmed { start, .. }) => next = start,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        assert_eq!(found, expected, "seed {seed}");
+    }
+}

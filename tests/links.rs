@@ -1,0 +1,218 @@
+//! Sites that feed one another, as real processes: whatever dies or is cut off, upstream has each event once and in order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value;
+
+use crate::harness::mqtt::publisher::{Publisher, Record};
+use crate::harness::site::{ROUTING, Site};
+use crate::harness::{Event, Node, wait};
+
+/// Rounds of load, in each of which one end dies.
+const ROUNDS: u64 = 6;
+
+/// A plant that feeds a headquarters, which calls it `plant`.
+fn linked(config: &str) -> (Node, Site) {
+    let (plant, hq) = (Node::start_with(&format!("{ROUTING}{config}")), Site::found(ROUTING));
+    link(&plant, &hq[0], "plant");
+    (plant, hq)
+}
+
+/// One node feeds another, by the command line.
+fn link(edge: &Node, upstream: &Node, site: &str) {
+    let token = upstream.cli(&["link", "invite", site]).ok().out;
+    edge.cli(&["link", "accept", token.trim(), "--name", "hq"]).ok();
+}
+
+/// One of a node's links.
+fn view(node: &Node, name: &str) -> Value {
+    node.cli(&["link", "show", name, "--json"]).ok().json()
+}
+
+/// All events of a topic, by their place in the log. Another site's is named `SITE%2FTOPIC`.
+fn sorted(node: &Node, topic: &str) -> Vec<Value> {
+    let mut lines: Vec<Value> = node.readable_events(topic).into_iter().map(|event| event.0).collect();
+    lines.sort_by_key(|line| {
+        let number = |name: &str| line[name].as_u64().unwrap();
+        (line["origin"].as_str().unwrap().to_owned(), number("partition"), number("offset"))
+    });
+    lines
+}
+
+fn stored(node: &Node, topic: &str) -> usize {
+    let all = node.get(&format!("topics/{topic}"));
+    if all.status == 404 { 0 } else { all.ok().json()["events"].as_u64().unwrap() as usize }
+}
+
+/// Waits until upstream has as many events as the edge, and compares them line by line.
+fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
+    wait::until_true(&format!("{here} is level"), || stored(upstream, here) == stored(edge, there));
+    let (mut theirs, mut ours) = (sorted(edge, there), sorted(upstream, here));
+    // What the topic is called is all that may differ.
+    for line in theirs.iter_mut().chain(&mut ours) {
+        line["topic"] = Value::Null;
+    }
+    let differ = theirs.iter().zip(&ours).find(|(one, other)| one != other);
+    assert!(differ.is_none() && theirs.len() == ours.len(), "{} and {} events, {differ:?}", theirs.len(), ours.len());
+    ours
+}
+
+/// What is acknowledged is there, once each and in order.
+fn check_records(lines: Vec<Value>, records: &[Record]) {
+    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for event in lines.into_iter().map(Event) {
+        by_key.entry(event.key().to_owned()).or_default().push(event.text());
+    }
+    for record in records {
+        let found = by_key.remove(record.topic.as_str()).unwrap_or_default();
+        let expected: Vec<String> = (0..found.len()).map(|number| number.to_string()).collect();
+        assert_eq!(found, expected, "{}: once each, in order", record.topic);
+        let count = found.len() as u64;
+        assert!((record.acked..=record.sent).contains(&count), "{record:?}: {count} stored");
+    }
+    assert!(by_key.is_empty(), "events that nobody sent: {:?}", by_key.keys());
+}
+
+/// A load at one node.
+struct Load {
+    publishers: Vec<Publisher>,
+    acked: Arc<AtomicU64>,
+}
+
+impl Load {
+    fn start(node: &Node, run: &str) -> Load {
+        let acked = Arc::new(AtomicU64::new(0));
+        let start = |name: &str| Publisher::start(node.mqtt, &format!("plain/{run}/{name}"), Arc::clone(&acked));
+        Load { publishers: ["a", "b", "c"].map(start).into(), acked }
+    }
+
+    fn wait(&self, count: u64) {
+        let enough = self.acked.load(Ordering::Relaxed) + count;
+        wait::until_true("acknowledgements", || self.acked.load(Ordering::Relaxed) >= enough);
+    }
+
+    fn stop(self) -> Vec<Record> {
+        self.publishers.into_iter().map(Publisher::stop).collect()
+    }
+}
+
+#[test]
+fn either_end_may_die_under_load() {
+    let (mut plant, mut hq) = linked("");
+    let mut records = Vec::new();
+    for round in 0..ROUNDS {
+        let load = Load::start(&plant, &round.to_string());
+        load.wait(300);
+        if round % 2 == 0 {
+            hq.kill(&[0]);
+            load.wait(500);
+            hq.run(&[0]);
+            load.wait(300);
+            records.extend(load.stop());
+        } else {
+            plant.kill();
+            records.extend(load.stop());
+            plant.run();
+        }
+        let lines = check_level(&plant, &hq[0], ("plain", "plant%2Fplain"));
+        check_records(lines, &records);
+    }
+    let acked: u64 = records.iter().map(|record| record.acked).sum();
+    assert!(acked > ROUNDS * 300, "hardly anything was acknowledged: {acked}");
+    for node in [&plant, &hq[0]] {
+        let verified = node.cli(&["store", "verify", "--json"]).ok().json();
+        assert_eq!(verified["clean"], true, "{verified}");
+    }
+    // The tail of another site's topic, as people read it.
+    let tail = hq[0].cli(&["tail", "plain", "--from", "start", "--site", "plant", "--json"]);
+    assert_eq!(tail.code, 0, "{tail:?}");
+}
+
+#[test]
+fn a_backlog_drains_after_an_outage_and_is_told() {
+    let (mut plant, mut hq) = linked("[[link]]\nname = \"hq\"\nexclude = [\"vital\"]\n");
+    let load = Load::start(&plant, "before");
+    load.wait(300);
+    let mut records = load.stop();
+    check_level(&plant, &hq[0], ("plain", "plant%2Fplain"));
+    hq.kill(&[0]);
+    let load = Load::start(&plant, "outage");
+    load.wait(20_000);
+    // The edge is restarted within the outage as well.
+    plant.kill();
+    records.extend(load.stop());
+    plant.run();
+    let waiting = view(&plant, "hq");
+    assert!(waiting["lag_events"].as_u64().unwrap() >= 20_000, "{waiting}");
+    assert!(waiting["lag_bytes"].as_u64().unwrap() > 0 && waiting["state"] != "connected", "{waiting}");
+    hq.run(&[0]);
+    let lines = check_level(&plant, &hq[0], ("plain", "plant%2Fplain"));
+    check_records(lines, &records);
+    wait::until_true("nothing waits", || view(&plant, "hq")["lag_events"] == 0);
+    let seen = view(&hq[0], "plant");
+    assert_eq!((seen["direction"].as_str(), seen["state"].as_str()), (Some("down"), Some("connected")), "{seen}");
+    // What is excluded stays.
+    plant.cli(&["publish", "vital", "--value", "1"]);
+    assert_eq!(stored(&hq[0], "plant%2Fvital"), 0);
+    let metrics = crate::harness::http::get(plant.http, "/metrics", None).unwrap().body;
+    assert!(metrics.contains("edgeway_link_lag_events{link=\"hq\"} 0"), "{metrics}");
+}
+
+#[test]
+fn who_was_not_invited_or_was_removed_stays_out() {
+    let (plant, hq) = linked("");
+    plant.cli(&["topic", "create", "plain"]);
+    plant.cli(&["publish", "plain", "--value", "one", "--key", "k"]).ok();
+    check_level(&plant, &hq[0], ("plain", "plant%2Fplain"));
+    assert!(hq[0].cli(&["get", "plant/plain", "k"]).ok().out.contains("one"));
+    // A token serves once.
+    let token = hq[0].cli(&["link", "invite", "other"]).ok().out;
+    let other = Node::start_with(ROUTING);
+    other.cli(&["link", "accept", token.trim()]).ok();
+    let again = plant.cli(&["link", "accept", token.trim(), "--name", "second"]);
+    assert!(again.code == 1 && again.err.contains("used already"), "{again:?}");
+    let broken = plant.cli(&["link", "accept", &token.trim()[..40], "--name", "third"]);
+    assert!(broken.code != 0 && broken.err.contains("cut or mistyped"), "{broken:?}");
+    // Nobody writes to another site's topic.
+    let written = hq[0].cli(&["publish", "plant/plain", "--value", "forged"]);
+    assert!(written.code != 0 && written.err.contains("another site's"), "{written:?}");
+    hq[0].cli(&["link", "remove", "plant"]).ok();
+    wait::until_true("it is refused", || view(&plant, "hq")["state"] == "refused");
+    assert!(view(&plant, "hq")["reason"].as_str().unwrap().contains("removed"));
+    plant.cli(&["publish", "plain", "--value", "two"]).ok();
+    assert_eq!(stored(&hq[0], "plant%2Fplain"), 1);
+    assert_eq!(view(&hq[0], "plant")["state"], "revoked");
+    let listed = hq[0].cli(&["link", "list"]).ok().out;
+    assert!(listed.contains("plant") && listed.contains("other"), "{listed}");
+}
+
+#[test]
+fn a_ring_of_three_has_no_loops() {
+    let sites: Vec<Site> = (0..3).map(|_| Site::found(ROUTING)).collect();
+    let names = ["a", "b", "c"];
+    for at in 0..3 {
+        link(&sites[at][0], &sites[(at + 1) % 3][0], names[at]);
+    }
+    let mut records = Vec::new();
+    for (at, name) in names.into_iter().enumerate() {
+        let load = Load::start(&sites[at][0], name);
+        load.wait(300);
+        records.push(load.stop());
+    }
+    for at in 0..3 {
+        // What feeds it, and what feeds that.
+        let (first, second) = ((at + 2) % 3, (at + 1) % 3);
+        let here = format!("{}%2Fplain", names[first]);
+        check_records(check_level(&sites[first][0], &sites[at][0], ("plain", &here)), &records[first]);
+        let here = format!("{}%2F{}%2Fplain", names[first], names[second]);
+        check_records(check_level(&sites[second][0], &sites[at][0], ("plain", &here)), &records[second]);
+        let topics = sites[at][0].get("topics").ok().json();
+        let linked =
+            topics["topics"].as_array().unwrap().iter().filter(|topic| topic["name"].as_str().unwrap().contains('/'));
+        let mut linked: Vec<String> = linked.map(|topic| topic["name"].as_str().unwrap().to_owned()).collect();
+        linked.retain(|name| name.ends_with("/plain"));
+        assert_eq!(linked.len(), 2, "{linked:?}");
+    }
+}
