@@ -67,6 +67,8 @@ const PRESENCE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// How long connections have to end when the node stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether nothing reads the store any more.
+const LET_GO_EVERY: Duration = Duration::from_millis(2);
 
 /// Why a node stops by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -223,8 +225,23 @@ impl Node {
         }
     }
 
-    /// Stops it: doors first, then readers, then what is open is made durable and the store is closed in order.
+    /// Stops it: doors first, then readers, then what is open is made durable and the store is closed in order. Its files may be
+    /// opened again when this returns.
     pub async fn stop(self) {
+        let log = Arc::downgrade(&self.rooms.log);
+        self.close().await;
+        // What was broken off while it read ends by itself.
+        let mut left = STOP_WAIT;
+        while log.strong_count() > 0 && !left.is_zero() {
+            tokio::time::sleep(LET_GO_EVERY).await;
+            left = left.saturating_sub(LET_GO_EVERY);
+        }
+        if left.is_zero() {
+            tracing::warn!("something still reads the store; its files are free when that ends");
+        }
+    }
+
+    async fn close(self) {
         self.rooms.readiness.set(State::Stopping);
         self.doors.iter().for_each(JoinHandle::abort);
         self.quic.iter().for_each(quic::Listener::refuse);

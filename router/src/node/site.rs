@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -110,6 +111,8 @@ pub struct SiteNode {
     pub(super) doors: std::sync::OnceLock<Doors>,
     /// Held while the node hands over.
     pub(super) leaving: tokio::sync::Mutex<()>,
+    /// When it heard no majority last, on the monotonic clock.
+    pub(super) cut_off_at: parking_lot::Mutex<Option<Duration>>,
 }
 
 /// What runs for the site.
@@ -144,6 +147,7 @@ impl SiteNode {
             left,
             doors: Default::default(),
             leaving: Default::default(),
+            cut_off_at: Default::default(),
         })
     }
 

@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOST_AFTER: Duration = Duration::from_secs(1);
 /// How long a node is not heard before it is not waited for, by one that has just started.
 const SILENT_AFTER: Duration = Duration::from_secs(4);
+/// How long a node that was cut off and pauses goes on pausing once it hears a majority: what was decided meanwhile comes with the
+/// consensus' next heartbeat, each second, and it must not read on what another has taken over.
+const PAUSES_ON: Duration = Duration::from_secs(2);
 /// Who the audit says proposed it.
 const WHO: &str = "keeper";
 
@@ -130,8 +133,18 @@ impl SiteNode {
                 })
                 .collect(),
             lives,
-            is_paused: policy == Lease::Pause && heard * 2 <= count,
+            is_paused: self.is_or_was_cut_off(heard * 2 <= count) && policy == Lease::Pause,
         }
+    }
+
+    /// Whether this node hears no majority, or did not a moment ago.
+    fn is_or_was_cut_off(&self, is_cut_off: bool) -> bool {
+        let now = self.log.clock().monotonic();
+        let mut last = self.cut_off_at.lock();
+        if is_cut_off {
+            *last = Some(now);
+        }
+        last.is_some_and(|last| now.saturating_sub(last) < PAUSES_ON)
     }
 
     async fn decide(&self, plugins: &PluginHost, replication: &Replication, peers: &[PeerState]) {
