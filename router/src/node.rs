@@ -132,10 +132,9 @@ impl Node {
         });
         let doors = vec![
             tokio::spawn(mqtt::task::listen(door, listener)),
-            tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention::Keeper::new(&site, &links, &config))),
             tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
         ];
-        let doors = doors.into_iter().chain(mqtts_door).collect();
+        let mut doors: Vec<_> = doors.into_iter().chain(mqtts_door).collect();
         let catalog = rooms.directory.catalog();
         let keeping = vec![
             tokio::spawn(Arc::clone(catalog).keep_topics()),
@@ -145,6 +144,9 @@ impl Node {
         let site_running =
             site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, links.guests())?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
+        // Not before links hold what they have not sent.
+        let retention = retention::Keeper::new(&site, &links, &config);
+        doors.push(tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention)));
         if let Some(address) = site_running.as_ref().and_then(site::Running::address) {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
         }

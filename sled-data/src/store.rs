@@ -180,6 +180,12 @@ impl Store {
         self.backend.free_bytes()
     }
 
+    /// Bytes free on the disk, and inside the backend's files, which do not shrink when batches go; `None` where that is not known.
+    pub fn room_bytes(&self) -> Option<u64> {
+        let slack = space::slack_bytes(&*self.backend, self.batch_bytes());
+        self.backend.free_bytes().map(|free| free.saturating_add(slack))
+    }
+
     /// Whether the backend holds what it should not; the reason. To be shown to people.
     pub fn alarm(&self) -> Option<String> {
         self.backend.alarm()

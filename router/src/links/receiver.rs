@@ -1,6 +1,6 @@
 //! Stores what one stream of a link brings, and tells what is stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ pub struct Receiver {
 #[derive(Default)]
 struct Open {
     origins: BTreeMap<OriginId, Linked>,
-    topics: BTreeSet<TopicId>,
+    /// How many partitions each has.
+    topics: BTreeMap<TopicId, u32>,
 }
 
 impl Receiver {
@@ -86,15 +87,15 @@ impl Receiver {
                     }
                 }
                 Said::Topic(info) => {
-                    let id = info.id;
+                    let (id, partitions) = (info.id, info.config.partitions);
                     match self.adopt(info).await? {
-                        None => drop(open.topics.insert(id)),
+                        None => drop(open.topics.insert(id, partitions)),
                         Some(refused) => self.refuse(refused, out).await?,
                     }
                 }
                 Said::Where(ids) => {
                     let known =
-                        |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains(&id.topic);
+                        |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
                     let known = ids.into_iter().filter(known).collect();
                     out.send_frame(&Answer::Stands(self.stands(known).await?).encode()).await?;
                 }
@@ -170,19 +171,23 @@ impl Receiver {
         self.date(&mut parts);
         let mut counted = (0, 0);
         for part in &parts {
-            let topic = match part {
+            let id = match part {
                 LinkedPart::Batch(batch) => {
                     counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
-                    batch.envelope().partition.topic
+                    batch.envelope().partition
                 }
                 LinkedPart::Hole(id, hole) => {
                     tracing::warn!(link = self.name, partition = %id, from = hole.from, to = hole.to, why = ?hole.why,
                         "events do not come: they were gone where they came from");
-                    id.topic
+                    *id
                 }
             };
-            if !open.topics.contains(&topic) {
-                return Err(Ended::Wrong(format!("events of topic {topic}, which was not taken")));
+            match open.topics.get(&id.topic) {
+                None => return Err(Ended::Wrong(format!("events of topic {}, which was not taken", id.topic))),
+                Some(partitions) if id.index >= *partitions => {
+                    return Err(Ended::Wrong(format!("events of {id}, of a topic that has {partitions} partitions")));
+                }
+                Some(_) => {}
             }
         }
         loop {

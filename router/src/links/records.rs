@@ -155,7 +155,7 @@ impl Records {
         };
         match token.used_by {
             Some(used_by) if used_by != node => return refuse("token-used", "the token was used already"),
-            None if token.expires_at_ms < now_ms => return refuse("token-expired", "the token has expired"),
+            _ if token.expires_at_ms < now_ms => return refuse("token-expired", "the token has expired"),
             _ => {}
         }
         let name = token.name.clone();
@@ -168,7 +168,7 @@ impl Records {
             Some(link) => link,
             None => LinkV1 { link: draw()?, added_ms: now_ms, revoked: false, nodes: Vec::new() },
         };
-        // People have invited it again.
+        // People have invited it again: a token that was used before the link was removed went with it.
         link.revoked = false;
         if !link.nodes.iter().any(|(known, _)| *known == node) {
             if link.nodes.len() >= NODES_MAX {
@@ -223,9 +223,14 @@ impl Records {
         // Gateways are let in anew when the site is invited again: their old certificates stay out.
         let link = LinkV1 { revoked: true, nodes: Vec::new(), ..link };
         let act = Act { who, act: "link.remove", what: name, outcome: "done", detail: Default::default() };
-        self.write(&[(link_key(name), Some(encode(&link)))], act)?;
+        let tokens: Vec<_> =
+            kept.tokens.iter().filter(|(_, token)| token.name == name).map(|(hash, _)| *hash).collect();
+        let mut changes = vec![(link_key(name), Some(encode(&link)))];
+        changes.extend(tokens.iter().map(|hash| (token_key(hash), None)));
+        self.write(&changes, act)?;
         let id = link.link;
         kept.links.insert(name.to_owned(), link);
+        tokens.iter().for_each(|hash| drop(kept.tokens.remove(hash)));
         Ok(id)
     }
 

@@ -25,6 +25,8 @@ const ROUND_BYTES: usize = 512 << 10;
 const ROUND_BYTES_MIN: usize = 16 << 10;
 /// Bytes that are sent and not yet said to be stored.
 const UNDER_WAY_BYTES_MAX: usize = 8 << 20;
+/// Of a link with a rate, no more is under way than it takes so many seconds to send: answers are heard in between.
+const UNDER_WAY_SECONDS: usize = 4;
 /// How often it looks for partitions that are new.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it holds still before what was refused, or is further upstream, is asked again.
@@ -137,7 +139,13 @@ impl Sender {
 
     /// Sends what there is, up to the bound of what may be under way.
     async fn send_all(&self, open: &mut Open, out: &mut FrameSender) -> Result<(), Ended> {
-        while open.under_way_bytes < UNDER_WAY_BYTES_MAX {
+        let rate = usize::try_from(self.config.rate_bytes_max).unwrap_or(usize::MAX);
+        let under_way_max = if rate == 0 {
+            UNDER_WAY_BYTES_MAX
+        } else {
+            UNDER_WAY_BYTES_MAX.min(rate.saturating_mul(UNDER_WAY_SECONDS))
+        };
+        while open.under_way_bytes < under_way_max {
             let Some(round) = self.next_round(open).await? else { break };
             open.number += 1;
             let Round { origin, parts, bytes, ends, events, .. } = round;
@@ -288,17 +296,20 @@ impl Sender {
         let judged = judged.await?;
         let others: BTreeSet<OriginId> = self.log.others().into_iter().collect();
         for (id, end, begin) in judged {
-            let is_asked = open.asked.contains_key(&id);
+            // Upstream may say nothing of what it was not asked for.
+            if !open.asked.contains_key(&id) {
+                continue;
+            }
             let is_living = id.origin == self.log.store().origin();
             match begin {
                 Begin::From(from) => {
-                    // It may have been deleted, or not been asked for.
+                    // It may have been deleted.
                     let Ok(partition) = self.log.partition(id) else { continue };
                     let (here, now) = (partition.visible_end(), self.log.clock().monotonic());
                     if others.contains(&id.origin) && !open.left.look(id, from, here, now, LEFT_AFTER) {
                         open.asked.insert(id, Some(Instant::now() + LEFT_AFTER));
                         self.page.lock().stored.insert(id, from);
-                    } else if is_asked {
+                    } else {
                         open.lanes.lock().add(partition, from);
                         self.page.lock().stored.insert(id, from);
                     }

@@ -128,6 +128,8 @@ const HELLO: u8 = 1;
 const OFFER: u8 = 2;
 const TOPIC: u8 = 3;
 const WHERE: u8 = 4;
+/// Bytes of a frame of the edge's that brings no events.
+const SMALL_BYTES_MAX: usize = 64 << 10;
 const PARTS: u8 = 5;
 const BEHIND: u8 = 6;
 const WELCOME: u8 = 16;
@@ -182,6 +184,10 @@ impl Said {
     /// # Errors
     /// What is wrong with it.
     pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
+        // Judged before anything is read: a short list on the wire is a long one in memory.
+        if frame.len() > SMALL_BYTES_MAX && frame.first() != Some(&PARTS) {
+            return Err(WireError::Form("it is too long for its kind"));
+        }
         match frame.split_first() {
             Some((&HELLO, rest)) => Ok(Self::Hello(body(rest)?)),
             Some((&OFFER, rest)) => {

@@ -81,6 +81,12 @@ impl SiteNode {
         if have.is_empty() && lack.is_empty() {
             return Err(nobody_has("no other node follows this node's log"));
         }
+        // What links bring is kept by the node that they lead to alone.
+        let linked = self.log.store().linked().len();
+        if linked > 0 {
+            let what = format!("{linked} origins of other sites, brought by links, are kept by this node alone");
+            return Err(nobody_has(&what));
+        }
         let doors = self.doors.get();
         if let Some(doors) = doors {
             doors.close().await;

@@ -15,7 +15,7 @@ use crate::transport::NodeId;
 
 /// How often it looks at the topics.
 const EVERY: Duration = Duration::from_secs(10);
-/// Nobody is waited for while the disk has less free than so many times its reserve,
+/// Nobody is waited for while the disk, with what is free inside the store's files, has less room than so many times its reserve,
 const RESERVES_MIN: u64 = 4;
 /// or while so much of what the store may hold is stored, in percent.
 const FULL_PERCENT: u64 = 90;
@@ -79,7 +79,7 @@ impl Keeper {
     fn is_nearly_full(&self) -> bool {
         let store = self.site.log.store();
         let is_bounded = self.store_bytes_max > 0;
-        let is_tight = store.free_bytes().is_some_and(|free| free < self.reserve_bytes.saturating_mul(RESERVES_MIN));
+        let is_tight = store.room_bytes().is_some_and(|room| room < self.reserve_bytes.saturating_mul(RESERVES_MIN));
         is_tight || is_bounded && store.batch_bytes() > self.store_bytes_max / 100 * FULL_PERCENT
     }
 

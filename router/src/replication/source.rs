@@ -290,7 +290,15 @@ async fn blocking<T: Send + 'static>(
     read: impl FnOnce(&Store) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Ended> {
     let log = Arc::clone(log);
-    match tokio::task::spawn_blocking(move || read(log.store())).await {
+    let read = move || {
+        let read = read(log.store());
+        // What was read for others stays in the store's cache otherwise.
+        if let Err(error) = log.store().let_go_if_due() {
+            tracing::warn!(%error, "the store's cache does not let go of what was read for another node");
+        }
+        read
+    };
+    match tokio::task::spawn_blocking(read).await {
         Ok(read) => Ok(read?),
         Err(_) => Err(Ended::Stopping),
     }

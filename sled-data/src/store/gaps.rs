@@ -90,13 +90,14 @@ impl Store {
                 None => joined.push(*gap),
             }
         }
-        for Gap { partition, from, to } in joined {
+        for Gap { partition, from, to } in joined.iter().copied() {
             let kept = self.gap_keys(partition)?;
             let from = self.gap_that_ends_at(&kept, from)?.unwrap_or(from);
             let key = keys::gap(partition, from);
             write(&key, &GapV1 { to, cause: u8::from(from == 0), hlc }, value);
             group.put(&key, value);
-            let too_many = (kept.len() + gaps.len()).saturating_sub(GAPS_MAX);
+            let new = joined.iter().filter(|gap| gap.partition == partition).count();
+            let too_many = (kept.len() + new).saturating_sub(GAPS_MAX);
             kept.iter().take(too_many).filter(|old| **old != key).for_each(|old| group.remove(old));
         }
         Ok(())

@@ -42,8 +42,7 @@ impl Space {
             self.commits_left = LOOK_EVERY_COMMITS;
             self.full = match backend.free_bytes() {
                 Some(free) if free < options.reserve_bytes.saturating_add(bytes) => {
-                    let used = batch_bytes().saturating_mul(AMPLIFICATION);
-                    let slack = backend.size_bytes().saturating_sub(used);
+                    let slack = slack_bytes(backend, batch_bytes());
                     free < options.reserve_bytes / LAST_RESERVE_PART || slack < options.reserve_bytes
                 }
                 _ => false,
@@ -52,4 +51,9 @@ impl Space {
         self.commits_left = self.commits_left.saturating_sub(1);
         if self.full { Err(CommitError::Full) } else { Ok(()) }
     }
+}
+
+/// Bytes inside the backend's files that trims have freed, where batches have `batch_bytes`.
+pub(super) fn slack_bytes(backend: &dyn Backend, batch_bytes: u64) -> u64 {
+    backend.size_bytes().saturating_sub(batch_bytes.saturating_mul(AMPLIFICATION))
 }

@@ -61,11 +61,10 @@ impl Journal {
 
     /// One write: by way of the journal where that holds a group of the tree, which must not undo it.
     pub(super) fn write(&self, tree: &sled::Tree, key: &[u8], value: Option<&[u8]>) -> Result<(), BackendError> {
-        let held = self.held.lock();
-        if tree.name() != held.name {
+        // Whoever groups writes of a tree writes to it from one thread at a time; those of other trees need not wait for a group.
+        if tree.name() != self.held.lock().name {
             return write_one(tree, key, value);
         }
-        drop(held);
         let mut group = Group::new();
         match value {
             Some(value) => group.put(key, value),

@@ -117,9 +117,39 @@ impl Store {
     }
 }
 
-/// The hole that an offset lies in.
+/// The hole that an offset lies in, and those that follow it without an event between, as one.
 pub(in crate::store) fn at(holes: &[Hole], offset: Offset) -> Option<Hole> {
     let after = holes.partition_point(|hole| hole.from <= offset);
-    let hole = holes.get(after.checked_sub(1)?)?;
-    (offset < hole.to).then_some(*hole)
+    let mut hole = holes.get(after.checked_sub(1)?).copied().filter(|hole| offset < hole.to)?;
+    for next in holes.get(after..)? {
+        if next.from > hole.to {
+            break;
+        }
+        hole.to = next.to;
+    }
+    Some(hole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_side_by_side_are_one_to_who_reads() {
+        let hole = |from, to, why| Hole { from, to, why, at_ms: 0 };
+        let (gone, bad) = (HoleWhy::Retention, HoleWhy::Damage);
+        let holes = [hole(10, 20, gone), hole(20, 30, bad), hole(30, 31, gone), hole(40, 50, gone)];
+        for (offset, expected) in [
+            (9, None),
+            (10, Some(31)),
+            (19, Some(31)),
+            (25, Some(31)),
+            (30, Some(31)),
+            (31, None),
+            (45, Some(50)),
+            (50, None),
+        ] {
+            assert_eq!(at(&holes, offset).map(|hole| hole.to), expected, "{offset}");
+        }
+    }
 }
