@@ -54,6 +54,7 @@ fn a_token_lets_one_gateway_in_once_and_a_removed_link_stays_out() {
     records.revoke("plant-7", "test").unwrap();
     assert_eq!(records.revoke("plant-8", "test"), Err(RecordError::Unknown("plant-8".to_owned())));
     for records in [records, Records::open(log).unwrap()] {
+        assert_eq!(code(records.admit(&request(1), NodeId(1))), "token-unknown", "its token went with it");
         assert_eq!(records.judge(peer, &hello()).unwrap_err().code, "revoked");
     }
 }
