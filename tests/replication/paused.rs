@@ -1,5 +1,6 @@
 //! What a plugin does on a gateway that lives and is cut off: it goes on, or pauses, as people want; each event counts once.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::cut_off::{dialled_by_all, relayed};
@@ -27,28 +28,32 @@ fn publish(client: &mut Client, from: usize) -> Vec<String> {
     values
 }
 
-/// What was derived, as a node shows it.
+/// What was derived, as a node's log has it.
 fn derived(site: &Site, place: usize) -> Vec<String> {
     let mut values: Vec<String> = site[place].readable_events("out").iter().map(|event| event.text()).collect();
     values.sort_unstable();
     values
 }
 
-/// Waits until every node shows all that was to be derived, each once.
+/// Waits until every node shows all that was to be derived, by no life twice. The log has what two lives derived where one had taken
+/// over from the other: of these, readers count what is of the newer term (`plugin_host::overridden`).
 fn counted(site: &Site, expected: &[String]) {
-    let mut expected = expected.to_vec();
-    expected.sort_unstable();
+    let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
     for place in site.running() {
         let name = &site.members[place].name;
         wait::until_true(&format!("all is derived, as {name} shows it"), || {
-            derived(site, place).len() >= expected.len()
+            let derived = derived(site, place);
+            derived.iter().map(String::as_str).collect::<BTreeSet<_>>() == expected
         });
     }
     site.wait_level();
     for place in site.running() {
-        let name = &site.members[place].name;
-        // Who reads on in which term is known a moment after the events are.
-        wait::until_true(&format!("each is once, as {name} shows it"), || derived(site, place) == expected);
+        let mut seen = BTreeSet::new();
+        for event in site[place].readable_events("out") {
+            let (life, text) = (event.0["origin"].to_string(), event.text());
+            assert!(expected.contains(text.as_str()), "{text} was not to be derived");
+            assert!(seen.insert((life.clone(), text.clone())), "{text} was derived twice by the life {life}");
+        }
     }
 }
 
@@ -89,7 +94,7 @@ fn one_that_is_cut_off_goes_on_or_pauses() {
         let new = publish(&mut client, all.len());
         all.extend(new);
         if policy == "run" {
-            wait::until_true("it goes on", || derived(&site, cut).len() == all.len());
+            wait::until_true("it goes on", || derived(&site, cut).len() >= all.len());
         } else {
             // As long as a round of another topic's reader takes: the events are there to be read, and are not.
             site[cut].events_when("plain", all.len());
