@@ -27,6 +27,16 @@ fn wait_listed(site: &Site, count: usize) {
     }
 }
 
+/// Has the site changed by the command line. Where three nodes and their load share the processors, a majority may be silent for
+/// a moment: then it is asked again, as people would.
+fn change(site: &Site, place: usize, args: &[&str]) {
+    wait::until_true("the site is changed", || {
+        let done = site[place].cli(args);
+        assert!(done.code == 0 || done.err.contains("no majority"), "{done:?}");
+        done.code == 0
+    });
+}
+
 #[test]
 fn what_a_node_acknowledged_stays_when_it_leaves_under_load() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -39,7 +49,7 @@ fn what_a_node_acknowledged_stays_when_it_leaves_under_load() {
     let load = Load::start_paced(&site, "leaves", PAUSE);
     load.wait(500);
     // Its own publishers go on until it sends them away.
-    site[2].cli(&["node", "leave"]).ok();
+    change(&site, 2, &["node", "leave"]);
     assert!(site.members[2].node.wait_end(END_MAX).success());
     load.wait(100);
     let mut records = load.stop();
@@ -55,7 +65,7 @@ fn what_a_node_acknowledged_stays_when_it_leaves_under_load() {
     let name = site.members[joined].name.clone();
     let load = Load::start_paced(&site, "removed", PAUSE);
     load.wait(500);
-    site[0].cli(&["node", "remove", &name]).ok();
+    change(&site, 0, &["node", "remove", &name]);
     assert!(site.members[joined].node.wait_end(END_MAX).success(), "it ends when it was taken out");
     load.wait(100);
     records.extend(load.stop());
