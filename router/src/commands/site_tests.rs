@@ -1,5 +1,4 @@
 //! Commands that wait at one node of a site while their device is at another; and those that a lost node has left.
-#![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -274,7 +274,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 const _: () = assert!(FRAME_BYTES_MAX > sled_data::EVENT_BYTES_MAX);
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::sync::Arc;
 

@@ -1,5 +1,4 @@
 //! Sites that feed one another over real connections, on memory stores: first contact, outages, gaps, rings, and what is refused.
-#![allow(clippy::unwrap_used)]
 
 mod forged;
 mod lab;

@@ -97,7 +97,6 @@ impl<'a> Rest<'a> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn group() -> Group {

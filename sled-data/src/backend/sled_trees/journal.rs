@@ -110,7 +110,6 @@ fn apply_batch(tree: &sled::Tree, group: &Group) -> Result<(), BackendError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use std::ops::ControlFlow;
     use std::path::Path;
 
