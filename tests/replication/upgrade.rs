@@ -41,8 +41,10 @@ fn three_are_upgraded_one_by_one_under_load() {
             assert_eq!(set_route(&site, place), Err("site-not-upgraded".to_owned()), "{upgraded} are upgraded");
         }
         if upgraded > 0 {
-            let told = site[0].cli(&["node", "status"]).ok().out;
-            assert!(told.contains("level     1; 2 when all nodes are there") && told.contains("n3 knows 1"), "{told}");
+            wait::until_true("it is told who holds it up", || {
+                let told = site[0].cli(&["node", "status"]).ok().out;
+                told.contains("level     1; 2 when all nodes are there") && told.contains("n3 knows 1")
+            });
         }
         let device = format!("pump-{upgraded}");
         wait::until_true("a change", || {

@@ -209,7 +209,8 @@ pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// All nodes come to say the same.
+/// All nodes come to say the same: by their stores, and by what they know, which follows a whole state that is stored.
 pub async fn until_same(nodes: &[&Node]) {
-    until("all say the same", || nodes.iter().all(|node| node.stored() == nodes[0].stored())).await;
+    let said = |node: &Node| (node.stored(), node.devices());
+    until("all say the same", || nodes.iter().all(|node| said(node) == said(nodes[0]))).await;
 }
