@@ -244,7 +244,7 @@ async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_bac
     let done = queued_at(&site[B], "fan", |_| {}).await;
     next_offer(&device).await.acked();
     site[B].answer(&device, "fan", done, Status::Succeeded);
-    site.until("it is done", || ended(&site[B], done)).await;
+    site.until("it is done, and c knows", || ended(&site[C], done)).await;
     site.ship().await;
     let origin = site[B].log.origin();
     site.stop(B).await;
