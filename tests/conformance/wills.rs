@@ -87,7 +87,7 @@ fn a_will_may_wait_and_be_called_off() {
     assert_eq!(watcher.message().topic, "late/away");
     let waited = began.elapsed();
     assert!(waited >= Duration::from_millis(1900), "after its delay: {waited:?}");
-    assert!(waited < Duration::from_secs(8), "soon after its delay: {waited:?}");
+    assert!(waited < Duration::from_secs(20), "soon after its delay: {waited:?}");
     drop(back);
 }
 

@@ -228,7 +228,7 @@ impl Site {
 }
 
 /// How long a site may take to become level.
-const LEVEL_MAX: Duration = Duration::from_secs(25);
+const LEVEL_MAX: Duration = Duration::from_secs(50);
 
 type Furthest = BTreeMap<String, End>;
 

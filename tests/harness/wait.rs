@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// The longest wait for anything that the node does by itself.
-pub const WAIT_MAX: Duration = Duration::from_secs(30);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer; fails the test after `WAIT_MAX`.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {

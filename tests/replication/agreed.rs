@@ -8,13 +8,18 @@ use crate::harness::http::Answer;
 use crate::harness::site::Site;
 use crate::harness::wait;
 
-/// How long a change may take after the leader was killed.
-const LEADERLESS_MAX: Duration = Duration::from_secs(5);
-/// How soon a change is refused that cannot be.
-const REFUSED_MAX: Duration = Duration::from_secs(10);
+/// How long a change may take after the leader was killed, on a machine that is busy with other tests.
+const LEADERLESS_MAX: Duration = Duration::from_secs(15);
+/// How soon a change is refused that cannot be, there too.
+const REFUSED_MAX: Duration = Duration::from_secs(20);
 
 fn add(site: &Site, place: usize, device: &str) -> Answer {
     site[place].call("POST", "devices", Some(&json!({"device": device, "tags": ["pump"]})))
+}
+
+/// One whose end was not known may have been made before it was asked for again.
+fn is_made(answer: &Answer) -> bool {
+    matches!(answer.status, 201 | 409)
 }
 
 /// Waits until all that run have a device with these tags.
@@ -49,7 +54,7 @@ fn devices_are_set_by_a_majority() {
     site.kill(&[led]);
     let killed = Instant::now();
     let other = (led + 1) % 3;
-    wait::until_true("a change", || add(&site, other, "after").status == 201);
+    wait::until_true("a change", || is_made(&add(&site, other, "after")));
     let took = killed.elapsed();
     assert!(took < LEADERLESS_MAX, "a change took {took:?} after the leader was killed");
     seen_at_all(&site, "after", &json!(["pump"]));
@@ -76,7 +81,7 @@ fn devices_are_set_by_a_majority() {
     // What was set is known, and it can be changed again with one more.
     assert_eq!(site[alone].get("devices/pump-0").ok().json()["tags"], json!(["north", "pump"]));
     site.run(&[other]);
-    wait::until_true("a change", || add(&site, alone, "healed").status == 201);
+    wait::until_true("a change", || is_made(&add(&site, alone, "healed")));
     site.run(&[led]);
     seen_at_all(&site, "healed", &json!(["pump"]));
     for place in 0..3 {

@@ -12,7 +12,7 @@ use crate::harness::wait;
 /// Events that are published at a node that is cut off.
 const EVENTS: usize = 40;
 /// From the silence (three seconds) to the pause.
-const PAUSED_WITHIN: Duration = Duration::from_secs(8);
+const PAUSED_WITHIN: Duration = Duration::from_secs(20);
 
 fn state(site: &Site, place: usize) -> String {
     let plugins = site[place].plugins();

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent, Topic};
 use crate::transport::{Bounds, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(40);
 
 fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
     let (store, recovered) = Store::on(Arc::new(backend), Options { seed: Some(seed), ..options }).unwrap();

@@ -17,7 +17,7 @@ use crate::event_log::{self, AUDIT_TOPIC, NO_HEADERS, NewEvent};
 use crate::sessions::{self, Arrival, Offer};
 use crate::subscriptions::{self, FanOut};
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(40);
 
 pub(super) struct Node {
     pub(super) log: Arc<EventLog>,

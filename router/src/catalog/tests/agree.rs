@@ -128,6 +128,7 @@ async fn what_was_set_is_there_after_a_restart_of_each() {
     for n in 0..6 {
         nodes[n % 3].change(add(&format!("d{n}"))).await.unwrap();
     }
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
     for id in 1..=3 {
         let at = nodes.iter().position(|node| node.id.0 == id).unwrap();
         let node = nodes.remove(at);

@@ -15,7 +15,7 @@ use crate::links::{Edge, LinkConfig, Setup, Upstream};
 use crate::security::{JoinToken, LinkToken};
 use crate::transport::{Bounds, NodeId, SiteEndpoint, SiteIdentity, site_endpoint};
 
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(40);
 
 const BOUNDS: Bounds = Bounds {
     two_way_streams_max: 8,

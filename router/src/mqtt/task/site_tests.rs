@@ -10,7 +10,7 @@ use super::tests::{Client, Node, ack, node_in, publish, subscribe};
 use crate::event_log::EventLog;
 use crate::ingest;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(40);
 
 fn gateway(seed: u64) -> Node {
     gateway_on(seed, &Arc::new(MemoryBackend::new()))

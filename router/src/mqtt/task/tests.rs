@@ -14,7 +14,7 @@ use crate::sessions::{self, Sessions};
 use crate::subscriptions::{self, FanOut};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(40);
 
 pub(super) struct Node {
     pub(super) log: Arc<EventLog>,

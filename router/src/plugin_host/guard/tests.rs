@@ -136,7 +136,7 @@ fn a_guard_that_fails_keeps_the_command_back_and_is_made_anew() {
         let begin = Instant::now();
         let reason = failed(bench.judge(payload));
         assert!(reason.contains(want), "{payload}: {reason}");
-        assert!(begin.elapsed() < Duration::from_secs(2), "{payload}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(8), "{payload}: {:?}", begin.elapsed());
         assert_eq!(post.state(), RunState::BackingOff(reason));
         assert_eq!(bench.judge("N"), rewritten(NAME, "1"), "after {payload}");
         assert_eq!(post.state(), RunState::Running);
@@ -229,11 +229,11 @@ fn a_slow_guard_delays_its_own_commands_alone_and_none_longer_than_its_time() {
             assert_eq!(bench.judge("x"), Judgement::Allow);
             slowest = slowest.max(begin.elapsed());
         }
-        assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+        assert!(slowest < Duration::from_millis(750), "{slowest:?}");
         for one in loops {
             let (time, judgement) = one.join().unwrap();
             assert!(matches!(judgement, Judgement::Failed { .. }), "{judgement:?}");
-            assert!(time < Duration::from_millis(1_500), "{time:?}");
+            assert!(time < Duration::from_secs(8), "{time:?}");
         }
     });
 }

@@ -14,7 +14,7 @@ use crate::replication::{Config, Member, Pending};
 use crate::security::JoinTokenHash;
 use crate::transport::{Ended, NodeId, NodeKey, SiteEndpoint, SiteIdentity, StreamError, dial_join, site_endpoint};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(40);
 const SITE: u64 = 0x51;
 
 /// A token as a site keeps it.

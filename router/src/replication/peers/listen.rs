@@ -15,7 +15,7 @@ use super::link::{Link, MODE_HELLO};
 use super::stats::count;
 use super::{Close, Shared};
 use crate::replication::join::Desk;
-use crate::transport::{Attempt, FrameSender, NodeId, SiteConnection, SiteProtocol, StreamError};
+use crate::transport::{Attempt, FrameReceiver, FrameSender, NodeId, SiteConnection, SiteProtocol, StreamError};
 
 /// Handshakes and greetings at once; more wait in the endpoint.
 const HANDSHAKES_MAX: usize = 32;
@@ -108,7 +108,9 @@ async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) 
         );
         return refuse(Close::NotMember, &text);
     }
-    let (send, hello) = match timeout(answer_wait(shared), hear(connection)).await {
+    // Kept until the connection is closed: a stream that is given up first would hide why.
+    let mut stream = None;
+    let hello = match timeout(answer_wait(shared), hear(connection, &mut stream)).await {
         Ok(Ok(Some(heard))) => heard,
         Ok(Ok(None)) => return refuse(Close::Garbage, "the greeting cannot be read"),
         Ok(Err(StreamError::TooLong { .. })) => return refuse(Close::Garbage, "the greeting is too long"),
@@ -121,18 +123,23 @@ async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) 
     };
     count(&shared.stats.taken);
     // What fails is that the node is gone again, which is noticed where the connection is carried.
-    let _ = timeout(answer_wait(shared), reply(send, shared.hello())).await;
+    if let Some((send, _)) = stream {
+        let _ = timeout(answer_wait(shared), reply(send, shared.hello())).await;
+    }
     Some(link)
 }
 
-/// The way back of the greeting's stream, and the greeting; `None` where it is none.
-async fn hear(connection: &SiteConnection) -> Result<Option<(FrameSender, Hello)>, StreamError> {
-    let (send, mut receive) = connection.accept().await?;
+/// The greeting, `None` where it is none, and the stream that it came by.
+async fn hear(
+    connection: &SiteConnection,
+    stream: &mut Option<(FrameSender, FrameReceiver)>,
+) -> Result<Option<Hello>, StreamError> {
+    let (_, receive) = stream.insert(connection.accept().await?);
     if receive.receive_head::<1>().await? != Some([MODE_HELLO]) {
         return Ok(None);
     }
     let bytes = receive.receive_frame(HELLO_BYTES_MAX).await?;
-    Ok(bytes.and_then(|bytes| Hello::decode(&bytes)).map(|hello| (send, hello)))
+    Ok(bytes.and_then(|bytes| Hello::decode(&bytes)))
 }
 
 async fn reply(mut send: FrameSender, hello: Hello) {

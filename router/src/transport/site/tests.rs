@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::transport::{Bounds, Fingerprint, NodeId, StreamError};
 
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(40);
 const SITE: u64 = 0x51;
 
 fn bounds() -> Bounds {

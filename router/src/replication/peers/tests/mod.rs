@@ -19,7 +19,7 @@ use crate::replication::Pending;
 use crate::transport::{NodeKey, site_endpoint};
 
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(40);
 const SITE: u64 = 0x51;
 
 /// A test that wants nothing of time but that it is short.
