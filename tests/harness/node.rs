@@ -156,11 +156,13 @@ impl Node {
         child.wait().unwrap();
     }
 
-    /// SIGTERM, and the end of a clean stop.
+    /// SIGTERM, and the end of a clean stop, after which nothing holds the store.
     pub fn stop(&mut self) -> ExitStatus {
         let pid = Pid::from_child(self.child.as_ref().unwrap());
         kill_process(pid, Signal::TERM).unwrap();
-        self.wait_end(STOP_MAX)
+        let status = self.wait_end(STOP_MAX);
+        assert!(!self.log().contains("something still reads the store"), "{}", self.log());
+        status
     }
 
     /// Waits until the process has ended by itself.

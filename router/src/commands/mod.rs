@@ -29,6 +29,7 @@ mod stats;
 mod submit;
 mod table;
 mod take_up;
+mod taking;
 mod task;
 pub mod unstored;
 mod write;
@@ -128,6 +129,8 @@ pub struct Commands {
     forward: OnceLock<Arc<dyn Forward>>,
     handed_over: Mutex<forward::HandedOver>,
     movers: Mutex<move_on::Movers>,
+    /// Locked for itself, or within the table.
+    taking: Mutex<taking::Taking>,
     standing: Mutex<standing::Standing>,
     /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
     taking_up: Mutex<HashMap<OriginId, u64>>,
@@ -176,6 +179,7 @@ impl Commands {
             forward: OnceLock::new(),
             handed_over: Mutex::default(),
             movers: Mutex::default(),
+            taking: Mutex::default(),
             standing: Mutex::default(),
             taking_up: Mutex::default(),
             redriving: Mutex::default(),

@@ -15,7 +15,7 @@ use super::forward::{ForwardError, is_refusal};
 use super::record;
 use super::table::{Now, Room, Table};
 use super::{Commands, Entry};
-use crate::event_log::{AppendError, NO_HEADERS, NewEvent, OpenCommit, Topic};
+use crate::event_log::{AppendError, NO_HEADERS, NewEvent, OpenCommit, Ticket, Topic};
 use crate::sessions::Whereabouts;
 
 /// Commands that one node is asked to take at once.
@@ -187,13 +187,13 @@ impl Commands {
             Ok(answers) => {
                 for (id, answer) in batch.ids.iter().zip(answers) {
                     match answer {
-                        MovedV2::Taken => table.moved(*id, now),
-                        MovedV2::NotHere | MovedV2::Refused => table.stays(*id, now),
+                        MovedV2::Taken => table.moved(*id, batch.to, now),
+                        MovedV2::NotHere | MovedV2::Refused => table.stays(*id, batch.to, now),
                     }
                 }
             }
             Err(ForwardError::Unreachable(_)) if batch.is_first => {
-                batch.ids.iter().for_each(|id| table.stays(*id, now));
+                batch.ids.iter().for_each(|id| table.stays(*id, batch.to, now));
             }
             // It may have them: asked again.
             Err(error) => tracing::debug!(to = %batch.to, %error, "it is not known yet who has some commands"),
@@ -210,32 +210,53 @@ impl Commands {
         encode(&taken.await.unwrap_or_default())
     }
 
-    /// What became of each; less than there are where it is not known.
+    /// What became of each; less than there are where it is not known, as of those behind one that is being taken.
     async fn take_all(&self, moves: Vec<MoveV2>) -> Vec<MovedV2> {
         let now = self.now();
-        let judged: Vec<Judged> = moves.iter().take(BATCH_MAX).map(|one| self.judge_move(one, now)).collect();
-        let new = || judged.iter().filter_map(Judged::step);
-        if new().next().is_some() {
-            let ticket = {
-                let mut open = self.log.lock();
-                let bytes = moves.iter().map(|one| one.record.len()).sum();
-                if open.check(bytes).is_err() {
-                    return judged.iter().map(Judged::refused).collect();
-                }
-                let appended: Result<(), AppendError> =
-                    new().try_for_each(|(device, step)| append_step(&mut open, &self.commands, device, step));
-                if let Err(error) = appended {
-                    tracing::warn!(%error, "commands of another node could not be taken; it asks again");
-                    return Vec::new();
-                }
-                open.ticket()
-            };
-            if let Err(error) = self.log.durable(ticket).await {
-                tracing::warn!(%error, "commands of another node could not be taken; it asks again");
-                return Vec::new();
+        let mut judged: Vec<Judged> = Vec::new();
+        for one in moves.iter().take(BATCH_MAX) {
+            let id = CommandId::from_bytes(one.id);
+            if !self.taking.lock().begin(id) {
+                break;
             }
+            let one = self.judge_move(one, now);
+            if matches!(one, Judged::Known(_)) {
+                self.taking.lock().end(id);
+            }
+            judged.push(one);
         }
-        judged.iter().map(Judged::taken).collect()
+        let told = match self.append_taken(&judged) {
+            Ok(None) => return judged.iter().map(Judged::taken).collect(),
+            // What is durable is known to the table soon, which ends its taking.
+            Ok(Some(ticket)) => match self.log.durable(ticket).await {
+                Ok(_) => return judged.iter().map(Judged::taken).collect(),
+                Err(error) => {
+                    tracing::warn!(%error, "commands of another node could not be taken; it asks again");
+                    Vec::new()
+                }
+            },
+            Err(()) => judged.iter().map(Judged::refused).collect(),
+        };
+        let mut taking = self.taking.lock();
+        judged.iter().filter_map(Judged::step).for_each(|(_, step)| taking.end(step.id));
+        told
+    }
+
+    /// Appends the first steps of those that are taken, all or none; `None` where there are none, `Err` where nothing can be
+    /// appended now.
+    fn append_taken(&self, judged: &[Judged]) -> Result<Option<Ticket>, ()> {
+        let new: Vec<(&str, &StepEvent)> = judged.iter().filter_map(Judged::step).collect();
+        if new.is_empty() {
+            return Ok(None);
+        }
+        let mut open = self.log.lock();
+        let largest = new.iter().map(|(device, step)| device.len() + step.encode().len()).max();
+        open.check(largest.unwrap_or(0)).map_err(drop)?;
+        for (device, step) in new {
+            // Nothing is refused after the check.
+            append_step(&mut open, &self.commands, device, step).map_err(drop)?;
+        }
+        Ok(Some(open.ticket()))
     }
 
     fn judge_move(&self, one: &MoveV2, now: Now) -> Judged {

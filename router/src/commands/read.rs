@@ -30,7 +30,9 @@ impl Commands {
         for (id, next) in &mut reading.commands {
             for batch in self.log.read(*id, *next, READ_BYTES_MAX)? {
                 for (_, record) in batch.events_from(*next) {
-                    take_command(table, &self.stats, record, now);
+                    if let Some(taken) = take_command(table, &self.stats, record, now) {
+                        self.taking.lock().end(taken);
+                    }
                 }
                 *next = batch.next_offset();
             }
@@ -67,25 +69,29 @@ pub(super) fn is_sound(device: &str, event: &StepEvent) -> bool {
         }
 }
 
-/// Takes a command's step: only a submission says something new, the others are this room's own.
-fn take_command(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) {
+/// Takes a command's step: only a submission says something new, the others are this room's own. The command, where it
+/// came from another node.
+fn take_command(table: &mut Table, stats: &Stats, record: RecordRef<'_>, now: Now) -> Option<CommandId> {
     if record.headers.get(headers::OWN_STEP).is_some() {
-        return;
+        return None;
     }
     let device = record.key.and_then(|key| std::str::from_utf8(key).ok());
     let event = record.value.and_then(|value| StepEvent::decode(value).ok());
     let (Some(device), Some(event)) = (device, event) else {
         stats.unreadable.fetch_add(1, Relaxed);
-        return;
+        return None;
+    };
+    let taken = match &event.step {
+        Step::Queued(queued) => queued.taken.is_some().then_some(event.id),
+        _ => None,
     };
     if !is_sound(device, &event) {
         stats.unreadable.fetch_add(1, Relaxed);
-        return;
-    }
-    if let Step::Queued(_) = event.step {
+    } else if let Step::Queued(_) = event.step {
         stats.queued.fetch_add(1, Relaxed);
         table.submitted(device, event, now);
     }
+    taken
 }
 
 /// Takes a device's answer. What came in at another node, `is_elsewhere`, is that node's to refuse.

@@ -1,6 +1,6 @@
 //! Commands that wait at one node of a site while their device is at another; and those that a lost node has left.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use devices::command::{Repeat, State, Status};
 use sled_data::{CommitNumber, MemoryBackend, OriginId};
@@ -16,6 +16,7 @@ struct Net {
     /// Nodes that are not heard.
     gone: Mutex<HashSet<OriginId>>,
     loses_answers: AtomicBool,
+    asked: AtomicUsize,
 }
 
 impl Forward for Net {
@@ -26,6 +27,7 @@ impl Forward for Net {
                 return Err(ForwardError::Unreachable("gone".into()));
             };
             let answer = room.take_forwarded(&request).await;
+            self.asked.fetch_add(1, Ordering::Relaxed);
             match self.loses_answers.load(Ordering::Relaxed) {
                 true => Err(ForwardError::Unanswered("lost".into())),
                 false => Ok(answer),
@@ -182,6 +184,30 @@ async fn a_command_without_an_answer_is_asked_about_until_there_is_one_even_over
     }
     assert_eq!(site[A].steps(id), ["queued", "sent", "delivered", "failed"]);
     assert_eq!(site[B].room.stats().sent.load(Ordering::Relaxed), 0);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_is_being_taken_is_with_nobody_else() {
+    let site = Site::of_three().await;
+    let id = queued_at(&site[B], "pump", |new| new.repeat = Repeat::Never).await;
+    // An earlier question about it is still on its way into the log.
+    assert!(site[A].room.taking.lock().begin(id));
+    let device = site[A].connect("pump").await;
+    let asked = |count| move |site: &Site| (site.net.asked.load(Ordering::Relaxed) >= count).then_some(());
+    site.until("it is asked for", || asked(1)(&site)).await;
+    site[A].sessions.disconnect(&device, None, Vec::new());
+    let device = site[C].connect("pump").await;
+    site.until("it is asked for again", || asked(2)(&site)).await;
+    assert_eq!(site[B].steps(id), ["queued", "moving"], "it may be there");
+    assert_eq!(site[B].room.stats().sent.load(Ordering::Relaxed), 0);
+    // That came to nothing, as its commit failed.
+    site[A].room.taking.lock().end(id);
+    next_offer(&device).await.acked();
+    site[C].answer(&device, "pump", id, Status::Succeeded);
+    assert_eq!(site.until("it has ended", || ended(&site[B], id)).await, State::Succeeded);
+    assert_eq!(site[C].steps(id), ["queued", "sent", "delivered", "succeeded"]);
+    assert!(site[A].steps(id).is_empty());
     site.end().await;
 }
 

@@ -65,7 +65,12 @@ impl Commands {
         self.stats.rebuilt.fetch_add(1, Relaxed);
         *self.movers.lock() = Movers::default();
         match self.rebuild() {
-            Ok(()) => self.resume(),
+            Ok(()) => {
+                let table = self.table.lock();
+                self.taking.lock().end_known(|id| table.get(id).is_some());
+                drop(table);
+                self.resume();
+            }
             Err(error) => tracing::error!(%error, "the commands could not be rebuilt"),
         }
     }

@@ -51,6 +51,11 @@ pub fn decide(scene: &Scene) -> Vec<Change> {
     changes
 }
 
+/// Who has most of a log, of those that are able to read it on; of several the one of the least id.
+pub(super) fn longest(held: impl Iterator<Item = (NodeId, CommitNumber)>) -> Option<(NodeId, CommitNumber)> {
+    held.max_by_key(|(node, commit)| (*commit, std::cmp::Reverse(*node)))
+}
+
 impl Scene {
     fn about_origin(&self, origin: OriginId) -> Option<Change> {
         let decided = self.take_overs.get(&origin);
@@ -84,7 +89,7 @@ impl Scene {
             let commit = self.holds.get(node).and_then(|holds| holds.get(&origin)).copied().unwrap_or_default();
             (*node, commit)
         });
-        held.max_by_key(|(node, commit)| (*commit, std::cmp::Reverse(*node)))
+        longest(held)
     }
 
     fn about_share(&self, plugin: &str, index: u32) -> Option<Change> {
@@ -195,6 +200,20 @@ mod tests {
                 .filter(|member| member.node == C && lost.contains(&C))
                 .for_each(|c| c.origin = None);
             assert_eq!(decide(&scene), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn of_several_who_have_the_same_the_least_has_the_longest() {
+        let cases: [(&[(NodeId, u64)], Option<(NodeId, u64)>); 4] = [
+            (&[], None),
+            (&[(A, 0)], Some((A, 0))),
+            (&[(A, 5), (B, 7), (C, 6)], Some((B, 7))),
+            (&[(C, 7), (B, 7), (A, 6)], Some((B, 7))),
+        ];
+        for (held, expected) in cases {
+            let held = held.iter().map(|(node, commit)| (*node, CommitNumber(*commit)));
+            assert_eq!(longest(held).map(|(node, commit)| (node, commit.0)), expected);
         }
     }
 

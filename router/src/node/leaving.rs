@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sled_data::CommitNumber;
+use sled_data::{CommitNumber, CopyState, OriginId};
 
+use super::keeper::longest;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
 use crate::admin::site::{LeftView, RemovedView};
 use crate::admin::{ApiError, Readiness};
 use crate::catalog::{Change, MemberState, MemberUpdate, Refusal, WorkRefusal};
 use crate::event_log::Act;
-use crate::replication::{ASK_HAND_OVER, FollowerState};
+use crate::replication::{ASK_HAND_OVER, ASK_HOLDINGS, FollowerState, Holdings};
 use crate::sessions::Sessions;
 use crate::transport::NodeId;
 
@@ -24,6 +25,8 @@ const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long another node waits until one that it takes out has handed over.
 const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 5);
+/// How long a node may take to say what it holds.
+const HOLDINGS_WAIT: Duration = Duration::from_secs(2);
 /// How long a node that has handed over waits to be taken out; then it takes clients again.
 const TAKEN_OUT_WAIT: Duration = Duration::from_secs(30);
 /// How often a change is asked for whose outcome is not known.
@@ -198,9 +201,33 @@ impl SiteNode {
             return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
         }
         let not_handed_over = self.ask_hand_over(node).await;
-        self.take_up_after(node, self.place.node, CommitNumber(0)).await?;
+        let (heir, last) = self.longest_copy(node).await;
+        self.take_up_after(node, heir, last).await?;
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
         Ok(RemovedView { node: node.to_string(), not_handed_over })
+    }
+
+    /// Who has most of a node's log, of all who stay and are heard, and up to where: each is asked now, as what it said before
+    /// may be older than what was handed over since.
+    async fn longest_copy(&self, of: NodeId) -> (NodeId, CommitNumber) {
+        let (me, members) = (self.place.node, self.catalog.members());
+        let written = members.iter().find(|member| member.node == of).and_then(|member| member.origin).map(OriginId);
+        let Some(origin) = written else { return (me, CommitNumber(0)) };
+        let here = self.log.store().followed().into_iter().find(|(followed, _)| *followed == origin);
+        let here = here.filter(|(_, followed)| followed.copy == CopyState::Whole);
+        let mut held = vec![(me, here.map_or(CommitNumber(0), |(_, followed)| followed.synced))];
+        let Some(peers) = self.peers() else { return (me, CommitNumber(0)) };
+        let states = peers.states();
+        let is_able = |node: &NodeId| {
+            let is_active = members.iter().any(|m| m.node == *node && m.state == MemberState::Active);
+            *node != of && is_active && states.iter().any(|peer| peer.node == *node && peer.is_connected)
+        };
+        for node in members.iter().map(|member| member.node).filter(is_able) {
+            let answer = peers.ask(node, ASK_HOLDINGS, &[], HOLDINGS_WAIT).await;
+            let holds = answer.ok().and_then(|bytes| Holdings::decode(&bytes));
+            held.extend(holds.and_then(|holds| Some((node, *holds.0.get(&origin)?))));
+        }
+        longest(held.into_iter()).unwrap_or((me, CommitNumber(0)))
     }
 
     /// What is acknowledged there and nowhere else goes with it, unless it is there to hand it over. Why it has not.

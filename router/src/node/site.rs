@@ -156,7 +156,7 @@ impl SiteNode {
         self.left.subscribe()
     }
 
-    pub(super) fn peers(&self) -> Option<&Arc<Peers>> {
+    pub(super) fn peers(&self) -> Option<Arc<Peers>> {
         self.way.peers()
     }
 
@@ -204,10 +204,10 @@ impl SiteNode {
             clock: Arc::clone(self.log.clock()),
             config: config.clone(),
         }));
-        self.way.open(Arc::clone(&peers));
+        self.way.open(&peers);
         let replication =
             Replication::new(Arc::clone(&self.log), Arc::clone(&peers), Arc::clone(&self.book), config.clone(), voting);
-        served.replication.get_or_init(|| Arc::clone(&replication));
+        served.replication.get_or_init(|| Arc::downgrade(&replication));
         let stop = watch::Sender::new(false);
         // 0.0.0.0 is no address by which others reach it.
         let address = config.address.clone().or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()));

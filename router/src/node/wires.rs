@@ -28,21 +28,22 @@ const PLUGIN_WAIT: Duration = Duration::from_secs(30);
 /// How long another node may take to store a command that is handed over to it.
 const COMMAND_WAIT: Duration = Duration::from_secs(5);
 
-/// What the rooms reach the other nodes by, once there are connections; a node alone has none.
+/// What the rooms reach the other nodes by, once there are connections; a node alone has none. It does not hold them: they serve
+/// with the rooms that hold it, and nothing would end when the node stops.
 #[derive(Default)]
 pub struct Way {
-    peers: OnceLock<Arc<Peers>>,
+    peers: OnceLock<Weak<Peers>>,
 }
 
 impl Way {
     /// The connections are there.
-    pub fn open(&self, peers: Arc<Peers>) {
-        self.peers.get_or_init(|| peers);
+    pub fn open(&self, peers: &Arc<Peers>) {
+        self.peers.get_or_init(|| Arc::downgrade(peers));
     }
 
-    /// The connections, if there are any.
-    pub fn peers(&self) -> Option<&Arc<Peers>> {
-        self.peers.get()
+    /// The connections, while there are any.
+    pub fn peers(&self) -> Option<Arc<Peers>> {
+        self.peers.get().and_then(Weak::upgrade)
     }
 }
 
@@ -50,7 +51,7 @@ impl Ask for Way {
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_> {
         Box::pin(async move {
             let no_way = || NoAnswer { text: "this node has no way to other nodes".to_owned(), may_be_asked: false };
-            let peers = self.peers.get().ok_or_else(no_way)?;
+            let peers = self.peers().ok_or_else(no_way)?;
             peers.ask(node, ASK_CATALOG, &body, CATALOG_WAIT).await.map_err(|error| NoAnswer {
                 may_be_asked: !matches!(error, AskError::NotConnected { .. } | AskError::Busy | AskError::TooLong),
                 text: error.to_string(),
@@ -61,13 +62,13 @@ impl Ask for Way {
 
 impl Components for Way {
     fn nodes(&self) -> Vec<NodeId> {
-        let states = self.peers.get().map(|peers| peers.states()).unwrap_or_default();
+        let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
         states.into_iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect()
     }
 
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
         Box::pin(async move {
-            let peers = self.peers.get().ok_or_else(|| "this node has no way to other nodes".to_owned())?;
+            let peers = self.peers().ok_or_else(|| "this node has no way to other nodes".to_owned())?;
             peers.ask(node, ASK_PLUGIN, &body, PLUGIN_WAIT).await.map_err(|error| error.to_string())
         })
     }
@@ -75,12 +76,13 @@ impl Components for Way {
 
 impl Way {
     /// The node that writes a life, where it is connected.
-    fn writer(&self, origin: OriginId) -> Option<(&Arc<Peers>, NodeId)> {
-        let peers = self.peers.get()?;
+    fn writer(&self, origin: OriginId) -> Option<(Arc<Peers>, NodeId)> {
+        let peers = self.peers()?;
         let states = peers.states();
         let writes =
             |peer: &&PeerState| peer.is_connected && peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
-        states.iter().find(writes).map(|peer| (peers, peer.node))
+        let node = states.iter().find(writes)?.node;
+        Some((peers, node))
     }
 }
 
@@ -113,7 +115,14 @@ pub struct Served {
     pub plugins: Arc<PluginHost>,
     pub commands: Arc<Commands>,
     pub site: Weak<SiteNode>,
-    pub replication: OnceLock<Arc<Replication>>,
+    /// Not held: it holds the connections, which hold this.
+    pub replication: OnceLock<Weak<Replication>>,
+}
+
+impl Served {
+    fn replication(&self) -> Option<Arc<Replication>> {
+        self.replication.get().and_then(Weak::upgrade)
+    }
 }
 
 impl Serve for Served {
@@ -126,7 +135,7 @@ impl Serve for Served {
         Box::pin(async move {
             match kind {
                 ASK_CATALOG => Some(self.catalog.answer(from, &body).await),
-                ASK_HOLDINGS => self.replication.get().map(|replication| replication.holdings()),
+                ASK_HOLDINGS => self.replication().map(|replication| replication.holdings()),
                 ASK_COMMAND => Some(self.commands.take_forwarded(&body).await),
                 ASK_HAND_OVER => match self.site.upgrade() {
                     Some(site) => Some(site.hand_over_for(from).await),
@@ -140,7 +149,7 @@ impl Serve for Served {
 
     fn stream<'a>(&'a self, from: NodeId, kind: u8, send: FrameSender, receive: FrameReceiver) -> Pending<'a, ()> {
         Box::pin(async move {
-            if let (STREAM_FOLLOW, Some(replication)) = (kind, self.replication.get()) {
+            if let (STREAM_FOLLOW, Some(replication)) = (kind, self.replication()) {
                 replication.serve_follower(from, send, receive).await;
             }
         })
@@ -158,7 +167,7 @@ impl Serve for Served {
             Notice::Version { .. } => "version",
             Notice::TooMany { .. } => "too-many-nodes",
         };
-        match self.replication.get() {
+        match self.replication() {
             Some(replication) => replication.trouble(code, notice.to_string()),
             None => tracing::error!(code, %notice, "told before the node was ready"),
         }

@@ -2,6 +2,7 @@
 
 use sled_data::{HeadersRef, Offset};
 
+use super::doubt::Doubt;
 use super::state::Place;
 
 /// One stored event.
@@ -40,6 +41,8 @@ pub struct Batch<'a> {
     pub term: u64,
     /// The origin whose state the plugin sees; `None` for the node's own, and where state goes over all origins.
     pub state_of: Option<u64>,
+    /// What another node may have read before.
+    pub doubt: Option<Doubt>,
     /// The events.
     pub events: &'a [EventRef<'a>],
 }

@@ -79,7 +79,7 @@ pub fn measure(
     let (begin, begin_busy) = (Instant::now(), processor_time());
     while begin.elapsed() < time && !stored.is_empty() {
         for events in stored.chunks(manifest.limits.batch_events as usize) {
-            let batch = Batch { topic, partition: 0, origin: 1, term: 0, state_of: None, events };
+            let batch = Batch { topic, partition: 0, origin: 1, term: 0, state_of: None, doubt: None, events };
             let effects = run(&mut sandbox, &batch, &counters, &AtomicBool::new(false))
                 .map_err(|fault| DeployError::Init(fault.to_string()))?;
             let mut prepared = Vec::new();

@@ -11,6 +11,7 @@ use sled_data::{Offset, OriginId, PartitionId};
 use super::adoption::{Before, Standing, State, begin};
 use super::charge::{CHARGES_TREE, Charge, SpanV1, SpansV1, decode, encode};
 use super::charge_index::ChargeIndex;
+use super::doubt::Doubt;
 use super::duties::Wanted;
 use super::fault::Fault;
 use super::manifest::Manifest;
@@ -65,6 +66,8 @@ pub struct Carry<'a> {
     pub before: Before,
     /// Whose cursors and state it goes on from.
     pub holder: Option<OriginId>,
+    /// One who had it and is gone, where there is one: it may have read all that is here.
+    pub lost: Option<OriginId>,
 }
 
 fn store_fault(error: impl std::fmt::Display) -> Fault {
@@ -123,7 +126,10 @@ impl Carry<'_> {
         }
         for ((id, standing), span) in ids.iter().zip(standings).zip(begun) {
             let key = self.wanted.charge.spans_key(&self.manifest.name, *id);
-            chunk.put(CHARGES_TREE, key, Some(encode(&standing.known.with(span))));
+            chunk.put(CHARGES_TREE, key.clone(), Some(encode(&standing.known.with(span))));
+            if let Some(life) = self.lost.filter(|life| self.wanted.charge != Charge::Origin(*life)) {
+                Doubt { life, until: self.log.store().end_offset(*id) }.put(chunk, key, self.wanted.term);
+            }
             if state == State::Taken {
                 // What is not here yet cannot be passed; the span says where it begins.
                 chunk.move_cursor(*id, span.from.min(self.log.store().end_offset(*id)));

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     const BATCH: Batch<'static> =
-        Batch { topic: "telemetry", partition: 3, origin: 0xab, term: 7, state_of: None, events: &[] };
+        Batch { topic: "telemetry", partition: 3, origin: 0xab, term: 7, state_of: None, doubt: None, events: &[] };
 
     #[test]
     fn causes_are_readable() {

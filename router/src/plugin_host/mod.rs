@@ -26,6 +26,7 @@ mod charge_index;
 mod compiled;
 mod counters;
 mod deploy;
+mod doubt;
 mod duties;
 mod effects;
 mod engine;

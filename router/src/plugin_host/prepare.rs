@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail is done here, before the commit is opened.
 
-use devices::command::{COMMANDS_TOPIC, CommandId, Queued, StepEvent};
+use devices::command::{COMMANDS_TOPIC, CommandId, OriginHex, Queued, Repeat, StepEvent, Taken};
 use devices::headers;
 use devices::twin::{WISHES_TOPIC, Wish};
 use sled_data::{EVENT_BYTES_MAX, HeaderBlock};
@@ -133,7 +133,9 @@ fn forward<'a>(topic: String, event: &EventRef<'a>, cause: &[u8]) -> Prepared<'a
 }
 
 /// The first step of a command's life. It must be delivered within a time from
-/// its cause; a cause that claims to be of the future counts as of now.
+/// its cause; a cause that claims to be of the future counts as of now. Where
+/// another node may have sent it already, it is as one that was taken up from
+/// there.
 fn queue(
     command: CommandEffect,
     event: &EventRef<'_>,
@@ -152,6 +154,7 @@ fn queue(
         urgent: command.urgent,
         supersede: command.supersede,
         cause: Some(Box::new(cause)),
+        taken: sent_before(batch, event, command.repeat).map(Box::new),
         ..Queued::new(&command.name, command.payload, deliver_by_ms, &format!("plugin:{plugin}"))
     };
     let step = StepEvent::queued(id, unsigned(now_ms), queued);
@@ -162,6 +165,21 @@ fn queue(
         value: Content::New(Some(step.encode())),
         headers: HeaderBlock::new(),
     }
+}
+
+/// What is to be thought of a command that another node may have derived: it may have arrived.
+fn sent_before(batch: &Batch<'_>, event: &EventRef<'_>, repeat: Repeat) -> Option<Taken> {
+    let doubt = batch.doubt.filter(|doubt| event.offset < doubt.until)?;
+    Some(Taken {
+        from: OriginHex(doubt.life.0),
+        // Above that of the one who submitted it first, which is 0.
+        term: batch.term.max(1),
+        attempts: 0,
+        may_have_arrived: true,
+        clients: Vec::new(),
+        with_device: None,
+        is_over: repeat == Repeat::Never,
+    })
 }
 
 /// What the room of twins applies once.

@@ -197,6 +197,7 @@ impl PluginReader {
                     origin: read.id.origin.0,
                     term: read.reading.term,
                     state_of: read.state_of,
+                    doubt: read.doubt,
                     events: call,
                 };
                 let effects = run(sandbox, &batch, counters, stop)?;

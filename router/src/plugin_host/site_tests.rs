@@ -206,6 +206,38 @@ fn a_share_goes_to_another_node_with_its_state() {
 }
 
 #[test]
+fn commands_of_events_that_a_lost_node_may_have_read_are_known_to_be_so() {
+    // Who reads B's and A's events once A is gone; which of them A may have read.
+    for scope in ["origin", "site"] {
+        let mut lab = Lab::new(3, scope);
+        (0..2).for_each(|index| lab.assign(index, A));
+        lab.publish(A, "pump", &["C0".to_owned()]);
+        lab.publish(B, "pump", &["C1".to_owned()]);
+        lab.settle();
+        assert_eq!(lab.doubted(C), [("C0", false), ("C1", false)].map(told), "{scope}");
+        lab.publish(A, "pump", &["C2".to_owned()]);
+        lab.publish(B, "pump", &["C3".to_owned()]);
+        for (of, to) in [(A, B), (A, C), (B, C)] {
+            let life = lab.life(of);
+            lab.carry(life, of, to, usize::MAX);
+        }
+        lab.lose(A, B);
+        (0..2).for_each(|index| lab.assign(index, B));
+        lab.settle();
+        lab.publish(B, "pump", &["C4".to_owned()]);
+        lab.restart(B);
+        lab.settle();
+        // B has read its own events itself where they are read where they are written.
+        let expected = [("C0", false), ("C1", false), ("C2", true), ("C3", scope == "site"), ("C4", false)];
+        assert_eq!(lab.doubted(C), expected.map(told), "{scope}");
+    }
+}
+
+fn told((value, is_doubted): (&str, bool)) -> (String, bool) {
+    (value.to_owned(), is_doubted)
+}
+
+#[test]
 fn a_node_that_is_to_pause_reads_nothing() {
     let mut lab = Lab::new(2, "origin");
     lab.publish_new(A, 2);

@@ -112,11 +112,7 @@ impl TakingUp<'_> {
 
     /// How a life stands with a charge of this plugin.
     fn head(&self, life: OriginId, charge: Charge) -> Result<HeadV1, Fault> {
-        let stored = self.log.store().state_get_of(life, CHARGES_TREE, &charge.key(&self.manifest.name));
-        match stored.map_err(|error| Fault::Store(error.to_string()))? {
-            Some(value) => decode(&value).map_err(Fault::Store),
-            None => Ok(HeadV1::default()),
-        }
+        head_of(self.log, life, charge, &self.manifest.name)
     }
 
     /// Says of charges that have gone on that nothing more is done under their terms.
@@ -187,7 +183,8 @@ impl TakingUp<'_> {
             Some(_) if wanted.charge == self.natural() => Before::Guest,
             Some(_) => Before::Other,
         };
-        let carry = Carry { log: self.log, index: self.index, manifest: self.manifest, wanted, before, holder };
+        let lost = self.lost_holder(wanted, holder);
+        let carry = Carry { log: self.log, index: self.index, manifest: self.manifest, wanted, before, holder, lost };
         carry.run(store)?;
         let (plugin, charge, term) = (&self.manifest.name, wanted.charge, wanted.term);
         tracing::info!(plugin, ?charge, term, ?holder, "a charge is begun");
@@ -196,6 +193,12 @@ impl TakingUp<'_> {
         last.put(CHARGES_TREE, wanted.charge.key(&self.manifest.name), Some(encode(&head)));
         store(last)?;
         Ok(true)
+    }
+
+    /// One who had the charge and is gone: it may have done more than is known here.
+    fn lost_holder(&self, wanted: &Wanted, holder: Option<OriginId>) -> Option<OriginId> {
+        let before = wanted.predecessors.iter().map(|before| before.life);
+        holder.into_iter().chain(before).find(|life| *life != self.me() && self.duties.gone.contains_key(life))
     }
 
     /// Whose cursors and state the charge goes on from.
@@ -239,5 +242,17 @@ impl TakingUp<'_> {
             Some(last) => Ok(followed.commit >= *last),
             None => Ok(self.head(life, charge)?.over >= Some(term)),
         }
+    }
+}
+
+/// How a life stands with a charge of a plugin, as far as is known here.
+///
+/// # Errors
+/// The store's, or the record is damaged.
+pub(super) fn head_of(log: &EventLog, life: OriginId, charge: Charge, plugin: &str) -> Result<HeadV1, Fault> {
+    let stored = log.store().state_get_of(life, CHARGES_TREE, &charge.key(plugin));
+    match stored.map_err(|error| Fault::Store(error.to_string()))? {
+        Some(value) => decode(&value).map_err(Fault::Store),
+        None => Ok(HeadV1::default()),
     }
 }

@@ -76,5 +76,5 @@ pub fn events<'a>(values: &[&'a str]) -> Vec<EventRef<'a>> {
 
 /// A batch of topic `in`, partition 2.
 pub fn batch<'a>(events: &'a [EventRef<'a>]) -> Batch<'a> {
-    Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, events }
+    Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, doubt: None, events }
 }

@@ -27,6 +27,7 @@ pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::Config;
 pub use floor::{Behind, Floor};
+pub use holdings::Holdings;
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
 pub use task::{Replication, Voters};

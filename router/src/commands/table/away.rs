@@ -70,9 +70,10 @@ impl Table {
         self.devices.get(device).is_some_and(super::Device::waits)
     }
 
-    /// The node that a command was handed over to has it.
-    pub fn moved(&mut self, id: CommandId, now: Now) {
-        let Some(away) = self.get(id).and_then(|entry| entry.away).filter(|away| !away.is_sure) else { return };
+    /// The node `to` says that it has a command that was handed over to it. What one says who is asked no more is late.
+    pub fn moved(&mut self, id: CommandId, to: OriginId, now: Now) {
+        let asked = self.get(id).and_then(|entry| entry.away).filter(|away| !away.is_sure && away.to == to);
+        let Some(away) = asked else { return };
         if self.get(id).is_some_and(|entry| entry.progress.state().is_outcome()) {
             return;
         }
@@ -80,9 +81,10 @@ impl Table {
         self.set_away(id, Some(Away { is_sure: true, ..away }));
     }
 
-    /// The node that a command was to be handed over to has not taken it, and will not.
-    pub fn stays(&mut self, id: CommandId, now: Now) {
-        let Some(entry) = self.get(id).filter(|entry| entry.away.is_some_and(|away| !away.is_sure)) else { return };
+    /// The node `to`, which a command was to be handed over to, has not taken it, and will not.
+    pub fn stays(&mut self, id: CommandId, to: OriginId, now: Now) {
+        let is_asked = |entry: &&Entry| entry.away.is_some_and(|away| !away.is_sure && away.to == to);
+        let Some(entry) = self.get(id).filter(is_asked) else { return };
         if entry.progress.state().is_outcome() {
             return;
         }

@@ -10,7 +10,7 @@ const EVENT: EventRef<'static> =
     EventRef { offset: 9, timestamp_ms: 1, key: Some(b"pump"), value: Some(&[b'x'; 200]), headers: HeadersRef::EMPTY };
 
 fn batch<'a>(events: &'a [EventRef<'a>]) -> Batch<'a> {
-    Batch { topic: "in", partition: 0, origin: 1, term: 0, state_of: None, events }
+    Batch { topic: "in", partition: 0, origin: 1, term: 0, state_of: None, doubt: None, events }
 }
 
 fn manifest() -> Manifest {

@@ -4,14 +4,24 @@ use devices::command::Step;
 
 use super::*;
 use crate::plugin_host::bindings::edgeway::plugin::types::{Emit, HeaderResult};
+use crate::plugin_host::doubt::Doubt;
 
 const NOW_MS: i64 = 1_000_000;
 
 fn prepared(effect: Effect, source: &HeaderBlock, timestamp_ms: i64) -> (Counts, String) {
+    prepared_in_doubt(effect, source, timestamp_ms, None)
+}
+
+fn prepared_in_doubt(
+    effect: Effect,
+    source: &HeaderBlock,
+    timestamp_ms: i64,
+    doubt: Option<Doubt>,
+) -> (Counts, String) {
     let event =
         EventRef { offset: 42, timestamp_ms, key: Some(b"pump"), value: Some(b"hot"), headers: source.as_ref() };
     let events = [event];
-    let batch = Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, events: &events };
+    let batch = Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, doubt, events: &events };
     let mut out = Vec::new();
     let effects = Effects { list: vec![effect], bytes: 0 };
     let counts = prepare(effects, &batch, "p", NOW_MS, &mut out);
@@ -104,5 +114,36 @@ fn a_command_expires_from_its_cause_on_and_its_id_is_the_causes() {
         assert_eq!((cause.offset, cause.index, cause.topic.as_str()), (42, 3, "in"));
         let (_, again) = prepared(command(b"other"), &from_mqtt(), timestamp_ms);
         assert!(again.contains(&step.id.to_string()), "the id depends on the cause alone");
+    }
+}
+
+#[test]
+fn a_command_that_a_lost_node_may_have_sent_is_not_sent_again_unless_it_may_be() {
+    let life = sled_data::OriginId(0xab);
+    let cases = [
+        (Repeat::Never, Some(43), Some(true)),
+        (Repeat::Never, Some(u64::MAX), Some(true)),
+        (Repeat::Safe, Some(43), Some(false)),
+        (Repeat::Never, Some(42), None),
+        (Repeat::Never, None, None),
+    ];
+    for (repeat, until, is_over) in cases {
+        let command = CommandEffect {
+            device: "valve".into(),
+            name: "open".into(),
+            payload: Vec::new(),
+            deliver_within_ms: 60_000,
+            repeat,
+            execution_timeout_ms: None,
+            urgent: false,
+            supersede: None,
+        };
+        let effect = Effect::Command { cause: 0, ordinal: 0, command };
+        let doubt = until.map(|until| Doubt { life, until });
+        let (_, text) = prepared_in_doubt(effect, &from_mqtt(), NOW_MS, doubt);
+        let step = StepEvent::decode(text.strip_prefix("_commands 1000000 valve ").unwrap().trim_end().as_bytes());
+        let Step::Queued(queued) = step.unwrap().step else { panic!("{text}") };
+        let told = queued.taken.map(|taken| (taken.from, taken.term, taken.may_have_arrived, taken.is_over));
+        assert_eq!(told, is_over.map(|is_over| (OriginHex(0xab), 1, true, is_over)), "{repeat:?} {until:?}");
     }
 }

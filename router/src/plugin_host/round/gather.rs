@@ -10,6 +10,7 @@ use crate::plugin_host::batch::EventRef;
 use crate::plugin_host::carry::read_spans;
 use crate::plugin_host::charge::{Charge, SpanV1};
 use crate::plugin_host::charge_index::View;
+use crate::plugin_host::doubt::{Doubt, doubt_of};
 use crate::plugin_host::fault::Fault;
 use crate::plugin_host::overridden::Verdict;
 use crate::plugin_host::taking_up::Reading;
@@ -26,6 +27,8 @@ pub(super) struct Read {
     pub(super) reading: Reading,
     /// Whose state goes with them.
     pub(super) state_of: Option<u64>,
+    /// What another node may have read before.
+    pub(super) doubt: Option<Doubt>,
     from: Offset,
     /// Where reading stops for now.
     until: Offset,
@@ -60,7 +63,8 @@ impl PluginReader {
             bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
             let until = batches.last().map_or(from, event_log::Batch::next_offset);
             let state_of = self.state_of(reading);
-            let mut read = Read { topic, id, reading, state_of, from, until, skipped: Vec::new(), batches };
+            let doubt = self.doubt(id, reading)?;
+            let mut read = Read { topic, id, reading, state_of, doubt, from, until, skipped: Vec::new(), batches };
             if let Some(view) = &view {
                 read.judge(view);
             }
@@ -97,6 +101,16 @@ impl PluginReader {
             Some(Charge::Origin(origin)) if origin != self.log.store().origin() => Some(origin.0),
             _ => None,
         }
+    }
+
+    /// What another node may have read of a partition before.
+    fn doubt(&self, id: PartitionId, reading: Reading) -> Result<Option<Doubt>, Fault> {
+        let name = &self.manifest.name;
+        let share = self.duties.shares.iter().find(|share| {
+            reading.charge == Some(Charge::Share(share.index)) && share.plugin == *name && share.term == reading.term
+        });
+        let before = share.map_or(&[][..], |share| share.predecessors.as_slice());
+        doubt_of(&self.log, name, (id, reading), before)
     }
 
     fn position(&mut self, id: PartitionId, reading: Reading) -> Result<Offset, Fault> {

@@ -127,7 +127,7 @@ impl Lab {
             let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
             let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
             log.set_site(1);
-            for (topic, partitions) in [("in", 2), ("out", 1)] {
+            for (topic, partitions) in [("in", 2), ("out", 1), (devices::command::COMMANDS_TOPIC, 1)] {
                 log.ensure_topic(topic, Some(TopicConfig { partitions, ..TopicConfig::default() })).unwrap();
             }
             lab.site.lives.insert(id(node), log.store().origin());

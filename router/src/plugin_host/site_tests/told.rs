@@ -1,6 +1,7 @@
 //! What can be told of a site of tests: who counted what, and where events came from.
 
-use sled_data::PartitionId;
+use devices::command::{Step, StepEvent};
+use sled_data::{OriginId, PartitionId};
 
 use super::lab::{Lab, Node, PLUGIN, Reader};
 use crate::plugin_host::cause::DerivedFrom;
@@ -21,6 +22,29 @@ impl Lab {
     fn wrong(&self, reader: &Reader) -> Vec<(String, usize)> {
         let count = |value: &String| (value.clone(), reader.counts.get(value).copied().unwrap_or(0));
         self.published.iter().map(count).filter(|(_, count)| *count != 1).collect()
+    }
+
+    /// The events that caused commands, as a node knows them, and whether another may have sent those.
+    pub fn doubted(&self, node: usize) -> Vec<(String, bool)> {
+        let log = &self.nodes[node].log;
+        let mut told = Vec::new();
+        let topic = log.topic(devices::command::COMMANDS_TOPIC).unwrap();
+        for id in log.partitions_of(&topic).iter().map(|partition| partition.id()) {
+            for batch in log.read(id, 0, 16 << 20).unwrap() {
+                for (_, record) in batch.events_from(0) {
+                    let step = StepEvent::decode(record.value.unwrap()).unwrap();
+                    let Step::Queued(queued) = step.step else { continue };
+                    let cause = queued.cause.unwrap();
+                    let (topic, origin) = (log.topic(&cause.topic).unwrap().id(), OriginId(cause.origin));
+                    let source = PartitionId { origin, topic, index: cause.partition };
+                    let events = log.read(source, cause.offset, 1).unwrap();
+                    let (_, event) = events[0].events_from(cause.offset).next().unwrap();
+                    told.push((String::from_utf8(event.value.unwrap().to_vec()).unwrap(), queued.taken.is_some()));
+                }
+            }
+        }
+        told.sort();
+        told
     }
 
     fn dead_letters(&self, node: usize) -> Vec<String> {

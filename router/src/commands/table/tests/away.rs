@@ -43,11 +43,16 @@ fn what_is_handed_over_is_offered_to_nobody_and_called_off_by_nobody() {
     // Time passes, and may not end what the other node may have.
     table.tick(now(5_000));
     assert_eq!((state(&table, 1), table.pending()), (State::Queued, 2));
-    table.stays(id(1), now(5_000));
+    table.stays(id(1), THERE, now(5_000));
     table.tick(now(5_000));
     assert_eq!(state(&table, 1), State::Expired, "it was nowhere else");
-    table.moved(id(2), now(5_000));
-    table.stays(id(2), now(5_000));
+    // Another one, which was asked before, is late.
+    table.moved(id(2), HERE, now(5_000));
+    assert!(!table.get(id(2)).unwrap().away.unwrap().is_sure);
+    table.stays(id(2), HERE, now(5_000));
+    assert!(table.get(id(2)).unwrap().away.is_some());
+    table.moved(id(2), THERE, now(5_000));
+    table.stays(id(2), THERE, now(5_000));
     assert!(table.get(id(2)).unwrap().away.unwrap().is_sure, "what the other has taken it has");
     // Nothing is ever heard of it.
     table.tick(now(70_000));
@@ -96,7 +101,7 @@ fn one_that_comes_back_is_the_same_under_a_higher_term_alone() {
         let mut table = Table::new(Config::default());
         submit(&mut table, "d", 1, now(0));
         hand_over(&mut table, now(1));
-        table.moved(id(1), now(1));
+        table.moved(id(1), THERE, now(1));
         let again = Queued { taken: Some(Box::new(taken(term, false))), ..queued(1_000, now(2)) };
         table.submitted("d", StepEvent::new(id(1), now(0).wall, 7, Step::Queued(Box::new(again))), now(2));
         table.take_effects();
@@ -156,8 +161,8 @@ fn a_restart_keeps_where_commands_are() {
     };
     (1..=3).for_each(|n| submit(&mut table, "d", n, now(0)));
     hand_over(&mut table, now(1));
-    table.moved(id(1), now(2));
-    table.stays(id(2), now(2));
+    table.moved(id(1), THERE, now(2));
+    table.stays(id(2), THERE, now(2));
     note(&mut table);
     let mut again = Table::new(Config::default());
     (1..=3).for_each(|n| again.replay("d", StepEvent::queued(id(n), now(0).wall, queued(1_000, now(0))), now(3)));

@@ -204,8 +204,8 @@ fn walk(acts: Vec<Act>, guarded: bool) -> Result<(), TestCaseError> {
                 let mut room = super::super::Room { count: 2, bytes: 1 << 20 };
                 table.hand_over(["d", "e", "f"][device], sled_data::OriginId(1), &mut room, at);
             }
-            Act::Moved(n) => table.moved(id(n), at),
-            Act::Stays(n) => table.stays(id(n), at),
+            Act::Moved(n) => table.moved(id(n), sled_data::OriginId(1), at),
+            Act::Stays(n) => table.stays(id(n), sled_data::OriginId(1), at),
             Act::Store => kept.store(&table),
             Act::Restart => {
                 let found = kept.restart(&config, at);
