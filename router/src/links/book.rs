@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sled_data::{Offset, PartitionId};
 
+use super::class::Priority;
+use super::meter::{Brought, Meter, PerSecond};
 use super::wire::Behind;
+use crate::transport::{SiteConnection, Traffic};
 
 /// Refusals that are remembered of one link.
 const REFUSALS_MAX: usize = 64;
@@ -55,6 +59,9 @@ impl State {
 /// How far the upstream is behind.
 pub type Lag = Behind;
 
+/// How far it is behind in each priority, the most urgent first.
+pub type Lags = [Lag; Priority::ALL.len()];
+
 /// Events that never came upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -72,8 +79,17 @@ pub struct Gap {
     pub at_ms: i64,
 }
 
+/// What was brought over of one priority, and what waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClassView {
+    /// What was stored upstream, since the start.
+    pub brought: Brought,
+    /// How far upstream is behind.
+    pub lag: Lag,
+}
+
 /// A link as people see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinkView {
     /// What it is called here.
     pub name: String,
@@ -93,6 +109,12 @@ pub struct LinkView {
     pub events: u64,
     /// Bytes of batches stored upstream, since the start.
     pub bytes: u64,
+    /// The same by priority, with what their frames took; the most urgent first. At the edge alone.
+    pub classes: [ClassView; Priority::ALL.len()],
+    /// How fast it is; of the last ten seconds. At the edge alone.
+    pub rate: PerSecond,
+    /// What the connection has sent and received, and its round trip; `None` while there is none.
+    pub traffic: Option<Traffic>,
     /// Connections made, since the start.
     pub connections: u64,
     /// What the other side, or this one, does not take: the reason each.
@@ -118,6 +140,12 @@ pub struct Page {
     pub events: u64,
     /// Bytes of batches stored upstream.
     pub bytes: u64,
+    /// The same by priority, and what waits.
+    pub classes: [ClassView; Priority::ALL.len()],
+    /// How fast it was of late.
+    pub meter: Meter,
+    /// The connection, while it stands.
+    pub connection: Option<SiteConnection>,
     /// Connections made.
     pub connections: u64,
     /// What is not taken.
@@ -144,8 +172,35 @@ impl Page {
         true
     }
 
+    /// Notes how far upstream is behind.
+    pub fn wait(&mut self, lags: Lags) {
+        self.lag = Lag::default();
+        for (class, lag) in self.classes.iter_mut().zip(lags) {
+            class.lag = lag;
+            self.lag = Lag {
+                events: self.lag.events + lag.events,
+                bytes: self.lag.bytes + lag.bytes,
+                ms: self.lag.ms.max(lag.ms),
+            };
+        }
+    }
+
+    /// All that was brought over.
+    pub fn brought(&self) -> Brought {
+        self.classes.iter().fold(Brought::default(), |sum, class| sum.plus(class.brought))
+    }
+
+    /// Notes that more is stored upstream.
+    pub fn stored(&mut self, priority: Priority, more: Brought, now: Duration) {
+        self.meter.note(now, self.brought());
+        let class = &mut self.classes[priority.place()];
+        class.brought = class.brought.plus(more);
+        self.events += more.events;
+        self.bytes += more.bytes;
+    }
+
     /// For people.
-    pub fn view(&self, name: &str, direction: Direction, gaps: Vec<Gap>) -> LinkView {
+    pub fn view(&self, name: &str, direction: Direction, gaps: Vec<Gap>, now: Duration) -> LinkView {
         LinkView {
             name: name.to_owned(),
             direction,
@@ -156,6 +211,9 @@ impl Page {
             lag: self.lag,
             events: self.events,
             bytes: self.bytes,
+            classes: self.classes,
+            rate: self.meter.per_second(now, self.brought()),
+            traffic: self.connection.as_ref().map(SiteConnection::traffic),
             connections: self.connections,
             refusals: self.refusals.clone(),
             gaps,

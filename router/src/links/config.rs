@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::class::{LinkClass, Priority, priority_of, used};
 use super::pattern::Pattern;
 use crate::config::Problem;
 
@@ -9,6 +10,8 @@ use crate::config::Problem;
 pub const LINKS_MAX: usize = 16;
 /// Patterns of one list at most.
 const PATTERNS_MAX: usize = 64;
+/// Classes of one link at most.
+const CLASSES_MAX: usize = 16;
 /// Longest prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 64;
 
@@ -28,6 +31,19 @@ pub enum Origins {
     All,
 }
 
+/// Whether what a link sends is compressed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compress {
+    /// Where the link has a rate, so that it is thin or dear.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 /// One link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,8 +60,12 @@ pub struct LinkConfig {
     pub prefix: String,
     /// Whose events go.
     pub origins: Origins,
-    /// Bytes a second that are sent at most, besides the headers of QUIC; 0 sets no bound.
+    /// Which topics go before others; what no class names is `normal`. The first class that names a topic counts.
+    pub class: Vec<LinkClass>,
+    /// Bytes a second that are sent at most, all that QUIC adds counted; 0 sets no bound.
     pub rate_bytes_max: u64,
+    /// Whether what is sent is compressed again.
+    pub compress: Compress,
     /// Stored bytes of one partition that retention leaves for the link while they are not upstream; beyond, they go, and
     /// upstream is told of a gap.
     pub hold_bytes_max: u64,
@@ -60,7 +80,9 @@ impl Default for LinkConfig {
             exclude: Vec::new(),
             prefix: String::new(),
             origins: Origins::All,
+            class: Vec::new(),
             rate_bytes_max: 0,
+            compress: Compress::Auto,
             hold_bytes_max: HOLD_BYTES_MAX,
         }
     }
@@ -71,6 +93,30 @@ impl LinkConfig {
     pub fn carries(&self, topic: &str) -> bool {
         let included = self.include.iter().any(|pattern| Pattern::new(pattern).includes(topic));
         included && !self.exclude.iter().any(|pattern| Pattern::new(pattern).matches(topic))
+    }
+
+    /// How urgent a topic is.
+    pub fn priority(&self, topic: &str) -> Priority {
+        priority_of(&self.class, topic)
+    }
+
+    /// The priorities that are used, the most urgent first; never none.
+    pub fn priorities(&self) -> Vec<Priority> {
+        used(&self.class)
+    }
+
+    /// The rate, where there is one.
+    pub fn rate(&self) -> Option<u64> {
+        (self.rate_bytes_max > 0).then_some(self.rate_bytes_max)
+    }
+
+    /// Whether what is sent is compressed again.
+    pub fn compresses(&self) -> bool {
+        match self.compress {
+            Compress::Auto => self.rate_bytes_max > 0,
+            Compress::On => true,
+            Compress::Off => false,
+        }
     }
 
     /// What is well-formed and still wrong in all links, the first of it.
@@ -93,6 +139,14 @@ impl LinkConfig {
             }
             if link.include.len().max(link.exclude.len()) > PATTERNS_MAX {
                 return Err(problem("include", format!("{} patterns", link.include.len()), "at most 64 patterns"));
+            }
+            let patterns = link.class.iter().map(|class| class.topics.len()).max().unwrap_or(0);
+            if link.class.len() > CLASSES_MAX || patterns > PATTERNS_MAX {
+                return Err(problem(
+                    "class",
+                    format!("{} classes, up to {patterns} patterns in one", link.class.len()),
+                    "at most 16 classes of at most 64 patterns",
+                ));
             }
             let is_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if link.prefix.len() > PREFIX_BYTES_MAX || !link.prefix.chars().all(is_prefix) {
@@ -136,7 +190,18 @@ mod tests {
         assert_eq!(LinkConfig::check_all(&[named("hq"), named("cloud")]), Ok(()));
         let prefixed = LinkConfig { prefix: "a/".to_owned(), ..named("hq") };
         let many = LinkConfig { include: vec!["*".to_owned(); 65], ..named("hq") };
-        for wrong in [vec![named("")], vec![named("a b")], vec![named("hq"), named("hq")], vec![prefixed], vec![many]] {
+        let classes = LinkConfig { class: vec![LinkClass::default(); 17], ..named("hq") };
+        let class = LinkClass { topics: vec!["*".to_owned(); 65], ..LinkClass::default() };
+        let class = LinkConfig { class: vec![class], ..named("hq") };
+        for wrong in [
+            vec![named("")],
+            vec![named("a b")],
+            vec![named("hq"), named("hq")],
+            vec![prefixed],
+            vec![many],
+            vec![classes],
+            vec![class],
+        ] {
             assert!(LinkConfig::check_all(&wrong).is_err(), "{wrong:?}");
         }
     }

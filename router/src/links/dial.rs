@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::backoff;
 use super::book::{Shared, State};
+use super::class::Priority;
 use super::config::LinkConfig;
-use super::sender::{Ended, Sender};
+use super::gate::Gate;
+use super::sender::{Ended, Sender, Session};
 use super::upstream::Close;
 use super::wire::{Answer, Hello, Said};
 use crate::event_log::EventLog;
@@ -44,7 +47,7 @@ const BOUNDS: Bounds = Bounds {
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,
     unread_bytes_max: 2 << 20,
-    unsent_bytes_max: 16 << 20,
+    unsent_bytes_max: 64 << 20,
     datagram_bytes_max: 0,
     idle_max: Duration::from_secs(15),
     ping_after: Some(Duration::from_secs(2)),
@@ -125,6 +128,7 @@ impl Dialler {
             Ok(connection) => connection,
             Err(why) => return Cut::Again(why),
         };
+        let _shown = Shown(&self.page);
         let ended = tokio::select! {
             ended = self.talk(&connection) => ended,
             () = self.keep_notes() => return Cut::Again("the node is stopping".to_owned()),
@@ -170,38 +174,82 @@ impl Dialler {
         Err(tried.join("; "))
     }
 
+    /// One stream for each priority; the connection ends with the first of them that ends.
     async fn talk(&self, connection: &SiteConnection) -> Ended {
-        let (out, from) = match timeout(HELLO_WAIT, self.greet(connection)).await {
-            Ok(Ok(streams)) => streams,
-            Ok(Err(ended)) => return ended,
-            Err(_) => return Ended::Wrong("nothing to the greeting".to_owned()),
+        let priorities = self.config.priorities();
+        let first = priorities.first().copied().unwrap_or_default();
+        let (out, from) = match self.greet(connection, first, true).await {
+            Ok(streams) => streams,
+            Err(ended) => return ended,
         };
-        {
-            let mut page = self.page.lock();
-            page.set(State::Connected, "");
-            page.address = connection.address().to_string();
-            page.connections += 1;
-            page.refusals.clear();
-            page.last_contact_ms = Some(self.log.clock().wall_ms());
-        }
-        tracing::info!(link = self.name, address = %connection.address(), "a link stands");
-        let sender = Sender {
+        self.stands(connection);
+        let session = Arc::new(Session {
             log: Arc::clone(&self.log),
             name: self.name.clone(),
             config: self.config.clone(),
             site: self.site,
             page: Arc::clone(&self.page),
+            gate: Gate::new(self.log.clock(), connection, self.config.rate()),
+            left: Mutex::default(),
+        });
+        let first = async { Sender::new(&session, first, true).run(out, from).await };
+        let others = priorities.iter().skip(1).map(|priority| async {
+            match self.greet(connection, *priority, false).await {
+                Ok((out, from)) => Sender::new(&session, *priority, false).run(out, from).await,
+                Err(ended) => ended,
+            }
+        });
+        let mut others = others;
+        // There are three at most.
+        let (second, third) = (others.next(), others.next());
+        let ended = |other| async move {
+            match other {
+                Some(other) => other.await,
+                None => std::future::pending().await,
+            }
         };
-        sender.run(out, from).await
+        tokio::select! {
+            ended = first => ended,
+            ended = ended(second) => ended,
+            ended = ended(third) => ended,
+        }
     }
 
-    async fn greet(&self, connection: &SiteConnection) -> Result<(FrameSender, FrameReceiver), Ended> {
+    fn stands(&self, connection: &SiteConnection) {
+        let mut page = self.page.lock();
+        page.set(State::Connected, "");
+        page.address = connection.address().to_string();
+        page.connection = Some(connection.clone());
+        page.connections += 1;
+        page.refusals.clear();
+        page.last_contact_ms = Some(self.log.clock().wall_ms());
+        tracing::info!(link = self.name, address = %connection.address(), "a link stands");
+    }
+
+    async fn greet(
+        &self,
+        connection: &SiteConnection,
+        priority: Priority,
+        is_first: bool,
+    ) -> Result<(FrameSender, FrameReceiver), Ended> {
+        let greeted = timeout(HELLO_WAIT, self.exchange_greetings(connection, priority, is_first)).await;
+        greeted.unwrap_or_else(|_| Err(Ended::Wrong("nothing to the greeting".to_owned())))
+    }
+
+    async fn exchange_greetings(
+        &self,
+        connection: &SiteConnection,
+        priority: Priority,
+        is_first: bool,
+    ) -> Result<(FrameSender, FrameReceiver), Ended> {
         let (mut out, mut from) = connection.open().await?;
         let hello = Hello {
             protocol: super::PROTOCOL,
             program: super::PROGRAM.to_owned(),
             site: self.site,
             name: self.node.clone(),
+            priority: priority.place() as u8,
+            is_first,
         };
         out.send_frame(&Said::Hello(hello).encode()).await?;
         let Some(frame) = from.receive_frame(WELCOME_BYTES_MAX).await? else { return Err(Ended::ByOther) };
@@ -233,6 +281,15 @@ impl Dialler {
         for (id, next) in news {
             open.move_cursor(&reader, id, next);
         }
+    }
+}
+
+/// What is shown of a connection, which ends with the last that holds it.
+struct Shown<'a>(&'a Shared);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.0.lock().connection = None;
     }
 }
 

@@ -149,8 +149,8 @@ impl Edge {
         let view = |(name, page, config): (String, Shared, LinkConfig)| {
             let lag = measure(&self.setup.log, &config, &page);
             let mut page = page.lock();
-            page.lag = lag;
-            page.view(&name, Direction::Up, Vec::new())
+            page.wait(lag);
+            page.view(&name, Direction::Up, Vec::new(), self.setup.log.clock().monotonic())
         };
         all.into_iter().map(view).collect()
     }

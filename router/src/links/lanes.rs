@@ -35,6 +35,8 @@ pub struct Round {
     pub ends: BTreeMap<PartitionId, Offset>,
     /// How many events they have.
     pub events: u64,
+    /// Bytes of their records, uncompressed.
+    pub record_bytes: u64,
     /// Whether some may be acknowledged and not yet synced here.
     pub must_sync: bool,
 }
@@ -71,6 +73,11 @@ impl Lanes {
         self.remove(id);
         let lane = Lane { log, next: from, limit: from, window: VecDeque::new() };
         self.streams.entry(id.origin).or_default().lanes.insert(id, lane);
+    }
+
+    /// Whether nothing is carried.
+    pub fn is_empty(&self) -> bool {
+        self.streams.values().all(|stream| stream.lanes.is_empty())
     }
 
     /// Carries a partition no more.
@@ -149,7 +156,7 @@ impl Stream {
         bytes: &mut usize,
     ) -> Result<Option<Round>, ReadError> {
         let (parts, ends) = (Vec::new(), BTreeMap::new());
-        let mut round = Round { origin, parts, bytes: 0, ends, events: 0, must_sync: false };
+        let mut round = Round { origin, parts, bytes: 0, ends, events: 0, record_bytes: 0, must_sync: false };
         let each = (WINDOWS_BYTES_MAX / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
         let mut last = None;
         while let Some((hlc, id)) = self.ready.first().copied() {
@@ -258,6 +265,7 @@ impl Round {
         let end = match &part {
             LinkedPart::Batch(batch) => {
                 self.events += u64::from(batch.envelope().count);
+                self.record_bytes += u64::from(batch.envelope().record_bytes);
                 batch.next_offset()
             }
             LinkedPart::Hole(_, hole) => hole.to,

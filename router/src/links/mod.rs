@@ -1,23 +1,28 @@
 //! Links: a site feeds its upstream sites, through outages, each event exactly once.
 //!
-//! At the edge `edge` has the links, `dial` keeps trying, `sender` says what there is and sends it, `lanes` merges partitions
+//! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
+//! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes, `records` keeps who may.
-//! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `left` (whose origins), `backoff`,
-//! `pace`, and the bytes in `wire`,
-//! `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
+//! Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a partition),
+//! `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
 mod backoff;
 mod begin;
 mod book;
+mod class;
 mod config;
 mod dial;
 mod edge;
 mod folder;
+mod gate;
+mod hear;
 mod invite;
 mod lanes;
 mod left;
+mod meter;
+mod offer;
 mod pace;
 mod pattern;
 mod receiver;
@@ -25,13 +30,15 @@ mod records;
 mod sender;
 #[cfg(test)]
 mod stream_tests;
+mod turns;
 mod upstream;
 mod waiting;
 mod wire;
 
 pub use accept::AcceptError;
-pub use book::{Direction, Gap, Lag, LinkView, State};
-pub use config::{LinkConfig, Origins};
+pub use book::{ClassView, Direction, Gap, Lag, LinkView, State};
+pub use class::{LinkClass, Priority};
+pub use config::{Compress, LinkConfig, Origins};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
 pub use records::{LinkRecord, RecordError, Records, is_link_name};

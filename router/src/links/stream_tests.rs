@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use lab::{Site, until};
 
 use super::book::State;
-use super::config::{LinkConfig, Origins};
+use super::class::{LinkClass, Priority};
+use super::config::{Compress, LinkConfig, Origins};
 
 fn link(include: &[&str], exclude: &[&str]) -> LinkConfig {
     LinkConfig {
@@ -312,4 +313,39 @@ async fn a_paused_link_waits_and_goes_on() {
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     until("nothing is held", || plant.edge().floors().is_empty()).await;
     assert!(!plant.edge().pause("other", true).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_priority_is_a_stream_of_its_own_and_what_is_urgent_overtakes() {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    let mut random = 1_u64;
+    let mut letters = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b' ' + (random >> 33) as u8 % 90)
+    };
+    for n in 0..60 {
+        let value: String = (0..5_000).map(|_| letters()).collect();
+        plant.append(&[["telemetry", "video"][n % 2]], &value).await;
+    }
+    let class = |topic: &str, priority| LinkClass { topics: vec![topic.to_owned()], priority };
+    let classes = vec![class("alarms", Priority::High), class("video", Priority::Low)];
+    // Some six seconds of it.
+    let config = LinkConfig { class: classes, rate_bytes_max: 40_000, compress: Compress::Off, ..link(&["*"], &[]) };
+    plant.feed(&hq, "plant", vec![config]).await;
+    until("the others flow", || hq.upstream().views()[0].bytes > 30_000).await;
+    plant.append(&["alarms"], "hot").await;
+    let began = std::time::Instant::now();
+    until("the alarm is there", || hq.log.topic("plant/alarms").is_some_and(|_| hq.values("plant/alarms").len() == 1))
+        .await;
+    assert!(began.elapsed().as_secs_f64() < 1.0, "{:?}", began.elapsed());
+    let view = plant.edge().views().remove(0);
+    let [high, normal, low] = view.classes;
+    assert!(normal.lag.events > 0 && low.lag.events > 0, "they were overtaken: {view:?}");
+    until("the alarm's storing is heard", || plant.edge().views()[0].classes[0].brought.events == 1).await;
+    assert_eq!(high.lag.events, view.lag.events - normal.lag.events - low.lag.events);
+    // While both wait, one has four parts.
+    let share = normal.brought.bytes as f64 / (normal.brought.bytes + low.brought.bytes).max(1) as f64;
+    assert!(share > 0.6, "{share}: {normal:?} {low:?}");
+    let topics = [("telemetry", "plant/telemetry"), ("video", "plant/video"), ("alarms", "plant/alarms")];
+    hq.until_fed_by(&plant, &topics).await;
 }

@@ -113,7 +113,7 @@ impl Upstream {
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
             }
-            page.view(&record.name, Direction::Down, gaps)
+            page.view(&record.name, Direction::Down, gaps, self.log.clock().monotonic())
         };
         self.records.all().into_iter().map(view).collect()
     }
@@ -306,6 +306,9 @@ fn greeted(receiver: &Receiver, hello: &Hello) {
     let mut page = receiver.page.lock();
     page.set(State::Connected, "");
     page.last_contact_ms = Some(receiver.log.clock().wall_ms());
+    if !hello.is_first {
+        return;
+    }
     page.refusals.clear();
     tracing::info!(link = receiver.name, node = hello.name, program = hello.program, "a site is linked");
 }

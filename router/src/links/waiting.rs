@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
 
 use super::begin::{Before, Mine};
-use super::book::{Lag, Shared};
+use super::book::{Lags, Shared};
 use super::config::{LinkConfig, Origins};
 use crate::event_log::{EventLog, PartitionLog};
 
@@ -37,11 +37,12 @@ pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
     u64::try_from(u128::from(reach.bytes) * u128::from(events) / kept).unwrap_or(u64::MAX)
 }
 
-/// How far upstream is behind, by what is known to be stored there. Reads the store.
-pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lag {
+/// How far upstream is behind in each priority, by what is known to be stored there. Reads the store.
+pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lags {
     let stored = page.lock().stored.clone();
-    let mut lag = Lag::default();
-    let (mut oldest, mut looks) = (None, 0);
+    let mut lags = Lags::default();
+    let now_ms = log.clock().wall_ms();
+    let mut looks = 0;
     for partition in carried(log, config) {
         let (id, reach) = (partition.id(), log.store().reach(partition.id()));
         let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
@@ -49,17 +50,17 @@ pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lag {
         if events == 0 {
             continue;
         }
+        let lag = &mut lags[config.priority(partition.topic()).place()];
         lag.events += events;
         lag.bytes += waiting_bytes(&reach, events);
         if looks < OLDEST_LOOKS_MAX {
             looks += 1;
             let first = log.store().read(id, from, 1).ok().and_then(|batches| batches.into_iter().next());
-            let ms = first.map(|batch| sled_data::hlc_ms(batch.envelope().hlc));
-            oldest = [oldest, ms].into_iter().flatten().min();
+            let ms = first.map_or(now_ms, |batch| sled_data::hlc_ms(batch.envelope().hlc));
+            lag.ms = lag.ms.max(u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0));
         }
     }
-    lag.ms = oldest.map_or(0, |oldest| u64::try_from(log.clock().wall_ms().saturating_sub(oldest)).unwrap_or(0));
-    lag
+    lags
 }
 
 /// What is here of a partition that ends at `end` upstream.

@@ -29,6 +29,10 @@ pub struct Hello {
     pub site: u64,
     /// What people call its node.
     pub name: String,
+    /// The place of the stream's priority: 0 high, 1 normal, 2 low.
+    pub priority: u8,
+    /// Whether it is the connection's first stream.
+    pub is_first: bool,
 }
 
 /// From the edge.

@@ -3,8 +3,6 @@
 //!
 //! A stream that is dropped before it was finished is reset: what was half written is not taken for the whole.
 
-use std::time::Duration;
-
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::Ended;
@@ -78,7 +76,7 @@ impl FrameSender {
         Self { stream, is_done: false }
     }
 
-    /// Sends bytes without a length: what a stream begins with.
+    /// Sends bytes without a length: what a stream begins with, or a piece of a frame.
     ///
     /// # Errors
     /// When the other side gave the stream up, or the connection is gone.
@@ -105,26 +103,6 @@ impl FrameSender {
         let first = [head, &length.to_le_bytes(), with_it].concat();
         self.stream.write_all(&first).await?;
         Ok(self.stream.write_all(rest).await?)
-    }
-
-    /// Sends a frame in pieces of so many bytes, each after the time that `wait` says for its bytes.
-    ///
-    /// # Errors
-    /// As those of [`Self::send_frame`].
-    pub async fn send_frame_slowly(
-        &mut self,
-        body: &[u8],
-        piece: usize,
-        mut wait: impl FnMut(usize) -> Duration,
-    ) -> Result<(), StreamError> {
-        let too_long = |_| StreamError::TooLong { bytes: body.len(), bytes_max: u32::MAX as usize };
-        let length = u32::try_from(body.len()).map_err(too_long)?;
-        self.stream.write_all(&length.to_le_bytes()).await?;
-        for piece in body.chunks(piece.max(1)) {
-            tokio::time::sleep(wait(piece.len())).await;
-            self.stream.write_all(piece).await?;
-        }
-        Ok(())
     }
 
     /// Nothing more comes; what was sent is brought over.

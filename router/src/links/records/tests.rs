@@ -24,7 +24,7 @@ fn request(secret: u8) -> Request {
 }
 
 fn hello() -> Hello {
-    Hello { protocol: 1, program: "0.1".to_owned(), site: 5, name: "gw".to_owned() }
+    Hello { protocol: 1, program: "0.1".to_owned(), site: 5, name: "gw".to_owned(), priority: 1, is_first: true }
 }
 
 #[test]

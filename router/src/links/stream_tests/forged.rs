@@ -35,8 +35,7 @@ impl Forger {
         let connection = dial_link(to.address(), &identity, BOUNDS).await.unwrap();
         let (out, from) = connection.open().await.unwrap();
         let mut forger = Forger { connection, out, from };
-        let hello = Hello { protocol: 1, program: "0".to_owned(), site: 1, name: "f".to_owned() };
-        forger.say(&Said::Hello(hello)).await;
+        forger.say(&Said::Hello(hello())).await;
         assert!(matches!(forger.hear().await, Answer::Welcome(_)));
         forger
     }
@@ -133,7 +132,7 @@ async fn what_was_forged_reordered_or_damaged_is_cut_off() {
 }
 
 fn hello() -> Hello {
-    Hello { protocol: 1, program: "0".to_owned(), site: 1, name: "f".to_owned() }
+    Hello { protocol: 1, program: "0".to_owned(), site: 1, name: "f".to_owned(), priority: 1, is_first: true }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

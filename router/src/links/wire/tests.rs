@@ -8,14 +8,14 @@ fn id() -> PartitionId {
 
 #[test]
 fn what_the_edge_says_has_these_bytes() {
-    let hello = Hello { protocol: 1, program: "0.1".into(), site: 300, name: "n".into() };
+    let hello = Hello { protocol: 1, program: "0.1".into(), site: 300, name: "n".into(), priority: 2, is_first: true };
     let config = TopicConfig { partitions: 4, ..TopicConfig::default() };
     let topic = TopicInfo { id: TopicId(1), name: "t".into(), config };
     let hole = Hole { from: 4, to: 300, why: HoleWhy::Damage, at_ms: 0 };
     let parts = Parts { number: 7, origin: OriginId(300), parts: vec![LinkedPart::Hole(id(), hole)] };
     let head = [5, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 0x2c];
     let cases = [
-        (Said::Hello(hello), vec![1, 1, 3, b'0', b'.', b'1', 0xac, 2, 1, b'n']),
+        (Said::Hello(hello), vec![1, 1, 3, b'0', b'.', b'1', 0xac, 2, 1, b'n', 2, 1]),
         (Said::Offer(OriginId(300), vec![1, 2]), vec![2, 0xac, 2, 2, 1, 2]),
         (Said::Topic(topic), vec![3, 1, 1, b't', 4, 1]),
         (Said::Where(vec![id()]), vec![4, 1, 0xac, 2, 2, 3]),

@@ -1,0 +1,91 @@
+//! What goes first on a link: each topic is of one priority, and each priority is a stream of its own (pure).
+
+use serde::{Deserialize, Serialize};
+
+use super::pattern::Pattern;
+
+/// How urgent a topic is. Each used one is a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before all others, always: commands, alarms.
+    High,
+    /// Four parts of what is left, while `low` waits too.
+    #[default]
+    Normal,
+    /// One part of it.
+    Low,
+}
+
+impl Priority {
+    /// All, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// Its place in [`Self::ALL`], as it is said on the wire.
+    pub fn place(self) -> usize {
+        self as usize
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// `[[link.class]]`: topics of one priority.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LinkClass {
+    /// The topics, by name; `*` stands for any characters.
+    pub topics: Vec<String>,
+    /// How urgent they are.
+    pub priority: Priority,
+}
+
+/// The priority of a topic: that of the first class that names it, else `normal`.
+pub fn priority_of(classes: &[LinkClass], topic: &str) -> Priority {
+    let names = |class: &&LinkClass| class.topics.iter().any(|pattern| Pattern::new(pattern).matches(topic));
+    classes.iter().find(names).map_or(Priority::Normal, |class| class.priority)
+}
+
+/// The priorities that classes use, the most urgent first; `normal` is always among them.
+pub fn used(classes: &[LinkClass]) -> Vec<Priority> {
+    let is_used =
+        |priority: &Priority| *priority == Priority::Normal || classes.iter().any(|class| class.priority == *priority);
+    Priority::ALL.into_iter().filter(is_used).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_class_that_names_a_topic_counts() {
+        let class = |topics: &[&str], priority| LinkClass {
+            topics: topics.iter().map(|text| (*text).to_owned()).collect(),
+            priority,
+        };
+        let classes = [
+            class(&["alarms", "line-*/alarms"], Priority::High),
+            class(&["video-*"], Priority::Low),
+            class(&["*"], Priority::Normal),
+        ];
+        let cases = [
+            ("alarms", Priority::High),
+            ("line-3/alarms", Priority::High),
+            ("video-7", Priority::Low),
+            ("telemetry", Priority::Normal),
+            ("_audit", Priority::Normal),
+        ];
+        for (topic, priority) in cases {
+            assert_eq!(priority_of(&classes, topic), priority, "{topic}");
+        }
+        assert_eq!(used(&classes), Priority::ALL);
+        assert_eq!(used(&classes[1..2]), [Priority::Normal, Priority::Low]);
+        assert_eq!(used(&[]), [Priority::Normal]);
+    }
+}

@@ -1,0 +1,152 @@
+//! What upstream answers on one stream of a link: where partitions end, what is stored, what is not taken.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sled_data::{Offset, OriginId, PartitionId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::begin::{Begin, Stand, begin};
+use super::sender::{Ended, Open, Sender, blocking};
+use super::waiting::mine;
+use super::wire::{Answer, OURS_TOPIC, Refused};
+use crate::event_log::Act;
+use crate::transport::FrameReceiver;
+
+/// How long it holds still before what was refused, or is further upstream, is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long upstream must have stood still behind in an origin of another node of the site before this one sends it.
+const LEFT_AFTER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Duration::from_secs(10) };
+/// Bytes of a frame from upstream.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
+
+impl Sender {
+    /// Hears until upstream ends the stream.
+    pub(super) async fn hear_all(&self, from: &mut FrameReceiver, heard: &Notify) -> Result<(), Ended> {
+        while let Some(frame) = from.receive_frame(ANSWER_BYTES_MAX).await? {
+            self.hear(Answer::decode(&frame)?).await?;
+            heard.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn hear(&self, answer: Answer) -> Result<(), Ended> {
+        let session = &self.session;
+        session.page.lock().last_contact_ms = Some(session.log.clock().wall_ms());
+        match answer {
+            Answer::Welcome(_) => Err(Ended::Wrong("welcome twice".to_owned())),
+            Answer::Stored(number) => self.stored(number),
+            Answer::Refused(refused) => {
+                self.refused(&mut self.open.lock(), &refused);
+                Ok(())
+            }
+            Answer::Stands(stands) => self.go_on(stands).await,
+        }
+    }
+
+    fn stored(&self, number: u64) -> Result<(), Ended> {
+        let session = &self.session;
+        let mut open = self.open.lock();
+        if number > open.number {
+            return Err(Ended::Wrong("that it has stored what was not sent".to_owned()));
+        }
+        while let Some(done) = open.done(number, Instant::now()) {
+            session.gate.stored(self.priority, done.brought.sent_bytes as usize);
+            let mut page = session.page.lock();
+            page.stored(self.priority, done.brought, session.log.clock().monotonic());
+            page.stored.extend(done.ends);
+        }
+        Ok(())
+    }
+
+    /// What is not taken is asked again later.
+    fn refused(&self, open: &mut Open, refused: &Refused) {
+        if refused.code != OURS_TOPIC && self.session.page.lock().refuse(&refused.text) {
+            tracing::warn!(link = self.session.name, code = refused.code, "upstream: {}", refused.text);
+        }
+        let is_of = |id: &PartitionId| match refused.topic {
+            0 => id.origin.0 == refused.origin,
+            topic => id.topic.0 == topic,
+        };
+        let again = Instant::now() + ASK_AGAIN;
+        open.asked.iter_mut().filter(|(id, _)| is_of(id)).for_each(|(_, until)| *until = Some(again));
+        open.offered.remove(&OriginId(refused.origin));
+        open.topics.remove(&refused.topic);
+        self.lanes.lock().keep(|id| !is_of(&id));
+    }
+
+    /// Begins with partitions where they end upstream.
+    async fn go_on(&self, stands: Vec<(PartitionId, Stand)>) -> Result<(), Ended> {
+        let log = Arc::clone(&self.session.log);
+        let judged = blocking(move || {
+            let judge =
+                |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, stand.end)));
+            Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
+        });
+        let judged = judged.await?;
+        let others: BTreeSet<OriginId> = self.session.log.others().into_iter().collect();
+        let mut open = self.open.lock();
+        for (id, end, begin) in judged {
+            // Upstream may say nothing of what it was not asked for.
+            if !open.asked.contains_key(&id) {
+                continue;
+            }
+            let is_living = id.origin == self.session.log.store().origin();
+            match begin {
+                Begin::From(from) => self.begin_from(&mut open, id, from, others.contains(&id.origin)),
+                Begin::Ahead | Begin::Forked if is_living => return Err(self.outlived(id, end)),
+                Begin::Ahead => drop(open.asked.insert(id, Some(Instant::now() + ASK_AGAIN))),
+                Begin::Forked => {
+                    open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
+                    self.forked(id, end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_from(&self, open: &mut Open, id: PartitionId, from: Offset, is_others: bool) {
+        let session = &self.session;
+        // It may have been deleted.
+        let Ok(partition) = session.log.partition(id) else { return };
+        let (here, now) = (partition.visible_end(), session.log.clock().monotonic());
+        if is_others && !session.left.lock().look(id, from, here, now, LEFT_AFTER) {
+            open.asked.insert(id, Some(Instant::now() + LEFT_AFTER));
+        } else {
+            self.lanes.lock().add(partition, from);
+        }
+        session.page.lock().stored.insert(id, from);
+    }
+
+    fn outlived(&self, id: PartitionId, end: Offset) -> Ended {
+        let text = format!(
+            "{id} ends at {end} upstream of link {}, and is not that here: this node's store was restored or copied. The \
+             node ends its life and begins a new one when it is started again; what it had before is kept upstream",
+            self.session.name
+        );
+        self.tell("link.outlived", &text);
+        Ended::Outlived(text)
+    }
+
+    fn forked(&self, id: PartitionId, end: Offset) {
+        let text = format!(
+            "{id} of an earlier life is not the same here as upstream of link {}, which has it up to {end}: a store was \
+             restored or copied. What is here alone is not sent; read it here with `edgeway tail`",
+            self.session.name
+        );
+        if self.session.page.lock().refuse(&text) {
+            self.tell("link.forked", &text);
+        }
+    }
+
+    /// Says it loudly and writes it down.
+    fn tell(&self, act: &'static str, text: &str) {
+        tracing::error!(link = self.session.name, "{text}");
+        let act = Act { who: "node", act, what: &self.session.name, outcome: act, detail: text.into() };
+        if let Err(error) = self.session.log.audit(act) {
+            tracing::warn!(%error, "it is not in the audit");
+        }
+    }
+}
