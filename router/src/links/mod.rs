@@ -2,15 +2,15 @@
 //!
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` says what there is and sends it, `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes, `records` keeps who may.
-//! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `left` (whose origins), `backoff`,
-//! `pace`, and the bytes in `wire`,
-//! `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
+//! connections, `receiver` stores what comes within a `budget`, `records` keeps who may. `lives` bounds how often an upstream ends a life.
+//! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, and the bytes in
+//! `wire`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
 mod backoff;
 mod begin;
 mod book;
+mod budget;
 mod config;
 mod dial;
 mod edge;
@@ -18,6 +18,7 @@ mod folder;
 mod invite;
 mod lanes;
 mod left;
+mod lives;
 mod pace;
 mod pattern;
 mod receiver;

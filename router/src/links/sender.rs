@@ -13,6 +13,7 @@ use super::book::{Lag, Shared};
 use super::config::LinkConfig;
 use super::lanes::{Lanes, Round};
 use super::left::Left;
+use super::lives;
 use super::pace::Pace;
 use super::waiting::{carried, measure, mine};
 use super::wire::{Answer, OURS_TOPIC, PARTITIONS_MAX, Parts, Refused, Said, WireError};
@@ -178,6 +179,7 @@ impl Sender {
                 // Nothing that a power cut could take back here is sent.
                 log.store().sync().map_err(|error| error.to_string())?;
             }
+            log.store().let_go_if_due().map_err(|error| error.to_string())?;
             Ok(round)
         })
         .await
@@ -314,13 +316,33 @@ impl Sender {
                         self.page.lock().stored.insert(id, from);
                     }
                 }
-                Begin::Ahead | Begin::Forked if is_living => return Err(self.outlived(id, end)),
+                Begin::Ahead | Begin::Forked if is_living => {
+                    self.end_life(id, end).await?;
+                    open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
+                }
                 Begin::Ahead => drop(open.asked.insert(id, Some(Instant::now() + ASK_AGAIN))),
                 Begin::Forked => {
                     open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
                     self.forked(id, end);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Upstream has more of this life: it ends, unless a link has ended one lately.
+    async fn end_life(&self, id: PartitionId, end: Offset) -> Result<(), Ended> {
+        let store = |error: &dyn std::fmt::Display| Ended::Store(error.to_string());
+        if lives::may_end(&self.log).map_err(|error| store(&error))? {
+            lives::note_end(&self.log).await.map_err(|error| store(&error))?;
+            return Err(self.outlived(id, end));
+        }
+        let text = format!(
+            "{id} ends at {end} upstream of link {}, and is not that here; a link has ended a life of this store within a day, so              this one goes on, and nothing of this partition is sent: was the store restored again, or is upstream not to be trusted?",
+            self.name
+        );
+        if self.page.lock().refuse(&text) {
+            self.tell("link.outlived-again", &text);
         }
         Ok(())
     }

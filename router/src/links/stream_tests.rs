@@ -9,6 +9,8 @@ use lab::{Site, until};
 
 use super::book::State;
 use super::config::{LinkConfig, Origins};
+use super::lives;
+use crate::event_log::rubbish::sound;
 
 fn link(include: &[&str], exclude: &[&str]) -> LinkConfig {
     LinkConfig {
@@ -214,6 +216,7 @@ async fn restore_edge(appended: usize) {
     tokio::time::timeout(lab::LONG, outlived.wait_for(|outlived| *outlived)).await.unwrap().unwrap();
     restored.stop_edge().await;
     restored.cut().await;
+    assert!(!lives::may_end(&restored.log).unwrap(), "the next one is told, not believed");
     restored.log.store().end_life("upstream has more").unwrap();
     assert_eq!(hq.values("plant/telemetry"), before, "nothing is lost or doubled upstream");
 
@@ -309,4 +312,30 @@ async fn a_paused_link_waits_and_goes_on() {
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     until("nothing is held", || plant.edge().floors().is_empty()).await;
     assert!(!plant.edge().pause("other", true).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_ends_a_life_once_a_day_at_most() {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    // What upstream claims to have of the life that lives.
+    plant.append_to("telemetry", 0, "real").await;
+    let id = plant.log.topic("telemetry").unwrap().partition(0).unwrap().id();
+    let events: Vec<String> = (0..9).map(|n| format!("forged {n}")).collect();
+    let events: Vec<&str> = events.iter().map(String::as_str).collect();
+    lives::note_end(&plant.log).await.unwrap();
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let more = sound(id, 1, 9_000, &events);
+    let linked = hq.log.store().linked_origin(id.origin).unwrap();
+    hq.log.take_linked(id.origin, linked, vec![sled_data::LinkedPart::Batch(more.into())]).await.unwrap();
+    plant.stop_edge().await;
+    let mut plant = plant;
+    plant.feed_again(vec![link(&["*"], &[])]);
+    let told = || plant.edge().views()[0].refusals.iter().any(|text| text.contains("within a day"));
+    until("it is told", told).await;
+    assert!(!*plant.edge().outlived().borrow(), "the life goes on");
+    // All else goes on too.
+    plant.append(&["alarms"], "still").await;
+    until("other topics come", || hq.log.topic("plant/alarms").is_some_and(|_| hq.values("plant/alarms") == ["still"]))
+        .await;
 }
