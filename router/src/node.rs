@@ -207,7 +207,9 @@ impl Node {
                 if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
                     tracing::error!(%error, "the store's life could not be ended in order");
                 }
-                let note = self.data.join(site::SITE_FOLDER).exists().then(|| site::note_outlived(&self.data));
+                // Where there are others, what they have agreed on since is heard first.
+                let has_others = self.rooms.directory.catalog().members().len() > 1;
+                let note = has_others.then(|| site::note_outlived(&self.data));
                 if let Some(Err(error)) = note {
                     tracing::error!(%error, "it is not noted that the store is older than it was");
                 }

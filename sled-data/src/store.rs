@@ -43,8 +43,8 @@ pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, 
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{
-    HOLES_MAX, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_ORIGINS_MAX, LINKED_PARTS_MAX, Linked, LinkedError, LinkedPart,
-    Reach,
+    HOLES_MAX, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX,
+    LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Linked, LinkedError, LinkedPart, Reach,
 };
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
@@ -211,8 +211,8 @@ impl Store {
         self.backend.let_go().map_err(|e| self.fail(&e))
     }
 
-    /// Notes that batches went through memory.
-    fn passed(&self, bytes: usize) {
+    /// Notes that batches went through memory, so that it is let go of. Those that follow a log from end to end say so of what they read.
+    pub fn passed(&self, bytes: usize) {
         self.passed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

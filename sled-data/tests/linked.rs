@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use harness::{append, on_both, partition, seal, values};
 use sled_data::{
-    FollowError, HOLES_MAX, Hole, HoleWhy, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId,
-    PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicInfo,
+    FollowError, HOLES_MAX, Hole, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_OF_LINK_MAX, Linked, LinkedError,
+    LinkedPart, MemoryBackend, Options, OriginId, PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicId,
+    TopicInfo,
 };
 
 const LINK: u64 = 5;
@@ -246,4 +247,61 @@ fn whatever_a_power_cut_leaves_the_link_goes_on_from_there() {
         }
         assert_eq!(found, expected, "seed {seed}");
     }
+}
+
+#[test]
+fn no_link_uses_up_what_all_have() {
+    let (_edge, id, all) = edge(2);
+    on_both(|open| {
+        let store = open(Options::default());
+        for origin in 1..=LINKED_ORIGINS_OF_LINK_MAX as u64 {
+            store.take_linked(OriginId(origin), &linked(LINK), &[]).unwrap();
+        }
+        let bound = LinkedError::Bound("origins of one link");
+        assert_eq!(store.take_linked(id.origin, &linked(LINK), &parts(&all)), Err(bound));
+        assert_eq!(store.take_linked(OriginId(1), &linked(LINK), &[]), Ok(()), "those that are there go on");
+        assert_eq!(store.take_linked(id.origin, &linked(6), &parts(&all)), Ok(()), "another link has its own share");
+        let many = |count: u32| {
+            let of = |index| PartitionId { origin: OriginId(1), topic: id.topic, index };
+            (0..count).map(|index| LinkedPart::Hole(of(index), hole(0, 2))).collect::<Vec<_>>()
+        };
+        let most = sled_data::PARTITIONS_MAX;
+        assert!(most as usize >= LINKED_NEW_PARTITIONS_MAX);
+        let mut too_many = many(most);
+        too_many.push(LinkedPart::Hole(PartitionId { origin: OriginId(1), topic: TopicId(9), index: 0 }, hole(0, 2)));
+        let bound = LinkedError::Bound("new partitions at once");
+        assert_eq!(store.take_linked(OriginId(1), &linked(LINK), &too_many), Err(bound));
+        assert_eq!(store.partitions_of_link(LINK), 0);
+        store.take_linked(OriginId(1), &linked(LINK), &many(7)).unwrap();
+        store.take_linked(OriginId(1), &linked(LINK), &many(7)).unwrap();
+        assert_eq!((store.partitions_of_link(LINK), store.partitions_of_link(6)), (7, 1));
+    });
+}
+
+#[test]
+fn an_origin_of_which_nothing_is_kept_can_be_forgotten() {
+    let (edge, id, all) = edge(4);
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        assert_eq!(store.forget_linked(id.origin), Ok(false), "it is not linked");
+        let mut coming = parts(&all[..2]);
+        coming.push(LinkedPart::Hole(id, hole(4, 6)));
+        for index in 1..200 {
+            coming.push(LinkedPart::Hole(PartitionId { index, ..id }, hole(0, 2)));
+        }
+        store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+        assert_eq!(store.forget_linked(id.origin), Ok(false), "it has events");
+        store.trim(id, u64::MAX, 100).unwrap();
+        assert_eq!(store.forget_linked(id.origin), Ok(true));
+        assert_eq!((store.linked(), store.partitions(), store.holes(id)), (vec![], vec![], vec![]));
+        store.sync().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!((store.linked(), store.partitions(), store.holes(id)), (vec![], vec![], vec![]));
+        assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        // It may come again as if it never had.
+        store.take_linked(id.origin, &linked(6), &parts(&all)).unwrap();
+        assert_eq!(values(&store, id, 0), values(&edge, id, 0));
+    });
 }

@@ -48,7 +48,7 @@ fn fill(seed: u64) -> Filled {
     let mut noise = seed;
     let mut topics = Vec::new();
     for (compression, name) in
-        COMPRESSIONS.into_iter().chain([Compression::Lz4]).zip(["none", "lz4", "zstd", "_internal"])
+        COMPRESSIONS.into_iter().chain([Compression::Lz4]).zip(["none", "lz4", "plant/zstd", "_internal"])
     {
         let config = TopicConfig { partitions: 3, compression, retention_ms: Some(1 << 40), ..TopicConfig::default() };
         topics.push(store.create_topic(name, config).unwrap());
@@ -262,7 +262,11 @@ fn a_sound_store_comes_back_whole() {
     assert!(report.is_complete(), "{report:?}");
     for (id, (name, config)) in &filled.names {
         let topic = store.topics().into_iter().find(|topic| topic.id == *id).unwrap();
-        let expected = if name == "_internal" { "salvaged_internal" } else { name };
+        let expected = match name.as_str() {
+            "_internal" => "salvaged_internal",
+            "plant/zstd" => "salvaged_plant.zstd",
+            other => other,
+        };
         assert_eq!((topic.name.as_str(), &topic.config), (expected, config));
     }
     for account in report.partitions() {

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, TopicInfo};
+use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo};
 use tokio::sync::oneshot;
 
 use super::topics::Topics;
-use super::{EventLog, PartitionLog, TopicError};
+use super::{EventLog, PartitionLog, Topic, TopicError};
 
 /// Between a site's name and that of its topic.
 pub const SITE_SEPARATOR: char = '/';
+/// Topics of other sites at most, those of all links together.
+pub const LINKED_TOPICS_MAX: usize = 5_000;
 /// Bytes that one round of the committer takes, unless what one call brings is larger.
 const ROUND_BYTES_MAX: usize = 512 << 10;
 
@@ -96,11 +98,8 @@ impl EventLog {
     }
 
     fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, Offset> {
-        let id = |part: &LinkedPart| match part {
-            LinkedPart::Batch(batch) => batch.envelope().partition,
-            LinkedPart::Hole(partition, _) => *partition,
-        };
-        parts.iter().map(|part| (id(part), self.store.end_offset(id(part)))).collect()
+        let end = |id: PartitionId| (id, self.store.end_offset(id));
+        parts.iter().map(|part| end(part.partition())).collect()
     }
 
     /// Shows what is synced and answers; `synced` is an error where it is not.
@@ -128,23 +127,43 @@ impl EventLog {
         answers.into_iter().for_each(|(done, result)| answer(done, result));
     }
 
-    /// Makes another site's topic, whose name begins with that of its link, unless it is here. Where another topic has that
-    /// name, as one that was deleted there had, the name gets the id behind it. Durable on return.
+    /// Makes another site's topic, whose name begins with that of its link, unless it is here; the one that is here. Where another
+    /// topic has that name, as one that was deleted there had, the name gets the id behind it. Durable on return.
     ///
     /// # Errors
-    /// When the id is that of a topic of this site, there are too many topics, or the store refuses.
-    pub fn adopt_linked_topic(&self, mut info: TopicInfo) -> Result<(), TopicError> {
+    /// When the id is that of a topic of this site or of another link, there are too many topics, or the store refuses.
+    pub fn adopt_linked_topic(&self, mut info: TopicInfo) -> Result<Arc<Topic>, TopicError> {
         let mut topics = self.topics.write();
         if let Some(known) = topics.values().find(|topic| topic.id() == info.id) {
-            return if known.is_linked() { Ok(()) } else { Err(TopicError::Exists(known.name().to_owned())) };
+            let is_of_link = known.is_linked() && link_of(known.name()) == link_of(&info.name);
+            return if is_of_link { Ok(Arc::clone(known)) } else { Err(TopicError::Exists(known.name().to_owned())) };
         }
-        if topics.len() >= self.config.topics_max {
-            return Err(TopicError::TooMany(topics.len()));
-        }
+        self.check_room(&topics, &info.name)?;
         free_name(&topics, &mut info);
         let info = self.store.create_topic_as(info)?;
-        self.insert_topic(&mut topics, info);
-        Ok(())
+        Ok(self.insert_topic(&mut topics, info))
+    }
+
+    /// Whether one more topic may be made. Those of other sites are counted by themselves, so that no link takes the room of this site's.
+    pub(super) fn check_room(&self, topics: &Topics, name: &str) -> Result<(), TopicError> {
+        let linked = topics.values().filter(|topic| topic.is_linked()).count();
+        match name.contains(SITE_SEPARATOR) {
+            true if linked >= LINKED_TOPICS_MAX => Err(TopicError::TooMany(linked)),
+            false if topics.len() - linked >= self.config.topics_max => Err(TopicError::TooMany(topics.len() - linked)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Forgets a linked origin of which nothing is kept; false where there is. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn forget_linked(&self, origin: OriginId) -> Result<bool, StoreFailed> {
+        let is_forgotten = self.store.forget_linked(origin)?;
+        if is_forgotten {
+            self.partitions.write().retain(|id, _| id.origin != origin);
+        }
+        Ok(is_forgotten)
     }
 
     /// Every partition that is known here, of every origin, in the order of their ids.
@@ -153,6 +172,11 @@ impl EventLog {
         all.sort_unstable_by_key(|partition| partition.id());
         all
     }
+}
+
+/// The name of the link that a topic's name begins with.
+fn link_of(name: &str) -> Option<&str> {
+    name.split_once(SITE_SEPARATOR).map(|(link, _)| link)
 }
 
 fn free_name(topics: &Topics, info: &mut TopicInfo) {

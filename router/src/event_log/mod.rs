@@ -15,6 +15,8 @@ mod partition;
 mod quorum;
 mod read;
 mod retention;
+#[cfg(test)]
+pub mod rubbish;
 mod stamp;
 mod stats;
 mod topics;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sled_data::{BatchError, Offset, OriginId, PartitionId, ReadError as StoreError};
+use sled_data::{BatchError, Offset, OriginId, PartitionId, ReadError as StoreError, StoredBatch};
 
 use super::EventLog;
 use super::partition::{Batch, PartitionLog};
@@ -27,9 +27,12 @@ pub enum ReadError {
     /// The store could not give it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the store gave is no batch.
-    #[error("a stored batch cannot be decompressed: {0}; run `edgeway store verify`")]
-    Batch(#[from] BatchError),
+}
+
+/// A batch whose checksums fit, and whose records cannot be read.
+fn damaged(batch: &StoredBatch, error: BatchError) -> ReadError {
+    let (partition, from, to) = (batch.envelope().partition, batch.base_offset(), batch.next_offset());
+    StoreError::Damaged { partition, from, to, reason: error.to_string() }.into()
 }
 
 impl EventLog {
@@ -37,7 +40,7 @@ impl EventLog {
     /// may begin before `from`; where retention has taken `from`, it begins after it.
     ///
     /// # Errors
-    /// When the partition is not here, or the store cannot read it.
+    /// When the partition is not here, or the store cannot read it; what is damaged is told as a range.
     pub fn read(&self, id: PartitionId, from: Offset, bytes_max: usize) -> Result<Vec<Batch>, ReadError> {
         let partition = self.partition(id)?;
         let end = partition.visible_end();
@@ -58,7 +61,12 @@ impl EventLog {
                 break;
             }
             let (base, count) = (stored.base_offset(), stored.envelope().count);
-            batches.push(Batch::stored(id, base, count, stored.decompress()?));
+            match stored.decompress() {
+                Ok(records) => batches.push(Batch::stored(id, base, count, records)),
+                // What is damaged is told to who reads from there.
+                Err(_) if !batches.is_empty() => break,
+                Err(error) => return Err(damaged(&stored, error)),
+            }
         }
         Ok(batches)
     }

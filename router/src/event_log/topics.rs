@@ -151,9 +151,7 @@ impl EventLog {
         if topics.contains_key(name) {
             return Err(TopicError::Exists(name.to_owned()));
         }
-        if topics.len() >= self.config.topics_max {
-            return Err(TopicError::TooMany(topics.len()));
-        }
+        self.check_room(&topics, name)?;
         let info = match self.site() {
             Some(site) => {
                 let id = topic_id(site, name, self.times_deleted(name)?);
@@ -211,9 +209,7 @@ impl EventLog {
         if self.is_earlier_topic(&info.name, info.id, self.times_deleted(&info.name)?) {
             return Err(TopicError::Unknown(info.name));
         }
-        if topics.len() >= self.config.topics_max {
-            return Err(TopicError::TooMany(topics.len()));
-        }
+        self.check_room(&topics, &info.name)?;
         let info = self.store.create_topic_as(info)?;
         self.insert_topic(&mut topics, info);
         Ok(())

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::begin::{Begin, Stand, begin};
+use super::lives;
 use super::sender::{Ended, Open, Sender, blocking};
 use super::waiting::mine;
 use super::wire::{Answer, OURS_TOPIC, Refused};
@@ -86,7 +87,17 @@ impl Sender {
             Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
         });
         let judged = judged.await?;
+        let claims = self.go_on_by(judged);
+        for (id, end) in claims {
+            self.end_life(id, end).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins with what can be gone on with; where upstream says that it has more of the life that lives.
+    fn go_on_by(&self, judged: Vec<(PartitionId, Offset, Begin)>) -> Vec<(PartitionId, Offset)> {
         let others: BTreeSet<OriginId> = self.session.log.others().into_iter().collect();
+        let mut claims = Vec::new();
         let mut open = self.open.lock();
         for (id, end, begin) in judged {
             // Upstream may say nothing of what it was not asked for.
@@ -96,7 +107,10 @@ impl Sender {
             let is_living = id.origin == self.session.log.store().origin();
             match begin {
                 Begin::From(from) => self.begin_from(&mut open, id, from, others.contains(&id.origin)),
-                Begin::Ahead | Begin::Forked if is_living => return Err(self.outlived(id, end)),
+                Begin::Ahead | Begin::Forked if is_living => {
+                    open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
+                    claims.push((id, end));
+                }
                 Begin::Ahead => drop(open.asked.insert(id, Some(Instant::now() + ASK_AGAIN))),
                 Begin::Forked => {
                     open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
@@ -104,7 +118,7 @@ impl Sender {
                 }
             }
         }
-        Ok(())
+        claims
     }
 
     fn begin_from(&self, open: &mut Open, id: PartitionId, from: Offset, is_others: bool) {
@@ -118,6 +132,26 @@ impl Sender {
             self.lanes.lock().add(partition, from);
         }
         session.page.lock().stored.insert(id, from);
+    }
+
+    /// Upstream has more of this life: it ends, unless a link has ended one lately.
+    async fn end_life(&self, id: PartitionId, end: Offset) -> Result<(), Ended> {
+        let session = &self.session;
+        let store = |error: &dyn std::fmt::Display| Ended::Store(error.to_string());
+        if lives::may_end(&session.log).map_err(|error| store(&error))? {
+            lives::note_end(&session.log).await.map_err(|error| store(&error))?;
+            return Err(self.outlived(id, end));
+        }
+        let text = format!(
+            "{id} ends at {end} upstream of link {}, and is not that here; a link has ended a life of this store within a \
+             day, so this one goes on, and nothing of this partition is sent: was the store restored again, or is upstream \
+             not to be trusted?",
+            session.name
+        );
+        if session.page.lock().refuse(&text) {
+            self.tell("link.outlived-again", &text);
+        }
+        Ok(())
     }
 
     fn outlived(&self, id: PartitionId, end: Offset) -> Ended {

@@ -233,6 +233,7 @@ impl Lane {
         while self.next < self.limit {
             let (to, why) = match store.read(self.log.id(), self.next, bytes_max) {
                 Ok(batches) => {
+                    store.passed(batches.iter().map(|batch| batch.bytes().len()).sum());
                     for batch in batches.into_iter().filter(|batch| batch.next_offset() <= self.limit) {
                         self.next = batch.next_offset();
                         self.window.push_back(LinkedPart::Batch(batch));

@@ -3,14 +3,16 @@
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes, `records` keeps who may.
-//! Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a partition),
-//! `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
+//! connections, `receiver` stores what comes within a `budget`, `records` keeps who may. `lives` bounds how often an upstream ends a
+//! life. Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a
+//! partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `invite` and `records`.
+//! docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
 mod backoff;
 mod begin;
 mod book;
+mod budget;
 mod class;
 mod config;
 mod dial;
@@ -21,6 +23,7 @@ mod hear;
 mod invite;
 mod lanes;
 mod left;
+mod lives;
 mod meter;
 mod offer;
 mod pace;

@@ -1,17 +1,19 @@
 //! Stores what one stream of a link brings, and tells what is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{
-    FollowError, LINK_HOPS_MAX, Linked, LinkedError, LinkedPart, OriginId, PartitionId, Store, TopicId, TopicInfo,
+    FollowError, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, OriginId, PartitionId,
+    Store, TopicId, TopicInfo,
 };
 
 use super::begin::Stand;
 use super::book::Shared;
+use super::budget::Budget;
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
-use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, TopicError};
+use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, StreamError};
 
 /// How long it waits when the store is full, before it tries again.
@@ -59,14 +61,18 @@ pub struct Receiver {
     pub site: u64,
     /// What is known of the link.
     pub page: Shared,
+    /// The memory that what comes may take.
+    pub budget: Budget,
 }
 
 /// What was offered and taken on a stream.
 #[derive(Default)]
 struct Open {
     origins: BTreeMap<OriginId, Linked>,
-    /// How many partitions each has.
+    /// How many partitions each has here.
     topics: BTreeMap<TopicId, u32>,
+    /// Partitions that were asked for, and that have nothing here.
+    new: BTreeSet<PartitionId>,
 }
 
 impl Receiver {
@@ -77,7 +83,10 @@ impl Receiver {
 
     async fn take(&self, out: &mut FrameSender, from: &mut FrameReceiver) -> Result<(), Ended> {
         let mut open = Open::default();
-        while let Some(frame) = from.receive_frame(FRAME_BYTES_MAX).await? {
+        while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
+            // Held until the frame is stored.
+            let Some(_held) = self.budget.take(length).await else { return Ok(()) };
+            let frame = from.receive_body(length).await?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
             match Said::decode(&frame)? {
                 Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
@@ -89,14 +98,17 @@ impl Receiver {
                 Said::Topic(info) => {
                     let (id, partitions) = (info.id, info.config.partitions);
                     match self.adopt(info).await? {
-                        None => drop(open.topics.insert(id, partitions)),
-                        Some(refused) => self.refuse(refused, out).await?,
+                        Ok(topic) => drop(open.topics.insert(id, partitions.min(topic.partitions()))),
+                        Err(refused) => self.refuse(refused, out).await?,
                     }
                 }
                 Said::Where(ids) => {
                     let known =
                         |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
-                    let known = ids.into_iter().filter(known).collect();
+                    let mut known: Vec<_> = ids.into_iter().filter(known).collect();
+                    for refused in self.leave_out(&mut open, &mut known) {
+                        self.refuse(refused, out).await?;
+                    }
                     out.send_frame(&Answer::Stands(self.stands(known).await?).encode()).await?;
                 }
                 Said::Parts(parts) => {
@@ -126,8 +138,33 @@ impl Receiver {
         Ok(out.send_frame(&Answer::Refused(refused).encode()).await?)
     }
 
+    /// Leaves out partitions that would be too many of this link; what is said of their topics.
+    fn leave_out(&self, open: &mut Open, ids: &mut Vec<PartitionId>) -> Vec<Refused> {
+        let store = self.log.store();
+        let has_nothing = |id: &PartitionId| store.reach(*id).end == 0;
+        let new: Vec<PartitionId> =
+            ids.iter().copied().filter(|id| !open.new.contains(id) && has_nothing(id)).collect();
+        if new.is_empty() {
+            return Vec::new();
+        }
+        open.new.retain(has_nothing);
+        let free = LINKED_PARTITIONS_OF_LINK_MAX.saturating_sub(store.partitions_of_link(self.link) + open.new.len());
+        let over: BTreeSet<PartitionId> = new.iter().copied().skip(free).collect();
+        open.new.extend(new.into_iter().take(free));
+        ids.retain(|id| !over.contains(id));
+        let topics: BTreeSet<TopicId> = over.into_iter().map(|id| id.topic).collect();
+        let refused = |topic: TopicId| {
+            let text = format!(
+                "link {} has {LINKED_PARTITIONS_OF_LINK_MAX} partitions here, as many as one link may: topic {topic} does not come whole",
+                self.name
+            );
+            Refused::new(0, topic.0, "too-many", text)
+        };
+        topics.into_iter().map(refused).collect()
+    }
+
     /// Makes the topic here, under the link's name; why it is not made.
-    async fn adopt(&self, info: TopicInfo) -> Result<Option<Refused>, Ended> {
+    async fn adopt(&self, info: TopicInfo) -> Result<Result<Arc<Topic>, Refused>, Ended> {
         let (log, id) = (Arc::clone(&self.log), info.id);
         // How long events are kept is said here, not at the edge.
         let defaults = log.topic_defaults();
@@ -136,21 +173,31 @@ impl Receiver {
         let name = format!("{}{SITE_SEPARATOR}{}", self.name, info.name);
         if self.is_over_bound(&info) {
             let text = format!("topic {name} is not made here: a link brings at most {TOPICS_MAX} topics");
-            return Ok(Some(Refused::new(0, id.0, "too-many", text)));
+            return Ok(Err(Refused::new(0, id.0, "too-many", text)));
         }
         let named = TopicInfo { id, name: name.clone(), config };
         let text = match blocking(move || log.adopt_linked_topic(named)).await? {
-            Ok(()) => return Ok(None),
+            Ok(topic) => return Ok(Ok(topic)),
             Err(error @ TopicError::Store(sled_data::TopicError::Failed(_))) => {
                 return Err(Ended::Store(error.to_string()));
             }
+            Err(TopicError::Exists(other)) if other.contains(SITE_SEPARATOR) => {
+                let text = format!("topic {other} comes by another link: this one does not write to it");
+                return Ok(Err(Refused::new(0, id.0, "other-link", text)));
+            }
             // It comes round with an origin that is not taken: that is told once, of the origin.
             Err(TopicError::Exists(own)) => {
-                return Ok(Some(Refused::new(0, id.0, OURS_TOPIC, format!("topic {own} is this site's own"))));
+                return Ok(Err(Refused::new(0, id.0, OURS_TOPIC, format!("topic {own} is this site's own"))));
+            }
+            Err(TopicError::TooMany(count)) => {
+                let text = format!(
+                    "topic {name} is not made here: there are {count} topics of other sites, as many as there may be"
+                );
+                return Ok(Err(Refused::new(0, id.0, "too-many", text)));
             }
             Err(error) => format!("topic {name} is not made here: {error}"),
         };
-        Ok(Some(Refused::new(0, id.0, "topic", text)))
+        Ok(Err(Refused::new(0, id.0, "topic", text)))
     }
 
     /// Where partitions end, all of it synced.
@@ -171,17 +218,16 @@ impl Receiver {
         self.date(&mut parts);
         let mut counted = (0, 0);
         for part in &parts {
-            let id = match part {
+            let id = part.partition();
+            match part {
                 LinkedPart::Batch(batch) => {
                     counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
-                    batch.envelope().partition
                 }
                 LinkedPart::Hole(id, hole) => {
                     tracing::warn!(link = self.name, partition = %id, from = hole.from, to = hole.to, why = ?hole.why,
                         "events do not come: they were gone where they came from");
-                    *id
                 }
-            };
+            }
             match open.topics.get(&id.topic) {
                 None => return Err(Ended::Wrong(format!("events of topic {}, which was not taken", id.topic))),
                 Some(partitions) if id.index >= *partitions => {
@@ -190,6 +236,10 @@ impl Receiver {
                 Some(_) => {}
             }
         }
+        // What no reader could read here stops none.
+        let (sound, checked) = blocking(move || (check(&parts), parts)).await?;
+        sound.map_err(Ended::Wrong)?;
+        parts = checked;
         loop {
             match self.log.take_linked(origin, linked.clone(), parts).await {
                 Ok(()) => break,
@@ -211,6 +261,11 @@ impl Receiver {
                     return Err(Ended::Store(error.to_string()));
                 }
             }
+        }
+        if self.log.store().is_letting_go_due() {
+            let log = Arc::clone(&self.log);
+            let let_go = blocking(move || log.store().let_go_if_due()).await?;
+            let_go.map_err(|error| Ended::Store(error.to_string()))?;
         }
         let mut page = self.page.lock();
         page.events += counted.0;
@@ -238,6 +293,20 @@ impl Receiver {
             }
         }
     }
+}
+
+/// Whether the records of all batches can be read, and are those that their envelopes say; what is wrong otherwise. Checksums were checked.
+fn check(parts: &[LinkedPart]) -> Result<(), String> {
+    for part in parts {
+        let LinkedPart::Batch(batch) = part else { continue };
+        let (id, base) = (batch.envelope().partition, batch.base_offset());
+        match batch.decompress() {
+            Ok(records) if records.digest_fits() => {}
+            Ok(_) => return Err(format!("the events of {id} from {base} on are not those that were counted")),
+            Err(error) => return Err(format!("the events of {id} from {base} on cannot be read: {error}")),
+        }
+    }
+    Ok(())
 }
 
 /// Whether an origin that has come by a path may come to this site by a link.

@@ -228,6 +228,7 @@ impl Sender {
                 // Nothing that a power cut could take back here is sent.
                 log.store().sync().map_err(|error| error.to_string())?;
             }
+            log.store().let_go_if_due().map_err(|error| error.to_string())?;
             Ok(round)
         })
         .await

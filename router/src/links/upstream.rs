@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
+use super::budget::Budgets;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::receiver::{Ended, Receiver};
 use super::records::{RecordError, Records};
@@ -63,6 +64,7 @@ pub struct Upstream {
     connected: Mutex<BTreeMap<(u64, NodeId), SiteConnection>>,
     invited: Semaphore,
     places: Semaphore,
+    budgets: Budgets,
 }
 
 impl Upstream {
@@ -76,6 +78,7 @@ impl Upstream {
             connected: Mutex::default(),
             invited: Semaphore::new(INVITED_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
+            budgets: Budgets::default(),
         })
     }
 
@@ -261,6 +264,7 @@ impl Upstream {
             name: String::new(),
             site: self.identity.site(),
             page: self.page(peer.link),
+            budget: self.budgets.of(peer.link),
         }
     }
 }

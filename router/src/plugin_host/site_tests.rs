@@ -6,6 +6,8 @@ mod walk;
 
 use lab::{Lab, id};
 
+use crate::event_log::rubbish::{rubbish, sound};
+
 const A: usize = 0;
 const B: usize = 1;
 const C: usize = 2;
@@ -260,4 +262,29 @@ fn without_charges_nothing_is_looked_at() {
     lab.settle();
     assert!(lab.nodes[B].index.view().unwrap().is_some());
     assert!(lab.site.here.contains(&id(B)));
+}
+
+#[test]
+fn stored_events_that_cannot_be_read_stop_no_plugin() {
+    let mut lab = Lab::new(2, "origin");
+    lab.publish_new(A, 2);
+    let store = std::sync::Arc::clone(lab.nodes[A].log.store());
+    let topic = lab.nodes[A].log.topic("in").unwrap();
+    let partition = topic.partition(0).unwrap().id();
+    let end = store.end_offset(partition);
+    let hlc = || lab.nodes[A].log.clock().next_hybrid();
+    for (from, is_sound) in [(0, true), (2, false), (4, true)] {
+        let hlc = hlc();
+        let batch = sound(partition, end + from, hlc, &["S900", "S901"]);
+        let batch = if is_sound { batch } else { rubbish(batch).into() };
+        store.commit(&sled_data::Commit { hlc, appends: vec![batch], ..Default::default() }).unwrap();
+    }
+    store.sync().unwrap();
+    let life = lab.life(A);
+    lab.carry(life, A, B, usize::MAX);
+    lab.lose(A, B);
+    lab.work(B);
+    lab.poll(B);
+    let counts = &lab.nodes[B].reader.counts;
+    assert_eq!((counts.get("S900"), counts.get("S901")), (Some(&2), Some(&2)), "before and after it: {counts:?}");
 }

@@ -3,9 +3,10 @@
 //! A partition's end is the link's cursor in it. What comes is put into the partitions' trees, then one atomic group in `meta` makes it
 //! count: ends, holes, and the origin's record. Opening cuts off what no group covers, as it does with commits.
 
+mod forget;
 mod holes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::commit::{Touched, Writer, insert_batch};
 use super::follow::plan::Plan;
@@ -23,7 +24,13 @@ pub use holes::{HOLES_MAX, Hole, HoleWhy};
 pub(super) use holes::{Holes, at as hole_at, load as load_holes};
 
 /// Most origins that links bring to one store.
-pub const LINKED_ORIGINS_MAX: usize = 4_096;
+pub const LINKED_ORIGINS_MAX: usize = 16_384;
+/// Most origins that one link brings: no link can use up what all have.
+pub const LINKED_ORIGINS_OF_LINK_MAX: usize = 1_024;
+/// Most partitions that one link brings.
+pub const LINKED_PARTITIONS_OF_LINK_MAX: usize = 32_768;
+/// Most partitions that one call begins.
+pub const LINKED_NEW_PARTITIONS_MAX: usize = 1_024;
 /// Most sites that an origin's events may pass on their way.
 pub const LINK_HOPS_MAX: usize = 16;
 /// Most parts that are taken at once.
@@ -47,6 +54,16 @@ pub enum LinkedPart {
     Batch(StoredBatch),
     /// Events that do not come.
     Hole(PartitionId, Hole),
+}
+
+impl LinkedPart {
+    /// Its partition.
+    pub fn partition(&self) -> PartitionId {
+        match self {
+            LinkedPart::Batch(batch) => batch.envelope().partition,
+            LinkedPart::Hole(partition, _) => *partition,
+        }
+    }
 }
 
 /// Why what a link brought was not taken. Nothing of the call is stored then.
@@ -137,8 +154,34 @@ impl Store {
             Some(_) => Ok(()),
             None if self.is_ours(origin) => Err(LinkedError::Ours(origin)),
             None if linked.len() >= LINKED_ORIGINS_MAX => Err(LinkedError::Bound("linked origins")),
+            None if linked.values().filter(|known| known.link == link).count() >= LINKED_ORIGINS_OF_LINK_MAX => {
+                Err(LinkedError::Bound("origins of one link"))
+            }
             None => Ok(()),
         }
+    }
+
+    /// How many partitions a link has brought.
+    pub fn partitions_of_link(&self, link: u64) -> usize {
+        let linked = self.linked.read();
+        let is_of = |id: &&PartitionId| linked.get(&id.origin).is_some_and(|record| record.link == link);
+        self.partitions.read().keys().filter(is_of).count()
+    }
+
+    /// Whether the call begins no more partitions than it may, and the link has none too many then.
+    fn check_new_partitions(&self, link: u64, parts: &[LinkedPart]) -> Result<(), LinkedError> {
+        let ids: BTreeSet<PartitionId> = parts.iter().map(LinkedPart::partition).collect();
+        let partitions = self.partitions.read();
+        let new = ids.iter().filter(|id| !partitions.contains_key(id)).count();
+        drop(partitions);
+        if new == 0 {
+            return Ok(());
+        }
+        if new > LINKED_NEW_PARTITIONS_MAX {
+            return Err(LinkedError::Bound("new partitions at once"));
+        }
+        let all = self.partitions_of_link(link) + new;
+        if all > LINKED_PARTITIONS_OF_LINK_MAX { Err(LinkedError::Bound("partitions of one link")) } else { Ok(()) }
     }
 
     /// Own, of an own earlier life, or followed. The caller knows that it is not linked.
@@ -167,6 +210,7 @@ impl Store {
         let bytes = check_call(origin, from, parts)?;
         let mut writer = self.writer.lock();
         self.may_link(origin, from.link)?;
+        self.check_new_partitions(from.link, parts)?;
         self.room(&mut writer, bytes)?;
         let mut plan = Plan::new(self);
         let mut newest = from.hlc.max(self.linked.read().get(&origin).map_or(0, |record| record.hlc));
@@ -189,6 +233,7 @@ impl Store {
         let record = LinkedV1 { link: from.link, hlc: newest, path: from.path.clone() };
         let written = self.write_linked(&mut writer, origin, record, &mut touched, &holes);
         written.map_err(|e| self.take_back(&touched, &e))?;
+        self.passed(bytes);
         Ok(self.remove_before_starts(&touched)?)
     }
 

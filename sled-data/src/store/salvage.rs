@@ -78,7 +78,8 @@ pub struct SalvageProgress {
 /// Makes a new store in the folder `to`, which must not be there, of the sound batches found in the store in `from`, which is only read.
 ///
 /// The new store is a new life. Topics keep id, name and settings where their record is found; internal ones (`_name`) become
-/// `salvaged_name`, as those who append to them also keep state that is not salvaged; others without a record are named `salvaged-` and
+/// `salvaged_name`, as those who append to them also keep state that is not salvaged; those that a link brought (`site/name`) become
+/// `salvaged_site.name`, as they are of the new life from then on; others without a record are named `salvaged-` and
 /// their id. Events keep key, value, headers, timestamps, order and hybrid clock, and get new offsets; the report says which. Batches that
 /// were trimmed, of deleted topics or of commits that were never whole come back too where their bytes are still there. Cursors and state
 /// are not salvaged.

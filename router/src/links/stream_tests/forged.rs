@@ -6,6 +6,7 @@ use sled_data::{LinkedPart, OriginId, StoredBatch, TopicId};
 
 use super::lab::{LONG, Site};
 use super::link;
+use crate::event_log::rubbish::{rubbish, sound};
 use crate::links::folder;
 use crate::links::upstream::Close;
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Hello, Parts, Said};
@@ -116,6 +117,14 @@ async fn what_was_forged_reordered_or_damaged_is_cut_off() {
         assert!(text.contains(words), "{case}: {text}");
         assert_eq!(hq.values("plant/telemetry"), Vec::<String>::new(), "{case}: nothing of it is stored");
     }
+    let id = batches[0].envelope().partition;
+    let rubbish = rubbish(sound(id, 0, 9, &["a", "b"]));
+    let mut forger = Forger::connect(&plant, &hq).await;
+    forger.offer(&plant, origin).await;
+    forger.send(&parts(1, origin, &[rubbish])).await;
+    let (closed, text) = forger.closed().await;
+    assert_eq!(closed, Close::Garbage as u32, "{text}");
+    assert!(text.contains("cannot be read"), "checksums that fit say little: {text}");
     // The same batches as they should come.
     let mut honest = Forger::connect(&plant, &hq).await;
     honest.offer(&plant, origin).await;
@@ -129,6 +138,26 @@ async fn what_was_forged_reordered_or_damaged_is_cut_off() {
     assert!(matches!(honest.hear().await, Answer::Refused(refused) if refused.code == "loop"));
     honest.say(&Said::Where(vec![sled_data::PartitionId { origin, topic: TopicId(4), index: 0 }])).await;
     assert_eq!(honest.hear().await, Answer::Stands(vec![]), "nothing is said of what was not offered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_writes_to_no_topic_of_another_one() {
+    let (plant, hq, _) = plant_and_hq().await;
+    let mine = Site::new(3).await;
+    mine.feed(&hq, "mine", vec![link(&["*"], &[])]).await;
+    mine.append(&["secret"], "mine").await;
+    hq.until_fed_by(&mine, &[("secret", "mine/secret")]).await;
+    let topic = mine.log.topic("secret").unwrap();
+    let mut forger = Forger::connect(&plant, &hq).await;
+    forger.say(&Said::Offer(OriginId(77), vec![1])).await;
+    forger.say(&Said::Topic(topic.info().clone())).await;
+    assert!(matches!(forger.hear().await, Answer::Refused(refused) if refused.code == "other-link"));
+    let id = sled_data::PartitionId { origin: OriginId(77), topic: topic.id(), index: 0 };
+    let parts = vec![LinkedPart::Batch(sound(id, 0, 9, &["forged"]).into())];
+    forger.say(&Said::Parts(Parts { number: 1, origin: OriginId(77), parts })).await;
+    let (closed, text) = forger.closed().await;
+    assert_eq!(closed, Close::Garbage as u32, "{text}");
+    assert_eq!(hq.values("mine/secret"), ["mine"]);
 }
 
 fn hello() -> Hello {

@@ -165,6 +165,12 @@ impl Site {
         self.log.follow(commits).await.unwrap();
     }
 
+    /// Starts the links anew, as a start of the node does. They must have been ended.
+    pub fn feed_again(&mut self, links: Vec<LinkConfig>) {
+        drop(self.edge.take());
+        self.open_edge(links);
+    }
+
     /// Ends the links.
     pub async fn stop_edge(&self) {
         self.edge().stop().await;

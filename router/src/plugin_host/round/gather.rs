@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sled_data::{Offset, PartitionId};
 
 use super::PluginReader;
-use crate::event_log::{self, PartitionLog, Topic};
+use crate::event_log::{self, PartitionLog, ReadError, Topic};
 use crate::plugin_host::batch::EventRef;
 use crate::plugin_host::carry::read_spans;
 use crate::plugin_host::charge::{Charge, SpanV1};
@@ -17,6 +17,8 @@ use crate::plugin_host::taking_up::Reading;
 
 /// Bytes read from one partition in a round, about.
 const READ_BYTES_MAX: usize = 512 << 10;
+/// Ranges of damaged events that are passed in one partition in a round.
+const DAMAGES_MAX: usize = 1_024;
 /// Bytes read in a round, about.
 const ROUND_READ_BYTES_MAX: usize = 2 << 20;
 
@@ -58,7 +60,7 @@ impl PluginReader {
             if bytes >= ROUND_READ_BYTES_MAX || self.log.visible_end(id) <= from {
                 continue;
             }
-            let batches = self.log.read(id, from, READ_BYTES_MAX).map_err(store_fault)?;
+            let (from, batches) = self.read(&topic, id, from)?;
             self.tell_gap(&topic, id, from, &batches);
             bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
             let until = batches.last().map_or(from, event_log::Batch::next_offset);
@@ -146,6 +148,34 @@ impl PluginReader {
         let from = self.log.start_offset(id);
         self.unrecorded.insert(id, (charge, known.with(SpanV1 { term, since: term, life: me.0, from })));
         Ok(from)
+    }
+
+    /// Reads on in a partition, past what is damaged: that is told, and the plugin goes on behind it. From where it was read.
+    fn read(
+        &mut self,
+        topic: &Topic,
+        id: PartitionId,
+        mut from: Offset,
+    ) -> Result<(Offset, Vec<event_log::Batch>), Fault> {
+        for _ in 0..DAMAGES_MAX {
+            let to = match self.log.read(id, from, READ_BYTES_MAX) {
+                Ok(batches) => return Ok((from, batches)),
+                Err(ReadError::Store(sled_data::ReadError::Damaged { to, .. })) if to > from => to,
+                Err(error) => return Err(store_fault(error)),
+            };
+            let plugin = self.manifest.name.as_str();
+            tracing::error!(
+                plugin,
+                topic = topic.name(),
+                partition = id.index,
+                from,
+                to,
+                "stored events are damaged: the plugin does not get them; `edgeway store verify` tells more"
+            );
+            self.positions.insert(id, to);
+            from = to;
+        }
+        Ok((from, Vec::new()))
     }
 
     /// Says what retention took before the plugin could read it.

@@ -148,10 +148,7 @@ pub(super) fn name_topics(census: &Census, records: &Records) -> Vec<SalvagedTop
         let partitions = (topic.index_max + 1).min(PARTITIONS_MAX);
         let mut config = config.unwrap_or_else(|| TopicConfig { partitions, ..TopicConfig::default() });
         config.partitions = config.partitions.clamp(partitions, PARTITIONS_MAX);
-        let wanted = recorded_name.as_deref().map(|name| match name.strip_prefix('_') {
-            Some(rest) => format!("salvaged_{rest}"),
-            None => name.to_owned(),
-        });
+        let wanted = recorded_name.as_deref().map(name_in_new_store);
         let free = |name: &String| name.len() <= TOPIC_NAME_BYTES_MAX && !taken.contains(name);
         let mut name = wanted.filter(free).unwrap_or_else(|| format!("salvaged-{id}"));
         while !taken.insert(name.clone()) {
@@ -161,4 +158,14 @@ pub(super) fn name_topics(census: &Census, records: &Records) -> Vec<SalvagedTop
     }
     named.sort_by(|a, b| a.name.cmp(&b.name));
     named
+}
+
+/// Internal topics get a name that is not, and another site's (`SITE/TOPIC`) one of this store's own: its events are of the new life, and nobody
+/// could read them where only links write.
+fn name_in_new_store(recorded: &str) -> String {
+    match recorded.strip_prefix('_') {
+        Some(rest) => format!("salvaged_{}", rest.replace('/', ".")),
+        None if recorded.contains('/') => format!("salvaged_{}", recorded.replace('/', ".")),
+        None => recorded.to_owned(),
+    }
 }

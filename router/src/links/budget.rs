@@ -1,0 +1,87 @@
+//! Memory that frames of links may take on their way into the store: of one link, and of all together.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::wire::FRAME_BYTES_MAX;
+
+/// Bytes of frames of all links that are being received and stored.
+const ALL_BYTES_MAX: usize = 128 << 20;
+/// Of one link, by whatever connections: one that is slow, or means ill, leaves room for the others.
+const LINK_BYTES_MAX: usize = 32 << 20;
+/// What is counted: so many bytes each.
+const UNIT_BYTES: usize = 1 << 10;
+
+/// What one link may take.
+#[derive(Clone)]
+pub struct Budget {
+    own: Arc<Semaphore>,
+    all: Arc<Semaphore>,
+}
+
+/// Part of the budget, until it is dropped.
+pub struct Held {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+/// What all links may take.
+pub struct Budgets {
+    all: Arc<Semaphore>,
+    of_links: Mutex<std::collections::BTreeMap<u64, Budget>>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(ALL_BYTES_MAX / UNIT_BYTES)), of_links: Mutex::default() }
+    }
+}
+
+impl Budgets {
+    /// That of one link.
+    pub fn of(&self, link: u64) -> Budget {
+        let fresh =
+            || Budget { own: Arc::new(Semaphore::new(LINK_BYTES_MAX / UNIT_BYTES)), all: Arc::clone(&self.all) };
+        self.of_links.lock().entry(link).or_insert_with(fresh).clone()
+    }
+}
+
+impl Budget {
+    /// Waits until there is room for a frame of so many bytes. The link's own share is taken first: who waits for that holds nothing of
+    /// the others'.
+    pub async fn take(&self, bytes: usize) -> Option<Held> {
+        let units = u32::try_from(bytes.min(FRAME_BYTES_MAX).div_ceil(UNIT_BYTES)).ok()?;
+        let own = Arc::clone(&self.own).acquire_many_owned(units).await.ok()?;
+        let all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
+        Some(Held { _own: own, _all: all })
+    }
+}
+
+const _: () = assert!(FRAME_BYTES_MAX <= LINK_BYTES_MAX && LINK_BYTES_MAX <= ALL_BYTES_MAX);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_link_leaves_room_for_the_others() {
+        let budgets = Budgets::default();
+        let is_free = async |link: u64, bytes| {
+            tokio::time::timeout(Duration::from_millis(20), budgets.of(link).take(bytes)).await.ok().flatten()
+        };
+        let held = is_free(1, FRAME_BYTES_MAX).await;
+        assert!(held.is_some());
+        assert!(is_free(1, FRAME_BYTES_MAX).await.is_none(), "its share is taken");
+        let mut others = Vec::new();
+        for link in 2..=ALL_BYTES_MAX as u64 / FRAME_BYTES_MAX as u64 {
+            others.push(is_free(link, FRAME_BYTES_MAX).await.expect("another link's share"));
+        }
+        assert!(is_free(99, FRAME_BYTES_MAX).await.is_none(), "all together have a bound");
+        drop(held);
+        assert!(is_free(99, FRAME_BYTES_MAX).await.is_some());
+    }
+}
