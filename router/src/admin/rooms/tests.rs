@@ -213,7 +213,7 @@ async fn fixture() -> Fixture {
     let server = Server::start(LOOPBACK, &config, folder.path(), open, guarded).await.unwrap();
     let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
     let caller = Caller {
-        agent: ureq::Agent::config_builder().http_status_as_error(false).build().into(),
+        agent: ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build().into(),
         base: format!("http://{}", server.addr()),
         bearer: format!("Bearer {}", token.trim()),
     };
