@@ -64,21 +64,14 @@ impl SiteIdentity {
         key: &NodeKey,
         further: &[(&str, &[u8])],
     ) -> Result<Self, SiteError> {
-        not_there(folder)?;
-        let new = unfinished(folder);
-        make_folder(&new)?;
-        for (file, bytes) in further {
-            write_file(&new.join(file), bytes, OPEN_MODE)?;
-        }
-        write_file(&new.join(NODE_KEY), key.0.serialize_pem().as_bytes(), KEY_MODE)?;
-        write_file(&new.join(NODE_CERTIFICATE), admitted.certificate.as_bytes(), OPEN_MODE)?;
-        write_file(&new.join(CA_KEY), admitted.ca_key.as_bytes(), KEY_MODE)?;
-        write_file(&new.join(CA_CERTIFICATE), admitted.ca.as_bytes(), OPEN_MODE)?;
-        let identity = load(&new)?;
-        sync_folder(&new)?;
-        fs::rename(&new, folder).map_err(failed(folder, "made"))?;
-        sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        Ok(identity)
+        let key = key.0.serialize_pem();
+        let files = [
+            (NODE_KEY, key.as_bytes(), KEY_MODE),
+            (NODE_CERTIFICATE, admitted.certificate.as_bytes(), OPEN_MODE),
+            (CA_KEY, admitted.ca_key.as_bytes(), KEY_MODE),
+            (CA_CERTIFICATE, admitted.ca.as_bytes(), OPEN_MODE),
+        ];
+        make_whole(folder, further, &files, load)
     }
 
     /// A further file of the folder; `None` where it is not there.
@@ -127,11 +120,32 @@ impl NodeKey {
     }
 }
 
-pub(super) fn not_there(folder: &Path) -> Result<(), SiteError> {
+/// Makes a folder of these files: beside itself, read once, and renamed. A crash in between leaves no folder or a whole one.
+pub(super) fn make_whole<T>(
+    folder: &Path,
+    further: &[(&str, &[u8])],
+    files: &[(&str, &[u8], u32)],
+    read: impl FnOnce(&Path) -> Result<T, SiteError>,
+) -> Result<T, SiteError> {
+    not_there(folder)?;
+    let new = unfinished(folder);
+    make_folder(&new)?;
+    let further = further.iter().map(|(file, bytes)| (*file, *bytes, OPEN_MODE));
+    for (file, bytes, mode) in further.chain(files.iter().copied()) {
+        write_file(&new.join(file), bytes, mode)?;
+    }
+    let made = read(&new)?;
+    sync_folder(&new)?;
+    fs::rename(&new, folder).map_err(failed(folder, "made"))?;
+    sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+    Ok(made)
+}
+
+fn not_there(folder: &Path) -> Result<(), SiteError> {
     if folder.exists() { Err(SiteError::There(folder.to_owned())) } else { Ok(()) }
 }
 
-pub(super) fn make_folder(folder: &Path) -> Result<(), SiteError> {
+fn make_folder(folder: &Path) -> Result<(), SiteError> {
     let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
     Ok(made.map_err(failed(folder, "made"))?)
 }

@@ -1,6 +1,5 @@
 //! The edge's end of a link: its certificate from the upstream site, kept in a folder, and the connection by it.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,14 +8,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::connection::SiteConnection;
 use super::dial::{JoinDialError, any_port, builder, config, connect, dial_pinned};
-use super::folder::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, PEM_BYTES_MAX, make_folder, not_there};
+use super::folder::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, PEM_BYTES_MAX, make_whole};
 use super::identity::{belongs, certificate, certificate_of_ca, key_pair};
 use super::verify::SiteVerifier;
 use super::{LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, NodeKey, SiteError, names};
 use crate::transport::endpoint::client;
-use crate::transport::files::{
-    KEY_MODE, OPEN_MODE, failed, read_file, read_key_file, sync_folder, unfinished, write_file,
-};
+use crate::transport::files::{KEY_MODE, OPEN_MODE, read_file, read_key_file};
 use crate::transport::{Bounds, Fingerprint, NodeId};
 
 /// The edge's end of a link.
@@ -56,20 +53,13 @@ impl LinkIdentity {
         key: &NodeKey,
         further: &[(&str, &[u8])],
     ) -> Result<Self, SiteError> {
-        not_there(folder)?;
-        let new = unfinished(folder);
-        make_folder(&new)?;
-        for (file, bytes) in further {
-            write_file(&new.join(file), bytes, OPEN_MODE)?;
-        }
-        write_file(&new.join(NODE_KEY), key.0.serialize_pem().as_bytes(), KEY_MODE)?;
-        write_file(&new.join(NODE_CERTIFICATE), certificate.as_bytes(), OPEN_MODE)?;
-        write_file(&new.join(CA_CERTIFICATE), ca.as_bytes(), OPEN_MODE)?;
-        let identity = Self::read(&new)?;
-        sync_folder(&new)?;
-        fs::rename(&new, folder).map_err(failed(folder, "made"))?;
-        sync_folder(folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        Ok(identity)
+        let key = key.0.serialize_pem();
+        let files = [
+            (NODE_KEY, key.as_bytes(), KEY_MODE),
+            (NODE_CERTIFICATE, certificate.as_bytes(), OPEN_MODE),
+            (CA_CERTIFICATE, ca.as_bytes(), OPEN_MODE),
+        ];
+        make_whole(folder, further, &files, Self::read)
     }
 
     /// Reads what a folder holds.
