@@ -19,7 +19,8 @@ pub struct Member {
     pub name: String,
     node: Option<Node>,
     data: PathBuf,
-    /// Where the other nodes reach it.
+    /// Where it listens for other nodes, and where they reach it.
+    listen: SocketAddr,
     address: SocketAddr,
     /// Where its devices look for it; kept over restarts.
     mqtt: SocketAddr,
@@ -33,7 +34,7 @@ pub struct Site {
 }
 
 /// A free UDP port of the loopback interface; somebody may take it before it is used, which is then told.
-fn free_port() -> Result<SocketAddr, BenchError> {
+pub fn free_port() -> Result<SocketAddr, BenchError> {
     let socket = UdpSocket::bind(NOWHERE).map_err(io("looking for a free UDP port"))?;
     socket.local_addr().map_err(io("looking for a free UDP port"))
 }
@@ -41,8 +42,19 @@ fn free_port() -> Result<SocketAddr, BenchError> {
 impl Site {
     /// Founds a site of one node below `folder`; its name is n1, and `settings` are every node's besides the usual.
     pub fn found(binary: &Path, folder: &Path, settings: &str) -> Result<Site, BenchError> {
+        let listen = free_port()?;
+        Self::found_behind(binary, folder, settings, (listen, listen))
+    }
+
+    /// The same where others reach the node by another address than the one at which it listens.
+    pub fn found_behind(
+        binary: &Path,
+        folder: &Path,
+        settings: &str,
+        (listen, address): (SocketAddr, SocketAddr),
+    ) -> Result<Site, BenchError> {
         let mut site = Site { binary: binary.to_owned(), settings: settings.to_owned(), members: Vec::new() };
-        let first = site.member(folder)?;
+        let first = Member { listen, address, ..site.member(folder)? };
         node::cli(binary, &first.data, &["node", "init", "--name", &first.name])?;
         site.members.push(first);
         site.restart(0)?;
@@ -74,14 +86,15 @@ impl Site {
         let name = format!("n{}", self.members.len() + 1);
         let home = folder.join(&name);
         std::fs::create_dir_all(&home).map_err(io(format!("making {}", home.display())))?;
-        Ok(Member { data: home.join("data"), name, node: None, address: free_port()?, mqtt: NOWHERE })
+        let listen = free_port()?;
+        Ok(Member { data: home.join("data"), name, node: None, listen, address: listen, mqtt: NOWHERE })
     }
 
     /// Starts a node where it was.
     pub fn restart(&mut self, place: usize) -> Result<(), BenchError> {
         let Some(member) = self.members.get_mut(place) else { return Err(no_node(place)) };
-        let address = member.address.to_string();
-        let more = ["--site-listen", &address, "--site-address", &address];
+        let (listen, address) = (member.listen.to_string(), member.address.to_string());
+        let more = ["--site-listen", &listen, "--site-address", &address];
         let node = Node::start_configured(&self.binary, &member.data, member.mqtt, &more, &self.settings)?;
         member.mqtt = node.mqtt;
         member.node = Some(node);

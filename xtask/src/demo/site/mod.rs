@@ -1,6 +1,8 @@
-//! `cargo xtask demo --site`: three gateways that keep each other's logs, one of which dies, with a proof at the end.
+//! `cargo xtask demo --site`: three gateways that keep each other's logs, one of which dies, and a headquarters that they feed,
+//! whose link is cut; with a proof at the end.
 
 mod gateways;
+mod headquarters;
 mod panel;
 mod proof;
 mod stage;
@@ -42,6 +44,13 @@ pub async fn told(root: &Path) -> Result<(), BenchError> {
                 screen = Screen::new();
             }
             Some(Act::Restart) => stage.restart()?,
+            Some(Act::Grow) => stage.grow().await?,
+            Some(Act::Cut) => stage.cut(true),
+            Some(Act::Mend) => stage.cut(false),
+            Some(Act::TellLink) => {
+                println!("\n$ edgeway link show hq --data n1\n{}", stage.link()?);
+                screen = Screen::new();
+            }
             Some(Act::End) => break,
             Some(Act::Fail(why)) => return Err(BenchError::Program(why.to_owned())),
         }
@@ -54,9 +63,9 @@ pub async fn told(root: &Path) -> Result<(), BenchError> {
 
 fn summary(proof: &proof::Proof) {
     println!(
-        "\n{} was killed once, under load. What the devices of each gateway know, against what the log of each holds:\n\n{}\n\
-         Every acknowledged reading is on every node exactly once, and each device's readings are in order.\n\
-         The three logs are equal, line by line: {} lines.",
+        "\n{} was killed once, under load. What the devices of each gateway know, against what each log holds:\n\n{}\n\
+         Every acknowledged reading is in every log exactly once, and each device's readings are in order.\n\
+         The logs of the three and of the headquarters, which was cut off for a while, are equal, line by line: {} lines.",
         stage::VICTIM,
         proof::table(proof),
         grouped(proof.lines as u64),

@@ -22,12 +22,24 @@ pub struct Gateway {
     pub lacking: Vec<(String, u64)>,
 }
 
+/// The headquarters.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fed {
+    pub is_cut: bool,
+    /// Readings that it has, and how many came in the last second.
+    pub stored: u64,
+    pub per_second: u64,
+    /// Readings of the site that it lacks.
+    pub waiting: u64,
+}
+
 /// Everything that is shown.
 #[derive(Debug, Clone, Default)]
 pub struct Frame {
     pub elapsed: Duration,
     pub title: &'static str,
     pub gateways: Vec<Gateway>,
+    pub upstream: Option<Fed>,
 }
 
 impl Frame {
@@ -52,7 +64,26 @@ fn drawn(frame: &Frame) -> String {
             behind(gateway),
         ));
     }
+    if let Some(fed) = &frame.upstream {
+        text.push_str(&format!(
+            "  hq  {}  {:>6} readings of the site {:>6}/s  {:>6} wait for it  {}\n",
+            if fed.is_cut { "CUT " } else { "fed " },
+            grouped(fed.stored),
+            grouped(fed.per_second),
+            grouped(fed.waiting),
+            drain(fed),
+        ));
+    }
     text
+}
+
+/// How long what waits takes at the rate of the last second.
+fn drain(fed: &Fed) -> String {
+    match (fed.is_cut, fed.per_second) {
+        (true, _) => "nothing comes through".to_owned(),
+        (false, 0) => String::new(),
+        (false, rate) => format!("drains in {:.1} s", fed.waiting as f64 / rate as f64),
+    }
 }
 
 /// Who lacks what of a gateway's log, in words.
@@ -78,5 +109,9 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert!(lines[1].starts_with("  n1  up") && lines[1].ends_with("n2 lacks 1,234, n3 lacks 0"), "{text}");
         assert!(lines[2].starts_with("  n2  DEAD"), "{text}");
+        let fed = Fed { stored: 10, per_second: 500, waiting: 1_250, is_cut: false };
+        let upstream = |fed| drawn(&Frame { upstream: Some(fed), ..Frame::default() });
+        assert!(upstream(fed).ends_with("1,250 wait for it  drains in 2.5 s\n"), "{}", upstream(fed));
+        assert!(upstream(Fed { is_cut: true, ..fed }).contains("  hq  CUT "));
     }
 }

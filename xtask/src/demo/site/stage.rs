@@ -1,6 +1,6 @@
 //! What the site's story is played with: three nodes on stores of their own, and their devices.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::bench::error::io;
@@ -9,6 +9,7 @@ use crate::bench::site::view::View;
 use crate::bench::{BenchError, build};
 
 use super::gateways::{Accounts, DEVICES, Devices};
+use super::headquarters::{self, Headquarters};
 use super::lacking;
 use super::panel::{Frame, Gateway};
 use super::story::Seen;
@@ -33,7 +34,9 @@ pub struct Stage {
     /// Readings acknowledged at each gateway at an earlier time, for the rates.
     before: (Instant, Vec<u64>),
     rates: Vec<u64>,
-    _folder: tempfile::TempDir,
+    headquarters: Option<Headquarters>,
+    binary: PathBuf,
+    folder: tempfile::TempDir,
 }
 
 /// What is left when all has stopped.
@@ -65,7 +68,9 @@ impl Stage {
             asked_at: now,
             before: (now, vec![0; NODES]),
             rates: vec![0; NODES],
-            _folder: folder,
+            headquarters: None,
+            binary,
+            folder,
         };
         stage.ask()?;
         Ok(stage)
@@ -75,6 +80,9 @@ impl Stage {
         let running: Vec<usize> = self.site.running().collect();
         let view = |place| if running.contains(&place) { self.site.view(place).map(Some) } else { Ok(None) };
         self.views = (0..NODES).map(view).collect::<Result<_, _>>()?;
+        if let Some(headquarters) = &mut self.headquarters {
+            headquarters.ask(&self.site)?;
+        }
         self.asked_at = Instant::now();
         Ok(())
     }
@@ -97,6 +105,7 @@ impl Stage {
                 // Right after it was killed the others hear it still.
                 || views().count() < NODES && views().any(|view| view.hears(VICTIM)),
             level: views().count() == NODES && views().all(is_level),
+            upstream: self.headquarters.as_ref().map(|headquarters| headquarters.seen),
         })
     }
 
@@ -125,7 +134,8 @@ impl Stage {
                 lacking: view.map(|view| lacking(view, &others)).unwrap_or_default(),
             }
         };
-        Frame { elapsed, title, gateways: self.devices.iter().enumerate().map(gateway).collect() }
+        let gateways = self.devices.iter().enumerate().map(gateway).collect();
+        Frame { elapsed, title, gateways, upstream: self.headquarters.as_ref().map(Headquarters::shown) }
     }
 
     /// Ends a node as a power switch would end its process.
@@ -140,6 +150,25 @@ impl Stage {
     pub fn restart(&mut self) -> Result<(), BenchError> {
         self.site.restart(VICTIM_PLACE)?;
         self.ask()
+    }
+
+    /// Founds the headquarters and links each gateway to it.
+    pub async fn grow(&mut self) -> Result<(), BenchError> {
+        let folder = self.folder.path().join("headquarters");
+        self.headquarters = Some(Headquarters::found(&self.binary, &folder, &self.site).await?);
+        self.ask()
+    }
+
+    /// Cuts the way to the headquarters, or mends it.
+    pub fn cut(&mut self, is_cut: bool) {
+        if let Some(headquarters) = &mut self.headquarters {
+            headquarters.cut(is_cut);
+        }
+    }
+
+    /// What the first gateway says of its link.
+    pub fn link(&self) -> Result<String, BenchError> {
+        self.site.node(0)?.cli(&["link", "show", headquarters::LINK])
     }
 
     /// What the first node says of its site.
@@ -158,6 +187,9 @@ impl Stage {
         for (place, member) in self.site.members.iter().enumerate() {
             let tail = self.site.node(place)?.cli(&["tail", "telemetry", "--from", "start", "--json"])?;
             tails.push((member.name.clone(), tail));
+        }
+        if let Some(headquarters) = self.headquarters {
+            tails.push((headquarters::LINK.to_owned(), headquarters.close(&self.site)?));
         }
         self.site.stop()?;
         Ok(Ending { accounts, tails })

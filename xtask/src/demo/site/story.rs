@@ -6,6 +6,12 @@ use std::time::Duration;
 const STEADY: Duration = Duration::from_secs(4);
 /// How long the others go on without the dead one, before and after what they say of it is shown.
 const ALONE: Duration = Duration::from_secs(3);
+/// How long the gateways go on without the headquarters, once something waits for it.
+const CUT: Duration = Duration::from_secs(6);
+/// Readings that must wait before the link is mended.
+const BACKLOG: u64 = 1_000;
+/// Readings that may be on their way to the headquarters while it counts as level.
+const LEVEL: u64 = 200;
 /// How long anything that is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,6 +27,17 @@ pub struct Seen {
     pub all_heard: bool,
     /// Whether each node that runs has nearly all that the others have.
     pub level: bool,
+    /// Readings that the headquarters has, and those that wait for it; `None` before it is there.
+    pub upstream: Option<Upstream>,
+}
+
+/// What can be seen of the links to the headquarters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Upstream {
+    /// Whether each gateway is connected to it.
+    pub is_connected: bool,
+    pub stored: u64,
+    pub waiting: u64,
 }
 
 /// What is to be done now.
@@ -30,6 +47,14 @@ pub enum Act {
     /// Show on the screen what `edgeway node status` says.
     Tell,
     Restart,
+    /// Found a headquarters and link the gateways to it.
+    Grow,
+    /// Cut the way to it.
+    Cut,
+    /// Show on the screen what `edgeway link show` says.
+    TellLink,
+    /// Mend the way.
+    Mend,
     End,
     /// What was waited for did not come.
     Fail(&'static str),
@@ -44,6 +69,12 @@ enum Scene {
     Told { acked: u64 },
     Returning { acked: u64 },
     Whole,
+    Linking,
+    Fed,
+    Cut { acked: u64 },
+    Backlog { acked: u64 },
+    Draining,
+    Drained,
 }
 
 /// Where the demo stands.
@@ -67,6 +98,12 @@ impl Story {
             Scene::Alone { .. } | Scene::Told { .. } => "n1 and n3 miss it and go on; its devices keep their readings",
             Scene::Returning { .. } => "n2 is back; it takes what it missed, its devices send what they kept",
             Scene::Whole => "n2 has all; the site is whole again",
+            Scene::Linking => "a headquarters is founded; each gateway is linked to it with a token that serves once",
+            Scene::Fed => "the gateways feed the headquarters, each what its devices send",
+            Scene::Cut { .. } => "the way to the headquarters is cut; the gateways go on and keep what it lacks",
+            Scene::Backlog { .. } => "the backlog grows; nothing is refused",
+            Scene::Draining => "the way is mended; the backlog drains",
+            Scene::Drained => "the headquarters has all that was acknowledged",
         }
     }
 
@@ -99,7 +136,25 @@ impl Story {
             Scene::Returning { acked: before } if all_online && seen.all_heard && seen.level && acked > before => {
                 (Scene::Whole, Some(Act::Tell))
             }
-            Scene::Whole if waited >= STEADY => (Scene::Whole, Some(Act::End)),
+            Scene::Whole if waited >= STEADY => (Scene::Linking, Some(Act::Grow)),
+            _ => return self.feed(waited, acked, seen.upstream?),
+        };
+        Some(step)
+    }
+
+    /// The scenes of the headquarters.
+    fn feed(&self, waited: Duration, acked: u64, upstream: Upstream) -> Option<(Scene, Option<Act>)> {
+        let Upstream { is_connected, stored, waiting } = upstream;
+        let is_level = is_connected && stored > 0 && waiting < LEVEL;
+        let step = match self.scene {
+            Scene::Linking if is_level => (Scene::Fed, None),
+            Scene::Fed if waited >= STEADY => (Scene::Cut { acked }, Some(Act::Cut)),
+            Scene::Cut { acked: before } if waited >= CUT && waiting > BACKLOG && acked > before => {
+                (Scene::Backlog { acked }, Some(Act::TellLink))
+            }
+            Scene::Backlog { acked: before } if waited >= ALONE && acked > before => (Scene::Draining, Some(Act::Mend)),
+            Scene::Draining if is_level => (Scene::Drained, Some(Act::TellLink)),
+            Scene::Drained if waited >= ALONE => (Scene::Drained, Some(Act::End)),
             _ => return None,
         };
         Some(step)
@@ -111,6 +166,9 @@ impl Story {
             Scene::Missed { .. } => "the others did not miss the killed node, or took nothing",
             Scene::Alone { .. } | Scene::Told { .. } => "nothing was acknowledged while one of three nodes was dead",
             Scene::Returning { .. } => "the killed node did not catch up, or its devices did not come back",
+            Scene::Linking => "the headquarters was not fed",
+            Scene::Cut { .. } | Scene::Backlog { .. } => "nothing was kept for the headquarters while it was cut off",
+            Scene::Draining => "the backlog did not drain",
             _ => "the demo stood still",
         }
     }
@@ -120,17 +178,42 @@ impl Story {
 mod tests {
     use super::*;
 
-    /// Tells the story in steps of 100 ms; `goes_on` says that the others take readings while one is dead.
-    fn told(goes_on: bool, returns: bool) -> Vec<Act> {
+    /// What goes wrong in a story.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Fault {
+        None,
+        /// The others take nothing while one is dead.
+        StandStill,
+        NoReturn,
+        NotFed,
+        NotDrained,
+    }
+
+    /// Tells the story in steps of 100 ms.
+    fn told(fault: Fault) -> Vec<Act> {
         let mut story = Story::new();
         let mut acts = Vec::new();
-        let mut seen = Seen { devices: 30, online: 30, acked: 0, all_heard: true, level: true };
-        for step in 0..1_000 {
-            seen.acked += u64::from(goes_on || seen.all_heard);
+        let mut seen = Seen { devices: 30, online: 30, all_heard: true, level: true, ..Seen::default() };
+        for step in 0..2_000 {
+            let taken = u64::from(fault != Fault::StandStill || seen.all_heard) * 100;
+            seen.acked += taken;
+            if let Some(upstream) = &mut seen.upstream {
+                upstream.waiting += taken;
+                if upstream.is_connected {
+                    (upstream.stored, upstream.waiting) = (upstream.stored + upstream.waiting, 0);
+                }
+            }
             let act = story.next(Duration::from_millis(step * 100), &seen);
             match act {
                 Some(Act::Kill) => (seen.online, seen.all_heard, seen.level) = (20, false, false),
-                Some(Act::Restart) if returns => (seen.online, seen.all_heard, seen.level) = (30, true, true),
+                Some(Act::Restart) if fault != Fault::NoReturn => {
+                    (seen.online, seen.all_heard, seen.level) = (30, true, true)
+                }
+                Some(Act::Grow) => {
+                    seen.upstream = Some(Upstream { is_connected: fault != Fault::NotFed, ..Upstream::default() })
+                }
+                Some(Act::Cut) => seen.upstream.as_mut().unwrap().is_connected = false,
+                Some(Act::Mend) => seen.upstream.as_mut().unwrap().is_connected = fault != Fault::NotDrained,
                 _ => {}
             }
             acts.extend(act);
@@ -143,10 +226,16 @@ mod tests {
 
     #[test]
     fn the_story_has_one_good_end_and_fails_at_what_is_missing() {
-        use Act::{End, Fail, Kill, Restart, Tell};
-        assert_eq!(told(true, true), [Kill, Tell, Restart, Tell, End]);
-        assert_eq!(told(false, true), [Kill, Fail("the others did not miss the killed node, or took nothing")]);
-        let missing = Fail("the killed node did not catch up, or its devices did not come back");
-        assert_eq!(told(true, false), [Kill, Tell, Restart, missing]);
+        use Act::{Cut, End, Fail, Grow, Kill, Mend, Restart, Tell, TellLink};
+        let good = [Kill, Tell, Restart, Tell, Grow, Cut, TellLink, Mend, TellLink, End];
+        assert_eq!(told(Fault::None), good);
+        for (fault, acts, why) in [
+            (Fault::StandStill, 1, "the others did not miss the killed node, or took nothing"),
+            (Fault::NoReturn, 3, "the killed node did not catch up, or its devices did not come back"),
+            (Fault::NotFed, 5, "the headquarters was not fed"),
+            (Fault::NotDrained, 8, "the backlog did not drain"),
+        ] {
+            assert_eq!(told(fault), [&good[..acts], &[Fail(why)]].concat(), "{fault:?}");
+        }
     }
 }
