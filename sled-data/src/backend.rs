@@ -28,6 +28,14 @@ pub enum BackendError {
     /// Another process has the store open.
     #[error("the store is in use by another process")]
     InUse,
+    /// A newer version of this program wrote it.
+    #[error("the store's files have format {found}, this program knows formats up to {known}: start the newer edgeway")]
+    Newer {
+        /// The format found.
+        found: u8,
+        /// The newest known.
+        known: u8,
+    },
 }
 
 /// Which way a scan walks.
@@ -112,6 +120,14 @@ pub trait Backend: Send + Sync {
 
     /// The last note that can be read, if there is one. It may be older than the trees; newer only if synced writes were lost.
     fn mark(&self) -> Option<Mark>;
+
+    /// Nothing is written any more: lets go of what the next opening would do again. Durable with the next sync.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn settle(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Lets go of what reading and writing have brought into memory, as far as it can. Takes its time: not for the one who commits.
     ///

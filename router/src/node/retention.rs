@@ -10,11 +10,13 @@ use super::site::SiteNode;
 use crate::config::Config;
 use crate::event_log::Act;
 use crate::ingest::Ingest;
-use crate::replication::{Behind, Floor, Trouble};
+use crate::replication::{Behind, Floor, Lacks, Trouble};
 use crate::transport::NodeId;
 
-/// How often it looks at the topics.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often it looks whether room is left.
+const EVERY: Duration = Duration::from_secs(1);
+/// Of so many looks one looks at the topics where there is room; all do where there is little.
+const LOOKS: u32 = 10;
 /// Nobody is waited for while the disk, with what is free inside the store's files, has less room than so many times its reserve,
 const RESERVES_MIN: u64 = 4;
 /// or while so much of what the store may hold is stored, in percent.
@@ -30,6 +32,7 @@ pub(super) struct Keeper {
     /// 0: no bound.
     store_bytes_max: u64,
     floor: Option<Floor>,
+    looks: u32,
 }
 
 impl Keeper {
@@ -42,18 +45,28 @@ impl Keeper {
             reserve_bytes: config.store.reserve_bytes,
             store_bytes_max: config.store.bytes_max,
             floor: None,
+            looks: 0,
         }
     }
 
+    /// Looks how far the others are, where it is time for passes.
+    fn look(&mut self) -> bool {
+        let is_due = is_due(self.looks, self.is_nearly_full());
+        self.looks = self.looks.wrapping_add(1);
+        if is_due {
+            self.floor = Some(self.floor());
+        }
+        is_due
+    }
+
     /// One pass; whether there is more to do at once.
-    fn pass(&mut self) -> bool {
-        let floor = self.floor();
+    fn pass(&self) -> bool {
+        let Some(floor) = &self.floor else { return false };
         let (ms_max, bytes_max) = if self.is_nearly_full() { (0, 0) } else { (self.wait_ms, self.wait_bytes) };
         // Links have a bound of their own.
         let links = self.links.edge().floors();
         let floor_of = |id: PartitionId| floor.of(id).min(links.get(&id).copied().unwrap_or(Offset::MAX));
         let pass = self.site.log.apply_retention(&Wait { floor: &floor_of, ms_max, bytes_max });
-        self.floor = Some(floor);
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
@@ -65,15 +78,22 @@ impl Keeper {
         let own = store.origin();
         let members = self.site.catalog.members();
         let others: Vec<NodeId> = members.iter().map(|member| member.node).filter(|node| *node != me).collect();
-        let first = match Behind::of(&others, &self.site.book.followers(own)) {
+        let behind = Behind::of(&others, &self.site.book.followers(own));
+        let upto = match behind {
             Behind::Nobody => return Floor::none(own),
-            Behind::Unknown => None,
-            Behind::UpTo(commit) => store.first_offsets_after(commit).unwrap_or_else(|error| {
-                tracing::warn!(%error, "what other nodes lack cannot be read; retention keeps what it knew they lack");
-                None
-            }),
+            Behind::Unknown => return Floor::beyond_records(own, behind, None),
+            Behind::UpTo(commit) => commit,
         };
-        Floor::new(own, first, self.floor.as_ref())
+        let own_partitions = store.partitions().into_iter().filter(|id| id.origin == own);
+        let ends = own_partitions.map(|id| (id, store.end_offset(id))).collect();
+        match store.first_offsets_after(upto) {
+            Ok(Some(first)) => return Floor::known(own, Lacks { upto, first, ends }),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "what other nodes lack cannot be read; retention keeps what it knew they lack");
+            }
+        }
+        Floor::beyond_records(own, behind, self.floor.as_ref())
     }
 
     fn is_nearly_full(&self) -> bool {
@@ -104,19 +124,33 @@ impl Keeper {
     }
 }
 
+/// Whether a look is one at the topics.
+fn is_due(looks: u32, is_nearly_full: bool) -> bool {
+    is_nearly_full || looks.is_multiple_of(LOOKS)
+}
+
 /// Runs as long as the node does.
 pub(super) async fn keep(ingest: Arc<Ingest>, mut keeper: Keeper) {
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
+        let look = tokio::task::spawn_blocking(move || {
+            let is_due = keeper.look();
+            (keeper, is_due)
+        });
+        // It ends without an answer only where the node does.
+        let Ok((kept, is_due)) = look.await else { return };
+        keeper = kept;
+        if !is_due {
+            continue;
+        }
         let mut more = true;
         while more {
             let pass = tokio::task::spawn_blocking(move || {
                 let more = keeper.pass();
                 (keeper, more)
             });
-            // It ends without an answer only where the node does.
             let Ok((kept, has_more)) = pass.await else { return };
             (keeper, more) = (kept, has_more);
         }
@@ -126,5 +160,17 @@ pub(super) async fn keep(ingest: Arc<Ingest>, mut keeper: Keeper) {
         if forgotten > 0 {
             tracing::info!(devices = forgotten, "devices that have sent nothing for long are forgotten");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_room_is_little_each_look_is_at_the_topics() {
+        let due = |is_nearly_full| (0..LOOKS * 2).filter(|looks| is_due(*looks, is_nearly_full)).count();
+        assert_eq!((due(false), due(true)), (2, 20));
+        assert!(is_due(0, false), "the first one is at once");
     }
 }

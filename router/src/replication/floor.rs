@@ -30,33 +30,61 @@ impl Behind {
     }
 }
 
+/// What those lack who are behind, as it was known when the records of what they lack were there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacks {
+    /// All had all commits up to this one.
+    pub upto: CommitNumber,
+    /// Where the first commit begins that one lacks, of each partition that one lacks something of.
+    pub first: HashMap<PartitionId, Offset>,
+    /// Where each partition of this node ended, before that was looked at.
+    pub ends: HashMap<PartitionId, Offset>,
+}
+
+/// What is needed of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Needed {
+    Nothing,
+    All,
+    Of(Lacks),
+}
+
 /// Up to where nobody of the site needs a partition of this node any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
     own: OriginId,
-    /// Where the first commit begins that one of them lacks; `None`: it is not known, all is needed.
-    first: Option<HashMap<PartitionId, Offset>>,
+    needed: Needed,
 }
 
 impl Floor {
-    /// The floor of the log `own`. Where records of the commits that one lacks are gone, what was known before still holds, as nobody
-    /// has less than he had: `before` is that floor.
-    pub fn new(own: OriginId, first: Option<HashMap<PartitionId, Offset>>, before: Option<&Floor>) -> Self {
-        let known = first.or_else(|| before.and_then(|before| before.first.clone()));
-        Self { own, first: known }
+    /// Of the log `own`, where the records of what others lack are there.
+    pub fn known(own: OriginId, lacks: Lacks) -> Self {
+        Self { own, needed: Needed::Of(lacks) }
+    }
+
+    /// Where those records are gone: what was known `before` still holds while nobody has less than all had then. Of one who takes a
+    /// copy, or has said nothing, nothing is known: all is needed.
+    pub fn beyond_records(own: OriginId, behind: Behind, before: Option<&Floor>) -> Self {
+        let needed = match (before.map(|before| &before.needed), behind) {
+            (Some(Needed::Of(lacks)), Behind::UpTo(commit)) if commit >= lacks.upto => Needed::Of(lacks.clone()),
+            _ => Needed::All,
+        };
+        Self { own, needed }
     }
 
     /// Of a node that has no others.
     pub fn none(own: OriginId) -> Self {
-        Self { own, first: Some(HashMap::new()) }
+        Self { own, needed: Needed::Nothing }
     }
 
-    /// Of one partition. Those of other origins are kept by who writes them.
+    /// Of one partition. What came since what is lacked was looked at is lacked too: a partition that had an end then is needed from there
+    /// on, and one that was not there from its beginning. Those of other origins are kept by who writes them.
     pub fn of(&self, id: PartitionId) -> Offset {
-        match &self.first {
+        match &self.needed {
             _ if id.origin != self.own => Offset::MAX,
-            None => 0,
-            Some(first) => first.get(&id).copied().unwrap_or(Offset::MAX),
+            Needed::Nothing => Offset::MAX,
+            Needed::All => 0,
+            Needed::Of(lacks) => lacks.first.get(&id).or_else(|| lacks.ends.get(&id)).copied().unwrap_or(0),
         }
     }
 }
@@ -87,13 +115,31 @@ mod tests {
 
     #[test]
     fn a_partition_is_needed_from_where_the_first_lacking_commit_begins() {
-        let id = |origin, index| PartitionId { origin: OriginId(origin), topic: TopicId(1), index };
-        let floor = Floor::new(OriginId(1), Some(HashMap::from([(id(1, 0), 40)])), None);
-        assert_eq!([id(1, 0), id(1, 1), id(2, 0)].map(|id| floor.of(id)), [40, Offset::MAX, Offset::MAX]);
-        let later = Floor::new(OriginId(1), None, Some(&floor));
-        assert_eq!(later.of(id(1, 0)), 40, "it still has what it had");
-        let unknown = Floor::new(OriginId(1), None, None);
-        assert_eq!([id(1, 0), id(2, 0)].map(|id| unknown.of(id)), [0, Offset::MAX]);
-        assert_eq!(Floor::none(OriginId(1)).of(id(1, 0)), Offset::MAX);
+        let id = |index| PartitionId { origin: OriginId(1), topic: TopicId(1), index };
+        let lacks = Lacks {
+            upto: CommitNumber(7),
+            first: HashMap::from([(id(0), 40)]),
+            ends: HashMap::from([(id(0), 50), (id(1), 9)]),
+        };
+        let known = Floor::known(OriginId(1), lacks);
+        let upto = |commit| Behind::UpTo(CommitNumber(commit));
+        let gone = |behind, before| Floor::beyond_records(OriginId(1), behind, before);
+        let once = gone(upto(7), Some(&known));
+        let twice = gone(upto(8), Some(&once));
+        // One that lacks something, one that all have, and one that was not there yet.
+        let all = [id(0), id(1), id(2)];
+        for (case, floor, expected) in [
+            ("the records are there", &known, [40, 9, 0]),
+            ("they are gone", &once, [40, 9, 0]),
+            ("and gone", &twice, [40, 9, 0]),
+            ("one has less than all had", &gone(upto(6), Some(&twice)), [0; 3]),
+            ("one joins", &gone(Behind::Unknown, Some(&twice)), [0; 3]),
+            ("a start", &gone(upto(6), None), [0; 3]),
+            ("nobody else", &Floor::none(OriginId(1)), [Offset::MAX; 3]),
+            ("there was nobody else", &gone(upto(6), Some(&Floor::none(OriginId(1)))), [0; 3]),
+        ] {
+            assert_eq!(all.map(|id| floor.of(id)), expected, "{case}");
+            assert_eq!(floor.of(PartitionId { origin: OriginId(2), ..id(0) }), Offset::MAX, "{case}");
+        }
     }
 }

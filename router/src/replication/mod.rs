@@ -26,7 +26,7 @@ use std::pin::Pin;
 pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::Config;
-pub use floor::{Behind, Floor};
+pub use floor::{Behind, Floor, Lacks};
 pub use holdings::Holdings;
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};

@@ -20,8 +20,11 @@ const COMMITS_MIN: u64 = 2;
 const COMMITS_SOON: u64 = 5;
 /// Bytes a second at which a stream goes at least.
 const RATE_MIN: f64 = 16e6;
-/// The same, in times of what live traffic stores: a follower catches up whatever comes.
+/// The same, in times of what live traffic stores here, and of what the writer of the log stored when it wrote what goes now: a follower
+/// catches up whatever comes.
 const GROWTH_TIMES: f64 = 2.0;
+/// The writer's rate is measured over so much time of its clock at least.
+const WRITTEN_MS_MIN: i64 = 500;
 /// Bytes a second at which a stream goes where live traffic was measured.
 const RATE_BEGIN: f64 = 48e6;
 /// Bytes a second at which it goes at most.
@@ -71,6 +74,28 @@ enum Phase {
     Free,
 }
 
+/// How fast the writer of a log wrote what goes, by the clock of its commits.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Written {
+    /// Bytes a second.
+    rate: f64,
+    /// Where the measure began, on that clock; and what went since.
+    since: Option<(i64, f64)>,
+}
+
+impl Written {
+    /// So many bytes went, the last of them written at this time.
+    fn took(&mut self, bytes: usize, at_ms: i64) {
+        let (began_ms, before) = *self.since.get_or_insert((at_ms, 0.0));
+        let (bytes, ms) = (before + bytes as f64, at_ms.saturating_sub(began_ms));
+        if ms >= WRITTEN_MS_MIN {
+            (self.rate, self.since) = (bytes * 1e3 / ms as f64, Some((at_ms, 0.0)));
+        } else {
+            self.since = Some((began_ms, bytes));
+        }
+    }
+}
+
 /// The pace of one stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pace {
@@ -81,6 +106,7 @@ pub struct Pace {
     rate: f64,
     /// What live traffic stores, bytes a second.
     growth: f64,
+    written: Written,
     /// Where the look began.
     look: Counted,
     /// When the next chunk is due.
@@ -91,12 +117,13 @@ impl Pace {
     /// The pace of a stream that begins.
     pub fn new(slows_times: f64, now: Counted) -> Self {
         let phase = Phase::Measure(now.at + MEASURE, None);
-        Self { slows_times, phase, rate: RATE_BEGIN, growth: 0.0, look: now, due: now.at }
+        let written = Written::default();
+        Self { slows_times, phase, rate: RATE_BEGIN, growth: 0.0, written, look: now, due: now.at }
     }
 
     /// Bytes a second.
     pub fn rate(&self) -> f64 {
-        let least = RATE_MIN.max(self.growth * GROWTH_TIMES);
+        let least = (self.growth.max(self.written.rate) * GROWTH_TIMES).clamp(RATE_MIN, RATE_MAX);
         match self.phase {
             Phase::Measure(..) => least,
             Phase::Follow(..) => self.rate.max(least),
@@ -107,6 +134,11 @@ impl Pace {
     /// Bytes that go at once.
     pub fn chunk_bytes(&self) -> usize {
         (self.rate() * CHUNK_SECONDS).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX) as usize
+    }
+
+    /// The bytes that go were written by this time of the log's writer, Unix milliseconds.
+    pub fn wrote(&mut self, bytes: usize, at_ms: i64) {
+        self.written.took(bytes, at_ms);
     }
 
     /// So many bytes went; how long the next ones wait.
@@ -173,6 +205,7 @@ impl<'a> Throttle<'a> {
     /// So many bytes of commits went, the last with this hybrid clock; waits where they were old.
     pub async fn went(&mut self, bytes: usize, hlc: u64) {
         if self.log.clock().wall_ms() - hlc_ms(hlc) > BEHIND_MS {
+            self.pace().wrote(bytes, hlc_ms(hlc));
             self.caught_up(bytes).await;
         } else {
             self.pace = None;
@@ -181,12 +214,20 @@ impl<'a> Throttle<'a> {
 
     /// So many bytes of what is caught up with went; waits for the next.
     pub async fn caught_up(&mut self, bytes: usize) {
-        let now = Counted::now(self.log.clock().monotonic(), self.log.stats());
-        let pace = self.pace.get_or_insert_with(|| Pace::new(self.slows_times, now));
-        let wait = pace.went(bytes, now);
+        let now = self.now();
+        let wait = self.pace().went(bytes, now);
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+    }
+
+    fn now(&self) -> Counted {
+        Counted::now(self.log.clock().monotonic(), self.log.stats())
+    }
+
+    fn pace(&mut self) -> &mut Pace {
+        let now = self.now();
+        self.pace.get_or_insert_with(|| Pace::new(self.slows_times, now))
     }
 }
 
@@ -241,6 +282,43 @@ mod tests {
         // And faster than live traffic adds to it.
         let (rate, _) = run(5.0, 1_000.0, 30_000.0, |rate| if rate > RATE_MIN { 9_000.0 } else { 400.0 });
         assert!(rate > 55e6, "{rate:.0}");
+    }
+
+    #[test]
+    fn a_follower_comes_up_to_a_writer_that_writes_faster_than_the_least_pace() {
+        for written in [4e6, 40e6, 150e6] {
+            let mut now = Counted::default();
+            let mut pace = Pace::new(1.5, now);
+            // Ten seconds behind, and whatever goes is felt here.
+            let (mut has, mut seconds) = (0.0, 10.0);
+            while has < written * seconds {
+                let chunk = pace.chunk_bytes();
+                has += chunk as f64;
+                pace.wrote(chunk, (has / written * 1e3) as i64);
+                let wait = pace.went(chunk, now).max(Duration::from_micros(100));
+                now.at += wait;
+                seconds += wait.as_secs_f64();
+                now.commits = (now.at.as_secs_f64() * 1_000.0) as u64;
+                now.took_us = now.commits * if pace.rate() > RATE_MIN { 9_000 } else { 400 };
+                assert!(seconds < 30.0, "{written:.0} B/s: {:.0} behind", written * seconds - has);
+            }
+        }
+    }
+
+    #[test]
+    fn the_writers_rate_is_that_of_its_clock() {
+        let mut written = Written::default();
+        // A second of the writer, in chunks of 100 ms; then nothing for an hour; then as before, with a clock that stands still for a while.
+        (0..=10).for_each(|n| written.took(1_000_000, n * 100));
+        assert!((9e6..13e6).contains(&written.rate), "{}", written.rate);
+        written.took(1_000_000, 3_600_000);
+        assert!(written.rate < 1e3, "{}", written.rate);
+        (0..5).for_each(|_| written.took(1_000_000, 3_600_000));
+        (1..=5).for_each(|n| written.took(1_000_000, 3_600_000 + n * 100));
+        assert!((9e6..25e6).contains(&written.rate), "{}", written.rate);
+        written.took(1, i64::MIN);
+        written.took(1, i64::MAX);
+        assert!(written.rate.is_finite());
     }
 
     #[test]

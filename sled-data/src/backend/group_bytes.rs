@@ -5,11 +5,12 @@
 //! write:  1 | key's length u16 | value's length u32 | key | value        a value is written
 //!         0 | key's length u16 | key                                     a key is removed
 //! ```
-//! Numbers are little-endian.
+//! Numbers are little-endian. Version and check stand where they do in each version.
 
 use super::Group;
 
-const VERSION: u8 = 1;
+/// The newest version that is known.
+pub(super) const VERSION: u8 = 1;
 const PUT: u8 = 1;
 const REMOVE: u8 = 0;
 /// Bytes of the check at the end.
@@ -45,16 +46,30 @@ fn encode_parts(name: &[u8], group: &Group, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// What a value says: the tree's name and the group. `None` where it is damaged, or of a version that is not known.
-pub(super) fn decode(bytes: &[u8]) -> Option<(Vec<u8>, Group)> {
-    let (body, sum) = bytes.split_last_chunk::<SUM_BYTES>()?;
+/// Why a value is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It is whole, and of this version.
+    Newer(u8),
+    /// It is not whole.
+    Damaged,
+}
+
+/// What a value says: the tree's name and the group.
+pub(super) fn decode(bytes: &[u8]) -> Result<(Vec<u8>, Group), Unreadable> {
+    let (body, sum) = bytes.split_last_chunk::<SUM_BYTES>().ok_or(Unreadable::Damaged)?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*sum) {
-        return None;
+        return Err(Unreadable::Damaged);
     }
-    let mut rest = Rest(body);
-    if rest.take(1)? != [VERSION] {
-        return None;
+    match body.split_first() {
+        Some((&VERSION, rest)) => decode_parts(rest).ok_or(Unreadable::Damaged),
+        Some((&version, _)) if version > VERSION => Err(Unreadable::Newer(version)),
+        _ => Err(Unreadable::Damaged),
     }
+}
+
+fn decode_parts(bytes: &[u8]) -> Option<(Vec<u8>, Group)> {
+    let mut rest = Rest(bytes);
     let name_len = rest.length_u16()?;
     let name = rest.take(name_len)?.to_vec();
     let writes = rest.length_u32()?;
@@ -125,8 +140,17 @@ mod tests {
         for at in 0..bytes.len() {
             let mut broken = bytes.clone();
             broken[at] ^= 0x20;
-            assert!(decode(&broken).is_none(), "byte {at}");
-            assert!(decode(&bytes[..at]).is_none(), "cut at {at}");
+            assert_eq!(decode(&broken).err(), Some(Unreadable::Damaged), "byte {at}");
+            assert_eq!(decode(&bytes[..at]).err(), Some(Unreadable::Damaged), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        for (version, why) in [(0, Unreadable::Damaged), (2, Unreadable::Newer(2)), (255, Unreadable::Newer(255))] {
+            let mut bytes = vec![version, 7, 7];
+            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            assert_eq!(decode(&bytes).err(), Some(why));
         }
     }
 

@@ -218,6 +218,10 @@ impl Backend for SledBackend {
         (encode_mark(mark) == bytes).then_some(mark)
     }
 
+    fn settle(&self) -> Result<(), BackendError> {
+        self.journal.settle()
+    }
+
     fn let_go(&self) -> Result<(), BackendError> {
         self.ballast.sweep()?;
         // Pages that were let go of wait, up to 64 of a thread, until nobody can be reading them.

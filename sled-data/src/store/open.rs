@@ -70,7 +70,7 @@ pub enum OpenError {
     #[error("the store is in use by another process")]
     InUse,
     /// A newer version of this program wrote it.
-    #[error("the store has format {found}, this program knows formats up to {known}: use the newer program")]
+    #[error("the store has format {found}, this program knows formats up to {known}: start the newer edgeway")]
     Newer {
         /// The format found.
         found: u8,
@@ -103,6 +103,7 @@ impl From<BackendError> for OpenError {
             BackendError::Io(text) => OpenError::Io(text),
             BackendError::Damaged(text) => OpenError::Damaged(text),
             BackendError::InUse => OpenError::InUse,
+            BackendError::Newer { found, known } => OpenError::Newer { found, known },
         }
     }
 }

@@ -173,7 +173,7 @@ impl Store {
         let mut writer = self.writer.lock();
         self.sync()?;
         writer.header.clean = true;
-        put_header(&*self.meta, &writer.header).map_err(|e| self.fail(&e))?;
+        put_header(&*self.meta, &writer.header).and_then(|()| self.backend.settle()).map_err(|e| self.fail(&e))?;
         self.sync()?;
         self.stop("it was closed");
         Ok(())

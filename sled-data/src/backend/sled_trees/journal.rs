@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 
 use super::guarded;
-use crate::backend::group_bytes::{decode, encode};
+use crate::backend::group_bytes::{Unreadable, VERSION, decode, encode};
 use crate::backend::{BackendError, Group};
 
 /// The tree of the newest group, and its only key.
@@ -35,8 +35,10 @@ impl Journal {
         let tree = guarded(|| db.open_tree(JOURNAL_TREE))?;
         let mut held = Held::default();
         if let Some(value) = guarded(|| tree.get(JOURNAL_KEY))? {
-            let (name, group) =
-                decode(&value).ok_or_else(|| BackendError::Damaged("the newest group cannot be read".into()))?;
+            let (name, group) = decode(&value).map_err(|why| match why {
+                Unreadable::Newer(found) => BackendError::Newer { found, known: VERSION },
+                Unreadable::Damaged => BackendError::Damaged("the newest group cannot be read".into()),
+            })?;
             let of = guarded(|| db.open_tree(&name))?;
             write_all(&of, &group)?;
             held.name = name;
@@ -77,6 +79,12 @@ impl Journal {
     pub(super) fn forget(&self, name: &[u8]) -> Result<(), BackendError> {
         let mut held = self.held.lock();
         if held.name == name { self.clear(&mut held) } else { Ok(()) }
+    }
+
+    /// Lets go of the group, whatever it is of: an opening does nothing again, nor does a program that knows no journal miss anything. It is
+    /// removed behind all of the group's own writes, so that a power cut leaves it there or leaves those.
+    pub(super) fn settle(&self) -> Result<(), BackendError> {
+        self.clear(&mut self.held.lock())
     }
 
     fn clear(&self, held: &mut Held) -> Result<(), BackendError> {
@@ -193,7 +201,36 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let backend = open(home.path());
         backend.journal.tree.insert(JOURNAL_KEY, b"x").unwrap();
+        let newer = [[2].as_slice(), &crc32c::crc32c(&[2]).to_le_bytes()].concat();
         drop(backend);
         assert!(matches!(SledBackend::open(home.path(), CONFIG), Err(BackendError::Damaged(_))));
+        {
+            let db = crate::backend::sled_trees::open_db(&home.path().join("sled"), CONFIG).unwrap();
+            db.open_tree(JOURNAL_TREE).unwrap().insert(JOURNAL_KEY, newer).unwrap();
+        }
+        assert!(matches!(
+            SledBackend::open(home.path(), CONFIG),
+            Err(BackendError::Newer { found: 2, known: VERSION })
+        ));
+    }
+
+    #[test]
+    fn a_store_that_was_settled_does_nothing_again() {
+        let home = tempfile::tempdir().unwrap();
+        let backend = open(home.path());
+        let meta = backend.tree(b"meta").unwrap();
+        meta.apply(&group(&[("a", Some("1")), ("b", Some("1"))])).unwrap();
+        backend.settle().unwrap();
+        backend.sync().unwrap();
+        drop((meta, backend));
+        // As a program that knows no journal would.
+        {
+            let db = crate::backend::sled_trees::open_db(&home.path().join("sled"), CONFIG).unwrap();
+            assert_eq!(db.open_tree(JOURNAL_TREE).unwrap().len(), 0);
+            db.open_tree(b"meta").unwrap().insert(b"a", b"2").unwrap();
+            db.flush().unwrap();
+        }
+        let meta = open(home.path()).tree(b"meta").unwrap();
+        assert_eq!(all(&*meta), [("a".into(), "2".into()), ("b".into(), "1".into())]);
     }
 }
