@@ -5,7 +5,7 @@
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes, `records` keeps who may.
 //! Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a partition),
-//! `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
+//! `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
 mod backoff;
@@ -24,6 +24,7 @@ mod left;
 mod meter;
 mod offer;
 mod pace;
+mod pack;
 mod pattern;
 mod receiver;
 mod records;
@@ -31,6 +32,7 @@ mod sender;
 #[cfg(test)]
 mod stream_tests;
 mod turns;
+mod unpack;
 mod upstream;
 mod waiting;
 mod wire;

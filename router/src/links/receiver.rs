@@ -10,6 +10,7 @@ use sled_data::{
 
 use super::begin::Stand;
 use super::book::Shared;
+use super::unpack::Unpacking;
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, StreamError};
@@ -67,6 +68,7 @@ struct Open {
     origins: BTreeMap<OriginId, Linked>,
     /// How many partitions each has.
     topics: BTreeMap<TopicId, u32>,
+    unpacking: Unpacking,
 }
 
 impl Receiver {
@@ -79,6 +81,13 @@ impl Receiver {
         let mut open = Open::default();
         while let Some(frame) = from.receive_frame(FRAME_BYTES_MAX).await? {
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
+            let frame = match open.unpacking.plain(frame).await {
+                Err(error @ WireError::Differs) => {
+                    self.page.lock().takes_plain = true;
+                    return Err(Ended::Again(error.to_string()));
+                }
+                frame => frame?,
+            };
             match Said::decode(&frame)? {
                 Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
                 Said::Offer(origin, path) => {

@@ -284,7 +284,7 @@ async fn a_link_keeps_to_its_rate() {
     let began = std::time::Instant::now();
     plant.feed(&hq, "plant", vec![LinkConfig { rate_bytes_max, ..link(&["*"], &[]) }]).await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
-    let sent = plant.edge().views()[0].bytes as f64;
+    let sent = plant.edge().views()[0].brought().sent_bytes as f64;
     // A tenth of a second's bytes may go at once.
     let least = (sent - 0.1 * rate_bytes_max as f64) / rate_bytes_max as f64;
     let took = began.elapsed().as_secs_f64();
