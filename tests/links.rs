@@ -237,12 +237,13 @@ fn an_alarm_overtakes_a_backlog_on_a_thin_line() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     // 50 kbit/s, 300 ms there and back, 2 % lost.
     let line = LineConfig::modem(50_000, Duration::from_millis(150)).losing(0.02);
-    let settings = "rate_bytes_max = 6250\n[[link.class]]\ntopics = [\"vital\"]\npriority = \"high\"\n";
+    let settings =
+        "rate_bytes_max = 6250\ncompress = \"off\"\n[[link.class]]\ntopics = [\"vital\"]\npriority = \"high\"\n";
     let (plant, hq, relay) = relayed(&runtime, line, settings);
     plant.cli(&["topic", "create", "vital"]).ok();
     plant.cli(&["link", "pause", "hq"]).ok();
     let load = Load::start(&plant, "backlog");
-    load.wait(40_000);
+    load.wait(6_000);
     let records = load.stop();
     plant.cli(&["link", "resume", "hq"]).ok();
     wait::until_true("the backlog flows", || view(&plant, "hq")["events"].as_u64().unwrap() > 0);
@@ -257,11 +258,10 @@ fn an_alarm_overtakes_a_backlog_on_a_thin_line() {
     took.remove(0);
     took.sort();
     let shown = view(&plant, "hq");
-    println!("alarms {took:?}; {shown}");
+    println!("alarms {took:?}");
     assert!(took.iter().all(|took| *took < Duration::from_secs(2)), "{took:?}");
     assert!(shown["classes"][1]["lag_events"].as_u64().unwrap() > 0, "the backlog was still on its way: {shown}");
     assert_eq!((shown["state"].as_str(), shown["connections"].as_u64()), (Some("connected"), Some(1)), "{shown}");
-    assert!(shown["ratio"].as_f64().unwrap() > 2.0, "what is small goes smaller: {shown}");
     assert!(shown["traffic"]["rtt_ms"].as_f64().unwrap() > 250.0, "{shown}");
     // The line opens, and all of it comes, once each and in order.
     relay.set(LineConfig::default());
