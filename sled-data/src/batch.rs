@@ -10,6 +10,7 @@ mod part;
 mod record;
 mod seal;
 mod stored;
+mod unpacked;
 mod varint;
 
 pub use envelope::{ENVELOPE_BYTES, ENVELOPE_VERSION, Envelope};
@@ -19,6 +20,7 @@ pub(crate) use part::{PART_HEADER_BYTES, PART_VERSION, Part, each_value, payload
 pub use record::{RecordRef, RecordsIter};
 pub use seal::{SealInfo, SealedBatch, Sealer};
 pub use stored::{BatchError, Records, StoredBatch};
+pub use unpacked::{Repacker, Unpacked};
 
 /// Most bytes of one stored value; a longer batch (of one large event) is stored in parts.
 pub const BATCH_BYTES_MAX: usize = 64 << 10;

@@ -15,7 +15,7 @@ pub use backend::{
 pub use batch::{
     BATCH_BYTES_MAX, BatchError, ENVELOPE_BYTES, ENVELOPE_VERSION, EVENT_BYTES_MAX, Envelope, EventTooLarge,
     HeaderBlock, HeadersIter, HeadersRef, OpenBatch, RECORD_BYTES_MAX, RECORD_BYTES_OPEN_MAX, RecordRef, Records,
-    RecordsIter, SealInfo, SealedBatch, Sealer, StoredBatch,
+    RecordsIter, Repacker, SealInfo, SealedBatch, Sealer, StoredBatch, Unpacked,
 };
 pub use ids::{CommitNumber, HLC_LOGICAL_BITS, Offset, OriginId, PartitionId, hlc_ms};
 pub use ids::{PARTITION_ID_BYTES, TopicId};

@@ -39,7 +39,7 @@ pub trait LinkControl: Send + Sync {
 pub type Links = Arc<dyn LinkControl>;
 
 /// A link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LinkJson {
     /// What it is called here.
     pub name: String,
@@ -63,12 +63,62 @@ pub struct LinkJson {
     pub events: u64,
     /// Bytes of batches stored upstream, since the start.
     pub bytes: u64,
+    /// Events a second that are stored upstream, of the last ten seconds. At the edge alone, as all up to `traffic`.
+    pub events_per_s: f64,
+    /// Bytes of their batches a second.
+    pub bytes_per_s: f64,
+    /// Bytes a second of the frames that bring them.
+    pub sent_bytes_per_s: f64,
+    /// Seconds until nothing waits at that rate; `None` where nothing moves.
+    pub drain_s: Option<f64>,
+    /// How many times smaller the frames are than the events in them, since the start; 0 where nothing went.
+    pub ratio: f64,
+    /// By priority, the most urgent first.
+    pub classes: Vec<ClassJson>,
+    /// The connection; `None` while there is none.
+    pub traffic: Option<TrafficJson>,
     /// Connections, since the start.
     pub connections: u64,
     /// What is not taken.
     pub refusals: Vec<String>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
+}
+
+/// What goes of one priority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassJson {
+    /// `high`, `normal`, `low`.
+    pub priority: String,
+    /// Events stored upstream, since the start.
+    pub events: u64,
+    /// Bytes of their batches as they are stored.
+    pub bytes: u64,
+    /// Bytes of their keys, values and headers.
+    pub record_bytes: u64,
+    /// Bytes of the frames that brought them.
+    pub sent_bytes: u64,
+    /// Events that are not upstream yet.
+    pub lag_events: u64,
+    /// Their bytes as they are stored, about.
+    pub lag_bytes: u64,
+    /// Age of the oldest of them, milliseconds.
+    pub lag_ms: u64,
+}
+
+/// What the connection of a link has carried, all that QUIC adds counted, without the headers of IP and UDP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrafficJson {
+    /// The time there and back, milliseconds.
+    pub rtt_ms: f64,
+    /// Packets sent, and those of them that were lost.
+    pub sent: u64,
+    /// See above.
+    pub lost: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
 }
 
 /// Events that never came.

@@ -18,6 +18,8 @@ use crate::admin::links::{AcceptedJson, InviteJson, LinkJson};
 
 /// How long a change of links may take, besides what any call may.
 const WAITS: Duration = Duration::from_secs(30);
+/// Between two lines of a watch.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -53,6 +55,16 @@ enum Action {
     Show {
         /// The link's name
         name: String,
+        #[command(flatten)]
+        node: NodeArgs,
+    },
+    /// Watch a link: one line a second, of what waits, how fast it goes and what the line is like
+    Watch {
+        /// The link's name
+        name: String,
+        /// End after so many seconds; 0 goes on until it is interrupted
+        #[arg(long, default_value_t = 0)]
+        seconds: u64,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -95,12 +107,26 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         }
         Action::List { node } => show::list(&Api::to(&node)?.get::<All>("links")?.links, out),
         Action::Show { name, node } => show::show(&Api::to(&node)?.get(&format!("links/{}", encoded(&name)))?, out),
+        Action::Watch { name, seconds, node } => watch(&Api::to(&node)?, &name, seconds, out),
         Action::Pause { name, node } => act(&Api::to(&node)?, &name, "pause", "is paused; what it carries waits", out),
         Action::Resume { name, node } => act(&Api::to(&node)?, &name, "resume", "goes on", out),
         Action::Remove { name, node } => {
             let said: Value = Api::to(&node)?.delete_told(&format!("links/{}", encoded(&name)))?;
             out.done(&said, &format!("link {name} is removed"))
         }
+    }
+}
+
+fn watch(api: &Api, name: &str, seconds: u64, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let path = format!("links/{}", encoded(name));
+    let mut left = seconds;
+    loop {
+        show::watched(&api.get::<LinkJson>(&path)?, out)?;
+        left = left.saturating_sub(1);
+        if seconds > 0 && left == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(WATCH_EVERY);
     }
 }
 

@@ -123,6 +123,21 @@ pub struct LinkView {
     pub gaps: Vec<Gap>,
 }
 
+impl LinkView {
+    /// All that was brought over, since the start. At the edge alone.
+    pub fn brought(&self) -> Brought {
+        self.classes.iter().fold(Brought::default(), |sum, class| sum.plus(class.brought))
+    }
+
+    /// Seconds until nothing waits, at the rate of late; `None` where nothing moves.
+    pub fn drain_s(&self) -> Option<f64> {
+        match self.lag.bytes {
+            0 => Some(0.0),
+            waiting => (self.rate.bytes > 0.0).then(|| waiting as f64 / self.rate.bytes),
+        }
+    }
+}
+
 /// What is known of one link.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -146,6 +161,10 @@ pub struct Page {
     pub meter: Meter,
     /// The connection, while it stands.
     pub connection: Option<SiteConnection>,
+    /// What it packs is not the same here again: it is to send as it stores.
+    pub takes_plain: bool,
+    /// Bytes that are sent and not said to be stored.
+    pub under_way: u64,
     /// Connections made.
     pub connections: u64,
     /// What is not taken.
@@ -195,6 +214,7 @@ impl Page {
         self.meter.note(now, self.brought());
         let class = &mut self.classes[priority.place()];
         class.brought = class.brought.plus(more);
+        self.under_way = self.under_way.saturating_sub(more.sent_bytes);
         self.events += more.events;
         self.bytes += more.bytes;
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::backoff;
 use super::book::{Shared, State};
@@ -49,9 +49,14 @@ const BOUNDS: Bounds = Bounds {
     unread_bytes_max: 2 << 20,
     unsent_bytes_max: 64 << 20,
     datagram_bytes_max: 0,
-    idle_max: Duration::from_secs(15),
-    ping_after: Some(Duration::from_secs(2)),
+    idle_max: Duration::from_secs(60),
+    // Sooner than a NAT forgets, and seldom: some 20 MB a month.
+    ping_after: Some(Duration::from_secs(20)),
 };
+/// How long nothing may be heard while what was sent is not said to be stored.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How often that is looked at.
+const SILENCE_LOOK: Duration = Duration::from_secs(3);
 
 /// What a link's task needs.
 pub struct Dialler {
@@ -74,6 +79,9 @@ pub struct Dialler {
     /// Told true when upstream has more of this node's own log than the node has.
     pub outlived: watch::Sender<bool>,
 }
+
+/// A stream both ways, and the newest dictionary that upstream knows.
+type Greeted = (FrameSender, FrameReceiver, u8);
 
 /// Why a session ended.
 enum Cut {
@@ -131,6 +139,7 @@ impl Dialler {
         let _shown = Shown(&self.page);
         let ended = tokio::select! {
             ended = self.talk(&connection) => ended,
+            () = self.fall_silent(&connection) => return Cut::Again("the other side has fallen silent".to_owned()),
             () = self.keep_notes() => return Cut::Again("the node is stopping".to_owned()),
         };
         self.note();
@@ -162,7 +171,7 @@ impl Dialler {
                 }
             };
             for at in resolved {
-                match timeout(DIAL_WAIT, dial_link(at, &self.identity, BOUNDS)).await {
+                match timeout(DIAL_WAIT, dial_link(at, &self.identity, BOUNDS, self.config.rate())).await {
                     Ok(Ok(connection)) => return Ok(connection),
                     Ok(Err(JoinDialError::Ended(ConnectionEnded::Silent))) | Err(_) => {
                         tried.push(format!("{address}: no answer"));
@@ -178,7 +187,7 @@ impl Dialler {
     async fn talk(&self, connection: &SiteConnection) -> Ended {
         let priorities = self.config.priorities();
         let first = priorities.first().copied().unwrap_or_default();
-        let (out, from) = match self.greet(connection, first, true).await {
+        let (out, from, dictionary) = match self.greet(connection, first, true).await {
             Ok(streams) => streams,
             Err(ended) => return ended,
         };
@@ -192,10 +201,10 @@ impl Dialler {
             gate: Gate::new(self.log.clock(), connection, self.config.rate()),
             left: Mutex::default(),
         });
-        let first = async { Sender::new(&session, first, true).run(out, from).await };
+        let first = async { Sender::new(&session, first, true, dictionary).run(out, from).await };
         let others = priorities.iter().skip(1).map(|priority| async {
             match self.greet(connection, *priority, false).await {
-                Ok((out, from)) => Sender::new(&session, *priority, false).run(out, from).await,
+                Ok((out, from, dictionary)) => Sender::new(&session, *priority, false, dictionary).run(out, from).await,
                 Err(ended) => ended,
             }
         });
@@ -226,12 +235,7 @@ impl Dialler {
         tracing::info!(link = self.name, address = %connection.address(), "a link stands");
     }
 
-    async fn greet(
-        &self,
-        connection: &SiteConnection,
-        priority: Priority,
-        is_first: bool,
-    ) -> Result<(FrameSender, FrameReceiver), Ended> {
+    async fn greet(&self, connection: &SiteConnection, priority: Priority, is_first: bool) -> Result<Greeted, Ended> {
         let greeted = timeout(HELLO_WAIT, self.exchange_greetings(connection, priority, is_first)).await;
         greeted.unwrap_or_else(|_| Err(Ended::Wrong("nothing to the greeting".to_owned())))
     }
@@ -241,7 +245,7 @@ impl Dialler {
         connection: &SiteConnection,
         priority: Priority,
         is_first: bool,
-    ) -> Result<(FrameSender, FrameReceiver), Ended> {
+    ) -> Result<Greeted, Ended> {
         let (mut out, mut from) = connection.open().await?;
         let hello = Hello {
             protocol: super::PROTOCOL,
@@ -254,8 +258,22 @@ impl Dialler {
         out.send_frame(&Said::Hello(hello).encode()).await?;
         let Some(frame) = from.receive_frame(WELCOME_BYTES_MAX).await? else { return Err(Ended::ByOther) };
         match Answer::decode(&frame)? {
-            Answer::Welcome(_) => Ok((out, from)),
+            Answer::Welcome(_, dictionary) => Ok((out, from, dictionary)),
             _ => Err(Ended::Wrong("something else than welcome".to_owned())),
+        }
+    }
+
+    /// Ends when nothing was heard for too long while answers are awaited: another address may do.
+    async fn fall_silent(&self, connection: &SiteConnection) {
+        let mut heard = (0, Instant::now());
+        loop {
+            tokio::time::sleep(SILENCE_LOOK).await;
+            let received = connection.traffic().received;
+            if received != heard.0 || self.page.lock().under_way == 0 {
+                heard = (received, Instant::now());
+            } else if heard.1.elapsed() >= SILENCE_MAX {
+                return;
+            }
         }
     }
 
@@ -289,7 +307,9 @@ struct Shown<'a>(&'a Shared);
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        self.0.lock().connection = None;
+        let mut page = self.0.lock();
+        page.connection = None;
+        page.under_way = 0;
     }
 }
 

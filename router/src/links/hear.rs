@@ -37,7 +37,7 @@ impl Sender {
         let session = &self.session;
         session.page.lock().last_contact_ms = Some(session.log.clock().wall_ms());
         match answer {
-            Answer::Welcome(_) => Err(Ended::Wrong("welcome twice".to_owned())),
+            Answer::Welcome(..) => Err(Ended::Wrong("welcome twice".to_owned())),
             Answer::Stored(number) => self.stored(number),
             Answer::Refused(refused) => {
                 self.refused(&mut self.open.lock(), &refused);

@@ -5,7 +5,8 @@
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes within a `budget`, `records` keeps who may. `lives` bounds how often an upstream ends a
 //! life. Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a
-//! partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `invite` and `records`.
+//! partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `pack`, `unpack`, `invite` and
+//! `records`.
 //! docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
@@ -27,6 +28,7 @@ mod lives;
 mod meter;
 mod offer;
 mod pace;
+mod pack;
 mod pattern;
 mod receiver;
 mod records;
@@ -34,6 +36,7 @@ mod sender;
 #[cfg(test)]
 mod stream_tests;
 mod turns;
+mod unpack;
 mod upstream;
 mod waiting;
 mod wire;

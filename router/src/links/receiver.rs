@@ -12,6 +12,7 @@ use sled_data::{
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
+use super::unpack::Unpacking;
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, StreamError};
@@ -73,6 +74,7 @@ struct Open {
     topics: BTreeMap<TopicId, u32>,
     /// Partitions that were asked for, and that have nothing here.
     new: BTreeSet<PartitionId>,
+    unpacking: Unpacking,
 }
 
 impl Receiver {
@@ -88,6 +90,13 @@ impl Receiver {
             let Some(_held) = self.budget.take(length).await else { return Ok(()) };
             let frame = from.receive_body(length).await?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
+            let frame = match open.unpacking.plain(frame).await {
+                Err(error @ WireError::Differs) => {
+                    self.page.lock().takes_plain = true;
+                    return Err(Ended::Again(error.to_string()));
+                }
+                frame => frame?,
+            };
             match Said::decode(&frame)? {
                 Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
                 Said::Offer(origin, path) => {

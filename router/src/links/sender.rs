@@ -17,6 +17,7 @@ use super::gate::Gate;
 use super::lanes::{Lanes, Round};
 use super::left::Left;
 use super::meter::Brought;
+use super::pack::{self, Packer};
 use super::waiting::measure;
 use super::wire::{Parts, Said, WireError};
 use crate::event_log::EventLog;
@@ -89,8 +90,12 @@ pub struct Sender {
     is_first: bool,
     pub(super) open: Mutex<Open>,
     pub(super) lanes: Arc<Mutex<Lanes>>,
+    packer: Arc<Mutex<Option<Packer>>>,
     heard: Notify,
 }
+
+/// What a round brings, where its partitions end with it, and its bytes on the wire.
+type Frame = (Brought, BTreeMap<PartitionId, Offset>, Vec<u8>);
 
 /// A round that is under way.
 pub(super) struct UnderWay {
@@ -128,6 +133,7 @@ impl Default for Open {
 
 impl Open {
     fn sent(&mut self, number: u64, brought: Brought, ends: BTreeMap<PartitionId, Offset>) {
+        self.number = number;
         self.under_way_bytes += brought.sent_bytes as usize;
         self.under_way.push_back(UnderWay { number, brought, ends, since: Instant::now() });
     }
@@ -147,14 +153,18 @@ impl Open {
 }
 
 impl Sender {
-    /// The sender of a priority; the first one of a connection tells how far upstream is behind.
-    pub fn new(session: &Arc<Session>, priority: Priority, is_first: bool) -> Self {
+    /// The sender of a priority; the first one of a connection tells how far upstream is behind. `dictionary` is the newest
+    /// that upstream knows.
+    pub fn new(session: &Arc<Session>, priority: Priority, is_first: bool, dictionary: u8) -> Self {
+        let packs = session.config.compresses() && dictionary >= pack::DICTIONARY;
+        let packer = if packs { Packer::new(session.config.rate()) } else { None };
         Self {
             session: Arc::clone(session),
             priority,
             is_first,
             open: Mutex::default(),
             lanes: Arc::default(),
+            packer: Arc::new(Mutex::new(packer)),
             heard: Notify::new(),
         }
     }
@@ -202,34 +212,37 @@ impl Sender {
         let most = UNDER_WAY_BYTES_MAX[self.priority.place()];
         let most = rate.map_or(most, |rate| most.min(rate.saturating_mul(UNDER_WAY_SECONDS)));
         while self.open.lock().under_way_bytes < most && !self.lanes.lock().is_empty() {
-            let Some(round) = self.next_round().await? else { break };
-            let Round { origin, parts, bytes, ends, events, record_bytes, .. } = round;
-            let number = {
-                let mut open = self.open.lock();
-                open.number += 1;
-                open.number
+            let (number, bytes) = {
+                let open = self.open.lock();
+                (open.number + 1, open.round_bytes)
             };
-            let frame = Said::Parts(Parts { number, origin, parts }).encode();
-            let brought = Brought { events, bytes: bytes as u64, record_bytes, sent_bytes: frame.len() as u64 };
+            let Some((brought, ends, frame)) = self.next_frame(number, bytes).await? else { break };
             self.open.lock().sent(number, brought, ends);
+            self.session.page.lock().under_way += brought.sent_bytes;
             self.session.gate.send(self.priority, out, &frame).await?;
         }
         Ok(())
     }
 
-    async fn next_round(&self) -> Result<Option<Round>, Ended> {
+    async fn next_frame(&self, number: u64, bytes: usize) -> Result<Option<Frame>, Ended> {
         let (log, lanes) = (Arc::clone(&self.session.log), Arc::clone(&self.lanes));
-        let bytes = self.open.lock().round_bytes;
+        let packer = Arc::clone(&self.packer);
         blocking(move || {
             let shown = log.watch();
             let round = lanes.lock().next_round(log.store(), bytes, &|| *shown.borrow());
-            let round = round.map_err(|error| error.to_string())?;
-            if round.as_ref().is_some_and(|round| round.must_sync) {
+            let Some(round) = round.map_err(|error| error.to_string())? else { return Ok(None) };
+            if round.must_sync {
                 // Nothing that a power cut could take back here is sent.
                 log.store().sync().map_err(|error| error.to_string())?;
             }
             log.store().let_go_if_due().map_err(|error| error.to_string())?;
-            Ok(round)
+            let Round { origin, parts, bytes, ends, events, record_bytes, .. } = round;
+            let parts = Parts { number, origin, parts };
+            let plain = parts.encode();
+            let packed = packer.lock().as_mut().and_then(|packer| packer.pack(&parts, &plain));
+            let frame = packed.unwrap_or(plain);
+            let brought = Brought { events, bytes: bytes as u64, record_bytes, sent_bytes: frame.len() as u64 };
+            Ok(Some((brought, ends, frame)))
         })
         .await
     }
@@ -261,8 +274,7 @@ mod tests {
     fn frames_grow_while_they_are_stored_soon_and_shrink_on_a_slow_link() {
         let mut open = Open::default();
         let mut after = |ms| {
-            open.number += 1;
-            let (number, brought) = (open.number, Brought { sent_bytes: 100, ..Brought::default() });
+            let (number, brought) = (open.number + 1, Brought { sent_bytes: 100, ..Brought::default() });
             open.sent(number, brought, BTreeMap::new());
             let now = Instant::now() + Duration::from_millis(ms);
             assert!(open.done(number, now).is_some() && open.done(number, now).is_none());

@@ -290,8 +290,8 @@ async fn a_link_keeps_to_its_rate() {
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     let took = began.elapsed().as_secs_f64();
     // They count where the edge knows that they are stored.
-    until("the edge knows", || plant.edge().views()[0].bytes > 80_000).await;
-    let sent = plant.edge().views()[0].bytes as f64;
+    until("the edge knows", || plant.edge().views()[0].brought().sent_bytes > 80_000).await;
+    let sent = plant.edge().views()[0].brought().sent_bytes as f64;
     // A tenth of a second's bytes may go at once.
     let least = (sent - 0.1 * rate_bytes_max as f64) / rate_bytes_max as f64;
     assert!(took >= least, "{sent} bytes in {took} s");

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
+use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
 use super::records::{RecordError, Records};
 use super::wire::{Answer, Hello, Said};
@@ -292,7 +293,8 @@ async fn stream_of(
         }
     }
     greeted(&receiver, &hello);
-    if out.send_frame(&Answer::Welcome(receiver.site).encode()).await.is_err() {
+    let dictionary = if receiver.page.lock().takes_plain { 0 } else { DICTIONARY };
+    if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {
         return None;
     }
     match receiver.run(out, from).await {

@@ -77,8 +77,9 @@ pub struct Behind {
 /// From upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The link goes on; what the upstream site is called.
-    Welcome(u64),
+    /// The link goes on; what the upstream site is called, and the newest dictionary of packed frames that it knows, 0 where
+    /// batches are to come as they are stored.
+    Welcome(u64, u8),
     /// Where partitions end.
     Stands(Vec<(PartitionId, Stand)>),
     /// All up to this number is stored and synced.
@@ -109,6 +110,11 @@ pub enum WireError {
     /// A batch in it.
     #[error("a batch on the link is damaged: {0}")]
     Batch(#[from] BatchError),
+    /// Packed batches are not the same bytes here again.
+    #[error(
+        "packed batches are not the same here, whose program compresses otherwise: they are to come as they are stored"
+    )]
+    Differs,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,15 +140,17 @@ const TOPIC: u8 = 3;
 const WHERE: u8 = 4;
 /// Bytes of a frame of the edge's that brings no events.
 const SMALL_BYTES_MAX: usize = 64 << 10;
-const PARTS: u8 = 5;
+pub(super) const PARTS: u8 = 5;
 const BEHIND: u8 = 6;
+/// Of a frame of parts that is packed: see `pack`.
+pub(super) const PACKED: u8 = 7;
 const WELCOME: u8 = 16;
 const STANDS: u8 = 17;
 const STORED: u8 = 18;
 const REFUSED: u8 = 19;
 /// Of a part: a batch, a hole.
-const BATCH: u8 = 0;
-const HOLE: u8 = 1;
+pub(super) const BATCH: u8 = 0;
+pub(super) const HOLE: u8 = 1;
 
 fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
     // Writing numbers and short texts to memory does not fail; the reader would say so.
@@ -218,7 +226,8 @@ impl Said {
 }
 
 impl Parts {
-    fn encode(&self) -> Vec<u8> {
+    /// The frame as it is when it is not packed.
+    pub(super) fn encode(&self) -> Vec<u8> {
         let bytes: usize = self.parts.iter().map(part_bytes).sum();
         let mut out = Vec::with_capacity(bytes + 32);
         out.push(PARTS);
@@ -236,9 +245,7 @@ impl Parts {
                     &hole
                 }
             };
-            out.push(kind);
-            out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-            out.extend_from_slice(bytes);
+            put_part(kind, bytes, &mut out);
         }
         out
     }
@@ -269,6 +276,13 @@ impl Parts {
     }
 }
 
+/// Writes a part of a frame.
+pub(super) fn put_part(kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
 /// Bytes of a part in a frame, about.
 pub fn part_bytes(part: &LinkedPart) -> usize {
     match part {
@@ -277,13 +291,13 @@ pub fn part_bytes(part: &LinkedPart) -> usize {
     }
 }
 
-fn hole_bytes(id: PartitionId, hole: &Hole) -> Vec<u8> {
+pub(super) fn hole_bytes(id: PartitionId, hole: &Hole) -> Vec<u8> {
     let why = u8::from(hole.why == HoleWhy::Damage);
     let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why };
     postcard::to_allocvec(&hole).unwrap_or_default()
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], WireError> {
+pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], WireError> {
     let (taken, rest) = bytes.split_first_chunk::<N>().ok_or(WireError::Form("it ends early"))?;
     *bytes = rest;
     Ok(*taken)
@@ -293,7 +307,7 @@ impl Answer {
     /// The frame.
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Welcome(site) => with_body(WELCOME, site),
+            Self::Welcome(site, dictionary) => with_body(WELCOME, &(site, dictionary)),
             Self::Stands(stands) => {
                 let told = |(id, at): &(PartitionId, Stand)| (plain(id), at.end, at.hlc, at.digest, at.is_gapless);
                 with_body(STANDS, &stands.iter().map(told).collect::<Vec<_>>())
@@ -309,7 +323,10 @@ impl Answer {
     /// What is wrong with it.
     pub fn decode(frame: &[u8]) -> Result<Self, WireError> {
         match frame.split_first() {
-            Some((&WELCOME, rest)) => Ok(Self::Welcome(body(rest)?)),
+            Some((&WELCOME, rest)) => {
+                let (site, dictionary) = body(rest)?;
+                Ok(Self::Welcome(site, dictionary))
+            }
             Some((&STANDS, rest)) => {
                 let all: Vec<StandV1> = body(rest)?;
                 if all.len() > PARTITIONS_MAX {

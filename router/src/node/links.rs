@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::place::Place;
 use crate::admin::ApiError;
-use crate::admin::links::{GapJson, InviteJson, LinkControl, LinkJson};
+use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, TrafficJson};
 use crate::admin::site::Pending;
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::{
-    AcceptError, Direction, Edge, FolderError, LinkView, RecordError, Records, Setup, Upstream, is_link_name,
+    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Priority, RecordError, Records, Setup, Upstream,
+    is_link_name,
 };
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
@@ -200,6 +201,24 @@ impl From<AcceptError> for ApiError {
     }
 }
 
+/// By priority; only the edge knows it.
+fn classes(view: &LinkView) -> Vec<ClassJson> {
+    if view.direction == Direction::Down {
+        return Vec::new();
+    }
+    let class = |(priority, class): (Priority, ClassView)| ClassJson {
+        priority: priority.as_str().to_owned(),
+        events: class.brought.events,
+        bytes: class.brought.bytes,
+        record_bytes: class.brought.record_bytes,
+        sent_bytes: class.brought.sent_bytes,
+        lag_events: class.lag.events,
+        lag_bytes: class.lag.bytes,
+        lag_ms: class.lag.ms,
+    };
+    Priority::ALL.into_iter().zip(view.classes).map(class).collect()
+}
+
 fn json(view: LinkView) -> LinkJson {
     let gap = |gap: crate::links::Gap| GapJson {
         topic: gap.topic,
@@ -210,6 +229,7 @@ fn json(view: LinkView) -> LinkJson {
         why: gap.why.to_owned(),
         at_ms: gap.at_ms,
     };
+    let (drain_s, ratio, classes) = (view.drain_s(), view.brought().ratio(), classes(&view));
     LinkJson {
         name: view.name,
         direction: match view.direction {
@@ -225,6 +245,19 @@ fn json(view: LinkView) -> LinkJson {
         lag_ms: view.lag.ms,
         events: view.events,
         bytes: view.bytes,
+        events_per_s: view.rate.events,
+        bytes_per_s: view.rate.bytes,
+        sent_bytes_per_s: view.rate.sent_bytes,
+        drain_s,
+        ratio,
+        classes,
+        traffic: view.traffic.map(|traffic| TrafficJson {
+            rtt_ms: traffic.rtt.as_secs_f64() * 1e3,
+            sent: traffic.sent,
+            lost: traffic.lost,
+            sent_bytes: traffic.sent_bytes,
+            received_bytes: traffic.received_bytes,
+        }),
         connections: view.connections,
         refusals: view.refusals,
         gaps: view.gaps.into_iter().map(gap).collect(),

@@ -22,6 +22,8 @@ const UNREAD_BYTES_MAX: u32 = 16 << 20;
 const UNSENT_BYTES_MAX: u64 = 16 << 20;
 /// Bytes of datagrams that wait; heartbeats have some fifty each.
 const DATAGRAM_BYTES_MAX: usize = 4 << 10;
+/// How long QUIC bears that nothing is heard of a peer, at least.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// The settings of a node of a site. Whether it is of one is said by its data folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +92,8 @@ impl Config {
         Duration::from_millis(u64::from(self.lost_after_ms))
     }
 
-    /// What a peer may take. QUIC itself gives a silent peer up after twice the silence that counts here, and asks for
-    /// no sign of life: heartbeats are one.
+    /// What a peer may take. QUIC asks for no sign of life: heartbeats are one, and by them a silent node is given up. Links
+    /// come to the same port, over thin and dear lines that are silent for longer.
     pub fn bounds(&self) -> Bounds {
         Bounds {
             two_way_streams_max: ASKS_MAX + LONG_STREAMS_MAX + SPARE_STREAMS,
@@ -100,7 +102,7 @@ impl Config {
             unread_bytes_max: UNREAD_BYTES_MAX,
             unsent_bytes_max: UNSENT_BYTES_MAX,
             datagram_bytes_max: DATAGRAM_BYTES_MAX,
-            idle_max: self.lost_after() * 2,
+            idle_max: (self.lost_after() * 2).max(SILENCE_MAX),
             ping_after: None,
         }
     }

@@ -3,7 +3,7 @@
 use super::headers::HeaderBlock;
 use super::record::RecordsIter;
 use super::varint::{varint_len, write_varint};
-use super::{EVENT_BYTES_MAX, RECORD_BYTES_OPEN_MAX};
+use super::{EVENT_BYTES_MAX, RECORD_BYTES_MAX, RECORD_BYTES_OPEN_MAX};
 
 /// An event of more than [`EVENT_BYTES_MAX`] bytes; it was not added.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -29,6 +29,27 @@ impl OpenBatch {
     /// An empty batch; it allocates with its first record.
     pub const fn new() -> OpenBatch {
         OpenBatch { records: Vec::new(), count: 0, base_timestamp_ms: 0, max_timestamp_ms: 0 }
+    }
+
+    /// A batch of records that are in wire form already; gives them back where they are none, or not dense.
+    pub(super) fn of_records(records: Vec<u8>, base_timestamp_ms: i64) -> Result<OpenBatch, Vec<u8>> {
+        let mut open = OpenBatch { records, count: 0, base_timestamp_ms, max_timestamp_ms: base_timestamp_ms };
+        let mut left = RecordsIter::new(&open.records, base_timestamp_ms, u32::MAX);
+        let (mut count, mut max_timestamp_ms) = (0, base_timestamp_ms);
+        for record in left.by_ref() {
+            count += 1;
+            max_timestamp_ms = max_timestamp_ms.max(record.timestamp_ms);
+        }
+        open.count = count;
+        if count == 0 || open.records.len() > RECORD_BYTES_MAX || !open.records().is_sound() {
+            return Err(open.records);
+        }
+        open.max_timestamp_ms = max_timestamp_ms;
+        Ok(open)
+    }
+
+    pub(super) fn into_wire_bytes(self) -> Vec<u8> {
+        self.records
     }
 
     /// Adds an event.

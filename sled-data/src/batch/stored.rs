@@ -161,6 +161,16 @@ impl Records {
         RecordsIter::new(&self.bytes, self.base_timestamp_ms, self.envelope.count)
     }
 
+    /// The timestamp that theirs are counted from, Unix milliseconds.
+    pub(super) fn base_timestamp_ms(&self) -> i64 {
+        self.base_timestamp_ms
+    }
+
+    /// Their bytes in Kafka's form.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The envelope of the batch they came from.
     pub fn envelope(&self) -> &Envelope {
         &self.envelope

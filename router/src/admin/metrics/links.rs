@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::sheet::Sheet;
-use crate::admin::links::LinkJson;
+use crate::admin::links::{ClassJson, LinkJson, TrafficJson};
 
 /// Each link by its name.
 pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
@@ -27,6 +27,35 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges("link_bytes", "Bytes of batches that were stored upstream, since the start", "link", &stored)?;
     let connections = of(|link| link.connections as f64);
     sheet.gauges("link_connections", "Connections of a link, since the start", "link", &connections)?;
+    let rate = of(|link| link.sent_bytes_per_s);
+    sheet.gauges(
+        "link_sent_bytes_per_second",
+        "Bytes a second that a link brings over, as they are sent",
+        "link",
+        &rate,
+    )?;
+    let ratio = of(|link| link.ratio);
+    sheet.gauges("link_compression_ratio", "How many times smaller frames are than what they bring", "link", &ratio)?;
+    let drain = links.iter().filter_map(|link| Some((link.name.clone(), link.drain_s?))).collect::<Vec<_>>();
+    sheet.gauges("link_drain_seconds", "Time until nothing waits, where something moves", "link", &drain)?;
+    let of_traffic = |value: fn(&TrafficJson) -> f64| -> Vec<(String, f64)> {
+        links.iter().filter_map(|link| Some((link.name.clone(), value(link.traffic.as_ref()?)))).collect()
+    };
+    let rtt = of_traffic(|traffic| traffic.rtt_ms / 1e3);
+    sheet.gauges("link_round_trip_seconds", "The time there and back", "link", &rtt)?;
+    let sent = of_traffic(|traffic| traffic.sent as f64);
+    sheet.gauges("link_packets_sent", "Packets that the connection has sent", "link", &sent)?;
+    let lost = of_traffic(|traffic| traffic.lost as f64);
+    sheet.gauges("link_packets_lost", "Packets of them that were lost", "link", &lost)?;
+    let of_class = |value: fn(&ClassJson) -> f64| -> Vec<([String; 2], f64)> {
+        let all = links.iter().flat_map(|link| link.classes.iter().map(move |class| (link, class)));
+        all.map(|(link, class)| ([link.name.clone(), class.priority.clone()], value(class))).collect()
+    };
+    let labels = ["link", "priority"];
+    let sent = of_class(|class| class.sent_bytes as f64);
+    sheet.gauges_by("link_class_sent_bytes", "Bytes of frames that brought over what is stored", labels, &sent)?;
+    let waiting = of_class(|class| class.lag_events as f64);
+    sheet.gauges_by("link_class_lag_events", "Events of a priority that are not upstream yet", labels, &waiting)?;
     let gaps = of(|link| link.gaps.len() as f64);
     sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)
 }

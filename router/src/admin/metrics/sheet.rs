@@ -69,6 +69,22 @@ impl<'a> Sheet<'a> {
         Ok(())
     }
 
+    /// Numbers that rise and fall, one for each pair of labels' values.
+    pub fn gauges_by(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; 2],
+        values: &[([String; 2], f64)],
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for ([first, second], value) in values {
+            let labels = [(labels[0], first.as_str()), (labels[1], second.as_str())];
+            ConstGauge::new(*value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// How often something took up to each bound, in seconds; `_seconds` is added to its name. `buckets` are
     /// counts of their own, not sums; the last one's bound is infinity.
     pub fn histogram(&mut self, name: &str, help: &str, sum_s: f64, buckets: &[(f64, u64)]) -> fmt::Result {

@@ -53,6 +53,9 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         age(link)
     ))?;
     out.line(&format!("upstream   {} events, {} since the start", link.events, bytes(link.bytes)))?;
+    if link.direction == "up" {
+        sending(link, out)?;
+    }
     out.line(&format!("connected  {} times since the start", link.connections))?;
     for refusal in &link.refusals {
         out.line(&printable(&format!("refused    {refusal}")))?;
@@ -66,6 +69,73 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         0 => Ok(()),
         more => out.line(&format!("           and {more} more: --json shows them")),
     }
+}
+
+/// How fast it is, what of each priority, and the connection.
+fn sending(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    out.line(&format!(
+        "rate       {:.0} events/s, {}/s on the link, {}; compressed to {}",
+        link.events_per_s,
+        bytes(link.sent_bytes_per_s as u64),
+        drain(link),
+        ratio(link)
+    ))?;
+    for class in link.classes.iter().filter(|class| class.events + class.lag_events > 0) {
+        out.line(&format!(
+            "{:<10} {} events went in {}, {} wait, the oldest for {}",
+            class.priority,
+            class.events,
+            bytes(class.sent_bytes),
+            class.lag_events,
+            when::show_span(Duration::from_millis(class.lag_ms))
+        ))?;
+    }
+    match &link.traffic {
+        None => Ok(()),
+        Some(traffic) => out.line(&format!(
+            "packets    {} sent ({}), {} lost, {} received; round trip {:.0} ms",
+            traffic.sent,
+            bytes(traffic.sent_bytes),
+            traffic.lost,
+            bytes(traffic.received_bytes),
+            traffic.rtt_ms
+        )),
+    }
+}
+
+/// One line of `watch`.
+pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    if out.is_json() {
+        return out.object(link);
+    }
+    let path = link.traffic.as_ref().map_or_else(String::new, |traffic| {
+        let lost = traffic.lost as f64 * 100.0 / traffic.sent.max(1) as f64;
+        format!(", round trip {:.0} ms, {lost:.1} % lost", traffic.rtt_ms)
+    });
+    out.line(&printable(&format!(
+        "{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, to {}{path}",
+        link.state,
+        link.lag_events,
+        bytes(link.lag_bytes),
+        age(link),
+        link.events_per_s,
+        bytes(link.sent_bytes_per_s as u64),
+        drain(link),
+        ratio(link),
+    )))
+}
+
+fn drain(link: &LinkJson) -> String {
+    match link.drain_s {
+        Some(0.0) => "nothing waits".to_owned(),
+        // A year is as good as never.
+        Some(seconds) if seconds < 3.2e7 => format!("empty in {}", when::show_span(Duration::from_secs_f64(seconds))),
+        _ => "nothing moves".to_owned(),
+    }
+}
+
+fn ratio(link: &LinkJson) -> String {
+    if link.ratio > 0.0 { format!("1/{:.1}", link.ratio) } else { "-".to_owned() }
 }
 
 fn age(link: &LinkJson) -> String {

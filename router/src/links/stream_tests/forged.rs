@@ -33,11 +33,11 @@ struct Forger {
 impl Forger {
     async fn connect(plant: &Site, to: &Site) -> Forger {
         let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
-        let connection = dial_link(to.address(), &identity, BOUNDS).await.unwrap();
+        let connection = dial_link(to.address(), &identity, BOUNDS, None).await.unwrap();
         let (out, from) = connection.open().await.unwrap();
         let mut forger = Forger { connection, out, from };
         forger.say(&Said::Hello(hello())).await;
-        assert!(matches!(forger.hear().await, Answer::Welcome(_)));
+        assert!(matches!(forger.hear().await, Answer::Welcome(..)));
         forger
     }
 
@@ -170,6 +170,6 @@ async fn a_certificate_of_another_site_opens_nothing() {
     let other = Site::new(3).await;
     let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
     // It looks for the site that gave it its certificate.
-    let error = dial_link(other.address(), &identity, BOUNDS).await.unwrap_err().to_string();
+    let error = dial_link(other.address(), &identity, BOUNDS, None).await.unwrap_err().to_string();
     assert!(error.contains("another site"), "{error}");
 }

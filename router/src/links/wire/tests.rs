@@ -41,7 +41,7 @@ fn what_the_edge_says_has_these_bytes() {
 fn what_upstream_says_has_these_bytes() {
     let stand = Stand { end: 5, hlc: 6, digest: 300, is_gapless: true };
     let cases = [
-        (Answer::Welcome(300), vec![16, 0xac, 2]),
+        (Answer::Welcome(300, 1), vec![16, 0xac, 2, 1]),
         (Answer::Stands(vec![(id(), stand)]), vec![17, 1, 0xac, 2, 2, 3, 5, 6, 0xac, 2, 1]),
         (Answer::Stored(300), vec![18, 0xac, 2]),
         (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),

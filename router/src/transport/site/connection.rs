@@ -124,6 +124,10 @@ pub struct Traffic {
     pub received: u64,
     /// Their bytes.
     pub received_bytes: u64,
+    /// Packets that were lost on their way out.
+    pub lost: u64,
+    /// The time there and back, as it is estimated now.
+    pub rtt: Duration,
 }
 
 /// A connection whose handshake has ended. It is closed when the last clone and the last stream are dropped.
@@ -195,6 +199,8 @@ impl SiteConnection {
             sent_bytes: stats.udp_tx.bytes,
             received: stats.udp_rx.datagrams,
             received_bytes: stats.udp_rx.bytes,
+            lost: stats.path.lost_packets,
+            rtt: stats.path.rtt,
         }
     }
 

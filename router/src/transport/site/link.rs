@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::congestion::AtRate;
 use super::connection::SiteConnection;
 use super::dial::{JoinDialError, any_port, builder, config, connect, dial_pinned};
 use super::folder::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, PEM_BYTES_MAX, make_whole};
@@ -88,7 +89,11 @@ impl LinkIdentity {
     }
 }
 
-/// Connects to a node of the site that a link goes to. Whether the site takes the certificate is heard only afterwards.
+/// A link of at most so many bytes a second sends the smallest packets that QUIC may: an alarm waits for one at the most.
+const SMALL_PACKETS_BYTES_PER_S_MAX: u64 = 50_000;
+
+/// Connects to a node of the site that a link goes to. Whether the site takes the certificate is heard only afterwards. `rate` is
+/// how many bytes a second the path is to carry, where people have said so: its packets are sent by that then, whatever is lost.
 ///
 /// # Errors
 /// When no connection comes about: no answer, or another site.
@@ -96,6 +101,7 @@ pub async fn dial_link(
     address: SocketAddr,
     identity: &LinkIdentity,
     bounds: Bounds,
+    rate: Option<u64>,
 ) -> Result<SiteConnection, JoinDialError> {
     let here = |error: &dyn std::fmt::Display| JoinDialError::Here(error.to_string());
     let verifier = SiteVerifier::new(identity.site, &identity.ca, None).map_err(|error| here(&error))?;
@@ -103,7 +109,12 @@ pub async fn dial_link(
     let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let shown = vec![identity.certificate.clone(), identity.ca.clone()];
     let tls = tls.with_client_auth_cert(shown, identity.key.clone_key()).map_err(|error| here(&error))?;
-    let config = config(tls, LINK_ALPN, Arc::new(bounds.to_transport()?)).map_err(|error| here(&error))?;
+    let mut transport = bounds.to_transport()?;
+    transport.congestion_controller_factory(Arc::new(AtRate(rate)));
+    if rate.is_some_and(|rate| rate <= SMALL_PACKETS_BYTES_PER_S_MAX) {
+        transport.mtu_discovery_config(None);
+    }
+    let config = config(tls, LINK_ALPN, Arc::new(transport)).map_err(|error| here(&error))?;
     let endpoint = client(any_port(address)).map_err(|error| here(&error))?;
     Ok(connect(&endpoint, config, address, &names::text(NodeId(0), identity.site)).await?)
 }

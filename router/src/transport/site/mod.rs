@@ -3,6 +3,7 @@
 //! A site has a CA of its own. Each node's certificate names the node and the site, `NODE.SITE.edgeway`, both in 16
 //! hexadecimal digits. Dates play no part: a gateway's clock may stand anywhere.
 
+mod congestion;
 mod connection;
 mod dial;
 mod endpoint;
@@ -11,6 +12,7 @@ mod identity;
 mod issue;
 mod link;
 mod names;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -6,6 +6,7 @@ pub mod link;
 mod loss;
 pub mod nodes;
 mod rates;
+pub mod thin;
 pub mod view;
 
 use crate::bench::error::BenchError;

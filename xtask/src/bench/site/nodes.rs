@@ -113,6 +113,11 @@ impl Site {
         self.members.get(place).and_then(|member| member.node.as_ref()).ok_or_else(|| no_node(place))
     }
 
+    /// Where other nodes, and links, reach a node.
+    pub fn address(&self, place: usize) -> Result<SocketAddr, BenchError> {
+        self.members.get(place).map(|member| member.address).ok_or_else(|| no_node(place))
+    }
+
     /// The places of those that run.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         self.members.iter().enumerate().filter(|(_, member)| member.node.is_some()).map(|(place, _)| place)

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use devices::fleet::relay::LineConfig;
-use devices::fleet::relay::udp::Relay;
+use devices::fleet::relay::{LineConfig, Relay};
+
 use serde::Deserialize;
 
 use crate::bench::BenchError;

@@ -1,0 +1,226 @@
+//! A plant behind a thin line, through a relay that delays, throttles and loses: how much of the line is used, how small what
+//! goes becomes, and how long an alarm takes beside a backlog.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use devices::fleet::relay::{LineConfig, Relay};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::ROUTING;
+use super::nodes::{Site, wait};
+use crate::bench::error::{BenchError, io};
+use crate::bench::groups::Context;
+use crate::bench::node::{NOWHERE, Node};
+use crate::bench::payload::Payload;
+use crate::bench::quantile::Latencies;
+use crate::bench::report::{Goal, Row, Spread, Unit};
+use crate::bench::saturate::{Load, Saturation};
+
+/// What goes first.
+const ALARMS: &str = "alarms";
+/// Between two alarms.
+const ALARM_EVERY: Duration = Duration::from_secs(2);
+/// How often the alarm is looked for upstream.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long the link may take to stand and fill the line.
+const WARM_UP: Duration = Duration::from_secs(10);
+const BEGIN_MAX: Duration = Duration::from_secs(60);
+/// How long an alarm may take until the run is given up.
+const ALARM_MAX: Duration = Duration::from_secs(60);
+/// Timed windows that a thin line is watched for: a minute by default, ten minutes with `--seconds 50`.
+const WINDOWS: u32 = 12;
+
+/// A line, and what is asked of it.
+struct Case {
+    name: &'static str,
+    bits_per_s: u64,
+    rtt: Duration,
+    loss: f64,
+    payload: Payload,
+    /// How long the backlog is filled, so that it outlasts the run.
+    fill: Duration,
+    windows: u32,
+}
+
+const CASES: [Case; 3] = [
+    Case {
+        name: "50 kbit/s, 300 ms, 2 % lost",
+        bits_per_s: 50_000,
+        rtt: Duration::from_millis(300),
+        loss: 0.02,
+        payload: Payload::Reading,
+        fill: Duration::from_secs(1),
+        windows: WINDOWS,
+    },
+    Case {
+        name: "1 Mbit/s, 100 ms, 0.5 % lost",
+        bits_per_s: 1_000_000,
+        rtt: Duration::from_millis(100),
+        loss: 0.005,
+        payload: Payload::Reading,
+        fill: Duration::from_secs(3),
+        windows: 4,
+    },
+    Case {
+        name: "100 Mbit/s, 20 ms",
+        bits_per_s: 100_000_000,
+        rtt: Duration::from_millis(20),
+        loss: 0.0,
+        payload: Payload::Random,
+        fill: Duration::from_secs(12),
+        windows: 2,
+    },
+];
+
+/// What a run came to.
+struct Measured {
+    /// Bytes of frames that were stored upstream, a second.
+    sent_per_s: f64,
+    /// Bytes that the edge put on the wire, a second.
+    wire_per_s: f64,
+    ratio: f64,
+    alarms: Latencies,
+    connections: u64,
+}
+
+/// All lines.
+pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(io("starting a runtime"))?;
+    let mut rows = Vec::new();
+    for case in &CASES {
+        eprintln!("  {} ...", case.name);
+        let measured = measure(context, &runtime, case)?;
+        rows.extend(told(case, measured));
+    }
+    Ok(rows)
+}
+
+fn told(case: &Case, measured: Measured) -> Vec<Row> {
+    let rate = case.bits_per_s as f64 / 8.0;
+    let is_reading = case.payload == Payload::Reading;
+    let plain = |name: &str, figure: f64| Row::new(name, Unit::Plain, Spread::once(figure));
+    let ms = |name: &str, share: f64| {
+        let figure = measured.alarms.quantile_ms(share).and_then(Spread::once);
+        Row::new(name, Unit::Milliseconds, figure)
+    };
+    let mut rows = vec![
+        plain(&format!("link at {}: useful bytes of its rate", case.name), measured.sent_per_s / rate)
+            .goal(Goal::AtLeast(0.9)),
+        plain("  bytes on the wire of its rate", measured.wire_per_s / rate),
+        ms("  an alarm beside a backlog, p50", 0.5),
+        ms("  an alarm beside a backlog, the longest", 1.0).goal(Goal::AtMost(2_000.0)),
+        plain("  connections", measured.connections as f64).goal(Goal::AtMost(1.0)),
+    ];
+    if is_reading {
+        rows.push(plain("  readings become smaller, times", measured.ratio).goal(Goal::AtLeast(6.0)));
+    }
+    rows
+}
+
+fn settings(case: &Case, address: std::net::SocketAddr) -> String {
+    let compress = if case.payload == Payload::Reading { "on" } else { "off" };
+    let rate = case.bits_per_s / 8;
+    format!(
+        "[[link]]\nname = \"hq\"\naddress = \"{address}\"\nrate_bytes_max = {rate}\ncompress = \"{compress}\"\n\
+         [[link.class]]\ntopics = [\"{ALARMS}\"]\npriority = \"high\"\n"
+    )
+}
+
+fn measure(context: &Context, runtime: &Runtime, case: &Case) -> Result<Measured, BenchError> {
+    let folder = context.store("link-thin")?;
+    let mut upstream = Site::found(&context.binary, &folder, ROUTING)?;
+    let line = LineConfig::modem(case.bits_per_s, case.rtt / 2).losing(case.loss);
+    let relay = runtime.block_on(Relay::start(upstream.address(0)?, line, 1)).map_err(io("starting the relay"))?;
+    let plant = start(context, &folder.join("plant"), &settings(case, relay.address()))?;
+    plant.cli(&["topic", "create", ALARMS])?;
+    let token = upstream.node(0)?.cli(&["link", "invite", "plant"])?;
+    plant.cli(&["link", "accept", token.trim(), "--name", "hq"])?;
+    plant.cli(&["link", "pause", "hq"])?;
+    fill(&plant, case)?;
+    plant.cli(&["link", "resume", "hq"])?;
+    wait("the backlog to flow", BEGIN_MAX, || Ok(number(&plant, "events")? > 0.0))?;
+    // The first alarm makes its topic upstream.
+    alarm(&plant, upstream.node(0)?, 1)?;
+    std::thread::sleep(WARM_UP);
+    let measured = watch(context, case, &plant, upstream.node(0)?)?;
+    plant.stop()?;
+    upstream.stop()?;
+    drop(relay);
+    context.remove(&folder)?;
+    Ok(measured)
+}
+
+fn start(context: &Context, data: &Path, settings: &str) -> Result<Node, BenchError> {
+    Node::start_configured(&context.binary, data, NOWHERE, &[], settings)
+}
+
+fn fill(plant: &Node, case: &Case) -> Result<(), BenchError> {
+    let load = Load { qos: 1, subscriber: false, payload: case.payload };
+    let mut saturation = Saturation::open(plant.mqtt, load)?;
+    saturation.run_until(Instant::now() + case.fill)?;
+    saturation.drain().map(drop)
+}
+
+fn watch(context: &Context, case: &Case, plant: &Node, upstream: &Node) -> Result<Measured, BenchError> {
+    let length = context.window * case.windows;
+    let (before, began) = (view(plant)?, Instant::now());
+    let mut samples = Vec::new();
+    let mut count = 1;
+    while began.elapsed() < length {
+        let turn = Instant::now();
+        count += 1;
+        samples.push(alarm(plant, upstream, count)?);
+        std::thread::sleep(ALARM_EVERY.saturating_sub(turn.elapsed()));
+    }
+    let (after, seconds) = (view(plant)?, began.elapsed().as_secs_f64());
+    if after["lag_events"].as_u64().unwrap_or(0) == 0 {
+        return Err(BenchError::Program("the backlog was drained before the end: the figures say nothing".to_owned()));
+    }
+    let per_s = |of: fn(&Value) -> f64| (of(&after) - of(&before)) / seconds;
+    Ok(Measured {
+        sent_per_s: per_s(|view| sum(view, "sent_bytes")),
+        wire_per_s: per_s(|view| view["traffic"]["sent_bytes"].as_f64().unwrap_or(0.0)),
+        ratio: (sum(&after, "record_bytes") - sum(&before, "record_bytes"))
+            / (sum(&after, "sent_bytes") - sum(&before, "sent_bytes")),
+        alarms: Latencies::new(samples),
+        connections: after["connections"].as_u64().unwrap_or(0),
+    })
+}
+
+/// Publishes the so-manieth alarm; how long it took until upstream shows it.
+fn alarm(plant: &Node, upstream: &Node, count: u64) -> Result<Duration, BenchError> {
+    let began = Instant::now();
+    plant.cli(&["publish", ALARMS, "--key", "pump", "--value", "hot"])?;
+    while events(upstream) < count {
+        if began.elapsed() > ALARM_MAX {
+            return Err(BenchError::Timeout { what: "an alarm".to_owned(), limit: ALARM_MAX });
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(began.elapsed())
+}
+
+/// How many alarms are upstream.
+fn events(upstream: &Node) -> u64 {
+    let shown = upstream.get(&format!("/v1/topics/plant%2F{ALARMS}")).unwrap_or_default();
+    let shown: Value = serde_json::from_str(&shown).unwrap_or_default();
+    shown["events"].as_u64().unwrap_or(0)
+}
+
+fn view(plant: &Node) -> Result<Value, BenchError> {
+    let text = plant.get("/v1/links/hq")?;
+    serde_json::from_str(&text).map_err(|error| BenchError::Program(format!("{error} in what a link says: {text}")))
+}
+
+fn number(plant: &Node, field: &str) -> Result<f64, BenchError> {
+    Ok(view(plant)?[field].as_f64().unwrap_or(0.0))
+}
+
+/// A figure over all priorities.
+fn sum(view: &Value, field: &str) -> f64 {
+    let classes = view["classes"].as_array();
+    classes.into_iter().flatten().filter_map(|class| class[field].as_f64()).sum()
+}
