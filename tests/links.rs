@@ -216,3 +216,30 @@ fn a_ring_of_three_has_no_loops() {
         assert_eq!(linked.len(), 2, "{linked:?}");
     }
 }
+
+#[test]
+fn any_node_upstream_answers_for_a_link_and_a_removal_holds_at_all() {
+    let plant = Node::start_with(ROUTING);
+    let mut hq = Site::of(3);
+    let token = hq[0].cli(&["link", "invite", "plant"]).ok().out;
+    // The node that invited is gone before the token is used.
+    hq.kill(&[0]);
+    plant.cli(&["link", "accept", token.trim(), "--name", "hq"]).ok();
+    plant.cli(&["topic", "create", "plain"]).ok();
+    plant.cli(&["publish", "plain", "--value", "one", "--key", "k"]).ok();
+    let total = |hq: &Site| [1, 2].map(|node| stored(&hq[node], "plant%2Fplain")).into_iter().max();
+    wait::until_true("another one takes it", || total(&hq) == Some(1));
+    let known = |node: &Node| node.cli(&["link", "list"]).ok().out.contains("plant");
+    wait::until_true("both know of it", || known(&hq[1]) && known(&hq[2]));
+    let fed = if stored(&hq[1], "plant%2Fplain") == 1 { 1 } else { 2 };
+    // It is removed at the other one.
+    hq[3 - fed].cli(&["link", "remove", "plant"]).ok();
+    wait::until_true("it is refused", || view(&plant, "hq")["state"] == "refused");
+    wait::until_true("it is revoked", || view(&hq[fed], "plant")["state"] == "revoked");
+    plant.cli(&["publish", "plain", "--value", "two"]).ok();
+    hq.run(&[0]);
+    wait::until_true("the one that was gone knows", || {
+        hq[0].cli(&["link", "show", "plant", "--json"]).out.contains("\"revoked\"")
+    });
+    assert_eq!(total(&hq), Some(1));
+}

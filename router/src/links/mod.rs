@@ -2,7 +2,7 @@
 //!
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` says what there is and sends it, `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` keeps who may. `lives` bounds how often an upstream ends a life.
+//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an upstream ends a life.
 //! Pure are `pattern` (which topics), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, and the bytes in
 //! `wire`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
@@ -35,7 +35,9 @@ pub use book::{Direction, Gap, Lag, LinkView, State};
 pub use config::{LinkConfig, Origins};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
-pub use records::{LinkRecord, RecordError, Records, is_link_name};
+pub use records::{LinkRecord, RecordError, Records};
+
+pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
 
 /// The version of what is said that is spoken.
