@@ -140,6 +140,7 @@ impl Node {
             tokio::spawn(Arc::clone(catalog).keep_topics()),
             tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
             tokio::spawn(Arc::clone(&site).keep_level()),
+            tokio::spawn(Arc::clone(&links).import()),
         ];
         let site_running =
             site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, links.guests())?;

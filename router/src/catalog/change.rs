@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Value;
 use super::level;
+use super::link::{self, AgreedLink};
 use super::member::{self, MemberUpdate, NewMember};
 use super::plugin::{self, NewPlugin};
 use super::refusal::Refusal;
@@ -188,6 +189,38 @@ pub enum Change {
         /// The plugin.
         plugin: String,
     },
+    /// Makes a token known by which a gateway of another site may feed this one.
+    InviteLink {
+        /// What that site is called here.
+        name: String,
+        /// The token's hash.
+        hash: TokenHash,
+        /// Until when it is good, in milliseconds since 1970.
+        expires_at_ms: i64,
+    },
+    /// Lets a gateway of another site in.
+    AcceptLink {
+        /// The token's hash.
+        hash: TokenHash,
+        /// The gateway's id.
+        node: NodeId,
+        /// What people call it.
+        node_name: String,
+        /// The id of the link, where its site is new.
+        link: u64,
+    },
+    /// Removes a link: nothing more comes by it.
+    RemoveLink {
+        /// Its name.
+        name: String,
+    },
+    /// Says what one node had kept of a link for itself.
+    ImportLink {
+        /// Its name.
+        name: String,
+        /// What was kept.
+        link: AgreedLink,
+    },
 }
 
 /// What a change came to.
@@ -244,6 +277,10 @@ impl Change {
             Self::GrantPlugin { .. } => "plugin.grant",
             Self::ForgetOrigin { .. } => "work.forget_origin",
             Self::ForgetAssignments { .. } => "work.forget",
+            Self::InviteLink { .. } => "link.invite",
+            Self::AcceptLink { .. } => "link.accept",
+            Self::RemoveLink { .. } => "link.remove",
+            Self::ImportLink { .. } => "link.import",
         }
     }
 
@@ -268,7 +305,11 @@ impl Change {
             | Self::GrantPlugin { name, .. }
             | Self::ForgetAssignments { plugin: name }
             | Self::SetRoute { name, .. }
-            | Self::DeleteRoute { name } => name.clone(),
+            | Self::DeleteRoute { name }
+            | Self::InviteLink { name, .. }
+            | Self::RemoveLink { name }
+            | Self::ImportLink { name, .. } => name.clone(),
+            Self::AcceptLink { node, .. } => node.to_string(),
         }
     }
 
@@ -309,6 +350,14 @@ impl Change {
             Self::GrantPlugin { name, version, manifest } => plugin::judge_grant(state, name, *version, manifest)?,
             Self::ForgetOrigin { origin, term } => work::judge_forget_origin(state, *origin, *term)?,
             Self::ForgetAssignments { plugin } => work::judge_forget_assignments(state, plugin)?,
+            Self::InviteLink { name, hash, expires_at_ms } => {
+                link::judge_invite(state, name, *hash, *expires_at_ms, terms)?
+            }
+            Self::AcceptLink { hash, node, node_name, link } => {
+                link::judge_accept(state, *hash, (*node, node_name), *link, terms)?
+            }
+            Self::RemoveLink { name } => link::judge_remove(state, name)?,
+            Self::ImportLink { name, link } => link::judge_import(state, name, link)?,
         };
         Ok(Applied { writes })
     }

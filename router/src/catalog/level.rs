@@ -12,8 +12,8 @@ use super::write::Write;
 
 /// The level of a site where nothing says another: the first one.
 pub const LEVEL_MIN: u16 = 1;
-/// The highest level that this program knows. 2: routing rules, changed grants, what is forgotten.
-pub const LEVEL_MAX: u16 = 2;
+/// The highest level that this program knows. 2: routing rules, changed grants, what is forgotten. 3: which sites feed this one.
+pub const LEVEL_MAX: u16 = 3;
 /// The version byte before the stored level.
 const VERSION: u8 = 1;
 
@@ -58,6 +58,7 @@ impl Change {
             | Self::GrantPlugin { .. }
             | Self::ForgetOrigin { .. }
             | Self::ForgetAssignments { .. } => 2,
+            Self::InviteLink { .. } | Self::AcceptLink { .. } | Self::RemoveLink { .. } | Self::ImportLink { .. } => 3,
             // It brings the level that it needs.
             Self::RaiseLevel { to } => *to,
             Self::AddDevice { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::device::Device;
+use super::link::AgreedLink;
 use super::member::Member;
 use super::plugin::AgreedPlugin;
 use super::route::AgreedRoute;
@@ -90,6 +91,21 @@ impl Catalog {
         // They come by their names already.
         routes.sort_by_key(|(_, route)| route.order);
         routes
+    }
+
+    /// The sites that feed this one, by name, removed ones included.
+    pub fn links(&self) -> Vec<(Arc<str>, Arc<AgreedLink>)> {
+        let link = |(name, link): (&Arc<str>, &Arc<AgreedLink>)| (Arc::clone(name), Arc::clone(link));
+        self.book.ask(|state| state.links().map(link).collect())
+    }
+
+    /// The link that certificates of this id are of, and its name.
+    pub fn link_of(&self, id: u64) -> Option<(Arc<str>, Arc<AgreedLink>)> {
+        self.book.ask(|state| {
+            let mut links = state.links();
+            let found = links.find(|(_, link)| link.ids.contains(&id));
+            found.map(|(name, link)| (Arc::clone(name), Arc::clone(link)))
+        })
     }
 
     /// The level at which the site works.

@@ -4,6 +4,7 @@ use devices::command::NameError;
 
 use super::device::{ATTRIBUTES_MAX, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX};
 use super::level::LevelRefusal;
+use super::link::LinkRefusal;
 use super::member::MemberRefusal;
 use super::plugin::PluginRefusal;
 use super::route::RouteRefusal;
@@ -71,6 +72,9 @@ pub enum Refusal {
     /// About a routing rule.
     #[error(transparent)]
     Route(#[from] RouteRefusal),
+    /// About a site that feeds this one.
+    #[error(transparent)]
+    Link(#[from] LinkRefusal),
     /// Not all nodes of the site know it.
     #[error(transparent)]
     Level(#[from] LevelRefusal),
@@ -141,6 +145,7 @@ impl Refusal {
             Self::Site(why) => why.code(),
             Self::Plugin(why) => why.code(),
             Self::Route(why) => why.code(),
+            Self::Link(why) => why.code(),
             Self::Level(why) => why.code(),
             Self::TooLarge(_) => "too-large",
             Self::NoMajority { .. } => "no-majority",
@@ -164,6 +169,7 @@ impl Refusal {
             Self::Site(why) => why.class(),
             Self::Plugin(why) => why.class(),
             Self::Route(why) => why.class(),
+            Self::Link(why) => why.class(),
             Self::Level(why) => why.class(),
             Self::NoMajority { .. } | Self::UnknownOutcome => Class::Unavailable,
             Self::Append(_) | Self::Commit(_) | Self::Stopped(_) | Self::Stopping => Class::Unavailable,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::device::Device;
 use super::level::LEVEL_MIN;
+use super::link::{AgreedLink, LinkToken};
 use super::member::Member;
 use super::plugin::AgreedPlugin;
 use super::route::AgreedRoute;
@@ -78,6 +79,8 @@ pub(super) struct State {
     take_overs: BTreeMap<u64, Arc<TakeOver>>,
     plugins: BTreeMap<Arc<str>, Arc<AgreedPlugin>>,
     routes: BTreeMap<Arc<str>, Arc<AgreedRoute>>,
+    links: BTreeMap<Arc<str>, Arc<AgreedLink>>,
+    link_tokens: BTreeMap<TokenHash, LinkToken>,
     site: Option<Arc<Site>>,
     level: Option<u16>,
 }
@@ -108,6 +111,9 @@ impl State {
             Write::Plugin(name, None) => drop(self.plugins.remove(name)),
             Write::Route(name, Some(route)) => drop(self.routes.insert(Arc::clone(name), Arc::clone(route))),
             Write::Route(name, None) => drop(self.routes.remove(name)),
+            Write::Link(name, link) => drop(self.links.insert(Arc::clone(name), Arc::clone(link))),
+            Write::LinkToken(hash, Some(token)) => drop(self.link_tokens.insert(*hash, token.clone())),
+            Write::LinkToken(hash, None) => drop(self.link_tokens.remove(hash)),
             Write::Level(level) => self.level = Some(*level),
         }
     }
@@ -129,6 +135,8 @@ impl State {
         let plugins = plugins.map(|(name, plugin)| Write::Plugin(Arc::clone(name), Some(Arc::clone(plugin))));
         let routes = self.routes.iter();
         let routes = routes.map(|(name, route)| Write::Route(Arc::clone(name), Some(Arc::clone(route))));
+        let links = self.links.iter().map(|(name, link)| Write::Link(Arc::clone(name), Arc::clone(link)));
+        let link_tokens = self.link_tokens.iter().map(|(hash, token)| Write::LinkToken(*hash, Some(token.clone())));
         let site = self.site.iter().map(|site| Write::Site(Arc::clone(site)));
         let level = self.level.iter().map(|level| Write::Level(*level));
         devices
@@ -140,6 +148,8 @@ impl State {
             .chain(take_overs)
             .chain(plugins)
             .chain(routes)
+            .chain(links)
+            .chain(link_tokens)
             .chain(site)
             .chain(level)
     }
@@ -211,6 +221,22 @@ impl State {
 
     pub(super) fn routes(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<AgreedRoute>)> {
         self.routes.iter()
+    }
+
+    pub(super) fn link(&self, name: &str) -> Option<&Arc<AgreedLink>> {
+        self.links.get(name)
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<AgreedLink>)> {
+        self.links.iter()
+    }
+
+    pub(super) fn link_token(&self, hash: &TokenHash) -> Option<&LinkToken> {
+        self.link_tokens.get(hash)
+    }
+
+    pub(super) fn link_tokens(&self) -> impl Iterator<Item = (&TokenHash, &LinkToken)> {
+        self.link_tokens.iter()
     }
 
     /// The level at which the site works.

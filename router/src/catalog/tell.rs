@@ -91,7 +91,11 @@ pub(super) fn set(change: &Change, applied: &Applied) -> Json {
         Some(Write::Plugin(_, plugin)) => plugin.as_ref().map_or(Json::Null, |plugin| plugin.json()),
         Some(Write::Route(_, route)) => route.as_ref().map_or(Json::Null, |route| route.json()),
         Some(Write::Level(level)) => json!({"level": level}),
-        Some(Write::Removed(_) | Write::Token(_, None)) | None => Json::Null,
+        Some(Write::Link(_, link)) => link.json(),
+        Some(Write::LinkToken(_, Some(token))) => {
+            json!({"expires_at_ms": token.expires_at_ms, "used_by": token.used_by.map(|node| node.to_string())})
+        }
+        Some(Write::Removed(_) | Write::Token(_, None) | Write::LinkToken(_, None)) | None => Json::Null,
     }
 }
 
@@ -121,6 +125,10 @@ pub(super) fn detail(change: &Change, applied: &Applied) -> Json {
         Change::RaiseLevel { to } => json!({"to": to}),
         Change::SetRoute { route, .. } => json!(route),
         Change::ForgetOrigin { term, .. } => json!({"term": term}),
+        Change::InviteLink { expires_at_ms, .. } => json!({"expires_at_ms": expires_at_ms}),
+        Change::AcceptLink { node_name, .. } => json!({"name": node_name}),
+        Change::ImportLink { link, .. } => link.json(),
+        Change::RemoveLink { .. } => Json::Null,
         Change::DeployPlugin(_) | Change::GrantPlugin { .. } => match applied.writes.last() {
             Some(Write::Plugin(_, Some(plugin))) => plugin.detail(),
             _ => Json::Null,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::device::Device;
 use super::level::{decode_level, encode_level};
+use super::link::{AgreedLink, LinkToken};
 use super::member::Member;
 use super::plugin::AgreedPlugin;
 use super::route::AgreedRoute;
@@ -31,6 +32,10 @@ const TAKE_OVER: &str = "takeover/";
 const PLUGIN: &str = "plugin/";
 /// What the key of a routing rule begins with.
 const ROUTE: &str = "route/";
+/// What the key of a link begins with.
+const LINK: &str = "link/";
+/// What the key of a link's token begins with.
+const LINK_TOKEN: &str = "link-token/";
 /// The key of the level.
 const LEVEL: &str = "level";
 /// The key of the site.
@@ -61,6 +66,10 @@ pub enum Write {
     Plugin(Arc<str>, Option<Arc<AgreedPlugin>>),
     /// A routing rule.
     Route(Arc<str>, Option<Arc<AgreedRoute>>),
+    /// A site that feeds this one.
+    Link(Arc<str>, Arc<AgreedLink>),
+    /// A token by which a gateway of such a site comes in.
+    LinkToken(TokenHash, Option<LinkToken>),
     /// The level of the site.
     Level(u16),
 }
@@ -79,6 +88,8 @@ impl Write {
             Self::Site(_) => SITE.to_owned(),
             Self::Plugin(name, _) => format!("{PLUGIN}{name}"),
             Self::Route(name, _) => format!("{ROUTE}{name}"),
+            Self::Link(name, _) => format!("{LINK}{name}"),
+            Self::LinkToken(hash, _) => format!("{LINK_TOKEN}{hash}"),
             Self::Level(_) => LEVEL.to_owned(),
         };
         key.into_bytes()
@@ -97,6 +108,8 @@ impl Write {
             Self::Site(site) => Some(site.encode()),
             Self::Plugin(_, plugin) => plugin.as_deref().map(AgreedPlugin::encode),
             Self::Route(_, route) => route.as_deref().map(AgreedRoute::encode),
+            Self::Link(_, link) => Some(link.encode()),
+            Self::LinkToken(_, token) => token.as_ref().map(LinkToken::encode),
             Self::Level(level) => Some(encode_level(*level)),
         }
     }
@@ -123,6 +136,8 @@ impl Write {
             }
             TAKE_OVER => Self::TakeOver(u64::from_str_radix(name, 16).ok()?, Some(Arc::new(TakeOver::decode(value)?))),
             PLUGIN => Self::Plugin(name.into(), Some(Arc::new(AgreedPlugin::decode(value)?))),
+            LINK => Self::Link(name.into(), Arc::new(AgreedLink::decode(value)?)),
+            LINK_TOKEN => Self::LinkToken(TokenHash::parse(name)?, Some(LinkToken::decode(value)?)),
             ROUTE => Self::Route(name.into(), Some(Arc::new(AgreedRoute::decode(value)?))),
             _ => return None,
         })

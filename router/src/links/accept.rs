@@ -98,9 +98,9 @@ async fn ask_all(token: &LinkToken, request: &[u8]) -> Result<Welcome, AcceptErr
         for at in resolved {
             match ask(token, request, at).await {
                 Ok(Answer::Welcome(welcome)) => return Ok(welcome),
-                // Tokens are known to the node that made them alone.
-                Ok(Answer::Refusal(refusal)) if refusal.code == "token-unknown" => {
-                    tried.push(format!("{address}: {refusal}"))
+                // Another node of the site may know the token already, or reach the majority.
+                Ok(Answer::Refusal(refusal)) if ["token-unknown", "unavailable", "busy"].contains(&&*refusal.code) => {
+                    tried.push(format!("{address}: {refusal}"));
                 }
                 Ok(Answer::Refusal(refusal)) => return Err(refusal.into()),
                 Err(why) => tried.push(format!("{address} ({at}): {why}")),

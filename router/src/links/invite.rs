@@ -56,7 +56,8 @@ pub struct Welcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text} ({code})")]
 pub struct Refusal {
-    /// For programs: `token-unknown`, `token-used`, `token-expired`, `version`, `own-site`, `busy`, `invalid`.
+    /// For programs: `token-unknown`, `token-used`, `token-expired`, `version`, `own-site`, `busy`, `unavailable`,
+    /// `invalid`.
     pub code: String,
     /// For people.
     pub text: String,

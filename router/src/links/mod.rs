@@ -3,7 +3,7 @@
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` keeps who may. `lives` bounds how often an upstream ends a
+//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an upstream ends a
 //! life. Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a
 //! partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `pack`, `unpack`, `invite` and
 //! `records`.
@@ -47,7 +47,9 @@ pub use class::{LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
-pub use records::{LinkRecord, RecordError, Records, is_link_name};
+pub use records::{LinkRecord, RecordError, Records};
+
+pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
 
 /// The version of what is said that is spoken.

@@ -137,7 +137,7 @@ async fn a_link_that_was_removed_is_refused_and_may_be_invited_again() {
     plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
     plant.append(&["telemetry"], "before").await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
-    hq.upstream().remove("plant", "test").unwrap();
+    hq.upstream().remove("plant", "test").await.unwrap();
     until("it is refused", || plant.edge().views()[0].state == State::Refused).await;
     assert!(plant.edge().views()[0].reason.contains("removed"), "{:?}", plant.edge().views());
     plant.append(&["telemetry"], "after").await;
@@ -155,19 +155,19 @@ async fn a_token_serves_once_and_strangers_are_refused() {
     let (plant, other, hq) = (Site::new(1).await, Site::new(3).await, Site::new(2).await);
     plant.open_edge(vec![]);
     other.open_edge(vec![]);
-    let token = hq.invite("plant");
+    let token = hq.invite("plant").await;
     assert_eq!(plant.edge().accept(&token, "up").await.unwrap(), "plant");
     let again = other.edge().accept(&token, "up").await.unwrap_err().to_string();
     assert!(again.contains("used already"), "{again}");
-    let mut unknown = hq.invite("plant");
+    let mut unknown = hq.invite("plant").await;
     unknown.0.secret = [9; 32];
     let unknown = other.edge().accept(&unknown, "up").await.unwrap_err().to_string();
     assert!(unknown.contains("not known"), "{unknown}");
-    let mut wrong_ca = hq.invite("plant");
+    let mut wrong_ca = hq.invite("plant").await;
     wrong_ca.0.ca = [9; 32];
     let wrong = other.edge().accept(&wrong_ca, "up").await.unwrap_err().to_string();
     assert!(wrong.contains("the CA that the token names"), "{wrong}");
-    let own = hq.invite("plant");
+    let own = hq.invite("plant").await;
     hq.open_edge(vec![]);
     assert!(hq.edge().accept(&own, "up").await.is_err(), "a site does not feed itself");
 }

@@ -15,8 +15,9 @@ use super::budget::Budgets;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
-use super::records::{RecordError, Records};
+use super::records::Records;
 use super::wire::{Answer, Hello, Said};
+use crate::catalog::Refusal as Refused;
 use crate::event_log::EventLog;
 use crate::security::JoinTokenHash;
 use crate::transport::{
@@ -83,36 +84,49 @@ impl Upstream {
         })
     }
 
-    /// Notes an invitation, by the hash of its secret; until when it serves. Blocks on the disk.
+    /// Makes an invitation known, by the hash of its secret; until when it serves.
     ///
     /// # Errors
     /// As those of [`Records::invite`].
-    pub fn invite(&self, name: &str, hash: JoinTokenHash, who: &'static str) -> Result<i64, RecordError> {
-        self.records.invite(name, hash, who)
+    pub async fn invite(&self, name: &str, hash: JoinTokenHash, who: &str) -> Result<i64, Refused> {
+        self.records.invite(name, hash, who).await
     }
 
-    /// Removes a link, and ends its connections. Blocks on the disk.
+    /// Removes a link. Its connections end, at every node of the site.
     ///
     /// # Errors
     /// As those of [`Records::revoke`].
-    pub fn remove(&self, name: &str, who: &'static str) -> Result<(), RecordError> {
-        let link = self.records.revoke(name, who)?;
-        let mut connected = self.connected.lock();
-        let gone: Vec<_> = connected.keys().filter(|(of, _)| *of == link).copied().collect();
-        for key in gone {
-            if let Some(connection) = connected.remove(&key) {
-                connection.close(Close::Refused as u32, &format!("the link of {name} was removed upstream"));
+    pub async fn remove(&self, name: &str, who: &str) -> Result<(), Refused> {
+        self.records.revoke(name, who).await
+    }
+
+    /// Brings what an earlier program kept of links into the catalog; ends when it is there.
+    pub async fn import(&self) {
+        self.records.import().await;
+    }
+
+    /// Forgets origins of removed links of which nothing is kept any more, one a call; whether there was one. Blocks on the disk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn forget_one(&self) -> Result<bool, sled_data::StoreFailed> {
+        for (origin, linked) in self.log.store().linked() {
+            // Of one that nobody knows it is not certain that it was removed.
+            let is_removed = self.records.of(linked.link).is_some_and(|record| record.is_revoked);
+            if is_removed && self.log.forget_linked(origin)? {
+                tracing::info!(%origin, "an origin of a removed link is forgotten: nothing of it is kept any more");
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The links, as people see them. Reads the store.
     pub fn views(&self) -> Vec<LinkView> {
         let mut gaps = self.gaps();
         let view = |record: super::LinkRecord| {
-            let gaps = gaps.remove(&record.link).unwrap_or_default();
-            let page = self.page(record.link);
+            let gaps = record.ids.iter().flat_map(|id| gaps.remove(id).unwrap_or_default()).collect();
+            let page = self.page(record.ids.first().copied().unwrap_or_default());
             let mut page = page.lock();
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
@@ -145,6 +159,12 @@ impl Upstream {
     fn page(&self, link: u64) -> Shared {
         let fresh = || Arc::new(Mutex::new(Page { state: State::Cut, ..Page::default() }));
         Arc::clone(self.pages.lock().entry(link).or_insert_with(fresh))
+    }
+
+    /// The page of the link that certificates of this id are of.
+    fn page_of(&self, id: u64) -> Shared {
+        let first = self.records.of(id).and_then(|record| record.ids.first().copied());
+        self.page(first.unwrap_or(id))
     }
 
     /// Serves one connection to its end. Its protocol is that of a link, or of one who accepts an invitation.
@@ -211,9 +231,7 @@ impl Upstream {
             return Err(Refusal::new("own-site", "the edge is of this site itself"));
         }
         let node = id_of(&request.public_key);
-        let (records, asked) = (Arc::clone(&self.records), request.clone());
-        let admitted = tokio::task::spawn_blocking(move || records.admit(&asked, node)).await;
-        let (name, peer) = admitted.unwrap_or_else(|_| Err(Refusal::new("busy", "the node is stopping")))?;
+        let (name, peer) = self.records.admit(&request, node).await?;
         let made = self.identity.admit_link(peer, &name, &request.public_key);
         let (certificate, ca) = made.map_err(|error| Refusal::new("invalid", error.to_string()))?;
         Ok(Welcome { name, link: peer.link, node, site: self.identity.site(), certificate, ca })
@@ -225,7 +243,8 @@ impl Upstream {
         if let Some(before) = self.connected.lock().insert(key, connection.clone()) {
             before.close(Close::Replaced as u32, "the same gateway has connected anew");
         }
-        let page = self.page(peer.link);
+        let page = self.page_of(peer.link);
+        let mut changed = self.records.watch();
         {
             let mut page = page.lock();
             page.connections += 1;
@@ -237,6 +256,12 @@ impl Upstream {
                 stream = connection.accept(), if streams.len() < STREAMS_MAX => {
                     let Ok((out, from)) = stream else { break String::new() };
                     streams.spawn(stream_of(self.receiver(peer), peer, Arc::clone(&self.records), out, from));
+                }
+                Ok(()) = changed.changed() => {
+                    if let Err(refusal) = self.records.may_stay(peer) {
+                        connection.close(Close::Refused as u32, &refusal.text);
+                        break refusal.text;
+                    }
                 }
                 Some(ended) = streams.join_next(), if !streams.is_empty() => match ended {
                     Ok(Some((close, text))) => {
@@ -264,7 +289,7 @@ impl Upstream {
             link: peer.link,
             name: String::new(),
             site: self.identity.site(),
-            page: self.page(peer.link),
+            page: self.page_of(peer.link),
             budget: self.budgets.of(peer.link),
         }
     }

@@ -7,7 +7,7 @@ use super::place::Place;
 use crate::admin::ApiError;
 use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, TrafficJson};
 use crate::admin::site::Pending;
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::{
@@ -16,7 +16,7 @@ use crate::links::{
 };
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
-use crate::security::LinkToken;
+use crate::security::{JOIN_ADDRESSES_MAX, LinkToken};
 use crate::transport::{SiteConnection, SiteIdentity};
 
 /// Who the audit says did it, where a person did.
@@ -60,7 +60,7 @@ impl LinkNode {
         };
         let upstream = match identity {
             Some(identity) => {
-                let records = Arc::new(Records::open(Arc::clone(log))?);
+                let records = Arc::new(Records::open(Arc::clone(log), Arc::clone(catalog))?);
                 Some((Upstream::new(Arc::clone(log), Arc::clone(&identity), records), identity))
             }
             None => None,
@@ -89,23 +89,26 @@ impl LinkNode {
     async fn make_invitation(&self, site: &str) -> Result<InviteJson, ApiError> {
         let (upstream, identity) = self.upstream()?;
         let members = self.catalog.members();
-        let own = members.iter().find(|member| member.node == self.place.node);
-        // The token is known to this node alone.
-        let address = own.map(|member| member.address.clone()).filter(|address| !address.is_empty());
-        let address = address.ok_or_else(|| {
-            ApiError::conflict("no address of this node is known")
-                .hint("start it with --site-listen, and --site-address where that is not one address")
-        })?;
-        let token = draw_token(self.place.site, identity.ca_fingerprint(), vec![address]);
+        // This node first: it is known to be there.
+        let mut addresses: Vec<(bool, String)> =
+            members.iter().map(|member| (member.node != self.place.node, member.address.clone())).collect();
+        addresses.retain(|(_, address)| !address.is_empty());
+        addresses.sort();
+        let addresses: Vec<String> =
+            addresses.into_iter().map(|(_, address)| address).take(JOIN_ADDRESSES_MAX).collect();
+        if addresses.is_empty() {
+            return Err(ApiError::conflict("no address of a node of this site is known")
+                .hint("start it with --site-listen, and --site-address where that is not one address"));
+        }
+        let token = draw_token(self.place.site, identity.ca_fingerprint(), addresses);
         let token = LinkToken(token.map_err(|error| ApiError::internal(error.to_string()))?);
-        let (upstream, hash, name) = (Arc::clone(upstream), token.0.hash(), site.to_owned());
-        let expires_at_ms = blocking(move || Ok(upstream.invite(&name, hash, WHO)?)).await?;
+        let expires_at_ms = upstream.invite(site, token.0.hash(), WHO).await?;
         Ok(InviteJson { site: site.to_owned(), token: token.to_string(), expires_at_ms })
     }
 
     async fn take_invitation(&self, token: &str, name: &str) -> Result<String, ApiError> {
         if !is_link_name(name) {
-            return Err(RecordError::Name(name.to_owned()).into());
+            return Err(catalog::Refusal::Link(LinkRefusal::Name(name.to_owned())).into());
         }
         let token: LinkToken =
             token.parse().map_err(|error: crate::security::JoinTokenError| ApiError::bad_request(error.to_string()))?;
@@ -118,8 +121,23 @@ impl LinkNode {
         }
         let unknown = || unknown(name);
         let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
-        let (upstream, name) = (Arc::clone(upstream), name.to_owned());
-        blocking(move || Ok(upstream.remove(&name, WHO)?)).await
+        Ok(upstream.remove(name, WHO).await?)
+    }
+
+    /// Brings what an earlier program kept of links into the catalog; ends when it is there.
+    pub async fn import(self: Arc<Self>) {
+        if let Some((upstream, _)) = &self.upstream {
+            upstream.import().await;
+        }
+    }
+
+    /// Forgets an origin of a removed link of which nothing is kept any more; whether there was one. Blocks on the disk.
+    pub fn forget_one(&self) -> bool {
+        let Some((upstream, _)) = &self.upstream else { return false };
+        upstream.forget_one().unwrap_or_else(|error| {
+            tracing::warn!(%error, "an origin of a removed link is not forgotten");
+            false
+        })
     }
 }
 
@@ -156,25 +174,6 @@ impl LinkControl for LinkNode {
 
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()> {
         Box::pin(self.take_out(name))
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| Err(ApiError::unavailable("the node is stopping")))
-}
-
-impl From<RecordError> for ApiError {
-    fn from(error: RecordError) -> Self {
-        let text = error.to_string();
-        match error {
-            RecordError::Unknown(_) => Self::not_found(text),
-            RecordError::Name(_) => Self::bad_request(text),
-            RecordError::TooMany(_) => Self::conflict(text),
-            RecordError::Store(_) => Self::unavailable(text),
-        }
     }
 }
 

@@ -70,6 +70,8 @@ impl Keeper {
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
+        // One a pass: what it does is bounded.
+        self.links.forget_one();
         pass.more
     }
 

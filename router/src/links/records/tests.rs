@@ -1,15 +1,16 @@
-//! Invitations, gateways and removed links, on a memory store.
+//! Gateways of sites that feed this one, and what an earlier program kept of them, on a memory store.
 
 use super::*;
 use crate::clock::Clock;
 use crate::event_log::Config;
 
-fn log() -> Arc<EventLog> {
+fn open() -> (Arc<EventLog>, Arc<Catalog>) {
     let backend = sled_data::MemoryBackend::new();
     let (store, _) = sled_data::Store::on(Arc::new(backend), sled_data::Options::default()).unwrap();
     let log = EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Config::default()).unwrap();
     log.ensure_topic(crate::event_log::AUDIT_TOPIC, None).unwrap();
-    log
+    let catalog = Catalog::open(Arc::clone(&log), catalog::Config::default()).unwrap();
+    (log, catalog)
 }
 
 fn request(secret: u8) -> Request {
@@ -27,45 +28,55 @@ fn hello() -> Hello {
     Hello { protocol: 1, program: "0.1".to_owned(), site: 5, name: "gw".to_owned(), priority: 1, is_first: true }
 }
 
-#[test]
-fn a_token_lets_one_gateway_in_once_and_a_removed_link_stays_out() {
-    let log = log();
-    let records = Records::open(Arc::clone(&log)).unwrap();
-    let code =
-        |result: Result<(String, LinkPeer), Refusal>| result.map_or_else(|refusal| refusal.code, |(name, _)| name);
-    assert_eq!(code(records.admit(&request(1), NodeId(1))), "token-unknown");
-    assert_eq!(records.invite("a b", request(1).token(), "test"), Err(RecordError::Name("a b".to_owned())));
-    records.invite("plant-7", request(1).token(), "test").unwrap();
-    let (name, peer) = records.admit(&request(1), NodeId(1)).unwrap();
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_is_let_in_and_known_at_each_node_until_its_link_is_removed() {
+    let (log, catalog) = open();
+    let records = Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap();
+    let other = Records::open(Arc::clone(&log), catalog).unwrap();
+    let unknown = records.admit(&request(1), NodeId(1)).await.unwrap_err();
+    assert_eq!(unknown.code, "token-unknown");
+    assert_eq!(records.invite("a b", request(1).token(), "test").await.unwrap_err().code(), "bad_request");
+    records.invite("plant-7", request(1).token(), "test").await.unwrap();
+    // Any node of the site may be asked.
+    let (name, peer) = other.admit(&request(1), NodeId(1)).await.unwrap();
     assert_eq!((name.as_str(), peer.node), ("plant-7", NodeId(1)));
-    assert_eq!(records.admit(&request(1), NodeId(1)), Ok((name, peer)), "it was cut off before it heard");
-    assert_eq!(code(records.admit(&request(1), NodeId(2))), "token-used");
-    // A second gateway of the site, by a token of its own.
-    records.invite("plant-7", request(2).token(), "test").unwrap();
-    let (_, second) = records.admit(&request(2), NodeId(2)).unwrap();
-    assert_eq!(second.link, peer.link);
+    assert_eq!(records.admit(&request(1), NodeId(1)).await, Ok((name, peer)), "it was cut off before it heard");
+    assert_eq!(records.admit(&request(1), NodeId(2)).await.unwrap_err().code, "token-used");
     assert_eq!(records.judge(peer, &hello()), Ok("plant-7".to_owned()));
     let stranger = LinkPeer { link: peer.link ^ 1, ..peer };
     assert_eq!(records.judge(stranger, &hello()).unwrap_err().code, "unknown");
     assert_eq!(records.judge(peer, &Hello { protocol: 0, ..hello() }).unwrap_err().code, "version");
-    // All of it is there after a restart.
-    let records = Records::open(Arc::clone(&log)).unwrap();
-    assert_eq!(records.all()[0].nodes.len(), 2);
-    records.revoke("plant-7", "test").unwrap();
-    assert_eq!(records.revoke("plant-8", "test"), Err(RecordError::Unknown("plant-8".to_owned())));
-    for records in [records, Records::open(log).unwrap()] {
-        assert_eq!(code(records.admit(&request(1), NodeId(1))), "token-unknown", "its token went with it");
-        assert_eq!(records.judge(peer, &hello()).unwrap_err().code, "revoked");
-    }
+    other.revoke("plant-7", "test").await.unwrap();
+    assert_eq!(records.judge(peer, &hello()).unwrap_err().code, "revoked");
+    assert_eq!(records.may_stay(peer).unwrap_err().code, "revoked");
+    assert_eq!(records.revoke("plant-8", "test").await.unwrap_err().code(), "not_found");
 }
 
-#[test]
-fn stored_values_have_these_bytes() {
-    let link = LinkV1 { link: 300, added_ms: 1, revoked: true, nodes: vec![(NodeId(7), "n".to_owned())] };
-    assert_eq!(encode(&link), [1, 0xac, 2, 2, 1, 1, 7, 1, b'n']);
-    let token = TokenV1 { name: "p".to_owned(), expires_at_ms: 1, used_by: Some(NodeId(7)) };
-    assert_eq!(encode(&token), [1, 1, b'p', 2, 1, 7]);
-    assert_eq!(decode(&encode(&link)), Some(link));
-    assert_eq!(decode(&encode(&token)), Some(token));
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_program_kept_counts_and_comes_into_the_catalog() {
+    let (log, catalog) = open();
+    let link = LinkV1 { link: 300, added_ms: 1, revoked: false, nodes: vec![(NodeId(7), "n".to_owned())] };
+    let bytes = [1, 0xac, 2, 2, 0, 1, 7, 1, b'n'];
+    assert_eq!(decode(&bytes), Some(link));
+    let ticket = {
+        let mut open = log.lock();
+        open.put_state(TREE, b"lplant", Some(&bytes));
+        // A token of it is left where it is.
+        open.put_state(TREE, &[&b"t"[..], &[9; 32]].concat(), Some(&[1, 1, b'p', 2, 0]));
+        open.ticket()
+    };
+    log.durable(ticket).await.unwrap();
+    let records = Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap();
+    let peer = LinkPeer { node: NodeId(7), link: 300 };
+    assert_eq!(records.judge(peer, &hello()), Ok("plant".to_owned()), "it counts before it is agreed on");
+    assert_eq!((records.all().len(), catalog.links().len()), (1, 0));
+    records.import().await;
+    assert_eq!((records.all().len(), catalog.links().len()), (1, 1));
+    assert_eq!(records.judge(peer, &hello()), Ok("plant".to_owned()));
+    records.revoke("plant", "test").await.unwrap();
+    // It is not brought in a second time.
+    let records = Records::open(log, catalog).unwrap();
+    records.import().await;
+    assert_eq!(records.judge(peer, &hello()).unwrap_err().code, "revoked");
     assert_eq!(decode::<LinkV1>(&[2, 0]), None);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sled_data::{MemoryBackend, Options, Store};
 use tokio::task::JoinHandle;
 
+use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::event_log::{AUDIT_TOPIC, Config, EventLog, NO_HEADERS, NewEvent};
 use crate::links::records::Records;
@@ -99,7 +100,8 @@ impl Site {
         let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
         log.set_site(number);
         log.ensure_topic(AUDIT_TOPIC, None).unwrap();
-        let records = Arc::new(Records::open(Arc::clone(&log)).unwrap());
+        let catalog = Catalog::open(Arc::clone(&log), catalog::Config::default()).unwrap();
+        let records = Arc::new(Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap());
         let upstream = Upstream::new(Arc::clone(&log), Arc::clone(&identity), records);
         let listening = listen(&identity, &upstream, at);
         let address = listening.0.address().unwrap();
@@ -130,18 +132,18 @@ impl Site {
         assert!(self.edge.set(edge).is_ok());
     }
 
-    pub fn invite(&self, name: &str) -> LinkToken {
+    pub async fn invite(&self, name: &str) -> LinkToken {
         let addresses = vec![self.address.to_string()];
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).unwrap();
         let ca = self.identity.ca_fingerprint().to_bytes();
         let token = LinkToken(JoinToken { site: self.number, addresses, ca, secret });
-        self.upstream.invite(name, token.0.hash(), "test").unwrap();
+        self.upstream.invite(name, token.0.hash(), "test").await.unwrap();
         token
     }
 
     pub async fn accept(&self, to: &Site, name: &str) {
-        assert_eq!(self.edge().accept(&to.invite(name), "up").await.unwrap(), name);
+        assert_eq!(self.edge().accept(&to.invite(name).await, "up").await.unwrap(), name);
     }
 
     /// This site feeds another one, which calls it `name`.

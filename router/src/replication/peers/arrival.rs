@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn each_arrival_has_its_verdict() {
         let present = |incarnation, is_copied| Some(Present { incarnation, is_copied });
-        let newer = Hello { protocols: vec![3, 4], ..hello(4) };
+        let newer = Hello { protocols: vec![4, 5], ..hello(4) };
         let one_below = Hello { protocols: vec![1], ..hello(4) };
         let none = Hello { protocols: vec![], ..hello(4) };
         // (what, greeting, the connection that it has, how it is sent away, what the words hold)
