@@ -205,14 +205,13 @@ mod tests {
 
     #[test]
     fn of_several_who_have_the_same_the_least_has_the_longest() {
-        let cases: [(&[(NodeId, u64)], Option<(NodeId, u64)>); 4] = [
-            (&[], None),
-            (&[(A, 0)], Some((A, 0))),
-            (&[(A, 5), (B, 7), (C, 6)], Some((B, 7))),
-            (&[(C, 7), (B, 7), (A, 6)], Some((B, 7))),
-        ];
-        for (held, expected) in cases {
-            let held = held.iter().map(|(node, commit)| (*node, CommitNumber(*commit)));
+        for (held, expected) in [
+            (vec![], None),
+            (vec![(A, 0)], Some((A, 0))),
+            (vec![(A, 5), (B, 7), (C, 6)], Some((B, 7))),
+            (vec![(C, 7), (B, 7), (A, 6)], Some((B, 7))),
+        ] {
+            let held = held.into_iter().map(|(node, commit)| (node, CommitNumber(commit)));
             assert_eq!(longest(held).map(|(node, commit)| (node, commit.0)), expected);
         }
     }
