@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hours::Hours;
 use super::pattern::Pattern;
 
 /// How urgent a topic is. Each used one is a stream.
@@ -44,12 +45,24 @@ pub struct LinkClass {
     pub topics: Vec<String>,
     /// How urgent they are.
     pub priority: Priority,
+    /// When they may go, each day, as `22:00-06:00` in UTC; empty: always.
+    pub hours: String,
+}
+
+/// The first class that names a topic.
+fn class_of<'a>(classes: &'a [LinkClass], topic: &str) -> Option<&'a LinkClass> {
+    classes.iter().find(|class| class.topics.iter().any(|pattern| Pattern::new(pattern).matches(topic)))
 }
 
 /// The priority of a topic: that of the first class that names it, else `normal`.
 pub fn priority_of(classes: &[LinkClass], topic: &str) -> Priority {
-    let names = |class: &&LinkClass| class.topics.iter().any(|pattern| Pattern::new(pattern).matches(topic));
-    classes.iter().find(names).map_or(Priority::Normal, |class| class.priority)
+    class_of(classes, topic).map_or(Priority::Normal, |class| class.priority)
+}
+
+/// Whether a topic may go at a moment, Unix milliseconds. Hours that cannot be read do not hold it back.
+pub fn may_go(classes: &[LinkClass], topic: &str, at_ms: i64) -> bool {
+    let hours = class_of(classes, topic).and_then(|class| Hours::parse(&class.hours));
+    hours.is_none_or(|hours| hours.contain(at_ms))
 }
 
 /// The priorities that classes use, the most urgent first; `normal` is always among them.
@@ -68,6 +81,7 @@ mod tests {
         let class = |topics: &[&str], priority| LinkClass {
             topics: topics.iter().map(|text| (*text).to_owned()).collect(),
             priority,
+            hours: if priority == Priority::Low { "22:00-06:00".to_owned() } else { String::new() },
         };
         let classes = [
             class(&["alarms", "line-*/alarms"], Priority::High),
@@ -83,6 +97,10 @@ mod tests {
         ];
         for (topic, priority) in cases {
             assert_eq!(priority_of(&classes, topic), priority, "{topic}");
+        }
+        for (topic, by_day) in [("video-7", false), ("telemetry", true), ("alarms", true)] {
+            assert_eq!(may_go(&classes, topic, 12 * 3_600_000), by_day, "{topic}");
+            assert!(may_go(&classes, topic, 23 * 3_600_000), "{topic}");
         }
         assert_eq!(used(&classes), Priority::ALL);
         assert_eq!(used(&classes[1..2]), [Priority::Normal, Priority::Low]);

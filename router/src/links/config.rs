@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::class::{LinkClass, Priority, priority_of, used};
+use super::class::{LinkClass, Priority, may_go, priority_of, used};
+use super::hours::Hours;
 use super::pattern::Pattern;
 use crate::config::Problem;
 
@@ -100,6 +101,11 @@ impl LinkConfig {
         priority_of(&self.class, topic)
     }
 
+    /// Whether a topic may go at a moment, Unix milliseconds; what may not waits.
+    pub fn may_go(&self, topic: &str, at_ms: i64) -> bool {
+        may_go(&self.class, topic, at_ms)
+    }
+
     /// The priorities that are used, the most urgent first; never none.
     pub fn priorities(&self) -> Vec<Priority> {
         used(&self.class)
@@ -148,6 +154,10 @@ impl LinkConfig {
                     "at most 16 classes of at most 64 patterns",
                 ));
             }
+            let hours = link.class.iter().map(|class| class.hours.as_str());
+            if let Some(wrong) = hours.filter(|hours| !hours.is_empty()).find(|hours| Hours::parse(hours).is_none()) {
+                return Err(problem("class", wrong.to_owned(), "hours as 22:00-06:00, in UTC"));
+            }
             let is_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if link.prefix.len() > PREFIX_BYTES_MAX || !link.prefix.chars().all(is_prefix) {
                 return Err(problem("prefix", link.prefix.clone(), "at most 64 of a-z, A-Z, 0-9, '.', '-', '_'"));
@@ -193,7 +203,10 @@ mod tests {
         let classes = LinkConfig { class: vec![LinkClass::default(); 17], ..named("hq") };
         let class = LinkClass { topics: vec!["*".to_owned(); 65], ..LinkClass::default() };
         let class = LinkConfig { class: vec![class], ..named("hq") };
+        let hours = LinkClass { hours: "22-6".to_owned(), ..LinkClass::default() };
+        let hours = LinkConfig { class: vec![hours], ..named("hq") };
         for wrong in [
+            vec![hours],
             vec![named("")],
             vec![named("a b")],
             vec![named("hq"), named("hq")],

@@ -53,8 +53,8 @@ const BOUNDS: Bounds = Bounds {
     // Sooner than a NAT forgets, and seldom: some 20 MB a month.
     ping_after: Some(Duration::from_secs(20)),
 };
-/// How long nothing may be heard while what was sent is not said to be stored.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// How long nothing may be heard while what was sent is not said to be stored; longer than until a ping, as upstream may have no room.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const SILENCE_LOOK: Duration = Duration::from_secs(3);
 

@@ -3,11 +3,10 @@
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an upstream ends a
-//! life. Pure are `pattern` (which topics), `class` (how urgent they are), `turns` (who goes next), `begin` (how to go on with a
-//! partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the bytes in `wire`, `pack`, `unpack`, `invite` and
-//! `records`.
-//! docs/decisions/2026-11-26-links.md says why it is so.
+//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an
+//! upstream ends a life. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
+//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
+//! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
 mod backoff;
@@ -21,6 +20,7 @@ mod edge;
 mod folder;
 mod gate;
 mod hear;
+mod hours;
 mod invite;
 mod lanes;
 mod left;

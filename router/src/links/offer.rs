@@ -19,7 +19,11 @@ impl Sender {
         let mut all = carried(&session.log, &session.config);
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         session.page.lock().stored.retain(|id, _| here.contains(id));
-        all.retain(|partition| session.config.priority(partition.topic()) == self.priority);
+        let now_ms = session.log.clock().wall_ms();
+        all.retain(|partition| {
+            let topic = partition.topic();
+            session.config.priority(topic) == self.priority && session.config.may_go(topic, now_ms)
+        });
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         self.lanes.lock().keep(|id| here.contains(&id));
         let now = Instant::now();

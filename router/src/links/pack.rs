@@ -25,10 +25,10 @@ pub(super) const WINDOW_LOG: u32 = 18;
 pub(super) const NAMED_MAX: usize = 65_536;
 /// A part that was taken apart.
 pub(super) const APART: u8 = 2;
-/// How hard it is compressed: on a link of at most so many bytes a second, and on a faster one.
-const THIN_BYTES_PER_S_MAX: u64 = 250_000;
-const LEVEL_THIN: i32 = 15;
-const LEVEL: i32 = 3;
+/// How hard it is compressed on links of at most so many bytes a second: a slow processor is to keep up with the line.
+const LEVELS: [(u64, i32); 2] = [(25_000, 15), (250_000, 9)];
+/// And on faster ones.
+const LEVEL_FAST: i32 = 3;
 
 /// How a batch is compressed where it is stored.
 const AS_NONE: u8 = 0;
@@ -77,8 +77,8 @@ pub struct Packer {
 impl Packer {
     /// For a link of a rate, if it has one; `None` where there is no memory for it.
     pub fn new(rate: Option<u64>) -> Option<Self> {
-        let is_thin = rate.is_some_and(|rate| rate <= THIN_BYTES_PER_S_MAX);
-        let level = if is_thin { LEVEL_THIN } else { LEVEL };
+        let fits = LEVELS.iter().find(|(most, _)| rate.is_some_and(|rate| rate <= *most));
+        let level = fits.map_or(LEVEL_FAST, |(_, level)| *level);
         let mut encoder = Encoder::with_dictionary(level, DICTIONARY_BYTES).ok()?;
         encoder.set_parameter(CParameter::WindowLog(WINDOW_LOG)).ok()?;
         Some(Self { encoder, repacker: Repacker::default(), memory: Memory::default(), is_broken: false })

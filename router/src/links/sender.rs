@@ -132,10 +132,11 @@ impl Default for Open {
 }
 
 impl Open {
-    fn sent(&mut self, number: u64, brought: Brought, ends: BTreeMap<PartitionId, Offset>) {
-        self.number = number;
+    fn sent(&mut self, brought: Brought, ends: BTreeMap<PartitionId, Offset>) {
+        self.number += 1;
         self.under_way_bytes += brought.sent_bytes as usize;
-        self.under_way.push_back(UnderWay { number, brought, ends, since: Instant::now() });
+        let (number, since) = (self.number, Instant::now());
+        self.under_way.push_back(UnderWay { number, brought, ends, since });
     }
 
     /// The next round that upstream has stored, of those up to a number.
@@ -211,20 +212,31 @@ impl Sender {
         let rate = self.session.config.rate().and_then(|rate| usize::try_from(rate).ok());
         let most = UNDER_WAY_BYTES_MAX[self.priority.place()];
         let most = rate.map_or(most, |rate| most.min(rate.saturating_mul(UNDER_WAY_SECONDS)));
-        while self.open.lock().under_way_bytes < most && !self.lanes.lock().is_empty() {
-            let (number, bytes) = {
-                let open = self.open.lock();
-                (open.number + 1, open.round_bytes)
-            };
-            let Some((brought, ends, frame)) = self.next_frame(number, bytes).await? else { break };
-            self.open.lock().sent(number, brought, ends);
+        let mut next = self.next_frame(most).await?;
+        while let Some((brought, ends, frame)) = next {
+            self.open.lock().sent(brought, ends);
             self.session.page.lock().under_way += brought.sent_bytes;
-            self.session.gate.send(self.priority, out, &frame).await?;
+            // One is made while the one before is sent: a thin line is not to wait for a slow processor.
+            let send = self.session.gate.send(self.priority, out, &frame);
+            let (sent, made) = tokio::join!(send, self.next_frame(most));
+            sent?;
+            next = made?;
         }
         Ok(())
     }
 
-    async fn next_frame(&self, number: u64, bytes: usize) -> Result<Option<Frame>, Ended> {
+    /// The next frame, if less than `most` bytes are under way.
+    async fn next_frame(&self, most: usize) -> Result<Option<Frame>, Ended> {
+        let (number, bytes) = {
+            let open = self.open.lock();
+            if open.under_way_bytes >= most {
+                return Ok(None);
+            }
+            (open.number + 1, open.round_bytes)
+        };
+        if self.lanes.lock().is_empty() {
+            return Ok(None);
+        }
         let (log, lanes) = (Arc::clone(&self.session.log), Arc::clone(&self.lanes));
         let packer = Arc::clone(&self.packer);
         blocking(move || {
@@ -275,7 +287,7 @@ mod tests {
         let mut open = Open::default();
         let mut after = |ms| {
             let (number, brought) = (open.number + 1, Brought { sent_bytes: 100, ..Brought::default() });
-            open.sent(number, brought, BTreeMap::new());
+            open.sent(brought, BTreeMap::new());
             let now = Instant::now() + Duration::from_millis(ms);
             assert!(open.done(number, now).is_some() && open.done(number, now).is_none());
             assert_eq!(open.under_way_bytes, 0);

@@ -330,7 +330,7 @@ async fn each_priority_is_a_stream_of_its_own_and_what_is_urgent_overtakes() {
         let value: String = (0..5_000).map(|_| letters()).collect();
         plant.append(&[["telemetry", "video"][n % 2]], &value).await;
     }
-    let class = |topic: &str, priority| LinkClass { topics: vec![topic.to_owned()], priority };
+    let class = |topic: &str, priority| LinkClass { topics: vec![topic.to_owned()], priority, ..LinkClass::default() };
     let classes = vec![class("alarms", Priority::High), class("video", Priority::Low)];
     // Some six seconds of it.
     let config = LinkConfig { class: classes, rate_bytes_max: 40_000, compress: Compress::Off, ..link(&["*"], &[]) };
@@ -375,4 +375,20 @@ async fn an_upstream_ends_a_life_once_a_day_at_most() {
     plant.append(&["alarms"], "still").await;
     until("other topics come", || hq.log.topic("plant/alarms").is_some_and(|_| hq.values("plant/alarms") == ["still"]))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_not_go_now_waits_and_holds_nothing_else_up() {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    // An hour that is half a day away.
+    let hour = (plant.log.clock().wall_ms() / 3_600_000 + 12) % 24;
+    let hours = format!("{hour:02}:00-{hour:02}:59");
+    let class = LinkClass { topics: vec!["video".to_owned()], priority: Priority::Low, hours };
+    plant.feed(&hq, "plant", vec![LinkConfig { class: vec![class], ..link(&["*"], &[]) }]).await;
+    plant.append(&["video", "telemetry"], "one").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    until("it waits", || plant.edge().views()[0].lag.events == 1).await;
+    assert_eq!(plant.edge().views()[0].classes[2].lag.events, 1);
+    assert!(hq.log.topic("plant/video").is_none());
+    assert_eq!(plant.edge().floors().len(), 1, "retention leaves it");
 }

@@ -74,7 +74,7 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
 /// How fast it is, what of each priority, and the connection.
 fn sending(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
     out.line(&format!(
-        "rate       {:.0} events/s, {}/s on the link, {}; compressed to {}",
+        "rate       {:.0} events/s, {}/s on the link, {}, {}",
         link.events_per_s,
         bytes(link.sent_bytes_per_s as u64),
         drain(link),
@@ -113,7 +113,7 @@ pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), 
         format!(", round trip {:.0} ms, {lost:.1} % lost", traffic.rtt_ms)
     });
     out.line(&printable(&format!(
-        "{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, to {}{path}",
+        "{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, {}{path}",
         link.state,
         link.lag_events,
         bytes(link.lag_bytes),
@@ -135,7 +135,7 @@ fn drain(link: &LinkJson) -> String {
 }
 
 fn ratio(link: &LinkJson) -> String {
-    if link.ratio > 0.0 { format!("1/{:.1}", link.ratio) } else { "-".to_owned() }
+    if link.ratio > 0.0 { format!("{:.1} times smaller", link.ratio) } else { "nothing went yet".to_owned() }
 }
 
 fn age(link: &LinkJson) -> String {

@@ -38,18 +38,21 @@ struct Case {
     bits_per_s: u64,
     rtt: Duration,
     loss: f64,
+    /// Whether the link is told the line's rate.
+    is_told: bool,
     payload: Payload,
     /// How long the backlog is filled, so that it outlasts the run.
     fill: Duration,
     windows: u32,
 }
 
-const CASES: [Case; 3] = [
+const CASES: [Case; 4] = [
     Case {
         name: "50 kbit/s, 300 ms, 2 % lost",
         bits_per_s: 50_000,
         rtt: Duration::from_millis(300),
         loss: 0.02,
+        is_told: true,
         payload: Payload::Reading,
         fill: Duration::from_secs(1),
         windows: WINDOWS,
@@ -59,15 +62,27 @@ const CASES: [Case; 3] = [
         bits_per_s: 1_000_000,
         rtt: Duration::from_millis(100),
         loss: 0.005,
+        is_told: true,
         payload: Payload::Reading,
         fill: Duration::from_secs(3),
         windows: 4,
+    },
+    Case {
+        name: "10 Mbit/s, 50 ms, 1 % lost, no rate set",
+        bits_per_s: 10_000_000,
+        rtt: Duration::from_millis(50),
+        loss: 0.01,
+        is_told: false,
+        payload: Payload::Random,
+        fill: Duration::from_secs(3),
+        windows: 2,
     },
     Case {
         name: "100 Mbit/s, 20 ms",
         bits_per_s: 100_000_000,
         rtt: Duration::from_millis(20),
         loss: 0.0,
+        is_told: true,
         payload: Payload::Random,
         fill: Duration::from_secs(12),
         windows: 2,
@@ -122,7 +137,7 @@ fn told(case: &Case, measured: Measured) -> Vec<Row> {
 
 fn settings(case: &Case, address: std::net::SocketAddr) -> String {
     let compress = if case.payload == Payload::Reading { "on" } else { "off" };
-    let rate = case.bits_per_s / 8;
+    let rate = if case.is_told { case.bits_per_s / 8 } else { 0 };
     format!(
         "[[link]]\nname = \"hq\"\naddress = \"{address}\"\nrate_bytes_max = {rate}\ncompress = \"{compress}\"\n\
          [[link.class]]\ntopics = [\"{ALARMS}\"]\npriority = \"high\"\n"
