@@ -264,7 +264,8 @@ fn each_frame_is_the_same_bytes_again() {
 #[test]
 fn small_readings_become_a_sixth_or_less() {
     // What is sent, events in a batch, batches in a frame, how often it must become smaller at the least
-    let cases: [(&str, fn(&mut u64) -> Event, usize, usize, f64); 5] = [
+    type Case = (&'static str, fn(&mut u64) -> Event, usize, usize, f64);
+    let cases: [Case; 5] = [
         ("a backlog of full batches", reading, 400, 4, 6.0),
         ("a backlog of single readings", reading, 1, 200, 6.0),
         ("live, some at a time", reading, 1, 10, 5.5),

@@ -36,8 +36,10 @@ const UNDER_WAY_BYTES_MAX: [usize; Priority::ALL.len()] = [2 << 20, 8 << 20, 4 <
 const UNDER_WAY_SECONDS: usize = 4;
 /// How often it looks for partitions that are new.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often it says how far upstream is behind.
+/// How often it says how far upstream is behind; and on a link of at most so many bytes a second.
 const SAY_EVERY: Duration = Duration::from_secs(1);
+const SAY_EVERY_THIN: Duration = Duration::from_secs(5);
+const THIN_BYTES_PER_S_MAX: u64 = 50_000;
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +186,8 @@ impl Sender {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut said_at, mut said) = (Instant::now(), Lag::default());
+        let is_thin = self.session.config.rate().is_some_and(|rate| rate <= THIN_BYTES_PER_S_MAX);
+        let say_every = if is_thin { SAY_EVERY_THIN } else { SAY_EVERY };
         loop {
             tokio::select! {
                 _ = look.tick() => self.discover(out).await?,
@@ -192,7 +196,7 @@ impl Sender {
             }
             shown.borrow_and_update();
             self.send_what_is_there(out).await?;
-            if self.is_first && said_at.elapsed() >= SAY_EVERY {
+            if self.is_first && said_at.elapsed() >= say_every {
                 let lag = self.measure().await?;
                 if lag != said {
                     self.say(out, &Said::Behind(lag)).await?;

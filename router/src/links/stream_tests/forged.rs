@@ -8,6 +8,7 @@ use super::lab::{LONG, Site};
 use super::link;
 use crate::event_log::rubbish::{rubbish, sound};
 use crate::links::folder;
+use crate::links::pack::{DICTIONARY, Packer};
 use crate::links::upstream::Close;
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Hello, Parts, Said};
 use crate::transport::{Bounds, Ended, FrameReceiver, FrameSender, SiteConnection, dial_link};
@@ -28,6 +29,8 @@ struct Forger {
     connection: SiteConnection,
     out: FrameSender,
     from: FrameReceiver,
+    /// The newest dictionary that upstream says it knows.
+    dictionary: u8,
 }
 
 impl Forger {
@@ -35,9 +38,10 @@ impl Forger {
         let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
         let connection = dial_link(to.address(), &identity, BOUNDS, None).await.unwrap();
         let (out, from) = connection.open().await.unwrap();
-        let mut forger = Forger { connection, out, from };
+        let mut forger = Forger { connection, out, from, dictionary: 0 };
         forger.say(&Said::Hello(hello())).await;
-        assert!(matches!(forger.hear().await, Answer::Welcome(..)));
+        let Answer::Welcome(_, dictionary) = forger.hear().await else { panic!("no welcome") };
+        forger.dictionary = dictionary;
         forger
     }
 
@@ -158,6 +162,28 @@ async fn a_link_writes_to_no_topic_of_another_one() {
     let (closed, text) = forger.closed().await;
     assert_eq!(closed, Close::Garbage as u32, "{text}");
     assert_eq!(hq.values("mine/secret"), ["mine"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_packed_and_not_the_same_there_comes_as_it_is_stored() {
+    let (plant, hq, batches) = plant_and_hq().await;
+    let origin = plant.log.store().origin();
+    let parts = Parts { number: 1, origin, parts: batches.into_iter().map(LinkedPart::Batch).collect() };
+    let mut forger = Forger::connect(&plant, &hq).await;
+    assert_eq!(forger.dictionary, DICTIONARY);
+    forger.offer(&plant, origin).await;
+    let packed = Packer::new(None).unwrap().pack(&parts, b"what another compressor would give").unwrap();
+    forger.send(&packed).await;
+    let (code, text) = forger.closed().await;
+    assert_eq!(code, Close::Again as u32, "{text}");
+    assert!(text.contains("as they are stored"), "{text}");
+    assert_eq!(hq.values("plant/telemetry"), Vec::<String>::new(), "nothing of it is stored");
+    let mut plain = Forger::connect(&plant, &hq).await;
+    assert_eq!(plain.dictionary, 0);
+    plain.offer(&plant, origin).await;
+    plain.say(&Said::Parts(parts)).await;
+    assert_eq!(plain.hear().await, Answer::Stored(1));
+    assert_eq!(hq.values("plant/telemetry"), ["0", "1", "2"]);
 }
 
 fn hello() -> Hello {
