@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod bad_input;
+mod chain;
 mod cli;
 mod commands;
 mod commands_api;

@@ -109,7 +109,7 @@ impl PartitionLog {
     }
 
     /// A partition that another life writes.
-    pub(super) fn foreign(id: PartitionId, topic: &TopicInfo, end: Offset) -> Self {
+    pub fn foreign(id: PartitionId, topic: &TopicInfo, end: Offset) -> Self {
         Self::new(id, u32::MAX, topic, end)
     }
 
@@ -166,7 +166,7 @@ impl PartitionLog {
     }
 
     /// Shows events of another life up to `end`, which are read from the store.
-    pub(super) fn show_up_to(&self, end: Offset) {
+    pub fn show_up_to(&self, end: Offset) {
         self.stored_up_to(end);
         self.visible_end.fetch_max(end, Ordering::AcqRel);
     }

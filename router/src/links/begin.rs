@@ -22,6 +22,8 @@ pub enum Before {
     Clock(u64),
     /// No batch ends there, though what lies there is kept.
     Across,
+    /// One side does not keep it any more; what comes after it is here, and so the running digest there is known.
+    Digest(u64),
     /// It is not kept, or cannot be read.
     Unknown,
 }
@@ -55,13 +57,14 @@ pub fn begin(stand: &Stand, mine: &Mine) -> Begin {
     if stand.end > mine.end {
         return Begin::Ahead;
     }
+    let are_gapless = stand.is_gapless && mine.is_gapless;
     let is_other = match mine.before {
-        Before::Clock(hlc) => hlc != stand.hlc,
-        Before::Across => true,
+        Before::Clock(hlc) => stand.hlc != 0 && hlc != stand.hlc,
+        Before::Across => stand.hlc != 0,
+        Before::Digest(digest) => are_gapless && digest != stand.digest,
         Before::Unknown => false,
     };
-    let comparable = stand.end == mine.end && stand.is_gapless && mine.is_gapless;
-    if stand.hlc != 0 && is_other || comparable && stand.digest != mine.digest {
+    if is_other || are_gapless && stand.end == mine.end && stand.digest != mine.digest {
         return Begin::Forked;
     }
     Begin::From(stand.end)
@@ -88,6 +91,9 @@ mod tests {
             ),
             ("it has more", stand(10, 70, 5, true), mine(9, Before::Unknown, 5, true), Begin::Ahead),
             ("another batch", stand(4, 71, 3, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
+            ("gone here, the same", stand(4, 70, 3, true), mine(9, Before::Digest(3), 5, true), Begin::From(4)),
+            ("gone here, not the same", stand(4, 70, 3, true), mine(9, Before::Digest(2), 5, true), Begin::Forked),
+            ("gone here, with a gap", stand(4, 70, 3, false), mine(9, Before::Digest(2), 5, true), Begin::From(4)),
             ("across a batch", stand(4, 71, 3, true), mine(9, Before::Across, 5, true), Begin::Forked),
             ("other events", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
             ("its digest lacks a gap", stand(9, 70, 6, false), mine(9, Before::Clock(70), 5, true), Begin::From(9)),

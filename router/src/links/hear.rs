@@ -83,7 +83,7 @@ impl Sender {
         let log = Arc::clone(&self.session.log);
         let judged = blocking(move || {
             let judge =
-                |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, stand.end)));
+                |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, &stand)));
             Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
         });
         let judged = judged.await?;

@@ -42,15 +42,20 @@ mod waiting;
 mod wire;
 
 pub use accept::AcceptError;
+pub use begin::{Begin, Mine, Stand, begin};
 pub use book::{ClassView, Direction, Gap, Lag, LinkView, State};
 pub use class::{LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
+pub use lanes::{Lanes, Round};
+pub use receiver::{check as check_parts, may_come, stand};
 pub use records::{LinkRecord, RecordError, Records};
 
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
+pub use waiting::mine;
+pub use wire::{Answer, Parts, Refused, Said};
 
 /// The version of what is said that is spoken.
 pub const PROTOCOL: u8 = 1;

@@ -304,8 +304,11 @@ impl Receiver {
     }
 }
 
-/// Whether the records of all batches can be read, and are those that their envelopes say; what is wrong otherwise. Checksums were checked.
-fn check(parts: &[LinkedPart]) -> Result<(), String> {
+/// Whether the records of all batches can be read, and are those that their envelopes say. Checksums were checked.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check(parts: &[LinkedPart]) -> Result<(), String> {
     for part in parts {
         let LinkedPart::Batch(batch) = part else { continue };
         let (id, base) = (batch.envelope().partition, batch.base_offset());
@@ -319,7 +322,10 @@ fn check(parts: &[LinkedPart]) -> Result<(), String> {
 }
 
 /// Whether an origin that has come by a path may come to this site by a link.
-fn may_come(store: &Store, origin: OriginId, path: &[u64], site: u64, link: u64) -> Result<(), Refused> {
+///
+/// # Errors
+/// The refusal.
+pub fn may_come(store: &Store, origin: OriginId, path: &[u64], site: u64, link: u64) -> Result<(), Refused> {
     let refuse = |code: &str, text: String| Err(Refused::new(origin.0, 0, code, text));
     if path.contains(&site) {
         return refuse("loop", format!("origin {origin} has been at this site: its events are not taken back"));

@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
 
-use super::begin::{Before, Mine};
+use super::begin::{Before, Mine, Stand};
 use super::book::{Lags, Shared};
 use super::config::{LinkConfig, Origins};
 use crate::event_log::{EventLog, PartitionLog};
 
 /// Partitions whose oldest event is looked for, to say how old it is.
 const OLDEST_LOOKS_MAX: usize = 64;
+/// Stored bytes of a partition that are read to know whether it is the same upstream, where what upstream has is gone here.
+const DIGEST_READ_BYTES_MAX: u64 = 16 << 20;
+/// Bytes that are read of it at once.
+const READ_BYTES_MAX: usize = 256 << 10;
 
 /// The partitions that a link carries and that have events.
 pub fn carried(log: &EventLog, config: &LinkConfig) -> Vec<Arc<PartitionLog>> {
@@ -63,24 +67,53 @@ pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lags {
     lags
 }
 
-/// What is here of a partition that ends at `end` upstream.
-pub fn mine(store: &Store, id: PartitionId, end: Offset) -> Mine {
+/// What is here of a partition of which upstream has so much.
+pub fn mine(store: &Store, id: PartitionId, stand: &Stand) -> Mine {
     let reach = store.reach(id);
     let holes = store.holes(id);
-    let in_hole = |offset: Offset| holes.iter().any(|hole| hole.from <= offset && offset < hole.to);
-    let before = match end.checked_sub(1) {
-        Some(last) if last >= reach.start && end <= reach.end && !in_hole(last) => match store.read(id, last, 1) {
-            Ok(batches) => batches.first().map_or(Before::Unknown, |batch| match batch.next_offset() == end {
-                true => Before::Clock(batch.envelope().hlc),
-                false => Before::Across,
-            }),
-            Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Before::Unknown,
-            Err(error) => {
-                tracing::warn!(%error, partition = %id, "it is not known whether a partition is the same upstream");
-                Before::Unknown
-            }
-        },
-        _ => Before::Unknown,
-    };
+    let mut before = before(store, id, stand.end, &reach);
+    // The clock of one batch says enough, where both sides have it.
+    let is_open = stand.hlc == 0 || before == Before::Unknown;
+    if is_open && stand.is_gapless && holes.is_empty() {
+        before = digest_at(store, id, stand.end, &reach).map_or(before, Before::Digest);
+    }
     Mine { end: reach.end, before, digest: reach.digest, is_gapless: holes.is_empty() }
+}
+
+fn before(store: &Store, id: PartitionId, end: Offset, reach: &Reach) -> Before {
+    let Some(last) = end.checked_sub(1).filter(|last| *last >= reach.start && end <= reach.end) else {
+        return Before::Unknown;
+    };
+    match store.read(id, last, 1) {
+        Ok(batches) => batches.first().map_or(Before::Unknown, |batch| match batch.next_offset() == end {
+            true => Before::Clock(batch.envelope().hlc),
+            false => Before::Across,
+        }),
+        // A hole is there, or it went in this moment.
+        Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Before::Unknown,
+        Err(error) => {
+            tracing::warn!(%error, partition = %id, "it is not known whether a partition is the same upstream");
+            Before::Unknown
+        }
+    }
+}
+
+/// The running digest at an offset: that of all that the partition has had, without what comes from there on. `None` where that is too much to be
+/// read, or something of it is missing.
+fn digest_at(store: &Store, id: PartitionId, offset: Offset, reach: &Reach) -> Option<u64> {
+    let is_here = (reach.start..=reach.end).contains(&offset) && offset > 0;
+    if !is_here || waiting_bytes(reach, reach.end - offset) > DIGEST_READ_BYTES_MAX {
+        return None;
+    }
+    let (mut next, mut digest) = (offset, reach.digest);
+    while next < reach.end {
+        for batch in store.read(id, next, READ_BYTES_MAX).ok()? {
+            if batch.base_offset() != next || batch.next_offset() > reach.end {
+                return None;
+            }
+            digest = digest.wrapping_sub(batch.envelope().digest);
+            next = batch.next_offset();
+        }
+    }
+    Some(digest)
 }

@@ -1,0 +1,36 @@
+//! Bugs that are planted in the model, to prove that the invariants see them. None is in the product.
+
+/// One mistake that an end of a link could make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Upstream says that it has stored what it has not synced.
+    StoredBeforeSync,
+    /// After a cut the edge goes on behind what it had sent, wherever upstream ends.
+    GoesOnWhereItWas,
+    /// Upstream takes what is not next, and counts what lies between as a gap.
+    TakesWhatIsNotNext,
+    /// The edge sends what is not synced there.
+    SendsUnsynced,
+    /// The edge goes on with a partition of which upstream has something else.
+    ForkIsSent,
+    /// Upstream takes an origin that has been at its site.
+    LoopIsTaken,
+    /// What retention took is passed over without a word.
+    GapNotTold,
+    /// Retention waits for no link.
+    RetentionWaitsForNone,
+}
+
+impl Bug {
+    /// Each, with the invariants of which one must see it.
+    pub const ALL: [(Bug, &'static [&'static str]); 8] = [
+        (Bug::StoredBeforeSync, &["acknowledged"]),
+        (Bug::GoesOnWhereItWas, &["converges"]),
+        (Bug::TakesWhatIsNotNext, &["acknowledged"]),
+        (Bug::SendsUnsynced, &["lives"]),
+        (Bug::ForkIsSent, &["order"]),
+        (Bug::LoopIsTaken, &["ring"]),
+        (Bug::GapNotTold, &["gaps", "converges"]),
+        (Bug::RetentionWaitsForNone, &["acknowledged"]),
+    ];
+}

@@ -1,0 +1,97 @@
+//! What happened in a run, as somebody who sees everything would write it down.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sled_data::{Hole, OriginId, PartitionId};
+
+/// A life of a site's store, or one of several of the same origin, because the store was set back.
+#[derive(Debug, Clone)]
+pub struct Life {
+    pub origin: OriginId,
+    /// The events' numbers, in order.
+    pub events: BTreeMap<PartitionId, Vec<u64>>,
+}
+
+/// An event that was acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub struct Acknowledged {
+    pub event: u64,
+    pub partition: PartitionId,
+    pub offset: u64,
+    /// The site that took it.
+    pub site: usize,
+}
+
+/// What a site holds of a partition at the end.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    pub start: u64,
+    pub end: u64,
+    pub digest: u64,
+    pub holes: Vec<Hole>,
+    /// Offsets and numbers of its events.
+    pub events: Vec<(u64, u64)>,
+    /// The sites that its origin has passed; none: it is of this site.
+    pub path: Option<Vec<u64>>,
+}
+
+/// A site at the end.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its id.
+    pub id: u64,
+    /// The lives that its store has had.
+    pub origins: BTreeSet<OriginId>,
+    pub partitions: BTreeMap<PartitionId, Held>,
+}
+
+/// A run.
+#[derive(Debug, Default)]
+pub struct History {
+    pub lives: Vec<Life>,
+    pub acknowledged: Vec<Acknowledged>,
+    /// From which site to which.
+    pub links: Vec<(usize, usize)>,
+    /// Sites whose store was wiped or set back.
+    pub set_back: BTreeSet<usize>,
+    /// Origins that lost events, or went on apart, as their store was wiped or set back.
+    pub doubtful: BTreeSet<OriginId>,
+    /// Up to where retention took events without waiting for links.
+    pub let_go: BTreeMap<PartitionId, u64>,
+    /// Up to where a site let go of what its links had brought over, by its place.
+    pub done_with: BTreeMap<(usize, PartitionId), u64>,
+    /// Lives that were ended, with whether their store had been set back.
+    pub ended: Vec<(OriginId, bool)>,
+    pub sites: Vec<Ended>,
+    /// What was met.
+    pub met: BTreeSet<&'static str>,
+    pub story: Vec<String>,
+}
+
+impl History {
+    pub fn tell(&mut self, at: u64, text: String) {
+        self.story.push(format!("  {at} {text}"));
+    }
+
+    /// The last things that happened.
+    pub fn tail(&self) -> String {
+        self.story[self.story.len().saturating_sub(STORY_MAX)..].join("\n")
+    }
+
+    /// The sites that a site's events reach, itself left out.
+    pub fn reached(&self, from: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
+        let mut next = vec![from];
+        while let Some(at) = next.pop() {
+            for (_, to) in self.links.iter().filter(|(of, _)| *of == at) {
+                if *to != from && found.insert(*to) {
+                    next.push(*to);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Lines of a story.
+const STORY_MAX: usize = 400;

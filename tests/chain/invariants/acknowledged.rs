@@ -1,0 +1,34 @@
+//! Nothing acknowledged is missing upstream once it has drained, but what retention took without waiting, and what was lost with a store.
+
+use super::Checked;
+use crate::chain::history::{Acknowledged, History};
+
+pub fn check(history: &History) -> Checked {
+    for acknowledged in &history.acknowledged {
+        for site in history.reached(acknowledged.site) {
+            if !is_there(history, acknowledged, site) && !is_excused(history, acknowledged, site) {
+                let held = history.sites[site].partitions.get(&acknowledged.partition);
+                return Err(format!("site {site} has not {acknowledged:?}: {held:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_there(history: &History, Acknowledged { event, partition, offset, .. }: &Acknowledged, site: usize) -> bool {
+    let held = history.sites[site].partitions.get(partition);
+    held.is_some_and(|held| held.events.contains(&(*offset, *event)))
+        || history.done_with.get(&(site, *partition)).is_some_and(|to| offset < to)
+}
+
+/// Losing a store on the way is an excuse only where the gap is told.
+fn is_excused(history: &History, Acknowledged { partition, offset, .. }: &Acknowledged, site: usize) -> bool {
+    if history.doubtful.contains(&partition.origin) {
+        return true;
+    }
+    let was_let_go = history.let_go.get(partition).is_some_and(|to| offset < to);
+    let is_told = history.sites[site].partitions.get(partition).is_some_and(|held| {
+        offset < &held.start || held.holes.iter().any(|hole| (hole.from..hole.to).contains(offset))
+    });
+    is_told && (was_let_go || !history.set_back.is_empty())
+}

@@ -1,0 +1,25 @@
+//! What a site has of a partition is what one life wrote there, each event at its offset: in order, and never of two lives.
+//!
+//! Where the writer's store was set back, and a gap is told, nothing may be left by which both sides could tell one from the other: there each event
+//! is of a life that wrote it there, and no more is asked.
+
+use super::Checked;
+use crate::chain::history::History;
+
+pub fn check(history: &History) -> Checked {
+    for (site, ended) in history.sites.iter().enumerate() {
+        for (partition, held) in &ended.partitions {
+            let is_open = history.doubtful.contains(&partition.origin) && !held.holes.is_empty();
+            let runs = held.events.chunks(if is_open { 1 } else { held.events.len().max(1) });
+            for run in runs {
+                let lives = history.lives.iter().filter(|life| life.origin == partition.origin);
+                let mut wrote = lives.filter_map(|life| life.events.get(partition));
+                let is_it = |events: &Vec<u64>| run.iter().all(|(at, event)| events.get(*at as usize) == Some(event));
+                if !run.is_empty() && !wrote.any(is_it) {
+                    return Err(format!("site {site}: no life wrote what is in {partition}: {held:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}

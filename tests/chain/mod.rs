@@ -1,0 +1,70 @@
+//! Sites that feed one another, in one thread: their stores, clocks and links, decided by one seed.
+//!
+//! What stores, decides and is said is the product's own: `sled_data::Store` on memory that loses what was not synced, the merge of
+//! partitions into rounds (`links::Lanes`), how a partition goes on (`links::begin`), which origin may come (`links::may_come`), and the
+//! frames. Around it the model does what a link's two tasks and the committers do, through outages of days, crashes at both ends, restored
+//! and wiped stores, and frames that are lost, doubled or damaged. `invariants` says what must hold. `bug` plants mistakes, to prove that they
+//! see.
+//!
+//! `EDGEWAY_CHAIN_SEEDS` is how many seeds are run, `EDGEWAY_CHAIN_SEED` the one to run alone.
+
+mod bug;
+mod history;
+mod invariants;
+mod world;
+
+use std::collections::BTreeSet;
+
+use crate::simulation::seeds::Seeds;
+use bug::Bug;
+
+const SEEDS: Seeds = Seeds { count: "EDGEWAY_CHAIN_SEEDS", alone: "EDGEWAY_CHAIN_SEED", quick: 200, to_see: 150 };
+
+#[test]
+fn every_promise_holds_over_links_in_all_weathers() {
+    SEEDS.assert_all_hold(|seed| invariants::broken(&world::run(seed, None)));
+}
+
+#[test]
+fn each_bug_that_is_planted_in_a_link_is_seen() {
+    SEEDS.assert_each_is_seen(&Bug::ALL, |seed, bug| invariants::broken(&world::run(seed, Some(bug))));
+}
+
+#[test]
+fn a_seed_is_always_the_same_chain() {
+    for seed in 0..4 {
+        assert!(world::run(seed, None).story == world::run(seed, None).story, "seed {seed} has two runs");
+    }
+}
+
+/// A simulation in which nothing happens proves nothing.
+#[test]
+fn links_meet_all_weathers() {
+    let mut met = BTreeSet::new();
+    let (mut acknowledged, mut holes) = (0, 0);
+    for seed in 0..40 {
+        let history = world::run(seed, None);
+        acknowledged += history.acknowledged.len();
+        holes +=
+            history.sites.iter().flat_map(|site| site.partitions.values()).map(|held| held.holes.len()).sum::<usize>();
+        met.extend(history.met);
+    }
+    let wanted = [
+        "power cut",
+        "killed",
+        "an outage of days",
+        "its store is set back",
+        "it is wiped",
+        "retention waits for nobody",
+        "a frame is lost",
+        "a frame comes twice",
+        "a frame is damaged",
+        "its life ended",
+        "loop",
+        "it is not next",
+        "forked",
+    ];
+    let missing: Vec<_> = wanted.iter().filter(|name| !met.contains(**name)).collect();
+    assert!(missing.is_empty(), "{missing:?} are never met: {met:?}");
+    assert!(acknowledged > 1_000 && holes > 10, "{acknowledged} events, {holes} holes");
+}
