@@ -60,7 +60,8 @@ pub fn begin(stand: &Stand, mine: &Mine) -> Begin {
     let are_gapless = stand.is_gapless && mine.is_gapless;
     let is_other = match mine.before {
         Before::Clock(hlc) => stand.hlc != 0 && hlc != stand.hlc,
-        Before::Across => stand.hlc != 0,
+        // Batches are stored whole: upstream ends within none of those that it had from here.
+        Before::Across => true,
         Before::Digest(digest) => are_gapless && digest != stand.digest,
         Before::Unknown => false,
     };
@@ -95,6 +96,7 @@ mod tests {
             ("gone here, not the same", stand(4, 70, 3, true), mine(9, Before::Digest(2), 5, true), Begin::Forked),
             ("gone here, with a gap", stand(4, 70, 3, false), mine(9, Before::Digest(2), 5, true), Begin::From(4)),
             ("across a batch", stand(4, 71, 3, true), mine(9, Before::Across, 5, true), Begin::Forked),
+            ("across a batch, its own is gone", stand(4, 0, 3, true), mine(9, Before::Across, 5, true), Begin::Forked),
             ("other events", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
             ("its digest lacks a gap", stand(9, 70, 6, false), mine(9, Before::Clock(70), 5, true), Begin::From(9)),
             ("ours lacks a gap", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, false), Begin::From(9)),

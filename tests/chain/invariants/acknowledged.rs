@@ -7,8 +7,9 @@ pub fn check(history: &History) -> Checked {
     for acknowledged in &history.acknowledged {
         for site in history.reached(acknowledged.site) {
             if !is_there(history, acknowledged, site) && !is_excused(history, acknowledged, site) {
-                let held = history.sites[site].partitions.get(&acknowledged.partition);
-                return Err(format!("site {site} has not {acknowledged:?}: {held:?}"));
+                let held = |site: usize| history.sites[site].partitions.get(&acknowledged.partition);
+                let (there, here) = (held(site), held(acknowledged.site));
+                return Err(format!("site {site} has not {acknowledged:?}: {there:?}; its own has {here:?}"));
             }
         }
     }
