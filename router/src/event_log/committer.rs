@@ -13,8 +13,9 @@ use sled_data::{
     StateWrite, SyncError,
 };
 
-use super::followed::{Applied, FollowRequest, take_round};
-use super::linked::{self, LinkedRequest, Taken};
+use super::brought::take_round;
+use super::followed::{Applied, FollowRequest};
+use super::linked::{LinkedRequest, Taken};
 use super::open::{Open, OpenPart};
 use super::outcome::{CommitFailed, Ticket};
 use super::{Batch, EventLog, PartitionLog, Wake};
@@ -137,7 +138,7 @@ impl Committer {
         loop {
             if !open.is_empty() || !open.followed.is_empty() || !open.linked.is_empty() {
                 let followed = take_round(&mut open.followed);
-                let linked = linked::take_round(&mut open.linked);
+                let linked = take_round(&mut open.linked);
                 return Some(Work { open: (!open.is_empty()).then(|| open.take()), followed, linked });
             }
             if open.closing {

@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use sled_data::{FollowError, FollowedCommit, Gap, Offset, OriginId, PartitionId, TopicId};
-use tokio::sync::oneshot;
 
+use super::brought::{Brought, Done};
 use super::committer::{CommittedBatch, Observer};
 use super::{Batch, EventLog, PartitionLog, Topic};
-
-/// Bytes of other origins' commits that one round of the committer takes, unless one commit alone is larger: the
-/// node's own commits wait no longer than this takes to store.
-const ROUND_BYTES_MAX: usize = 512 << 10;
 
 /// Why commits of another origin were not taken. Nothing of them is stored.
 #[derive(Debug, thiserror::Error)]
@@ -29,32 +25,16 @@ pub enum FollowFailed {
 /// What retention had taken at the source before it came here.
 pub type Gaps = Vec<Gap>;
 
+type Answer = Result<Gaps, FollowFailed>;
+
 /// Commits on their way.
-pub(super) struct FollowRequest {
-    commits: Vec<FollowedCommit>,
-    bytes: usize,
-    done: oneshot::Sender<Result<Gaps, FollowFailed>>,
-}
+pub(super) type FollowRequest = Brought<Vec<FollowedCommit>, Answer>;
 
 /// Commits that are in the store and not yet synced.
 pub(super) struct Applied {
     commits: Vec<FollowedCommit>,
     gaps: Gaps,
-    done: oneshot::Sender<Result<Gaps, FollowFailed>>,
-}
-
-/// Takes what one round stores off the queue.
-pub(super) fn take_round(queue: &mut std::collections::VecDeque<FollowRequest>) -> Vec<FollowRequest> {
-    let mut taken = Vec::new();
-    let mut bytes = 0;
-    while let Some(next) = queue.front() {
-        bytes += next.bytes;
-        if !taken.is_empty() && bytes > ROUND_BYTES_MAX {
-            break;
-        }
-        taken.extend(queue.pop_front());
-    }
-    taken
+    done: Done<Answer>,
 }
 
 impl EventLog {
@@ -65,29 +45,16 @@ impl EventLog {
     /// Why they were not taken; nothing of them is stored then.
     pub async fn follow(&self, commits: Vec<FollowedCommit>) -> Result<Gaps, FollowFailed> {
         let bytes = commits.iter().flat_map(|commit| &commit.batches).map(|batch| batch.bytes().len()).sum();
-        let (done, answer) = oneshot::channel();
-        {
-            let mut open = self.open.lock();
-            if open.closing {
-                return Err(FollowFailed::Closing);
-            }
-            open.followed.push_back(FollowRequest { commits, bytes, done });
-            if open.idle {
-                open.idle = false;
-                self.work.notify_one();
-            }
-        }
-        // It is dropped unanswered only where the committer has ended.
-        answer.await.unwrap_or(Err(FollowFailed::Closing))
+        self.bring(|open| &mut open.followed, commits, bytes).await.unwrap_or(Err(FollowFailed::Closing))
     }
 
     /// Puts requests into the store; answers those that it refuses.
     pub(super) fn apply_followed(&self, requests: Vec<FollowRequest>) -> Vec<Applied> {
         let mut applied = Vec::with_capacity(requests.len());
-        for FollowRequest { commits, done, .. } in requests {
+        for Brought { what: commits, done, .. } in requests {
             match self.store.follow(&commits) {
                 Ok(gaps) => applied.push(Applied { commits, gaps, done }),
-                Err(error) => answer(done, Err(error.into())),
+                Err(error) => done.answer(Err(error.into())),
             }
         }
         applied
@@ -97,11 +64,11 @@ impl EventLog {
     pub(super) fn end_followed(&self, applied: Vec<Applied>, synced: &Result<(), String>) {
         for Applied { commits, gaps, done } in applied {
             if let Err(error) = synced {
-                answer(done, Err(FollowFailed::Sync(error.clone())));
+                done.answer(Err(FollowFailed::Sync(error.clone())));
                 continue;
             }
             self.show_followed(&commits);
-            answer(done, Ok(gaps));
+            done.answer(Ok(gaps));
         }
     }
 
@@ -195,9 +162,4 @@ impl EventLog {
         found.sort_unstable_by_key(|partition| partition.id());
         found
     }
-}
-
-fn answer(done: oneshot::Sender<Result<Gaps, FollowFailed>>, result: Result<Gaps, FollowFailed>) {
-    // Whoever asked may have gone away.
-    let _ = done.send(result);
 }

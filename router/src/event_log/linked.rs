@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo};
-use tokio::sync::oneshot;
 
+use super::brought::{Brought, Done};
 use super::topics::Topics;
 use super::{EventLog, PartitionLog, Topic, TopicError};
 
@@ -13,9 +13,6 @@ use super::{EventLog, PartitionLog, Topic, TopicError};
 pub const SITE_SEPARATOR: char = '/';
 /// Topics of other sites at most, those of all links together.
 pub const LINKED_TOPICS_MAX: usize = 5_000;
-/// Bytes that one round of the committer takes, unless what one call brings is larger.
-const ROUND_BYTES_MAX: usize = 512 << 10;
-
 /// Why what a link brought was not taken. Nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkFailed {
@@ -30,35 +27,15 @@ pub enum LinkFailed {
     Closing,
 }
 
-type Done = oneshot::Sender<Result<(), LinkFailed>>;
+type Answer = Result<(), LinkFailed>;
 
 /// What a link has brought, on its way into the store.
-pub(super) struct LinkedRequest {
-    origin: OriginId,
-    from: Linked,
-    parts: Vec<LinkedPart>,
-    bytes: usize,
-    done: Done,
-}
+pub(super) type LinkedRequest = Brought<(OriginId, Linked, Vec<LinkedPart>), Answer>;
 
 /// What is in the store and not yet synced: where its partitions end.
 pub(super) struct Taken {
     ends: BTreeMap<PartitionId, Offset>,
-    done: Done,
-}
-
-/// Takes what one round stores off the queue.
-pub(super) fn take_round(queue: &mut std::collections::VecDeque<LinkedRequest>) -> Vec<LinkedRequest> {
-    let mut taken = Vec::new();
-    let mut bytes = 0;
-    while let Some(next) = queue.front() {
-        bytes += next.bytes;
-        if !taken.is_empty() && bytes > ROUND_BYTES_MAX {
-            break;
-        }
-        taken.extend(queue.pop_front());
-    }
-    taken
+    done: Done<Answer>,
 }
 
 impl EventLog {
@@ -68,30 +45,18 @@ impl EventLog {
     /// # Errors
     /// Why it was not taken; nothing of it is stored then.
     pub async fn take_linked(&self, origin: OriginId, from: Linked, parts: Vec<LinkedPart>) -> Result<(), LinkFailed> {
-        let (done, answer) = oneshot::channel();
-        {
-            let mut open = self.open.lock();
-            if open.closing {
-                return Err(LinkFailed::Closing);
-            }
-            let bytes = parts.iter().map(part_bytes).sum();
-            open.linked.push_back(LinkedRequest { origin, from, parts, bytes, done });
-            if open.idle {
-                open.idle = false;
-                self.work.notify_one();
-            }
-        }
-        // It is dropped unanswered only where the committer has ended.
-        answer.await.unwrap_or(Err(LinkFailed::Closing))
+        let bytes = parts.iter().map(part_bytes).sum();
+        let stored = self.bring(|open| &mut open.linked, (origin, from, parts), bytes);
+        stored.await.unwrap_or(Err(LinkFailed::Closing))
     }
 
     /// Puts requests into the store; answers those that it refuses.
     pub(super) fn apply_linked(&self, requests: Vec<LinkedRequest>) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
-        for LinkedRequest { origin, from, parts, done, .. } in requests {
+        for Brought { what: (origin, from, parts), done, .. } in requests {
             match self.store.take_linked(origin, &from, &parts) {
                 Ok(()) => taken.push(Taken { ends: self.ends_of(&parts), done }),
-                Err(error) => answer(done, Err(error.into())),
+                Err(error) => done.answer(Err(error.into())),
             }
         }
         taken
@@ -124,7 +89,7 @@ impl EventLog {
         }
         self.tell_visible(Vec::new());
         drop(showing);
-        answers.into_iter().for_each(|(done, result)| answer(done, result));
+        answers.into_iter().for_each(|(done, result)| done.answer(result));
     }
 
     /// Makes another site's topic, whose name begins with that of its link, unless it is here; the one that is here. Where another
@@ -190,9 +155,4 @@ fn part_bytes(part: &LinkedPart) -> usize {
         LinkedPart::Batch(batch) => batch.bytes().len(),
         LinkedPart::Hole(..) => size_of::<LinkedPart>(),
     }
-}
-
-fn answer(done: Done, result: Result<(), LinkFailed>) {
-    // Whoever asked may have gone away.
-    let _ = done.send(result);
 }

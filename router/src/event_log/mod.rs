@@ -5,6 +5,7 @@
 //! the visible end and the newest batches; `read` serves readers.
 
 mod audit;
+mod brought;
 mod committer;
 mod config;
 mod followed;

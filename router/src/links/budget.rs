@@ -11,6 +11,8 @@ use super::wire::FRAME_BYTES_MAX;
 const ALL_BYTES_MAX: usize = 128 << 20;
 /// Of one link, by whatever connections: one that is slow, or means ill, leaves room for the others.
 const LINK_BYTES_MAX: usize = 32 << 20;
+/// Packed frames of all links that are unpacked and not yet stored: each may be 8 MiB, twice, for a while.
+const UNPACKED_MAX: usize = 8;
 /// What is counted: so many bytes each.
 const UNIT_BYTES: usize = 1 << 10;
 
@@ -19,6 +21,7 @@ const UNIT_BYTES: usize = 1 << 10;
 pub struct Budget {
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
+    unpacked: Arc<Semaphore>,
 }
 
 /// Part of the budget, until it is dropped.
@@ -30,20 +33,25 @@ pub struct Held {
 /// What all links may take.
 pub struct Budgets {
     all: Arc<Semaphore>,
+    unpacked: Arc<Semaphore>,
     of_links: Mutex<std::collections::BTreeMap<u64, Budget>>,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL_BYTES_MAX / UNIT_BYTES)), of_links: Mutex::default() }
+        let (all, unpacked) = (Semaphore::new(ALL_BYTES_MAX / UNIT_BYTES), Semaphore::new(UNPACKED_MAX));
+        Self { all: Arc::new(all), unpacked: Arc::new(unpacked), of_links: Mutex::default() }
     }
 }
 
 impl Budgets {
     /// That of one link.
     pub fn of(&self, link: u64) -> Budget {
-        let fresh =
-            || Budget { own: Arc::new(Semaphore::new(LINK_BYTES_MAX / UNIT_BYTES)), all: Arc::clone(&self.all) };
+        let fresh = || Budget {
+            own: Arc::new(Semaphore::new(LINK_BYTES_MAX / UNIT_BYTES)),
+            all: Arc::clone(&self.all),
+            unpacked: Arc::clone(&self.unpacked),
+        };
         self.of_links.lock().entry(link).or_insert_with(fresh).clone()
     }
 }
@@ -56,6 +64,11 @@ impl Budget {
         let own = Arc::clone(&self.own).acquire_many_owned(units).await.ok()?;
         let all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
         Some(Held { _own: own, _all: all })
+    }
+
+    /// Waits until one more frame may be unpacked. Who holds that waits for nothing else of the budget.
+    pub async fn unpack(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.unpacked).acquire_owned().await.ok()
     }
 }
 

@@ -12,7 +12,7 @@ use sled_data::{
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
-use super::unpack::Unpacking;
+use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, StreamError};
@@ -90,6 +90,8 @@ impl Receiver {
             let Some(_held) = self.budget.take(length).await else { return Ok(()) };
             let frame = from.receive_body(length).await?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
+            // Until it is stored, too: a few bytes may become millions.
+            let _unpacked = if is_packed(&frame) { self.budget.unpack().await } else { None };
             let frame = match open.unpacking.plain(frame).await {
                 Err(error @ WireError::Differs) => {
                     self.page.lock().takes_plain = true;

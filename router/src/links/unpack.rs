@@ -21,13 +21,18 @@ pub struct Unpacker {
 #[derive(Default)]
 pub struct Unpacking(Option<Box<Unpacker>>);
 
+/// Whether a frame is a packed one.
+pub fn is_packed(frame: &[u8]) -> bool {
+    frame.first() == Some(&PACKED)
+}
+
 impl Unpacking {
     /// The frame as it is when it is not packed.
     ///
     /// # Errors
     /// What is wrong with it.
     pub async fn plain(&mut self, frame: Vec<u8>) -> Result<Vec<u8>, WireError> {
-        if frame.first() != Some(&PACKED) {
+        if !is_packed(&frame) {
             return Ok(frame);
         }
         let unpacker = self.0.take();
