@@ -4,33 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
-use tokio::time::timeout;
-
 use super::folder::{FACTS_FILE, Facts, folder};
 use super::invite::{self, ANSWER_BYTES_MAX, Answer, Refusal, Request, Welcome};
 use crate::security::LinkToken;
-use crate::transport::{
-    Bounds, Fingerprint, LinkIdentity, NodeKey, SiteConnection, SiteError, StreamError, dial_link_join,
-};
+use crate::transport::{Fingerprint, LinkIdentity, NodeKey, Question, SiteError, dial_link_join, resolve};
 
-/// How long a node upstream has to answer the first packet.
-const DIAL_WAIT: Duration = Duration::from_secs(5);
 /// How long the answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
-/// Addresses of one name that are tried.
-const RESOLVED_MAX: usize = 4;
-/// What is taken here: one answer, on a stream that is opened here.
-const BOUNDS: Bounds = Bounds {
-    two_way_streams_max: 0,
-    one_way_streams_max: 0,
-    stream_bytes_max: ANSWER_BYTES_MAX as u32 + 1_024,
-    unread_bytes_max: ANSWER_BYTES_MAX as u32 + 1_024,
-    unsent_bytes_max: 64 << 10,
-    datagram_bytes_max: 0,
-    idle_max: Duration::from_secs(30),
-    ping_after: Some(Duration::from_secs(2)),
-};
 
 /// Why an invitation was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +68,10 @@ pub async fn accept(token: &LinkToken, data: &Path, name: &str, own: Applicant<'
 async fn ask_all(token: &LinkToken, request: &[u8]) -> Result<Welcome, AcceptError> {
     let mut tried = Vec::new();
     for address in &token.0.addresses {
-        let resolved: Vec<SocketAddr> = match lookup_host(address.as_str()).await {
-            Ok(resolved) => resolved.take(RESOLVED_MAX).collect(),
-            Err(error) => {
-                tried.push(format!("{address}: {error}"));
-                continue;
-            }
-        };
+        let resolved = resolve(address).await.unwrap_or_else(|why| {
+            tried.push(why);
+            Vec::new()
+        });
         for at in resolved {
             match ask(token, request, at).await {
                 Ok(Answer::Welcome(welcome)) => return Ok(welcome),
@@ -112,23 +89,8 @@ async fn ask_all(token: &LinkToken, request: &[u8]) -> Result<Welcome, AcceptErr
 
 /// One attempt; what went wrong otherwise, for people.
 async fn ask(token: &LinkToken, request: &[u8], at: SocketAddr) -> Result<Answer, String> {
-    let dialled = dial_link_join(at, token.0.site, Fingerprint::from_bytes(token.0.ca), BOUNDS);
-    let connection = match timeout(DIAL_WAIT, dialled).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err("no answer".to_owned()),
-    };
-    match timeout(ANSWER_WAIT, exchange(&connection, request)).await {
-        Ok(Ok(Some(bytes))) => invite::decode(&bytes).ok_or_else(|| "it answered in an unknown way".to_owned()),
-        Ok(Ok(None)) => Err("it gave no answer".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("it was reached, and did not answer".to_owned()),
-    }
-}
-
-async fn exchange(connection: &SiteConnection, request: &[u8]) -> Result<Option<Vec<u8>>, StreamError> {
-    let (mut send, mut receive) = connection.open().await?;
-    send.send_frame(request).await?;
-    send.finish();
-    receive.receive_frame(ANSWER_BYTES_MAX).await
+    let question = Question { bytes: request, answer_bytes_max: ANSWER_BYTES_MAX, answer_wait: ANSWER_WAIT };
+    let ca = Fingerprint::from_bytes(token.0.ca);
+    let bytes = question.ask(|bounds| dial_link_join(at, token.0.site, ca, bounds)).await?;
+    invite::decode(&bytes).ok_or_else(|| "it answered in an unknown way".to_owned())
 }

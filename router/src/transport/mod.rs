@@ -27,7 +27,7 @@ pub use outgoing::Outgoing;
 pub use peer::{PeerError, pinned};
 pub use provider::install_provider;
 pub use site::{
-    Admitted, Attempt, Ended, JoinDialError, LinkIdentity, LinkPeer, NodeKey, SiteConnection, SiteEndpoint, SiteError,
-    SiteIdentity, SiteProtocol, Traffic, dial_join, dial_link, dial_link_join, site_endpoint,
+    Admitted, Attempt, Ended, JoinDialError, LinkIdentity, LinkPeer, NodeKey, Question, SiteConnection, SiteEndpoint,
+    SiteError, SiteIdentity, SiteProtocol, Traffic, dial_join, dial_link, dial_link_join, resolve, site_endpoint,
 };
 pub use tls::tls_server;

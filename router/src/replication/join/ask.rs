@@ -3,33 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
-use tokio::time::timeout;
-
 use super::desk::ADMIT_WAIT;
 use super::message::{self, ANSWER_BYTES_MAX, Answer, JoinRefusal, RefusalCode, Request, Welcome};
 use crate::replication::PROGRAM;
 use crate::replication::peers::Spoken;
 use crate::security::JoinToken;
-use crate::transport::{Bounds, Fingerprint, NodeKey, SiteConnection, dial_join};
+use crate::transport::{Fingerprint, NodeKey, Question, dial_join, resolve};
 
-/// How long a node of the site has to answer the first packet.
-const DIAL_WAIT: Duration = Duration::from_secs(5);
 /// How long the answer may take: longer than the site may take to decide.
 const ANSWER_WAIT: Duration = Duration::from_secs(ADMIT_WAIT.as_secs() + 5);
-/// Addresses of one name that are tried.
-const RESOLVED_MAX: usize = 4;
-/// What one that joins takes: one answer, on a stream that it opens.
-const BOUNDS: Bounds = Bounds {
-    two_way_streams_max: 0,
-    one_way_streams_max: 0,
-    stream_bytes_max: ANSWER_BYTES_MAX as u32 + 1_024,
-    unread_bytes_max: ANSWER_BYTES_MAX as u32 + 1_024,
-    unsent_bytes_max: 64 << 10,
-    datagram_bytes_max: 0,
-    idle_max: Duration::from_secs(ADMIT_WAIT.as_secs() + 10),
-    ping_after: Some(Duration::from_secs(5)),
-};
 
 /// The node that joins.
 #[derive(Debug, Clone, Copy)]
@@ -71,13 +53,10 @@ pub async fn join(token: &JoinToken, applicant: Applicant<'_>) -> Result<Welcome
     let mut tried = Vec::new();
     let mut undecided = None;
     for address in &token.addresses {
-        let resolved = match lookup_host(address.as_str()).await {
-            Ok(resolved) => resolved.take(RESOLVED_MAX).collect(),
-            Err(error) => {
-                tried.push(format!("{address}: {error}"));
-                Vec::new()
-            }
-        };
+        let resolved = resolve(address).await.unwrap_or_else(|why| {
+            tried.push(why);
+            Vec::new()
+        });
         for at in resolved {
             match ask(token, applicant, at).await {
                 // Another node may reach the majority that this one lacks.
@@ -93,12 +72,6 @@ pub async fn join(token: &JoinToken, applicant: Applicant<'_>) -> Result<Welcome
 
 /// One attempt; what went wrong otherwise, for people.
 async fn ask(token: &JoinToken, applicant: Applicant<'_>, at: SocketAddr) -> Result<Answer, String> {
-    let dialled = dial_join(at, token.site, Fingerprint::from_bytes(token.ca), BOUNDS);
-    let connection = match timeout(DIAL_WAIT, dialled).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(_) => return Err("no answer".to_owned()),
-    };
     let request = Request {
         secret: token.secret,
         name: applicant.name.to_owned(),
@@ -107,24 +80,11 @@ async fn ask(token: &JoinToken, applicant: Applicant<'_>, at: SocketAddr) -> Res
         program: PROGRAM.to_owned(),
         protocols: Spoken::default().protocols(),
     };
-    match timeout(ANSWER_WAIT, exchange(&connection, &request)).await {
-        Ok(answered) => answered,
-        Err(_) => Err("it was reached, and did not answer the request".to_owned()),
-    }
-}
-
-async fn exchange(connection: &SiteConnection, request: &Request) -> Result<Answer, String> {
-    let answered = async {
-        let (mut send, mut receive) = connection.open().await?;
-        send.send_frame(&message::encode(request)).await?;
-        send.finish();
-        receive.receive_frame(ANSWER_BYTES_MAX).await
-    };
-    match answered.await {
-        Ok(Some(bytes)) => message::decode(&bytes).map_err(|error| format!("it answered with {error}")),
-        Ok(None) => Err("it gave no answer".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+    let bytes = message::encode(&request);
+    let question = Question { bytes: &bytes, answer_bytes_max: ANSWER_BYTES_MAX, answer_wait: ANSWER_WAIT };
+    let ca = Fingerprint::from_bytes(token.ca);
+    let bytes = question.ask(|bounds| dial_join(at, token.site, ca, bounds)).await?;
+    message::decode(&bytes).map_err(|error| format!("it answered with {error}"))
 }
 
 /// The site's CA is the one that the token names, and the site too.

@@ -3,6 +3,7 @@
 //! A site has a CA of its own. Each node's certificate names the node and the site, `NODE.SITE.edgeway`, both in 16
 //! hexadecimal digits. Dates play no part: a gateway's clock may stand anywhere.
 
+mod ask;
 mod congestion;
 mod connection;
 mod dial;
@@ -17,6 +18,7 @@ mod steady;
 mod tests;
 mod verify;
 
+pub use ask::{Question, resolve};
 pub use connection::{Ended, SiteConnection, SiteProtocol, Traffic};
 pub use dial::{JoinDialError, dial_join};
 pub use endpoint::{Attempt, SiteEndpoint, site_endpoint};

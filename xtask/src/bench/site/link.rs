@@ -19,42 +19,67 @@ const FILL_MAX: Duration = Duration::from_secs(600);
 const DRAIN_MAX: Duration = Duration::from_secs(600);
 /// Events a second that the drain should reach.
 const GOAL_EVENTS_PER_S: f64 = 500_000.0;
+/// What four times the backlog may add to the memory of either side, bytes: less than noise.
+const GOAL_GROWN_BYTES: f64 = 32e6;
 
-/// Stores a backlog at a plant whose link is paused, and lets it go on.
+/// A backlog that has drained.
+struct Drained {
+    events: u64,
+    per_second: f64,
+    /// The most memory of the plant and of the headquarters meanwhile, bytes, and what that is more than before.
+    memory: [u64; 2],
+    added: [u64; 2],
+}
+
+/// Stores a backlog at a plant whose link is paused, and lets it go on; a quarter of it first, to see what memory depends on.
 pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
+    let quarter = drain(context, BACKLOG_EVENTS / 4)?;
+    let whole = drain(context, BACKLOG_EVENTS)?;
+    let memory = |name: &str, bytes: u64| Row::new(name, Unit::Bytes, Spread::once(bytes as f64));
+    let mut rows = vec![
+        Row::new("events that wait at a plant", Unit::Plain, Spread::once(whole.events as f64)),
+        Row::new("  they drain at", Unit::PerSecond, Spread::once(whole.per_second))
+            .goal(Goal::AtLeast(GOAL_EVENTS_PER_S)),
+    ];
+    for (place, name) in ["the plant", "the headquarters"].into_iter().enumerate() {
+        let grown = whole.added[place].saturating_sub(quarter.added[place]);
+        rows.push(memory(&format!("  memory of {name}"), whole.memory[place]));
+        rows.push(memory("  ... more than before", whole.added[place]));
+        rows.push(memory("  ... more than with a quarter of them", grown).goal(Goal::AtMost(GOAL_GROWN_BYTES)));
+    }
+    Ok(rows)
+}
+
+fn drain(context: &Context, backlog: u64) -> Result<Drained, BenchError> {
     let folder = context.store("link")?;
     let mut upstream = Site::found(&context.binary, &folder, ROUTING)?;
     let edge = Node::start(&context.binary, &folder.join("plant"))?;
     let token = upstream.node(0)?.cli(&["link", "invite", "plant"])?;
     edge.cli(&["link", "accept", token.trim(), "--name", "hq"])?;
     edge.cli(&["link", "pause", "hq"])?;
-    fill(&edge)?;
+    fill(&edge, backlog)?;
     let waiting = events(&edge, TOPIC);
-    let before = [&edge, upstream.node(0)?].map(|node| proc::memory(node.pid()).map(|memory| memory.resident));
-    let [edge_before, upstream_before] = before;
-    let mut most = (edge_before?, upstream_before?);
-    let (edge_before, upstream_before) = most;
+    let pids = [edge.pid(), upstream.node(0)?.pid()];
+    let mut before = [0; 2];
+    for (before, pid) in before.iter_mut().zip(pids) {
+        *before = proc::memory(pid)?.resident;
+    }
+    let mut memory = before;
     let began = Instant::now();
     edge.cli(&["link", "resume", "hq"])?;
     let far = format!("plant%2F{TOPIC}");
     wait("the backlog to drain", DRAIN_MAX, || {
-        most.0 = proc::memory(edge.pid())?.resident.max(most.0);
-        most.1 = proc::memory(upstream.node(0)?.pid())?.resident.max(most.1);
+        for (most, pid) in memory.iter_mut().zip(pids) {
+            *most = proc::memory(pid)?.resident.max(*most);
+        }
         Ok(events(upstream.node(0)?, &far) >= waiting)
     })?;
-    let rate = waiting as f64 / began.elapsed().as_secs_f64();
+    let per_second = waiting as f64 / began.elapsed().as_secs_f64();
     edge.stop()?;
     upstream.stop()?;
     context.remove(&folder)?;
-    let memory = |name, bytes: u64| Row::new(name, Unit::Bytes, Spread::once(bytes as f64));
-    Ok(vec![
-        Row::new("events that wait at a plant", Unit::Plain, Spread::once(waiting as f64)),
-        Row::new("  they drain at", Unit::PerSecond, Spread::once(rate)).goal(Goal::AtLeast(GOAL_EVENTS_PER_S)),
-        memory("  memory of the plant", most.0),
-        memory("  ... more than before", most.0 - edge_before),
-        memory("  memory of the headquarters", most.1),
-        memory("  ... more than before", most.1 - upstream_before),
-    ])
+    let added = [0, 1].map(|place: usize| memory[place] - before[place]);
+    Ok(Drained { events: waiting, per_second, memory, added })
 }
 
 /// How many events a topic has; none where it is not there yet.
@@ -64,11 +89,11 @@ fn events(node: &Node, topic: &str) -> u64 {
     shown["events"].as_u64().unwrap_or(0)
 }
 
-fn fill(node: &Node) -> Result<(), BenchError> {
+fn fill(node: &Node, backlog: u64) -> Result<(), BenchError> {
     let load = Load { qos: 1, subscriber: false, payload: Payload::Reading };
     let mut saturation = Saturation::open(node.mqtt, load)?;
     let started = Instant::now();
-    while events(node, TOPIC) < BACKLOG_EVENTS {
+    while events(node, TOPIC) < backlog {
         if started.elapsed() > FILL_MAX {
             return Err(BenchError::Timeout { what: "storing the backlog".to_owned(), limit: FILL_MAX });
         }
