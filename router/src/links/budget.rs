@@ -1,5 +1,6 @@
 //! Memory that frames of links may take on their way into the store: of one link, and of all together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -7,20 +8,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::wire::FRAME_BYTES_MAX;
 
-/// Bytes of frames of all links that are being received and stored.
-const ALL_BYTES_MAX: usize = 128 << 20;
+/// Bytes of a small frame: these have a share of their own, which large ones cannot use up.
+const SMALL_BYTES_MAX: usize = 512 << 10;
+/// Bytes of frames, small and large, of all links that are being received and stored.
+const ALL_BYTES_MAX: [usize; 2] = [32 << 20, 96 << 20];
 /// Of one link, by whatever connections: one that is slow, or means ill, leaves room for the others.
-const LINK_BYTES_MAX: usize = 32 << 20;
-/// Packed frames of all links that are unpacked and not yet stored: each may be 8 MiB, twice, for a while.
+const LINK_BYTES_MAX: [usize; 2] = [8 << 20, 24 << 20];
+/// Packed frames that are unpacked and not yet stored, of one link and of all: each may be 24 MiB.
+const UNPACKED_OF_LINK_MAX: usize = 2;
 const UNPACKED_MAX: usize = 8;
 /// What is counted: so many bytes each.
 const UNIT_BYTES: usize = 1 << 10;
 
-/// What one link may take.
+/// What one link may take, and all together.
 #[derive(Clone)]
 pub struct Budget {
-    own: Arc<Semaphore>,
-    all: Arc<Semaphore>,
+    own: Arc<Share>,
+    all: Arc<Share>,
+}
+
+struct Share {
+    /// Bytes of small and of large frames.
+    bytes: [Arc<Semaphore>; 2],
+    /// Frames that are unpacked.
     unpacked: Arc<Semaphore>,
 }
 
@@ -32,26 +42,27 @@ pub struct Held {
 
 /// What all links may take.
 pub struct Budgets {
-    all: Arc<Semaphore>,
-    unpacked: Arc<Semaphore>,
-    of_links: Mutex<std::collections::BTreeMap<u64, Budget>>,
+    all: Arc<Share>,
+    of_links: Mutex<BTreeMap<u64, Budget>>,
+}
+
+impl Share {
+    fn new(bytes: [usize; 2], unpacked: usize) -> Arc<Self> {
+        let bytes = bytes.map(|bytes| Arc::new(Semaphore::new(bytes / UNIT_BYTES)));
+        Arc::new(Self { bytes, unpacked: Arc::new(Semaphore::new(unpacked)) })
+    }
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        let (all, unpacked) = (Semaphore::new(ALL_BYTES_MAX / UNIT_BYTES), Semaphore::new(UNPACKED_MAX));
-        Self { all: Arc::new(all), unpacked: Arc::new(unpacked), of_links: Mutex::default() }
+        Self { all: Share::new(ALL_BYTES_MAX, UNPACKED_MAX), of_links: Mutex::default() }
     }
 }
 
 impl Budgets {
     /// That of one link.
     pub fn of(&self, link: u64) -> Budget {
-        let fresh = || Budget {
-            own: Arc::new(Semaphore::new(LINK_BYTES_MAX / UNIT_BYTES)),
-            all: Arc::clone(&self.all),
-            unpacked: Arc::clone(&self.unpacked),
-        };
+        let fresh = || Budget { own: Share::new(LINK_BYTES_MAX, UNPACKED_OF_LINK_MAX), all: Arc::clone(&self.all) };
         self.of_links.lock().entry(link).or_insert_with(fresh).clone()
     }
 }
@@ -60,19 +71,22 @@ impl Budget {
     /// Waits until there is room for a frame of so many bytes. The link's own share is taken first: who waits for that holds nothing of
     /// the others'.
     pub async fn take(&self, bytes: usize) -> Option<Held> {
+        let size = usize::from(bytes > SMALL_BYTES_MAX);
         let units = u32::try_from(bytes.min(FRAME_BYTES_MAX).div_ceil(UNIT_BYTES)).ok()?;
-        let own = Arc::clone(&self.own).acquire_many_owned(units).await.ok()?;
-        let all = Arc::clone(&self.all).acquire_many_owned(units).await.ok()?;
+        let own = Arc::clone(&self.own.bytes[size]).acquire_many_owned(units).await.ok()?;
+        let all = Arc::clone(&self.all.bytes[size]).acquire_many_owned(units).await.ok()?;
         Some(Held { _own: own, _all: all })
     }
 
     /// Waits until one more frame may be unpacked. Who holds that waits for nothing else of the budget.
-    pub async fn unpack(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.unpacked).acquire_owned().await.ok()
+    pub async fn unpack(&self) -> Option<Held> {
+        let own = Arc::clone(&self.own.unpacked).acquire_owned().await.ok()?;
+        let all = Arc::clone(&self.all.unpacked).acquire_owned().await.ok()?;
+        Some(Held { _own: own, _all: all })
     }
 }
 
-const _: () = assert!(FRAME_BYTES_MAX <= LINK_BYTES_MAX && LINK_BYTES_MAX <= ALL_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_MAX <= LINK_BYTES_MAX[1] && LINK_BYTES_MAX[1] <= ALL_BYTES_MAX[1]);
 
 #[cfg(test)]
 mod tests {
@@ -90,10 +104,11 @@ mod tests {
         assert!(held.is_some());
         assert!(is_free(1, FRAME_BYTES_MAX).await.is_none(), "its share is taken");
         let mut others = Vec::new();
-        for link in 2..=ALL_BYTES_MAX as u64 / FRAME_BYTES_MAX as u64 {
+        for link in 2..=ALL_BYTES_MAX[1] as u64 / FRAME_BYTES_MAX as u64 {
             others.push(is_free(link, FRAME_BYTES_MAX).await.expect("another link's share"));
         }
         assert!(is_free(99, FRAME_BYTES_MAX).await.is_none(), "all together have a bound");
+        assert!(is_free(99, SMALL_BYTES_MAX).await.is_some(), "small ones have room");
         drop(held);
         assert!(is_free(99, FRAME_BYTES_MAX).await.is_some());
     }

@@ -10,6 +10,13 @@ use sled_data::{
 use super::wire::part_bytes;
 use crate::event_log::PartitionLog;
 
+fn record_bytes(part: &LinkedPart) -> u64 {
+    match part {
+        LinkedPart::Batch(batch) => u64::from(batch.envelope().record_bytes),
+        LinkedPart::Hole(..) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +26,8 @@ const WINDOWS_BYTES_MAX: usize = 8 << 20;
 const READ_BYTES_MAX: usize = 256 << 10;
 /// Bytes up to which what was one commit goes together.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of records of one frame, uncompressed, unless it has one batch alone: upstream reads them all before it stores any.
+const RECORD_BYTES_MAX: u64 = 64 << 20;
 /// How often the visible ends are looked at again because a commit was shown meanwhile.
 const LOOKS_MAX: u32 = 8;
 
@@ -170,7 +179,9 @@ impl Stream {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             let size = lane.window.front().map_or(0, part_bytes);
             let is_same = last == Some(hlc) && round.bytes + size <= COMMIT_BYTES_MAX;
-            let is_full = round.bytes + size > bytes_max && !is_same || round.parts.len() == LINKED_PARTS_MAX;
+            let is_large = round.record_bytes + lane.window.front().map_or(0, record_bytes) > RECORD_BYTES_MAX;
+            let is_full =
+                round.bytes + size > bytes_max && !is_same || round.parts.len() == LINKED_PARTS_MAX || is_large;
             if is_full && !round.parts.is_empty() {
                 break;
             }

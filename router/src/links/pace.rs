@@ -49,7 +49,8 @@ impl Pace {
         self.at = self.at.max(now);
         let more = wire.saturating_sub(self.taken + self.overhead);
         self.overhead += more;
-        self.credit = (self.credit + earned).min(most) - more as f64;
+        // What the wire carried in a pause was paid for by the pause.
+        self.credit = (self.credit + earned - more as f64).min(most);
         let ahead = if urgent { AHEAD_PIECES * self.piece as f64 } else { 0.0 };
         // Half a byte less is no byte less: times are whole nanoseconds.
         let lacking = bytes as f64 - self.credit - ahead - 0.5;

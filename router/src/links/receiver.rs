@@ -8,6 +8,7 @@ use sled_data::{
     FollowError, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, OriginId, PartitionId,
     Store, TopicId, TopicInfo,
 };
+use tokio::time::timeout;
 
 use super::begin::Stand;
 use super::book::Shared;
@@ -17,6 +18,13 @@ use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, Wir
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, StreamError};
 
+/// How long the edge may take to take an answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// How long a frame may take to come whole, and how many bytes a second more of it.
+const BODY_WAIT: Duration = Duration::from_secs(120);
+const BODY_BYTES_PER_S_MIN: usize = 256;
+/// Bytes of events of one frame, uncompressed.
+const RECORD_BYTES_OF_FRAME_MAX: usize = 256 << 20;
 /// How long it waits when the store is full, before it tries again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Topics that one link may bring.
@@ -86,18 +94,21 @@ impl Receiver {
     async fn take(&self, out: &mut FrameSender, from: &mut FrameReceiver) -> Result<(), Ended> {
         let mut open = Open::default();
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
-            // Held until the frame is stored.
-            let Some(_held) = self.budget.take(length).await else { return Ok(()) };
-            let frame = from.receive_body(length).await?;
+            // Held until the frame is stored, and no longer: answers are not always taken at once.
+            let Some(held) = self.budget.take(length).await else { return Ok(()) };
+            let Ok(frame) = timeout(body_wait(length), from.receive_body(length)).await else {
+                return Err(Ended::Again(format!("a frame of {length} bytes did not come in time")));
+            };
+            let frame = frame?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
-            // Until it is stored, too: a few bytes may become millions.
-            let _unpacked = if is_packed(&frame) { self.budget.unpack().await } else { None };
-            let frame = match open.unpacking.plain(frame).await {
+            // A few bytes may become millions.
+            let unpacked = if is_packed(&frame) { self.budget.unpack().await } else { None };
+            let (frame, held) = match open.unpacking.plain(frame, (held, unpacked)).await {
                 Err(error @ WireError::Differs) => {
                     self.page.lock().takes_plain = true;
                     return Err(Ended::Again(error.to_string()));
                 }
-                frame => frame?,
+                plain => plain?,
             };
             match Said::decode(&frame)? {
                 Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
@@ -120,12 +131,13 @@ impl Receiver {
                     for refused in self.leave_out(&mut open, &mut known) {
                         self.refuse(refused, out).await?;
                     }
-                    out.send_frame(&Answer::Stands(self.stands(known).await?).encode()).await?;
+                    answer(out, &Answer::Stands(self.stands(known).await?)).await?;
                 }
                 Said::Parts(parts) => {
                     let number = parts.number;
                     self.store(&open, parts, &frame).await?;
-                    out.send_frame(&Answer::Stored(number).encode()).await?;
+                    drop((frame, held));
+                    answer(out, &Answer::Stored(number)).await?;
                 }
                 Said::Behind(behind) => self.page.lock().lag = behind,
             }
@@ -146,7 +158,7 @@ impl Receiver {
         if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
             tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
         }
-        Ok(out.send_frame(&Answer::Refused(refused).encode()).await?)
+        answer(out, &Answer::Refused(refused)).await
     }
 
     /// Leaves out partitions that would be too many of this link; what is said of their topics.
@@ -306,14 +318,33 @@ impl Receiver {
     }
 }
 
+/// Answers; an edge that takes no answers is done with.
+async fn answer(out: &mut FrameSender, answer: &Answer) -> Result<(), Ended> {
+    match timeout(ANSWER_WAIT, out.send_frame(&answer.encode())).await {
+        Ok(sent) => Ok(sent?),
+        Err(_) => Err(Ended::Again("the edge takes no answers".to_owned())),
+    }
+}
+
+/// How long the rest of a frame may take once its length has come.
+fn body_wait(length: usize) -> Duration {
+    BODY_WAIT + Duration::from_secs((length / BODY_BYTES_PER_S_MIN) as u64)
+}
+
 /// Whether the records of all batches can be read, and are those that their envelopes say. Checksums were checked.
 ///
 /// # Errors
 /// What is wrong, in words.
 pub fn check(parts: &[LinkedPart]) -> Result<(), String> {
-    for part in parts {
+    let mut record_bytes = 0;
+    for (place, part) in parts.iter().enumerate() {
         let LinkedPart::Batch(batch) = part else { continue };
         let (id, base) = (batch.envelope().partition, batch.base_offset());
+        // Before any of it is decompressed.
+        record_bytes += batch.envelope().record_bytes as usize;
+        if place > 0 && record_bytes > RECORD_BYTES_OF_FRAME_MAX {
+            return Err(format!("a frame says to have more than {RECORD_BYTES_OF_FRAME_MAX} bytes of events"));
+        }
         match batch.decompress() {
             Ok(records) if records.digest_fits() => {}
             Ok(_) => return Err(format!("the events of {id} from {base} on are not those that were counted")),

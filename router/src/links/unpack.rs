@@ -1,10 +1,10 @@
 //! Packed frames of a thin link, as they are read upstream: each becomes the frame that it was before it was packed, byte for byte.
 
-use sled_data::{OriginId, PartitionId, Repacker, TopicId};
+use sled_data::{LINKED_PARTS_MAX, OriginId, PartitionId, Repacker, TopicId};
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use super::pack::{APART, CONTENT_BYTES_MAX, DICTIONARY, DICTIONARY_BYTES, Head, Memory, WINDOW_LOG};
-use super::wire::{BATCH, HOLE, PACKED, PARTS, WireError, put_part, take};
+use super::wire::{BATCH, FRAME_BYTES_MAX, HOLE, PACKED, PARTS, WireError, put_part, take};
 
 const NO_DICTIONARY: WireError = WireError::Form("a packed frame's dictionary is not known");
 const NO_STREAM: WireError = WireError::Form("a packed frame does not decompress");
@@ -27,13 +27,14 @@ pub fn is_packed(frame: &[u8]) -> bool {
 }
 
 impl Unpacking {
-    /// The frame as it is when it is not packed.
+    /// The frame as it is when it is not packed. `held` is let go of where that fails, and not before it has ended, though
+    /// nobody waits for it any more.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub async fn plain(&mut self, frame: Vec<u8>) -> Result<Vec<u8>, WireError> {
+    pub async fn plain<H: Send + 'static>(&mut self, frame: Vec<u8>, held: H) -> Result<(Vec<u8>, H), WireError> {
         if !is_packed(&frame) {
-            return Ok(frame);
+            return Ok((frame, held));
         }
         let unpacker = self.0.take();
         // It computes for a while where the frame is large.
@@ -43,11 +44,11 @@ impl Unpacking {
                 None => Box::new(Unpacker::new()?),
             };
             let plain = unpacker.plain(&frame)?;
-            Ok::<_, WireError>((unpacker, plain))
+            Ok::<_, WireError>((unpacker, plain, held))
         });
-        let (unpacker, plain) = done.await.map_err(|_| NO_STREAM)??;
+        let (unpacker, plain, held) = done.await.map_err(|_| NO_STREAM)??;
         self.0 = Some(unpacker);
-        Ok(plain)
+        Ok((plain, held))
     }
 }
 
@@ -79,7 +80,12 @@ impl Unpacker {
         plain.extend_from_slice(&number);
         plain.extend_from_slice(&origin);
         let origin = OriginId(u64::from_be_bytes(origin));
+        let mut parts = 0;
         while !rest.is_empty() {
+            parts += 1;
+            if parts > LINKED_PARTS_MAX || plain.len() > FRAME_BYTES_MAX {
+                return Err(WireError::Form("a packed frame becomes too long"));
+            }
             let [kind] = take(&mut rest)?;
             if kind == APART {
                 let batch = self.put_together(origin, &mut rest)?;

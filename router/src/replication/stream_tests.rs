@@ -119,8 +119,11 @@ fn values(log: &EventLog, topic: &str) -> Vec<String> {
     found
 }
 
+/// Whether one has all that the other has, and shows it.
 fn is_level(here: &EventLog, there: &EventLog, origin: OriginId) -> bool {
+    let ids = there.store().partitions().into_iter().filter(|id| id.origin == origin);
     here.store().synced_commit_of(origin) == there.store().synced_commit_of(origin)
+        && ids.into_iter().all(|id| here.visible_end(id) == here.store().end_offset(id))
 }
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
