@@ -135,7 +135,11 @@ fn drain(link: &LinkJson) -> String {
 }
 
 fn ratio(link: &LinkJson) -> String {
-    if link.ratio > 0.0 { format!("{:.1} times smaller", link.ratio) } else { "nothing went yet".to_owned() }
+    match link.ratio {
+        ratio if ratio >= 1.05 => format!("readings are sent {ratio:.1} times smaller"),
+        ratio if ratio > 0.0 => "readings are sent no smaller".to_owned(),
+        _ => "nothing went yet".to_owned(),
+    }
 }
 
 fn age(link: &LinkJson) -> String {
