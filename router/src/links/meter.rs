@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How far back it looks.
+/// How far back it looks, and how far where nothing came in that time but now.
 const LOOK_BACK: Duration = Duration::from_secs(10);
+const LOOK_BACK_MAX: Duration = Duration::from_secs(60);
 /// Time between two samples, at least.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Samples that are kept.
@@ -53,8 +54,12 @@ impl Meter {
 
     /// The rate of the last seconds.
     pub fn per_second(&self, now: Duration, brought: Brought) -> PerSecond {
-        let is_late = |sample: &&(Duration, Brought)| now.saturating_sub(sample.0) <= LOOK_BACK;
-        let Some((at, then)) = self.samples.iter().find(is_late) else { return PerSecond::default() };
+        let age = |sample: &(Duration, Brought)| now.saturating_sub(sample.0);
+        // Where what comes takes longer than that, the last one before is the beginning.
+        let is_before = |sample: &&(Duration, Brought)| (LOOK_BACK..=LOOK_BACK_MAX).contains(&age(sample));
+        let late = self.samples.iter().find(|sample| age(sample) <= LOOK_BACK);
+        let beginning = self.samples.iter().rev().find(is_before).or(late);
+        let Some((at, then)) = beginning.filter(|_| late.is_some()) else { return PerSecond::default() };
         // What came within less than a second says little.
         let seconds = now.saturating_sub(*at).max(SAMPLE_EVERY).as_secs_f64();
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 / seconds;
@@ -106,5 +111,21 @@ mod tests {
         assert_eq!((rate.events, rate.bytes, rate.sent_bytes), (50.0, 5_000.0, 1_000.0));
         assert_eq!(meter.per_second(at(100), brought(1_400)), PerSecond::default());
         assert_eq!(brought(7).ratio(), 10.0);
+    }
+
+    #[test]
+    fn what_comes_seldom_is_no_burst() {
+        let mut meter = Meter::default();
+        let brought = |n| Brought { events: n, ..Brought::default() };
+        for frame in 0..5 {
+            meter.note(Duration::from_secs(frame * 30), brought(frame * 300));
+        }
+        assert_eq!(
+            meter.per_second(Duration::from_secs(120), brought(1_500)).events,
+            20.0,
+            "two frames in thirty seconds"
+        );
+        meter.note(Duration::from_secs(4_000), brought(1_500));
+        assert_eq!(meter.per_second(Duration::from_secs(4_000), brought(1_800)).events, 300.0, "after an hour");
     }
 }

@@ -279,7 +279,10 @@ impl Upstream {
             connected.remove(&key);
             let why = if ended.is_empty() { "the connection ended".to_owned() } else { ended };
             tracing::info!(node = %peer.node, address = %connection.address(), why, "a link is cut");
-            page.lock().set(State::Cut, why);
+            // Other gateways of the site may feed it still.
+            if !connected.keys().any(|(link, _)| *link == peer.link) {
+                page.lock().set(State::Cut, why);
+            }
         }
     }
 
