@@ -74,7 +74,7 @@ impl Sender {
         let sent: Vec<PartitionId> = open.asked.keys().filter(|id| others.contains(&id.origin)).copied().collect();
         let mut lanes = self.lanes.lock();
         for id in sent {
-            let is_stored = !open.under_way.iter().any(|round| round.ends.contains_key(&id));
+            let is_stored = !open.is_on_its_way(id);
             if let Some(end) = lanes.given_all(id).filter(|_| is_stored) {
                 lanes.remove(id);
                 self.session.left.lock().level(id, end);

@@ -117,6 +117,8 @@ pub(super) struct Open {
     under_way_bytes: usize,
     pub(super) number: u64,
     round_bytes: usize,
+    /// A frame that was made and is not sent yet.
+    made: Option<Frame>,
 }
 
 impl Default for Open {
@@ -129,6 +131,7 @@ impl Default for Open {
             under_way_bytes: 0,
             number: 0,
             round_bytes: ROUND_BYTES_MIN,
+            made: None,
         }
     }
 }
@@ -139,6 +142,12 @@ impl Open {
         self.under_way_bytes += brought.sent_bytes as usize;
         let (number, since) = (self.number, Instant::now());
         self.under_way.push_back(UnderWay { number, brought, ends, since });
+    }
+
+    /// Whether something of a partition is on its way: sent and not said to be stored, or made.
+    pub(super) fn is_on_its_way(&self, id: PartitionId) -> bool {
+        let sent = self.under_way.iter().any(|round| round.ends.contains_key(&id));
+        sent || self.made.as_ref().is_some_and(|(_, ends, _)| ends.contains_key(&id))
     }
 
     /// The next round that upstream has stored, of those up to a number.
@@ -183,19 +192,23 @@ impl Sender {
 
     async fn send_all(&self, out: &mut FrameSender) -> Result<(), Ended> {
         let mut shown = self.session.log.watch();
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look_at = Instant::now();
         let (mut said_at, mut said) = (Instant::now(), Lag::default());
         let is_thin = self.session.config.rate().is_some_and(|rate| rate <= THIN_BYTES_PER_S_MAX);
         let say_every = if is_thin { SAY_EVERY_THIN } else { SAY_EVERY };
         loop {
             tokio::select! {
-                _ = look.tick() => self.discover(out).await?,
+                // Before all else, lest a backlog keeps it from being looked.
+                biased;
+                () = tokio::time::sleep_until(look_at) => {
+                    self.discover(out).await?;
+                    look_at = Instant::now() + LOOK_EVERY;
+                }
                 changed = shown.changed() => changed.map_err(|_| Ended::Store("the node is stopping".to_owned()))?,
                 () = self.heard.notified() => {}
             }
             shown.borrow_and_update();
-            self.send_what_is_there(out).await?;
+            self.send_what_is_there(out, look_at).await?;
             if self.is_first && said_at.elapsed() >= say_every {
                 let lag = self.measure().await?;
                 if lag != said {
@@ -211,12 +224,13 @@ impl Sender {
         Ok(self.session.gate.send(self.priority, out, &said.encode()).await?)
     }
 
-    /// Sends up to the bound of what may be under way.
-    async fn send_what_is_there(&self, out: &mut FrameSender) -> Result<(), Ended> {
+    /// Sends up to the bound of what may be under way, one frame at least; no more than that where the time has come.
+    async fn send_what_is_there(&self, out: &mut FrameSender, until: Instant) -> Result<(), Ended> {
         let rate = self.session.config.rate().and_then(|rate| usize::try_from(rate).ok());
         let most = UNDER_WAY_BYTES_MAX[self.priority.place()];
         let most = rate.map_or(most, |rate| most.min(rate.saturating_mul(UNDER_WAY_SECONDS)));
-        let mut next = self.next_frame(most).await?;
+        let made = self.open.lock().made.take();
+        let mut next = if made.is_some() { made } else { self.next_frame(most).await? };
         while let Some((brought, ends, frame)) = next {
             self.open.lock().sent(brought, ends);
             self.session.page.lock().under_way += brought.sent_bytes;
@@ -225,7 +239,12 @@ impl Sender {
             let (sent, made) = tokio::join!(send, self.next_frame(most));
             sent?;
             next = made?;
+            if Instant::now() >= until {
+                break;
+            }
         }
+        // With a rate there may be more for hours; what was made goes first then.
+        self.open.lock().made = next;
         Ok(())
     }
 

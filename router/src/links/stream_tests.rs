@@ -1,5 +1,6 @@
 //! Sites that feed one another over real connections, on memory stores: first contact, outages, gaps, rings, and what is refused.
 
+mod backlog;
 mod forged;
 mod lab;
 
