@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sled_data::{OriginId, PartitionId};
 use tokio::time::Instant;
 
-use super::sender::{Ended, Sender};
+use super::sender::{Ask, Ended, Sender};
 use super::waiting::carried;
 use super::wire::{PARTITIONS_MAX, Said};
 use crate::event_log::PartitionLog;
@@ -27,7 +27,7 @@ impl Sender {
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         self.lanes.lock().keep(|id| here.contains(&id));
         let now = Instant::now();
-        self.open.lock().asked.retain(|id, until| here.contains(id) && until.is_none_or(|until| until > now));
+        self.open.lock().asked.retain(|id, ask| here.contains(id) && ask.until.is_none_or(|until| until > now));
         self.leave_to_others();
         let new: Vec<_> = {
             let (open, left) = (self.open.lock(), session.left.lock());
@@ -61,7 +61,7 @@ impl Sender {
                 info.name = format!("{}{}", self.session.config.prefix, info.name);
                 said.push(Said::Topic(info));
             }
-            open.asked.insert(id, None);
+            open.asked.insert(id, Ask::default());
         }
         said.push(Said::Where(partitions.iter().map(|partition| partition.id()).collect()));
         said

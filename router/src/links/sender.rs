@@ -107,12 +107,21 @@ pub(super) struct UnderWay {
     since: Instant,
 }
 
+/// Where a partition ends upstream was asked.
+#[derive(Debug, Default)]
+pub(super) struct Ask {
+    /// Whether the answer has come: there is one.
+    is_answered: bool,
+    /// Until when that holds, where it does not go on now.
+    pub(super) until: Option<Instant>,
+}
+
 /// What one stream has come to.
 pub(super) struct Open {
     pub(super) offered: BTreeSet<OriginId>,
     pub(super) topics: BTreeSet<u64>,
-    /// Partitions that were asked for; until when that holds, where they do not go on now.
-    pub(super) asked: BTreeMap<PartitionId, Option<Instant>>,
+    /// Partitions that were asked for.
+    pub(super) asked: BTreeMap<PartitionId, Ask>,
     pub(super) under_way: VecDeque<UnderWay>,
     under_way_bytes: usize,
     pub(super) number: u64,
@@ -142,6 +151,21 @@ impl Open {
         self.under_way_bytes += brought.sent_bytes as usize;
         let (number, since) = (self.number, Instant::now());
         self.under_way.push_back(UnderWay { number, brought, ends, since });
+    }
+
+    /// Those of upstream's answers that are awaited, each once: what it says unasked drives nothing here.
+    pub(super) fn awaited<T>(&mut self, answers: Vec<(PartitionId, T)>) -> Vec<(PartitionId, T)> {
+        let mut is_awaited = |(id, _): &(PartitionId, T)| {
+            self.asked.get_mut(id).is_some_and(|ask| !std::mem::replace(&mut ask.is_answered, true))
+        };
+        answers.into_iter().filter(|answer| is_awaited(answer)).collect()
+    }
+
+    /// Asks no more before then.
+    pub(super) fn hold(&mut self, id: PartitionId, until: Instant) {
+        if let Some(ask) = self.asked.get_mut(&id) {
+            ask.until = Some(until);
+        }
     }
 
     /// Whether something of a partition is on its way: sent and not said to be stored, or made.
@@ -304,6 +328,22 @@ pub(super) async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ask_has_one_answer() {
+        let id = |topic| PartitionId { origin: OriginId(1), topic: sled_data::TopicId(topic), index: 0 };
+        let mut open = Open::default();
+        open.asked.insert(id(1), Ask::default());
+        open.asked.insert(id(2), Ask::default());
+        let answers = vec![(id(3), 'a'), (id(1), 'b'), (id(1), 'c')];
+        assert_eq!(open.awaited(answers.clone()), [(id(1), 'b')], "unasked, and twice");
+        assert_eq!(open.awaited(answers.clone()), []);
+        // What is refused meanwhile is still answered, once: others of its topic may be taken.
+        open.hold(id(2), Instant::now());
+        assert_eq!(open.awaited(vec![(id(2), 'd'), (id(2), 'e')]), [(id(2), 'd')]);
+        open.asked.insert(id(1), Ask::default());
+        assert_eq!(open.awaited(answers), [(id(1), 'b')], "it was asked again");
+    }
 
     #[test]
     fn frames_grow_while_they_are_stored_soon_and_shrink_on_a_slow_link() {

@@ -3,6 +3,7 @@
 mod backlog;
 mod forged;
 mod lab;
+mod unasked;
 
 use std::collections::BTreeSet;
 
