@@ -256,6 +256,12 @@ impl Sender {
         let made = self.open.lock().made.take();
         let mut next = if made.is_some() { made } else { self.next_frame(most).await? };
         while let Some((brought, ends, frame)) = next {
+            // Its turn may be long in coming; what else there is to do is done meanwhile.
+            let turn = self.session.gate.begin(self.priority, frame.len());
+            if tokio::time::timeout_at(until, turn).await.is_err() {
+                next = Some((brought, ends, frame));
+                break;
+            }
             self.open.lock().sent(brought, ends);
             self.session.page.lock().under_way += brought.sent_bytes;
             // One is made while the one before is sent: a thin line is not to wait for a slow processor.
