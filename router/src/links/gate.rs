@@ -12,9 +12,10 @@ use super::turns::Turns;
 use crate::clock::Clock;
 use crate::transport::{FrameSender, SiteConnection, StreamError};
 
-/// QUIC's priorities of `high` and `normal`; `low` is above or below `normal`, as it has had less or more than its part.
+/// QUIC's priorities. `normal` and `low` have the same: a stream that waits for the line keeps its place under the priority that it had
+/// when it came, so one that changes takes hold late, or never.
 const HIGH: i32 = 2;
-const NORMAL: i32 = 0;
+const OTHERS: i32 = 0;
 
 /// The gate of one connection.
 pub struct Gate {
@@ -41,12 +42,30 @@ impl Gate {
     /// The gate of a connection that sends at most `rate` bytes a second.
     pub fn new(clock: &Arc<Clock>, connection: &SiteConnection, rate: Option<u64>) -> Self {
         let pace = rate.map(|rate| Pace::new(rate, clock.monotonic()));
+        let turns = if pace.is_some() { Turns::of_pieces() } else { Turns::of_frames() };
         Self {
             clock: Arc::clone(clock),
             connection: connection.clone(),
             before: connection.traffic().sent_bytes,
-            state: Mutex::new(State { pace, turns: Turns::default() }),
+            state: Mutex::new(State { pace, turns }),
             changed: Notify::new(),
+        }
+    }
+
+    /// Waits until a frame of batches, of so many bytes, may begin, and notes it until it is [`Self::stored`]. With a rate each piece takes its turn
+    /// instead.
+    pub async fn begin(&self, priority: Priority, bytes: usize) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // From now on nothing is missed.
+            changed.as_mut().enable();
+            {
+                let mut state = self.state.lock();
+                if state.pace.is_some() || state.turns.try_begin(priority, bytes) {
+                    return;
+                }
+            }
+            changed.await;
         }
     }
 
@@ -57,9 +76,7 @@ impl Gate {
     pub async fn send(&self, priority: Priority, out: &mut FrameSender, frame: &[u8]) -> Result<(), StreamError> {
         out.set_priority(match priority {
             Priority::High => HIGH,
-            Priority::Normal => NORMAL,
-            Priority::Low if self.state.lock().turns.is_low_behind() => NORMAL + 1,
-            Priority::Low => NORMAL - 1,
+            Priority::Normal | Priority::Low => OTHERS,
         });
         let piece = self.state.lock().pace.map(|pace| pace.piece());
         let Some(piece) = piece else { return out.send_frame(frame).await };
@@ -79,8 +96,10 @@ impl Gate {
     pub fn stored(&self, priority: Priority, bytes: usize) {
         let mut state = self.state.lock();
         if state.pace.is_none() {
-            state.turns.took(priority, bytes);
+            state.turns.stored(priority, bytes);
         }
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Waits until so many bytes may go.

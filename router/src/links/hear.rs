@@ -33,7 +33,8 @@ impl Sender {
         Ok(())
     }
 
-    async fn hear(&self, answer: Answer) -> Result<(), Ended> {
+    /// Hears one answer.
+    pub(super) async fn hear(&self, answer: Answer) -> Result<(), Ended> {
         let session = &self.session;
         session.page.lock().last_contact_ms = Some(session.log.clock().wall_ms());
         match answer {
@@ -72,14 +73,19 @@ impl Sender {
             topic => id.topic.0 == topic,
         };
         let again = Instant::now() + ASK_AGAIN;
-        open.asked.iter_mut().filter(|(id, _)| is_of(id)).for_each(|(_, until)| *until = Some(again));
+        open.asked.iter_mut().filter(|(id, _)| is_of(id)).for_each(|(_, ask)| ask.until = Some(again));
         open.offered.remove(&OriginId(refused.origin));
         open.topics.remove(&refused.topic);
         self.lanes.lock().keep(|id| !is_of(&id));
     }
 
-    /// Begins with partitions where they end upstream.
+    /// Begins with partitions where they end upstream. Judging reads the store, and beginning sends: upstream says when once
+    /// for each time that it was asked.
     async fn go_on(&self, stands: Vec<(PartitionId, Stand)>) -> Result<(), Ended> {
+        let stands = self.open.lock().awaited(stands);
+        if stands.is_empty() {
+            return Ok(());
+        }
         let log = Arc::clone(&self.session.log);
         let judged = blocking(move || {
             let judge =
@@ -100,7 +106,7 @@ impl Sender {
         let mut claims = Vec::new();
         let mut open = self.open.lock();
         for (id, end, begin) in judged {
-            // Upstream may say nothing of what it was not asked for.
+            // It may have been let go of meanwhile.
             if !open.asked.contains_key(&id) {
                 continue;
             }
@@ -108,12 +114,12 @@ impl Sender {
             match begin {
                 Begin::From(from) => self.begin_from(&mut open, id, from, others.contains(&id.origin)),
                 Begin::Ahead | Begin::Forked if is_living => {
-                    open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
+                    open.hold(id, Instant::now() + ASK_AGAIN);
                     claims.push((id, end));
                 }
-                Begin::Ahead => drop(open.asked.insert(id, Some(Instant::now() + ASK_AGAIN))),
+                Begin::Ahead => open.hold(id, Instant::now() + ASK_AGAIN),
                 Begin::Forked => {
-                    open.asked.insert(id, Some(Instant::now() + ASK_AGAIN));
+                    open.hold(id, Instant::now() + ASK_AGAIN);
                     self.forked(id, end);
                 }
             }
@@ -127,7 +133,7 @@ impl Sender {
         let Ok(partition) = session.log.partition(id) else { return };
         let (here, now) = (partition.visible_end(), session.log.clock().monotonic());
         if is_others && !session.left.lock().look(id, from, here, now, LEFT_AFTER) {
-            open.asked.insert(id, Some(Instant::now() + LEFT_AFTER));
+            open.hold(id, Instant::now() + LEFT_AFTER);
         } else {
             self.lanes.lock().add(partition, from);
         }

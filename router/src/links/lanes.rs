@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use sled_data::{
-    Durability, Hole, HoleWhy, LINKED_PARTS_MAX, LinkedPart, Offset, OriginId, PartitionId, ReadError, Store,
+    Durability, Hole, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_PARTS_MAX, LinkedPart, Offset, OriginId, PartitionId,
+    ReadError, Store,
 };
 
 use super::wire::part_bytes;
@@ -180,8 +181,10 @@ impl Stream {
             let size = lane.window.front().map_or(0, part_bytes);
             let is_same = last == Some(hlc) && round.bytes + size <= COMMIT_BYTES_MAX;
             let is_large = round.record_bytes + lane.window.front().map_or(0, record_bytes) > RECORD_BYTES_MAX;
-            let is_full =
-                round.bytes + size > bytes_max && !is_same || round.parts.len() == LINKED_PARTS_MAX || is_large;
+            // All of them may be new to the other side.
+            let is_wide = round.ends.len() == LINKED_NEW_PARTITIONS_MAX && !round.ends.contains_key(&id);
+            let is_long = round.parts.len() == LINKED_PARTS_MAX;
+            let is_full = round.bytes + size > bytes_max && !is_same || is_long || is_wide || is_large;
             if is_full && !round.parts.is_empty() {
                 break;
             }

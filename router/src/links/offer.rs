@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sled_data::{OriginId, PartitionId};
 use tokio::time::Instant;
 
-use super::sender::{Ended, Sender};
+use super::sender::{Ask, Ended, Sender};
 use super::waiting::carried;
 use super::wire::{PARTITIONS_MAX, Said};
 use crate::event_log::PartitionLog;
@@ -27,7 +27,7 @@ impl Sender {
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         self.lanes.lock().keep(|id| here.contains(&id));
         let now = Instant::now();
-        self.open.lock().asked.retain(|id, until| here.contains(id) && until.is_none_or(|until| until > now));
+        self.open.lock().asked.retain(|id, ask| here.contains(id) && ask.until.is_none_or(|until| until > now));
         self.leave_to_others();
         let new: Vec<_> = {
             let (open, left) = (self.open.lock(), session.left.lock());
@@ -61,7 +61,7 @@ impl Sender {
                 info.name = format!("{}{}", self.session.config.prefix, info.name);
                 said.push(Said::Topic(info));
             }
-            open.asked.insert(id, None);
+            open.asked.insert(id, Ask::default());
         }
         said.push(Said::Where(partitions.iter().map(|partition| partition.id()).collect()));
         said
@@ -74,7 +74,7 @@ impl Sender {
         let sent: Vec<PartitionId> = open.asked.keys().filter(|id| others.contains(&id.origin)).copied().collect();
         let mut lanes = self.lanes.lock();
         for id in sent {
-            let is_stored = !open.under_way.iter().any(|round| round.ends.contains_key(&id));
+            let is_stored = !open.is_on_its_way(id);
             if let Some(end) = lanes.given_all(id).filter(|_| is_stored) {
                 lanes.remove(id);
                 self.session.left.lock().level(id, end);

@@ -107,16 +107,27 @@ pub(super) struct UnderWay {
     since: Instant,
 }
 
+/// Where a partition ends upstream was asked.
+#[derive(Debug, Default)]
+pub(super) struct Ask {
+    /// Whether the answer has come: there is one.
+    is_answered: bool,
+    /// Until when that holds, where it does not go on now.
+    pub(super) until: Option<Instant>,
+}
+
 /// What one stream has come to.
 pub(super) struct Open {
     pub(super) offered: BTreeSet<OriginId>,
     pub(super) topics: BTreeSet<u64>,
-    /// Partitions that were asked for; until when that holds, where they do not go on now.
-    pub(super) asked: BTreeMap<PartitionId, Option<Instant>>,
+    /// Partitions that were asked for.
+    pub(super) asked: BTreeMap<PartitionId, Ask>,
     pub(super) under_way: VecDeque<UnderWay>,
     under_way_bytes: usize,
     pub(super) number: u64,
     round_bytes: usize,
+    /// A frame that was made and is not sent yet.
+    made: Option<Frame>,
 }
 
 impl Default for Open {
@@ -129,6 +140,7 @@ impl Default for Open {
             under_way_bytes: 0,
             number: 0,
             round_bytes: ROUND_BYTES_MIN,
+            made: None,
         }
     }
 }
@@ -139,6 +151,27 @@ impl Open {
         self.under_way_bytes += brought.sent_bytes as usize;
         let (number, since) = (self.number, Instant::now());
         self.under_way.push_back(UnderWay { number, brought, ends, since });
+    }
+
+    /// Those of upstream's answers that are awaited, each once: what it says unasked drives nothing here.
+    pub(super) fn awaited<T>(&mut self, answers: Vec<(PartitionId, T)>) -> Vec<(PartitionId, T)> {
+        let mut is_awaited = |(id, _): &(PartitionId, T)| {
+            self.asked.get_mut(id).is_some_and(|ask| !std::mem::replace(&mut ask.is_answered, true))
+        };
+        answers.into_iter().filter(|answer| is_awaited(answer)).collect()
+    }
+
+    /// Asks no more before then.
+    pub(super) fn hold(&mut self, id: PartitionId, until: Instant) {
+        if let Some(ask) = self.asked.get_mut(&id) {
+            ask.until = Some(until);
+        }
+    }
+
+    /// Whether something of a partition is on its way: sent and not said to be stored, or made.
+    pub(super) fn is_on_its_way(&self, id: PartitionId) -> bool {
+        let sent = self.under_way.iter().any(|round| round.ends.contains_key(&id));
+        sent || self.made.as_ref().is_some_and(|(_, ends, _)| ends.contains_key(&id))
     }
 
     /// The next round that upstream has stored, of those up to a number.
@@ -183,19 +216,23 @@ impl Sender {
 
     async fn send_all(&self, out: &mut FrameSender) -> Result<(), Ended> {
         let mut shown = self.session.log.watch();
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look_at = Instant::now();
         let (mut said_at, mut said) = (Instant::now(), Lag::default());
         let is_thin = self.session.config.rate().is_some_and(|rate| rate <= THIN_BYTES_PER_S_MAX);
         let say_every = if is_thin { SAY_EVERY_THIN } else { SAY_EVERY };
         loop {
             tokio::select! {
-                _ = look.tick() => self.discover(out).await?,
+                // Before all else, lest a backlog keeps it from being looked.
+                biased;
+                () = tokio::time::sleep_until(look_at) => {
+                    self.discover(out).await?;
+                    look_at = Instant::now() + LOOK_EVERY;
+                }
                 changed = shown.changed() => changed.map_err(|_| Ended::Store("the node is stopping".to_owned()))?,
                 () = self.heard.notified() => {}
             }
             shown.borrow_and_update();
-            self.send_what_is_there(out).await?;
+            self.send_what_is_there(out, look_at).await?;
             if self.is_first && said_at.elapsed() >= say_every {
                 let lag = self.measure().await?;
                 if lag != said {
@@ -211,13 +248,20 @@ impl Sender {
         Ok(self.session.gate.send(self.priority, out, &said.encode()).await?)
     }
 
-    /// Sends up to the bound of what may be under way.
-    async fn send_what_is_there(&self, out: &mut FrameSender) -> Result<(), Ended> {
+    /// Sends up to the bound of what may be under way, one frame at least; no more than that where the time has come.
+    async fn send_what_is_there(&self, out: &mut FrameSender, until: Instant) -> Result<(), Ended> {
         let rate = self.session.config.rate().and_then(|rate| usize::try_from(rate).ok());
         let most = UNDER_WAY_BYTES_MAX[self.priority.place()];
         let most = rate.map_or(most, |rate| most.min(rate.saturating_mul(UNDER_WAY_SECONDS)));
-        let mut next = self.next_frame(most).await?;
+        let made = self.open.lock().made.take();
+        let mut next = if made.is_some() { made } else { self.next_frame(most).await? };
         while let Some((brought, ends, frame)) = next {
+            // Its turn may be long in coming; what else there is to do is done meanwhile.
+            let turn = self.session.gate.begin(self.priority, frame.len());
+            if tokio::time::timeout_at(until, turn).await.is_err() {
+                next = Some((brought, ends, frame));
+                break;
+            }
             self.open.lock().sent(brought, ends);
             self.session.page.lock().under_way += brought.sent_bytes;
             // One is made while the one before is sent: a thin line is not to wait for a slow processor.
@@ -225,7 +269,12 @@ impl Sender {
             let (sent, made) = tokio::join!(send, self.next_frame(most));
             sent?;
             next = made?;
+            if Instant::now() >= until {
+                break;
+            }
         }
+        // With a rate there may be more for hours; what was made goes first then.
+        self.open.lock().made = next;
         Ok(())
     }
 
@@ -285,6 +334,22 @@ pub(super) async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ask_has_one_answer() {
+        let id = |topic| PartitionId { origin: OriginId(1), topic: sled_data::TopicId(topic), index: 0 };
+        let mut open = Open::default();
+        open.asked.insert(id(1), Ask::default());
+        open.asked.insert(id(2), Ask::default());
+        let answers = vec![(id(3), 'a'), (id(1), 'b'), (id(1), 'c')];
+        assert_eq!(open.awaited(answers.clone()), [(id(1), 'b')], "unasked, and twice");
+        assert_eq!(open.awaited(answers.clone()), []);
+        // What is refused meanwhile is still answered, once: others of its topic may be taken.
+        open.hold(id(2), Instant::now());
+        assert_eq!(open.awaited(vec![(id(2), 'd'), (id(2), 'e')]), [(id(2), 'd')]);
+        open.asked.insert(id(1), Ask::default());
+        assert_eq!(open.awaited(answers), [(id(1), 'b')], "it was asked again");
+    }
 
     #[test]
     fn frames_grow_while_they_are_stored_soon_and_shrink_on_a_slow_link() {

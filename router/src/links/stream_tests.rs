@@ -1,7 +1,9 @@
 //! Sites that feed one another over real connections, on memory stores: first contact, outages, gaps, rings, and what is refused.
 
+mod backlog;
 mod forged;
 mod lab;
+mod unasked;
 
 use std::collections::BTreeSet;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sled_data::{LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig};
+use sled_data::{LINKED_NEW_PARTITIONS_MAX, LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig};
 
 use super::{Lanes, WINDOWS_BYTES_MAX};
 use crate::clock::Clock;
@@ -145,5 +145,47 @@ fn what_was_trimmed_is_a_hole_in_its_place() {
     assert_eq!((drain(&log, &mut lanes, &mut next, 1 << 20), next[&id]), (3, 13));
     lanes.remove(id);
     assert_eq!(lanes.bytes, 0);
+    log.close();
+}
+
+#[test]
+fn a_commit_of_more_partitions_than_a_frame_may_begin_comes_in_two() {
+    let (log, mut random) = (log(), 5);
+    let more = 17;
+    for n in 0..more {
+        log.create_topic(&format!("wide-{n}"), TopicConfig { partitions: 60, ..TopicConfig::default() }).unwrap();
+    }
+    let all: Vec<_> = log.topics().iter().flat_map(|topic| topic.all_partitions().to_vec()).collect();
+    let all: Vec<_> = all.into_iter().filter(|partition| !partition.topic().starts_with('_')).collect();
+    assert_eq!(all.len(), 60 * (more + 1));
+    let mut lanes = Lanes::default();
+    all.iter().for_each(|partition| lanes.add(Arc::clone(partition), 0));
+    // Twice: what is not new to the other side is bounded too.
+    for turn in 0..2 {
+        let ticket = {
+            let mut open = log.lock();
+            for partition in &all {
+                let topic = log.topic_by_id(partition.id().topic).unwrap();
+                let value = below(&mut random, 256).to_le_bytes();
+                let event = NewEvent {
+                    timestamp_ms: 1,
+                    key: None,
+                    value: Some(&value),
+                    headers: &NO_HEADERS,
+                    extra: &NO_HEADERS,
+                    fanned_out: false,
+                };
+                open.append(&topic, partition.id().index, &event).unwrap();
+            }
+            open.ticket()
+        };
+        log.durable_blocking(ticket).unwrap();
+        let mut counts = Vec::new();
+        while let Some(round) = lanes.next_round(log.store(), 512 << 10, &|| 0).unwrap() {
+            assert_eq!(round.ends.len(), round.parts.len());
+            counts.push(round.parts.len());
+        }
+        assert_eq!(counts, [LINKED_NEW_PARTITIONS_MAX, all.len() - LINKED_NEW_PARTITIONS_MAX], "turn {turn}");
+    }
     log.close();
 }

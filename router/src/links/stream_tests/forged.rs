@@ -25,16 +25,16 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// A connection by a site's certificate, and one stream of it that was greeted.
-struct Forger {
-    connection: SiteConnection,
-    out: FrameSender,
+pub(super) struct Forger {
+    pub(super) connection: SiteConnection,
+    pub(super) out: FrameSender,
     from: FrameReceiver,
     /// The newest dictionary that upstream says it knows.
     dictionary: u8,
 }
 
 impl Forger {
-    async fn connect(plant: &Site, to: &Site) -> Forger {
+    pub(super) async fn connect(plant: &Site, to: &Site) -> Forger {
         let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
         let connection = dial_link(to.address(), &identity, BOUNDS, None).await.unwrap();
         let (out, from) = connection.open().await.unwrap();
@@ -73,7 +73,7 @@ impl Forger {
 }
 
 /// A plant whose link is paused, with three batches of one partition.
-async fn plant_and_hq() -> (Site, Site, Vec<StoredBatch>) {
+pub(super) async fn plant_and_hq() -> (Site, Site, Vec<StoredBatch>) {
     let (plant, hq) = (Site::new(1).await, Site::new(2).await);
     plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
     plant.stop_edge().await;
