@@ -211,24 +211,26 @@ pub(super) fn judge_remove(state: &State, name: &str) -> Result<Vec<Write>, Link
     Ok(writes)
 }
 
-/// What one node had kept for itself, before links were agreed on. Where another had invited the same site, the link is one, with both ids; where
-/// either of them was removed and the other was not, it goes on with the gateways of that other one.
+/// What one node had kept for itself, before links were agreed on. Where another had invited the same site, the link is one, with both ids. One
+/// that was removed here stays so, with all its ids: the node may have been away when people removed it. What was removed there alone
+/// brings no gateways.
 pub(super) fn judge_import(state: &State, name: &str, new: &AgreedLink) -> Result<Vec<Write>, LinkRefusal> {
     if !is_link_name(name) || new.ids.is_empty() {
         return Err(LinkRefusal::Name(name.to_owned()));
     }
     let mut link = match state.link(name) {
         None if state.links().count() >= LINKS_MAX => return Err(LinkRefusal::TooMany("links")),
-        None => AgreedLink { ids: Vec::new(), nodes: Vec::new(), is_revoked: true, ..new.clone() },
+        None => AgreedLink { ids: Vec::new(), nodes: Vec::new(), ..new.clone() },
         // It came in already, and what was decided since holds.
         Some(known) if new.ids.iter().all(|id| known.ids.contains(id)) => return Ok(Vec::new()),
         Some(known) => AgreedLink::clone(known),
     };
     link.ids.extend(new.ids.iter().filter(|id| !link.ids.contains(id)).copied().collect::<Vec<_>>());
-    link.is_revoked &= new.is_revoked;
     link.added_at_ms = link.added_at_ms.min(new.added_at_ms);
-    let nodes: Vec<_> = new.nodes.iter().filter(|(node, _)| !link.has_node(*node)).cloned().collect();
-    link.nodes.extend(nodes);
+    if !link.is_revoked && !new.is_revoked {
+        let nodes: Vec<_> = new.nodes.iter().filter(|(node, _)| !link.has_node(*node)).cloned().collect();
+        link.nodes.extend(nodes);
+    }
     if link.nodes.len() > LINK_NODES_MAX {
         return Err(LinkRefusal::TooMany("gateways of one site"));
     }

@@ -3,7 +3,7 @@
 //! Earlier programs kept it in a small named tree of the node that invited. What is found there is brought into the catalog once, and counts
 //! until then; tokens are not, as they serve for a quarter of an hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::invite::{Refusal, Request};
 use super::wire::Hello;
 use crate::catalog::{self, AgreedLink, Catalog, Change, LINK_TOKEN_LIFE_MS, LinkRefusal, TokenHash, Write};
-use crate::event_log::EventLog;
+use crate::event_log::{CommitFailed, EventLog};
 use crate::security::JoinTokenHash;
 use crate::transport::{LinkPeer, NodeId};
 
@@ -85,18 +85,19 @@ impl Records {
         }
     }
 
-    /// Brings what an earlier program kept here into the catalog; ends when it is there.
+    /// Brings what an earlier program kept here into the catalog; ends when all is there that can be.
     pub async fn import(&self) {
+        // Those stay with this node until it is started again.
+        let mut refused: BTreeSet<String> = BTreeSet::new();
         loop {
-            let Some((name, link)) = self.own.lock().first_key_value().map(|(name, link)| (name.clone(), link.clone()))
-            else {
-                return;
-            };
-            match self.catalog.propose(Change::ImportLink { name: name.clone(), link }, "node").await {
-                Ok(_) => self.imported(&name).await,
+            let next =
+                self.own.lock().iter().find(|(name, _)| !refused.contains(*name)).map(|(n, l)| (n.clone(), l.clone()));
+            let Some((name, link)) = next else { return };
+            match self.bring(&name, &link).await {
+                Ok(()) => {}
                 Err(catalog::Refusal::Link(why)) => {
                     tracing::error!(link = name, %why, "a link is known to this node alone");
-                    return;
+                    refused.insert(name);
                 }
                 Err(refusal) => {
                     tracing::debug!(link = name, %refusal, "a link is not in the catalog yet");
@@ -106,17 +107,58 @@ impl Records {
         }
     }
 
-    async fn imported(&self, name: &str) {
-        let ticket = {
-            let mut open = self.log.lock();
-            open.put_state(TREE, &[&[LINK_KEY], name.as_bytes()].concat(), None);
-            open.ticket()
-        };
-        if let Err(error) = self.log.durable(ticket).await {
+    /// Brings one link into the catalog. One that people removed here meanwhile is removed there as well.
+    async fn bring(&self, name: &str, link: &AgreedLink) -> Result<(), catalog::Refusal> {
+        self.catalog.propose(Change::ImportLink { name: name.to_owned(), link: link.clone() }, "node").await?;
+        if !self.forget_own(name, link) || link.is_revoked && self.stands_alone(link) {
+            self.remove_brought(name).await;
+            self.own.lock().remove(name);
+        }
+        if let Err(error) = self.store(name, None).await {
             tracing::warn!(link = name, %error, "the link is brought into the catalog again at the next start");
         }
-        self.own.lock().remove(name);
         tracing::info!(link = name, "the link is known to all nodes of the site from now on");
+        Ok(())
+    }
+
+    /// Forgets what an earlier program kept of a link; false where it is not `link` any more, and stays.
+    fn forget_own(&self, name: &str, link: &AgreedLink) -> bool {
+        let mut own = self.own.lock();
+        let is_same = own.get(name) == Some(link);
+        if is_same {
+            own.remove(name);
+        }
+        is_same
+    }
+
+    /// Whether the catalog has a link by this node's ids alone, and lets it in: it was brought before people removed it here.
+    fn stands_alone(&self, link: &AgreedLink) -> bool {
+        let found = link.ids.first().and_then(|id| self.catalog.link_of(*id));
+        found.is_some_and(|(_, found)| !found.is_revoked && found.ids == link.ids)
+    }
+
+    /// Removes a link from the catalog, however long that takes.
+    async fn remove_brought(&self, name: &str) {
+        loop {
+            match self.catalog.propose(Change::RemoveLink { name: name.to_owned() }, "node").await {
+                Ok(_) | Err(catalog::Refusal::Link(_)) => return,
+                Err(refusal) => {
+                    tracing::debug!(link = name, %refusal, "a link is not removed in the catalog yet");
+                    tokio::time::sleep(IMPORT_EVERY).await;
+                }
+            }
+        }
+    }
+
+    /// Writes what this node keeps of a link, durably; `None`: nothing.
+    async fn store(&self, name: &str, link: Option<&LinkV1>) -> Result<(), CommitFailed> {
+        let bytes = link.map(encode);
+        let ticket = {
+            let mut open = self.log.lock();
+            open.put_state(TREE, &[&[LINK_KEY], name.as_bytes()].concat(), bytes.as_deref());
+            open.ticket()
+        };
+        self.log.durable(ticket).await
     }
 
     /// Rises when something of links may have changed.
@@ -202,12 +244,33 @@ impl Records {
         own.iter().find(|(_, link)| link.ids.contains(&id)).map(|(name, link)| record(name, link))
     }
 
-    /// Removes a link: nothing more comes by it, at any node of the site.
+    /// Removes a link: nothing more comes by it, at any node of the site. One that is known to this node alone is removed here, also while
+    /// the site cannot know it yet.
     ///
     /// # Errors
     /// When there is none of that name, or the site has no majority.
     pub async fn revoke(&self, name: &str, who: &str) -> Result<(), catalog::Refusal> {
-        self.catalog.propose(Change::RemoveLink { name: name.to_owned() }, who).await.map(drop)
+        let was_own = self.revoke_own(name).await?;
+        match self.catalog.propose(Change::RemoveLink { name: name.to_owned() }, who).await {
+            Err(catalog::Refusal::Link(LinkRefusal::Unknown(_)) | catalog::Refusal::Level(_)) if was_own => {
+                tracing::info!(link = name, who, "a link that is known to this node alone is removed");
+                Ok(())
+            }
+            removed => removed.map(drop),
+        }
+    }
+
+    /// Notes that a link is removed that an earlier program kept here; whether there is one.
+    async fn revoke_own(&self, name: &str) -> Result<bool, catalog::Refusal> {
+        let link = {
+            let mut own = self.own.lock();
+            let Some(link) = own.get_mut(name) else { return Ok(false) };
+            (link.is_revoked, link.nodes) = (true, Vec::new());
+            let id = link.ids.first().copied().unwrap_or_default();
+            LinkV1 { link: id, added_ms: link.added_at_ms, revoked: true, nodes: Vec::new() }
+        };
+        self.store(name, Some(&link)).await?;
+        Ok(true)
     }
 
     /// All links, by name.
@@ -244,6 +307,11 @@ impl LinkV1 {
         let Self { link, added_ms, revoked, nodes } = self;
         AgreedLink { ids: vec![link], added_at_ms: added_ms, is_revoked: revoked, nodes }
     }
+}
+
+fn encode(link: &LinkV1) -> Vec<u8> {
+    // Writing to memory does not fail.
+    postcard::to_extend(link, vec![VERSION]).unwrap_or_default()
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {

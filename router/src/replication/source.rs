@@ -78,9 +78,10 @@ impl Source {
         mut from: FrameReceiver,
     ) -> Result<(), Ended> {
         let origin = OriginId(asked.origin);
-        let next = match self.how(&asked).await? {
-            Begin::Commits(next) => next,
-            Begin::Copy => self.copy(origin, &mut out, &mut from).await?,
+        let (next, has) = match self.how(&asked).await? {
+            Begin::Commits(next) => (next, CommitNumber(next.0.saturating_sub(1))),
+            // What was sent is not stored there yet: the follower says when it is.
+            Begin::Copy => (self.copy(origin, &mut out, &mut from).await?, CommitNumber(0)),
             Begin::Refuse(code) => {
                 let text = self.refusal(&asked, code);
                 out.send_frame(&Said::refused(code, &text).encode()).await?;
@@ -96,7 +97,6 @@ impl Source {
             }
         };
         // It has gone however this ends, also where the connection's end takes this task with it.
-        let has = CommitNumber(next.0.saturating_sub(1));
         let _visit = self.book.came(origin, node, has);
         if origin == self.log.store().origin() && has == CommitNumber(asked.have) {
             // A follower says what it has synced; that it had said so before may have been lost with its stream.

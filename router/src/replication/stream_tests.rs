@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::book::{Book, Following};
 use super::follower::{Ended, Follower};
 use super::source::Source;
-use super::wire::RefusedCode;
+use super::wire::{Asked, Follow, RefusedCode, Said, VERSION};
 use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent, Topic};
 use crate::transport::{Bounds, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint};
@@ -272,4 +272,35 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
     }
     there.close();
     here.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_counts_as_having_a_copy_when_it_says_so() {
+    let there = log(1);
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    for value in numbers(0..5) {
+        append(&there, &topic, &value).await;
+    }
+    let link = link().await;
+    let (mut out, mut from) = link.follower.open().await.unwrap();
+    let follow = Follow { version: VERSION, origin: origin.0, have: 0, hlc: 0, whole: false };
+    out.send_frame(&Asked::Follow(follow).encode()).await.unwrap();
+    let (theirs_out, theirs_from) = link.source.accept().await.unwrap();
+    let book = Arc::new(Book::default());
+    let source = Source { log: Arc::clone(&there), book: Arc::clone(&book), live_percent: 150 };
+    tokio::spawn(async move { source.serve(NodeId(2), theirs_out, theirs_from).await });
+    let whole_at = loop {
+        match Said::decode(from.receive_frame(1 << 20).await.unwrap().unwrap()).unwrap() {
+            Said::CopyHead(_) => out.send_frame(&Asked::Ends(Vec::new()).encode()).await.unwrap(),
+            Said::CopyEnd(whole_at) => break whole_at,
+            _ => {}
+        }
+    };
+    let synced = || book.followers(origin).first().map(|(_, follower)| follower.synced);
+    until("coming", || synced().is_some()).await;
+    assert_eq!(synced(), Some(CommitNumber(0)), "it was sent, and is not stored there");
+    out.send_frame(&Asked::Synced(whole_at).encode()).await.unwrap();
+    until("the copy", || synced() == Some(CommitNumber(whole_at))).await;
+    there.close();
 }

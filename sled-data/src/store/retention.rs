@@ -6,8 +6,8 @@ use super::partition::{Partition, remove_batches};
 use super::read::{ReadError, View};
 use super::values::write;
 use super::walk::walk;
-use super::{Store, keys};
-use crate::backend::{BackendError, Direction, Group, Span};
+use super::{Store, StoreFailed, keys};
+use crate::backend::{Direction, Group, Span};
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId, hlc_ms};
 
@@ -138,7 +138,7 @@ impl Store {
         if front.batches == 0 {
             return Ok(());
         }
-        if !self.move_start(&partition, from, &front).map_err(|e| self.fail(&e))? {
+        if !self.move_start(&partition, from, &front)? {
             return Ok(());
         }
         remove_batches(partition.tree(), from, Some(front.next)).map_err(|e| self.fail(&e))?;
@@ -150,8 +150,10 @@ impl Store {
 
     /// First the new start is written, then batches go: opening ends what was cut short between. False where a gap that its origin told has
     /// moved the start from `from` meanwhile.
-    fn move_start(&self, partition: &Partition, from: Offset, front: &Front) -> Result<bool, BackendError> {
+    fn move_start(&self, partition: &Partition, from: Offset, front: &Front) -> Result<bool, StoreFailed> {
         let _writer = self.writer.lock();
+        // Closing may have come before.
+        self.check()?;
         let mut extent = partition.extent();
         if extent.start != from {
             return Ok(false);
@@ -161,7 +163,7 @@ impl Store {
         let key = keys::partition(partition.id);
         let mut value = Vec::new();
         write(&key, &extent, &mut value);
-        self.meta.insert(&key, &value)?;
+        self.meta.insert(&key, &value).map_err(|e| self.fail(&e))?;
         partition.set_extent(extent);
         Ok(true)
     }
@@ -178,6 +180,8 @@ impl Store {
             return Ok(());
         }
         let _writer = self.writer.lock();
+        // Closing may have come before.
+        self.check()?;
         let mut group = Group::new();
         group.remove(&keys::partition(id));
         let removed = self.remove_cursors(|at| at == id, &mut group).and_then(|()| self.remove_gaps(id, &mut group));
@@ -233,5 +237,27 @@ impl Front {
         self.bytes += bytes;
         self.next = next;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::ids::{OriginId, TopicId};
+    use crate::store::Options;
+
+    #[test]
+    fn a_pass_that_waited_while_the_store_was_closed_writes_nothing() {
+        let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
+        let id = PartitionId { origin: OriginId(store.origin().0 ^ 1), topic: TopicId(2), index: 0 };
+        let partition = store.make_partition(id).unwrap();
+        store.close().unwrap();
+        let front = Front { next: 1, ..Front::default() };
+        assert!(store.move_start(&partition, 0, &front).is_err());
+        assert!(store.drop_if_spent(id).is_err());
+        assert!(store.partition(id).is_some_and(|partition| partition.extent().start == 0));
     }
 }

@@ -110,11 +110,13 @@ fn what_nodes_had_for_themselves_becomes_one_link() {
     };
     // What comes one after the other; the ids, whether it is removed, the gateways.
     type Case = (&'static [(u64, bool, &'static [u64])], &'static [u64], bool, &'static [u64]);
-    let cases: [Case; 5] = [
+    let cases: [Case; 7] = [
         (&[(7, false, &[1])], &[7], false, &[1]),
         (&[(7, false, &[1]), (7, false, &[1, 2])], &[7], false, &[1]),
         (&[(7, false, &[1]), (8, false, &[2])], &[7, 8], false, &[1, 2]),
-        (&[(7, true, &[]), (8, false, &[2])], &[7, 8], false, &[2]),
+        (&[(7, true, &[]), (8, false, &[2])], &[7, 8], true, &[]),
+        (&[(7, false, &[1]), (8, true, &[2])], &[7, 8], false, &[1]),
+        (&[(7, true, &[1]), (8, false, &[2]), (9, false, &[1])], &[7, 8, 9], true, &[]),
         (&[(7, true, &[]), (8, true, &[])], &[7, 8], true, &[]),
     ];
     for (come, ids, is_revoked, nodes) in cases {

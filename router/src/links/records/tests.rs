@@ -80,3 +80,51 @@ async fn what_an_earlier_program_kept_counts_and_comes_into_the_catalog() {
     assert_eq!(records.judge(peer, &hello()).unwrap_err().code, "revoked");
     assert_eq!(decode::<LinkV1>(&[2, 0]), None);
 }
+
+/// What an earlier program kept: the names and ids of links, each with gateway 7.
+async fn keep_own(log: &EventLog, links: &[(&str, u64)]) {
+    let ticket = {
+        let mut open = log.lock();
+        for (name, id) in links {
+            let link = LinkV1 { link: *id, added_ms: 1, revoked: false, nodes: vec![(NodeId(7), "n".to_owned())] };
+            open.put_state(TREE, &[b"l", name.as_bytes()].concat(), Some(&encode(&link)));
+        }
+        open.ticket()
+    };
+    log.durable(ticket).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_the_catalog_refuses_holds_up_no_other_and_can_be_removed() {
+    let (log, catalog) = open();
+    keep_own(&log, &[("a b", 300), ("plant", 301)]).await;
+    let records = Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap();
+    records.import().await;
+    let peer = |link| LinkPeer { node: NodeId(7), link };
+    assert_eq!(catalog.links().len(), 1, "the one behind it came");
+    assert_eq!(records.judge(peer(301), &hello()), Ok("plant".to_owned()));
+    assert_eq!(records.judge(peer(300), &hello()), Ok("a b".to_owned()));
+    records.revoke("a b", "test").await.unwrap();
+    assert_eq!(records.judge(peer(300), &hello()).unwrap_err().code, "revoked");
+    let again = Records::open(log, catalog).unwrap();
+    assert_eq!(again.judge(peer(300), &hello()).unwrap_err().code, "revoked", "that is stored");
+    assert_eq!(again.judge(peer(301), &hello()), Ok("plant".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_was_removed_before_it_came_into_the_catalog_comes_in_removed() {
+    let (log, catalog) = open();
+    keep_own(&log, &[("plant", 300), ("other", 301)]).await;
+    let records = Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap();
+    records.revoke("plant", "test").await.unwrap();
+    // The other one is on its way when people remove it.
+    let link = records.own.lock().get("other").unwrap().clone();
+    records.revoke_own("other").await.unwrap();
+    records.bring("other", &link).await.unwrap();
+    records.import().await;
+    assert_eq!(records.own.lock().len(), 0);
+    for (name, id) in [("plant", 300), ("other", 301)] {
+        let (found, link) = catalog.link_of(id).unwrap();
+        assert!(*found == *name && link.is_revoked && link.nodes.is_empty(), "{name}");
+    }
+}

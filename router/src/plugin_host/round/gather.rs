@@ -1,5 +1,6 @@
 //! What a plugin reads in a round: what is new in the partitions of its charges, without what was overridden.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sled_data::{Offset, PartitionId};
@@ -150,7 +151,8 @@ impl PluginReader {
         Ok(from)
     }
 
-    /// Reads on in a partition, past what is damaged: that is told, and the plugin goes on behind it. From where it was read.
+    /// Reads on in a partition, past what is damaged: that is told, and the plugin goes on behind it. From where it was read. Where all of
+    /// the partition is told to be damaged, perhaps some of it can be read at another time: that is a fault.
     fn read(
         &mut self,
         topic: &Topic,
@@ -158,10 +160,16 @@ impl PluginReader {
         mut from: Offset,
     ) -> Result<(Offset, Vec<event_log::Batch>), Fault> {
         for _ in 0..DAMAGES_MAX {
-            let to = match self.log.read(id, from, READ_BYTES_MAX) {
+            let (visible, end) = (self.log.visible_end(id), self.log.store().end_offset(id));
+            // The end before and the start after: what was all of it when it was read is all of it here.
+            let error = match self.log.read(id, from, READ_BYTES_MAX) {
                 Ok(batches) => return Ok((from, batches)),
-                Err(ReadError::Store(sled_data::ReadError::Damaged { to, .. })) if to > from => to,
-                Err(error) => return Err(store_fault(error)),
+                Err(error) => error,
+            };
+            let kept = self.log.start_offset(id)..end;
+            let to = match damaged(&error).and_then(|damage| past(&damage, &kept, visible)) {
+                Some(to) if to > from => to,
+                _ => return Err(store_fault(error)),
             };
             let plugin = self.manifest.name.as_str();
             tracing::error!(
@@ -194,6 +202,21 @@ impl PluginReader {
             self.positions.insert(id, first);
         }
     }
+}
+
+/// The damaged events that reading met.
+fn damaged(error: &ReadError) -> Option<Range<Offset>> {
+    match error {
+        ReadError::Store(sled_data::ReadError::Damaged { from, to, .. }) => Some(*from..*to),
+        _ => None,
+    }
+}
+
+/// Where reading goes on after damage in a partition that keeps `kept`; `None` where that would be past all of it. What is not visible
+/// yet is looked at when it is.
+fn past(damage: &Range<Offset>, kept: &Range<Offset>, visible: Offset) -> Option<Offset> {
+    let is_all = damage.start <= kept.start && damage.end >= kept.end;
+    (!is_all).then_some(damage.end.min(visible))
 }
 
 fn ids_of(partitions: &[Arc<PartitionLog>]) -> Vec<PartitionId> {
@@ -234,5 +257,26 @@ impl Read {
     /// Where the next round goes on.
     pub(super) fn next_offset(&self) -> Offset {
         self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_passed_up_to_what_is_visible_and_never_all_at_once() {
+        for (damage, visible, expected) in [
+            (5..9, 20, Some(9)),
+            (5..9, 7, Some(7)),
+            (2..9, 20, Some(9)),
+            (5..20, 20, Some(20)),
+            (5..20, 12, Some(12)),
+            (2..20, 20, None),
+            (2..20, 12, None),
+            (0..25, 12, None),
+        ] {
+            assert_eq!(past(&damage, &(2..20), visible), expected, "{damage:?} {visible}");
+        }
     }
 }

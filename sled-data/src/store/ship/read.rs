@@ -75,10 +75,8 @@ impl Store {
     pub fn first_offsets_after(&self, has: CommitNumber) -> Result<Option<HashMap<PartitionId, Offset>>, ReadError> {
         let (mut next, synced) = (has.next(), self.synced_commit());
         let mut first = HashMap::new();
-        // What is written and not synced yet counts as well: one who asks for it knows where partitions end.
-        if next > self.last_commit() {
-            return Ok(Some(first));
-        }
+        // What is written and not synced yet counts as well, also a commit that is not told as the last one yet: one who asks for it
+        // knows where partitions end.
         self.meta_read(|meta| {
             walk_records(meta, self.origin, next, &mut |record, _| {
                 if record.number != next {

@@ -1,10 +1,15 @@
 //! A shipped commit against bytes that are fixed, and against every way of being wrong.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use super::*;
+use crate::backend::MemoryBackend;
 use crate::batch::{HeaderBlock, OpenBatch, SealInfo, Sealer};
 use crate::ids::TopicId;
-use crate::store::{CursorMove, StateWrite};
-use crate::topic::Compression;
+use crate::store::{Commit, CursorMove, Options, StateWrite, Store};
+use crate::topic::{Compression, TopicConfig};
 
 fn id(origin: u64, index: u32) -> PartitionId {
     PartitionId { origin: OriginId(origin), topic: TopicId(2), index }
@@ -113,4 +118,26 @@ fn a_record_over_a_bound_is_refused() {
     assert_eq!(decoded, Err(FollowedCommitError::Bound("state has a tree name that cannot be stored")));
     let decoded = changed(|commit| commit.record.cursors[0].reader = String::new());
     assert_eq!(decoded, Err(FollowedCommitError::Bound("cursor has a name that cannot be stored")));
+}
+
+#[test]
+fn what_is_lacked_includes_a_commit_that_is_written_and_not_told_yet() {
+    let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
+    let topic = store.create_topic("line", TopicConfig::default()).unwrap();
+    let id = PartitionId { origin: store.origin(), topic: topic.id, index: 0 };
+    let append = |base_offset| {
+        let mut open = OpenBatch::new();
+        open.push(9, None, Some(b"v"), &HeaderBlock::new()).unwrap();
+        let compression = Compression::None;
+        let info = SealInfo { partition: id, base_offset, hlc: 7, compression, hops: 0, term: 0, flags: 0 };
+        let batch = open.seal(info, &mut Sealer::new());
+        store.commit(&Commit { hlc: 7, appends: vec![batch], ..Commit::default() }).unwrap()
+    };
+    let first = append(0);
+    store.sync().unwrap();
+    append(1);
+    // As it is between the moment when the partition's end has moved and the one when the commit is told.
+    store.committed.store(first.0, Ordering::Release);
+    assert_eq!(store.end_offset(id), 2);
+    assert_eq!(store.first_offsets_after(first).unwrap(), Some(HashMap::from([(id, 1)])));
 }
