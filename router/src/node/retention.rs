@@ -71,8 +71,6 @@ impl Keeper {
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
-        // One a pass: what it does is bounded.
-        self.links.forget_one();
         pass.more
     }
 
@@ -163,6 +161,10 @@ pub(super) async fn keep(ingest: Arc<Ingest>, keeper: Keeper) {
         while more {
             let Some(has_more) = step(&keeper, |keeper| keeper.pass()).await else { return };
             more = has_more;
+        }
+        // One a look: what it does is bounded.
+        if step(&keeper, |keeper| keeper.links.forget_one()).await.is_none() {
+            return;
         }
         let ingest = Arc::clone(&ingest);
         // One pass a tick: what it does is bounded.
