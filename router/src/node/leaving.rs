@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sled_data::{CommitNumber, CopyState, OriginId};
+use tokio::task::JoinSet;
 
 use super::keeper::longest;
 use super::site::{SiteNode, WHO};
@@ -29,6 +31,8 @@ const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_
 const HOLDINGS_WAIT: Duration = Duration::from_secs(2);
 /// How long a node that has handed over waits to be taken out; then it takes clients again.
 const TAKEN_OUT_WAIT: Duration = Duration::from_secs(30);
+/// How long another node counts on it that the doors are closed: less than that by as long as the change may take by which it is taken out.
+const HANDED_OVER_HOLDS: Duration = Duration::from_secs(20);
 /// How often a change is asked for whose outcome is not known.
 const INSIST_MAX: u32 = 3;
 /// The answer of a node that has handed over; text follows in any other one.
@@ -40,16 +44,33 @@ const NOT_HANDED_OVER: u8 = 0;
 pub(super) struct Doors {
     sessions: Arc<Sessions>,
     readiness: Arc<Readiness>,
+    /// How often they were closed.
+    closings: Mutex<u64>,
 }
 
 impl Doors {
     async fn close(&self) {
+        *self.closings.lock() += 1;
         tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
     }
 
     fn reopen(&self) {
         self.sessions.reopen();
         self.readiness.stay();
+    }
+
+    fn closings(&self) -> u64 {
+        *self.closings.lock()
+    }
+
+    /// Opens them unless they were closed once more since; whether it did.
+    fn reopen_after(&self, closing: u64) -> bool {
+        let closings = self.closings.lock();
+        let is_last = *closings == closing;
+        if is_last {
+            self.reopen();
+        }
+        is_last
     }
 }
 
@@ -74,7 +95,7 @@ fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber) -> (Vec<Nod
 impl SiteNode {
     /// Says what is closed when the node leaves.
     pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>) {
-        self.doors.get_or_init(|| Doors { sessions, readiness });
+        self.doors.get_or_init(|| Doors { sessions, readiness, closings: Mutex::default() });
     }
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
@@ -169,15 +190,17 @@ impl SiteNode {
         tracing::warn!(%by, "the node is to be taken out of its site: it takes nothing new and hands its log over");
         match self.hand_over().await {
             Ok(_) => {
-                tokio::spawn(Arc::clone(&self).await_taken_out());
+                let closing = self.doors.get().map_or(0, Doors::closings);
+                tokio::spawn(Arc::clone(&self).await_taken_out(closing));
                 HANDED_OVER.to_vec()
             }
             Err(error) => no(&error.message),
         }
     }
 
-    /// Stops the node when it was taken out; where that does not come, it goes on as before.
-    async fn await_taken_out(self: Arc<Self>) {
+    /// Stops the node when it was taken out; where that does not come, it goes on as before, unless its doors were closed once more
+    /// since `closing`.
+    async fn await_taken_out(self: Arc<Self>, closing: u64) {
         let is_out = async {
             let mut members = self.catalog.watch_members();
             let is_member = |all: &Arc<Vec<crate::catalog::Member>>| all.iter().any(|m| m.node == self.place.node);
@@ -188,9 +211,8 @@ impl SiteNode {
         };
         if tokio::time::timeout(TAKEN_OUT_WAIT, is_out).await.is_ok() {
             self.left.send_replace(true);
-        } else if let Some(doors) = self.doors.get() {
+        } else if self.doors.get().is_some_and(|doors| doors.reopen_after(closing)) {
             tracing::warn!("the node was not taken out of its site, and goes on");
-            doors.reopen();
         }
     }
 
@@ -200,9 +222,14 @@ impl SiteNode {
         if node == self.place.node {
             return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
         }
-        let not_handed_over = self.ask_hand_over(node).await;
+        let mut not_handed_over = self.ask_hand_over(node).await;
+        let handed_over = Instant::now();
         let (heir, last) = self.longest_copy(node).await;
         self.take_up_after(node, heir, last).await?;
+        if not_handed_over.is_none() && handed_over.elapsed() > HANDED_OVER_HOLDS {
+            // It takes clients again soon, or does already.
+            not_handed_over = self.ask_hand_over(node).await;
+        }
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
         Ok(RemovedView { node: node.to_string(), not_handed_over })
     }
@@ -222,8 +249,16 @@ impl SiteNode {
             let is_active = members.iter().any(|m| m.node == *node && m.state == MemberState::Active);
             *node != of && is_active && states.iter().any(|peer| peer.node == *node && peer.is_connected)
         };
-        for node in members.iter().map(|member| member.node).filter(is_able) {
-            let answer = peers.ask(node, ASK_HOLDINGS, &[], HOLDINGS_WAIT).await;
+        let able = members.iter().map(|member| member.node).filter(is_able);
+        // All at once: the node that has handed over waits meanwhile.
+        let mut asks: JoinSet<_> = able
+            .map(|node| {
+                let peers = Arc::clone(&peers);
+                async move { (node, peers.ask(node, ASK_HOLDINGS, &[], HOLDINGS_WAIT).await) }
+            })
+            .collect();
+        while let Some(asked) = asks.join_next().await {
+            let Ok((node, answer)) = asked else { continue };
             let holds = answer.ok().and_then(|bytes| Holdings::decode(&bytes));
             held.extend(holds.and_then(|holds| Some((node, *holds.0.get(&origin)?))));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sled_data::{Offset, PartitionId, Wait};
 
 use super::links::LinkNode;
@@ -70,8 +71,6 @@ impl Keeper {
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
-        // One a pass: what it does is bounded.
-        self.links.forget_one();
         pass.more
     }
 
@@ -131,30 +130,41 @@ fn is_due(looks: u32, is_nearly_full: bool) -> bool {
     is_nearly_full || looks.is_multiple_of(LOOKS)
 }
 
+/// Runs a step off the runtime's threads: what it says, false where it panicked. `None` where the node ends.
+async fn step<T: Send + 'static>(
+    of: &Arc<Mutex<T>>,
+    step: impl FnOnce(&mut T) -> bool + Send + 'static,
+) -> Option<bool> {
+    let of = Arc::clone(of);
+    match tokio::task::spawn_blocking(move || step(&mut of.lock())).await {
+        Ok(said) => Some(said),
+        Err(error) if error.is_panic() => {
+            tracing::error!(%error, "a pass of retention failed; it goes on with the next one");
+            Some(false)
+        }
+        Err(_) => None,
+    }
+}
+
 /// Runs as long as the node does.
-pub(super) async fn keep(ingest: Arc<Ingest>, mut keeper: Keeper) {
+pub(super) async fn keep(ingest: Arc<Ingest>, keeper: Keeper) {
+    let keeper = Arc::new(Mutex::new(keeper));
     let mut every = tokio::time::interval(EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         every.tick().await;
-        let look = tokio::task::spawn_blocking(move || {
-            let is_due = keeper.look();
-            (keeper, is_due)
-        });
-        // It ends without an answer only where the node does.
-        let Ok((kept, is_due)) = look.await else { return };
-        keeper = kept;
+        let Some(is_due) = step(&keeper, Keeper::look).await else { return };
         if !is_due {
             continue;
         }
         let mut more = true;
         while more {
-            let pass = tokio::task::spawn_blocking(move || {
-                let more = keeper.pass();
-                (keeper, more)
-            });
-            let Ok((kept, has_more)) = pass.await else { return };
-            (keeper, more) = (kept, has_more);
+            let Some(has_more) = step(&keeper, |keeper| keeper.pass()).await else { return };
+            more = has_more;
+        }
+        // One a look: what it does is bounded.
+        if step(&keeper, |keeper| keeper.links.forget_one()).await.is_none() {
+            return;
         }
         let ingest = Arc::clone(&ingest);
         // One pass a tick: what it does is bounded.
@@ -168,6 +178,17 @@ pub(super) async fn keep(ingest: Arc<Ingest>, mut keeper: Keeper) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_step_that_panics_is_not_the_last_one() {
+        let count = Arc::new(Mutex::new(0));
+        assert_eq!(step(&count, |_| panic!("damaged")).await, Some(false));
+        let next = step(&count, |count| {
+            *count += 1;
+            *count == 1
+        });
+        assert_eq!(next.await, Some(true));
+    }
 
     #[test]
     fn where_room_is_little_each_look_is_at_the_topics() {
