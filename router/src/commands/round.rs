@@ -47,6 +47,9 @@ pub(super) struct Round {
 /// The answer to a call-off, and who waits for it.
 type CancelReply = (oneshot::Sender<Cancelled>, Cancelled);
 
+/// Something of each of some devices.
+type OfDevices<T> = Vec<(Arc<str>, T)>;
+
 impl Commands {
     /// The round's decisions, in the open commit; `None` when there is nothing to do.
     pub(super) fn decide(&self) -> Result<Option<Round>, RoundError> {
@@ -134,7 +137,7 @@ impl Commands {
     }
 
     /// Finds the sessions of devices that want one, and the nodes of those that are at another.
-    fn find_sessions(&self, table: &mut Table) -> (Vec<(Arc<str>, SessionHandle)>, Vec<(Arc<str>, OriginId)>) {
+    fn find_sessions(&self, table: &mut Table) -> (OfDevices<SessionHandle>, OfDevices<OriginId>) {
         let (mut found, mut away) = (Vec::new(), Vec::new());
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
@@ -148,12 +151,7 @@ impl Commands {
     }
 
     /// Lets the table hand commands to the sessions that were found.
-    fn offer_to(
-        &self,
-        table: &mut Table,
-        found: Vec<(Arc<str>, SessionHandle)>,
-        now: Now,
-    ) -> HashMap<u64, SessionHandle> {
+    fn offer_to(&self, table: &mut Table, found: OfDevices<SessionHandle>, now: Now) -> HashMap<u64, SessionHandle> {
         let guard = self.guard.on_duty();
         let guarded = |device: &str, name: &str| guard.is_some_and(|guard| guard.wants(device, name));
         let mut handles: HashMap<u64, (SessionHandle, [usize; 2])> = HashMap::new();

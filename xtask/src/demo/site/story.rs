@@ -212,8 +212,10 @@ mod tests {
                 Some(Act::Grow) => {
                     seen.upstream = Some(Upstream { is_connected: fault != Fault::NotFed, ..Upstream::default() })
                 }
-                Some(Act::Cut) => seen.upstream.as_mut().unwrap().is_connected = false,
-                Some(Act::Mend) => seen.upstream.as_mut().unwrap().is_connected = fault != Fault::NotDrained,
+                Some(Act::Cut) => seen.upstream.iter_mut().for_each(|upstream| upstream.is_connected = false),
+                Some(Act::Mend) => {
+                    seen.upstream.iter_mut().for_each(|upstream| upstream.is_connected = fault != Fault::NotDrained)
+                }
                 _ => {}
             }
             acts.extend(act);
