@@ -11,6 +11,7 @@
 
 mod call_off;
 mod config;
+mod declined;
 mod entry;
 mod forward;
 mod guards;
@@ -131,6 +132,7 @@ pub struct Commands {
     movers: Mutex<move_on::Movers>,
     /// Locked for itself, or within the table.
     taking: Mutex<taking::Taking>,
+    declined: Mutex<declined::Declined>,
     standing: Mutex<standing::Standing>,
     /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
     taking_up: Mutex<HashMap<OriginId, u64>>,
@@ -180,6 +182,7 @@ impl Commands {
             handed_over: Mutex::default(),
             movers: Mutex::default(),
             taking: Mutex::default(),
+            declined: Mutex::default(),
             standing: Mutex::default(),
             taking_up: Mutex::default(),
             redriving: Mutex::default(),

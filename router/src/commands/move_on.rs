@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use devices::command::{CommandId, OriginHex, Payload, Queued, Step, StepEvent, Taken};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sled_data::OriginId;
 
@@ -74,6 +75,8 @@ pub(super) struct Moves {
 pub(super) struct Movers {
     /// Nodes that are being asked: one question at a time each.
     asked: HashSet<OriginId>,
+    /// Those of them whose question is out: it may be answered yet, whatever becomes of the round that asked.
+    out: Arc<Mutex<HashSet<OriginId>>>,
     /// Devices whose commands wait for that, at most those that have commands.
     waiting: BTreeSet<Arc<str>>,
     /// When those without an answer are asked about again, on the steady clock.
@@ -84,6 +87,12 @@ impl Movers {
     /// When there is work next, on the steady clock, where something has no answer.
     pub(super) fn again_ms(&self) -> u64 {
         self.again_ms
+    }
+
+    /// The table is rebuilt. Questions that are out are answered yet; those of a round that failed were never asked.
+    pub(super) fn start_over(&mut self) {
+        let asked = self.out.lock().clone();
+        *self = Self { asked, out: Arc::clone(&self.out), ..Self::default() };
     }
 }
 
@@ -160,9 +169,11 @@ impl Commands {
     pub(super) fn ask_to_take(&self, batches: Vec<Batch>) {
         for batch in batches {
             let Some(forward) = self.forward.get().map(Arc::clone) else { return };
-            let mail = Arc::clone(&self.mail);
+            let (mail, out) = (Arc::clone(&self.mail), Arc::clone(&self.movers.lock().out));
+            out.lock().insert(batch.to);
             tokio::spawn(async move {
                 let answer = forward.submit(batch.to, batch.request.clone()).await;
+                out.lock().remove(&batch.to);
                 let answer = answer.map(|answer| match decode::<Vec<MovedV2>>(&answer) {
                     Some(answers) => answers,
                     // An older release does not know the question, and says so in its own words.
@@ -220,8 +231,16 @@ impl Commands {
                 break;
             }
             let one = self.judge_move(one, now);
-            if matches!(one, Judged::Known(_)) {
+            // Before a late question can be judged.
+            let is_told = match one {
+                Judged::Declined(_, term) => self.declined.lock().add(id, term, now.steady),
+                Judged::New(..) | Judged::Known(_) => true,
+            };
+            if !matches!(one, Judged::New(..)) {
                 self.taking.lock().end(id);
+            }
+            if !is_told {
+                break;
             }
             judged.push(one);
         }
@@ -235,7 +254,11 @@ impl Commands {
                     Vec::new()
                 }
             },
-            Err(()) => judged.iter().map(Judged::refused).collect(),
+            Err(()) => {
+                let mut declined = self.declined.lock();
+                let is_told = |one: &&Judged| one.offered().is_none_or(|(id, term)| declined.add(id, term, now.steady));
+                judged.iter().take_while(is_told).map(Judged::refused).collect()
+            }
         };
         let mut taking = self.taking.lock();
         judged.iter().filter_map(Judged::step).for_each(|(_, step)| taking.end(step.id));
@@ -263,6 +286,9 @@ impl Commands {
         let id = CommandId::from_bytes(one.id);
         let Some(entry) = record::decode(&one.id, &one.record) else { return Judged::Known(MovedV2::Refused) };
         let Some(term) = entry.away.map(|away| away.term) else { return Judged::Known(MovedV2::Refused) };
+        if self.declined.lock().has(id, term, now.steady) {
+            return Judged::Declined(MovedV2::NotHere, term);
+        }
         let bytes = entry.bytes();
         let mut steps = entry.steps;
         {
@@ -273,11 +299,11 @@ impl Commands {
                 }
                 steps = steps.max(known.steps);
             } else if !table.would_take(&entry.device, bytes, entry.queued.urgent) {
-                return Judged::Known(MovedV2::Refused);
+                return Judged::Declined(MovedV2::Refused, term);
             }
         }
         if one.left_ms == 0 || self.where_to(&entry.device, &entry.queued.name) != Whereabouts::Here {
-            return Judged::Known(MovedV2::NotHere);
+            return Judged::Declined(MovedV2::NotHere, term);
         }
         let taken = Taken {
             from: OriginHex(one.from),
@@ -297,27 +323,36 @@ impl Commands {
 /// What is to be done with a command that is handed over.
 enum Judged {
     Known(MovedV2),
+    /// With the term that it was offered under.
+    Declined(MovedV2, u64),
     New(String, Box<StepEvent>),
 }
 
 impl Judged {
     fn step(&self) -> Option<(&str, &StepEvent)> {
         match self {
-            Self::Known(_) => None,
+            Self::Known(_) | Self::Declined(..) => None,
             Self::New(device, step) => Some((device, step)),
         }
     }
 
+    /// What is new, and the term that it was offered under.
+    fn offered(&self) -> Option<(CommandId, u64)> {
+        let (_, step) = self.step()?;
+        let Step::Queued(queued) = &step.step else { return None };
+        Some((step.id, queued.taken.as_ref()?.term))
+    }
+
     fn taken(&self) -> MovedV2 {
         match self {
-            Self::Known(moved) => *moved,
+            Self::Known(moved) | Self::Declined(moved, _) => *moved,
             Self::New(..) => MovedV2::Taken,
         }
     }
 
     fn refused(&self) -> MovedV2 {
         match self {
-            Self::Known(moved) => *moved,
+            Self::Known(moved) | Self::Declined(moved, _) => *moved,
             Self::New(..) => MovedV2::Refused,
         }
     }
@@ -386,5 +421,17 @@ mod tests {
         assert_eq!(encode(&answers), [2, 3, 0, 1, 2]);
         assert_eq!(decode(&[2, 3, 0, 1, 2]), Some(answers));
         assert_eq!(decode::<Vec<MovedV2>>(&[1, 3, 0, 1, 2]), None);
+    }
+
+    #[test]
+    fn starting_over_keeps_the_questions_that_are_out() {
+        let mut movers = Movers::default();
+        movers.asked.extend([OriginId(1), OriginId(2)]);
+        movers.out.lock().insert(OriginId(1));
+        movers.start_over();
+        assert_eq!(movers.asked, HashSet::from([OriginId(1)]), "the other one was never asked");
+        movers.out.lock().clear();
+        movers.start_over();
+        assert!(movers.asked.is_empty());
     }
 }

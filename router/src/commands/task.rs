@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Commands;
-use super::move_on::Movers;
 use super::round::RoundError;
 use crate::sessions::Arrived;
 
@@ -63,7 +62,7 @@ impl Commands {
 
     fn start_over(&self) {
         self.stats.rebuilt.fetch_add(1, Relaxed);
-        *self.movers.lock() = Movers::default();
+        self.movers.lock().start_over();
         match self.rebuild() {
             Ok(()) => {
                 let table = self.table.lock();

@@ -118,7 +118,7 @@ impl Table {
             return;
         };
         let term = entry.term;
-        if own < from && term == 0 {
+        if own < from && entry.queued.taken.is_none() {
             self.append(id, now, Step::Moved { to: OriginHex(from.0), term });
             self.set_away(id, Some(Away { to: from, term, is_sure: true }));
         }
@@ -214,6 +214,10 @@ impl Table {
             return;
         };
         let (deadline, was_shared) = (entry.deadline(), is_shared(entry));
+        if let (Some(before), None) = (entry.away, away) {
+            // A question of that term may be on its way still: the next one has a higher term.
+            entry.term = entry.term.max(before.term);
+        }
         entry.away = away;
         let next = entry.deadline();
         if deadline != next {
