@@ -10,6 +10,7 @@ mod committer;
 mod config;
 mod followed;
 mod linked;
+mod newest;
 mod open;
 mod outcome;
 mod partition;
@@ -44,6 +45,7 @@ pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
 pub use linked::{LinkFailed, SITE_SEPARATOR};
+pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
@@ -68,6 +70,7 @@ pub struct EventLog {
     work: parking_lot::Condvar,
     outcomes: Outcomes,
     quorum: quorum::Quorum,
+    newest: newest::NewestCommits,
     /// Held while commits are shown to readers: one after the other.
     showing: Mutex<()>,
     topics: RwLock<topics::Topics>,
@@ -80,6 +83,7 @@ pub struct EventLog {
     recent: partition::RecentBudget,
     observers: RwLock<Vec<Arc<dyn Observer>>>,
     visible: watch::Sender<u64>,
+    synced: watch::Sender<u64>,
     stats: Stats,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -104,6 +108,7 @@ impl EventLog {
             work: parking_lot::Condvar::new(),
             outcomes: Outcomes::new(),
             quorum: quorum::Quorum::default(),
+            newest: newest::NewestCommits::default(),
             showing: Mutex::default(),
             topics: RwLock::default(),
             site: std::sync::OnceLock::new(),
@@ -112,6 +117,7 @@ impl EventLog {
             placing: Mutex::default(),
             observers: RwLock::default(),
             visible: watch::Sender::new(0),
+            synced: watch::Sender::new(0),
             stats: Stats::default(),
             committer: Mutex::new(None),
             store,
@@ -157,6 +163,11 @@ impl EventLog {
     /// Rises with every commit that becomes visible; what a tailing reader awaits.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.visible.subscribe()
+    }
+
+    /// Rises whenever commits of this node became durable; what those who follow it await.
+    pub fn watch_synced(&self) -> watch::Receiver<u64> {
+        self.synced.subscribe()
     }
 
     /// Ends the committer after it has made everything open durable. Appends are refused from now on.

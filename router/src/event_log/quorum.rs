@@ -221,6 +221,20 @@ impl EventLog {
         reached(state.needed, &state.synced).map_or(synced, |reached| reached.min(synced))
     }
 
+    /// Whether enough other nodes are as far as this one, or further, so that no acknowledgement waits for it. Of those that are
+    /// equally far the first ones by their ids are waited for.
+    pub fn is_spare(&self, node: u64) -> bool {
+        let state = self.quorum.state.lock();
+        let Some(has) = state.synced.get(&node) else { return true };
+        let before = state.synced.iter().filter(|(other, far)| (far, node) > (&has, **other)).count();
+        state.needed > 0 && before >= state.needed
+    }
+
+    /// Bytes of records that wait for their quorum.
+    pub fn quorum_bytes(&self) -> usize {
+        self.quorum.bytes.load(Ordering::Acquire)
+    }
+
     /// Whether events of `quorum` topics are taken.
     pub fn quorum_in_reach(&self) -> bool {
         self.quorum.is_in_reach()

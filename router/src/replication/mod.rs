@@ -9,11 +9,13 @@ mod book;
 mod config;
 mod floor;
 mod follower;
+mod grouping;
 mod holdings;
 pub mod join;
 mod pace;
 pub mod peers;
 mod plan;
+mod send;
 mod source;
 #[cfg(test)]
 mod stream_tests;
