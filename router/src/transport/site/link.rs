@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use devices::congestion::Paths;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::congestion::AtRate;
 use super::connection::SiteConnection;
 use super::dial::{JoinDialError, any_port, builder, config, connect, dial_pinned};
 use super::folder::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, PEM_BYTES_MAX, make_whole};
 use super::identity::{belongs, certificate, certificate_of_ca, key_pair};
+use super::steady::Steady;
 use super::verify::SiteVerifier;
 use super::{LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, NodeKey, SiteError, names};
 use crate::transport::endpoint::client;
@@ -110,7 +111,7 @@ pub async fn dial_link(
     let shown = vec![identity.certificate.clone(), identity.ca.clone()];
     let tls = tls.with_client_auth_cert(shown, identity.key.clone_key()).map_err(|error| here(&error))?;
     let mut transport = bounds.to_transport()?;
-    transport.congestion_controller_factory(Arc::new(AtRate(rate)));
+    transport.congestion_controller_factory(Arc::new(Paths(move |packet_bytes| Steady::new(packet_bytes, rate))));
     if rate.is_some_and(|rate| rate <= SMALL_PACKETS_BYTES_PER_S_MAX) {
         transport.mtu_discovery_config(None);
     }

@@ -4,7 +4,6 @@
 //! hexadecimal digits. Dates play no part: a gateway's clock may stand anywhere.
 
 mod ask;
-mod congestion;
 mod connection;
 mod dial;
 mod endpoint;
