@@ -1,5 +1,7 @@
 //! Sites that feed one another, as real processes: whatever dies or is cut off, upstream has each event once and in order.
 
+mod within;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

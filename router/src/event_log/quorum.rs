@@ -194,6 +194,12 @@ impl EventLog {
         });
     }
 
+    /// How many other nodes must have synced something for a quorum, and of which.
+    pub fn replicas(&self) -> (usize, Vec<u64>) {
+        let state = self.quorum.state.lock();
+        (state.needed, state.synced.keys().copied().collect())
+    }
+
     /// Notes how far another node has synced this node's commits.
     pub fn follower_synced(&self, node: u64, commit: CommitNumber) {
         self.move_quorum(|state| {

@@ -105,7 +105,7 @@ impl Dialler {
             }
             let (before, began) = (self.page.lock().events, self.log.clock().monotonic());
             let cut = tokio::select! {
-                cut = self.session() => cut,
+                cut = self.session(failures) => cut,
                 changed = paused.changed() => if changed.is_err() { return } else { continue },
             };
             let stood = self.log.clock().monotonic().saturating_sub(began) > STOOD_FOR;
@@ -131,8 +131,8 @@ impl Dialler {
     }
 
     /// One connection, from dialling to its end.
-    async fn session(&self) -> Cut {
-        let connection = match self.dial().await {
+    async fn session(&self, failures: u32) -> Cut {
+        let connection = match self.dial(failures).await {
             Ok(connection) => connection,
             Err(why) => return Cut::Again(why),
         };
@@ -160,9 +160,12 @@ impl Dialler {
         }
     }
 
-    async fn dial(&self) -> Result<SiteConnection, String> {
+    /// Tries all addresses, after each failure another one first: a node may answer and not take the link.
+    async fn dial(&self, failures: u32) -> Result<SiteConnection, String> {
         let mut tried = Vec::new();
-        for address in &self.addresses {
+        let from = failures as usize % self.addresses.len().max(1);
+        let (before, first) = self.addresses.split_at(from);
+        for address in first.iter().chain(before) {
             let resolved: Vec<SocketAddr> = match lookup_host(address.as_str()).await {
                 Ok(resolved) => resolved.take(RESOLVED_MAX).collect(),
                 Err(error) => {

@@ -4,7 +4,7 @@
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an
-//! upstream ends a life. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
+//! upstream ends a life. `within` has the site's other nodes keep what links bring here. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
@@ -40,6 +40,7 @@ mod unpack;
 mod upstream;
 mod waiting;
 mod wire;
+mod within;
 
 pub use accept::AcceptError;
 pub use begin::{Begin, Mine, Stand, begin};
@@ -56,6 +57,7 @@ pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
 pub use waiting::mine;
 pub use wire::{Answer, Parts, Refused, Said};
+pub use within::{Nodes, Pending, Within};
 
 /// The version of what is said that is spoken.
 pub const PROTOCOL: u8 = 1;

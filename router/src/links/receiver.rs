@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{
-    FollowError, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, OriginId, PartitionId,
-    Store, TopicId, TopicInfo,
+    FollowError, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
+    PartitionId, Store, TopicId, TopicInfo,
 };
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::begin::Stand;
@@ -15,11 +16,12 @@ use super::book::Shared;
 use super::budget::Budget;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
+use super::within::{Told, Within, tell_all};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, StreamError};
 
-/// How long the edge may take to take an answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// Answers that wait for other nodes of the site, or to be taken; then no more is read.
+const UNTOLD_MAX: usize = 256;
 /// How long a frame may take to come whole, and how many bytes a second more of it.
 const BODY_WAIT: Duration = Duration::from_secs(120);
 const BODY_BYTES_PER_S_MIN: usize = 256;
@@ -72,11 +74,13 @@ pub struct Receiver {
     pub page: Shared,
     /// The memory that what comes may take.
     pub budget: Budget,
+    /// The site's other nodes, where it is an edge that is heard.
+    pub within: Option<Arc<Within>>,
 }
 
 /// What was offered and taken on a stream.
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     origins: BTreeMap<OriginId, Linked>,
     /// How many partitions each has here.
     topics: BTreeMap<TopicId, u32>,
@@ -88,18 +92,20 @@ struct Open {
 impl Receiver {
     /// Takes what comes until something ends it. The greeting was heard.
     pub async fn run(&self, mut out: FrameSender, mut from: FrameReceiver) -> Ended {
-        self.take(&mut out, &mut from).await.err().unwrap_or(Ended::ByEdge)
+        let (tell, told) = mpsc::channel(UNTOLD_MAX);
+        let ended = tokio::select! {
+            ended = self.take(&tell, &mut from) => ended,
+            ended = tell_all(self.within.as_ref(), told, &mut out) => ended,
+        };
+        ended.err().unwrap_or(Ended::ByEdge)
     }
 
-    async fn take(&self, out: &mut FrameSender, from: &mut FrameReceiver) -> Result<(), Ended> {
+    async fn take(&self, tell: &mpsc::Sender<Told>, from: &mut FrameReceiver) -> Result<(), Ended> {
         let mut open = Open::default();
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
             // Held until the frame is stored, and no longer: answers are not always taken at once.
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
-            let Ok(frame) = timeout(body_wait(length), from.receive_body(length)).await else {
-                return Err(Ended::Again(format!("a frame of {length} bytes did not come in time")));
-            };
-            let frame = frame?;
+            let frame = receive_body(from, length).await?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
             // A few bytes may become millions.
             let unpacked = if is_packed(&frame) { self.budget.unpack().await } else { None };
@@ -110,39 +116,59 @@ impl Receiver {
                 }
                 plain => plain?,
             };
-            match Said::decode(&frame)? {
-                Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
-                Said::Offer(origin, path) => {
-                    if let Err(refused) = self.judge(&mut open, origin, path) {
-                        self.refuse(refused, out).await?;
-                    }
+            let all = self.hear(&mut open, Said::decode(&frame)?, &frame).await?;
+            drop((frame, held));
+            for told in all {
+                if tell.send(told).await.is_err() {
+                    return Ok(());
                 }
-                Said::Topic(info) => {
-                    let (id, partitions) = (info.id, info.config.partitions);
-                    match self.adopt(info).await? {
-                        Ok(topic) => drop(open.topics.insert(id, partitions.min(topic.partitions()))),
-                        Err(refused) => self.refuse(refused, out).await?,
-                    }
-                }
-                Said::Where(ids) => {
-                    let known =
-                        |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
-                    let mut known: Vec<_> = ids.into_iter().filter(known).collect();
-                    for refused in self.leave_out(&mut open, &mut known) {
-                        self.refuse(refused, out).await?;
-                    }
-                    answer(out, &Answer::Stands(self.stands(known).await?)).await?;
-                }
-                Said::Parts(parts) => {
-                    let number = parts.number;
-                    self.store(&open, parts, &frame).await?;
-                    drop((frame, held));
-                    answer(out, &Answer::Stored(number)).await?;
-                }
-                Said::Behind(behind) => self.page.lock().lag = behind,
             }
         }
         Ok(())
+    }
+
+    /// Does what was said, in `frame`; what is to be answered.
+    pub(super) async fn hear(&self, open: &mut Open, said: Said, frame: &[u8]) -> Result<Vec<Told>, Ended> {
+        match said {
+            Said::Hello(_) => Err(Ended::Wrong("a second greeting".to_owned())),
+            Said::Whose(..) => Err(Ended::Wrong("whose it is, which its certificate says".to_owned())),
+            Said::Offer(origin, path) => Ok(self.refuse(self.judge(open, origin, path).err())),
+            Said::Topic(info) => {
+                let (id, partitions) = (info.id, info.config.partitions);
+                match self.adopt(info).await? {
+                    Ok(topic) => drop(open.topics.insert(id, partitions.min(topic.partitions()))),
+                    Err(refused) => return Ok(self.refuse(Some(refused))),
+                }
+                Ok(Vec::new())
+            }
+            Said::Where(ids) => {
+                let known =
+                    |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
+                let mut known: Vec<_> = ids.into_iter().filter(known).collect();
+                let mut told = self.refuse(self.leave_out(open, &mut known));
+                if let Some(within) = &self.within {
+                    within.level(&known).await?;
+                }
+                let stands = self.stands(known).await?;
+                let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
+                told.push(Told::after(ends, Answer::Stands(stands)));
+                Ok(told)
+            }
+            Said::Parts(parts) => {
+                let number = parts.number;
+                let ends = self.store(open, parts, frame).await?;
+                Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
+            }
+            Said::Behind(behind) => {
+                self.page.lock().lag = behind;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Of ends of partitions those that other nodes of the site must have before the edge is told of them.
+    fn to_await(&self, ends: impl Iterator<Item = (PartitionId, Offset)>) -> BTreeMap<PartitionId, Offset> {
+        self.within.as_ref().map(|within| within.to_await(ends)).unwrap_or_default()
     }
 
     fn judge(&self, open: &mut Open, origin: OriginId, path: Vec<u64>) -> Result<(), Refused> {
@@ -154,11 +180,14 @@ impl Receiver {
         Ok(())
     }
 
-    async fn refuse(&self, refused: Refused, out: &mut FrameSender) -> Result<(), Ended> {
-        if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
-            tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
-        }
-        answer(out, &Answer::Refused(refused)).await
+    fn refuse(&self, all: impl IntoIterator<Item = Refused>) -> Vec<Told> {
+        let told = |refused: Refused| {
+            if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
+                tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
+            }
+            Told::after(BTreeMap::new(), Answer::Refused(refused))
+        };
+        all.into_iter().map(told).collect()
     }
 
     /// Leaves out partitions that would be too many of this link; what is said of their topics.
@@ -233,15 +262,17 @@ impl Receiver {
         blocking(read).await?.map_err(Ended::Store)
     }
 
-    async fn store(&self, open: &Open, parts: Parts, frame: &[u8]) -> Result<(), Ended> {
+    /// Stores what came; where its partitions end with it.
+    async fn store(&self, open: &Open, parts: Parts, frame: &[u8]) -> Result<BTreeMap<PartitionId, Offset>, Ended> {
         let Parts { origin, mut parts, .. } = parts;
         let Some(linked) = open.origins.get(&origin) else {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
         self.date(&mut parts);
-        let mut counted = (0, 0);
+        let (mut counted, mut ends) = ((0, 0), BTreeMap::new());
         for part in &parts {
             let id = part.partition();
+            ends.insert(id, part.end());
             match part {
                 LinkedPart::Batch(batch) => {
                     counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
@@ -290,10 +321,13 @@ impl Receiver {
             let let_go = blocking(move || log.store().let_go_if_due()).await?;
             let_go.map_err(|error| Ended::Store(error.to_string()))?;
         }
+        if let Some(within) = &self.within {
+            within.note_brought(origin);
+        }
         let mut page = self.page.lock();
         page.events += counted.0;
         page.bytes += counted.1;
-        Ok(())
+        Ok(ends)
     }
 }
 
@@ -318,11 +352,11 @@ impl Receiver {
     }
 }
 
-/// Answers; an edge that takes no answers is done with.
-async fn answer(out: &mut FrameSender, answer: &Answer) -> Result<(), Ended> {
-    match timeout(ANSWER_WAIT, out.send_frame(&answer.encode())).await {
-        Ok(sent) => Ok(sent?),
-        Err(_) => Err(Ended::Again("the edge takes no answers".to_owned())),
+/// The rest of a frame whose length has come.
+pub(super) async fn receive_body(from: &mut FrameReceiver, length: usize) -> Result<Vec<u8>, Ended> {
+    match timeout(body_wait(length), from.receive_body(length)).await {
+        Ok(body) => Ok(body?),
+        Err(_) => Err(Ended::Again(format!("a frame of {length} bytes did not come in time"))),
     }
 }
 

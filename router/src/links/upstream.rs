@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
 use super::records::Records;
 use super::wire::{Answer, Hello, Said};
+use super::within::Within;
 use crate::catalog::Refusal as Refused;
 use crate::event_log::EventLog;
 use crate::security::JoinTokenHash;
@@ -36,6 +38,8 @@ const HELLO_WAIT: Duration = Duration::from_secs(10);
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a greeting.
 const HELLO_BYTES_MAX: usize = 1 << 10;
+/// What edges are told while the node leaves.
+const LEAVES: &str = "the node leaves its site: another one takes the link";
 /// Gaps that are shown of one link.
 const GAPS_SHOWN_MAX: usize = 1_000;
 
@@ -67,21 +71,45 @@ pub struct Upstream {
     invited: Semaphore,
     places: Semaphore,
     budgets: Budgets,
+    within: Arc<Within>,
+    /// It takes no links: the node leaves its site.
+    is_closed: AtomicBool,
 }
 
 impl Upstream {
     /// Takes links into the site of this identity.
     pub fn new(log: Arc<EventLog>, identity: Arc<SiteIdentity>, records: Arc<Records>) -> Arc<Self> {
+        let within = Within::new(Arc::clone(&log), Arc::clone(&records), identity.site());
         Arc::new(Self {
             log,
             identity,
             records,
+            within,
+            is_closed: AtomicBool::new(false),
             pages: Mutex::default(),
             connected: Mutex::default(),
             invited: Semaphore::new(INVITED_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
         })
+    }
+
+    /// What it does with the site's other nodes.
+    pub fn within(&self) -> &Arc<Within> {
+        &self.within
+    }
+
+    /// Takes no links any more, and sends those away that are here: other nodes of the site take them.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        for connection in self.connected.lock().values() {
+            connection.close(Close::Busy as u32, LEAVES);
+        }
+    }
+
+    /// Takes links again.
+    pub fn reopen(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
     }
 
     /// Makes an invitation known, by the hash of its secret; until when it serves.
@@ -243,6 +271,10 @@ impl Upstream {
         if let Some(before) = self.connected.lock().insert(key, connection.clone()) {
             before.close(Close::Replaced as u32, "the same gateway has connected anew");
         }
+        // Looked at when it is among them, so that none is missed.
+        if self.is_closed.load(Ordering::SeqCst) {
+            connection.close(Close::Busy as u32, LEAVES);
+        }
         let page = self.page_of(peer.link);
         let mut changed = self.records.watch();
         {
@@ -294,6 +326,7 @@ impl Upstream {
             site: self.identity.site(),
             page: self.page_of(peer.link),
             budget: self.budgets.of(peer.link),
+            within: Some(Arc::clone(&self.within)),
         }
     }
 }

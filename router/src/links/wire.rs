@@ -50,6 +50,8 @@ pub enum Said {
     Parts(Parts),
     /// How far it is ahead of what is stored upstream.
     Behind(Behind),
+    /// Within a site: whose all that follows is, until the next of these. The link's id, and what its site is called here.
+    Whose(u64, String),
 }
 
 /// What comes next of some partitions.
@@ -142,6 +144,8 @@ const WHERE: u8 = 4;
 const SMALL_BYTES_MAX: usize = 64 << 10;
 pub(super) const PARTS: u8 = 5;
 const BEHIND: u8 = 6;
+/// Of a frame within a site.
+const WHOSE: u8 = 14;
 /// Of a frame of parts that is packed: see `pack`.
 pub(super) const PACKED: u8 = 7;
 const WELCOME: u8 = 16;
@@ -188,6 +192,7 @@ impl Said {
             Self::Where(ids) => with_body(WHERE, &ids.iter().map(plain).collect::<Vec<_>>()),
             Self::Parts(parts) => parts.encode(),
             Self::Behind(behind) => with_body(BEHIND, behind),
+            Self::Whose(link, name) => with_body(WHOSE, &(link, name)),
         }
     }
 
@@ -220,6 +225,10 @@ impl Said {
             }
             Some((&PARTS, rest)) => Ok(Self::Parts(Parts::decode(rest)?)),
             Some((&BEHIND, rest)) => Ok(Self::Behind(body(rest)?)),
+            Some((&WHOSE, rest)) => {
+                let (link, name) = body(rest)?;
+                Ok(Self::Whose(link, name))
+            }
             _ => Err(WireError::Form("its kind is not known")),
         }
     }

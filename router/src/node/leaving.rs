@@ -9,6 +9,7 @@ use sled_data::{CommitNumber, CopyState, OriginId};
 use tokio::task::JoinSet;
 
 use super::keeper::longest;
+use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
 use crate::admin::site::{LeftView, RemovedView};
@@ -44,6 +45,7 @@ const NOT_HANDED_OVER: u8 = 0;
 pub(super) struct Doors {
     sessions: Arc<Sessions>,
     readiness: Arc<Readiness>,
+    links: Arc<LinkNode>,
     /// How often they were closed.
     closings: Mutex<u64>,
 }
@@ -51,10 +53,12 @@ pub(super) struct Doors {
 impl Doors {
     async fn close(&self) {
         *self.closings.lock() += 1;
+        self.links.close(true);
         tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
     }
 
     fn reopen(&self) {
+        self.links.close(false);
         self.sessions.reopen();
         self.readiness.stay();
     }
@@ -94,8 +98,8 @@ fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber) -> (Vec<Nod
 
 impl SiteNode {
     /// Says what is closed when the node leaves.
-    pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>) {
-        self.doors.get_or_init(|| Doors { sessions, readiness, closings: Mutex::default() });
+    pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>, links: Arc<LinkNode>) {
+        self.doors.get_or_init(|| Doors { sessions, readiness, links, closings: Mutex::default() });
     }
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
@@ -105,21 +109,25 @@ impl SiteNode {
         if have.is_empty() && lack.is_empty() {
             return Err(nobody_has("no other node follows this node's log"));
         }
-        // What links bring is kept by the node that they lead to alone.
-        let linked = self.log.store().linked().len();
-        if linked > 0 {
-            let what = format!("{linked} origins of other sites, brought by links, are kept by this node alone");
-            return Err(nobody_has(&what));
-        }
         let doors = self.doors.get();
         if let Some(doors) = doors {
             doors.close().await;
         }
-        let handed = self.await_takers().await;
+        // At once: clients wait meanwhile.
+        let (handed, linked) = tokio::join!(self.await_takers(), self.hand_over_linked());
+        let handed = linked.and(handed);
         if let (Err(_), Some(doors)) = (&handed, doors) {
             doors.reopen();
         }
         handed
+    }
+
+    /// Waits until others have what links have brought here: it was told to be stored as well.
+    async fn hand_over_linked(&self) -> Result<(), ApiError> {
+        match self.doors.get().and_then(|doors| doors.links.within()) {
+            Some(within) => within.hand_over(HAND_OVER_WAIT).await.map_err(|what| nobody_has(&what)),
+            None => Ok(()),
+        }
     }
 
     async fn await_takers(&self) -> Result<HandedOver, ApiError> {

@@ -11,8 +11,8 @@ use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::{
-    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Priority, RecordError, Records, Setup, Upstream,
-    is_link_name,
+    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
+    Upstream, Within, is_link_name,
 };
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
@@ -47,7 +47,7 @@ impl LinkNode {
     pub fn open(
         log: &Arc<EventLog>,
         catalog: &Arc<Catalog>,
-        identity: Option<Arc<SiteIdentity>>,
+        (identity, way): (Option<Arc<SiteIdentity>>, Arc<dyn Nodes>),
         place: Place,
         config: &Config,
     ) -> Result<Arc<Self>, RecordError> {
@@ -58,10 +58,13 @@ impl LinkNode {
             name: config.node.name.clone(),
             links: config.link.clone(),
         };
+        let quorum = config.site.linked_quorum.clone();
         let upstream = match identity {
             Some(identity) => {
                 let records = Arc::new(Records::open(Arc::clone(log), Arc::clone(catalog))?);
-                Some((Upstream::new(Arc::clone(log), Arc::clone(&identity), records), identity))
+                let upstream = Upstream::new(Arc::clone(log), Arc::clone(&identity), records);
+                upstream.within().set_nodes(way, quorum);
+                Some((upstream, identity))
             }
             None => None,
         };
@@ -72,6 +75,20 @@ impl LinkNode {
     pub fn guests(&self) -> Option<Arc<dyn Guests>> {
         let (upstream, _) = self.upstream.as_ref()?;
         Some(Arc::new(Taken(Arc::clone(upstream))))
+    }
+
+    /// What it does with the site's other nodes for links.
+    pub fn within(&self) -> Option<Arc<Within>> {
+        self.upstream.as_ref().map(|(upstream, _)| Arc::clone(upstream.within()))
+    }
+
+    /// Takes no links any more, or takes them again: the node leaves its site, or stays.
+    pub(super) fn close(&self, is_closed: bool) {
+        match &self.upstream {
+            Some((upstream, _)) if is_closed => upstream.close(),
+            Some((upstream, _)) => upstream.reopen(),
+            None => {}
+        }
     }
 
     /// The edge's side.

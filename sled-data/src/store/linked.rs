@@ -64,6 +64,14 @@ impl LinkedPart {
             LinkedPart::Hole(partition, _) => *partition,
         }
     }
+
+    /// Where its partition ends with it.
+    pub fn end(&self) -> Offset {
+        match self {
+            LinkedPart::Batch(batch) => batch.next_offset(),
+            LinkedPart::Hole(_, hole) => hole.to,
+        }
+    }
 }
 
 /// Why what a link brought was not taken. Nothing of the call is stored then.
