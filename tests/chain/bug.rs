@@ -19,11 +19,13 @@ pub enum Bug {
     GapNotTold,
     /// Retention waits for no link.
     RetentionWaitsForNone,
+    /// What is too old to be sent is judged by a clock that is a day ahead.
+    DropsWhatIsYoung,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 8] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 9] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -32,5 +34,6 @@ impl Bug {
         (Bug::LoopIsTaken, &["ring"]),
         (Bug::GapNotTold, &["gaps", "converges"]),
         (Bug::RetentionWaitsForNone, &["acknowledged"]),
+        (Bug::DropsWhatIsYoung, &["deadline"]),
     ];
 }

@@ -22,6 +22,16 @@ pub struct Acknowledged {
     pub site: usize,
 }
 
+/// Events that an edge did not send, as they were too old: offsets `from` to before `to`.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropped {
+    pub partition: PartitionId,
+    pub from: u64,
+    pub to: u64,
+    /// When.
+    pub at: u64,
+}
+
 /// What a site holds of a partition at the end.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
@@ -50,6 +60,9 @@ pub struct Ended {
 pub struct History {
     pub lives: Vec<Life>,
     pub acknowledged: Vec<Acknowledged>,
+    /// The milliseconds of the hybrid clock with which each event was written.
+    pub written: BTreeMap<u64, u64>,
+    pub dropped: Vec<Dropped>,
     /// From which site to which.
     pub links: Vec<(usize, usize)>,
     /// Sites whose store was wiped or set back.

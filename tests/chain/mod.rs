@@ -63,6 +63,7 @@ fn links_meet_all_weathers() {
         "loop",
         "it is not next",
         "forked",
+        "too old",
     ];
     let missing: Vec<_> = wanted.iter().filter(|name| !met.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?} are never met: {met:?}");

@@ -24,6 +24,8 @@ const STEPS: usize = 160;
 const CALM_STEPS: usize = 400;
 /// Milliseconds since 1970 at the beginning.
 const BEGIN_MS: u64 = 1_700_000_000_000;
+/// How old alarms may be when they are sent on a link that drops them.
+pub const DROP_AFTER_MS: u64 = 10_000;
 /// The topics of each site: name, partitions.
 const TOPICS: [(&str, u32); 2] = [("telemetry", 2), ("alarms", 1)];
 
@@ -46,6 +48,8 @@ pub struct Site {
 pub struct Running {
     pub store: Store,
     pub hybrid: u64,
+    /// When it was started, and the newest stamp before.
+    pub began: (u64, u64),
     pub logs: BTreeMap<PartitionId, Arc<PartitionLog>>,
     /// Rises when something is shown.
     pub shown: u64,
@@ -62,6 +66,8 @@ pub struct Link {
     /// It is cut until then.
     pub cut_until: u64,
     pub session: Option<Session>,
+    /// Whether alarms that are older than [`DROP_AFTER_MS`] are not sent.
+    pub drops: bool,
     /// Up to where was sent, for a planted bug.
     pub sent: BTreeMap<PartitionId, Offset>,
 }
@@ -108,14 +114,15 @@ impl World {
         let links = links[random.place(links.len())].clone();
         let count = links.iter().map(|(from, to)| *from.max(to)).max().unwrap_or(0) + 1;
         let history = History { links: links.clone(), ..History::default() };
-        let link = |(from, to)| Link { from, to, cut_until: 0, session: None, sent: BTreeMap::new() };
+        let drops: Vec<bool> = links.iter().map(|_| random.chance(500)).collect();
+        let link = |((from, to), drops)| Link { from, to, cut_until: 0, session: None, drops, sent: BTreeMap::new() };
         let mut world = World {
             random,
             history,
             now: BEGIN_MS,
             bug,
             sites: Vec::new(),
-            links: links.into_iter().map(link).collect(),
+            links: links.into_iter().zip(drops).map(link).collect(),
             next_event: 0,
             is_calm: false,
         };
@@ -226,6 +233,7 @@ impl World {
         store.sync().expect("it syncs");
         let mut running = Running {
             hybrid: found.last_hlc,
+            began: (self.now, found.last_hlc),
             logs: BTreeMap::new(),
             shown: 0,
             open: Vec::new(),
@@ -269,6 +277,7 @@ impl World {
             let topic = self.random.place(TOPICS.len());
             let index = self.random.below(u64::from(TOPICS[topic].1)) as u32;
             let topic = TopicId(self.sites[at].id * 100 + topic as u64);
+            self.history.written.insert(self.next_event, hlc >> HLC_LOGICAL_BITS);
             touched.entry(PartitionId { origin, topic, index }).or_insert_with(Vec::new).push(self.next_event);
             self.next_event += 1;
         }

@@ -98,6 +98,12 @@ pub struct ClassJson {
     pub record_bytes: u64,
     /// Bytes of the frames that brought them.
     pub sent_bytes: u64,
+    /// Events that were not sent, as they were older than their class's deadline, since the start; upstream has a gap in their place.
+    #[serde(default)]
+    pub dropped_events: u64,
+    /// Bytes of their batches as they are stored, about.
+    #[serde(default)]
+    pub dropped_bytes: u64,
     /// Events that are not upstream yet.
     pub lag_events: u64,
     /// Their bytes as they are stored, about.
@@ -134,7 +140,7 @@ pub struct GapJson {
     pub from: u64,
     /// The first one after them.
     pub to: u64,
-    /// `retention` or `damage`.
+    /// `retention`, `damage` or `deadline`.
     pub why: String,
     /// When that was heard, Unix milliseconds.
     pub at_ms: i64,

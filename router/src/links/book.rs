@@ -73,7 +73,7 @@ pub struct Gap {
     pub from: Offset,
     /// The first one after them.
     pub to: Offset,
-    /// `retention` or `damage`.
+    /// `retention`, `damage` or `deadline`.
     pub why: &'static str,
     /// When that was heard, Unix milliseconds.
     pub at_ms: i64,

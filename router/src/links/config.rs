@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::class::{LinkClass, Priority, may_go, priority_of, used};
+use super::class::{LinkClass, Priority, drop_after_ms, may_go, priority_of, used};
 use super::hours::Hours;
 use super::pattern::Pattern;
 use crate::config::Problem;
 
+/// The shortest deadline of a class, seconds: with a shorter one a partition has as many holes as there may be within minutes.
+const DROP_AFTER_S_MIN: u32 = 10;
 /// Links of one node at most.
 pub const LINKS_MAX: usize = 16;
 /// Patterns of one list at most.
@@ -106,6 +108,11 @@ impl LinkConfig {
         may_go(&self.class, topic, at_ms)
     }
 
+    /// How old a topic's events may be when they are sent, milliseconds; 0: as old as they are kept.
+    pub fn drop_after_ms(&self, topic: &str) -> u64 {
+        drop_after_ms(&self.class, topic)
+    }
+
     /// The priorities that are used, the most urgent first; never none.
     pub fn priorities(&self) -> Vec<Priority> {
         used(&self.class)
@@ -158,6 +165,10 @@ impl LinkConfig {
             if let Some(wrong) = hours.filter(|hours| !hours.is_empty()).find(|hours| Hours::parse(hours).is_none()) {
                 return Err(problem("class", wrong.to_owned(), "hours as 22:00-06:00, in UTC"));
             }
+            let drops = link.class.iter().map(|class| class.drop_after_s);
+            if let Some(short) = drops.into_iter().find(|drop| (1..DROP_AFTER_S_MIN).contains(drop)) {
+                return Err(problem("class", format!("drop_after_s = {short}"), "0 for never, or at least 10 seconds"));
+            }
             let is_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if link.prefix.len() > PREFIX_BYTES_MAX || !link.prefix.chars().all(is_prefix) {
                 return Err(problem("prefix", link.prefix.clone(), "at most 64 of a-z, A-Z, 0-9, '.', '-', '_'"));
@@ -205,8 +216,11 @@ mod tests {
         let class = LinkConfig { class: vec![class], ..named("hq") };
         let hours = LinkClass { hours: "22-6".to_owned(), ..LinkClass::default() };
         let hours = LinkConfig { class: vec![hours], ..named("hq") };
+        let short = LinkClass { drop_after_s: 9, ..LinkClass::default() };
+        let short = LinkConfig { class: vec![short], ..named("hq") };
         for wrong in [
             vec![hours],
+            vec![short],
             vec![named("")],
             vec![named("a b")],
             vec![named("hq"), named("hq")],

@@ -135,7 +135,8 @@ impl Sender {
         if is_others && !session.left.lock().look(id, from, here, now, LEFT_AFTER) {
             open.hold(id, Instant::now() + LEFT_AFTER);
         } else {
-            self.lanes.lock().add(partition, from);
+            let drop_after_ms = session.config.drop_after_ms(partition.topic());
+            self.lanes.lock().add(partition, from, drop_after_ms);
         }
         session.page.lock().stored.insert(id, from);
     }

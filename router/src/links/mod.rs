@@ -2,7 +2,7 @@
 //!
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
-//! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
+//! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an
 //! upstream ends a life. `within` has the site's other nodes keep what links bring here. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
@@ -49,7 +49,7 @@ pub use class::{LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
-pub use lanes::{Lanes, Round};
+pub use lanes::{Lanes, Moment, Round};
 pub use receiver::{check as check_parts, may_come, stand};
 pub use records::{LinkRecord, RecordError, Records};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{
-    FollowError, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
+    FollowError, HoleWhy, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
     PartitionId, Store, TopicId, TopicInfo,
 };
 use tokio::sync::mpsc;
@@ -276,6 +276,10 @@ impl Receiver {
             match part {
                 LinkedPart::Batch(batch) => {
                     counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
+                }
+                LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Deadline => {
+                    tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to,
+                        "events do not come: they were older than their deadline");
                 }
                 LinkedPart::Hole(id, hole) => {
                     tracing::warn!(link = self.name, partition = %id, from = hole.from, to = hole.to, why = ?hole.why,

@@ -14,7 +14,7 @@ use super::book::{Lag, Shared};
 use super::class::Priority;
 use super::config::LinkConfig;
 use super::gate::Gate;
-use super::lanes::{Lanes, Round};
+use super::lanes::{Lanes, Moment, Round};
 use super::left::Left;
 use super::meter::Brought;
 use super::pack::{self, Packer};
@@ -294,19 +294,25 @@ impl Sender {
         let packer = Arc::clone(&self.packer);
         blocking(move || {
             let shown = log.watch();
-            let round = lanes.lock().next_round(log.store(), bytes, &|| *shown.borrow());
+            let round = {
+                let mut lanes = lanes.lock();
+                lanes.at(Moment::of(log.clock()));
+                lanes.next_round(log.store(), bytes, &|| *shown.borrow())
+            };
             let Some(round) = round.map_err(|error| error.to_string())? else { return Ok(None) };
             if round.must_sync {
                 // Nothing that a power cut could take back here is sent.
                 log.store().sync().map_err(|error| error.to_string())?;
             }
             log.store().let_go_if_due().map_err(|error| error.to_string())?;
-            let Round { origin, parts, bytes, ends, events, record_bytes, .. } = round;
+            let Round { origin, parts, bytes, ends, events, record_bytes, dropped, .. } = round;
             let parts = Parts { number, origin, parts };
             let plain = parts.encode();
             let packed = packer.lock().as_mut().and_then(|packer| packer.pack(&parts, &plain));
             let frame = packed.unwrap_or(plain);
-            let brought = Brought { events, bytes: bytes as u64, record_bytes, sent_bytes: frame.len() as u64 };
+            let (dropped_events, dropped_bytes) = dropped;
+            let (bytes, sent_bytes) = (bytes as u64, frame.len() as u64);
+            let brought = Brought { events, bytes, record_bytes, sent_bytes, dropped_events, dropped_bytes };
             Ok(Some((brought, ends, frame)))
         })
         .await

@@ -382,11 +382,7 @@ fn greeted(receiver: &Receiver, hello: &Hello) {
 
 fn gap(topic: &str, partition: sled_data::PartitionId, hole: sled_data::Hole) -> Gap {
     let sled_data::Hole { from, to, why, at_ms } = hole;
-    let why = match why {
-        sled_data::HoleWhy::Retention => "retention",
-        sled_data::HoleWhy::Damage => "damage",
-    };
-    Gap { topic: topic.to_owned(), partition, from, to, why, at_ms }
+    Gap { topic: topic.to_owned(), partition, from, to, why: why.name(), at_ms }
 }
 
 /// The id of an edge's node: one that asks again with the same key is the same.

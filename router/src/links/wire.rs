@@ -275,7 +275,7 @@ impl Parts {
                 BATCH => LinkedPart::Batch(StoredBatch::decode(bytes.to_vec())?),
                 HOLE => {
                     let HoleV1 { topic, index, from, to, why } = body(bytes)?;
-                    let why = if why == 0 { HoleWhy::Retention } else { HoleWhy::Damage };
+                    let why = HoleWhy::of_code(why);
                     LinkedPart::Hole(partition((origin.0, topic, index)), Hole { from, to, why, at_ms: 0 })
                 }
                 _ => return Err(WireError::Form("a part's kind is not known")),
@@ -301,8 +301,7 @@ pub fn part_bytes(part: &LinkedPart) -> usize {
 }
 
 pub(super) fn hole_bytes(id: PartitionId, hole: &Hole) -> Vec<u8> {
-    let why = u8::from(hole.why == HoleWhy::Damage);
-    let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why };
+    let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why: hole.why.code() };
     postcard::to_allocvec(&hole).unwrap_or_default()
 }
 

@@ -228,6 +228,8 @@ fn classes(view: &LinkView) -> Vec<ClassJson> {
         bytes: class.brought.bytes,
         record_bytes: class.brought.record_bytes,
         sent_bytes: class.brought.sent_bytes,
+        dropped_events: class.brought.dropped_events,
+        dropped_bytes: class.brought.dropped_bytes,
         lag_events: class.lag.events,
         lag_bytes: class.lag.bytes,
         lag_ms: class.lag.ms,

@@ -210,7 +210,7 @@ pub(super) struct LinkedV1 {
 pub(super) struct HoleV1 {
     /// Where the partition goes on.
     pub to: u64,
-    /// 0 retention, 1 damage.
+    /// 0 retention, 1 damage, 2 deadline; see `HoleWhy`.
     pub why: u8,
     /// When it was heard of, Unix milliseconds.
     pub at_ms: i64,

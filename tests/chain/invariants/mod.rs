@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod converges;
+mod deadline;
 mod gaps;
 mod lives;
 mod once;
@@ -16,11 +17,12 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 7] = [
+const ALL: [(&str, Check); 8] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
     ("gaps", gaps::check),
+    ("deadline", deadline::check),
     ("lives", lives::check),
     ("ring", ring::check),
     ("converges", converges::check),

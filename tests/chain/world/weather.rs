@@ -19,7 +19,11 @@ impl World {
             40..50 if self.sites[at].running.is_some() => self.go_down(at, "killed"),
             50..60 => self.links[link].session = None,
             60..70 => self.outage(link),
-            70..90 => self.sites[at].image = Some(self.sites[at].backend.image()),
+            70..90 => {
+                // A backup has nothing that a power cut could take back.
+                self.sync(at);
+                self.sites[at].image = Some(self.sites[at].backend.image());
+            }
             90..97 => self.set_back(at),
             97..100 => self.wipe(at),
             100..220 => self.retain(at),

@@ -56,6 +56,25 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges_by("link_class_sent_bytes", "Bytes of frames that brought over what is stored", labels, &sent)?;
     let waiting = of_class(|class| class.lag_events as f64);
     sheet.gauges_by("link_class_lag_events", "Events of a priority that are not upstream yet", labels, &waiting)?;
+    let dropped = of_class(|class| class.dropped_events as f64);
+    let help = "Events that were not sent, as they were older than their deadline, since the start";
+    sheet.gauges_by("link_class_dropped_events", help, labels, &dropped)?;
+    let dropped = of_class(|class| class.dropped_bytes as f64);
+    sheet.gauges_by(
+        "link_class_dropped_bytes",
+        "Bytes of their batches as they are stored, about",
+        labels,
+        &dropped,
+    )?;
     let gaps = of(|link| link.gaps.len() as f64);
-    sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)
+    sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)?;
+    let missing = links.iter().flat_map(|link| {
+        sled_data::HoleWhy::ALL.map(|why| {
+            let gaps = link.gaps.iter().filter(|gap| gap.why == why.name());
+            let events: u64 = gaps.map(|gap| gap.to - gap.from).sum();
+            ([link.name.clone(), why.name().to_owned()], events as f64)
+        })
+    });
+    let missing: Vec<_> = missing.collect();
+    sheet.gauges_by("link_gap_events", "Events in these ranges, by why they never came", ["link", "why"], &missing)
 }

@@ -196,7 +196,7 @@ impl PartitionRound<'_> {
     fn fill(&mut self, log: &EventLog) {
         match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
             Ok(batches) => {
-                let start = batches.first().map_or_else(|| log.start_offset(self.cursor.id), Batch::base_offset);
+                let start = batches.first().map_or_else(|| self.first_behind(log), Batch::base_offset);
                 if start > self.cursor.next {
                     self.gap_to(start, log);
                 }
@@ -209,6 +209,13 @@ impl PartitionRound<'_> {
                 self.cursor.end = Some(self.cursor.next);
             }
         }
+    }
+
+    /// Where the partition goes on, of which nothing that is visible can be read: at its start, or behind the hole that it ends with.
+    fn first_behind(&self, log: &EventLog) -> Offset {
+        let Cursor { id, next, .. } = *self.cursor;
+        let hole = log.store().holes(id).into_iter().find(|hole| (hole.from..hole.to).contains(&next));
+        hole.map_or_else(|| log.start_offset(id), |hole| hole.to.min(log.visible_end(id)))
     }
 
     fn take(&mut self, batch: &Batch) {
@@ -224,6 +231,10 @@ impl PartitionRound<'_> {
 
     /// Tells of offsets that are not there, up to before `to`: first of those that never came here, which are remembered.
     fn gap_to(&mut self, to: Offset, log: &EventLog) {
+        for hole in log.store().holes(self.cursor.id).iter().filter(|hole| hole.from < to) {
+            self.gap(hole.from, "retention");
+            self.gap(hole.to.min(to), hole.why.name());
+        }
         match log.store().gaps(self.cursor.id) {
             Ok(gaps) => {
                 for gap in gaps.iter().filter(|gap| gap.from < to) {

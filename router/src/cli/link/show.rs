@@ -80,7 +80,7 @@ fn sending(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
         drain(link),
         ratio(link)
     ))?;
-    for class in link.classes.iter().filter(|class| class.events + class.lag_events > 0) {
+    for class in link.classes.iter().filter(|class| class.events + class.lag_events + class.dropped_events > 0) {
         out.line(&format!(
             "{:<10} {} events went in {}, {} wait, the oldest for {}",
             class.priority,
@@ -89,6 +89,14 @@ fn sending(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
             class.lag_events,
             when::show_span(Duration::from_millis(class.lag_ms))
         ))?;
+        if class.dropped_events > 0 {
+            out.line(&format!(
+                "{:<10} {} events ({}) were too old to be sent",
+                "",
+                class.dropped_events,
+                bytes(class.dropped_bytes)
+            ))?;
+        }
     }
     match &link.traffic {
         None => Ok(()),

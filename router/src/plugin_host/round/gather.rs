@@ -197,7 +197,7 @@ impl PluginReader {
                 partition = id.index,
                 from,
                 to = first,
-                "events were removed by retention before the plugin read them"
+                "events were removed by retention before the plugin read them, or never came by a link"
             );
             self.positions.insert(id, first);
         }
