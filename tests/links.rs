@@ -30,12 +30,12 @@ fn link(edge: &Node, upstream: &Node, site: &str) {
 }
 
 /// One of a node's links.
-fn view(node: &Node, name: &str) -> Value {
+pub fn view(node: &Node, name: &str) -> Value {
     node.cli(&["link", "show", name, "--json"]).ok().json()
 }
 
 /// All events of a topic, by their place in the log. Another site's is named `SITE%2FTOPIC`.
-fn sorted(node: &Node, topic: &str) -> Vec<Value> {
+pub fn sorted(node: &Node, topic: &str) -> Vec<Value> {
     let mut lines: Vec<Value> = node.readable_events(topic).into_iter().map(|event| event.0).collect();
     lines.sort_by_key(|line| {
         let number = |name: &str| line[name].as_u64().unwrap();
@@ -44,7 +44,7 @@ fn sorted(node: &Node, topic: &str) -> Vec<Value> {
     lines
 }
 
-fn stored(node: &Node, topic: &str) -> usize {
+pub fn stored(node: &Node, topic: &str) -> usize {
     let all = node.get(&format!("topics/{topic}"));
     if all.status == 404 { 0 } else { all.ok().json()["events"].as_u64().unwrap() as usize }
 }
@@ -79,24 +79,24 @@ fn check_records(lines: Vec<Value>, records: &[Record]) {
 }
 
 /// A load at one node.
-struct Load {
+pub struct Load {
     publishers: Vec<Publisher>,
     acked: Arc<AtomicU64>,
 }
 
 impl Load {
-    fn start(node: &Node, run: &str) -> Load {
+    pub fn start(node: &Node, run: &str) -> Load {
         let acked = Arc::new(AtomicU64::new(0));
         let start = |name: &str| Publisher::start(node.mqtt, &format!("plain/{run}/{name}"), Arc::clone(&acked));
         Load { publishers: ["a", "b", "c"].map(start).into(), acked }
     }
 
-    fn wait(&self, count: u64) {
+    pub fn wait(&self, count: u64) {
         let enough = self.acked.load(Ordering::Relaxed) + count;
         wait::until_true("acknowledgements", || self.acked.load(Ordering::Relaxed) >= enough);
     }
 
-    fn stop(self) -> Vec<Record> {
+    pub fn stop(self) -> Vec<Record> {
         self.publishers.into_iter().map(Publisher::stop).collect()
     }
 }
@@ -221,7 +221,7 @@ fn a_ring_of_three_has_no_loops() {
 }
 
 /// A plant that feeds a headquarters through a relay, with further settings of the link.
-fn relayed(runtime: &tokio::runtime::Runtime, line: LineConfig, settings: &str) -> (Node, Site, Relay) {
+pub fn relayed(runtime: &tokio::runtime::Runtime, line: LineConfig, settings: &str) -> (Node, Site, Relay) {
     let port = free_port();
     let hq = Site::found_at(ROUTING, port, &format!("127.0.0.1:{port}"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));

@@ -13,6 +13,7 @@ mod commands_guarded;
 mod commands_wire;
 mod config;
 mod conformance;
+mod detail;
 mod device_buffer;
 mod device_quic;
 mod devices;

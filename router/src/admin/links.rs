@@ -13,6 +13,7 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::site::Pending;
+use crate::links::detail::{Ask, Detail};
 
 /// What the node does about its links when people ask for it.
 pub trait LinkControl: Send + Sync {
@@ -30,6 +31,9 @@ pub trait LinkControl: Send + Sync {
     /// # Errors
     /// When there is none of that name here, or it cannot be noted.
     fn pause(&self, name: &str, paused: bool) -> Result<(), ApiError>;
+
+    /// Asks a site that feeds this one for a range of a topic.
+    fn detail<'a>(&'a self, site: &'a str, ask: Ask) -> Pending<'a, Detail>;
 
     /// Removes a link; one that feeds this site may not come back by its certificate.
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()>;

@@ -70,6 +70,9 @@ pub struct LinkConfig {
     /// Stored bytes of one partition that retention leaves for the link while they are not upstream; beyond, they go, and
     /// upstream is told of a gap.
     pub hold_bytes_max: u64,
+    /// The topics of which upstream may ask for a range, by name, as in `include`; none said: those that go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Vec<String>>,
 }
 
 impl Default for LinkConfig {
@@ -85,6 +88,7 @@ impl Default for LinkConfig {
             rate_bytes_max: 0,
             compress: Compress::Auto,
             hold_bytes_max: HOLD_BYTES_MAX,
+            detail: None,
         }
     }
 }
@@ -94,6 +98,14 @@ impl LinkConfig {
     pub fn carries(&self, topic: &str) -> bool {
         let included = self.include.iter().any(|pattern| Pattern::new(pattern).includes(topic));
         included && !self.exclude.iter().any(|pattern| Pattern::new(pattern).matches(topic))
+    }
+
+    /// Whether upstream may ask for a range of a topic.
+    pub fn gives(&self, topic: &str) -> bool {
+        match &self.detail {
+            Some(patterns) => patterns.iter().any(|pattern| Pattern::new(pattern).includes(topic)),
+            None => self.carries(topic),
+        }
     }
 
     /// How urgent a topic is.
@@ -146,6 +158,9 @@ impl LinkConfig {
             if link.include.len().max(link.exclude.len()) > PATTERNS_MAX {
                 return Err(problem("include", format!("{} patterns", link.include.len()), "at most 64 patterns"));
             }
+            if let Some(many) = link.detail.as_ref().map(Vec::len).filter(|many| *many > PATTERNS_MAX) {
+                return Err(problem("detail", format!("{many} patterns"), "at most 64 patterns"));
+            }
             let patterns = link.class.iter().map(|class| class.topics.len()).max().unwrap_or(0);
             if link.class.len() > CLASSES_MAX || patterns > PATTERNS_MAX {
                 return Err(problem(
@@ -195,6 +210,26 @@ mod tests {
     }
 
     #[test]
+    fn upstream_may_ask_for_what_goes_unless_it_is_said_otherwise() {
+        // detail, topic, whether it is given
+        let cases: [(Option<&[&str]>, &str, bool); 7] = [
+            (None, "telemetry", true),
+            (None, "private", false),
+            (Some(&[]), "telemetry", false),
+            (Some(&["*"]), "private", true),
+            (Some(&["*"]), "_audit", false),
+            (Some(&["raw-*", "_audit"]), "raw-1", true),
+            (Some(&["raw-*", "_audit"]), "_audit", true),
+        ];
+        for (detail, topic, is_given) in cases {
+            let patterns = |patterns: &[&str]| patterns.iter().map(|text| (*text).to_owned()).collect();
+            let exclude = vec!["private".to_owned()];
+            let link = LinkConfig { detail: detail.map(patterns), exclude, ..LinkConfig::default() };
+            assert_eq!(link.gives(topic), is_given, "{detail:?} {topic}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_named() {
         let named = |name: &str| LinkConfig { name: name.to_owned(), ..LinkConfig::default() };
         assert_eq!(LinkConfig::check_all(&[named("hq"), named("cloud")]), Ok(()));
@@ -205,7 +240,9 @@ mod tests {
         let class = LinkConfig { class: vec![class], ..named("hq") };
         let hours = LinkClass { hours: "22-6".to_owned(), ..LinkClass::default() };
         let hours = LinkConfig { class: vec![hours], ..named("hq") };
+        let detail = LinkConfig { detail: Some(vec!["*".to_owned(); 65]), ..named("hq") };
         for wrong in [
+            vec![detail],
             vec![hours],
             vec![named("")],
             vec![named("a b")],

@@ -327,7 +327,7 @@ async fn answer(out: &mut FrameSender, answer: &Answer) -> Result<(), Ended> {
 }
 
 /// How long the rest of a frame may take once its length has come.
-fn body_wait(length: usize) -> Duration {
+pub(super) fn body_wait(length: usize) -> Duration {
     BODY_WAIT + Duration::from_secs((length / BODY_BYTES_PER_S_MIN) as u64)
 }
 

@@ -3,6 +3,7 @@
 mod backlog;
 mod forged;
 mod lab;
+mod on_demand;
 mod unasked;
 
 use std::collections::BTreeSet;

@@ -10,6 +10,7 @@ use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::config::Config;
 use crate::event_log::EventLog;
+use crate::links::detail::{Ask, AskError, Detail};
 use crate::links::{
     AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Priority, RecordError, Records, Setup, Upstream,
     is_link_name,
@@ -170,6 +171,14 @@ impl LinkControl for LinkNode {
             return Err(ApiError::conflict(what).hint("pause it there, or remove it here"));
         }
         Err(unknown(name))
+    }
+
+    fn detail<'a>(&'a self, site: &'a str, ask: Ask) -> Pending<'a, Detail> {
+        Box::pin(async move {
+            let unknown = || AskError::Unknown(site.to_owned());
+            let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
+            Ok(upstream.ask(site, ask).await?)
+        })
     }
 
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()> {
