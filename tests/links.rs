@@ -24,7 +24,7 @@ fn linked(config: &str) -> (Node, Site) {
 }
 
 /// One node feeds another, by the command line.
-fn link(edge: &Node, upstream: &Node, site: &str) {
+pub fn link(edge: &Node, upstream: &Node, site: &str) {
     let token = upstream.cli(&["link", "invite", site]).ok().out;
     edge.cli(&["link", "accept", token.trim(), "--name", "hq"]).ok();
 }
@@ -50,7 +50,7 @@ pub fn stored(node: &Node, topic: &str) -> usize {
 }
 
 /// Waits until upstream has as many events as the edge, and compares them line by line.
-fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
+pub fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
     wait::until_true(&format!("{here} is level"), || stored(upstream, here) == stored(edge, there));
     let (mut theirs, mut ours) = (sorted(edge, there), sorted(upstream, here));
     // What the topic is called is all that may differ.

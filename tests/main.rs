@@ -36,5 +36,6 @@ mod salvage;
 mod simulation;
 mod site;
 mod store;
+mod summaries;
 mod tidy;
 mod twins;

@@ -87,6 +87,25 @@ pub struct LinkJson {
     pub refusals: Vec<String>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
+    /// Topics that stay, and go as what plugins make of them. At the edge alone.
+    #[serde(default)]
+    pub summaries: Vec<SummaryJson>,
+}
+
+/// A topic that stays, and goes as what a plugin makes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryJson {
+    /// The topic that stays.
+    pub topic: String,
+    /// The plugin that reads it.
+    pub plugin: String,
+    /// The topic that goes in its place, as it is called here.
+    #[serde(rename = "as")]
+    pub made: String,
+    /// And upstream, behind the site's name.
+    pub upstream: String,
+    /// Why nothing new goes of it, and what to do; null where all is well.
+    pub problem: Option<String>,
 }
 
 /// What goes of one priority.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::class::{LinkClass, Priority, may_go, priority_of, used};
 use super::hours::Hours;
 use super::pattern::Pattern;
+use super::summary::{self, LinkSummary};
 use crate::config::Problem;
 
 /// Links of one node at most.
@@ -73,6 +74,8 @@ pub struct LinkConfig {
     /// The topics of which upstream may ask for a range, by name, as in `include`; none said: those that go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<Vec<String>>,
+    /// Topics that stay, and go as what plugins make of them.
+    pub summary: Vec<LinkSummary>,
 }
 
 impl Default for LinkConfig {
@@ -89,6 +92,7 @@ impl Default for LinkConfig {
             compress: Compress::Auto,
             hold_bytes_max: HOLD_BYTES_MAX,
             detail: None,
+            summary: Vec::new(),
         }
     }
 }
@@ -96,6 +100,12 @@ impl Default for LinkConfig {
 impl LinkConfig {
     /// Whether a topic goes.
     pub fn carries(&self, topic: &str) -> bool {
+        if self.summarises(topic) {
+            return false;
+        }
+        if self.summary.iter().any(|summary| summary.made == topic) {
+            return true;
+        }
         let included = self.include.iter().any(|pattern| Pattern::new(pattern).includes(topic));
         included && !self.exclude.iter().any(|pattern| Pattern::new(pattern).matches(topic))
     }
@@ -104,8 +114,19 @@ impl LinkConfig {
     pub fn gives(&self, topic: &str) -> bool {
         match &self.detail {
             Some(patterns) => patterns.iter().any(|pattern| Pattern::new(pattern).includes(topic)),
-            None => self.carries(topic),
+            None => self.carries(topic) || self.summarises(topic),
         }
+    }
+
+    /// Whether a topic stays, and goes as what a plugin makes of it.
+    fn summarises(&self, topic: &str) -> bool {
+        self.summary.iter().any(|summary| summary.topic == topic)
+    }
+
+    /// What a topic is to be called upstream, behind the link's name.
+    pub fn upstream_name(&self, topic: &str) -> String {
+        let summary = self.summary.iter().find(|summary| summary.made == topic);
+        format!("{}{}", self.prefix, summary.map_or(topic, LinkSummary::called))
     }
 
     /// How urgent a topic is.
@@ -173,6 +194,7 @@ impl LinkConfig {
             if let Some(wrong) = hours.filter(|hours| !hours.is_empty()).find(|hours| Hours::parse(hours).is_none()) {
                 return Err(problem("class", wrong.to_owned(), "hours as 22:00-06:00, in UTC"));
             }
+            summary::check(link)?;
             let is_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if link.prefix.len() > PREFIX_BYTES_MAX || !link.prefix.chars().all(is_prefix) {
                 return Err(problem("prefix", link.prefix.clone(), "at most 64 of a-z, A-Z, 0-9, '.', '-', '_'"));
@@ -226,6 +248,47 @@ mod tests {
             let exclude = vec!["private".to_owned()];
             let link = LinkConfig { detail: detail.map(patterns), exclude, ..LinkConfig::default() };
             assert_eq!(link.gives(topic), is_given, "{detail:?} {topic}");
+        }
+    }
+
+    #[test]
+    fn what_is_summarised_stays_and_its_summary_goes_by_its_name_upstream() {
+        let made = |topic: &str, made: &str, upstream: &str| LinkSummary {
+            topic: topic.to_owned(),
+            plugin: "downsample".to_owned(),
+            made: made.to_owned(),
+            upstream: upstream.to_owned(),
+        };
+        let link = |include: &str, summary: Vec<LinkSummary>| LinkConfig {
+            name: "hq".to_owned(),
+            include: vec![include.to_owned()],
+            prefix: "p-".to_owned(),
+            summary,
+            ..LinkConfig::default()
+        };
+        let alarms = link("alarms", vec![made("raw", "mean", "raw"), made("raw", "max", "")]);
+        // topic, whether it goes, whether it is given on demand, what it is called upstream
+        let cases = [
+            ("raw", false, true, "p-raw"),
+            ("mean", true, true, "p-raw"),
+            ("max", true, true, "p-max"),
+            ("alarms", true, true, "p-alarms"),
+            ("other", false, false, "p-other"),
+        ];
+        for (topic, goes, is_given, called) in cases {
+            let found = (alarms.carries(topic), alarms.gives(topic), alarms.upstream_name(topic));
+            assert_eq!(found, (goes, is_given, called.to_owned()), "{topic}");
+        }
+        assert_eq!(LinkConfig::check_all(&[alarms]), Ok(()));
+        assert_eq!(LinkConfig::check_all(&[link("*", vec![made("raw", "mean", "raw")])]), Ok(()));
+        for wrong in [
+            link("*", vec![made("raw", "mean", "alarms")]),
+            link("*", vec![made("raw", "mean", "a b")]),
+            link("*", vec![made("raw", "raw", "")]),
+            link("*", vec![LinkSummary::default()]),
+            link("*", (0..65).map(|n| made("raw", &format!("m{n}"), "")).collect()),
+        ] {
+            assert!(LinkConfig::check_all(std::slice::from_ref(&wrong)).is_err(), "{:?}", wrong.summary);
         }
     }
 

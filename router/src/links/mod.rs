@@ -5,7 +5,8 @@
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
 //! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `detail` gives
 //! upstream a range of a topic when it asks for it. `lives` bounds how often an
-//! upstream ends a life. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
+//! upstream ends a life. Pure are `pattern` (which topics), `summary` (what
+//! goes as a plugin makes it), `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
@@ -37,6 +38,7 @@ mod records;
 mod sender;
 #[cfg(test)]
 mod stream_tests;
+mod summary;
 mod turns;
 mod unpack;
 mod upstream;
@@ -53,6 +55,7 @@ pub use folder::FolderError;
 pub use lanes::{Lanes, Round};
 pub use receiver::{check as check_parts, may_come, stand};
 pub use records::{LinkRecord, RecordError, Records};
+pub use summary::{LinkSummary, PluginFacts};
 
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
