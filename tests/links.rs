@@ -26,18 +26,18 @@ fn linked(config: &str) -> (Node, Site) {
 }
 
 /// One node feeds another, by the command line.
-fn link(edge: &Node, upstream: &Node, site: &str) {
+pub fn link(edge: &Node, upstream: &Node, site: &str) {
     let token = upstream.cli(&["link", "invite", site]).ok().out;
     edge.cli(&["link", "accept", token.trim(), "--name", "hq"]).ok();
 }
 
 /// One of a node's links.
-fn view(node: &Node, name: &str) -> Value {
+pub fn view(node: &Node, name: &str) -> Value {
     node.cli(&["link", "show", name, "--json"]).ok().json()
 }
 
 /// All events of a topic, by their place in the log. Another site's is named `SITE%2FTOPIC`.
-fn sorted(node: &Node, topic: &str) -> Vec<Value> {
+pub fn sorted(node: &Node, topic: &str) -> Vec<Value> {
     let mut lines: Vec<Value> = node.readable_events(topic).into_iter().map(|event| event.0).collect();
     lines.sort_by_key(|line| {
         let number = |name: &str| line[name].as_u64().unwrap();
@@ -46,13 +46,13 @@ fn sorted(node: &Node, topic: &str) -> Vec<Value> {
     lines
 }
 
-fn stored(node: &Node, topic: &str) -> usize {
+pub fn stored(node: &Node, topic: &str) -> usize {
     let all = node.get(&format!("topics/{topic}"));
     if all.status == 404 { 0 } else { all.ok().json()["events"].as_u64().unwrap() as usize }
 }
 
 /// Waits until upstream has as many events as the edge, and compares them line by line.
-fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
+pub fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
     wait::until_true(&format!("{here} is level"), || stored(upstream, here) == stored(edge, there));
     let (mut theirs, mut ours) = (sorted(edge, there), sorted(upstream, here));
     // What the topic is called is all that may differ.
@@ -81,24 +81,24 @@ fn check_records(lines: Vec<Value>, records: &[Record]) {
 }
 
 /// A load at one node.
-struct Load {
+pub struct Load {
     publishers: Vec<Publisher>,
     acked: Arc<AtomicU64>,
 }
 
 impl Load {
-    fn start(node: &Node, run: &str) -> Load {
+    pub fn start(node: &Node, run: &str) -> Load {
         let acked = Arc::new(AtomicU64::new(0));
         let start = |name: &str| Publisher::start(node.mqtt, &format!("plain/{run}/{name}"), Arc::clone(&acked));
         Load { publishers: ["a", "b", "c"].map(start).into(), acked }
     }
 
-    fn wait(&self, count: u64) {
+    pub fn wait(&self, count: u64) {
         let enough = self.acked.load(Ordering::Relaxed) + count;
         wait::until_true("acknowledgements", || self.acked.load(Ordering::Relaxed) >= enough);
     }
 
-    fn stop(self) -> Vec<Record> {
+    pub fn stop(self) -> Vec<Record> {
         self.publishers.into_iter().map(Publisher::stop).collect()
     }
 }
@@ -223,7 +223,7 @@ fn a_ring_of_three_has_no_loops() {
 }
 
 /// A plant that feeds a headquarters through a relay, with further settings of the link.
-fn relayed(runtime: &tokio::runtime::Runtime, line: LineConfig, settings: &str) -> (Node, Site, Relay) {
+pub fn relayed(runtime: &tokio::runtime::Runtime, line: LineConfig, settings: &str) -> (Node, Site, Relay) {
     let port = free_port();
     let hq = Site::found_at(ROUTING, port, &format!("127.0.0.1:{port}"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));

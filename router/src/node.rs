@@ -12,6 +12,7 @@ mod plugins;
 mod retention;
 mod site;
 mod site_view;
+mod summaries;
 mod wires;
 mod work;
 
@@ -141,6 +142,7 @@ impl Node {
             tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
             tokio::spawn(Arc::clone(&site).keep_level()),
             tokio::spawn(Arc::clone(&links).import()),
+            tokio::spawn(Arc::clone(&links).watch_summaries()),
         ];
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
@@ -328,6 +330,7 @@ fn open_rooms(
     let plugins = Arc::new(PluginHost::start_with(Arc::clone(&log), &data.join(PLUGINS_FOLDER), duties)?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
+    linked.set_plugins(Arc::clone(&plugins));
     if is_in_site {
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);

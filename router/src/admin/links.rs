@@ -13,6 +13,7 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::site::Pending;
+use crate::links::detail::{Ask, Detail};
 
 /// What the node does about its links when people ask for it.
 pub trait LinkControl: Send + Sync {
@@ -30,6 +31,9 @@ pub trait LinkControl: Send + Sync {
     /// # Errors
     /// When there is none of that name here, or it cannot be noted.
     fn pause(&self, name: &str, paused: bool) -> Result<(), ApiError>;
+
+    /// Asks a site that feeds this one for a range of a topic.
+    fn detail<'a>(&'a self, site: &'a str, ask: Ask) -> Pending<'a, Detail>;
 
     /// Removes a link; one that feeds this site may not come back by its certificate.
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()>;
@@ -83,6 +87,25 @@ pub struct LinkJson {
     pub refusals: Vec<String>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
+    /// Topics that stay, and go as what plugins make of them. At the edge alone.
+    #[serde(default)]
+    pub summaries: Vec<SummaryJson>,
+}
+
+/// A topic that stays, and goes as what a plugin makes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryJson {
+    /// The topic that stays.
+    pub topic: String,
+    /// The plugin that reads it.
+    pub plugin: String,
+    /// The topic that goes in its place, as it is called here.
+    #[serde(rename = "as")]
+    pub made: String,
+    /// And upstream, behind the site's name.
+    pub upstream: String,
+    /// Why nothing new goes of it, and what to do; null where all is well.
+    pub problem: Option<String>,
 }
 
 /// What goes of one priority.

@@ -54,7 +54,7 @@ pub use read::{ReadError, StateEntries};
 pub use retention::RetentionPass;
 pub use stamp::Stamp;
 pub use stats::{SYNC_BUCKETS_US, Stats};
-pub use topics::{PARTITIONS_MAX, Topic, TopicError, topic_id};
+pub use topics::{PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, Topic, TopicError, topic_id};
 pub use wake::Wake;
 
 use open::Open;

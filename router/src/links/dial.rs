@@ -13,6 +13,7 @@ use super::backoff;
 use super::book::{Shared, State};
 use super::class::Priority;
 use super::config::LinkConfig;
+use super::detail;
 use super::gate::Gate;
 use super::sender::{Ended, Sender, Session};
 use super::upstream::Close;
@@ -43,7 +44,7 @@ const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
 pub const READER: &str = "link:";
 /// What upstream may take here.
 const BOUNDS: Bounds = Bounds {
-    two_way_streams_max: 0,
+    two_way_streams_max: detail::REQUESTS_MAX,
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,
     unread_bytes_max: 2 << 20,
@@ -221,6 +222,7 @@ impl Dialler {
             }
         };
         tokio::select! {
+            () = detail::serve(&session, connection) => Ended::ByOther,
             ended = first => ended,
             ended = ended(second) => ended,
             ended = ended(third) => ended,

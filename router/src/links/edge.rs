@@ -14,6 +14,7 @@ use super::book::{Direction, LinkView, Shared};
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::folder::{self, FolderError};
+use super::summary::LinkSummary;
 use super::waiting::{carried, measure, waiting_bytes};
 use crate::event_log::EventLog;
 use crate::security::LinkToken;
@@ -153,6 +154,12 @@ impl Edge {
             page.view(&name, Direction::Up, Vec::new(), self.setup.log.clock().monotonic())
         };
         all.into_iter().map(view).collect()
+    }
+
+    /// What goes as a plugin makes it, by link.
+    pub fn summaries(&self) -> BTreeMap<String, Vec<LinkSummary>> {
+        let running = self.running.lock();
+        running.iter().map(|(name, link)| (name.clone(), link.config.summary.clone())).collect()
     }
 
     /// Up to where retention may take each partition that a link has not brought upstream yet; one that is not named it may take as it

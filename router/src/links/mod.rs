@@ -2,9 +2,11 @@
 //!
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
-//! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an
-//! upstream ends a life. `within` has the site's other nodes keep what links bring here. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
+//! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
+//! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `receiver` stores what
+//! comes within a `budget`, `records` knows who may, as the catalog says. `within` has the site's other nodes keep what links bring.
+//! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
+//! `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
@@ -15,6 +17,7 @@ mod book;
 mod budget;
 mod class;
 mod config;
+pub mod detail;
 mod dial;
 mod edge;
 mod folder;
@@ -35,6 +38,7 @@ mod records;
 mod sender;
 #[cfg(test)]
 mod stream_tests;
+mod summary;
 mod turns;
 mod unpack;
 mod upstream;
@@ -52,6 +56,7 @@ pub use folder::FolderError;
 pub use lanes::{Lanes, Moment, Round};
 pub use receiver::{check as check_parts, may_come, stand};
 pub use records::{LinkRecord, RecordError, Records};
+pub use summary::{LinkSummary, PluginFacts};
 
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;

@@ -58,7 +58,7 @@ impl Sender {
                 && let Some(topic) = self.session.log.topic_by_id(id.topic)
             {
                 let mut info = topic.info().clone();
-                info.name = format!("{}{}", self.session.config.prefix, info.name);
+                info.name = self.session.config.upstream_name(&info.name);
                 said.push(Said::Topic(info));
             }
             open.asked.insert(id, Ask::default());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{
-    FollowError, HoleWhy, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
-    PartitionId, Store, TopicId, TopicInfo,
+    FollowError, HoleWhy, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset,
+    OriginId, PartitionId, Store, TopicId, TopicInfo,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -365,7 +365,7 @@ pub(super) async fn receive_body(from: &mut FrameReceiver, length: usize) -> Res
 }
 
 /// How long the rest of a frame may take once its length has come.
-fn body_wait(length: usize) -> Duration {
+pub(super) fn body_wait(length: usize) -> Duration {
     BODY_WAIT + Duration::from_secs((length / BODY_BYTES_PER_S_MIN) as u64)
 }
 

@@ -4,6 +4,7 @@ mod backlog;
 mod deadline;
 mod forged;
 mod lab;
+mod on_demand;
 mod unasked;
 
 use std::collections::BTreeSet;

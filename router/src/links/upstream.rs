@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
+use super::detail::Asks;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
@@ -74,6 +75,7 @@ pub struct Upstream {
     within: Arc<Within>,
     /// It takes no links: the node leaves its site.
     is_closed: AtomicBool,
+    asks: Asks,
 }
 
 impl Upstream {
@@ -91,6 +93,7 @@ impl Upstream {
             invited: Semaphore::new(INVITED_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
+            asks: Asks::default(),
         })
     }
 
@@ -316,6 +319,19 @@ impl Upstream {
                 page.lock().set(State::Cut, why);
             }
         }
+    }
+
+    /// The link by which a site feeds this one, and the connections of its gateways; `None` where there is no such link.
+    pub(super) fn gateways(&self, name: &str) -> Option<(u64, Vec<SiteConnection>)> {
+        let record = self.records.all().into_iter().find(|record| record.name == name && !record.is_revoked)?;
+        let connected = self.connected.lock();
+        let of_link = connected.iter().filter(|((link, _), _)| record.ids.contains(link));
+        let gateways = of_link.map(|(_, connection)| connection.clone()).collect();
+        Some((record.ids.first().copied().unwrap_or_default(), gateways))
+    }
+
+    pub(super) fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     fn receiver(&self, peer: LinkPeer) -> Receiver {

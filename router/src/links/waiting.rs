@@ -17,20 +17,26 @@ const DIGEST_READ_BYTES_MAX: u64 = 16 << 20;
 /// Bytes that are read of it at once.
 const READ_BYTES_MAX: usize = 256 << 10;
 
-/// The partitions that a link carries and that have events.
-pub fn carried(log: &EventLog, config: &LinkConfig) -> Vec<Arc<PartitionLog>> {
+/// Whether a link is about an origin's events.
+pub fn meant(log: &EventLog, config: &LinkConfig) -> impl Fn(OriginId) -> bool {
     let store = log.store();
     let linked: BTreeSet<OriginId> = store.linked().into_iter().map(|(origin, _)| origin).collect();
     let followed: BTreeSet<OriginId> = store.followed().into_iter().map(|(origin, _)| origin).collect();
-    let is_meant = |origin: &OriginId| match config.origins {
+    let origins = config.origins;
+    move |origin: OriginId| match origins {
         Origins::All => true,
-        Origins::Site => !linked.contains(origin),
+        Origins::Site => !linked.contains(&origin),
         // Earlier lives of this node are its own.
-        Origins::Own => !linked.contains(origin) && !followed.contains(origin),
-    };
+        Origins::Own => !linked.contains(&origin) && !followed.contains(&origin),
+    }
+}
+
+/// The partitions that a link carries and that have events.
+pub fn carried(log: &EventLog, config: &LinkConfig) -> Vec<Arc<PartitionLog>> {
+    let is_meant = meant(log, config);
     let mut all = log.all_partitions();
     all.retain(|partition| {
-        partition.visible_end() > 0 && is_meant(&partition.id().origin) && config.carries(partition.topic())
+        partition.visible_end() > 0 && is_meant(partition.id().origin) && config.carries(partition.topic())
     });
     all
 }

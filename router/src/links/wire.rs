@@ -16,7 +16,7 @@ pub const PARTITIONS_MAX: usize = 1_024;
 /// The code of a topic that is not taken since it is the upstream site's own: nobody need know of it.
 pub const OURS_TOPIC: &str = "ours-topic";
 /// Longest text, bytes.
-const TEXT_BYTES_MAX: usize = 512;
+pub(super) const TEXT_BYTES_MAX: usize = 512;
 
 /// The first frame of the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,12 +156,12 @@ const REFUSED: u8 = 19;
 pub(super) const BATCH: u8 = 0;
 pub(super) const HOLE: u8 = 1;
 
-fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
+pub(super) fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
     // Writing numbers and short texts to memory does not fail; the reader would say so.
     postcard::to_extend(body, vec![kind]).unwrap_or_default()
 }
 
-fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok(_) => Err(WireError::Form("it is too long")),
@@ -170,15 +170,15 @@ fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
 }
 
 /// A partition in plain numbers: origin, topic, index.
-type PlainId = (u64, u64, u32);
+pub(super) type PlainId = (u64, u64, u32);
 /// Where a partition ends: end, clock, digest, whether it is gapless.
 type StandV1 = (PlainId, u64, u64, u64, bool);
 
-fn plain(id: &PartitionId) -> PlainId {
+pub(super) fn plain(id: &PartitionId) -> PlainId {
     (id.origin.0, id.topic.0, id.index)
 }
 
-fn partition((origin, topic, index): PlainId) -> PartitionId {
+pub(super) fn partition((origin, topic, index): PlainId) -> PartitionId {
     PartitionId { origin: OriginId(origin), topic: TopicId(topic), index }
 }
 

@@ -2,18 +2,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::place::Place;
+use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
-use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, TrafficJson};
+use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TrafficJson};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::config::Config;
 use crate::event_log::EventLog;
+use crate::links::detail::{Ask, AskError, Detail};
 use crate::links::{
     AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
     Upstream, Within, is_link_name,
 };
+use crate::plugin_host::PluginHost;
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
 use crate::security::{JOIN_ADDRESSES_MAX, LinkToken};
@@ -21,6 +25,9 @@ use crate::transport::{SiteConnection, SiteIdentity};
 
 /// Who the audit says did it, where a person did.
 const WHO: &str = "api";
+
+/// How often it is looked whether summaries are made.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Takes what comes to the site's port for links.
 struct Taken(Arc<Upstream>);
@@ -37,6 +44,7 @@ pub struct LinkNode {
     catalog: Arc<Catalog>,
     edge: Arc<Edge>,
     upstream: Option<(Arc<Upstream>, Arc<SiteIdentity>)>,
+    summaries: Summaries,
 }
 
 impl LinkNode {
@@ -68,7 +76,25 @@ impl LinkNode {
             }
             None => None,
         };
-        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream }))
+        let summaries = Summaries::new(Arc::clone(log));
+        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream, summaries }))
+    }
+
+    /// What makes summaries for links.
+    pub fn set_plugins(&self, plugins: Arc<PluginHost>) {
+        self.summaries.set_plugins(plugins);
+    }
+
+    /// Says what keeps links from bringing their summaries, now and whenever it changes. Goes on for as long as the node runs.
+    pub async fn watch_summaries(self: Arc<Self>) {
+        let mut told = Told::default();
+        loop {
+            let node = Arc::clone(&self);
+            if let Ok(all) = tokio::task::spawn_blocking(move || node.summaries.of(&node.edge)).await {
+                told.tell(all);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Who takes the connections of links on the site's port.
@@ -165,7 +191,12 @@ fn unknown(name: &str) -> ApiError {
 impl LinkControl for LinkNode {
     fn views(&self) -> Vec<LinkJson> {
         let down = self.upstream.as_ref().map(|(upstream, _)| upstream.views()).unwrap_or_default();
-        self.edge.views().into_iter().chain(down).map(json).collect()
+        let mut summaries = self.summaries.of(&self.edge);
+        let up = self.edge.views().into_iter().map(|view| {
+            let of_link = summaries.remove(&view.name).unwrap_or_default();
+            json(view, of_link)
+        });
+        up.chain(down.into_iter().map(|view| json(view, Vec::new()))).collect()
     }
 
     fn invite<'a>(&'a self, site: &'a str) -> Pending<'a, InviteJson> {
@@ -187,6 +218,14 @@ impl LinkControl for LinkNode {
             return Err(ApiError::conflict(what).hint("pause it there, or remove it here"));
         }
         Err(unknown(name))
+    }
+
+    fn detail<'a>(&'a self, site: &'a str, ask: Ask) -> Pending<'a, Detail> {
+        Box::pin(async move {
+            let unknown = || AskError::Unknown(site.to_owned());
+            let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
+            Ok(upstream.ask(site, ask).await?)
+        })
     }
 
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()> {
@@ -237,7 +276,7 @@ fn classes(view: &LinkView) -> Vec<ClassJson> {
     Priority::ALL.into_iter().zip(view.classes).map(class).collect()
 }
 
-fn json(view: LinkView) -> LinkJson {
+fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
     let gap = |gap: crate::links::Gap| GapJson {
         topic: gap.topic,
         origin: gap.partition.origin.to_string(),
@@ -279,5 +318,6 @@ fn json(view: LinkView) -> LinkJson {
         connections: view.connections,
         refusals: view.refusals,
         gaps: view.gaps.into_iter().map(gap).collect(),
+        summaries,
     }
 }

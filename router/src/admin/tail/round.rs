@@ -47,6 +47,15 @@ impl From {
     }
 }
 
+/// Reads `@` and milliseconds since 1970.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_ms(text: &str) -> Result<i64, String> {
+    let ms = text.strip_prefix('@').and_then(|ms| ms.parse().ok());
+    ms.ok_or_else(|| format!("to={text:?}: expected @ and milliseconds since 1970"))
+}
+
 /// Where one partition is read.
 struct Cursor {
     id: PartitionId,
@@ -124,6 +133,20 @@ impl Reading {
             cursors.push(Cursor { id, next, end: (!follow).then_some(end) });
         }
         Ok(Self { log, topic, cursors, first: 0, only, follow })
+    }
+
+    /// The same up to before a moment, Unix milliseconds, where one is said.
+    ///
+    /// # Errors
+    /// When the store cannot look it up.
+    pub fn until(mut self, to_ms: Option<i64>) -> Result<Self, ApiError> {
+        let Some(ms) = to_ms else { return Ok(self) };
+        for cursor in &mut self.cursors {
+            let found = self.log.store().offset_at_time(cursor.id, ms);
+            let to = found.map_err(|error| ApiError::internal(error.to_string()))?;
+            cursor.end = Some(cursor.end.map_or(to, |end| end.min(to)));
+        }
+        Ok(self)
     }
 
     /// Finds partitions of origins that came since; all that they have is new.

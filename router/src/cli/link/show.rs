@@ -7,7 +7,7 @@ use super::super::Failure;
 use super::super::out::Out;
 use super::super::table::{Table, bytes, printable};
 use super::super::when;
-use crate::admin::links::LinkJson;
+use crate::admin::links::{LinkJson, SummaryJson};
 
 /// Gaps that are shown at once.
 const GAPS_SHOWN: usize = 20;
@@ -57,6 +57,13 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         sending(link, out)?;
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
+    for summary in &link.summaries {
+        let SummaryJson { topic, plugin, made, upstream, .. } = summary;
+        let problem = summary.problem.as_ref().map_or_else(String::new, |problem| format!("; NOT NOW: {problem}"));
+        out.line(&printable(&format!(
+            "summary    {topic} stays; {made} goes, which {plugin} makes of it, as {upstream}{problem}"
+        )))?;
+    }
     for refusal in &link.refusals {
         out.line(&printable(&format!("refused    {refusal}")))?;
     }

@@ -309,7 +309,7 @@ impl Sender {
             Begin::From(from) => {
                 let is_left = self.left.lock().look(id, from, partition.visible_end(), now, LEFT_AFTER);
                 match at_once || is_left {
-                    true => self.lanes.lock().add(partition, from),
+                    true => self.lanes.lock().add(partition, from, 0),
                     false => open.hold(id, Hold::Left(Instant::now() + LEFT_AFTER)),
                 }
             }
