@@ -19,11 +19,15 @@ pub enum Bug {
     GapNotTold,
     /// Retention waits for no link.
     RetentionWaitsForNone,
+    /// A node does not offer the site's other one what its link brings.
+    KeptByOneNode,
+    /// An edge is told that something is stored before both nodes have it.
+    ToldBeforeQuorum,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 8] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 10] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -32,5 +36,7 @@ impl Bug {
         (Bug::LoopIsTaken, &["ring"]),
         (Bug::GapNotTold, &["gaps", "converges"]),
         (Bug::RetentionWaitsForNone, &["acknowledged"]),
+        (Bug::KeptByOneNode, &["nodes"]),
+        (Bug::ToldBeforeQuorum, &["acknowledged"]),
     ];
 }

@@ -4,6 +4,7 @@ mod acknowledged;
 mod converges;
 mod gaps;
 mod lives;
+mod nodes;
 mod once;
 mod order;
 mod ring;
@@ -16,7 +17,7 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 7] = [
+const ALL: [(&str, Check); 8] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
@@ -24,6 +25,7 @@ const ALL: [(&str, Check); 7] = [
     ("lives", lives::check),
     ("ring", ring::check),
     ("converges", converges::check),
+    ("nodes", nodes::check),
 ];
 
 /// The names of those that are broken, each with its story.
