@@ -4,6 +4,7 @@ mod backlog;
 mod forged;
 mod lab;
 mod unasked;
+mod within;
 
 use std::collections::BTreeSet;
 
