@@ -65,6 +65,8 @@ pub struct History {
     pub dropped: Vec<Dropped>,
     /// From which site to which.
     pub links: Vec<(usize, usize)>,
+    /// Whether edges are told that something is stored when both nodes of a site have it.
+    pub has_quorum: bool,
     /// Sites whose store was wiped or set back.
     pub set_back: BTreeSet<usize>,
     /// Origins that lost events, or went on apart, as their store was wiped or set back.
@@ -89,6 +91,12 @@ impl History {
     /// The last things that happened.
     pub fn tail(&self) -> String {
         self.story[self.story.len().saturating_sub(STORY_MAX)..].join("\n")
+    }
+
+    /// The other nodes of a node's site.
+    pub fn others(&self, site: usize) -> impl Iterator<Item = usize> {
+        let is_other = move |at: &usize| *at != site && self.sites[*at].id == self.sites[site].id;
+        (0..self.sites.len()).filter(is_other)
     }
 
     /// The sites that a site's events reach, itself left out.

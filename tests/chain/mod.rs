@@ -62,6 +62,7 @@ fn links_meet_all_weathers() {
         "its life ended",
         "loop",
         "it is not next",
+        "an edge waits",
         "forked",
         "too old",
     ];

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::{Load, check_level, check_records, link, stored, view};
+use crate::harness::components::{hostile, hostile_manifest};
+use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::{ROUTING, Site};
-use crate::harness::{Node, wait};
+use crate::harness::{Event, Node, wait};
 
 /// How long a node may take to end when it has left.
 const END_MAX: Duration = Duration::from_secs(40);
@@ -69,4 +71,42 @@ fn whichever_node_dies_or_leaves_the_others_have_what_came() {
         assert_eq!(view(&hq[place], "plant")["gaps"].as_array().map(Vec::len), Some(0));
     }
     assert!(stored(&plant, "plain") > 1_500, "hardly anything was acknowledged");
+}
+
+/// What a plugin has derived, at a node; waits until that is all of these, each once.
+fn check_derived(hq: &Site, place: usize, values: &[String]) {
+    hq[place].events_when("out", values.len());
+    hq.wait_level();
+    let mut derived: Vec<String> = hq[place].events("out").iter().map(Event::text).collect();
+    derived.sort_unstable();
+    assert_eq!(derived, values, "each once");
+}
+
+#[test]
+fn a_plugin_of_the_site_works_on_what_a_link_brings_at_all_nodes() {
+    let plant = Node::start_with(ROUTING);
+    let mut hq = Site::of(3);
+    link(&plant, &hq[0], "plant");
+    let mut values = Vec::new();
+    let mut publish = |run: char| {
+        let mut client = Client::simple(plant.mqtt, Version::V5, "source");
+        let new: Vec<String> = (0..40).map(|number| format!("x{run}{number:02}")).collect();
+        let message = |(number, value): (usize, &String)| Message::new(&format!("plain/{}", number % 9), value);
+        client.publish_all(&new.iter().enumerate().map(message).collect::<Vec<_>>());
+        values.extend(new);
+        values.clone()
+    };
+    let first = publish('a');
+    check_all(&plant, &hq);
+    let manifest = format!("scope = 'site'\n{}", hostile_manifest("plant/plain"));
+    hq[1].deploy(&hostile(), &manifest).ok();
+    // Its partition numbers are at different nodes; the link stands to one.
+    check_derived(&hq, 2, &first);
+    let second = publish('b');
+    check_derived(&hq, 1, &second);
+    // One that the link does not stand to dies: another reads on, from where it was.
+    let fed = fed(&hq);
+    hq.kill(&[(fed + 1) % 3]);
+    let third = publish('c');
+    check_derived(&hq, fed, &third);
 }

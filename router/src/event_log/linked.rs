@@ -1,6 +1,6 @@
 //! What links bring of other sites' lives: through the committer into the store, under the sync of the node's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo};
@@ -48,6 +48,21 @@ impl EventLog {
         let bytes = parts.iter().map(part_bytes).sum();
         let stored = self.bring(|open| &mut open.linked, (origin, from, parts), bytes);
         stored.await.unwrap_or(Err(LinkFailed::Closing))
+    }
+
+    /// Notes who brought some of a linked origin here: a link, or another node of the site.
+    pub fn note_linked(&self, origin: OriginId, by_link: bool) {
+        let mut within = self.linked_within.lock();
+        match by_link {
+            true => within.remove(&origin),
+            false => within.insert(origin),
+        };
+    }
+
+    /// Origins that a link from this site has from other nodes, as long as they can: those that these write, and what links bring to them.
+    pub fn sent_by_others(&self) -> BTreeSet<OriginId> {
+        let within = self.linked_within.lock();
+        self.others().into_iter().chain(within.iter().copied()).collect()
     }
 
     /// Puts requests into the store; answers those that it refuses.
@@ -126,6 +141,7 @@ impl EventLog {
     pub fn forget_linked(&self, origin: OriginId) -> Result<bool, StoreFailed> {
         let is_forgotten = self.store.forget_linked(origin)?;
         if is_forgotten {
+            self.linked_within.lock().remove(&origin);
             self.partitions.write().retain(|id, _| id.origin != origin);
         }
         Ok(is_forgotten)

@@ -78,6 +78,8 @@ pub struct EventLog {
     site: std::sync::OnceLock<u64>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
+    /// Linked origins that another node of the site has brought here, and no link lately.
+    linked_within: Mutex<std::collections::BTreeSet<sled_data::OriginId>>,
     /// Held while a commit is placed and written, and while a topic is deleted: never both at once.
     placing: Mutex<()>,
     recent: partition::RecentBudget,
@@ -110,6 +112,7 @@ impl EventLog {
             quorum: quorum::Quorum::default(),
             newest: newest::NewestCommits::default(),
             showing: Mutex::default(),
+            linked_within: Mutex::default(),
             topics: RwLock::default(),
             site: std::sync::OnceLock::new(),
             partitions: RwLock::default(),

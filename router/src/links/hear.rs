@@ -1,6 +1,5 @@
 //! What upstream answers on one stream of a link: where partitions end, what is stored, what is not taken.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,7 +101,7 @@ impl Sender {
 
     /// Begins with what can be gone on with; where upstream says that it has more of the life that lives.
     fn go_on_by(&self, judged: Vec<(PartitionId, Offset, Begin)>) -> Vec<(PartitionId, Offset)> {
-        let others: BTreeSet<OriginId> = self.session.log.others().into_iter().collect();
+        let others = self.session.log.sent_by_others();
         let mut claims = Vec::new();
         let mut open = self.open.lock();
         for (id, end, begin) in judged {

@@ -69,7 +69,7 @@ impl Sender {
 
     /// What another node of the site writes, and this one has sent to its end, is left to that node again.
     fn leave_to_others(&self) {
-        let others: BTreeSet<OriginId> = self.session.log.others().into_iter().collect();
+        let others = self.session.log.sent_by_others();
         let mut open = self.open.lock();
         let sent: Vec<PartitionId> = open.asked.keys().filter(|id| others.contains(&id.origin)).copied().collect();
         let mut lanes = self.lanes.lock();

@@ -325,6 +325,7 @@ impl Receiver {
             let let_go = blocking(move || log.store().let_go_if_due()).await?;
             let_go.map_err(|error| Ended::Store(error.to_string()))?;
         }
+        self.log.note_linked(origin, self.within.is_some());
         if let Some(within) = &self.within {
             within.note_brought(origin);
         }

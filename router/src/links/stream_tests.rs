@@ -6,6 +6,7 @@ mod forged;
 mod lab;
 mod on_demand;
 mod unasked;
+mod within;
 
 use std::collections::BTreeSet;
 

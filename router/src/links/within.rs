@@ -34,7 +34,7 @@ pub use tell::{Told, tell_all};
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// For how long a node sends an origin on at once after an edge has brought some of it, or another node has wanted it.
-const SENDS_FOR: Duration = Duration::from_secs(60);
+const SENDS_FOR: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(60) };
 /// Origins that are remembered to be wanted, by all nodes together; beyond, they are sent when they have stood still.
 const WANTED_MAX: usize = 16_384;
 
@@ -118,7 +118,7 @@ impl Within {
     }
 
     /// Whether a node is sent an origin at once, and not only where it has stood still behind.
-    fn sends_at_once(&self, node: NodeId, origin: OriginId) -> bool {
+    pub(super) fn sends_at_once(&self, node: NodeId, origin: OriginId) -> bool {
         let is_late = |at: Option<&Instant>| at.is_some_and(|at| at.elapsed() < SENDS_FOR);
         self.hands_over.load(Ordering::Relaxed)
             || is_late(self.brought.lock().get(&origin))

@@ -25,7 +25,8 @@ fn is_there(history: &History, Acknowledged { event, partition, offset, .. }: &A
 }
 
 /// Losing a store on the way is an excuse only where the gap is told.
-fn is_excused(history: &History, Acknowledged { partition, offset, .. }: &Acknowledged, site: usize) -> bool {
+fn is_excused(history: &History, acknowledged: &Acknowledged, site: usize) -> bool {
+    let Acknowledged { partition, offset, .. } = acknowledged;
     if history.doubtful.contains(&partition.origin) {
         return true;
     }
@@ -40,5 +41,7 @@ fn is_excused(history: &History, Acknowledged { partition, offset, .. }: &Acknow
     let is_told = history.sites[site].partitions.get(partition).is_some_and(|held| {
         offset < &held.start || held.holes.iter().any(|hole| (hole.from..hole.to).contains(offset))
     });
-    is_told && (was_let_go || !history.set_back.is_empty())
+    // Where one node is enough, the other one may have been away when the edge let go of what the first one had.
+    let has_other = || !history.has_quorum && history.others(site).any(|other| is_there(history, acknowledged, other));
+    is_told && (was_let_go || !history.set_back.is_empty() || has_other())
 }

@@ -5,6 +5,7 @@ mod converges;
 mod deadline;
 mod gaps;
 mod lives;
+mod nodes;
 mod once;
 mod order;
 mod ring;
@@ -26,6 +27,7 @@ const ALL: [(&str, Check); 8] = [
     ("lives", lives::check),
     ("ring", ring::check),
     ("converges", converges::check),
+    ("nodes", nodes::check),
 ];
 
 /// The names of those that are broken, each with its story.

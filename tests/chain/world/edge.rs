@@ -43,20 +43,28 @@ impl World {
 
     fn discover(&mut self, number: usize, edge: &Running, session: &mut Session) {
         let (now, id) = (self.now, self.sites[self.links[number].from].id);
+        let within = self.links[number].within;
         let Session { sending, up, .. } = session;
         sending.asked.retain(|_, until| until.is_none_or(|until| until > now));
         let mut new = Vec::new();
         for (partition, log) in &edge.logs {
-            if log.visible_end() == 0 || sending.asked.contains_key(partition) {
+            let linked = edge.store.linked_origin(partition.origin);
+            // A site's nodes have what each other writes by another way.
+            let is_meant = within.is_none() || linked.is_some() && !self.has(Bug::KeptByOneNode);
+            if log.visible_end() == 0 || sending.asked.contains_key(partition) || !is_meant {
                 continue;
             }
             if sending.offered.insert(partition.origin) {
-                let linked = edge.store.linked_origin(partition.origin);
-                let path = linked.map(|linked| linked.path).unwrap_or_default().into_iter().chain([id]).collect();
+                // It does not leave the site on its way to the other node.
+                let own = Some(id).filter(|_| within.is_none());
+                let path = linked.map(|linked| linked.path).unwrap_or_default().into_iter().chain(own).collect();
                 up.push_back(Said::Offer(partition.origin, path).encode());
             }
             if sending.topics.insert(partition.topic.0) {
-                let topic = edge.store.topics().into_iter().find(|topic| topic.id == partition.topic);
+                let mut topic = edge.store.topics().into_iter().find(|topic| topic.id == partition.topic);
+                if let (Some(_), Some(topic)) = (within, &mut topic) {
+                    topic.name = topic.name.split_once('/').map(|(_, name)| name.to_owned()).unwrap_or_default();
+                }
                 up.extend(topic.map(|topic| Said::Topic(topic).encode()));
             }
             sending.asked.insert(*partition, None);

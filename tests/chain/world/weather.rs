@@ -3,7 +3,7 @@
 use edgeway::links::{Parts, Said};
 use sled_data::{LinkedPart, MemoryBackend, Offset, PartitionId};
 
-use super::{Running, World};
+use super::{Link, Running, World};
 use crate::chain::bug::Bug;
 
 /// An hour, and a day, in milliseconds.
@@ -82,7 +82,9 @@ impl World {
     /// Retention takes what the links have brought over.
     fn retain(&mut self, at: usize) {
         let Some(running) = self.sites[at].running.take() else { return };
-        let links: Vec<usize> = (0..self.links.len()).filter(|number| self.links[*number].from == at).collect();
+        // What goes within a site holds nothing up.
+        let is_up = |link: &Link| link.from == at && link.within.is_none();
+        let links: Vec<usize> = (0..self.links.len()).filter(|number| is_up(&self.links[*number])).collect();
         for (id, log) in &running.logs {
             let known = |link: &usize| running.stored.get(&(*link, *id)).copied().unwrap_or(0);
             let floor = match links.iter().map(known).min() {
