@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    Commit, Compression, FollowError, HOLES_MAX, Hole, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_OF_LINK_MAX,
-    Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId, PartitionId, ReadError, Store, StoredBatch,
-    TopicConfig, TopicId, TopicInfo,
+    Commit, Compression, FollowError, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINKED_NEW_PARTITIONS_MAX,
+    LINKED_ORIGINS_OF_LINK_MAX, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId, PartitionId,
+    ReadError, Store, StoredBatch, TopicConfig, TopicId, TopicInfo,
 };
 
 const LINK: u64 = 5;
@@ -198,6 +198,56 @@ fn the_first_batch_of_a_clock_is_found_beside_holes() {
         ] {
             assert_eq!(store.offset_at_clock(id, from, hlc).unwrap(), expected, "{from} {hlc}");
         }
+    });
+}
+
+#[test]
+fn what_came_late_is_known_as_long_as_it_is_kept() {
+    let (edge, id, all) = edge(2 * LATE_MAX as u64 + 10);
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        // All have a clock of 7.
+        let take = |store: &Store, range: std::ops::Range<usize>, late_before| {
+            store.take_linked_late(id.origin, &linked(LINK), &parts(&all[range]), late_before).unwrap();
+        };
+        take(&store, 0..2, 7);
+        take(&store, 2..4, 8);
+        // Some of it again, in time now, and more that is late.
+        take(&store, 3..5, 7);
+        take(&store, 5..6, 8);
+        take(&store, 6..7, 8);
+        store.sync().unwrap();
+        let expected = [Late { from: 4, to: 8 }, Late { from: 10, to: 14 }];
+        let check = |store: &Store| {
+            assert_eq!(store.late(id), expected);
+            let late: Vec<u64> = (0..16).filter(|offset| store.is_late(id, *offset)).collect();
+            assert_eq!(late, [4, 5, 6, 7, 10, 11, 12, 13]);
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        };
+        check(&store);
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        check(&store);
+        // They go with what is trimmed, and the oldest where they are too many.
+        store.trim(id, 8, 100).unwrap();
+        for n in 7..2 * LATE_MAX + 9 {
+            take(&store, n..n + 1, if n % 2 == 0 { 8 } else { 7 });
+        }
+        let kept = store.late(id);
+        assert_eq!(
+            (kept.len(), kept[LATE_MAX - 1]),
+            (LATE_MAX, Late { from: 4 * LATE_MAX as u64 + 16, to: 4 * LATE_MAX as u64 + 18 })
+        );
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.late(id), kept);
+        store.delete_topic(id.topic).unwrap();
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        take(&store, 0..4, 7);
+        assert_eq!(store.late(id), []);
     });
 }
 

@@ -197,7 +197,8 @@ fn human(event: &Value) -> String {
         None if event["value"].is_null() => "(deleted)".to_owned(),
         None => text("value"),
     };
-    format!("{at}  {}/{}  {key}  {value}", event["partition"], event["offset"])
+    let late = if event["late"] == true { "late  " } else { "" };
+    format!("{at}  {}/{}  {late}{key}  {value}", event["partition"], event["offset"])
 }
 
 #[cfg(test)]
@@ -280,6 +281,10 @@ mod tests {
             (
                 json!({"partition": 1, "offset": 2, "timestamp_ms": i64::MAX, "key": null, "value_base64": "/w=="}),
                 "-  1/2  -  base64:/w==",
+            ),
+            (
+                json!({"partition": 1, "offset": 2, "timestamp_ms": i64::MAX, "late": true, "key": "k", "value": "v"}),
+                "-  1/2  late  k  v",
             ),
             (
                 json!({"partition": 0, "offset": 0, "timestamp_ms": i64::MAX, "key": {"base64": "/w=="}, "value": null}),

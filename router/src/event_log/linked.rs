@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo};
+use sled_data::{
+    HLC_LOGICAL_BITS, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo,
+};
 
 use super::brought::{Brought, Done};
 use super::topics::Topics;
@@ -13,6 +15,10 @@ use super::{EventLog, PartitionLog, Topic, TopicError};
 pub const SITE_SEPARATOR: char = '/';
 /// Topics of other sites at most, those of all links together.
 pub const LINKED_TOPICS_MAX: usize = 5_000;
+/// How long after its origin an event that a link brings may be stored here and not be late, in milliseconds: as far as clocks of nodes
+/// may be apart, and a slow line takes.
+const LATE_AFTER_MS: i64 = if cfg!(test) { 1_000 } else { 60_000 };
+
 /// Why what a link brought was not taken. Nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkFailed {
@@ -69,7 +75,9 @@ impl EventLog {
     pub(super) fn apply_linked(&self, requests: Vec<LinkedRequest>) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
         for Brought { what: (origin, from, parts), done, .. } in requests {
-            match self.store.take_linked(origin, &from, &parts) {
+            // By the clock of the moment in which it is stored.
+            let late_before = u64::try_from(self.clock.wall_ms() - LATE_AFTER_MS).unwrap_or(0) << HLC_LOGICAL_BITS;
+            match self.store.take_linked_late(origin, &from, &parts, late_before) {
                 Ok(()) => taken.push(Taken { ends: self.ends_of(&parts), done }),
                 Err(error) => done.answer(Err(error.into())),
             }

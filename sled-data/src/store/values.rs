@@ -216,6 +216,13 @@ pub(super) struct HoleV1 {
     pub at_ms: i64,
 }
 
+/// Events of a linked partition that came late, version 1; where they begin is in the key.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct LateV1 {
+    /// The first one after them.
+    pub to: u64,
+}
+
 /// A partition's id within a value.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct PartitionIdV1 {

@@ -246,7 +246,8 @@ impl PartitionRound<'_> {
             if self.cursor.end.is_some_and(|end| offset >= end) {
                 return;
             }
-            let place = Place { topic: self.topic, partition: self.cursor.id, offset };
+            let (partition, is_late) = (self.cursor.id, batch.is_late());
+            let place = Place { topic: self.topic, partition, offset, is_late };
             self.push(record.timestamp_ms, true, event_json::line(place, &record));
             self.cursor.next = offset + 1;
         }
@@ -276,7 +277,8 @@ impl PartitionRound<'_> {
         if to <= self.cursor.next {
             return;
         }
-        let place = Place { topic: self.topic, partition: self.cursor.id, offset: self.cursor.next };
+        let Cursor { id: partition, next: offset, .. } = *self.cursor;
+        let place = Place { topic: self.topic, partition, offset, is_late: false };
         self.push(i64::MIN, false, event_json::gap_line(place, to, reason));
         self.cursor.next = to;
     }

@@ -27,6 +27,18 @@ async fn what_is_older_than_its_deadline_is_told_and_not_sent() {
     assert_eq!(hq.values("plant/position"), ["first", "new"]);
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     assert_eq!(hq.values("plant/telemetry").len(), 21);
+    // What waited and is sent all the same is told from what came in time.
+    let late = |topic: &str| {
+        let id = hq.log.topic(topic).unwrap().id();
+        let id =
+            hq.log.all_partitions().iter().map(|all| all.id()).find(|all| all.topic == id && all.index == 0).unwrap();
+        let batches = hq.log.read(id, 0, 1 << 20).unwrap();
+        (hq.log.store().late(id), batches.iter().filter(|batch| batch.is_late()).count())
+    };
+    let (ranges, batches) = late("plant/telemetry");
+    assert_eq!(ranges, [sled_data::Late { from: 1, to: 21 }]);
+    assert_eq!(batches, 20);
+    assert_eq!(late("plant/position"), (vec![], 0));
     let gaps = &hq.upstream().views()[0].gaps;
     let [gap] = &gaps[..] else { panic!("one gap: {gaps:?}") };
     assert_eq!((gap.from, gap.to, gap.why, gap.topic.as_str()), (1, 21, "deadline", "plant/position"));
