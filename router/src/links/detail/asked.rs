@@ -24,6 +24,8 @@ const ALL_REQUESTS_MAX: usize = 32;
 const BYTES_MAX: usize = 48 << 20;
 /// Bytes of records of one frame, uncompressed: one batch alone may have as many.
 const RECORD_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of what a gateway says first: the range of each partition, or why there is none.
+const BEGINS_BYTES_MAX: usize = 64 << 10;
 /// Gateways of a site that are asked.
 const GATEWAYS_MAX: usize = 8;
 /// How long a gateway may take to say what the range is.
@@ -148,7 +150,7 @@ impl Upstream {
 async fn begin(connection: SiteConnection, ask: Ask, bytes: Arc<Semaphore>) -> Option<Result<Detail, AskError>> {
     let (mut out, mut from) = connection.open().await.ok()?;
     out.send_frame(&ask.encode()).await.ok()?;
-    let frame = from.receive_frame(FRAME_BYTES_MAX).await.ok()??;
+    let frame = from.receive_frame(BEGINS_BYTES_MAX).await.ok()??;
     match Told::decode(&frame).ok()? {
         Told::Begins(spans) => {
             let taken: BTreeMap<_, _> = spans.iter().map(|span| (span.id, span.from)).collect();

@@ -192,17 +192,18 @@ impl Lane {
                         self.next = batch.next_offset();
                         self.window.push_back(LinkedPart::Batch(batch));
                     }
-                    return Ok(());
+                    if !self.window.is_empty() {
+                        return Ok(());
+                    }
+                    // The topic was deleted meanwhile.
+                    (self.to, HoleWhy::Retention)
                 }
                 Err(ReadError::Trimmed { start, .. }) => (start, self.why(store)),
                 Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
                 Err(error) => return Err(error),
             };
-            if to <= self.next {
-                // It has no more than that: it was deleted meanwhile.
-                self.to = self.next;
-                return Ok(());
-            }
+            // Something of it goes in each round.
+            let to = to.max(self.next + 1);
             self.window.push_back(LinkedPart::Hole(self.log.id(), Hole { from: self.next, to, why, at_ms: 0 }));
             self.next = to;
         }

@@ -141,6 +141,25 @@ async fn what_retention_took_is_told() {
         assert_eq!(came.values.len(), if begins == 10 { 0 } else { 6 }, "{from:?}");
         assert_eq!(came.holes, if begins == 0 { vec![(0, 4)] } else { vec![] }, "a gap is told: {from:?}");
     }
+    // What goes while it is being read is told too: nothing but the first batches was read ahead.
+    let noise = "x".repeat(60_000);
+    for n in 0..100_u32 {
+        let number = n.wrapping_mul(2_654_435_761);
+        plant.append_to("telemetry", 1, &format!("{number}{noise}{number}")).await;
+    }
+    let ask = Ask { partition: Some(1), ..ask("telemetry") };
+    let mut detail = hq.upstream().ask("plant", ask).await.unwrap();
+    let mut came = Came::default();
+    came.take(detail.next().await.unwrap().unwrap(), 0);
+    plant.log.delete_topic("telemetry").unwrap();
+    detail.taken().await;
+    while let Some(parts) = detail.next().await.unwrap() {
+        came.take(parts, 0);
+        detail.taken().await;
+    }
+    let missing: u64 = came.holes.iter().map(|(from, to)| to - from).sum();
+    assert_eq!(came.values.len() as u64 + missing, 100, "{:?}", came.holes);
+    assert!(missing > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,7 +184,10 @@ async fn one_who_reads_slowly_slows_nobody_else_and_a_cut_says_from_where_to_go_
     assert_eq!(hq.upstream().ask("plant", ask("telemetry")).await.err(), Some(AskError::Busy));
     plant.append(&["alarms"], "hot").await;
     hq.until_fed_by(&plant, &[("alarms", "plant/alarms")]).await;
-    drop(others);
+    others.pop();
+    let again = hq.upstream().ask("plant", ask("telemetry")).await;
+    assert!(again.is_ok(), "a place is free again");
+    drop((others, again));
     // What was given and not said to be taken is given again.
     let again = slow.next().await.unwrap().unwrap();
     assert!(!again.is_empty());
@@ -197,4 +219,33 @@ async fn one_who_reads_slowly_slows_nobody_else_and_a_cut_says_from_where_to_go_
         rest.taken().await;
     }
     assert_eq!(came.values, plant.values("telemetry"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_gateway_that_has_most_is_asked_and_any_other_where_it_is_gone() {
+    let (first, second, hq) = (Site::new(1).await, Site::new(3).await, Site::new(2).await);
+    let config = || vec![LinkConfig { detail: Some(vec!["telemetry".to_owned()]), ..link(&["alarms"], &[]) }];
+    first.append(&["telemetry"], "1").await;
+    second.follow(&first).await;
+    first.append(&["telemetry"], "2").await;
+    first.feed(&hq, "plant", config()).await;
+    second.feed(&hq, "plant", config()).await;
+    let stands = |site: &Site| site.edge().views()[0].connections == 1;
+    until("both links stand", || stands(&first) && stands(&second)).await;
+    // The second one is behind.
+    for _ in 0..6 {
+        let mut detail = hq.upstream().ask("plant", ask("telemetry")).await.unwrap();
+        assert_eq!(all(&mut detail).await.unwrap().values, ["1", "2"]);
+    }
+    first.stop_edge().await;
+    let of_second = async || {
+        let mut detail = hq.upstream().ask("plant", ask("telemetry")).await.ok()?;
+        all(&mut detail).await.ok().map(|came| came.values)
+    };
+    let asked = tokio::time::timeout(LONG, async {
+        while of_second().await != Some(vec!["1".to_owned()]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    asked.await.unwrap();
 }
