@@ -1,5 +1,8 @@
 //! Sites that feed one another, as real processes: whatever dies or is cut off, upstream has each event once and in order.
 
+mod by_tcp;
+mod renewal;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

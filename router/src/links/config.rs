@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::class::{LinkClass, Priority, may_go, priority_of, used};
 use super::hours::Hours;
 use super::pattern::Pattern;
+use super::ways::Transport;
 use crate::config::Problem;
 
 /// Links of one node at most.
@@ -53,6 +54,8 @@ pub struct LinkConfig {
     pub name: String,
     /// `HOST:PORT` of a node upstream; empty: those that the token named.
     pub address: String,
+    /// By what it goes.
+    pub transport: Transport,
     /// The topics that go, by name; `*` stands for any characters. Internal ones go only where a pattern begins with `_`.
     pub include: Vec<String>,
     /// Topics that stay all the same.
@@ -77,6 +80,7 @@ impl Default for LinkConfig {
         Self {
             name: String::new(),
             address: String::new(),
+            transport: Transport::Auto,
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
             prefix: String::new(),

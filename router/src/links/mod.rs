@@ -1,11 +1,11 @@
 //! Links: a site feeds its upstream sites, through outages, each event exactly once.
 //!
-//! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
+//! At the edge `edge` has the links, `dial` keeps trying and `reach` connects, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an
+//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `certificates` renews what links show, `renewal` asks for it. `lives` bounds how often an
 //! upstream ends a life. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
-//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
+//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
@@ -13,6 +13,7 @@ mod backoff;
 mod begin;
 mod book;
 mod budget;
+mod certificates;
 mod class;
 mod config;
 mod dial;
@@ -30,8 +31,10 @@ mod offer;
 mod pace;
 mod pack;
 mod pattern;
+mod reach;
 mod receiver;
 mod records;
+mod renewal;
 mod sender;
 #[cfg(test)]
 mod stream_tests;
@@ -39,6 +42,7 @@ mod turns;
 mod unpack;
 mod upstream;
 mod waiting;
+mod ways;
 mod wire;
 
 pub use accept::AcceptError;
@@ -55,9 +59,14 @@ pub use records::{LinkRecord, RecordError, Records};
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
 pub use waiting::mine;
+pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
 
-/// The version of what is said that is spoken.
-pub const PROTOCOL: u8 = 1;
+/// The version of what is said that is spoken: 2 knows of certificates that are renewed.
+pub const PROTOCOL: u8 = 2;
+/// The oldest that is spoken with.
+const PROTOCOL_MIN: u8 = 1;
+/// From which on an edge renews its certificate.
+const PROTOCOL_RENEWS: u8 = 2;
 /// The program's version, as it is told to others.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");

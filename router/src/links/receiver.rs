@@ -140,6 +140,7 @@ impl Receiver {
                     answer(out, &Answer::Stored(number)).await?;
                 }
                 Said::Behind(behind) => self.page.lock().lag = behind,
+                Said::Renew(_) => return Err(Ended::Wrong("a public key among events".to_owned())),
             }
         }
         Ok(())

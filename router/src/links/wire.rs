@@ -50,6 +50,8 @@ pub enum Said {
     Parts(Parts),
     /// How far it is ahead of what is stored upstream.
     Behind(Behind),
+    /// The first and only frame of a stream: a public key, for which it asks a certificate.
+    Renew(Vec<u8>),
 }
 
 /// What comes next of some partitions.
@@ -86,6 +88,10 @@ pub enum Answer {
     Stored(u64),
     /// An origin or a topic is not taken.
     Refused(Refused),
+    /// In how many seconds the edge is to ask for a new certificate.
+    Due(u64),
+    /// A new certificate, in PEM form, and in how many seconds it is to ask for the next one.
+    Renewed(String, u64),
 }
 
 /// What is not taken, and why.
@@ -144,10 +150,13 @@ pub(super) const PARTS: u8 = 5;
 const BEHIND: u8 = 6;
 /// Of a frame of parts that is packed: see `pack`.
 pub(super) const PACKED: u8 = 7;
+const RENEW: u8 = 30;
 const WELCOME: u8 = 16;
 const STANDS: u8 = 17;
 const STORED: u8 = 18;
 const REFUSED: u8 = 19;
+const DUE: u8 = 40;
+const RENEWED: u8 = 41;
 /// Of a part: a batch, a hole.
 pub(super) const BATCH: u8 = 0;
 pub(super) const HOLE: u8 = 1;
@@ -188,6 +197,7 @@ impl Said {
             Self::Where(ids) => with_body(WHERE, &ids.iter().map(plain).collect::<Vec<_>>()),
             Self::Parts(parts) => parts.encode(),
             Self::Behind(behind) => with_body(BEHIND, behind),
+            Self::Renew(public_key) => with_body(RENEW, public_key),
         }
     }
 
@@ -220,6 +230,7 @@ impl Said {
             }
             Some((&PARTS, rest)) => Ok(Self::Parts(Parts::decode(rest)?)),
             Some((&BEHIND, rest)) => Ok(Self::Behind(body(rest)?)),
+            Some((&RENEW, rest)) => Ok(Self::Renew(body(rest)?)),
             _ => Err(WireError::Form("its kind is not known")),
         }
     }
@@ -314,6 +325,8 @@ impl Answer {
             }
             Self::Stored(number) => with_body(STORED, number),
             Self::Refused(refused) => with_body(REFUSED, refused),
+            Self::Due(after_s) => with_body(DUE, after_s),
+            Self::Renewed(certificate, after_s) => with_body(RENEWED, &(certificate, after_s)),
         }
     }
 
@@ -343,6 +356,11 @@ impl Answer {
                     return Err(WireError::Form("its text is too long"));
                 }
                 Ok(Self::Refused(refused))
+            }
+            Some((&DUE, rest)) => Ok(Self::Due(body(rest)?)),
+            Some((&RENEWED, rest)) => {
+                let (certificate, after_s) = body(rest)?;
+                Ok(Self::Renewed(certificate, after_s))
             }
             _ => Err(WireError::Form("its kind is not known")),
         }

@@ -53,6 +53,9 @@ pub struct Config {
     pub retention_wait_ms: u64,
     /// Bytes by which each partition may have more than its topic says, where another node has not synced them.
     pub retention_wait_bytes: u64,
+    /// Seconds for which the certificates of links into this site are good; their gateways renew them by themselves when a third is
+    /// left. 0: for ever.
+    pub link_certificate_s: u64,
 }
 
 impl Default for Config {
@@ -67,6 +70,7 @@ impl Default for Config {
             catch_up_live_percent: 150,
             retention_wait_ms: 24 * 3_600 * 1_000,
             retention_wait_bytes: 1 << 30,
+            link_certificate_s: 90 * 24 * 3_600,
         }
     }
 }
