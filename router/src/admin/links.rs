@@ -55,6 +55,12 @@ pub struct LinkJson {
     pub reason: String,
     /// The other side's address.
     pub address: String,
+    /// By what the last connection went, `quic` or `tcp`; empty where there was none since the start.
+    #[serde(default)]
+    pub transport: String,
+    /// Until when the edge's certificate is good, seconds since 1970; none: for ever, or no edge was heard since the start.
+    #[serde(default)]
+    pub certificate_until_s: Option<u64>,
     /// When the other side was heard last, Unix milliseconds.
     pub last_contact_ms: Option<i64>,
     /// Events that are not upstream yet.

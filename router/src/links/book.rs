@@ -10,7 +10,7 @@ use sled_data::{Offset, PartitionId};
 use super::class::Priority;
 use super::meter::{Brought, Meter, PerSecond};
 use super::wire::Behind;
-use crate::transport::{SiteConnection, Traffic};
+use crate::transport::{SiteConnection, Traffic, Way};
 
 /// Refusals that are remembered of one link.
 const REFUSALS_MAX: usize = 64;
@@ -101,6 +101,10 @@ pub struct LinkView {
     pub reason: String,
     /// The other side's address, where it is known.
     pub address: String,
+    /// By what the last connection went; `None`: there was none since the start.
+    pub way: Option<Way>,
+    /// Until when the edge's certificate is good, seconds since 1970; `None`: for ever, or it is not known.
+    pub certificate_until_s: Option<u64>,
     /// When the other side was heard last, Unix milliseconds; `None`: not since the start.
     pub last_contact_ms: Option<i64>,
     /// How far upstream is behind.
@@ -147,6 +151,10 @@ pub struct Page {
     pub reason: String,
     /// The other side's address.
     pub address: String,
+    /// By what the last connection went.
+    pub way: Option<Way>,
+    /// Until when the edge's certificate is good.
+    pub certificate_until_s: Option<u64>,
     /// When the other side was heard last.
     pub last_contact_ms: Option<i64>,
     /// How far upstream is behind.
@@ -227,6 +235,8 @@ impl Page {
             state: self.state,
             reason: self.reason.clone(),
             address: self.address.clone(),
+            way: self.way,
+            certificate_until_s: self.certificate_until_s,
             last_contact_ms: self.last_contact_ms,
             lag: self.lag,
             events: self.events,

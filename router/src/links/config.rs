@@ -6,6 +6,7 @@ use super::class::{LinkClass, Priority, drop_after_ms, may_go, priority_of, used
 use super::hours::Hours;
 use super::pattern::Pattern;
 use super::summary::{self, LinkSummary};
+use super::ways::Transport;
 use crate::config::Problem;
 
 /// The shortest deadline of a class, seconds: with a shorter one a partition has as many holes as there may be within minutes.
@@ -56,6 +57,8 @@ pub struct LinkConfig {
     pub name: String,
     /// `HOST:PORT` of a node upstream; empty: those that the token named.
     pub address: String,
+    /// By what it goes.
+    pub transport: Transport,
     /// The topics that go, by name; `*` stands for any characters. Internal ones go only where a pattern begins with `_`.
     pub include: Vec<String>,
     /// Topics that stay all the same.
@@ -85,6 +88,7 @@ impl Default for LinkConfig {
         Self {
             name: String::new(),
             address: String::new(),
+            transport: Transport::Auto,
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
             prefix: String::new(),

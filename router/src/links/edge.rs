@@ -88,6 +88,7 @@ impl Edge {
         let addresses = if config.address.is_empty() { facts.addresses } else { vec![config.address.clone()] };
         let page = Shared::default();
         page.lock().stored = stored(log, name, &config);
+        page.lock().certificate_until_s = identity.until_s();
         let paused = watch::Sender::new(folder::is_paused(&folder));
         let dialler = Dialler {
             log: Arc::clone(log),
@@ -95,7 +96,8 @@ impl Edge {
             node: node.clone(),
             site: *site,
             config: config.clone(),
-            identity,
+            identity: Mutex::new(Arc::new(identity)),
+            folder,
             addresses,
             page: Arc::clone(&page),
             outlived: self.outlived.clone(),

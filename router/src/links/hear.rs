@@ -44,6 +44,11 @@ impl Sender {
                 Ok(())
             }
             Answer::Stands(stands) => self.go_on(stands).await,
+            Answer::Due(after_s) => {
+                session.due.send_replace(Some(after_s));
+                Ok(())
+            }
+            Answer::Renewed(..) => Err(Ended::Wrong("a certificate that nobody asked for".to_owned())),
         }
     }
 

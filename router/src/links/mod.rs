@@ -1,13 +1,14 @@
 //! Links: a site feeds its upstream sites, through outages, each event exactly once.
 //!
-//! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
+//! At the edge `edge` has the links, `dial` keeps trying and `reach` connects, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
 //! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `receiver` stores what
-//! comes within a `budget`, `records` knows who may, as the catalog says. `within` has the site's other nodes keep what links bring.
+//! comes within a `budget`, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
+//! `renewal` asks. `within` has the site's other nodes keep what links bring.
 //! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
-//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
+//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
@@ -15,6 +16,7 @@ mod backoff;
 mod begin;
 mod book;
 mod budget;
+mod certificates;
 mod class;
 mod config;
 pub mod detail;
@@ -33,8 +35,10 @@ mod offer;
 mod pace;
 mod pack;
 mod pattern;
+mod reach;
 mod receiver;
 mod records;
+mod renewal;
 mod sender;
 #[cfg(test)]
 mod stream_tests;
@@ -43,6 +47,7 @@ mod turns;
 mod unpack;
 mod upstream;
 mod waiting;
+mod ways;
 mod wire;
 mod within;
 
@@ -61,10 +66,15 @@ pub use summary::{LinkSummary, PluginFacts};
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
 pub use waiting::mine;
+pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
 pub use within::{Nodes, Pending, Within};
 
-/// The version of what is said that is spoken.
-pub const PROTOCOL: u8 = 1;
+/// The version of what is said that is spoken: 2 knows of certificates that are renewed.
+pub const PROTOCOL: u8 = 2;
+/// The oldest that is spoken with.
+const PROTOCOL_MIN: u8 = 1;
+/// From which on an edge renews its certificate.
+const PROTOCOL_RENEWS: u8 = 2;
 /// The program's version, as it is told to others.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");

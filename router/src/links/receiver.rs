@@ -132,6 +132,7 @@ impl Receiver {
         match said {
             Said::Hello(_) => Err(Ended::Wrong("a second greeting".to_owned())),
             Said::Whose(..) => Err(Ended::Wrong("whose it is, which its certificate says".to_owned())),
+            Said::Renew(_) => Err(Ended::Wrong("a public key among events".to_owned())),
             Said::Offer(origin, path) => Ok(self.refuse(self.judge(open, origin, path).err())),
             Said::Topic(info) => {
                 let (id, partitions) = (info.id, info.config.partitions);

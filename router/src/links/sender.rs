@@ -18,6 +18,7 @@ use super::lanes::{Lanes, Moment, Round};
 use super::left::Left;
 use super::meter::Brought;
 use super::pack::{self, Packer};
+use super::renewal::Due;
 use super::waiting::measure;
 use super::wire::{Parts, Said, WireError};
 use crate::event_log::EventLog;
@@ -81,6 +82,8 @@ pub struct Session {
     pub page: Shared,
     /// What they pass before they send.
     pub gate: Gate,
+    /// When upstream is to be asked for a new certificate.
+    pub due: Due,
     /// What other nodes of the site write: they send it themselves, as long as they can.
     pub left: Mutex<Left>,
 }

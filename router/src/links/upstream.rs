@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
+use super::certificates::{Certificates, Shown, Standing};
 use super::detail::Asks;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::pack::DICTIONARY;
@@ -76,12 +77,19 @@ pub struct Upstream {
     /// It takes no links: the node leaves its site.
     is_closed: AtomicBool,
     asks: Asks,
+    certificates: Certificates,
 }
 
 impl Upstream {
-    /// Takes links into the site of this identity.
-    pub fn new(log: Arc<EventLog>, identity: Arc<SiteIdentity>, records: Arc<Records>) -> Arc<Self> {
+    /// Takes links into the site of this identity, whose certificates are good for so many seconds; 0: for ever.
+    pub fn new(
+        log: Arc<EventLog>,
+        identity: Arc<SiteIdentity>,
+        records: Arc<Records>,
+        certificate_s: u64,
+    ) -> Arc<Self> {
         let within = Within::new(Arc::clone(&log), Arc::clone(&records), identity.site());
+        let certificates = Certificates::new(Arc::clone(log.clock()), Arc::clone(&identity), certificate_s);
         Arc::new(Self {
             log,
             identity,
@@ -94,6 +102,7 @@ impl Upstream {
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
             asks: Asks::default(),
+            certificates,
         })
     }
 
@@ -255,7 +264,7 @@ impl Upstream {
         let request = invite::decode::<Request>(bytes).filter(Request::is_sound);
         let request =
             request.ok_or_else(|| Refusal::new("invalid", "the request cannot be read: is one side newer?"))?;
-        if request.protocol < super::PROTOCOL {
+        if request.protocol < super::PROTOCOL_MIN {
             return Err(Refusal::new("version", "the edge speaks an older version of links: upgrade it"));
         }
         if request.site == self.identity.site() {
@@ -263,7 +272,8 @@ impl Upstream {
         }
         let node = id_of(&request.public_key);
         let (name, peer) = self.records.admit(&request, node).await?;
-        let made = self.identity.admit_link(peer, &name, &request.public_key);
+        let can_renew = request.protocol >= super::PROTOCOL_RENEWS;
+        let made = self.certificates.give(peer, &name, &request.public_key, can_renew);
         let (certificate, ca) = made.map_err(|error| Refusal::new("invalid", error.to_string()))?;
         Ok(Welcome { name, link: peer.link, node, site: self.identity.site(), certificate, ca })
     }
@@ -279,18 +289,22 @@ impl Upstream {
             connection.close(Close::Busy as u32, LEAVES);
         }
         let page = self.page_of(peer.link);
+        let shown = self.certificates.shown(peer, connection.certificate_until_s());
         let mut changed = self.records.watch();
         {
             let mut page = page.lock();
             page.connections += 1;
             page.address = connection.address().to_string();
+            page.way = Some(connection.way());
+            page.certificate_until_s = connection.certificate_until_s();
         }
         let mut streams = JoinSet::new();
         let ended = loop {
             tokio::select! {
                 stream = connection.accept(), if streams.len() < STREAMS_MAX => {
                     let Ok((out, from)) = stream else { break String::new() };
-                    streams.spawn(stream_of(self.receiver(peer), peer, Arc::clone(&self.records), out, from));
+                    let judges = (Arc::clone(&self.records), Arc::clone(&shown));
+                    streams.spawn(stream_of(self.receiver(peer), peer, judges, out, from));
                 }
                 Ok(()) = changed.changed() => {
                     if let Err(refusal) = self.records.may_stay(peer) {
@@ -351,7 +365,7 @@ impl Upstream {
 async fn stream_of(
     mut receiver: Receiver,
     peer: LinkPeer,
-    records: Arc<Records>,
+    (records, shown): (Arc<Records>, Arc<Shown>),
     mut out: FrameSender,
     mut from: FrameReceiver,
 ) -> Option<(Close, String)> {
@@ -361,8 +375,12 @@ async fn stream_of(
         Ok(Ok(None) | Err(_)) => return None,
         Err(_) => return garbage("no greeting came in time"),
     };
-    let Ok(Said::Hello(hello)) = Said::decode(&frame) else { return garbage("the greeting cannot be read") };
-    match records.judge(peer, &hello) {
+    let hello = match Said::decode(&frame) {
+        Ok(Said::Hello(hello)) => hello,
+        Ok(Said::Renew(public_key)) => return renew(&receiver, peer, (&records, &shown), &public_key, out).await,
+        _ => return garbage("the greeting cannot be read"),
+    };
+    match records.judge(peer, &hello).and_then(|name| shown.judge().map(|()| name)) {
         Ok(name) => receiver.name = name,
         Err(refusal) => {
             tracing::warn!(node = %peer.node, name = hello.name, why = %refusal, "a link is refused");
@@ -374,6 +392,12 @@ async fn stream_of(
     if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {
         return None;
     }
+    if hello.is_first && hello.protocol >= super::PROTOCOL_RENEWS {
+        let due = Answer::Due(due(&shown));
+        if out.send_frame(&due.encode()).await.is_err() {
+            return None;
+        }
+    }
     match receiver.run(out, from).await {
         Ended::ByEdge | Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed) => None,
         Ended::Again(text) => Some((Close::Again, text)),
@@ -383,6 +407,45 @@ async fn stream_of(
             Some((Close::Garbage, ended.to_string()))
         }
     }
+}
+
+/// In how many seconds the edge is to ask for a new certificate.
+fn due(shown: &Shown) -> u64 {
+    match shown.standing() {
+        Standing::Good(after) => after.as_secs(),
+        Standing::Due | Standing::Expired(_) => 0,
+    }
+}
+
+/// Gives a gateway a new certificate, where its link stands and it is due.
+async fn renew(
+    receiver: &Receiver,
+    peer: LinkPeer,
+    (records, shown): (&Records, &Shown),
+    public_key: &[u8],
+    mut out: FrameSender,
+) -> Option<(Close, String)> {
+    let name = match records.may_stay(peer) {
+        Ok(name) => name,
+        Err(refusal) => return Some((Close::Refused, refusal.text)),
+    };
+    let answer = match shown.renew(&name, public_key) {
+        Ok(Some((certificate, after))) => {
+            tracing::info!(link = name, node = %peer.node, "a gateway of a link has a new certificate");
+            receiver.page.lock().certificate_until_s = shown.until_s();
+            Answer::Renewed(certificate, after.as_secs())
+        }
+        Ok(None) => Answer::Due(due(shown)),
+        Err(error) => return Some((Close::Garbage, error.to_string())),
+    };
+    let last_words = async {
+        if out.send_frame(&answer.encode()).await.is_ok() {
+            out.finish();
+            out.stopped().await;
+        }
+    };
+    let _ = timeout(LAST_WORDS_WAIT, last_words).await;
+    None
 }
 
 fn greeted(receiver: &Receiver, hello: &Hello) {

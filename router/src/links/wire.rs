@@ -52,6 +52,8 @@ pub enum Said {
     Behind(Behind),
     /// Within a site: whose all that follows is, until the next of these. The link's id, and what its site is called here.
     Whose(u64, String),
+    /// The first and only frame of a stream: a public key, for which it asks a certificate.
+    Renew(Vec<u8>),
 }
 
 /// What comes next of some partitions.
@@ -88,6 +90,10 @@ pub enum Answer {
     Stored(u64),
     /// An origin or a topic is not taken.
     Refused(Refused),
+    /// In how many seconds the edge is to ask for a new certificate.
+    Due(u64),
+    /// A new certificate, in PEM form, and in how many seconds it is to ask for the next one.
+    Renewed(String, u64),
 }
 
 /// What is not taken, and why.
@@ -148,10 +154,13 @@ const BEHIND: u8 = 6;
 const WHOSE: u8 = 14;
 /// Of a frame of parts that is packed: see `pack`.
 pub(super) const PACKED: u8 = 7;
+const RENEW: u8 = 30;
 const WELCOME: u8 = 16;
 const STANDS: u8 = 17;
 const STORED: u8 = 18;
 const REFUSED: u8 = 19;
+const DUE: u8 = 40;
+const RENEWED: u8 = 41;
 /// Of a part: a batch, a hole.
 pub(super) const BATCH: u8 = 0;
 pub(super) const HOLE: u8 = 1;
@@ -193,6 +202,7 @@ impl Said {
             Self::Parts(parts) => parts.encode(),
             Self::Behind(behind) => with_body(BEHIND, behind),
             Self::Whose(link, name) => with_body(WHOSE, &(link, name)),
+            Self::Renew(public_key) => with_body(RENEW, public_key),
         }
     }
 
@@ -229,6 +239,7 @@ impl Said {
                 let (link, name) = body(rest)?;
                 Ok(Self::Whose(link, name))
             }
+            Some((&RENEW, rest)) => Ok(Self::Renew(body(rest)?)),
             _ => Err(WireError::Form("its kind is not known")),
         }
     }
@@ -322,6 +333,8 @@ impl Answer {
             }
             Self::Stored(number) => with_body(STORED, number),
             Self::Refused(refused) => with_body(REFUSED, refused),
+            Self::Due(after_s) => with_body(DUE, after_s),
+            Self::Renewed(certificate, after_s) => with_body(RENEWED, &(certificate, after_s)),
         }
     }
 
@@ -351,6 +364,11 @@ impl Answer {
                     return Err(WireError::Form("its text is too long"));
                 }
                 Ok(Self::Refused(refused))
+            }
+            Some((&DUE, rest)) => Ok(Self::Due(body(rest)?)),
+            Some((&RENEWED, rest)) => {
+                let (certificate, after_s) = body(rest)?;
+                Ok(Self::Renewed(certificate, after_s))
             }
             _ => Err(WireError::Form("its kind is not known")),
         }

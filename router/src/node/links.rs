@@ -70,7 +70,8 @@ impl LinkNode {
         let upstream = match identity {
             Some(identity) => {
                 let records = Arc::new(Records::open(Arc::clone(log), Arc::clone(catalog))?);
-                let upstream = Upstream::new(Arc::clone(log), Arc::clone(&identity), records);
+                let upstream =
+                    Upstream::new(Arc::clone(log), Arc::clone(&identity), records, config.site.link_certificate_s);
                 upstream.within().set_nodes(way, quorum);
                 Some((upstream, identity))
             }
@@ -296,6 +297,8 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         state: view.state.as_str().to_owned(),
         reason: view.reason,
         address: view.address,
+        transport: view.way.map(|way| way.as_str().to_owned()).unwrap_or_default(),
+        certificate_until_s: view.certificate_until_s,
         last_contact_ms: view.last_contact_ms,
         lag_events: view.lag.events,
         lag_bytes: view.lag.bytes,

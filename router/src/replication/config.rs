@@ -58,6 +58,9 @@ pub struct Config {
     /// Topics of other sites of which an edge is told that they are stored when a quorum of this site has them, by name; `*` stands for any
     /// characters. Of all others it is told when the node has them that its link leads to.
     pub linked_quorum: Vec<String>,
+    /// Seconds for which the certificates of links into this site are good; their gateways renew them by themselves when a third is
+    /// left. 0: for ever.
+    pub link_certificate_s: u64,
 }
 
 impl Default for Config {
@@ -73,6 +76,7 @@ impl Default for Config {
             retention_wait_ms: 24 * 3_600 * 1_000,
             retention_wait_bytes: 1 << 30,
             linked_quorum: Vec::new(),
+            link_certificate_s: 90 * 24 * 3_600,
         }
     }
 }

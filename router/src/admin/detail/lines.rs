@@ -50,7 +50,7 @@ impl Lines {
                 LinkedPart::Hole(_, hole) => {
                     let to = hole.to.min(span.to);
                     let why = if hole.why == HoleWhy::Damage { "damaged" } else { "retention" };
-                    let place = Place { topic: &self.topic, partition: id, offset: span.from };
+                    let place = Place { topic: &self.topic, partition: id, offset: span.from, is_late: false };
                     lines.push((*latest, false, event_json::gap_line(place, to, why)));
                     span.from = to;
                 }
@@ -64,7 +64,7 @@ impl Lines {
                             continue;
                         }
                         *latest = record.timestamp_ms.max(*latest);
-                        let place = Place { topic: &self.topic, partition: id, offset };
+                        let place = Place { topic: &self.topic, partition: id, offset, is_late: false };
                         lines.push((*latest, true, event_json::line(place, &record)));
                     }
                     span.from = batch.next_offset().min(span.to).max(span.from);

@@ -15,6 +15,12 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     };
     let connected = of(|link| f64::from(u8::from(link.state == "connected")));
     sheet.gauges("link_connected", "Whether a link stands", "link", &connected)?;
+    let by_tcp = of(|link| f64::from(u8::from(link.state == "connected" && link.transport == "tcp")));
+    sheet.gauges("link_by_tcp", "Whether a link stands by TCP, as UDP does not come through", "link", &by_tcp)?;
+    let ends = |link: &LinkJson| Some((link.name.clone(), link.certificate_until_s? as f64));
+    let ends = links.iter().filter_map(ends).collect::<Vec<_>>();
+    let help = "Until when a link's certificate is good, where it has an end";
+    sheet.gauges("link_certificate_end_timestamp_seconds", help, "link", &ends)?;
     let events = of(|link| link.lag_events as f64);
     sheet.gauges("link_lag_events", "Events that are not upstream yet", "link", &events)?;
     let bytes = of(|link| link.lag_bytes as f64);

@@ -44,8 +44,12 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     out.line(&format!("link       {} ({direction})", link.name))?;
     let reason = if link.reason.is_empty() { String::new() } else { format!(": {}", link.reason) };
     out.line(&printable(&format!("state      {}{reason}", link.state)))?;
-    out.line(&format!("address    {}", link.address))?;
+    out.line(&format!("address    {}{}", link.address, by(link)))?;
     out.line(&format!("contact    {}", contact(link)))?;
+    if let Some(until_s) = link.certificate_until_s {
+        let until_ms = i64::try_from(until_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        out.line(&format!("signed     until {}, renewed before that", when::show_ms(until_ms)))?;
+    }
     out.line(&format!(
         "waiting    {} events, {}, the oldest for {}",
         link.lag_events,
@@ -128,8 +132,9 @@ pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), 
         format!(", round trip {:.0} ms, {lost:.1} % lost", traffic.rtt_ms)
     });
     out.line(&printable(&format!(
-        "{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, {}{path}",
+        "{}{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, {}{path}",
         link.state,
+        by(link),
         link.lag_events,
         bytes(link.lag_bytes),
         age(link),
@@ -138,6 +143,11 @@ pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), 
         drain(link),
         ratio(link),
     )))
+}
+
+/// By what it goes, where that is not UDP.
+fn by(link: &LinkJson) -> &'static str {
+    if link.transport == "tcp" { ", by TCP" } else { "" }
 }
 
 fn drain(link: &LinkJson) -> String {

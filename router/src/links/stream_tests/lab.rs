@@ -107,7 +107,7 @@ impl Site {
         log.ensure_topic(AUDIT_TOPIC, None).unwrap();
         let catalog = Catalog::open(Arc::clone(&log), catalog::Config::default()).unwrap();
         let records = Arc::new(Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap());
-        let upstream = Upstream::new(Arc::clone(&log), Arc::clone(&identity), records);
+        let upstream = Upstream::new(Arc::clone(&log), Arc::clone(&identity), records, 0);
         let listening = listen(&identity, &upstream, at);
         let address = listening.0.address().unwrap();
         let listening = Some(listening);

@@ -21,6 +21,7 @@ fn what_the_edge_says_has_these_bytes() {
         (Said::Where(vec![id()]), vec![4, 1, 0xac, 2, 2, 3]),
         (Said::Parts(parts), [&head[..], &[1, 0, 0, 0, 6, 2, 3, 4, 0xac, 2, 1]].concat()),
         (Said::Behind(Behind { events: 1, bytes: 2, ms: 300 }), vec![6, 1, 2, 0xac, 2]),
+        (Said::Renew(vec![4, 5]), vec![30, 2, 4, 5]),
     ];
     for (said, bytes) in cases {
         assert_eq!(said.encode(), bytes);
@@ -45,6 +46,8 @@ fn what_upstream_says_has_these_bytes() {
         (Answer::Stands(vec![(id(), stand)]), vec![17, 1, 0xac, 2, 2, 3, 5, 6, 0xac, 2, 1]),
         (Answer::Stored(300), vec![18, 0xac, 2]),
         (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),
+        (Answer::Due(300), vec![40, 0xac, 2]),
+        (Answer::Renewed("C".into(), 300), vec![41, 1, b'C', 0xac, 2]),
     ];
     for (said, bytes) in cases {
         assert_eq!(said.encode(), bytes);

@@ -250,6 +250,9 @@ impl Sender {
                 Answer::Stored(number) => self.stored(number)?,
                 Answer::Refused(refused) => self.refused(&refused),
                 Answer::Stands(stands) => self.go_on(stands).await?,
+                Answer::Due(_) | Answer::Renewed(..) => {
+                    return Err(Ended::Wrong("of certificates, which a site's own nodes do not renew so".to_owned()));
+                }
             }
             self.heard.notify_one();
         }
