@@ -151,6 +151,9 @@ impl Sender {
         let Within { log, records, .. } = &*self.within;
         let linked: BTreeMap<OriginId, u64> =
             log.store().linked().into_iter().map(|(origin, linked)| (origin, linked.link)).collect();
+        if linked.is_empty() {
+            return Vec::new();
+        }
         let links: BTreeSet<u64> = linked.values().copied().collect();
         let is_removed = |link: &u64| records.of(*link).is_some_and(|record| record.is_revoked);
         let removed: BTreeSet<u64> = links.into_iter().filter(is_removed).collect();
