@@ -3,7 +3,7 @@
 //! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `lives` bounds how often an
+//! connections, `receiver` stores what comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says. `lives` bounds how often an
 //! upstream ends a life. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
@@ -15,6 +15,7 @@ mod book;
 mod budget;
 mod class;
 mod config;
+mod counted;
 mod dial;
 mod edge;
 mod folder;

@@ -13,10 +13,11 @@ use tokio::time::timeout;
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
+use super::counted::Counted;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
-use crate::transport::{FrameReceiver, FrameSender, StreamError};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// How long the edge may take to take an answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
@@ -64,6 +65,8 @@ pub struct Receiver {
     pub log: Arc<EventLog>,
     /// The link's id.
     pub link: u64,
+    /// The gateway.
+    pub node: NodeId,
     /// What the link is called here.
     pub name: String,
     /// This site.
@@ -139,7 +142,7 @@ impl Receiver {
                     drop((frame, held));
                     answer(out, &Answer::Stored(number)).await?;
                 }
-                Said::Behind(behind) => self.page.lock().lag = behind,
+                Said::Behind(behind) => self.page.lock().hear(self.node, behind),
             }
         }
         Ok(())
@@ -239,13 +242,11 @@ impl Receiver {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
         self.date(&mut parts);
-        let mut counted = (0, 0);
+        let counted = Counted::of(self.log.store(), &parts);
         for part in &parts {
             let id = part.partition();
             match part {
-                LinkedPart::Batch(batch) => {
-                    counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
-                }
+                LinkedPart::Batch(_) => {}
                 LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Deadline => {
                     tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to,
                         "events do not come: they were older than their deadline");
@@ -295,8 +296,9 @@ impl Receiver {
             let_go.map_err(|error| Ended::Store(error.to_string()))?;
         }
         let mut page = self.page.lock();
-        page.events += counted.0;
-        page.bytes += counted.1;
+        page.events += counted.events;
+        page.bytes += counted.bytes;
+        page.again += counted.again;
         Ok(())
     }
 }
