@@ -73,6 +73,9 @@ pub struct LinkJson {
     pub events: u64,
     /// Bytes of batches stored upstream, since the start.
     pub bytes: u64,
+    /// Events that came again and were here already, since the start. Upstream alone.
+    #[serde(default)]
+    pub again_events: u64,
     /// Events a second that are stored upstream, of the last ten seconds. At the edge alone, as all up to `traffic`.
     pub events_per_s: f64,
     /// Bytes of their batches a second.

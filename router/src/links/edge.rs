@@ -150,7 +150,7 @@ impl Edge {
             running.iter().map(|(name, link)| (name.clone(), Arc::clone(&link.page), link.config.clone())).collect();
         drop(running);
         let view = |(name, page, config): (String, Shared, LinkConfig)| {
-            let lag = measure(&self.setup.log, &config, &page);
+            let (lag, _) = measure(&self.setup.log, &config, &page);
             let mut page = page.lock();
             page.wait(lag);
             page.view(&name, Direction::Up, Vec::new(), self.setup.log.clock().monotonic())

@@ -139,6 +139,9 @@ impl Sender {
         if is_others && !session.left.lock().look(id, from, here, now, LEFT_AFTER) {
             open.hold(id, Instant::now() + LEFT_AFTER);
         } else {
+            if is_others {
+                session.page.lock().left.insert(id);
+            }
             let drop_after_ms = session.config.drop_after_ms(partition.topic());
             self.lanes.lock().add(partition, from, drop_after_ms);
         }

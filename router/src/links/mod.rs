@@ -4,7 +4,7 @@
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
 //! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `receiver` stores what
-//! comes within a `budget`, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
+//! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
 //! `renewal` asks. `within` has the site's other nodes keep what links bring.
 //! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
@@ -19,6 +19,7 @@ mod budget;
 mod certificates;
 mod class;
 mod config;
+mod counted;
 pub mod detail;
 mod dial;
 mod edge;

@@ -78,6 +78,7 @@ impl Sender {
             if let Some(end) = lanes.given_all(id).filter(|_| is_stored) {
                 lanes.remove(id);
                 self.session.left.lock().level(id, end);
+                self.session.page.lock().left.remove(&id);
                 open.asked.remove(&id);
             }
         }

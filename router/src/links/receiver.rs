@@ -14,11 +14,12 @@ use tokio::time::timeout;
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
+use super::counted::Counted;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use super::within::{Told, Within, tell_all};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
-use crate::transport::{FrameReceiver, FrameSender, StreamError};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
 const UNTOLD_MAX: usize = 256;
@@ -66,6 +67,8 @@ pub struct Receiver {
     pub log: Arc<EventLog>,
     /// The link's id.
     pub link: u64,
+    /// The gateway.
+    pub node: NodeId,
     /// What the link is called here.
     pub name: String,
     /// This site.
@@ -161,7 +164,7 @@ impl Receiver {
                 Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
             }
             Said::Behind(behind) => {
-                self.page.lock().lag = behind;
+                self.page.lock().hear(self.node, behind);
                 Ok(Vec::new())
             }
         }
@@ -270,14 +273,13 @@ impl Receiver {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
         self.date(&mut parts);
-        let (mut counted, mut ends) = ((0, 0), BTreeMap::new());
+        let counted = Counted::of(self.log.store(), &parts);
+        let mut ends = BTreeMap::new();
         for part in &parts {
             let id = part.partition();
             ends.insert(id, part.end());
             match part {
-                LinkedPart::Batch(batch) => {
-                    counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
-                }
+                LinkedPart::Batch(_) => {}
                 LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Deadline => {
                     tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to,
                         "events do not come: they were older than their deadline");
@@ -331,8 +333,9 @@ impl Receiver {
             within.note_brought(origin);
         }
         let mut page = self.page.lock();
-        page.events += counted.0;
-        page.bytes += counted.1;
+        page.events += counted.events;
+        page.bytes += counted.bytes;
+        page.again += counted.again;
         Ok(ends)
     }
 }

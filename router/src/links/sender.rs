@@ -195,6 +195,9 @@ impl Sender {
     /// The sender of a priority; the first one of a connection tells how far upstream is behind. `dictionary` is the newest
     /// that upstream knows.
     pub fn new(session: &Arc<Session>, priority: Priority, is_first: bool, dictionary: u8) -> Self {
+        if is_first {
+            session.page.lock().left.clear();
+        }
         let packs = session.config.compresses() && dictionary >= pack::DICTIONARY;
         let packer = if packs { Packer::new(session.config.rate()) } else { None };
         Self {
@@ -324,10 +327,9 @@ impl Sender {
     async fn measure(&self) -> Result<Lag, Ended> {
         let session = Arc::clone(&self.session);
         blocking(move || {
-            let lags = measure(&session.log, &session.config, &session.page);
-            let mut page = session.page.lock();
-            page.wait(lags);
-            Ok(page.lag)
+            let (lags, mine) = measure(&session.log, &session.config, &session.page);
+            session.page.lock().wait(lags);
+            Ok(mine)
         })
         .await
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use sled_data::OriginId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -42,6 +43,8 @@ const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 const HELLO_BYTES_MAX: usize = 1 << 10;
 /// What edges are told while the node leaves.
 const LEAVES: &str = "the node leaves its site: another one takes the link";
+/// Origins of removed links that are looked at in one call, to forget what is empty: each look goes through all partitions.
+const FORGET_LOOKS_MAX: usize = 64;
 /// Gaps that are shown of one link.
 const GAPS_SHOWN_MAX: usize = 1_000;
 
@@ -78,6 +81,8 @@ pub struct Upstream {
     is_closed: AtomicBool,
     asks: Asks,
     certificates: Certificates,
+    /// The origin of a removed link that was looked at last.
+    forgot_up_to: Mutex<Option<OriginId>>,
 }
 
 impl Upstream {
@@ -103,6 +108,7 @@ impl Upstream {
             budgets: Budgets::default(),
             asks: Asks::default(),
             certificates,
+            forgot_up_to: Mutex::default(),
         })
     }
 
@@ -145,15 +151,23 @@ impl Upstream {
         self.records.import().await;
     }
 
-    /// Forgets origins of removed links of which nothing is kept any more, one a call; whether there was one. Blocks on the disk.
+    /// Forgets origins of removed links of which nothing is kept any more, one a call; whether there was one. It looks at
+    /// [`FORGET_LOOKS_MAX`] of them a call, and at the next ones with the next. Blocks on the disk.
     ///
     /// # Errors
     /// The store's.
     pub fn forget_one(&self) -> Result<bool, sled_data::StoreFailed> {
-        for (origin, linked) in self.log.store().linked() {
-            // Of one that nobody knows it is not certain that it was removed.
-            let is_removed = self.records.of(linked.link).is_some_and(|record| record.is_revoked);
-            if is_removed && self.log.forget_linked(origin)? {
+        let mut linked = self.log.store().linked();
+        // Of one that nobody knows it is not certain that it was removed.
+        let mut removed: BTreeMap<u64, bool> = BTreeMap::new();
+        let is_revoked = |link: u64| self.records.of(link).is_some_and(|record| record.is_revoked);
+        linked.retain(|(_, from)| *removed.entry(from.link).or_insert_with(|| is_revoked(from.link)));
+        let after = *self.forgot_up_to.lock();
+        let turn = linked.partition_point(|(origin, _)| after.is_some_and(|after| *origin <= after));
+        linked.rotate_left(turn);
+        for (origin, _) in linked.into_iter().take(FORGET_LOOKS_MAX) {
+            *self.forgot_up_to.lock() = Some(origin);
+            if self.log.forget_linked(origin)? {
                 tracing::info!(%origin, "an origin of a removed link is forgotten: nothing of it is kept any more");
                 return Ok(true);
             }
@@ -292,7 +306,9 @@ impl Upstream {
         let shown = self.certificates.shown(peer, connection.certificate_until_s());
         let mut changed = self.records.watch();
         {
+            let connected: Vec<NodeId> = self.connected.lock().keys().map(|(_, node)| *node).collect();
             let mut page = page.lock();
+            page.keep_connected(|node| connected.contains(&node));
             page.connections += 1;
             page.address = connection.address().to_string();
             page.way = Some(connection.way());
@@ -329,8 +345,9 @@ impl Upstream {
             let why = if ended.is_empty() { "the connection ended".to_owned() } else { ended };
             tracing::info!(node = %peer.node, address = %connection.address(), why, "a link is cut");
             // Other gateways of the site may feed it still.
-            if !connected.keys().any(|(link, _)| *link == peer.link) {
-                page.lock().set(State::Cut, why);
+            match connected.keys().any(|(link, _)| *link == peer.link) {
+                true => page.lock().keep_connected(|node| connected.keys().any(|(_, other)| *other == node)),
+                false => page.lock().set(State::Cut, why),
             }
         }
     }
@@ -352,6 +369,7 @@ impl Upstream {
         Receiver {
             log: Arc::clone(&self.log),
             link: peer.link,
+            node: peer.node,
             name: String::new(),
             site: self.identity.site(),
             page: self.page_of(peer.link),

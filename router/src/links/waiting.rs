@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
 
 use super::begin::{Before, Mine, Stand};
-use super::book::{Lags, Shared};
+use super::book::{Lag, Lags, Shared};
 use super::config::{LinkConfig, Origins};
 use crate::event_log::{EventLog, PartitionLog};
 
@@ -47,10 +47,15 @@ pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
     u64::try_from(u128::from(reach.bytes) * u128::from(events) / kept).unwrap_or(u64::MAX)
 }
 
-/// How far upstream is behind in each priority, by what is known to be stored there. Reads the store.
-pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lags {
-    let stored = page.lock().stored.clone();
-    let mut lags = Lags::default();
+/// How far upstream is behind in each priority, by what is known to be stored there; and in what this node sends, which is what upstream is
+/// told: what the site's other nodes write they tell themselves. Reads the store.
+pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> (Lags, Lag) {
+    let (stored, left) = {
+        let page = page.lock();
+        (page.stored.clone(), page.left.clone())
+    };
+    let others: BTreeSet<OriginId> = log.others().into_iter().collect();
+    let (mut lags, mut mine) = (Lags::default(), Lag::default());
     let now_ms = log.clock().wall_ms();
     let mut looks = 0;
     for partition in carried(log, config) {
@@ -60,17 +65,20 @@ pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lags {
         if events == 0 {
             continue;
         }
-        let lag = &mut lags[config.priority(partition.topic()).place()];
-        lag.events += events;
-        lag.bytes += waiting_bytes(&reach, events);
+        let mut lag = Lag { events, bytes: waiting_bytes(&reach, events), ms: 0 };
         if looks < OLDEST_LOOKS_MAX {
             looks += 1;
             let first = log.store().read(id, from, 1).ok().and_then(|batches| batches.into_iter().next());
             let ms = first.map_or(now_ms, |batch| sled_data::hlc_ms(batch.envelope().hlc));
-            lag.ms = lag.ms.max(u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0));
+            lag.ms = u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0);
+        }
+        let of_priority = &mut lags[config.priority(partition.topic()).place()];
+        *of_priority = of_priority.plus(lag);
+        if !others.contains(&id.origin) || left.contains(&id) {
+            mine = mine.plus(lag);
         }
     }
-    lags
+    (lags, mine)
 }
 
 /// What is here of a partition of which upstream has so much.

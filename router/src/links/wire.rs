@@ -78,6 +78,17 @@ pub struct Behind {
     pub ms: u64,
 }
 
+impl Behind {
+    /// Both together: as old as the older one.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            events: self.events.saturating_add(other.events),
+            bytes: self.bytes.saturating_add(other.bytes),
+            ms: self.ms.max(other.ms),
+        }
+    }
+}
+
 /// From upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

@@ -305,6 +305,7 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         lag_ms: view.lag.ms,
         events: view.events,
         bytes: view.bytes,
+        again_events: view.again,
         events_per_s: view.rate.events,
         bytes_per_s: view.rate.bytes,
         sent_bytes_per_s: view.rate.sent_bytes,

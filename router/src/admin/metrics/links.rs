@@ -31,6 +31,13 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges("link_events", "Events that were stored upstream, since the start", "link", &stored)?;
     let stored = of(|link| link.bytes as f64);
     sheet.gauges("link_bytes", "Bytes of batches that were stored upstream, since the start", "link", &stored)?;
+    let again = of(|link| link.again_events as f64);
+    sheet.gauges(
+        "link_again_events",
+        "Events that came again and were here already, since the start",
+        "link",
+        &again,
+    )?;
     let connections = of(|link| link.connections as f64);
     sheet.gauges("link_connections", "Connections of a link, since the start", "link", &connections)?;
     let rate = of(|link| link.sent_bytes_per_s);

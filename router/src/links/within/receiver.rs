@@ -10,7 +10,7 @@ use super::Within;
 use super::tell::give;
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Said};
-use crate::links::{PROTOCOL, book};
+use crate::links::{PROTOCOL_MIN, book};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Links that one stream speaks of; as many as may feed a site, each with several ids.
@@ -38,7 +38,9 @@ impl Within {
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
             let frame = receiver::receive_body(from, length).await?;
             let answers = match (Said::decode(&frame)?, &whose) {
-                (Said::Hello(hello), None) if !is_greeted && hello.protocol >= PROTOCOL && hello.site == self.site => {
+                (Said::Hello(hello), None)
+                    if !is_greeted && hello.protocol >= PROTOCOL_MIN && hello.site == self.site =>
+                {
                     is_greeted = true;
                     vec![Answer::Welcome(self.site, 0)]
                 }
@@ -73,6 +75,8 @@ impl Within {
         Receiver {
             log: Arc::clone(&self.log),
             link: *link,
+            // No gateway's: its page is nobody's.
+            node: NodeId(0),
             name: name.clone(),
             site: self.site,
             // What comes within the site is not what the link brings here.
