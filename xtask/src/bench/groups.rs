@@ -15,7 +15,7 @@ pub struct Group {
     pub run: fn(&Context) -> Result<Vec<Row>, BenchError>,
 }
 
-/// Every group.
+/// The groups of a run of everything.
 pub const GROUPS: &[Group] = &[
     Group { name: "size", about: "binary size, start-up time and idle memory", run: size::run },
     Group { name: "store", about: "the store alone: append, read, sync", run: store::run },
@@ -46,6 +46,21 @@ pub const GROUPS: &[Group] = &[
         run: site::thin::run,
     },
 ];
+
+/// Groups that take their time: measured where they are named, not in a run of everything.
+pub const LONG: &[Group] = &[Group {
+    name: "link-flap",
+    about: "ten minutes of the thinnest line: cuts and late alarms",
+    run: site::flap::run,
+}];
+
+/// The group of this name; all that are measured without being named where there is none.
+pub fn chosen(only: Option<&str>) -> Vec<&'static Group> {
+    match only {
+        None => GROUPS.iter().collect(),
+        Some(name) => GROUPS.iter().chain(LONG).filter(|group| group.name == name).collect(),
+    }
+}
 
 /// What a group needs to know.
 #[derive(Debug)]
