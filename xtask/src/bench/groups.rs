@@ -40,6 +40,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "site", about: "three nodes: quorum's rate and latency, a lost node, idle traffic", run: site::run },
     Group { name: "site-catch-up", about: "a node that is 1 GB behind", run: site::catch_up::run },
     Group { name: "link", about: "a backlog that drains into an upstream site", run: site::link::run },
+    Group { name: "link-many", about: "200 sites that feed one node at once: fair shares", run: site::many::run },
     Group {
         name: "link-thin",
         about: "a link over thin lines: use, size, alarms beside a backlog",

@@ -6,6 +6,7 @@ pub mod flap;
 mod idle;
 pub mod link;
 mod loss;
+pub mod many;
 pub mod nodes;
 mod rates;
 pub mod thin;
