@@ -18,7 +18,7 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 8] = [
+const ALL: [(&str, Check); 9] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
