@@ -22,7 +22,7 @@ fn until(view: &Value) -> u64 {
 
 #[test]
 fn a_certificate_is_renewed_before_its_end_and_a_kill_in_the_midst_does_no_harm() {
-    let (mut plant, hq) = linked(60);
+    let (mut plant, hq) = linked(36);
     let given = until(&view(&plant, "hq"));
     assert!(given > 0, "{}", view(&plant, "hq"));
     let shown = plant.cli(&["link", "show", "hq"]).ok().out;
@@ -30,13 +30,13 @@ fn a_certificate_is_renewed_before_its_end_and_a_kill_in_the_midst_does_no_harm(
     let load = Load::start(&plant, "before");
     load.wait(300);
     // It is due after two thirds: from a second before that on the plant dies again and again.
-    let due = Duration::from_secs(39);
+    let due = Duration::from_secs(23);
     let began = Instant::now();
     std::thread::sleep(due);
     let mut records = load.stop();
     let mut rounds = 0;
     while until(&view(&plant, "hq")) == given {
-        assert!(began.elapsed() < Duration::from_secs(60), "it is not renewed");
+        assert!(began.elapsed() < Duration::from_secs(36), "it is not renewed");
         plant.kill();
         plant.run();
         rounds += 1;
@@ -45,7 +45,7 @@ fn a_certificate_is_renewed_before_its_end_and_a_kill_in_the_midst_does_no_harm(
     plant.kill();
     plant.run();
     let renewed = until(&view(&plant, "hq"));
-    assert!(renewed >= given + 35, "{given} {renewed} after {rounds} kills");
+    assert!(renewed >= given + 20, "{given} {renewed} after {rounds} kills");
     assert!(plant.data().join("links/hq/renewed.pem").exists());
     // It is used, beyond the end of the first one.
     wait::until_true("upstream has seen it", || until(&view(&hq[0], "plant")) == renewed);

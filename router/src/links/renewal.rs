@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dial::Dialler;
 use super::wire::{Answer, Said};
@@ -19,8 +19,10 @@ const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 16 << 10;
 /// How long until it is asked again where that failed: a third of a lifetime is left for it.
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
-/// Seconds between two asks, whatever upstream says.
-const APART_S: u64 = 5;
+/// The longest wait, seconds: upstream says another time before.
+const AFTER_S_MAX: u64 = 7 * 24 * 3_600;
+/// Between two asks, whatever upstream says.
+const APART: Duration = Duration::from_secs(5);
 
 /// When upstream is to be asked, as it said last, seconds after that. `None`: it has not said anything.
 pub type Due = watch::Sender<Option<u64>>;
@@ -45,7 +47,7 @@ enum RenewError {
 impl Dialler {
     /// Asks for new certificates as long as a connection stands.
     pub(super) async fn keep_renewed(&self, connection: &SiteConnection, due: &Due) {
-        let mut told = due.subscribe();
+        let (mut told, mut earliest) = (due.subscribe(), Instant::now());
         loop {
             let Some(after) = *told.borrow_and_update() else {
                 if told.changed().await.is_err() {
@@ -54,7 +56,7 @@ impl Dialler {
                 continue;
             };
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(after)) => {}
+                () = sleep_until(earliest.max(Instant::now() + Duration::from_secs(after.min(AFTER_S_MAX)))) => {}
                 changed = told.changed() => if changed.is_err() { return } else { continue },
             }
             let renewed = timeout(ANSWER_WAIT, self.renew(connection)).await.unwrap_or(Err(RenewError::Late));
@@ -62,7 +64,8 @@ impl Dialler {
                 tracing::warn!(link = self.name, %error, "the link's certificate is not renewed yet");
                 AGAIN_AFTER.as_secs()
             });
-            due.send_replace(Some(again.max(APART_S)));
+            earliest = Instant::now() + APART;
+            due.send_replace(Some(again));
         }
     }
 

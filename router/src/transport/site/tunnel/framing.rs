@@ -90,7 +90,8 @@ mod tests {
     #[test]
     fn what_is_no_datagram_is_refused_and_half_a_one_waits() {
         // the stream, what comes out of it, the length for which it is refused
-        let cases: [(&[&[u8]], &[&[u8]], Option<usize>); 7] = [
+        type Case = (&'static [&'static [u8]], &'static [&'static [u8]], Option<usize>);
+        let cases: [Case; 7] = [
             (&[], &[], None),
             (&[&[0]], &[], None),
             (&[&[0], &[2], b"a"], &[], None),
