@@ -63,11 +63,16 @@ fn retention_waits_up_to_its_bound_and_then_the_gap_is_told() {
 
     site.run(&[1]);
     site.wait_level();
-    let gaps = partition(&site, 1)["gaps"].clone();
-    let (from, to) = (gaps[0]["from"].as_u64().unwrap(), gaps[0]["to"].as_u64().unwrap());
-    assert_eq!((gaps.as_array().unwrap().len(), from, &gaps[0]["why"]), (1, 1, &Value::from("source-retention")));
-    assert!(to >= start, "{gaps}");
-    assert_eq!(metric(&site, 1, "edgeway_site_gap_events"), to - from);
+    // What was still in the source's memory came all the same, so that there may be several gaps.
+    let gaps = partition(&site, 1)["gaps"].as_array().unwrap().clone();
+    let ends = |gap: &Value| (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap());
+    assert!(gaps.iter().all(|gap| gap["why"] == "source-retention" && ends(gap).0 > 0), "{gaps:?}");
+    let to = gaps.last().map(|gap| ends(gap).1).unwrap();
+    assert!(to >= start, "{gaps:?}");
+    assert_eq!(
+        metric(&site, 1, "edgeway_site_gap_events"),
+        gaps.iter().map(|gap| ends(gap).1 - ends(gap).0).sum::<u64>()
+    );
     let shown = site[1].cli(&["node", "status"]).ok();
     assert!(shown.out.contains("gap in plain/"), "{}", shown.out);
     let told = site[1].cli(&["tail", "plain", "--json"]).ok().lines();

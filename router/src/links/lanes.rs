@@ -281,7 +281,7 @@ impl Lane {
                     }
                     return Ok(());
                 }
-                Err(ReadError::Trimmed { start, .. }) => (start, self.why(store)),
+                Err(ReadError::Trimmed { start, .. }) => self.gone(store, start),
                 Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
                 Err(error) => return Err(error),
             };
@@ -294,11 +294,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Why what is next is not there.
-    fn why(&self, store: &Store) -> HoleWhy {
+    /// Up to where what is next is not there for one reason, at most to `start`; and for which.
+    fn gone(&self, store: &Store, start: Offset) -> (Offset, HoleWhy) {
         let holes = store.holes(self.log.id());
-        let hole = holes.iter().find(|hole| hole.from <= self.next && self.next < hole.to);
-        hole.map_or(HoleWhy::Retention, |hole| hole.why)
+        match holes.iter().find(|hole| hole.to > self.next) {
+            Some(hole) if hole.from <= self.next => (hole.to.min(start), hole.why),
+            Some(hole) => (hole.from.min(start), HoleWhy::Retention),
+            None => (start, HoleWhy::Retention),
+        }
     }
 }
 
