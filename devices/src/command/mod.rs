@@ -14,7 +14,7 @@ pub use id::{Cause, CommandId, ParseIdError};
 pub use payload::Payload;
 pub use state::{EARLIER_NODES, Input, Progress, RECIPIENTS_MAX, Refusal, State, Status, Verdict};
 pub use step::{Answer, DecodeStepError, Queued, Repeat, Rewritten, STEP_VERSION, Step, StepEvent, Why, WhyCode};
-pub use taken::{OriginHex, Taken};
+pub use taken::{OriginHex, Taken, UNSEEN_TERMS};
 pub use wire::{
     ANSWER_FILTER, ANSWER_PREFIX, AnswerTopic, COMMAND_PREFIX, CommandTopic, NameError, REFUSED_PREFIX, TopicError,
     answer_topic, asks_for, check_command_name, check_device_name, command_filter, command_topic, is_code,

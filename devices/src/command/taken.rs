@@ -27,6 +27,10 @@ impl<'de> Deserialize<'de> for OriginHex {
     }
 }
 
+/// How often a node may hand a command over without anybody knowing but who takes it: each time has a term of its own. Who takes up what a lost node
+/// has left has a term above all of them.
+pub const UNSEEN_TERMS: u64 = 1 << 20;
+
 /// What a node knows of a command that it has from another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {

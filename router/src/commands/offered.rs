@@ -82,34 +82,40 @@ impl Desk {
         let judged = self.judge_move(one, table, is_here, now);
         // Before a late question can be judged.
         let is_told = match judged {
-            Judged::Declined(_, term) => self.declined.add(id, term, now.steady),
-            Judged::New(..) | Judged::Known(_) => true,
+            Some(Judged::Declined(_, term)) => self.declined.add(id, term, now.steady),
+            Some(Judged::New(..) | Judged::Known(_)) | None => true,
         };
-        if !matches!(judged, Judged::New(..)) {
+        if !matches!(judged, Some(Judged::New(..))) {
             self.taking.end(id);
         }
-        is_told.then_some(judged)
+        judged.filter(|_| is_told)
     }
 
-    fn judge_move(&self, one: &MoveV2, table: &Table, is_here: impl FnOnce(&str, &str) -> bool, now: Now) -> Judged {
+    fn judge_move(
+        &self,
+        one: &MoveV2,
+        table: &Table,
+        is_here: impl FnOnce(&str, &str) -> bool,
+        now: Now,
+    ) -> Option<Judged> {
         let id = CommandId::from_bytes(one.id);
-        let Some(entry) = record::decode(&one.id, &one.record) else { return Judged::Known(MovedV2::Refused) };
-        let Some(term) = entry.away.map(|away| away.term) else { return Judged::Known(MovedV2::Refused) };
+        let Some(entry) = record::decode(&one.id, &one.record) else { return Some(Judged::Known(MovedV2::Refused)) };
+        let Some(term) = entry.away.map(|away| away.term) else { return Some(Judged::Known(MovedV2::Refused)) };
         if self.declined.has(id, term, now.steady) {
-            return Judged::Declined(MovedV2::NotHere, term);
+            return Some(Judged::Declined(MovedV2::NotHere, term));
         }
         let bytes = entry.bytes();
         let mut steps = entry.steps;
         if let Some(known) = table.get(id) {
             if !table.comes_back(id, Some(term)) {
-                return Judged::Known(MovedV2::Taken);
+                return judge_known(known, &entry, term);
             }
             steps = steps.max(known.steps);
         } else if !table.would_take(&entry.device, bytes, entry.queued.urgent) {
-            return Judged::Declined(MovedV2::Refused, term);
+            return Some(Judged::Declined(MovedV2::Refused, term));
         }
         if one.left_ms == 0 || !is_here(&entry.device, &entry.queued.name) {
-            return Judged::Declined(MovedV2::NotHere, term);
+            return Some(Judged::Declined(MovedV2::NotHere, term));
         }
         let taken = Taken {
             from: OriginHex(one.from),
@@ -122,7 +128,7 @@ impl Desk {
         };
         let device = entry.device.to_string();
         let step = taken_step(entry, steps, taken, (one.age_ms, one.left_ms), now);
-        Judged::New(device, Box::new(step))
+        Some(Judged::New(device, Box::new(step)))
     }
 
     /// Nothing of it can be appended: what was to be taken is declined. The answers, as far as they can be given.
@@ -148,6 +154,18 @@ impl Desk {
     pub fn end_known(&mut self, is_known: impl Fn(CommandId) -> bool) {
         self.taking.end_known(is_known);
     }
+}
+
+/// What is said of a command that is known here, and was not given away by this node as far as it knows. Where it was taken up from this node,
+/// which has not heard of that yet, it must not say that it has it: each of the two would wait for the other one then.
+fn judge_known(known: &Entry, offered: &Entry, term: u64) -> Option<Judged> {
+    let had = known.away.map_or(known.term, |away| away.term.max(known.term));
+    let is_derived_twice = known.queued.taken.is_none() && offered.queued.taken.is_none();
+    if had >= term || is_derived_twice {
+        return Some(Judged::Known(MovedV2::Taken));
+    }
+    // It has ended here, which who offers it does not go by.
+    known.progress.state().is_outcome().then_some(Judged::Declined(MovedV2::Refused, term))
 }
 
 /// What is to be done with a command that is handed over.
@@ -328,6 +346,49 @@ mod tests {
         // Nor of those behind the first one that is.
         let more = [offered(&[3], TERM), offered(&[1], TERM + 1), offered(&[4], TERM)].concat();
         assert_eq!(judge(&mut desk, &more, now(7)).len(), 1);
+    }
+
+    #[test]
+    fn what_was_taken_up_from_here_comes_back_when_that_is_known_here() {
+        const SURVIVOR: OriginId = OriginId(9);
+        // This node had it, was lost, and is back. A survivor has it under the next term, and gives it back, as its device is here.
+        let mut here = Table::new(crate::commands::Config::default());
+        here.queued("d", id(1), now(0).wall, Queued::new("c", vec![1], now(60_000).wall, "cli"), now(0));
+        let taken = |term| Taken {
+            from: OriginHex(ASKS.0),
+            term,
+            attempts: 0,
+            may_have_arrived: true,
+            clients: Vec::new(),
+            with_device: None,
+            is_over: false,
+        };
+        let queued = Queued { taken: Some(Box::new(taken(1))), ..Queued::new("c", vec![1], now(60_000).wall, "cli") };
+        let taken_up = StepEvent::new(id(1), now(0).wall, 1, Step::Queued(Box::new(queued)));
+        let mut there = Table::new(crate::commands::Config::default());
+        there.submitted("d", taken_up.clone(), now(1));
+        there.hand_over("d", ASKS, &mut crate::commands::Room { count: 1, bytes: 1 << 20 }, now(2));
+        let asked = moves_of(&there, SURVIVOR, &[id(1)], now(3)).remove(0);
+        let mut desk = Desk::default();
+        for at in [4, 5] {
+            assert_eq!(
+                said(&mut desk, &here, &asked, true, now(at)),
+                None,
+                "it has it no more, and does not know that"
+            );
+        }
+        here.heard(ASKS, SURVIVOR, "d", &taken_up, now(6));
+        assert_eq!(said(&mut desk, &here, &asked, true, now(7)), Some((MovedV2::Taken, true)));
+        // Had it ended here before that was known, it is the survivor's to end.
+        let mut ended = Table::new(crate::commands::Config::default());
+        ended.queued("d", id(1), now(0).wall, Queued::new("c", vec![1], now(5).wall, "cli"), now(0));
+        ended.tick(now(6));
+        assert_eq!(said(&mut Desk::default(), &ended, &asked, true, now(7)), Some((MovedV2::Refused, false)));
+        // The same command of a plugin, derived at both: one of the two is enough.
+        let both = offered(&[1], TERM).remove(0);
+        let mut derived = Table::new(crate::commands::Config::default());
+        derived.queued("d", id(1), now(0).wall, Queued::new("c", vec![1], now(60_000).wall, "cli"), now(0));
+        assert_eq!(said(&mut Desk::default(), &derived, &both, true, now(7)), Some((MovedV2::Taken, false)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ struct Net {
     /// Nodes that are not heard.
     gone: Mutex<HashSet<OriginId>>,
     loses_answers: AtomicBool,
+    loses_questions: AtomicBool,
     asked: AtomicUsize,
     /// The first question.
     first: Mutex<Option<Vec<u8>>>,
@@ -29,6 +30,9 @@ impl Forward for Net {
                 return Err(ForwardError::Unreachable("gone".into()));
             };
             self.first.lock().get_or_insert_with(|| request.clone());
+            if self.loses_questions.load(Ordering::Relaxed) {
+                return Err(ForwardError::Unanswered("lost".into()));
+            }
             let answer = room.take_forwarded(&request).await;
             self.asked.fetch_add(1, Ordering::Relaxed);
             match self.loses_answers.load(Ordering::Relaxed) {
@@ -343,10 +347,12 @@ async fn an_answer_that_came_in_at_the_lost_node_counts_where_its_command_was_ta
 async fn of_two_outcomes_that_of_the_higher_term_is_shown_at_every_node() {
     let mut site = Site::of_three().await;
     // b hands a command over and does not hear what came of it, for longer than it can need; a has it, and its device did it.
-    site.net.loses_answers.store(true, Ordering::Relaxed);
+    site.net.loses_questions.store(true, Ordering::Relaxed);
     let moved = queued_at(&site[B], "pump", |_| {}).await;
     let device = site[A].connect("pump").await;
     site.until("it is on its way", || (site[B].steps(moved) == ["queued", "moving"]).then_some(())).await;
+    let asked = until("it is asked", || site.net.first.lock().clone()).await;
+    site[A].room.take_forwarded(&asked).await;
     next_offer(&device).await.acked();
     let steady = site[B].room.now().steady + 24 * 3_600_000;
     // Nothing more of a reaches b by then.

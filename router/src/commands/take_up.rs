@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, OriginHex, Repeat, State, StepEvent, Taken};
+use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, OriginHex, Repeat, State, StepEvent, Taken, UNSEEN_TERMS};
 use sled_data::{CommitNumber, OriginId};
 
 use super::move_on::append_step;
@@ -163,7 +163,7 @@ pub fn take_up_step(
     now: Now,
 ) -> Option<(String, StepEvent)> {
     let had = entry.away.map_or(entry.term, |away| away.term);
-    let term = lost.term.max(had + 1);
+    let term = lost.term.max(had.saturating_add(UNSEEN_TERMS + 1));
     if entry.away.is_some_and(|away| away.is_sure) || around.is_elsewhere {
         return None;
     }
@@ -213,6 +213,9 @@ fn read_term(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use devices::command::{Queued, Step};
+
     use super::*;
 
     #[test]
@@ -220,5 +223,49 @@ mod tests {
         assert_eq!(write_term(258), [1, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(read_term(&write_term(258)), Some(258));
         assert_eq!((read_term(&[2, 0]), read_term(&[])), (None, None));
+    }
+
+    #[test]
+    fn what_is_taken_up_has_a_higher_term_than_any_hand_over_that_nobody_has_seen() {
+        const TO: OriginId = OriginId(7);
+        let now = Now { steady: 5, wall: 1_000_000 };
+        let id = CommandId::v7(1, [0; 10]);
+        let queued = || Queued::new("c", vec![1], now.wall + 60_000, "cli");
+        let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0) };
+        let around = Around { is_elsewhere: false, refuses_repeats: false, deliveries_max: 4 };
+        let mut table = Table::new(crate::commands::Config::default());
+        table.queued("d", id, now.wall, queued(), now);
+        let entry = |table: &Table| table.get(id).cloned().unwrap();
+        let term = |entry: Entry, known: Option<&Entry>, around| {
+            let (_, step) = take_up_step(entry, known, lost, around, now)?;
+            let Step::Queued(queued) = step.step else { return None };
+            queued.taken.map(|taken| (taken.term, taken.is_over))
+        };
+        // What is known of it is that it waits there; it may have been handed over, and declined, many times since.
+        let here = term(entry(&table), None, around);
+        for times in 1..=9 {
+            table.hand_over("d", TO, &mut crate::commands::Room { count: 1, bytes: 1 << 20 }, now);
+            let away = entry(&table).away.map(|away| away.term);
+            assert_eq!(away, Some(times));
+            assert!(here.is_some_and(|(term, _)| term > times));
+            assert!(term(entry(&table), None, around).map(|(term, _)| term) > here.map(|(term, _)| term));
+            table.stays(id, TO, now);
+        }
+        // The decision's term counts where it is higher still; what must not be repeated is over.
+        let late = Lost { term: 1 << 40, ..lost };
+        let step = take_up_step(entry(&table), None, late, around, now).map(|(_, step)| step.step);
+        let taken = |step| if let Some(Step::Queued(queued)) = step { queued.taken } else { None };
+        assert_eq!(taken(step).map(|taken| (taken.term, taken.is_over)), Some((1 << 40, false)));
+        let never = Entry::new("d", id, now.wall, Queued { repeat: Repeat::Never, ..queued() }, 9);
+        assert_eq!(term(never.clone(), None, around).map(|(_, is_over)| is_over), Some(true));
+        let remembers = Around { refuses_repeats: true, ..around };
+        assert_eq!(term(never.clone(), None, remembers).map(|(_, is_over)| is_over), Some(false));
+        // One that this node has, or another, is left to it; one that this node gave away comes back.
+        assert_eq!(term(never.clone(), Some(&entry(&table)), around), None);
+        assert_eq!(term(never.clone(), None, Around { is_elsewhere: true, ..around }), None);
+        table.hand_over("d", lost.origin, &mut crate::commands::Room { count: 1, bytes: 1 << 20 }, now);
+        table.moved(id, lost.origin, now);
+        assert!(term(never.clone(), Some(&entry(&table)), around).is_some());
+        assert_eq!(term(entry(&table), None, around), None, "the lost node had given it away");
     }
 }

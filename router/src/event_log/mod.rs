@@ -49,7 +49,7 @@ pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
-pub use quorum::reached as quorum_reached;
+pub use quorum::{is_spare, reached as quorum_reached};
 pub use read::{ReadError, StateEntries};
 pub use retention::RetentionPass;
 pub use stamp::Stamp;

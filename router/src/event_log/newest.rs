@@ -87,6 +87,7 @@ impl EventLog {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -121,5 +122,41 @@ mod tests {
         (11..=10 + KEPT_MAX as u64).for_each(|number| add(number, 1));
         assert_eq!(given(11, 10_000, usize::MAX).len(), KEPT_MAX);
         assert!(given(10, 10_000, usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn what_is_given_is_in_one_run_from_where_it_is_asked_whatever_was_kept() {
+        let mut seed = 3_u64;
+        let mut draw = |bound: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % bound
+        };
+        let newest = NewestCommits::default();
+        let (mut number, mut given) = (0, 0);
+        for case in 0..20_000 {
+            number += 1;
+            // Some are not kept: too large, or the node was alone.
+            if draw(9) > 0 {
+                let bytes = if draw(40) == 0 { COMMIT_BYTES_MAX } else { usize::try_from(draw(20_000)).unwrap() };
+                newest.add(CommitNumber(number), &Commit::default(), vec![0; bytes]);
+            }
+            let kept = newest.kept.lock();
+            assert!(kept.bytes <= KEPT_BYTES_MAX && kept.commits.len() <= KEPT_MAX, "{case}");
+            assert_eq!(kept.bytes, kept.commits.iter().map(|commit| commit.bytes.len()).sum::<usize>(), "{case}");
+            let is_kept = |number: u64| kept.commits.iter().any(|commit| commit.number.0 == number);
+            let (from, to) = (number.saturating_sub(draw(300)).max(1), number.saturating_sub(draw(20)));
+            let bytes_max = usize::try_from(draw(100_000)).unwrap();
+            let expects_some = is_kept(from) && from <= to;
+            drop(kept);
+            let found = newest.from(CommitNumber(from), CommitNumber(to), bytes_max);
+            assert_eq!(!found.is_empty(), expects_some, "{case}: {from} to {to}");
+            for (commit, expected) in found.iter().zip(from..) {
+                assert!(commit.number.0 == expected && expected <= to, "{case}: {from} to {to}");
+            }
+            let bytes: usize = found.iter().map(|commit| commit.bytes.len()).sum();
+            assert!(found.len() <= 1 || bytes <= bytes_max, "{case}");
+            given += found.len();
+        }
+        assert!(given > 10_000, "{given}");
     }
 }

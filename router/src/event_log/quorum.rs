@@ -73,6 +73,14 @@ pub fn reached(needed: usize, synced: &BTreeMap<u64, CommitNumber>) -> Option<Co
     Some(numbers.get(needed - 1).copied().unwrap_or_default())
 }
 
+/// Whether `needed` of the others are as far as this one, or further: of those that are equally far the first ones by their ids are waited for.
+/// One that does not count for the quorum is always spare.
+pub fn is_spare(node: u64, needed: usize, synced: &BTreeMap<u64, CommitNumber>) -> bool {
+    let Some(has) = synced.get(&node) else { return true };
+    let before = synced.iter().filter(|(other, far)| (far, node) > (&has, **other)).count();
+    needed > 0 && before >= needed
+}
+
 impl State {
     /// Whether the first in the queue has its quorum.
     fn is_first_reached(&self) -> bool {
@@ -231,9 +239,7 @@ impl EventLog {
     /// equally far the first ones by their ids are waited for.
     pub fn is_spare(&self, node: u64) -> bool {
         let state = self.quorum.state.lock();
-        let Some(has) = state.synced.get(&node) else { return true };
-        let before = state.synced.iter().filter(|(other, far)| (far, node) > (&has, **other)).count();
-        state.needed > 0 && before >= state.needed
+        is_spare(node, state.needed, &state.synced)
     }
 
     /// Bytes of records that wait for their quorum.
@@ -324,6 +330,28 @@ mod tests {
             (2, &[5, 7, 6, 0], Some(6)),
         ] {
             assert_eq!(reached(needed, &synced(numbers)), expected.map(CommitNumber), "{needed} of {numbers:?}");
+        }
+    }
+
+    #[test]
+    fn as_many_are_waited_for_as_are_needed_and_no_more() {
+        let synced = |numbers: &[u64]| (1..).zip(numbers.iter().map(|n| CommitNumber(*n))).collect();
+        for (needed, numbers, spare) in [
+            (0, &[3, 9][..], &[][..]),
+            (1, &[3, 9], &[1]),
+            (1, &[9, 9], &[2]),
+            (2, &[9, 9], &[]),
+            (2, &[5, 7, 6, 0], &[1, 4]),
+            (2, &[7, 7, 7, 7], &[3, 4]),
+            (9, &[7, 7], &[]),
+            (usize::MAX, &[7], &[]),
+        ] {
+            let synced: BTreeMap<u64, CommitNumber> = synced(numbers);
+            let found: Vec<u64> = synced.keys().copied().filter(|node| is_spare(*node, needed, &synced)).collect();
+            assert_eq!(found, spare, "{needed} of {numbers:?}");
+            // Those who are not spare make the quorum, as it stands and as soon as they have more.
+            assert!(needed == 0 || synced.len() - found.len() >= needed.min(synced.len()), "{needed} of {numbers:?}");
+            assert!(is_spare(99, needed, &synced), "one that does not count is not waited for");
         }
     }
 }

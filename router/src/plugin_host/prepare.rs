@@ -2,7 +2,7 @@
 //!
 //! Everything that can fail is done here, before the commit is opened.
 
-use devices::command::{COMMANDS_TOPIC, CommandId, OriginHex, Queued, Repeat, StepEvent, Taken};
+use devices::command::{COMMANDS_TOPIC, CommandId, OriginHex, Queued, Repeat, StepEvent, Taken, UNSEEN_TERMS};
 use devices::headers;
 use devices::twin::{WISHES_TOPIC, Wish};
 use sled_data::{EVENT_BYTES_MAX, HeaderBlock};
@@ -172,8 +172,8 @@ fn sent_before(batch: &Batch<'_>, event: &EventRef<'_>, repeat: Repeat) -> Optio
     let doubt = batch.doubt.filter(|doubt| event.offset < doubt.until)?;
     Some(Taken {
         from: OriginHex(doubt.life.0),
-        // Above that of the one who submitted it first, which is 0.
-        term: batch.term.max(1),
+        // Above that of the one who submitted it first, which is 0, and those under which that one may have handed it over.
+        term: batch.term.max(UNSEEN_TERMS + 1),
         attempts: 0,
         may_have_arrived: true,
         clients: Vec::new(),

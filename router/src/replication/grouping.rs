@@ -80,4 +80,36 @@ mod tests {
         assert_eq!(now(19, 18, true, load, 5), send(20), "those who are waited for are slow");
         assert_eq!(now(15, 90, true, load, 50), send(20), "nothing that is not synced");
     }
+
+    #[test]
+    fn whatever_is_so_something_goes_soon_and_nothing_that_is_not_there() {
+        let mut seed = 7_u64;
+        let mut draw = |bound: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % bound
+        };
+        for case in 0..20_000 {
+            let synced = 1 + draw(300);
+            let standing = Standing {
+                next: CommitNumber(1 + draw(synced)),
+                synced: CommitNumber(synced),
+                reached: CommitNumber(draw(400)),
+                is_spare: draw(2) == 1,
+                waiting_bytes: usize::try_from(draw(3)).unwrap_or(0) * LOAD_BYTES_MIN,
+                since_sent: [Duration::MAX, Duration::from_micros(draw(10_000))][usize::try_from(draw(2)).unwrap_or(0)],
+            };
+            match turn(standing) {
+                Turn::Send(to) => assert!(to >= standing.next && to <= standing.synced, "{case}: {standing:?}"),
+                Turn::Wait(time) => {
+                    assert!(time > Duration::ZERO && time <= GROUP_WAIT, "{case}: {standing:?}");
+                    // After that time it goes, also where nothing else has changed.
+                    let later = Standing { since_sent: standing.since_sent + time, ..standing };
+                    assert!(matches!(turn(later), Turn::Send(_)), "{case}: {later:?}");
+                    // One that becomes needed, or whose load is gone, does not wait.
+                    assert_eq!(turn(Standing { is_spare: false, ..standing }), Turn::Send(standing.synced));
+                    assert_eq!(turn(Standing { waiting_bytes: 0, ..standing }), Turn::Send(standing.synced));
+                }
+            }
+        }
+    }
 }

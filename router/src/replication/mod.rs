@@ -16,6 +16,8 @@ mod pace;
 pub mod peers;
 mod plan;
 mod send;
+#[cfg(test)]
+mod send_tests;
 mod source;
 #[cfg(test)]
 mod stream_tests;
@@ -29,6 +31,7 @@ pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::{Config, LINKED_QUORUM_MAX};
 pub use floor::{Behind, Floor, Lacks};
+pub use grouping::{Standing, Turn, turn};
 pub use holdings::Holdings;
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};

@@ -26,7 +26,7 @@ fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
     log
 }
 
-fn log(seed: u64) -> Arc<EventLog> {
+pub(super) fn log(seed: u64) -> Arc<EventLog> {
     open(MemoryBackend::new(), seed, Options::default())
 }
 
@@ -49,13 +49,13 @@ async fn append(log: &EventLog, topic: &Topic, value: &str) {
 }
 
 /// Two connections' ends: of the follower and of the source.
-struct Link {
+pub(super) struct Link {
     _endpoints: [SiteEndpoint; 2],
-    follower: SiteConnection,
+    pub(super) follower: SiteConnection,
     source: SiteConnection,
 }
 
-async fn link() -> Link {
+pub(super) async fn link() -> Link {
     let folder = tempfile::tempdir().unwrap();
     let first = Arc::new(SiteIdentity::init(&folder.path().join("a"), 1, NodeId(1), "n1").unwrap());
     let key = NodeKey::draw().unwrap();
@@ -82,6 +82,17 @@ async fn link() -> Link {
 
 /// Has `here` follow `origin` from `there`.
 async fn follow(link: &Link, here: &Arc<EventLog>, there: &Arc<EventLog>, origin: OriginId) -> JoinHandle<Ended> {
+    follow_as(link, here, there, origin, 2).await
+}
+
+/// The same, as that node.
+pub(super) async fn follow_as(
+    link: &Link,
+    here: &Arc<EventLog>,
+    there: &Arc<EventLog>,
+    origin: OriginId,
+    node: u64,
+) -> JoinHandle<Ended> {
     let (out, from) = link.follower.open().await.unwrap();
     let book = Arc::new(Book::default());
     let follower =
@@ -89,11 +100,11 @@ async fn follow(link: &Link, here: &Arc<EventLog>, there: &Arc<EventLog>, origin
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let (out, from) = link.source.accept().await.unwrap();
     let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()), live_percent: 150 };
-    tokio::spawn(async move { source.serve(NodeId(2), out, from).await });
+    tokio::spawn(async move { source.serve(NodeId(node), out, from).await });
     following
 }
 
-async fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, done: impl Fn() -> bool) {
     let wait = async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -120,7 +131,7 @@ fn values(log: &EventLog, topic: &str) -> Vec<String> {
 }
 
 /// Whether one has all that the other has, and shows it.
-fn is_level(here: &EventLog, there: &EventLog, origin: OriginId) -> bool {
+pub(super) fn is_level(here: &EventLog, there: &EventLog, origin: OriginId) -> bool {
     let ids = there.store().partitions().into_iter().filter(|id| id.origin == origin);
     here.store().synced_commit_of(origin) == there.store().synced_commit_of(origin)
         && ids.into_iter().all(|id| here.visible_end(id) == here.store().end_offset(id))

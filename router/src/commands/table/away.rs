@@ -242,6 +242,16 @@ impl Table {
         entry.away.is_some_and(|away| taken_term.is_some_and(|term| term > away.term))
     }
 
+    /// A command that is here was taken once more, as it was on its way into the table when its node was found to be lost: it is the same, under
+    /// the higher term, which others have read.
+    pub(super) fn has_anew(&mut self, id: CommandId, taken_term: Option<u64>) {
+        let Some(entry) = self.entries.get_mut(&id).filter(|entry| entry.away.is_none()) else { return };
+        if let Some(term) = taken_term.filter(|term| *term > entry.term && !entry.progress.state().is_outcome()) {
+            entry.term = term;
+            self.effects.push(Effect::Save(id));
+        }
+    }
+
     /// Forgets a command that is away: it comes back as another node has it.
     pub(super) fn remove_away(&mut self, id: CommandId) {
         let Some(entry) = self.entries.remove(&id) else { return };

@@ -158,8 +158,9 @@ impl Table {
         let StepEvent { id, at_ms, n, step, .. } = event;
         let Step::Queued(queued) = step else { return };
         if self.entries.contains_key(&id) {
-            if !self.comes_back(id, queued.taken.as_ref().map(|taken| taken.term)) {
-                return;
+            let term = queued.taken.as_ref().map(|taken| taken.term);
+            if !self.comes_back(id, term) {
+                return self.has_anew(id, term);
             }
             self.remove_away(id);
         }

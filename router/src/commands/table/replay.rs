@@ -31,6 +31,7 @@ impl Table {
         if self.comes_back(id, queued.taken.as_ref().map(|taken| taken.term)) {
             self.remove_away(id);
         } else if self.entries.contains_key(&id) {
+            self.has_anew(id, queued.taken.as_ref().map(|taken| taken.term));
             return self.move_behind(id);
         }
         let mut entry = self.admit(device, id, at_ms, queued, now);

@@ -150,6 +150,10 @@ fn a_command_that_a_lost_node_may_have_sent_is_not_sent_again_unless_it_may_be()
         let step = StepEvent::decode(text.strip_prefix("_commands 1000000 valve ").unwrap().trim_end().as_bytes());
         let Step::Queued(queued) = step.unwrap().step else { panic!("{text}") };
         let told = queued.taken.map(|taken| (taken.from, taken.term, taken.may_have_arrived, taken.is_over));
-        assert_eq!(told, is_over.map(|is_over| (OriginHex(0xab), 1, true, is_over)), "{repeat:?} {until:?}");
+        assert_eq!(
+            told,
+            is_over.map(|is_over| (OriginHex(0xab), UNSEEN_TERMS + 1, true, is_over)),
+            "{repeat:?} {until:?}"
+        );
     }
 }

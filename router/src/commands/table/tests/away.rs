@@ -151,6 +151,28 @@ fn one_that_comes_back_is_the_same_under_a_higher_term_alone() {
 }
 
 #[test]
+fn one_that_is_here_and_is_taken_once_more_has_the_higher_term() {
+    // The term that it has, the one that it is taken under, the one that it has then; whether it is so over a restart
+    for (term, more, then) in [(1, 9, 9), (9, 1, 9), (1, 1, 1)] {
+        let taken_under = |term| Queued { taken: Some(Box::new(taken(term, false))), ..queued(1_000, now(0)) };
+        let step = |term, n| StepEvent::new(id(1), now(0).wall, n, Step::Queued(Box::new(taken_under(term))));
+        let mut table = Table::new(Config::default());
+        table.submitted("d", step(term, 2), now(1));
+        table.submitted("d", step(more, 2), now(2));
+        let mut again = Table::new(Config::default());
+        again.replay("d", step(term, 2), now(3));
+        again.replay("d", step(more, 2), now(3));
+        for table in [&mut table, &mut again] {
+            assert_eq!((table.get(id(1)).unwrap().term, table.pending()), (then, 1), "{term} {more}");
+            // So that each later term is higher than all that others have read of it.
+            let mut room = Room { count: 1, bytes: 1 << 20 };
+            assert_eq!(table.hand_over("d", THERE, &mut room, now(4)), [id(1)]);
+            assert_eq!(table.get(id(1)).unwrap().away.unwrap().term, then + 1);
+        }
+    }
+}
+
+#[test]
 fn what_may_have_arrived_elsewhere_never_ends_as_never_sent() {
     // Whether it may have arrived, whether it must not be sent again, how it ends when its time is over
     for (arrived, is_over, ends) in
