@@ -2,6 +2,7 @@
 
 mod backlog;
 mod forged;
+mod invited;
 mod lab;
 mod unasked;
 

@@ -18,7 +18,7 @@ use crate::transport::{Bounds, NodeId, SiteEndpoint, SiteIdentity, site_endpoint
 
 pub const LONG: Duration = Duration::from_secs(40);
 
-const BOUNDS: Bounds = Bounds {
+pub const BOUNDS: Bounds = Bounds {
     two_way_streams_max: 8,
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,
