@@ -29,8 +29,13 @@ use crate::transport::{
     FrameReceiver, FrameSender, LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol, StreamError,
 };
 
-/// Edges that accept an invitation at once; more are told to come again.
-const INVITED_MAX: usize = 4;
+/// Edges that are let in at once, each by a decision of the site; more wait for their turn.
+const LET_IN_MAX: usize = 4;
+/// Edges that have come with an invitation, those that wait included: as many as there are tokens, so that sites that are set up all
+/// at once are not sent away. More are told to come again. Each may have 64 KiB unread.
+const INVITED_MAX: usize = 256;
+/// How long one waits for its turn: less than it waits for the answer, which is 15 s.
+const TURN_WAIT: Duration = Duration::from_secs(8);
 /// Connections of links at once.
 const CONNECTIONS_MAX: usize = 1_024;
 /// Streams of one connection.
@@ -74,6 +79,7 @@ pub struct Upstream {
     pages: Mutex<BTreeMap<u64, Shared>>,
     connected: Mutex<BTreeMap<(u64, NodeId), SiteConnection>>,
     invited: Semaphore,
+    let_in: Semaphore,
     places: Semaphore,
     budgets: Budgets,
     within: Arc<Within>,
@@ -104,6 +110,7 @@ impl Upstream {
             pages: Mutex::default(),
             connected: Mutex::default(),
             invited: Semaphore::new(INVITED_MAX),
+            let_in: Semaphore::new(LET_IN_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
             asks: Asks::default(),
@@ -225,13 +232,8 @@ impl Upstream {
     pub async fn serve(&self, connection: SiteConnection) {
         match (connection.protocol(), connection.link()) {
             (SiteProtocol::LinkJoin, _) => {
-                let Ok(_place) = self.invited.try_acquire() else {
-                    return connection
-                        .close(Close::Busy as u32, "others accept invitations right now: try again in a moment");
-                };
-                if timeout(HELLO_WAIT, self.let_in(&connection)).await.is_err() {
-                    connection.close(Close::Garbage as u32, "no request came in time");
-                }
+                let Ok(_invited) = self.invited.try_acquire() else { return crowded(&connection) };
+                self.let_in(&connection).await;
             }
             (_, Some(peer)) => {
                 let Ok(_place) = self.places.try_acquire() else {
@@ -244,17 +246,24 @@ impl Upstream {
         }
     }
 
-    /// Answers one that accepts an invitation.
+    /// Answers one that accepts an invitation. Who says nothing keeps nobody from having a turn.
     async fn let_in(&self, connection: &SiteConnection) {
         let from = connection.address();
         let asked = async {
             let (send, mut receive) = connection.accept().await?;
             Ok::<_, StreamError>((send, receive.receive_frame(REQUEST_BYTES_MAX).await?))
         };
-        let Ok((mut send, Some(bytes))) = asked.await else {
-            return connection.close(Close::Garbage as u32, "the request cannot be read");
+        let (mut send, bytes) = match timeout(HELLO_WAIT, asked).await {
+            Ok(Ok((send, Some(bytes)))) => (send, bytes),
+            Ok(_) => return connection.close(Close::Garbage as u32, "the request cannot be read"),
+            Err(_) => return connection.close(Close::Garbage as u32, "no request came in time"),
         };
-        let answer = match self.admit(&bytes).await {
+        let Ok(Ok(turn)) = timeout(TURN_WAIT, self.let_in.acquire()).await else { return crowded(connection) };
+        let Ok(admitted) = timeout(HELLO_WAIT, self.admit(&bytes)).await else {
+            return connection.close(Close::Busy as u32, "the site did not decide in time: try again in a moment");
+        };
+        drop(turn);
+        let answer = match admitted {
             Ok(welcome) => {
                 tracing::info!(%from, site = welcome.name, node = %welcome.node, "a site feeds this one from now on");
                 Invited::Welcome(welcome)
@@ -377,6 +386,11 @@ impl Upstream {
             within: Some(Arc::clone(&self.within)),
         }
     }
+}
+
+/// Sends one away that has come with an invitation.
+fn crowded(connection: &SiteConnection) {
+    connection.close(Close::Busy as u32, "others accept invitations right now: try again in a moment");
 }
 
 /// Greets a stream and serves it to its end; how the connection is to be closed, if it is.
