@@ -17,7 +17,7 @@ use crate::harness::{Event, Node, wait};
 const ROUNDS: u64 = 6;
 
 /// A plant that feeds a headquarters, which calls it `plant`.
-fn linked(config: &str) -> (Node, Site) {
+pub fn linked(config: &str) -> (Node, Site) {
     let (plant, hq) = (Node::start_with(&format!("{ROUTING}{config}")), Site::found(ROUTING));
     link(&plant, &hq[0], "plant");
     (plant, hq)
@@ -30,7 +30,7 @@ fn link(edge: &Node, upstream: &Node, site: &str) {
 }
 
 /// One of a node's links.
-fn view(node: &Node, name: &str) -> Value {
+pub fn view(node: &Node, name: &str) -> Value {
     node.cli(&["link", "show", name, "--json"]).ok().json()
 }
 
@@ -221,7 +221,7 @@ fn a_ring_of_three_has_no_loops() {
 }
 
 /// A plant that feeds a headquarters through a relay, with further settings of the link.
-fn relayed(runtime: &tokio::runtime::Runtime, line: LineConfig, settings: &str) -> (Node, Site, Relay) {
+pub fn relayed(runtime: &tokio::runtime::Runtime, line: LineConfig, settings: &str) -> (Node, Site, Relay) {
     let port = free_port();
     let hq = Site::found_at(ROUTING, port, &format!("127.0.0.1:{port}"));
     let address = SocketAddr::from(([127, 0, 0, 1], port));

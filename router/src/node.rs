@@ -2,6 +2,7 @@
 
 mod admission;
 mod doors;
+mod down;
 mod error;
 mod keeper;
 mod leaving;
@@ -328,6 +329,7 @@ fn open_rooms(
     let plugins = Arc::new(PluginHost::start_with(Arc::clone(&log), &data.join(PLUGINS_FOLDER), duties)?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
+    linked.bring_down(&commands);
     if is_in_site {
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::class::{LinkClass, Priority, may_go, priority_of, used};
+use super::down::{COMMANDS, URGENT, WORDS};
 use super::hours::Hours;
 use super::pattern::Pattern;
 use crate::config::Problem;
@@ -59,6 +60,8 @@ pub struct LinkConfig {
     pub exclude: Vec<String>,
     /// What is put before the topics' names upstream.
     pub prefix: String,
+    /// What upstream may bring down: `commands` to devices; `urgent`, that those which are urgent there are urgent here.
+    pub down: Vec<String>,
     /// Whose events go.
     pub origins: Origins,
     /// Which topics go before others; what no class names is `normal`. The first class that names a topic counts.
@@ -80,6 +83,7 @@ impl Default for LinkConfig {
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
             prefix: String::new(),
+            down: vec![COMMANDS.to_owned()],
             origins: Origins::All,
             class: Vec::new(),
             rate_bytes_max: 0,
@@ -158,6 +162,15 @@ impl LinkConfig {
             if let Some(wrong) = hours.filter(|hours| !hours.is_empty()).find(|hours| Hours::parse(hours).is_none()) {
                 return Err(problem("class", wrong.to_owned(), "hours as 22:00-06:00, in UTC"));
             }
+            let has = |word: &str| link.down.iter().any(|listed| listed == word);
+            if let Some(wrong) = link.down.iter().find(|word| !WORDS.contains(&word.as_str())) {
+                let expected = "\"commands\", or \"commands\" and \"urgent\"; [] lets nothing come down";
+                return Err(problem("down", wrong.clone(), expected));
+            }
+            if link.down.len() > WORDS.len() || (has(URGENT) && !has(COMMANDS)) {
+                let expected = "each once, and \"urgent\" beside \"commands\" alone";
+                return Err(problem("down", link.down.join(", "), expected));
+            }
             let is_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if link.prefix.len() > PREFIX_BYTES_MAX || !link.prefix.chars().all(is_prefix) {
                 return Err(problem("prefix", link.prefix.clone(), "at most 64 of a-z, A-Z, 0-9, '.', '-', '_'"));
@@ -205,7 +218,18 @@ mod tests {
         let class = LinkConfig { class: vec![class], ..named("hq") };
         let hours = LinkClass { hours: "22-6".to_owned(), ..LinkClass::default() };
         let hours = LinkConfig { class: vec![hours], ..named("hq") };
+        let down = |words: &[&str]| {
+            let down = words.iter().map(|word| (*word).to_owned()).collect();
+            vec![LinkConfig { down, ..named("hq") }]
+        };
+        for fine in [down(&[]), down(&["commands"]), down(&["commands", "urgent"])] {
+            assert_eq!(LinkConfig::check_all(&fine), Ok(()), "{fine:?}");
+        }
+        assert_eq!(named("hq").down, ["commands"]);
         for wrong in [
+            down(&["topics"]),
+            down(&["urgent"]),
+            down(&["commands", "commands", "urgent"]),
             vec![hours],
             vec![named("")],
             vec![named("a b")],

@@ -45,6 +45,11 @@ impl Sender {
                 Ok(())
             }
             Answer::Stands(stands) => self.go_on(stands).await,
+            Answer::Asked(number, question) => session.down.asked(number, question).await,
+            Answer::Known(said) => {
+                session.down.known(said);
+                Ok(())
+            }
         }
     }
 

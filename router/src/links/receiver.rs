@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
+use super::down_desk::{Desk, Held, Line};
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
@@ -87,11 +88,23 @@ struct Open {
 
 impl Receiver {
     /// Takes what comes until something ends it. The greeting was heard.
-    pub async fn run(&self, mut out: FrameSender, mut from: FrameReceiver) -> Ended {
-        self.take(&mut out, &mut from).await.err().unwrap_or(Ended::ByEdge)
+    pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, down: Option<Held>) -> Ended {
+        let out = Out::new(out);
+        let ended = match down {
+            None => self.take(&out, &mut from, None).await,
+            Some(mut held) => {
+                let line = Arc::clone(&held.line);
+                let desk = held.desk();
+                tokio::select! {
+                    ended = self.take(&out, &mut from, desk.as_ref().map(|desk| (&**desk, &line))) => ended,
+                    ended = bring_down(&out, &mut held) => ended,
+                }
+            }
+        };
+        ended.err().unwrap_or(Ended::ByEdge)
     }
 
-    async fn take(&self, out: &mut FrameSender, from: &mut FrameReceiver) -> Result<(), Ended> {
+    async fn take(&self, out: &Out, from: &mut FrameReceiver, down: Option<(&Desk, &Arc<Line>)>) -> Result<(), Ended> {
         let mut open = Open::default();
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
             // Held until the frame is stored, and no longer: answers are not always taken at once.
@@ -140,6 +153,14 @@ impl Receiver {
                     answer(out, &Answer::Stored(number)).await?;
                 }
                 Said::Behind(behind) => self.page.lock().lag = behind,
+                Said::Answered(number, said) => match down {
+                    Some((desk, line)) => desk.answered(line, number, said),
+                    None => return Err(Ended::Wrong("an answer to no question".to_owned())),
+                },
+                Said::Ended(said) => match down {
+                    Some((desk, line)) => desk.ended(line, said),
+                    None => return Err(Ended::Wrong("ends of commands that it was not given".to_owned())),
+                },
             }
         }
         Ok(())
@@ -154,7 +175,7 @@ impl Receiver {
         Ok(())
     }
 
-    async fn refuse(&self, refused: Refused, out: &mut FrameSender) -> Result<(), Ended> {
+    async fn refuse(&self, refused: Refused, out: &Out) -> Result<(), Ended> {
         if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
             tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
         }
@@ -318,12 +339,25 @@ impl Receiver {
     }
 }
 
+/// The stream to the edge: answers, and what comes down.
+type Out = tokio::sync::Mutex<FrameSender>;
+
 /// Answers; an edge that takes no answers is done with.
-async fn answer(out: &mut FrameSender, answer: &Answer) -> Result<(), Ended> {
-    match timeout(ANSWER_WAIT, out.send_frame(&answer.encode())).await {
+async fn answer(out: &Out, answer: &Answer) -> Result<(), Ended> {
+    let send = async { out.lock().await.send_frame(&answer.encode()).await };
+    match timeout(ANSWER_WAIT, send).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(Ended::Again("the edge takes no answers".to_owned())),
     }
+}
+
+/// Sends what is to come down, as it comes.
+async fn bring_down(out: &Out, held: &mut Held) -> Result<(), Ended> {
+    while let Some(frame) = held.out.recv().await {
+        answer(out, &frame).await?;
+    }
+    // The line holds the other end: it does not come to that.
+    std::future::pending().await
 }
 
 /// How long the rest of a frame may take once its length has come.

@@ -205,7 +205,7 @@ impl Records {
     /// The refusal.
     pub fn judge(&self, peer: LinkPeer, hello: &Hello) -> Result<String, Refusal> {
         let name = self.may_stay(peer)?;
-        if hello.protocol < super::PROTOCOL {
+        if hello.protocol < super::PROTOCOL_MIN {
             let text =
                 format!("edgeway {} speaks an older version of links than is known here: upgrade it", hello.program);
             return Err(Refusal::new("version", text));

@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
+use super::down::DOWN_PROTOCOL;
+use super::down_desk::Desk;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
@@ -67,6 +69,7 @@ pub struct Upstream {
     invited: Semaphore,
     places: Semaphore,
     budgets: Budgets,
+    desk: Arc<Desk>,
 }
 
 impl Upstream {
@@ -81,7 +84,18 @@ impl Upstream {
             invited: Semaphore::new(INVITED_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
+            desk: Arc::default(),
         })
+    }
+
+    /// Who asks gateways for what is to come down.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// Whether a site of this name feeds this one.
+    pub fn has_site(&self, name: &str) -> bool {
+        self.records.all().iter().any(|record| record.name == name && !record.is_revoked)
     }
 
     /// Makes an invitation known, by the hash of its secret; until when it serves.
@@ -224,7 +238,7 @@ impl Upstream {
         let request = invite::decode::<Request>(bytes).filter(Request::is_sound);
         let request =
             request.ok_or_else(|| Refusal::new("invalid", "the request cannot be read: is one side newer?"))?;
-        if request.protocol < super::PROTOCOL {
+        if request.protocol < super::PROTOCOL_MIN {
             return Err(Refusal::new("version", "the edge speaks an older version of links: upgrade it"));
         }
         if request.site == self.identity.site() {
@@ -255,7 +269,7 @@ impl Upstream {
             tokio::select! {
                 stream = connection.accept(), if streams.len() < STREAMS_MAX => {
                     let Ok((out, from)) = stream else { break String::new() };
-                    streams.spawn(stream_of(self.receiver(peer), peer, Arc::clone(&self.records), out, from));
+                    streams.spawn(stream_of(self.receiver(peer), peer, (Arc::clone(&self.records), Arc::clone(&self.desk)), out, from));
                 }
                 Ok(()) = changed.changed() => {
                     if let Err(refusal) = self.records.may_stay(peer) {
@@ -302,7 +316,7 @@ impl Upstream {
 async fn stream_of(
     mut receiver: Receiver,
     peer: LinkPeer,
-    records: Arc<Records>,
+    (records, desk): (Arc<Records>, Arc<Desk>),
     mut out: FrameSender,
     mut from: FrameReceiver,
 ) -> Option<(Close, String)> {
@@ -325,7 +339,9 @@ async fn stream_of(
     if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {
         return None;
     }
-    match receiver.run(out, from).await {
+    let is_told = hello.is_first && hello.protocol >= DOWN_PROTOCOL;
+    let down = if is_told { desk.open(&receiver.name, peer.node, &receiver.page) } else { None };
+    match receiver.run(out, from, down).await {
         Ended::ByEdge | Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed) => None,
         Ended::Again(text) => Some((Close::Again, text)),
         Ended::Store(text) => Some((Close::Busy, text)),

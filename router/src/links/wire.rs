@@ -50,6 +50,10 @@ pub enum Said {
     Parts(Parts),
     /// How far it is ahead of what is stored upstream.
     Behind(Behind),
+    /// The answer to the question of this number about what comes down.
+    Answered(u64, Vec<u8>),
+    /// How commands that came down have ended.
+    Ended(Vec<u8>),
 }
 
 /// What comes next of some partitions.
@@ -86,6 +90,10 @@ pub enum Answer {
     Stored(u64),
     /// An origin or a topic is not taken.
     Refused(Refused),
+    /// A question about what comes down: its number, 0 what may.
+    Asked(u64, Vec<u8>),
+    /// It knows how these commands have ended.
+    Known(Vec<u8>),
 }
 
 /// What is not taken, and why.
@@ -144,10 +152,14 @@ pub(super) const PARTS: u8 = 5;
 const BEHIND: u8 = 6;
 /// Of a frame of parts that is packed: see `pack`.
 pub(super) const PACKED: u8 = 7;
+const ANSWERED: u8 = 8;
+const ENDED: u8 = 9;
 const WELCOME: u8 = 16;
 const STANDS: u8 = 17;
 const STORED: u8 = 18;
 const REFUSED: u8 = 19;
+const ASKED: u8 = 20;
+const KNOWN: u8 = 21;
 /// Of a part: a batch, a hole.
 pub(super) const BATCH: u8 = 0;
 pub(super) const HOLE: u8 = 1;
@@ -188,6 +200,8 @@ impl Said {
             Self::Where(ids) => with_body(WHERE, &ids.iter().map(plain).collect::<Vec<_>>()),
             Self::Parts(parts) => parts.encode(),
             Self::Behind(behind) => with_body(BEHIND, behind),
+            Self::Answered(number, answer) => with_body(ANSWERED, &(number, answer)),
+            Self::Ended(ended) => with_body(ENDED, ended),
         }
     }
 
@@ -220,6 +234,11 @@ impl Said {
             }
             Some((&PARTS, rest)) => Ok(Self::Parts(Parts::decode(rest)?)),
             Some((&BEHIND, rest)) => Ok(Self::Behind(body(rest)?)),
+            Some((&ANSWERED, rest)) => {
+                let (number, answer) = body(rest)?;
+                Ok(Self::Answered(number, answer))
+            }
+            Some((&ENDED, rest)) => Ok(Self::Ended(body(rest)?)),
             _ => Err(WireError::Form("its kind is not known")),
         }
     }
@@ -314,6 +333,8 @@ impl Answer {
             }
             Self::Stored(number) => with_body(STORED, number),
             Self::Refused(refused) => with_body(REFUSED, refused),
+            Self::Asked(number, question) => with_body(ASKED, &(number, question)),
+            Self::Known(known) => with_body(KNOWN, known),
         }
     }
 
@@ -337,6 +358,11 @@ impl Answer {
                 Ok(Self::Stands(all.into_iter().map(stand).collect()))
             }
             Some((&STORED, rest)) => Ok(Self::Stored(body(rest)?)),
+            Some((&ASKED, rest)) => {
+                let (number, question) = body(rest)?;
+                Ok(Self::Asked(number, question))
+            }
+            Some((&KNOWN, rest)) => Ok(Self::Known(body(rest)?)),
             Some((&REFUSED, rest)) => {
                 let refused: Refused = body(rest)?;
                 if refused.text.len() > TEXT_BYTES_MAX || refused.code.len() > TEXT_BYTES_MAX {

@@ -57,6 +57,7 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         sending(link, out)?;
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
+    out.line(&printable(&format!("down       {}", down(link))))?;
     for refusal in &link.refusals {
         out.line(&printable(&format!("refused    {refusal}")))?;
     }
@@ -123,6 +124,15 @@ pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), 
         drain(link),
         ratio(link),
     )))
+}
+
+/// What may come down.
+fn down(link: &LinkJson) -> String {
+    match link.down.as_slice() {
+        [] if link.direction == "down" => "nothing, as far as the edge has said".to_owned(),
+        [] => "nothing".to_owned(),
+        words => words.join(", "),
+    }
 }
 
 fn drain(link: &LinkJson) -> String {
