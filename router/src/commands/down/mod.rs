@@ -9,6 +9,8 @@ mod give;
 mod notes;
 mod take;
 #[cfg(test)]
+mod take_tests;
+#[cfg(test)]
 mod tests;
 mod wire;
 
