@@ -69,7 +69,7 @@ impl World {
     fn hear(&mut self, number: usize, edge: &mut Running, session: &mut Session, answer: Answer) -> bool {
         let sending = &mut session.sending;
         match answer {
-            Answer::Welcome(..) => false,
+            Answer::Welcome(..) | Answer::Asked(..) | Answer::Known(_) => false,
             Answer::Stored(stored) => {
                 while let Some((_, _, ends)) = sending.under_way.pop_front_if(|(sent, ..)| *sent <= stored) {
                     edge.stored.extend(ends.into_iter().map(|(id, end)| ((number, id), end)));

@@ -62,7 +62,7 @@ impl World {
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
             Ok(Said::Parts(parts)) => return self.take_parts(upstream, session, parts),
-            Ok(Said::Hello(_) | Said::Behind(_)) | Err(_) => return false,
+            Ok(Said::Hello(_) | Said::Behind(_) | Said::Answered(..) | Said::Ended(_)) | Err(_) => return false,
         }
         true
     }
