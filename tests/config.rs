@@ -6,7 +6,7 @@ use crate::harness::Node;
 use crate::harness::binary::{edgeway, root};
 use crate::harness::cli::Ran;
 
-fn run_with(text: &str) -> Ran {
+pub fn run_with(text: &str) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("edgeway.toml");
     std::fs::write(&file, text).unwrap();

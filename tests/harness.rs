@@ -5,6 +5,7 @@ pub mod binary;
 pub mod cli;
 pub mod components;
 pub mod device;
+pub mod hose;
 pub mod http;
 pub mod log;
 pub mod mqtt;

@@ -1,5 +1,9 @@
 //! Sites that feed one another, as real processes: whatever dies or is cut off, upstream has each event once and in order.
 
+mod by_tcp;
+mod renewal;
+mod within;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +28,7 @@ pub fn linked(config: &str) -> (Node, Site) {
 }
 
 /// One node feeds another, by the command line.
-fn link(edge: &Node, upstream: &Node, site: &str) {
+pub fn link(edge: &Node, upstream: &Node, site: &str) {
     let token = upstream.cli(&["link", "invite", site]).ok().out;
     edge.cli(&["link", "accept", token.trim(), "--name", "hq"]).ok();
 }
@@ -35,7 +39,7 @@ pub fn view(node: &Node, name: &str) -> Value {
 }
 
 /// All events of a topic, by their place in the log. Another site's is named `SITE%2FTOPIC`.
-fn sorted(node: &Node, topic: &str) -> Vec<Value> {
+pub fn sorted(node: &Node, topic: &str) -> Vec<Value> {
     let mut lines: Vec<Value> = node.readable_events(topic).into_iter().map(|event| event.0).collect();
     lines.sort_by_key(|line| {
         let number = |name: &str| line[name].as_u64().unwrap();
@@ -44,13 +48,13 @@ fn sorted(node: &Node, topic: &str) -> Vec<Value> {
     lines
 }
 
-fn stored(node: &Node, topic: &str) -> usize {
+pub fn stored(node: &Node, topic: &str) -> usize {
     let all = node.get(&format!("topics/{topic}"));
     if all.status == 404 { 0 } else { all.ok().json()["events"].as_u64().unwrap() as usize }
 }
 
 /// Waits until upstream has as many events as the edge, and compares them line by line.
-fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
+pub fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) -> Vec<Value> {
     wait::until_true(&format!("{here} is level"), || stored(upstream, here) == stored(edge, there));
     let (mut theirs, mut ours) = (sorted(edge, there), sorted(upstream, here));
     // What the topic is called is all that may differ.
@@ -79,24 +83,24 @@ fn check_records(lines: Vec<Value>, records: &[Record]) {
 }
 
 /// A load at one node.
-struct Load {
+pub struct Load {
     publishers: Vec<Publisher>,
     acked: Arc<AtomicU64>,
 }
 
 impl Load {
-    fn start(node: &Node, run: &str) -> Load {
+    pub fn start(node: &Node, run: &str) -> Load {
         let acked = Arc::new(AtomicU64::new(0));
         let start = |name: &str| Publisher::start(node.mqtt, &format!("plain/{run}/{name}"), Arc::clone(&acked));
         Load { publishers: ["a", "b", "c"].map(start).into(), acked }
     }
 
-    fn wait(&self, count: u64) {
+    pub fn wait(&self, count: u64) {
         let enough = self.acked.load(Ordering::Relaxed) + count;
         wait::until_true("acknowledgements", || self.acked.load(Ordering::Relaxed) >= enough);
     }
 
-    fn stop(self) -> Vec<Record> {
+    pub fn stop(self) -> Vec<Record> {
         self.publishers.into_iter().map(Publisher::stop).collect()
     }
 }

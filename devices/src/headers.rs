@@ -34,8 +34,12 @@ pub const CAUSE: &str = "cause";
 /// On a step of a command that the node that wrote it has made already: nothing to read again but after a restart.
 pub const OWN_STEP: &str = "step";
 
+/// On an event that a link brought late, as after an outage: one byte of value 1. It is not stored with the event: the node that it came to
+/// shows it to plugins.
+pub const LATE: &str = "link.late";
+
 /// Every reserved name.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     MQTT_TOPIC,
     MQTT_QOS,
     MQTT_RETAIN,
@@ -50,6 +54,7 @@ pub const ALL: [&str; 14] = [
     SEQUENCE,
     CAUSE,
     OWN_STEP,
+    LATE,
 ];
 
 /// Whether a header name is reserved: one of [`ALL`], or any name under `mqtt.`.

@@ -10,6 +10,8 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod command;
+#[cfg(feature = "quic")]
+pub mod congestion;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 pub mod headers;

@@ -8,6 +8,7 @@ mod blocking;
 mod body;
 mod commands;
 mod config;
+mod detail;
 mod error;
 mod event_json;
 mod events;

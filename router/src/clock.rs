@@ -13,6 +13,7 @@ const AHEAD_MS_MAX: i64 = 60_000;
 pub struct Clock {
     started: Instant,
     started_wall_ms: u64,
+    began_after: u64,
     hybrid: AtomicU64,
 }
 
@@ -20,7 +21,8 @@ impl Clock {
     /// A clock whose hybrid stamps begin after `last_stored`, the newest stamp found in the store:
     /// a wall clock that was set back does not make later commits look older.
     pub fn starting_after(last_stored: u64) -> Self {
-        let mut clock = Self { started: Instant::now(), started_wall_ms: 0, hybrid: AtomicU64::new(last_stored) };
+        let hybrid = AtomicU64::new(last_stored);
+        let mut clock = Self { started: Instant::now(), started_wall_ms: 0, began_after: last_stored, hybrid };
         clock.started_wall_ms = u64::try_from(clock.wall_ms()).unwrap_or(0);
         clock
     }
@@ -42,6 +44,11 @@ impl Clock {
     pub fn steady_ms(&self) -> u64 {
         let since = u64::try_from(self.monotonic().as_millis()).unwrap_or(u64::MAX);
         self.started_wall_ms.saturating_add(since)
+    }
+
+    /// The newest hybrid stamp that was stored before the start: this node's greater ones were given since.
+    pub fn began_after(&self) -> u64 {
+        self.began_after
     }
 
     /// The next hybrid stamp: milliseconds above, a counter below; each call's answer is greater

@@ -13,6 +13,7 @@ mod plugins;
 mod retention;
 mod site;
 mod site_view;
+mod summaries;
 mod wires;
 mod work;
 
@@ -142,9 +143,9 @@ impl Node {
             tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
             tokio::spawn(Arc::clone(&site).keep_level()),
             tokio::spawn(Arc::clone(&links).import()),
+            tokio::spawn(Arc::clone(&links).watch_summaries()),
         ];
-        let site_running =
-            site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, links.guests())?;
+        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
         // Not before links hold what they have not sent.
         let retention = retention::Keeper::new(&site, &links, &config);
@@ -311,7 +312,8 @@ fn open_rooms(
     let fan_out = Arc::new(FanOut::new(config.subscriptions.clone()));
     log.observe(Arc::clone(&fan_out) as _);
     let catalog = open_catalog(&log, config, place, joins, Arc::clone(&way))?;
-    let linked = links::LinkNode::open(&log, &catalog, certificate.clone(), place, config);
+    let nodes = (certificate.clone(), Arc::clone(&way) as _);
+    let linked = links::LinkNode::open(&log, &catalog, nodes, place, config);
     let linked = linked.map_err(|error| StartError::Links(error.to_string()))?;
     let told = site::Told { first, name: site::given_name(data) };
     let means = (Arc::clone(&way), Spoken::up_to(config.site.highest_protocol()));
@@ -329,6 +331,7 @@ fn open_rooms(
     let plugins = Arc::new(PluginHost::start_with(Arc::clone(&log), &data.join(PLUGINS_FOLDER), duties)?);
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
+    linked.set_plugins(Arc::clone(&plugins));
     linked.bring_down(&commands);
     if is_in_site {
         log.await_replicas();
@@ -336,7 +339,7 @@ fn open_rooms(
         sessions.set_heard(Arc::clone(&way) as _);
     }
     let readiness = Arc::new(Readiness::default());
-    site.set_doors(Arc::clone(&sessions), Arc::clone(&readiness));
+    site.set_doors(Arc::clone(&sessions), Arc::clone(&readiness), Arc::clone(&linked));
     let quic = Arc::default();
     let control = Arc::clone(&site) as _;
     let links = Arc::clone(&linked) as _;

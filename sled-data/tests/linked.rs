@@ -5,11 +5,11 @@ mod harness;
 
 use std::sync::Arc;
 
-use harness::{append, on_both, partition, seal, values};
+use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    FollowError, HOLES_MAX, Hole, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_OF_LINK_MAX, Linked, LinkedError,
-    LinkedPart, MemoryBackend, Options, OriginId, PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicId,
-    TopicInfo,
+    Commit, Compression, FollowError, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINKED_NEW_PARTITIONS_MAX,
+    LINKED_ORIGINS_OF_LINK_MAX, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId, PartitionId,
+    ReadError, Store, StoredBatch, TopicConfig, TopicId, TopicInfo,
 };
 
 const LINK: u64 = 5;
@@ -145,7 +145,9 @@ fn readers_pass_a_hole_and_what_was_before_it_stays() {
             for (ms, offset) in [(0, 0), (1_020, 2), (1_030, 3), (1_040, 12), (1_100, 12), (1_130, 13), (9_000, 18)] {
                 assert_eq!(store.offset_at_time(id, ms).unwrap(), offset, "{ms}");
             }
-            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            let report = store.verify(&mut |_| {}).unwrap();
+            assert!(report.is_clean());
+            assert_eq!(report.never_came.into_iter().collect::<Vec<_>>(), [(HoleWhy::Retention, 8)]);
         };
         check(&store);
         store.close().unwrap();
@@ -160,6 +162,92 @@ fn readers_pass_a_hole_and_what_was_before_it_stays() {
         assert_eq!((store.holes(id), store.end_offset(id)), (vec![], 0));
         store.take_linked(id.origin, &linked(LINK), &parts(&all)).unwrap();
         assert_eq!(values(&store, id, 0), values(&edge, id, 0));
+    });
+}
+
+#[test]
+fn the_first_batch_of_a_clock_is_found_beside_holes() {
+    let (edge, id, _) = edge(0);
+    // Batches of two events, each commit a thousand later than the one before.
+    for n in 0..9 {
+        let times = Times { hlc: (n + 1) * 1_000, first_ms: 1_000 };
+        let batch = seal_at(id, n * 2, &[b"one", b"two"], times, Compression::Lz4);
+        edge.commit(&Commit { hlc: (n + 1) * 1_000, appends: vec![batch], ..Commit::default() }).unwrap();
+    }
+    let all = edge.read(id, 0, usize::MAX).unwrap();
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        let mut coming = parts(&all[..2]);
+        coming.push(LinkedPart::Hole(id, Hole { why: HoleWhy::Deadline, ..hole(4, 10) }));
+        coming.extend(parts(&all[5..]));
+        store.take_linked(id.origin, &linked(LINK), &coming).unwrap();
+        // from, clock, where it begins
+        for (from, hlc, expected) in [
+            (0, 0, 0),
+            (0, 1_000, 0),
+            (0, 1_001, 2),
+            (0, 2_001, 10),
+            (0, 6_000, 10),
+            (0, 6_001, 12),
+            (4, 1, 10),
+            (14, 1, 14),
+            (0, 9_000, 16),
+            (0, 9_001, 18),
+            (18, 1, 18),
+        ] {
+            assert_eq!(store.offset_at_clock(id, from, hlc).unwrap(), expected, "{from} {hlc}");
+        }
+    });
+}
+
+#[test]
+fn what_came_late_is_known_as_long_as_it_is_kept() {
+    let (edge, id, all) = edge(2 * LATE_MAX as u64 + 10);
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        // All have a clock of 7.
+        let take = |store: &Store, range: std::ops::Range<usize>, late_before| {
+            store.take_linked_late(id.origin, &linked(LINK), &parts(&all[range]), late_before).unwrap();
+        };
+        take(&store, 0..2, 7);
+        take(&store, 2..4, 8);
+        // Some of it again, in time now, and more that is late.
+        take(&store, 3..5, 7);
+        take(&store, 5..6, 8);
+        take(&store, 6..7, 8);
+        store.sync().unwrap();
+        let expected = [Late { from: 4, to: 8 }, Late { from: 10, to: 14 }];
+        let check = |store: &Store| {
+            assert_eq!(store.late(id), expected);
+            let late: Vec<u64> = (0..16).filter(|offset| store.is_late(id, *offset)).collect();
+            assert_eq!(late, [4, 5, 6, 7, 10, 11, 12, 13]);
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        };
+        check(&store);
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        check(&store);
+        // They go with what is trimmed, and the oldest where they are too many.
+        store.trim(id, 8, 100).unwrap();
+        for n in 7..2 * LATE_MAX + 9 {
+            take(&store, n..n + 1, if n % 2 == 0 { 8 } else { 7 });
+        }
+        let kept = store.late(id);
+        assert_eq!(
+            (kept.len(), kept[LATE_MAX - 1]),
+            (LATE_MAX, Late { from: 4 * LATE_MAX as u64 + 16, to: 4 * LATE_MAX as u64 + 18 })
+        );
+        store.close().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.late(id), kept);
+        store.delete_topic(id.topic).unwrap();
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        take(&store, 0..4, 7);
+        assert_eq!(store.late(id), []);
     });
 }
 

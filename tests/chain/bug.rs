@@ -19,11 +19,17 @@ pub enum Bug {
     GapNotTold,
     /// Retention waits for no link.
     RetentionWaitsForNone,
+    /// What is too old to be sent is judged by a clock that is a day ahead.
+    DropsWhatIsYoung,
+    /// A node does not offer the site's other one what its link brings.
+    KeptByOneNode,
+    /// An edge is told that something is stored before both nodes have it.
+    ToldBeforeQuorum,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 8] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 11] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -32,5 +38,8 @@ impl Bug {
         (Bug::LoopIsTaken, &["ring"]),
         (Bug::GapNotTold, &["gaps", "converges"]),
         (Bug::RetentionWaitsForNone, &["acknowledged"]),
+        (Bug::DropsWhatIsYoung, &["deadline"]),
+        (Bug::KeptByOneNode, &["nodes"]),
+        (Bug::ToldBeforeQuorum, &["acknowledged"]),
     ];
 }

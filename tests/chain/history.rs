@@ -22,6 +22,16 @@ pub struct Acknowledged {
     pub site: usize,
 }
 
+/// Events that an edge did not send, as they were too old: offsets `from` to before `to`.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropped {
+    pub partition: PartitionId,
+    pub from: u64,
+    pub to: u64,
+    /// When.
+    pub at: u64,
+}
+
 /// What a site holds of a partition at the end.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
@@ -50,8 +60,13 @@ pub struct Ended {
 pub struct History {
     pub lives: Vec<Life>,
     pub acknowledged: Vec<Acknowledged>,
+    /// The milliseconds of the hybrid clock with which each event was written.
+    pub written: BTreeMap<u64, u64>,
+    pub dropped: Vec<Dropped>,
     /// From which site to which.
     pub links: Vec<(usize, usize)>,
+    /// Whether edges are told that something is stored when both nodes of a site have it.
+    pub has_quorum: bool,
     /// Sites whose store was wiped or set back.
     pub set_back: BTreeSet<usize>,
     /// Origins that lost events, or went on apart, as their store was wiped or set back.
@@ -76,6 +91,12 @@ impl History {
     /// The last things that happened.
     pub fn tail(&self) -> String {
         self.story[self.story.len().saturating_sub(STORY_MAX)..].join("\n")
+    }
+
+    /// The other nodes of a node's site.
+    pub fn others(&self, site: usize) -> impl Iterator<Item = usize> {
+        let is_other = move |at: &usize| *at != site && self.sites[*at].id == self.sites[site].id;
+        (0..self.sites.len()).filter(is_other)
     }
 
     /// The sites that a site's events reach, itself left out.

@@ -62,7 +62,9 @@ fn links_meet_all_weathers() {
         "its life ended",
         "loop",
         "it is not next",
+        "an edge waits",
         "forked",
+        "too old",
     ];
     let missing: Vec<_> = wanted.iter().filter(|name| !met.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?} are never met: {met:?}");

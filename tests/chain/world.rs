@@ -24,11 +24,14 @@ const STEPS: usize = 160;
 const CALM_STEPS: usize = 400;
 /// Milliseconds since 1970 at the beginning.
 const BEGIN_MS: u64 = 1_700_000_000_000;
+/// How old alarms may be when they are sent on a link that drops them.
+pub const DROP_AFTER_MS: u64 = 10_000;
 /// The topics of each site: name, partitions.
 const TOPICS: [(&str, u32); 2] = [("telemetry", 2), ("alarms", 1)];
 
-/// A site of one node.
+/// A node of a site: most sites have one, some that are fed have two.
 pub struct Site {
+    /// The site's id.
     pub id: u64,
     pub backend: MemoryBackend,
     pub running: Option<Running>,
@@ -46,6 +49,8 @@ pub struct Site {
 pub struct Running {
     pub store: Store,
     pub hybrid: u64,
+    /// When it was started, and the newest stamp before.
+    pub began: (u64, u64),
     pub logs: BTreeMap<PartitionId, Arc<PartitionLog>>,
     /// Rises when something is shown.
     pub shown: u64,
@@ -55,13 +60,20 @@ pub struct Running {
     pub stored: BTreeMap<(usize, PartitionId), Offset>,
 }
 
-/// From a site to another.
+/// From a site to another, or from one node of a site to the other.
 pub struct Link {
     pub from: usize,
+    /// The node that it stands to, or stood to last.
     pub to: usize,
+    /// The nodes that it may stand to.
+    pub nodes: Vec<usize>,
+    /// Within a site: of which link it sends on what that has brought.
+    pub within: Option<usize>,
     /// It is cut until then.
     pub cut_until: u64,
     pub session: Option<Session>,
+    /// Whether alarms that are older than [`DROP_AFTER_MS`] are not sent.
+    pub drops: bool,
     /// Up to where was sent, for a planted bug.
     pub sent: BTreeMap<PartitionId, Offset>,
 }
@@ -87,6 +99,8 @@ pub struct World {
     pub links: Vec<Link>,
     next_event: u64,
     pub is_calm: bool,
+    /// Edges are told that something is stored when both nodes of a site have it.
+    pub has_quorum: bool,
 }
 
 /// Runs one seed to its end.
@@ -103,25 +117,45 @@ pub fn run(seed: u64, bug: Option<Bug>) -> History {
 impl World {
     fn new(seed: u64, bug: Option<Bug>) -> World {
         let mut random = Random::new(seed);
-        // A chain of two, two gateways, a chain of three, a ring of three.
-        let links = [vec![(0, 1)], vec![(0, 2), (1, 2)], vec![(0, 1), (1, 2)], vec![(0, 1), (1, 2), (2, 0)]];
-        let links = links[random.place(links.len())].clone();
-        let count = links.iter().map(|(from, to)| *from.max(to)).max().unwrap_or(0) + 1;
-        let history = History { links: links.clone(), ..History::default() };
-        let link = |(from, to)| Link { from, to, cut_until: 0, session: None, sent: BTreeMap::new() };
+        // A chain of two, two gateways, a chain of three, a ring of three; a chain of two whose end has two nodes.
+        let links =
+            [vec![(0, 1)], vec![(0, 2), (1, 2)], vec![(0, 1), (1, 2)], vec![(0, 1), (1, 2), (2, 0)], vec![(0, 1)]];
+        let shape = random.place(links.len());
+        let (links, is_double) = (links[shape].clone(), shape == links.len() - 1);
+        let count = links.iter().map(|(from, to)| *from.max(to)).max().unwrap_or(0) + 1 + usize::from(is_double);
+        let has_quorum = is_double && random.chance(500);
+        let mut history = History { links: links.clone(), has_quorum, ..History::default() };
+        let drops: Vec<bool> = links.iter().map(|_| random.chance(500)).collect();
+        let link = |((from, to), drops)| Link {
+            from,
+            to,
+            nodes: vec![to],
+            within: None,
+            cut_until: 0,
+            session: None,
+            drops,
+            sent: BTreeMap::new(),
+        };
+        let mut links: Vec<Link> = links.into_iter().zip(drops).map(link).collect();
+        if is_double {
+            links[0].nodes.push(2);
+            history.links.push((0, 2));
+            links.extend([(1, 2), (2, 1)].map(|pair| Link { within: Some(0), ..link((pair, false)) }));
+        }
         let mut world = World {
             random,
             history,
             now: BEGIN_MS,
             bug,
             sites: Vec::new(),
-            links: links.into_iter().map(link).collect(),
+            links,
             next_event: 0,
             is_calm: false,
+            has_quorum,
         };
         for number in 0..count {
             world.sites.push(Site {
-                id: number as u64 + 1,
+                id: if is_double { number.min(1) } else { number } as u64 + 1,
                 backend: MemoryBackend::new(),
                 running: None,
                 life: usize::MAX,
@@ -158,6 +192,10 @@ impl World {
 
     /// One turn of a link: its session is made where there is none, and both ends do what they do.
     fn carry(&mut self, number: usize) {
+        if self.links[number].session.is_none() {
+            let place = self.random.place(self.links[number].nodes.len());
+            self.links[number].to = self.links[number].nodes[place];
+        }
         let Link { from, to, cut_until, .. } = self.links[number];
         if self.sites[from].running.is_none() || self.sites[to].running.is_none() || cut_until > self.now {
             self.links[number].session = None;
@@ -226,6 +264,7 @@ impl World {
         store.sync().expect("it syncs");
         let mut running = Running {
             hybrid: found.last_hlc,
+            began: (self.now, found.last_hlc),
             logs: BTreeMap::new(),
             shown: 0,
             open: Vec::new(),
@@ -269,6 +308,7 @@ impl World {
             let topic = self.random.place(TOPICS.len());
             let index = self.random.below(u64::from(TOPICS[topic].1)) as u32;
             let topic = TopicId(self.sites[at].id * 100 + topic as u64);
+            self.history.written.insert(self.next_event, hlc >> HLC_LOGICAL_BITS);
             touched.entry(PartitionId { origin, topic, index }).or_insert_with(Vec::new).push(self.next_event);
             self.next_event += 1;
         }
@@ -333,6 +373,11 @@ impl World {
 impl Running {
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
         self.store.partitions().into_iter().map(|id| (id, self.store.end_offset(id))).collect()
+    }
+
+    /// Up to where a partition is synced, and shown.
+    pub fn end(&self, id: PartitionId) -> Offset {
+        self.logs.get(&id).map_or(0, |log| log.visible_end())
     }
 
     pub fn show(&mut self, id: PartitionId, end: Offset) {

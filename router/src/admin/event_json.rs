@@ -17,6 +17,8 @@ pub struct Place<'a> {
     pub partition: PartitionId,
     /// The offset in it.
     pub offset: Offset,
+    /// Whether it came late by a link.
+    pub is_late: bool,
 }
 
 #[derive(Serialize)]
@@ -26,6 +28,8 @@ struct Line<'a> {
     partition: u32,
     offset: Offset,
     timestamp_ms: i64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    late: bool,
     key: Option<Text<'a>>,
     device: Option<&'a str>,
     headers: Map<String, Value>,
@@ -71,6 +75,7 @@ pub fn line(place: Place<'_>, record: &RecordRef<'_>) -> Vec<u8> {
         partition: place.partition.index,
         offset: place.offset,
         timestamp_ms: record.timestamp_ms,
+        late: place.is_late,
         key: record.key.map(Text),
         device,
         headers: header_map(record.headers),
@@ -84,7 +89,7 @@ pub fn line(place: Place<'_>, record: &RecordRef<'_>) -> Vec<u8> {
 
 /// The line that tells of offsets that cannot be read any more: `from` up to before `to`.
 pub fn gap_line(place: Place<'_>, to: Offset, reason: &str) -> Vec<u8> {
-    let Place { topic, partition, offset } = place;
+    let Place { topic, partition, offset, .. } = place;
     let gap = json!({"from": offset, "to": to, "reason": reason});
     let line =
         json!({"topic": topic, "origin": partition.origin.to_string(), "partition": partition.index, "gap": gap});
@@ -135,7 +140,7 @@ mod tests {
 
     fn place() -> Place<'static> {
         let partition = PartitionId { origin: OriginId(0xAB), topic: TopicId(7), index: 2 };
-        Place { topic: "telemetry", partition, offset: 9 }
+        Place { topic: "telemetry", partition, offset: 9, is_late: false }
     }
 
     fn rendered(key: Option<&[u8]>, value: Option<&[u8]>, headers: &HeaderBlock) -> String {
@@ -184,6 +189,12 @@ mod tests {
         for (key, value, headers, rest) in cases {
             assert_eq!(rendered(key, value, headers), format!("{start}{rest}\n"));
         }
+        let record = RecordRef { offset_delta: 0, timestamp_ms: 5, key: None, value: None, headers: none.as_ref() };
+        let late = String::from_utf8(line(Place { is_late: true, ..place() }, &record)).unwrap();
+        assert_eq!(
+            late,
+            format!("{start}\"late\":true,\"key\":null,\"device\":null,\"headers\":{{}},\"value\":null}}\n")
+        );
     }
 
     #[test]

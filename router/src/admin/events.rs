@@ -175,7 +175,8 @@ fn newest(log: &EventLog, topic: &Topic, key: &str) -> Result<Vec<u8>, ApiError>
         let error = ApiError::not_found(format!("key {key:?} of topic {} was deleted", topic.name()));
         return Err(error.hint(format!("by the event at partition {index}, offset {offset}")));
     }
-    Ok(event_json::line(Place { topic: topic.name(), partition: id, offset }, &record))
+    let is_late = log.store().is_late(id, offset);
+    Ok(event_json::line(Place { topic: topic.name(), partition: id, offset, is_late }, &record))
 }
 
 fn unreadable(error: ReadError) -> ApiError {

@@ -13,6 +13,7 @@ use super::ApiError;
 use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::site::Pending;
+use crate::links::detail::{Ask, Detail};
 
 /// What the node does about its links when people ask for it.
 pub trait LinkControl: Send + Sync {
@@ -30,6 +31,9 @@ pub trait LinkControl: Send + Sync {
     /// # Errors
     /// When there is none of that name here, or it cannot be noted.
     fn pause(&self, name: &str, paused: bool) -> Result<(), ApiError>;
+
+    /// Asks a site that feeds this one for a range of a topic.
+    fn detail<'a>(&'a self, site: &'a str, ask: Ask) -> Pending<'a, Detail>;
 
     /// Removes a link; one that feeds this site may not come back by its certificate.
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()>;
@@ -51,6 +55,12 @@ pub struct LinkJson {
     pub reason: String,
     /// The other side's address.
     pub address: String,
+    /// By what the last connection went, `quic` or `tcp`; empty where there was none since the start.
+    #[serde(default)]
+    pub transport: String,
+    /// Until when the edge's certificate is good, seconds since 1970; none: for ever, or no edge was heard since the start.
+    #[serde(default)]
+    pub certificate_until_s: Option<u64>,
     /// When the other side was heard last, Unix milliseconds.
     pub last_contact_ms: Option<i64>,
     /// Events that are not upstream yet.
@@ -63,6 +73,9 @@ pub struct LinkJson {
     pub events: u64,
     /// Bytes of batches stored upstream, since the start.
     pub bytes: u64,
+    /// Events that came again and were here already, since the start. Upstream alone.
+    #[serde(default)]
+    pub again_events: u64,
     /// Events a second that are stored upstream, of the last ten seconds. At the edge alone, as all up to `traffic`.
     pub events_per_s: f64,
     /// Bytes of their batches a second.
@@ -86,6 +99,25 @@ pub struct LinkJson {
     pub down: Vec<String>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
+    /// Topics that stay, and go as what plugins make of them. At the edge alone.
+    #[serde(default)]
+    pub summaries: Vec<SummaryJson>,
+}
+
+/// A topic that stays, and goes as what a plugin makes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryJson {
+    /// The topic that stays.
+    pub topic: String,
+    /// The plugin that reads it.
+    pub plugin: String,
+    /// The topic that goes in its place, as it is called here.
+    #[serde(rename = "as")]
+    pub made: String,
+    /// And upstream, behind the site's name.
+    pub upstream: String,
+    /// Why nothing new goes of it, and what to do; null where all is well.
+    pub problem: Option<String>,
 }
 
 /// What goes of one priority.
@@ -101,6 +133,12 @@ pub struct ClassJson {
     pub record_bytes: u64,
     /// Bytes of the frames that brought them.
     pub sent_bytes: u64,
+    /// Events that were not sent, as they were older than their class's deadline, since the start; upstream has a gap in their place.
+    #[serde(default)]
+    pub dropped_events: u64,
+    /// Bytes of their batches as they are stored, about.
+    #[serde(default)]
+    pub dropped_bytes: u64,
     /// Events that are not upstream yet.
     pub lag_events: u64,
     /// Their bytes as they are stored, about.
@@ -137,7 +175,7 @@ pub struct GapJson {
     pub from: u64,
     /// The first one after them.
     pub to: u64,
-    /// `retention` or `damage`.
+    /// `retention`, `damage` or `deadline`.
     pub why: String,
     /// When that was heard, Unix milliseconds.
     pub at_ms: i64,

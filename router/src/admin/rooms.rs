@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::{Router, middleware};
+use tokio::sync::Semaphore;
 
 use super::metrics::Metrics;
 use super::status::Identity;
 use super::{
-    Config, Readiness, commands, devices, events, guard, health, jobs, links, metrics, plugins, routes, site, status,
-    store, tail, topics, twins,
+    Config, Readiness, commands, detail, devices, events, guard, health, jobs, links, metrics, plugins, routes, site,
+    status, store, tail, topics, twins,
 };
 use crate::commands::Commands;
 use crate::directory::Directory;
@@ -68,6 +69,7 @@ impl Rooms {
     /// The calls under `/v1`, which ask for the token.
     pub fn guarded_routes(&self, config: &Config) -> Router {
         let log = || Arc::clone(&self.log);
+        let tails = Arc::new(Semaphore::new(config.tails_max));
         let looked = status::Looked {
             identity: self.identity.clone(),
             log: log(),
@@ -81,7 +83,8 @@ impl Rooms {
             .merge(topics::routes(log(), Arc::clone(self.directory.catalog())))
             .merge(events::routes(log()))
             .merge(routes::routes(Arc::clone(&self.ingest), Arc::clone(self.directory.catalog())))
-            .merge(tail::routes(log(), Arc::clone(&self.readiness), config.tails_max))
+            .merge(tail::routes(log(), Arc::clone(&self.readiness), Arc::clone(&tails)))
+            .merge(detail::routes(Arc::clone(&self.links), Arc::clone(&self.readiness), tails))
             .merge(devices::routes(Arc::clone(&self.directory)))
             .merge(status::routes(looked))
             .merge(plugins::routes(Arc::clone(&self.plugins), Arc::clone(self.directory.catalog())))

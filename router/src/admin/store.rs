@@ -1,5 +1,6 @@
 //! `/v1/store/verify`: reads the whole store and names what is damaged, as JSON lines.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,9 @@ pub struct Report {
     pub damaged_unlisted: u64,
     /// Damaged values that are no events.
     pub meta_damaged: Vec<String>,
+    /// Events that links told of and that never came, by the reason: `retention`, `damage`, `deadline`. They are not damaged.
+    #[serde(default)]
+    pub never_came: BTreeMap<String, u64>,
 }
 
 /// Damaged events: offsets `from` up to before `to`.
@@ -104,6 +108,7 @@ impl From<VerifyReport> for Report {
             damaged: damaged.collect(),
             damaged_unlisted: report.damaged_unlisted,
             meta_damaged: report.meta_damaged,
+            never_came: report.never_came.into_iter().map(|(why, events)| (why.name().to_owned(), events)).collect(),
         }
     }
 }

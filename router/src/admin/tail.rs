@@ -23,7 +23,9 @@ use super::topics::find;
 use super::{ApiError, Readiness, ndjson};
 use crate::event_log::EventLog;
 
-use round::{From, Reading};
+use round::Reading;
+
+pub(super) use round::{From, parse_ms};
 
 /// How often a followed topic without events sends an empty line, so that a dead caller is noticed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -47,11 +49,14 @@ struct TailParams {
     partition: Option<u32>,
     #[serde(default)]
     max: Option<u64>,
+    /// Where it ends: `@` and milliseconds since 1970.
+    #[serde(default)]
+    to: Option<String>,
 }
 
-/// The tail of a topic; `tails_max` at once.
-pub fn routes(log: Arc<EventLog>, readiness: Arc<Readiness>, tails_max: usize) -> Router {
-    let tails = Tails { log, readiness, places: Arc::new(Semaphore::new(tails_max)) };
+/// The tail of a topic, while there is a place for one more.
+pub fn routes(log: Arc<EventLog>, readiness: Arc<Readiness>, places: Arc<Semaphore>) -> Router {
+    let tails = Tails { log, readiness, places };
     Router::new().route("/topics/{topic}/events", get(tail)).with_state(tails)
 }
 
@@ -62,19 +67,21 @@ async fn tail(
 ) -> Result<Response, ApiError> {
     let topic = find(&tails.log, &name)?;
     let from = From::parse(params.from.as_deref().unwrap_or("start")).map_err(ApiError::bad_request)?;
+    let to_ms = params.to.as_deref().map(parse_ms).transpose().map_err(ApiError::bad_request)?;
+    if to_ms.is_some() && params.follow {
+        return Err(ApiError::bad_request("follow goes on without an end: leave out `to`"));
+    }
     if let Some(index) = params.partition.filter(|index| *index >= topic.partitions()) {
         let partitions = topic.partitions();
         return Err(ApiError::not_found(format!(
             "topic {name} has {partitions} partitions, there is no number {index}"
         )));
     }
-    let place = Arc::clone(&tails.places).try_acquire_owned().map_err(|_| {
-        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tails", "as many tails run as may");
-        error.hint("end one, or raise [http] tails_max")
-    })?;
+    let place = place(&tails.places)?;
     let visible = tails.log.watch();
     let log = Arc::clone(&tails.log);
-    let reading = blocking(move || Reading::begin(log, topic, from, params.partition, params.follow)).await?;
+    let begin = move || Reading::begin(log, topic, from, params.partition, params.follow)?.until(to_ms);
+    let reading = blocking(begin).await?;
     let (pieces, response) = ndjson::stream();
     let job = Job {
         reading,
@@ -86,6 +93,17 @@ async fn tail(
     };
     tokio::spawn(job.run(params.follow));
     Ok(response)
+}
+
+/// One more tail's place.
+///
+/// # Errors
+/// When as many run as may.
+pub(super) fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tails", "as many tails run as may");
+        error.hint("end one, or raise [http] tails_max")
+    })
 }
 
 /// One tail under way.
@@ -142,7 +160,7 @@ impl Job {
 }
 
 /// Returns when the node stops.
-async fn until_stopping(state: &mut watch::Receiver<super::State>) {
+pub(super) async fn until_stopping(state: &mut watch::Receiver<super::State>) {
     // An error means that the node is gone, which is a stop too.
     let _ = state.wait_for(|state| *state == super::State::Stopping).await;
 }

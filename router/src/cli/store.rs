@@ -118,6 +118,9 @@ fn show(report: &Report, out: &mut Out<impl Write>) -> Result<(), Failure> {
         report.partitions,
         bytes(report.bytes)
     );
+    for (why, events) in &report.never_came {
+        out.line(&format!("{events} events never came by a link: {why}"))?;
+    }
     if report.clean {
         return out.line(&format!("nothing is damaged: {read}"));
     }

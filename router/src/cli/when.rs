@@ -21,6 +21,13 @@ pub enum From {
 }
 
 impl From {
+    /// As it is typed, where it is to mean the same later; `now_ms` is the wall clock.
+    pub fn absolute(self, now_ms: i64) -> String {
+        let query = self.to_query(now_ms);
+        let moment = query.strip_prefix('@').and_then(|ms| Timestamp::from_millisecond(ms.parse().ok()?).ok());
+        moment.map_or(query, |at| at.to_string())
+    }
+
     /// As the API takes it; `now_ms` is the wall clock.
     pub fn to_query(self, now_ms: i64) -> String {
         match self {
@@ -55,6 +62,17 @@ pub fn parse_from(text: &str) -> Result<From, String> {
         return Ok(From::Offset(offset));
     }
     text.parse::<Timestamp>().map(|at| From::TimeMs(at.as_millisecond())).map_err(|_| wrong())
+}
+
+/// Reads a tail's end: a moment.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_to(text: &str) -> Result<From, String> {
+    match parse_from(text) {
+        Ok(from @ (From::TimeMs(_) | From::Ago(_))) => Ok(from),
+        _ => Err("expected a time such as 2026-11-21T08:00:00Z, or an age such as -1h".to_owned()),
+    }
 }
 
 /// Reads a span: numbers with units, from days to milliseconds, such as `1h30m`.

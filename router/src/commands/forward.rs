@@ -10,12 +10,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
-use devices::command::{CommandId, Repeat, asks_for, command_topic};
+use devices::command::{CommandId, Repeat, State, asks_for, command_topic};
 use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId};
 
 use super::down::{VERSION_BELOW, is_at_site, site_of};
-use super::move_on;
+use super::offered;
 use super::record::{self, COMMANDS_TREE};
 use super::submit::{NewCommand, SubmitError, Submitted};
 use super::{CommandInfo, Commands, Entry};
@@ -189,7 +189,7 @@ impl Commands {
         if request.first() == Some(&VERSION_BELOW) {
             return self.ended_below_elsewhere(request).await;
         }
-        if request.first() == Some(&move_on::VERSION) {
+        if request.first() == Some(&offered::VERSION) {
             return self.take_moved(request).await;
         }
         let answer = match decode::<RequestV1>(request) {
@@ -228,6 +228,13 @@ impl Commands {
         stored.max_by_key(|(origin, entry)| (entry.term, *origin)).map(|(_, entry)| entry)
     }
 
+    /// A command that has ended here, as another node shows it; `None` where this node's word counts.
+    pub(super) fn outranks(&self, id: CommandId, claim: Claim) -> Option<CommandInfo> {
+        self.forward.get()?;
+        let stored = self.stored_elsewhere(id).filter(|stored| is_outranked(claim, stored))?;
+        Some(CommandInfo::at(&stored, self.now()))
+    }
+
     /// A command of another node: as that has stored it, else as it was handed over.
     pub(super) fn get_elsewhere(&self, id: CommandId) -> Option<CommandInfo> {
         let stored = self.stored_elsewhere(id);
@@ -236,6 +243,33 @@ impl Commands {
             return Some(CommandInfo::at(&entry, now));
         }
         self.handed_over.lock().entries.get(&id).map(|entry| CommandInfo::at(entry, now))
+    }
+}
+
+/// What a node says of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it is.
+    pub state: State,
+    /// The term under which the node has it, or had it last.
+    pub term: u64,
+    /// Whether another node has it.
+    pub is_away: bool,
+}
+
+impl From<&Entry> for Claim {
+    fn from(entry: &Entry) -> Self {
+        Self { state: entry.progress.state(), term: entry.term, is_away: entry.away.is_some() }
+    }
+}
+
+/// Whether readers are shown a command as another node has stored it, and not as this one has it (pure): of two that say how it ended the one
+/// of the higher term counts; of one that was handed over the other one says all.
+pub fn is_outranked(own: Claim, other: &Entry) -> bool {
+    let there = other.progress.state();
+    match own.state.is_outcome() {
+        true => there.is_outcome() && there != own.state && other.term > own.term,
+        false => own.is_away,
     }
 }
 

@@ -5,8 +5,8 @@
 //! durable `offers` go to sessions. A
 //! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
 //! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
-//! `forward` hands a submission over to the node that the device is connected to, `move_on` what waits here; `others` reads
-//! what becomes of it there, `take_up` takes what a lost node has left, `standing` waits after a restart until it is known
+//! `forward` hands a submission over to the node that the device is connected to, `move_on` what waits here; `offered` judges what others
+//! hand over; `others` reads what becomes of it there, `take_up` takes what a lost node has left, `standing` waits after a restart until it is known
 //! what others have taken. `down` is about devices of linked sites. `jobs` sends one command to many devices.
 
 mod call_off;
@@ -20,6 +20,7 @@ mod info;
 mod jobs;
 mod mail;
 mod move_on;
+mod offered;
 mod offers;
 mod others;
 mod read;
@@ -61,17 +62,18 @@ pub use call_off::{CallOffError, RedriveError};
 pub use config::{Config, Overflow};
 pub use down::{Above, DownWay, Listed, NOTES_TREE};
 pub use entry::{Away, Entry};
-pub use forward::{Answering, Forward, ForwardError};
+pub use forward::{Answering, Claim, Forward, ForwardError, is_outranked};
 pub use info::{CommandInfo, Filter};
 pub use jobs::{
     AbortAbove, JOBS_TOPIC, JOBS_TREE, JobDevice, JobDevices, JobError, JobInfo, JobStarted, JobState, NewJob,
     Outcomes, ParseAbortError, RATE_DEFAULT, StartError,
 };
+pub use offered::{Desk, Judged, MoveV2, MovedV2, moves_of};
 pub use record::COMMANDS_TREE;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
-pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Table};
-pub use take_up::{Lost, TAKEN_UP_TREE};
+pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Room, Table};
+pub use take_up::{Around, Lost, TAKEN_UP_TREE, take_up_step};
 
 use jobs::Jobs;
 use mail::Mail;
@@ -133,8 +135,7 @@ pub struct Commands {
     handed_over: Mutex<forward::HandedOver>,
     movers: Mutex<move_on::Movers>,
     /// Locked for itself, or within the table.
-    taking: Mutex<taking::Taking>,
-    declined: Mutex<declined::Declined>,
+    desk: Mutex<offered::Desk>,
     /// Locked after the log.
     down: down::Down,
     standing: Mutex<standing::Standing>,
@@ -185,8 +186,7 @@ impl Commands {
             forward: OnceLock::new(),
             handed_over: Mutex::default(),
             movers: Mutex::default(),
-            taking: Mutex::default(),
-            declined: Mutex::default(),
+            desk: Mutex::default(),
             down: down::Down::default(),
             standing: Mutex::default(),
             taking_up: Mutex::default(),
@@ -223,9 +223,13 @@ impl Commands {
 
     /// One command, as long as it is listed; one that another node of the site has, as far as its word has arrived here.
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
-        match self.get_own(id) {
-            Some(own) if own.moved_to.is_none() || own.state.is_outcome() => Some(own),
-            own => self.get_elsewhere(id).or(own),
+        let now = self.now();
+        let own = self.table.lock().get(id).map(|entry| (CommandInfo::at(entry, now), Claim::from(entry)));
+        let Some((own, claim)) = own else { return self.get_elsewhere(id) };
+        match claim {
+            Claim { state, .. } if state.is_outcome() => self.outranks(id, claim).or(Some(own)),
+            Claim { is_away: false, .. } => Some(own),
+            _ => self.get_elsewhere(id).or(Some(own)),
         }
     }
 

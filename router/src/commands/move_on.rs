@@ -7,16 +7,15 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use devices::command::{CommandId, OriginHex, Payload, Queued, Step, StepEvent, Taken};
+use devices::command::{CommandId, StepEvent};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use sled_data::OriginId;
 
+use super::Commands;
 use super::down::{ASKED_MAX, Answer, decode_answers, is_at_site, take_answer};
 use super::forward::{ForwardError, is_refusal};
-use super::record;
+use super::offered::{Judged, MoveV2, MovedV2, decode, encode, moves_of};
 use super::table::{Now, Room, Table};
-use super::{Commands, Entry};
 use crate::event_log::{AppendError, NO_HEADERS, NewEvent, OpenCommit, Ticket, Topic};
 use crate::sessions::Whereabouts;
 
@@ -28,34 +27,6 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const ASK_AGAIN_MS: u64 = 1_000;
 /// Commands that are asked about again at once.
 const UNSURE_MAX: usize = 1_024;
-/// The version byte before a request and before its answer.
-pub(super) const VERSION: u8 = 2;
-
-/// A command, as it is handed over. Frozen: another shape is another version.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct MoveV2 {
-    id: [u8; 16],
-    /// The life of the node that has it.
-    from: u64,
-    /// How long it has been on its way since it was submitted, in milliseconds.
-    age_ms: u64,
-    /// How long it may be delivered yet, in milliseconds.
-    left_ms: u64,
-    /// The command as it is stored.
-    record: Vec<u8>,
-}
-
-/// What became of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum MovedV2 {
-    /// It is the asked node's now.
-    Taken,
-    /// Its device is not there.
-    NotHere,
-    /// There is no room for it, or it cannot be read.
-    Refused,
-}
-
 /// Commands that a node is to be asked to take.
 pub(super) struct Batch {
     to: OriginId,
@@ -188,22 +159,11 @@ impl Commands {
     }
 
     fn batch(&self, table: &Table, to: OriginId, ids: Vec<CommandId>, is_first: bool, now: Now) -> Batch {
-        let from = self.log.origin().0;
         if ids.first().and_then(|id| table.get(*id)).is_some_and(|entry| is_at_site(&entry.device)) {
             let request = Self::given(table, &ids, is_first, now);
             return Batch { to, ids, request, is_first, is_down: true };
         }
-        let moves = ids.iter().filter_map(|id| {
-            let entry = table.get(*id)?;
-            Some(MoveV2 {
-                id: *id.as_bytes(),
-                from,
-                age_ms: now.wall.saturating_sub(entry.at_ms),
-                left_ms: entry.deliver_by.saturating_sub(now.steady),
-                record: record::encode(entry),
-            })
-        });
-        let moves: Vec<MoveV2> = moves.collect();
+        let moves = moves_of(table, self.log.origin(), &ids, now);
         Batch { to, ids, request: encode(&moves), is_first, is_down: false }
     }
 
@@ -269,22 +229,9 @@ impl Commands {
         let now = self.now();
         let mut judged: Vec<Judged> = Vec::new();
         for one in moves.iter().take(BATCH_MAX) {
-            let id = CommandId::from_bytes(one.id);
-            if !self.taking.lock().begin(id) {
-                break;
-            }
-            let one = self.judge_move(one, now);
-            // Before a late question can be judged.
-            let is_told = match one {
-                Judged::Declined(_, term) => self.declined.lock().add(id, term, now.steady),
-                Judged::New(..) | Judged::Known(_) => true,
-            };
-            if !matches!(one, Judged::New(..)) {
-                self.taking.lock().end(id);
-            }
-            if !is_told {
-                break;
-            }
+            let table = self.table.lock();
+            let is_here = |device: &str, name: &str| self.where_to(device, name) == Whereabouts::Here;
+            let Some(one) = self.desk.lock().judge(one, &table, is_here, now) else { break };
             judged.push(one);
         }
         let told = match self.append_taken(&judged) {
@@ -297,14 +244,9 @@ impl Commands {
                     Vec::new()
                 }
             },
-            Err(()) => {
-                let mut declined = self.declined.lock();
-                let is_told = |one: &&Judged| one.offered().is_none_or(|(id, term)| declined.add(id, term, now.steady));
-                judged.iter().take_while(is_told).map(Judged::refused).collect()
-            }
+            Err(()) => return self.desk.lock().refuse(&judged, now),
         };
-        let mut taking = self.taking.lock();
-        judged.iter().filter_map(Judged::step).for_each(|(_, step)| taking.end(step.id));
+        self.desk.lock().end(&judged);
         told
     }
 
@@ -324,100 +266,6 @@ impl Commands {
         }
         Ok(Some(open.ticket()))
     }
-
-    fn judge_move(&self, one: &MoveV2, now: Now) -> Judged {
-        let id = CommandId::from_bytes(one.id);
-        let Some(entry) = record::decode(&one.id, &one.record) else { return Judged::Known(MovedV2::Refused) };
-        let Some(term) = entry.away.map(|away| away.term) else { return Judged::Known(MovedV2::Refused) };
-        if self.declined.lock().has(id, term, now.steady) {
-            return Judged::Declined(MovedV2::NotHere, term);
-        }
-        let bytes = entry.bytes();
-        let mut steps = entry.steps;
-        {
-            let table = self.table.lock();
-            if let Some(known) = table.get(id) {
-                if !table.comes_back(id, Some(term)) {
-                    return Judged::Known(MovedV2::Taken);
-                }
-                steps = steps.max(known.steps);
-            } else if !table.would_take(&entry.device, bytes, entry.queued.urgent) {
-                return Judged::Declined(MovedV2::Refused, term);
-            }
-        }
-        if one.left_ms == 0 || self.where_to(&entry.device, &entry.queued.name) != Whereabouts::Here {
-            return Judged::Declined(MovedV2::NotHere, term);
-        }
-        let taken = Taken {
-            from: OriginHex(one.from),
-            term,
-            attempts: entry.progress.attempts(),
-            may_have_arrived: entry.progress.may_have_arrived(),
-            clients: clients(&entry),
-            with_device: None,
-            is_over: false,
-        };
-        let device = entry.device.to_string();
-        let step = taken_step(entry, steps, taken, (one.age_ms, one.left_ms), now);
-        Judged::New(device, Box::new(step))
-    }
-}
-
-/// What is to be done with a command that is handed over.
-enum Judged {
-    Known(MovedV2),
-    /// With the term that it was offered under.
-    Declined(MovedV2, u64),
-    New(String, Box<StepEvent>),
-}
-
-impl Judged {
-    fn step(&self) -> Option<(&str, &StepEvent)> {
-        match self {
-            Self::Known(_) | Self::Declined(..) => None,
-            Self::New(device, step) => Some((device, step)),
-        }
-    }
-
-    /// What is new, and the term that it was offered under.
-    fn offered(&self) -> Option<(CommandId, u64)> {
-        let (_, step) = self.step()?;
-        let Step::Queued(queued) = &step.step else { return None };
-        Some((step.id, queued.taken.as_ref()?.term))
-    }
-
-    fn taken(&self) -> MovedV2 {
-        match self {
-            Self::Known(moved) | Self::Declined(moved, _) => *moved,
-            Self::New(..) => MovedV2::Taken,
-        }
-    }
-
-    fn refused(&self) -> MovedV2 {
-        match self {
-            Self::Known(moved) | Self::Declined(moved, _) => *moved,
-            Self::New(..) => MovedV2::Refused,
-        }
-    }
-}
-
-/// Client ids that a command was sent to.
-pub(super) fn clients(entry: &Entry) -> Vec<String> {
-    let clients: BTreeSet<&str> = entry.recipients.iter().map(|(_, client)| &**client).collect();
-    clients.into_iter().filter(|client| **client != *entry.device).map(str::to_owned).collect()
-}
-
-/// The first step of a command at the node that takes it: what was submitted, and what is known of it. Its number follows
-/// those of the node before.
-pub(super) fn taken_step(entry: Entry, steps: u32, taken: Taken, (age_ms, left_ms): (u64, u64), now: Now) -> StepEvent {
-    let queued = Queued {
-        payload: Payload(entry.submitted_payload().to_vec()),
-        deliver_by_ms: now.wall.saturating_add(left_ms),
-        taken: Some(Box::new(taken)),
-        ..entry.queued
-    };
-    let at_ms = now.wall.saturating_sub(age_ms);
-    StepEvent::new(entry.id, at_ms, steps.saturating_add(1), Step::Queued(Box::new(queued)))
 }
 
 /// Appends a submission to the open commit.
@@ -439,32 +287,9 @@ pub(super) fn append_step(
     open.append_keyed(commands, &event)
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
-}
-
-fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    match bytes.split_first()? {
-        (&VERSION, body) => postcard::from_bytes(body).ok(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn requests_and_answers_have_these_bytes() {
-        let moves = vec![MoveV2 { id: [7; 16], from: 1, age_ms: 2, left_ms: 3, record: vec![9] }];
-        let golden = [&[2, 1][..], &[7; 16], &[1, 2, 3, 1, 9]].concat();
-        assert_eq!(encode(&moves), golden);
-        assert_eq!(decode(&golden), Some(moves));
-        let answers = vec![MovedV2::Taken, MovedV2::NotHere, MovedV2::Refused];
-        assert_eq!(encode(&answers), [2, 3, 0, 1, 2]);
-        assert_eq!(decode(&[2, 3, 0, 1, 2]), Some(answers));
-        assert_eq!(decode::<Vec<MovedV2>>(&[1, 3, 0, 1, 2]), None);
-    }
 
     #[test]
     fn starting_over_keeps_the_questions_that_are_out() {

@@ -31,7 +31,7 @@ impl Commands {
             for batch in self.log.read(*id, *next, READ_BYTES_MAX)? {
                 for (_, record) in batch.events_from(*next) {
                     if let Some(taken) = take_command(table, &self.stats, record, now) {
-                        self.taking.lock().end(taken);
+                        self.desk.lock().taken(taken);
                     }
                 }
                 *next = batch.next_offset();

@@ -195,7 +195,7 @@ async fn a_command_that_is_being_taken_is_with_nobody_else() {
     let site = Site::of_three().await;
     let id = queued_at(&site[B], "pump", |new| new.repeat = Repeat::Never).await;
     // An earlier question about it is still on its way into the log.
-    assert!(site[A].room.taking.lock().begin(id));
+    assert!(site[A].room.desk.lock().taking.begin(id));
     let device = site[A].connect("pump").await;
     let asked = |count| move |site: &Site| (site.net.asked.load(Ordering::Relaxed) >= count).then_some(());
     site.until("it is asked for", || asked(1)(&site)).await;
@@ -205,7 +205,7 @@ async fn a_command_that_is_being_taken_is_with_nobody_else() {
     assert_eq!(site[B].steps(id), ["queued", "moving"], "it may be there");
     assert_eq!(site[B].room.stats().sent.load(Ordering::Relaxed), 0);
     // That came to nothing, as its commit failed.
-    site[A].room.taking.lock().end(id);
+    site[A].room.desk.lock().taking.end(id);
     next_offer(&device).await.acked();
     site[C].answer(&device, "pump", id, Status::Succeeded);
     assert_eq!(site.until("it has ended", || ended(&site[B], id)).await, State::Succeeded);
@@ -336,5 +336,43 @@ async fn an_answer_that_came_in_at_the_lost_node_counts_where_its_command_was_ta
     }
     site.until("c has ended it too", || (site[C].room.pending() == 0).then_some(())).await;
     assert_eq!(site[C].steps(id), ["queued", "rejected"]);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_outcomes_that_of_the_higher_term_is_shown_at_every_node() {
+    let mut site = Site::of_three().await;
+    // b hands a command over and does not hear what came of it, for longer than it can need; a has it, and its device did it.
+    site.net.loses_answers.store(true, Ordering::Relaxed);
+    let moved = queued_at(&site[B], "pump", |_| {}).await;
+    let device = site[A].connect("pump").await;
+    site.until("it is on its way", || (site[B].steps(moved) == ["queued", "moving"]).then_some(())).await;
+    next_offer(&device).await.acked();
+    let steady = site[B].room.now().steady + 24 * 3_600_000;
+    // Nothing more of a reaches b by then.
+    let ticked = |room: &Commands| room.table.lock().tick(Now { steady, ..room.now() });
+    ticked(&site[B].room);
+    until("b gives it up", || (ended(&site[B], moved)? == State::Unknown).then_some(())).await;
+    site[A].answer(&device, "pump", moved, Status::Succeeded);
+    for place in [A, B, C] {
+        site.until("a's word counts", || (ended(&site[place], moved)? == State::Succeeded).then_some(())).await;
+    }
+    // b is cut off while a command of it is under way; c takes it up, and must not send it again.
+    let device = site[B].connect("fan").await;
+    let sent = queued_at(&site[B], "fan", |new| new.repeat = Repeat::Never).await;
+    let offer = next_offer(&device).await;
+    site.ship().await;
+    let origin = site[B].log.origin();
+    let b = site.nodes[B].take();
+    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin) };
+    site[C].room.take_up_from(vec![lost]);
+    site.until("c has ended it", || (ended(&site[C], sent)? == State::Unknown).then_some(())).await;
+    site.nodes[B] = b;
+    offer.acked();
+    site[B].answer(&device, "fan", sent, Status::Succeeded);
+    until("it has ended at b", || (site[B].steps(sent).last()? == "succeeded").then_some(())).await;
+    for place in [A, B, C] {
+        site.until("c's word counts", || (ended(&site[place], sent)? == State::Unknown).then_some(())).await;
+    }
     site.end().await;
 }

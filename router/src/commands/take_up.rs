@@ -10,7 +10,8 @@ use std::sync::Arc;
 use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, OriginHex, Repeat, State, StepEvent, Taken};
 use sled_data::{CommitNumber, OriginId};
 
-use super::move_on::{append_step, clients, taken_step};
+use super::move_on::append_step;
+use super::offered::{clients, taken_step};
 use super::record::{self, COMMANDS_TREE};
 use super::table::{Now, Table};
 use super::{Commands, Entry, OpenError, READER};
@@ -120,42 +121,14 @@ impl Commands {
 
     /// The step that takes a command up; `None` where another node has it, or this one.
     fn taken_from(&self, entry: Entry, lost: Lost, now: Now) -> Option<(String, StepEvent)> {
-        let had = entry.away.map_or(entry.term, |away| away.term);
-        let term = lost.term.max(had + 1);
-        if entry.away.is_some_and(|away| away.is_sure) || self.is_elsewhere(entry.id, lost.origin, entry.term) {
-            return None;
-        }
-        let mut steps = entry.steps;
-        if let Some(known) = self.table.lock().get(entry.id) {
-            let comes_back = known.away.is_some_and(|away| away.term < term) && known.progress.state() == State::Queued;
-            if !comes_back {
-                return None;
-            }
-            steps = steps.max(known.steps);
-        }
-        let taken = self.taken(&entry, lost, term);
-        let left = entry.queued.deliver_by_ms.saturating_sub(now.wall);
-        let given = entry.queued.deliver_by_ms.saturating_sub(entry.at_ms).min(DELIVER_WITHIN_MAX_MS);
-        let age = now.wall.saturating_sub(entry.at_ms);
-        let device = entry.device.to_string();
-        Some((device, taken_step(entry, steps, taken, (age, left.min(given)), now)))
-    }
-
-    fn taken(&self, entry: &Entry, lost: Lost, term: u64) -> Taken {
-        let state = entry.progress.state();
-        let with_device = state.is_with_device().then_some(state);
-        let deliveries_max = entry.queued.deliveries_max.unwrap_or(u32::MAX).min(self.config.deliveries_max);
-        let is_never = entry.queued.repeat == Repeat::Never && !self.refuses_repeats(&entry.device);
-        let is_over = with_device.is_none() && (is_never || entry.progress.attempts() >= deliveries_max);
-        Taken {
-            from: OriginHex(lost.origin.0),
-            term,
-            attempts: entry.progress.attempts(),
-            may_have_arrived: true,
-            clients: clients(entry),
-            with_device,
-            is_over,
-        }
+        let around = Around {
+            is_elsewhere: self.is_elsewhere(entry.id, lost.origin, entry.term),
+            refuses_repeats: self.refuses_repeats(&entry.device),
+            deliveries_max: self.config.deliveries_max,
+        };
+        let table = self.table.lock();
+        let known = table.get(entry.id);
+        take_up_step(entry, known, lost, around, now)
     }
 
     /// Whether a third node has a command under a higher term.
@@ -166,6 +139,64 @@ impl Commands {
             record::decode(id.as_bytes(), &stored)
         });
         found.any(|entry| entry.term > term)
+    }
+}
+
+/// What is known where a command is to be taken up.
+#[derive(Debug, Clone, Copy)]
+pub struct Around {
+    /// A third node has it under a higher term.
+    pub is_elsewhere: bool,
+    /// Its device refuses what it has done.
+    pub refuses_repeats: bool,
+    /// How often a command is sent at most.
+    pub deliveries_max: u32,
+}
+
+/// The step that takes up a command of a lost node, as that has left it; `None` where another node has it, or this one. `known` is what this
+/// node knows of it (pure).
+pub fn take_up_step(
+    entry: Entry,
+    known: Option<&Entry>,
+    lost: Lost,
+    around: Around,
+    now: Now,
+) -> Option<(String, StepEvent)> {
+    let had = entry.away.map_or(entry.term, |away| away.term);
+    let term = lost.term.max(had + 1);
+    if entry.away.is_some_and(|away| away.is_sure) || around.is_elsewhere {
+        return None;
+    }
+    let mut steps = entry.steps;
+    if let Some(known) = known {
+        let comes_back = known.away.is_some_and(|away| away.term < term) && known.progress.state() == State::Queued;
+        if !comes_back {
+            return None;
+        }
+        steps = steps.max(known.steps);
+    }
+    let taken = taken(&entry, lost, term, around);
+    let left = entry.queued.deliver_by_ms.saturating_sub(now.wall);
+    let given = entry.queued.deliver_by_ms.saturating_sub(entry.at_ms).min(DELIVER_WITHIN_MAX_MS);
+    let age = now.wall.saturating_sub(entry.at_ms);
+    let device = entry.device.to_string();
+    Some((device, taken_step(entry, steps, taken, (age, left.min(given)), now)))
+}
+
+fn taken(entry: &Entry, lost: Lost, term: u64, around: Around) -> Taken {
+    let state = entry.progress.state();
+    let with_device = state.is_with_device().then_some(state);
+    let deliveries_max = entry.queued.deliveries_max.unwrap_or(u32::MAX).min(around.deliveries_max);
+    let is_never = entry.queued.repeat == Repeat::Never && !around.refuses_repeats;
+    let is_over = with_device.is_none() && (is_never || entry.progress.attempts() >= deliveries_max);
+    Taken {
+        from: OriginHex(lost.origin.0),
+        term,
+        attempts: entry.progress.attempts(),
+        may_have_arrived: true,
+        clients: clients(entry),
+        with_device,
+        is_over,
     }
 }
 

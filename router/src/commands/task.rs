@@ -66,7 +66,7 @@ impl Commands {
         match self.rebuild() {
             Ok(()) => {
                 let table = self.table.lock();
-                self.taking.lock().end_known(|id| table.get(id).is_some());
+                self.desk.lock().end_known(|id| table.get(id).is_some());
                 drop(table);
                 self.resume();
             }

@@ -1,6 +1,7 @@
 //! Numbers of the rooms' settings that would stop the node, each with its range.
 
 use super::{Config, Problem, in_range};
+use crate::replication::LINKED_QUORUM_MAX;
 use crate::replication::peers::{PROTOCOL_MAX, PROTOCOL_MIN};
 
 /// Whether every number is in its range.
@@ -32,6 +33,7 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["site", "catch_up_live_percent"], site.catch_up_live_percent, 110..=10_000)?;
     in_range(["site", "retention_wait_ms"], site.retention_wait_ms, 0..=10 * 365 * 24 * 3_600 * 1_000)?;
     in_range(["site", "retention_wait_bytes"], site.retention_wait_bytes, 0..=1 << 50)?;
+    in_range(["site", "linked_quorum"], site.linked_quorum.len(), 0..=LINKED_QUORUM_MAX)?;
     let catalog = &config.catalog;
     in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;
     in_range(["catalog", "bytes_max"], catalog.bytes_max, 64 << 10..=16 << 30)?;

@@ -16,6 +16,7 @@ use sled_data::{
 use super::brought::take_round;
 use super::followed::{Applied, FollowRequest};
 use super::linked::{LinkedRequest, Taken};
+use super::newest::NewestCommits;
 use super::open::{Open, OpenPart};
 use super::outcome::{CommitFailed, Ticket};
 use super::{Batch, EventLog, PartitionLog, Wake};
@@ -170,6 +171,7 @@ impl Committer {
         self.unsynced = false;
         self.must_sync = false;
         self.last_sync = Instant::now();
+        self.log.synced.send_modify(|number| *number += 1);
         Ok(())
     }
 
@@ -180,6 +182,7 @@ impl Committer {
             tracing::error!(%error, "the store could not be synced");
             self.log.open.lock().refusing = Some(CommitFailed::Failed(error.to_string()));
         }
+        self.log.synced.send_modify(|number| *number += 1);
     }
 
     /// Nothing of a commit was stored. What was appended before that was known goes with it, untried: an event that a
@@ -225,7 +228,12 @@ impl Committer {
         drop(partitions);
         let state = open.state.into_iter().map(|((tree, key), value)| StateWrite { tree, key, value }).collect();
         let commit = Commit { hlc, appends, cursors, state };
-        let number = log.store.commit(&commit).map_err(refusal)?;
+        // Nobody follows a node that is alone.
+        let mut shipped = if log.quorum.is_alone() { None } else { NewestCommits::room(&commit) };
+        let number = log.store.commit_and_ship(&commit, shipped.as_mut()).map_err(refusal)?;
+        if let Some(bytes) = shipped.filter(|bytes| !bytes.is_empty()) {
+            log.newest.add(number, &commit, bytes);
+        }
         placed.iter().for_each(|batch| batch.partition.stored_up_to(batch.next()));
         drop(placing);
         commit.appends.into_iter().for_each(|batch| self.sealer.recycle(batch));

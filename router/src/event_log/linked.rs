@@ -1,9 +1,11 @@
 //! What links bring of other sites' lives: through the committer into the store, under the sync of the node's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sled_data::{Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo};
+use sled_data::{
+    HLC_LOGICAL_BITS, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo,
+};
 
 use super::brought::{Brought, Done};
 use super::topics::Topics;
@@ -13,6 +15,10 @@ use super::{EventLog, PartitionLog, Topic, TopicError};
 pub const SITE_SEPARATOR: char = '/';
 /// Topics of other sites at most, those of all links together.
 pub const LINKED_TOPICS_MAX: usize = 5_000;
+/// How long after its origin an event that a link brings may be stored here and not be late, in milliseconds: as far as clocks of nodes
+/// may be apart, and a slow line takes.
+const LATE_AFTER_MS: i64 = if cfg!(test) { 1_000 } else { 60_000 };
+
 /// Why what a link brought was not taken. Nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkFailed {
@@ -50,11 +56,28 @@ impl EventLog {
         stored.await.unwrap_or(Err(LinkFailed::Closing))
     }
 
+    /// Notes who brought some of a linked origin here: a link, or another node of the site.
+    pub fn note_linked(&self, origin: OriginId, by_link: bool) {
+        let mut within = self.linked_within.lock();
+        match by_link {
+            true => within.remove(&origin),
+            false => within.insert(origin),
+        };
+    }
+
+    /// Origins that a link from this site has from other nodes, as long as they can: those that these write, and what links bring to them.
+    pub fn sent_by_others(&self) -> BTreeSet<OriginId> {
+        let within = self.linked_within.lock();
+        self.others().into_iter().chain(within.iter().copied()).collect()
+    }
+
     /// Puts requests into the store; answers those that it refuses.
     pub(super) fn apply_linked(&self, requests: Vec<LinkedRequest>) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
         for Brought { what: (origin, from, parts), done, .. } in requests {
-            match self.store.take_linked(origin, &from, &parts) {
+            // By the clock of the moment in which it is stored.
+            let late_before = u64::try_from(self.clock.wall_ms() - LATE_AFTER_MS).unwrap_or(0) << HLC_LOGICAL_BITS;
+            match self.store.take_linked_late(origin, &from, &parts, late_before) {
                 Ok(()) => taken.push(Taken { ends: self.ends_of(&parts), done }),
                 Err(error) => done.answer(Err(error.into())),
             }
@@ -126,6 +149,7 @@ impl EventLog {
     pub fn forget_linked(&self, origin: OriginId) -> Result<bool, StoreFailed> {
         let is_forgotten = self.store.forget_linked(origin)?;
         if is_forgotten {
+            self.linked_within.lock().remove(&origin);
             self.partitions.write().retain(|id, _| id.origin != origin);
         }
         Ok(is_forgotten)

@@ -10,6 +10,7 @@ mod committer;
 mod config;
 mod followed;
 mod linked;
+mod newest;
 mod open;
 mod outcome;
 mod partition;
@@ -44,6 +45,7 @@ pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
 pub use linked::{LinkFailed, SITE_SEPARATOR};
+pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
 pub use partition::{Batch, PartitionLog};
@@ -52,7 +54,7 @@ pub use read::{ReadError, StateEntries};
 pub use retention::RetentionPass;
 pub use stamp::Stamp;
 pub use stats::{SYNC_BUCKETS_US, Stats};
-pub use topics::{PARTITIONS_MAX, Topic, TopicError, topic_id};
+pub use topics::{PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, Topic, TopicError, topic_id};
 pub use wake::Wake;
 
 use open::Open;
@@ -68,6 +70,7 @@ pub struct EventLog {
     work: parking_lot::Condvar,
     outcomes: Outcomes,
     quorum: quorum::Quorum,
+    newest: newest::NewestCommits,
     /// Held while commits are shown to readers: one after the other.
     showing: Mutex<()>,
     topics: RwLock<topics::Topics>,
@@ -75,11 +78,14 @@ pub struct EventLog {
     site: std::sync::OnceLock<u64>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
+    /// Linked origins that another node of the site has brought here, and no link lately.
+    linked_within: Mutex<std::collections::BTreeSet<sled_data::OriginId>>,
     /// Held while a commit is placed and written, and while a topic is deleted: never both at once.
     placing: Mutex<()>,
     recent: partition::RecentBudget,
     observers: RwLock<Vec<Arc<dyn Observer>>>,
     visible: watch::Sender<u64>,
+    synced: watch::Sender<u64>,
     stats: Stats,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -104,7 +110,9 @@ impl EventLog {
             work: parking_lot::Condvar::new(),
             outcomes: Outcomes::new(),
             quorum: quorum::Quorum::default(),
+            newest: newest::NewestCommits::default(),
             showing: Mutex::default(),
+            linked_within: Mutex::default(),
             topics: RwLock::default(),
             site: std::sync::OnceLock::new(),
             partitions: RwLock::default(),
@@ -112,6 +120,7 @@ impl EventLog {
             placing: Mutex::default(),
             observers: RwLock::default(),
             visible: watch::Sender::new(0),
+            synced: watch::Sender::new(0),
             stats: Stats::default(),
             committer: Mutex::new(None),
             store,
@@ -157,6 +166,11 @@ impl EventLog {
     /// Rises with every commit that becomes visible; what a tailing reader awaits.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.visible.subscribe()
+    }
+
+    /// Rises whenever commits of this node became durable; what those who follow it await.
+    pub fn watch_synced(&self) -> watch::Receiver<u64> {
+        self.synced.subscribe()
     }
 
     /// Ends the committer after it has made everything open durable. Appends are refused from now on.

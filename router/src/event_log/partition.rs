@@ -13,6 +13,7 @@ pub struct Batch {
     partition: PartitionId,
     base: Offset,
     count: u32,
+    is_late: bool,
     records: Source,
 }
 
@@ -24,11 +25,21 @@ enum Source {
 
 impl Batch {
     pub(super) fn recent(partition: PartitionId, base: Offset, records: Arc<OpenBatch>) -> Self {
-        Self { partition, base, count: records.count(), records: Source::Recent(records) }
+        Self { partition, base, count: records.count(), is_late: false, records: Source::Recent(records) }
     }
 
     pub(super) fn stored(partition: PartitionId, base: Offset, count: u32, records: Records) -> Self {
-        Self { partition, base, count, records: Source::Stored(Arc::new(records)) }
+        Self { partition, base, count, is_late: false, records: Source::Stored(Arc::new(records)) }
+    }
+
+    /// The same, as come late by a link or not.
+    pub(super) fn late(self, is_late: bool) -> Self {
+        Self { is_late, ..self }
+    }
+
+    /// Whether it came late by a link, as after an outage: long after its origin had stored it.
+    pub fn is_late(&self) -> bool {
+        self.is_late
     }
 
     /// Events that are handed on before they are stored: they have no partition or offset yet.

@@ -194,6 +194,12 @@ impl EventLog {
         });
     }
 
+    /// How many other nodes must have synced something for a quorum, and of which.
+    pub fn replicas(&self) -> (usize, Vec<u64>) {
+        let state = self.quorum.state.lock();
+        (state.needed, state.synced.keys().copied().collect())
+    }
+
     /// Notes how far another node has synced this node's commits.
     pub fn follower_synced(&self, node: u64, commit: CommitNumber) {
         self.move_quorum(|state| {
@@ -219,6 +225,20 @@ impl EventLog {
         let state = self.quorum.state.lock();
         let synced = self.store.synced_commit();
         reached(state.needed, &state.synced).map_or(synced, |reached| reached.min(synced))
+    }
+
+    /// Whether enough other nodes are as far as this one, or further, so that no acknowledgement waits for it. Of those that are
+    /// equally far the first ones by their ids are waited for.
+    pub fn is_spare(&self, node: u64) -> bool {
+        let state = self.quorum.state.lock();
+        let Some(has) = state.synced.get(&node) else { return true };
+        let before = state.synced.iter().filter(|(other, far)| (far, node) > (&has, **other)).count();
+        state.needed > 0 && before >= state.needed
+    }
+
+    /// Bytes of records that wait for their quorum.
+    pub fn quorum_bytes(&self) -> usize {
+        self.quorum.bytes.load(Ordering::Acquire)
     }
 
     /// Whether events of `quorum` topics are taken.

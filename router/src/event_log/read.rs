@@ -62,7 +62,10 @@ impl EventLog {
             }
             let (base, count) = (stored.base_offset(), stored.envelope().count);
             match stored.decompress() {
-                Ok(records) => batches.push(Batch::stored(id, base, count, records)),
+                Ok(records) => {
+                    let is_late = self.store.is_late(id, base);
+                    batches.push(Batch::stored(id, base, count, records).late(is_late));
+                }
                 // What is damaged is told to who reads from there.
                 Err(_) if !batches.is_empty() => break,
                 Err(error) => return Err(damaged(&stored, error)),

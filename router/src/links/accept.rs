@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::folder::{FACTS_FILE, Facts, folder};
 use super::invite::{self, ANSWER_BYTES_MAX, Answer, Refusal, Request, Welcome};
 use crate::security::LinkToken;
-use crate::transport::{Fingerprint, LinkIdentity, NodeKey, Question, SiteError, dial_link_join, resolve};
+use crate::transport::{Fingerprint, LinkIdentity, NodeKey, Question, SiteError, Way, dial_link_join, resolve};
 
 /// How long the answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ pub enum AcceptError {
     #[error("the other site refuses: {0}")]
     Refused(#[from] Refusal),
     /// No node of it answered.
-    #[error("no node of the other site can be reached:\n  {}\nis UDP let through, and does the node listen ([site] listen)?",
+    #[error("no node of the other site can be reached:\n  {}\nis UDP or TCP let through to that port, and does the node listen ([site] listen)?",
         .0.join("\n  "))]
     Unreached(Vec<String>),
     /// The link's end cannot be kept, or is there already.
@@ -67,30 +67,45 @@ pub async fn accept(token: &LinkToken, data: &Path, name: &str, own: Applicant<'
 
 async fn ask_all(token: &LinkToken, request: &[u8]) -> Result<Welcome, AcceptError> {
     let mut tried = Vec::new();
+    for way in [Way::Quic, Way::Tcp] {
+        if let Some(welcome) = ask_by(way, token, request, &mut tried).await? {
+            return Ok(welcome);
+        }
+    }
+    Err(AcceptError::Unreached(tried))
+}
+
+/// Asks all addresses by one way; `None` where none of them lets it in or refuses for good.
+async fn ask_by(
+    way: Way,
+    token: &LinkToken,
+    request: &[u8],
+    tried: &mut Vec<String>,
+) -> Result<Option<Welcome>, AcceptError> {
     for address in &token.0.addresses {
         let resolved = resolve(address).await.unwrap_or_else(|why| {
             tried.push(why);
             Vec::new()
         });
         for at in resolved {
-            match ask(token, request, at).await {
-                Ok(Answer::Welcome(welcome)) => return Ok(welcome),
+            match ask(token, request, at, way).await {
+                Ok(Answer::Welcome(welcome)) => return Ok(Some(welcome)),
                 // Another node of the site may know the token already, or reach the majority.
                 Ok(Answer::Refusal(refusal)) if ["token-unknown", "unavailable", "busy"].contains(&&*refusal.code) => {
                     tried.push(format!("{address}: {refusal}"));
                 }
                 Ok(Answer::Refusal(refusal)) => return Err(refusal.into()),
-                Err(why) => tried.push(format!("{address} ({at}): {why}")),
+                Err(why) => tried.push(format!("{address} ({at}, by {}): {why}", way.as_str())),
             }
         }
     }
-    Err(AcceptError::Unreached(tried))
+    Ok(None)
 }
 
 /// One attempt; what went wrong otherwise, for people.
-async fn ask(token: &LinkToken, request: &[u8], at: SocketAddr) -> Result<Answer, String> {
+async fn ask(token: &LinkToken, request: &[u8], at: SocketAddr, way: Way) -> Result<Answer, String> {
     let question = Question { bytes: request, answer_bytes_max: ANSWER_BYTES_MAX, answer_wait: ANSWER_WAIT };
     let ca = Fingerprint::from_bytes(token.0.ca);
-    let bytes = question.ask(|bounds| dial_link_join(at, token.0.site, ca, bounds)).await?;
+    let bytes = question.ask(|bounds| dial_link_join(at, token.0.site, ca, bounds, way)).await?;
     invite::decode(&bytes).ok_or_else(|| "it answered in an unknown way".to_owned())
 }

@@ -1,6 +1,6 @@
 //! What is known of each link: for people, and for what goes on after a cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use sled_data::{Offset, PartitionId};
 use super::class::Priority;
 use super::meter::{Brought, Meter, PerSecond};
 use super::wire::Behind;
-use crate::transport::{SiteConnection, Traffic};
+use crate::transport::{NodeId, SiteConnection, Traffic, Way};
 
 /// Refusals that are remembered of one link.
 const REFUSALS_MAX: usize = 64;
@@ -73,7 +73,7 @@ pub struct Gap {
     pub from: Offset,
     /// The first one after them.
     pub to: Offset,
-    /// `retention` or `damage`.
+    /// `retention`, `damage` or `deadline`.
     pub why: &'static str,
     /// When that was heard, Unix milliseconds.
     pub at_ms: i64,
@@ -101,6 +101,10 @@ pub struct LinkView {
     pub reason: String,
     /// The other side's address, where it is known.
     pub address: String,
+    /// By what the last connection went; `None`: there was none since the start.
+    pub way: Option<Way>,
+    /// Until when the edge's certificate is good, seconds since 1970; `None`: for ever, or it is not known.
+    pub certificate_until_s: Option<u64>,
     /// When the other side was heard last, Unix milliseconds; `None`: not since the start.
     pub last_contact_ms: Option<i64>,
     /// How far upstream is behind.
@@ -109,6 +113,8 @@ pub struct LinkView {
     pub events: u64,
     /// Bytes of batches stored upstream, since the start.
     pub bytes: u64,
+    /// Events that came again and were here already, since the start. Upstream alone.
+    pub again: u64,
     /// The same by priority, with what their frames took; the most urgent first. At the edge alone.
     pub classes: [ClassView; Priority::ALL.len()],
     /// How fast it is; of the last ten seconds. At the edge alone.
@@ -149,6 +155,10 @@ pub struct Page {
     pub reason: String,
     /// The other side's address.
     pub address: String,
+    /// By what the last connection went.
+    pub way: Option<Way>,
+    /// Until when the edge's certificate is good.
+    pub certificate_until_s: Option<u64>,
     /// When the other side was heard last.
     pub last_contact_ms: Option<i64>,
     /// How far upstream is behind.
@@ -175,6 +185,12 @@ pub struct Page {
     pub down: Vec<String>,
     /// Up to where each partition is stored upstream, as the edge has heard.
     pub stored: BTreeMap<PartitionId, Offset>,
+    /// Partitions of the site's other nodes that this one sends, as they are left.
+    pub left: BTreeSet<PartitionId>,
+    /// Upstream: events that came again, and were here already.
+    pub again: u64,
+    /// Upstream: how far it is behind each gateway, as that said last.
+    pub behind: BTreeMap<NodeId, Lag>,
 }
 
 /// One link's page, which its tasks share.
@@ -200,12 +216,21 @@ impl Page {
         self.lag = Lag::default();
         for (class, lag) in self.classes.iter_mut().zip(lags) {
             class.lag = lag;
-            self.lag = Lag {
-                events: self.lag.events + lag.events,
-                bytes: self.lag.bytes + lag.bytes,
-                ms: self.lag.ms.max(lag.ms),
-            };
+            self.lag = self.lag.plus(lag);
         }
+    }
+
+    /// Upstream: notes how far it is behind a gateway. What all have waits together, for as long as the oldest.
+    pub fn hear(&mut self, gateway: NodeId, behind: Lag) {
+        self.behind.insert(gateway, behind);
+        self.lag = self.behind.values().fold(Lag::default(), |sum, lag| sum.plus(*lag));
+    }
+
+    /// Upstream: forgets what gateways have said that are not connected, where others are: what they had to send is theirs now, or they say it
+    /// again.
+    pub fn keep_connected(&mut self, is_connected: impl Fn(NodeId) -> bool) {
+        self.behind.retain(|gateway, _| is_connected(*gateway));
+        self.lag = self.behind.values().fold(Lag::default(), |sum, lag| sum.plus(*lag));
     }
 
     /// All that was brought over.
@@ -231,10 +256,13 @@ impl Page {
             state: self.state,
             reason: self.reason.clone(),
             address: self.address.clone(),
+            way: self.way,
+            certificate_until_s: self.certificate_until_s,
             last_contact_ms: self.last_contact_ms,
             lag: self.lag,
             events: self.events,
             bytes: self.bytes,
+            again: self.again,
             classes: self.classes,
             rate: self.meter.per_second(now, self.brought()),
             traffic: self.connection.as_ref().map(SiteConnection::traffic),
@@ -243,5 +271,23 @@ impl Page {
             gaps,
             down: self.down.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gateways_have_waits_together() {
+        let lag = |events, bytes, ms| Lag { events, bytes, ms };
+        let mut page = Page::default();
+        page.hear(NodeId(1), lag(5, 500, 9_000));
+        page.hear(NodeId(2), lag(7, 70, 1_000));
+        assert_eq!(page.lag, lag(12, 570, 9_000));
+        page.hear(NodeId(1), lag(0, 0, 0));
+        assert_eq!(page.lag, lag(7, 70, 1_000), "one that is level says nothing of the other");
+        page.keep_connected(|gateway| gateway == NodeId(1));
+        assert_eq!(page.lag, lag(0, 0, 0));
     }
 }

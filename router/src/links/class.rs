@@ -47,6 +47,9 @@ pub struct LinkClass {
     pub priority: Priority,
     /// When they may go, each day, as `22:00-06:00` in UTC; empty: always.
     pub hours: String,
+    /// Seconds after which events are not worth sending any more, by the hybrid clock that they are stored with: upstream is told of
+    /// a gap in their place. 0: never.
+    pub drop_after_s: u32,
 }
 
 /// The first class that names a topic.
@@ -63,6 +66,11 @@ pub fn priority_of(classes: &[LinkClass], topic: &str) -> Priority {
 pub fn may_go(classes: &[LinkClass], topic: &str, at_ms: i64) -> bool {
     let hours = class_of(classes, topic).and_then(|class| Hours::parse(&class.hours));
     hours.is_none_or(|hours| hours.contain(at_ms))
+}
+
+/// How old a topic's events may be when they are sent, milliseconds; 0: as old as they are kept.
+pub fn drop_after_ms(classes: &[LinkClass], topic: &str) -> u64 {
+    class_of(classes, topic).map_or(0, |class| u64::from(class.drop_after_s) * 1_000)
 }
 
 /// The priorities that classes use, the most urgent first; `normal` is always among them.
@@ -82,6 +90,7 @@ mod tests {
             topics: topics.iter().map(|text| (*text).to_owned()).collect(),
             priority,
             hours: if priority == Priority::Low { "22:00-06:00".to_owned() } else { String::new() },
+            drop_after_s: if priority == Priority::Low { 60 } else { 0 },
         };
         let classes = [
             class(&["alarms", "line-*/alarms"], Priority::High),
@@ -101,6 +110,9 @@ mod tests {
         for (topic, by_day) in [("video-7", false), ("telemetry", true), ("alarms", true)] {
             assert_eq!(may_go(&classes, topic, 12 * 3_600_000), by_day, "{topic}");
             assert!(may_go(&classes, topic, 23 * 3_600_000), "{topic}");
+        }
+        for (topic, expected) in [("video-7", 60_000), ("telemetry", 0), ("alarms", 0)] {
+            assert_eq!(drop_after_ms(&classes, topic), expected, "{topic}");
         }
         assert_eq!(used(&classes), Priority::ALL);
         assert_eq!(used(&classes[1..2]), [Priority::Normal, Priority::Low]);

@@ -2,12 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::class::{LinkClass, Priority, may_go, priority_of, used};
+use super::class::{LinkClass, Priority, drop_after_ms, may_go, priority_of, used};
 use super::down::{COMMANDS, URGENT, WORDS};
 use super::hours::Hours;
 use super::pattern::Pattern;
+use super::summary::{self, LinkSummary};
+use super::ways::Transport;
 use crate::config::Problem;
 
+/// The shortest deadline of a class, seconds: with a shorter one a partition has as many holes as there may be within minutes.
+const DROP_AFTER_S_MIN: u32 = 10;
 /// Links of one node at most.
 pub const LINKS_MAX: usize = 16;
 /// Patterns of one list at most.
@@ -54,6 +58,8 @@ pub struct LinkConfig {
     pub name: String,
     /// `HOST:PORT` of a node upstream; empty: those that the token named.
     pub address: String,
+    /// By what it goes.
+    pub transport: Transport,
     /// The topics that go, by name; `*` stands for any characters. Internal ones go only where a pattern begins with `_`.
     pub include: Vec<String>,
     /// Topics that stay all the same.
@@ -73,6 +79,11 @@ pub struct LinkConfig {
     /// Stored bytes of one partition that retention leaves for the link while they are not upstream; beyond, they go, and
     /// upstream is told of a gap.
     pub hold_bytes_max: u64,
+    /// The topics of which upstream may ask for a range, by name, as in `include`; none said: those that go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Vec<String>>,
+    /// Topics that stay, and go as what plugins make of them.
+    pub summary: Vec<LinkSummary>,
 }
 
 impl Default for LinkConfig {
@@ -80,6 +91,7 @@ impl Default for LinkConfig {
         Self {
             name: String::new(),
             address: String::new(),
+            transport: Transport::Auto,
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
             prefix: String::new(),
@@ -89,6 +101,8 @@ impl Default for LinkConfig {
             rate_bytes_max: 0,
             compress: Compress::Auto,
             hold_bytes_max: HOLD_BYTES_MAX,
+            detail: None,
+            summary: Vec::new(),
         }
     }
 }
@@ -96,8 +110,33 @@ impl Default for LinkConfig {
 impl LinkConfig {
     /// Whether a topic goes.
     pub fn carries(&self, topic: &str) -> bool {
+        if self.summarises(topic) {
+            return false;
+        }
+        if self.summary.iter().any(|summary| summary.made == topic) {
+            return true;
+        }
         let included = self.include.iter().any(|pattern| Pattern::new(pattern).includes(topic));
         included && !self.exclude.iter().any(|pattern| Pattern::new(pattern).matches(topic))
+    }
+
+    /// Whether upstream may ask for a range of a topic.
+    pub fn gives(&self, topic: &str) -> bool {
+        match &self.detail {
+            Some(patterns) => patterns.iter().any(|pattern| Pattern::new(pattern).includes(topic)),
+            None => self.carries(topic) || self.summarises(topic),
+        }
+    }
+
+    /// Whether a topic stays, and goes as what a plugin makes of it.
+    fn summarises(&self, topic: &str) -> bool {
+        self.summary.iter().any(|summary| summary.topic == topic)
+    }
+
+    /// What a topic is to be called upstream, behind the link's name.
+    pub fn upstream_name(&self, topic: &str) -> String {
+        let summary = self.summary.iter().find(|summary| summary.made == topic);
+        format!("{}{}", self.prefix, summary.map_or(topic, LinkSummary::called))
     }
 
     /// How urgent a topic is.
@@ -108,6 +147,11 @@ impl LinkConfig {
     /// Whether a topic may go at a moment, Unix milliseconds; what may not waits.
     pub fn may_go(&self, topic: &str, at_ms: i64) -> bool {
         may_go(&self.class, topic, at_ms)
+    }
+
+    /// How old a topic's events may be when they are sent, milliseconds; 0: as old as they are kept.
+    pub fn drop_after_ms(&self, topic: &str) -> u64 {
+        drop_after_ms(&self.class, topic)
     }
 
     /// The priorities that are used, the most urgent first; never none.
@@ -150,6 +194,9 @@ impl LinkConfig {
             if link.include.len().max(link.exclude.len()) > PATTERNS_MAX {
                 return Err(problem("include", format!("{} patterns", link.include.len()), "at most 64 patterns"));
             }
+            if let Some(many) = link.detail.as_ref().map(Vec::len).filter(|many| *many > PATTERNS_MAX) {
+                return Err(problem("detail", format!("{many} patterns"), "at most 64 patterns"));
+            }
             let patterns = link.class.iter().map(|class| class.topics.len()).max().unwrap_or(0);
             if link.class.len() > CLASSES_MAX || patterns > PATTERNS_MAX {
                 return Err(problem(
@@ -171,6 +218,11 @@ impl LinkConfig {
                 let expected = "each once, and \"urgent\" beside \"commands\" alone";
                 return Err(problem("down", link.down.join(", "), expected));
             }
+            let drops = link.class.iter().map(|class| class.drop_after_s);
+            if let Some(short) = drops.into_iter().find(|drop| (1..DROP_AFTER_S_MIN).contains(drop)) {
+                return Err(problem("class", format!("drop_after_s = {short}"), "0 for never, or at least 10 seconds"));
+            }
+            summary::check(link)?;
             let is_prefix = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
             if link.prefix.len() > PREFIX_BYTES_MAX || !link.prefix.chars().all(is_prefix) {
                 return Err(problem("prefix", link.prefix.clone(), "at most 64 of a-z, A-Z, 0-9, '.', '-', '_'"));
@@ -208,6 +260,67 @@ mod tests {
     }
 
     #[test]
+    fn upstream_may_ask_for_what_goes_unless_it_is_said_otherwise() {
+        // detail, topic, whether it is given
+        let cases: [(Option<&[&str]>, &str, bool); 7] = [
+            (None, "telemetry", true),
+            (None, "private", false),
+            (Some(&[]), "telemetry", false),
+            (Some(&["*"]), "private", true),
+            (Some(&["*"]), "_audit", false),
+            (Some(&["raw-*", "_audit"]), "raw-1", true),
+            (Some(&["raw-*", "_audit"]), "_audit", true),
+        ];
+        for (detail, topic, is_given) in cases {
+            let patterns = |patterns: &[&str]| patterns.iter().map(|text| (*text).to_owned()).collect();
+            let exclude = vec!["private".to_owned()];
+            let link = LinkConfig { detail: detail.map(patterns), exclude, ..LinkConfig::default() };
+            assert_eq!(link.gives(topic), is_given, "{detail:?} {topic}");
+        }
+    }
+
+    #[test]
+    fn what_is_summarised_stays_and_its_summary_goes_by_its_name_upstream() {
+        let made = |topic: &str, made: &str, upstream: &str| LinkSummary {
+            topic: topic.to_owned(),
+            plugin: "downsample".to_owned(),
+            made: made.to_owned(),
+            upstream: upstream.to_owned(),
+        };
+        let link = |include: &str, summary: Vec<LinkSummary>| LinkConfig {
+            name: "hq".to_owned(),
+            include: vec![include.to_owned()],
+            prefix: "p-".to_owned(),
+            summary,
+            ..LinkConfig::default()
+        };
+        let alarms = link("alarms", vec![made("raw", "mean", "raw"), made("raw", "max", "")]);
+        // topic, whether it goes, whether it is given on demand, what it is called upstream
+        let cases = [
+            ("raw", false, true, "p-raw"),
+            ("mean", true, true, "p-raw"),
+            ("max", true, true, "p-max"),
+            ("alarms", true, true, "p-alarms"),
+            ("other", false, false, "p-other"),
+        ];
+        for (topic, goes, is_given, called) in cases {
+            let found = (alarms.carries(topic), alarms.gives(topic), alarms.upstream_name(topic));
+            assert_eq!(found, (goes, is_given, called.to_owned()), "{topic}");
+        }
+        assert_eq!(LinkConfig::check_all(&[alarms]), Ok(()));
+        assert_eq!(LinkConfig::check_all(&[link("*", vec![made("raw", "mean", "raw")])]), Ok(()));
+        for wrong in [
+            link("*", vec![made("raw", "mean", "alarms")]),
+            link("*", vec![made("raw", "mean", "a b")]),
+            link("*", vec![made("raw", "raw", "")]),
+            link("*", vec![LinkSummary::default()]),
+            link("*", (0..65).map(|n| made("raw", &format!("m{n}"), "")).collect()),
+        ] {
+            assert!(LinkConfig::check_all(std::slice::from_ref(&wrong)).is_err(), "{:?}", wrong.summary);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_named() {
         let named = |name: &str| LinkConfig { name: name.to_owned(), ..LinkConfig::default() };
         assert_eq!(LinkConfig::check_all(&[named("hq"), named("cloud")]), Ok(()));
@@ -226,11 +339,16 @@ mod tests {
             assert_eq!(LinkConfig::check_all(&fine), Ok(()), "{fine:?}");
         }
         assert_eq!(named("hq").down, ["commands"]);
+        let short = LinkClass { drop_after_s: 9, ..LinkClass::default() };
+        let short = LinkConfig { class: vec![short], ..named("hq") };
+        let detail = LinkConfig { detail: Some(vec!["*".to_owned(); 65]), ..named("hq") };
         for wrong in [
+            vec![detail],
             down(&["topics"]),
             down(&["urgent"]),
             down(&["commands", "commands", "urgent"]),
             vec![hours],
+            vec![short],
             vec![named("")],
             vec![named("a b")],
             vec![named("hq"), named("hq")],

@@ -1,11 +1,10 @@
 //! One link as it runs at the edge: dials, greets, sends, and tries again after each cut.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -13,26 +12,23 @@ use super::backoff;
 use super::book::{Shared, State};
 use super::class::Priority;
 use super::config::LinkConfig;
+use super::detail;
 use super::down::{ByLink, TakeDown};
 use super::down_taker::Taker;
 use super::gate::Gate;
 use super::sender::{Ended, Sender, Session};
 use super::upstream::Close;
+use super::ways::{Stood, Ways};
 use super::wire::{Answer, Hello, Said};
 use crate::event_log::EventLog;
 use crate::transport::{
-    Bounds, Ended as ConnectionEnded, FrameReceiver, FrameSender, JoinDialError, LinkIdentity, SiteConnection,
-    StreamError, dial_link,
+    Bounds, Ended as ConnectionEnded, FrameReceiver, FrameSender, LinkIdentity, SiteConnection, StreamError,
 };
 
-/// How long a node upstream has to answer the first packet.
-const DIAL_WAIT: Duration = Duration::from_secs(10);
 /// How long a greeting may take.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a greeting's answer.
 const WELCOME_BYTES_MAX: usize = 1 << 10;
-/// Addresses of one name that are tried.
-const RESOLVED_MAX: usize = 4;
 /// How often it is noted how far upstream is.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// How long a link waits that the other side does not want: people must do something first.
@@ -44,8 +40,8 @@ const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
 /// What the link's reader is called, before its name.
 pub const READER: &str = "link:";
 /// What upstream may take here.
-const BOUNDS: Bounds = Bounds {
-    two_way_streams_max: 0,
+pub(super) const BOUNDS: Bounds = Bounds {
+    two_way_streams_max: detail::REQUESTS_MAX,
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,
     unread_bytes_max: 2 << 20,
@@ -72,8 +68,10 @@ pub struct Dialler {
     pub site: u64,
     /// What the link carries.
     pub config: LinkConfig,
-    /// The link's end.
-    pub identity: LinkIdentity,
+    /// The link's end, which is renewed.
+    pub identity: Mutex<Arc<LinkIdentity>>,
+    /// Its folder.
+    pub folder: PathBuf,
     /// Where nodes upstream are, `HOST:PORT`.
     pub addresses: Vec<String>,
     /// What is known of the link.
@@ -91,6 +89,8 @@ type Greeted = (FrameSender, FrameReceiver, u8);
 enum Cut {
     /// It is tried again.
     Again(String),
+    /// The same, as nothing was heard any more.
+    Silent(String),
     /// People must do something.
     Refused(String),
 }
@@ -98,9 +98,12 @@ enum Cut {
 impl Dialler {
     /// Dials and keeps trying, until the node stops.
     pub async fn run(self, mut paused: watch::Receiver<bool>) {
-        let mut failures = 0;
+        let (mut failures, ways) = (0, Mutex::new(Ways::new(self.config.transport)));
+        // Stands already, by another way than the last one.
+        let mut next = None;
         loop {
             if *paused.borrow_and_update() {
+                next = None;
                 self.page.lock().set(State::Paused, "people have paused it: `edgeway link resume`");
                 if paused.changed().await.is_err() {
                     return;
@@ -109,14 +112,18 @@ impl Dialler {
             }
             let (before, began) = (self.page.lock().events, self.log.clock().monotonic());
             let cut = tokio::select! {
-                cut = self.session() => cut,
+                cut = self.session(&ways, &mut next, failures) => cut,
                 changed = paused.changed() => if changed.is_err() { return } else { continue },
             };
+            if next.is_some() {
+                failures = 0;
+                continue;
+            }
             let stood = self.log.clock().monotonic().saturating_sub(began) > STOOD_FOR;
             let brought = self.page.lock().events > before;
             failures = if brought || stood { 0 } else { failures + 1 };
             let wait = match &cut {
-                Cut::Again(why) => {
+                Cut::Again(why) | Cut::Silent(why) => {
                     tracing::debug!(link = self.name, why, "a link is cut");
                     self.page.lock().set(State::Cut, why.clone());
                     backoff::wait(failures, getrandom::u64().unwrap_or_default())
@@ -135,15 +142,49 @@ impl Dialler {
     }
 
     /// One connection, from dialling to its end.
-    async fn session(&self) -> Cut {
-        let connection = match self.dial().await {
-            Ok(connection) => connection,
-            Err(why) => return Cut::Again(why),
+    async fn session(&self, ways: &Mutex<Ways>, next: &mut Option<SiteConnection>, failures: u32) -> Cut {
+        let order = ways.lock().order();
+        let connection = match next.take() {
+            Some(connection) => connection,
+            None => match self.reach(order, failures).await {
+                Ok(connection) => connection,
+                Err(why) => return Cut::Again(why),
+            },
         };
+        let (way, began) = (connection.way(), Instant::now());
+        let so_far = |page: &Shared| {
+            let page = page.lock();
+            (page.events, page.connections)
+        };
+        let before = so_far(&self.page);
+        ways.lock().stands(way);
+        let cut = tokio::select! {
+            // First: upstream closes this connection when it has the other one.
+            biased;
+            by_udp = self.look_for_udp(ways, way) => {
+                tracing::info!(link = self.name, "UDP comes through again: the link goes by it");
+                *next = Some(by_udp);
+                self.note();
+                connection.close(Close::Done as u32, "it goes on by UDP");
+                Cut::Again("it goes on by UDP".to_owned())
+            }
+            cut = self.stand(&connection) => cut,
+        };
+        let after = so_far(&self.page);
+        let brought = after.0 > before.0;
+        // One that did not come to its greeting is let through for the handshake alone.
+        let is_mute = after.1 == before.1 && !matches!(cut, Cut::Refused(_));
+        let is_silent = is_mute || matches!(cut, Cut::Silent(_));
+        ways.lock().ended(Stood { way, lasted: began.elapsed(), brought, is_silent });
+        cut
+    }
+
+    /// One connection, until it is cut.
+    async fn stand(&self, connection: &SiteConnection) -> Cut {
         let _shown = Shown(&self.page);
         let ended = tokio::select! {
-            ended = self.talk(&connection) => ended,
-            () = self.fall_silent(&connection) => return Cut::Again("the other side has fallen silent".to_owned()),
+            ended = self.talk(connection) => ended,
+            () = self.fall_silent(connection) => return Cut::Silent("the other side has fallen silent".to_owned()),
             () = self.keep_notes() => return Cut::Again("the node is stopping".to_owned()),
         };
         self.note();
@@ -151,6 +192,9 @@ impl Dialler {
             Ended::Outlived(text) => {
                 self.outlived.send_replace(true);
                 Cut::Refused(text)
+            }
+            Ended::Stream(StreamError::Lost(ConnectionEnded::Here)) if connection.is_cut() => {
+                cut_by(&ConnectionEnded::Cut)
             }
             Ended::Stream(StreamError::Lost(ended)) => cut_by(&ended),
             Ended::ByOther | Ended::Stream(_) => {
@@ -162,29 +206,6 @@ impl Dialler {
             }
             ended => Cut::Again(ended.to_string()),
         }
-    }
-
-    async fn dial(&self) -> Result<SiteConnection, String> {
-        let mut tried = Vec::new();
-        for address in &self.addresses {
-            let resolved: Vec<SocketAddr> = match lookup_host(address.as_str()).await {
-                Ok(resolved) => resolved.take(RESOLVED_MAX).collect(),
-                Err(error) => {
-                    tried.push(format!("{address}: {error}"));
-                    continue;
-                }
-            };
-            for at in resolved {
-                match timeout(DIAL_WAIT, dial_link(at, &self.identity, BOUNDS, self.config.rate())).await {
-                    Ok(Ok(connection)) => return Ok(connection),
-                    Ok(Err(JoinDialError::Ended(ConnectionEnded::Silent))) | Err(_) => {
-                        tried.push(format!("{address}: no answer"));
-                    }
-                    Ok(Err(error)) => tried.push(format!("{address}: {error}")),
-                }
-            }
-        }
-        Err(tried.join("; "))
     }
 
     /// One stream for each priority; the connection ends with the first of them that ends.
@@ -203,6 +224,7 @@ impl Dialler {
             site: self.site,
             page: Arc::clone(&self.page),
             gate: Gate::new(self.log.clock(), connection, self.config.rate()),
+            due: watch::Sender::new(None),
             left: Mutex::default(),
             down: Taker::new(self.by(), self.take.clone()),
         });
@@ -223,7 +245,9 @@ impl Dialler {
             }
         };
         tokio::select! {
+            () = detail::serve(&session, connection) => Ended::ByOther,
             ended = first => ended,
+            () = self.keep_renewed(connection, &session.due) => Ended::Store("the node is stopping".to_owned()),
             ended = ended(second) => ended,
             ended = ended(third) => ended,
         }
@@ -231,18 +255,19 @@ impl Dialler {
 
     /// The link, as those know it who take what comes down.
     fn by(&self) -> ByLink {
-        ByLink { name: self.name.clone(), link: self.identity.peer().link, down: self.config.down.clone() }
+        ByLink { name: self.name.clone(), link: self.identity.lock().peer().link, down: self.config.down.clone() }
     }
 
     fn stands(&self, connection: &SiteConnection) {
         let mut page = self.page.lock();
         page.set(State::Connected, "");
         page.address = connection.address().to_string();
+        page.way = Some(connection.way());
         page.connection = Some(connection.clone());
         page.connections += 1;
         page.refusals.clear();
         page.last_contact_ms = Some(self.log.clock().wall_ms());
-        tracing::info!(link = self.name, address = %connection.address(), "a link stands");
+        tracing::info!(link = self.name, address = %connection.address(), by = connection.way().as_str(), "a link stands");
     }
 
     async fn greet(&self, connection: &SiteConnection, priority: Priority, is_first: bool) -> Result<Greeted, Ended> {
@@ -327,6 +352,7 @@ fn cut_by(ended: &ConnectionEnded) -> Cut {
     match ended {
         ConnectionEnded::Closed { code, text } if *code == Close::Refused as u32 => Cut::Refused(text.clone()),
         ConnectionEnded::Closed { text, .. } => Cut::Again(text.clone()),
+        ConnectionEnded::Silent => Cut::Silent(ended.to_string()),
         ConnectionEnded::Certificate(_) | ConnectionEnded::CertificateRefused(_) => Cut::Refused(ended.to_string()),
         ended => Cut::Again(ended.to_string()),
     }

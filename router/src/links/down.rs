@@ -1,13 +1,9 @@
 //! What a link brings down: the words of it, and who gives and takes. `down_desk` is upstream's part, `down_taker` the edge's. What
 //! commands are is none of the link's business: it carries bytes of the rooms at both ends.
 
-use std::future::Future;
-use std::pin::Pin;
-
+use super::within::Pending;
 use crate::transport::NodeId;
 
-/// The version of what is said from which on things come down.
-pub(super) const DOWN_PROTOCOL: u8 = 2;
 /// Commands to devices of the site.
 pub const COMMANDS: &str = "commands";
 /// That those which are urgent upstream are urgent here.
@@ -17,9 +13,6 @@ pub(super) const WORDS: [&str; 2] = [COMMANDS, URGENT];
 /// Words of a list, and bytes of each, that are taken from the other side.
 const WORDS_MAX: usize = 16;
 const WORD_BYTES_MAX: usize = 32;
-
-/// Something that is waited for.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Upstream's room that gives commands.
 pub trait GiveDown: Send + Sync {

@@ -43,6 +43,7 @@ pub struct Desk {
 
 /// The way to one gateway.
 pub(super) struct Line {
+    giver: Arc<dyn GiveDown>,
     site: String,
     gateway: NodeId,
     page: Shared,
@@ -71,9 +72,10 @@ impl Desk {
 
     /// A gateway's stream stands, whose program knows of what comes down. It is asked what may.
     pub(super) fn open(self: &Arc<Self>, site: &str, gateway: NodeId, page: &Shared) -> Option<Held> {
-        self.giver.get()?;
+        let giver = Arc::clone(self.giver.get()?);
         let (out, waiting) = mpsc::channel(WAITING_MAX);
         let line = Arc::new(Line {
+            giver,
             site: site.to_owned(),
             gateway,
             page: Arc::clone(page),
@@ -130,44 +132,34 @@ impl Desk {
             Err(_) => Err(AskError::Unanswered("no answer in a minute")),
         }
     }
+}
 
-    /// A gateway answers. What nobody asked is passed over.
-    pub(super) fn answered(&self, line: &Line, number: u64, answer: Vec<u8>) {
+impl Line {
+    /// The gateway answers. What nobody asked is passed over.
+    pub(super) fn answered(&self, number: u64, answer: Vec<u8>) {
         if number != GREETING {
-            if let Some(reply) = line.asked.lock().remove(&number) {
+            if let Some(reply) = self.asked.lock().remove(&number) {
                 // Who asked may have gone.
                 let _ = reply.send(answer);
             }
             return;
         }
-        line.page.lock().down = decode_words(&answer);
-        if !line.is_open.swap(true, Ordering::Relaxed)
-            && let Some(giver) = self.giver.get()
-        {
-            giver.gateway_came(&line.site, line.gateway);
+        self.page.lock().down = decode_words(&answer);
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            self.giver.gateway_came(&self.site, self.gateway);
         }
     }
 
-    /// A gateway says what has ended. One that says more before it was answered says it again later.
-    pub(super) fn ended(&self, line: &Arc<Line>, said: Vec<u8>) {
-        let (Some(giver), Ok(place)) = (self.giver.get().cloned(), Arc::clone(&line.hearing).try_acquire_owned())
-        else {
-            return;
-        };
-        let line = Arc::clone(line);
+    /// The gateway says what has ended. One that says more before it was answered says it again later.
+    pub(super) fn ended(self: &Arc<Self>, said: Vec<u8>) {
+        let Ok(place) = Arc::clone(&self.hearing).try_acquire_owned() else { return };
+        let line = Arc::clone(self);
         tokio::spawn(async move {
-            if let Some(known) = giver.ended(line.gateway, said).await {
+            if let Some(known) = line.giver.ended(line.gateway, said).await {
                 let _ = line.out.send(Answer::Known(known)).await;
             }
             drop(place);
         });
-    }
-}
-
-impl Held {
-    /// The desk that it is of, while there is one.
-    pub(super) fn desk(&self) -> Option<Arc<Desk>> {
-        self.desk.upgrade()
     }
 }
 

@@ -110,7 +110,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::down::{COMMANDS, Pending, decode_words};
+    use super::super::down::{COMMANDS, decode_words};
+    use super::super::within::Pending;
     use super::*;
 
     /// Answers with what it is asked, and has nothing to tell.

@@ -15,6 +15,7 @@ use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::down::TakeDown;
 use super::folder::{self, FolderError};
+use super::summary::LinkSummary;
 use super::waiting::{carried, measure, waiting_bytes};
 use crate::event_log::EventLog;
 use crate::security::LinkToken;
@@ -96,6 +97,7 @@ impl Edge {
         {
             let mut page = page.lock();
             page.stored = stored(log, name, &config);
+            page.certificate_until_s = identity.until_s();
             page.down.clone_from(&config.down);
         }
         let paused = watch::Sender::new(folder::is_paused(&folder));
@@ -105,7 +107,8 @@ impl Edge {
             node: node.clone(),
             site: *site,
             config: config.clone(),
-            identity,
+            identity: Mutex::new(Arc::new(identity)),
+            folder,
             addresses,
             page: Arc::clone(&page),
             take: self.take.get().cloned(),
@@ -159,12 +162,18 @@ impl Edge {
             running.iter().map(|(name, link)| (name.clone(), Arc::clone(&link.page), link.config.clone())).collect();
         drop(running);
         let view = |(name, page, config): (String, Shared, LinkConfig)| {
-            let lag = measure(&self.setup.log, &config, &page);
+            let (lag, _) = measure(&self.setup.log, &config, &page);
             let mut page = page.lock();
             page.wait(lag);
             page.view(&name, Direction::Up, Vec::new(), self.setup.log.clock().monotonic())
         };
         all.into_iter().map(view).collect()
+    }
+
+    /// What goes as a plugin makes it, by link.
+    pub fn summaries(&self) -> BTreeMap<String, Vec<LinkSummary>> {
+        let running = self.running.lock();
+        running.iter().map(|(name, link)| (name.clone(), link.config.summary.clone())).collect()
     }
 
     /// Up to where retention may take each partition that a link has not brought upstream yet; one that is not named it may take as it

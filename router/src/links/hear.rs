@@ -1,6 +1,5 @@
 //! What upstream answers on one stream of a link: where partitions end, what is stored, what is not taken.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +49,11 @@ impl Sender {
                 session.down.known(said);
                 Ok(())
             }
+            Answer::Due(after_s) => {
+                session.due.send_replace(Some(after_s));
+                Ok(())
+            }
+            Answer::Renewed(..) => Err(Ended::Wrong("a certificate that nobody asked for".to_owned())),
         }
     }
 
@@ -107,7 +111,7 @@ impl Sender {
 
     /// Begins with what can be gone on with; where upstream says that it has more of the life that lives.
     fn go_on_by(&self, judged: Vec<(PartitionId, Offset, Begin)>) -> Vec<(PartitionId, Offset)> {
-        let others: BTreeSet<OriginId> = self.session.log.others().into_iter().collect();
+        let others = self.session.log.sent_by_others();
         let mut claims = Vec::new();
         let mut open = self.open.lock();
         for (id, end, begin) in judged {
@@ -140,7 +144,11 @@ impl Sender {
         if is_others && !session.left.lock().look(id, from, here, now, LEFT_AFTER) {
             open.hold(id, Instant::now() + LEFT_AFTER);
         } else {
-            self.lanes.lock().add(partition, from);
+            if is_others {
+                session.page.lock().left.insert(id);
+            }
+            let drop_after_ms = session.config.drop_after_ms(partition.topic());
+            self.lanes.lock().add(partition, from, drop_after_ms);
         }
         session.page.lock().stored.insert(id, from);
     }

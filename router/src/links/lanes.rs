@@ -18,8 +18,12 @@ fn record_bytes(part: &LinkedPart) -> u64 {
     }
 }
 
+mod late;
 #[cfg(test)]
 mod tests;
+
+use late::Dropped;
+pub use late::Moment;
 
 /// Bytes that all windows may hold, besides one batch each of those that are being read.
 const WINDOWS_BYTES_MAX: usize = 8 << 20;
@@ -49,6 +53,8 @@ pub struct Round {
     pub record_bytes: u64,
     /// Whether some may be acknowledged and not yet synced here.
     pub must_sync: bool,
+    /// Events in holes that are made here, as they are older than their deadline, and stored bytes of their batches, about.
+    pub dropped: (u64, u64),
 }
 
 /// The partitions that are carried.
@@ -58,6 +64,7 @@ pub struct Lanes {
     /// The origin whose turn was last.
     turn: Option<OriginId>,
     bytes: usize,
+    moment: Moment,
 }
 
 #[derive(Default)]
@@ -74,15 +81,25 @@ struct Lane {
     /// Up to where it may be read in this round.
     limit: Offset,
     window: VecDeque<LinkedPart>,
+    /// What is older is not sent; 0: all is. Milliseconds.
+    drop_after_ms: u64,
+    /// What the hole in the window is for that takes the place of what is too old.
+    dropped: Option<Dropped>,
 }
 
 impl Lanes {
-    /// Carries a partition from an offset on.
-    pub fn add(&mut self, log: Arc<PartitionLog>, from: Offset) {
+    /// Carries a partition from an offset on. What is older than so many milliseconds when its turn comes is not sent, but told as
+    /// a hole; 0: all is sent.
+    pub fn add(&mut self, log: Arc<PartitionLog>, from: Offset, drop_after_ms: u64) {
         let id = log.id();
         self.remove(id);
-        let lane = Lane { log, next: from, limit: from, window: VecDeque::new() };
+        let lane = Lane { log, next: from, limit: from, window: VecDeque::new(), drop_after_ms, dropped: None };
         self.streams.entry(id.origin).or_default().lanes.insert(id, lane);
+    }
+
+    /// Says when the next round is made.
+    pub fn at(&mut self, moment: Moment) {
+        self.moment = moment;
     }
 
     /// Whether nothing is carried.
@@ -128,7 +145,7 @@ impl Lanes {
         for origin in after.into_iter().chain(before) {
             let Some(stream) = self.streams.get_mut(&origin) else { continue };
             stream.look(store, &mut self.bytes, shown)?;
-            if let Some(round) = stream.round(store, origin, bytes_max, &mut self.bytes)? {
+            if let Some(round) = stream.round(store, origin, bytes_max, self.moment, &mut self.bytes)? {
                 self.turn = Some(origin);
                 return Ok(Some(round));
             }
@@ -163,10 +180,10 @@ impl Stream {
         store: &Store,
         origin: OriginId,
         bytes_max: usize,
+        moment: Moment,
         bytes: &mut usize,
     ) -> Result<Option<Round>, ReadError> {
-        let (parts, ends) = (Vec::new(), BTreeMap::new());
-        let mut round = Round { origin, parts, bytes: 0, ends, events: 0, record_bytes: 0, must_sync: false };
+        let mut round = Round::new(origin);
         let each = (WINDOWS_BYTES_MAX / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
         let mut last = None;
         while let Some((hlc, id)) = self.ready.first().copied() {
@@ -178,6 +195,14 @@ impl Stream {
                 continue;
             }
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            if lane.is_late(moment, origin == store.origin()) {
+                *bytes -= lane.bytes();
+                lane.drop_late(store, moment, origin == store.origin());
+                *bytes += lane.bytes();
+                self.ready.remove(&(hlc, id));
+                self.ready.insert((lane.first_hlc(), id));
+                continue;
+            }
             let size = lane.window.front().map_or(0, part_bytes);
             let is_same = last == Some(hlc) && round.bytes + size <= COMMIT_BYTES_MAX;
             let is_large = round.record_bytes + lane.window.front().map_or(0, record_bytes) > RECORD_BYTES_MAX;
@@ -191,6 +216,7 @@ impl Stream {
             let Some(part) = lane.window.pop_front() else { continue };
             *bytes -= size;
             round.must_sync |= lane.log.config().durability == Durability::Memory && origin == store.origin();
+            round.drop_of(lane, &part);
             round.add(id, part, size);
             last = Some(hlc);
             self.ready.remove(&(hlc, id));
@@ -224,6 +250,7 @@ impl Stream {
                 lane.next = begins_at(first);
                 *bytes -= lane.bytes();
                 lane.window.clear();
+                lane.dropped = None;
             }
         }
     }
@@ -276,6 +303,19 @@ impl Lane {
 }
 
 impl Round {
+    fn new(origin: OriginId) -> Self {
+        let (parts, ends) = (Vec::new(), BTreeMap::new());
+        Self { origin, parts, bytes: 0, ends, events: 0, record_bytes: 0, must_sync: false, dropped: (0, 0) }
+    }
+
+    /// Counts what a part drops, where it is the hole of what was too old in its lane.
+    fn drop_of(&mut self, lane: &mut Lane, part: &LinkedPart) {
+        let LinkedPart::Hole(_, hole) = part else { return };
+        if let Some(dropped) = lane.dropped.take_if(|dropped| dropped.to == hole.to) {
+            self.dropped = (self.dropped.0 + dropped.events, self.dropped.1 + dropped.bytes);
+        }
+    }
+
     fn add(&mut self, id: PartitionId, part: LinkedPart, bytes: usize) {
         let end = match &part {
             LinkedPart::Batch(batch) => {

@@ -22,6 +22,10 @@ pub struct Brought {
     pub record_bytes: u64,
     /// Bytes of the frames that brought them.
     pub sent_bytes: u64,
+    /// Events that were not sent, as they were too old; upstream was told.
+    pub dropped_events: u64,
+    /// Bytes of their batches, as they are stored, about.
+    pub dropped_bytes: u64,
 }
 
 /// What is brought over in a second.
@@ -79,6 +83,8 @@ impl Brought {
             bytes: self.bytes + other.bytes,
             record_bytes: self.record_bytes + other.record_bytes,
             sent_bytes: self.sent_bytes + other.sent_bytes,
+            dropped_events: self.dropped_events + other.dropped_events,
+            dropped_bytes: self.dropped_bytes + other.dropped_bytes,
         }
     }
 
@@ -96,7 +102,8 @@ mod tests {
     fn the_last_ten_seconds_count() {
         let mut meter = Meter::default();
         let at = |s| Duration::from_secs(s);
-        let brought = |n| Brought { events: n, bytes: n * 100, record_bytes: n * 200, sent_bytes: n * 20 };
+        let brought =
+            |n| Brought { events: n, bytes: n * 100, record_bytes: n * 200, sent_bytes: n * 20, ..Brought::default() };
         assert_eq!(meter.per_second(at(1), brought(5)), PerSecond::default());
         for s in 0..60 {
             // Ten a second, then fifty.

@@ -1,11 +1,15 @@
 //! Links: a site feeds its upstream sites, through outages, each event exactly once.
 //!
-//! At the edge `edge` has the links, `dial` keeps trying, `sender` sends what there is of one priority, `offer` says what that is and
+//! At the edge `edge` has the links, `dial` keeps trying and `reach` connects, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
-//! back into the order of commits, `waiting` knows what is carried and how much of it waits. Upstream `upstream` takes
-//! connections, `receiver` stores what comes within a `budget`, `records` knows who may, as the catalog says. `down` is about what a link brings down, `down_desk` upstream's part, `down_taker` the edge's. `lives` bounds how often an
-//! upstream ends a life. Pure are `pattern` (which topics), `class` (how urgent they are), `hours` (when they may go), `turns` (who
-//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `pace`, `meter` (how fast it is), and the
+//! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
+//! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `receiver` stores what
+//! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
+//! `renewal` asks. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
+//! `down_taker` the edge's.
+//! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
+//! `class` (how urgent they are), `hours` (when they may go), `turns` (who
+//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
@@ -13,8 +17,11 @@ mod backoff;
 mod begin;
 mod book;
 mod budget;
+mod certificates;
 mod class;
 mod config;
+mod counted;
+pub mod detail;
 mod dial;
 mod down;
 mod down_desk;
@@ -33,38 +40,50 @@ mod offer;
 mod pace;
 mod pack;
 mod pattern;
+mod reach;
 mod receiver;
 mod records;
+mod renewal;
 mod sender;
 #[cfg(test)]
 mod stream_tests;
+mod summary;
 mod turns;
 mod unpack;
 mod upstream;
 mod waiting;
+mod ways;
 mod wire;
+mod within;
 
 pub use accept::AcceptError;
 pub use begin::{Begin, Mine, Stand, begin};
 pub use book::{ClassView, Direction, Gap, Lag, LinkView, State};
 pub use class::{LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
-pub use down::{ByLink, COMMANDS, GiveDown, Pending, TakeDown, URGENT};
+pub use down::{ByLink, COMMANDS, GiveDown, TakeDown, URGENT};
 pub use down_desk::{AskError, Desk};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
-pub use lanes::{Lanes, Round};
+pub use lanes::{Lanes, Moment, Round};
 pub use receiver::{check as check_parts, may_come, stand};
 pub use records::{LinkRecord, RecordError, Records};
+pub use summary::{LinkSummary, PluginFacts};
 
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
 pub use waiting::mine;
+pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
+pub use within::{Nodes, Pending, Within};
 
-/// The version of what is said that is spoken.
+/// The version of what is said that is spoken: 2 knows of certificates that are renewed, and of what comes down.
 pub const PROTOCOL: u8 = 2;
-/// The oldest that is spoken still: nothing comes down by it.
-pub const PROTOCOL_MIN: u8 = 1;
+/// The oldest that is spoken with.
+const PROTOCOL_MIN: u8 = 1;
+/// From which on an edge renews its certificate.
+const PROTOCOL_RENEWS: u8 = 2;
+/// From which on something comes down.
+const PROTOCOL_DOWN: u8 = 2;
 /// The program's version, as it is told to others.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");

@@ -58,7 +58,7 @@ impl Sender {
                 && let Some(topic) = self.session.log.topic_by_id(id.topic)
             {
                 let mut info = topic.info().clone();
-                info.name = format!("{}{}", self.session.config.prefix, info.name);
+                info.name = self.session.config.upstream_name(&info.name);
                 said.push(Said::Topic(info));
             }
             open.asked.insert(id, Ask::default());
@@ -69,7 +69,7 @@ impl Sender {
 
     /// What another node of the site writes, and this one has sent to its end, is left to that node again.
     fn leave_to_others(&self) {
-        let others: BTreeSet<OriginId> = self.session.log.others().into_iter().collect();
+        let others = self.session.log.sent_by_others();
         let mut open = self.open.lock();
         let sent: Vec<PartitionId> = open.asked.keys().filter(|id| others.contains(&id.origin)).copied().collect();
         let mut lanes = self.lanes.lock();
@@ -78,6 +78,7 @@ impl Sender {
             if let Some(end) = lanes.given_all(id).filter(|_| is_stored) {
                 lanes.remove(id);
                 self.session.left.lock().level(id, end);
+                self.session.page.lock().left.remove(&id);
                 open.asked.remove(&id);
             }
         }

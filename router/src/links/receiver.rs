@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{
-    FollowError, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, OriginId, PartitionId,
-    Store, TopicId, TopicInfo,
+    FollowError, HoleWhy, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset,
+    OriginId, PartitionId, Store, TopicId, TopicInfo,
 };
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
-use super::down_desk::{Desk, Held, Line};
+use super::counted::Counted;
+use super::down_desk::{Held, Line};
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
+use super::within::{Out, Told, Within, give, tell_all};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
-use crate::transport::{FrameReceiver, FrameSender, StreamError};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
-/// How long the edge may take to take an answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// Answers that wait for other nodes of the site, or to be taken; then no more is read.
+const UNTOLD_MAX: usize = 256;
 /// How long a frame may take to come whole, and how many bytes a second more of it.
 const BODY_WAIT: Duration = Duration::from_secs(120);
 const BODY_BYTES_PER_S_MIN: usize = 256;
@@ -65,6 +68,8 @@ pub struct Receiver {
     pub log: Arc<EventLog>,
     /// The link's id.
     pub link: u64,
+    /// The gateway.
+    pub node: NodeId,
     /// What the link is called here.
     pub name: String,
     /// This site.
@@ -73,11 +78,13 @@ pub struct Receiver {
     pub page: Shared,
     /// The memory that what comes may take.
     pub budget: Budget,
+    /// The site's other nodes, where it is an edge that is heard.
+    pub within: Option<Arc<Within>>,
 }
 
 /// What was offered and taken on a stream.
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     origins: BTreeMap<OriginId, Linked>,
     /// How many partitions each has here.
     topics: BTreeMap<TopicId, u32>,
@@ -88,31 +95,30 @@ struct Open {
 
 impl Receiver {
     /// Takes what comes until something ends it. The greeting was heard.
-    pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, down: Option<Held>) -> Ended {
+    pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, asks: Option<Held>) -> Ended {
+        let (tell, told) = mpsc::channel(UNTOLD_MAX);
         let out = Out::new(out);
-        let ended = match down {
-            None => self.take(&out, &mut from, None).await,
-            Some(mut held) => {
-                let line = Arc::clone(&held.line);
-                let desk = held.desk();
-                tokio::select! {
-                    ended = self.take(&out, &mut from, desk.as_ref().map(|desk| (&**desk, &line))) => ended,
-                    ended = bring_down(&out, &mut held) => ended,
-                }
-            }
+        let line = asks.as_ref().map(|held| Arc::clone(&held.line));
+        let ended = tokio::select! {
+            ended = self.take(&tell, &mut from, line.as_ref()) => ended,
+            ended = tell_all(self.within.as_ref(), told, &out) => ended,
+            // It waits for no quorum.
+            Err(ended) = bring_down(&out, asks) => Err(ended),
         };
         ended.err().unwrap_or(Ended::ByEdge)
     }
 
-    async fn take(&self, out: &Out, from: &mut FrameReceiver, down: Option<(&Desk, &Arc<Line>)>) -> Result<(), Ended> {
+    async fn take(
+        &self,
+        tell: &mpsc::Sender<Told>,
+        from: &mut FrameReceiver,
+        line: Option<&Arc<Line>>,
+    ) -> Result<(), Ended> {
         let mut open = Open::default();
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
             // Held until the frame is stored, and no longer: answers are not always taken at once.
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
-            let Ok(frame) = timeout(body_wait(length), from.receive_body(length)).await else {
-                return Err(Ended::Again(format!("a frame of {length} bytes did not come in time")));
-            };
-            let frame = frame?;
+            let frame = receive_body(from, length).await?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
             // A few bytes may become millions.
             let unpacked = if is_packed(&frame) { self.budget.unpack().await } else { None };
@@ -123,47 +129,65 @@ impl Receiver {
                 }
                 plain => plain?,
             };
-            match Said::decode(&frame)? {
-                Said::Hello(_) => return Err(Ended::Wrong("a second greeting".to_owned())),
-                Said::Offer(origin, path) => {
-                    if let Err(refused) = self.judge(&mut open, origin, path) {
-                        self.refuse(refused, out).await?;
-                    }
+            let all = match Said::decode(&frame)? {
+                Said::Answered(number, said) => heard(line, |line| line.answered(number, said))?,
+                Said::Ended(said) => heard(line, |line| line.ended(said))?,
+                said => self.hear(&mut open, said, &frame).await?,
+            };
+            drop((frame, held));
+            for told in all {
+                if tell.send(told).await.is_err() {
+                    return Ok(());
                 }
-                Said::Topic(info) => {
-                    let (id, partitions) = (info.id, info.config.partitions);
-                    match self.adopt(info).await? {
-                        Ok(topic) => drop(open.topics.insert(id, partitions.min(topic.partitions()))),
-                        Err(refused) => self.refuse(refused, out).await?,
-                    }
-                }
-                Said::Where(ids) => {
-                    let known =
-                        |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
-                    let mut known: Vec<_> = ids.into_iter().filter(known).collect();
-                    for refused in self.leave_out(&mut open, &mut known) {
-                        self.refuse(refused, out).await?;
-                    }
-                    answer(out, &Answer::Stands(self.stands(known).await?)).await?;
-                }
-                Said::Parts(parts) => {
-                    let number = parts.number;
-                    self.store(&open, parts, &frame).await?;
-                    drop((frame, held));
-                    answer(out, &Answer::Stored(number)).await?;
-                }
-                Said::Behind(behind) => self.page.lock().lag = behind,
-                Said::Answered(number, said) => match down {
-                    Some((desk, line)) => desk.answered(line, number, said),
-                    None => return Err(Ended::Wrong("an answer to no question".to_owned())),
-                },
-                Said::Ended(said) => match down {
-                    Some((desk, line)) => desk.ended(line, said),
-                    None => return Err(Ended::Wrong("ends of commands that it was not given".to_owned())),
-                },
             }
         }
         Ok(())
+    }
+
+    /// Does what was said, in `frame`; what is to be answered.
+    pub(super) async fn hear(&self, open: &mut Open, said: Said, frame: &[u8]) -> Result<Vec<Told>, Ended> {
+        match said {
+            Said::Hello(_) => Err(Ended::Wrong("a second greeting".to_owned())),
+            Said::Whose(..) => Err(Ended::Wrong("whose it is, which its certificate says".to_owned())),
+            Said::Renew(_) => Err(Ended::Wrong("a public key among events".to_owned())),
+            Said::Answered(..) | Said::Ended(_) => Err(Ended::Wrong("an answer that nobody asked for".to_owned())),
+            Said::Offer(origin, path) => Ok(self.refuse(self.judge(open, origin, path).err())),
+            Said::Topic(info) => {
+                let (id, partitions) = (info.id, info.config.partitions);
+                match self.adopt(info).await? {
+                    Ok(topic) => drop(open.topics.insert(id, partitions.min(topic.partitions()))),
+                    Err(refused) => return Ok(self.refuse(Some(refused))),
+                }
+                Ok(Vec::new())
+            }
+            Said::Where(ids) => {
+                let known =
+                    |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
+                let mut known: Vec<_> = ids.into_iter().filter(known).collect();
+                let mut told = self.refuse(self.leave_out(open, &mut known));
+                if let Some(within) = &self.within {
+                    within.level(&known).await?;
+                }
+                let stands = self.stands(known).await?;
+                let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
+                told.push(Told::after(ends, Answer::Stands(stands)));
+                Ok(told)
+            }
+            Said::Parts(parts) => {
+                let number = parts.number;
+                let ends = self.store(open, parts, frame).await?;
+                Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
+            }
+            Said::Behind(behind) => {
+                self.page.lock().hear(self.node, behind);
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Of ends of partitions those that other nodes of the site must have before the edge is told of them.
+    fn to_await(&self, ends: impl Iterator<Item = (PartitionId, Offset)>) -> BTreeMap<PartitionId, Offset> {
+        self.within.as_ref().map(|within| within.to_await(ends)).unwrap_or_default()
     }
 
     fn judge(&self, open: &mut Open, origin: OriginId, path: Vec<u64>) -> Result<(), Refused> {
@@ -175,11 +199,14 @@ impl Receiver {
         Ok(())
     }
 
-    async fn refuse(&self, refused: Refused, out: &Out) -> Result<(), Ended> {
-        if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
-            tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
-        }
-        answer(out, &Answer::Refused(refused)).await
+    fn refuse(&self, all: impl IntoIterator<Item = Refused>) -> Vec<Told> {
+        let told = |refused: Refused| {
+            if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
+                tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
+            }
+            Told::after(BTreeMap::new(), Answer::Refused(refused))
+        };
+        all.into_iter().map(told).collect()
     }
 
     /// Leaves out partitions that would be too many of this link; what is said of their topics.
@@ -254,18 +281,23 @@ impl Receiver {
         blocking(read).await?.map_err(Ended::Store)
     }
 
-    async fn store(&self, open: &Open, parts: Parts, frame: &[u8]) -> Result<(), Ended> {
+    /// Stores what came; where its partitions end with it.
+    async fn store(&self, open: &Open, parts: Parts, frame: &[u8]) -> Result<BTreeMap<PartitionId, Offset>, Ended> {
         let Parts { origin, mut parts, .. } = parts;
         let Some(linked) = open.origins.get(&origin) else {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
         self.date(&mut parts);
-        let mut counted = (0, 0);
+        let counted = Counted::of(self.log.store(), &parts);
+        let mut ends = BTreeMap::new();
         for part in &parts {
             let id = part.partition();
+            ends.insert(id, part.end());
             match part {
-                LinkedPart::Batch(batch) => {
-                    counted = (counted.0 + u64::from(batch.envelope().count), counted.1 + batch.bytes().len() as u64);
+                LinkedPart::Batch(_) => {}
+                LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Deadline => {
+                    tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to,
+                        "events do not come: they were older than their deadline");
                 }
                 LinkedPart::Hole(id, hole) => {
                     tracing::warn!(link = self.name, partition = %id, from = hole.from, to = hole.to, why = ?hole.why,
@@ -311,10 +343,15 @@ impl Receiver {
             let let_go = blocking(move || log.store().let_go_if_due()).await?;
             let_go.map_err(|error| Ended::Store(error.to_string()))?;
         }
+        self.log.note_linked(origin, self.within.is_some());
+        if let Some(within) = &self.within {
+            within.note_brought(origin);
+        }
         let mut page = self.page.lock();
-        page.events += counted.0;
-        page.bytes += counted.1;
-        Ok(())
+        page.events += counted.events;
+        page.bytes += counted.bytes;
+        page.again += counted.again;
+        Ok(ends)
     }
 }
 
@@ -339,29 +376,32 @@ impl Receiver {
     }
 }
 
-/// The stream to the edge: answers, and what comes down.
-type Out = tokio::sync::Mutex<FrameSender>;
-
-/// Answers; an edge that takes no answers is done with.
-async fn answer(out: &Out, answer: &Answer) -> Result<(), Ended> {
-    let send = async { out.lock().await.send_frame(&answer.encode()).await };
-    match timeout(ANSWER_WAIT, send).await {
-        Ok(sent) => Ok(sent?),
-        Err(_) => Err(Ended::Again("the edge takes no answers".to_owned())),
-    }
+/// What an edge says of what comes down; only one that is asked says something.
+fn heard(line: Option<&Arc<Line>>, hear: impl FnOnce(&Arc<Line>)) -> Result<Vec<Told>, Ended> {
+    let line = line.ok_or_else(|| Ended::Wrong("an answer that nobody asked for".to_owned()))?;
+    hear(line);
+    Ok(Vec::new())
 }
 
 /// Sends what is to come down, as it comes.
-async fn bring_down(out: &Out, held: &mut Held) -> Result<(), Ended> {
+async fn bring_down(out: &Out, asks: Option<Held>) -> Result<(), Ended> {
+    let Some(mut held) = asks else { return Ok(()) };
     while let Some(frame) = held.out.recv().await {
-        answer(out, &frame).await?;
+        give(out, &frame).await?;
     }
-    // The line holds the other end: it does not come to that.
-    std::future::pending().await
+    Ok(())
+}
+
+/// The rest of a frame whose length has come.
+pub(super) async fn receive_body(from: &mut FrameReceiver, length: usize) -> Result<Vec<u8>, Ended> {
+    match timeout(body_wait(length), from.receive_body(length)).await {
+        Ok(body) => Ok(body?),
+        Err(_) => Err(Ended::Again(format!("a frame of {length} bytes did not come in time"))),
+    }
 }
 
 /// How long the rest of a frame may take once its length has come.
-fn body_wait(length: usize) -> Duration {
+pub(super) fn body_wait(length: usize) -> Duration {
     BODY_WAIT + Duration::from_secs((length / BODY_BYTES_PER_S_MIN) as u64)
 }
 

@@ -15,10 +15,11 @@ use super::class::Priority;
 use super::config::LinkConfig;
 use super::down_taker::Taker;
 use super::gate::Gate;
-use super::lanes::{Lanes, Round};
+use super::lanes::{Lanes, Moment, Round};
 use super::left::Left;
 use super::meter::Brought;
 use super::pack::{self, Packer};
+use super::renewal::Due;
 use super::waiting::measure;
 use super::wire::{Parts, Said, WireError};
 use crate::event_log::EventLog;
@@ -82,6 +83,8 @@ pub struct Session {
     pub page: Shared,
     /// What they pass before they send.
     pub gate: Gate,
+    /// When upstream is to be asked for a new certificate.
+    pub due: Due,
     /// What other nodes of the site write: they send it themselves, as long as they can.
     pub left: Mutex<Left>,
     /// What upstream brings down.
@@ -195,6 +198,9 @@ impl Sender {
     /// The sender of a priority; the first one of a connection tells how far upstream is behind. `dictionary` is the newest
     /// that upstream knows.
     pub fn new(session: &Arc<Session>, priority: Priority, is_first: bool, dictionary: u8) -> Self {
+        if is_first {
+            session.page.lock().left.clear();
+        }
         let packs = session.config.compresses() && dictionary >= pack::DICTIONARY;
         let packer = if packs { Packer::new(session.config.rate()) } else { None };
         Self {
@@ -302,19 +308,25 @@ impl Sender {
         let packer = Arc::clone(&self.packer);
         blocking(move || {
             let shown = log.watch();
-            let round = lanes.lock().next_round(log.store(), bytes, &|| *shown.borrow());
+            let round = {
+                let mut lanes = lanes.lock();
+                lanes.at(Moment::of(log.clock()));
+                lanes.next_round(log.store(), bytes, &|| *shown.borrow())
+            };
             let Some(round) = round.map_err(|error| error.to_string())? else { return Ok(None) };
             if round.must_sync {
                 // Nothing that a power cut could take back here is sent.
                 log.store().sync().map_err(|error| error.to_string())?;
             }
             log.store().let_go_if_due().map_err(|error| error.to_string())?;
-            let Round { origin, parts, bytes, ends, events, record_bytes, .. } = round;
+            let Round { origin, parts, bytes, ends, events, record_bytes, dropped, .. } = round;
             let parts = Parts { number, origin, parts };
             let plain = parts.encode();
             let packed = packer.lock().as_mut().and_then(|packer| packer.pack(&parts, &plain));
             let frame = packed.unwrap_or(plain);
-            let brought = Brought { events, bytes: bytes as u64, record_bytes, sent_bytes: frame.len() as u64 };
+            let (dropped_events, dropped_bytes) = dropped;
+            let (bytes, sent_bytes) = (bytes as u64, frame.len() as u64);
+            let brought = Brought { events, bytes, record_bytes, sent_bytes, dropped_events, dropped_bytes };
             Ok(Some((brought, ends, frame)))
         })
         .await
@@ -323,10 +335,9 @@ impl Sender {
     async fn measure(&self) -> Result<Lag, Ended> {
         let session = Arc::clone(&self.session);
         blocking(move || {
-            let lags = measure(&session.log, &session.config, &session.page);
-            let mut page = session.page.lock();
-            page.wait(lags);
-            Ok(page.lag)
+            let (lags, mine) = measure(&session.log, &session.config, &session.page);
+            session.page.lock().wait(lags);
+            Ok(mine)
         })
         .await
     }

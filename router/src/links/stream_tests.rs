@@ -1,9 +1,12 @@
 //! Sites that feed one another over real connections, on memory stores: first contact, outages, gaps, rings, and what is refused.
 
 mod backlog;
+mod deadline;
 mod forged;
 mod lab;
+mod on_demand;
 mod unasked;
+mod within;
 
 use std::collections::BTreeSet;
 
@@ -385,7 +388,7 @@ async fn what_may_not_go_now_waits_and_holds_nothing_else_up() {
     // An hour that is half a day away.
     let hour = (plant.log.clock().wall_ms() / 3_600_000 + 12) % 24;
     let hours = format!("{hour:02}:00-{hour:02}:59");
-    let class = LinkClass { topics: vec!["video".to_owned()], priority: Priority::Low, hours };
+    let class = LinkClass { topics: vec!["video".to_owned()], priority: Priority::Low, hours, ..LinkClass::default() };
     plant.feed(&hq, "plant", vec![LinkConfig { class: vec![class], ..link(&["*"], &[]) }]).await;
     plant.append(&["video", "telemetry"], "one").await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;

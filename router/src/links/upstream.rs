@@ -2,23 +2,27 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use sled_data::OriginId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
-use super::down::DOWN_PROTOCOL;
+use super::certificates::{Certificates, Shown, Standing};
+use super::detail::Asks;
 use super::down_desk::Desk;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
 use super::records::Records;
 use super::wire::{Answer, Hello, Said};
+use super::within::Within;
 use crate::catalog::Refusal as Refused;
 use crate::event_log::EventLog;
 use crate::security::JoinTokenHash;
@@ -38,6 +42,10 @@ const HELLO_WAIT: Duration = Duration::from_secs(10);
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// Bytes of a greeting.
 const HELLO_BYTES_MAX: usize = 1 << 10;
+/// What edges are told while the node leaves.
+const LEAVES: &str = "the node leaves its site: another one takes the link";
+/// Origins of removed links that are looked at in one call, to forget what is empty: each look goes through all partitions.
+const FORGET_LOOKS_MAX: usize = 64;
 /// Gaps that are shown of one link.
 const GAPS_SHOWN_MAX: usize = 1_000;
 
@@ -70,22 +78,59 @@ pub struct Upstream {
     places: Semaphore,
     budgets: Budgets,
     desk: Arc<Desk>,
+    within: Arc<Within>,
+    /// It takes no links: the node leaves its site.
+    is_closed: AtomicBool,
+    asks: Asks,
+    certificates: Certificates,
+    /// The origin of a removed link that was looked at last.
+    forgot_up_to: Mutex<Option<OriginId>>,
 }
 
 impl Upstream {
-    /// Takes links into the site of this identity.
-    pub fn new(log: Arc<EventLog>, identity: Arc<SiteIdentity>, records: Arc<Records>) -> Arc<Self> {
+    /// Takes links into the site of this identity, whose certificates are good for so many seconds; 0: for ever.
+    pub fn new(
+        log: Arc<EventLog>,
+        identity: Arc<SiteIdentity>,
+        records: Arc<Records>,
+        certificate_s: u64,
+    ) -> Arc<Self> {
+        let within = Within::new(Arc::clone(&log), Arc::clone(&records), identity.site());
+        let certificates = Certificates::new(Arc::clone(log.clock()), Arc::clone(&identity), certificate_s);
         Arc::new(Self {
             log,
             identity,
             records,
+            within,
+            is_closed: AtomicBool::new(false),
             pages: Mutex::default(),
             connected: Mutex::default(),
             invited: Semaphore::new(INVITED_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
             desk: Arc::default(),
+            asks: Asks::default(),
+            certificates,
+            forgot_up_to: Mutex::default(),
         })
+    }
+
+    /// What it does with the site's other nodes.
+    pub fn within(&self) -> &Arc<Within> {
+        &self.within
+    }
+
+    /// Takes no links any more, and sends those away that are here: other nodes of the site take them.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        for connection in self.connected.lock().values() {
+            connection.close(Close::Busy as u32, LEAVES);
+        }
+    }
+
+    /// Takes links again.
+    pub fn reopen(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
     }
 
     /// Who asks gateways for what is to come down.
@@ -119,15 +164,23 @@ impl Upstream {
         self.records.import().await;
     }
 
-    /// Forgets origins of removed links of which nothing is kept any more, one a call; whether there was one. Blocks on the disk.
+    /// Forgets origins of removed links of which nothing is kept any more, one a call; whether there was one. It looks at
+    /// [`FORGET_LOOKS_MAX`] of them a call, and at the next ones with the next. Blocks on the disk.
     ///
     /// # Errors
     /// The store's.
     pub fn forget_one(&self) -> Result<bool, sled_data::StoreFailed> {
-        for (origin, linked) in self.log.store().linked() {
-            // Of one that nobody knows it is not certain that it was removed.
-            let is_removed = self.records.of(linked.link).is_some_and(|record| record.is_revoked);
-            if is_removed && self.log.forget_linked(origin)? {
+        let mut linked = self.log.store().linked();
+        // Of one that nobody knows it is not certain that it was removed.
+        let mut removed: BTreeMap<u64, bool> = BTreeMap::new();
+        let is_revoked = |link: u64| self.records.of(link).is_some_and(|record| record.is_revoked);
+        linked.retain(|(_, from)| *removed.entry(from.link).or_insert_with(|| is_revoked(from.link)));
+        let after = *self.forgot_up_to.lock();
+        let turn = linked.partition_point(|(origin, _)| after.is_some_and(|after| *origin <= after));
+        linked.rotate_left(turn);
+        for (origin, _) in linked.into_iter().take(FORGET_LOOKS_MAX) {
+            *self.forgot_up_to.lock() = Some(origin);
+            if self.log.forget_linked(origin)? {
                 tracing::info!(%origin, "an origin of a removed link is forgotten: nothing of it is kept any more");
                 return Ok(true);
             }
@@ -246,7 +299,8 @@ impl Upstream {
         }
         let node = id_of(&request.public_key);
         let (name, peer) = self.records.admit(&request, node).await?;
-        let made = self.identity.admit_link(peer, &name, &request.public_key);
+        let can_renew = request.protocol >= super::PROTOCOL_RENEWS;
+        let made = self.certificates.give(peer, &name, &request.public_key, can_renew);
         let (certificate, ca) = made.map_err(|error| Refusal::new("invalid", error.to_string()))?;
         Ok(Welcome { name, link: peer.link, node, site: self.identity.site(), certificate, ca })
     }
@@ -257,19 +311,29 @@ impl Upstream {
         if let Some(before) = self.connected.lock().insert(key, connection.clone()) {
             before.close(Close::Replaced as u32, "the same gateway has connected anew");
         }
+        // Looked at when it is among them, so that none is missed.
+        if self.is_closed.load(Ordering::SeqCst) {
+            connection.close(Close::Busy as u32, LEAVES);
+        }
         let page = self.page_of(peer.link);
+        let shown = self.certificates.shown(peer, connection.certificate_until_s());
         let mut changed = self.records.watch();
         {
+            let connected: Vec<NodeId> = self.connected.lock().keys().map(|(_, node)| *node).collect();
             let mut page = page.lock();
+            page.keep_connected(|node| connected.contains(&node));
             page.connections += 1;
             page.address = connection.address().to_string();
+            page.way = Some(connection.way());
+            page.certificate_until_s = connection.certificate_until_s();
         }
         let mut streams = JoinSet::new();
         let ended = loop {
             tokio::select! {
                 stream = connection.accept(), if streams.len() < STREAMS_MAX => {
                     let Ok((out, from)) = stream else { break String::new() };
-                    streams.spawn(stream_of(self.receiver(peer), peer, (Arc::clone(&self.records), Arc::clone(&self.desk)), out, from));
+                    let judges = (Arc::clone(&self.records), Arc::clone(&shown), Arc::clone(&self.desk));
+                    streams.spawn(stream_of(self.receiver(peer), peer, judges, out, from));
                 }
                 Ok(()) = changed.changed() => {
                     if let Err(refusal) = self.records.may_stay(peer) {
@@ -294,20 +358,36 @@ impl Upstream {
             let why = if ended.is_empty() { "the connection ended".to_owned() } else { ended };
             tracing::info!(node = %peer.node, address = %connection.address(), why, "a link is cut");
             // Other gateways of the site may feed it still.
-            if !connected.keys().any(|(link, _)| *link == peer.link) {
-                page.lock().set(State::Cut, why);
+            match connected.keys().any(|(link, _)| *link == peer.link) {
+                true => page.lock().keep_connected(|node| connected.keys().any(|(_, other)| *other == node)),
+                false => page.lock().set(State::Cut, why),
             }
         }
+    }
+
+    /// The link by which a site feeds this one, and the connections of its gateways; `None` where there is no such link.
+    pub(super) fn gateways(&self, name: &str) -> Option<(u64, Vec<SiteConnection>)> {
+        let record = self.records.all().into_iter().find(|record| record.name == name && !record.is_revoked)?;
+        let connected = self.connected.lock();
+        let of_link = connected.iter().filter(|((link, _), _)| record.ids.contains(link));
+        let gateways = of_link.map(|(_, connection)| connection.clone()).collect();
+        Some((record.ids.first().copied().unwrap_or_default(), gateways))
+    }
+
+    pub(super) fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     fn receiver(&self, peer: LinkPeer) -> Receiver {
         Receiver {
             log: Arc::clone(&self.log),
             link: peer.link,
+            node: peer.node,
             name: String::new(),
             site: self.identity.site(),
             page: self.page_of(peer.link),
             budget: self.budgets.of(peer.link),
+            within: Some(Arc::clone(&self.within)),
         }
     }
 }
@@ -316,7 +396,7 @@ impl Upstream {
 async fn stream_of(
     mut receiver: Receiver,
     peer: LinkPeer,
-    (records, desk): (Arc<Records>, Arc<Desk>),
+    (records, shown, desk): (Arc<Records>, Arc<Shown>, Arc<Desk>),
     mut out: FrameSender,
     mut from: FrameReceiver,
 ) -> Option<(Close, String)> {
@@ -326,8 +406,12 @@ async fn stream_of(
         Ok(Ok(None) | Err(_)) => return None,
         Err(_) => return garbage("no greeting came in time"),
     };
-    let Ok(Said::Hello(hello)) = Said::decode(&frame) else { return garbage("the greeting cannot be read") };
-    match records.judge(peer, &hello) {
+    let hello = match Said::decode(&frame) {
+        Ok(Said::Hello(hello)) => hello,
+        Ok(Said::Renew(public_key)) => return renew(&receiver, peer, (&records, &shown), &public_key, out).await,
+        _ => return garbage("the greeting cannot be read"),
+    };
+    match records.judge(peer, &hello).and_then(|name| shown.judge().map(|()| name)) {
         Ok(name) => receiver.name = name,
         Err(refusal) => {
             tracing::warn!(node = %peer.node, name = hello.name, why = %refusal, "a link is refused");
@@ -339,9 +423,15 @@ async fn stream_of(
     if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {
         return None;
     }
-    let is_told = hello.is_first && hello.protocol >= DOWN_PROTOCOL;
-    let down = if is_told { desk.open(&receiver.name, peer.node, &receiver.page) } else { None };
-    match receiver.run(out, from, down).await {
+    if hello.is_first && hello.protocol >= super::PROTOCOL_RENEWS {
+        let due = Answer::Due(due(&shown));
+        if out.send_frame(&due.encode()).await.is_err() {
+            return None;
+        }
+    }
+    let is_told = hello.is_first && hello.protocol >= super::PROTOCOL_DOWN;
+    let asks = if is_told { desk.open(&receiver.name, peer.node, &receiver.page) } else { None };
+    match receiver.run(out, from, asks).await {
         Ended::ByEdge | Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed) => None,
         Ended::Again(text) => Some((Close::Again, text)),
         Ended::Store(text) => Some((Close::Busy, text)),
@@ -350,6 +440,45 @@ async fn stream_of(
             Some((Close::Garbage, ended.to_string()))
         }
     }
+}
+
+/// In how many seconds the edge is to ask for a new certificate.
+fn due(shown: &Shown) -> u64 {
+    match shown.standing() {
+        Standing::Good(after) => after.as_secs(),
+        Standing::Due | Standing::Expired(_) => 0,
+    }
+}
+
+/// Gives a gateway a new certificate, where its link stands and it is due.
+async fn renew(
+    receiver: &Receiver,
+    peer: LinkPeer,
+    (records, shown): (&Records, &Shown),
+    public_key: &[u8],
+    mut out: FrameSender,
+) -> Option<(Close, String)> {
+    let name = match records.may_stay(peer) {
+        Ok(name) => name,
+        Err(refusal) => return Some((Close::Refused, refusal.text)),
+    };
+    let answer = match shown.renew(&name, public_key) {
+        Ok(Some((certificate, after))) => {
+            tracing::info!(link = name, node = %peer.node, "a gateway of a link has a new certificate");
+            receiver.page.lock().certificate_until_s = shown.until_s();
+            Answer::Renewed(certificate, after.as_secs())
+        }
+        Ok(None) => Answer::Due(due(shown)),
+        Err(error) => return Some((Close::Garbage, error.to_string())),
+    };
+    let last_words = async {
+        if out.send_frame(&answer.encode()).await.is_ok() {
+            out.finish();
+            out.stopped().await;
+        }
+    };
+    let _ = timeout(LAST_WORDS_WAIT, last_words).await;
+    None
 }
 
 fn greeted(receiver: &Receiver, hello: &Hello) {
@@ -365,11 +494,7 @@ fn greeted(receiver: &Receiver, hello: &Hello) {
 
 fn gap(topic: &str, partition: sled_data::PartitionId, hole: sled_data::Hole) -> Gap {
     let sled_data::Hole { from, to, why, at_ms } = hole;
-    let why = match why {
-        sled_data::HoleWhy::Retention => "retention",
-        sled_data::HoleWhy::Damage => "damage",
-    };
-    Gap { topic: topic.to_owned(), partition, from, to, why, at_ms }
+    Gap { topic: topic.to_owned(), partition, from, to, why: why.name(), at_ms }
 }
 
 /// The id of an edge's node: one that asks again with the same key is the same.

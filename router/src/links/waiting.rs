@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
 
 use super::begin::{Before, Mine, Stand};
-use super::book::{Lags, Shared};
+use super::book::{Lag, Lags, Shared};
 use super::config::{LinkConfig, Origins};
 use crate::event_log::{EventLog, PartitionLog};
 
@@ -17,20 +17,26 @@ const DIGEST_READ_BYTES_MAX: u64 = 16 << 20;
 /// Bytes that are read of it at once.
 const READ_BYTES_MAX: usize = 256 << 10;
 
-/// The partitions that a link carries and that have events.
-pub fn carried(log: &EventLog, config: &LinkConfig) -> Vec<Arc<PartitionLog>> {
+/// Whether a link is about an origin's events.
+pub fn meant(log: &EventLog, config: &LinkConfig) -> impl Fn(OriginId) -> bool {
     let store = log.store();
     let linked: BTreeSet<OriginId> = store.linked().into_iter().map(|(origin, _)| origin).collect();
     let followed: BTreeSet<OriginId> = store.followed().into_iter().map(|(origin, _)| origin).collect();
-    let is_meant = |origin: &OriginId| match config.origins {
+    let origins = config.origins;
+    move |origin: OriginId| match origins {
         Origins::All => true,
-        Origins::Site => !linked.contains(origin),
+        Origins::Site => !linked.contains(&origin),
         // Earlier lives of this node are its own.
-        Origins::Own => !linked.contains(origin) && !followed.contains(origin),
-    };
+        Origins::Own => !linked.contains(&origin) && !followed.contains(&origin),
+    }
+}
+
+/// The partitions that a link carries and that have events.
+pub fn carried(log: &EventLog, config: &LinkConfig) -> Vec<Arc<PartitionLog>> {
+    let is_meant = meant(log, config);
     let mut all = log.all_partitions();
     all.retain(|partition| {
-        partition.visible_end() > 0 && is_meant(&partition.id().origin) && config.carries(partition.topic())
+        partition.visible_end() > 0 && is_meant(partition.id().origin) && config.carries(partition.topic())
     });
     all
 }
@@ -41,10 +47,15 @@ pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
     u64::try_from(u128::from(reach.bytes) * u128::from(events) / kept).unwrap_or(u64::MAX)
 }
 
-/// How far upstream is behind in each priority, by what is known to be stored there. Reads the store.
-pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lags {
-    let stored = page.lock().stored.clone();
-    let mut lags = Lags::default();
+/// How far upstream is behind in each priority, by what is known to be stored there; and in what this node sends, which is what upstream is
+/// told: what the site's other nodes write they tell themselves. Reads the store.
+pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> (Lags, Lag) {
+    let (stored, left) = {
+        let page = page.lock();
+        (page.stored.clone(), page.left.clone())
+    };
+    let others: BTreeSet<OriginId> = log.others().into_iter().collect();
+    let (mut lags, mut mine) = (Lags::default(), Lag::default());
     let now_ms = log.clock().wall_ms();
     let mut looks = 0;
     for partition in carried(log, config) {
@@ -54,17 +65,20 @@ pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> Lags {
         if events == 0 {
             continue;
         }
-        let lag = &mut lags[config.priority(partition.topic()).place()];
-        lag.events += events;
-        lag.bytes += waiting_bytes(&reach, events);
+        let mut lag = Lag { events, bytes: waiting_bytes(&reach, events), ms: 0 };
         if looks < OLDEST_LOOKS_MAX {
             looks += 1;
             let first = log.store().read(id, from, 1).ok().and_then(|batches| batches.into_iter().next());
             let ms = first.map_or(now_ms, |batch| sled_data::hlc_ms(batch.envelope().hlc));
-            lag.ms = lag.ms.max(u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0));
+            lag.ms = u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0);
+        }
+        let of_priority = &mut lags[config.priority(partition.topic()).place()];
+        *of_priority = of_priority.plus(lag);
+        if !others.contains(&id.origin) || left.contains(&id) {
+            mine = mine.plus(lag);
         }
     }
-    lags
+    (lags, mine)
 }
 
 /// What is here of a partition of which upstream has so much.

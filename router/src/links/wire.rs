@@ -16,7 +16,7 @@ pub const PARTITIONS_MAX: usize = 1_024;
 /// The code of a topic that is not taken since it is the upstream site's own: nobody need know of it.
 pub const OURS_TOPIC: &str = "ours-topic";
 /// Longest text, bytes.
-const TEXT_BYTES_MAX: usize = 512;
+pub(super) const TEXT_BYTES_MAX: usize = 512;
 
 /// The first frame of the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,10 @@ pub enum Said {
     Answered(u64, Vec<u8>),
     /// How commands that came down have ended.
     Ended(Vec<u8>),
+    /// Within a site: whose all that follows is, until the next of these. The link's id, and what its site is called here.
+    Whose(u64, String),
+    /// The first and only frame of a stream: a public key, for which it asks a certificate.
+    Renew(Vec<u8>),
 }
 
 /// What comes next of some partitions.
@@ -78,6 +82,17 @@ pub struct Behind {
     pub ms: u64,
 }
 
+impl Behind {
+    /// Both together: as old as the older one.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            events: self.events.saturating_add(other.events),
+            bytes: self.bytes.saturating_add(other.bytes),
+            ms: self.ms.max(other.ms),
+        }
+    }
+}
+
 /// From upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -94,6 +109,10 @@ pub enum Answer {
     Asked(u64, Vec<u8>),
     /// It knows how these commands have ended.
     Known(Vec<u8>),
+    /// In how many seconds the edge is to ask for a new certificate.
+    Due(u64),
+    /// A new certificate, in PEM form, and in how many seconds it is to ask for the next one.
+    Renewed(String, u64),
 }
 
 /// What is not taken, and why.
@@ -150,26 +169,31 @@ const WHERE: u8 = 4;
 const SMALL_BYTES_MAX: usize = 64 << 10;
 pub(super) const PARTS: u8 = 5;
 const BEHIND: u8 = 6;
+/// Of a frame within a site.
+const WHOSE: u8 = 14;
 /// Of a frame of parts that is packed: see `pack`.
 pub(super) const PACKED: u8 = 7;
 const ANSWERED: u8 = 8;
 const ENDED: u8 = 9;
+const RENEW: u8 = 30;
 const WELCOME: u8 = 16;
 const STANDS: u8 = 17;
 const STORED: u8 = 18;
 const REFUSED: u8 = 19;
 const ASKED: u8 = 20;
 const KNOWN: u8 = 21;
+const DUE: u8 = 40;
+const RENEWED: u8 = 41;
 /// Of a part: a batch, a hole.
 pub(super) const BATCH: u8 = 0;
 pub(super) const HOLE: u8 = 1;
 
-fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
+pub(super) fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
     // Writing numbers and short texts to memory does not fail; the reader would say so.
     postcard::to_extend(body, vec![kind]).unwrap_or_default()
 }
 
-fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
     match postcard::take_from_bytes(bytes) {
         Ok((value, [])) => Ok(value),
         Ok(_) => Err(WireError::Form("it is too long")),
@@ -178,15 +202,15 @@ fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
 }
 
 /// A partition in plain numbers: origin, topic, index.
-type PlainId = (u64, u64, u32);
+pub(super) type PlainId = (u64, u64, u32);
 /// Where a partition ends: end, clock, digest, whether it is gapless.
 type StandV1 = (PlainId, u64, u64, u64, bool);
 
-fn plain(id: &PartitionId) -> PlainId {
+pub(super) fn plain(id: &PartitionId) -> PlainId {
     (id.origin.0, id.topic.0, id.index)
 }
 
-fn partition((origin, topic, index): PlainId) -> PartitionId {
+pub(super) fn partition((origin, topic, index): PlainId) -> PartitionId {
     PartitionId { origin: OriginId(origin), topic: TopicId(topic), index }
 }
 
@@ -202,6 +226,8 @@ impl Said {
             Self::Behind(behind) => with_body(BEHIND, behind),
             Self::Answered(number, answer) => with_body(ANSWERED, &(number, answer)),
             Self::Ended(ended) => with_body(ENDED, ended),
+            Self::Whose(link, name) => with_body(WHOSE, &(link, name)),
+            Self::Renew(public_key) => with_body(RENEW, public_key),
         }
     }
 
@@ -239,6 +265,11 @@ impl Said {
                 Ok(Self::Answered(number, answer))
             }
             Some((&ENDED, rest)) => Ok(Self::Ended(body(rest)?)),
+            Some((&WHOSE, rest)) => {
+                let (link, name) = body(rest)?;
+                Ok(Self::Whose(link, name))
+            }
+            Some((&RENEW, rest)) => Ok(Self::Renew(body(rest)?)),
             _ => Err(WireError::Form("its kind is not known")),
         }
     }
@@ -285,7 +316,7 @@ impl Parts {
                 BATCH => LinkedPart::Batch(StoredBatch::decode(bytes.to_vec())?),
                 HOLE => {
                     let HoleV1 { topic, index, from, to, why } = body(bytes)?;
-                    let why = if why == 0 { HoleWhy::Retention } else { HoleWhy::Damage };
+                    let why = HoleWhy::of_code(why);
                     LinkedPart::Hole(partition((origin.0, topic, index)), Hole { from, to, why, at_ms: 0 })
                 }
                 _ => return Err(WireError::Form("a part's kind is not known")),
@@ -311,8 +342,7 @@ pub fn part_bytes(part: &LinkedPart) -> usize {
 }
 
 pub(super) fn hole_bytes(id: PartitionId, hole: &Hole) -> Vec<u8> {
-    let why = u8::from(hole.why == HoleWhy::Damage);
-    let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why };
+    let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why: hole.why.code() };
     postcard::to_allocvec(&hole).unwrap_or_default()
 }
 
@@ -335,6 +365,8 @@ impl Answer {
             Self::Refused(refused) => with_body(REFUSED, refused),
             Self::Asked(number, question) => with_body(ASKED, &(number, question)),
             Self::Known(known) => with_body(KNOWN, known),
+            Self::Due(after_s) => with_body(DUE, after_s),
+            Self::Renewed(certificate, after_s) => with_body(RENEWED, &(certificate, after_s)),
         }
     }
 
@@ -369,6 +401,11 @@ impl Answer {
                     return Err(WireError::Form("its text is too long"));
                 }
                 Ok(Self::Refused(refused))
+            }
+            Some((&DUE, rest)) => Ok(Self::Due(body(rest)?)),
+            Some((&RENEWED, rest)) => {
+                let (certificate, after_s) = body(rest)?;
+                Ok(Self::Renewed(certificate, after_s))
             }
             _ => Err(WireError::Form("its kind is not known")),
         }

@@ -9,11 +9,12 @@ use sled_data::{CommitNumber, CopyState, OriginId};
 use tokio::task::JoinSet;
 
 use super::keeper::longest;
+use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
 use crate::admin::site::{LeftView, RemovedView};
 use crate::admin::{ApiError, Readiness};
-use crate::catalog::{Change, MemberState, MemberUpdate, Refusal, WorkRefusal};
+use crate::catalog::{Change, Member, MemberState, MemberUpdate, Refusal, WorkRefusal};
 use crate::event_log::Act;
 use crate::replication::{ASK_HAND_OVER, ASK_HOLDINGS, FollowerState, Holdings};
 use crate::sessions::Sessions;
@@ -44,6 +45,7 @@ const NOT_HANDED_OVER: u8 = 0;
 pub(super) struct Doors {
     sessions: Arc<Sessions>,
     readiness: Arc<Readiness>,
+    links: Arc<LinkNode>,
     /// How often they were closed.
     closings: Mutex<u64>,
 }
@@ -51,10 +53,12 @@ pub(super) struct Doors {
 impl Doors {
     async fn close(&self) {
         *self.closings.lock() += 1;
+        self.links.close(true);
         tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
     }
 
     fn reopen(&self) {
+        self.links.close(false);
         self.sessions.reopen();
         self.readiness.stay();
     }
@@ -92,10 +96,21 @@ fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber) -> (Vec<Nod
     (nodes(have), nodes(lack))
 }
 
+/// Who may read on the log of a node that is taken out: those who stay and are heard (pure).
+fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
+    let stays = |member: &&Member| member.node != of && member.state == MemberState::Active;
+    members.iter().filter(stays).map(|member| member.node).filter(|node| heard.contains(node)).collect()
+}
+
+/// Whether a node is asked to hand over once more: it had, and so long ago that it takes clients again soon, or does already (pure).
+fn must_ask_again(not_handed_over: Option<&str>, since: Duration) -> bool {
+    not_handed_over.is_none() && since > HANDED_OVER_HOLDS
+}
+
 impl SiteNode {
     /// Says what is closed when the node leaves.
-    pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>) {
-        self.doors.get_or_init(|| Doors { sessions, readiness, closings: Mutex::default() });
+    pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>, links: Arc<LinkNode>) {
+        self.doors.get_or_init(|| Doors { sessions, readiness, links, closings: Mutex::default() });
     }
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
@@ -105,21 +120,25 @@ impl SiteNode {
         if have.is_empty() && lack.is_empty() {
             return Err(nobody_has("no other node follows this node's log"));
         }
-        // What links bring is kept by the node that they lead to alone.
-        let linked = self.log.store().linked().len();
-        if linked > 0 {
-            let what = format!("{linked} origins of other sites, brought by links, are kept by this node alone");
-            return Err(nobody_has(&what));
-        }
         let doors = self.doors.get();
         if let Some(doors) = doors {
             doors.close().await;
         }
-        let handed = self.await_takers().await;
+        // At once: clients wait meanwhile.
+        let (handed, linked) = tokio::join!(self.await_takers(), self.hand_over_linked());
+        let handed = linked.and(handed);
         if let (Err(_), Some(doors)) = (&handed, doors) {
             doors.reopen();
         }
         handed
+    }
+
+    /// Waits until others have what links have brought here: it was told to be stored as well.
+    async fn hand_over_linked(&self) -> Result<(), ApiError> {
+        match self.doors.get().and_then(|doors| doors.links.within()) {
+            Some(within) => within.hand_over(HAND_OVER_WAIT).await.map_err(|what| nobody_has(&what)),
+            None => Ok(()),
+        }
     }
 
     async fn await_takers(&self) -> Result<HandedOver, ApiError> {
@@ -203,7 +222,7 @@ impl SiteNode {
     async fn await_taken_out(self: Arc<Self>, closing: u64) {
         let is_out = async {
             let mut members = self.catalog.watch_members();
-            let is_member = |all: &Arc<Vec<crate::catalog::Member>>| all.iter().any(|m| m.node == self.place.node);
+            let is_member = |all: &Arc<Vec<Member>>| all.iter().any(|m| m.node == self.place.node);
             tokio::select! {
                 _ = members.wait_for(|all| !is_member(all)) => {}
                 () = self.told_removed() => {}
@@ -226,8 +245,7 @@ impl SiteNode {
         let handed_over = Instant::now();
         let (heir, last) = self.longest_copy(node).await;
         self.take_up_after(node, heir, last).await?;
-        if not_handed_over.is_none() && handed_over.elapsed() > HANDED_OVER_HOLDS {
-            // It takes clients again soon, or does already.
+        if must_ask_again(not_handed_over.as_deref(), handed_over.elapsed()) {
             not_handed_over = self.ask_hand_over(node).await;
         }
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
@@ -244,14 +262,10 @@ impl SiteNode {
         let here = here.filter(|(_, followed)| followed.copy == CopyState::Whole);
         let mut held = vec![(me, here.map_or(CommitNumber(0), |(_, followed)| followed.synced))];
         let Some(peers) = self.peers() else { return (me, CommitNumber(0)) };
-        let states = peers.states();
-        let is_able = |node: &NodeId| {
-            let is_active = members.iter().any(|m| m.node == *node && m.state == MemberState::Active);
-            *node != of && is_active && states.iter().any(|peer| peer.node == *node && peer.is_connected)
-        };
-        let able = members.iter().map(|member| member.node).filter(is_able);
+        let heard: Vec<NodeId> = peers.states().iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
         // All at once: the node that has handed over waits meanwhile.
-        let mut asks: JoinSet<_> = able
+        let mut asks: JoinSet<_> = able(&members, &heard, of)
+            .into_iter()
             .map(|node| {
                 let peers = Arc::clone(&peers);
                 async move { (node, peers.ask(node, ASK_HOLDINGS, &[], HOLDINGS_WAIT).await) }
@@ -354,5 +368,53 @@ mod tests {
         assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
         assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
         assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
+    }
+
+    #[test]
+    fn all_who_stay_and_are_heard_are_asked_for_what_they_hold() {
+        let member = |node: u64, state| Member {
+            node: NodeId(node),
+            name: node.to_string(),
+            address: String::new(),
+            origin: Some(node * 10),
+            voter: node < 4,
+            state,
+            version: String::new(),
+            joined: node,
+        };
+        let members = [
+            member(1, MemberState::Active),
+            member(2, MemberState::Active),
+            member(3, MemberState::Leaving),
+            member(4, MemberState::Active),
+            member(5, MemberState::Lost),
+            member(6, MemberState::Active),
+        ];
+        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        for (heard, of, asked) in [
+            (&[1, 2, 3, 4, 5, 6][..], 1, &[2, 4, 6][..]),
+            (&[2, 3, 5], 1, &[2]),
+            (&[1, 2, 4], 9, &[1, 2, 4]),
+            (&[3, 5, 7], 1, &[]),
+            (&[], 1, &[]),
+        ] {
+            assert_eq!(able(&members, &nodes(heard), NodeId(of)), nodes(asked), "{heard:?} {of}");
+        }
+    }
+
+    #[test]
+    fn who_has_handed_over_is_asked_once_more_when_its_doors_may_open_again() {
+        let seconds = Duration::from_secs;
+        // The doors stay closed for longer than it is counted on, by what a change may take.
+        assert!(HANDED_OVER_HOLDS < TAKEN_OUT_WAIT);
+        for (why_not, since, again) in [
+            (None, seconds(0), false),
+            (None, HANDED_OVER_HOLDS, false),
+            (None, HANDED_OVER_HOLDS + Duration::from_millis(1), true),
+            (None, TAKEN_OUT_WAIT, true),
+            (Some("it is not connected"), TAKEN_OUT_WAIT, false),
+        ] {
+            assert_eq!(must_ask_again(why_not, since), again, "{why_not:?} {since:?}");
+        }
     }
 }

@@ -2,20 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::down::{Below, Giving, Taking};
 use super::place::Place;
+use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
-use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, TrafficJson};
+use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TrafficJson};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::event_log::EventLog;
+use crate::links::detail::{Ask, AskError, Detail};
 use crate::links::{
-    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Priority, RecordError, Records, Setup, Upstream,
-    is_link_name,
+    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
+    Upstream, Within, is_link_name,
 };
+use crate::plugin_host::PluginHost;
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
 use crate::security::{JOIN_ADDRESSES_MAX, LinkToken};
@@ -23,6 +27,9 @@ use crate::transport::{SiteConnection, SiteIdentity};
 
 /// Who the audit says did it, where a person did.
 const WHO: &str = "api";
+
+/// How often it is looked whether summaries are made.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Takes what comes to the site's port for links.
 struct Taken(Arc<Upstream>);
@@ -39,6 +46,7 @@ pub struct LinkNode {
     catalog: Arc<Catalog>,
     edge: Arc<Edge>,
     upstream: Option<(Arc<Upstream>, Arc<SiteIdentity>)>,
+    summaries: Summaries,
 }
 
 impl LinkNode {
@@ -49,7 +57,7 @@ impl LinkNode {
     pub fn open(
         log: &Arc<EventLog>,
         catalog: &Arc<Catalog>,
-        identity: Option<Arc<SiteIdentity>>,
+        (identity, way): (Option<Arc<SiteIdentity>>, Arc<dyn Nodes>),
         place: Place,
         config: &Config,
     ) -> Result<Arc<Self>, RecordError> {
@@ -60,14 +68,36 @@ impl LinkNode {
             name: config.node.name.clone(),
             links: config.link.clone(),
         };
+        let quorum = config.site.linked_quorum.clone();
         let upstream = match identity {
             Some(identity) => {
                 let records = Arc::new(Records::open(Arc::clone(log), Arc::clone(catalog))?);
-                Some((Upstream::new(Arc::clone(log), Arc::clone(&identity), records), identity))
+                let upstream =
+                    Upstream::new(Arc::clone(log), Arc::clone(&identity), records, config.site.link_certificate_s);
+                upstream.within().set_nodes(way, quorum);
+                Some((upstream, identity))
             }
             None => None,
         };
-        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream }))
+        let summaries = Summaries::new(Arc::clone(log));
+        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream, summaries }))
+    }
+
+    /// What makes summaries for links.
+    pub fn set_plugins(&self, plugins: Arc<PluginHost>) {
+        self.summaries.set_plugins(plugins);
+    }
+
+    /// Says what keeps links from bringing their summaries, now and whenever it changes. Goes on for as long as the node runs.
+    pub async fn watch_summaries(self: Arc<Self>) {
+        let mut told = Told::default();
+        loop {
+            let node = Arc::clone(&self);
+            if let Ok(all) = tokio::task::spawn_blocking(move || node.summaries.of(&node.edge)).await {
+                told.tell(all);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Who takes the connections of links on the site's port.
@@ -82,6 +112,20 @@ impl LinkNode {
         if let Some((upstream, _)) = &self.upstream {
             upstream.desk().set_giver(Arc::new(Giving(Arc::downgrade(commands))));
             commands.set_down(Arc::new(Below(Arc::clone(upstream))));
+        }
+    }
+
+    /// What it does with the site's other nodes for links.
+    pub fn within(&self) -> Option<Arc<Within>> {
+        self.upstream.as_ref().map(|(upstream, _)| Arc::clone(upstream.within()))
+    }
+
+    /// Takes no links any more, or takes them again: the node leaves its site, or stays.
+    pub(super) fn close(&self, is_closed: bool) {
+        match &self.upstream {
+            Some((upstream, _)) if is_closed => upstream.close(),
+            Some((upstream, _)) => upstream.reopen(),
+            None => {}
         }
     }
 
@@ -159,7 +203,12 @@ fn unknown(name: &str) -> ApiError {
 impl LinkControl for LinkNode {
     fn views(&self) -> Vec<LinkJson> {
         let down = self.upstream.as_ref().map(|(upstream, _)| upstream.views()).unwrap_or_default();
-        self.edge.views().into_iter().chain(down).map(json).collect()
+        let mut summaries = self.summaries.of(&self.edge);
+        let up = self.edge.views().into_iter().map(|view| {
+            let of_link = summaries.remove(&view.name).unwrap_or_default();
+            json(view, of_link)
+        });
+        up.chain(down.into_iter().map(|view| json(view, Vec::new()))).collect()
     }
 
     fn invite<'a>(&'a self, site: &'a str) -> Pending<'a, InviteJson> {
@@ -181,6 +230,14 @@ impl LinkControl for LinkNode {
             return Err(ApiError::conflict(what).hint("pause it there, or remove it here"));
         }
         Err(unknown(name))
+    }
+
+    fn detail<'a>(&'a self, site: &'a str, ask: Ask) -> Pending<'a, Detail> {
+        Box::pin(async move {
+            let unknown = || AskError::Unknown(site.to_owned());
+            let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
+            Ok(upstream.ask(site, ask).await?)
+        })
     }
 
     fn remove<'a>(&'a self, name: &'a str) -> Pending<'a, ()> {
@@ -222,6 +279,8 @@ fn classes(view: &LinkView) -> Vec<ClassJson> {
         bytes: class.brought.bytes,
         record_bytes: class.brought.record_bytes,
         sent_bytes: class.brought.sent_bytes,
+        dropped_events: class.brought.dropped_events,
+        dropped_bytes: class.brought.dropped_bytes,
         lag_events: class.lag.events,
         lag_bytes: class.lag.bytes,
         lag_ms: class.lag.ms,
@@ -229,7 +288,7 @@ fn classes(view: &LinkView) -> Vec<ClassJson> {
     Priority::ALL.into_iter().zip(view.classes).map(class).collect()
 }
 
-fn json(view: LinkView) -> LinkJson {
+fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
     let gap = |gap: crate::links::Gap| GapJson {
         topic: gap.topic,
         origin: gap.partition.origin.to_string(),
@@ -249,12 +308,15 @@ fn json(view: LinkView) -> LinkJson {
         state: view.state.as_str().to_owned(),
         reason: view.reason,
         address: view.address,
+        transport: view.way.map(|way| way.as_str().to_owned()).unwrap_or_default(),
+        certificate_until_s: view.certificate_until_s,
         last_contact_ms: view.last_contact_ms,
         lag_events: view.lag.events,
         lag_bytes: view.lag.bytes,
         lag_ms: view.lag.ms,
         events: view.events,
         bytes: view.bytes,
+        again_events: view.again,
         events_per_s: view.rate.events,
         bytes_per_s: view.rate.bytes,
         sent_bytes_per_s: view.rate.sent_bytes,
@@ -272,5 +334,6 @@ fn json(view: LinkView) -> LinkJson {
         refusals: view.refusals,
         down: view.down,
         gaps: view.gaps.into_iter().map(gap).collect(),
+        summaries,
     }
 }

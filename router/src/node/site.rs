@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::admission::Door;
 use super::leaving::Doors;
+use super::links::LinkNode;
 use super::place::Place;
 use super::site_view::view;
 use super::wires::{Served, Way};
@@ -20,7 +21,7 @@ use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
-use crate::replication::peers::{Guests, Own, Peers, Setup, Spoken};
+use crate::replication::peers::{Own, Peers, Setup, Spoken};
 use crate::replication::{Book, Config, Member, Replication, Voters};
 use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
@@ -170,7 +171,7 @@ impl SiteNode {
         name: &str,
         plugins: &Arc<PluginHost>,
         commands: &Arc<Commands>,
-        guests: Option<Arc<dyn Guests>>,
+        links: &LinkNode,
     ) -> Result<Option<Running>, SiteStartError> {
         let (Some(identity), Some(address)) = (self.identity.clone(), config.listen) else {
             self.go_without();
@@ -186,6 +187,7 @@ impl SiteNode {
             plugins: Arc::clone(plugins),
             commands: Arc::clone(commands),
             site: Arc::downgrade(self),
+            within: links.within(),
             replication: std::sync::OnceLock::new(),
         });
         let door =
@@ -200,7 +202,7 @@ impl SiteNode {
             members: listed,
             serve: Arc::clone(&served) as _,
             desk: Some(Arc::new(Desk::new(name, Arc::clone(&self.spoken), Arc::new(door)))),
-            guests,
+            guests: links.guests(),
             clock: Arc::clone(self.log.clock()),
             config: config.clone(),
         }));
@@ -214,6 +216,7 @@ impl SiteNode {
         if address.is_none() {
             tracing::warn!(%bound, "give --site-address HOST:PORT, so that others know where this node is");
         }
+        let within = links.within().map(|within| tokio::spawn(within.run()));
         let tasks = vec![
             tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
             tokio::spawn(Arc::clone(self).keep_listed(members, voters)),
@@ -224,6 +227,7 @@ impl SiteNode {
                 Arc::clone(&replication),
             )),
         ];
+        let tasks = tasks.into_iter().chain(within).collect();
         tracing::info!(site = %format!("{:016x}", self.place.site), node = %self.place.node, %bound, "the site's connections are open");
         Ok(Some(Running { peers, replication, tasks, stop }))
     }

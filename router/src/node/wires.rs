@@ -10,10 +10,12 @@ use super::site::SiteNode;
 use crate::catalog::{Ask, Asked, Catalog, NoAnswer};
 use crate::commands::{Answering, Commands, Forward, ForwardError};
 use crate::event_log::EventLog;
+use crate::links::{self, Within};
 use crate::plugin_host::PluginHost;
 use crate::replication::peers::{AskError, Heartbeat, Notice, PeerState, Peers, Pulse, Serve};
 use crate::replication::{
-    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW,
+    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW,
+    STREAM_LINKED,
 };
 use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
@@ -25,6 +27,8 @@ const CATALOG_WAIT: Duration = Duration::from_secs(10);
 /// How long a part of a component may take, over a slow link as well.
 const PLUGIN_WAIT: Duration = Duration::from_secs(30);
 
+/// How long another node may take to say how far it is with what links bring.
+const LINKED_WAIT: Duration = Duration::from_secs(2);
 /// How long another node may take to store a command that is handed over to it.
 const COMMAND_WAIT: Duration = Duration::from_secs(5);
 
@@ -47,11 +51,14 @@ impl Way {
     }
 }
 
+fn no_way() -> String {
+    "this node has no way to other nodes".to_owned()
+}
+
 impl Ask for Way {
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Asked<'_> {
         Box::pin(async move {
-            let no_way = || NoAnswer { text: "this node has no way to other nodes".to_owned(), may_be_asked: false };
-            let peers = self.peers().ok_or_else(no_way)?;
+            let peers = self.peers().ok_or_else(|| NoAnswer { text: no_way(), may_be_asked: false })?;
             peers.ask(node, ASK_CATALOG, &body, CATALOG_WAIT).await.map_err(|error| NoAnswer {
                 may_be_asked: !matches!(error, AskError::NotConnected { .. } | AskError::Busy | AskError::TooLong),
                 text: error.to_string(),
@@ -60,15 +67,35 @@ impl Ask for Way {
     }
 }
 
-impl Components for Way {
-    fn nodes(&self) -> Vec<NodeId> {
+impl links::Nodes for Way {
+    fn connected(&self) -> Vec<NodeId> {
         let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
         states.into_iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect()
     }
 
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> links::Pending<'_, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let peers = self.peers().ok_or_else(no_way)?;
+            peers.ask(node, ASK_LINKED, &body, LINKED_WAIT).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn open(&self, node: NodeId) -> links::Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
+        Box::pin(async move {
+            let peers = self.peers().ok_or_else(no_way)?;
+            peers.open(node, STREAM_LINKED).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+impl Components for Way {
+    fn nodes(&self) -> Vec<NodeId> {
+        links::Nodes::connected(self)
+    }
+
     fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
         Box::pin(async move {
-            let peers = self.peers().ok_or_else(|| "this node has no way to other nodes".to_owned())?;
+            let peers = self.peers().ok_or_else(no_way)?;
             peers.ask(node, ASK_PLUGIN, &body, PLUGIN_WAIT).await.map_err(|error| error.to_string())
         })
     }
@@ -115,6 +142,8 @@ pub struct Served {
     pub plugins: Arc<PluginHost>,
     pub commands: Arc<Commands>,
     pub site: Weak<SiteNode>,
+    /// What it does with others for links.
+    pub within: Option<Arc<Within>>,
     /// Not held: it holds the connections, which hold this.
     pub replication: OnceLock<Weak<Replication>>,
 }
@@ -141,6 +170,7 @@ impl Serve for Served {
                     Some(site) => Some(site.hand_over_for(from).await),
                     None => None,
                 },
+                ASK_LINKED => self.within.as_ref().and_then(|within| within.answer(from, &body)),
                 ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
                 _ => None,
             }
@@ -149,8 +179,10 @@ impl Serve for Served {
 
     fn stream<'a>(&'a self, from: NodeId, kind: u8, send: FrameSender, receive: FrameReceiver) -> Pending<'a, ()> {
         Box::pin(async move {
-            if let (STREAM_FOLLOW, Some(replication)) = (kind, self.replication()) {
-                replication.serve_follower(from, send, receive).await;
+            match (kind, self.replication(), &self.within) {
+                (STREAM_FOLLOW, Some(replication), _) => replication.serve_follower(from, send, receive).await,
+                (STREAM_LINKED, _, Some(within)) => within.serve(from, send, receive).await,
+                _ => {}
             }
         })
     }

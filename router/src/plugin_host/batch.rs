@@ -18,6 +18,16 @@ pub struct EventRef<'a> {
     pub value: Option<&'a [u8]>,
     /// As stored.
     pub headers: HeadersRef<'a>,
+    /// Whether it came late by a link; a plugin that is granted headers sees one more.
+    pub is_late: bool,
+}
+
+impl<'a> EventRef<'a> {
+    /// The headers that the guest is to see.
+    pub fn shown_headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let late: Option<(&'a str, &'a [u8])> = self.is_late.then_some((devices::headers::LATE, &[1]));
+        self.headers.iter().chain(late)
+    }
 }
 
 impl EventRef<'_> {
@@ -58,5 +68,24 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn part(&self, range: std::ops::Range<usize>) -> Batch<'a> {
         Batch { events: self.events.get(range).unwrap_or_default(), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sled_data::HeaderBlock;
+
+    use super::*;
+
+    #[test]
+    fn what_came_late_has_a_header_more() {
+        let mut block = HeaderBlock::new();
+        block.push("unit", b"bar");
+        for (is_late, expected) in [(false, vec!["unit"]), (true, vec!["unit", "link.late"])] {
+            let headers = block.as_ref();
+            let event = EventRef { offset: 0, timestamp_ms: 0, key: None, value: None, headers, is_late };
+            let names: Vec<&str> = event.shown_headers().map(|(name, _)| name).collect();
+            assert_eq!(names, expected);
+        }
     }
 }

@@ -71,6 +71,7 @@ pub fn measure(
             key: Some(key),
             value: Some(value),
             headers: HeadersRef::EMPTY,
+            is_late: false,
         })
         .collect();
     let counters = PluginCounters::default();

@@ -204,14 +204,14 @@ fn headers<'a>(batch: &Batch<'a>, granted: bool) -> Vec<HeaderParam<'a>> {
     if !granted {
         return Vec::new();
     }
-    let headers = batch.events.iter().flat_map(|event| event.headers.iter());
+    let headers = batch.events.iter().flat_map(super::batch::EventRef::shown_headers);
     headers.map(|(name, value)| HeaderParam { name, value }).collect()
 }
 
 fn events<'a>(batch: &Batch<'a>, headers: &'a [HeaderParam<'a>]) -> Vec<Event<'a>> {
     let mut rest = headers;
     let mut own = |event: &super::batch::EventRef<'_>| {
-        let count = if rest.is_empty() { 0 } else { event.headers.iter().count() };
+        let count = if rest.is_empty() { 0 } else { event.shown_headers().count() };
         let (own, after) = rest.split_at_checked(count).unwrap_or((&[], rest));
         rest = after;
         own

@@ -70,6 +70,7 @@ pub fn events<'a>(values: &[&'a str]) -> Vec<EventRef<'a>> {
         key: Some(b"pump"),
         value: Some(value.as_bytes()),
         headers: HeadersRef::EMPTY,
+        is_late: false,
     };
     numbered.map(event).collect()
 }

@@ -12,6 +12,8 @@ use crate::transport::Bounds;
 pub const ASKS_MAX: u32 = 32;
 /// Long streams of one peer at once; more are refused.
 pub const LONG_STREAMS_MAX: u32 = 32;
+/// Patterns of topics that edges wait for a quorum of.
+pub const LINKED_QUORUM_MAX: usize = 64;
 /// Streams beside those: the one of the greeting, and those that are about to be refused.
 const SPARE_STREAMS: u32 = 8;
 /// Bytes of one stream that wait to be read.
@@ -53,6 +55,12 @@ pub struct Config {
     pub retention_wait_ms: u64,
     /// Bytes by which each partition may have more than its topic says, where another node has not synced them.
     pub retention_wait_bytes: u64,
+    /// Topics of other sites of which an edge is told that they are stored when a quorum of this site has them, by name; `*` stands for any
+    /// characters. Of all others it is told when the node has them that its link leads to.
+    pub linked_quorum: Vec<String>,
+    /// Seconds for which the certificates of links into this site are good; their gateways renew them by themselves when a third is
+    /// left. 0: for ever.
+    pub link_certificate_s: u64,
 }
 
 impl Default for Config {
@@ -67,6 +75,8 @@ impl Default for Config {
             catch_up_live_percent: 150,
             retention_wait_ms: 24 * 3_600 * 1_000,
             retention_wait_bytes: 1 << 30,
+            linked_quorum: Vec::new(),
+            link_certificate_s: 90 * 24 * 3_600,
         }
     }
 }

@@ -9,11 +9,13 @@ mod book;
 mod config;
 mod floor;
 mod follower;
+mod grouping;
 mod holdings;
 pub mod join;
 mod pace;
 pub mod peers;
 mod plan;
+mod send;
 mod source;
 #[cfg(test)]
 mod stream_tests;
@@ -25,7 +27,7 @@ use std::pin::Pin;
 
 pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
-pub use config::Config;
+pub use config::{Config, LINKED_QUORUM_MAX};
 pub use floor::{Behind, Floor, Lacks};
 pub use holdings::Holdings;
 pub use peers::{MEMBERS_MAX, Member};
@@ -46,8 +48,12 @@ pub const ASK_PLUGIN: u8 = 3;
 pub const ASK_COMMAND: u8 = 4;
 /// The kind of an ask that has a node hand its log over before it is removed.
 pub const ASK_HAND_OVER: u8 = 5;
+/// The kind of an ask for how far a node is with what links bring.
+pub const ASK_LINKED: u8 = 6;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
+/// The kind of a long stream of what links have brought.
+pub const STREAM_LINKED: u8 = 2;
 
 /// The program's version, as it is told to others.
 pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");

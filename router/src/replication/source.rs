@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sled_data::{CommitNumber, CopyPosition, CopyState, OriginId, PartitionId, ReadError, Store, TopicId};
+use sled_data::{CommitNumber, CopyPosition, CopyState, OriginId, PartitionId, ReadError, Store};
 
 use super::begin::{Begin, Has, begin};
 use super::book::Book;
@@ -103,7 +103,7 @@ impl Source {
             self.log.follower_synced(node.0, has);
         }
         tokio::select! {
-            ended = self.send_commits(origin, next, &mut out) => ended,
+            ended = self.send_commits(node, origin, next, &mut out) => ended,
             ended = self.take_acknowledgements(origin, node, &mut from) => ended,
         }
     }
@@ -198,48 +198,6 @@ impl Source {
         Ok(head.commit.next())
     }
 
-    async fn send_commits(&self, origin: OriginId, mut next: CommitNumber, out: &mut FrameSender) -> Result<(), Ended> {
-        let mut visible = self.log.watch();
-        let mut told = HashSet::new();
-        let mut throttle = Throttle::new(&self.log, self.live_percent);
-        loop {
-            visible.borrow_and_update();
-            if self.log.store().synced_commit_of(origin) < next {
-                visible.changed().await.map_err(|_| Ended::Stopping)?;
-                continue;
-            }
-            let chunk = throttle.chunk_bytes();
-            let commits = blocking(&self.log, move |store| store.commits_to_ship(origin, next, chunk)).await?;
-            let (mut sent, mut newest) = (0, 0);
-            for commit in commits {
-                for appended in &commit.record.appended {
-                    self.tell_topic(appended.partition.topic, &mut told, out).await?;
-                }
-                let mut frame = Vec::with_capacity(commit.batch_bytes() + 256);
-                Said::begin_commit(&mut frame);
-                commit.encode(&mut frame);
-                out.send_frame(&frame).await?;
-                next = commit.record.number.next();
-                (sent, newest) = (sent + frame.len(), commit.record.hlc);
-            }
-            throttle.went(sent, newest).await;
-        }
-    }
-
-    async fn tell_topic(
-        &self,
-        topic: TopicId,
-        told: &mut HashSet<TopicId>,
-        out: &mut FrameSender,
-    ) -> Result<(), StreamError> {
-        if told.insert(topic)
-            && let Some(topic) = self.log.topic_by_id(topic)
-        {
-            out.send_frame(&Said::Topic(topic.info().clone()).encode()).await?;
-        }
-        Ok(())
-    }
-
     async fn take_acknowledgements(
         &self,
         origin: OriginId,
@@ -285,7 +243,7 @@ impl Drop for Held<'_> {
 }
 
 /// Reads from the store off the runtime's threads.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     log: &Arc<EventLog>,
     read: impl FnOnce(&Store) -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Ended> {

@@ -251,7 +251,7 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
     let topic = there.ensure_topic("line", None).unwrap();
     append(&there, &topic, "a").await;
     let mut commit = vec![];
-    super::wire::Said::begin_commit(&mut commit);
+    commit.push(super::wire::Said::COMMIT);
     there.store().commits_to_ship(origin, CommitNumber(1), 1).unwrap()[0].encode(&mut commit);
     let mut flipped = commit.clone();
     let at = flipped.len() / 2;

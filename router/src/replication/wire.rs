@@ -198,10 +198,8 @@ impl Said {
         }
     }
 
-    /// Begins a commit's frame; its bytes follow.
-    pub fn begin_commit(out: &mut Vec<u8>) {
-        out.push(COMMIT);
-    }
+    /// The kind byte of a commit's frame; its bytes follow.
+    pub const COMMIT: u8 = COMMIT;
 
     /// Bytes that it takes, about.
     pub fn bytes(&self) -> usize {

@@ -3,6 +3,7 @@
 //!
 //! A stream that is dropped before it was finished is reset: what was half written is not taken for the whole.
 
+use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::Ended;
@@ -103,6 +104,18 @@ impl FrameSender {
         let first = [head, &length.to_le_bytes(), with_it].concat();
         self.stream.write_all(&first).await?;
         Ok(self.stream.write_all(rest).await?)
+    }
+
+    /// Sends a frame of a kind byte and what several streams may share, which is not copied. Where this is broken off, part of the
+    /// frame may be sent: reset the stream then, or drop it.
+    ///
+    /// # Errors
+    /// As those of [`Self::send_frame`].
+    pub async fn send_shared(&mut self, kind: u8, body: &Bytes) -> Result<(), StreamError> {
+        let too_long = |_| StreamError::TooLong { bytes: body.len(), bytes_max: u32::MAX as usize };
+        let length = u32::try_from(body.len() + 1).map_err(too_long)?.to_le_bytes();
+        let head = Bytes::copy_from_slice(&[length[0], length[1], length[2], length[3], kind]);
+        Ok(self.stream.write_all_chunks(&mut [head, body.clone()]).await?)
     }
 
     /// Nothing more comes; what was sent is brought over.

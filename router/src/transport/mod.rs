@@ -28,6 +28,6 @@ pub use peer::{PeerError, pinned};
 pub use provider::install_provider;
 pub use site::{
     Admitted, Attempt, Ended, JoinDialError, LinkIdentity, LinkPeer, NodeKey, Question, SiteConnection, SiteEndpoint,
-    SiteError, SiteIdentity, SiteProtocol, Traffic, dial_join, dial_link, dial_link_join, resolve, site_endpoint,
+    SiteError, SiteIdentity, SiteProtocol, Traffic, Way, dial_join, dial_link, dial_link_join, resolve, site_endpoint,
 };
 pub use tls::tls_server;

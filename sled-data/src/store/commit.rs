@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit_stream::put_record;
+use super::commit_stream::{put_v1, record_v1};
 use super::kept::KeptRecords;
 use super::keys::{self, Owner};
 use super::partition::{Partition, remove_batches};
 use super::recover::Draw;
+use super::ship::encode_shipped;
 use super::space::Space;
 use super::values::{CursorV1, HeaderV1, PartitionV1, write, write_raw};
 use super::{
@@ -131,6 +132,16 @@ impl Store {
     /// # Errors
     /// Any [`CommitError`]; nothing of the commit is stored then.
     pub fn commit(&self, commit: &Commit) -> Result<CommitNumber, CommitError> {
+        self.commit_and_ship(commit, None)
+    }
+
+    /// As [`Store::commit`]; appends to `shipped` what [`FollowedCommit::encode`](super::FollowedCommit::encode) would make of the commit,
+    /// so that what was just written need not be read for those who follow. Nothing is appended where batches of one partition do not
+    /// stand together.
+    ///
+    /// # Errors
+    /// As those of [`Store::commit`].
+    pub fn commit_and_ship(&self, commit: &Commit, shipped: Option<&mut Vec<u8>>) -> Result<CommitNumber, CommitError> {
         self.check()?;
         check_bounds(commit)?;
         let mut writer = self.writer.lock();
@@ -141,7 +152,7 @@ impl Store {
         }
         writer.space.check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
         self.plan(commit, writer)?;
-        let result = self.write_commit(commit, writer);
+        let result = self.write_commit(commit, writer, shipped);
         let result = result.map_err(|e| self.undo(writer, &e));
         writer.touched.clear();
         writer.touched_at.clear();
@@ -211,7 +222,12 @@ impl Store {
         Ok(partition)
     }
 
-    fn write_commit(&self, commit: &Commit, writer: &mut Writer) -> Result<CommitNumber, BackendError> {
+    fn write_commit(
+        &self,
+        commit: &Commit,
+        writer: &mut Writer,
+        shipped: Option<&mut Vec<u8>>,
+    ) -> Result<CommitNumber, BackendError> {
         for batch in &commit.appends {
             if let Some(at) = writer.touched_at.get(&batch.envelope().partition) {
                 let tree = writer.touched[*at].partition.tree();
@@ -227,7 +243,11 @@ impl Store {
         }
         put_small(Owner::Own, &commit.cursors, &commit.state, group, key, value);
         let number = kept.last().next();
-        let record_bytes = put_record(self.origin, number, commit, touched, group, value);
+        let record = record_v1(commit, touched);
+        let record_bytes = put_v1(self.origin, number, &record, group, value);
+        if let Some(out) = shipped.filter(|_| stand_together(&commit.appends, touched)) {
+            encode_shipped(self.origin, number, &record, &commit.appends, out);
+        }
         let trimmed = kept.trim(self.origin, &self.options, &[record_bytes], group);
         self.meta.apply(group)?;
         kept.apply(&[record_bytes], trimmed);
@@ -250,6 +270,12 @@ impl Store {
         }
         CommitError::Full
     }
+}
+
+/// Whether the batches of each partition stand together, in the order in which the partitions are in the record.
+fn stand_together(appends: &[SealedBatch], touched: &[Touched]) -> bool {
+    let runs = appends.chunk_by(|a, b| a.envelope().partition == b.envelope().partition);
+    runs.map(|run| run.first().map(|batch| batch.envelope().partition)).eq(touched.iter().map(|t| Some(t.partition.id)))
 }
 
 /// Adds cursors and state to `group`.

@@ -46,30 +46,20 @@ pub struct Appended {
     pub digest: u64,
 }
 
-/// Adds a commit's record to `group`; its stored bytes.
-pub(super) fn put_record(
-    origin: OriginId,
-    number: CommitNumber,
-    commit: &Commit,
-    touched: &[Touched],
-    group: &mut Group,
-    value: &mut Vec<u8>,
-) -> u32 {
-    let record = CommitV1 {
+/// The record of a commit.
+pub(super) fn record_v1<'a>(commit: &'a Commit, touched: &[Touched]) -> CommitV1<'a> {
+    let appended = |t: &Touched| AppendedV1 {
+        partition: to_v1(t.partition.id),
+        base_offset: t.before.end,
+        count: t.after.end - t.before.end,
+        digest: t.after.digest,
+    };
+    CommitV1 {
         hlc: commit.hlc,
-        appended: touched
-            .iter()
-            .map(|t| AppendedV1 {
-                partition: to_v1(t.partition.id),
-                base_offset: t.before.end,
-                count: t.after.end - t.before.end,
-                digest: t.after.digest,
-            })
-            .collect(),
+        appended: touched.iter().map(appended).collect(),
         cursors: commit.cursors.iter().map(cursor_v1).collect(),
         state: commit.state.iter().map(state_v1).collect(),
-    };
-    put_v1(origin, number, &record, group, value)
+    }
 }
 
 /// Adds a record to `group`, in parts where it is long; its stored bytes.

@@ -20,6 +20,7 @@ pub(super) const FOLLOWED_CURSOR: u8 = 9;
 pub(super) const GAP: u8 = 10;
 pub(super) const LINKED: u8 = 11;
 pub(super) const HOLE: u8 = 12;
+pub(super) const LATE: u8 = 17;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -131,6 +132,13 @@ pub(super) fn hole(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES
     let mut key = [0; 9 + PARTITION_ID_BYTES];
     key[..1 + PARTITION_ID_BYTES].copy_from_slice(&holes(id));
     key[1 + PARTITION_ID_BYTES..].copy_from_slice(&from.to_be_bytes());
+    key
+}
+
+/// Key of a range of a partition that came late, which begins at `from`; read as a hole's.
+pub(super) fn late(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES] {
+    let mut key = hole(id, from);
+    key[0] = LATE;
     key
 }
 
@@ -251,6 +259,9 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&FOLLOWED_CURSOR) => format!("a cursor of {} of {}", name(9), origin()),
         Some(&LINKED) => format!("the linked {}", origin()),
         Some(&HOLE) => hole_of(key).map_or_else(|| "a hole".into(), |(id, from)| format!("the hole of {id} at {from}")),
+        Some(&LATE) => {
+            hole_of(key).map_or_else(|| "late events".into(), |(id, from)| format!("late events of {id} at {from}"))
+        }
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -280,6 +291,7 @@ mod tests {
         assert_eq!(followed_of(&linked(OriginId(8))), Some(OriginId(8)));
         assert_eq!(hole_of(&hole(id, 9)), Some((id, 9)));
         assert!(hole(id, 9).starts_with(&holes(id)));
+        assert_eq!((hole_of(&late(id, 9)), late(id, 9)[0]), (Some((id, 9)), 17));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));

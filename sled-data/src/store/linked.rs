@@ -5,6 +5,7 @@
 
 mod forget;
 mod holes;
+mod late;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,8 @@ use crate::topic::PARTITIONS_MAX;
 
 pub use holes::{HOLES_MAX, Hole, HoleWhy};
 pub(super) use holes::{Holes, at as hole_at, load as load_holes};
+pub use late::{LATE_MAX, Late};
+pub(super) use late::{Lates, load as load_late, remove as remove_late};
 
 /// Most origins that links bring to one store.
 pub const LINKED_ORIGINS_MAX: usize = 16_384;
@@ -62,6 +65,14 @@ impl LinkedPart {
         match self {
             LinkedPart::Batch(batch) => batch.envelope().partition,
             LinkedPart::Hole(partition, _) => *partition,
+        }
+    }
+
+    /// Where its partition ends with it.
+    pub fn end(&self) -> Offset {
+        match self {
+            LinkedPart::Batch(batch) => batch.next_offset(),
+            LinkedPart::Hole(_, hole) => hole.to,
         }
     }
 }
@@ -206,6 +217,20 @@ impl Store {
     /// # Errors
     /// Any [`LinkedError`]; nothing of the call is stored then.
     pub fn take_linked(&self, origin: OriginId, from: &Linked, parts: &[LinkedPart]) -> Result<(), LinkedError> {
+        self.take_linked_late(origin, from, parts, 0)
+    }
+
+    /// The same, and batches whose hybrid clock is below `late_before` are kept as come late.
+    ///
+    /// # Errors
+    /// Those of [`Store::take_linked`].
+    pub fn take_linked_late(
+        &self,
+        origin: OriginId,
+        from: &Linked,
+        parts: &[LinkedPart],
+        late_before: u64,
+    ) -> Result<(), LinkedError> {
         self.check().map_err(FollowError::from)?;
         let bytes = check_call(origin, from, parts)?;
         let mut writer = self.writer.lock();
@@ -225,13 +250,13 @@ impl Store {
             }
         }
         let Plan { mut touched, appends, .. } = plan;
-        for (at, batch) in appends {
-            let tree = touched[at].partition.tree();
+        for (at, batch) in &appends {
+            let tree = touched[*at].partition.tree();
             let written = insert_batch(tree, batch.base_offset(), batch.bytes(), &mut writer.value);
             written.map_err(|e| self.take_back(&touched, &e))?;
         }
         let record = LinkedV1 { link: from.link, hlc: newest, path: from.path.clone() };
-        let written = self.write_linked(&mut writer, origin, record, &mut touched, &holes);
+        let written = self.write_linked(&mut writer, (origin, record), &mut touched, &holes, (&appends, late_before));
         written.map_err(|e| self.take_back(&touched, &e))?;
         self.passed(bytes);
         Ok(self.remove_before_starts(&touched)?)
@@ -241,14 +266,15 @@ impl Store {
     fn write_linked(
         &self,
         writer: &mut Writer,
-        origin: OriginId,
-        record: LinkedV1,
+        (origin, record): (OriginId, LinkedV1),
         touched: &mut [Touched],
         holes: &[(usize, Hole)],
+        (appends, late_before): (&[(usize, &StoredBatch)], u64),
     ) -> Result<(), BackendError> {
         let Writer { group, value, .. } = writer;
         group.clear();
         let grown = holes::put(touched, holes, group, value)?;
+        let late = late::put(touched, appends, late_before, group, value);
         put_ends(touched, group, value);
         let key = keys::linked(origin);
         write(&key, &record, value);
@@ -256,6 +282,9 @@ impl Store {
         self.meta.apply(group)?;
         for (at, holes) in grown {
             touched[at].partition.set_holes(holes);
+        }
+        for (at, late) in late {
+            touched[at].partition.set_late(late);
         }
         for Touched { partition, after, .. } in touched.iter() {
             partition.set_extent(*after);

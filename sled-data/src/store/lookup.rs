@@ -27,6 +27,19 @@ impl Store {
         }
     }
 
+    /// Where the first batch from `from` on begins whose hybrid clock is at least `hlc`; the end where there is none. Within an origin that
+    /// clock only rises.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when a batch that the search meets cannot be read, [`ReadError::Trimmed`] when one went meanwhile.
+    pub fn offset_at_clock(&self, id: PartitionId, from: Offset, hlc: u64) -> Result<Offset, ReadError> {
+        let found = self.view(id, |view| {
+            let batch = first_batch(&view, from, &|batch| batch.envelope().hlc >= hlc)?;
+            Ok(batch.map_or(view.end, |batch| batch.base_offset()))
+        })?;
+        Ok(found.unwrap_or(from).max(from))
+    }
+
     /// The newest event with this key before `before`, and the batch that holds it. Reads the partition backwards, at worst all of it.
     ///
     /// # Errors
@@ -45,15 +58,29 @@ impl Store {
 }
 
 fn offset_at_time(view: &View<'_>, ms: i64) -> Result<Offset, ReadError> {
-    let (mut low, mut high) = (view.start, view.end);
+    let Some(batch) = first_batch(view, view.start, &|batch| batch.max_timestamp_ms() >= ms)? else {
+        return Ok(view.end);
+    };
+    let records = batch.decompress().map_err(|e| view.damaged(batch.base_offset(), e))?;
+    let first = records.iter().find(|r| r.timestamp_ms >= ms);
+    Ok(first.map_or(batch.base_offset(), |r| records.offset_of(&r)).max(view.start))
+}
+
+/// The first batch from an offset on that has reached something, found by halving: those behind it have too.
+fn first_batch(
+    view: &View<'_>,
+    from: Offset,
+    has_reached: &dyn Fn(&StoredBatch) -> bool,
+) -> Result<Option<StoredBatch>, ReadError> {
+    let (mut low, mut high) = (view.start.max(from), view.end);
     let mut found = None;
     while low < high {
         let middle = low + (high - low) / 2;
         if let Some(hole) = hole_at(&view.holes, middle) {
-            // The half above it first; where that is older, what lies below is too.
+            // The half above it first; where that has not reached it, what lies below has not either.
             match view.batch_at(hole.to) {
                 _ if hole.to >= high => high = hole.from.max(low),
-                Ok(batch) if batch.max_timestamp_ms() < ms => low = batch.next_offset(),
+                Ok(batch) if !has_reached(&batch) => low = batch.next_offset(),
                 Ok(batch) => {
                     high = hole.from.max(low);
                     found = Some(batch);
@@ -63,19 +90,14 @@ fn offset_at_time(view: &View<'_>, ms: i64) -> Result<Offset, ReadError> {
             continue;
         }
         let batch = view.batch_at(middle)?;
-        if batch.max_timestamp_ms() >= ms {
+        if has_reached(&batch) {
             high = batch.base_offset();
             found = Some(batch);
         } else {
             low = batch.next_offset();
         }
     }
-    let Some(batch) = found else {
-        return Ok(view.end);
-    };
-    let records = batch.decompress().map_err(|e| view.damaged(batch.base_offset(), e))?;
-    let first = records.iter().find(|r| r.timestamp_ms >= ms);
-    Ok(first.map_or(batch.base_offset(), |r| records.offset_of(&r)).max(view.start))
+    Ok(found)
 }
 
 fn latest_by_key(view: &View<'_>, key: &[u8], before: Offset) -> Result<Option<(Offset, StoredBatch)>, ReadError> {

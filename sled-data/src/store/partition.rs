@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys;
-use super::linked::Holes;
+use super::linked::{Holes, Lates};
 use super::values::PartitionV1;
 use crate::backend::{BackendError, Direction, Span, Tree};
 use crate::ids::{Offset, PartitionId};
@@ -17,6 +17,8 @@ pub(super) struct Partition {
     extent: Mutex<PartitionV1>,
     /// Offsets that never came; of a linked partition alone.
     holes: RwLock<Holes>,
+    /// Events that came late; of a linked partition alone.
+    late: RwLock<Lates>,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
 }
@@ -35,7 +37,8 @@ impl Reading<'_> {
 
 impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
-        Partition { id, tree, extent: Mutex::new(extent), holes: RwLock::default(), dropped: RwLock::new(false) }
+        let (extent, dropped) = (Mutex::new(extent), RwLock::new(false));
+        Partition { id, tree, extent, holes: RwLock::default(), late: RwLock::default(), dropped }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -54,6 +57,15 @@ impl Partition {
     /// Shows other holes to readers. Only who holds the store's writer calls this.
     pub(super) fn set_holes(&self, holes: Holes) {
         *self.holes.write() = holes;
+    }
+
+    pub(super) fn late(&self) -> Lates {
+        self.late.read().clone()
+    }
+
+    /// Shows other ranges to readers. Only who holds the store's writer calls this.
+    pub(super) fn set_late(&self, late: Lates) {
+        *self.late.write() = late;
     }
 
     /// The tree for writing, under the store's writer.

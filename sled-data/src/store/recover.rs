@@ -57,6 +57,11 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
             partition.set_holes(holes.into());
         }
     }
+    for (id, late) in super::linked::load_late(&*meta)? {
+        if let Some(partition) = partitions.get(&id) {
+            partition.set_late(late.into());
+        }
+    }
     let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
     let lost = lost(&*backend, &header, kept.last(), &options)?;

@@ -14,9 +14,9 @@ mod tests;
 
 use super::commit::check_small;
 use super::commit_stream::{Appended, CommitRecord, as_v1, to_record};
-use super::values::encode;
+use super::values::{CommitV1, encode};
 use super::{COMMIT_BATCH_BYTES_MAX, COMMIT_STATE_BYTES_MAX};
-use crate::batch::{BatchError, StoredBatch};
+use crate::batch::{BatchError, SealedBatch, StoredBatch};
 use crate::ids::{CommitNumber, OriginId, PartitionId};
 use crate::topic::PARTITIONS_MAX;
 pub(super) use frame::{FrameError, Taker, finish, start};
@@ -72,23 +72,52 @@ const VERSION: u8 = 1;
 /// Head: origin, number, bytes of the record, batches.
 const HEAD_BYTES: usize = 8 + 8 + 4 + 4;
 
+/// A batch whose bytes are shipped as they are stored.
+pub(super) trait Shipped {
+    fn stored_bytes(&self) -> &[u8];
+}
+
+impl Shipped for StoredBatch {
+    fn stored_bytes(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl Shipped for SealedBatch {
+    fn stored_bytes(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+/// Appends a commit's bytes to `out`, the batches in the record's order.
+pub(super) fn encode_shipped<B: Shipped>(
+    origin: OriginId,
+    number: CommitNumber,
+    record: &CommitV1<'_>,
+    batches: &[B],
+    out: &mut Vec<u8>,
+) {
+    let at = start(VERSION, out);
+    out.extend_from_slice(&origin.0.to_be_bytes());
+    out.extend_from_slice(&number.0.to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&(batches.len() as u32).to_be_bytes());
+    let record_at = out.len();
+    encode(record, out);
+    let record_bytes = (out.len() - record_at) as u32;
+    out[record_at - 8..record_at - 4].copy_from_slice(&record_bytes.to_be_bytes());
+    finish(at, out);
+    for batch in batches {
+        let bytes = batch.stored_bytes();
+        out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+        out.extend_from_slice(bytes);
+    }
+}
+
 impl FollowedCommit {
     /// Appends the commit's bytes to `out`; what is there stays.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let at = start(VERSION, out);
-        out.extend_from_slice(&self.origin.0.to_be_bytes());
-        out.extend_from_slice(&self.record.number.0.to_be_bytes());
-        out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&(self.batches.len() as u32).to_be_bytes());
-        let record = out.len();
-        encode(&as_v1(&self.record), out);
-        let record_bytes = (out.len() - record) as u32;
-        out[record - 8..record - 4].copy_from_slice(&record_bytes.to_be_bytes());
-        finish(at, out);
-        for batch in &self.batches {
-            out.extend_from_slice(&(batch.bytes().len() as u32).to_be_bytes());
-            out.extend_from_slice(batch.bytes());
-        }
+        encode_shipped(self.origin, self.record.number, &as_v1(&self.record), &self.batches, out);
     }
 
     /// Reads what [`FollowedCommit::encode`] wrote, all of `bytes`, and checks that the batches are those of the record.

@@ -144,6 +144,7 @@ impl Store {
         for partition in &gone {
             group.remove(&keys::partition(*partition));
             self.holes(*partition).iter().for_each(|hole| group.remove(&keys::hole(*partition, hole.from)));
+            super::linked::remove_late(self, *partition, &mut group);
         }
         self.remove_cursors(|at| at.topic == id, &mut group).map_err(|e| self.topic_error(&e))?;
         let removed = gone.iter().try_for_each(|partition| self.remove_gaps(*partition, &mut group));

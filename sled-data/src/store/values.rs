@@ -210,10 +210,17 @@ pub(super) struct LinkedV1 {
 pub(super) struct HoleV1 {
     /// Where the partition goes on.
     pub to: u64,
-    /// 0 retention, 1 damage.
+    /// 0 retention, 1 damage, 2 deadline; see `HoleWhy`.
     pub why: u8,
     /// When it was heard of, Unix milliseconds.
     pub at_ms: i64,
+}
+
+/// Events of a linked partition that came late, version 1; where they begin is in the key.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct LateV1 {
+    /// The first one after them.
+    pub to: u64,
 }
 
 /// A partition's id within a value.

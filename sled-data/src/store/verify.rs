@@ -1,9 +1,10 @@
 //! Verification: reads everything, and names what is damaged as offset ranges.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use super::linked::hole_at;
+use super::linked::{HoleWhy, hole_at};
 use super::read::{ReadError, View};
 use super::values::read_raw;
 use super::walk::{base_after, walk};
@@ -71,6 +72,8 @@ pub struct VerifyReport {
     pub damaged_unlisted: u64,
     /// Damaged cursors, state, records; at most [`DAMAGES_MAX`].
     pub meta_damaged: Vec<String>,
+    /// Events that links told of and that never came, by the reason. They are not damaged.
+    pub never_came: BTreeMap<HoleWhy, u64>,
 }
 
 impl VerifyReport {
@@ -161,6 +164,9 @@ impl Store {
         let start = partition.extent().start;
         // What never came is not damaged either.
         let holes = partition.holes();
+        for hole in holes.iter().filter(|hole| hole.to > start) {
+            *report.never_came.entry(hole.why).or_default() += hole.to - hole.from;
+        }
         let is_hole = |d: &Damage| hole_at(&holes, d.from).is_some_and(|hole| d.to <= hole.to);
         report.damaged.retain(|d| d.partition != id || d.from >= start && !is_hole(d));
         if start == 0 && report.damaged.len() == damages && reader.digest != extent.digest {

@@ -1,7 +1,9 @@
-//! Nothing acknowledged is missing upstream once it has drained, but what retention took without waiting, and what was lost with a store.
+//! Nothing acknowledged is missing upstream once it has drained, but what retention took without waiting, what was too old, and what was lost with a store.
+
+use sled_data::HoleWhy;
 
 use super::Checked;
-use crate::chain::history::{Acknowledged, History};
+use crate::chain::history::{Acknowledged, Held, History};
 
 pub fn check(history: &History) -> Checked {
     for acknowledged in &history.acknowledged {
@@ -23,13 +25,23 @@ fn is_there(history: &History, Acknowledged { event, partition, offset, .. }: &A
 }
 
 /// Losing a store on the way is an excuse only where the gap is told.
-fn is_excused(history: &History, Acknowledged { partition, offset, .. }: &Acknowledged, site: usize) -> bool {
+fn is_excused(history: &History, acknowledged: &Acknowledged, site: usize) -> bool {
+    let Acknowledged { partition, offset, .. } = acknowledged;
     if history.doubtful.contains(&partition.origin) {
+        return true;
+    }
+    // Whether it was: `deadline` sees to that.
+    let is_late = |held: &Held| {
+        held.holes.iter().any(|hole| hole.why == HoleWhy::Deadline && (hole.from..hole.to).contains(offset))
+    };
+    if history.sites[site].partitions.get(partition).is_some_and(is_late) {
         return true;
     }
     let was_let_go = history.let_go.get(partition).is_some_and(|to| offset < to);
     let is_told = history.sites[site].partitions.get(partition).is_some_and(|held| {
         offset < &held.start || held.holes.iter().any(|hole| (hole.from..hole.to).contains(offset))
     });
-    is_told && (was_let_go || !history.set_back.is_empty())
+    // Where one node is enough, the other one may have been away when the edge let go of what the first one had.
+    let has_other = || !history.has_quorum && history.others(site).any(|other| is_there(history, acknowledged, other));
+    is_told && (was_let_go || !history.set_back.is_empty() || has_other())
 }

@@ -2,8 +2,10 @@
 
 mod acknowledged;
 mod converges;
+mod deadline;
 mod gaps;
 mod lives;
+mod nodes;
 mod once;
 mod order;
 mod ring;
@@ -16,14 +18,16 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 7] = [
+const ALL: [(&str, Check); 9] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
     ("gaps", gaps::check),
+    ("deadline", deadline::check),
     ("lives", lives::check),
     ("ring", ring::check),
     ("converges", converges::check),
+    ("nodes", nodes::check),
 ];
 
 /// The names of those that are broken, each with its story.

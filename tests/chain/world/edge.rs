@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use edgeway::links::{Answer, Begin, Lanes, Parts, Refused, Round, Said, Stand, begin, mine};
-use sled_data::{LinkedPart, Offset, OriginId, PartitionId};
+use edgeway::links::{Answer, Begin, Lanes, Moment, Parts, Refused, Round, Said, Stand, begin, mine};
+use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
-use super::{Running, Session, World};
+use super::{DROP_AFTER_MS, Running, Session, World};
 use crate::chain::bug::Bug;
+use crate::chain::history::Dropped;
 
 /// Bytes of a round, and bytes that are sent and not said to be stored.
 const ROUND_BYTES: usize = 400;
@@ -42,20 +43,28 @@ impl World {
 
     fn discover(&mut self, number: usize, edge: &Running, session: &mut Session) {
         let (now, id) = (self.now, self.sites[self.links[number].from].id);
+        let within = self.links[number].within;
         let Session { sending, up, .. } = session;
         sending.asked.retain(|_, until| until.is_none_or(|until| until > now));
         let mut new = Vec::new();
         for (partition, log) in &edge.logs {
-            if log.visible_end() == 0 || sending.asked.contains_key(partition) {
+            let linked = edge.store.linked_origin(partition.origin);
+            // A site's nodes have what each other writes by another way.
+            let is_meant = within.is_none() || linked.is_some() && !self.has(Bug::KeptByOneNode);
+            if log.visible_end() == 0 || sending.asked.contains_key(partition) || !is_meant {
                 continue;
             }
             if sending.offered.insert(partition.origin) {
-                let linked = edge.store.linked_origin(partition.origin);
-                let path = linked.map(|linked| linked.path).unwrap_or_default().into_iter().chain([id]).collect();
+                // It does not leave the site on its way to the other node.
+                let own = Some(id).filter(|_| within.is_none());
+                let path = linked.map(|linked| linked.path).unwrap_or_default().into_iter().chain(own).collect();
                 up.push_back(Said::Offer(partition.origin, path).encode());
             }
             if sending.topics.insert(partition.topic.0) {
-                let topic = edge.store.topics().into_iter().find(|topic| topic.id == partition.topic);
+                let mut topic = edge.store.topics().into_iter().find(|topic| topic.id == partition.topic);
+                if let (Some(_), Some(topic)) = (within, &mut topic) {
+                    topic.name = topic.name.split_once('/').map(|(_, name)| name.to_owned()).unwrap_or_default();
+                }
                 up.extend(topic.map(|topic| Said::Topic(topic).encode()));
             }
             sending.asked.insert(*partition, None);
@@ -69,7 +78,7 @@ impl World {
     fn hear(&mut self, number: usize, edge: &mut Running, session: &mut Session, answer: Answer) -> bool {
         let sending = &mut session.sending;
         match answer {
-            Answer::Welcome(..) | Answer::Asked(..) | Answer::Known(_) => false,
+            Answer::Welcome(..) | Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) => false,
             Answer::Stored(stored) => {
                 while let Some((_, _, ends)) = sending.under_way.pop_front_if(|(sent, ..)| *sent <= stored) {
                     edge.stored.extend(ends.into_iter().map(|(id, end)| ((number, id), end)));
@@ -119,7 +128,8 @@ impl World {
             Begin::From(from) => {
                 let was = self.links[number].sent.get(&id).copied().filter(|_| self.has(Bug::GoesOnWhereItWas));
                 let from = was.unwrap_or(from).max(from);
-                sending.lanes.add(Arc::clone(log), from);
+                let drops = id.topic.0 % 100 == 1 && self.links[number].drops;
+                sending.lanes.add(Arc::clone(log), from, if drops { DROP_AFTER_MS } else { 0 });
                 edge.stored.insert((number, id), from.min(stand.end));
                 true
             }
@@ -140,6 +150,25 @@ impl World {
         }
     }
 
+    fn moment(&self, edge: &Running) -> Moment {
+        let (began, began_after) = edge.began;
+        match self.has(Bug::DropsWhatIsYoung) {
+            true => Moment { wall_ms: self.now + 86_400_000, up_ms: u64::MAX, began_after },
+            false => Moment { wall_ms: self.now, up_ms: self.now - began, began_after },
+        }
+    }
+
+    fn note_dropped(&mut self, parts: &[LinkedPart]) {
+        for part in parts {
+            let LinkedPart::Hole(partition, hole) = part else { continue };
+            if hole.why == HoleWhy::Deadline {
+                self.history.met.insert("too old");
+                let (from, to) = (hole.from, hole.to);
+                self.history.dropped.push(Dropped { partition: *partition, from, to, at: self.now });
+            }
+        }
+    }
+
     fn send_rounds(&mut self, number: usize, edge: &Running, session: &mut Session) -> bool {
         let Session { sending, up, .. } = session;
         loop {
@@ -147,6 +176,7 @@ impl World {
             if under_way >= UNDER_WAY_BYTES_MAX || (!self.is_calm && self.random.chance(200)) {
                 return true;
             }
+            sending.lanes.at(self.moment(edge));
             let round = match sending.lanes.next_round(&edge.store, ROUND_BYTES, &|| edge.shown) {
                 Ok(Some(round)) => round,
                 Ok(None) => return true,
@@ -154,6 +184,7 @@ impl World {
             };
             sending.number += 1;
             let Round { origin, mut parts, bytes, ends, .. } = round;
+            self.note_dropped(&parts);
             if self.has(Bug::GapNotTold) {
                 parts.retain(|part| matches!(part, LinkedPart::Batch(_)));
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use edgeway::links::{Answer, Parts, Refused, Said, check_parts, may_come, stand};
 use sled_data::{Hole, HoleWhy, Linked, LinkedError, LinkedPart, OriginId, PartitionId, TopicId, TopicInfo};
 
-use super::{Running, Session, World};
+use super::{Link, Running, Session, World};
 use crate::chain::bug::Bug;
 
 /// What was offered and taken in a session.
@@ -15,13 +15,43 @@ pub struct Receiving {
     topics: BTreeSet<TopicId>,
     /// The newest round that is in the store, and not said to be.
     written: Option<u64>,
+    /// Since when the edge waits for what the site's other node has, or is to have.
+    waits_since: Option<u64>,
+}
+
+/// How long an edge waits for that.
+const WAIT_MS: u64 = 10_000;
+
+/// What an edge waits for.
+#[derive(PartialEq, Eq)]
+enum Wait {
+    /// For nothing.
+    No,
+    /// For what the other node has more of; then it is told how it is here.
+    Level,
+    /// For the other node to have what is here; then it is sent there.
+    Quorum,
 }
 
 impl World {
     /// One turn of the receiver; false when the session ends.
     pub fn receive(&mut self, number: usize, upstream: &mut Running, session: &mut Session) -> bool {
         let count = session.up.len().min(1 + self.random.place(6));
-        for frame in session.up.drain(..count).collect::<Vec<_>>() {
+        for _ in 0..count {
+            let Some(frame) = session.up.pop_front() else { break };
+            let wait = self.to_wait_for(number, upstream, &frame);
+            let since = *session.receiving.waits_since.get_or_insert(self.now);
+            match wait {
+                Wait::No => {}
+                _ if since + WAIT_MS >= self.now => {
+                    session.up.push_front(frame);
+                    self.history.met.insert("an edge waits");
+                    break;
+                }
+                Wait::Level => {}
+                Wait::Quorum => return false,
+            }
+            session.receiving.waits_since = None;
             if !self.take_frame(number, upstream, session, &frame) {
                 return false;
             }
@@ -29,7 +59,7 @@ impl World {
         if session.is_spoilt {
             return !session.up.is_empty();
         }
-        let Receiving { origins, written, .. } = &mut session.receiving;
+        let origins = &session.receiving.origins;
         if !self.is_calm && !self.random.chance(400) {
             return true;
         }
@@ -38,8 +68,42 @@ impl World {
         for id in come.collect::<Vec<_>>() {
             upstream.show(id, upstream.store.end_offset(id));
         }
-        session.down.extend(written.take().map(|number| Answer::Stored(number).encode()));
+        let asks = self.has_quorum && self.links[number].within.is_none() && !self.has(Bug::ToldBeforeQuorum);
+        let come = upstream.store.partitions().into_iter().filter(|id| origins.contains_key(&id.origin));
+        if asks && !self.other_has(number, upstream, come) {
+            return true;
+        }
+        session.down.extend(session.receiving.written.take().map(|number| Answer::Stored(number).encode()));
         true
+    }
+
+    /// The site's other node, where a link may stand to either.
+    fn other_node(&self, number: usize) -> Option<&Running> {
+        let Link { to, nodes, .. } = &self.links[number];
+        let other = nodes.iter().find(|node| *node != to)?;
+        self.sites[*other].running.as_ref()
+    }
+
+    /// Whether the other node has synced all that is here of partitions.
+    fn other_has(&self, number: usize, upstream: &Running, ids: impl IntoIterator<Item = PartitionId>) -> bool {
+        let other = self.other_node(number);
+        ids.into_iter().all(|id| other.is_some_and(|other| other.end(id) >= upstream.store.end_offset(id)))
+    }
+
+    /// What an edge waits for that asks where partitions end.
+    fn to_wait_for(&self, number: usize, upstream: &Running, frame: &[u8]) -> Wait {
+        let Ok(Said::Where(ids)) = Said::decode(frame) else { return Wait::No };
+        if self.links[number].nodes.len() == 1 {
+            return Wait::No;
+        }
+        let is_connected = self.links.iter().any(|link| link.within.is_some() && link.cut_until <= self.now);
+        let other = self.other_node(number).filter(|_| is_connected);
+        let is_ahead = |id: &PartitionId| other.is_some_and(|other| other.end(*id) > upstream.store.end_offset(*id));
+        if ids.iter().any(is_ahead) {
+            return Wait::Level;
+        }
+        let asks = self.has_quorum && !self.has(Bug::ToldBeforeQuorum);
+        if asks && !self.other_has(number, upstream, ids) { Wait::Quorum } else { Wait::No }
     }
 
     fn take_frame(&mut self, number: usize, upstream: &mut Running, session: &mut Session, frame: &[u8]) -> bool {
@@ -48,7 +112,7 @@ impl World {
             Ok(Said::Offer(origin, path)) => self.judge(number, upstream, session, origin, path),
             Ok(Said::Topic(info)) => {
                 let id = info.id;
-                match adopt(number, upstream, info) || self.has(Bug::LoopIsTaken) {
+                match adopt(self.links[number].within.unwrap_or(number), upstream, info) || self.has(Bug::LoopIsTaken) {
                     true => drop(receiving.topics.insert(id)),
                     false => down.push_back(Answer::Refused(Refused::new(0, id.0, "ours-topic", "")).encode()),
                 }
@@ -62,13 +126,22 @@ impl World {
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
             Ok(Said::Parts(parts)) => return self.take_parts(upstream, session, parts),
-            Ok(Said::Hello(_) | Said::Behind(_) | Said::Answered(..) | Said::Ended(_)) | Err(_) => return false,
+            Ok(
+                Said::Hello(_)
+                | Said::Behind(_)
+                | Said::Answered(..)
+                | Said::Ended(_)
+                | Said::Whose(..)
+                | Said::Renew(_),
+            )
+            | Err(_) => return false,
         }
         true
     }
 
     fn judge(&mut self, number: usize, upstream: &Running, session: &mut Session, origin: OriginId, path: Vec<u64>) {
         let id = self.sites[self.links[number].to].id;
+        let number = self.links[number].within.unwrap_or(number);
         let site = if self.has(Bug::LoopIsTaken) { u64::MAX } else { id };
         match may_come(&upstream.store, origin, &path, site, number as u64 + 1) {
             Ok(()) => {

@@ -3,7 +3,7 @@
 use edgeway::links::{Parts, Said};
 use sled_data::{LinkedPart, MemoryBackend, Offset, PartitionId};
 
-use super::{Running, World};
+use super::{Link, Running, World};
 use crate::chain::bug::Bug;
 
 /// An hour, and a day, in milliseconds.
@@ -19,7 +19,11 @@ impl World {
             40..50 if self.sites[at].running.is_some() => self.go_down(at, "killed"),
             50..60 => self.links[link].session = None,
             60..70 => self.outage(link),
-            70..90 => self.sites[at].image = Some(self.sites[at].backend.image()),
+            70..90 => {
+                // A backup has nothing that a power cut could take back.
+                self.sync(at);
+                self.sites[at].image = Some(self.sites[at].backend.image());
+            }
             90..97 => self.set_back(at),
             97..100 => self.wipe(at),
             100..220 => self.retain(at),
@@ -78,7 +82,9 @@ impl World {
     /// Retention takes what the links have brought over.
     fn retain(&mut self, at: usize) {
         let Some(running) = self.sites[at].running.take() else { return };
-        let links: Vec<usize> = (0..self.links.len()).filter(|number| self.links[*number].from == at).collect();
+        // What goes within a site holds nothing up.
+        let is_up = |link: &Link| link.from == at && link.within.is_none();
+        let links: Vec<usize> = (0..self.links.len()).filter(|number| is_up(&self.links[*number])).collect();
         for (id, log) in &running.logs {
             let known = |link: &usize| running.stored.get(&(*link, *id)).copied().unwrap_or(0);
             let floor = match links.iter().map(known).min() {

@@ -15,7 +15,7 @@ pub struct Group {
     pub run: fn(&Context) -> Result<Vec<Row>, BenchError>,
 }
 
-/// Every group.
+/// The groups of a run of everything.
 pub const GROUPS: &[Group] = &[
     Group { name: "size", about: "binary size, start-up time and idle memory", run: size::run },
     Group { name: "store", about: "the store alone: append, read, sync", run: store::run },
@@ -40,12 +40,28 @@ pub const GROUPS: &[Group] = &[
     Group { name: "site", about: "three nodes: quorum's rate and latency, a lost node, idle traffic", run: site::run },
     Group { name: "site-catch-up", about: "a node that is 1 GB behind", run: site::catch_up::run },
     Group { name: "link", about: "a backlog that drains into an upstream site", run: site::link::run },
+    Group { name: "link-many", about: "200 sites that feed one node at once: fair shares", run: site::many::run },
     Group {
         name: "link-thin",
         about: "a link over thin lines: use, size, alarms beside a backlog",
         run: site::thin::run,
     },
 ];
+
+/// Groups that take their time: measured where they are named, not in a run of everything.
+pub const LONG: &[Group] = &[Group {
+    name: "link-flap",
+    about: "ten minutes of the thinnest line: cuts and late alarms",
+    run: site::flap::run,
+}];
+
+/// The group of this name; all that are measured without being named where there is none.
+pub fn chosen(only: Option<&str>) -> Vec<&'static Group> {
+    match only {
+        None => GROUPS.iter().collect(),
+        Some(name) => GROUPS.iter().chain(LONG).filter(|group| group.name == name).collect(),
+    }
+}
 
 /// What a group needs to know.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ pub use error::BenchError;
 pub use node::Node;
 
 use error::io;
-use groups::{Context, GROUPS};
+use groups::{Context, chosen};
 use options::Options;
 
 /// Builds the release binary, measures, and prints the table. The load shares the machine with what it measures, so
@@ -66,7 +66,7 @@ pub fn run(root: &Path, args: impl Iterator<Item = String>) -> Result<(), BenchE
     }
     let mut rows = Vec::new();
     let mut failures = Vec::new();
-    for group in GROUPS.iter().filter(|group| options.only.as_deref().is_none_or(|only| only == group.name)) {
+    for group in chosen(options.only.as_deref()) {
         eprintln!("{}: {} ...", group.name, group.about);
         match (group.run)(&context) {
             Ok(measured) => rows.extend(measured),

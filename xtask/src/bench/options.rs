@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::bench::error::BenchError;
-use crate::bench::groups::GROUPS;
+use crate::bench::groups::{GROUPS, LONG, chosen};
 
 /// Repetitions of each timed window.
 pub const REPETITIONS: usize = 3;
@@ -28,7 +28,7 @@ impl Options {
         while let Some(flag) = args.next() {
             let value = args.next().ok_or_else(|| usage(&format!("`{flag}` needs a value")))?;
             match flag.as_str() {
-                "--only" if GROUPS.iter().any(|group| group.name == value) => options.only = Some(value),
+                "--only" if !chosen(Some(&value)).is_empty() => options.only = Some(value),
                 "--only" => return Err(usage(&format!("there is no group `{value}`"))),
                 "--seconds" => {
                     let seconds = value.parse().ok().filter(|seconds| (1..=600).contains(seconds));
@@ -50,12 +50,25 @@ fn usage(problem: &str) -> BenchError {
     for group in GROUPS {
         text.push_str(&format!("\n  {:18} {}", group.name, group.about));
     }
+    text.push_str("\nor one that is not part of a run of everything:");
+    for group in LONG {
+        text.push_str(&format!("\n  {:18} {}", group.name, group.about));
+    }
     BenchError::Usage(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_takes_long_is_measured_where_it_is_named() {
+        let names = |only| chosen(only).iter().map(|group| group.name).collect::<Vec<_>>();
+        assert_eq!(names(Some("link-flap")), ["link-flap"]);
+        assert!(!names(None).contains(&"link-flap"));
+        assert_eq!(names(None).len(), GROUPS.len());
+        assert!(names(Some("nothing")).is_empty());
+    }
 
     #[test]
     fn flags_are_read_or_refused() {

@@ -20,6 +20,16 @@ impl Latencies {
         let found = self.sorted.get(rank.saturating_sub(1))?;
         Some(found.as_secs_f64() * 1e3)
     }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// How many are as long as `limit`, or longer.
+    pub fn over(&self, limit: Duration) -> usize {
+        self.sorted.len() - self.sorted.partition_point(|sample| *sample < limit)
+    }
 }
 
 /// A histogram as Prometheus shows it: upper bounds and counts up to them.
@@ -65,6 +75,8 @@ mod tests {
         assert_eq!(latencies.quantile_ms(0.99), Some(99.0));
         assert_eq!(latencies.quantile_ms(1.0), Some(100.0));
         assert_eq!(Latencies::default().quantile_ms(0.5), None);
+        let over = [0, 99, 100, 101].map(|ms| latencies.over(Duration::from_millis(ms)));
+        assert_eq!((latencies.len(), over), (100, [100, 2, 1, 0]));
     }
 
     #[test]

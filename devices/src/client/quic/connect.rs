@@ -11,13 +11,14 @@ use thiserror::Error;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::congestion::ShortQueue;
 use super::control::Control;
 use super::frames::Frames;
+use super::window::ShortQueue;
 use super::{SharedEndpoint, Target, endpoint};
 use crate::client::config::Config;
 use crate::client::link::Broke;
 use crate::client::tls::Tls;
+use crate::congestion::Paths;
 use crate::native::{ALPN, Close, Hello, Limits, Open, ToDevice, decode, encode};
 use crate::sequence::{Lane, Number};
 use crate::twin::subscriptions_of;
@@ -96,7 +97,8 @@ impl Wish {
         let idle = IdleTimeout::try_from(self.ping_after * (PINGS_MISSED_MAX + 1))?;
         let mut packets = MtuDiscoveryConfig::default();
         packets.upper_bound(PACKET_BYTES_MAX);
-        let congestion: Arc<dyn ControllerFactory + Send + Sync> = Arc::new(ShortQueue);
+        let congestion: Arc<dyn ControllerFactory + Send + Sync> =
+            Arc::new(Paths(|packet_bytes| ShortQueue::new(Duration::ZERO, packet_bytes)));
         let mut transport = TransportConfig::default();
         transport
             .max_concurrent_bidi_streams(0_u32.into())

@@ -7,7 +7,6 @@
 //! short queues in the network.
 
 mod batch;
-mod congestion;
 mod connect;
 mod control;
 mod endpoint;

@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
+use crate::congestion::{Shortest, Window};
+
 /// The wait in queues that is taken for none, at least.
 const TARGET_MIN: Duration = Duration::from_millis(25);
 /// The same as a part of the shortest round trip: a quarter.
 const TARGET_PART: u32 = 4;
-/// How long a shortest round trip counts, at least; at most twice as long. The path may change.
-const BASE_KEPT: Duration = Duration::from_secs(15);
 /// Packets in the smallest window. A packet is sent while it and one more fit, which makes two.
 const WINDOW_MIN_PACKETS: u64 = 3;
 /// Packets in the first window (RFC 9002 section 7.2).
@@ -26,12 +26,12 @@ const FLOOR_ROUNDS: u32 = 4;
 
 /// The window of one path.
 #[derive(Clone, Debug)]
-pub(super) struct Window {
+pub(super) struct ShortQueue {
     packet_bytes: u64,
     bytes: u64,
     /// Up to it the window doubles in each round trip.
     quick_up_to: u64,
-    base: Base,
+    base: Shortest,
     round: Round,
     /// What was lost before it was sent has been paid for.
     loss_paid_until: Duration,
@@ -50,41 +50,32 @@ struct Round {
     newest_sent: Option<Duration>,
 }
 
-/// The shortest round trip of late.
-#[derive(Clone, Debug)]
-struct Base {
-    since: Duration,
-    current: Option<Duration>,
-    previous: Option<Duration>,
-}
-
-impl Window {
+impl ShortQueue {
     pub(super) fn new(now: Duration, packet_bytes: u64) -> Self {
         Self {
             packet_bytes,
             bytes: WINDOW_FIRST_PACKETS * packet_bytes,
             quick_up_to: u64::MAX,
-            base: Base { since: now, current: None, previous: None },
+            base: Shortest::from(now),
             round: Round::new(now, true),
             loss_paid_until: now,
             rounds_at_floor: 0,
             late: 0,
         }
     }
+}
 
-    /// Bytes that may be under way.
-    pub(super) fn bytes(&self) -> u64 {
+impl Window for ShortQueue {
+    fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Packets have another size from now on.
-    pub(super) fn set_packet_bytes(&mut self, packet_bytes: u64) {
+    fn set_packet_bytes(&mut self, packet_bytes: u64) {
         self.packet_bytes = packet_bytes;
         self.bytes = self.bytes.max(self.floor());
     }
 
-    /// A packet was acknowledged. `idle`: nothing waited to be sent, so that a larger window would change nothing.
-    pub(super) fn acked(&mut self, sent: Duration, bytes: u64, idle: bool) {
+    fn acked(&mut self, _: Duration, sent: Duration, bytes: u64, idle: bool) {
         self.round.newest_sent = self.round.newest_sent.max(Some(sent));
         if idle || !self.round.counts || self.late > 0 || sent < self.loss_paid_until {
             return;
@@ -96,8 +87,7 @@ impl Window {
         }
     }
 
-    /// All packets of one acknowledgement were told of.
-    pub(super) fn acked_all(&mut self, now: Duration, idle: bool) {
+    fn acked_all(&mut self, now: Duration, idle: bool) {
         let Some(sent) = self.round.newest_sent.take() else { return };
         let took = now.saturating_sub(sent);
         if self.base.take(now, took) && !idle {
@@ -118,8 +108,7 @@ impl Window {
         }
     }
 
-    /// Packets were lost, the newest of them sent at `sent`. `long`: so many that the path was gone for a while.
-    pub(super) fn lost(&mut self, now: Duration, sent: Duration, long: bool) {
+    fn lost(&mut self, now: Duration, sent: Duration, _: u64, long: bool) {
         if sent < self.loss_paid_until {
             return;
         }
@@ -129,14 +118,16 @@ impl Window {
         self.quick_up_to = if long { u64::MAX } else { self.bytes };
         self.round = Round::new(now, false);
     }
+}
 
+impl ShortQueue {
     fn floor(&self) -> u64 {
         WINDOW_MIN_PACKETS * self.packet_bytes
     }
 
     /// One packet in a round trip, and a part of the window that is smaller the more the queue holds.
     fn growth(&self, acked: u64) -> u64 {
-        let wait = match (self.round.shortest, self.base.shortest()) {
+        let wait = match (self.round.shortest, self.base.get()) {
             (Some(took), Some(base)) => took.saturating_sub(base),
             _ => Duration::ZERO,
         };
@@ -148,11 +139,11 @@ impl Window {
     }
 
     fn target(&self) -> Duration {
-        self.base.shortest().map_or(TARGET_MIN, |base| TARGET_MIN.max(base / TARGET_PART))
+        self.base.get().map_or(TARGET_MIN, |base| TARGET_MIN.max(base / TARGET_PART))
     }
 
     fn over(&self, took: Duration) -> bool {
-        self.base.shortest().is_some_and(|base| took > base + self.target())
+        self.base.get().is_some_and(|base| took > base + self.target())
     }
 
     fn end_round(&mut self, now: Duration, idle: bool) {
@@ -172,7 +163,7 @@ impl Window {
         self.rounds_at_floor += 1;
         if self.rounds_at_floor >= FLOOR_ROUNDS {
             // Two packets do not make this wait: the path is longer now, or others fill its queue.
-            self.base = Base { since: now, current: Some(took), previous: None };
+            self.base = Shortest::known(now, took);
             self.rounds_at_floor = 0;
         }
         self.round = Round::new(now, true);
@@ -181,7 +172,7 @@ impl Window {
 
     /// To what the path holds without a queue, less an eighth; to a half at most.
     fn shrink(&mut self, now: Duration, took: Duration) {
-        let base = self.base.shortest().unwrap_or(took);
+        let base = self.base.get().unwrap_or(took);
         let (base, took) = (base.as_micros() as u64, (took.as_micros() as u64).max(1));
         let fitting = ((u128::from(self.bytes) * u128::from(base) / u128::from(took)) as u64 / 8) * 7;
         self.bytes = fitting.clamp(self.bytes / 2, self.bytes).max(self.floor());
@@ -202,22 +193,6 @@ impl Window {
 impl Round {
     fn new(begun: Duration, counts: bool) -> Self {
         Self { begun, counts, shortest: None, newest_sent: None }
-    }
-}
-
-impl Base {
-    fn shortest(&self) -> Option<Duration> {
-        self.current.into_iter().chain(self.previous).min()
-    }
-
-    /// Takes a measurement; `true` when the older half of what was known has been forgotten.
-    fn take(&mut self, now: Duration, took: Duration) -> bool {
-        let aged = now.saturating_sub(self.since) >= BASE_KEPT;
-        if aged {
-            *self = Self { since: now, previous: self.current, current: None };
-        }
-        self.current = Some(self.current.map_or(took, |current| current.min(took)));
-        aged
     }
 }
 

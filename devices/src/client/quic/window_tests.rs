@@ -34,7 +34,7 @@ struct Sent {
 }
 
 struct Sender {
-    window: Window,
+    window: ShortQueue,
     under_way: VecDeque<Sent>,
     /// When the link has sent everything that it holds.
     free_at: Duration,
@@ -72,7 +72,7 @@ impl Link {
     /// Runs for a time and judges what came after `from`.
     fn run(&self, from: Duration, until: Duration) -> Outcome {
         let mut sender = Sender {
-            window: Window::new(Duration::ZERO, PACKET),
+            window: ShortQueue::new(Duration::ZERO, PACKET),
             under_way: VecDeque::new(),
             free_at: Duration::ZERO,
             waits: Vec::new(),
@@ -97,7 +97,7 @@ impl Link {
             if now >= from {
                 delivered += PACKET;
             }
-            sender.window.acked(sent, PACKET, false);
+            sender.window.acked(now, sent, PACKET, false);
             sender.window.acked_all(now, false);
             self.forget_lost(&mut sender, now, acked, silence > 0);
             silence = 0;
@@ -116,7 +116,7 @@ impl Link {
         for at in lost.iter().rev() {
             sender.under_way.remove(*at);
         }
-        sender.window.lost(now, newest, long);
+        sender.window.lost(now, newest, PACKET, long);
     }
 }
 
@@ -185,16 +185,16 @@ fn a_shallow_queue_and_noise_are_survived() {
 
 #[test]
 fn silence_and_small_packets_leave_a_window() {
-    let mut window = Window::new(Duration::ZERO, PACKET);
+    let mut window = ShortQueue::new(Duration::ZERO, PACKET);
     for second in 1..200 {
         let now = Duration::from_secs(second);
-        window.acked(now - Duration::from_millis(80), 100, true);
+        window.acked(now, now - Duration::from_millis(80), 100, true);
         window.acked_all(now, true);
     }
     assert_eq!(window.bytes(), WINDOW_FIRST_PACKETS * PACKET, "an idle connection says nothing of the path");
     for second in 200..240 {
         let now = Duration::from_secs(second);
-        window.lost(now, now - Duration::from_millis(10), second % 2 == 0);
+        window.lost(now, now - Duration::from_millis(10), PACKET, second % 2 == 0);
     }
     assert_eq!(window.bytes(), WINDOW_MIN_PACKETS * PACKET);
     window.set_packet_bytes(9_000);

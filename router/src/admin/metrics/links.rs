@@ -15,6 +15,12 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     };
     let connected = of(|link| f64::from(u8::from(link.state == "connected")));
     sheet.gauges("link_connected", "Whether a link stands", "link", &connected)?;
+    let by_tcp = of(|link| f64::from(u8::from(link.state == "connected" && link.transport == "tcp")));
+    sheet.gauges("link_by_tcp", "Whether a link stands by TCP, as UDP does not come through", "link", &by_tcp)?;
+    let ends = |link: &LinkJson| Some((link.name.clone(), link.certificate_until_s? as f64));
+    let ends = links.iter().filter_map(ends).collect::<Vec<_>>();
+    let help = "Until when a link's certificate is good, where it has an end";
+    sheet.gauges("link_certificate_end_timestamp_seconds", help, "link", &ends)?;
     let events = of(|link| link.lag_events as f64);
     sheet.gauges("link_lag_events", "Events that are not upstream yet", "link", &events)?;
     let bytes = of(|link| link.lag_bytes as f64);
@@ -25,6 +31,13 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges("link_events", "Events that were stored upstream, since the start", "link", &stored)?;
     let stored = of(|link| link.bytes as f64);
     sheet.gauges("link_bytes", "Bytes of batches that were stored upstream, since the start", "link", &stored)?;
+    let again = of(|link| link.again_events as f64);
+    sheet.gauges(
+        "link_again_events",
+        "Events that came again and were here already, since the start",
+        "link",
+        &again,
+    )?;
     let connections = of(|link| link.connections as f64);
     sheet.gauges("link_connections", "Connections of a link, since the start", "link", &connections)?;
     let rate = of(|link| link.sent_bytes_per_s);
@@ -56,6 +69,25 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     sheet.gauges_by("link_class_sent_bytes", "Bytes of frames that brought over what is stored", labels, &sent)?;
     let waiting = of_class(|class| class.lag_events as f64);
     sheet.gauges_by("link_class_lag_events", "Events of a priority that are not upstream yet", labels, &waiting)?;
+    let dropped = of_class(|class| class.dropped_events as f64);
+    let help = "Events that were not sent, as they were older than their deadline, since the start";
+    sheet.gauges_by("link_class_dropped_events", help, labels, &dropped)?;
+    let dropped = of_class(|class| class.dropped_bytes as f64);
+    sheet.gauges_by(
+        "link_class_dropped_bytes",
+        "Bytes of their batches as they are stored, about",
+        labels,
+        &dropped,
+    )?;
     let gaps = of(|link| link.gaps.len() as f64);
-    sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)
+    sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)?;
+    let missing = links.iter().flat_map(|link| {
+        sled_data::HoleWhy::ALL.map(|why| {
+            let gaps = link.gaps.iter().filter(|gap| gap.why == why.name());
+            let events: u64 = gaps.map(|gap| gap.to - gap.from).sum();
+            ([link.name.clone(), why.name().to_owned()], events as f64)
+        })
+    });
+    let missing: Vec<_> = missing.collect();
+    sheet.gauges_by("link_gap_events", "Events in these ranges, by why they never came", ["link", "why"], &missing)
 }

@@ -116,6 +116,14 @@ impl crate::admin::links::LinkControl for NoLinks {
         Vec::new()
     }
 
+    fn detail<'a>(
+        &'a self,
+        site: &'a str,
+        _: crate::links::detail::Ask,
+    ) -> crate::admin::site::Pending<'a, crate::links::detail::Detail> {
+        Box::pin(async { Err(crate::links::detail::AskError::Unknown(site.to_owned()).into()) })
+    }
+
     fn invite<'a>(&'a self, _: &'a str) -> crate::admin::site::Pending<'a, crate::admin::links::InviteJson> {
         not_in_a_site()
     }
@@ -140,6 +148,20 @@ async fn links_are_told_and_asked() {
         .run(|caller| {
             assert_eq!(caller.get("/v1/links"), (200, json!({"links": []})));
             assert_eq!(caller.get("/v1/links/hq").0, 404);
+            // (query, status and word of a range that is asked of a site)
+            let ranges = [
+                ("from=@5", (404, "not_found")),
+                ("from=5&to=@9&partition=1&max=2", (404, "not_found")),
+                ("from=end", (400, "bad_request")),
+                ("from=@5&to=@5", (400, "bad_request")),
+                ("to=5", (400, "bad_request")),
+                ("after=x", (400, "bad_request")),
+                ("follow=true", (400, "bad_request")),
+            ];
+            for (query, expected) in ranges {
+                let path = format!("/v1/links/plant-7/topics/plant-8%2Ftelemetry/events?{query}");
+                assert_eq!(code(&caller.get(&path)), expected, "{query}");
+            }
             assert_eq!(caller.post("/v1/links/hq/pause", &json!({})).0, 404);
             assert_eq!(caller.post("/v1/links/invite", &json!({"site": "plant-7"})).0, 409);
             assert_eq!(caller.post("/v1/links/accept", &json!({"token": "t"})).0, 400, "the name is missing");

@@ -47,6 +47,15 @@ impl From {
     }
 }
 
+/// Reads `@` and milliseconds since 1970.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_ms(text: &str) -> Result<i64, String> {
+    let ms = text.strip_prefix('@').and_then(|ms| ms.parse().ok());
+    ms.ok_or_else(|| format!("to={text:?}: expected @ and milliseconds since 1970"))
+}
+
 /// Where one partition is read.
 struct Cursor {
     id: PartitionId,
@@ -126,6 +135,20 @@ impl Reading {
         Ok(Self { log, topic, cursors, first: 0, only, follow })
     }
 
+    /// The same up to before a moment, Unix milliseconds, where one is said.
+    ///
+    /// # Errors
+    /// When the store cannot look it up.
+    pub fn until(mut self, to_ms: Option<i64>) -> Result<Self, ApiError> {
+        let Some(ms) = to_ms else { return Ok(self) };
+        for cursor in &mut self.cursors {
+            let found = self.log.store().offset_at_time(cursor.id, ms);
+            let to = found.map_err(|error| ApiError::internal(error.to_string()))?;
+            cursor.end = Some(cursor.end.map_or(to, |end| end.min(to)));
+        }
+        Ok(self)
+    }
+
     /// Finds partitions of origins that came since; all that they have is new.
     fn find_new(&mut self) {
         let found = self.log.partitions_of(&self.topic);
@@ -196,7 +219,7 @@ impl PartitionRound<'_> {
     fn fill(&mut self, log: &EventLog) {
         match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
             Ok(batches) => {
-                let start = batches.first().map_or_else(|| log.start_offset(self.cursor.id), Batch::base_offset);
+                let start = batches.first().map_or_else(|| self.first_behind(log), Batch::base_offset);
                 if start > self.cursor.next {
                     self.gap_to(start, log);
                 }
@@ -211,12 +234,20 @@ impl PartitionRound<'_> {
         }
     }
 
+    /// Where the partition goes on, of which nothing that is visible can be read: at its start, or behind the hole that it ends with.
+    fn first_behind(&self, log: &EventLog) -> Offset {
+        let Cursor { id, next, .. } = *self.cursor;
+        let hole = log.store().holes(id).into_iter().find(|hole| (hole.from..hole.to).contains(&next));
+        hole.map_or_else(|| log.start_offset(id), |hole| hole.to.min(log.visible_end(id)))
+    }
+
     fn take(&mut self, batch: &Batch) {
         for (offset, record) in batch.events_from(self.cursor.next) {
             if self.cursor.end.is_some_and(|end| offset >= end) {
                 return;
             }
-            let place = Place { topic: self.topic, partition: self.cursor.id, offset };
+            let (partition, is_late) = (self.cursor.id, batch.is_late());
+            let place = Place { topic: self.topic, partition, offset, is_late };
             self.push(record.timestamp_ms, true, event_json::line(place, &record));
             self.cursor.next = offset + 1;
         }
@@ -224,6 +255,10 @@ impl PartitionRound<'_> {
 
     /// Tells of offsets that are not there, up to before `to`: first of those that never came here, which are remembered.
     fn gap_to(&mut self, to: Offset, log: &EventLog) {
+        for hole in log.store().holes(self.cursor.id).iter().filter(|hole| hole.from < to) {
+            self.gap(hole.from, "retention");
+            self.gap(hole.to.min(to), hole.why.name());
+        }
         match log.store().gaps(self.cursor.id) {
             Ok(gaps) => {
                 for gap in gaps.iter().filter(|gap| gap.from < to) {
@@ -242,7 +277,8 @@ impl PartitionRound<'_> {
         if to <= self.cursor.next {
             return;
         }
-        let place = Place { topic: self.topic, partition: self.cursor.id, offset: self.cursor.next };
+        let Cursor { id: partition, next: offset, .. } = *self.cursor;
+        let place = Place { topic: self.topic, partition, offset, is_late: false };
         self.push(i64::MIN, false, event_json::gap_line(place, to, reason));
         self.cursor.next = to;
     }

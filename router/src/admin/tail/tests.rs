@@ -73,6 +73,13 @@ fn partitions_are_merged_by_time_and_never_reordered() {
     assert_eq!(all(&mut begin(From::Offset(1))), "0:1=c 1:1=e");
     assert_eq!(all(&mut begin(From::TimeMs(20))), "2:0=d 1:1=e");
     assert_eq!(all(&mut begin(From::End)), "");
+    // (from, to, what is between)
+    let ranges =
+        [(5, 20, "1:0=b 0:0=a 0:1=c"), (5, 21, "1:0=b 0:0=a 0:1=c 2:0=d"), (20, 20, ""), (30, 5, ""), (40, 50, "")];
+    for (from, to, between) in ranges {
+        let mut range = begin(From::TimeMs(from)).until(Some(to)).ok().unwrap();
+        assert_eq!(all(&mut range), between, "{from} to {to}");
+    }
     let mut only = Reading::begin(Arc::clone(&log), Arc::clone(&topic), From::Start, Some(1), false).unwrap();
     assert_eq!(all(&mut only), "1:0=b 1:1=e");
     assert_eq!(told(&begin(From::Start).round(2)), "1:0=b 0:0=a", "the oldest of all partitions");

@@ -7,7 +7,7 @@ use super::super::Failure;
 use super::super::out::Out;
 use super::super::table::{Table, bytes, printable};
 use super::super::when;
-use crate::admin::links::LinkJson;
+use crate::admin::links::{LinkJson, SummaryJson};
 
 /// Gaps that are shown at once.
 const GAPS_SHOWN: usize = 20;
@@ -44,8 +44,12 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     out.line(&format!("link       {} ({direction})", link.name))?;
     let reason = if link.reason.is_empty() { String::new() } else { format!(": {}", link.reason) };
     out.line(&printable(&format!("state      {}{reason}", link.state)))?;
-    out.line(&format!("address    {}", link.address))?;
+    out.line(&format!("address    {}{}", link.address, by(link)))?;
     out.line(&format!("contact    {}", contact(link)))?;
+    if let Some(until_s) = link.certificate_until_s {
+        let until_ms = i64::try_from(until_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        out.line(&format!("signed     until {}, renewed before that", when::show_ms(until_ms)))?;
+    }
     out.line(&format!(
         "waiting    {} events, {}, the oldest for {}",
         link.lag_events,
@@ -58,6 +62,13 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
     out.line(&printable(&format!("down       {}", down(link))))?;
+    for summary in &link.summaries {
+        let SummaryJson { topic, plugin, made, upstream, .. } = summary;
+        let problem = summary.problem.as_ref().map_or_else(String::new, |problem| format!("; NOT NOW: {problem}"));
+        out.line(&printable(&format!(
+            "summary    {topic} stays; {made} goes, which {plugin} makes of it, as {upstream}{problem}"
+        )))?;
+    }
     for refusal in &link.refusals {
         out.line(&printable(&format!("refused    {refusal}")))?;
     }
@@ -81,7 +92,7 @@ fn sending(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
         drain(link),
         ratio(link)
     ))?;
-    for class in link.classes.iter().filter(|class| class.events + class.lag_events > 0) {
+    for class in link.classes.iter().filter(|class| class.events + class.lag_events + class.dropped_events > 0) {
         out.line(&format!(
             "{:<10} {} events went in {}, {} wait, the oldest for {}",
             class.priority,
@@ -90,6 +101,14 @@ fn sending(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
             class.lag_events,
             when::show_span(Duration::from_millis(class.lag_ms))
         ))?;
+        if class.dropped_events > 0 {
+            out.line(&format!(
+                "{:<10} {} events ({}) were too old to be sent",
+                "",
+                class.dropped_events,
+                bytes(class.dropped_bytes)
+            ))?;
+        }
     }
     match &link.traffic {
         None => Ok(()),
@@ -114,8 +133,9 @@ pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), 
         format!(", round trip {:.0} ms, {lost:.1} % lost", traffic.rtt_ms)
     });
     out.line(&printable(&format!(
-        "{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, {}{path}",
+        "{}{}  {} wait ({}, {}), {:.0}/s, {}/s, {}, {}{path}",
         link.state,
+        by(link),
         link.lag_events,
         bytes(link.lag_bytes),
         age(link),
@@ -133,6 +153,11 @@ fn down(link: &LinkJson) -> String {
         [] => "nothing".to_owned(),
         words => words.join(", "),
     }
+}
+
+/// By what it goes, where that is not UDP.
+fn by(link: &LinkJson) -> &'static str {
+    if link.transport == "tcp" { ", by TCP" } else { "" }
 }
 
 fn drain(link: &LinkJson) -> String {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sled_data::{LINKED_NEW_PARTITIONS_MAX, LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig};
+use sled_data::{
+    HoleWhy, LINKED_NEW_PARTITIONS_MAX, LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig,
+};
 
-use super::{Lanes, WINDOWS_BYTES_MAX};
+use super::{Lanes, Moment, WINDOWS_BYTES_MAX};
 use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent};
 
@@ -53,7 +55,7 @@ fn below(random: &mut u64, bound: u64) -> u64 {
 fn lanes(log: &EventLog) -> Lanes {
     let mut lanes = Lanes::default();
     let topic = log.topic("t").unwrap();
-    topic.all_partitions().iter().for_each(|partition| lanes.add(Arc::clone(partition), 0));
+    topic.all_partitions().iter().for_each(|partition| lanes.add(Arc::clone(partition), 0, 0));
     lanes
 }
 
@@ -149,6 +151,48 @@ fn what_was_trimmed_is_a_hole_in_its_place() {
 }
 
 #[test]
+fn what_is_too_old_is_a_hole_and_what_is_missing_besides_keeps_its_reason() {
+    let (log, mut random) = (log(), 5);
+    (0..40).for_each(|_| commit(&log, &[0, 1], 30_000, &mut random));
+    let id = |index| log.topic("t").unwrap().partition(index).unwrap().id();
+    log.store().trim(id(1), 5, 100).unwrap();
+    let at = |offset| log.store().read(id(0), offset, 1).unwrap()[0].envelope().hlc;
+    let ms = |offset| at(offset) >> sled_data::HLC_LOGICAL_BITS;
+    // By a clock of another life, which may be of any time.
+    let origins = |of: u64| Moment { wall_ms: ms(of) + 80_000, up_ms: u64::MAX, began_after: 0 };
+    let mut lanes = Lanes::default();
+    [0, 1].into_iter().for_each(|index| lanes.add(log.partition(id(index)).unwrap(), 0, 80_000));
+    // All commits are of a second or two: with the first that is too old, all go that are within an eighth of that.
+    lanes.at(Moment { wall_ms: origins(5).wall_ms + 1, ..origins(5) });
+    let (mut next, mut holes, mut dropped) = (BTreeMap::new(), Vec::new(), (0, 0));
+    while let Some(round) = lanes.next_round(log.store(), 1 << 20, &|| 0).unwrap() {
+        dropped = (dropped.0 + round.dropped.0, dropped.1 + round.dropped.1);
+        assert_eq!(round.events, 0);
+        for part in round.parts {
+            let LinkedPart::Hole(id, hole) = part else { panic!("{part:?} is too old") };
+            assert_eq!(*next.get(&id).unwrap_or(&0), hole.from, "{id}");
+            next.insert(id, hole.to);
+            holes.push((id.index, hole.from, hole.to, hole.why));
+        }
+    }
+    holes.sort_unstable();
+    let (late, gone) = (HoleWhy::Deadline, HoleWhy::Retention);
+    assert_eq!(holes, [(0, 0, 40, late), (1, 0, 5, gone), (1, 5, 40, late)]);
+    assert_eq!(dropped.0, 75);
+    let stored: u64 = [0, 1].map(|index| log.store().reach(id(index)).bytes).into_iter().sum();
+    assert!(dropped.1.abs_diff(stored) < stored / 100, "{} of {stored} bytes", dropped.1);
+    assert_eq!(lanes.bytes, 0);
+    // Not yet: nothing is dropped. Nor where there is no deadline.
+    for (drop_after_ms, early) in [(80_000, 0), (0, 1)] {
+        let mut lanes = Lanes::default();
+        lanes.add(log.partition(id(0)).unwrap(), 0, drop_after_ms);
+        lanes.at(Moment { wall_ms: origins(0).wall_ms + early * 1_000_000, ..origins(0) });
+        assert_eq!(drain(&log, &mut lanes, &mut BTreeMap::new(), 1 << 20), 40);
+    }
+    log.close();
+}
+
+#[test]
 fn a_commit_of_more_partitions_than_a_frame_may_begin_comes_in_two() {
     let (log, mut random) = (log(), 5);
     let more = 17;
@@ -159,7 +203,7 @@ fn a_commit_of_more_partitions_than_a_frame_may_begin_comes_in_two() {
     let all: Vec<_> = all.into_iter().filter(|partition| !partition.topic().starts_with('_')).collect();
     assert_eq!(all.len(), 60 * (more + 1));
     let mut lanes = Lanes::default();
-    all.iter().for_each(|partition| lanes.add(Arc::clone(partition), 0));
+    all.iter().for_each(|partition| lanes.add(Arc::clone(partition), 0, 0));
     // Twice: what is not new to the other side is bounded too.
     for turn in 0..2 {
         let ticket = {

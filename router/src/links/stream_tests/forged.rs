@@ -11,7 +11,7 @@ use crate::links::folder;
 use crate::links::pack::{DICTIONARY, Packer};
 use crate::links::upstream::Close;
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Hello, Parts, Said};
-use crate::transport::{Bounds, Ended, FrameReceiver, FrameSender, SiteConnection, dial_link};
+use crate::transport::{Bounds, Ended, FrameReceiver, FrameSender, SiteConnection, Way, dial_link};
 
 const BOUNDS: Bounds = Bounds {
     two_way_streams_max: 0,
@@ -36,7 +36,7 @@ pub(super) struct Forger {
 impl Forger {
     pub(super) async fn connect(plant: &Site, to: &Site) -> Forger {
         let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
-        let connection = dial_link(to.address(), &identity, BOUNDS, None).await.unwrap();
+        let connection = dial_link(to.address(), &identity, BOUNDS, None, Way::Quic).await.unwrap();
         let (out, from) = connection.open().await.unwrap();
         let mut forger = Forger { connection, out, from, dictionary: 0 };
         forger.say(&Said::Hello(hello())).await;
@@ -196,6 +196,6 @@ async fn a_certificate_of_another_site_opens_nothing() {
     let other = Site::new(3).await;
     let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
     // It looks for the site that gave it its certificate.
-    let error = dial_link(other.address(), &identity, BOUNDS, None).await.unwrap_err().to_string();
+    let error = dial_link(other.address(), &identity, BOUNDS, None, Way::Quic).await.unwrap_err().to_string();
     assert!(error.contains("another site"), "{error}");
 }

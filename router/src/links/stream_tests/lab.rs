@@ -18,7 +18,7 @@ use crate::transport::{Bounds, NodeId, SiteEndpoint, SiteIdentity, site_endpoint
 
 pub const LONG: Duration = Duration::from_secs(40);
 
-const BOUNDS: Bounds = Bounds {
+pub const BOUNDS: Bounds = Bounds {
     two_way_streams_max: 8,
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,
@@ -68,8 +68,13 @@ fn listen(identity: &Arc<SiteIdentity>, upstream: &Arc<Upstream>, at: SocketAddr
 
 impl Site {
     pub async fn new(number: u64) -> Site {
+        Site::node(number, number).await
+    }
+
+    /// A node of a site that has others.
+    pub async fn node(number: u64, site: u64) -> Site {
         let place = tempfile::tempdir().unwrap();
-        let identity = SiteIdentity::init(&place.path().join("site"), number, NodeId(number), "n1").unwrap();
+        let identity = SiteIdentity::init(&place.path().join("site"), site, NodeId(number), "n1").unwrap();
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Site::open(number, MemoryBackend::new(), folder, Arc::new(identity), any).await
@@ -102,7 +107,7 @@ impl Site {
         log.ensure_topic(AUDIT_TOPIC, None).unwrap();
         let catalog = Catalog::open(Arc::clone(&log), catalog::Config::default()).unwrap();
         let records = Arc::new(Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap());
-        let upstream = Upstream::new(Arc::clone(&log), Arc::clone(&identity), records);
+        let upstream = Upstream::new(Arc::clone(&log), Arc::clone(&identity), records, 0);
         let listening = listen(&identity, &upstream, at);
         let address = listening.0.address().unwrap();
         let listening = Some(listening);

@@ -22,6 +22,7 @@ async fn where_a_partition_stands_is_heard_once_for_each_ask() {
         page: Arc::default(),
         gate: Gate::new(plant.log.clock(), &forger.connection, None),
         down: crate::links::down_taker::Taker::default(),
+        due: tokio::sync::watch::Sender::new(None),
         left: Default::default(),
     };
     let sender = Sender::new(&Arc::new(session), Priority::Normal, true, 0);

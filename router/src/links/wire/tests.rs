@@ -23,6 +23,7 @@ fn what_the_edge_says_has_these_bytes() {
         (Said::Behind(Behind { events: 1, bytes: 2, ms: 300 }), vec![6, 1, 2, 0xac, 2]),
         (Said::Answered(300, vec![7]), vec![8, 0xac, 2, 1, 7]),
         (Said::Ended(vec![7, 8]), vec![9, 2, 7, 8]),
+        (Said::Renew(vec![4, 5]), vec![30, 2, 4, 5]),
     ];
     for (said, bytes) in cases {
         assert_eq!(said.encode(), bytes);
@@ -49,6 +50,8 @@ fn what_upstream_says_has_these_bytes() {
         (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),
         (Answer::Asked(300, vec![7]), vec![20, 0xac, 2, 1, 7]),
         (Answer::Known(vec![7, 8]), vec![21, 2, 7, 8]),
+        (Answer::Due(300), vec![40, 0xac, 2]),
+        (Answer::Renewed("C".into(), 300), vec![41, 1, b'C', 0xac, 2]),
     ];
     for (said, bytes) in cases {
         assert_eq!(said.encode(), bytes);

@@ -6,8 +6,14 @@ use super::*;
 use crate::plugin_host::batch::EventRef;
 use crate::plugin_host::bindings::edgeway::plugin::types::{Forward, HeaderResult, Reject};
 
-const EVENT: EventRef<'static> =
-    EventRef { offset: 9, timestamp_ms: 1, key: Some(b"pump"), value: Some(&[b'x'; 200]), headers: HeadersRef::EMPTY };
+const EVENT: EventRef<'static> = EventRef {
+    offset: 9,
+    timestamp_ms: 1,
+    key: Some(b"pump"),
+    value: Some(&[b'x'; 200]),
+    headers: HeadersRef::EMPTY,
+    is_late: false,
+};
 
 fn batch<'a>(events: &'a [EventRef<'a>]) -> Batch<'a> {
     Batch { topic: "in", partition: 0, origin: 1, term: 0, state_of: None, doubt: None, events }

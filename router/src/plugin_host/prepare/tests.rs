@@ -18,8 +18,14 @@ fn prepared_in_doubt(
     timestamp_ms: i64,
     doubt: Option<Doubt>,
 ) -> (Counts, String) {
-    let event =
-        EventRef { offset: 42, timestamp_ms, key: Some(b"pump"), value: Some(b"hot"), headers: source.as_ref() };
+    let event = EventRef {
+        offset: 42,
+        timestamp_ms,
+        key: Some(b"pump"),
+        value: Some(b"hot"),
+        headers: source.as_ref(),
+        is_late: false,
+    };
     let events = [event];
     let batch = Batch { topic: "in", partition: 2, origin: 1, term: 0, state_of: None, doubt, events: &events };
     let mut out = Vec::new();

@@ -197,7 +197,7 @@ impl PluginReader {
                 partition = id.index,
                 from,
                 to = first,
-                "events were removed by retention before the plugin read them"
+                "events were removed by retention before the plugin read them, or never came by a link"
             );
             self.positions.insert(id, first);
         }
@@ -240,16 +240,20 @@ impl Read {
 
     /// Its events as the guest is to see them.
     pub(super) fn events(&self) -> Vec<EventRef<'_>> {
-        let events = self.batches.iter().flat_map(|batch| batch.events_from(self.from));
+        let events = self.batches.iter().flat_map(|batch| {
+            let is_late = batch.is_late();
+            batch.events_from(self.from).map(move |(offset, record)| (offset, record, is_late))
+        });
         events
-            .take_while(|(offset, _)| *offset < self.until)
-            .filter(|(offset, _)| self.skipped.is_empty() || self.skipped.binary_search(offset).is_err())
-            .map(|(offset, record)| EventRef {
+            .take_while(|(offset, ..)| *offset < self.until)
+            .filter(|(offset, ..)| self.skipped.is_empty() || self.skipped.binary_search(offset).is_err())
+            .map(|(offset, record, is_late)| EventRef {
                 offset,
                 timestamp_ms: record.timestamp_ms,
                 key: record.key,
                 value: record.value,
                 headers: record.headers,
+                is_late,
             })
             .collect()
     }

@@ -1,6 +1,7 @@
 //! A connection between two nodes, or between a node and one that joins.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,8 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, TransportErrorCode, VarInt};
 use rustls::pki_types::CertificateDer;
 
-use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, SITE_ALPN, names};
+use super::tunnel::{BESIDES_BYTES, Tunnel};
+use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, SITE_ALPN, names, validity};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// TLS's alerts of certificates: from `bad_certificate` to `access_denied`.
@@ -35,6 +37,26 @@ pub enum SiteProtocol {
     Link,
     /// One side accepts the invitation to a link.
     LinkJoin,
+}
+
+/// By what a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// QUIC over UDP.
+    #[default]
+    Quic,
+    /// QUIC over one TCP connection with TLS, where no UDP comes through.
+    Tcp,
+}
+
+impl Way {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// Why a connection is no more, or never was.
@@ -66,9 +88,19 @@ pub enum Ended {
     /// It was closed here.
     #[error("closed here")]
     Here,
+    /// The TCP connection that it went by is gone.
+    #[error("the TCP connection was cut")]
+    Cut,
     /// Something else.
     #[error("{0}")]
     Other(String),
+}
+
+impl Ended {
+    /// This side does not take the other's certificate, as TLS says.
+    pub(super) fn of_certificate(text: &str) -> Self {
+        Self::Certificate(reason(text))
+    }
 }
 
 impl From<ConnectionError> for Ended {
@@ -80,7 +112,7 @@ impl From<ConnectionError> for Ended {
             },
             ConnectionError::TransportError(error) => match alert(error.code) {
                 Some(ALERT_NO_PROTOCOL) => Self::Protocol,
-                Some(alert) if is_of_certificate(alert) => Self::Certificate(reason(&error.reason)),
+                Some(alert) if is_of_certificate(alert) => Self::of_certificate(&error.reason),
                 _ => Self::Other(error.to_string()),
             },
             ConnectionError::ConnectionClosed(close) => match alert(close.error_code) {
@@ -113,14 +145,14 @@ fn reason(text: &str) -> String {
     text.strip_prefix(OURS.0).and_then(|text| text.strip_suffix(OURS.1)).unwrap_or(text).to_owned()
 }
 
-/// What a connection has sent and received by now, without the headers of IP and UDP.
+/// What a connection has sent and received by now, without the headers of IP, UDP and TCP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// UDP datagrams sent.
+    /// Datagrams sent.
     pub sent: u64,
     /// Their bytes.
     pub sent_bytes: u64,
-    /// UDP datagrams received.
+    /// Datagrams received.
     pub received: u64,
     /// Their bytes.
     pub received_bytes: u64,
@@ -137,11 +169,12 @@ pub struct SiteConnection {
     protocol: SiteProtocol,
     peer: Option<NodeId>,
     link: Option<LinkPeer>,
+    tunnel: Option<Arc<Tunnel>>,
 }
 
 impl SiteConnection {
-    /// `None` where neither protocol is spoken.
-    pub(super) fn new(inner: Connection) -> Option<Self> {
+    /// `None` where neither protocol is spoken. `tunnel`: what it goes through, if not UDP.
+    pub(super) fn new(inner: Connection, tunnel: Option<Arc<Tunnel>>) -> Option<Self> {
         let spoken = inner.handshake_data()?.downcast::<HandshakeData>().ok()?.protocol?;
         let protocol = match spoken.as_slice() {
             SITE_ALPN => SiteProtocol::Site,
@@ -154,7 +187,7 @@ impl SiteConnection {
         let shown = chain.as_ref().and_then(|chain| chain.first());
         let peer = shown.and_then(names::of).map(|(node, _)| node);
         let link = shown.and_then(names::link_of).map(|(link, _)| link);
-        Some(Self { inner, protocol, peer, link })
+        Some(Self { inner, protocol, peer, link, tunnel })
     }
 
     pub(super) fn inner(&self) -> &Connection {
@@ -176,6 +209,22 @@ impl SiteConnection {
         self.link
     }
 
+    /// By what it goes.
+    pub fn way(&self) -> Way {
+        if self.tunnel.is_some() { Way::Tcp } else { Way::Quic }
+    }
+
+    /// Whether it goes by TCP, and that connection is gone.
+    pub fn is_cut(&self) -> bool {
+        self.tunnel.as_ref().is_some_and(|tunnel| tunnel.is_cut())
+    }
+
+    /// Until when the certificate is good that the other side has shown, seconds since 1970; `None`: for ever, or it has shown none.
+    pub fn certificate_until_s(&self) -> Option<u64> {
+        let chain = self.inner.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+        validity::until_s(chain.first()?)
+    }
+
     /// Whether two are clones of one connection.
     pub fn is_same(&self, other: &Self) -> bool {
         self.inner.stable_id() == other.inner.stable_id()
@@ -194,11 +243,12 @@ impl SiteConnection {
     /// What was sent and received.
     pub fn traffic(&self) -> Traffic {
         let stats = self.inner.stats();
+        let besides = if self.tunnel.is_some() { BESIDES_BYTES } else { 0 };
         Traffic {
             sent: stats.udp_tx.datagrams,
-            sent_bytes: stats.udp_tx.bytes,
+            sent_bytes: stats.udp_tx.bytes + stats.udp_tx.datagrams * besides,
             received: stats.udp_rx.datagrams,
-            received_bytes: stats.udp_rx.bytes,
+            received_bytes: stats.udp_rx.bytes + stats.udp_rx.datagrams * besides,
             lost: stats.path.lost_packets,
             rtt: stats.path.rtt,
         }
@@ -244,6 +294,9 @@ impl SiteConnection {
 
     /// Waits until the connection is gone.
     pub async fn ended(&self) -> Ended {
-        self.inner.closed().await.into()
+        match self.inner.closed().await.into() {
+            Ended::Here if self.is_cut() => Ended::Cut,
+            ended => ended,
+        }
     }
 }

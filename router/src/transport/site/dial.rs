@@ -7,9 +7,9 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, TransportConfig};
 use rustls::client::Resumption;
 
-use super::connection::{Ended, SiteConnection};
+use super::connection::{Ended, SiteConnection, Way};
 use super::verify::SiteVerifier;
-use super::{JOIN_ALPN, SITE_ALPN, SiteIdentity, names};
+use super::{JOIN_ALPN, SITE_ALPN, SiteIdentity, names, tunnel};
 use crate::transport::endpoint::client;
 use crate::transport::{Bounds, BoundsError, Fingerprint, NodeId};
 
@@ -51,7 +51,7 @@ pub async fn dial_join(
     ca: Fingerprint,
     bounds: Bounds,
 ) -> Result<SiteConnection, JoinDialError> {
-    dial_pinned(address, site, ca, bounds, JOIN_ALPN).await
+    dial_pinned(address, site, ca, (bounds, JOIN_ALPN), Way::Quic).await
 }
 
 /// Connects so for the application protocol `alpn`.
@@ -59,20 +59,39 @@ pub(super) async fn dial_pinned(
     address: SocketAddr,
     site: u64,
     ca: Fingerprint,
-    bounds: Bounds,
-    alpn: &[u8],
+    (bounds, alpn): (Bounds, &[u8]),
+    way: Way,
 ) -> Result<SiteConnection, JoinDialError> {
     let here = |error: &dyn std::fmt::Display| JoinDialError::Here(error.to_string());
-    let verifier = SiteVerifier::pinned(site, ca).map_err(|error| here(&error))?;
+    let verifier = || SiteVerifier::pinned(site, ca).map_err(|error| here(&error));
     let tls = builder().map_err(|error| here(&error))?;
-    let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
+    let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier()?)).with_no_client_auth();
     let config = config(tls, alpn, Arc::new(bounds.to_transport()?)).map_err(|error| here(&error))?;
-    let endpoint = client(any_port(address)).map_err(|error| here(&error))?;
-    Ok(connect(&endpoint, config, address, &names::text(NodeId(0), site)).await?)
+    reach(way, address, config, verifier()?, &names::text(NodeId(0), site)).await
+}
+
+/// Connects by one way, from a port of its own. `verifier` judges who is there by TCP.
+pub(super) async fn reach(
+    way: Way,
+    address: SocketAddr,
+    config: ClientConfig,
+    verifier: SiteVerifier,
+    name: &str,
+) -> Result<SiteConnection, JoinDialError> {
+    match way {
+        Way::Quic => {
+            let endpoint = client(any_port(address)).map_err(|error| JoinDialError::Here(error.to_string()))?;
+            Ok(connect(&endpoint, config, address, name).await?)
+        }
+        Way::Tcp => {
+            let (connection, tunnel) = tunnel::dial(address, verifier, config, name).await?;
+            Ok(SiteConnection::new(connection, Some(tunnel)).ok_or(Ended::Protocol)?)
+        }
+    }
 }
 
 /// Any port of the kind of address that is dialled.
-pub(super) fn any_port(address: SocketAddr) -> SocketAddr {
+fn any_port(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -87,7 +106,7 @@ pub(super) async fn connect(
     name: &str,
 ) -> Result<SiteConnection, Ended> {
     let connecting = endpoint.connect_with(config, address, name).map_err(|error| Ended::Other(error.to_string()))?;
-    SiteConnection::new(connecting.await?).ok_or(Ended::Protocol)
+    SiteConnection::new(connecting.await?, None).ok_or(Ended::Protocol)
 }
 
 pub(super) fn builder() -> Result<rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>, rustls::Error> {

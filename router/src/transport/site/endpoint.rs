@@ -9,6 +9,7 @@ use quinn::{Endpoint, Incoming, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustls::server::NoServerSessionStorage;
 
 use super::connection::{Ended, SiteConnection, SiteProtocol};
+use super::tunnel::{Greeting, PACKET_BYTES, Tunnels};
 use super::verify::SiteVerifier;
 use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, SITE_ALPN, SiteIdentity, dial, names};
 use crate::transport::endpoint::{bind, server_config};
@@ -28,6 +29,8 @@ const CLOSE_NAMELESS: u32 = 1;
 #[derive(Debug, Clone)]
 pub struct SiteEndpoint {
     endpoint: Endpoint,
+    /// Those who come by TCP; none where its port is somebody else's.
+    tunnels: Option<Arc<Tunnels>>,
     identity: Arc<SiteIdentity>,
     transport: Arc<TransportConfig>,
     bounds: Bounds,
@@ -38,10 +41,12 @@ pub struct SiteEndpoint {
 pub struct Attempt {
     incoming: Incoming,
     bounds: Bounds,
+    greeting: Option<Greeting>,
 }
 
 /// An endpoint at `address` for the nodes of the site and those that join it. What a peer may take is `bounds`, once
-/// it has shown a certificate of the site; until then it may have one stream and 64 KiB.
+/// it has shown a certificate of the site; until then it may have one stream and 64 KiB. Links may come by TCP as well, at the same
+/// port, where nobody else has it.
 ///
 /// # Errors
 /// When the certificate cannot be used or the address cannot be had.
@@ -61,8 +66,35 @@ pub fn site_endpoint(
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     let server = server_config(tls, quiet(unknown(bounds))?)?;
-    let endpoint = bind(address, lasting(&identity.key), Some(server))?;
-    Ok(SiteEndpoint { endpoint, transport: Arc::new(quiet(unknown(bounds))?), identity, bounds })
+    let endpoint = bind(address, lasting(&identity.key), Some(server.clone()))?;
+    let tunnels = tunnels(endpoint.local_addr()?, &identity, server, bounds)?;
+    Ok(SiteEndpoint { endpoint, tunnels, transport: Arc::new(quiet(unknown(bounds))?), identity, bounds })
+}
+
+/// Listens by TCP beside UDP. A port that is somebody else's is told, and no more: links go by UDP all the same.
+fn tunnels(
+    address: SocketAddr,
+    identity: &SiteIdentity,
+    mut quic: quinn::ServerConfig,
+    bounds: Bounds,
+) -> Result<Option<Arc<Tunnels>>, EndpointError> {
+    let mut tls = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+    tls.max_early_data_size = 0;
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    let mut transport = quiet(unknown(bounds))?;
+    transport.initial_mtu(PACKET_BYTES);
+    // Each has one connection, and no other address.
+    quic.max_incoming(1).migration(false).transport_config(Arc::new(transport));
+    match Tunnels::listen(address, tls, quic) {
+        Ok(tunnels) => Ok(Some(Arc::new(tunnels))),
+        Err(error) => {
+            tracing::warn!(%address, %error, "links cannot come by TCP: where UDP is blocked, they do not stand");
+            Ok(None)
+        }
+    }
 }
 
 /// What a peer may take before it is known.
@@ -119,13 +151,28 @@ impl SiteEndpoint {
 
     /// The next attempt; `None` once the endpoint is closed. May be broken off and asked again.
     pub async fn accept(&self) -> Option<Attempt> {
-        Some(Attempt { incoming: self.endpoint.accept().await?, bounds: self.bounds })
+        let by_tcp = async {
+            match &self.tunnels {
+                Some(tunnels) => tunnels.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let (incoming, greeting) = tokio::select! {
+            incoming = self.endpoint.accept() => (incoming?, None),
+            (incoming, greeting) = by_tcp => (incoming, Some(greeting)),
+        };
+        Some(Attempt { incoming, bounds: self.bounds, greeting })
     }
 
     /// Closes all connections and takes no more; waits until those who are there have been told, `wait` at most.
     pub async fn close(&self, code: u32, text: &str, wait: Duration) {
         self.endpoint.close(VarInt::from_u32(code), text.as_bytes());
-        let _ = tokio::time::timeout(wait, self.endpoint.wait_idle()).await;
+        let tunnels = async {
+            if let Some(tunnels) = &self.tunnels {
+                tunnels.close(code, text).await;
+            }
+        };
+        let _ = tokio::time::timeout(wait, async { tokio::join!(self.endpoint.wait_idle(), tunnels) }).await;
     }
 }
 
@@ -137,7 +184,7 @@ impl Attempt {
 
     /// Whether the other side has shown that the address is its own.
     pub fn is_proven(&self) -> bool {
-        self.incoming.remote_address_validated()
+        self.greeting.is_some() || self.incoming.remote_address_validated()
     }
 
     /// Does not take it.
@@ -158,15 +205,24 @@ impl Attempt {
     /// # Errors
     /// When the other side fell silent, speaks something else, or shows no certificate or a wrong one.
     pub async fn shake_hands(self) -> Result<SiteConnection, Ended> {
-        let connection = SiteConnection::new(self.incoming.accept()?.await?).ok_or(Ended::Protocol)?;
+        let (tunnel, known) = self.greeting.map(|greeting| (greeting.tunnel, greeting.known)).unzip();
+        let connection = SiteConnection::new(self.incoming.accept()?.await?, tunnel).ok_or(Ended::Protocol)?;
         let is_known = match connection.protocol() {
+            SiteProtocol::Site | SiteProtocol::Join if known.is_some() => {
+                connection.close(CLOSE_NAMELESS, "links alone may come by TCP");
+                return Err(Ended::Protocol);
+            }
             SiteProtocol::Join | SiteProtocol::LinkJoin => None,
             SiteProtocol::Site => Some(connection.peer().is_some()),
             SiteProtocol::Link => Some(connection.link().is_some()),
         };
         match is_known {
             None => {}
-            Some(true) => welcome(&connection, self.bounds),
+            Some(true) => {
+                welcome(&connection, self.bounds);
+                // What fails is that it is gone again.
+                let _ = known.map(|known| known.send(()));
+            }
             Some(false) => {
                 let what = "a node of the site shows its certificate; one that joins speaks edgeway-join/1";
                 connection.close(CLOSE_NAMELESS, what);

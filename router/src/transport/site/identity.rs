@@ -169,15 +169,22 @@ impl SiteIdentity {
 
 impl SiteIdentity {
     /// Makes a certificate for the edge's end of a link into this site, whose node holds the other half of `public_key`:
-    /// the certificate, and the CA's, in PEM form. It does not come with the CA's key.
+    /// the certificate, and the CA's, in PEM form. It does not come with the CA's key. It is good until `until_s`, seconds since 1970, `None`: for
+    /// ever.
     ///
     /// # Errors
     /// When the public key is none, or the certificate cannot be made.
-    pub fn admit_link(&self, peer: LinkPeer, name: &str, public_key: &[u8]) -> Result<(String, String), SiteError> {
+    pub fn admit_link(
+        &self,
+        peer: LinkPeer,
+        name: &str,
+        public_key: &[u8],
+        until_s: Option<u64>,
+    ) -> Result<(String, String), SiteError> {
         if !issue::is_public_key(public_key) {
             return Err(SiteError::PublicKey);
         }
-        let certificate = issue::link(self.site, &self.ca_key, peer, name, public_key)?;
+        let certificate = issue::link(self.site, &self.ca_key, peer, name, public_key, until_s)?;
         Ok((certificate, self.ca_pem.clone()))
     }
 }

@@ -4,18 +4,24 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use devices::congestion::Paths;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::congestion::AtRate;
-use super::connection::SiteConnection;
-use super::dial::{JoinDialError, any_port, builder, config, connect, dial_pinned};
+use super::connection::{SiteConnection, Way};
+use super::dial::{JoinDialError, builder, config, dial_pinned, reach};
 use super::folder::{CA_CERTIFICATE, NODE_CERTIFICATE, NODE_KEY, PEM_BYTES_MAX, make_whole};
 use super::identity::{belongs, certificate, certificate_of_ca, key_pair};
+use super::steady::Steady;
+use super::tunnel::PACKET_BYTES;
 use super::verify::SiteVerifier;
-use super::{LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, NodeKey, SiteError, names};
-use crate::transport::endpoint::client;
-use crate::transport::files::{KEY_MODE, OPEN_MODE, read_file, read_key_file};
+use super::{LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, NodeKey, SiteError, names, validity};
+use crate::transport::files::{KEY_MODE, OPEN_MODE, read_file, read_key_file, sync_folder, write_file};
 use crate::transport::{Bounds, Fingerprint, NodeId};
+
+/// The file of a key and a certificate that came later than the first ones, in one so that both are new or none.
+const RENEWED: &str = "renewed.pem";
+/// Where the certificate begins in it.
+const CERTIFICATE_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 
 /// The edge's end of a link.
 pub struct LinkIdentity {
@@ -41,6 +47,31 @@ impl LinkIdentity {
     /// The link, and this node by the id that it has there.
     pub fn peer(&self) -> LinkPeer {
         self.peer
+    }
+
+    /// Until when the certificate is good, seconds since 1970; `None`: for ever.
+    pub fn until_s(&self) -> Option<u64> {
+        validity::until_s(&self.certificate)
+    }
+
+    /// Keeps a new certificate and its key in the folder of this one. A crash in between leaves the old ones, or the new ones.
+    ///
+    /// # Errors
+    /// When it is not of the same gateway and link, or the file cannot be made.
+    pub fn renew(&self, folder: &Path, certificate: &str, key: &NodeKey) -> Result<Self, SiteError> {
+        let wrong = |what| SiteError::Content { folder: folder.to_owned(), what };
+        let key = key.0.serialize_pem();
+        let renewed = Self::of(certificate, self.ca.clone(), &key).map_err(wrong)?;
+        if (renewed.site, renewed.peer) != (self.site, self.peer) {
+            return Err(wrong("the new certificate is that of another link".to_owned()));
+        }
+        let verifier = SiteVerifier::new(self.site, &self.ca, None);
+        let verifier = verifier.map_err(|error| wrong(error.to_string()))?;
+        let judged = verifier.judge_link(&renewed.certificate, renewed.peer, renewed.site);
+        judged.map_err(|refusal| wrong(refusal.to_string()))?;
+        write_file(&folder.join(RENEWED), format!("{key}{certificate}").as_bytes(), KEY_MODE)?;
+        sync_folder(folder)?;
+        Ok(renewed)
     }
 
     /// Makes the folder of a link's end, of certificates in PEM form and further files beside them. A crash in between leaves
@@ -73,14 +104,23 @@ impl LinkIdentity {
             let read = if is_key { read_key_file } else { read_file };
             Ok::<_, SiteError>(String::from_utf8_lossy(&read(&path, PEM_BYTES_MAX)?).into_owned())
         };
-        let (certificate, ca) = (text(NODE_CERTIFICATE, false)?, text(CA_CERTIFICATE, false)?);
-        let key = text(NODE_KEY, true)?;
-        Self::of(&certificate, &ca, &key).map_err(|what| SiteError::Content { folder: folder.to_owned(), what })
+        let wrong = |what| SiteError::Content { folder: folder.to_owned(), what };
+        let ca = certificate_of_ca(&text(CA_CERTIFICATE, false)?).map_err(wrong)?;
+        if folder.join(RENEWED).exists() {
+            let both = text(RENEWED, true)?;
+            let (key, newer) = both.split_at(both.find(CERTIFICATE_BEGIN).unwrap_or(both.len()));
+            match Self::of(newer, ca.clone(), key) {
+                Ok(renewed) => return Ok(renewed),
+                // The disk has lost it: the first one may be good still.
+                Err(what) => tracing::warn!(folder = %folder.display(), what, "{RENEWED} cannot be used"),
+            }
+        }
+        let (certificate, key) = (text(NODE_CERTIFICATE, false)?, text(NODE_KEY, true)?);
+        Self::of(&certificate, ca, &key).map_err(wrong)
     }
 
-    fn of(link: &str, ca: &str, key: &str) -> Result<Self, String> {
+    fn of(link: &str, ca: CertificateDer<'static>, key: &str) -> Result<Self, String> {
         let link = certificate(link, "the link's certificate")?;
-        let ca = certificate_of_ca(ca)?;
         let key = key_pair(key, "the link's key")?;
         belongs(&link, &key, "the link's key")?;
         let (peer, site) = names::link_of(&link).ok_or("the certificate is not that of a link")?;
@@ -93,7 +133,8 @@ impl LinkIdentity {
 const SMALL_PACKETS_BYTES_PER_S_MAX: u64 = 50_000;
 
 /// Connects to a node of the site that a link goes to. Whether the site takes the certificate is heard only afterwards. `rate` is
-/// how many bytes a second the path is to carry, where people have said so: its packets are sent by that then, whatever is lost.
+/// how many bytes a second the path is to carry, where people have said so: its packets are sent by that then, whatever is lost. `way` is by
+/// what.
 ///
 /// # Errors
 /// When no connection comes about: no answer, or another site.
@@ -102,21 +143,23 @@ pub async fn dial_link(
     identity: &LinkIdentity,
     bounds: Bounds,
     rate: Option<u64>,
+    way: Way,
 ) -> Result<SiteConnection, JoinDialError> {
     let here = |error: &dyn std::fmt::Display| JoinDialError::Here(error.to_string());
-    let verifier = SiteVerifier::new(identity.site, &identity.ca, None).map_err(|error| here(&error))?;
+    let verifier = || SiteVerifier::new(identity.site, &identity.ca, None).map_err(|error| here(&error));
     let tls = builder().map_err(|error| here(&error))?;
-    let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let tls = tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier()?));
     let shown = vec![identity.certificate.clone(), identity.ca.clone()];
     let tls = tls.with_client_auth_cert(shown, identity.key.clone_key()).map_err(|error| here(&error))?;
     let mut transport = bounds.to_transport()?;
-    transport.congestion_controller_factory(Arc::new(AtRate(rate)));
+    transport.congestion_controller_factory(Arc::new(Paths(move |packet_bytes| Steady::new(packet_bytes, rate))));
     if rate.is_some_and(|rate| rate <= SMALL_PACKETS_BYTES_PER_S_MAX) {
         transport.mtu_discovery_config(None);
+    } else if way == Way::Tcp {
+        transport.initial_mtu(PACKET_BYTES);
     }
     let config = config(tls, LINK_ALPN, Arc::new(transport)).map_err(|error| here(&error))?;
-    let endpoint = client(any_port(address)).map_err(|error| here(&error))?;
-    Ok(connect(&endpoint, config, address, &names::text(NodeId(0), identity.site)).await?)
+    reach(way, address, config, verifier()?, &names::text(NodeId(0), identity.site)).await
 }
 
 /// Connects to a node of the site whose CA has this fingerprint, to accept the invitation to a link.
@@ -128,6 +171,7 @@ pub async fn dial_link_join(
     site: u64,
     ca: Fingerprint,
     bounds: Bounds,
+    way: Way,
 ) -> Result<SiteConnection, JoinDialError> {
-    dial_pinned(address, site, ca, bounds, LINK_JOIN_ALPN).await
+    dial_pinned(address, site, ca, (bounds, LINK_JOIN_ALPN), way).await
 }

@@ -4,7 +4,6 @@
 //! hexadecimal digits. Dates play no part: a gateway's clock may stand anywhere.
 
 mod ask;
-mod congestion;
 mod connection;
 mod dial;
 mod endpoint;
@@ -16,10 +15,12 @@ mod names;
 mod steady;
 #[cfg(test)]
 mod tests;
+mod tunnel;
+mod validity;
 mod verify;
 
 pub use ask::{Question, resolve};
-pub use connection::{Ended, SiteConnection, SiteProtocol, Traffic};
+pub use connection::{Ended, SiteConnection, SiteProtocol, Traffic, Way};
 pub use dial::{JoinDialError, dial_join};
 pub use endpoint::{Attempt, SiteEndpoint, site_endpoint};
 pub use identity::{Admitted, NodeKey, SiteError, SiteIdentity};

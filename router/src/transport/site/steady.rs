@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use devices::congestion::{Shortest, Window};
+
 /// Packets of the first window, and of the smallest one.
 const FIRST_PACKETS: u64 = 10;
 const FLOOR_PACKETS: u64 = 4;
@@ -17,8 +19,6 @@ const BURST_PACKETS: u64 = 4;
 const GAIN_HALVES: u64 = 3;
 /// Round trips over which the largest measured rate counts.
 const RATE_ROUNDS: usize = 10;
-/// How long a shortest round trip counts, at least; at most twice as long. The path may change.
-const BASE_KEPT: Duration = Duration::from_secs(15);
 /// Of a hundred bytes, so many lost ones are more than chance.
 const LOSS_PERCENT_MAX: u64 = 15;
 /// Packets by which losses are judged, at least.
@@ -33,7 +33,7 @@ pub(super) struct Steady {
     packet_bytes: u64,
     /// Bytes a second that were set.
     rate: Option<u64>,
-    base: Base,
+    base: Shortest,
     round: Round,
     /// What was measured in the last rounds, bytes a second; the newest last.
     measured: [u64; RATE_ROUNDS],
@@ -56,21 +56,13 @@ struct Round {
     idle: bool,
 }
 
-/// The shortest round trip of late.
-#[derive(Clone, Debug, Default)]
-struct Base {
-    since: Duration,
-    current: Option<Duration>,
-    previous: Option<Duration>,
-}
-
 impl Steady {
     /// A window for packets of this size and a rate that was set, or is to be measured.
     pub(super) fn new(packet_bytes: u64, rate: Option<u64>) -> Self {
         let mut steady = Self {
             packet_bytes,
             rate,
-            base: Base::default(),
+            base: Shortest::default(),
             round: Round::default(),
             measured: [0; RATE_ROUNDS],
             acked: 0,
@@ -82,20 +74,19 @@ impl Steady {
         steady.set();
         steady
     }
+}
 
-    /// Bytes that may be under way.
-    pub(super) fn bytes(&self) -> u64 {
+impl Window for Steady {
+    fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Packets have another size from now on.
-    pub(super) fn set_packet_bytes(&mut self, packet_bytes: u64) {
+    fn set_packet_bytes(&mut self, packet_bytes: u64) {
         self.packet_bytes = packet_bytes;
         self.set();
     }
 
-    /// A packet was acknowledged that was sent at `sent`. `idle`: nothing waited to be sent.
-    pub(super) fn acked(&mut self, now: Duration, sent: Duration, bytes: u64, idle: bool) {
+    fn acked(&mut self, now: Duration, sent: Duration, bytes: u64, idle: bool) {
         let took = now.saturating_sub(sent);
         if self.base.take(now, took) {
             self.looks_until = Some(now + took);
@@ -114,8 +105,7 @@ impl Steady {
         self.set();
     }
 
-    /// So many bytes were lost. `long`: the path was gone for a while.
-    pub(super) fn lost(&mut self, bytes: u64, long: bool) {
+    fn lost(&mut self, _: Duration, _: Duration, bytes: u64, long: bool) {
         self.lost += bytes;
         if long {
             self.eased = EASED_MIN;
@@ -124,7 +114,9 @@ impl Steady {
         self.judge_losses();
         self.set();
     }
+}
 
+impl Steady {
     fn end_round(&mut self, now: Duration) {
         let took = now.saturating_sub(self.round.begun);
         let rate = u128::from(self.round.acked) * 1_000_000 / took.as_micros().max(1);
@@ -159,7 +151,7 @@ impl Steady {
             u64::try_from(u128::from(rate) * time.as_micros() / 1_000_000).unwrap_or(u64::MAX)
         };
         let burst = |rate| in_time(rate, BURST).max(BURST_PACKETS * self.packet_bytes);
-        let whole = match (self.base.shortest(), self.rate) {
+        let whole = match (self.base.get(), self.rate) {
             (None, Some(rate)) => burst(rate).min(FIRST_PACKETS * self.packet_bytes),
             (None, None) => FIRST_PACKETS * self.packet_bytes,
             (Some(base), Some(rate)) => in_time(rate, base).saturating_add(burst(rate)),
@@ -171,22 +163,6 @@ impl Steady {
         let eased = u64::try_from(u128::from(whole) * u128::from(self.eased) / u128::from(WHOLE)).unwrap_or(u64::MAX);
         let eased = if self.looks_until.is_some() { eased / 2 } else { eased };
         self.bytes = eased.max(floor);
-    }
-}
-
-impl Base {
-    fn shortest(&self) -> Option<Duration> {
-        self.current.into_iter().chain(self.previous).min()
-    }
-
-    /// Takes a measurement; `true` when the older half of what was known has been forgotten.
-    fn take(&mut self, now: Duration, took: Duration) -> bool {
-        let aged = now.saturating_sub(self.since) >= BASE_KEPT;
-        if aged {
-            *self = Self { since: now, previous: self.current, current: None };
-        }
-        self.current = Some(self.current.map_or(took, |current| current.min(took)));
-        aged
     }
 }
 

@@ -73,12 +73,12 @@ fn run(window: &mut Steady, line: Line, from: Duration, time: Duration, random: 
                 now = now.max(when);
                 for _ in 0..at {
                     flying.pop_front();
-                    window.lost(PACKET_BYTES, false);
+                    window.lost(now, now, PACKET_BYTES, false);
                 }
             }
             None => {
                 now += line.rtt * 3;
-                window.lost(flying.len() as u64 * PACKET_BYTES, true);
+                window.lost(now, now, flying.len() as u64 * PACKET_BYTES, true);
                 flying.clear();
             }
         }
@@ -143,6 +143,6 @@ fn it_begins_small_and_is_never_nothing() {
     assert_eq!(Steady::new(PACKET_BYTES, None).bytes(), 10 * PACKET_BYTES);
     let mut window = Steady::new(PACKET_BYTES, Some(1));
     window.acked(Duration::from_secs(1), Duration::ZERO, PACKET_BYTES, false);
-    (0..100).for_each(|_| window.lost(100 * PACKET_BYTES, true));
+    (0..100).for_each(|_| window.lost(Duration::ZERO, Duration::ZERO, 100 * PACKET_BYTES, true));
     assert_eq!(window.bytes(), 4 * PACKET_BYTES);
 }

@@ -164,6 +164,57 @@ fn what_is_admitted_has_to_belong_together() {
     }
 }
 
+#[test]
+fn a_links_new_certificate_is_kept_whole_or_not_at_all() {
+    let (upstream, other) = (site(SITE, 1), site(SITE, 1));
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("hq");
+    let peer = LinkPeer { node: NodeId(7), link: 9 };
+    let sign = |site: &SiteIdentity, peer: LinkPeer, key: &NodeKey, until| {
+        site.admit_link(peer, "plant", key.public(), until).unwrap()
+    };
+    let first = NodeKey::draw().unwrap();
+    let (certificate, ca) = sign(&upstream, peer, &first, None);
+    let link = LinkIdentity::install(&folder, (&certificate, &ca), &first, &[("link.json", b"{}")]).unwrap();
+    assert_eq!(link.until_s(), None);
+    let until = Some(1_900_000_000);
+    let (key, another) = (NodeKey::draw().unwrap(), NodeKey::draw().unwrap());
+    let (new, _) = sign(&upstream, peer, &key, until);
+    // (what is given, the key, what the error must say)
+    let wrong = [
+        (sign(&other, peer, &key, until).0, &key, "not signed by this site's CA"),
+        (sign(&upstream, LinkPeer { link: 8, ..peer }, &key, until).0, &key, "another link"),
+        (sign(&upstream, LinkPeer { node: NodeId(8), ..peer }, &key, until).0, &key, "another link"),
+        (new.clone(), &another, "does not belong to its certificate"),
+        (new[..new.len() / 2].to_owned(), &key, "not in PEM form"),
+        (String::new(), &key, "not in PEM form"),
+    ];
+    for (certificate, key, says) in wrong {
+        let error = link.renew(&folder, &certificate, key).unwrap_err().to_string();
+        assert!(error.contains(says), "{error:?} lacks {says:?}");
+    }
+    // What a crash leaves before the file has its name is not looked at, and does not stand in the way.
+    fs::write(folder.join("renewed.pem.new"), "half").unwrap();
+    assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), None);
+    let renewed = link.renew(&folder, &new, &key).unwrap();
+    let read = LinkIdentity::read(&folder).unwrap();
+    assert_eq!((renewed.until_s(), read.until_s(), read.peer(), read.site()), (until, until, peer, SITE));
+    assert_eq!(mode(&folder.join("renewed.pem")), 0o600);
+    assert!(!folder.join("renewed.pem.new").exists());
+    let (newest, _) = sign(&upstream, peer, &another, Some(2_000_000_000));
+    read.renew(&folder, &newest, &another).unwrap();
+    assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), Some(2_000_000_000));
+    // The disk has lost it: the first one is there still.
+    let whole = fs::read(folder.join("renewed.pem")).unwrap();
+    for length in [0, 1, whole.len() / 3, whole.len() - 40] {
+        fs::write(folder.join("renewed.pem"), &whole[..length]).unwrap();
+        assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), None, "{length} bytes of it");
+    }
+    // An end is never before the moment at which signatures are judged.
+    let (early, _) = sign(&upstream, peer, &key, Some(5));
+    assert_eq!(link.renew(&folder, &early, &key).unwrap().until_s(), Some(verify::JUDGED_AT_S + 1));
+}
+
 #[tokio::test]
 async fn two_nodes_of_a_site_know_each_other() {
     let first = site(SITE, 1);

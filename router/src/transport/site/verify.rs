@@ -18,7 +18,7 @@ use crate::transport::{Fingerprint, NodeId, install_provider};
 
 /// The moment at which every certificate is judged, seconds since 1970: within the validity of all that are made
 /// here, whatever this machine's clock says.
-const JUDGED_AT_S: u64 = 1_767_225_600;
+pub(super) const JUDGED_AT_S: u64 = 1_767_225_600;
 
 /// Why a certificate is not taken.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +132,12 @@ impl SiteVerifier {
 
 impl SiteVerifier {
     /// Whether a certificate of the edge's end of a link is one that this site has given.
-    fn judge_link(&self, certificate: &CertificateDer<'_>, peer: LinkPeer, site: u64) -> Result<(), Refusal> {
+    pub(super) fn judge_link(
+        &self,
+        certificate: &CertificateDer<'_>,
+        peer: LinkPeer,
+        site: u64,
+    ) -> Result<(), Refusal> {
         let LinkPeer { node, .. } = peer;
         if site != self.site {
             return Err(Refusal::OtherSite { node, site, own: self.site });

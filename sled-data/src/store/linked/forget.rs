@@ -54,6 +54,7 @@ impl Store {
         for id in &gone {
             group.remove(&keys::partition(*id));
             self.holes(*id).iter().for_each(|hole| group.remove(&keys::hole(*id, hole.from)));
+            super::remove_late(self, *id, group);
             self.remove_gaps(*id, group)?;
         }
         self.remove_cursors(|at| gone.contains(&at), group)?;

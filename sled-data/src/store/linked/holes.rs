@@ -17,12 +17,38 @@ use crate::store::{Store, keys};
 pub const HOLES_MAX: usize = 256;
 
 /// Why events never came.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HoleWhy {
     /// Retention had taken them where they came from.
     Retention,
     /// They were damaged where they came from.
     Damage,
+    /// They were too old to be of use when their turn came.
+    Deadline,
+}
+
+impl HoleWhy {
+    /// Each.
+    pub const ALL: [HoleWhy; 3] = [HoleWhy::Retention, HoleWhy::Damage, HoleWhy::Deadline];
+
+    /// As it is stored and said.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What a code means; one that is not known is told as damage, as programs do that know fewer.
+    pub fn of_code(code: u8) -> Self {
+        Self::ALL.into_iter().find(|why| why.code() == code).unwrap_or(HoleWhy::Damage)
+    }
+
+    /// What people and programs read.
+    pub fn name(self) -> &'static str {
+        match self {
+            HoleWhy::Retention => "retention",
+            HoleWhy::Damage => "damage",
+            HoleWhy::Deadline => "deadline",
+        }
+    }
 }
 
 /// Events that never came: offsets `from` to before `to`.
@@ -40,8 +66,7 @@ pub struct Hole {
 
 impl HoleV1 {
     fn hole(self, from: Offset) -> Hole {
-        let why = if self.why == 0 { HoleWhy::Retention } else { HoleWhy::Damage };
-        Hole { from, to: self.to, why, at_ms: self.at_ms }
+        Hole { from, to: self.to, why: HoleWhy::of_code(self.why), at_ms: self.at_ms }
     }
 }
 
@@ -91,8 +116,7 @@ pub(super) fn put(
         holes.retain(|hole| hole.to >= start);
         for hole in holes.iter() {
             let key = keys::hole(partition.id, hole.from);
-            let why = u8::from(hole.why == HoleWhy::Damage);
-            write(&key, &HoleV1 { to: hole.to, why, at_ms: hole.at_ms }, value);
+            write(&key, &HoleV1 { to: hole.to, why: hole.why.code(), at_ms: hole.at_ms }, value);
             group.put(&key, value);
         }
     }
@@ -133,6 +157,16 @@ pub(in crate::store) fn at(holes: &[Hole], offset: Offset) -> Option<Hole> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_keep_their_codes() {
+        let codes: Vec<(u8, &str)> = HoleWhy::ALL.into_iter().map(|why| (why.code(), why.name())).collect();
+        assert_eq!(codes, [(0, "retention"), (1, "damage"), (2, "deadline")]);
+        for why in HoleWhy::ALL {
+            assert_eq!(HoleWhy::of_code(why.code()), why);
+        }
+        assert_eq!(HoleWhy::of_code(200), HoleWhy::Damage);
+    }
 
     #[test]
     fn holes_side_by_side_are_one_to_who_reads() {

@@ -141,3 +141,35 @@ fn what_is_lacked_includes_a_commit_that_is_written_and_not_told_yet() {
     assert_eq!(store.end_offset(id), 2);
     assert_eq!(store.first_offsets_after(first).unwrap(), Some(HashMap::from([(id, 1)])));
 }
+
+#[test]
+fn what_is_shipped_as_it_is_written_is_what_is_read_later() {
+    let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
+    let topic = store.create_topic("line", TopicConfig { partitions: 3, ..TopicConfig::default() }).unwrap();
+    let id = |index| PartitionId { origin: store.origin(), topic: topic.id, index };
+    let sealed = |index, base_offset| {
+        let mut open = OpenBatch::new();
+        open.push(9, None, Some(b"v"), &HeaderBlock::new()).unwrap();
+        let (partition, compression) = (id(index), Compression::None);
+        let info = SealInfo { partition, base_offset, hlc: 7, compression, hops: 0, term: 0, flags: 0 };
+        open.seal(info, &mut Sealer::new())
+    };
+    let state = vec![StateWrite { tree: "s".into(), key: b"k".to_vec(), value: None }];
+    for (appends, stand_together) in [
+        (vec![(2, 0), (2, 1), (0, 0)], true),
+        (vec![], true),
+        (vec![(1, 0), (0, 1), (1, 1)], false),
+        (vec![(0, 2)], true),
+    ] {
+        let appends: Vec<SealedBatch> = appends.into_iter().map(|(index, base)| sealed(index, base)).collect();
+        let commit = Commit { hlc: 7, appends, state: state.clone(), ..Commit::default() };
+        let mut shipped = b"before".to_vec();
+        let number = store.commit_and_ship(&commit, Some(&mut shipped)).unwrap();
+        store.sync().unwrap();
+        let mut read = b"before".to_vec();
+        if stand_together {
+            store.commits_to_ship(store.origin(), number, 1).unwrap()[0].encode(&mut read);
+        }
+        assert_eq!(shipped, read, "commit {number}");
+    }
+}

@@ -1,9 +1,12 @@
 //! A site of three nodes on one machine: what the quorum costs, and how soon a lost node is missed.
 
 pub mod catch_up;
+mod cuts;
+pub mod flap;
 mod idle;
 pub mod link;
 mod loss;
+pub mod many;
 pub mod nodes;
 mod rates;
 pub mod thin;

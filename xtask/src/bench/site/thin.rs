@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use super::ROUTING;
+use super::cuts::Cuts;
 use super::nodes::{Site, wait};
 use crate::bench::error::{BenchError, io};
 use crate::bench::groups::Context;
@@ -29,25 +30,26 @@ const WARM_UP: Duration = Duration::from_secs(10);
 const BEGIN_MAX: Duration = Duration::from_secs(60);
 /// How long an alarm may take until the run is given up.
 const ALARM_MAX: Duration = Duration::from_secs(60);
-/// Timed windows for which the thinnest line is watched: a minute by default, ten minutes with `--seconds 50`.
+/// Timed windows for which the thinnest line is watched: a minute by default. The group `link-flap` watches it for ten.
 const WINDOWS: u32 = 12;
 
 /// A line, and what is asked of it.
-struct Case {
-    name: &'static str,
-    bits_per_s: u64,
-    rtt: Duration,
-    loss: f64,
+pub struct Case {
+    pub name: &'static str,
+    pub bits_per_s: u64,
+    pub rtt: Duration,
+    pub loss: f64,
     /// Whether the link is told the line's rate.
-    is_told: bool,
-    payload: Payload,
+    pub is_told: bool,
+    pub payload: Payload,
     /// How long the backlog is filled, so that it outlasts the run.
-    fill: Duration,
+    pub fill: Duration,
     /// How long it is watched, by the length of a timed window.
-    length: fn(Duration) -> Duration,
+    pub length: fn(Duration) -> Duration,
 }
 
-const CASES: [Case; 4] = [
+/// The lines, the thinnest one first.
+pub const CASES: [Case; 4] = [
     Case {
         name: "50 kbit/s, 300 ms, 2 % lost",
         bits_per_s: 50_000,
@@ -91,30 +93,44 @@ const CASES: [Case; 4] = [
 ];
 
 /// What a run came to.
-struct Measured {
+pub struct Measured {
+    /// How long it was watched.
+    pub watched: Duration,
     /// Bytes of frames that were stored upstream, a second.
     sent_per_s: f64,
     /// Bytes that the edge put on the wire, a second.
     wire_per_s: f64,
     ratio: f64,
-    alarms: Latencies,
-    connections: u64,
+    pub alarms: Latencies,
+    /// Connections since the node was started.
+    pub connections: u64,
+    pub cuts: Cuts,
 }
 
 /// All lines.
 pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(io("starting a runtime"))?;
+    let runtime = runtime()?;
     let mut rows = Vec::new();
     for case in &CASES {
         eprintln!("  {} ...", case.name);
         let measured = measure(context, &runtime, case)?;
-        rows.extend(told(case, measured));
+        rows.extend(told(case, &measured));
     }
     Ok(rows)
 }
 
-fn told(case: &Case, measured: Measured) -> Vec<Row> {
+/// What the relay runs on.
+pub fn runtime() -> Result<Runtime, BenchError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(io("starting a runtime"))
+}
+
+/// What of the line's rate went into frames that were stored.
+pub fn useful_share(case: &Case, measured: &Measured) -> f64 {
+    measured.sent_per_s / (case.bits_per_s as f64 / 8.0)
+}
+
+fn told(case: &Case, measured: &Measured) -> Vec<Row> {
     let rate = case.bits_per_s as f64 / 8.0;
     let is_reading = case.payload == Payload::Reading;
     let plain = |name: &str, figure: f64| Row::new(name, Unit::Plain, Spread::once(figure));
@@ -123,7 +139,7 @@ fn told(case: &Case, measured: Measured) -> Vec<Row> {
         Row::new(name, Unit::Milliseconds, figure)
     };
     let mut rows = vec![
-        plain(&format!("link at {}: useful bytes of its rate", case.name), measured.sent_per_s / rate)
+        plain(&format!("link at {}: useful bytes of its rate", case.name), useful_share(case, measured))
             .goal(Goal::AtLeast(0.9)),
         plain("  bytes on the wire of its rate", measured.wire_per_s / rate),
         ms("  an alarm beside a backlog, p50", 0.5),
@@ -145,7 +161,8 @@ fn settings(case: &Case, address: std::net::SocketAddr) -> String {
     )
 }
 
-fn measure(context: &Context, runtime: &Runtime, case: &Case) -> Result<Measured, BenchError> {
+/// Fills a backlog, lets the link go on over the line, and watches it.
+pub fn measure(context: &Context, runtime: &Runtime, case: &Case) -> Result<Measured, BenchError> {
     let folder = context.store("link-thin")?;
     let mut upstream = Site::found(&context.binary, &folder, ROUTING)?;
     let line = LineConfig::modem(case.bits_per_s, case.rtt / 2).losing(case.loss);
@@ -183,26 +200,30 @@ fn fill(plant: &Node, case: &Case) -> Result<(), BenchError> {
 fn watch(context: &Context, case: &Case, plant: &Node, upstream: &Node) -> Result<Measured, BenchError> {
     let length = (case.length)(context.window);
     let (before, began) = (view(plant)?, Instant::now());
+    let mut cuts = Cuts::since(&before);
     let mut samples = Vec::new();
     let mut count = 1;
     while began.elapsed() < length {
         let turn = Instant::now();
         count += 1;
         samples.push(alarm(plant, upstream, count)?);
+        cuts.look(began.elapsed(), &view(plant)?);
         std::thread::sleep(ALARM_EVERY.saturating_sub(turn.elapsed()));
     }
-    let (after, seconds) = (view(plant)?, began.elapsed().as_secs_f64());
+    let (after, watched) = (view(plant)?, began.elapsed());
     if after["lag_events"].as_u64().unwrap_or(0) == 0 {
         return Err(BenchError::Program("the backlog was drained before the end: the figures say nothing".to_owned()));
     }
-    let per_s = |of: fn(&Value) -> f64| (of(&after) - of(&before)) / seconds;
+    let per_s = |of: fn(&Value) -> f64| (of(&after) - of(&before)) / watched.as_secs_f64();
     Ok(Measured {
+        watched,
         sent_per_s: per_s(|view| sum(view, "sent_bytes")),
         wire_per_s: per_s(|view| view["traffic"]["sent_bytes"].as_f64().unwrap_or(0.0)),
         ratio: (sum(&after, "record_bytes") - sum(&before, "record_bytes"))
             / (sum(&after, "sent_bytes") - sum(&before, "sent_bytes")),
         alarms: Latencies::new(samples),
         connections: after["connections"].as_u64().unwrap_or(0),
+        cuts,
     })
 }
 

@@ -61,6 +61,41 @@ fn what_is_handed_over_is_offered_to_nobody_and_called_off_by_nobody() {
 }
 
 #[test]
+fn each_hand_over_has_a_higher_term_than_the_one_before_over_restarts_too() {
+    const OTHER: OriginId = OriginId(0xac);
+    // Every hand-over is to the node that the device is at then; whether the node is restarted before the answer, and before the next one.
+    let rounds =
+        [(THERE, false, false), (OTHER, false, true), (THERE, true, false), (THERE, true, true), (OTHER, false, false)];
+    let mut table = Table::new(Config::default());
+    submit(&mut table, "d", 1, now(0));
+    let mut log = vec![("d".to_owned(), StepEvent::queued(id(1), now(0).wall, queued(1_000, now(0))))];
+    let restart = |table: &mut Table, log: &mut Vec<(String, StepEvent)>| {
+        log.extend(table.take_effects().into_iter().filter_map(|effect| match effect {
+            Effect::Append(device, event) => Some((device.to_string(), event)),
+            _ => None,
+        }));
+        *table = Table::new(Config::default());
+        log.iter().for_each(|(device, event)| table.replay(device, event.clone(), now(3)));
+        table.take_effects();
+        table.resume(|_| false, now(3));
+    };
+    for ((to, before_answer, before_next), term) in rounds.into_iter().zip(1..) {
+        let given = table.hand_over("d", to, &mut Room { count: 10, bytes: 1 << 20 }, now(2));
+        assert_eq!(given, [id(1)]);
+        if before_answer {
+            restart(&mut table, &mut log);
+        }
+        assert_eq!(table.get(id(1)).unwrap().away, Some(crate::commands::Away { to, term, is_sure: false }));
+        table.stays(id(1), to, now(2));
+        assert!(table.get(id(1)).unwrap().waits_here());
+        if before_next {
+            restart(&mut table, &mut log);
+        }
+        assert_eq!(table.get(id(1)).unwrap().term, term);
+    }
+}
+
+#[test]
 fn the_other_nodes_word_ends_it_here_without_a_step() {
     for (step, expected) in [
         (Step::Succeeded(Answer::default()), State::Succeeded),

@@ -1,0 +1,199 @@
+//! Nodes of a site and what links bring: it comes to the others, and they ask each other before an edge is told of it, and before one leaves.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sled_data::{LinkedPart, PartitionId};
+
+use super::lab::{BOUNDS, Site, until};
+use super::link;
+use crate::links::{Nodes, Pending, Within};
+use crate::transport::{
+    FrameReceiver, FrameSender, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint,
+};
+
+const ME: NodeId = NodeId(1);
+const OTHER: NodeId = NodeId(2);
+
+/// The one other node, which answers and takes no stream.
+struct Other(Arc<Within>);
+
+impl Nodes for Other {
+    fn connected(&self) -> Vec<NodeId> {
+        vec![OTHER]
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+        assert_eq!(node, OTHER);
+        Box::pin(async move { self.0.answer(ME, &body).ok_or_else(|| "it cannot be read".to_owned()) })
+    }
+
+    fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
+        Box::pin(async { Err("no streams".to_owned()) })
+    }
+}
+
+fn within(site: &Site, other: &Site) -> Arc<Within> {
+    let within = Arc::clone(site.upstream().within());
+    within.set_nodes(Arc::new(Other(Arc::clone(other.upstream().within()))), Vec::new());
+    within
+}
+
+/// A node that is fed, and another one that has nothing of it.
+async fn fed() -> (Site, Site, Site, Vec<PartitionId>) {
+    let (plant, hq, other) = (Site::new(1).await, Site::new(2).await, Site::node(3, 2).await);
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    for n in 0..9 {
+        plant.append(&["telemetry"], &format!("{n}")).await;
+    }
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let origin = plant.log.store().origin();
+    let ids = hq.log.store().partitions().into_iter().filter(|id| id.origin == origin).collect();
+    (plant, hq, other, ids)
+}
+
+/// Brings what is at one node to the other, all of it.
+async fn copy(from: &Site, to: &Site, ids: &[PartitionId]) {
+    for id in ids {
+        let info = from.log.topic_by_id(id.topic).unwrap().info().clone();
+        to.log.adopt_linked_topic(info).unwrap();
+        let parts = from.log.store().read(*id, 0, usize::MAX).unwrap().into_iter().map(LinkedPart::Batch).collect();
+        let linked = from.log.store().linked_origin(id.origin).unwrap();
+        to.log.take_linked(id.origin, linked, parts).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_has_handed_over_when_another_has_all_that_it_keeps() {
+    let (_plant, hq, other, ids) = fed().await;
+    let leaving = within(&hq, &other);
+    let all_but_one = &ids[1..];
+    for (have, lacking) in [(&[][..], ids.len()), (all_but_one, 1)] {
+        copy(&hq, &other, have).await;
+        let why = leaving.hand_over(Duration::from_millis(50)).await.unwrap_err();
+        assert!(why.starts_with(&format!("{lacking} of {} partitions", ids.len())), "{why}");
+    }
+    copy(&hq, &other, &ids).await;
+    assert_eq!(leaving.hand_over(Duration::from_millis(50)).await, Ok(()));
+    // The other one has nothing that it would take along.
+    assert_eq!(within(&other, &hq).hand_over(Duration::from_millis(50)).await, Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_is_told_when_the_node_has_what_the_other_has() {
+    let (_plant, hq, other, ids) = fed().await;
+    let began = Instant::now();
+    within(&hq, &other).level(&ids).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "nobody is ahead of it");
+    // Nothing comes: it is told how it is, after a while.
+    let behind = within(&other, &hq);
+    let began = Instant::now();
+    behind.level(&ids).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
+    let ends = |site: &Site| ids.iter().map(|id| site.log.visible_end(*id)).collect::<Vec<_>>();
+    let (level, ()) = tokio::join!(behind.level(&ids), copy(&hq, &other, &ids));
+    level.unwrap();
+    assert_eq!(ends(&hq), ends(&other));
+}
+
+/// The one other node, by a connection that stands.
+struct Wire {
+    other: Other,
+    connection: SiteConnection,
+    _endpoints: [SiteEndpoint; 2],
+}
+
+impl Wire {
+    async fn to(other: &Site) -> Arc<Wire> {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Arc::new(SiteIdentity::init(&folder.path().join("a"), 1, OTHER, "n2").unwrap());
+        let key = NodeKey::draw().unwrap();
+        let admitted = first.admit(ME, "n1", key.public()).unwrap();
+        let second = Arc::new(SiteIdentity::install(&folder.path().join("b"), &admitted, &key, &[]).unwrap());
+        let at = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (there, here) = (site_endpoint(at, first, BOUNDS).unwrap(), site_endpoint(at, second, BOUNDS).unwrap());
+        let taken = async { there.accept().await.unwrap().shake_hands().await.unwrap() };
+        let (connection, taken) = tokio::join!(here.dial(there.address().unwrap(), OTHER), taken);
+        let within = Arc::clone(other.upstream().within());
+        let serving = Arc::clone(&within);
+        tokio::spawn(async move {
+            while let Ok((out, from)) = taken.accept().await {
+                let serving = Arc::clone(&serving);
+                tokio::spawn(async move { serving.serve(ME, out, from).await });
+            }
+        });
+        Arc::new(Wire { other: Other(within), connection: connection.unwrap(), _endpoints: [there, here] })
+    }
+}
+
+impl Nodes for Wire {
+    fn connected(&self) -> Vec<NodeId> {
+        self.other.connected()
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+        self.other.ask(node, body)
+    }
+
+    fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
+        Box::pin(async { self.connection.open().await.map_err(|error| error.to_string()) })
+    }
+}
+
+const TOPICS: [(&str, &str); 1] = [("telemetry", "plant/telemetry")];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_link_brings_comes_to_the_other_node_as_it_is() {
+    let (plant, hq, other, _) = fed().await;
+    let within = Arc::clone(hq.upstream().within());
+    within.set_nodes(Wire::to(&other).await, Vec::new());
+    let sending = tokio::spawn(within.run());
+    other.until_fed_by(&plant, &TOPICS).await;
+    for n in 0..20 {
+        plant.append(&["telemetry"], &format!("later {n}")).await;
+    }
+    other.until_fed_by(&plant, &TOPICS).await;
+    // The way that it has come, and whose it is, are the same.
+    let linked = |site: &Site| site.log.store().linked();
+    assert_eq!(linked(&hq), linked(&other));
+    assert!(other.log.store().verify(&mut |_| {}).unwrap().is_clean());
+    // A link upstream from there leaves it to the node that is fed.
+    let origin = plant.log.store().origin();
+    assert!(other.log.sent_by_others().contains(&origin) && !hq.log.sent_by_others().contains(&origin));
+    assert_eq!(other.upstream().views().len(), 0, "it has no link of its own");
+    sending.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_edge_brings_any_more_comes_where_the_other_stands_still() {
+    let (plant, hq, other, _) = fed().await;
+    plant.stop_edge().await;
+    let within = Arc::clone(hq.upstream().within());
+    until("it was brought long ago", || !within.sends_at_once(OTHER, plant.log.store().origin())).await;
+    within.set_nodes(Wire::to(&other).await, Vec::new());
+    let sending = tokio::spawn(within.run());
+    other.until_fed_by(&plant, &TOPICS).await;
+    sending.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_is_told_that_it_is_stored_when_a_quorum_has_it() {
+    let (plant, hq, other) = (Site::new(1).await, Site::new(2).await, Site::node(3, 2).await);
+    let within = Arc::clone(hq.upstream().within());
+    within.set_nodes(Wire::to(&other).await, vec!["*/telemetry".to_owned()]);
+    hq.log.set_replicas(&[OTHER.0], 1);
+    plant.append(&["alarms"], "not asked for").await;
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    let lag = || plant.edge().views()[0].lag.events;
+    until("it is stored", || plant.edge().views()[0].events == 1 && lag() == 0).await;
+    for n in 0..9 {
+        plant.append(&["telemetry"], &format!("{n}")).await;
+    }
+    hq.until_fed_by(&plant, &TOPICS).await;
+    assert_eq!((lag(), plant.edge().views()[0].events), (9, 1), "one node has it");
+    let sending = tokio::spawn(within.run());
+    until("both have it", || lag() == 0).await;
+    other.until_fed_by(&plant, &TOPICS).await;
+    sending.abort();
+}
