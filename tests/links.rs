@@ -21,7 +21,7 @@ use crate::harness::{Event, Node, wait};
 const ROUNDS: u64 = 6;
 
 /// A plant that feeds a headquarters, which calls it `plant`.
-fn linked(config: &str) -> (Node, Site) {
+pub fn linked(config: &str) -> (Node, Site) {
     let (plant, hq) = (Node::start_with(&format!("{ROUTING}{config}")), Site::found(ROUTING));
     link(&plant, &hq[0], "plant");
     (plant, hq)

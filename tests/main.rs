@@ -25,6 +25,7 @@ mod harness;
 mod jobs;
 mod kill;
 mod links;
+mod links_down;
 mod mosquitto;
 mod path_of_one_event;
 mod plugins;

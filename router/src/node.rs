@@ -2,6 +2,7 @@
 
 mod admission;
 mod doors;
+mod down;
 mod error;
 mod keeper;
 mod leaving;
@@ -331,6 +332,7 @@ fn open_rooms(
     commands.set_directory(Arc::clone(&directory));
     commands.set_guard(plugins.guard());
     linked.set_plugins(Arc::clone(&plugins));
+    linked.bring_down(&commands);
     if is_in_site {
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);

@@ -92,7 +92,7 @@ impl CommandId {
     }
 
     /// The id of 16 bytes, such as MQTT 5 correlation data.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 

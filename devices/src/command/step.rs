@@ -157,6 +157,8 @@ pub enum WhyCode {
     TooLarge,
     /// Another node had it last, which is lost.
     NodeLost,
+    /// The linked site that its device is at does not take it.
+    LinkRefused,
 }
 
 impl WhyCode {
@@ -176,6 +178,7 @@ impl WhyCode {
             Self::Unconfirmed => "unconfirmed",
             Self::Expired => "expired",
             Self::NodeLost => "node-lost",
+            Self::LinkRefused => "link-refused",
         }
     }
 }

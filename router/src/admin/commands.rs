@@ -162,6 +162,8 @@ impl From<SubmitError> for ApiError {
             SubmitError::Random(_) | SubmitError::Lost => Self::internal(message),
             SubmitError::UnknownDevice(_) => Self::new(StatusCode::NOT_FOUND, "unknown_device", message)
                 .hint("--unknown lets it wait for the device's first contact (allow_unknown, where there is no CLI)"),
+            SubmitError::UnknownSite(_) => Self::new(StatusCode::NOT_FOUND, "unknown_site", message)
+                .hint("`edgeway link list` names the sites that feed this one"),
             SubmitError::NotEnrolled(device) => {
                 Self::new(StatusCode::NOT_FOUND, "not_enrolled", message).hint(format!("edgeway device add {device}"))
             }
@@ -174,6 +176,7 @@ impl From<SubmitError> for ApiError {
             | SubmitError::Name { .. }
             | SubmitError::Time { .. }
             | SubmitError::Key { .. }
+            | SubmitError::UnknownThere
             | SubmitError::Deliveries => Self::bad_request(message),
         }
     }

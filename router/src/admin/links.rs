@@ -94,6 +94,9 @@ pub struct LinkJson {
     pub connections: u64,
     /// What is not taken.
     pub refusals: Vec<String>,
+    /// What may come down, as the edge lists it: `commands`, `urgent`. Empty upstream until the edge has said so.
+    #[serde(default)]
+    pub down: Vec<String>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
     /// Topics that stay, and go as what plugins make of them. At the edge alone.

@@ -8,12 +8,16 @@ use devices::command::{
 };
 use sled_data::OriginId;
 
+use super::down::is_at_site;
+
 /// What a command costs in memory besides its texts and payloads, about.
 const ENTRY_BYTES: usize = 600;
 
 /// How long after the last moment at which another node must have ended a command its word is waited for, in
 /// milliseconds.
 const AWAY_GRACE_MS: u64 = 60_000;
+/// The same, of a linked site, which may be cut off for days: its word alone is true.
+const SITE_GRACE_MS: u64 = 7 * 24 * 3_600_000;
 
 /// The node that a command was handed over to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +123,8 @@ impl Entry {
     pub fn deadline(&self) -> Option<u64> {
         match self.progress.state() {
             State::Queued if self.away.is_some() => {
-                Some(self.deliver_by.saturating_add(self.execution_timeout_ms() + AWAY_GRACE_MS))
+                let grace_ms = if is_at_site(&self.device) { SITE_GRACE_MS } else { AWAY_GRACE_MS };
+                Some(self.deliver_by.saturating_add(self.execution_timeout_ms() + grace_ms))
             }
             State::Queued => Some(self.deliver_by),
             state if state.is_outcome() => None,

@@ -14,6 +14,7 @@ use devices::command::{CommandId, Repeat, State, asks_for, command_topic};
 use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId};
 
+use super::down::{VERSION_BELOW, is_at_site, site_of};
 use super::offered;
 use super::record::{self, COMMANDS_TREE};
 use super::submit::{NewCommand, SubmitError, Submitted};
@@ -105,6 +106,9 @@ impl Commands {
     /// Where a device's commands are to go: here, where some session takes them; to another node, where the device is
     /// connected there; nowhere, so that they wait here.
     pub fn where_to(&self, device: &str, name: &str) -> Whereabouts {
+        if let Some(site) = site_of(device) {
+            return if self.gateway_of(site).is_some() { Whereabouts::Here } else { Whereabouts::Nowhere };
+        }
         let topic = command_topic(device, CommandId::from_bytes([0; 16]), name);
         if self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)).is_some() {
             return Whereabouts::Here;
@@ -120,10 +124,30 @@ impl Commands {
     ) -> Option<Result<Submitted, SubmitError>> {
         let forward = self.forward.get()?;
         // A command that is sent again belongs to the one that it is sent for.
-        let Whereabouts::At(origin) = self.where_to(&command.device, &command.name) else { return None };
         if command.redrives.is_some() || self.has_key(command) {
             return None;
         }
+        let others = match self.where_to(&command.device, &command.name) {
+            Whereabouts::At(origin) => vec![origin],
+            // Which node a site's link leads to is known to that one alone.
+            Whereabouts::Nowhere if is_at_site(&command.device) => self.log.others(),
+            Whereabouts::Here | Whereabouts::Nowhere => return None,
+        };
+        for origin in others {
+            if let Some(forwarded) = self.forward_to(&**forward, origin, id, command).await {
+                return Some(forwarded);
+            }
+        }
+        None
+    }
+
+    async fn forward_to(
+        &self,
+        forward: &dyn Forward,
+        origin: OriginId,
+        id: CommandId,
+        command: &NewCommand,
+    ) -> Option<Result<Submitted, SubmitError>> {
         let answer = match forward.submit(origin, encode(&request(id, command))).await {
             Ok(answer) => answer,
             Err(error @ ForwardError::Unreachable(_)) => {
@@ -162,6 +186,9 @@ impl Commands {
     /// Takes a submission that another node hands over, and says what became of it; durable where it was taken. The same
     /// request again is the same command.
     pub async fn take_forwarded(self: &Arc<Self>, request: &[u8]) -> Vec<u8> {
+        if request.first() == Some(&VERSION_BELOW) {
+            return self.ended_below_elsewhere(request).await;
+        }
         if request.first() == Some(&offered::VERSION) {
             return self.take_moved(request).await;
         }

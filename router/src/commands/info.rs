@@ -72,9 +72,12 @@ pub struct CommandInfo {
     /// The command that it was sent again as.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redriven_as: Option<CommandId>,
-    /// The life of the node that it was handed over to, which alone says how it ends.
+    /// The life of the node that it was handed over to, or the id of the linked site's gateway, which alone says how it ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<OriginHex>,
+    /// Whether that one has not said yet that it has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
 }
 
 /// What a device answered last.
@@ -127,6 +130,7 @@ impl CommandInfo {
             redrives: queued.redrives,
             redriven_as: entry.redriven_as,
             moved_to: entry.away.map(|away| OriginHex(away.to.0)),
+            in_doubt: !entry.progress.state().is_outcome() && entry.away.is_some_and(|away| !away.is_sure),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What reaches the room's task besides the log: what sessions report, what guards say, what people ask for.
 
+use std::collections::BTreeSet;
+
 use devices::command::{CommandId, State};
 use parking_lot::Mutex;
+use sled_data::OriginId;
 use tokio::sync::{Notify, oneshot};
 
+use super::down::SiteEnded;
 use super::jobs::JobRequest;
 use super::move_on::Moves;
 use super::table::CancelError;
@@ -93,6 +97,10 @@ pub(super) struct News {
     pub(super) job_requests: Vec<JobRequest>,
     /// At most one for each other node.
     pub(super) moves: Vec<Moves>,
+    /// Gateways that have come, with their sites; at most one for each.
+    pub(super) sites: BTreeSet<(String, OriginId)>,
+    /// At most one for each gateway, and for each other node.
+    pub(super) ended_below: Vec<SiteEnded>,
 }
 
 /// The task's mailbox.
@@ -115,6 +123,16 @@ impl Mail {
 
     pub(super) fn moved(&self, moves: Moves) {
         self.news.lock().moves.push(moves);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn gateway_came(&self, site: &str, gateway: OriginId) {
+        self.news.lock().sites.insert((site.to_owned(), gateway));
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn ended_below(&self, ended: SiteEnded) {
+        self.news.lock().ended_below.push(ended);
         self.arrived.notify_one();
     }
 

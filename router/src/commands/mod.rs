@@ -7,11 +7,12 @@
 //! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
 //! `forward` hands a submission over to the node that the device is connected to, `move_on` what waits here; `offered` judges what others
 //! hand over; `others` reads what becomes of it there, `take_up` takes what a lost node has left, `standing` waits after a restart until it is known
-//! what others have taken. `jobs` sends one command to many devices.
+//! what others have taken. `down` is about devices of linked sites. `jobs` sends one command to many devices.
 
 mod call_off;
 mod config;
 mod declined;
+mod down;
 mod entry;
 mod forward;
 mod guards;
@@ -59,6 +60,7 @@ use crate::sessions::Sessions;
 
 pub use call_off::{CallOffError, RedriveError};
 pub use config::{Config, Overflow};
+pub use down::{Above, DownWay, Listed, NOTES_TREE};
 pub use entry::{Away, Entry};
 pub use forward::{Answering, Claim, Forward, ForwardError, is_outranked};
 pub use info::{CommandInfo, Filter};
@@ -134,6 +136,8 @@ pub struct Commands {
     movers: Mutex<move_on::Movers>,
     /// Locked for itself, or within the table.
     desk: Mutex<offered::Desk>,
+    /// Locked after the log.
+    down: down::Down,
     standing: Mutex<standing::Standing>,
     /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
     taking_up: Mutex<HashMap<OriginId, u64>>,
@@ -183,6 +187,7 @@ impl Commands {
             handed_over: Mutex::default(),
             movers: Mutex::default(),
             desk: Mutex::default(),
+            down: down::Down::default(),
             standing: Mutex::default(),
             taking_up: Mutex::default(),
             redriving: Mutex::default(),

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use sled_data::OriginId;
 
 use super::Commands;
+use super::down::{ASKED_MAX, Answer, decode_answers, is_at_site, take_answer};
 use super::forward::{ForwardError, is_refusal};
 use super::offered::{Judged, MoveV2, MovedV2, decode, encode, moves_of};
 use super::table::{Now, Room, Table};
@@ -33,12 +34,36 @@ pub(super) struct Batch {
     request: Vec<u8>,
     /// Whether they were never asked for before: without a way there, nobody has them.
     is_first: bool,
+    /// Whether it is a gateway of a linked site that is asked.
+    is_down: bool,
 }
 
 /// What came of it.
 pub(super) struct Moves {
     pub(super) batch: Batch,
-    pub(super) answer: Result<Vec<MovedV2>, ForwardError>,
+    answer: Result<Vec<Told>, ForwardError>,
+}
+
+/// What one that was asked says of a command.
+enum Told {
+    ByNode(MovedV2),
+    BySite(Answer),
+}
+
+impl Batch {
+    /// Reads an answer, one for each command; fewer where the rest is not known.
+    fn read(&self, answer: &[u8]) -> Vec<Told> {
+        if self.is_down {
+            return decode_answers(answer).into_iter().map(Told::BySite).collect();
+        }
+        let answers = match decode::<Vec<MovedV2>>(answer) {
+            Some(answers) => answers,
+            // An older release does not know the question, and says so in its own words.
+            None if is_refusal(answer) => vec![MovedV2::Refused; self.ids.len()],
+            None => Vec::new(),
+        };
+        answers.into_iter().map(Told::ByNode).collect()
+    }
 }
 
 /// What is under way to other nodes.
@@ -58,6 +83,11 @@ impl Movers {
     /// When there is work next, on the steady clock, where something has no answer.
     pub(super) fn again_ms(&self) -> u64 {
         self.again_ms
+    }
+
+    /// What has no answer is asked about again in the next round.
+    pub(super) fn ask_now(&mut self) {
+        self.again_ms = 0;
     }
 
     /// The table is rebuilt. Questions that are out are answered yet; those of a round that failed were never asked.
@@ -86,7 +116,10 @@ impl Commands {
                 movers.waiting.insert(device);
                 continue;
             }
-            let room = Room { count: BATCH_MAX, bytes: BATCH_BYTES_MAX };
+            let room = match is_at_site(&device) {
+                true => Self::room_at(table, to),
+                false => Room { count: BATCH_MAX, bytes: BATCH_BYTES_MAX },
+            };
             let (room, ids) = rooms.entry(to).or_insert((room, Vec::new()));
             ids.extend(table.hand_over(&device, to, room, now));
             if table.waits(&device) {
@@ -115,31 +148,40 @@ impl Commands {
                 ids.push(id);
             }
         }
+        for gateway in self.unsure_gateways(table) {
+            if !movers.asked.contains(&gateway) {
+                by_node.insert(gateway, table.unsure_at(gateway, ASKED_MAX));
+            }
+        }
         by_node.retain(|_, ids| !ids.is_empty());
         movers.asked.extend(by_node.keys());
         by_node.into_iter().map(|(to, ids)| self.batch(table, to, ids, false, now)).collect()
     }
 
     fn batch(&self, table: &Table, to: OriginId, ids: Vec<CommandId>, is_first: bool, now: Now) -> Batch {
+        if ids.first().and_then(|id| table.get(*id)).is_some_and(|entry| is_at_site(&entry.device)) {
+            let request = Self::given(table, &ids, is_first, now);
+            return Batch { to, ids, request, is_first, is_down: true };
+        }
         let moves = moves_of(table, self.log.origin(), &ids, now);
-        Batch { to, ids, request: encode(&moves), is_first }
+        Batch { to, ids, request: encode(&moves), is_first, is_down: false }
     }
 
     /// Asks for each batch, on its own; what comes of it is in the mail.
     pub(super) fn ask_to_take(&self, batches: Vec<Batch>) {
         for batch in batches {
-            let Some(forward) = self.forward.get().map(Arc::clone) else { return };
+            let (forward, down) = (self.forward.get().map(Arc::clone), self.down.way());
             let (mail, out) = (Arc::clone(&self.mail), Arc::clone(&self.movers.lock().out));
             out.lock().insert(batch.to);
             tokio::spawn(async move {
-                let answer = forward.submit(batch.to, batch.request.clone()).await;
+                let request = batch.request.clone();
+                let answer = match (batch.is_down, forward, down) {
+                    (false, Some(forward), _) => forward.submit(batch.to, request).await,
+                    (true, _, Some(down)) => down.ask(batch.to, request).await,
+                    _ => Err(ForwardError::Unreachable("there is no way".to_owned())),
+                };
                 out.lock().remove(&batch.to);
-                let answer = answer.map(|answer| match decode::<Vec<MovedV2>>(&answer) {
-                    Some(answers) => answers,
-                    // An older release does not know the question, and says so in its own words.
-                    None if is_refusal(&answer) => vec![MovedV2::Refused; batch.ids.len()],
-                    None => Vec::new(),
-                });
+                let answer = answer.map(|answer| batch.read(&answer));
                 mail.moved(Moves { batch, answer });
             });
         }
@@ -158,8 +200,9 @@ impl Commands {
             Ok(answers) => {
                 for (id, answer) in batch.ids.iter().zip(answers) {
                     match answer {
-                        MovedV2::Taken => table.moved(*id, batch.to, now),
-                        MovedV2::NotHere | MovedV2::Refused => table.stays(*id, batch.to, now),
+                        Told::ByNode(MovedV2::Taken) => table.moved(*id, batch.to, now),
+                        Told::ByNode(MovedV2::NotHere | MovedV2::Refused) => table.stays(*id, batch.to, now),
+                        Told::BySite(answer) => take_answer(table, (*id, batch.to), answer, now),
                     }
                 }
             }

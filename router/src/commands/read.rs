@@ -3,12 +3,12 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use devices::command::{
-    CommandId, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, Step, StepEvent, check_command_name, check_device_name,
-    parse_answer_topic,
+    CommandId, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, Step, StepEvent, check_command_name, parse_answer_topic,
 };
 use devices::headers;
 use sled_data::RecordRef;
 
+use super::down::check_target;
 use super::table::{AnswerError, Answered, Now, Table};
 use super::{Commands, Stats};
 
@@ -57,7 +57,7 @@ impl Commands {
 /// Whether a step can be taken: its names fit an MQTT topic, and what it holds is within the bounds.
 pub(super) fn is_sound(device: &str, event: &StepEvent) -> bool {
     let fits = |key: &Option<String>| key.as_ref().is_none_or(|key| key.len() <= KEY_BYTES_MAX);
-    check_device_name(device).is_ok()
+    check_target(device).is_ok()
         && match &event.step {
             Step::Queued(queued) => {
                 check_command_name(&queued.name).is_ok()

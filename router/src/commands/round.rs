@@ -8,6 +8,7 @@ use sled_data::OriginId;
 use tokio::sync::oneshot;
 
 use super::Commands;
+use super::down::{SiteEnded, site_of};
 use super::guards::question;
 use super::jobs::{JobReply, JobRequest};
 use super::mail::{CancelAct, Cancelled, Fate, News, Report};
@@ -42,6 +43,8 @@ pub(super) struct Round {
     pub(super) refused: Vec<Refused>,
     pub(super) replies: Vec<CancelReply>,
     pub(super) job_replies: Vec<(oneshot::Sender<JobReply>, JobReply)>,
+    /// Gateways that are to be told that their word is durable.
+    pub(super) heard_below: Vec<oneshot::Sender<()>>,
 }
 
 /// The answer to a call-off, and who waits for it.
@@ -55,8 +58,8 @@ impl Commands {
     pub(super) fn decide(&self) -> Result<Option<Round>, RoundError> {
         let mut table = self.table.lock();
         let now = self.now();
-        let mut acts = Vec::new();
-        let (mut replies, mut asked, _) = self.take_news(&mut table, &mut acts, now);
+        let (mut acts, mut heard_below) = (Vec::new(), Vec::new());
+        let (mut replies, mut asked, _) = self.take_news(&mut table, &mut acts, &mut heard_below, now);
         let refused = self.take_new(&mut table, now)?;
         self.take_others(&mut table, now)?;
         let is_held = self.held_until().is_some();
@@ -67,7 +70,7 @@ impl Commands {
         }
         // What a session reported before its successor came is taken before that one gets anything: else a command
         // could overtake one that is on its way back.
-        let (more_replies, more_asked, has_more) = self.take_news(&mut table, &mut acts, now);
+        let (more_replies, more_asked, has_more) = self.take_news(&mut table, &mut acts, &mut heard_below, now);
         replies.extend(more_replies);
         asked.extend(more_asked);
         if has_more {
@@ -83,7 +86,7 @@ impl Commands {
         let moved = !self.reading.lock().answers_moved.is_empty();
         let is_due = self.unstored.lock().due_ms().is_some_and(|due| due <= now.steady);
         let is_idle = effects.is_empty() && !moved && !is_due && jobs.is_empty() && batches.is_empty();
-        if is_idle && replies.is_empty() && job_replies.is_empty() {
+        if is_idle && replies.is_empty() && job_replies.is_empty() && heard_below.is_empty() {
             return Ok(None);
         }
         let ticket = self.record(&mut table, &effects, &acts, &jobs, now)?;
@@ -101,7 +104,7 @@ impl Commands {
         });
         let withdrawn = withdrawn.collect();
         let offers = self.offers(&table, &effects, &handles, now);
-        Ok(Some(Round { ticket, withdrawn, offers, batches, questions, refused, replies, job_replies }))
+        Ok(Some(Round { ticket, withdrawn, offers, batches, questions, refused, replies, job_replies, heard_below }))
     }
 
     /// Takes the mail: the answers to call-offs, what is asked of jobs, and whether there are more reports.
@@ -109,9 +112,20 @@ impl Commands {
         &self,
         table: &mut Table,
         acts: &mut Vec<CancelAct>,
+        heard_below: &mut Vec<oneshot::Sender<()>>,
         now: Now,
     ) -> (Vec<CancelReply>, Vec<JobRequest>, bool) {
-        let (News { reports, judgements, cancels, job_requests, moves }, has_more) = self.mail.take();
+        let (News { reports, judgements, cancels, job_requests, moves, sites, ended_below }, has_more) =
+            self.mail.take();
+        for (site, gateway) in sites {
+            table.site_came(&site);
+            table.ask_all_again(gateway);
+            self.movers.lock().ask_now();
+        }
+        for SiteEnded { gateway, ends, reply } in ended_below {
+            ends.into_iter().for_each(|(id, end)| table.ended_at_site(id, gateway, end, now));
+            heard_below.push(reply);
+        }
         moves.into_iter().for_each(|moves| self.take_moves(table, moves, now));
         for Report { id, session, fate } in reports {
             match fate {
@@ -141,6 +155,10 @@ impl Commands {
         let (mut found, mut away) = (Vec::new(), Vec::new());
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
+            if let Some(site) = site_of(&device) {
+                away.extend(self.gateway_of(site).map(|to| (device, to)));
+                continue;
+            }
             let topic = command_topic(&device, id, &entry.queued.name);
             match self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)) {
                 Some(handle) => found.push((device, handle)),

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use devices::command::{
     CommandId, DELIVER_WITHIN_DEFAULT_MS, DELIVER_WITHIN_MAX_MS, EXECUTION_TIMEOUT_MAX_MS, KEY_BYTES_MAX, NameError,
-    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, asks_for, check_command_name, check_device_name,
-    command_topic,
+    PAYLOAD_BYTES_MAX, Payload, Queued, Repeat, StepEvent, asks_for, check_command_name, command_topic,
 };
 
 use sled_data::OriginId;
 
 use super::Commands;
+use super::down::{check_target, site_of};
 use crate::event_log::{AppendError, CommitFailed, NO_HEADERS, NewEvent, Ticket};
 
 /// How long a submission waits until the room's task has read it, so that it can be looked up at once.
@@ -93,6 +93,12 @@ pub enum SubmitError {
     /// Nobody knows the device.
     #[error("device {0:?} was never seen, is not set, and no session takes its commands")]
     UnknownDevice(String),
+    /// No site of that name feeds this one.
+    #[error("no site called {0:?} feeds this one, so no command goes to a device of it")]
+    UnknownSite(String),
+    /// A linked site does not hear that its device may be unknown.
+    #[error("the site says whether it knows the device: a command to an unknown one does not wait there")]
+    UnknownThere,
     /// Only enrolled devices are known, and it is none.
     #[error("device {0:?} is not enrolled")]
     NotEnrolled(String),
@@ -183,6 +189,8 @@ impl SubmitError {
                 "bad-request"
             }
             Self::UnknownDevice(_) => "unknown-device",
+            Self::UnknownSite(_) => "unknown-site",
+            Self::UnknownThere => "bad-request",
             Self::NotEnrolled(_) => "not-enrolled",
             Self::PayloadTooLarge { .. } => "too-large",
             Self::Conflict { .. } => "idempotency-conflict",
@@ -208,7 +216,7 @@ enum Begun {
 
 impl NewCommand {
     pub(super) fn check(&self) -> Result<(), SubmitError> {
-        check_device_name(&self.device).map_err(|why| SubmitError::Device { name: self.device.clone(), why })?;
+        check_target(&self.device).map_err(|why| SubmitError::Device { name: self.device.clone(), why })?;
         check_command_name(&self.name).map_err(|why| SubmitError::Name { name: self.name.clone(), why })?;
         if self.payload.len() > PAYLOAD_BYTES_MAX {
             return Err(SubmitError::PayloadTooLarge { bytes: self.payload.len() });
@@ -272,7 +280,9 @@ impl Commands {
 
     pub(super) async fn submit_once(&self, command: NewCommand) -> Result<Submitted, SubmitError> {
         command.check()?;
-        if !command.allow_unknown && !self.knows(&command.device, &command.name) {
+        if let Some(site) = site_of(&command.device) {
+            self.check_site(site, &command)?;
+        } else if !command.allow_unknown && !self.knows(&command.device, &command.name) {
             let by_enrolment = self.directory.get().is_some_and(|directory| directory.knows_by_enrolment());
             return Err(match by_enrolment {
                 true => SubmitError::NotEnrolled(command.device),
@@ -310,8 +320,22 @@ impl Commands {
         Ok(Submitted { id, is_new: true })
     }
 
+    fn check_site(&self, site: &str, command: &NewCommand) -> Result<(), SubmitError> {
+        if !self.knows(&command.device, &command.name) {
+            return Err(SubmitError::UnknownSite(site.to_owned()));
+        }
+        // One that is sent again says so of every device.
+        match command.allow_unknown && command.redrives.is_none() {
+            true => Err(SubmitError::UnknownThere),
+            false => Ok(()),
+        }
+    }
+
     /// Whether a device is known: seen, set, reached through some session, or with commands that wait.
-    fn knows(&self, device: &str, name: &str) -> bool {
+    pub(super) fn knows(&self, device: &str, name: &str) -> bool {
+        if let Some(site) = site_of(device) {
+            return self.down.way().is_some_and(|way| way.has_site(site));
+        }
         let Some(directory) = self.directory.get() else { return true };
         let topic = command_topic(device, CommandId::v7(0, [0; 10]), name);
         directory.is_known(device)

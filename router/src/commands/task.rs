@@ -81,7 +81,8 @@ impl Commands {
             if table.has_wanting() && held.is_none() {
                 return Instant::now();
             }
-            let again = (!table.unsure(1).is_empty()).then(|| self.movers.lock().again_ms());
+            let is_unsure = !table.unsure(1).is_empty() || !self.unsure_gateways(&table).is_empty();
+            let again = is_unsure.then(|| self.movers.lock().again_ms());
             (held.or_else(|| table.next_deadline()), again.filter(|_| held.is_none()))
         };
         let unstored = self.unstored.lock().due_ms();
@@ -128,6 +129,9 @@ impl Commands {
         for (reply, cancelled) in round.replies {
             // Who asked may have gone.
             let _ = reply.send(cancelled);
+        }
+        for reply in round.heard_below {
+            let _ = reply.send(());
         }
         for (reply, told) in round.job_replies {
             let _ = reply.send(told);

@@ -279,7 +279,7 @@ async fn what_plugins_append_is_taken_and_bounded() {
         let queued = Queued::new("cool", Vec::new(), now + 60_000, "plugin:alarm");
         let value = StepEvent::queued(id(n), now, queued).encode();
         append(&value, b"pump");
-        append(&value, b"no/device");
+        append(&value, b"no+device");
     }
     let refused = node.room.wait(id(2), LONG).await.unwrap();
     assert_eq!((refused.state, refused.issued_by.as_str()), (State::Refused, "plugin:alarm"));
@@ -298,7 +298,9 @@ async fn bad_submissions_are_refused_by_reason() {
         edit(&mut bad);
         node.room.submit(bad).await.unwrap_err()
     };
-    assert!(matches!(refused(|c| c.device = "a/b".into()).await, SubmitError::Device { .. }));
+    assert!(matches!(refused(|c| c.device = "a+b".into()).await, SubmitError::Device { .. }));
+    assert!(matches!(refused(|c| c.device = "a//b".into()).await, SubmitError::Device { .. }));
+    assert!(matches!(refused(|c| c.device = "a/b".into()).await, SubmitError::UnknownSite(_)));
     assert!(matches!(refused(|c| c.name = String::new()).await, SubmitError::Name { .. }));
     assert!(matches!(refused(|c| c.payload = vec![0; 16_385]).await, SubmitError::PayloadTooLarge { bytes: 16_385 }));
     assert!(matches!(refused(|c| c.deliver_within_ms = Some(0)).await, SubmitError::Time { .. }));

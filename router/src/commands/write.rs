@@ -49,9 +49,13 @@ impl Commands {
                 }
                 Effect::Save(id) => unstored.save(*id),
                 Effect::Forget(id, is_stored) => unstored.forget(*id, *is_stored),
-                // What another node has ended, it has written down.
-                Effect::Ended(ended) if ended.is_elsewhere => {}
-                Effect::Ended(ended) => audit_end(&mut open, ended)?,
+                Effect::Ended(ended) => {
+                    self.note_end(&mut open, table, ended);
+                    // What another node has ended, it has written down.
+                    if !ended.is_elsewhere {
+                        audit_end(&mut open, ended)?;
+                    }
+                }
                 Effect::Ask(_) | Effect::Offer(..) | Effect::Withdraw(..) => {}
             }
         }

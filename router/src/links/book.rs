@@ -127,6 +127,8 @@ pub struct LinkView {
     pub refusals: Vec<String>,
     /// Events that never came.
     pub gaps: Vec<Gap>,
+    /// What may come down, as the edge lists it.
+    pub down: Vec<String>,
 }
 
 impl LinkView {
@@ -179,6 +181,8 @@ pub struct Page {
     pub connections: u64,
     /// What is not taken.
     pub refusals: Vec<String>,
+    /// What may come down, as the edge lists it.
+    pub down: Vec<String>,
     /// Up to where each partition is stored upstream, as the edge has heard.
     pub stored: BTreeMap<PartitionId, Offset>,
     /// Partitions of the site's other nodes that this one sends, as they are left.
@@ -265,6 +269,7 @@ impl Page {
             connections: self.connections,
             refusals: self.refusals.clone(),
             gaps,
+            down: self.down.clone(),
         }
     }
 }

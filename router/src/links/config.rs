@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::class::{LinkClass, Priority, drop_after_ms, may_go, priority_of, used};
+use super::down::{COMMANDS, URGENT, WORDS};
 use super::hours::Hours;
 use super::pattern::Pattern;
 use super::summary::{self, LinkSummary};
@@ -65,6 +66,8 @@ pub struct LinkConfig {
     pub exclude: Vec<String>,
     /// What is put before the topics' names upstream.
     pub prefix: String,
+    /// What upstream may bring down: `commands` to devices; `urgent`, that those which are urgent there are urgent here.
+    pub down: Vec<String>,
     /// Whose events go.
     pub origins: Origins,
     /// Which topics go before others; what no class names is `normal`. The first class that names a topic counts.
@@ -92,6 +95,7 @@ impl Default for LinkConfig {
             include: vec!["*".to_owned()],
             exclude: Vec::new(),
             prefix: String::new(),
+            down: vec![COMMANDS.to_owned()],
             origins: Origins::All,
             class: Vec::new(),
             rate_bytes_max: 0,
@@ -204,6 +208,15 @@ impl LinkConfig {
             let hours = link.class.iter().map(|class| class.hours.as_str());
             if let Some(wrong) = hours.filter(|hours| !hours.is_empty()).find(|hours| Hours::parse(hours).is_none()) {
                 return Err(problem("class", wrong.to_owned(), "hours as 22:00-06:00, in UTC"));
+            }
+            let has = |word: &str| link.down.iter().any(|listed| listed == word);
+            if let Some(wrong) = link.down.iter().find(|word| !WORDS.contains(&word.as_str())) {
+                let expected = "\"commands\", or \"commands\" and \"urgent\"; [] lets nothing come down";
+                return Err(problem("down", wrong.clone(), expected));
+            }
+            if link.down.len() > WORDS.len() || (has(URGENT) && !has(COMMANDS)) {
+                let expected = "each once, and \"urgent\" beside \"commands\" alone";
+                return Err(problem("down", link.down.join(", "), expected));
             }
             let drops = link.class.iter().map(|class| class.drop_after_s);
             if let Some(short) = drops.into_iter().find(|drop| (1..DROP_AFTER_S_MIN).contains(drop)) {
@@ -318,11 +331,22 @@ mod tests {
         let class = LinkConfig { class: vec![class], ..named("hq") };
         let hours = LinkClass { hours: "22-6".to_owned(), ..LinkClass::default() };
         let hours = LinkConfig { class: vec![hours], ..named("hq") };
+        let down = |words: &[&str]| {
+            let down = words.iter().map(|word| (*word).to_owned()).collect();
+            vec![LinkConfig { down, ..named("hq") }]
+        };
+        for fine in [down(&[]), down(&["commands"]), down(&["commands", "urgent"])] {
+            assert_eq!(LinkConfig::check_all(&fine), Ok(()), "{fine:?}");
+        }
+        assert_eq!(named("hq").down, ["commands"]);
         let short = LinkClass { drop_after_s: 9, ..LinkClass::default() };
         let short = LinkConfig { class: vec![short], ..named("hq") };
         let detail = LinkConfig { detail: Some(vec!["*".to_owned(); 65]), ..named("hq") };
         for wrong in [
             vec![detail],
+            down(&["topics"]),
+            down(&["urgent"]),
+            down(&["commands", "commands", "urgent"]),
             vec![hours],
             vec![short],
             vec![named("")],

@@ -13,6 +13,8 @@ use super::book::{Shared, State};
 use super::class::Priority;
 use super::config::LinkConfig;
 use super::detail;
+use super::down::{ByLink, TakeDown};
+use super::down_taker::Taker;
 use super::gate::Gate;
 use super::sender::{Ended, Sender, Session};
 use super::upstream::Close;
@@ -74,6 +76,8 @@ pub struct Dialler {
     pub addresses: Vec<String>,
     /// What is known of the link.
     pub page: Shared,
+    /// Who takes commands that come down.
+    pub take: Option<Arc<dyn TakeDown>>,
     /// Told true when upstream has more of this node's own log than the node has.
     pub outlived: watch::Sender<bool>,
 }
@@ -222,6 +226,7 @@ impl Dialler {
             gate: Gate::new(self.log.clock(), connection, self.config.rate()),
             due: watch::Sender::new(None),
             left: Mutex::default(),
+            down: Taker::new(self.by(), self.take.clone()),
         });
         let first = async { Sender::new(&session, first, true, dictionary).run(out, from).await };
         let others = priorities.iter().skip(1).map(|priority| async {
@@ -246,6 +251,11 @@ impl Dialler {
             ended = ended(second) => ended,
             ended = ended(third) => ended,
         }
+    }
+
+    /// The link, as those know it who take what comes down.
+    fn by(&self) -> ByLink {
+        ByLink { name: self.name.clone(), link: self.identity.lock().peer().link, down: self.config.down.clone() }
     }
 
     fn stands(&self, connection: &SiteConnection) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use sled_data::{Offset, PartitionId};
@@ -13,6 +13,7 @@ use super::accept::{AcceptError, Applicant, accept};
 use super::book::{Direction, LinkView, Shared};
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
+use super::down::TakeDown;
 use super::folder::{self, FolderError};
 use super::summary::LinkSummary;
 use super::waiting::{carried, measure, waiting_bytes};
@@ -38,6 +39,7 @@ pub struct Edge {
     setup: Setup,
     running: Mutex<BTreeMap<String, Running>>,
     outlived: watch::Sender<bool>,
+    take: OnceLock<Arc<dyn TakeDown>>,
 }
 
 struct Running {
@@ -50,7 +52,12 @@ struct Running {
 impl Edge {
     /// No link runs yet.
     pub fn new(setup: Setup) -> Arc<Self> {
-        Arc::new(Self { setup, running: Mutex::default(), outlived: watch::Sender::new(false) })
+        Arc::new(Self { setup, running: Mutex::default(), outlived: watch::Sender::new(false), take: OnceLock::new() })
+    }
+
+    /// Says who takes commands that come down; before links start.
+    pub fn set_take(&self, take: Arc<dyn TakeDown>) {
+        let _ = self.take.set(take);
     }
 
     /// Starts all links that were accepted.
@@ -87,8 +94,12 @@ impl Edge {
         let config = config.unwrap_or_else(|| LinkConfig { name: name.to_owned(), ..LinkConfig::default() });
         let addresses = if config.address.is_empty() { facts.addresses } else { vec![config.address.clone()] };
         let page = Shared::default();
-        page.lock().stored = stored(log, name, &config);
-        page.lock().certificate_until_s = identity.until_s();
+        {
+            let mut page = page.lock();
+            page.stored = stored(log, name, &config);
+            page.certificate_until_s = identity.until_s();
+            page.down.clone_from(&config.down);
+        }
         let paused = watch::Sender::new(folder::is_paused(&folder));
         let dialler = Dialler {
             log: Arc::clone(log),
@@ -100,6 +111,7 @@ impl Edge {
             folder,
             addresses,
             page: Arc::clone(&page),
+            take: self.take.get().cloned(),
             outlived: self.outlived.clone(),
         };
         let task = tokio::spawn(dialler.run(paused.subscribe()));

@@ -44,6 +44,11 @@ impl Sender {
                 Ok(())
             }
             Answer::Stands(stands) => self.go_on(stands).await,
+            Answer::Asked(number, question) => session.down.asked(number, question).await,
+            Answer::Known(said) => {
+                session.down.known(said);
+                Ok(())
+            }
             Answer::Due(after_s) => {
                 session.due.send_replace(Some(after_s));
                 Ok(())

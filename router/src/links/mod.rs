@@ -5,7 +5,8 @@
 //! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
 //! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `receiver` stores what
 //! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
-//! `renewal` asks. `within` has the site's other nodes keep what links bring.
+//! `renewal` asks. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
+//! `down_taker` the edge's.
 //! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
@@ -22,6 +23,9 @@ mod config;
 mod counted;
 pub mod detail;
 mod dial;
+mod down;
+mod down_desk;
+mod down_taker;
 mod edge;
 mod folder;
 mod gate;
@@ -57,6 +61,8 @@ pub use begin::{Begin, Mine, Stand, begin};
 pub use book::{ClassView, Direction, Gap, Lag, LinkView, State};
 pub use class::{LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
+pub use down::{ByLink, COMMANDS, GiveDown, TakeDown, URGENT};
+pub use down_desk::{AskError, Desk};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
 pub use lanes::{Lanes, Moment, Round};
@@ -71,11 +77,13 @@ pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
 pub use within::{Nodes, Pending, Within};
 
-/// The version of what is said that is spoken: 2 knows of certificates that are renewed.
+/// The version of what is said that is spoken: 2 knows of certificates that are renewed, and of what comes down.
 pub const PROTOCOL: u8 = 2;
 /// The oldest that is spoken with.
 const PROTOCOL_MIN: u8 = 1;
 /// From which on an edge renews its certificate.
 const PROTOCOL_RENEWS: u8 = 2;
+/// From which on something comes down.
+const PROTOCOL_DOWN: u8 = 2;
 /// The program's version, as it is told to others.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");

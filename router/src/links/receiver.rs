@@ -15,9 +15,10 @@ use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
 use super::counted::Counted;
+use super::down_desk::{Held, Line};
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
-use super::within::{Told, Within, tell_all};
+use super::within::{Out, Told, Within, give, tell_all};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
@@ -94,16 +95,25 @@ pub(super) struct Open {
 
 impl Receiver {
     /// Takes what comes until something ends it. The greeting was heard.
-    pub async fn run(&self, mut out: FrameSender, mut from: FrameReceiver) -> Ended {
+    pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, asks: Option<Held>) -> Ended {
         let (tell, told) = mpsc::channel(UNTOLD_MAX);
+        let out = Out::new(out);
+        let line = asks.as_ref().map(|held| Arc::clone(&held.line));
         let ended = tokio::select! {
-            ended = self.take(&tell, &mut from) => ended,
-            ended = tell_all(self.within.as_ref(), told, &mut out) => ended,
+            ended = self.take(&tell, &mut from, line.as_ref()) => ended,
+            ended = tell_all(self.within.as_ref(), told, &out) => ended,
+            // It waits for no quorum.
+            Err(ended) = bring_down(&out, asks) => Err(ended),
         };
         ended.err().unwrap_or(Ended::ByEdge)
     }
 
-    async fn take(&self, tell: &mpsc::Sender<Told>, from: &mut FrameReceiver) -> Result<(), Ended> {
+    async fn take(
+        &self,
+        tell: &mpsc::Sender<Told>,
+        from: &mut FrameReceiver,
+        line: Option<&Arc<Line>>,
+    ) -> Result<(), Ended> {
         let mut open = Open::default();
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
             // Held until the frame is stored, and no longer: answers are not always taken at once.
@@ -119,7 +129,11 @@ impl Receiver {
                 }
                 plain => plain?,
             };
-            let all = self.hear(&mut open, Said::decode(&frame)?, &frame).await?;
+            let all = match Said::decode(&frame)? {
+                Said::Answered(number, said) => heard(line, |line| line.answered(number, said))?,
+                Said::Ended(said) => heard(line, |line| line.ended(said))?,
+                said => self.hear(&mut open, said, &frame).await?,
+            };
             drop((frame, held));
             for told in all {
                 if tell.send(told).await.is_err() {
@@ -136,6 +150,7 @@ impl Receiver {
             Said::Hello(_) => Err(Ended::Wrong("a second greeting".to_owned())),
             Said::Whose(..) => Err(Ended::Wrong("whose it is, which its certificate says".to_owned())),
             Said::Renew(_) => Err(Ended::Wrong("a public key among events".to_owned())),
+            Said::Answered(..) | Said::Ended(_) => Err(Ended::Wrong("an answer that nobody asked for".to_owned())),
             Said::Offer(origin, path) => Ok(self.refuse(self.judge(open, origin, path).err())),
             Said::Topic(info) => {
                 let (id, partitions) = (info.id, info.config.partitions);
@@ -359,6 +374,22 @@ impl Receiver {
             }
         }
     }
+}
+
+/// What an edge says of what comes down; only one that is asked says something.
+fn heard(line: Option<&Arc<Line>>, hear: impl FnOnce(&Arc<Line>)) -> Result<Vec<Told>, Ended> {
+    let line = line.ok_or_else(|| Ended::Wrong("an answer that nobody asked for".to_owned()))?;
+    hear(line);
+    Ok(Vec::new())
+}
+
+/// Sends what is to come down, as it comes.
+async fn bring_down(out: &Out, asks: Option<Held>) -> Result<(), Ended> {
+    let Some(mut held) = asks else { return Ok(()) };
+    while let Some(frame) = held.out.recv().await {
+        give(out, &frame).await?;
+    }
+    Ok(())
 }
 
 /// The rest of a frame whose length has come.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::book::{Lag, Shared};
 use super::class::Priority;
 use super::config::LinkConfig;
+use super::down_taker::Taker;
 use super::gate::Gate;
 use super::lanes::{Lanes, Moment, Round};
 use super::left::Left;
@@ -86,6 +87,8 @@ pub struct Session {
     pub due: Due,
     /// What other nodes of the site write: they send it themselves, as long as they can.
     pub left: Mutex<Left>,
+    /// What upstream brings down.
+    pub down: Taker,
 }
 
 /// The sender of one priority.
@@ -238,6 +241,11 @@ impl Sender {
                 () = self.heard.notified() => {}
             }
             shown.borrow_and_update();
+            if self.is_first {
+                for said in self.session.down.to_say().await {
+                    self.say(out, &said).await?;
+                }
+            }
             self.send_what_is_there(out, look_at).await?;
             if self.is_first && said_at.elapsed() >= say_every {
                 let lag = self.measure().await?;

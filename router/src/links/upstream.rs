@@ -16,6 +16,7 @@ use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
 use super::certificates::{Certificates, Shown, Standing};
 use super::detail::Asks;
+use super::down_desk::Desk;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
@@ -82,6 +83,7 @@ pub struct Upstream {
     let_in: Semaphore,
     places: Semaphore,
     budgets: Budgets,
+    desk: Arc<Desk>,
     within: Arc<Within>,
     /// It takes no links: the node leaves its site.
     is_closed: AtomicBool,
@@ -113,6 +115,7 @@ impl Upstream {
             let_in: Semaphore::new(LET_IN_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
+            desk: Arc::default(),
             asks: Asks::default(),
             certificates,
             forgot_up_to: Mutex::default(),
@@ -135,6 +138,16 @@ impl Upstream {
     /// Takes links again.
     pub fn reopen(&self) {
         self.is_closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Who asks gateways for what is to come down.
+    pub fn desk(&self) -> &Arc<Desk> {
+        &self.desk
+    }
+
+    /// Whether a site of this name feeds this one.
+    pub fn has_site(&self, name: &str) -> bool {
+        self.records.all().iter().any(|record| record.name == name && !record.is_revoked)
     }
 
     /// Makes an invitation known, by the hash of its secret; until when it serves.
@@ -328,7 +341,7 @@ impl Upstream {
             tokio::select! {
                 stream = connection.accept(), if streams.len() < STREAMS_MAX => {
                     let Ok((out, from)) = stream else { break String::new() };
-                    let judges = (Arc::clone(&self.records), Arc::clone(&shown));
+                    let judges = (Arc::clone(&self.records), Arc::clone(&shown), Arc::clone(&self.desk));
                     streams.spawn(stream_of(self.receiver(peer), peer, judges, out, from));
                 }
                 Ok(()) = changed.changed() => {
@@ -397,7 +410,7 @@ fn crowded(connection: &SiteConnection) {
 async fn stream_of(
     mut receiver: Receiver,
     peer: LinkPeer,
-    (records, shown): (Arc<Records>, Arc<Shown>),
+    (records, shown, desk): (Arc<Records>, Arc<Shown>, Arc<Desk>),
     mut out: FrameSender,
     mut from: FrameReceiver,
 ) -> Option<(Close, String)> {
@@ -430,7 +443,9 @@ async fn stream_of(
             return None;
         }
     }
-    match receiver.run(out, from).await {
+    let is_told = hello.is_first && hello.protocol >= super::PROTOCOL_DOWN;
+    let asks = if is_told { desk.open(&receiver.name, peer.node, &receiver.page) } else { None };
+    match receiver.run(out, from, asks).await {
         Ended::ByEdge | Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed) => None,
         Ended::Again(text) => Some((Close::Again, text)),
         Ended::Store(text) => Some((Close::Busy, text)),

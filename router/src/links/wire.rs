@@ -50,6 +50,10 @@ pub enum Said {
     Parts(Parts),
     /// How far it is ahead of what is stored upstream.
     Behind(Behind),
+    /// The answer to the question of this number about what comes down.
+    Answered(u64, Vec<u8>),
+    /// How commands that came down have ended.
+    Ended(Vec<u8>),
     /// Within a site: whose all that follows is, until the next of these. The link's id, and what its site is called here.
     Whose(u64, String),
     /// The first and only frame of a stream: a public key, for which it asks a certificate.
@@ -101,6 +105,10 @@ pub enum Answer {
     Stored(u64),
     /// An origin or a topic is not taken.
     Refused(Refused),
+    /// A question about what comes down: its number, 0 what may.
+    Asked(u64, Vec<u8>),
+    /// It knows how these commands have ended.
+    Known(Vec<u8>),
     /// In how many seconds the edge is to ask for a new certificate.
     Due(u64),
     /// A new certificate, in PEM form, and in how many seconds it is to ask for the next one.
@@ -165,11 +173,15 @@ const BEHIND: u8 = 6;
 const WHOSE: u8 = 14;
 /// Of a frame of parts that is packed: see `pack`.
 pub(super) const PACKED: u8 = 7;
+const ANSWERED: u8 = 8;
+const ENDED: u8 = 9;
 const RENEW: u8 = 30;
 const WELCOME: u8 = 16;
 const STANDS: u8 = 17;
 const STORED: u8 = 18;
 const REFUSED: u8 = 19;
+const ASKED: u8 = 20;
+const KNOWN: u8 = 21;
 const DUE: u8 = 40;
 const RENEWED: u8 = 41;
 /// Of a part: a batch, a hole.
@@ -212,6 +224,8 @@ impl Said {
             Self::Where(ids) => with_body(WHERE, &ids.iter().map(plain).collect::<Vec<_>>()),
             Self::Parts(parts) => parts.encode(),
             Self::Behind(behind) => with_body(BEHIND, behind),
+            Self::Answered(number, answer) => with_body(ANSWERED, &(number, answer)),
+            Self::Ended(ended) => with_body(ENDED, ended),
             Self::Whose(link, name) => with_body(WHOSE, &(link, name)),
             Self::Renew(public_key) => with_body(RENEW, public_key),
         }
@@ -246,6 +260,11 @@ impl Said {
             }
             Some((&PARTS, rest)) => Ok(Self::Parts(Parts::decode(rest)?)),
             Some((&BEHIND, rest)) => Ok(Self::Behind(body(rest)?)),
+            Some((&ANSWERED, rest)) => {
+                let (number, answer) = body(rest)?;
+                Ok(Self::Answered(number, answer))
+            }
+            Some((&ENDED, rest)) => Ok(Self::Ended(body(rest)?)),
             Some((&WHOSE, rest)) => {
                 let (link, name) = body(rest)?;
                 Ok(Self::Whose(link, name))
@@ -344,6 +363,8 @@ impl Answer {
             }
             Self::Stored(number) => with_body(STORED, number),
             Self::Refused(refused) => with_body(REFUSED, refused),
+            Self::Asked(number, question) => with_body(ASKED, &(number, question)),
+            Self::Known(known) => with_body(KNOWN, known),
             Self::Due(after_s) => with_body(DUE, after_s),
             Self::Renewed(certificate, after_s) => with_body(RENEWED, &(certificate, after_s)),
         }
@@ -369,6 +390,11 @@ impl Answer {
                 Ok(Self::Stands(all.into_iter().map(stand).collect()))
             }
             Some((&STORED, rest)) => Ok(Self::Stored(body(rest)?)),
+            Some((&ASKED, rest)) => {
+                let (number, question) = body(rest)?;
+                Ok(Self::Asked(number, question))
+            }
+            Some((&KNOWN, rest)) => Ok(Self::Known(body(rest)?)),
             Some((&REFUSED, rest)) => {
                 let refused: Refused = body(rest)?;
                 if refused.text.len() > TEXT_BYTES_MAX || refused.code.len() > TEXT_BYTES_MAX {

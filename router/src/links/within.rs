@@ -28,7 +28,7 @@ use super::records::Records;
 use crate::event_log::EventLog;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
-pub use tell::{Told, tell_all};
+pub use tell::{Out, Told, give, tell_all};
 
 /// An answer that is on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::down::{Below, Giving, Taking};
 use super::place::Place;
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
 use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TrafficJson};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::detail::{Ask, AskError, Detail};
@@ -102,6 +104,15 @@ impl LinkNode {
     pub fn guests(&self) -> Option<Arc<dyn Guests>> {
         let (upstream, _) = self.upstream.as_ref()?;
         Some(Arc::new(Taken(Arc::clone(upstream))))
+    }
+
+    /// Lets commands come down links, from here and to here; before links start.
+    pub fn bring_down(&self, commands: &Arc<Commands>) {
+        self.edge.set_take(Arc::new(Taking(Arc::downgrade(commands))));
+        if let Some((upstream, _)) = &self.upstream {
+            upstream.desk().set_giver(Arc::new(Giving(Arc::downgrade(commands))));
+            commands.set_down(Arc::new(Below(Arc::clone(upstream))));
+        }
     }
 
     /// What it does with the site's other nodes for links.
@@ -321,6 +332,7 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         }),
         connections: view.connections,
         refusals: view.refusals,
+        down: view.down,
         gaps: view.gaps.into_iter().map(gap).collect(),
         summaries,
     }

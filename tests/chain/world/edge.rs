@@ -78,7 +78,7 @@ impl World {
     fn hear(&mut self, number: usize, edge: &mut Running, session: &mut Session, answer: Answer) -> bool {
         let sending = &mut session.sending;
         match answer {
-            Answer::Welcome(..) | Answer::Due(_) | Answer::Renewed(..) => false,
+            Answer::Welcome(..) | Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) => false,
             Answer::Stored(stored) => {
                 while let Some((_, _, ends)) = sending.under_way.pop_front_if(|(sent, ..)| *sent <= stored) {
                     edge.stored.extend(ends.into_iter().map(|(id, end)| ((number, id), end)));

@@ -126,7 +126,15 @@ impl World {
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
             Ok(Said::Parts(parts)) => return self.take_parts(upstream, session, parts),
-            Ok(Said::Hello(_) | Said::Behind(_) | Said::Whose(..) | Said::Renew(_)) | Err(_) => return false,
+            Ok(
+                Said::Hello(_)
+                | Said::Behind(_)
+                | Said::Answered(..)
+                | Said::Ended(_)
+                | Said::Whose(..)
+                | Said::Renew(_),
+            )
+            | Err(_) => return false,
         }
         true
     }

@@ -434,7 +434,7 @@ async fn commands_are_sent_listed_and_waited_for() {
             assert_eq!(code(&caller.get(path)), (status, expected), "{path}");
         }
         for body in [
-            json!({"device": "a/b", "name": "cool"}),
+            json!({"device": "a+b", "name": "cool"}),
             json!({"device": "a", "name": "+"}),
             json!({"device": "a", "name": "cool", "deliver_within_ms": 0}),
             json!({"name": "cool"}),

@@ -18,6 +18,7 @@ use super::{millis, show};
 use crate::admin::WAIT_MS_MAX;
 use crate::catalog::Filter;
 use crate::commands::AbortAbove;
+use crate::event_log::SITE_SEPARATOR;
 
 const USAGE: &str = "\
 edgeway command send [OPTIONS] DEVICE NAME
@@ -77,6 +78,9 @@ pub(super) struct Send {
     /// With --where: say which devices it is, and send nothing
     #[arg(long, requires = "filter", conflicts_with = "wait")]
     dry_run: bool,
+    /// The device is at a site that feeds this one: the same as SITE/DEVICE
+    #[arg(long, value_name = "SITE", conflicts_with_all = ["filter", "unknown"])]
+    site: Option<String>,
     /// Even to a device that nobody knows yet: it waits for its first contact
     #[arg(long, conflicts_with = "filter")]
     unknown: bool,
@@ -129,6 +133,12 @@ impl Send {
         }
     }
 
+    /// The device, with the site that it is at.
+    fn target(&self) -> Option<String> {
+        let device = self.device.as_ref()?;
+        Some(self.site.as_ref().map_or_else(|| device.clone(), |site| format!("{site}{SITE_SEPARATOR}{device}")))
+    }
+
     /// What the API is to be told.
     fn body(&self) -> Result<Value, Failure> {
         let payload = Payload(value::read(&self.payload)?);
@@ -137,7 +147,7 @@ impl Send {
             _ => Map::new(),
         };
         let fields = [
-            ("device", self.device.as_ref().map(|device| json!(device))),
+            ("device", self.target().map(|device| json!(device))),
             ("where", self.filter.as_ref().map(|filter| json!(filter))),
             ("rate", self.rate.map(|rate| json!(rate))),
             ("dry_run", self.dry_run.then_some(json!(true))),
@@ -247,6 +257,7 @@ mod tests {
             rate: None,
             abort_above: None,
             dry_run: false,
+            site: None,
             unknown: false,
             wait: false,
             node: NodeArgs::default(),
@@ -258,6 +269,8 @@ mod tests {
         let body = typed(r#"{"to":5}"#).body().unwrap();
         let expected = json!({"device": "s1", "name": "cool", "issued_by": "cli", "payload": "{\"to\":5}", "deliver_within_ms": 600_000});
         assert_eq!(body, expected);
+        let far = Send { site: Some("plant-7".into()), ..typed("") };
+        assert_eq!(far.body().unwrap()["device"], "plant-7/s1");
         let all = Send {
             deliver_by: None,
             timeout: Some(Duration::from_secs(30)),

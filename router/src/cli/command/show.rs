@@ -80,6 +80,7 @@ fn lines(command: &Value) -> Vec<(&'static str, String)> {
         ("name", field(command, "name")),
         ("payload", payload(command)),
         ("state", field(command, "state")),
+        ("with", with(command)),
         ("issued by", field(command, "issued_by")),
         ("issued at", time("at_ms")),
         ("deliver by", time("deliver_by_ms")),
@@ -108,6 +109,14 @@ fn lines(command: &Value) -> Vec<(&'static str, String)> {
     }
     lines.retain(|(_, value)| !value.is_empty());
     lines
+}
+
+/// The node or gateway that has it.
+fn with(command: &Value) -> String {
+    match (field(command, "moved_to"), command["in_doubt"] == true) {
+        (to, true) if !to.is_empty() => format!("{to}, which has not said so yet"),
+        (to, _) => to,
+    }
 }
 
 /// What came with the last answer.

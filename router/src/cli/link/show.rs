@@ -61,6 +61,7 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         sending(link, out)?;
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
+    out.line(&printable(&format!("down       {}", down(link))))?;
     for summary in &link.summaries {
         let SummaryJson { topic, plugin, made, upstream, .. } = summary;
         let problem = summary.problem.as_ref().map_or_else(String::new, |problem| format!("; NOT NOW: {problem}"));
@@ -143,6 +144,15 @@ pub(super) fn watched(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), 
         drain(link),
         ratio(link),
     )))
+}
+
+/// What may come down.
+fn down(link: &LinkJson) -> String {
+    match link.down.as_slice() {
+        [] if link.direction == "down" => "nothing, as far as the edge has said".to_owned(),
+        [] => "nothing".to_owned(),
+        words => words.join(", "),
+    }
 }
 
 /// By what it goes, where that is not UDP.

@@ -13,6 +13,7 @@ use sled_data::OriginId;
 
 use super::effect::{Effect, Ended};
 use super::{AnswerError, Answered, Now, Table};
+use crate::commands::down::is_at_site;
 use crate::commands::entry::{Away, Entry};
 
 /// Time before a command is offered again to the node that has not taken it, in milliseconds.
@@ -214,6 +215,8 @@ impl Table {
             return;
         };
         let (deadline, was_shared) = (entry.deadline(), is_shared(entry));
+        self.at_sites.set(entry, None);
+        self.at_sites.set(entry, away);
         if let (Some(before), None) = (entry.away, away) {
             // A question of that term may be on its way still: the next one has a higher term.
             entry.term = entry.term.max(before.term);
@@ -226,7 +229,7 @@ impl Table {
         }
         self.shared = self.shared - usize::from(was_shared) + usize::from(is_shared(entry));
         match away {
-            Some(away) if !away.is_sure => self.unsure.insert(id),
+            Some(away) if !away.is_sure && !is_at_site(&entry.device) => self.unsure.insert(id),
             _ => self.unsure.remove(&id),
         };
         let was_asked = self.devices.get_mut(&entry.device).is_some_and(|device| device.set_away(entry));
@@ -258,6 +261,7 @@ impl Table {
         entry.deadline().map(|at| self.deadlines.remove(&(at, id)));
         self.by_order.remove(&entry.order);
         self.unsure.remove(&id);
+        self.at_sites.set(&entry, None);
         self.shared -= usize::from(is_shared(&entry));
         let bytes = entry.bytes();
         self.pending_bytes -= bytes;

@@ -6,10 +6,11 @@
 //! is never offered after its `deliver_by`; ended commands stay up to a bound, then the oldest is forgotten.
 //!
 //! `intake` takes submissions, `dispatch` hands commands to sessions, `answers` takes what devices say, `ends` what
-//! the clock, people and newer commands end; `away` is about commands that go to other nodes or come from them; `replay` repeats the node's own steps after a restart; `device` is one
+//! the clock, people and newer commands end; `away` is about commands that go to other nodes or come from them, `at_sites` about those that go to a linked site; `replay` repeats the node's own steps after a restart; `device` is one
 //! device's queues; this file keeps the indexes.
 
 mod answers;
+mod at_sites;
 mod away;
 mod crowd;
 mod device;
@@ -26,12 +27,14 @@ use std::sync::Arc;
 use devices::command::{CommandId, Input, State, Step, StepEvent, Verdict};
 
 use super::config::Config;
+use super::down::is_at_site;
 use super::entry::Entry;
 use crowd::Crowds;
 use device::Device;
 use hash::ById;
 
 pub use answers::{AnswerError, Answered};
+pub use at_sites::SiteEnd;
 pub use away::Room;
 pub use dispatch::{Guarded, Receiver};
 pub use effect::{Effect, Ended, Now};
@@ -61,6 +64,8 @@ pub struct Table {
     asked: usize,
     /// Commands that other nodes may have, and have not said so.
     unsure: BTreeSet<CommandId>,
+    /// Commands that were handed to a gateway of a linked site and have not ended.
+    at_sites: at_sites::AtSites,
     /// Commands that have not ended and that other nodes may have, or have had: their words are read.
     shared: usize,
     next_order: u64,
@@ -85,6 +90,7 @@ impl Table {
             ended_bytes: 0,
             asked: 0,
             unsure: BTreeSet::new(),
+            at_sites: at_sites::AtSites::default(),
             shared: 0,
             next_order: 0,
             effects: Vec::new(),
@@ -205,6 +211,7 @@ impl Table {
         let Some(device) = self.devices.get_mut(&entry.device) else { return };
         if after.is_outcome() {
             self.unsure.remove(&id);
+            self.at_sites.set(entry, None);
             self.shared -= usize::from(away::is_shared(entry));
             device.remove(bytes);
             if device.pending == 0 {
@@ -272,7 +279,8 @@ impl Table {
             let device = self.devices.entry(Arc::clone(&entry.device)).or_default();
             device.insert(&entry, bytes);
             self.shared += usize::from(away::is_shared(&entry));
-            if entry.away.is_some_and(|away| !away.is_sure) {
+            self.at_sites.set(&entry, entry.away);
+            if entry.away.is_some_and(|away| !away.is_sure) && !is_at_site(&entry.device) {
                 self.unsure.insert(id);
             }
             if state == State::Queued {

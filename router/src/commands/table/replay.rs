@@ -5,7 +5,7 @@ use std::sync::Arc;
 use devices::command::{Answer, CommandId, Input, OriginHex, Queued, State, Status, Step, StepEvent};
 use sled_data::OriginId;
 
-use super::{Effect, Now, Table};
+use super::{Effect, Now, SiteEnd, Table};
 use crate::commands::entry::Away;
 
 impl Table {
@@ -61,9 +61,13 @@ impl Table {
 
     fn replay_step(&mut self, id: CommandId, step: Step, then: Now) {
         let Some(entry) = self.entries.get(&id) else { return };
+        if entry.away.is_some()
+            && let Some(end) = SiteEnd::of(&step)
+        {
+            return self.replay_elsewhere(id, end, then);
+        }
         let session = entry.progress.session().unwrap_or_default();
         let given_up = match entry.progress.state() {
-            _ if entry.away.is_some() => Input::Elsewhere(State::Unknown),
             State::Sent => Input::Lost(session),
             _ => Input::DeliverByPassed,
         };
@@ -110,6 +114,12 @@ impl Table {
 
     fn replay_away(&mut self, id: CommandId, away: Option<(OriginHex, u64, bool)>) {
         self.set_away(id, away.map(|(to, term, is_sure)| Away { to: OriginId(to.0), term, is_sure }));
+    }
+
+    fn replay_elsewhere(&mut self, id: CommandId, end: SiteEnd, then: Now) {
+        self.advance(id, Input::Elsewhere(end.outcome), then);
+        self.change(id, |entry| end.put(entry));
+        self.forget_oldest();
     }
 
     fn replay_answer(&mut self, id: CommandId, session: u64, status: Status, answer: Answer, then: Now) {

@@ -21,6 +21,7 @@ async fn where_a_partition_stands_is_heard_once_for_each_ask() {
         site: 1,
         page: Arc::default(),
         gate: Gate::new(plant.log.clock(), &forger.connection, None),
+        down: crate::links::down_taker::Taker::default(),
         due: tokio::sync::watch::Sender::new(None),
         left: Default::default(),
     };

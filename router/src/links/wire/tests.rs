@@ -21,6 +21,8 @@ fn what_the_edge_says_has_these_bytes() {
         (Said::Where(vec![id()]), vec![4, 1, 0xac, 2, 2, 3]),
         (Said::Parts(parts), [&head[..], &[1, 0, 0, 0, 6, 2, 3, 4, 0xac, 2, 1]].concat()),
         (Said::Behind(Behind { events: 1, bytes: 2, ms: 300 }), vec![6, 1, 2, 0xac, 2]),
+        (Said::Answered(300, vec![7]), vec![8, 0xac, 2, 1, 7]),
+        (Said::Ended(vec![7, 8]), vec![9, 2, 7, 8]),
         (Said::Renew(vec![4, 5]), vec![30, 2, 4, 5]),
     ];
     for (said, bytes) in cases {
@@ -32,7 +34,7 @@ fn what_the_edge_says_has_these_bytes() {
             assert!(end == head.len() || Said::decode(&bytes[..end]).is_err(), "{bytes:?} cut at {end}");
         }
     }
-    for wrong in [&[][..], &[9], &[16, 1], &[3, 1, 1, b't', 4, 9]] {
+    for wrong in [&[][..], &[10], &[16, 1], &[3, 1, 1, b't', 4, 9]] {
         assert!(Said::decode(wrong).is_err(), "{wrong:?}");
     }
     assert!(Said::decode(&Said::Offer(OriginId(1), vec![1; 18]).encode()).is_err());
@@ -46,6 +48,8 @@ fn what_upstream_says_has_these_bytes() {
         (Answer::Stands(vec![(id(), stand)]), vec![17, 1, 0xac, 2, 2, 3, 5, 6, 0xac, 2, 1]),
         (Answer::Stored(300), vec![18, 0xac, 2]),
         (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),
+        (Answer::Asked(300, vec![7]), vec![20, 0xac, 2, 1, 7]),
+        (Answer::Known(vec![7, 8]), vec![21, 2, 7, 8]),
         (Answer::Due(300), vec![40, 0xac, 2]),
         (Answer::Renewed("C".into(), 300), vec![41, 1, b'C', 0xac, 2]),
     ];

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use sled_data::{LinkedPart, PartitionId, Store};
 
 use super::Within;
-use super::tell::give;
+use super::tell::{Out, give};
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Said};
 use crate::links::{PROTOCOL_MIN, book};
@@ -21,8 +21,8 @@ type Links = BTreeMap<(u64, String), (Receiver, receiver::Open)>;
 
 impl Within {
     /// Serves a stream of another node to its end.
-    pub async fn serve(self: &Arc<Self>, from: NodeId, mut out: FrameSender, mut receive: FrameReceiver) {
-        match self.take(&mut out, &mut receive).await {
+    pub async fn serve(self: &Arc<Self>, from: NodeId, out: FrameSender, mut receive: FrameReceiver) {
+        match self.take(&Out::new(out), &mut receive).await {
             Ok(()) | Err(Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed)) => {}
             Err(ended @ Ended::Wrong(_)) => {
                 tracing::error!(node = %from, %ended, "a node sent what cannot be of what links brought there");
@@ -31,7 +31,7 @@ impl Within {
         }
     }
 
-    async fn take(self: &Arc<Self>, out: &mut FrameSender, from: &mut FrameReceiver) -> Result<(), Ended> {
+    async fn take(self: &Arc<Self>, out: &Out, from: &mut FrameReceiver) -> Result<(), Ended> {
         let wrong = |what: &str| Err(Ended::Wrong(what.to_owned()));
         let (mut links, mut whose, mut is_greeted) = (Links::new(), None, false);
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {

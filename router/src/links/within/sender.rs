@@ -256,6 +256,9 @@ impl Sender {
                 Answer::Due(_) | Answer::Renewed(..) => {
                     return Err(Ended::Wrong("of certificates, which a site's own nodes do not renew so".to_owned()));
                 }
+                Answer::Asked(..) | Answer::Known(_) => {
+                    return Err(Ended::Wrong("of commands, which go to an edge alone".to_owned()));
+                }
             }
             self.heard.notify_one();
         }

@@ -21,6 +21,9 @@ const REACH_WAIT: Duration = Duration::from_secs(5);
 /// How often it looks whether the quorum is in reach, besides when something is stored elsewhere.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The way to who is answered, frame by frame.
+pub type Out = tokio::sync::Mutex<FrameSender>;
+
 /// An answer, and what a quorum must have before it is given.
 pub struct Told {
     after: BTreeMap<PartitionId, Offset>,
@@ -39,11 +42,7 @@ impl Told {
 ///
 /// # Errors
 /// Why not: the edge takes none, or the quorum is out of reach.
-pub async fn tell_all(
-    within: Option<&Arc<Within>>,
-    mut told: mpsc::Receiver<Told>,
-    out: &mut FrameSender,
-) -> Result<(), Ended> {
+pub async fn tell_all(within: Option<&Arc<Within>>, mut told: mpsc::Receiver<Told>, out: &Out) -> Result<(), Ended> {
     while let Some(Told { after, answer }) = told.recv().await {
         if let Some(within) = within.filter(|_| !after.is_empty()) {
             within.await_quorum(&after).await?;
@@ -57,8 +56,9 @@ pub async fn tell_all(
 ///
 /// # Errors
 /// The stream's, or that it is not taken.
-pub async fn give(out: &mut FrameSender, answer: &Answer) -> Result<(), Ended> {
-    match timeout(ANSWER_WAIT, out.send_frame(&answer.encode())).await {
+pub async fn give(out: &Out, answer: &Answer) -> Result<(), Ended> {
+    let send = async { out.lock().await.send_frame(&answer.encode()).await };
+    match timeout(ANSWER_WAIT, send).await {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(Ended::Again("the other side takes no answers".to_owned())),
     }

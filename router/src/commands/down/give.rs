@@ -1,0 +1,186 @@
+//! The headquarters' part: commands to devices of linked sites go to a gateway that is connected, and end as it says.
+
+use std::sync::Arc;
+
+use devices::command::{CommandId, Repeat, State, Why, WhyCode};
+use sled_data::OriginId;
+use tokio::sync::oneshot;
+
+use super::super::Commands;
+use super::super::record::{self, COMMANDS_TREE};
+use super::super::table::{Now, Room, SiteEnd, Table};
+use super::DownWay;
+use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, decode, encode};
+use crate::event_log::SITE_SEPARATOR;
+
+/// The version byte before what a node of the site hands on of a gateway's ends, and before its answer; others are those of
+/// submissions.
+pub(in crate::commands) const VERSION_BELOW: u8 = 3;
+/// Commands that one gateway may have, or may be about to have; others wait here.
+const UNDER_WAY_MAX: usize = 1_000;
+/// Bytes of commands that a gateway is asked to take at once.
+const ASKED_BYTES_MAX: usize = 96 << 10;
+
+/// What a gateway says of commands that have ended.
+pub struct SiteEnded {
+    pub(in crate::commands) gateway: OriginId,
+    pub(in crate::commands) ends: Vec<(CommandId, SiteEnd)>,
+    pub(in crate::commands) reply: oneshot::Sender<()>,
+}
+
+impl Commands {
+    /// Gives it the way down links; to be called before the task runs. Without it no site feeds this one.
+    pub fn set_down(&self, way: Arc<dyn DownWay>) {
+        let _ = self.down.way.set(way);
+    }
+
+    /// A gateway of a site can be asked from now on.
+    pub fn gateway_came(&self, site: &str, gateway: OriginId) {
+        self.mail.gateway_came(site, gateway);
+    }
+
+    /// A gateway says how commands have ended. What it is to be told once that is durable here, or at the node of this site that
+    /// gave them; `None`: it is to say so again.
+    pub async fn ended_below(&self, gateway: OriginId, request: &[u8]) -> Option<Vec<u8>> {
+        let told: Vec<EndedV1> = decode(request)?;
+        let told: Vec<EndedV1> = told.into_iter().take(TOLD_MAX).collect();
+        let (own, mut others): (Vec<EndedV1>, Vec<EndedV1>) =
+            told.into_iter().partition(|end| self.gave(CommandId::from_bytes(end.id), gateway));
+        let mut known: Vec<[u8; 16]> = own.iter().map(|end| end.id).collect();
+        self.end_below(gateway, own).await?;
+        if let Some(forward) = self.forward.get() {
+            for origin in self.log.others() {
+                if others.is_empty() {
+                    break;
+                }
+                let question = [&[VERSION_BELOW][..], &gateway.0.to_be_bytes(), &encode(&others)].concat();
+                let theirs = match forward.submit(origin, question).await {
+                    Ok(answer) => answer.strip_prefix(&[VERSION_BELOW]).and_then(decode::<Vec<[u8; 16]>>),
+                    Err(_) => None,
+                };
+                match theirs {
+                    Some(theirs) => {
+                        others.retain(|end| !theirs.contains(&end.id));
+                        known.extend(theirs);
+                    }
+                    // It hears of them when it is back.
+                    None => others.retain(|end| !self.is_given_by(origin, end, gateway)),
+                }
+            }
+        }
+        // Nobody waits for the rest: it is forgotten, or this site was set back.
+        known.extend(others.iter().map(|end| end.id));
+        Some(encode(&known))
+    }
+
+    /// Takes what another node of the site has heard of a gateway; the commands that this one gave, once their ends are durable.
+    pub(in crate::commands) async fn ended_below_elsewhere(&self, request: &[u8]) -> Vec<u8> {
+        let read = || {
+            let (gateway, told) = request.strip_prefix(&[VERSION_BELOW])?.split_first_chunk::<8>()?;
+            Some((OriginId(u64::from_be_bytes(*gateway)), decode::<Vec<EndedV1>>(told)?))
+        };
+        let Some((gateway, mut told)) = read() else { return Vec::new() };
+        told.truncate(TOLD_MAX);
+        told.retain(|end| self.gave(CommandId::from_bytes(end.id), gateway));
+        let ids: Vec<[u8; 16]> = told.iter().map(|end| end.id).collect();
+        match self.end_below(gateway, told).await {
+            Some(()) => [&[VERSION_BELOW][..], &encode(&ids)].concat(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether this node has handed a command to a gateway.
+    fn gave(&self, id: CommandId, gateway: OriginId) -> bool {
+        self.table.lock().get(id).is_some_and(|entry| entry.away.is_some_and(|away| away.to == gateway))
+    }
+
+    /// Whether another node of the site has handed a command to a gateway and waits for its end, as far as is known here.
+    fn is_given_by(&self, origin: OriginId, end: &EndedV1, gateway: OriginId) -> bool {
+        let stored = self.log.store().state_get_of(origin, COMMANDS_TREE, &end.id).ok().flatten();
+        let entry = stored.and_then(|stored| record::decode(&end.id, &stored));
+        entry.is_some_and(|entry| {
+            !entry.progress.state().is_outcome() && entry.away.is_some_and(|away| away.to == gateway)
+        })
+    }
+
+    /// Ends commands as a gateway says; returns once that is durable, `None` where it is not.
+    async fn end_below(&self, gateway: OriginId, told: Vec<EndedV1>) -> Option<()> {
+        if told.is_empty() {
+            return Some(());
+        }
+        // What cannot be read is done with as well: it will not be read the next time either.
+        let ends = told.into_iter().filter_map(EndedV1::end).collect();
+        let (reply, done) = oneshot::channel();
+        self.mail.ended_below(SiteEnded { gateway, ends, reply });
+        done.await.ok()
+    }
+
+    /// The gateway that a site's commands can go to now.
+    pub(in crate::commands) fn gateway_of(&self, site: &str) -> Option<OriginId> {
+        self.down.way()?.gateway(site)
+    }
+
+    /// The gateways that may have commands and have not said so, and can be asked.
+    pub(in crate::commands) fn unsure_gateways(&self, table: &Table) -> Vec<OriginId> {
+        let all = self.down.way().map(|way| way.gateways()).unwrap_or_default();
+        all.into_iter().filter(|gateway| !table.unsure_at(*gateway, 1).is_empty()).collect()
+    }
+
+    /// How many commands, and bytes of them, a gateway can be given now.
+    pub(in crate::commands) fn room_at(table: &Table, gateway: OriginId) -> Room {
+        let free = UNDER_WAY_MAX.saturating_sub(table.under_way_to(gateway));
+        Room { count: free.min(ASKED_MAX), bytes: ASKED_BYTES_MAX }
+    }
+
+    /// What a gateway is asked to take.
+    pub(in crate::commands) fn given(table: &Table, ids: &[CommandId], is_first: bool, now: Now) -> Vec<u8> {
+        let given = ids.iter().filter_map(|id| {
+            let entry = table.get(*id)?;
+            let (_, device) = entry.device.split_once(SITE_SEPARATOR)?;
+            let queued = &entry.queued;
+            // What it has it is asked about alone: it is not to be taken again.
+            let is_sure = entry.away.is_some_and(|away| away.is_sure);
+            Some(GivenV1 {
+                id: *id.as_bytes(),
+                device: device.to_owned(),
+                name: queued.name.clone(),
+                payload: if is_sure { Vec::new() } else { entry.submitted_payload().to_vec() },
+                age_ms: now.wall.saturating_sub(entry.at_ms),
+                left_ms: if is_sure { 0 } else { entry.deliver_by.saturating_sub(now.steady) },
+                // The step that hands it over was its last one.
+                asked_ms: (!is_first).then(|| now.wall.saturating_sub(entry.changed_ms)),
+                execution_timeout_ms: entry.execution_timeout_ms(),
+                urgent: queued.urgent,
+                supersede: queued.supersede.clone(),
+                never_repeat: queued.repeat == Repeat::Never,
+                deliveries_max: queued.deliveries_max,
+                issued_by: queued.issued_by.clone(),
+            })
+        });
+        encode(&given.collect::<Vec<_>>())
+    }
+}
+
+/// Takes what a gateway answers of one command.
+pub(in crate::commands) fn take_answer(
+    table: &mut Table,
+    (id, gateway): (CommandId, OriginId),
+    answer: Answer,
+    now: Now,
+) {
+    table.asked_again(id, gateway);
+    let is_sure = table.get(id).is_some_and(|entry| entry.away.is_some_and(|away| away.is_sure));
+    let end = match answer {
+        Answer::Taken => return table.moved(id, gateway, now),
+        Answer::Refused { code, text } if !is_sure => {
+            SiteEnd::because(State::Refused, Why { code: WhyCode::LinkRefused, by: code, text })
+        }
+        Answer::TooLate if !is_sure => SiteEnd { outcome: State::Expired, answer: None, why: None },
+        // It had it, and knows nothing of it any more.
+        Answer::Lost | Answer::TooLate | Answer::Refused { .. } => {
+            let text = "the gateway's store was set back since it was asked to take it".to_owned();
+            SiteEnd::because(State::Unknown, Why { code: WhyCode::NodeLost, by: String::new(), text })
+        }
+    };
+    table.ended_at_site(id, gateway, end, now);
+}

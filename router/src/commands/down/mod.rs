@@ -1,0 +1,82 @@
+//! Commands to devices of linked sites: given at a headquarters as `SITE/DEVICE`, done at the edge.
+//!
+//! The headquarters hands a command to one gateway of the site, under its id, and asks until that has answered: as between the nodes
+//! of a site, but over a link, and with an edge that trusts what its `down` lists and no more. The gateway notes each
+//! command that it takes until the headquarters has said that it knows the end. `give` is the headquarters' part, `take` the edge's,
+//! `notes` what the edge keeps, `wire` what they say to each other.
+
+mod give;
+mod notes;
+mod take;
+#[cfg(test)]
+mod take_tests;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::sync::{Arc, OnceLock};
+
+use devices::command::{NameError, check_device_name};
+use parking_lot::Mutex;
+use sled_data::OriginId;
+
+use super::forward::Answering;
+use crate::event_log::SITE_SEPARATOR;
+
+pub use give::SiteEnded;
+pub(super) use give::{VERSION_BELOW, take_answer};
+pub use notes::NOTES_TREE;
+pub use take::{Above, Listed};
+pub(super) use wire::{ASKED_MAX, Answer, decode_answers};
+
+/// Sites on the way to a device at most, and the device.
+const LEVELS_MAX: usize = 17;
+/// Longest name of a device at a site, with the sites' names, in bytes.
+const TARGET_BYTES_MAX: usize = 512;
+
+/// The way down links: which sites feed this one, and which of their gateways are connected.
+pub trait DownWay: Send + Sync {
+    /// Whether a site of this name feeds this one.
+    fn has_site(&self, site: &str) -> bool;
+    /// A gateway of the site that can be asked now, by the id that it has here.
+    fn gateway(&self, site: &str) -> Option<OriginId>;
+    /// All gateways that can be asked now.
+    fn gateways(&self) -> Vec<OriginId>;
+    /// Asks a gateway. It ends within a bounded time.
+    fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_>;
+}
+
+/// What the room keeps for links.
+#[derive(Default)]
+pub(super) struct Down {
+    way: OnceLock<Arc<dyn DownWay>>,
+    notes: Mutex<notes::Notes>,
+}
+
+impl Down {
+    /// The way down links, where this node can be fed.
+    pub(super) fn way(&self) -> Option<Arc<dyn DownWay>> {
+        self.way.get().cloned()
+    }
+}
+
+/// Whether a device is at a linked site: `SITE/DEVICE`.
+pub(super) fn is_at_site(device: &str) -> bool {
+    device.contains(SITE_SEPARATOR)
+}
+
+/// The linked site that a device is at.
+pub(super) fn site_of(device: &str) -> Option<&str> {
+    device.split_once(SITE_SEPARATOR).map(|(site, _)| site)
+}
+
+/// Checks the name of a device, here or at a linked site.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_target(device: &str) -> Result<(), NameError> {
+    if device.len() > TARGET_BYTES_MAX || device.split(SITE_SEPARATOR).count() > LEVELS_MAX {
+        return Err(NameError::TooLong { max: TARGET_BYTES_MAX });
+    }
+    device.split(SITE_SEPARATOR).try_for_each(check_device_name)
+}

@@ -1,0 +1,234 @@
+//! What an edge keeps of the commands that links have brought down (pure but for its two callers): which it has, which have
+//! ended, and of which upstream knows how.
+//!
+//! A note is stored in the commit that takes the command, and in that of its end. It may go when upstream knows the end and the
+//! command's time is over, and goes when its place is needed: until then the same id is the same command, also where the table has
+//! forgotten it, or upstream was set back.
+
+use std::collections::HashMap;
+
+use devices::command::CommandId;
+use serde::{Deserialize, Serialize};
+
+use super::wire::{EndedV1, decode, encode};
+use crate::event_log::Ticket;
+
+/// The small named tree of notes; a key is a command's 16 bytes. One more key says when the store's life began.
+pub const NOTES_TREE: &str = "commands-down";
+/// The key of [`LifeV1`].
+pub(super) const LIFE_KEY: &[u8] = b"life";
+/// Notes of one link at most.
+const OF_LINK_MAX: usize = 4_096;
+/// Notes in all.
+const NOTES_MAX: usize = 16_384;
+/// How long an end is kept that upstream does not ask for, in milliseconds: it has given the command up long since.
+const KEPT_MS: u64 = 30 * 24 * 3_600_000;
+
+/// A note as it is stored. Frozen: another shape is another version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NoteV1 {
+    /// The link, by the id that the upstream site has given it.
+    pub(super) link: u64,
+    /// Until when it may be delivered, in milliseconds since 1970.
+    pub(super) until_ms: u64,
+    /// How it ended.
+    pub(super) ended: Option<EndedV1>,
+    /// Whether upstream knows.
+    pub(super) is_known: bool,
+}
+
+/// When a life of the store was seen first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LifeV1 {
+    pub(super) origin: u64,
+    pub(super) began_ms: u64,
+}
+
+/// How far a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has not ended.
+    Open,
+    /// It has, and upstream is to be told.
+    Ended,
+    /// Upstream knows.
+    Known,
+}
+
+/// A note in memory: what it holds of the end is read from the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Note {
+    pub(super) link: u64,
+    pub(super) until_ms: u64,
+    pub(super) phase: Phase,
+    /// Its place among those that have ended, from 1; given when it is put.
+    pub(super) place: u64,
+    /// The commit that its newest state is in, where that is not known to be durable.
+    pub(super) ticket: Option<Ticket>,
+}
+
+/// All notes.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    notes: HashMap<CommandId, Note>,
+    /// How many there are of each link, and how many of those are to be told.
+    counts: HashMap<u64, (usize, usize)>,
+    last_place: u64,
+    pub(super) life: LifeV1,
+    /// Whether the store knows of the life.
+    pub(super) is_life_stored: bool,
+}
+
+impl Notes {
+    /// As the store has them. What cannot be read is left out: its command is then told of no more.
+    pub(super) fn read(stored: &[(Vec<u8>, Vec<u8>)], origin: u64, now_ms: u64) -> Self {
+        let mut notes = Self { life: LifeV1 { origin, began_ms: now_ms }, ..Self::default() };
+        for (key, value) in stored {
+            if key == LIFE_KEY {
+                if let Some(life) = decode::<LifeV1>(value).filter(|life| life.origin == origin) {
+                    (notes.life, notes.is_life_stored) = (life, true);
+                }
+            } else if let (Ok(id), Some(note)) = (<[u8; 16]>::try_from(key.as_slice()), decode::<NoteV1>(value)) {
+                let phase = match (&note.ended, note.is_known) {
+                    (None, _) => Phase::Open,
+                    (Some(_), false) => Phase::Ended,
+                    (Some(_), true) => Phase::Known,
+                };
+                let note = Note { link: note.link, until_ms: note.until_ms, phase, place: 0, ticket: None };
+                notes.put(CommandId::from_bytes(id), note);
+            }
+        }
+        notes
+    }
+
+    pub(super) fn get(&self, id: CommandId) -> Option<Note> {
+        self.notes.get(&id).copied()
+    }
+
+    /// Puts a note in the place of the one before.
+    pub(super) fn put(&mut self, id: CommandId, mut note: Note) {
+        self.remove(id);
+        if note.phase == Phase::Ended {
+            self.last_place += 1;
+            note.place = self.last_place;
+        }
+        let (all, told) = self.counts.entry(note.link).or_default();
+        (*all, *told) = (*all + 1, *told + usize::from(note.phase == Phase::Ended));
+        self.notes.insert(id, note);
+    }
+
+    pub(super) fn remove(&mut self, id: CommandId) {
+        let Some(note) = self.notes.remove(&id) else { return };
+        if let Some((all, told)) = self.counts.get_mut(&note.link) {
+            (*all, *told) = (*all - 1, *told - usize::from(note.phase == Phase::Ended));
+        }
+    }
+
+    /// Whether upstream of a link is to be told of ends.
+    pub(super) fn has_ended(&self, link: u64) -> bool {
+        self.counts.get(&link).is_some_and(|(_, told)| *told > 0)
+    }
+
+    /// What has ended and upstream of a link does not know, behind a place, at most `max`, in the order of the ends.
+    pub(super) fn ended(&self, link: u64, after: u64, max: usize) -> Vec<(CommandId, Note)> {
+        let is_meant = |note: &Note| note.link == link && note.phase == Phase::Ended && note.place > after;
+        let of_link = self.notes.iter().filter(|(_, note)| is_meant(note));
+        let mut ended: Vec<_> = of_link.map(|(id, note)| (*id, *note)).collect();
+        ended.sort_unstable_by_key(|(_, note)| note.place);
+        ended.truncate(max);
+        ended
+    }
+
+    /// Whether there is a place for one more of a link; where there is none, what may go now is to be removed first.
+    pub(super) fn has_place(&self, link: u64) -> bool {
+        self.notes.len() < NOTES_MAX && self.counts.get(&link).is_none_or(|(all, _)| *all < OF_LINK_MAX)
+    }
+
+    /// Notes that may go.
+    pub(super) fn over(&self, now_ms: u64) -> Vec<CommandId> {
+        let is_over = |note: &Note| match note.phase {
+            Phase::Open => false,
+            Phase::Ended => note.until_ms.saturating_add(KEPT_MS) < now_ms,
+            Phase::Known => note.until_ms < now_ms,
+        };
+        self.notes.iter().filter(|(_, note)| is_over(note)).map(|(id, _)| *id).collect()
+    }
+}
+
+/// What a note is to be stored as.
+pub(super) fn stored(note: &NoteV1) -> Vec<u8> {
+    encode(note)
+}
+
+#[cfg(test)]
+mod tests {
+    use devices::command::State;
+
+    use super::*;
+
+    fn id(n: u8) -> CommandId {
+        CommandId::from_bytes([n; 16])
+    }
+
+    fn note(link: u64, phase: Phase) -> Note {
+        Note { link, until_ms: 10, phase, place: 0, ticket: None }
+    }
+
+    #[test]
+    fn notes_have_these_bytes() {
+        let note = NoteV1 { link: 2, until_ms: 3, ended: None, is_known: false };
+        assert_eq!(stored(&note), [1, 2, 3, 0, 0]);
+        assert_eq!(encode(&LifeV1 { origin: 5, began_ms: 6 }), [1, 5, 6]);
+        let ended = NoteV1 { ended: Some(EndedV1::new(id(1), State::Expired, None, None)), is_known: true, ..note };
+        assert_eq!(decode(&stored(&ended)), Some(ended));
+    }
+
+    #[test]
+    fn what_is_stored_is_there_after_a_restart_and_a_life_begins_once() {
+        let open = NoteV1 { link: 2, until_ms: 3, ended: None, is_known: false };
+        let ended = NoteV1 { ended: Some(EndedV1::new(id(2), State::Expired, None, None)), ..open.clone() };
+        let known = NoteV1 { is_known: true, ..ended.clone() };
+        let mut all: Vec<(Vec<u8>, Vec<u8>)> =
+            [open, ended, known].iter().zip(1..).map(|(note, n)| (vec![n; 16], stored(note))).collect();
+        all.push((vec![1; 3], vec![1]));
+        all.push((vec![9; 16], vec![9]));
+        let notes = Notes::read(&all, 5, 70);
+        assert_eq!([1, 2, 3].map(|n| notes.get(id(n)).unwrap().phase), [Phase::Open, Phase::Ended, Phase::Known]);
+        assert_eq!(
+            (notes.notes.len(), notes.life, notes.is_life_stored),
+            (3, LifeV1 { origin: 5, began_ms: 70 }, false)
+        );
+        all.push((LIFE_KEY.to_vec(), encode(&LifeV1 { origin: 5, began_ms: 6 })));
+        assert_eq!(Notes::read(&all, 5, 70).life.began_ms, 6);
+        assert_eq!(Notes::read(&all, 8, 70).life.began_ms, 70, "another life");
+    }
+
+    #[test]
+    fn notes_are_bounded_and_go_when_they_may() {
+        let mut notes = Notes::default();
+        for n in 0..OF_LINK_MAX {
+            assert!(notes.has_place(1));
+            notes.put(CommandId::from_bytes((n as u128).to_be_bytes()), note(1, Phase::Known));
+        }
+        assert!(!notes.has_place(1) && notes.has_place(2));
+        assert_eq!((notes.over(10).len(), notes.over(11).len()), (0, OF_LINK_MAX));
+        let mut notes = Notes::default();
+        for (n, phase) in [(1, Phase::Open), (2, Phase::Ended), (3, Phase::Ended), (4, Phase::Known)] {
+            notes.put(id(n), note(1, phase));
+        }
+        assert_eq!(notes.over(11), [id(4)], "what is open, or not told, stays");
+        assert!(notes.has_ended(1) && !notes.has_ended(2));
+        let ended = |notes: &Notes, after, max| {
+            notes.ended(1, after, max).iter().map(|(id, note)| (*id, note.place)).collect::<Vec<_>>()
+        };
+        assert_eq!(ended(&notes, 0, 1), [(id(2), 1)]);
+        assert_eq!(ended(&notes, 1, 9), [(id(3), 2)]);
+        // One that was known and is to be told again comes behind the others.
+        notes.put(id(2), note(1, Phase::Ended));
+        assert_eq!(ended(&notes, 0, 9), [(id(3), 2), (id(2), 3)]);
+        notes.put(id(2), note(1, Phase::Known));
+        notes.remove(id(3));
+        assert!(!notes.has_ended(1));
+        assert_eq!(notes.over(11 + KEPT_MS).len(), 2);
+    }
+}

@@ -1,0 +1,109 @@
+//! The edge alone: what it takes of an upstream site, and what it tells it.
+
+#![allow(clippy::unwrap_used)]
+
+use devices::command::{CommandId, Status};
+
+use super::super::tests::{Node, backend, command, next_offer, until};
+use super::super::{Config, NewCommand};
+use super::tests::{ALL, LINK, above};
+use super::wire::{Answer, EndedV1, GivenV1, decode, encode};
+use super::*;
+
+fn given(n: u8) -> GivenV1 {
+    GivenV1 {
+        id: [n; 16],
+        device: "pump".into(),
+        name: "start".into(),
+        payload: vec![1],
+        age_ms: 5,
+        left_ms: 60_000,
+        asked_ms: None,
+        execution_timeout_ms: 60_000,
+        urgent: true,
+        supersede: None,
+        never_repeat: true,
+        deliveries_max: None,
+        issued_by: "x/\u{7}y".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_edge_takes_what_is_listed_and_no_more() {
+    let node = Node::open_in(None, 8, &backend(), Config::default()).run();
+    let _pump = node.connect("pump").await;
+    let local = node.room.submit(NewCommand { allow_unknown: true, ..command("pump", "own") }).await.unwrap().id;
+    let nothing = Listed { commands: false, urgent: true };
+    let not_urgent = Listed { commands: true, urgent: false };
+    let refused = |code: &'static str| (code, None);
+    let said = |answer: Answer| ("", Some(answer));
+    let long_ago = Some(3_600_000);
+    let cases = [
+        (nothing, given(1), refused("not-listed")),
+        (not_urgent, given(1), said(Answer::Taken)),
+        (not_urgent, given(1), said(Answer::Taken)),
+        // It is not listed any more, and was taken before.
+        (nothing, given(1), said(Answer::Taken)),
+        (ALL, GivenV1 { id: *local.as_bytes(), ..given(2) }, refused("known-id")),
+        (ALL, GivenV1 { device: "#".into(), ..given(2) }, refused("bad-request")),
+        (ALL, GivenV1 { name: "a/b".into(), ..given(2) }, refused("bad-request")),
+        (ALL, GivenV1 { device: "line/pump".into(), ..given(2) }, refused("unknown-device")),
+        (ALL, GivenV1 { payload: vec![0; 16_385], ..given(2) }, refused("too-large")),
+        (ALL, GivenV1 { execution_timeout_ms: u64::MAX, ..given(2) }, refused("bad-request")),
+        (ALL, GivenV1 { left_ms: 0, ..given(2) }, said(Answer::TooLate)),
+        (ALL, GivenV1 { asked_ms: long_ago, ..given(2) }, said(Answer::Lost)),
+        (ALL, GivenV1 { asked_ms: long_ago, left_ms: 0, never_repeat: false, ..given(2) }, said(Answer::Lost)),
+        (ALL, GivenV1 { asked_ms: Some(0), ..given(3) }, said(Answer::Taken)),
+        (ALL, GivenV1 { asked_ms: long_ago, never_repeat: false, ..given(4) }, said(Answer::Taken)),
+        (ALL, GivenV1 { left_ms: u64::MAX, age_ms: u64::MAX, ..given(5) }, said(Answer::Taken)),
+    ];
+    for (listed, given, (code, expected)) in cases {
+        let text = format!("{listed:?} {given:?}");
+        let answer = node.room.take_from_above(above(listed), encode(&vec![given])).await;
+        let answers: Vec<Answer> = decode(&answer).unwrap();
+        match (&answers[..], expected) {
+            ([answer], Some(expected)) => assert_eq!(*answer, expected, "{text}"),
+            ([Answer::Refused { code: found, .. }], None) => assert_eq!(found, code, "{text}"),
+            other => panic!("{other:?} of {text}"),
+        }
+    }
+    let other = Above { link: LINK + 1, ..above(ALL) };
+    let answer: Vec<Answer> = decode(&node.room.take_from_above(other, encode(&vec![given(1)])).await).unwrap();
+    assert!(matches!(&answer[..], [Answer::Refused { code, .. }] if code == "other-link"), "{answer:?}");
+    let shown = until("it is listed", || node.room.get(CommandId::from_bytes([1; 16]))).await;
+    assert_eq!((shown.urgent, shown.issued_by.as_str()), (false, "link:hq/x/y"));
+    assert!(node.room.get(CommandId::from_bytes([3; 16])).unwrap().urgent);
+    // What cannot be read is answered by nothing, and there are not too many at once.
+    assert_eq!(node.room.take_from_above(above(ALL), vec![9, 9]).await, encode(&Vec::<Answer>::new()));
+    let many: Vec<GivenV1> = (100..200).map(given).collect();
+    let answers: Vec<Answer> = decode(&node.room.take_from_above(above(ALL), encode(&many)).await).unwrap();
+    assert_eq!(answers.len(), ASKED_MAX);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_headquarters_that_was_set_back_is_told_again_and_nothing_is_done_twice() {
+    let node = Node::open_in(None, 8, &backend(), Config::default()).run();
+    let pump = node.connect("pump").await;
+    let id = CommandId::from_bytes([1; 16]);
+    let told =
+        async || node.room.ended_from_above(LINK, 0).await.map(|(told, _)| decode::<Vec<EndedV1>>(&told).unwrap());
+    for round in 0..3 {
+        let answer = node.room.take_from_above(above(ALL), encode(&vec![given(1)])).await;
+        assert_eq!(decode::<Vec<Answer>>(&answer), Some(vec![Answer::Taken]));
+        if round == 0 {
+            next_offer(&pump).await.acked();
+            node.answer(&pump, "pump", id, Status::Succeeded);
+            until("it has ended", || node.room.has_ended_from_above(LINK).then_some(())).await;
+        }
+        let ends = told().await.unwrap();
+        assert_eq!((ends.len(), ends[0].outcome.as_str()), (1, "succeeded"), "{round}");
+        // Upstream of another link knows nothing of it.
+        node.room.known_above(LINK + 1, &encode(&vec![[1_u8; 16]]));
+        assert!(node.room.has_ended_from_above(LINK));
+        node.room.known_above(LINK, &encode(&vec![[1_u8; 16]]));
+        assert!(!node.room.has_ended_from_above(LINK) && told().await.is_none());
+    }
+    assert_eq!(node.steps(id).iter().filter(|step| *step == "sent").count(), 1);
+    node.end().await;
+}

@@ -1,0 +1,154 @@
+//! Commands to devices of linked sites: with which gateway they are, and what that says of them.
+//!
+//! A gateway keeps no log that is read here. So what it says is written down here as well: the step that ends the command is
+//! this node's, the outcome is the gateway's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use devices::command::{Answer, CommandId, Input, State, Status, Step, Why, WhyCode};
+use sled_data::OriginId;
+
+use super::{Now, Table};
+use crate::commands::down::is_at_site;
+use crate::commands::entry::{Away, Entry};
+use crate::event_log::SITE_SEPARATOR;
+
+const FIRST: CommandId = CommandId::from_bytes([0; 16]);
+const LAST: CommandId = CommandId::from_bytes([0xff; 16]);
+
+/// Commands by the gateway that has them, or may: those first of which it is not known.
+#[derive(Debug, Default)]
+pub(super) struct AtSites {
+    ids: BTreeSet<(OriginId, bool, CommandId)>,
+    /// Those that a gateway is asked about again although it has said that it has them: it has come anew.
+    again: BTreeSet<(OriginId, CommandId)>,
+}
+
+impl AtSites {
+    /// Notes where a command is from now on; `None`: with no gateway any more.
+    pub(super) fn set(&mut self, entry: &Entry, away: Option<Away>) {
+        if !is_at_site(&entry.device) {
+            return;
+        }
+        match (away, entry.away) {
+            (Some(away), _) => drop(self.ids.insert((away.to, away.is_sure, entry.id))),
+            (None, Some(before)) => {
+                self.ids.remove(&(before.to, before.is_sure, entry.id));
+                self.again.remove(&(before.to, entry.id));
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// How a command ended at its site.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SiteEnd {
+    /// The outcome.
+    pub outcome: State,
+    /// What the device answered.
+    pub answer: Option<Answer>,
+    /// Why, where the device did not say so.
+    pub why: Option<Why>,
+}
+
+impl SiteEnd {
+    /// An end without the device's word.
+    pub fn because(outcome: State, why: Why) -> Self {
+        Self { outcome, answer: None, why: Some(why) }
+    }
+
+    /// The end that a step tells of.
+    pub(super) fn of(step: &Step) -> Option<Self> {
+        let outcome = step.outcome()?;
+        let (answer, why) = match step {
+            Step::Succeeded(answer) | Step::Failed(answer) | Step::Rejected(answer) => (Some(answer.clone()), None),
+            Step::Unknown(why) | Step::Refused(why) | Step::Cancelled(why) | Step::Superseded(why) => {
+                (None, Some(why.clone()))
+            }
+            _ => (None, None),
+        };
+        Some(Self { outcome, answer, why })
+    }
+
+    /// The step that says so; `None` where it says of no outcome.
+    fn step(&self) -> Option<Step> {
+        let answer = || self.answer.clone().unwrap_or_default();
+        let why = || self.why.clone().unwrap_or_else(|| Why::code(WhyCode::NodeLost));
+        Some(match self.outcome {
+            State::Succeeded => Step::Succeeded(answer()),
+            State::Failed => Step::Failed(answer()),
+            State::Rejected => Step::Rejected(answer()),
+            State::Expired => Step::Expired,
+            State::TimedOut => Step::TimedOut,
+            State::Unknown => Step::Unknown(why()),
+            State::Refused => Step::Refused(why()),
+            State::Cancelled => Step::Cancelled(why()),
+            State::Superseded => Step::Superseded(why()),
+            _ => return None,
+        })
+    }
+
+    /// Puts what is known of the end into a command.
+    pub(super) fn put(self, entry: &mut Entry) {
+        if let Some(answer) = self.answer {
+            entry.result = Some(Box::new(answer));
+            entry.answered = Status::ALL.into_iter().find(|status| status.state() == self.outcome);
+        }
+        entry.why = self.why.map(Box::new).or(entry.why.take());
+    }
+}
+
+impl Table {
+    /// A gateway of a site can be asked now: what waits for the site's devices can go there.
+    pub fn site_came(&mut self, site: &str) {
+        let prefix = format!("{site}{SITE_SEPARATOR}");
+        let from = self.devices.range(Arc::<str>::from(prefix.as_str())..);
+        let of_site = from.map(|(device, _)| device).take_while(|device| device.starts_with(&prefix));
+        self.wanting.extend(of_site.cloned());
+    }
+
+    /// How many commands a gateway has, or may have.
+    pub fn under_way_to(&self, gateway: OriginId) -> usize {
+        self.at_sites.ids.range((gateway, false, FIRST)..=(gateway, true, LAST)).count()
+    }
+
+    /// Commands of which it is not known whether a gateway has them, or has them still, at most `max`.
+    pub fn unsure_at(&self, gateway: OriginId, max: usize) -> Vec<CommandId> {
+        let unsure = self.at_sites.ids.range((gateway, false, FIRST)..=(gateway, false, LAST));
+        let again = self.at_sites.again.range((gateway, FIRST)..=(gateway, LAST));
+        unsure.map(|(_, _, id)| *id).chain(again.map(|(_, id)| *id)).take(max).collect()
+    }
+
+    /// A gateway has come: it is asked about all that it has, as its store may be another one, and it may have told its ends to
+    /// another node.
+    pub fn ask_all_again(&mut self, gateway: OriginId) {
+        let sure = self.at_sites.ids.range((gateway, true, FIRST)..=(gateway, true, LAST));
+        self.at_sites.again.extend(sure.map(|(_, _, id)| (gateway, *id)));
+    }
+
+    /// A gateway has answered about a command.
+    pub fn asked_again(&mut self, id: CommandId, gateway: OriginId) {
+        self.at_sites.again.remove(&(gateway, id));
+    }
+
+    /// The gateway that has a command says how it ended. What one says of a command that it was not asked to take is nothing.
+    pub fn ended_at_site(&mut self, id: CommandId, gateway: OriginId, end: SiteEnd, now: Now) {
+        let Some(entry) = self.get(id).filter(|entry| entry.away.is_some_and(|away| away.to == gateway)) else {
+            return;
+        };
+        let device = Arc::clone(&entry.device);
+        let Some(step) = end.step().filter(|_| is_at_site(&device)) else { return };
+        if !self.advance(id, Input::Elsewhere(end.outcome), now).is_some_and(|verdict| verdict.moved()) {
+            return;
+        }
+        self.change(id, |entry| end.put(entry));
+        self.append(id, now, step);
+        self.settle(id);
+        // There is room for another one.
+        if let Some((site, _)) = device.split_once(SITE_SEPARATOR) {
+            self.site_came(site);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Upstream's part of what a link brings down: asks gateways, on the most urgent stream of their link, and hears what they say.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::book::Shared;
+use super::down::{GiveDown, decode_words};
+use super::wire::Answer;
+use crate::transport::NodeId;
+
+/// Frames that wait to be sent to one gateway.
+const WAITING_MAX: usize = 8;
+/// Questions to one gateway that have no answer.
+const ASKED_MAX: usize = 8;
+/// How long an answer is waited for: a frame of the largest size over a thin link.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// The number of the first question: what may come down.
+const GREETING: u64 = 0;
+
+/// Why a gateway has given no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It was not asked.
+    #[error("no link of that gateway stands, or it is asked too much already")]
+    NotAsked,
+    /// It was, and may have done what was asked for.
+    #[error("the gateway has not answered: {0}")]
+    Unanswered(&'static str),
+}
+
+/// The gateways that can be asked.
+#[derive(Default)]
+pub struct Desk {
+    giver: OnceLock<Arc<dyn GiveDown>>,
+    lines: Mutex<BTreeMap<NodeId, Arc<Line>>>,
+}
+
+/// The way to one gateway.
+pub(super) struct Line {
+    giver: Arc<dyn GiveDown>,
+    site: String,
+    gateway: NodeId,
+    page: Shared,
+    out: mpsc::Sender<Answer>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>,
+    number: AtomicU64,
+    /// Whether the gateway has said what may come down.
+    is_open: AtomicBool,
+    /// One report of ends at a time.
+    hearing: Arc<Semaphore>,
+}
+
+/// A stream's hold on its line, which ends with it.
+pub(super) struct Held {
+    desk: Weak<Desk>,
+    pub(super) line: Arc<Line>,
+    /// What is to be sent.
+    pub(super) out: mpsc::Receiver<Answer>,
+}
+
+impl Desk {
+    /// Says who gives commands; before the first connection.
+    pub fn set_giver(&self, giver: Arc<dyn GiveDown>) {
+        let _ = self.giver.set(giver);
+    }
+
+    /// A gateway's stream stands, whose program knows of what comes down. It is asked what may.
+    pub(super) fn open(self: &Arc<Self>, site: &str, gateway: NodeId, page: &Shared) -> Option<Held> {
+        let giver = Arc::clone(self.giver.get()?);
+        let (out, waiting) = mpsc::channel(WAITING_MAX);
+        let line = Arc::new(Line {
+            giver,
+            site: site.to_owned(),
+            gateway,
+            page: Arc::clone(page),
+            out,
+            asked: Mutex::default(),
+            number: AtomicU64::new(GREETING),
+            is_open: AtomicBool::new(false),
+            hearing: Arc::new(Semaphore::new(1)),
+        });
+        // The line is new: there is a place.
+        let _ = line.out.try_send(Answer::Asked(GREETING, Vec::new()));
+        self.lines.lock().insert(gateway, Arc::clone(&line));
+        Some(Held { desk: Arc::downgrade(self), line, out: waiting })
+    }
+
+    /// A gateway of a site that can be asked now.
+    pub fn gateway_of(&self, site: &str) -> Option<NodeId> {
+        let lines = self.lines.lock();
+        let found = lines.values().find(|line| line.site == site && line.is_open.load(Ordering::Relaxed));
+        found.map(|line| line.gateway)
+    }
+
+    /// All that can be asked now.
+    pub fn gateways(&self) -> Vec<NodeId> {
+        let lines = self.lines.lock();
+        lines.values().filter(|line| line.is_open.load(Ordering::Relaxed)).map(|line| line.gateway).collect()
+    }
+
+    /// Asks a gateway.
+    ///
+    /// # Errors
+    /// Whether it may have heard it.
+    pub async fn ask(&self, gateway: NodeId, question: Vec<u8>) -> Result<Vec<u8>, AskError> {
+        let line = self.lines.lock().get(&gateway).cloned().filter(|line| line.is_open.load(Ordering::Relaxed));
+        let line = line.ok_or(AskError::NotAsked)?;
+        let number = line.number.fetch_add(1, Ordering::Relaxed) + 1;
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut asked = line.asked.lock();
+            if asked.len() >= ASKED_MAX {
+                return Err(AskError::NotAsked);
+            }
+            asked.insert(number, reply);
+        }
+        if line.out.try_send(Answer::Asked(number, question)).is_err() {
+            line.asked.lock().remove(&number);
+            return Err(AskError::NotAsked);
+        }
+        let answered = timeout(ANSWER_WAIT, answer).await;
+        line.asked.lock().remove(&number);
+        match answered {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(AskError::Unanswered("the link was cut")),
+            Err(_) => Err(AskError::Unanswered("no answer in a minute")),
+        }
+    }
+}
+
+impl Line {
+    /// The gateway answers. What nobody asked is passed over.
+    pub(super) fn answered(&self, number: u64, answer: Vec<u8>) {
+        if number != GREETING {
+            if let Some(reply) = self.asked.lock().remove(&number) {
+                // Who asked may have gone.
+                let _ = reply.send(answer);
+            }
+            return;
+        }
+        self.page.lock().down = decode_words(&answer);
+        if !self.is_open.swap(true, Ordering::Relaxed) {
+            self.giver.gateway_came(&self.site, self.gateway);
+        }
+    }
+
+    /// The gateway says what has ended. One that says more before it was answered says it again later.
+    pub(super) fn ended(self: &Arc<Self>, said: Vec<u8>) {
+        let Ok(place) = Arc::clone(&self.hearing).try_acquire_owned() else { return };
+        let line = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Some(known) = line.giver.ended(line.gateway, said).await {
+                let _ = line.out.send(Answer::Known(known)).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Who waits hears that the link was cut.
+        self.line.is_open.store(false, Ordering::Relaxed);
+        self.line.asked.lock().clear();
+        let Some(desk) = self.desk.upgrade() else { return };
+        let mut lines = desk.lines.lock();
+        if lines.get(&self.line.gateway).is_some_and(|last| Arc::ptr_eq(last, &self.line)) {
+            lines.remove(&self.line.gateway);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The edge's part of what a link brings down: hands on what upstream asks, and tells it what has ended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::down::{ByLink, TakeDown, encode_words};
+use super::sender::Ended;
+use super::wire::Said;
+
+/// Answers that may wait to be sent: more are no honest upstream's.
+const ANSWERS_MAX: usize = 16;
+/// How often it is looked for ends while there were none.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long it is waited until upstream says that it knows of ends, before it is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
+/// What one connection of a link brings down.
+#[derive(Default)]
+pub struct Taker {
+    by: ByLink,
+    take: Option<Arc<dyn TakeDown>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether upstream's program knows of what comes down.
+    is_greeted: bool,
+    answers: VecDeque<Said>,
+    /// When it was told of ends that it has not said to know.
+    told: Option<Instant>,
+    /// The place of the last end that it was told of.
+    after: u64,
+    /// When it was looked last whether there are more.
+    looked: Option<Instant>,
+    /// When all began to be told from the first on.
+    began: Option<Instant>,
+}
+
+impl Taker {
+    /// Of a link, and the room that takes commands, where there is one.
+    pub fn new(by: ByLink, take: Option<Arc<dyn TakeDown>>) -> Self {
+        Self { by, take, state: Mutex::default() }
+    }
+
+    /// Upstream asks for something.
+    ///
+    /// # Errors
+    /// When it asks too much at once.
+    pub(super) async fn asked(&self, number: u64, question: Vec<u8>) -> Result<(), Ended> {
+        if self.state.lock().answers.len() >= ANSWERS_MAX {
+            return Err(Ended::Wrong("too many questions at once".to_owned()));
+        }
+        let answer = match (&self.take, number) {
+            (take, 0) => {
+                self.state.lock().is_greeted = true;
+                encode_words(if take.is_some() { &self.by.down } else { &[] })
+            }
+            // Once begun it goes on although the link is cut.
+            (Some(take), _) => take.take(self.by.clone(), question).await,
+            (None, _) => Vec::new(),
+        };
+        self.state.lock().answers.push_back(Said::Answered(number, answer));
+        Ok(())
+    }
+
+    /// Upstream knows of ends.
+    pub(super) fn known(&self, said: Vec<u8>) {
+        self.state.lock().told = None;
+        if let Some(take) = &self.take {
+            take.known(self.by.link, said);
+        }
+    }
+
+    /// What is to be said now.
+    pub(super) async fn to_say(&self) -> Vec<Said> {
+        let mut said: Vec<Said> = self.state.lock().answers.drain(..).collect();
+        let link = self.by.link;
+        let Some(take) = self.take.as_ref().filter(|take| take.has_ended(link)) else { return said };
+        let Some(after) = self.state.lock().look(Instant::now()) else { return said };
+        let ended = take.ended(link, after).await;
+        let mut state = self.state.lock();
+        if let Some((ended, last)) = ended {
+            (state.told, state.looked, state.after) = (Some(Instant::now()), None, last);
+            said.push(Said::Ended(ended));
+        }
+        said
+    }
+}
+
+impl State {
+    /// Behind which place it is looked now for ends that are to be told, if it is. Those that upstream has not said to know are told
+    /// again after a while, behind those that are new.
+    fn look(&mut self, now: Instant) -> Option<u64> {
+        let is_over = |at: Option<Instant>, span| at.is_none_or(|at| now.saturating_duration_since(at) >= span);
+        if !self.is_greeted || !is_over(self.told, TELL_AGAIN) || !is_over(self.looked, LOOK_EVERY) {
+            return None;
+        }
+        (self.told, self.looked) = (None, Some(now));
+        if is_over(self.began, TELL_AGAIN) {
+            (self.began, self.after) = (Some(now), 0);
+        }
+        Some(self.after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::down::{COMMANDS, decode_words};
+    use super::super::within::Pending;
+    use super::*;
+
+    /// Answers with what it is asked, and has nothing to tell.
+    struct Echo;
+
+    impl TakeDown for Echo {
+        fn take(&self, _: ByLink, asked: Vec<u8>) -> Pending<'_, Vec<u8>> {
+            Box::pin(async move { asked })
+        }
+
+        fn has_ended(&self, _: u64) -> bool {
+            false
+        }
+
+        fn ended(&self, _: u64, _: u64) -> Pending<'_, Option<(Vec<u8>, u64)>> {
+            Box::pin(async { None })
+        }
+
+        fn known(&self, _: u64, _: Vec<u8>) {}
+    }
+
+    #[tokio::test]
+    async fn questions_are_answered_by_their_numbers_and_not_too_many() {
+        let by = ByLink { name: "hq".to_owned(), link: 1, down: vec![COMMANDS.to_owned()] };
+        let taker = Taker::new(by.clone(), Some(Arc::new(Echo)));
+        taker.asked(0, vec![9]).await.unwrap();
+        taker.asked(7, vec![1]).await.unwrap();
+        let said = taker.to_say().await;
+        let [Said::Answered(0, words), Said::Answered(7, answer)] = &said[..] else { panic!("{said:?}") };
+        assert_eq!((decode_words(words), answer.as_slice()), (vec![COMMANDS.to_owned()], &[1_u8][..]));
+        for number in 1..=ANSWERS_MAX as u64 {
+            taker.asked(number, Vec::new()).await.unwrap();
+        }
+        assert!(matches!(taker.asked(99, Vec::new()).await, Err(Ended::Wrong(_))), "nobody took the answers");
+        // Where no room takes commands, nothing may come down.
+        let taker = Taker::new(by, None);
+        taker.asked(0, Vec::new()).await.unwrap();
+        taker.asked(1, vec![5]).await.unwrap();
+        let said = taker.to_say().await;
+        let [Said::Answered(0, words), Said::Answered(1, answer)] = &said[..] else { panic!("{said:?}") };
+        assert!(decode_words(words).is_empty() && answer.is_empty());
+        let many = vec!["x".repeat(33), "y".to_owned()];
+        assert_eq!(decode_words(&encode_words(&many)), ["y"]);
+        assert_eq!(decode_words(&encode_words(&vec!["z".to_owned(); 99])).len(), 16);
+    }
+
+    #[test]
+    fn ends_are_told_at_once_and_again_after_a_while() {
+        let begin = Instant::now();
+        let at = |ms| begin + Duration::from_millis(ms);
+        let mut state = State::default();
+        assert_eq!(state.look(at(0)), None, "an older program knows nothing of it");
+        state.is_greeted = true;
+        assert_eq!(state.look(at(0)), Some(0));
+        // It is told of some, and says that it knows.
+        (state.told, state.looked, state.after) = (Some(at(0)), None, 5);
+        assert_eq!(state.look(at(10)), None, "one at a time");
+        state.told = None;
+        assert_eq!(state.look(at(20)), Some(5));
+        // There was nothing.
+        assert_eq!(state.look(at(30)), None);
+        assert_eq!(state.look(at(270)), Some(5));
+        // What is not known is told again.
+        (state.told, state.looked, state.after) = (Some(at(280)), None, 9);
+        assert_eq!(state.look(at(30_279)), None);
+        assert_eq!(state.look(at(30_280)), Some(0));
+    }
+}
