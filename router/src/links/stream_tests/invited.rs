@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use super::lab::Site;
 use crate::links::accept::{Applicant, accept};
-use crate::transport::{Bounds, Fingerprint, dial_link_join};
+use crate::transport::{Bounds, Fingerprint, Way, dial_link_join};
 
 /// More than are let in at once.
 const EDGES: u64 = 24;
@@ -20,7 +20,7 @@ async fn all_are_let_in_whoever_says_nothing() {
         if silent.len() < SILENT {
             let (ca, site) = (Fingerprint::from_bytes(token.0.ca), token.0.site);
             let bounds = Bounds { two_way_streams_max: 0, ..super::lab::BOUNDS };
-            silent.push(dial_link_join(hq.address(), site, ca, bounds).await.unwrap());
+            silent.push(dial_link_join(hq.address(), site, ca, bounds, Way::Quic).await.unwrap());
         }
         joining.spawn(async move {
             let folder = tempfile::tempdir().unwrap();
