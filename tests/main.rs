@@ -21,6 +21,7 @@ mod exactly_once;
 mod fleet;
 mod full_disk;
 mod guards;
+mod hand_over;
 mod harness;
 mod jobs;
 mod kill;

@@ -7,15 +7,15 @@
 //!
 //! `EDGEWAY_SIM_SEEDS` is how many seeds are run, `EDGEWAY_SIM_SEED` the one to run alone.
 
-mod bug;
-mod device;
-mod disk;
-mod history;
+pub mod bug;
+pub mod device;
+pub mod disk;
+pub mod history;
 mod invariants;
 mod node;
 pub mod random;
 pub mod seeds;
-mod session;
+pub mod session;
 mod source;
 mod world;
 

@@ -49,11 +49,19 @@ pub enum Bug {
     NoLevelling,
     /// A source sends more than its follower has room for.
     NoWindow,
+    /// Retention waits for nobody.
+    FloorIgnored,
+    /// Retention waits for those who are heard alone.
+    FloorForgetsTheSilent,
+    /// Where records are gone retention takes it that nobody lacks anything.
+    FloorForgetsRecords,
+    /// Who is not waited for is sent nothing any more.
+    GroupWaitsForever,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 23] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 27] = [
         (Bug::AckBeforeSync, &["acknowledged"]),
         (Bug::ShipsUnsynced, &["synced_alone_is_sent"]),
         (Bug::ClaimsUnsynced, &["synced_alone_is_sent"]),
@@ -77,5 +85,9 @@ impl Bug {
         (Bug::AnyOrigin, &["together", "lives", "converges"]),
         (Bug::NoLevelling, &["converges"]),
         (Bug::NoWindow, &["bounds"]),
+        (Bug::FloorIgnored, &["kept_for_followers"]),
+        (Bug::FloorForgetsTheSilent, &["kept_for_followers"]),
+        (Bug::FloorForgetsRecords, &["kept_for_followers"]),
+        (Bug::GroupWaitsForever, &["converges"]),
     ];
 }

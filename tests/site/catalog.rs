@@ -11,6 +11,8 @@ use sled_data::{Compression, Durability, TopicConfig, TopicId, TopicInfo};
 const SITE: u64 = 77;
 /// Topics that clients write to.
 pub const NAMES: [&str; 4] = ["local-a", "quorum-a", "local-b", "quorum-b"];
+/// Bytes that each of their partitions keeps.
+pub const KEPT_BYTES: u64 = 600;
 /// Partitions of each.
 pub const PARTITIONS: u32 = 2;
 
@@ -73,5 +75,6 @@ impl Catalog {
 pub fn config(name: &str) -> TopicConfig {
     let durability = if name.starts_with("quorum") { Durability::Quorum } else { Durability::Sync };
     let compression = if name.ends_with('a') { Compression::None } else { Compression::Lz4 };
-    TopicConfig { partitions: PARTITIONS, durability, compression, ..TopicConfig::default() }
+    let retention_bytes = Some(KEPT_BYTES);
+    TopicConfig { partitions: PARTITIONS, durability, compression, retention_bytes, ..TopicConfig::default() }
 }

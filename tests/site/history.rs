@@ -142,6 +142,16 @@ pub enum Fact {
         from: u64,
         to: u64,
     },
+    /// Retention let a batch go that ended at `next`; somebody of the site lacks the partition from `needed` on. `kept` bytes were in it, and
+    /// above `bound` nobody is waited for.
+    LetGo {
+        node: u64,
+        partition: PartitionId,
+        next: u64,
+        needed: u64,
+        kept: u64,
+        bound: u64,
+    },
     /// A node shows an event of its own to readers.
     Shown {
         node: u64,

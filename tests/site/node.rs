@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use edgeway::replication::Holder;
+use edgeway::replication::{Floor, Holder};
 use sled_data::{
     CommitNumber, CopyHead, CopyPart, CopyPosition, CopyState, CursorMove, Faults, FollowedCommit, HLC_LOGICAL_BITS,
     MemoryBackend, OriginId, PartitionId, StateWrite, Store, TopicId, TopicInfo,
@@ -99,6 +99,10 @@ pub struct Serving {
     pub next: CommitNumber,
     pub sent_topics: BTreeSet<TopicId>,
     pub copy: Option<Copying>,
+    /// When commits last went to it, in true milliseconds.
+    pub sent_at: Option<u64>,
+    /// For a planted bug: nothing goes any more.
+    pub is_stalled: bool,
 }
 
 /// A copy that goes out.
@@ -121,6 +125,9 @@ pub struct Running {
     pub visible: BTreeMap<PartitionId, u64>,
     pub synced: BTreeMap<u64, CommitNumber>,
     pub waiting: VecDeque<Waiting>,
+    /// How far followers of this node's own log have said that they are.
+    pub said: BTreeMap<u64, CommitNumber>,
+    pub floor: Option<Floor>,
     pub in_reach: bool,
     pub heard: BTreeMap<u64, Heard>,
     pub following: BTreeMap<OriginId, Following>,
@@ -154,6 +161,8 @@ impl Running {
             visible: ends,
             synced: BTreeMap::new(),
             waiting: VecDeque::new(),
+            said: BTreeMap::new(),
+            floor: None,
             in_reach: true,
             heard: BTreeMap::new(),
             following: BTreeMap::new(),

@@ -10,6 +10,7 @@ mod opening;
 mod peers;
 mod quorum;
 mod reader;
+mod retain;
 mod source;
 mod weather;
 

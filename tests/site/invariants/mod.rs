@@ -4,6 +4,7 @@ mod acknowledged;
 mod bounds;
 mod converges;
 mod gaps;
+mod kept_for_followers;
 mod lives;
 mod nobody_waits;
 mod offsets;
@@ -21,7 +22,7 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-pub const ALL: [(&str, Check); 12] = [
+pub const ALL: [(&str, Check); 13] = [
     ("synced_alone_is_sent", synced_alone_is_sent::check),
     ("acknowledged", acknowledged::check),
     ("offsets", offsets::check),
@@ -30,6 +31,7 @@ pub const ALL: [(&str, Check); 12] = [
     ("readers", readers::check),
     ("nobody_waits", nobody_waits::check),
     ("gaps", gaps::check),
+    ("kept_for_followers", kept_for_followers::check),
     ("lives", lives::check),
     ("quorum_refused", quorum_refused::check),
     ("bounds", bounds::check),

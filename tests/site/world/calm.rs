@@ -57,6 +57,7 @@ impl World {
         let count = self.nodes.len();
         (0..count).all(|at| {
             let Some(run) = &self.nodes[at].running else { return false };
+            let is_followed = run.stopped.is_empty();
             let is_idle = run.round.is_none() && run.queue.is_empty() && run.open.is_empty() && run.waiting.is_empty();
             let holds = |other: usize| match own(other) {
                 None => false,
@@ -69,7 +70,7 @@ impl World {
             let levels = edgeway::replication::wanted(&self.known(at, run));
             let live: Vec<OriginId> = (0..count).filter_map(own).map(|(origin, _)| origin).collect();
             let is_level = levels.keys().all(|origin| live.contains(origin));
-            is_idle && has_all && is_level && run.state.is_empty() && self.has_read_all(run)
+            is_idle && is_followed && has_all && is_level && run.state.is_empty() && self.has_read_all(run)
         })
     }
 

@@ -1,6 +1,9 @@
 //! The source's side of a stream: how it begins, and what is sent.
 
-use edgeway::replication::{Asked, Begin, Follow, Has, RefusedCode, Said, begin};
+use std::time::Duration;
+
+use edgeway::event_log::{is_spare, quorum_reached};
+use edgeway::replication::{Asked, Begin, Follow, Has, RefusedCode, Said, Standing, Turn, begin, turn};
 use sled_data::{CommitNumber, FollowedCommit, OriginId, PartitionId, ReadError};
 
 use super::World;
@@ -10,6 +13,8 @@ use crate::site::node::{Copying, Running, Serving};
 
 /// Bytes on their way to a follower above which nothing more is sent.
 pub const WINDOW_BYTES: usize = 3_000;
+/// Bytes that an event counts where they wait for their quorum: a few of them are load.
+const EVENT_BYTES: usize = 16 << 10;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1_200;
 
@@ -39,6 +44,8 @@ impl World {
                     self.network.cut(number, &mut self.random);
                 } else if origin == run.store.origin() {
                     Self::follower_synced(run, to, commit);
+                    let said = run.said.entry(to).or_default();
+                    *said = commit.max(*said);
                 }
             }
             Ok(Asked::Ends(ends)) => {
@@ -78,7 +85,14 @@ impl World {
         if self.has(Bug::BeginCountsAsSynced) && origin == run.store.origin() {
             Self::follower_synced(run, to, CommitNumber(asked.have));
         }
-        let serving = |next, copy| Serving { to, origin, next, sent_topics: Default::default(), copy };
+        let (sent_at, is_stalled) = (None, false);
+        let serving =
+            |next, copy| Serving { to, origin, next, sent_topics: Default::default(), copy, sent_at, is_stalled };
+        if origin == run.store.origin() {
+            let has =
+                if let Begin::Commits(next) = begun { CommitNumber(next.0.saturating_sub(1)) } else { CommitNumber(0) };
+            run.said.insert(to, has);
+        }
         match begun {
             Begin::Commits(mut next) => {
                 if self.has(Bug::ResumesEarly) && next > CommitNumber(1) {
@@ -144,7 +158,12 @@ impl World {
     fn send_commits(&mut self, at: usize, run: &mut Running, number: u64) -> bool {
         let Some(Serving { origin, next, .. }) = run.serving.get(&number) else { return false };
         let (origin, next) = (*origin, *next);
+        let Some(to) = self.turn(run, number, origin, next) else { return false };
         let commits = match self.commits_from(run, origin, next) {
+            // The newest come from memory, up to where they are to go; others from the store, as many as are read at once.
+            Ok(commits) if self.random.chance(700) => {
+                commits.into_iter().take_while(|c| c.record.number <= to).collect()
+            }
             Ok(commits) => commits,
             Err(ReadError::CommitsTrimmed { .. }) => {
                 // It asks anew, and gets a copy.
@@ -166,8 +185,41 @@ impl World {
         }
         if let (Some(last), Some(serving)) = (commits.last(), run.serving.get_mut(&number)) {
             serving.next = last.record.number.next();
+            serving.sent_at = Some(self.history.time);
         }
         !commits.is_empty()
+    }
+
+    /// Up to where commits go to a follower now; `None`: nothing goes yet.
+    fn turn(&self, run: &mut Running, number: u64, origin: OriginId, next: CommitNumber) -> Option<CommitNumber> {
+        let (now, synced) = (self.history.time, run.store.synced_commit_of(origin));
+        let at =
+            self.nodes.iter().position(|node| Some(node.id) == self.network.streams.get(&number).map(|s| s.source))?;
+        let serving = run.serving.get_mut(&number)?;
+        // A planted bug sends what is not synced, and there is nothing yet.
+        if origin != run.store.origin() || synced < next {
+            return Some(CommitNumber(u64::MAX));
+        }
+        let (_, needed) = self.nodes[at].catalog.replicas(self.nodes[at].id);
+        let waiting: usize = run.waiting.iter().map(|waiting| waiting.events.len()).sum();
+        let standing = Standing {
+            next,
+            synced,
+            reached: quorum_reached(needed, &run.synced).map_or(synced, |reached| reached.min(synced)),
+            is_spare: is_spare(serving.to, needed, &run.synced),
+            waiting_bytes: waiting * EVENT_BYTES,
+            since_sent: serving.sent_at.map_or(Duration::MAX, |sent| Duration::from_millis(now - sent)),
+        };
+        if serving.is_stalled {
+            return None;
+        }
+        match turn(standing) {
+            Turn::Send(to) => Some(to),
+            Turn::Wait(_) => {
+                serving.is_stalled = self.bug == Some(Bug::GroupWaitsForever);
+                None
+            }
+        }
     }
 
     fn commits_from(

@@ -24,6 +24,7 @@ impl World {
             70..78 => self.take_image(at),
             78..81 => self.restore(at),
             140..144 => self.copy_node(),
+            144..200 => self.retain(at),
             83..86 => self.wipe(at),
             86..90 => self.join_or_leave(at),
             90..94 => self.delete_topic(at),

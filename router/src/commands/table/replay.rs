@@ -113,6 +113,11 @@ impl Table {
     }
 
     fn replay_away(&mut self, id: CommandId, away: Option<(OriginHex, u64, bool)>) {
+        let has = self.entries.get(&id).map_or(0, |entry| entry.term);
+        if away.is_some_and(|(_, term, _)| term < has) {
+            // It was taken once more before this was decided, which came into the log behind.
+            return;
+        }
         self.set_away(id, away.map(|(to, term, is_sure)| Away { to: OriginId(to.0), term, is_sure }));
     }
 

@@ -162,10 +162,16 @@ fn one_that_is_here_and_is_taken_once_more_has_the_higher_term() {
         let mut again = Table::new(Config::default());
         again.replay("d", step(term, 2), now(3));
         again.replay("d", step(more, 2), now(3));
+        // What was on its way into the log by then.
+        if more > term {
+            let late = Step::Moving { to: OriginHex(THERE.0), term: term + 1 };
+            again.replay("d", StepEvent::new(id(1), now(0).wall, 3, late), now(3));
+        }
         for table in [&mut table, &mut again] {
             assert_eq!((table.get(id(1)).unwrap().term, table.pending()), (then, 1), "{term} {more}");
             // So that each later term is higher than all that others have read of it.
             let mut room = Room { count: 1, bytes: 1 << 20 };
+            assert!(table.get(id(1)).unwrap().waits_here());
             assert_eq!(table.hand_over("d", THERE, &mut room, now(4)), [id(1)]);
             assert_eq!(table.get(id(1)).unwrap().away.unwrap().term, then + 1);
         }

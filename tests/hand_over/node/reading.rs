@@ -1,0 +1,94 @@
+//! What a node takes from its own log and from those of others.
+
+use devices::command::Step;
+use edgeway::commands::Answered;
+
+use super::super::log::{Log, answers_of, commands_of, origin};
+use super::*;
+use crate::simulation::disk::Answer as Logged;
+
+impl Node {
+    /// Reads what is durable and new here.
+    pub(super) fn take_new(&mut self, log: &Log, now: Now) {
+        for logged in &log.own.steps[self.next_step..] {
+            if let Step::Queued(queued) = &logged.event.step
+                && !logged.is_own
+            {
+                self.table.submitted(&logged.device, logged.event.clone(), now);
+                if queued.taken.is_some() {
+                    self.desk.taken(logged.event.id);
+                }
+            }
+        }
+        self.next_step = log.own.steps.len();
+        for answer in &log.own.answers[self.next_answer..] {
+            self.answers_moved = true;
+            take_answer(&mut self.table, answer, answer.session, now);
+        }
+        self.next_answer = log.own.answers.len();
+    }
+
+    /// Reads what is new of others. What nobody here waits for is passed over.
+    pub(super) fn take_others(&mut self, log: &Log, now: Now) {
+        let is_waiting = self.table.pending() > 0 && !self.has(Bug::OthersAreNotRead);
+        for (other, image) in &log.copies {
+            let cursor = (log.own.cursor(commands_of(*other)), log.own.cursor(answers_of(*other)));
+            let (mut steps, mut answers) = *self.others.entry(*other).or_insert(cursor);
+            while is_waiting && let Some(logged) = image.steps.get(steps) {
+                steps += 1;
+                let may_matter = match &logged.event.step {
+                    _ if logged.is_own => self.table.has_shared(),
+                    Step::Queued(queued) => queued.taken.is_some() || queued.cause.is_some(),
+                    _ => false,
+                };
+                if may_matter {
+                    self.table.heard(origin(self.place), origin(*other), &logged.device, &logged.event, now);
+                }
+            }
+            while is_waiting && let Some(answer) = image.answers.get(answers) {
+                answers += 1;
+                let entry = self.table.get(answer.id);
+                let Some(session) = entry.and_then(|entry| entry.speaks_for_elsewhere(&answer.client)) else {
+                    continue;
+                };
+                if self.table.would_count(answer.id, session, answer.status) {
+                    take_answer(&mut self.table, answer, session, now);
+                }
+            }
+            self.others.insert(*other, (steps.max(image.steps.len()), answers.max(image.answers.len())));
+        }
+    }
+
+    /// The newest session of each device that wants one, and the nodes of those that are elsewhere.
+    #[expect(clippy::type_complexity, reason = "what is found of devices")]
+    pub(super) fn find_sessions(
+        &mut self,
+        around: &Around,
+    ) -> (Vec<(Arc<str>, (u64, Arc<str>))>, Vec<(Arc<str>, usize)>) {
+        let (mut found, mut away) = (Vec::new(), Vec::new());
+        for (device, _) in self.table.take_wanting() {
+            let newest = self.sessions.values().rev().find(|session| *session.client == *device);
+            match newest.map(|session| (session.number, Arc::<str>::from(session.client.as_str()))) {
+                Some(session) => found.push((device, session)),
+                None => away.extend(around.away.get(&*device).map(|to| (Arc::clone(&device), *to))),
+            }
+        }
+        (found, away)
+    }
+}
+
+fn take_answer(table: &mut Table, answer: &Logged, session: u64, now: Now) {
+    let answered = Answered {
+        device: &answer.device,
+        id: answer.id,
+        status: answer.status,
+        percent: None,
+        code: "",
+        text: "",
+        session,
+        client: &answer.client,
+        payload: answer.payload,
+    };
+    // One that does not count changes nothing.
+    let _ = table.answered(answered, now);
+}
