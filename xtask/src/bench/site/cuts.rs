@@ -58,7 +58,9 @@ mod tests {
             serde_json::json!({ "state": state, "connections": connections, "reason": reason })
         };
         // What is seen each second, and the seconds and reasons of the cuts.
-        let cases: [(&[(&str, u64)], &[(u64, &str)]); 5] = [
+        type Seen<'a> = &'a [(&'a str, u64)];
+        type Expected<'a> = &'a [(u64, &'a str)];
+        let cases: [(Seen<'_>, Expected<'_>); 5] = [
             (&[("connected", 3), ("connected", 3)], &[]),
             (&[("cut", 3), ("connecting", 3), ("connected", 4), ("connected", 4)], &[(0, "silent")]),
             (&[("connected", 3), ("connected", 4), ("connected", 6)], &[(1, ""), (2, ""), (2, "")]),
