@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use sled_data::{Offset, PartitionId};
 
 use super::class::Priority;
+use super::lanes::Newest;
 use super::meter::{Brought, Meter, PerSecond};
 use super::wire::Behind;
 use crate::transport::{NodeId, SiteConnection, Traffic, Way};
@@ -187,6 +188,8 @@ pub struct Page {
     pub stored: BTreeMap<PartitionId, Offset>,
     /// Partitions of the site's other nodes that this one sends, as they are left.
     pub left: BTreeSet<PartitionId>,
+    /// The newest clocks of what other nodes write.
+    pub newest: Arc<Mutex<Newest>>,
     /// Upstream: events that came again, and were here already.
     pub again: u64,
     /// Upstream: how far it is behind each gateway, as that said last.

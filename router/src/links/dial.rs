@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::backoff;
+use super::backoff::{self, Tries};
 use super::book::{Shared, State};
 use super::class::Priority;
 use super::config::LinkConfig;
@@ -89,6 +89,8 @@ type Greeted = (FrameSender, FrameReceiver, u8);
 enum Cut {
     /// It is tried again.
     Again(String),
+    /// The same, at another node: this one does not take it now.
+    SentAway(String),
     /// The same, as nothing was heard any more.
     Silent(String),
     /// People must do something.
@@ -98,7 +100,7 @@ enum Cut {
 impl Dialler {
     /// Dials and keeps trying, until the node stops.
     pub async fn run(self, mut paused: watch::Receiver<bool>) {
-        let (mut failures, ways) = (0, Mutex::new(Ways::new(self.config.transport)));
+        let (mut tries, ways) = (Tries::default(), Mutex::new(Ways::new(self.config.transport)));
         // Stands already, by another way than the last one.
         let mut next = None;
         loop {
@@ -112,21 +114,21 @@ impl Dialler {
             }
             let (before, began) = (self.page.lock().events, self.log.clock().monotonic());
             let cut = tokio::select! {
-                cut = self.session(&ways, &mut next, failures) => cut,
+                cut = self.session(&ways, &mut next, tries.turn) => cut,
                 changed = paused.changed() => if changed.is_err() { return } else { continue },
             };
             if next.is_some() {
-                failures = 0;
+                tries.failures = 0;
                 continue;
             }
             let stood = self.log.clock().monotonic().saturating_sub(began) > STOOD_FOR;
             let brought = self.page.lock().events > before;
-            failures = if brought || stood { 0 } else { failures + 1 };
+            tries.ended(brought || stood, matches!(cut, Cut::SentAway(_)));
             let wait = match &cut {
-                Cut::Again(why) | Cut::Silent(why) => {
+                Cut::Again(why) | Cut::SentAway(why) | Cut::Silent(why) => {
                     tracing::debug!(link = self.name, why, "a link is cut");
                     self.page.lock().set(State::Cut, why.clone());
-                    backoff::wait(failures, getrandom::u64().unwrap_or_default())
+                    backoff::wait(tries.failures, getrandom::u64().unwrap_or_default())
                 }
                 Cut::Refused(why) => {
                     tracing::error!(link = self.name, why, "a link is refused");
@@ -142,11 +144,11 @@ impl Dialler {
     }
 
     /// One connection, from dialling to its end.
-    async fn session(&self, ways: &Mutex<Ways>, next: &mut Option<SiteConnection>, failures: u32) -> Cut {
+    async fn session(&self, ways: &Mutex<Ways>, next: &mut Option<SiteConnection>, turn: u32) -> Cut {
         let order = ways.lock().order();
         let connection = match next.take() {
             Some(connection) => connection,
-            None => match self.reach(order, failures).await {
+            None => match self.reach(order, turn).await {
                 Ok(connection) => connection,
                 Err(why) => return Cut::Again(why),
             },
@@ -161,7 +163,7 @@ impl Dialler {
         let cut = tokio::select! {
             // First: upstream closes this connection when it has the other one.
             biased;
-            by_udp = self.look_for_udp(ways, way) => {
+            by_udp = self.look_for_udp(ways, way, turn) => {
                 tracing::info!(link = self.name, "UDP comes through again: the link goes by it");
                 *next = Some(by_udp);
                 self.note();
@@ -351,6 +353,7 @@ impl Drop for Shown<'_> {
 fn cut_by(ended: &ConnectionEnded) -> Cut {
     match ended {
         ConnectionEnded::Closed { code, text } if *code == Close::Refused as u32 => Cut::Refused(text.clone()),
+        ConnectionEnded::Closed { code, text } if *code == Close::Busy as u32 => Cut::SentAway(text.clone()),
         ConnectionEnded::Closed { text, .. } => Cut::Again(text.clone()),
         ConnectionEnded::Silent => Cut::Silent(ended.to_string()),
         ConnectionEnded::Certificate(_) | ConnectionEnded::CertificateRefused(_) => Cut::Refused(ended.to_string()),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sled_data::{
     Durability, Hole, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_PARTS_MAX, LinkedPart, Offset, OriginId, PartitionId,
     ReadError, Store,
@@ -22,8 +23,8 @@ mod late;
 #[cfg(test)]
 mod tests;
 
-use late::Dropped;
-pub use late::Moment;
+use late::{Dated, Dropped};
+pub use late::{Moment, Newest};
 
 /// Bytes that all windows may hold, besides one batch each of those that are being read.
 const WINDOWS_BYTES_MAX: usize = 8 << 20;
@@ -65,6 +66,10 @@ pub struct Lanes {
     turn: Option<OriginId>,
     bytes: usize,
     moment: Moment,
+    /// Origins that go before the others.
+    preferred: BTreeSet<OriginId>,
+    rounds: u32,
+    newest: Arc<Mutex<Newest>>,
 }
 
 #[derive(Default)]
@@ -83,23 +88,48 @@ struct Lane {
     window: VecDeque<LinkedPart>,
     /// What is older is not sent; 0: all is. Milliseconds.
     drop_after_ms: u64,
+    /// Up to where its newest clock was seen.
+    dated_to: Offset,
     /// What the hole in the window is for that takes the place of what is too old.
     dropped: Option<Dropped>,
 }
 
 impl Lanes {
+    /// None yet; `newest` is what earlier ones of the link have seen.
+    pub fn after(newest: Arc<Mutex<Newest>>) -> Self {
+        Self { newest, ..Self::default() }
+    }
+
     /// Carries a partition from an offset on. What is older than so many milliseconds when its turn comes is not sent, but told as
     /// a hole; 0: all is sent.
     pub fn add(&mut self, log: Arc<PartitionLog>, from: Offset, drop_after_ms: u64) {
         let id = log.id();
         self.remove(id);
-        let lane = Lane { log, next: from, limit: from, window: VecDeque::new(), drop_after_ms, dropped: None };
+        let window = VecDeque::new();
+        let lane = Lane { log, next: from, limit: from, window, drop_after_ms, dated_to: 0, dropped: None };
         self.streams.entry(id.origin).or_default().lanes.insert(id, lane);
     }
 
     /// Says when the next round is made.
     pub fn at(&mut self, moment: Moment) {
         self.moment = moment;
+    }
+
+    /// Says which origins go before the others: three rounds of four, as the others may not wait for ever.
+    pub fn prefer(&mut self, origins: BTreeSet<OriginId>) {
+        self.preferred = origins;
+    }
+
+    /// The origins, in the order in which they are tried.
+    fn order(&mut self) -> Vec<OriginId> {
+        let all = self.streams.keys().copied();
+        let (mut order, before): (Vec<OriginId>, Vec<OriginId>) = all.partition(|origin| Some(*origin) > self.turn);
+        order.extend(before);
+        self.rounds = self.rounds.wrapping_add(1);
+        if !self.rounds.is_multiple_of(4) {
+            order.sort_by_key(|origin| !self.preferred.contains(origin));
+        }
+        order
     }
 
     /// Whether nothing is carried.
@@ -140,12 +170,11 @@ impl Lanes {
         bytes_max: usize,
         shown: &dyn Fn() -> u64,
     ) -> Result<Option<Round>, ReadError> {
-        let all = self.streams.keys().copied();
-        let (after, before): (Vec<OriginId>, Vec<OriginId>) = all.partition(|origin| Some(*origin) > self.turn);
-        for origin in after.into_iter().chain(before) {
+        for origin in self.order() {
             let Some(stream) = self.streams.get_mut(&origin) else { continue };
             stream.look(store, &mut self.bytes, shown)?;
-            if let Some(round) = stream.round(store, origin, bytes_max, self.moment, &mut self.bytes)? {
+            let dated = stream.date(store, origin, self.moment, &mut self.newest.lock());
+            if let Some(round) = stream.round(store, origin, (bytes_max, self.moment, dated), &mut self.bytes)? {
                 self.turn = Some(origin);
                 return Ok(Some(round));
             }
@@ -179,8 +208,7 @@ impl Stream {
         &mut self,
         store: &Store,
         origin: OriginId,
-        bytes_max: usize,
-        moment: Moment,
+        (bytes_max, moment, dated): (usize, Moment, Dated),
         bytes: &mut usize,
     ) -> Result<Option<Round>, ReadError> {
         let mut round = Round::new(origin);
@@ -195,9 +223,9 @@ impl Stream {
                 continue;
             }
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            if lane.is_late(moment, origin == store.origin()) {
+            if lane.is_late(moment, dated) {
                 *bytes -= lane.bytes();
-                lane.drop_late(store, moment, origin == store.origin());
+                lane.drop_late(store, moment, dated);
                 *bytes += lane.bytes();
                 self.ready.remove(&(hlc, id));
                 self.ready.insert((lane.first_hlc(), id));

@@ -1,6 +1,6 @@
 //! Which origins of the site's other nodes this one sends: those that are left, their own nodes sending them no more (pure).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sled_data::{Offset, OriginId, PartitionId};
@@ -39,6 +39,13 @@ impl Left {
     /// Whether upstream had all of a partition at the last look that is here now.
     pub fn is_level(&self, id: PartitionId, here: Offset) -> bool {
         self.looks.get(&id).is_some_and(|look| look.upstream >= here)
+    }
+
+    /// Forgets partitions that are not here any more.
+    pub fn keep(&mut self, here: &BTreeSet<PartitionId>) {
+        self.looks.retain(|id, _| here.contains(id));
+        let origins: BTreeSet<OriginId> = self.looks.keys().map(|id| id.origin).collect();
+        self.moved.retain(|origin, _| origins.contains(origin));
     }
 
     /// Notes that this node has sent all of a partition.

@@ -75,7 +75,7 @@ pub use upstream::Upstream;
 pub use waiting::mine;
 pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
-pub use within::{Nodes, Pending, Within};
+pub use within::{NoAnswer, Nodes, Pending, Within};
 
 /// The version of what is said that is spoken: 2 knows of certificates that are renewed, and of what comes down.
 pub const PROTOCOL: u8 = 2;

@@ -20,12 +20,12 @@ const WAY_WAIT: Duration = Duration::from_secs(20);
 const RESOLVED_MAX: usize = 4;
 
 impl Dialler {
-    /// Connects by the first of these ways by which a node upstream answers, after each failure at another address first, as a node may
+    /// Connects by the first of these ways by which a node upstream answers, at each turn at another address first, as a node may
     /// answer and not take the link; why none does, for people.
-    pub(super) async fn reach(&self, order: &[Way], failures: u32) -> Result<SiteConnection, String> {
+    pub(super) async fn reach(&self, order: &[Way], turn: u32) -> Result<SiteConnection, String> {
         let mut tried = Vec::new();
         for way in order {
-            let all = self.reach_by(*way, failures, &mut tried);
+            let all = self.reach_by(*way, turn, &mut tried);
             // The last one has all the time that it takes.
             let connected =
                 if order.last() == Some(way) { all.await } else { timeout(WAY_WAIT, all).await.unwrap_or(None) };
@@ -36,12 +36,12 @@ impl Dialler {
         Err(tried.join("; "))
     }
 
-    async fn reach_by(&self, way: Way, failures: u32, tried: &mut Vec<String>) -> Option<SiteConnection> {
+    async fn reach_by(&self, way: Way, turn: u32, tried: &mut Vec<String>) -> Option<SiteConnection> {
         let by = match way {
             Way::Quic => "",
             Way::Tcp => " (by TCP)",
         };
-        let from = failures as usize % self.addresses.len().max(1);
+        let from = turn as usize % self.addresses.len().max(1);
         let (before, first) = self.addresses.split_at(from);
         for address in first.iter().chain(before) {
             let resolved: Vec<SocketAddr> = match lookup_host(address.as_str()).await {
@@ -65,12 +65,12 @@ impl Dialler {
         None
     }
 
-    /// Tries UDP now and then while a link goes by TCP; ends with a connection by it.
-    pub(super) async fn look_for_udp(&self, ways: &Mutex<Ways>, way: Way) -> SiteConnection {
+    /// Tries UDP now and then while a link goes by TCP, at the address first whose turn it was; ends with a connection by it.
+    pub(super) async fn look_for_udp(&self, ways: &Mutex<Ways>, way: Way, turn: u32) -> SiteConnection {
         loop {
             let Some(wait) = ways.lock().look_after(way) else { return std::future::pending().await };
             sleep(wait).await;
-            match self.reach(&[Way::Quic], 0).await {
+            match self.reach(&[Way::Quic], turn).await {
                 Ok(connection) => return connection,
                 Err(why) => {
                     tracing::debug!(link = self.name, why, "UDP is blocked still");

@@ -93,6 +93,19 @@ pub(super) struct Open {
     unpacking: Unpacking,
 }
 
+impl Open {
+    /// Whether a partition is of an origin and a topic that were taken.
+    fn is_taken(&self, id: PartitionId) -> bool {
+        let is_of = |partitions: &u32| id.index < *partitions;
+        self.origins.contains_key(&id.origin) && self.topics.get(&id.topic).is_some_and(is_of)
+    }
+
+    /// Takes no more of an origin until it is offered again; whether it was taken.
+    pub(super) fn forget(&mut self, origin: OriginId) -> bool {
+        self.origins.remove(&origin).is_some()
+    }
+}
+
 impl Receiver {
     /// Takes what comes until something ends it. The greeting was heard.
     pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, asks: Option<Held>) -> Ended {
@@ -155,18 +168,19 @@ impl Receiver {
             Said::Topic(info) => {
                 let (id, partitions) = (info.id, info.config.partitions);
                 match self.adopt(info).await? {
-                    Ok(topic) => drop(open.topics.insert(id, partitions.min(topic.partitions()))),
+                    Ok(topic) if topic.partitions() != partitions => {
+                        return Ok(self.refuse(Some(counts(&topic, partitions))));
+                    }
+                    Ok(topic) => drop(open.topics.insert(id, topic.partitions())),
                     Err(refused) => return Ok(self.refuse(Some(refused))),
                 }
                 Ok(Vec::new())
             }
             Said::Where(ids) => {
-                let known =
-                    |id: &PartitionId| open.origins.contains_key(&id.origin) && open.topics.contains_key(&id.topic);
-                let mut known: Vec<_> = ids.into_iter().filter(known).collect();
+                let mut known: Vec<_> = ids.into_iter().filter(|id| open.is_taken(*id)).collect();
                 let mut told = self.refuse(self.leave_out(open, &mut known));
                 if let Some(within) = &self.within {
-                    within.level(&known).await?;
+                    within.level(self.link, &known).await?;
                 }
                 let stands = self.stands(known).await?;
                 let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
@@ -275,8 +289,10 @@ impl Receiver {
     async fn stands(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Stand)>, Ended> {
         let log = Arc::clone(&self.log);
         let read = move || {
+            // In this order: what is stored in between is not told.
+            let stands = ids.into_iter().map(|id| (id, stand(log.store(), id))).collect();
             log.store().sync().map_err(|error| error.to_string())?;
-            Ok::<_, String>(ids.into_iter().map(|id| (id, stand(log.store(), id))).collect())
+            Ok::<_, String>(stands)
         };
         blocking(read).await?.map_err(Ended::Store)
     }
@@ -456,6 +472,15 @@ pub fn stand(store: &Store, id: PartitionId) -> Stand {
     let reach = store.reach(id);
     let hlc = store.hlc_before(id, reach.end).unwrap_or(0);
     Stand { end: reach.end, hlc, digest: reach.digest, is_gapless: store.holes(id).is_empty() }
+}
+
+/// A topic that has another number of partitions than it had when it was brought first: how many it has never changes.
+fn counts(topic: &Topic, partitions: u32) -> Refused {
+    let (name, here) = (topic.name(), topic.partitions());
+    let text = format!(
+        "topic {name} has {here} partitions here, and {partitions} where it comes from: nothing of it is taken"
+    );
+    Refused::new(0, topic.id().0, "topic", text)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {

@@ -208,7 +208,7 @@ impl Sender {
             priority,
             is_first,
             open: Mutex::default(),
-            lanes: Arc::default(),
+            lanes: Arc::new(Mutex::new(Lanes::after(Arc::clone(&session.page.lock().newest)))),
             packer: Arc::new(Mutex::new(packer)),
             heard: Notify::new(),
         }

@@ -1,17 +1,20 @@
 //! What links bring, within the site: each node offers the linked origins that it keeps to the others, by the link's own protocol.
 //!
-//! `task` keeps a `sender` for each node that is connected, `receiver` takes what one sends. `level` has a node catch up with the others
-//! before an edge is told where its partitions end, and says whether others keep what one that leaves keeps; `ends` is what is asked for that,
-//! `tell` holds answers to an edge back until a quorum has what they are of.
+//! `task` keeps a `sender` for each node that is connected, `receiver` takes what one sends. `level` has a node catch up with the others, those too that are
+//! `away` for a moment, before an edge is told where its partitions end; `quit` says whether others keep what one that leaves keeps; `ends` is what is asked
+//! for that, of `gaps` too, before one goes to another node; `tell` holds answers to an edge back until a quorum has what they are of.
 
+mod away;
 mod ends;
+mod gaps;
 mod level;
+mod quit;
 mod receiver;
 mod sender;
 mod task;
 mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,11 +46,25 @@ pub trait Nodes: Send + Sync {
     /// Those that are connected.
     fn connected(&self) -> Vec<NodeId>;
 
-    /// Asks one of them how far it is with partitions; why it does not answer.
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>>;
+    /// Those that are of the site and stay in it, connected or not.
+    fn staying(&self) -> Vec<NodeId>;
+
+    /// Asks one of them how far it is with partitions.
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>>;
 
     /// Opens a stream to one of them, for what links have brought; why it cannot be.
     fn open(&self, node: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>>;
+}
+
+/// Why a node does not say how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// Its program knows no such question: it never answers.
+    #[error("its program is older")]
+    Older,
+    /// It may answer when it is asked again.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// What this node and the site's others do for each other with linked origins.
@@ -62,6 +79,14 @@ pub struct Within {
     brought: Mutex<BTreeMap<OriginId, Instant>>,
     /// Which origins a node is to have at once, and when it said so.
     wanted: Mutex<BTreeMap<(NodeId, OriginId), Instant>>,
+    /// When some of each origin came from a node last.
+    came: Mutex<BTreeMap<(NodeId, OriginId), Instant>>,
+    /// Partitions that others had more of and that did not come, and since when: they are not waited for.
+    pub(super) stuck: Mutex<BTreeMap<PartitionId, Instant>>,
+    /// One look at the others at a time for each link.
+    turns: Mutex<BTreeMap<u64, Arc<tokio::sync::Mutex<()>>>>,
+    /// Who is not connected, and since when.
+    away: Mutex<away::Away>,
     /// All is to be with the others: this node leaves.
     hands_over: AtomicBool,
     /// Up to where each node whose stream stands is known to have synced partitions.
@@ -82,6 +107,10 @@ impl Within {
             quorum: OnceLock::new(),
             brought: Mutex::default(),
             wanted: Mutex::default(),
+            came: Mutex::default(),
+            stuck: Mutex::default(),
+            turns: Mutex::default(),
+            away: Mutex::default(),
             hands_over: AtomicBool::new(false),
             known: Mutex::default(),
             moved: Notify::new(),
@@ -125,10 +154,33 @@ impl Within {
             || is_late(self.wanted.lock().get(&(node, origin)))
     }
 
+    /// Origins that a node wants from here at once.
+    fn wanted_by(&self, node: NodeId) -> BTreeSet<OriginId> {
+        let wanted = self.wanted.lock();
+        let of_node = wanted.range((node, OriginId(0))..=(node, OriginId(u64::MAX)));
+        of_node.filter(|(_, at)| at.elapsed() < SENDS_FOR).map(|((_, origin), _)| *origin).collect()
+    }
+
+    /// Some of an origin has come from a node.
+    fn note_came(&self, node: NodeId, origin: OriginId) {
+        let now = Instant::now();
+        let mut came = self.came.lock();
+        if came.insert((node, origin), now).is_none() {
+            came.retain(|_, at| now.duration_since(*at) < SENDS_FOR);
+        }
+    }
+
     /// A node has synced partitions up to these ends.
     fn note_known(&self, node: NodeId, ends: impl IntoIterator<Item = (PartitionId, Offset)>) {
         self.known.lock().entry(node).or_default().extend(ends);
         self.moved.notify_waiters();
+    }
+
+    /// Of partitions that are not here any more nothing is known.
+    fn keep_known(&self, node: NodeId, here: &BTreeSet<PartitionId>) {
+        if let Some(ends) = self.known.lock().get_mut(&node) {
+            ends.retain(|id, _| here.contains(id));
+        }
     }
 
     /// Nothing is known of a node any more: its stream has ended.

@@ -174,15 +174,27 @@ impl SiteNode {
         nodes.iter().map(|node| names.get(node).map_or_else(|| node.to_string(), |name| (*name).to_owned())).collect()
     }
 
-    /// Takes this node out of its site.
-    pub(super) async fn go(&self) -> Result<LeftView, ApiError> {
+    /// Takes this node out of its site, to the end of it, also where the one who asked for it has gone: half of it would leave the doors
+    /// closed.
+    pub(super) async fn leave_whole(&self) -> Result<LeftView, ApiError> {
+        let stopping = || ApiError::conflict("the node is stopping");
+        let me = self.me.upgrade().ok_or_else(stopping)?;
+        tokio::spawn(async move { me.go().await }).await.map_err(|_| stopping())?
+    }
+
+    async fn go(&self) -> Result<LeftView, ApiError> {
         let _turn = self.leaving.lock().await;
         let node = self.place.node;
         let HandedOver { heir, last, behind } = self.hand_over().await?;
         let gone = self.go_after(node, heir, last).await;
-        if let (Err(_), Some(doors)) = (&gone, self.doors.get()) {
-            // It is a member still, and says so to those who asked.
-            doors.reopen();
+        if gone.is_err() {
+            // It is a member still, and says so to those who asked. Others count on it again.
+            if let Some(doors) = self.doors.get() {
+                doors.reopen();
+            }
+            if let Err(refusal) = self.say(MemberState::Active).await {
+                tracing::warn!(%refusal, "the site takes this node for one that leaves, and it does not");
+            }
         }
         gone?;
         self.left.send_replace(true);
@@ -190,8 +202,9 @@ impl SiteNode {
     }
 
     async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), ApiError> {
-        let leaving = MemberUpdate { state: Some(MemberState::Leaving), ..MemberUpdate::default() };
-        self.insist(Change::UpdateMember { node, update: leaving }).await?;
+        self.say(MemberState::Leaving).await?;
+        // Once more, now that it is known: who began to leave meanwhile is not counted on.
+        self.hand_over_linked().await?;
         self.take_up_after(node, heir, last).await?;
         tokio::select! {
             removed = self.insist(Change::RemoveMember { node }) => removed?,
@@ -201,8 +214,17 @@ impl SiteNode {
         Ok(())
     }
 
-    /// Hands over as another node asks, which takes this one out then.
+    async fn say(&self, state: MemberState) -> Result<(), Refusal> {
+        let update = MemberUpdate { state: Some(state), ..MemberUpdate::default() };
+        self.insist(Change::UpdateMember { node: self.place.node, update }).await
+    }
+
+    /// Hands over as another node asks, which takes this one out then; to the end of it, also where that one does not wait.
     pub(super) async fn hand_over_for(self: Arc<Self>, by: NodeId) -> Vec<u8> {
+        tokio::spawn(self.hand_over_whole(by)).await.unwrap_or_else(|_| no("the node is stopping"))
+    }
+
+    async fn hand_over_whole(self: Arc<Self>, by: NodeId) -> Vec<u8> {
         let Ok(_turn) = self.leaving.try_lock() else {
             return no("the node leaves already");
         };

@@ -110,6 +110,8 @@ pub struct SiteNode {
     pub(super) left: watch::Sender<bool>,
     /// What is closed when it leaves.
     pub(super) doors: std::sync::OnceLock<Doors>,
+    /// For what goes on where the one who asked for it is gone.
+    pub(super) me: std::sync::Weak<Self>,
     /// Held while the node hands over.
     pub(super) leaving: tokio::sync::Mutex<()>,
     /// When it heard no majority last, on the monotonic clock.
@@ -136,7 +138,8 @@ impl SiteNode {
     ) -> Arc<Self> {
         let (book, left) = (Arc::default(), watch::Sender::new(false));
         spoken.raise(catalog.level());
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
             place,
             log,
             catalog,
@@ -206,7 +209,7 @@ impl SiteNode {
             clock: Arc::clone(self.log.clock()),
             config: config.clone(),
         }));
-        self.way.open(&peers);
+        self.way.open(&peers, &self.catalog, self.place.node);
         let replication =
             Replication::new(Arc::clone(&self.log), Arc::clone(&peers), Arc::clone(&self.book), config.clone(), voting);
         served.replication.get_or_init(|| Arc::downgrade(&replication));
@@ -408,7 +411,7 @@ impl SiteControl for SiteNode {
     }
 
     fn leave(&self) -> Pending<'_, LeftView> {
-        Box::pin(self.go())
+        Box::pin(self.leave_whole())
     }
 
     fn set(&self, update: SiteUpdate, who: &'static str) -> Pending<'_, ()> {

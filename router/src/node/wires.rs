@@ -7,7 +7,7 @@ use sled_data::OriginId;
 
 use super::plugins::components::{self, Components};
 use super::site::SiteNode;
-use crate::catalog::{Ask, Asked, Catalog, NoAnswer};
+use crate::catalog::{Ask, Asked, Catalog, Member, MemberState, NoAnswer};
 use crate::commands::{Answering, Commands, Forward, ForwardError};
 use crate::event_log::EventLog;
 use crate::links::{self, Within};
@@ -37,11 +37,14 @@ const COMMAND_WAIT: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub struct Way {
     peers: OnceLock<Weak<Peers>>,
+    /// The site's list, and which node this is.
+    site: OnceLock<(Weak<Catalog>, NodeId)>,
 }
 
 impl Way {
-    /// The connections are there.
-    pub fn open(&self, peers: &Arc<Peers>) {
+    /// The connections are there, of the nodes that the catalog lists, besides this one.
+    pub fn open(&self, peers: &Arc<Peers>, catalog: &Arc<Catalog>, own: NodeId) {
+        self.site.get_or_init(|| (Arc::downgrade(catalog), own));
         self.peers.get_or_init(|| Arc::downgrade(peers));
     }
 
@@ -73,10 +76,20 @@ impl links::Nodes for Way {
         states.into_iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect()
     }
 
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> links::Pending<'_, Result<Vec<u8>, String>> {
+    fn staying(&self) -> Vec<NodeId> {
+        let Some((catalog, own)) = self.site.get() else { return Vec::new() };
+        let members = catalog.upgrade().map(|catalog| catalog.members()).unwrap_or_default();
+        let stays = |member: &&Member| member.node != *own && member.state == MemberState::Active;
+        members.iter().filter(stays).map(|member| member.node).collect()
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> links::Pending<'_, Result<Vec<u8>, links::NoAnswer>> {
         Box::pin(async move {
-            let peers = self.peers().ok_or_else(no_way)?;
-            peers.ask(node, ASK_LINKED, &body, LINKED_WAIT).await.map_err(|error| error.to_string())
+            let peers = self.peers().ok_or_else(|| links::NoAnswer::Failed(no_way()))?;
+            peers.ask(node, ASK_LINKED, &body, LINKED_WAIT).await.map_err(|error| match error {
+                AskError::UnknownKind => links::NoAnswer::Older,
+                error => links::NoAnswer::Failed(error.to_string()),
+            })
         })
     }
 
@@ -170,7 +183,10 @@ impl Serve for Served {
                     Some(site) => Some(site.hand_over_for(from).await),
                     None => None,
                 },
-                ASK_LINKED => self.within.as_ref().and_then(|within| within.answer(from, &body)),
+                ASK_LINKED => match &self.within {
+                    Some(within) => within.answer(from, &body).await,
+                    None => None,
+                },
                 ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
                 _ => None,
             }

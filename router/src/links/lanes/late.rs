@@ -1,8 +1,10 @@
 //! What is too old to be sent: older than its class's deadline, by the hybrid clock that it is stored with. A hole takes its place.
 
-use sled_data::{HLC_LOGICAL_BITS, Hole, HoleWhy, LinkedPart, Offset, Store};
+use std::collections::BTreeMap;
 
-use super::Lane;
+use sled_data::{HLC_LOGICAL_BITS, Hole, HoleWhy, LinkedPart, Offset, OriginId, Store};
+
+use super::{Lane, Stream};
 use crate::clock::Clock;
 use crate::links::waiting::waiting_bytes;
 
@@ -20,6 +22,36 @@ pub struct Moment {
     /// The hybrid clock before its first commit since: what it wrote with a greater one is no older than it has been running,
     /// whatever the wall clock says.
     pub began_after: u64,
+}
+
+/// The newest clock of each origin that others write, and when it was seen here first: their clocks may be hours behind this node's. Kept over
+/// connections, or what has stood still would be young again after each cut.
+#[derive(Debug, Default)]
+pub struct Newest(BTreeMap<OriginId, (u64, u64)>);
+
+impl Newest {
+    /// A hybrid clock of an origin was seen, so long after the node's start (milliseconds).
+    fn see(&mut self, origin: OriginId, hlc: u64, up_ms: u64) {
+        let newest = self.0.entry(origin).or_insert((hlc, up_ms));
+        if hlc > newest.0 {
+            *newest = (hlc, up_ms);
+        }
+    }
+
+    /// What an origin's own clock may show by now, milliseconds: its newest one, and the time since it came.
+    fn now_ms(&self, origin: OriginId, up_ms: u64) -> Option<u64> {
+        let (hlc, seen_ms) = self.0.get(&origin)?;
+        Some((hlc >> HLC_LOGICAL_BITS).saturating_add(up_ms.saturating_sub(*seen_ms)))
+    }
+}
+
+/// By which clock the events of an origin are dated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dated {
+    /// By the one here.
+    Here,
+    /// By another one, which shows this by now at most, milliseconds.
+    Elsewhere(u64),
 }
 
 /// What was dropped, and not told yet.
@@ -43,23 +75,44 @@ impl Moment {
         }
     }
 
-    /// The first hybrid clock that is not older than so many milliseconds. `is_own`: of an origin whose clock is the one here.
-    fn floor(self, age_ms: u64, is_own: bool) -> u64 {
+    /// The first hybrid clock that is not older than so many milliseconds.
+    fn floor(self, age_ms: u64, dated: Dated) -> u64 {
         let floor = self.wall_ms.saturating_sub(age_ms) << HLC_LOGICAL_BITS;
-        if is_own && self.up_ms < age_ms { floor.min(self.began_after.saturating_add(1)) } else { floor }
+        match dated {
+            Dated::Here if self.up_ms < age_ms => floor.min(self.began_after.saturating_add(1)),
+            Dated::Here => floor,
+            Dated::Elsewhere(now_ms) => floor.min(now_ms.saturating_sub(age_ms) << HLC_LOGICAL_BITS),
+        }
+    }
+}
+
+impl Stream {
+    /// Notes the newest clock of what another node writes, where something has a deadline; by which clock it is dated.
+    pub(super) fn date(&mut self, store: &Store, origin: OriginId, moment: Moment, newest: &mut Newest) -> Dated {
+        if origin == store.origin() {
+            return Dated::Here;
+        }
+        let has_more = |lane: &&mut Lane| lane.drop_after_ms > 0 && lane.dated_to < lane.limit;
+        for lane in self.lanes.values_mut().filter(has_more) {
+            lane.dated_to = lane.limit;
+            if let Some(hlc) = store.hlc_before(lane.log.id(), lane.limit) {
+                newest.see(origin, hlc, moment.up_ms);
+            }
+        }
+        newest.now_ms(origin, moment.up_ms).map_or(Dated::Here, Dated::Elsewhere)
     }
 }
 
 impl Lane {
     /// Whether what is next is too old. A deadline of 0 is none.
-    pub(super) fn is_late(&self, moment: Moment, is_own: bool) -> bool {
+    pub(super) fn is_late(&self, moment: Moment, dated: Dated) -> bool {
         let Some(LinkedPart::Batch(batch)) = self.window.front() else { return false };
-        self.drop_after_ms > 0 && batch.envelope().hlc < moment.floor(self.drop_after_ms, is_own)
+        self.drop_after_ms > 0 && batch.envelope().hlc < moment.floor(self.drop_after_ms, dated)
     }
 
     /// Puts a hole in the place of what is next and too old, and of what will be soon. Reads the store.
-    pub(super) fn drop_late(&mut self, store: &Store, moment: Moment, is_own: bool) {
-        let floor = moment.floor(self.drop_after_ms - self.drop_after_ms / WITH_IT, is_own);
+    pub(super) fn drop_late(&mut self, store: &Store, moment: Moment, dated: Dated) {
+        let floor = moment.floor(self.drop_after_ms - self.drop_after_ms / WITH_IT, dated);
         let Some(from) = self.window.front().map(super::begins_at) else { return };
         let (mut to, mut bytes) = (from, 0);
         while let Some(LinkedPart::Batch(batch)) = self.window.front()
@@ -97,20 +150,40 @@ mod tests {
     fn a_clock_that_jumps_ahead_makes_nothing_older_than_the_node_has_been_running() {
         let (hour, began) = (3_600_000, 1_000_000_000);
         let moment = |wall_ms, up_ms| Moment { wall_ms, up_ms, began_after: began << HLC_LOGICAL_BITS };
-        // now, how long it has been running, age, own, the first clock's milliseconds that are young enough
+        // Dated by a clock that has shown the same, an hour more, three hours less, and one that has stood still since long.
+        let elsewhere = |ms: u64| Dated::Elsewhere(began + ms);
+        let now = 5 * hour;
+        // now, how long it has been running, age, by which clock, the first clock's milliseconds that are young enough
         let cases = [
-            (began + 5 * hour, 5 * hour, hour, true, began + 4 * hour),
-            (began + 5 * hour, 5 * hour, hour, false, began + 4 * hour),
+            (began + now, now, hour, Dated::Here, began + 4 * hour),
+            (began + now, now, hour, elsewhere(now), began + 4 * hour),
+            (began + now, now, hour, elsewhere(now + hour), began + 4 * hour),
+            (began + now, now, hour, elsewhere(now - 3 * hour), began + hour),
             // It began with a clock of the past, which was set since.
-            (began + 500 * hour, hour / 2, hour, true, began),
-            (began + 500 * hour, hour / 2, hour, false, began + 499 * hour),
+            (began + 500 * hour, hour / 2, hour, Dated::Here, began),
+            (began + 500 * hour, hour / 2, hour, elsewhere(hour), began),
             // What is from before the start may be older.
-            (began + hour / 2, hour / 2, hour, true, began - hour / 2),
-            (5, 5, hour, true, 0),
+            (began + hour / 2, hour / 2, hour, Dated::Here, began - hour / 2),
+            (5, 5, hour, Dated::Here, 0),
+            (began, 5, hour, Dated::Elsewhere(5), 0),
         ];
-        for (wall_ms, up_ms, age_ms, is_own, expected) in cases {
-            let floor = moment(wall_ms, up_ms).floor(age_ms, is_own);
-            assert_eq!(floor >> HLC_LOGICAL_BITS, expected, "{wall_ms} {up_ms} {is_own}");
+        for (wall_ms, up_ms, age_ms, dated, expected) in cases {
+            let floor = moment(wall_ms, up_ms).floor(age_ms, dated);
+            assert_eq!(floor >> HLC_LOGICAL_BITS, expected, "{wall_ms} {up_ms} {dated:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_node_writes_grows_old_by_the_time_since_it_came() {
+        let (mut newest, origin) = (Newest::default(), OriginId(7));
+        assert_eq!(newest.now_ms(origin, 9), None);
+        let hlc = |ms: u64| ms << HLC_LOGICAL_BITS;
+        // a clock that is seen, when, what its own clock may show a second later
+        let steps =
+            [(1_000, 50, 2_000), (1_500, 90, 2_500), (1_400, 500, 2_910), (1_500, 700, 3_110), (9_000, 800, 10_000)];
+        for (ms, up_ms, expected) in steps {
+            newest.see(origin, hlc(ms), up_ms);
+            assert_eq!(newest.now_ms(origin, up_ms + 1_000), Some(expected), "{ms} {up_ms}");
         }
     }
 }

@@ -2,19 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use sled_data::{LinkedPart, PartitionId};
+use sled_data::{Linked, LinkedPart, OriginId, PartitionId, TopicId};
 
 use super::lab::{BOUNDS, Site, until};
 use super::link;
-use crate::links::{Nodes, Pending, Within};
+use crate::event_log::rubbish::sound;
+use crate::links::{NoAnswer, Nodes, Pending, Within};
 use crate::transport::{
     FrameReceiver, FrameSender, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint,
 };
 
 const ME: NodeId = NodeId(1);
 const OTHER: NodeId = NodeId(2);
+/// The link of which it is; any.
+const LINK: u64 = 1;
 
 /// The one other node, which answers and takes no stream.
 struct Other(Arc<Within>);
@@ -24,9 +28,13 @@ impl Nodes for Other {
         vec![OTHER]
     }
 
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+    fn staying(&self) -> Vec<NodeId> {
+        vec![OTHER]
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
         assert_eq!(node, OTHER);
-        Box::pin(async move { self.0.answer(ME, &body).ok_or_else(|| "it cannot be read".to_owned()) })
+        Box::pin(async move { self.0.answer(ME, &body).await.ok_or(NoAnswer::Older) })
     }
 
     fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
@@ -84,23 +92,65 @@ async fn a_node_has_handed_over_when_another_has_all_that_it_keeps() {
 async fn an_edge_is_told_when_the_node_has_what_the_other_has() {
     let (_plant, hq, other, ids) = fed().await;
     let began = Instant::now();
-    within(&hq, &other).level(&ids).await.unwrap();
+    within(&hq, &other).level(LINK, &ids).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1), "nobody is ahead of it");
     // Nothing comes: it is told how it is, after a while.
     let behind = within(&other, &hq);
     let began = Instant::now();
-    behind.level(&ids).await.unwrap();
+    behind.level(LINK, &ids).await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     let ends = |site: &Site| ids.iter().map(|id| site.log.visible_end(*id)).collect::<Vec<_>>();
-    let (level, ()) = tokio::join!(behind.level(&ids), copy(&hq, &other, &ids));
+    let began = Instant::now();
+    behind.level(LINK, &ids).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "it is not waited for again so soon");
+    behind.stuck.lock().clear();
+    let (level, ()) = tokio::join!(behind.level(LINK, &ids), copy(&hq, &other, &ids));
     level.unwrap();
     assert_eq!(ends(&hq), ends(&other));
+}
+
+/// The one other node, which is not there at first, and then answers no question.
+struct Silent {
+    is_there: AtomicU32,
+}
+
+impl Nodes for Silent {
+    fn connected(&self) -> Vec<NodeId> {
+        [OTHER].into_iter().take(self.is_there.load(Ordering::Relaxed) as usize).collect()
+    }
+
+    fn staying(&self) -> Vec<NodeId> {
+        vec![OTHER]
+    }
+
+    fn ask(&self, _: NodeId, _: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
+        Box::pin(async { Err(NoAnswer::Failed("it has much to do".to_owned())) })
+    }
+
+    fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
+        Box::pin(async { Err("no streams".to_owned()) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_is_sent_away_when_it_is_not_known_what_another_node_has() {
+    let (_plant, hq, _other, ids) = fed().await;
+    let within = Arc::clone(hq.upstream().within());
+    let nodes = Arc::new(Silent { is_there: AtomicU32::new(0) });
+    within.set_nodes(Arc::clone(&nodes) as _, Vec::new());
+    let began = Instant::now();
+    within.level(LINK, &ids).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(2), "one that is away is waited for: {:?}", began.elapsed());
+    nodes.is_there.store(1, Ordering::Relaxed);
+    let text = within.level(LINK, &ids).await.unwrap_err().to_string();
+    assert!(text.contains("does not say"), "{text}");
 }
 
 /// The one other node, by a connection that stands.
 struct Wire {
     other: Other,
     connection: SiteConnection,
+    opened: AtomicU32,
     _endpoints: [SiteEndpoint; 2],
 }
 
@@ -123,7 +173,12 @@ impl Wire {
                 tokio::spawn(async move { serving.serve(ME, out, from).await });
             }
         });
-        Arc::new(Wire { other: Other(within), connection: connection.unwrap(), _endpoints: [there, here] })
+        Arc::new(Wire {
+            other: Other(within),
+            connection: connection.unwrap(),
+            opened: AtomicU32::new(0),
+            _endpoints: [there, here],
+        })
     }
 }
 
@@ -132,11 +187,16 @@ impl Nodes for Wire {
         self.other.connected()
     }
 
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+    fn staying(&self) -> Vec<NodeId> {
+        self.other.staying()
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
         self.other.ask(node, body)
     }
 
     fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
         Box::pin(async { self.connection.open().await.map_err(|error| error.to_string()) })
     }
 }
@@ -162,6 +222,93 @@ async fn what_a_link_brings_comes_to_the_other_node_as_it_is() {
     let origin = plant.log.store().origin();
     assert!(other.log.sent_by_others().contains(&origin) && !hq.log.sent_by_others().contains(&origin));
     assert_eq!(other.upstream().views().len(), 0, "it has no link of its own");
+    sending.abort();
+}
+
+/// Of another link: a topic of so many partitions, and a batch in one of them.
+async fn bring(site: &Site, (topic, origin): (u64, u64), partitions: u32, index: u32, events: &[&str]) {
+    let mut info = site.log.topics().iter().find(|topic| topic.is_linked()).unwrap().info().clone();
+    (info.id, info.name, info.config.partitions) = (TopicId(topic), format!("bad/t{topic}"), partitions);
+    site.log.adopt_linked_topic(info).unwrap();
+    let id = PartitionId { origin: OriginId(origin), topic: TopicId(topic), index };
+    let part = LinkedPart::Batch(sound(id, 0, 70, events).into());
+    site.log.take_linked(id.origin, Linked { link: 9, hlc: 0, path: vec![4] }, vec![part]).await.unwrap();
+    site.log.note_linked(id.origin, true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_with_one_link_ends_nothing_for_the_others() {
+    let (plant, hq, other, _) = fed().await;
+    let within = Arc::clone(hq.upstream().within());
+    let wire = Wire::to(&other).await;
+    within.set_nodes(Arc::clone(&wire) as _, Vec::new());
+    let sending = tokio::spawn(Arc::clone(&within).run());
+    other.until_fed_by(&plant, &TOPICS).await;
+    // An edge has offered a topic with eight partitions to one node, and with four to the other.
+    bring(&other, (40, 41), 4, 0, &["a"]).await;
+    bring(&hq, (40, 42), 8, 5, &["b"]).await;
+    within.note_brought(OriginId(42));
+    // What it goes on with is sound.
+    bring(&hq, (43, 44), 4, 0, &["c"]).await;
+    within.note_brought(OriginId(44));
+    until("what is sound comes", || other.log.store().linked_origin(OriginId(44)).is_some()).await;
+    for n in 0..20 {
+        plant.append(&["telemetry"], &format!("later {n}")).await;
+    }
+    other.until_fed_by(&plant, &TOPICS).await;
+    assert_eq!(other.log.store().linked_origin(OriginId(42)), None);
+    assert_eq!(wire.opened.load(Ordering::Relaxed), 1, "the stream has never ended");
+    sending.abort();
+}
+
+/// Two other nodes, of which one takes streams.
+struct Two {
+    wire: Arc<Wire>,
+    third: Other,
+    asked: AtomicU32,
+}
+
+const THIRD: NodeId = NodeId(3);
+
+impl Nodes for Two {
+    fn connected(&self) -> Vec<NodeId> {
+        vec![OTHER, THIRD]
+    }
+
+    fn staying(&self) -> Vec<NodeId> {
+        self.connected()
+    }
+
+    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
+        if node == OTHER {
+            return self.wire.ask(node, body);
+        }
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.third.ask(OTHER, body)
+    }
+
+    fn open(&self, node: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
+        if node == OTHER { self.wire.open(node) } else { self.third.open(node) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_does_not_go_where_a_third_node_fills_it() {
+    let (plant, hq, other, ids) = fed().await;
+    let third = Site::node(4, 2).await;
+    copy(&hq, &third, &ids).await;
+    ids.iter().for_each(|id| drop(hq.log.store().trim(*id, 1, 100).unwrap()));
+    let within = Arc::clone(hq.upstream().within());
+    let third_within = Other(Arc::clone(third.upstream().within()));
+    let two = Arc::new(Two { wire: Wire::to(&other).await, third: third_within, asked: AtomicU32::new(0) });
+    within.set_nodes(Arc::clone(&two) as _, Vec::new());
+    let sending = tokio::spawn(within.run());
+    until("the third one is asked", || two.asked.load(Ordering::Relaxed) > 0).await;
+    // As that one sends it.
+    copy(&third, &other, &ids).await;
+    plant.append(&["telemetry"], "later").await;
+    other.until_fed_by(&plant, &TOPICS).await;
+    assert!(ids.iter().all(|id| other.log.store().holes(*id).is_empty()));
     sending.abort();
 }
 

@@ -1,63 +1,98 @@
-//! Being level with the site's other nodes: before an edge is told where partitions end here, and before this node leaves.
+//! Being level with the site's other nodes, before an edge is told where partitions end here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sled_data::{Offset, PartitionId};
+use sled_data::{Offset, OriginId, PartitionId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ends::{self, ASKED_MAX, Held, Keeps, Question, lacks};
-use super::{Nodes, Within};
+use super::ends::{self, ASKED_MAX, Asks, Held, Question};
+use super::{NoAnswer, Nodes, Within};
+use crate::links::begin::{Begin, begin};
 use crate::links::receiver::Ended;
+use crate::links::waiting::mine;
 use crate::transport::NodeId;
 
 /// How long a node may take to say how far it is.
 const ASK_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often the others are asked again by a node that leaves.
+/// How often those are asked again that did not answer, or are not connected.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How long nothing may come of what others have, until an edge is told how it is here all the same.
+/// How long those that are connected may give no answer, until the edge is sent to another node.
+const HEAR_MAX: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(20) };
+/// How often it is said again what is wanted.
+const WANT_EVERY: Duration = Duration::from_secs(2);
+/// How long nothing may come from those who have more, until an edge is told how it is here all the same.
 const STILL_MAX: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(5) };
 /// How long an edge waits while something comes; then it is sent to another node, which may have it.
 const LEVEL_MAX: Duration = Duration::from_secs(30);
+/// How long what did not come is not waited for again.
+const STUCK_FOR: Duration = Duration::from_secs(60);
+
+/// What others have more of than this node.
+#[derive(Debug, Default)]
+struct Ahead {
+    /// Up to where.
+    ends: BTreeMap<PartitionId, Offset>,
+    /// Who they are.
+    by: BTreeSet<NodeId>,
+}
 
 impl Within {
-    /// Waits until this node has what others of the site have of partitions. An edge that is told of ends that are behind would send again
-    /// what the site has, over a line that may be thin, and tell a gap where it has let go of that.
+    /// Waits until this node has what others of the site have of partitions of a link. An edge that is told of ends that are behind would send
+    /// again what the site has, over a line that may be thin, and tell a gap where it has let go of that.
     ///
     /// # Errors
-    /// When that takes long: the edge is to try another node.
-    pub async fn level(&self, ids: &[PartitionId]) -> Result<(), Ended> {
-        let mut ahead = self.ahead(ids, false).await;
-        if ahead.is_empty() {
-            return Ok(());
+    /// When that takes long, or is not known: the edge is to try another node.
+    pub async fn level(&self, link: u64, ids: &[PartitionId]) -> Result<(), Ended> {
+        let turn = Arc::clone(self.turns.lock().entry(link).or_default());
+        let levelled = {
+            let _turn = turn.lock().await;
+            self.level_in_turn(ids).await
+        };
+        drop(turn);
+        self.turns.lock().retain(|_, turn| Arc::strong_count(turn) > 1);
+        levelled
+    }
+
+    async fn level_in_turn(&self, ids: &[PartitionId]) -> Result<(), Ended> {
+        let mut ahead = self.hear_all(ids).await?;
+        {
+            let mut stuck = self.stuck.lock();
+            stuck.retain(|_, since| since.elapsed() < STUCK_FOR);
+            ahead.ends.retain(|id, _| !stuck.contains_key(id));
         }
-        let wanted: Vec<PartitionId> = ahead.keys().copied().collect();
-        self.ahead(&wanted, true).await;
-        let ends = || wanted.iter().map(|id| self.log.visible_end(*id)).collect::<Vec<_>>();
-        let (began, mut moved_at, mut before) = (Instant::now(), Instant::now(), ends());
+        let before = self.ends(&ahead);
+        let (began, mut wanted_at, mut last) = (Instant::now(), None, (Instant::now(), before.clone()));
+        let mut wants = JoinSet::new();
         loop {
-            ahead.retain(|id, end| self.log.visible_end(*id) < *end);
-            let now = ends();
-            if now != before {
-                (moved_at, before) = (Instant::now(), now);
-            }
-            if ahead.is_empty() {
+            ahead.ends.retain(|id, end| self.log.visible_end(*id) < *end);
+            if ahead.ends.is_empty() {
                 return Ok(());
             }
+            if wanted_at.is_none_or(|at: Instant| at.elapsed() > WANT_EVERY) {
+                wanted_at = Some(Instant::now());
+                self.want(&ahead, &mut wants);
+            }
+            let ends = self.ends(&ahead);
+            if ends != last.1 {
+                last = (Instant::now(), ends);
+            }
+            let moved_at = self.came_last(&ahead).map_or(last.0, |at| at.max(last.0));
             if moved_at.elapsed() > STILL_MAX {
-                let partitions = ahead.len();
+                let partitions = ahead.ends.len();
                 tracing::warn!(
                     partitions,
                     "other nodes have more of what a link brings, and it does not come from there"
                 );
+                self.note_stuck(ahead.ends.into_keys());
                 return Ok(());
             }
             if began.elapsed() > LEVEL_MAX {
+                self.note_stuck(did_not_come(&before, &self.ends(&ahead)).into_iter());
                 let text = "other nodes of the site have more of what the link brings, and it is on its way: try them";
                 return Err(Ended::Store(text.to_owned()));
             }
@@ -65,109 +100,160 @@ impl Within {
         }
     }
 
-    /// Of partitions those that others have more of, and how much; they may be told that it is wanted at once.
-    async fn ahead(&self, ids: &[PartitionId], wants: bool) -> BTreeMap<PartitionId, Offset> {
-        let mut ahead = BTreeMap::new();
-        for (_, held) in self.ask_all(ids, wants).await {
-            for (id, held) in ids.iter().zip(held) {
-                if held.end > self.log.visible_end(*id) {
-                    let most = ahead.entry(*id).or_insert(held.end);
-                    *most = held.end.max(*most);
+    /// Hears all others: those that are connected, and those that are away for so short a time that they may be soon.
+    async fn hear_all(&self, ids: &[PartitionId]) -> Result<Ahead, Ended> {
+        let mut ahead = Ahead::default();
+        let Some(nodes) = self.nodes.get().filter(|_| !ids.is_empty()) else { return Ok(ahead) };
+        let (began, mut heard) = (Instant::now(), BTreeSet::new());
+        loop {
+            let mut open = nodes.connected();
+            let away = self.away.lock().look(&nodes.staying(), &open, Instant::now());
+            open.retain(|node| !heard.contains(node));
+            let mut silent = open.len();
+            for (node, answer) in ask_each(nodes, open, &Asks::Ends, ids).await {
+                match answer {
+                    Ok(all) => self.note_ahead(&mut ahead, node, ids, all),
+                    Err(NoAnswer::Older) => {}
+                    Err(NoAnswer::Failed(why)) => {
+                        tracing::debug!(%node, why, "a node does not say how far it is with linked partitions");
+                        continue;
+                    }
                 }
+                heard.insert(node);
+                silent -= 1;
             }
-        }
-        ahead
-    }
-
-    /// What all who are connected have of partitions; those that do not say it are left out.
-    async fn ask_all(&self, ids: &[PartitionId], wants: bool) -> Vec<(NodeId, Vec<Held>)> {
-        let Some(nodes) = self.nodes.get() else { return Vec::new() };
-        let mut asks = JoinSet::new();
-        for node in nodes.connected() {
-            let (nodes, ids) = (Arc::clone(nodes), ids.to_vec());
-            asks.spawn(async move { Some((node, ask(&*nodes, node, &ids, wants).await?)) });
-        }
-        let answers = asks.join_all().await;
-        answers.into_iter().flatten().collect()
-    }
-
-    /// Answers another node's question; `None` where it cannot be read.
-    pub fn answer(&self, from: NodeId, body: &[u8]) -> Option<Vec<u8>> {
-        let question = Question::decode(body)?;
-        if question.wants {
-            question.ids.iter().for_each(|id| self.note_wanted(from, id.origin));
-        }
-        Some(ends::encode_answer(question.ids.into_iter().map(|id| self.held(id)).collect()))
-    }
-
-    fn held(&self, id: PartitionId) -> Held {
-        let holes = self.log.store().holes(id).into_iter().map(|hole| (hole.from, hole.to)).collect();
-        Held { end: self.log.visible_end(id), holes }
-    }
-
-    /// All that links have brought and that is kept here.
-    fn keeps(&self) -> BTreeMap<PartitionId, Keeps> {
-        let store = self.log.store();
-        let linked = store.partitions().into_iter().filter(|id| store.linked_origin(id.origin).is_some());
-        let keeps = |id| (id, Keeps { start: store.reach(id).start, held: self.held(id) });
-        linked.map(keeps).filter(|(_, keeps)| keeps.start < keeps.held.end).collect()
-    }
-
-    /// Waits until other nodes have all that links have brought and that is kept here. No edge may bring more meanwhile.
-    ///
-    /// # Errors
-    /// What is with no other node after the wait, in words.
-    pub async fn hand_over(&self, wait: Duration) -> Result<(), String> {
-        self.hands_over.store(true, Ordering::Relaxed);
-        let handed = timeout(wait, self.await_kept()).await;
-        self.hands_over.store(false, Ordering::Relaxed);
-        if handed.is_ok() {
-            return Ok(());
-        }
-        let (all, lacking) = (self.keeps().len(), self.kept_here_alone().await);
-        match lacking {
-            0 => Ok(()),
-            _ => Err(format!(
-                "{lacking} of {all} partitions of other sites, brought by links, are whole on no other node"
-            )),
-        }
-    }
-
-    async fn await_kept(&self) {
-        while self.kept_here_alone().await > 0 {
+            if silent == 0 && away.is_empty() {
+                return Ok(ahead);
+            }
+            if silent > 0 && began.elapsed() > HEAR_MAX {
+                let text = "another node of the site does not say what it has of what the link brings: try others";
+                return Err(Ended::Store(text.to_owned()));
+            }
             sleep(ASK_EVERY).await;
         }
     }
 
-    /// How many partitions no other node has all of that is kept here.
-    async fn kept_here_alone(&self) -> usize {
-        let all: Vec<(PartitionId, Keeps)> = self.keeps().into_iter().collect();
-        let mut alone = 0;
-        for some in all.chunks(ASKED_MAX) {
-            let ids: Vec<PartitionId> = some.iter().map(|(id, _)| *id).collect();
-            let answers = self.ask_all(&ids, false).await;
-            let is_alone = |(place, (_, keeps)): &(usize, &(PartitionId, Keeps))| {
-                answers.iter().all(|(_, held)| held.get(*place).is_none_or(|theirs| lacks(keeps, theirs)))
-            };
-            alone += some.iter().enumerate().filter(is_alone).count();
+    fn note_ahead(&self, ahead: &mut Ahead, node: NodeId, ids: &[PartitionId], all: Vec<Held>) {
+        for (id, held) in ids.iter().zip(all).filter(|(id, held)| held.end > self.log.visible_end(**id)) {
+            ahead.by.insert(node);
+            let most = ahead.ends.entry(*id).or_insert(held.end);
+            *most = held.end.max(*most);
         }
-        alone
+    }
+
+    /// Says to those who have more that it is wanted at once. What fails is said again.
+    fn want(&self, ahead: &Ahead, wants: &mut JoinSet<()>) {
+        let Some(nodes) = self.nodes.get() else { return };
+        while wants.try_join_next().is_some() {}
+        let ids: Vec<PartitionId> = ahead.ends.keys().copied().collect();
+        for node in &ahead.by {
+            let (nodes, node, ids) = (Arc::clone(nodes), *node, ids.clone());
+            wants.spawn(async move { drop(ask(&*nodes, node, &Asks::Wants, &ids).await) });
+        }
+    }
+
+    fn ends(&self, ahead: &Ahead) -> BTreeMap<PartitionId, Offset> {
+        ahead.ends.keys().map(|id| (*id, self.log.visible_end(*id))).collect()
+    }
+
+    /// When something came last from those who have more, or of the origins of which they do.
+    fn came_last(&self, ahead: &Ahead) -> Option<Instant> {
+        let origins: BTreeSet<OriginId> = ahead.ends.keys().map(|id| id.origin).collect();
+        let came = self.came.lock();
+        let of_it = came.iter().filter(|((node, origin), _)| ahead.by.contains(node) || origins.contains(origin));
+        of_it.map(|(_, at)| *at).max()
+    }
+
+    fn note_stuck(&self, ids: impl Iterator<Item = PartitionId>) {
+        let now = Instant::now();
+        self.stuck.lock().extend(ids.map(|id| (id, now)));
+    }
+
+    /// Answers another node's question; `None` where it cannot be read. Reads the store.
+    pub async fn answer(self: &Arc<Self>, from: NodeId, body: &[u8]) -> Option<Vec<u8>> {
+        let Question { asks, ids } = Question::decode(body)?;
+        let ends = |id: PartitionId| Held { end: self.log.visible_end(id), ..Held::default() };
+        let all = match asks {
+            Asks::Ends => ids.into_iter().map(ends).collect(),
+            Asks::Wants => {
+                ids.iter().for_each(|id| self.note_wanted(from, id.origin));
+                ids.into_iter().map(ends).collect()
+            }
+            Asks::Whole(stands) => {
+                let within = Arc::clone(self);
+                let whole = move || {
+                    let store = within.log.store();
+                    let held = |(id, stand)| Held {
+                        end: within.log.visible_end(id),
+                        start: store.reach(id).start,
+                        holes: store.holes(id).into_iter().map(|hole| (hole.from, hole.to)).collect(),
+                        is_other: begin(&stand, &mine(store, id, &stand)) == Begin::Forked,
+                    };
+                    ids.into_iter().zip(stands).map(held).collect()
+                };
+                tokio::task::spawn_blocking(whole).await.ok()?
+            }
+        };
+        Some(ends::encode_answer(all))
     }
 }
 
-/// What a node has of partitions, where it says so.
-async fn ask(nodes: &dyn Nodes, node: NodeId, ids: &[PartitionId], wants: bool) -> Option<Vec<Held>> {
+/// Of partitions that are still behind those that did not move, where none of their origin did: what comes of an origin comes in the order of
+/// its commits, and so one partition after another (pure).
+fn did_not_come(before: &BTreeMap<PartitionId, Offset>, now: &BTreeMap<PartitionId, Offset>) -> Vec<PartitionId> {
+    let has_moved = |id: &PartitionId, end: &Offset| before.get(id).is_none_or(|before| before < end);
+    let moved: BTreeSet<OriginId> =
+        now.iter().filter(|(id, end)| has_moved(id, end)).map(|(id, _)| id.origin).collect();
+    now.keys().filter(|id| !moved.contains(&id.origin)).copied().collect()
+}
+
+/// What each of these nodes says.
+pub(super) async fn ask_each(
+    nodes: &Arc<dyn Nodes>,
+    of: Vec<NodeId>,
+    asks: &Asks,
+    ids: &[PartitionId],
+) -> Vec<(NodeId, Result<Vec<Held>, NoAnswer>)> {
+    let mut all = JoinSet::new();
+    for node in of {
+        let (nodes, asks, ids) = (Arc::clone(nodes), asks.clone(), ids.to_vec());
+        all.spawn(async move { (node, ask(&*nodes, node, &asks, &ids).await) });
+    }
+    all.join_all().await
+}
+
+/// What a node has of partitions. What it is asked for all that is there must go into one question.
+async fn ask(nodes: &dyn Nodes, node: NodeId, asks: &Asks, ids: &[PartitionId]) -> Result<Vec<Held>, NoAnswer> {
     let mut all = Vec::with_capacity(ids.len());
     for some in ids.chunks(ASKED_MAX) {
-        let question = Question { wants, ids: some.to_vec() };
+        let question = Question { asks: asks.clone(), ids: some.to_vec() };
         let answer = timeout(ASK_WAIT, nodes.ask(node, question.encode())).await;
-        match answer.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-            Ok(bytes) => all.extend(ends::decode_answer(&bytes, some.len())?),
-            Err(why) => {
-                tracing::debug!(%node, why, "a node does not say how far it is with linked partitions");
-                return None;
-            }
+        let bytes = answer.unwrap_or_else(|_| Err(NoAnswer::Failed("no answer in time".to_owned())))?;
+        let unread = || NoAnswer::Failed("its answer cannot be read".to_owned());
+        all.extend(ends::decode_answer(&bytes, some.len()).ok_or_else(unread)?);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use sled_data::TopicId;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_still_is_not_waited_for_again_unless_its_origin_comes() {
+        let id = |origin, index| PartitionId { origin: OriginId(origin), topic: TopicId(1), index };
+        let ends = |ends: &[(u64, u32, Offset)]| ends.iter().map(|(o, i, end)| (id(*o, *i), *end)).collect();
+        let before = ends(&[(1, 0, 5), (1, 1, 5), (2, 0, 3), (2, 1, 3)]);
+        let cases = [
+            // Origin 2's partition 0 has come whole meanwhile, and so is not among them.
+            (vec![(1, 0, 5), (1, 1, 6), (2, 1, 3)], vec![id(2, 1)]),
+            (vec![(1, 0, 5), (1, 1, 5)], vec![id(1, 0), id(1, 1)]),
+            (vec![(1, 0, 6), (2, 1, 4)], vec![]),
+        ];
+        for (now, expected) in cases {
+            assert_eq!(did_not_come(&before, &ends(&now)), expected, "{now:?}");
         }
     }
-    Some(all)
 }

@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sled_data::{LinkedPart, PartitionId, Store};
+use sled_data::{LinkedPart, OriginId, PartitionId, Store};
 
 use super::Within;
-use super::tell::{Out, give};
+use super::tell::{Out, Told, give};
 use crate::links::receiver::{self, Ended, Receiver};
-use crate::links::wire::{Answer, FRAME_BYTES_MAX, Said};
+use crate::links::wire::{Answer, FRAME_BYTES_MAX, Refused, Said};
 use crate::links::{PROTOCOL_MIN, book};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Links that one stream speaks of; as many as may feed a site, each with several ids.
 const LINKS_MAX: usize = 4_096;
+
+/// The code of an origin that is to be asked for anew at once: its partitions are not where they were.
+pub(super) const AGAIN: &str = "again";
+/// The code of what cannot be taken.
+const WRONG: &str = "wrong";
 
 /// What was said of each link: its receiver, and what was offered and taken.
 type Links = BTreeMap<(u64, String), (Receiver, receiver::Open)>;
@@ -22,7 +27,7 @@ type Links = BTreeMap<(u64, String), (Receiver, receiver::Open)>;
 impl Within {
     /// Serves a stream of another node to its end.
     pub async fn serve(self: &Arc<Self>, from: NodeId, out: FrameSender, mut receive: FrameReceiver) {
-        match self.take(&Out::new(out), &mut receive).await {
+        match self.take(from, &Out::new(out), &mut receive).await {
             Ok(()) | Err(Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed)) => {}
             Err(ended @ Ended::Wrong(_)) => {
                 tracing::error!(node = %from, %ended, "a node sent what cannot be of what links brought there");
@@ -31,7 +36,7 @@ impl Within {
         }
     }
 
-    async fn take(self: &Arc<Self>, out: &Out, from: &mut FrameReceiver) -> Result<(), Ended> {
+    async fn take(self: &Arc<Self>, from_node: NodeId, out: &Out, from: &mut FrameReceiver) -> Result<(), Ended> {
         let wrong = |what: &str| Err(Ended::Wrong(what.to_owned()));
         let (mut links, mut whose, mut is_greeted) = (Links::new(), None, false);
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
@@ -54,12 +59,7 @@ impl Within {
                     }
                     let fresh = || (self.receiver(whose), receiver::Open::default());
                     let (receiver, open) = links.entry(whose.clone()).or_insert_with(fresh);
-                    if let Said::Parts(parts) = &said
-                        && let Some(id) = differs(self.log.store(), &parts.parts)
-                    {
-                        return Err(Ended::Again(format!("{id} is not the same here")));
-                    }
-                    receiver.hear(open, said, &frame).await?.into_iter().map(|told| told.answer).collect()
+                    self.hear(from_node, (receiver, open), said, &frame).await?
                 }
                 _ => return wrong("no greeting, or what belongs to no link"),
             };
@@ -69,6 +69,57 @@ impl Within {
             }
         }
         Ok(())
+    }
+
+    /// Does what was said of a link; what is to be answered. What is wrong with one origin ends nothing for the others, which share the stream:
+    /// it is refused, and taken again when it is offered anew.
+    async fn hear(
+        &self,
+        from: NodeId,
+        (receiver, open): (&Receiver, &mut receiver::Open),
+        said: Said,
+        frame: &[u8],
+    ) -> Result<Vec<Answer>, Ended> {
+        let origin = match &said {
+            Said::Parts(parts) => parts.origin,
+            Said::Offer(origin, _) if self.is_removed(receiver.link, *origin) => {
+                let text = format!("origin {origin} is of a link that was removed, and nothing of it is here any more");
+                return Ok(vec![Answer::Refused(Refused::new(origin.0, 0, "removed", text))]);
+            }
+            _ => return answers(receiver.hear(open, said, frame).await),
+        };
+        let differs = match &said {
+            Said::Parts(parts) => differs(self.log.store(), &parts.parts),
+            _ => None,
+        };
+        let heard = match differs {
+            Some(id) => Err(Ended::Again(format!("{id} is not the same here"))),
+            None => receiver.hear(open, said, frame).await,
+        };
+        let (code, text) = match heard {
+            Err(Ended::Again(text)) => (AGAIN, text),
+            Err(Ended::Wrong(text)) => (WRONG, text),
+            heard => {
+                self.note_came(from, origin);
+                return answers(heard);
+            }
+        };
+        // What was under way behind it comes still, and is refused as well.
+        if open.forget(origin) {
+            match code {
+                AGAIN => tracing::debug!(node = %from, link = receiver.name, %origin, "{text}"),
+                _ => {
+                    tracing::error!(node = %from, link = receiver.name, %origin, "a node sent what cannot be of a link: {text}")
+                }
+            }
+        }
+        Ok(vec![Answer::Refused(Refused::new(origin.0, 0, code, text))])
+    }
+
+    /// Whether an origin is not here, and its link was removed: what was forgotten of it does not come back from a node that has some of it.
+    fn is_removed(&self, link: u64, origin: OriginId) -> bool {
+        let is_new = self.log.store().linked_origin(origin).is_none();
+        is_new && self.records.of(link).is_some_and(|record| record.is_revoked)
     }
 
     fn receiver(self: &Arc<Self>, (link, name): &(u64, String)) -> Receiver {
@@ -85,6 +136,10 @@ impl Within {
             within: None,
         }
     }
+}
+
+fn answers(heard: Result<Vec<Told>, Ended>) -> Result<Vec<Answer>, Ended> {
+    Ok(heard?.into_iter().map(|told| told.answer).collect())
 }
 
 /// A partition of which a batch that is here already is another one than what comes. An edge that was restored may have gone on here while what it

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::Within;
+use super::gaps::Gaps;
+use super::receiver::AGAIN;
 use crate::event_log::{Act, PartitionLog, SITE_SEPARATOR};
 use crate::links::begin::{Begin, Stand, begin};
 use crate::links::lanes::{Lanes, Round};
@@ -28,7 +30,9 @@ const ROUND_BYTES_MAX: usize = 256 << 10;
 const UNDER_WAY_BYTES_MAX: usize = 4 << 20;
 /// How often it looks for partitions that are new.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long what was refused, or is not the same there, is left alone.
+/// How long it waits where the other node's end was passed meanwhile, or is ahead.
+const AGAIN_AFTER: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(2) };
+/// How long what was refused, or is not the same there, is left alone; and until what was not answered is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// How long the other node must have stood still behind in an origin that no edge brings here.
 const LEFT_AFTER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Duration::from_secs(10) };
@@ -37,8 +41,8 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// Why a partition that was asked for does not go now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// Until then, whatever comes: it was refused, or is not the same there.
+pub(super) enum Hold {
+    /// Until then, whatever comes: it was refused, is not the same there, or is not answered yet.
     Until(Instant),
     /// Until then, unless it is to go at once: perhaps another node sends it.
     Left(Instant),
@@ -49,13 +53,13 @@ type UnderWay = (u64, usize, BTreeMap<PartitionId, Offset>);
 
 /// What the stream has come to.
 #[derive(Default)]
-struct Open {
+pub(super) struct Open {
     /// The link that is spoken of.
     whose: Option<(u64, String)>,
-    offered: BTreeSet<OriginId>,
+    offered: BTreeSet<(u64, OriginId)>,
     topics: BTreeSet<(u64, u64)>,
     /// Partitions that were asked for, whether the answer has come, and why they do not go.
-    asked: BTreeMap<PartitionId, (bool, Option<Hold>)>,
+    pub(super) asked: BTreeMap<PartitionId, (bool, Option<Hold>)>,
     under_way: VecDeque<UnderWay>,
     number: u64,
     told: BTreeSet<PartitionId>,
@@ -63,11 +67,12 @@ struct Open {
 
 /// What goes to one other node.
 pub(super) struct Sender {
-    within: Arc<Within>,
-    to: NodeId,
-    open: Mutex<Open>,
-    lanes: Arc<Mutex<Lanes>>,
+    pub(super) within: Arc<Within>,
+    pub(super) to: NodeId,
+    pub(super) open: Mutex<Open>,
+    pub(super) lanes: Arc<Mutex<Lanes>>,
     left: Mutex<Left>,
+    pub(super) gaps: Mutex<Gaps>,
     heard: Notify,
 }
 
@@ -79,6 +84,7 @@ impl Sender {
             open: Mutex::default(),
             lanes: Arc::default(),
             left: Mutex::default(),
+            gaps: Mutex::default(),
             heard: Notify::new(),
         }
     }
@@ -112,11 +118,30 @@ impl Sender {
         }
     }
 
+    /// What is not here any more may have gone there as well: should it come again, it is said anew. So is what was not answered.
+    fn forget_others(&self, all: &[(u64, Arc<PartitionLog>)], here: &BTreeSet<PartitionId>) {
+        let origins: BTreeSet<(u64, OriginId)> = all.iter().map(|(link, of)| (*link, of.id().origin)).collect();
+        let topics: BTreeSet<(u64, u64)> = all.iter().map(|(link, of)| (*link, of.id().topic.0)).collect();
+        let now = Instant::now();
+        let mut open = self.open.lock();
+        let is_silent = |(is_told, hold): &(bool, Option<Hold>)| {
+            !is_told && matches!(hold, Some(Hold::Until(until)) if *until <= now)
+        };
+        let silent = || open.asked.iter().filter(|(_, asked)| is_silent(asked)).map(|(id, _)| *id);
+        let (of, about): (BTreeSet<OriginId>, BTreeSet<u64>) = silent().map(|id| (id.origin, id.topic.0)).unzip();
+        open.offered.retain(|offered| origins.contains(offered) && !of.contains(&offered.1));
+        open.topics.retain(|topic| topics.contains(topic) && !about.contains(&topic.1));
+        self.gaps.lock().keep(here);
+        self.left.lock().keep(here);
+        self.within.keep_known(self.to, here);
+    }
+
     /// Offers what is new, and lets go of what was deleted.
     async fn discover(&self, out: &mut FrameSender) -> Result<(), Ended> {
         let all = self.offered();
         let here: BTreeSet<PartitionId> = all.iter().map(|(_, partition)| partition.id()).collect();
         self.lanes.lock().keep(|id| here.contains(&id));
+        self.forget_others(&all, &here);
         let now = Instant::now();
         self.open.lock().asked.retain(|id, (_, hold)| {
             here.contains(id)
@@ -191,7 +216,7 @@ impl Sender {
         let log = &self.within.log;
         for partition in partitions {
             let id = partition.id();
-            if open.offered.insert(id.origin) {
+            if open.offered.insert((whose.0, id.origin)) {
                 let path = log.store().linked_origin(id.origin).map(|linked| linked.path);
                 said.push(Said::Offer(id.origin, path.unwrap_or_default()));
             }
@@ -203,7 +228,7 @@ impl Sender {
                 info.name = info.name.split_once(SITE_SEPARATOR).map(|(_, name)| name.to_owned()).unwrap_or(info.name);
                 said.push(Said::Topic(info));
             }
-            open.asked.insert(id, (false, None));
+            open.asked.insert(id, (false, Some(Hold::Until(Instant::now() + ASK_AGAIN))));
         }
         said.push(Said::Where(partitions.iter().map(|partition| partition.id()).collect()));
         said
@@ -215,13 +240,18 @@ impl Sender {
             return Ok(false);
         }
         let (log, lanes) = (Arc::clone(&self.within.log), Arc::clone(&self.lanes));
+        lanes.lock().prefer(self.within.wanted_by(self.to));
         let round = blocking(move || {
             let shown = log.watch();
             let round = lanes.lock().next_round(log.store(), ROUND_BYTES_MAX, &|| *shown.borrow());
             log.store().let_go_if_due().map_err(|error| error.to_string())?;
             round.map_err(|error| error.to_string())
         });
-        let Some(Round { origin, parts, ends, .. }) = round.await? else { return Ok(false) };
+        let Some(round) = round.await? else { return Ok(false) };
+        if self.holds_back(&round).await {
+            return Ok(true);
+        }
+        let Round { origin, parts, ends, .. } = round;
         let Some(whose) = self.whose(origin, &parts) else { return Ok(true) };
         let (spoken_of, frame) = {
             let mut open = self.open.lock();
@@ -282,10 +312,13 @@ impl Sender {
             0 => id.origin.0 == refused.origin,
             topic => id.topic.0 == topic,
         };
-        let again = Hold::Until(Instant::now() + ASK_AGAIN);
+        let wait = if refused.code == AGAIN { AGAIN_AFTER } else { ASK_AGAIN };
+        let again = Hold::Until(Instant::now() + wait);
         let mut open = self.open.lock();
         open.asked.iter_mut().filter(|(id, _)| is_of(id)).for_each(|(_, (_, hold))| *hold = Some(again));
-        open.offered.remove(&OriginId(refused.origin));
+        open.offered.retain(|(_, origin)| origin.0 != refused.origin);
+        // What is on its way of it is not stored there, nor said to be.
+        open.under_way.retain(|(.., ends)| ends.keys().all(|id| id.origin.0 != refused.origin));
         open.topics.retain(|(_, topic)| *topic != refused.topic);
         self.lanes.lock().keep(|id| !is_of(&id));
     }
@@ -294,22 +327,33 @@ impl Sender {
     async fn go_on(&self, mut stands: Vec<(PartitionId, Stand)>) -> Result<(), Ended> {
         {
             let mut open = self.open.lock();
-            stands.retain(|(id, _)| open.asked.get_mut(id).is_some_and(|(told, _)| !std::mem::replace(told, true)));
+            stands.retain(|(id, _)| {
+                open.asked.get_mut(id).is_some_and(|asked| {
+                    let is_first = !asked.0;
+                    if is_first {
+                        *asked = (true, None);
+                    }
+                    is_first
+                })
+            });
         }
-        self.within.note_known(self.to, stands.iter().map(|(id, stand)| (*id, stand.end)));
         let log = Arc::clone(&self.within.log);
         let judge = move || {
             let judge =
                 |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, &stand)));
             Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
         };
-        for (id, end, begin) in blocking(judge).await? {
-            self.begin(id, end, begin);
+        let judged = blocking(judge).await?;
+        // What is something else there is no copy of what is here.
+        let same = judged.iter().filter(|(.., begin)| matches!(begin, Begin::From(_)));
+        self.within.note_known(self.to, same.map(|(id, end, _)| (*id, *end)));
+        for (id, begin) in judged.into_iter().map(|(id, _, begin)| (id, begin)) {
+            self.begin(id, begin);
         }
         Ok(())
     }
 
-    fn begin(&self, id: PartitionId, end: Offset, begin: Begin) {
+    fn begin(&self, id: PartitionId, begin: Begin) {
         let log = &self.within.log;
         let Ok(partition) = log.partition(id) else { return };
         let mut open = self.open.lock();
@@ -322,11 +366,8 @@ impl Sender {
                     false => open.hold(id, Hold::Left(Instant::now() + LEFT_AFTER)),
                 }
             }
-            // Asked again when there is more of it here.
-            Begin::Ahead => {
-                self.left.lock().level(id, end);
-                open.asked.remove(&id);
-            }
+            // It may be judged when what is there has come here.
+            Begin::Ahead => open.hold(id, Hold::Until(Instant::now() + AGAIN_AFTER)),
             Begin::Forked => {
                 open.hold(id, Hold::Until(Instant::now() + ASK_AGAIN));
                 if open.told.insert(id) {
@@ -362,7 +403,7 @@ impl Open {
         Some(Said::Whose(whose.0, whose.1.clone()))
     }
 
-    fn hold(&mut self, id: PartitionId, hold: Hold) {
+    pub(super) fn hold(&mut self, id: PartitionId, hold: Hold) {
         if let Some((_, held)) = self.asked.get_mut(&id) {
             *held = Some(hold);
         }

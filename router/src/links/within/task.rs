@@ -32,6 +32,7 @@ impl Within {
         let mut begun: BTreeMap<NodeId, Option<Instant>> = BTreeMap::new();
         loop {
             let connected = nodes.connected();
+            self.away.lock().look(&nodes.staying(), &connected, Instant::now());
             begun.retain(|node, again| again.is_none() || connected.contains(node));
             for node in connected {
                 let again = begun.entry(node).or_insert_with(|| Some(Instant::now()));

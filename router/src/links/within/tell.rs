@@ -18,6 +18,8 @@ use crate::transport::{FrameSender, NodeId};
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// How long the quorum may be out of reach until the edge is sent to another node of the site, which may be with the majority.
 const REACH_WAIT: Duration = Duration::from_secs(5);
+/// How long nothing may come of what the quorum lacks, until the edge is sent to another node.
+const STILL_MAX: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(30) };
 /// How often it looks whether the quorum is in reach, besides when something is stored elsewhere.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -77,6 +79,23 @@ pub fn have(
     ends.iter().all(|(id, end)| others.iter().filter(|node| has(node, id, *end)).count() >= needed)
 }
 
+/// A partition that a node does not have up to its end, and up to where it is known to have it.
+type Lacking = (PartitionId, NodeId, Offset);
+
+/// What others lack of these ends (pure).
+fn lacking(
+    others: &[NodeId],
+    known: &BTreeMap<NodeId, BTreeMap<PartitionId, Offset>>,
+    ends: &BTreeMap<PartitionId, Offset>,
+) -> Vec<Lacking> {
+    let of = |(id, end): (&PartitionId, &Offset)| {
+        let (id, end) = (*id, *end);
+        let known = move |node: &NodeId| known.get(node).and_then(|ends| ends.get(&id)).copied().unwrap_or(0);
+        others.iter().map(move |node| (id, *node, known(node))).filter(move |(.., known)| *known < end)
+    };
+    ends.iter().flat_map(of).collect()
+}
+
 impl Within {
     /// Of ends of partitions those of topics that ask for a quorum.
     pub fn to_await(&self, ends: impl Iterator<Item = (PartitionId, Offset)>) -> BTreeMap<PartitionId, Offset> {
@@ -90,22 +109,34 @@ impl Within {
         ends.filter(|(id, end)| *end > 0 && asks(id)).collect()
     }
 
-    /// Waits until a quorum of the site has partitions up to these ends.
+    /// Waits until a quorum of the site has partitions up to these ends. Those that are not here any more are not waited for.
     async fn await_quorum(&self, ends: &BTreeMap<PartitionId, Offset>) -> Result<(), Ended> {
-        let mut out_of_reach = None;
+        let (mut out_of_reach, mut seen) = (None, (Instant::now(), Vec::new()));
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             // From now on nothing is missed.
             moved.as_mut().enable();
+            let mut ends = ends.clone();
+            ends.retain(|id, _| self.log.partition(*id).is_ok());
             let (needed, others) = self.log.replicas();
             let others: Vec<NodeId> = others.into_iter().map(NodeId).collect();
-            if have(needed, &others, &self.known.lock(), ends) {
-                return Ok(());
-            }
+            let lacking = {
+                let known = self.known.lock();
+                if have(needed, &others, &known, &ends) {
+                    return Ok(());
+                }
+                lacking(&others, &known, &ends)
+            };
             // It is sent on at once, also what was stored before this edge came here.
             ends.keys().for_each(|id| self.note_brought(id.origin));
+            if lacking != seen.1 {
+                seen = (Instant::now(), lacking);
+            }
             if self.log.quorum_in_reach() {
                 out_of_reach = None;
+                if seen.0.elapsed() > STILL_MAX {
+                    return Err(stands_still(&seen.1));
+                }
             } else if out_of_reach.get_or_insert_with(Instant::now).elapsed() > REACH_WAIT {
                 let text = "too few of the site's nodes are heard here: another one may be with the majority";
                 return Err(Ended::Store(text.to_owned()));
@@ -113,6 +144,16 @@ impl Within {
             let _ = timeout(LOOK_EVERY, moved).await;
         }
     }
+}
+
+fn stands_still(lacking: &[Lacking]) -> Ended {
+    let Some((id, node, known)) = lacking.first() else { return Ended::Store("no quorum".to_owned()) };
+    let text = format!(
+        "node {node} has {id} up to {known} and takes no more of it: the quorum that linked_quorum asks for does not come about ({} such)",
+        lacking.len()
+    );
+    tracing::warn!("{text}");
+    Ended::Store(text)
 }
 
 #[cfg(test)]
