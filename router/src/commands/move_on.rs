@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use sled_data::OriginId;
 
 use super::Commands;
-use super::down::{ASKED_MAX, Answer, decode_answers, is_at_site, take_answer};
+use super::down::{Answer, decode_answers, is_at_site, take_answer};
 use super::forward::{ForwardError, is_refusal};
 use super::offered::{Judged, MoveV2, MovedV2, decode, encode, moves_of};
 use super::table::{Now, Room, Table};
@@ -150,7 +150,7 @@ impl Commands {
         }
         for gateway in self.unsure_gateways(table) {
             if !movers.asked.contains(&gateway) {
-                by_node.insert(gateway, table.unsure_at(gateway, ASKED_MAX));
+                by_node.insert(gateway, Self::again_at(table, gateway));
             }
         }
         by_node.retain(|_, ids| !ids.is_empty());

@@ -382,3 +382,64 @@ async fn of_two_outcomes_that_of_the_higher_term_is_shown_at_every_node() {
     }
     site.end().await;
 }
+
+/// The way down to one gateway, which leads to this node or not.
+#[derive(Default)]
+struct OneGateway {
+    is_here: AtomicBool,
+    asked: AtomicUsize,
+}
+
+const GATEWAY: OriginId = OriginId(70);
+
+impl DownWay for OneGateway {
+    fn has_site(&self, site: &str) -> bool {
+        site == "plant"
+    }
+
+    fn gateway(&self, site: &str) -> Option<OriginId> {
+        (self.has_site(site) && self.is_here.load(Ordering::Relaxed)).then_some(GATEWAY)
+    }
+
+    fn gateways(&self) -> Vec<OriginId> {
+        self.gateway("plant").into_iter().collect()
+    }
+
+    fn ask(&self, _: OriginId, _: Vec<u8>) -> Answering<'_> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        // One command was asked about, and is taken.
+        Box::pin(async { Ok(vec![1, 1, 0]) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_is_told_that_an_end_is_known_when_the_node_that_gave_the_command_has_it() {
+    let site = Site::of_three().await;
+    let ways = [A, B, C].map(|place| {
+        let way = Arc::new(OneGateway::default());
+        site[place].room.set_down(Arc::clone(&way) as _);
+        way
+    });
+    ways[A].is_here.store(true, Ordering::Relaxed);
+    // It is given at a node that the gateway is not at, and goes to the one where it is.
+    let id = queued_at(&site[B], "plant/pump", |_| {}).await;
+    site.until("it is with the gateway", || (site[A].steps(id) == ["queued", "moving", "moved"]).then_some(())).await;
+    assert_eq!((site[B].steps(id).len(), ways[A].asked.load(Ordering::Relaxed)), (0, 1));
+    // The gateway comes to c, and says there how it ended, while a is not heard.
+    let ended_there = down::ended_once(id, State::Succeeded);
+    site.net.gone.lock().insert(site[A].log.origin());
+    let known = site[C].room.ended_below(GATEWAY, &ended_there).await.unwrap();
+    assert_eq!(known, [1, 0], "it is to say so again");
+    assert_eq!(ended(&site[A], id), None);
+    // Another gateway's word is nothing, and need not be said again.
+    site.net.gone.lock().clear();
+    let of_other = site[C].room.ended_below(OriginId(71), &ended_there).await.unwrap();
+    assert_eq!((of_other.len(), ended(&site[A], id)), (18, None));
+    let known = site[C].room.ended_below(GATEWAY, &ended_there).await.unwrap();
+    assert_eq!(known, [&[1, 1][..], id.as_bytes()].concat());
+    for place in [A, B, C] {
+        site.until("all know it", || (ended(&site[place], id)? == State::Succeeded).then_some(())).await;
+    }
+    assert_eq!(site[A].steps(id), ["queued", "moving", "moved", "succeeded"]);
+    site.end().await;
+}

@@ -119,6 +119,14 @@ impl Shown {
         standing(self.all.now(), *self.until.lock(), self.all.lifetime)
     }
 
+    /// In how many seconds the edge is to ask for a new one.
+    pub fn due_s(&self) -> u64 {
+        match self.standing() {
+            Standing::Good(after) => after.as_secs(),
+            Standing::Due | Standing::Expired(_) => 0,
+        }
+    }
+
     /// Whether its link may stand by it.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ pub const COMMANDS: &str = "commands";
 pub const URGENT: &str = "urgent";
 /// All that can be listed.
 pub(super) const WORDS: [&str; 2] = [COMMANDS, URGENT];
+/// Bytes that an edge says at once of what came down: twice what the ends and answers of one frame need.
+pub(super) const SAID_BYTES_MAX: usize = 128 << 10;
 /// Words of a list, and bytes of each, that are taken from the other side.
 const WORDS_MAX: usize = 16;
 const WORD_BYTES_MAX: usize = 32;

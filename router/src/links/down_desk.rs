@@ -10,8 +10,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::book::Shared;
-use super::down::{GiveDown, decode_words};
+use super::down::{GiveDown, SAID_BYTES_MAX, decode_words};
+use super::receiver::Ended;
 use super::wire::Answer;
+use super::within::{Out, Told, give};
 use crate::transport::NodeId;
 
 /// Frames that wait to be sent to one gateway.
@@ -174,4 +176,27 @@ impl Drop for Held {
             lines.remove(&self.line.gateway);
         }
     }
+}
+
+/// What an edge says of what comes down; only one that is asked says something.
+pub(super) fn heard(
+    line: Option<&Arc<Line>>,
+    said: Vec<u8>,
+    hear: impl FnOnce(&Arc<Line>, Vec<u8>),
+) -> Result<Vec<Told>, Ended> {
+    let line = line.ok_or_else(|| Ended::Wrong("an answer that nobody asked for".to_owned()))?;
+    if said.len() > SAID_BYTES_MAX {
+        return Err(Ended::Wrong(format!("{} bytes about what came down; {SAID_BYTES_MAX} are the most", said.len())));
+    }
+    hear(line, said);
+    Ok(Vec::new())
+}
+
+/// Sends what is to come down, as it comes.
+pub(super) async fn bring_down(out: &Out, asks: Option<Held>) -> Result<(), Ended> {
+    let Some(mut held) = asks else { return Ok(()) };
+    while let Some(frame) = held.out.recv().await {
+        give(out, &frame).await?;
+    }
+    Ok(())
 }

@@ -15,10 +15,10 @@ use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
 use super::counted::Counted;
-use super::down_desk::{Held, Line};
+use super::down_desk::{Held, Line, bring_down, heard};
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
-use super::within::{Out, Told, Within, give, tell_all};
+use super::within::{Out, Told, Within, tell_all};
 use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
@@ -143,8 +143,8 @@ impl Receiver {
                 plain => plain?,
             };
             let all = match Said::decode(&frame)? {
-                Said::Answered(number, said) => heard(line, |line| line.answered(number, said))?,
-                Said::Ended(said) => heard(line, |line| line.ended(said))?,
+                Said::Answered(number, said) => heard(line, said, |line, said| line.answered(number, said))?,
+                Said::Ended(said) => heard(line, said, Line::ended)?,
                 said => self.hear(&mut open, said, &frame).await?,
             };
             drop((frame, held));
@@ -390,22 +390,6 @@ impl Receiver {
             }
         }
     }
-}
-
-/// What an edge says of what comes down; only one that is asked says something.
-fn heard(line: Option<&Arc<Line>>, hear: impl FnOnce(&Arc<Line>)) -> Result<Vec<Told>, Ended> {
-    let line = line.ok_or_else(|| Ended::Wrong("an answer that nobody asked for".to_owned()))?;
-    hear(line);
-    Ok(Vec::new())
-}
-
-/// Sends what is to come down, as it comes.
-async fn bring_down(out: &Out, asks: Option<Held>) -> Result<(), Ended> {
-    let Some(mut held) = asks else { return Ok(()) };
-    while let Some(frame) = held.out.recv().await {
-        give(out, &frame).await?;
-    }
-    Ok(())
 }
 
 /// The rest of a frame whose length has come.

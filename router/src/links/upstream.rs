@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
-use super::certificates::{Certificates, Shown, Standing};
+use super::certificates::{Certificates, Shown};
 use super::detail::Asks;
 use super::down_desk::Desk;
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
@@ -438,7 +438,7 @@ async fn stream_of(
         return None;
     }
     if hello.is_first && hello.protocol >= super::PROTOCOL_RENEWS {
-        let due = Answer::Due(due(&shown));
+        let due = Answer::Due(shown.due_s());
         if out.send_frame(&due.encode()).await.is_err() {
             return None;
         }
@@ -453,14 +453,6 @@ async fn stream_of(
             tracing::error!(link = receiver.name, %ended, "a link brought what cannot be");
             Some((Close::Garbage, ended.to_string()))
         }
-    }
-}
-
-/// In how many seconds the edge is to ask for a new certificate.
-fn due(shown: &Shown) -> u64 {
-    match shown.standing() {
-        Standing::Good(after) => after.as_secs(),
-        Standing::Due | Standing::Expired(_) => 0,
     }
 }
 
@@ -482,7 +474,7 @@ async fn renew(
             receiver.page.lock().certificate_until_s = shown.until_s();
             Answer::Renewed(certificate, after.as_secs())
         }
-        Ok(None) => Answer::Due(due(shown)),
+        Ok(None) => Answer::Due(shown.due_s()),
         Err(error) => return Some((Close::Garbage, error.to_string())),
     };
     let last_words = async {

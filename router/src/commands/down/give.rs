@@ -7,7 +7,6 @@ use sled_data::OriginId;
 use tokio::sync::oneshot;
 
 use super::super::Commands;
-use super::super::record::{self, COMMANDS_TREE};
 use super::super::table::{Now, Room, SiteEnd, Table};
 use super::DownWay;
 use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, decode, encode};
@@ -63,8 +62,8 @@ impl Commands {
                         others.retain(|end| !theirs.contains(&end.id));
                         known.extend(theirs);
                     }
-                    // It hears of them when it is back.
-                    None => others.retain(|end| !self.is_given_by(origin, end, gateway)),
+                    // They may be that node's: the gateway says so again until it is heard.
+                    None => others.clear(),
                 }
             }
         }
@@ -94,15 +93,6 @@ impl Commands {
         self.table.lock().get(id).is_some_and(|entry| entry.away.is_some_and(|away| away.to == gateway))
     }
 
-    /// Whether another node of the site has handed a command to a gateway and waits for its end, as far as is known here.
-    fn is_given_by(&self, origin: OriginId, end: &EndedV1, gateway: OriginId) -> bool {
-        let stored = self.log.store().state_get_of(origin, COMMANDS_TREE, &end.id).ok().flatten();
-        let entry = stored.and_then(|stored| record::decode(&end.id, &stored));
-        entry.is_some_and(|entry| {
-            !entry.progress.state().is_outcome() && entry.away.is_some_and(|away| away.to == gateway)
-        })
-    }
-
     /// Ends commands as a gateway says; returns once that is durable, `None` where it is not.
     async fn end_below(&self, gateway: OriginId, told: Vec<EndedV1>) -> Option<()> {
         if told.is_empty() {
@@ -123,13 +113,18 @@ impl Commands {
     /// The gateways that may have commands and have not said so, and can be asked.
     pub(in crate::commands) fn unsure_gateways(&self, table: &Table) -> Vec<OriginId> {
         let all = self.down.way().map(|way| way.gateways()).unwrap_or_default();
-        all.into_iter().filter(|gateway| !table.unsure_at(*gateway, 1).is_empty()).collect()
+        all.into_iter().filter(|gateway| table.is_unsure_at(*gateway)).collect()
     }
 
     /// How many commands, and bytes of them, a gateway can be given now.
     pub(in crate::commands) fn room_at(table: &Table, gateway: OriginId) -> Room {
         let free = UNDER_WAY_MAX.saturating_sub(table.under_way_to(gateway));
         Room { count: free.min(ASKED_MAX), bytes: ASKED_BYTES_MAX }
+    }
+
+    /// What a gateway is asked about again at once.
+    pub(in crate::commands) fn again_at(table: &Table, gateway: OriginId) -> Vec<CommandId> {
+        table.unsure_at(gateway, Room { count: ASKED_MAX, bytes: ASKED_BYTES_MAX })
     }
 
     /// What a gateway is asked to take.

@@ -27,7 +27,7 @@ pub use give::SiteEnded;
 pub(super) use give::{VERSION_BELOW, take_answer};
 pub use notes::NOTES_TREE;
 pub use take::{Above, Listed};
-pub(super) use wire::{ASKED_MAX, Answer, decode_answers};
+pub(super) use wire::{Answer, decode_answers};
 
 /// Sites on the way to a device at most, and the device.
 const LEVELS_MAX: usize = 17;
@@ -51,6 +51,8 @@ pub trait DownWay: Send + Sync {
 pub(super) struct Down {
     way: OnceLock<Arc<dyn DownWay>>,
     notes: Mutex<notes::Notes>,
+    /// One question is judged at a time, up to what it appends: the same one may come by a new connection meanwhile.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Down {
@@ -79,4 +81,10 @@ pub(super) fn check_target(device: &str) -> Result<(), NameError> {
         return Err(NameError::TooLong { max: TARGET_BYTES_MAX });
     }
     device.split(SITE_SEPARATOR).try_for_each(check_device_name)
+}
+
+/// What a gateway says of one command that has ended.
+#[cfg(test)]
+pub(super) fn ended_once(id: devices::command::CommandId, outcome: devices::command::State) -> Vec<u8> {
+    wire::encode(&vec![wire::EndedV1::new(id, outcome, None, None)])
 }

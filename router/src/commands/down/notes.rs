@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use devices::command::CommandId;
 use serde::{Deserialize, Serialize};
 
+use super::super::table::Now;
 use super::wire::{EndedV1, decode, encode};
 use crate::event_log::Ticket;
 
@@ -21,6 +22,8 @@ pub(super) const LIFE_KEY: &[u8] = b"life";
 const OF_LINK_MAX: usize = 4_096;
 /// Notes in all.
 const NOTES_MAX: usize = 16_384;
+/// Refusals that are written down in a minute: an upstream that asks on and on pushes nothing else out of the audit.
+const REFUSALS_OF_MINUTE_MAX: u32 = 120;
 /// How long an end is kept that upstream does not ask for, in milliseconds: it has given the command up long since.
 const KEPT_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -74,19 +77,28 @@ pub(super) struct Notes {
     /// How many there are of each link, and how many of those are to be told.
     counts: HashMap<u64, (usize, usize)>,
     last_place: u64,
-    pub(super) life: LifeV1,
+    life: LifeV1,
     /// Whether the store knows of the life.
-    pub(super) is_life_stored: bool,
+    is_life_stored: bool,
+    /// When it began on the steady clock, where that was in this run: a node that starts may have no other clock that is right.
+    began_steady: Option<u64>,
+    /// Commands that were taken in commits that may not be written yet.
+    under_way: HashMap<CommandId, Note>,
+    /// The minute in which a refusal was written down last, on the steady clock, and how many were.
+    refusals: (u64, u32),
 }
 
 impl Notes {
-    /// As the store has them. What cannot be read is left out: its command is then told of no more.
-    pub(super) fn read(stored: &[(Vec<u8>, Vec<u8>)], origin: u64, now_ms: u64) -> Self {
-        let mut notes = Self { life: LifeV1 { origin, began_ms: now_ms }, ..Self::default() };
+    /// As the store has them, and those that it is about to have. What cannot be read is left out: its command is then told of no more.
+    pub(super) fn read(&mut self, stored: &[(Vec<u8>, Vec<u8>)], origin: u64, now: Now) {
+        let is_first = self.life.origin == 0;
+        let began_steady = if is_first { Some(now.steady) } else { self.began_steady };
+        let mut notes = Self { life: LifeV1 { origin, began_ms: now.wall }, began_steady, ..Self::default() };
         for (key, value) in stored {
             if key == LIFE_KEY {
                 if let Some(life) = decode::<LifeV1>(value).filter(|life| life.origin == origin) {
                     (notes.life, notes.is_life_stored) = (life, true);
+                    notes.began_steady = began_steady.filter(|_| !is_first);
                 }
             } else if let (Ok(id), Some(note)) = (<[u8; 16]>::try_from(key.as_slice()), decode::<NoteV1>(value)) {
                 let phase = match (&note.ended, note.is_known) {
@@ -98,7 +110,56 @@ impl Notes {
                 notes.put(CommandId::from_bytes(id), note);
             }
         }
-        notes
+        for (id, note) in std::mem::take(&mut self.under_way) {
+            if notes.get(id).is_none() {
+                notes.put(id, note);
+            }
+            notes.under_way.insert(id, note);
+        }
+        *self = notes;
+    }
+
+    /// Whether the store's life has begun within so many milliseconds.
+    pub(super) fn began_within(&self, ms: u64, now: Now) -> bool {
+        match self.began_steady {
+            Some(began) => ms > now.steady.saturating_sub(began),
+            None => now.wall.saturating_sub(ms) < self.life.began_ms,
+        }
+    }
+
+    /// What is to be stored of the life, where the store knows nothing of it.
+    pub(super) fn life_to_store(&mut self, now: Now) -> Option<LifeV1> {
+        if std::mem::replace(&mut self.is_life_stored, true) {
+            return None;
+        }
+        let age = self.began_steady.map_or(0, |began| now.steady.saturating_sub(began));
+        self.life.began_ms = now.wall.saturating_sub(age);
+        Some(self.life)
+    }
+
+    /// Puts the note of a command that is taken in a commit which is not written yet.
+    pub(super) fn take(&mut self, id: CommandId, note: Note) {
+        self.under_way.insert(id, note);
+        self.put(id, note);
+    }
+
+    /// It is known what became of a commit: of what was taken in it, the store says all.
+    pub(super) fn settle(&mut self, ids: &[CommandId], ticket: Ticket) {
+        for id in ids {
+            if self.under_way.get(id).is_some_and(|note| note.ticket <= Some(ticket)) {
+                self.under_way.remove(id);
+            }
+        }
+    }
+
+    /// Whether a refusal may be written down now.
+    pub(super) fn may_write(&mut self, steady_ms: u64) -> bool {
+        let minute = steady_ms / 60_000;
+        if self.refusals.0 != minute {
+            self.refusals = (minute, 0);
+        }
+        self.refusals.1 += 1;
+        self.refusals.1 <= REFUSALS_OF_MINUTE_MAX
     }
 
     pub(super) fn get(&self, id: CommandId) -> Option<Note> {
@@ -192,15 +253,60 @@ mod tests {
             [open, ended, known].iter().zip(1..).map(|(note, n)| (vec![n; 16], stored(note))).collect();
         all.push((vec![1; 3], vec![1]));
         all.push((vec![9; 16], vec![9]));
-        let notes = Notes::read(&all, 5, 70);
+        let now = |wall| Now { steady: 1_000, wall };
+        let read = |all: &[_], origin, wall| {
+            let mut notes = Notes::default();
+            notes.read(all, origin, now(wall));
+            notes
+        };
+        let notes = read(&all, 5, 70);
         assert_eq!([1, 2, 3].map(|n| notes.get(id(n)).unwrap().phase), [Phase::Open, Phase::Ended, Phase::Known]);
         assert_eq!(
             (notes.notes.len(), notes.life, notes.is_life_stored),
             (3, LifeV1 { origin: 5, began_ms: 70 }, false)
         );
         all.push((LIFE_KEY.to_vec(), encode(&LifeV1 { origin: 5, began_ms: 6 })));
-        assert_eq!(Notes::read(&all, 5, 70).life.began_ms, 6);
-        assert_eq!(Notes::read(&all, 8, 70).life.began_ms, 70, "another life");
+        assert_eq!(read(&all, 5, 70).life.began_ms, 6);
+        assert_eq!(read(&all, 8, 70).life.began_ms, 70, "another life");
+    }
+
+    #[test]
+    fn a_life_that_began_under_a_wrong_clock_began_when_it_did() {
+        let mut notes = Notes::default();
+        // A new store, and a clock that was never set.
+        notes.read(&[], 5, Now { steady: 100, wall: 7 });
+        let set = Now { steady: 30_100, wall: 1_900_000_000_000 };
+        assert!(notes.began_within(30_001, set) && !notes.began_within(30_000, set));
+        let life = notes.life_to_store(set).unwrap();
+        assert_eq!((life.began_ms, notes.life_to_store(set)), (set.wall - 30_000, None));
+        // Read again in the same run, and in the next one.
+        let stored = vec![(LIFE_KEY.to_vec(), encode(&life))];
+        notes.read(&stored, 5, set);
+        let mut next = Notes::default();
+        next.read(&stored, 5, set);
+        for notes in [&notes, &next] {
+            assert!(notes.began_within(30_001, set) && !notes.began_within(30_000, set), "{notes:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_and_not_written_yet_is_not_forgotten() {
+        let mut notes = Notes::default();
+        let now = Now { steady: 0, wall: 0 };
+        notes.take(id(1), note(1, Phase::Open));
+        notes.read(&[], 5, now);
+        assert!(notes.get(id(1)).is_some() && notes.get(id(2)).is_none());
+        // It is written, and ends; or it never will be.
+        notes.under_way.clear();
+        notes.read(&[], 5, now);
+        assert!(notes.get(id(1)).is_none());
+    }
+
+    #[test]
+    fn not_every_refusal_is_written_down() {
+        let mut notes = Notes::default();
+        let written = |notes: &mut Notes, ms| (0..1_000).filter(|_| notes.may_write(ms)).count();
+        assert_eq!([0, 59_999, 60_000].map(|ms| written(&mut notes, ms)), [120, 0, 120]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::command::{CommandId, Repeat, State, StepEvent, Why};
+use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Repeat, State, StepEvent, Why};
 use serde_json::json;
 
 use super::super::move_on::append_step;
@@ -70,9 +70,7 @@ impl Commands {
             all.extend(page);
         }
         let mut notes = self.down.notes.lock();
-        // A life begins once a run of the program, however often this is read.
-        let began_ms = if notes.life.origin == 0 { self.now().wall } else { notes.life.began_ms };
-        *notes = Notes::read(&all, self.log.origin().0, began_ms);
+        notes.read(&all, self.log.origin().0, self.now());
         Ok(())
     }
 
@@ -86,14 +84,19 @@ impl Commands {
 
     async fn take_given(&self, above: &Above, request: &[u8]) -> Vec<Answer> {
         let given: Vec<GivenV1> = decode(request).unwrap_or_default();
-        let now = self.now();
         let given = given.into_iter().take(ASKED_MAX);
+        let turn = self.down.turn.lock().await;
+        let now = self.now();
         let judged = given.map(|one| (one.id, one.device.clone(), self.judge_given(above, one, now)));
         let judged: Vec<_> = judged.collect();
-        let Ok((answers, ticket)) = self.append_given(above, judged, now) else { return Vec::new() };
-        if let Some(ticket) = ticket
-            && let Err(error) = self.log.durable(ticket).await
-        {
+        let ids: Vec<CommandId> = judged.iter().map(|(id, ..)| CommandId::from_bytes(*id)).collect();
+        let appended = self.append_given(above, judged, now);
+        drop(turn);
+        let Ok((answers, ticket)) = appended else { return Vec::new() };
+        let Some(ticket) = ticket else { return answers };
+        let durable = self.log.durable(ticket).await;
+        self.down.notes.lock().settle(&ids, ticket);
+        if let Err(error) = durable {
             tracing::warn!(link = above.name, %error, "commands from upstream could not be taken; it asks again");
             if let Err(error) = self.read_notes() {
                 tracing::error!(%error, "the notes of commands from upstream cannot be read");
@@ -105,12 +108,13 @@ impl Commands {
 
     fn judge_given(&self, above: &Above, given: GivenV1, now: Now) -> Judged {
         let id = CommandId::from_bytes(given.id);
-        let life = {
+        // Whoever asked before may have been answered by a store that is no more.
+        let is_set_back = {
             let notes = self.down.notes.lock();
             match notes.get(id) {
                 Some(note) if note.link == above.link => return Judged::Known,
                 Some(_) => return refused("other-link", "another link has brought a command of this id"),
-                None => notes.life,
+                None => given.asked_ms.is_some_and(|ms| notes.began_within(ms, now)),
             }
         };
         if !above.listed.commands {
@@ -121,15 +125,13 @@ impl Commands {
         if self.get_own(id).is_some() {
             return refused("known-id", "a command of this id was given at the edge itself");
         }
-        // Whoever asked before may have been answered by a store that is no more.
-        let is_set_back = given.asked_ms.is_some_and(|ms| now.wall.saturating_sub(ms) < life.began_ms);
         if is_set_back && (given.never_repeat || given.left_ms == 0) {
             return Judged::Not(Answer::Lost);
         }
         if given.left_ms == 0 {
             return Judged::Not(Answer::TooLate);
         }
-        let (age_ms, left_ms) = (given.age_ms, given.left_ms);
+        let (age_ms, left_ms) = (given.age_ms, given.left_ms.min(DELIVER_WITHIN_MAX_MS));
         let command = command(above, given);
         if let Err(error) = command.check() {
             return refused(error.code(), error.to_string());
@@ -189,11 +191,11 @@ impl Commands {
                     append_step(&mut open, &self.commands, &new.device, &new.step).map_err(drop)?;
                     let note = NoteV1 { link: above.link, until_ms: new.until_ms, ended: None, is_known: false };
                     open.put_state(NOTES_TREE, id.as_bytes(), Some(&stored(&note)));
-                    if !std::mem::replace(&mut notes.is_life_stored, true) {
-                        open.put_state(NOTES_TREE, LIFE_KEY, Some(&encode(&notes.life)));
+                    if let Some(life) = notes.life_to_store(now) {
+                        open.put_state(NOTES_TREE, LIFE_KEY, Some(&encode(&life)));
                     }
                     let ticket = Some(open.ticket());
-                    notes.put(
+                    notes.take(
                         id,
                         Note { link: above.link, until_ms: new.until_ms, phase: Phase::Open, place: 0, ticket },
                     );
@@ -202,7 +204,9 @@ impl Commands {
                     Answer::Taken
                 }
             };
-            if let Answer::Refused { code, .. } = &answer {
+            if let Answer::Refused { code, .. } = &answer
+                && notes.may_write(now.steady)
+            {
                 // A log that is full has refused all; what is refused is told upstream as well.
                 let _ = act(&mut open, &who, &device, code, id);
             }

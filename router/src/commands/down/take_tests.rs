@@ -7,7 +7,7 @@ use devices::command::{CommandId, Status};
 use super::super::tests::{Node, backend, command, next_offer, until};
 use super::super::{Config, NewCommand};
 use super::tests::{ALL, LINK, above};
-use super::wire::{Answer, EndedV1, GivenV1, decode, encode};
+use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, decode, encode};
 use super::*;
 
 fn given(n: u8) -> GivenV1 {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use devices::command::{Answer, CommandId, Input, State, Status, Step, Why, WhyCode};
 use sled_data::OriginId;
 
-use super::{Now, Table};
+use super::{Now, Room, Table};
 use crate::commands::down::is_at_site;
 use crate::commands::entry::{Away, Entry};
 use crate::event_log::SITE_SEPARATOR;
@@ -114,11 +114,29 @@ impl Table {
         self.at_sites.ids.range((gateway, false, FIRST)..=(gateway, true, LAST)).count()
     }
 
-    /// Commands of which it is not known whether a gateway has them, or has them still, at most `max`.
-    pub fn unsure_at(&self, gateway: OriginId, max: usize) -> Vec<CommandId> {
+    /// Commands of which it is not known whether a gateway has them, or has them still, as far as there is room; one at least.
+    pub fn unsure_at(&self, gateway: OriginId, mut room: Room) -> Vec<CommandId> {
+        let mut found = Vec::new();
+        for id in self.all_unsure_at(gateway) {
+            let bytes = self.get(id).map_or(0, Entry::bytes);
+            if room.count == 0 || (room.bytes < bytes && !found.is_empty()) {
+                break;
+            }
+            (room.count, room.bytes) = (room.count - 1, room.bytes.saturating_sub(bytes));
+            found.push(id);
+        }
+        found
+    }
+
+    /// Whether there are such.
+    pub fn is_unsure_at(&self, gateway: OriginId) -> bool {
+        self.all_unsure_at(gateway).next().is_some()
+    }
+
+    fn all_unsure_at(&self, gateway: OriginId) -> impl Iterator<Item = CommandId> {
         let unsure = self.at_sites.ids.range((gateway, false, FIRST)..=(gateway, false, LAST));
         let again = self.at_sites.again.range((gateway, FIRST)..=(gateway, LAST));
-        unsure.map(|(_, _, id)| *id).chain(again.map(|(_, id)| *id)).take(max).collect()
+        unsure.map(|(_, _, id)| *id).chain(again.map(|(_, id)| *id))
     }
 
     /// A gateway has come: it is asked about all that it has, as its store may be another one, and it may have told its ends to
@@ -150,5 +168,32 @@ impl Table {
         if let Some((site, _)) = device.split_once(SITE_SEPARATOR) {
             self.site_came(site);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use devices::command::Queued;
+
+    use super::*;
+    use crate::commands::Config;
+
+    #[test]
+    fn what_is_asked_again_fits_one_question() {
+        const GATEWAY: OriginId = OriginId(7);
+        const BYTES_MAX: usize = 96 << 10;
+        let now = Now { steady: 0, wall: 1_000_000 };
+        let mut table = Table::new(Config::default());
+        // Questions that were lost, one after another.
+        for n in 0..20 {
+            let queued = Queued::new("c", vec![0; 16_000], now.wall + 60_000, "cli");
+            let device = format!("plant/{n}");
+            table.queued(&device, CommandId::v7(n, [0; 10]), now.wall, queued, now);
+            table.hand_over(&device, GATEWAY, &mut Room { count: 64, bytes: BYTES_MAX }, now);
+        }
+        assert!(table.is_unsure_at(GATEWAY) && !table.is_unsure_at(OriginId(8)));
+        assert_eq!(table.unsure_at(GATEWAY, Room { count: 64, bytes: BYTES_MAX }).len(), 5);
+        assert_eq!(table.unsure_at(GATEWAY, Room { count: 2, bytes: BYTES_MAX }).len(), 2);
+        assert_eq!(table.unsure_at(GATEWAY, Room { count: 64, bytes: 1 }).len(), 1, "a large one goes alone");
     }
 }
