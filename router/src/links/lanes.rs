@@ -309,7 +309,7 @@ impl Lane {
                     }
                     return Ok(());
                 }
-                Err(ReadError::Trimmed { start, .. }) => (start, self.why(store)),
+                Err(ReadError::Trimmed { start, .. }) => self.gone(store, start),
                 Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
                 Err(error) => return Err(error),
             };
@@ -322,11 +322,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Why what is next is not there.
-    fn why(&self, store: &Store) -> HoleWhy {
+    /// Up to where what is next is not there for one reason, and which. Several holes may lie between it and the next batch.
+    fn gone(&self, store: &Store, start: Offset) -> (Offset, HoleWhy) {
         let holes = store.holes(self.log.id());
-        let hole = holes.iter().find(|hole| hole.from <= self.next && self.next < hole.to);
-        hole.map_or(HoleWhy::Retention, |hole| hole.why)
+        let Some(hole) = holes.iter().find(|hole| hole.to > self.next) else { return (start, HoleWhy::Retention) };
+        match hole.from <= self.next {
+            true => (hole.to.min(start), hole.why),
+            false => (hole.from.min(start), HoleWhy::Retention),
+        }
     }
 }
 
