@@ -322,13 +322,13 @@ impl Lane {
         Ok(())
     }
 
-    /// Up to where what is next is not there for one reason, at most to `start`; and for which.
+    /// Up to where what is next is not there for one reason, and which. Several holes may lie between it and the next batch.
     fn gone(&self, store: &Store, start: Offset) -> (Offset, HoleWhy) {
         let holes = store.holes(self.log.id());
-        match holes.iter().find(|hole| hole.to > self.next) {
-            Some(hole) if hole.from <= self.next => (hole.to.min(start), hole.why),
-            Some(hole) => (hole.from.min(start), HoleWhy::Retention),
-            None => (start, HoleWhy::Retention),
+        let Some(hole) = holes.iter().find(|hole| hole.to > self.next) else { return (start, HoleWhy::Retention) };
+        match hole.from <= self.next {
+            true => (hole.to.min(start), hole.why),
+            false => (hole.from.min(start), HoleWhy::Retention),
         }
     }
 }

@@ -225,6 +225,19 @@ async fn what_a_link_brings_comes_to_the_other_node_as_it_is() {
     sending.abort();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quorum_that_does_not_come_about_is_not_waited_for_without_end() {
+    let (_plant, hq, other, ids) = fed().await;
+    let within = within(&hq, &other);
+    hq.log.set_replicas(&[OTHER.0], 1);
+    hq.log.set_quorum_in_reach(true);
+    let text = within.await_quorum(&[(ids[0], 1)].into()).await.unwrap_err().to_string();
+    assert!(text.contains(&format!("{OTHER} has {} up to 0", ids[0])), "{text}");
+    // Nor is what was deleted meanwhile.
+    let gone = PartitionId { topic: TopicId(999), ..ids[0] };
+    within.await_quorum(&[(gone, 1)].into()).await.unwrap();
+}
+
 /// Of another link: a topic of so many partitions, and a batch in one of them.
 async fn bring(site: &Site, (topic, origin): (u64, u64), partitions: u32, index: u32, events: &[&str]) {
     let mut info = site.log.topics().iter().find(|topic| topic.is_linked()).unwrap().info().clone();

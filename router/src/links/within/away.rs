@@ -30,12 +30,14 @@ impl Away {
 mod tests {
     use super::*;
 
+    /// In how many waits, who stays, who is connected, who is waited for.
+    type Step<'a> = (f64, &'a [NodeId], &'a [NodeId], &'a [NodeId]);
+
     #[test]
     fn a_node_is_waited_for_a_while_after_a_start_and_after_it_was_lost() {
         let (a, b, began) = (NodeId(1), NodeId(2), Instant::now());
         let mut away = Away::default();
-        // in how many waits, who stays, who is connected, who is waited for
-        let steps: [(f64, &[NodeId], &[NodeId], &[NodeId]); 8] = [
+        let steps: [Step; 8] = [
             (0.0, &[a, b], &[], &[a, b]),
             (0.5, &[a, b], &[a], &[b]),
             (1.0, &[a, b], &[a], &[]),

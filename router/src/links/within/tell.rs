@@ -110,7 +110,7 @@ impl Within {
     }
 
     /// Waits until a quorum of the site has partitions up to these ends. Those that are not here any more are not waited for.
-    async fn await_quorum(&self, ends: &BTreeMap<PartitionId, Offset>) -> Result<(), Ended> {
+    pub(in crate::links) async fn await_quorum(&self, ends: &BTreeMap<PartitionId, Offset>) -> Result<(), Ended> {
         let (mut out_of_reach, mut seen) = (None, (Instant::now(), Vec::new()));
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
