@@ -27,7 +27,7 @@ use std::pin::Pin;
 
 pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
-pub use config::{Config, LINKED_QUORUM_MAX};
+pub use config::{Config, LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
 pub use floor::{Behind, Floor, Lacks};
 pub use holdings::Holdings;
 pub use peers::{MEMBERS_MAX, Member};
