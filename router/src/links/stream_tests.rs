@@ -3,6 +3,7 @@
 mod backlog;
 mod deadline;
 mod forged;
+mod greeting;
 mod lab;
 mod on_demand;
 mod unasked;
