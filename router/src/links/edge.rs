@@ -100,6 +100,7 @@ impl Edge {
             folder,
             addresses,
             page: Arc::clone(&page),
+            stood_since: Mutex::default(),
             outlived: self.outlived.clone(),
         };
         let task = tokio::spawn(dialler.run(paused.subscribe()));
