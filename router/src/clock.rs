@@ -34,6 +34,11 @@ impl Clock {
             .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// Wall time, or that of the newest hybrid stamp where the wall clock is behind it, in milliseconds since 1970.
+    pub fn newest_ms(&self) -> i64 {
+        self.wall_ms().max(sled_data::hlc_ms(self.hybrid.load(Ordering::Acquire)))
+    }
+
     /// Time since the node started; never goes back. Ages and expiries run on it.
     pub fn monotonic(&self) -> Duration {
         self.started.elapsed()

@@ -10,8 +10,10 @@ use crate::harness::{Node, wait};
 
 /// A plant that feeds a headquarters whose certificates for links are good for so many seconds.
 fn linked(seconds: u32) -> (Node, Site) {
-    let (plant, hq) =
-        (Node::start_with(ROUTING), Site::found(&format!("{ROUTING}[site]\nlink_certificate_s = {seconds}\n")));
+    let (plant, hq) = (
+        Node::start_with(ROUTING),
+        Site::found(&format!("{ROUTING}[site]\nlink_certificate_short = true\nlink_certificate_s = {seconds}\n")),
+    );
     link(&plant, &hq[0], "plant");
     (plant, hq)
 }

@@ -26,10 +26,14 @@ use super::{ApiError, Readiness, ndjson};
 use crate::event_log::SITE_SEPARATOR;
 use crate::links::detail::{Ask, AskError, Detail, End, From as Begin, Position};
 
-use lines::Lines;
+use lines::{Lines, missing_lines};
 
 /// How often an empty line is sent while nothing comes, so that a dead caller is noticed.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// How long the caller may take to take a piece: then its place is for others.
+const TAKE_WAIT: Duration = Duration::from_secs(300);
+/// Bytes of lines that are handed on at once.
+const PIECE_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Clone)]
 struct Details {
@@ -94,8 +98,8 @@ async fn detail(
     let place = place(&details.places)?;
     let detail = details.links.detail(&link, ask).await?;
     let (pieces, response) = ndjson::stream();
-    let lines = Lines::new(name, detail.spans(), left);
-    let gone = lines.gone();
+    let lines = Lines::new(name.clone(), detail.spans(), left);
+    let gone = [lines.gone(), missing_lines(&name, detail.missing())].concat();
     let stopping = details.readiness.watch();
     tokio::spawn(Job { detail, lines, pieces, stopping, _place: place }.run(gone));
     Ok(response)
@@ -112,7 +116,7 @@ struct Job {
 
 impl Job {
     async fn run(mut self, gone: Vec<u8>) {
-        if !gone.is_empty() && self.pieces.send(gone.into()).await.is_err() {
+        if !hand_on(&self.pieces, gone).await {
             return;
         }
         while self.lines.want_more() {
@@ -120,28 +124,33 @@ impl Job {
                 Next::Parts(parts) => parts,
                 Next::Cut(why) => {
                     // The caller may be gone as well.
-                    let _ = self.pieces.send(self.cut_line(&why).into()).await;
+                    hand_on(&self.pieces, self.cut_line(&why)).await;
                     return;
                 }
                 Next::End => return,
             };
-            let mut lines = self.lines;
-            let read = blocking(move || {
-                let read = lines.read(&parts);
-                Ok((lines, read))
-            });
-            let Ok((lines, read)) = read.await else { return };
-            self.lines = lines;
-            let sent = match read {
-                Ok(bytes) if bytes.is_empty() => Ok(()),
-                Ok(bytes) => self.pieces.send(bytes.into()).await,
-                Err(why) => {
-                    let _ = self.pieces.send(self.cut_line(&why).into()).await;
-                    return;
+            let mut rest = parts;
+            while !rest.is_empty() {
+                let mut lines = self.lines;
+                let read = blocking(move || {
+                    let few = lines::first_few(&rest);
+                    let read = lines.read(&rest[..few]);
+                    rest.drain(..few);
+                    Ok((lines, rest, read))
+                });
+                let Ok((lines, left, read)) = read.await else { return };
+                (self.lines, rest) = (lines, left);
+                match read {
+                    Ok(bytes) => {
+                        if !hand_on(&self.pieces, bytes).await {
+                            return;
+                        }
+                    }
+                    Err(why) => {
+                        hand_on(&self.pieces, self.cut_line(&why)).await;
+                        return;
+                    }
                 }
-            };
-            if sent.is_err() {
-                return;
             }
             self.detail.taken().await;
         }
@@ -173,6 +182,18 @@ impl Job {
         let position = self.detail.position().to_string();
         format!("{}\n", json!({"cut": {"reason": why, "after": position}})).into_bytes()
     }
+}
+
+/// Hands lines on, in pieces; false where the caller is gone or takes nothing.
+async fn hand_on(pieces: &mpsc::Sender<Bytes>, lines: Vec<u8>) -> bool {
+    let mut lines = Bytes::from(lines);
+    while !lines.is_empty() {
+        let piece = lines.split_to(lines.len().min(PIECE_BYTES_MAX));
+        if !matches!(tokio::time::timeout(TAKE_WAIT, pieces.send(piece)).await, Ok(Ok(()))) {
+            return false;
+        }
+    }
+    true
 }
 
 enum Next {

@@ -179,6 +179,10 @@ fn human(event: &Value) -> String {
         let partition = &event["partition"];
         return format!("-- partition {partition}: offsets {from} to {} are gone ({reason})", to.saturating_sub(1));
     }
+    if let Some(missing) = event.get("missing") {
+        let text = |name: &str| printable(missing[name].as_str().unwrap_or_default());
+        return format!("-- gateway {}: events of it may be missing: {}", text("gateway"), text("reason"));
+    }
     if let Some(gone) = event.get("gone") {
         let oldest = match gone["oldest_ms"].as_i64() {
             Some(ms) => format!("the oldest that is kept came {}", when::show_ms(ms)),

@@ -1,8 +1,8 @@
 //! Numbers of the rooms' settings that would stop the node, each with its range.
 
 use super::{Config, Problem, in_range};
-use crate::replication::LINKED_QUORUM_MAX;
 use crate::replication::peers::{PROTOCOL_MAX, PROTOCOL_MIN};
+use crate::replication::{LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
 
 /// Whether every number is in its range.
 pub(super) fn check(config: &Config) -> Result<(), Problem> {
@@ -34,6 +34,12 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["site", "retention_wait_ms"], site.retention_wait_ms, 0..=10 * 365 * 24 * 3_600 * 1_000)?;
     in_range(["site", "retention_wait_bytes"], site.retention_wait_bytes, 0..=1 << 50)?;
     in_range(["site", "linked_quorum"], site.linked_quorum.len(), 0..=LINKED_QUORUM_MAX)?;
+    if site.link_certificate_s > 0 && !site.link_certificate_short {
+        let (found, expected) = (site.link_certificate_s, format!("0 for ever, or at least {LINK_CERTIFICATE_S_MIN}"));
+        if found < LINK_CERTIFICATE_S_MIN {
+            return Err(Problem { path: ["site", "link_certificate_s"], found: found.to_string(), expected });
+        }
+    }
     let catalog = &config.catalog;
     in_range(["catalog", "devices_max"], catalog.devices_max, 1..=10_000_000)?;
     in_range(["catalog", "bytes_max"], catalog.bytes_max, 64 << 10..=16 << 30)?;

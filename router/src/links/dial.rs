@@ -33,7 +33,7 @@ const WELCOME_BYTES_MAX: usize = 1 << 10;
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// How long a link waits that the other side does not want: people must do something first.
 const REFUSED_WAIT: Duration = Duration::from_secs(60);
-/// How long a connection stands that was no failure, though it brought nothing over; longer than dialling takes.
+/// How long a connection stands, from its greeting, that was no failure, though it brought nothing over.
 const STOOD_FOR: Duration = Duration::from_secs(60);
 /// How long what is said when a connection is closed may come after its stream's end.
 const LAST_WORDS_WAIT: Duration = Duration::from_millis(200);
@@ -78,6 +78,8 @@ pub struct Dialler {
     pub page: Shared,
     /// Who takes commands that come down.
     pub take: Option<Arc<dyn TakeDown>>,
+    /// Since when the connection stands, or the last one stood; `None`: none was greeted since it was dialled.
+    pub stood_since: Mutex<Option<Instant>>,
     /// Told true when upstream has more of this node's own log than the node has.
     pub outlived: watch::Sender<bool>,
 }
@@ -112,7 +114,8 @@ impl Dialler {
                 }
                 continue;
             }
-            let (before, began) = (self.page.lock().events, self.log.clock().monotonic());
+            let before = self.page.lock().events;
+            self.stood_since.lock().take();
             let cut = tokio::select! {
                 cut = self.session(&ways, &mut next, tries.turn) => cut,
                 changed = paused.changed() => if changed.is_err() { return } else { continue },
@@ -121,7 +124,7 @@ impl Dialler {
                 tries.failures = 0;
                 continue;
             }
-            let stood = self.log.clock().monotonic().saturating_sub(began) > STOOD_FOR;
+            let stood = self.stood_since.lock().is_some_and(|since| since.elapsed() > STOOD_FOR);
             let brought = self.page.lock().events > before;
             tries.ended(brought || stood, matches!(cut, Cut::SentAway(_)));
             let wait = match &cut {
@@ -267,6 +270,7 @@ impl Dialler {
         page.way = Some(connection.way());
         page.connection = Some(connection.clone());
         page.connections += 1;
+        *self.stood_since.lock() = Some(Instant::now());
         page.refusals.clear();
         page.last_contact_ms = Some(self.log.clock().wall_ms());
         tracing::info!(link = self.name, address = %connection.address(), by = connection.way().as_str(), "a link stands");

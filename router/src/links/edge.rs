@@ -112,6 +112,7 @@ impl Edge {
             addresses,
             page: Arc::clone(&page),
             take: self.take.get().cloned(),
+            stood_since: Mutex::default(),
             outlived: self.outlived.clone(),
         };
         let task = tokio::spawn(dialler.run(paused.subscribe()));

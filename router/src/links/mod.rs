@@ -3,9 +3,9 @@
 //! At the edge `edge` has the links, `dial` keeps trying and `reach` connects, `sender` sends what there is of one priority, `offer` says what that is and
 //! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
-//! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `receiver` stores what
+//! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `greet` judges their streams, `connected` knows who is there, `receiver` stores what
 //! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
-//! `renewal` asks. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
+//! `renewal` asks, `newest` knows who has shown what. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
 //! `down_taker` the edge's.
 //! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
@@ -20,6 +20,7 @@ mod budget;
 mod certificates;
 mod class;
 mod config;
+mod connected;
 mod counted;
 pub mod detail;
 mod dial;
@@ -29,6 +30,7 @@ mod down_taker;
 mod edge;
 mod folder;
 mod gate;
+mod greet;
 mod hear;
 mod hours;
 mod invite;
@@ -36,6 +38,7 @@ mod lanes;
 mod left;
 mod lives;
 mod meter;
+mod newest;
 mod offer;
 mod pace;
 mod pack;

@@ -262,7 +262,15 @@ impl Receiver {
         }
         let named = TopicInfo { id, name: name.clone(), config };
         let text = match blocking(move || log.adopt_linked_topic(named)).await? {
-            Ok(topic) => return Ok(Ok(topic)),
+            Ok(topic) => {
+                if topic.name() != name {
+                    // As where a summary is to go under the name of what was carried before.
+                    let text =
+                        format!("topic {name} is called {} here: that name was another one's before", topic.name());
+                    self.page.lock().refuse(&text);
+                }
+                return Ok(Ok(topic));
+            }
             Err(error @ TopicError::Store(sled_data::TopicError::Failed(_))) => {
                 return Err(Ended::Store(error.to_string()));
             }

@@ -3,6 +3,7 @@
 mod backlog;
 mod deadline;
 mod forged;
+mod greeting;
 mod invited;
 mod lab;
 mod on_demand;

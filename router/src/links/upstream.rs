@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,21 +13,20 @@ use tokio::time::timeout;
 
 use super::book::{Direction, Gap, LinkView, Page, Shared, State};
 use super::budget::Budgets;
-use super::certificates::{Certificates, Shown};
+use super::certificates::Certificates;
+use super::connected::Connected;
 use super::detail::Asks;
 use super::down_desk::Desk;
+use super::greet::{Judges, stream_of};
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
-use super::pack::DICTIONARY;
-use super::receiver::{Ended, Receiver};
+use super::newest::Newest;
+use super::receiver::Receiver;
 use super::records::Records;
-use super::wire::{Answer, Hello, Said};
 use super::within::Within;
 use crate::catalog::Refusal as Refused;
 use crate::event_log::EventLog;
 use crate::security::JoinTokenHash;
-use crate::transport::{
-    FrameReceiver, FrameSender, LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol, StreamError,
-};
+use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol, StreamError};
 
 /// Edges that are let in at once, each by a decision of the site; more wait for their turn.
 const LET_IN_MAX: usize = 4;
@@ -43,12 +41,10 @@ const CONNECTIONS_MAX: usize = 1_024;
 const STREAMS_MAX: usize = 8;
 /// How long an edge has to say what it wants.
 const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// How long it may take until the first greeting of a connection is accepted; longer than one stream's.
+const FIRST_HELLO_WAIT: Duration = Duration::from_secs(20);
 /// How long last words may take.
-const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
-/// Bytes of a greeting.
-const HELLO_BYTES_MAX: usize = 1 << 10;
-/// What edges are told while the node leaves.
-const LEAVES: &str = "the node leaves its site: another one takes the link";
+pub(super) const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// Origins of removed links that are looked at in one call, to forget what is empty: each look goes through all partitions.
 const FORGET_LOOKS_MAX: usize = 64;
 /// Gaps that are shown of one link.
@@ -78,17 +74,16 @@ pub struct Upstream {
     identity: Arc<SiteIdentity>,
     records: Arc<Records>,
     pages: Mutex<BTreeMap<u64, Shared>>,
-    connected: Mutex<BTreeMap<(u64, NodeId), SiteConnection>>,
+    connected: Arc<Connected>,
     invited: Semaphore,
     let_in: Semaphore,
     places: Semaphore,
     budgets: Budgets,
     desk: Arc<Desk>,
     within: Arc<Within>,
-    /// It takes no links: the node leaves its site.
-    is_closed: AtomicBool,
     asks: Asks,
     certificates: Certificates,
+    newest: Arc<Newest>,
     /// The origin of a removed link that was looked at last.
     forgot_up_to: Mutex<Option<OriginId>>,
 }
@@ -102,15 +97,15 @@ impl Upstream {
         certificate_s: u64,
     ) -> Arc<Self> {
         let within = Within::new(Arc::clone(&log), Arc::clone(&records), identity.site());
+        let newest = Arc::new(Newest::open(Arc::clone(&log)));
         let certificates = Certificates::new(Arc::clone(log.clock()), Arc::clone(&identity), certificate_s);
         Arc::new(Self {
             log,
             identity,
             records,
             within,
-            is_closed: AtomicBool::new(false),
             pages: Mutex::default(),
-            connected: Mutex::default(),
+            connected: Arc::default(),
             invited: Semaphore::new(INVITED_MAX),
             let_in: Semaphore::new(LET_IN_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
@@ -118,6 +113,7 @@ impl Upstream {
             desk: Arc::default(),
             asks: Asks::default(),
             certificates,
+            newest,
             forgot_up_to: Mutex::default(),
         })
     }
@@ -129,15 +125,12 @@ impl Upstream {
 
     /// Takes no links any more, and sends those away that are here: other nodes of the site take them.
     pub fn close(&self) {
-        self.is_closed.store(true, Ordering::SeqCst);
-        for connection in self.connected.lock().values() {
-            connection.close(Close::Busy as u32, LEAVES);
-        }
+        self.connected.close();
     }
 
     /// Takes links again.
     pub fn reopen(&self) {
-        self.is_closed.store(false, Ordering::SeqCst);
+        self.connected.reopen();
     }
 
     /// Who asks gateways for what is to come down.
@@ -316,71 +309,75 @@ impl Upstream {
 
     /// Serves the streams of a link's connection until it ends.
     async fn carry(&self, peer: LinkPeer, connection: &SiteConnection) {
-        let key = (peer.link, peer.node);
-        if let Some(before) = self.connected.lock().insert(key, connection.clone()) {
-            before.close(Close::Replaced as u32, "the same gateway has connected anew");
-        }
-        // Looked at when it is among them, so that none is missed.
-        if self.is_closed.load(Ordering::SeqCst) {
-            connection.close(Close::Busy as u32, LEAVES);
-        }
-        let page = self.page_of(peer.link);
         let shown = self.certificates.shown(peer, connection.certificate_until_s());
         let mut changed = self.records.watch();
-        {
-            let connected: Vec<NodeId> = self.connected.lock().keys().map(|(_, node)| *node).collect();
-            let mut page = page.lock();
-            page.keep_connected(|node| connected.contains(&node));
-            page.connections += 1;
-            page.address = connection.address().to_string();
-            page.way = Some(connection.way());
-            page.certificate_until_s = connection.certificate_until_s();
+        // One that may not stand takes nobody's place.
+        if let Err(refusal) = self.records.may_stay(peer).and_then(|_| shown.judge()) {
+            tracing::warn!(node = %peer.node, address = %connection.address(), why = %refusal, "a link is refused");
+            return connection.close(Close::Refused as u32, &refusal.text);
         }
+        let entry = self.connected.entry(peer, connection);
+        let end = |close: Close, text: String| {
+            connection.close(close as u32, &text);
+            text
+        };
+        let first_hello = async {
+            if timeout(FIRST_HELLO_WAIT, entry.greeted()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut first_hello = std::pin::pin!(first_hello);
         let mut streams = JoinSet::new();
         let ended = loop {
             tokio::select! {
                 stream = connection.accept(), if streams.len() < STREAMS_MAX => {
                     let Ok((out, from)) = stream else { break String::new() };
-                    let judges = (Arc::clone(&self.records), Arc::clone(&shown), Arc::clone(&self.desk));
+                    let judges = Judges {
+                        records: Arc::clone(&self.records),
+                        connected: Arc::clone(&self.connected),
+                        shown: Arc::clone(&shown),
+                        newest: Arc::clone(&self.newest),
+                        entry: Arc::clone(&entry),
+                        connection: connection.clone(),
+                        desk: Arc::clone(&self.desk),
+                    };
                     streams.spawn(stream_of(self.receiver(peer), peer, judges, out, from));
                 }
                 Ok(()) = changed.changed() => {
                     if let Err(refusal) = self.records.may_stay(peer) {
-                        connection.close(Close::Refused as u32, &refusal.text);
-                        break refusal.text;
+                        break end(Close::Refused, refusal.text);
                     }
                 }
+                () = &mut first_hello => break end(Close::Garbage, "no greeting came in time".to_owned()),
                 Some(ended) = streams.join_next(), if !streams.is_empty() => match ended {
-                    Ok(Some((close, text))) => {
-                        connection.close(close as u32, &text);
-                        break text;
-                    }
+                    Ok(Some((close, text))) => break end(close, text),
                     Ok(None) => {}
                     Err(_) => break "the node is stopping".to_owned(),
                 },
             }
         };
-        let mut connected = self.connected.lock();
-        let is_last = connected.get(&key).is_some_and(|last| last.is_same(connection));
-        if is_last {
-            connected.remove(&key);
+        if let Some(left) = entry.leave() {
             let why = if ended.is_empty() { "the connection ended".to_owned() } else { ended };
             tracing::info!(node = %peer.node, address = %connection.address(), why, "a link is cut");
+            let page = self.page_of(peer.link);
             // Other gateways of the site may feed it still.
-            match connected.keys().any(|(link, _)| *link == peer.link) {
-                true => page.lock().keep_connected(|node| connected.keys().any(|(_, other)| *other == node)),
+            match left.has_others {
+                true => page.lock().keep_connected(|node| left.nodes.contains(&node)),
                 false => page.lock().set(State::Cut, why),
             }
         }
     }
 
-    /// The link by which a site feeds this one, and the connections of its gateways; `None` where there is no such link.
-    pub(super) fn gateways(&self, name: &str) -> Option<(u64, Vec<SiteConnection>)> {
+    /// The link by which a site feeds this one, its page, and its gateways' names and connections; `None` where there is no such link.
+    pub(super) fn gateways(&self, name: &str) -> Option<(u64, Shared, Vec<(String, SiteConnection)>)> {
         let record = self.records.all().into_iter().find(|record| record.name == name && !record.is_revoked)?;
-        let connected = self.connected.lock();
-        let of_link = connected.iter().filter(|((link, _), _)| record.ids.contains(link));
-        let gateways = of_link.map(|(_, connection)| connection.clone()).collect();
-        Some((record.ids.first().copied().unwrap_or_default(), gateways))
+        let link = record.ids.first().copied().unwrap_or_default();
+        let named = |connection: SiteConnection| {
+            let node = connection.link().map(|peer| peer.node);
+            let known = record.nodes.iter().find(|(id, _)| Some(*id) == node);
+            (known.map(|(_, name)| name.clone()).unwrap_or_default(), connection)
+        };
+        Some((link, self.page(link), self.connected.of(&record.ids).into_iter().map(named).collect()))
     }
 
     pub(super) fn asks(&self) -> &Asks {
@@ -404,98 +401,6 @@ impl Upstream {
 /// Sends one away that has come with an invitation.
 fn crowded(connection: &SiteConnection) {
     connection.close(Close::Busy as u32, "others accept invitations right now: try again in a moment");
-}
-
-/// Greets a stream and serves it to its end; how the connection is to be closed, if it is.
-async fn stream_of(
-    mut receiver: Receiver,
-    peer: LinkPeer,
-    (records, shown, desk): (Arc<Records>, Arc<Shown>, Arc<Desk>),
-    mut out: FrameSender,
-    mut from: FrameReceiver,
-) -> Option<(Close, String)> {
-    let garbage = |text: &str| Some((Close::Garbage, text.to_owned()));
-    let frame = match timeout(HELLO_WAIT, from.receive_frame(HELLO_BYTES_MAX)).await {
-        Ok(Ok(Some(frame))) => frame,
-        Ok(Ok(None) | Err(_)) => return None,
-        Err(_) => return garbage("no greeting came in time"),
-    };
-    let hello = match Said::decode(&frame) {
-        Ok(Said::Hello(hello)) => hello,
-        Ok(Said::Renew(public_key)) => return renew(&receiver, peer, (&records, &shown), &public_key, out).await,
-        _ => return garbage("the greeting cannot be read"),
-    };
-    match records.judge(peer, &hello).and_then(|name| shown.judge().map(|()| name)) {
-        Ok(name) => receiver.name = name,
-        Err(refusal) => {
-            tracing::warn!(node = %peer.node, name = hello.name, why = %refusal, "a link is refused");
-            return Some((Close::Refused, refusal.text));
-        }
-    }
-    greeted(&receiver, &hello);
-    let dictionary = if receiver.page.lock().takes_plain { 0 } else { DICTIONARY };
-    if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {
-        return None;
-    }
-    if hello.is_first && hello.protocol >= super::PROTOCOL_RENEWS {
-        let due = Answer::Due(shown.due_s());
-        if out.send_frame(&due.encode()).await.is_err() {
-            return None;
-        }
-    }
-    let is_told = hello.is_first && hello.protocol >= super::PROTOCOL_DOWN;
-    let asks = if is_told { desk.open(&receiver.name, peer.node, &receiver.page) } else { None };
-    match receiver.run(out, from, asks).await {
-        Ended::ByEdge | Ended::Stream(StreamError::Lost(_) | StreamError::GivenUp(_) | StreamError::Closed) => None,
-        Ended::Again(text) => Some((Close::Again, text)),
-        Ended::Store(text) => Some((Close::Busy, text)),
-        ended => {
-            tracing::error!(link = receiver.name, %ended, "a link brought what cannot be");
-            Some((Close::Garbage, ended.to_string()))
-        }
-    }
-}
-
-/// Gives a gateway a new certificate, where its link stands and it is due.
-async fn renew(
-    receiver: &Receiver,
-    peer: LinkPeer,
-    (records, shown): (&Records, &Shown),
-    public_key: &[u8],
-    mut out: FrameSender,
-) -> Option<(Close, String)> {
-    let name = match records.may_stay(peer) {
-        Ok(name) => name,
-        Err(refusal) => return Some((Close::Refused, refusal.text)),
-    };
-    let answer = match shown.renew(&name, public_key) {
-        Ok(Some((certificate, after))) => {
-            tracing::info!(link = name, node = %peer.node, "a gateway of a link has a new certificate");
-            receiver.page.lock().certificate_until_s = shown.until_s();
-            Answer::Renewed(certificate, after.as_secs())
-        }
-        Ok(None) => Answer::Due(shown.due_s()),
-        Err(error) => return Some((Close::Garbage, error.to_string())),
-    };
-    let last_words = async {
-        if out.send_frame(&answer.encode()).await.is_ok() {
-            out.finish();
-            out.stopped().await;
-        }
-    };
-    let _ = timeout(LAST_WORDS_WAIT, last_words).await;
-    None
-}
-
-fn greeted(receiver: &Receiver, hello: &Hello) {
-    let mut page = receiver.page.lock();
-    page.set(State::Connected, "");
-    page.last_contact_ms = Some(receiver.log.clock().wall_ms());
-    if !hello.is_first {
-        return;
-    }
-    page.refusals.clear();
-    tracing::info!(link = receiver.name, node = hello.name, program = hello.program, "a site is linked");
 }
 
 fn gap(topic: &str, partition: sled_data::PartitionId, hole: sled_data::Hole) -> Gap {

@@ -11,6 +11,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(15);
 const LOOK_AFTER_MAX: Duration = Duration::from_secs(30 * 60);
 /// A connection by UDP that fell silent sooner than this and brought nothing was let through for a moment only.
 const LASTED_MIN: Duration = Duration::from_secs(5 * 60);
+/// So many in a row that fell silent sooner than that are none that lasts, whatever they brought.
+const SILENT_MAX: u32 = 3;
 /// Fruitless tries that count.
 const FRUITLESS_MAX: u32 = 16;
 
@@ -48,12 +50,14 @@ pub struct Ways {
     tcp_first: bool,
     /// How often UDP was tried beside TCP, or let through for a moment, in vain.
     fruitless: u32,
+    /// How often in a row UDP fell silent soon.
+    silent: u32,
 }
 
 impl Ways {
     /// Nothing is known yet.
     pub fn new(transport: Transport) -> Self {
-        Self { transport, tcp_first: false, fruitless: 0 }
+        Self { transport, tcp_first: false, fruitless: 0, silent: 0 }
     }
 
     /// What to try, in this order.
@@ -76,7 +80,9 @@ impl Ways {
         if stood.way != Way::Quic {
             return;
         }
-        if stood.is_silent && !stood.brought && stood.lasted < LASTED_MIN {
+        let is_short = stood.lasted < LASTED_MIN;
+        self.silent = if stood.is_silent && is_short { (self.silent + 1).min(SILENT_MAX) } else { 0 };
+        if stood.is_silent && is_short && (!stood.brought || self.silent == SILENT_MAX) {
             self.tcp_first = true;
             self.in_vain();
         } else if stood.brought || stood.lasted >= LASTED_MIN {
@@ -144,6 +150,26 @@ mod tests {
             assert_eq!(ways.order()[0] == Way::Tcp, tcp_first, "{ended:?}");
             assert_eq!(ways.look_after(Way::Tcp), Some(if tcp_first { 30 * S } else { 15 * S }), "{ended:?}");
         }
+    }
+
+    #[test]
+    fn udp_that_falls_silent_again_and_again_yields_whatever_it_brings() {
+        let mut ways = Ways::new(Transport::Auto);
+        for (lasted, tcp_first) in [(30, false), (30, false), (301, false), (30, false), (30, false), (30, true)] {
+            ways.stands(Way::Quic);
+            ways.ended(stood(Way::Quic, lasted * S, true, true));
+            assert_eq!(ways.order()[0] == Way::Tcp, tcp_first, "{lasted}");
+        }
+        ways.stands(Way::Tcp);
+        assert_eq!(ways.look_after(Way::Tcp), Some(30 * S), "it is looked for more seldom");
+        // UDP is tried beside TCP, and is no better.
+        ways.stands(Way::Quic);
+        ways.ended(stood(Way::Quic, S, true, true));
+        assert_eq!(ways.order(), [Way::Tcp, Way::Quic]);
+        // It lasts.
+        ways.stands(Way::Quic);
+        ways.ended(stood(Way::Quic, 301 * S, true, false));
+        assert_eq!((ways.order(), ways.look_after(Way::Tcp)), (&[Way::Quic, Way::Tcp][..], Some(15 * S)));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub const ASKS_MAX: u32 = 32;
 pub const LONG_STREAMS_MAX: u32 = 32;
 /// Patterns of topics that edges wait for a quorum of.
 pub const LINKED_QUORUM_MAX: usize = 64;
+/// The shortest life of a link's certificate, seconds: with a shorter one a gateway that is off for a day is locked out.
+pub const LINK_CERTIFICATE_S_MIN: u64 = 86_400;
 /// Streams beside those: the one of the greeting, and those that are about to be refused.
 const SPARE_STREAMS: u32 = 8;
 /// Bytes of one stream that wait to be read.
@@ -61,6 +63,9 @@ pub struct Config {
     /// Seconds for which the certificates of links into this site are good; their gateways renew them by themselves when a third is
     /// left. 0: for ever.
     pub link_certificate_s: u64,
+    /// Whether that may be less than [`LINK_CERTIFICATE_S_MIN`]: for tests alone.
+    #[serde(skip_serializing)]
+    pub link_certificate_short: bool,
 }
 
 impl Default for Config {
@@ -77,6 +82,7 @@ impl Default for Config {
             retention_wait_bytes: 1 << 30,
             linked_quorum: Vec::new(),
             link_certificate_s: 90 * 24 * 3_600,
+            link_certificate_short: false,
         }
     }
 }

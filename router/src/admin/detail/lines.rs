@@ -6,10 +6,26 @@ use serde_json::json;
 use sled_data::{HoleWhy, LinkedPart, Offset, PartitionId};
 
 use crate::admin::event_json::{self, Place};
-use crate::links::detail::Span;
+use crate::links::detail::{Missing, Span};
 
 /// Its time, whether it is an event's, and its bytes.
 type Line = (i64, bool, Vec<u8>);
+
+/// Bytes of records, uncompressed, of which lines are made at once, unless one batch has more: lines are several times as large.
+const RECORD_BYTES_MAX: usize = 128 << 10;
+
+/// How many of these parts lines are made of at once; never none of some.
+pub(super) fn first_few(parts: &[LinkedPart]) -> usize {
+    let mut bytes = 0;
+    let fits = |part: &&LinkedPart| {
+        bytes += match part {
+            LinkedPart::Batch(batch) => batch.envelope().record_bytes as usize,
+            LinkedPart::Hole(..) => 0,
+        };
+        bytes <= RECORD_BYTES_MAX
+    };
+    parts.iter().take_while(fits).count().max(1).min(parts.len())
+}
 
 /// Makes lines of what comes, of each partition in the order of its offsets.
 pub(super) struct Lines {
@@ -35,7 +51,7 @@ impl Lines {
         self.given.iter().filter_map(|span| gone_line(&self.topic, span)).flatten().collect()
     }
 
-    /// The lines of one frame, in the order of its events' time where their partitions leave it open.
+    /// The lines of some parts of a frame, in the order of its events' time where their partitions leave it open.
     ///
     /// # Errors
     /// What cannot be read.
@@ -98,6 +114,14 @@ fn gone_line(topic: &str, span: &Span) -> Option<Vec<u8>> {
     let (origin, partition) = (span.id.origin.to_string(), span.id.index);
     let gone = json!({"before": before, "oldest_ms": oldest_ms, "reason": "retention"});
     Some(format!("{}\n", json!({"topic": topic, "origin": origin, "partition": partition, "gone": gone})).into_bytes())
+}
+
+/// The lines of gateways whose events may be missing.
+pub(super) fn missing_lines(topic: &str, missing: &[Missing]) -> Vec<u8> {
+    let line = |Missing { gateway, reason }: &Missing| {
+        format!("{}\n", json!({"topic": topic, "missing": {"gateway": gateway, "reason": reason}})).into_bytes()
+    };
+    missing.iter().flat_map(line).collect()
 }
 
 #[cfg(test)]
@@ -164,6 +188,27 @@ mod tests {
             }
         };
         text.lines().map(line).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn lines_are_made_of_a_few_parts_at_once_and_never_of_none() {
+        let large = || {
+            let times: Vec<i64> = (0..4_000).collect();
+            batch(0, 0, &times)
+        };
+        let bytes = |part: &LinkedPart| match part {
+            LinkedPart::Batch(batch) => batch.envelope().record_bytes as usize,
+            LinkedPart::Hole(..) => 0,
+        };
+        let each = bytes(&large());
+        assert!(each < RECORD_BYTES_MAX, "{each}");
+        let many: Vec<LinkedPart> = (0..40).map(|_| large()).collect();
+        for all in 0..many.len() {
+            let few = first_few(&many[..all]);
+            assert_eq!(few, all.min(RECORD_BYTES_MAX / each), "of {all}");
+        }
+        let holes: Vec<LinkedPart> = (0..9).map(|n| hole(0, n, n + 1)).collect();
+        assert_eq!(first_few(&holes), 9);
     }
 
     #[test]

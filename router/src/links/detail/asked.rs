@@ -1,67 +1,29 @@
-//! Upstream's side: asks gateways of a site for a range, and hands on what the one that has most of it sends.
+//! Upstream's side: asks gateways of a site for a range, and hands on of each partition what the one that has most of it sends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use sled_data::{LinkedPart, Offset, PartitionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::receiver::body_wait;
-use super::super::unpack::{Unpacking, is_packed};
+use super::super::book::Shared;
+use super::super::pack::DICTIONARY;
 use super::super::upstream::Upstream;
-use super::super::wire::{FRAME_BYTES_MAX, Parts};
-use super::wire::{Ask, End, Span, Told, taken};
+use super::super::wire::Parts;
+use super::share::share;
+use super::stream::{AskError, BEGIN_WAIT, Came, CutShort, Missing, Stream, begin, begin_all};
+use super::wire::{Ask, Span, taken};
 use super::{Position, REQUESTS_MAX};
-use crate::transport::{FrameReceiver, FrameSender, SiteConnection};
+use crate::transport::SiteConnection;
 
 /// Requests of all sites at once.
 const ALL_REQUESTS_MAX: usize = 32;
 /// Bytes of frames of all requests that are being received.
 const BYTES_MAX: usize = 48 << 20;
-/// Bytes of records of one frame, uncompressed: one batch alone may have as many.
-const RECORD_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of what a gateway says first: the range of each partition, or why there is none.
-const BEGINS_BYTES_MAX: usize = 64 << 10;
-/// Gateways of a site that are asked.
-const GATEWAYS_MAX: usize = 8;
-/// How long a gateway may take to say what the range is.
-const BEGIN_WAIT: Duration = Duration::from_secs(30);
-/// How long nothing may come then.
-const QUIET_MAX: Duration = Duration::from_secs(120);
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// No link of that name feeds this site.
-    #[error("no site {0} feeds this one")]
-    Unknown(String),
-    /// No gateway of it is connected to this node.
-    #[error("no gateway of {0} is connected to this node")]
-    Cut(String),
-    /// As many are being answered as may.
-    #[error("as many ranges are being asked for as may be at once")]
-    Busy,
-    /// The site does not give it, or does not have it.
-    #[error("{text}")]
-    Site {
-        /// How it ended.
-        end: End,
-        /// What the site says.
-        text: String,
-    },
-    /// No gateway answered in time.
-    #[error("no gateway of {0} has answered in time; is the link busy, or the program there older?")]
-    Silent(String),
-}
-
-/// Why nothing more comes of a range that had begun.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CutShort(String);
+/// Bytes of records of one frame, uncompressed, unless it is one event alone: lines are made of them all, several times as large.
+const RECORD_BYTES_MAX: u64 = 1 << 20;
 
 /// What all requests have together.
 pub struct Asks {
@@ -95,16 +57,26 @@ impl Asks {
 
 /// A range as it comes. Dropped, it is asked for no more.
 pub struct Detail {
+    ask: Ask,
+    page: Shared,
     spans: Vec<Span>,
-    out: FrameSender,
-    from: FrameReceiver,
-    unpacking: Unpacking,
-    number: u64,
+    /// The gateway that sends now, and those that are asked when it has ended.
+    now: Option<(Gateway, Stream)>,
+    next: VecDeque<Gateway>,
+    missing: Vec<Missing>,
     /// Where each partition is with what was taken, and with what was given.
     taken: BTreeMap<PartitionId, Offset>,
     given: BTreeMap<PartitionId, Offset>,
     bytes: Arc<Semaphore>,
-    place: Option<Place>,
+    _place: Place,
+}
+
+/// A gateway that sends some of a range.
+struct Gateway {
+    connection: SiteConnection,
+    /// The partitions that it has, and those that it is to send.
+    has: Vec<PartitionId>,
+    sends: BTreeSet<PartitionId>,
 }
 
 impl Upstream {
@@ -113,52 +85,65 @@ impl Upstream {
     /// # Errors
     /// Why there is no answer.
     pub async fn ask(&self, site: &str, mut ask: Ask) -> Result<Detail, AskError> {
-        ask.dictionary = super::super::pack::DICTIONARY;
-        let (link, gateways) = self.gateways(site).ok_or_else(|| AskError::Unknown(site.to_owned()))?;
+        let (link, page, gateways) = self.gateways(site).ok_or_else(|| AskError::Unknown(site.to_owned()))?;
         if gateways.is_empty() {
             return Err(AskError::Cut(site.to_owned()));
         }
+        ask.dictionary = if page.lock().takes_plain { 0 } else { DICTIONARY };
         let place = self.asks().place(link)?;
-        let mut asked = JoinSet::new();
-        for connection in gateways.into_iter().take(GATEWAYS_MAX) {
-            let (ask, bytes) = (ask.clone(), Arc::clone(&self.asks().bytes));
-            asked.spawn(async move { timeout(BEGIN_WAIT, begin(connection, ask, bytes)).await.ok().flatten() });
+        let (begun, missing, failed) = begin_all(gateways, &ask).await;
+        if begun.is_empty() {
+            return Err(failed.unwrap_or_else(|| AskError::Silent(site.to_owned())));
         }
-        let mut best: Option<Result<Detail, AskError>> = None;
-        while let Some(answer) = asked.join_next().await {
-            let answer = answer.ok().flatten();
-            best = match (best, answer) {
-                (Some(best), None) => Some(best),
-                (best, Some(Ok(detail))) => match best {
-                    Some(Ok(before)) if before.events() >= detail.events() => Some(Ok(before)),
-                    _ => Some(Ok(detail)),
-                },
-                (Some(Ok(best)), Some(Err(_))) => Some(Ok(best)),
-                (_, Some(Err(error))) => Some(Err(error)),
-                (None, None) => None,
-            };
+        let shares = share(&begun.iter().map(|(_, _, spans)| spans.clone()).collect::<Vec<_>>());
+        let spans: Vec<Span> = shares.iter().flatten().copied().collect();
+        let (now, next) = turns(begun, &shares);
+        let at: BTreeMap<_, _> = spans.iter().map(|span| (span.id, span.from)).collect();
+        let mut detail = Detail {
+            ask,
+            page,
+            spans,
+            now,
+            next,
+            missing,
+            given: at.clone(),
+            taken: at,
+            bytes: Arc::clone(&self.asks().bytes),
+            _place: place,
+        };
+        if let Some((_, stream)) = &mut detail.now {
+            let wanted = stream.out.send_frame(&taken(0)).await;
+            wanted.map_err(|_| AskError::Cut(site.to_owned()))?;
         }
-        let mut detail = best.unwrap_or_else(|| Err(AskError::Silent(site.to_owned())))?;
-        detail.place = Some(place);
-        let wanted = detail.out.send_frame(&taken(0)).await;
-        wanted.map_err(|_| AskError::Cut(site.to_owned()))?;
         Ok(detail)
     }
 }
 
-/// Asks one gateway; `None` where it does not answer.
-async fn begin(connection: SiteConnection, ask: Ask, bytes: Arc<Semaphore>) -> Option<Result<Detail, AskError>> {
-    let (mut out, mut from) = connection.open().await.ok()?;
-    out.send_frame(&ask.encode()).await.ok()?;
-    let frame = from.receive_frame(BEGINS_BYTES_MAX).await.ok()??;
-    match Told::decode(&frame).ok()? {
-        Told::Begins(spans) => {
-            let taken: BTreeMap<_, _> = spans.iter().map(|span| (span.id, span.from)).collect();
-            let (given, unpacking) = (taken.clone(), Unpacking::default());
-            Some(Ok(Detail { spans, out, from, unpacking, number: 0, taken, given, bytes, place: None }))
+/// Who sends first, on the stream that it has begun where it has nothing else to send, and who goes on when that has ended. The one with
+/// most is the first.
+fn turns(
+    begun: Vec<(SiteConnection, Stream, Vec<Span>)>,
+    shares: &[Vec<Span>],
+) -> (Option<(Gateway, Stream)>, VecDeque<Gateway>) {
+    let mut turns = Vec::new();
+    for ((connection, stream, spans), share) in begun.into_iter().zip(shares) {
+        let events: u64 = share.iter().map(|span| span.to.saturating_sub(span.from)).sum();
+        let sends: BTreeSet<_> = share.iter().filter(|span| span.from < span.to).map(|span| span.id).collect();
+        let is_whole = spans.iter().all(|span| span.from >= span.to || sends.contains(&span.id));
+        let has = spans.iter().map(|span| span.id).collect();
+        turns.push((events, Gateway { connection, has, sends }, is_whole.then_some(stream)));
+    }
+    turns.sort_by_key(|(events, ..)| std::cmp::Reverse(*events));
+    let mut turns = turns.into_iter();
+    // Where there is nothing at all, one says so.
+    let Some((_, first, stream)) = turns.next() else { return (None, VecDeque::new()) };
+    let mut next: VecDeque<_> = turns.filter(|(events, ..)| *events > 0).map(|(_, gateway, _)| gateway).collect();
+    match stream {
+        Some(stream) => (Some((first, stream)), next),
+        None => {
+            next.push_front(first);
+            (None, next)
         }
-        Told::Ends(end, text) => Some(Err(AskError::Site { end, text })),
-        Told::Parts(_) => None,
     }
 }
 
@@ -168,51 +153,79 @@ impl Detail {
         &self.spans
     }
 
-    fn events(&self) -> u64 {
-        self.spans.iter().map(|span| span.to.saturating_sub(span.from)).sum()
+    /// The gateways whose events may be missing.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
     /// What comes next, in the order of offsets in each partition; a batch may begin before what was given of it, and end after
-    /// the range. `None` when all has come.
+    /// the range. Where several gateways send some of it, one after the other. `None` when all has come.
     ///
     /// # Errors
     /// When nothing more comes; [`Self::position`] says from where on.
     pub async fn next(&mut self) -> Result<Option<Vec<LinkedPart>>, CutShort> {
-        let cut = |why: &dyn std::fmt::Display| CutShort(format!("the site's answer broke off: {why}"));
-        let length = match timeout(QUIET_MAX, self.from.receive_length(FRAME_BYTES_MAX)).await {
-            Ok(length) => length.map_err(|error| cut(&error))?.ok_or_else(|| cut(&"it ended early"))?,
-            Err(_) => return Err(CutShort(format!("nothing came from the site for {} s", QUIET_MAX.as_secs()))),
-        };
-        let units = u32::try_from(length).unwrap_or(u32::MAX);
-        let held = Arc::clone(&self.bytes).acquire_many_owned(units).await.map_err(|error| cut(&error))?;
-        let body = timeout(body_wait(length), self.from.receive_body(length)).await;
-        let frame = body.map_err(|_| cut(&"a frame did not come in time"))?.map_err(|error| cut(&error))?;
-        let frame = if is_packed(&frame) {
-            self.unpacking.plain(frame, held).await.map_err(|error| cut(&error))?.0
-        } else {
-            frame
-        };
-        match Told::decode(&frame).map_err(|error| cut(&error))? {
-            Told::Parts(parts) => self.take(parts).map(Some).map_err(|why| cut(&why)),
-            Told::Ends(End::Done, _) => Ok(None),
-            Told::Ends(_, text) => Err(CutShort(text)),
-            Told::Begins(_) => Err(cut(&"it began twice")),
+        loop {
+            let Some((_, stream)) = &mut self.now else {
+                let Some(gateway) = self.next.pop_front() else { return Ok(None) };
+                self.go_on_with(gateway).await?;
+                continue;
+            };
+            match stream.receive(&self.bytes).await? {
+                Came::Parts(parts) => {
+                    let cut = |why| CutShort(format!("the site's answer broke off: {why}"));
+                    return self.take(parts).map(Some).map_err(cut);
+                }
+                Came::End => self.now = None,
+                Came::Differs => {
+                    self.page.lock().takes_plain = true;
+                    if self.ask.dictionary == 0 {
+                        return Err(CutShort("the site packs what it was asked not to pack".to_owned()));
+                    }
+                    self.ask.dictionary = 0;
+                    if let Some((gateway, _)) = self.now.take() {
+                        self.next.push_front(gateway);
+                    }
+                }
+            }
         }
     }
 
-    /// Sees that what came is what comes next.
+    /// Asks a gateway for what it is to send and was not given yet.
+    async fn go_on_with(&mut self, gateway: Gateway) -> Result<(), CutShort> {
+        let next = |id: &PartitionId| match gateway.sends.contains(id) {
+            true => self.given.get(id).copied().unwrap_or(Offset::MAX),
+            // Nothing of it.
+            false => Offset::MAX,
+        };
+        let after = gateway.has.iter().map(|id| ((id.origin, id.index), next(id))).collect();
+        let ask = Ask { after, ..self.ask.clone() };
+        let mut stream = match timeout(BEGIN_WAIT, begin(gateway.connection.clone(), &ask)).await {
+            Ok(Some(Ok((_, stream, _)))) => stream,
+            Ok(Some(Err(error))) => return Err(CutShort(format!("a gateway of the site does not go on: {error}"))),
+            Ok(None) | Err(_) => return Err(CutShort("a gateway of the site does not answer any more".to_owned())),
+        };
+        let wanted = stream.out.send_frame(&taken(0)).await;
+        wanted.map_err(|error| CutShort(format!("a gateway of the site is gone: {error}")))?;
+        self.now = Some((gateway, stream));
+        Ok(())
+    }
+
+    /// Sees that what came is what comes next. What another gateway is to send is left out.
     fn take(&mut self, parts: Parts) -> Result<Vec<LinkedPart>, &'static str> {
-        self.number += 1;
-        if parts.number != self.number {
-            return Err("a frame is missing");
+        let Parts { mut parts, .. } = parts;
+        let bytes = |part: &LinkedPart| match part {
+            LinkedPart::Batch(batch) => u64::from(batch.envelope().record_bytes),
+            LinkedPart::Hole(..) => 0,
+        };
+        if parts.iter().map(bytes).sum::<u64>() > RECORD_BYTES_MAX && !is_one_event(&parts) {
+            return Err("a frame has too much");
         }
-        let mut record_bytes = 0;
-        for part in &parts.parts {
+        if let Some((gateway, _)) = &self.now {
+            parts.retain(|part| gateway.sends.contains(&part.partition()));
+        }
+        for part in &parts {
             let (from, to) = match part {
-                LinkedPart::Batch(batch) => {
-                    record_bytes += u64::from(batch.envelope().record_bytes);
-                    (batch.base_offset(), batch.next_offset())
-                }
+                LinkedPart::Batch(batch) => (batch.base_offset(), batch.next_offset()),
                 LinkedPart::Hole(_, hole) => (hole.from, hole.to),
             };
             let next = self.given.get_mut(&part.partition()).ok_or("it is of a partition that is not in the range")?;
@@ -221,14 +234,16 @@ impl Detail {
             }
             *next = to;
         }
-        if record_bytes > RECORD_BYTES_MAX { Err("a frame has too much") } else { Ok(parts.parts) }
+        Ok(parts)
     }
 
     /// Says that all that was given was handed on: more may come. Where the stream is gone, [`Self::next`] tells.
     pub async fn taken(&mut self) {
         self.taken.clone_from(&self.given);
-        // The edge hears no more once it has sent all.
-        let _ = self.out.send_frame(&taken(self.number)).await;
+        if let Some((_, stream)) = &mut self.now {
+            // The edge hears no more once it has sent all.
+            let _ = stream.out.send_frame(&taken(stream.number)).await;
+        }
     }
 
     /// Up to where all was handed on.
@@ -239,4 +254,9 @@ impl Detail {
         };
         self.spans.iter().map(next).collect()
     }
+}
+
+/// Whether it is one event alone, which may be large.
+fn is_one_event(parts: &[LinkedPart]) -> bool {
+    matches!(parts, [LinkedPart::Batch(batch)] if batch.envelope().count == 1)
 }

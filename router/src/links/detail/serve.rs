@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::super::class::Priority;
 use super::super::pack::{self, Packer};
+use super::super::receiver::body_wait;
 use super::super::sender::Session;
 use super::range::{Range, Refusal, find};
 use super::window::Window;
@@ -106,19 +107,25 @@ async fn tell(
     let packer = if packs { Packer::new(session.config.rate()) } else { None };
     let mut source = Source { range, packer };
     loop {
-        while !window.has_room() {
-            hear(&mut window, from, clock.monotonic()).await?;
-        }
         let frame;
         (source, frame) = source.next_frame(session, window.next_number(), window.round_bytes()).await?;
         let Some(frame) = frame else { return Ok(()) };
+        while !window.has_room(frame.len()) {
+            hear(&mut window, from, clock.monotonic()).await?;
+        }
         session.gate.begin(PRIORITY, frame.len()).await;
         window.send(frame.len(), clock.monotonic());
-        let sent = session.gate.send(PRIORITY, out, &frame).await;
+        let sent = timeout(send_wait(frame.len()), session.gate.send(PRIORITY, out, &frame)).await;
         // That is its turn: one who takes it slowly is to keep nobody else from theirs.
         session.gate.stored(PRIORITY, frame.len());
-        sent?;
+        // What is sent in part is no frame: the stream ends.
+        sent.map_err(|_| Broken::Gone)??;
     }
+}
+
+/// How long a frame may take to be sent: one that is not read keeps no window that others need.
+fn send_wait(bytes: usize) -> Duration {
+    SLOW_MAX + body_wait(bytes)
 }
 
 /// Hears up to where it was handed on.

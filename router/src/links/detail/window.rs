@@ -33,9 +33,9 @@ impl Window {
         Self { sent: VecDeque::new(), bytes: 0, bytes_max, round_bytes: ROUND_BYTES_MIN, number: 0 }
     }
 
-    /// Whether one more frame may go.
-    pub fn has_room(&self) -> bool {
-        self.bytes < self.bytes_max
+    /// Whether one more frame, of so many bytes, may go. A large one goes alone: then the one who asks is reading.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.bytes == 0 || self.bytes + bytes <= self.bytes_max
     }
 
     /// Bytes of batches that the next frame is to have, about.
@@ -78,12 +78,12 @@ mod tests {
     fn no_more_is_under_way_than_may_be() {
         // (rate, bytes of each frame, frames that go before one is handed on)
         for (rate, bytes, frames) in
-            [(None, 256 << 10, 2), (None, 20 << 20, 1), (Some(6_250), 16 << 10, 2), (Some(1), 9, 1)]
+            [(None, 256 << 10, 2), (None, 20 << 20, 1), (Some(6_250), 16 << 10, 1), (Some(1), 9, 1)]
         {
             let mut window = Window::new(rate);
             for round in 0..10 {
                 let mut sent = 0;
-                while window.has_room() {
+                while window.has_room(bytes) {
                     window.send(bytes, Duration::ZERO);
                     sent += 1;
                 }
@@ -91,8 +91,10 @@ mod tests {
                 let oldest = window.sent.front().map_or(0, |(number, ..)| *number);
                 assert!(window.taken(oldest, Duration::ZERO));
                 // Once more is the same as once.
-                assert!(window.taken(oldest, Duration::ZERO) && window.has_room());
+                assert!(window.taken(oldest, Duration::ZERO) && window.has_room(bytes));
             }
+            // A large frame waits until nothing else is under way.
+            assert_eq!(window.has_room(20 << 20), window.bytes == 0, "{rate:?} {bytes}");
             assert!(!window.taken(window.next_number(), Duration::ZERO), "it was not sent");
         }
     }

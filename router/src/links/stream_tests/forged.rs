@@ -13,7 +13,7 @@ use crate::links::upstream::Close;
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Hello, Parts, Said};
 use crate::transport::{Bounds, Ended, FrameReceiver, FrameSender, SiteConnection, Way, dial_link};
 
-const BOUNDS: Bounds = Bounds {
+pub(super) const BOUNDS: Bounds = Bounds {
     two_way_streams_max: 0,
     one_way_streams_max: 0,
     stream_bytes_max: 1 << 20,

@@ -7,7 +7,7 @@ use sled_data::{LinkedPart, PartitionId};
 
 use super::lab::{LONG, Site, until};
 use super::link;
-use crate::links::config::{Compress, LinkConfig};
+use crate::links::config::{Compress, LinkConfig, Origins};
 use crate::links::detail::{Ask, AskError, CutShort, Detail, End, From};
 
 fn ask(topic: &str) -> Ask {
@@ -142,7 +142,9 @@ async fn what_retention_took_is_told() {
         assert_eq!(came.holes, if begins == 0 { vec![(0, 4)] } else { vec![] }, "a gap is told: {from:?}");
     }
     // What goes while it is being read is told too: nothing but the first batches was read ahead.
-    let noise = "x".repeat(60_000);
+    // So that it does not become small, and much more than the window is there to come.
+    let noise: String =
+        (0..60_000_u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
     for n in 0..100_u32 {
         let number = n.wrapping_mul(2_654_435_761);
         plant.append_to("telemetry", 1, &format!("{number}{noise}{number}")).await;
@@ -248,4 +250,45 @@ async fn the_gateway_that_has_most_is_asked_and_any_other_where_it_is_gone() {
         }
     });
     asked.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_each_gateway_has_its_own_alone_all_of_them_send() {
+    let (first, second, hq) = (Site::new(1).await, Site::new(3).await, Site::new(2).await);
+    let config = || LinkConfig { detail: Some(vec!["telemetry".to_owned()]), ..link(&["alarms"], &[]) };
+    let own = || vec![LinkConfig { origins: Origins::Own, ..config() }];
+    second.log.adopt_topic(first.log.ensure_topic("telemetry", None).unwrap().info().clone()).unwrap();
+    for n in 0..40 {
+        first.append(&["telemetry"], &format!("first {n}")).await;
+        if n % 3 == 0 {
+            second.append(&["telemetry"], &format!("second {n}")).await;
+        }
+    }
+    first.feed(&hq, "plant", own()).await;
+    second.feed(&hq, "plant", own()).await;
+    let stands = |site: &Site| site.edge().views()[0].connections == 1;
+    until("both links stand", || stands(&first) && stands(&second)).await;
+    let mut expected = [first.values("telemetry"), second.values("telemetry")].concat();
+    expected.sort();
+    let mut detail = hq.upstream().ask("plant", ask("telemetry")).await.unwrap();
+    assert_eq!(tokio::time::timeout(LONG, all(&mut detail)).await.unwrap().unwrap().values, expected);
+    assert_eq!(detail.missing(), []);
+    // Each is behind with the other's: what it has of those is not sent twice.
+    first.follow(&second).await;
+    second.follow(&first).await;
+    first.append(&["telemetry"], "first, later").await;
+    second.append(&["telemetry"], "second, later").await;
+    let mut expected = expected;
+    expected.extend(["first, later".to_owned(), "second, later".to_owned()]);
+    expected.sort();
+    for edge in [&first, &second] {
+        edge.stop_edge().await;
+    }
+    let (mut first, mut second) = (first, second);
+    first.feed_again(vec![config()]);
+    second.feed_again(vec![config()]);
+    until("both links stand again", || stands(&first) && stands(&second)).await;
+    let mut detail = hq.upstream().ask("plant", ask("telemetry")).await.unwrap();
+    let came = tokio::time::timeout(LONG, all(&mut detail)).await.unwrap().unwrap();
+    assert_eq!((came.values.len(), &came.values), (expected.len(), &expected));
 }

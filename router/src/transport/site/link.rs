@@ -71,6 +71,10 @@ impl LinkIdentity {
         judged.map_err(|refusal| wrong(refusal.to_string()))?;
         write_file(&folder.join(RENEWED), format!("{key}{certificate}").as_bytes(), KEY_MODE)?;
         sync_folder(folder)?;
+        // It is renewed: an older program alone would miss these.
+        if let Err(error) = keep_for_older(folder, &key, certificate) {
+            tracing::warn!(folder = %folder.display(), %error, "the files that an older program reads are not renewed");
+        }
         Ok(renewed)
     }
 
@@ -110,7 +114,13 @@ impl LinkIdentity {
             let both = text(RENEWED, true)?;
             let (key, newer) = both.split_at(both.find(CERTIFICATE_BEGIN).unwrap_or(both.len()));
             match Self::of(newer, ca.clone(), key) {
-                Ok(renewed) => return Ok(renewed),
+                Ok(renewed) => {
+                    // A crash may have come between the files.
+                    if text(NODE_CERTIFICATE, false).is_ok_and(|before| before != newer) {
+                        let _ = keep_for_older(folder, key, newer);
+                    }
+                    return Ok(renewed);
+                }
                 // The disk has lost it: the first one may be good still.
                 Err(what) => tracing::warn!(folder = %folder.display(), what, "{RENEWED} cannot be used"),
             }
@@ -127,6 +137,15 @@ impl LinkIdentity {
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(str::to_owned)?;
         Ok(Self { site, peer, ca, certificate: link, key })
     }
+}
+
+/// Writes a key and a certificate also where programs look that know of no renewal: one that is put back in an older one's place is let
+/// in. They are two files, so a crash may leave one of each: they are looked at only where there is nothing newer.
+fn keep_for_older(folder: &Path, key: &str, certificate: &str) -> Result<(), SiteError> {
+    write_file(&folder.join(NODE_KEY), key.as_bytes(), KEY_MODE)?;
+    write_file(&folder.join(NODE_CERTIFICATE), certificate.as_bytes(), OPEN_MODE)?;
+    sync_folder(folder)?;
+    Ok(())
 }
 
 /// A link of at most so many bytes a second sends the smallest packets that QUIC may: an alarm waits for one at the most.

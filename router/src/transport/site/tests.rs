@@ -204,11 +204,16 @@ fn a_links_new_certificate_is_kept_whole_or_not_at_all() {
     let (newest, _) = sign(&upstream, peer, &another, Some(2_000_000_000));
     read.renew(&folder, &newest, &another).unwrap();
     assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), Some(2_000_000_000));
-    // The disk has lost it: the first one is there still.
+    // A program of before reads the same in its own files, a crash in between or not.
+    fs::write(folder.join("node.crt"), &new).unwrap();
+    assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), Some(2_000_000_000));
+    assert_eq!(fs::read_to_string(folder.join("node.crt")).unwrap(), newest);
+    assert_eq!(mode(&folder.join("node.key")), 0o600);
+    // The disk has lost it: it is there twice.
     let whole = fs::read(folder.join("renewed.pem")).unwrap();
     for length in [0, 1, whole.len() / 3, whole.len() - 40] {
         fs::write(folder.join("renewed.pem"), &whole[..length]).unwrap();
-        assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), None, "{length} bytes of it");
+        assert_eq!(LinkIdentity::read(&folder).unwrap().until_s(), Some(2_000_000_000), "{length} bytes of it");
     }
     // An end is never before the moment at which signatures are judged.
     let (early, _) = sign(&upstream, peer, &key, Some(5));

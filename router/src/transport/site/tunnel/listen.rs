@@ -126,6 +126,7 @@ async fn take_all(listener: TcpListener, door: Arc<Door>, mut closing: Closing) 
 async fn serve(door: Arc<Door>, stream: TcpStream, from: SocketAddr, mut seat: Seat, mut closing: Closing) {
     let opened = tokio::select! {
         opened = timeout(OPEN_WAIT, open(&door, stream, from)) => opened,
+        () = seat.lost() => return tracing::debug!(%from, "a connection by TCP has lost its seat"),
         _ = closing.wait_for(Option::is_some) => return,
     };
     let (endpoint, tunnel, incoming) = match opened {
@@ -142,7 +143,11 @@ async fn serve(door: Arc<Door>, stream: TcpStream, from: SocketAddr, mut seat: S
         let _ = door.attempts.send((incoming, greeting)).await;
         is_known.await.is_ok()
     };
-    match timeout(GREET_WAIT, greeted).await {
+    let greeted = tokio::select! {
+        greeted = timeout(GREET_WAIT, greeted) => greeted,
+        () = seat.lost() => return tunnel.set_broken(),
+    };
+    match greeted {
         Ok(true) => seat.known(),
         Ok(false) => {}
         Err(_) => return tunnel.set_broken(),

@@ -1,0 +1,112 @@
+//! The gateways that are connected to this node, each by one connection: from the greeting that was accepted to the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::upstream::Close;
+use crate::transport::{LinkPeer, NodeId, SiteConnection};
+
+/// What edges are told while the node leaves.
+const LEAVES: &str = "the node leaves its site: another one takes the link";
+
+/// Who is connected.
+#[derive(Default)]
+pub(super) struct Connected {
+    all: Mutex<BTreeMap<(u64, NodeId), SiteConnection>>,
+    /// Nobody may be: the node leaves its site.
+    is_closed: AtomicBool,
+}
+
+/// One connection, which is among them once it is greeted.
+pub(super) struct Entry {
+    all: Arc<Connected>,
+    peer: LinkPeer,
+    connection: SiteConnection,
+    is_in: watch::Sender<bool>,
+}
+
+/// Who else is connected when one has left.
+pub(super) struct Left {
+    /// Gateways, of all links.
+    pub(super) nodes: Vec<NodeId>,
+    /// Whether another gateway of the same link is.
+    pub(super) has_others: bool,
+}
+
+impl Connected {
+    /// Sends all away, and lets nobody in any more.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        for connection in self.all.lock().values() {
+            connection.close(Close::Busy as u32, LEAVES);
+        }
+    }
+
+    /// Lets gateways in again.
+    pub(super) fn reopen(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
+    }
+
+    /// The connections of all gateways of a link of these ids.
+    pub(super) fn of(&self, links: &[u64]) -> Vec<SiteConnection> {
+        let all = self.all.lock();
+        all.iter().filter(|((link, _), _)| links.contains(link)).map(|(_, connection)| connection.clone()).collect()
+    }
+
+    /// All gateways.
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.all.lock().keys().map(|(_, node)| *node).collect()
+    }
+
+    /// A connection that is not greeted yet.
+    pub(super) fn entry(self: &Arc<Self>, peer: LinkPeer, connection: &SiteConnection) -> Arc<Entry> {
+        let (all, is_in) = (Arc::clone(self), watch::Sender::new(false));
+        Arc::new(Entry { all, peer, connection: connection.clone(), is_in })
+    }
+}
+
+impl Entry {
+    /// It is greeted: the gateway is connected by it, and by no other one any more. Whether it was not before.
+    pub(super) fn enter(&self) -> bool {
+        // Once: one that was replaced meanwhile does not come back with another of its streams.
+        if self.is_in.send_replace(true) {
+            return false;
+        }
+        let before = self.all.all.lock().insert((self.peer.link, self.peer.node), self.connection.clone());
+        if let Some(before) = before {
+            before.close(Close::Replaced as u32, "the same gateway has connected anew");
+        }
+        // Looked at when it is among them, so that none is missed.
+        if self.all.is_closed.load(Ordering::SeqCst) {
+            self.connection.close(Close::Busy as u32, LEAVES);
+        }
+        true
+    }
+
+    /// Whether it was greeted.
+    pub(super) fn is_in(&self) -> bool {
+        *self.is_in.borrow()
+    }
+
+    /// Ends when it is greeted.
+    pub(super) async fn greeted(&self) {
+        // It does not fail while it is held here.
+        let _ = self.is_in.subscribe().wait_for(|is_in| *is_in).await;
+    }
+
+    /// It has ended; `None` where another one has come in its place, or it was never greeted.
+    pub(super) fn leave(&self) -> Option<Left> {
+        let mut all = self.all.all.lock();
+        let key = (self.peer.link, self.peer.node);
+        if !all.get(&key).is_some_and(|last| last.is_same(&self.connection)) {
+            return None;
+        }
+        all.remove(&key);
+        let nodes = all.keys().map(|(_, node)| *node).collect();
+        Some(Left { nodes, has_others: all.keys().any(|(link, _)| *link == self.peer.link) })
+    }
+}

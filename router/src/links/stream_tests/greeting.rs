@@ -1,0 +1,55 @@
+//! Who may take a gateway's place upstream: one who was greeted. And whose certificate is renewed: not that of one who shows an older one.
+
+use std::time::Duration;
+
+use super::forged::BOUNDS;
+use super::lab::{LONG, Site, until};
+use super::link;
+use crate::event_log::AUDIT_TOPIC;
+use crate::links::newest::Newest;
+use crate::links::upstream::Close;
+use crate::links::wire::Said;
+use crate::links::{State, folder};
+use crate::transport::{Ended, LinkPeer, NodeId, NodeKey, Way, dial_link};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_greeted_takes_nobodys_place() {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    until("the link stands", || hq.upstream().views()[0].state == State::Connected).await;
+    let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
+    // It is looked at, and asks for a certificate without a greeting.
+    let other = dial_link(hq.address(), &identity, BOUNDS, None, Way::Quic).await.unwrap();
+    let (mut out, _from) = other.open().await.unwrap();
+    out.send_frame(&Said::Renew(NodeKey::draw().unwrap().public().to_vec()).encode()).await.unwrap();
+    match tokio::time::timeout(LONG, other.ended()).await.unwrap() {
+        Ended::Closed { code, text } => assert_eq!(code, Close::Garbage as u32, "{text}"),
+        ended => panic!("{ended:?}"),
+    }
+    plant.append(&["telemetry"], "1").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    assert_eq!((plant.edge().views()[0].connections, hq.upstream().views()[0].connections), (1, 1));
+    assert_eq!(hq.upstream().gateways("plant").unwrap().2.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_certificate_than_was_shown_is_told_over_a_restart_too() {
+    let hq = Site::new(2).await;
+    let peer = |node| LinkPeer { node: NodeId(node), link: 9 };
+    let newest = Newest::open(hq.log.clone());
+    // (the gateway, until when what it shows is good, whether it has shown nothing newer)
+    let cases =
+        [(1, Some(50), true), (1, Some(50), true), (2, Some(40), true), (1, Some(90), true), (1, Some(50), false)];
+    for (node, until_s, is_newest) in cases {
+        assert_eq!(newest.shown(peer(node), "plant", until_s), is_newest, "{node} {until_s:?}");
+    }
+    hq.append(&["sync"], "all before is stored").await;
+    let newest = Newest::open(hq.log.clone());
+    assert!(!newest.shown(peer(1), "plant", Some(89)));
+    assert!(newest.shown(peer(1), "plant", None), "for ever is newer than any");
+    assert!(!newest.shown(peer(1), "plant", Some(90)));
+    assert!(newest.shown(peer(2), "plant", Some(41)));
+    hq.append(&["sync"], "the audit as well").await;
+    let told = || hq.values(AUDIT_TOPIC).iter().filter(|line| line.contains("link.certificate")).count();
+    tokio::time::timeout(Duration::from_secs(20), async { until("it is told", || told() == 3).await }).await.unwrap();
+}
