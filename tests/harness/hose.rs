@@ -85,8 +85,8 @@ impl Shared {
                     let _ = to.shutdown(Shutdown::Both);
                     return;
                 }
-                if rate > 0 {
-                    std::thread::sleep(Duration::from_micros(count as u64 * 1_000_000 / rate));
+                if let Some(us) = (count as u64 * 1_000_000).checked_div(rate) {
+                    std::thread::sleep(Duration::from_micros(us));
                 }
             }
         });

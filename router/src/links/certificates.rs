@@ -160,8 +160,6 @@ impl Shown {
         standing(self.all.now(), self.until, self.all.lifetime)
     }
 
-    }
-
     /// Whether its link may stand by it.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
+mod adopt;
 mod backoff;
 mod begin;
 mod book;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use sled_data::{
     FollowError, HoleWhy, LINK_HOPS_MAX, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset,
-    OriginId, PartitionId, Store, TopicId, TopicInfo,
+    OriginId, PartitionId, Store, TopicId,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::adopt::counts;
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
@@ -19,7 +20,7 @@ use super::down_desk::{Held, Line, bring_down, heard};
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use super::within::{Out, Told, Within, tell_all};
-use crate::event_log::{EventLog, LinkFailed, SITE_SEPARATOR, Topic, TopicError};
+use crate::event_log::{EventLog, LinkFailed};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
@@ -31,8 +32,6 @@ const BODY_BYTES_PER_S_MIN: usize = 256;
 const RECORD_BYTES_OF_FRAME_MAX: usize = 256 << 20;
 /// How long it waits when the store is full, before it tries again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
-/// Topics that one link may bring.
-const TOPICS_MAX: usize = 500;
 /// Origins that one link may offer.
 const OFFERS_MAX: usize = 4_096;
 
@@ -248,51 +247,6 @@ impl Receiver {
         topics.into_iter().map(refused).collect()
     }
 
-    /// Makes the topic here, under the link's name; why it is not made.
-    async fn adopt(&self, info: TopicInfo) -> Result<Result<Arc<Topic>, Refused>, Ended> {
-        let (log, id) = (Arc::clone(&self.log), info.id);
-        // How long events are kept is said here, not at the edge.
-        let defaults = log.topic_defaults();
-        let mut config = info.config.clone();
-        (config.retention_ms, config.retention_bytes) = (defaults.retention_ms, defaults.retention_bytes);
-        let name = format!("{}{SITE_SEPARATOR}{}", self.name, info.name);
-        if self.is_over_bound(&info) {
-            let text = format!("topic {name} is not made here: a link brings at most {TOPICS_MAX} topics");
-            return Ok(Err(Refused::new(0, id.0, "too-many", text)));
-        }
-        let named = TopicInfo { id, name: name.clone(), config };
-        let text = match blocking(move || log.adopt_linked_topic(named)).await? {
-            Ok(topic) => {
-                if topic.name() != name {
-                    // As where a summary is to go under the name of what was carried before.
-                    let text =
-                        format!("topic {name} is called {} here: that name was another one's before", topic.name());
-                    self.page.lock().refuse(&text);
-                }
-                return Ok(Ok(topic));
-            }
-            Err(error @ TopicError::Store(sled_data::TopicError::Failed(_))) => {
-                return Err(Ended::Store(error.to_string()));
-            }
-            Err(TopicError::Exists(other)) if other.contains(SITE_SEPARATOR) => {
-                let text = format!("topic {other} comes by another link: this one does not write to it");
-                return Ok(Err(Refused::new(0, id.0, "other-link", text)));
-            }
-            // It comes round with an origin that is not taken: that is told once, of the origin.
-            Err(TopicError::Exists(own)) => {
-                return Ok(Err(Refused::new(0, id.0, OURS_TOPIC, format!("topic {own} is this site's own"))));
-            }
-            Err(TopicError::TooMany(count)) => {
-                let text = format!(
-                    "topic {name} is not made here: there are {count} topics of other sites, as many as there may be"
-                );
-                return Ok(Err(Refused::new(0, id.0, "too-many", text)));
-            }
-            Err(error) => format!("topic {name} is not made here: {error}"),
-        };
-        Ok(Err(Refused::new(0, id.0, "topic", text)))
-    }
-
     /// Where partitions end, all of it synced.
     async fn stands(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Stand)>, Ended> {
         let log = Arc::clone(&self.log);
@@ -380,15 +334,6 @@ impl Receiver {
 }
 
 impl Receiver {
-    /// Whether a topic would be one too many of this link.
-    fn is_over_bound(&self, info: &TopicInfo) -> bool {
-        if self.log.topic_by_id(info.id).is_some() {
-            return false;
-        }
-        let of_link = format!("{}{SITE_SEPARATOR}", self.name);
-        self.log.topics().iter().filter(|topic| topic.name().starts_with(&of_link)).count() >= TOPICS_MAX
-    }
-
     /// Notes on holes when they were heard of.
     fn date(&self, parts: &mut [LinkedPart]) {
         let now_ms = self.log.clock().wall_ms();
@@ -466,16 +411,7 @@ pub fn stand(store: &Store, id: PartitionId) -> Stand {
     Stand { end: reach.end, hlc, digest: reach.digest, is_gapless: store.holes(id).is_empty() }
 }
 
-/// A topic that has another number of partitions than it had when it was brought first: how many it has never changes.
-fn counts(topic: &Topic, partitions: u32) -> Refused {
-    let (name, here) = (topic.name(), topic.partitions());
-    let text = format!(
-        "topic {name} has {here} partitions here, and {partitions} where it comes from: nothing of it is taken"
-    );
-    Refused::new(0, topic.id().0, "topic", text)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Ended::Store("the node is stopping".to_owned()))
 }
 

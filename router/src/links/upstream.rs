@@ -88,6 +88,9 @@ pub struct Upstream {
     forgot_up_to: Mutex<Option<OriginId>>,
 }
 
+/// A link's gateways that are connected, each with what it is called.
+type Gateways = Vec<(String, SiteConnection)>;
+
 impl Upstream {
     /// Takes links into the site of this identity, whose certificates are good for so many seconds; 0: for ever.
     pub fn new(
@@ -369,7 +372,7 @@ impl Upstream {
     }
 
     /// The link by which a site feeds this one, its page, and its gateways' names and connections; `None` where there is no such link.
-    pub(super) fn gateways(&self, name: &str) -> Option<(u64, Shared, Vec<(String, SiteConnection)>)> {
+    pub(super) fn gateways(&self, name: &str) -> Option<(u64, Shared, Gateways)> {
         let record = self.records.all().into_iter().find(|record| record.name == name && !record.is_revoked)?;
         let link = record.ids.first().copied().unwrap_or_default();
         let named = |connection: SiteConnection| {

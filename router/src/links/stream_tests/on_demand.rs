@@ -278,7 +278,6 @@ async fn where_each_gateway_has_its_own_alone_all_of_them_send() {
     second.follow(&first).await;
     first.append(&["telemetry"], "first, later").await;
     second.append(&["telemetry"], "second, later").await;
-    let mut expected = expected;
     expected.extend(["first, later".to_owned(), "second, later".to_owned()]);
     expected.sort();
     for edge in [&first, &second] {
