@@ -41,7 +41,8 @@ fn what_breaks_a_bound_is_refused_by_code() {
     assert_eq!(refused(&json!({"device": "nobody", "name": "x"})), (404, "unknown_device".into()));
     let large = json!({"device": "d", "name": "x", "payload": "x".repeat(16_385), "allow_unknown": true});
     assert_eq!(refused(&large), (413, "too_large".into()));
-    for bad in [json!({"device": "a/b", "name": "x"}), json!({"device": "d", "name": "x", "deliver_within_ms": 0})] {
+    assert_eq!(refused(&json!({"device": "a/b", "name": "x"})), (404, "unknown_site".into()));
+    for bad in [json!({"device": "a+b", "name": "x"}), json!({"device": "d", "name": "x", "deliver_within_ms": 0})] {
         assert_eq!(refused(&bad).0, 400, "{bad}");
     }
     assert!(node.get("commands").ok().json()["commands"].as_array().unwrap().is_empty());
