@@ -6,8 +6,13 @@ use std::time::{Duration, Instant};
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Asks until there is an answer; fails the test after `WAIT_MAX`.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + WAIT_MAX;
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_within(WAIT_MAX, what, ask)
+}
+
+/// Asks until there is an answer; fails the test after `max`.
+pub fn until_within<T>(max: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + max;
     loop {
         if let Some(found) = ask() {
             return found;
