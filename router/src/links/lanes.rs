@@ -309,7 +309,7 @@ impl Lane {
                     }
                     return Ok(());
                 }
-                Err(ReadError::Trimmed { start, .. }) => self.gone(store, start),
+                Err(ReadError::Trimmed { start, .. }) => gone(store, self.log.id(), self.next, start),
                 Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
                 Err(error) => return Err(error),
             };
@@ -321,15 +321,16 @@ impl Lane {
         }
         Ok(())
     }
+}
 
-    /// Up to where what is next is not there for one reason, and which. Several holes may lie between it and the next batch.
-    fn gone(&self, store: &Store, start: Offset) -> (Offset, HoleWhy) {
-        let holes = store.holes(self.log.id());
-        let Some(hole) = holes.iter().find(|hole| hole.to > self.next) else { return (start, HoleWhy::Retention) };
-        match hole.from <= self.next {
-            true => (hole.to.min(start), hole.why),
-            false => (hole.from.min(start), HoleWhy::Retention),
-        }
+/// Up to where events from `next` on, before a partition's next batch at `start`, are not there for one reason, and which: several holes
+/// may lie between.
+pub(in crate::links) fn gone(store: &Store, id: PartitionId, next: Offset, start: Offset) -> (Offset, HoleWhy) {
+    let holes = store.holes(id);
+    let Some(hole) = holes.iter().find(|hole| hole.to > next) else { return (start, HoleWhy::Retention) };
+    match hole.from <= next {
+        true => (hole.to.min(start), hole.why),
+        false => (hole.from.min(start), HoleWhy::Retention),
     }
 }
 

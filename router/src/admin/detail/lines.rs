@@ -65,7 +65,7 @@ impl Lines {
             match part {
                 LinkedPart::Hole(_, hole) => {
                     let to = hole.to.min(span.to);
-                    let why = if hole.why == HoleWhy::Damage { "damaged" } else { "retention" };
+                    let why = if hole.why == HoleWhy::Damage { "damaged" } else { hole.why.name() };
                     let place = Place { topic: &self.topic, partition: id, offset: span.from, is_late: false };
                     lines.push((*latest, false, event_json::gap_line(place, to, why)));
                     span.from = to;

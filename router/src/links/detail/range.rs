@@ -9,6 +9,7 @@ use sled_data::{
 };
 
 use super::super::config::LinkConfig;
+use super::super::lanes::gone;
 use super::super::waiting::meant;
 use super::super::wire::{PARTITIONS_MAX, Parts, part_bytes};
 use super::wire::{Ask, End, From, Span};
@@ -198,7 +199,7 @@ impl Lane {
                     // The topic was deleted meanwhile.
                     (self.to, HoleWhy::Retention)
                 }
-                Err(ReadError::Trimmed { start, .. }) => (start, self.why(store)),
+                Err(ReadError::Trimmed { start, .. }) => gone(store, self.log.id(), self.next, start),
                 Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
                 Err(error) => return Err(error),
             };
@@ -218,13 +219,6 @@ impl Lane {
         };
         self.at = end.min(self.to).max(self.at);
         self.at.saturating_sub(from)
-    }
-
-    /// Why what is next is not there.
-    fn why(&self, store: &Store) -> HoleWhy {
-        let holes = store.holes(self.log.id());
-        let hole = holes.iter().find(|hole| hole.from <= self.next && self.next < hole.to);
-        hole.map_or(HoleWhy::Retention, |hole| hole.why)
     }
 }
 
