@@ -24,6 +24,8 @@ const ATTEMPTS_MAX: usize = 8;
 const OPEN_WAIT: Duration = if cfg!(test) { Duration::from_millis(800) } else { Duration::from_secs(5) };
 /// How long it may take from there until QUIC's handshake has ended, the wait for a place included.
 const GREET_WAIT: Duration = Duration::from_secs(15);
+/// The code with which a stranger's connection is closed whose seat another one has taken: links take it for "busy".
+const CLOSE_CROWDED: u32 = 1;
 /// Between two tries where the system gives no connection, as for want of descriptors.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -147,12 +149,16 @@ async fn serve(door: Arc<Door>, stream: TcpStream, from: SocketAddr, mut seat: S
         greeted = timeout(GREET_WAIT, greeted) => greeted,
         () = seat.lost() => return tunnel.set_broken(),
     };
-    match greeted {
-        Ok(true) => seat.known(),
-        Ok(false) => {}
-        Err(_) => return tunnel.set_broken(),
+    let Ok(is_known) = greeted else { return tunnel.set_broken() };
+    if is_known {
+        seat.known();
     }
     tokio::select! {
+        // Who accepts an invitation is a stranger to the end. One who is known has told its seat so, which ends this as well.
+        () = seat.lost(), if !is_known => {
+            tracing::debug!(%from, "a connection by TCP has lost its seat");
+            endpoint.close(VarInt::from_u32(CLOSE_CROWDED), b"others have come: try again in a moment");
+        }
         () = tend(endpoint.clone(), Arc::clone(&tunnel)) => {}
         closed = closing.wait_for(Option::is_some) => if let Ok(Some((code, text))) = closed.as_deref() {
             endpoint.close(*code, text.as_bytes());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -211,6 +211,36 @@ async fn certificates_count_as_they_do_by_udp_and_nodes_of_a_site_do_not_come_by
     let (connection, _tunnel) = dialled.unwrap();
     let ended = Ended::from(timeout(LONG, connection.closed()).await.unwrap());
     assert!(ended.to_string().contains("links alone"), "{ended}");
+}
+
+#[tokio::test]
+async fn who_is_a_stranger_to_the_end_may_lose_its_seat_whenever_that_is() {
+    let identity = site();
+    let (endpoint, at) = listen(&identity);
+    let (near, far) = meet(&endpoint, at, &link_into(&identity)).await;
+    let joins = async { dial_link_join(at, SITE, identity.ca_fingerprint(), BOUNDS, Way::Tcp).await.unwrap() };
+    let (joins, taken) = tokio::join!(joins, accept(&endpoint));
+    let taken = taken.unwrap();
+    assert_eq!(taken.protocol(), SiteProtocol::LinkJoin);
+    // As many others as there are seats for strangers, from more than one address; again and again, as each is sent away that says nothing.
+    let crowd = async {
+        loop {
+            let mut others = Vec::new();
+            for n in 0..32 {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(SocketAddr::from(([127, 0, 0, 2 + n / 8], 0))).unwrap();
+                others.push(socket.connect(at).await.unwrap());
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = timeout(LONG, joins.ended()) => ended.unwrap(),
+        () = crowd => unreachable!(),
+    };
+    assert_eq!(ended, Ended::Closed { code: 1, text: "others have come: try again in a moment".to_owned() });
+    timeout(LONG, taken.ended()).await.unwrap();
+    exchange(&near, &far, &[7; 1_000]).await;
 }
 
 /// Whether the other side closes within a time.
