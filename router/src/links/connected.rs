@@ -26,6 +26,8 @@ pub(super) struct Entry {
     all: Arc<Connected>,
     peer: LinkPeer,
     connection: SiteConnection,
+    /// One of its streams was greeted first. Held while that is judged: the others wait for it.
+    is_greeted: Mutex<bool>,
     is_in: watch::Sender<bool>,
 }
 
@@ -65,17 +67,20 @@ impl Connected {
     /// A connection that is not greeted yet.
     pub(super) fn entry(self: &Arc<Self>, peer: LinkPeer, connection: &SiteConnection) -> Arc<Entry> {
         let (all, is_in) = (Arc::clone(self), watch::Sender::new(false));
-        Arc::new(Entry { all, peer, connection: connection.clone(), is_in })
+        Arc::new(Entry { all, peer, connection: connection.clone(), is_greeted: Mutex::new(false), is_in })
     }
 }
 
 impl Entry {
-    /// It is greeted: the gateway is connected by it, and by no other one any more. Whether it was not before.
-    pub(super) fn enter(&self) -> bool {
+    /// It is greeted: the gateway is connected by it, and by no other one any more. Whether it was not before. `judge` is done first: what
+    /// only one that is greeted may do, as to be given a certificate, it may when that has ended.
+    pub(super) fn enter(&self, judge: impl FnOnce()) -> bool {
+        let mut is_greeted = self.is_greeted.lock();
         // Once: one that was replaced meanwhile does not come back with another of its streams.
-        if self.is_in.send_replace(true) {
+        if std::mem::replace(&mut *is_greeted, true) {
             return false;
         }
+        judge();
         let before = self.all.all.lock().insert((self.peer.link, self.peer.node), self.connection.clone());
         if let Some(before) = before {
             before.close(Close::Replaced as u32, "the same gateway has connected anew");
@@ -84,6 +89,7 @@ impl Entry {
         if self.all.is_closed.load(Ordering::SeqCst) {
             self.connection.close(Close::Busy as u32, LEAVES);
         }
+        self.is_in.send_replace(true);
         true
     }
 

@@ -118,11 +118,12 @@ async fn renew(
 }
 
 fn greeted(receiver: &Receiver, hello: &Hello, judges: &Judges) {
-    let is_new = judges.entry.enter();
     let peer = LinkPeer { node: receiver.node, link: receiver.link };
-    if is_new && !judges.newest.shown(peer, &receiver.name, judges.connection.certificate_until_s()) {
-        judges.shown.set_older();
-    }
+    let is_new = judges.entry.enter(|| {
+        if !judges.newest.shown(peer, &receiver.name, judges.connection.certificate_until_s()) {
+            judges.shown.set_older();
+        }
+    });
     let connected = judges.connected.nodes();
     let mut page = receiver.page.lock();
     if is_new {

@@ -1,11 +1,14 @@
 //! Who may take a gateway's place upstream: one who was greeted. And whose certificate is renewed: not that of one who shows an older one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::forged::BOUNDS;
 use super::lab::{LONG, Site, until};
 use super::link;
 use crate::event_log::AUDIT_TOPIC;
+use crate::links::connected::Connected;
 use crate::links::newest::Newest;
 use crate::links::upstream::Close;
 use crate::links::wire::Said;
@@ -30,6 +33,32 @@ async fn who_is_not_greeted_takes_nobodys_place() {
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     assert_eq!((plant.edge().views()[0].connections, hq.upstream().views()[0].connections), (1, 1));
     assert_eq!(hq.upstream().gateways("plant").unwrap().2.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_in_when_its_certificate_was_judged() {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
+    let connection = dial_link(hq.address(), &identity, BOUNDS, None, Way::Quic).await.unwrap();
+    let all: Arc<Connected> = Arc::default();
+    let entry = all.entry(identity.peer(), &connection);
+    let is_judged = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let second = || {
+            assert!(!entry.enter(|| panic!("it is judged twice")));
+            assert!(is_judged.load(Ordering::SeqCst) && entry.is_in(), "another stream waits for it");
+        };
+        let judge = || {
+            assert!(!entry.is_in() && all.nodes().is_empty(), "nothing is given before it is judged");
+            scope.spawn(second);
+            // Whoever goes by without waiting does so within that.
+            std::thread::sleep(Duration::from_millis(50));
+            is_judged.store(true, Ordering::SeqCst);
+        };
+        assert!(entry.enter(judge));
+    });
+    assert!(entry.is_in() && all.nodes() == [identity.peer().node]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
