@@ -1,7 +1,7 @@
 //! The newest end of a certificate that each gateway has shown to this node, kept over restarts. One that shows an older one after that is
 //! somebody who has a copy of it, or was put back from a copy: it is not renewed, so that a theft ends with what was stolen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,10 +17,15 @@ const VERSION: u8 = 1;
 /// Gateways that are remembered: those of all links, 1,024 with 32 each. Beyond, the one whose certificate ends first is forgotten.
 const GATEWAYS_MAX: usize = 32_768;
 
+/// Older certificates of one gateway that are told, each once: who goes on coming with one does not fill the audit topic.
+const TOLD_MAX: usize = 8;
+
 /// What each gateway has shown.
 pub(super) struct Newest {
     log: Arc<EventLog>,
     ends: Mutex<BTreeMap<(u64, NodeId), u64>>,
+    /// The ends of older ones that were told, of gateways that are among the above.
+    told: Mutex<BTreeMap<(u64, NodeId), BTreeSet<u64>>>,
 }
 
 impl Newest {
@@ -34,18 +39,20 @@ impl Newest {
         if let Err(error) = read {
             tracing::warn!(%error, "what gateways have shown cannot be read");
         }
-        Self { log, ends: Mutex::new(ends) }
+        Self { log, ends: Mutex::new(ends), told: Mutex::default() }
     }
 
     /// Notes that a gateway has shown a certificate that is good until then, and was let in by it; whether it has shown none that is good
-    /// for longer. An older one goes to the audit topic.
+    /// for longer. An older one goes to the audit topic, once since the start.
     pub(super) fn shown(&self, peer: LinkPeer, link: &str, until_s: Option<u64>) -> bool {
         let (gateway, end) = ((peer.link, peer.node), until_s.unwrap_or(u64::MAX));
         let mut ends = self.ends.lock();
         match ends.get(&gateway).copied() {
             Some(known) if known > end => {
                 drop(ends);
-                self.tell(peer, link, (end, known));
+                if self.is_news(gateway, end) {
+                    self.tell(peer, link, (end, known));
+                }
                 return false;
             }
             Some(known) if known == end => return true,
@@ -53,6 +60,7 @@ impl Newest {
             None if ends.len() >= GATEWAYS_MAX => {
                 if let Some(first) = ends.iter().min_by_key(|(_, end)| **end).map(|(gateway, _)| *gateway) {
                     ends.remove(&first);
+                    self.told.lock().remove(&first);
                     self.log.lock().put_state(TREE, &key(first), None);
                 }
             }
@@ -61,6 +69,13 @@ impl Newest {
         ends.insert(gateway, end);
         self.log.lock().put_state(TREE, &key(gateway), Some(&value(end)));
         true
+    }
+
+    /// Whether an older certificate of a gateway was not told yet; notes that it is.
+    fn is_news(&self, gateway: (u64, NodeId), end: u64) -> bool {
+        let mut told = self.told.lock();
+        let told = told.entry(gateway).or_default();
+        told.len() < TOLD_MAX && told.insert(end)
     }
 
     fn tell(&self, peer: LinkPeer, link: &str, (shown, newest): (u64, u64)) {
