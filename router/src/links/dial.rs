@@ -177,9 +177,7 @@ impl Dialler {
         };
         let after = so_far(&self.page);
         let brought = after.0 > before.0;
-        // One that did not come to its greeting is let through for the handshake alone.
-        let is_mute = after.1 == before.1 && !matches!(cut, Cut::Refused(_));
-        let is_silent = is_mute || matches!(cut, Cut::Silent(_));
+        let is_silent = is_silent(&cut, after.1 > before.1);
         ways.lock().ended(Stood { way, lasted: began.elapsed(), brought, is_silent });
         cut
     }
@@ -343,6 +341,16 @@ impl Dialler {
     }
 }
 
+/// Whether a connection has ended as nothing came through any more (pure). One that did not come to its greeting was let through for the handshake
+/// alone, unless it was heard why.
+fn is_silent(cut: &Cut, is_greeted: bool) -> bool {
+    match cut {
+        Cut::Silent(_) => true,
+        Cut::Again(_) => !is_greeted,
+        Cut::SentAway(_) | Cut::Refused(_) => false,
+    }
+}
+
 /// What is shown of a connection, which ends with the last that holds it.
 struct Shown<'a>(&'a Shared);
 
@@ -362,5 +370,25 @@ fn cut_by(ended: &ConnectionEnded) -> Cut {
         ConnectionEnded::Silent => Cut::Silent(ended.to_string()),
         ConnectionEnded::Certificate(_) | ConnectionEnded::CertificateRefused(_) => Cut::Refused(ended.to_string()),
         ended => Cut::Again(ended.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_sent_away_was_heard() {
+        // why it ended, whether it is silent before its greeting, and after it
+        let cases: [(fn(String) -> Cut, bool, bool); 4] = [
+            (Cut::Silent, true, true),
+            (Cut::Again, true, false),
+            (Cut::SentAway, false, false),
+            (Cut::Refused, false, false),
+        ];
+        for (cut, before, after) in cases {
+            let cut = cut("why".to_owned());
+            assert_eq!((is_silent(&cut, false), is_silent(&cut, true)), (before, after));
+        }
     }
 }
