@@ -359,6 +359,8 @@ impl Upstream {
                 },
             }
         };
+        // A greeting that is under way would put the connection among those that stand, for good.
+        streams.shutdown().await;
         if let Some(left) = entry.leave() {
             let why = if ended.is_empty() { "the connection ended".to_owned() } else { ended };
             tracing::info!(node = %peer.node, address = %connection.address(), why, "a link is cut");
