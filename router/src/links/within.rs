@@ -8,6 +8,7 @@ mod away;
 mod ends;
 mod gaps;
 mod level;
+mod mute;
 mod quit;
 mod receiver;
 mod sender;
@@ -87,6 +88,8 @@ pub struct Within {
     turns: Mutex<BTreeMap<u64, Arc<tokio::sync::Mutex<()>>>>,
     /// Who is not connected, and since when.
     away: Mutex<away::Away>,
+    /// Who is connected and gives no answer, and since when.
+    mute: Mutex<mute::Mute>,
     /// All is to be with the others: this node leaves.
     hands_over: AtomicBool,
     /// Up to where each node whose stream stands is known to have synced partitions.
@@ -111,6 +114,7 @@ impl Within {
             stuck: Mutex::default(),
             turns: Mutex::default(),
             away: Mutex::default(),
+            mute: Mutex::default(),
             hands_over: AtomicBool::new(false),
             known: Mutex::default(),
             moved: Notify::new(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sled_data::{Linked, LinkedPart, OriginId, PartitionId, TopicId};
 
-use super::lab::{BOUNDS, Site, until};
+use super::lab::{BOUNDS, LONG, Site, until};
 use super::link;
 use crate::event_log::rubbish::sound;
 use crate::links::{NoAnswer, Nodes, Pending, Within};
@@ -144,8 +144,38 @@ async fn an_edge_is_sent_away_when_it_is_not_known_what_another_node_has() {
     nodes.is_there.store(1, Ordering::Relaxed);
     let text = within.level(LINK, &ids).await.unwrap_err().to_string();
     assert!(text.contains("does not say"), "{text}");
+    // It stays so: after a while the site goes on without it.
+    let goes_on = async { while within.level(LINK, &ids).await.is_err() {} };
+    tokio::time::timeout(LONG, goes_on).await.unwrap();
+    let began = Instant::now();
+    within.level(LINK, &ids).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1), "and is not held up by it any more: {:?}", began.elapsed());
+    // One that comes again is waited for.
+    nodes.is_there.store(0, Ordering::Relaxed);
+    within.level(LINK, &ids).await.unwrap();
+    nodes.is_there.store(1, Ordering::Relaxed);
+    within.level(LINK, &ids).await.unwrap_err();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_waits_for_its_turn_for_a_while() {
+    let (_plant, hq, _other, ids) = fed().await;
+    let within = Arc::clone(hq.upstream().within());
+    within.set_nodes(Arc::new(Silent { is_there: AtomicU32::new(1) }), Vec::new());
+    // Each of them takes as long as a wait for a turn.
+    let began = Instant::now();
+    let all = (0..6).map(|_| {
+        let (within, ids) = (Arc::clone(&within), ids.clone());
+        tokio::spawn(async move { within.level(LINK, &ids).await.unwrap_err().to_string() })
+    });
+    let mut told = Vec::new();
+    for each in all.collect::<Vec<_>>() {
+        told.push(each.await.unwrap());
+    }
+    assert!(told.iter().filter(|text| text.contains("try another node")).count() >= 4, "{told:?}");
+    assert!(began.elapsed() < Duration::from_secs(12), "not one after the other: {:?}", began.elapsed());
+
+}
 /// The one other node, by a connection that stands.
 struct Wire {
     other: Other,

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ends::{self, ASKED_MAX, Asks, Held, Question};
+use super::mute::MUTE_MAX;
 use super::{NoAnswer, Nodes, Within};
 use crate::links::begin::{Begin, begin};
 use crate::links::receiver::Ended;
@@ -49,9 +50,9 @@ impl Within {
     /// When that takes long, or is not known: the edge is to try another node.
     pub async fn level(&self, link: u64, ids: &[PartitionId]) -> Result<(), Ended> {
         let turn = Arc::clone(self.turns.lock().entry(link).or_default());
-        let levelled = {
-            let _turn = turn.lock().await;
-            self.level_in_turn(ids).await
+        let levelled = match timeout(HEAR_MAX, turn.lock()).await {
+            Ok(_turn) => self.level_in_turn(ids).await,
+            Err(_) => Err(Ended::Store("others of the link are told where it ends: try another node".to_owned())),
         };
         drop(turn);
         self.turns.lock().retain(|_, turn| Arc::strong_count(turn) > 1);
@@ -100,27 +101,29 @@ impl Within {
         }
     }
 
-    /// Hears all others: those that are connected, and those that are away for so short a time that they may be soon.
+    /// Hears all others: those that are connected, unless they have not answered for long, and those that are away for so short a time that
+    /// they may be soon.
     async fn hear_all(&self, ids: &[PartitionId]) -> Result<Ahead, Ended> {
         let mut ahead = Ahead::default();
         let Some(nodes) = self.nodes.get().filter(|_| !ids.is_empty()) else { return Ok(ahead) };
         let (began, mut heard) = (Instant::now(), BTreeSet::new());
         loop {
-            let mut open = nodes.connected();
-            let away = self.away.lock().look(&nodes.staying(), &open, Instant::now());
+            let connected = nodes.connected();
+            let away = self.away.lock().look(&nodes.staying(), &connected, Instant::now());
+            let mut open = self.mute.lock().to_ask(&connected, Instant::now());
             open.retain(|node| !heard.contains(node));
-            let mut silent = open.len();
+            let mut silent = 0;
             for (node, answer) in ask_each(nodes, open, &Asks::Ends, ids).await {
                 match answer {
                     Ok(all) => self.note_ahead(&mut ahead, node, ids, all),
                     Err(NoAnswer::Older) => {}
                     Err(NoAnswer::Failed(why)) => {
-                        tracing::debug!(%node, why, "a node does not say how far it is with linked partitions");
+                        silent += usize::from(self.is_waited_for(node, &why));
                         continue;
                     }
                 }
+                self.mute.lock().answered(node);
                 heard.insert(node);
-                silent -= 1;
             }
             if silent == 0 && away.is_empty() {
                 return Ok(ahead);
@@ -131,6 +134,18 @@ impl Within {
             }
             sleep(ASK_EVERY).await;
         }
+    }
+
+    /// Notes that a node gave no answer; whether it is waited for. One that is connected and answers nothing would else keep all links of the
+    /// site from standing, at each of its nodes.
+    fn is_waited_for(&self, node: NodeId, why: &str) -> bool {
+        tracing::debug!(%node, why, "a node does not say how far it is with linked partitions");
+        let mut mute = self.mute.lock();
+        if mute.unanswered(node, Instant::now()) {
+            tracing::warn!(%node, why, "a node is connected and has not said for {} s what it has of what links brought: links go \
+                on without it. Where it alone has what their edges have let go of, the others have a gap there", MUTE_MAX.as_secs());
+        }
+        !mute.is_given_up(node)
     }
 
     fn note_ahead(&self, ahead: &mut Ahead, node: NodeId, ids: &[PartitionId], all: Vec<Held>) {
