@@ -35,8 +35,12 @@ pub enum LinkFailed {
 
 type Answer = Result<(), LinkFailed>;
 
+/// What the bringer holds for what is on its way, as its share of the memory: let go of when it is stored or refused, also where nobody waits
+/// for that any more.
+pub type Held = Arc<dyn Send + Sync>;
+
 /// What a link has brought, on its way into the store.
-pub(super) type LinkedRequest = Brought<(OriginId, Linked, Vec<LinkedPart>), Answer>;
+pub(super) type LinkedRequest = Brought<(OriginId, Linked, Vec<LinkedPart>, Held), Answer>;
 
 /// What is in the store and not yet synced: where its partitions end.
 pub(super) struct Taken {
@@ -51,8 +55,23 @@ impl EventLog {
     /// # Errors
     /// Why it was not taken; nothing of it is stored then.
     pub async fn take_linked(&self, origin: OriginId, from: Linked, parts: Vec<LinkedPart>) -> Result<(), LinkFailed> {
+        self.take_linked_held(origin, from, parts, Arc::new(())).await
+    }
+
+    /// The same, and `held` is kept as long as any of it is in memory: one who brings more and is cut off each time may not have more under
+    /// way than that allows.
+    ///
+    /// # Errors
+    /// Those of [`EventLog::take_linked`].
+    pub async fn take_linked_held(
+        &self,
+        origin: OriginId,
+        from: Linked,
+        parts: Vec<LinkedPart>,
+        held: Held,
+    ) -> Result<(), LinkFailed> {
         let bytes = parts.iter().map(part_bytes).sum();
-        let stored = self.bring(|open| &mut open.linked, (origin, from, parts), bytes);
+        let stored = self.bring(|open| &mut open.linked, (origin, from, parts, held), bytes);
         stored.await.unwrap_or(Err(LinkFailed::Closing))
     }
 
@@ -74,7 +93,7 @@ impl EventLog {
     /// Puts requests into the store; answers those that it refuses.
     pub(super) fn apply_linked(&self, requests: Vec<LinkedRequest>) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
-        for Brought { what: (origin, from, parts), done, .. } in requests {
+        for Brought { what: (origin, from, parts, _held), done, .. } in requests {
             // By the clock of the moment in which it is stored.
             let late_before = u64::try_from(self.clock.wall_ms() - LATE_AFTER_MS).unwrap_or(0) << HLC_LOGICAL_BITS;
             match self.store.take_linked_late(origin, &from, &parts, late_before) {

@@ -44,7 +44,7 @@ pub use audit::{AUDIT_TEXT_BYTES_MAX, AUDIT_TOPIC, Act};
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
-pub use linked::{LinkFailed, SITE_SEPARATOR};
+pub use linked::{Held, LinkFailed, SITE_SEPARATOR};
 pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sled_data::{CommitNumber, Durability, MemoryBackend, Options, Store, TopicConfig};
+use sled_data::{
+    CommitNumber, Durability, Linked, LinkedPart, MemoryBackend, Options, OriginId, PartitionId, Store, TopicConfig,
+    TopicId,
+};
 
 use super::*;
 
@@ -161,4 +164,37 @@ async fn a_quorum_topic_is_acknowledged_and_seen_when_enough_nodes_have_it() {
     log.replicated(last).await.unwrap();
     assert_eq!(values(&log, &quorum), ["0", "1", "2", "4"]);
     log.close();
+}
+
+#[tokio::test]
+async fn memory_of_what_is_on_its_way_is_held_though_nobody_waits_for_it_any_more() {
+    let log = log(1);
+    let id = PartitionId { origin: OriginId(50), topic: TopicId(1), index: 0 };
+    let part = |base| vec![LinkedPart::Batch(rubbish::sound(id, base, 70, &["a"]).into())];
+    let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+    // What was stored first cannot be shown, so what comes after it waits.
+    let showing = log.showing.lock();
+    let first = tokio::spawn({
+        let (log, linked, part) = (Arc::clone(&log), linked.clone(), part(0));
+        async move { log.take_linked(id.origin, linked, part).await }
+    });
+    until(|| log.store.end_offset(id) == 1).await;
+    let held: Held = Arc::new(());
+    let second = log.take_linked_held(id.origin, linked, part(1), Arc::clone(&held));
+    assert!(tokio::time::timeout(Duration::from_millis(20), second).await.is_err(), "it is cut off");
+    assert_eq!(Arc::strong_count(&held), 2, "what it has brought is in memory still");
+    drop(showing);
+    until(|| Arc::strong_count(&held) == 1).await;
+    first.await.unwrap().unwrap();
+    assert_eq!(log.store.end_offset(id), 2, "it was under way, and is stored");
+    log.close();
+}
+
+async fn until(done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
 }

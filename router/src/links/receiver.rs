@@ -16,11 +16,11 @@ use super::begin::Stand;
 use super::book::Shared;
 use super::budget::Budget;
 use super::counted::Counted;
-use super::down_desk::{Held, Line, bring_down, heard};
+use super::down_desk::{Held as Desked, Line, bring_down, heard};
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use super::within::{Out, Told, Within, tell_all};
-use crate::event_log::{EventLog, LinkFailed};
+use crate::event_log::{EventLog, Held, LinkFailed};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
@@ -99,6 +99,11 @@ impl Open {
         self.origins.contains_key(&id.origin) && self.topics.get(&id.topic).is_some_and(is_of)
     }
 
+    /// Whether an origin was offered and taken.
+    pub(super) fn has(&self, origin: OriginId) -> bool {
+        self.origins.contains_key(&origin)
+    }
+
     /// Takes no more of an origin until it is offered again; whether it was taken.
     pub(super) fn forget(&mut self, origin: OriginId) -> bool {
         self.origins.remove(&origin).is_some()
@@ -107,7 +112,7 @@ impl Open {
 
 impl Receiver {
     /// Takes what comes until something ends it. The greeting was heard.
-    pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, asks: Option<Held>) -> Ended {
+    pub(super) async fn run(&self, out: FrameSender, mut from: FrameReceiver, asks: Option<Desked>) -> Ended {
         let (tell, told) = mpsc::channel(UNTOLD_MAX);
         let out = Out::new(out);
         let line = asks.as_ref().map(|held| Arc::clone(&held.line));
@@ -141,10 +146,11 @@ impl Receiver {
                 }
                 plain => plain?,
             };
+            let held: Held = Arc::new(held);
             let all = match Said::decode(&frame)? {
                 Said::Answered(number, said) => heard(line, said, |line, said| line.answered(number, said))?,
                 Said::Ended(said) => heard(line, said, Line::ended)?,
-                said => self.hear(&mut open, said, &frame).await?,
+                said => self.hear(&mut open, said, &frame, &held).await?,
             };
             drop((frame, held));
             for told in all {
@@ -156,8 +162,14 @@ impl Receiver {
         Ok(())
     }
 
-    /// Does what was said, in `frame`; what is to be answered.
-    pub(super) async fn hear(&self, open: &mut Open, said: Said, frame: &[u8]) -> Result<Vec<Told>, Ended> {
+    /// Does what was said, in `frame`; what is to be answered. `held` is the memory that the frame may take.
+    pub(super) async fn hear(
+        &self,
+        open: &mut Open,
+        said: Said,
+        frame: &[u8],
+        held: &Held,
+    ) -> Result<Vec<Told>, Ended> {
         match said {
             Said::Hello(_) => Err(Ended::Wrong("a second greeting".to_owned())),
             Said::Whose(..) => Err(Ended::Wrong("whose it is, which its certificate says".to_owned())),
@@ -188,7 +200,7 @@ impl Receiver {
             }
             Said::Parts(parts) => {
                 let number = parts.number;
-                let ends = self.store(open, parts, frame).await?;
+                let ends = self.store(open, parts, (frame, held)).await?;
                 Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
             }
             Said::Behind(behind) => {
@@ -260,7 +272,12 @@ impl Receiver {
     }
 
     /// Stores what came; where its partitions end with it.
-    async fn store(&self, open: &Open, parts: Parts, frame: &[u8]) -> Result<BTreeMap<PartitionId, Offset>, Ended> {
+    async fn store(
+        &self,
+        open: &Open,
+        parts: Parts,
+        (frame, held): (&[u8], &Held),
+    ) -> Result<BTreeMap<PartitionId, Offset>, Ended> {
         let Parts { origin, mut parts, .. } = parts;
         let Some(linked) = open.origins.get(&origin) else {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
@@ -290,12 +307,13 @@ impl Receiver {
                 Some(_) => {}
             }
         }
-        // What no reader could read here stops none.
-        let (sound, checked) = blocking(move || (check(&parts), parts)).await?;
+        // What no reader could read here stops none. The connection may be cut meanwhile: the memory is held until this has ended.
+        let kept = Arc::clone(held);
+        let (sound, checked, _) = blocking(move || (check(&parts), parts, kept)).await?;
         sound.map_err(Ended::Wrong)?;
         parts = checked;
         loop {
-            match self.log.take_linked(origin, linked.clone(), parts).await {
+            match self.log.take_linked_held(origin, linked.clone(), parts, Arc::clone(held)).await {
                 Ok(()) => break,
                 Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
                     tokio::time::sleep(FULL_WAIT).await;

@@ -10,7 +10,8 @@ use sled_data::{Linked, LinkedPart, OriginId, PartitionId, TopicId};
 use super::lab::{BOUNDS, LONG, Site, until};
 use super::link;
 use crate::event_log::rubbish::sound;
-use crate::links::{NoAnswer, Nodes, Pending, Within};
+use crate::links::wire::{Answer, Hello, Parts, Said};
+use crate::links::{NoAnswer, Nodes, PROTOCOL, Pending, Within};
 use crate::transport::{
     FrameReceiver, FrameSender, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint,
 };
@@ -174,8 +175,8 @@ async fn an_edge_waits_for_its_turn_for_a_while() {
     }
     assert!(told.iter().filter(|text| text.contains("try another node")).count() >= 4, "{told:?}");
     assert!(began.elapsed() < Duration::from_secs(12), "not one after the other: {:?}", began.elapsed());
-
 }
+
 /// The one other node, by a connection that stands.
 struct Wire {
     other: Other,
@@ -302,6 +303,37 @@ async fn what_is_wrong_with_one_link_ends_nothing_for_the_others() {
     assert_eq!(other.log.store().linked_origin(OriginId(42)), None);
     assert_eq!(wire.opened.load(Ordering::Relaxed), 1, "the stream has never ended");
     sending.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_of_an_origin_that_was_refused_is_to_be_offered_again_soon() {
+    let (_plant, hq, _other, ids) = fed().await;
+    let wire = Wire::to(&hq).await;
+    let (mut out, mut from) = wire.open(OTHER).await.unwrap();
+    let hello =
+        Hello { protocol: PROTOCOL, program: "p".into(), site: 2, name: "n".into(), priority: 1, is_first: true };
+    let linked = hq.log.store().linked_origin(ids[0].origin).unwrap();
+    let part = |hlc| LinkedPart::Batch(sound(ids[0], 0, hlc, &["something else"]).into());
+    let parts = |number| Said::Parts(Parts { number, origin: ids[0].origin, parts: vec![part(1)] });
+    // The second one was under way when the first one was found to be another than what is here.
+    let offer =
+        [Said::Hello(hello), Said::Whose(linked.link, "plant".to_owned()), Said::Offer(ids[0].origin, linked.path)];
+    for said in offer.into_iter().chain([parts(1), parts(2)]) {
+        out.send_frame(&said.encode()).await.unwrap();
+    }
+    let mut heard = Vec::new();
+    while heard.len() < 3 {
+        let frame = tokio::time::timeout(LONG, from.receive_frame(1 << 16)).await.unwrap().unwrap().unwrap();
+        heard.push(Answer::decode(&frame).unwrap());
+    }
+    let codes: Vec<_> = heard[1..]
+        .iter()
+        .map(|answer| match answer {
+            Answer::Refused(refused) => refused.code.as_str(),
+            _ => panic!("{heard:?}"),
+        })
+        .collect();
+    assert_eq!(codes, ["again", "again"], "{heard:?}");
 }
 
 /// Two other nodes, of which one takes streams.

@@ -8,6 +8,7 @@ use sled_data::{LinkedPart, OriginId, PartitionId, Store};
 
 use super::Within;
 use super::tell::{Out, Told, give};
+use crate::event_log::Held;
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Refused, Said};
 use crate::links::{PROTOCOL_MIN, book};
@@ -41,6 +42,7 @@ impl Within {
         let (mut links, mut whose, mut is_greeted) = (Links::new(), None, false);
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
+            let held: Held = Arc::new(held);
             let frame = receiver::receive_body(from, length).await?;
             let answers = match (Said::decode(&frame)?, &whose) {
                 (Said::Hello(hello), None)
@@ -59,7 +61,7 @@ impl Within {
                     }
                     let fresh = || (self.receiver(whose), receiver::Open::default());
                     let (receiver, open) = links.entry(whose.clone()).or_insert_with(fresh);
-                    self.hear(from_node, (receiver, open), said, &frame).await?
+                    self.hear(from_node, (receiver, open), said, (&frame, &held)).await?
                 }
                 _ => return wrong("no greeting, or what belongs to no link"),
             };
@@ -78,15 +80,21 @@ impl Within {
         from: NodeId,
         (receiver, open): (&Receiver, &mut receiver::Open),
         said: Said,
-        frame: &[u8],
+        (frame, held): (&[u8], &Held),
     ) -> Result<Vec<Answer>, Ended> {
         let origin = match &said {
+            // It was refused, and this was on its way. What is wrong with it was said then.
+            Said::Parts(parts) if !open.has(parts.origin) => {
+                let text =
+                    format!("origin {} is to be offered anew: what was under way of it is not taken", parts.origin);
+                return Ok(vec![Answer::Refused(Refused::new(parts.origin.0, 0, AGAIN, text))]);
+            }
             Said::Parts(parts) => parts.origin,
             Said::Offer(origin, _) if self.is_removed(receiver.link, *origin) => {
                 let text = format!("origin {origin} is of a link that was removed, and nothing of it is here any more");
                 return Ok(vec![Answer::Refused(Refused::new(origin.0, 0, "removed", text))]);
             }
-            _ => return answers(receiver.hear(open, said, frame).await),
+            _ => return answers(receiver.hear(open, said, frame, held).await),
         };
         let differs = match &said {
             Said::Parts(parts) => differs(self.log.store(), &parts.parts),
@@ -94,7 +102,7 @@ impl Within {
         };
         let heard = match differs {
             Some(id) => Err(Ended::Again(format!("{id} is not the same here"))),
-            None => receiver.hear(open, said, frame).await,
+            None => receiver.hear(open, said, frame, held).await,
         };
         let (code, text) = match heard {
             Err(Ended::Again(text)) => (AGAIN, text),
@@ -104,7 +112,7 @@ impl Within {
                 return answers(heard);
             }
         };
-        // What was under way behind it comes still, and is refused as well.
+        // What was under way behind it comes still, and is refused as well: above.
         if open.forget(origin) {
             match code {
                 AGAIN => tracing::debug!(node = %from, link = receiver.name, %origin, "{text}"),

@@ -48,6 +48,17 @@ pub(super) enum Hold {
     Left(Instant),
 }
 
+impl Hold {
+    /// This one, or what it was held for until then, where that is longer: what was under way behind something that is wrong is refused as to be
+    /// asked for again soon, and changes nothing.
+    fn or_later(self, held: Option<Hold>) -> Hold {
+        match (self, held) {
+            (Hold::Until(again), Some(Hold::Until(until))) => Hold::Until(again.max(until)),
+            _ => self,
+        }
+    }
+}
+
 /// A frame under way: its number, bytes, and where its partitions end with it.
 type UnderWay = (u64, usize, BTreeMap<PartitionId, Offset>);
 
@@ -315,7 +326,9 @@ impl Sender {
         let wait = if refused.code == AGAIN { AGAIN_AFTER } else { ASK_AGAIN };
         let again = Hold::Until(Instant::now() + wait);
         let mut open = self.open.lock();
-        open.asked.iter_mut().filter(|(id, _)| is_of(id)).for_each(|(_, (_, hold))| *hold = Some(again));
+        for (is_told, hold) in open.asked.iter_mut().filter(|(id, _)| is_of(id)).map(|(_, asked)| asked) {
+            *hold = Some(if *is_told { again.or_later(*hold) } else { again });
+        }
         open.offered.retain(|(_, origin)| origin.0 != refused.origin);
         // What is on its way of it is not stored there, nor said to be.
         open.under_way.retain(|(.., ends)| ends.keys().all(|id| id.origin.0 != refused.origin));
