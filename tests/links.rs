@@ -67,7 +67,7 @@ pub fn check_level(edge: &Node, upstream: &Node, (there, here): (&str, &str)) ->
 }
 
 /// What is acknowledged is there, once each and in order.
-fn check_records(lines: Vec<Value>, records: &[Record]) {
+pub fn check_records(lines: Vec<Value>, records: &[Record]) {
     let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in lines.into_iter().map(Event) {
         by_key.entry(event.key().to_owned()).or_default().push(event.text());

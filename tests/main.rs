@@ -40,4 +40,5 @@ mod site;
 mod store;
 mod summaries;
 mod tidy;
+mod topics_down;
 mod twins;

@@ -34,6 +34,9 @@ pub struct Config {
     /// Links to upstream sites: what each carries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub link: Vec<crate::links::LinkConfig>,
+    /// What may go down to the sites that feed this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub downlink: Vec<crate::links::Downlink>,
     /// What people set of devices, and what makes a device known.
     pub catalog: crate::catalog::Config,
     /// Who may be connected, and for how long sessions are kept.
@@ -77,6 +80,7 @@ impl Config {
         self.log.topics.check()?;
         ranges::check(self)?;
         crate::links::LinkConfig::check_all(&self.link)?;
+        crate::links::Downlink::check_all(&self.downlink)?;
         self.routing.check().map_err(|error| Problem {
             path: ["routing", "rules"],
             found: format!("wrong: {error}"),

@@ -97,11 +97,50 @@ pub struct LinkJson {
     /// What may come down, as the edge lists it: `commands`, `urgent`. Empty upstream until the edge has said so.
     #[serde(default)]
     pub down: Vec<String>,
+    /// The topics that come down: at the edge all together, upstream of each gateway.
+    #[serde(default)]
+    pub topics: Vec<TopicsDownJson>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
     /// Topics that stay, and go as what plugins make of them. At the edge alone.
     #[serde(default)]
     pub summaries: Vec<SummaryJson>,
+}
+
+/// Topics that come down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicsDownJson {
+    /// Upstream: the gateway to which they go.
+    pub gateway: String,
+    /// `connecting`, `connected`, `cut`, `refused`.
+    pub state: String,
+    /// Why nothing comes, where there is a reason.
+    pub reason: String,
+    /// What upstream allows.
+    pub allowed: Vec<String>,
+    /// Events stored at the edge, since the start.
+    pub events: u64,
+    /// Events that are not at the edge yet.
+    pub lag_events: u64,
+    /// Their bytes as they are stored, about.
+    pub lag_bytes: u64,
+    /// Age of the oldest of them, milliseconds.
+    pub lag_ms: u64,
+    /// The topics.
+    pub topics: Vec<TopicDownJson>,
+    /// What is not taken, since the start.
+    pub refusals: Vec<String>,
+}
+
+/// A topic that comes down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicDownJson {
+    /// Its name here.
+    pub name: String,
+    /// Events of it that are at the edge, those that are not kept any more included.
+    pub events: u64,
+    /// Events that are not; upstream alone knows.
+    pub waiting_events: Option<u64>,
 }
 
 /// A topic that stays, and goes as what a plugin makes of it.

@@ -10,6 +10,7 @@ use sled_data::{Offset, PartitionId};
 use super::class::Priority;
 use super::lanes::Newest;
 use super::meter::{Brought, Meter, PerSecond};
+use super::topics::{Going, TopicsDown};
 use super::wire::Behind;
 use crate::transport::{NodeId, SiteConnection, Traffic, Way};
 
@@ -130,6 +131,8 @@ pub struct LinkView {
     pub gaps: Vec<Gap>,
     /// What may come down, as the edge lists it.
     pub down: Vec<String>,
+    /// The topics that come down; upstream of each gateway.
+    pub topics: Vec<TopicsDown>,
 }
 
 impl LinkView {
@@ -194,6 +197,8 @@ pub struct Page {
     pub again: u64,
     /// Upstream: how far it is behind each gateway, as that said last.
     pub behind: BTreeMap<NodeId, Lag>,
+    /// Upstream: what goes down to each gateway.
+    pub going: BTreeMap<NodeId, Going>,
 }
 
 /// One link's page, which its tasks share.
@@ -273,6 +278,7 @@ impl Page {
             refusals: self.refusals.clone(),
             gaps,
             down: self.down.clone(),
+            topics: Vec::new(),
         }
     }
 }

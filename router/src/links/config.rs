@@ -7,6 +7,7 @@ use super::down::{COMMANDS, URGENT, WORDS};
 use super::hours::Hours;
 use super::pattern::Pattern;
 use super::summary::{self, LinkSummary};
+use super::topics::{TOPICS, check_pattern, of_words};
 use super::ways::Transport;
 use crate::config::Problem;
 
@@ -66,7 +67,8 @@ pub struct LinkConfig {
     pub exclude: Vec<String>,
     /// What is put before the topics' names upstream.
     pub prefix: String,
-    /// What upstream may bring down: `commands` to devices; `urgent`, that those which are urgent there are urgent here.
+    /// What upstream may bring down: `commands` to devices; `urgent`, that those which are urgent there are urgent here; `topics:PATTERN`, its topics
+    /// of these names.
     pub down: Vec<String>,
     /// Whose events go.
     pub origins: Origins,
@@ -84,6 +86,9 @@ pub struct LinkConfig {
     pub detail: Option<Vec<String>>,
     /// Topics that stay, and go as what plugins make of them.
     pub summary: Vec<LinkSummary>,
+    /// Not said in a file: the id of what has come down the link, which does not go up it.
+    #[serde(skip)]
+    pub brings_down_as: Option<u64>,
 }
 
 impl Default for LinkConfig {
@@ -103,6 +108,7 @@ impl Default for LinkConfig {
             hold_bytes_max: HOLD_BYTES_MAX,
             detail: None,
             summary: Vec::new(),
+            brings_down_as: None,
         }
     }
 }
@@ -210,12 +216,17 @@ impl LinkConfig {
                 return Err(problem("class", wrong.to_owned(), "hours as 22:00-06:00, in UTC"));
             }
             let has = |word: &str| link.down.iter().any(|listed| listed == word);
-            if let Some(wrong) = link.down.iter().find(|word| !WORDS.contains(&word.as_str())) {
-                let expected = "\"commands\", or \"commands\" and \"urgent\"; [] lets nothing come down";
+            let is_word = |word: &&String| match word.strip_prefix(TOPICS) {
+                Some(pattern) => check_pattern(pattern),
+                None => WORDS.contains(&word.as_str()),
+            };
+            if let Some(wrong) = link.down.iter().find(|word| !is_word(word)) {
+                let expected = "\"commands\", \"urgent\" beside it, or \"topics:PATTERN\"; [] lets nothing come down";
                 return Err(problem("down", wrong.clone(), expected));
             }
-            if link.down.len() > WORDS.len() || (has(URGENT) && !has(COMMANDS)) {
-                let expected = "each once, and \"urgent\" beside \"commands\" alone";
+            let topics = of_words(&link.down).len();
+            if topics > PATTERNS_MAX || link.down.len() - topics > WORDS.len() || (has(URGENT) && !has(COMMANDS)) {
+                let expected = "each once, at most 64 of topics, and \"urgent\" beside \"commands\" alone";
                 return Err(problem("down", link.down.join(", "), expected));
             }
             let drops = link.class.iter().map(|class| class.drop_after_s);
@@ -335,7 +346,8 @@ mod tests {
             let down = words.iter().map(|word| (*word).to_owned()).collect();
             vec![LinkConfig { down, ..named("hq") }]
         };
-        for fine in [down(&[]), down(&["commands"]), down(&["commands", "urgent"])] {
+        let topics = down(&["commands", "topics:recipes", "topics:plant-8/*"]);
+        for fine in [down(&[]), down(&["commands"]), down(&["commands", "urgent"]), topics] {
             assert_eq!(LinkConfig::check_all(&fine), Ok(()), "{fine:?}");
         }
         assert_eq!(named("hq").down, ["commands"]);
@@ -346,6 +358,9 @@ mod tests {
             vec![detail],
             down(&["topics"]),
             down(&["urgent"]),
+            down(&["topics:"]),
+            down(&["topics:a//b"]),
+            down(&["topics:a"; 65]),
             down(&["commands", "commands", "urgent"]),
             vec![hours],
             vec![short],

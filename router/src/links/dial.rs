@@ -17,6 +17,7 @@ use super::down::{ByLink, TakeDown};
 use super::down_taker::Taker;
 use super::gate::Gate;
 use super::sender::{Ended, Sender, Session};
+use super::topics::{Brings, Flow};
 use super::upstream::Close;
 use super::ways::{Stood, Ways};
 use super::wire::{Answer, Hello, Said};
@@ -78,6 +79,8 @@ pub struct Dialler {
     pub page: Shared,
     /// Who takes commands that come down.
     pub take: Option<Arc<dyn TakeDown>>,
+    /// What topics that come down need.
+    pub brings: Brings,
     /// Since when the connection stands, or the last one stood; `None`: none was greeted since it was dialled.
     pub stood_since: Mutex<Option<Instant>>,
     /// Told true when upstream has more of this node's own log than the node has.
@@ -230,6 +233,7 @@ impl Dialler {
             due: watch::Sender::new(None),
             left: Mutex::default(),
             down: Taker::new(self.by(), self.take.clone()),
+            flow: Flow::Up,
         });
         let first = async { Sender::new(&session, first, true, dictionary).run(out, from).await };
         let others = priorities.iter().skip(1).map(|priority| async {
@@ -249,6 +253,7 @@ impl Dialler {
         };
         tokio::select! {
             () = detail::serve(&session, connection) => Ended::ByOther,
+            () = self.take_topics(connection, &session) => Ended::ByOther,
             ended = first => ended,
             () = self.keep_renewed(connection, &session.due) => Ended::Store("the node is stopping".to_owned()),
             ended = ended(second) => ended,

@@ -1,6 +1,7 @@
 //! What a link brings down: the words of it, and who gives and takes. `down_desk` is upstream's part, `down_taker` the edge's. What
 //! commands are is none of the link's business: it carries bytes of the rooms at both ends.
 
+use super::topics::{PATTERN_BYTES_MAX, TOPICS};
 use super::within::Pending;
 use crate::transport::NodeId;
 
@@ -13,8 +14,8 @@ pub(super) const WORDS: [&str; 2] = [COMMANDS, URGENT];
 /// Bytes that an edge says at once of what came down: twice what the ends and answers of one frame need.
 pub(super) const SAID_BYTES_MAX: usize = 128 << 10;
 /// Words of a list, and bytes of each, that are taken from the other side.
-const WORDS_MAX: usize = 16;
-const WORD_BYTES_MAX: usize = 32;
+const WORDS_MAX: usize = 80;
+const WORD_BYTES_MAX: usize = TOPICS.len() + PATTERN_BYTES_MAX;
 
 /// Upstream's room that gives commands.
 pub trait GiveDown: Send + Sync {

@@ -10,8 +10,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::book::Shared;
-use super::down::{GiveDown, SAID_BYTES_MAX, decode_words};
+use super::down::{GiveDown, SAID_BYTES_MAX, decode_words, encode_words};
 use super::receiver::Ended;
+use super::topics::BRINGS_TOPICS;
 use super::wire::Answer;
 use super::within::{Out, Told, give};
 use crate::transport::NodeId;
@@ -22,7 +23,7 @@ const WAITING_MAX: usize = 8;
 const ASKED_MAX: usize = 8;
 /// How long an answer is waited for: a frame of the largest size over a thin link.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
-/// The number of the first question: what may come down.
+/// The number of the first question: what may come down. It says what the program here can bring.
 const GREETING: u64 = 0;
 
 /// Why a gateway has given no answer.
@@ -88,7 +89,8 @@ impl Desk {
             hearing: Arc::new(Semaphore::new(1)),
         });
         // The line is new: there is a place.
-        let _ = line.out.try_send(Answer::Asked(GREETING, Vec::new()));
+        let brings = encode_words(&[BRINGS_TOPICS.to_owned()]);
+        let _ = line.out.try_send(Answer::Asked(GREETING, brings));
         self.lines.lock().insert(gateway, Arc::clone(&line));
         Some(Held { desk: Arc::downgrade(self), line, out: waiting })
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::down::{ByLink, TakeDown, encode_words};
+use super::down::{ByLink, TakeDown, decode_words, encode_words};
 use super::sender::Ended;
 use super::wire::Said;
 
@@ -24,6 +25,8 @@ pub struct Taker {
     by: ByLink,
     take: Option<Arc<dyn TakeDown>>,
     state: Mutex<State>,
+    /// What upstream's program can bring.
+    brings: watch::Sender<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -44,7 +47,7 @@ struct State {
 impl Taker {
     /// Of a link, and the room that takes commands, where there is one.
     pub fn new(by: ByLink, take: Option<Arc<dyn TakeDown>>) -> Self {
-        Self { by, take, state: Mutex::default() }
+        Self { by, take, state: Mutex::default(), brings: watch::Sender::default() }
     }
 
     /// Upstream asks for something.
@@ -58,6 +61,7 @@ impl Taker {
         let answer = match (&self.take, number) {
             (take, 0) => {
                 self.state.lock().is_greeted = true;
+                self.brings.send_replace(decode_words(&question));
                 encode_words(if take.is_some() { &self.by.down } else { &[] })
             }
             // Once begun it goes on although the link is cut.
@@ -66,6 +70,12 @@ impl Taker {
         };
         self.state.lock().answers.push_back(Said::Answered(number, answer));
         Ok(())
+    }
+
+    /// Ends when upstream has said that its program can bring something.
+    pub(super) async fn until_brings(&self, word: &str) {
+        // It does not fail while it is held here.
+        let _ = self.brings.subscribe().wait_for(|brings| brings.iter().any(|brought| brought == word)).await;
     }
 
     /// Upstream knows of ends.

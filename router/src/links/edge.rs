@@ -11,11 +11,14 @@ use tokio::task::JoinHandle;
 
 use super::accept::{AcceptError, Applicant, accept};
 use super::book::{Direction, LinkView, Shared};
+use super::budget::Budgets;
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::down::TakeDown;
 use super::folder::{self, FolderError};
 use super::summary::LinkSummary;
+use super::topics::{Brings, coming, link_of, of_words};
+use super::upstream::Upstream;
 use super::waiting::{carried, measure, waiting_bytes};
 use crate::event_log::EventLog;
 use crate::security::LinkToken;
@@ -40,11 +43,15 @@ pub struct Edge {
     running: Mutex<BTreeMap<String, Running>>,
     outlived: watch::Sender<bool>,
     take: OnceLock<Arc<dyn TakeDown>>,
+    below: OnceLock<Arc<Upstream>>,
+    budgets: Budgets,
 }
 
 struct Running {
     page: Shared,
     config: LinkConfig,
+    /// The page of topics that come down, and the id that they have here.
+    topics: Option<(Shared, u64)>,
     paused: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -52,12 +59,29 @@ struct Running {
 impl Edge {
     /// No link runs yet.
     pub fn new(setup: Setup) -> Arc<Self> {
-        Arc::new(Self { setup, running: Mutex::default(), outlived: watch::Sender::new(false), take: OnceLock::new() })
+        Arc::new(Self {
+            setup,
+            running: Mutex::default(),
+            outlived: watch::Sender::new(false),
+            take: OnceLock::new(),
+            below: OnceLock::new(),
+            budgets: Budgets::default(),
+        })
     }
 
     /// Says who takes commands that come down; before links start.
     pub fn set_take(&self, take: Arc<dyn TakeDown>) {
         let _ = self.take.set(take);
+    }
+
+    /// Says who has the sites that feed this one, and its other nodes; before links start.
+    pub fn set_below(&self, below: Arc<Upstream>) {
+        let _ = self.below.set(below);
+    }
+
+    /// Whether a link of this name brings topics down.
+    pub fn brings_topics(&self, name: &str) -> bool {
+        self.running.lock().get(name).is_some_and(|link| link.topics.is_some())
     }
 
     /// Starts all links that were accepted.
@@ -91,7 +115,12 @@ impl Edge {
         let folder = folder::folder(data, name);
         let (identity, facts) = folder::read(&folder)?;
         let config = links.iter().find(|config| config.name == name).cloned();
-        let config = config.unwrap_or_else(|| LinkConfig { name: name.to_owned(), ..LinkConfig::default() });
+        let mut config = config.unwrap_or_else(|| LinkConfig { name: name.to_owned(), ..LinkConfig::default() });
+        let down = link_of(&identity);
+        config.brings_down_as = Some(down);
+        let budget = self.budgets.of(down);
+        let brings = Brings { page: Shared::default(), budget, below: self.below.get().cloned() };
+        let topics = (!of_words(&config.down).is_empty()).then(|| (Arc::clone(&brings.page), down));
         let addresses = if config.address.is_empty() { facts.addresses } else { vec![config.address.clone()] };
         let page = Shared::default();
         {
@@ -112,11 +141,12 @@ impl Edge {
             addresses,
             page: Arc::clone(&page),
             take: self.take.get().cloned(),
+            brings,
             stood_since: Mutex::default(),
             outlived: self.outlived.clone(),
         };
         let task = tokio::spawn(dialler.run(paused.subscribe()));
-        self.running.lock().insert(name.to_owned(), Running { page, config, paused, task });
+        self.running.lock().insert(name.to_owned(), Running { page, config, topics, paused, task });
         Ok(())
     }
 
@@ -159,14 +189,20 @@ impl Edge {
     /// The links, as people see them. Reads the store.
     pub fn views(&self) -> Vec<LinkView> {
         let running = self.running.lock();
-        let all: Vec<_> =
-            running.iter().map(|(name, link)| (name.clone(), Arc::clone(&link.page), link.config.clone())).collect();
+        let all: Vec<_> = running
+            .iter()
+            .map(|(name, link)| (name.clone(), Arc::clone(&link.page), link.config.clone(), link.topics.clone()))
+            .collect();
         drop(running);
-        let view = |(name, page, config): (String, Shared, LinkConfig)| {
-            let (lag, _) = measure(&self.setup.log, &config, &page);
+        let view = |(name, page, config, topics): (String, Shared, LinkConfig, Option<(Shared, u64)>)| {
+            let log = &self.setup.log;
+            let (lag, _) = measure(log, carried(log, &config), &config, &page);
             let mut page = page.lock();
             page.wait(lag);
-            page.view(&name, Direction::Up, Vec::new(), self.setup.log.clock().monotonic())
+            let mut view = page.view(&name, Direction::Up, Vec::new(), log.clock().monotonic());
+            drop(page);
+            view.topics = topics.iter().map(|(page, down)| coming(log, page, *down)).collect();
+            view
         };
         all.into_iter().map(view).collect()
     }

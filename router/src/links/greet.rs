@@ -13,6 +13,7 @@ use super::newest::Newest;
 use super::pack::DICTIONARY;
 use super::receiver::{Ended, Receiver};
 use super::records::Records;
+use super::topics::{self, Downlink};
 use super::upstream::{Close, LAST_WORDS_WAIT};
 use super::wire::{Answer, Hello, Said};
 use crate::transport::{FrameReceiver, FrameSender, LinkPeer, SiteConnection, StreamError};
@@ -31,6 +32,7 @@ pub(super) struct Judges {
     pub(super) entry: Arc<Entry>,
     pub(super) connection: SiteConnection,
     pub(super) desk: Arc<Desk>,
+    pub(super) downlinks: Arc<Vec<Downlink>>,
 }
 
 /// Greets a stream and serves it to its end; how the connection is to be closed, if it is.
@@ -47,6 +49,9 @@ pub(super) async fn stream_of(
         Ok(Ok(None) | Err(_)) => return None,
         Err(_) => return garbage("no greeting came in time"),
     };
+    if topics::is_wish(&frame) {
+        return topics::give(&receiver, peer, &judges, &frame, (out, from)).await;
+    }
     let hello = match Said::decode(&frame) {
         Ok(Said::Hello(hello)) => hello,
         Ok(Said::Renew(public_key)) => return renew(&receiver, peer, &judges, &public_key, out).await,

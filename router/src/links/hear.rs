@@ -34,6 +34,7 @@ impl Sender {
 
     /// Hears one answer.
     pub(super) async fn hear(&self, answer: Answer) -> Result<(), Ended> {
+        self.check_answer(&answer)?;
         let session = &self.session;
         session.page.lock().last_contact_ms = Some(session.log.clock().wall_ms());
         match answer {
@@ -111,7 +112,7 @@ impl Sender {
 
     /// Begins with what can be gone on with; where upstream says that it has more of the life that lives.
     fn go_on_by(&self, judged: Vec<(PartitionId, Offset, Begin)>) -> Vec<(PartitionId, Offset)> {
-        let others = self.session.log.sent_by_others();
+        let others = self.session.sent_by_others();
         let mut claims = Vec::new();
         let mut open = self.open.lock();
         for (id, end, begin) in judged {
@@ -122,6 +123,10 @@ impl Sender {
             let is_living = id.origin == self.session.log.store().origin();
             match begin {
                 Begin::From(from) => self.begin_from(&mut open, id, from, others.contains(&id.origin)),
+                Begin::Ahead | Begin::Forked if is_living && self.session.is_down() => {
+                    open.hold(id, Instant::now() + ASK_AGAIN);
+                    self.is_otherwise_below(id, end);
+                }
                 Begin::Ahead | Begin::Forked if is_living => {
                     open.hold(id, Instant::now() + ASK_AGAIN);
                     claims.push((id, end));

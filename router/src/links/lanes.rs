@@ -28,6 +28,8 @@ pub use late::{Moment, Newest};
 
 /// Bytes that all windows may hold, besides one batch each of those that are being read.
 const WINDOWS_BYTES_MAX: usize = 8 << 20;
+/// The same where many are at work at once, as a site feeds many.
+const NARROW_BYTES_MAX: usize = 256 << 10;
 /// Bytes that are read of a partition at once.
 const READ_BYTES_MAX: usize = 256 << 10;
 /// Bytes up to which what was one commit goes together.
@@ -69,6 +71,7 @@ pub struct Lanes {
     /// Origins that go before the others.
     preferred: BTreeSet<OriginId>,
     rounds: u32,
+    is_narrow: bool,
     newest: Arc<Mutex<Newest>>,
 }
 
@@ -77,6 +80,7 @@ struct Stream {
     lanes: BTreeMap<PartitionId, Lane>,
     /// Lanes that have something next, by the hybrid clock of it.
     ready: BTreeSet<(u64, PartitionId)>,
+    is_narrow: bool,
 }
 
 struct Lane {
@@ -100,6 +104,11 @@ impl Lanes {
         Self { newest, ..Self::default() }
     }
 
+    /// The same, with windows that hold less: many are at work at once.
+    pub fn narrow(self) -> Self {
+        Self { is_narrow: true, ..self }
+    }
+
     /// Carries a partition from an offset on. What is older than so many milliseconds when its turn comes is not sent, but told as
     /// a hole; 0: all is sent.
     pub fn add(&mut self, log: Arc<PartitionLog>, from: Offset, drop_after_ms: u64) {
@@ -107,7 +116,9 @@ impl Lanes {
         self.remove(id);
         let window = VecDeque::new();
         let lane = Lane { log, next: from, limit: from, window, drop_after_ms, dated_to: 0, dropped: None };
-        self.streams.entry(id.origin).or_default().lanes.insert(id, lane);
+        let is_narrow = self.is_narrow;
+        let stream = self.streams.entry(id.origin).or_insert_with(|| Stream { is_narrow, ..Stream::default() });
+        stream.lanes.insert(id, lane);
     }
 
     /// Says when the next round is made.
@@ -184,6 +195,10 @@ impl Lanes {
 }
 
 impl Stream {
+    fn windows_bytes_max(&self) -> usize {
+        if self.is_narrow { NARROW_BYTES_MAX } else { WINDOWS_BYTES_MAX }
+    }
+
     /// Sees how far each lane may be read, all of one moment, and what is next in those that stood at their end.
     fn look(&mut self, store: &Store, bytes: &mut usize, shown: &dyn Fn() -> u64) -> Result<(), ReadError> {
         for _ in 0..LOOKS_MAX {
@@ -195,7 +210,7 @@ impl Stream {
         }
         let behind = |lane: &Lane| lane.window.is_empty() && lane.next < lane.limit;
         let ids: Vec<PartitionId> = self.lanes.iter().filter(|(_, lane)| behind(lane)).map(|(id, _)| *id).collect();
-        let each = (WINDOWS_BYTES_MAX / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
+        let each = (self.windows_bytes_max() / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
         let known: BTreeSet<PartitionId> = self.ready.iter().map(|(_, id)| *id).collect();
         for id in ids.into_iter().filter(|id| !known.contains(id)) {
             self.fill(store, id, each, bytes)?;
@@ -212,7 +227,7 @@ impl Stream {
         bytes: &mut usize,
     ) -> Result<Option<Round>, ReadError> {
         let mut round = Round::new(origin);
-        let each = (WINDOWS_BYTES_MAX / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
+        let each = (self.windows_bytes_max() / (self.lanes.len().max(1))).min(READ_BYTES_MAX);
         let mut last = None;
         while let Some((hlc, id)) = self.ready.first().copied() {
             let is_empty = self.lanes.get(&id).is_none_or(|lane| lane.window.is_empty());
@@ -269,8 +284,9 @@ impl Stream {
 
     /// Lets windows go while they hold too much: those that are needed last, which are read again then.
     fn shed(&mut self, bytes: &mut usize) {
+        let most = self.windows_bytes_max();
         let mut latest = self.ready.iter().rev().take(self.ready.len().saturating_sub(1));
-        while *bytes > WINDOWS_BYTES_MAX {
+        while *bytes > most {
             let Some((_, id)) = latest.next() else { return };
             if let Some(lane) = self.lanes.get_mut(id)
                 && let Some(first) = lane.window.front()

@@ -7,7 +7,6 @@ use sled_data::{OriginId, PartitionId};
 use tokio::time::Instant;
 
 use super::sender::{Ask, Ended, Sender};
-use super::waiting::carried;
 use super::wire::{PARTITIONS_MAX, Said};
 use crate::event_log::PartitionLog;
 use crate::transport::FrameSender;
@@ -16,7 +15,7 @@ impl Sender {
     /// Offers what is new, and lets go of what was deleted.
     pub(super) async fn discover(&self, out: &mut FrameSender) -> Result<(), Ended> {
         let session = &self.session;
-        let mut all = carried(&session.log, &session.config);
+        let mut all = session.carried();
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         session.page.lock().stored.retain(|id, _| here.contains(id));
         let now_ms = session.log.clock().wall_ms();
@@ -69,7 +68,7 @@ impl Sender {
 
     /// What another node of the site writes, and this one has sent to its end, is left to that node again.
     fn leave_to_others(&self) {
-        let others = self.session.log.sent_by_others();
+        let others = self.session.sent_by_others();
         let mut open = self.open.lock();
         let sent: Vec<PartitionId> = open.asked.keys().filter(|id| others.contains(&id.origin)).copied().collect();
         let mut lanes = self.lanes.lock();

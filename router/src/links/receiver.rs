@@ -17,10 +17,11 @@ use super::book::Shared;
 use super::budget::Budget;
 use super::counted::Counted;
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
+use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use super::within::{Out, Told, Within, tell_all};
-use crate::event_log::{EventLog, Held, LinkFailed};
+use crate::event_log::{EventLog, Held, LinkFailed, Topic};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
@@ -79,6 +80,8 @@ pub struct Receiver {
     pub budget: Budget,
     /// The site's other nodes, where it is an edge that is heard.
     pub within: Option<Arc<Within>>,
+    /// What may come, where it comes down.
+    pub(super) listed: Option<Listed>,
 }
 
 /// What was offered and taken on a stream.
@@ -133,6 +136,9 @@ impl Receiver {
     ) -> Result<(), Ended> {
         let mut open = Open::default();
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
+            if let Some(listed) = &self.listed {
+                listed.turn(length).await;
+            }
             // Held until the frame is stored, and no longer: answers are not always taken at once.
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
             let frame = receive_body(from, length).await?;
@@ -178,7 +184,15 @@ impl Receiver {
             Said::Offer(origin, path) => Ok(self.refuse(self.judge(open, origin, path).err())),
             Said::Topic(info) => {
                 let (id, partitions) = (info.id, info.config.partitions);
-                match self.adopt(info).await? {
+                if let Some(Err(refused)) = self.listed.as_ref().map(|listed| listed.judge_topic(id, &info.name)) {
+                    return Ok(self.refuse(Some(refused)));
+                }
+                let adopted = self.adopt(info).await?;
+                let judge = |topic: Arc<Topic>| match &self.listed {
+                    Some(listed) => listed.judge_here(id, topic.name()).map(|()| topic),
+                    None => Ok(topic),
+                };
+                match adopted.and_then(judge) {
                     Ok(topic) if topic.partitions() != partitions => {
                         return Ok(self.refuse(Some(counts(&topic, partitions))));
                     }
@@ -220,6 +234,9 @@ impl Receiver {
             return Err(Refused::new(origin.0, 0, "too-many", "the link offers more origins than one link may"));
         }
         may_come(self.log.store(), origin, &path, self.site, self.link)?;
+        if let Some(listed) = &self.listed {
+            listed.judge_path(origin, &path)?;
+        }
         open.origins.insert(origin, Linked { link: self.link, hlc: 0, path });
         Ok(())
     }
@@ -228,6 +245,9 @@ impl Receiver {
         let told = |refused: Refused| {
             if refused.code != OURS_TOPIC && self.page.lock().refuse(&refused.text) {
                 tracing::warn!(link = self.name, code = refused.code, "{}", refused.text);
+                if let Some(listed) = &self.listed {
+                    listed.audit(&self.log, &refused.text);
+                }
             }
             Told::after(BTreeMap::new(), Answer::Refused(refused))
         };
@@ -282,6 +302,9 @@ impl Receiver {
         let Some(linked) = open.origins.get(&origin) else {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
+        if let Some(listed) = &self.listed {
+            listed.judge_parts(self.log.store(), &parts)?;
+        }
         self.date(&mut parts);
         let counted = Counted::of(self.log.store(), &parts);
         let mut ends = BTreeMap::new();
@@ -339,7 +362,7 @@ impl Receiver {
             let let_go = blocking(move || log.store().let_go_if_due()).await?;
             let_go.map_err(|error| Ended::Store(error.to_string()))?;
         }
-        self.log.note_linked(origin, self.within.is_some());
+        self.log.note_linked(origin, self.within.is_some() || self.listed.is_some());
         if let Some(within) = &self.within {
             within.note_brought(origin);
         }

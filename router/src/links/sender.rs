@@ -20,6 +20,7 @@ use super::left::Left;
 use super::meter::Brought;
 use super::pack::{self, Packer};
 use super::renewal::Due;
+use super::topics::{Flow, UNDER_WAY_OF_DOWN_BYTES_MAX};
 use super::waiting::measure;
 use super::wire::{Parts, Said, WireError};
 use crate::event_log::EventLog;
@@ -89,6 +90,8 @@ pub struct Session {
     pub left: Mutex<Left>,
     /// What upstream brings down.
     pub down: Taker,
+    /// Which way it goes.
+    pub flow: Flow,
 }
 
 /// The sender of one priority.
@@ -201,6 +204,8 @@ impl Sender {
         if is_first {
             session.page.lock().left.clear();
         }
+        let lanes = Lanes::after(Arc::clone(&session.page.lock().newest));
+        let lanes = if session.is_down() { lanes.narrow() } else { lanes };
         let packs = session.config.compresses() && dictionary >= pack::DICTIONARY;
         let packer = if packs { Packer::new(session.config.rate()) } else { None };
         Self {
@@ -208,7 +213,7 @@ impl Sender {
             priority,
             is_first,
             open: Mutex::default(),
-            lanes: Arc::new(Mutex::new(Lanes::after(Arc::clone(&session.page.lock().newest)))),
+            lanes: Arc::new(Mutex::new(lanes)),
             packer: Arc::new(Mutex::new(packer)),
             heard: Notify::new(),
         }
@@ -265,7 +270,11 @@ impl Sender {
     /// Sends up to the bound of what may be under way, one frame at least; no more than that where the time has come.
     async fn send_what_is_there(&self, out: &mut FrameSender, until: Instant) -> Result<(), Ended> {
         let rate = self.session.config.rate().and_then(|rate| usize::try_from(rate).ok());
-        let most = UNDER_WAY_BYTES_MAX[self.priority.place()];
+        let most = if self.session.is_down() {
+            UNDER_WAY_OF_DOWN_BYTES_MAX
+        } else {
+            UNDER_WAY_BYTES_MAX[self.priority.place()]
+        };
         let most = rate.map_or(most, |rate| most.min(rate.saturating_mul(UNDER_WAY_SECONDS)));
         let made = self.open.lock().made.take();
         let mut next = if made.is_some() { made } else { self.next_frame(most).await? };
@@ -335,7 +344,7 @@ impl Sender {
     async fn measure(&self) -> Result<Lag, Ended> {
         let session = Arc::clone(&self.session);
         blocking(move || {
-            let (lags, mine) = measure(&session.log, &session.config, &session.page);
+            let (lags, mine) = measure(&session.log, session.carried(), &session.config, &session.page);
             session.page.lock().wait(lags);
             Ok(mine)
         })

@@ -3,10 +3,12 @@
 mod backlog;
 mod deadline;
 mod forged;
+mod forged_down;
 mod greeting;
 mod invited;
 mod lab;
 mod on_demand;
+mod topics_down;
 mod unasked;
 mod within;
 

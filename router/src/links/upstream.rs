@@ -1,7 +1,7 @@
 //! Upstream's side of links: lets invited sites in, takes their connections, and stores what they bring.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request
 use super::newest::Newest;
 use super::receiver::Receiver;
 use super::records::Records;
+use super::topics::{Downlink, going};
 use super::within::Within;
 use crate::catalog::Refusal as Refused;
 use crate::event_log::EventLog;
@@ -80,6 +81,7 @@ pub struct Upstream {
     places: Semaphore,
     budgets: Budgets,
     desk: Arc<Desk>,
+    downlinks: OnceLock<Arc<Vec<Downlink>>>,
     within: Arc<Within>,
     asks: Asks,
     certificates: Certificates,
@@ -114,6 +116,7 @@ impl Upstream {
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
             desk: Arc::default(),
+            downlinks: OnceLock::new(),
             asks: Asks::default(),
             certificates,
             newest,
@@ -139,6 +142,11 @@ impl Upstream {
     /// Who asks gateways for what is to come down.
     pub fn desk(&self) -> &Arc<Desk> {
         &self.desk
+    }
+
+    /// Says what may go down; before the first connection.
+    pub fn set_downlinks(&self, downlinks: Vec<Downlink>) {
+        let _ = self.downlinks.set(Arc::new(downlinks));
     }
 
     /// Whether a site of this name feeds this one.
@@ -201,7 +209,13 @@ impl Upstream {
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
             }
-            page.view(&record.name, Direction::Down, gaps, self.log.clock().monotonic())
+            let (mut view, below) =
+                (page.view(&record.name, Direction::Down, gaps, self.log.clock().monotonic()), page.going.clone());
+            drop(page);
+            let name = |node: &NodeId| record.nodes.iter().find(|(id, _)| id == node).map(|(_, name)| name.clone());
+            let goes = |(node, goes)| going(&self.log, goes, name(node).unwrap_or_default());
+            view.topics = below.iter().map(goes).collect();
+            view
         };
         self.records.all().into_iter().map(view).collect()
     }
@@ -343,6 +357,7 @@ impl Upstream {
                         entry: Arc::clone(&entry),
                         connection: connection.clone(),
                         desk: Arc::clone(&self.desk),
+                        downlinks: self.downlinks.get().cloned().unwrap_or_default(),
                     };
                     streams.spawn(stream_of(self.receiver(peer), peer, judges, out, from));
                 }
@@ -399,6 +414,7 @@ impl Upstream {
             page: self.page_of(peer.link),
             budget: self.budgets.of(peer.link),
             within: Some(Arc::clone(&self.within)),
+            listed: None,
         }
     }
 }

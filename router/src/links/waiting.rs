@@ -1,6 +1,6 @@
 //! What a link carries, how much of it waits to be upstream, and what is here of a partition. Reads the store: not for a task.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
@@ -20,14 +20,16 @@ const READ_BYTES_MAX: usize = 256 << 10;
 /// Whether a link is about an origin's events.
 pub fn meant(log: &EventLog, config: &LinkConfig) -> impl Fn(OriginId) -> bool {
     let store = log.store();
-    let linked: BTreeSet<OriginId> = store.linked().into_iter().map(|(origin, _)| origin).collect();
+    let linked: BTreeMap<OriginId, u64> =
+        store.linked().into_iter().map(|(origin, linked)| (origin, linked.link)).collect();
     let followed: BTreeSet<OriginId> = store.followed().into_iter().map(|(origin, _)| origin).collect();
-    let origins = config.origins;
+    let (origins, down) = (config.origins, config.brings_down_as);
     move |origin: OriginId| match origins {
-        Origins::All => true,
-        Origins::Site => !linked.contains(&origin),
+        // What came down the link does not go up it.
+        Origins::All => linked.get(&origin).is_none_or(|link| Some(*link) != down),
+        Origins::Site => !linked.contains_key(&origin),
         // Earlier lives of this node are its own.
-        Origins::Own => !linked.contains(&origin) && !followed.contains(&origin),
+        Origins::Own => !linked.contains_key(&origin) && !followed.contains(&origin),
     }
 }
 
@@ -47,9 +49,9 @@ pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
     u64::try_from(u128::from(reach.bytes) * u128::from(events) / kept).unwrap_or(u64::MAX)
 }
 
-/// How far upstream is behind in each priority, by what is known to be stored there; and in what this node sends, which is what upstream is
+/// How far upstream is behind in each priority of what is carried, by what is known to be stored there; and in what this node sends, which is what upstream is
 /// told: what the site's other nodes write they tell themselves. Reads the store.
-pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> (Lags, Lag) {
+pub fn measure(log: &EventLog, carried: Vec<Arc<PartitionLog>>, config: &LinkConfig, page: &Shared) -> (Lags, Lag) {
     let (stored, left) = {
         let page = page.lock();
         (page.stored.clone(), page.left.clone())
@@ -58,7 +60,7 @@ pub fn measure(log: &EventLog, config: &LinkConfig, page: &Shared) -> (Lags, Lag
     let (mut lags, mut mine) = (Lags::default(), Lag::default());
     let now_ms = log.clock().wall_ms();
     let mut looks = 0;
-    for partition in carried(log, config) {
+    for partition in carried {
         let (id, reach) = (partition.id(), log.store().reach(partition.id()));
         let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
         let events = partition.visible_end().saturating_sub(from);

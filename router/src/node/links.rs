@@ -8,7 +8,9 @@ use super::down::{Below, Giving, Taking};
 use super::place::Place;
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
-use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TrafficJson};
+use crate::admin::links::{
+    ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TopicDownJson, TopicsDownJson, TrafficJson,
+};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::commands::Commands;
@@ -17,7 +19,7 @@ use crate::event_log::EventLog;
 use crate::links::detail::{Ask, AskError, Detail};
 use crate::links::{
     AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
-    Upstream, Within, is_link_name,
+    TopicDown, TopicsDown, Upstream, Within, is_link_name,
 };
 use crate::plugin_host::PluginHost;
 use crate::replication::join::draw_token;
@@ -75,6 +77,7 @@ impl LinkNode {
                 let upstream =
                     Upstream::new(Arc::clone(log), Arc::clone(&identity), records, config.site.link_certificate_s);
                 upstream.within().set_nodes(way, quorum);
+                upstream.set_downlinks(config.downlink.clone());
                 Some((upstream, identity))
             }
             None => None,
@@ -110,6 +113,7 @@ impl LinkNode {
     pub fn bring_down(&self, commands: &Arc<Commands>) {
         self.edge.set_take(Arc::new(Taking(Arc::downgrade(commands))));
         if let Some((upstream, _)) = &self.upstream {
+            self.edge.set_below(Arc::clone(upstream));
             upstream.desk().set_giver(Arc::new(Giving(Arc::downgrade(commands))));
             commands.set_down(Arc::new(Below(Arc::clone(upstream))));
         }
@@ -143,6 +147,10 @@ impl LinkNode {
 
     async fn make_invitation(&self, site: &str) -> Result<InviteJson, ApiError> {
         let (upstream, identity) = self.upstream()?;
+        if self.edge.brings_topics(site) {
+            let what = format!("a link of this node is called {site}, and brings topics down by that name");
+            return Err(ApiError::conflict(what).hint("call the site otherwise"));
+        }
         let members = self.catalog.members();
         // This node first: it is known to be there.
         let mut addresses: Vec<(bool, String)> =
@@ -288,6 +296,23 @@ fn classes(view: &LinkView) -> Vec<ClassJson> {
     Priority::ALL.into_iter().zip(view.classes).map(class).collect()
 }
 
+fn topics(of: TopicsDown) -> TopicsDownJson {
+    let topic =
+        |topic: TopicDown| TopicDownJson { name: topic.name, events: topic.events, waiting_events: topic.waiting };
+    TopicsDownJson {
+        gateway: of.gateway,
+        state: of.state.as_str().to_owned(),
+        reason: of.reason,
+        allowed: of.allowed,
+        events: of.events,
+        lag_events: of.lag.events,
+        lag_bytes: of.lag.bytes,
+        lag_ms: of.lag.ms,
+        topics: of.topics.into_iter().map(topic).collect(),
+        refusals: of.refusals,
+    }
+}
+
 fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
     let gap = |gap: crate::links::Gap| GapJson {
         topic: gap.topic,
@@ -333,6 +358,7 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         connections: view.connections,
         refusals: view.refusals,
         down: view.down,
+        topics: view.topics.into_iter().map(topics).collect(),
         gaps: view.gaps.into_iter().map(gap).collect(),
         summaries,
     }

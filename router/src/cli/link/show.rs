@@ -7,7 +7,7 @@ use super::super::Failure;
 use super::super::out::Out;
 use super::super::table::{Table, bytes, printable};
 use super::super::when;
-use crate::admin::links::{LinkJson, SummaryJson};
+use crate::admin::links::{LinkJson, SummaryJson, TopicsDownJson};
 
 /// Gaps that are shown at once.
 const GAPS_SHOWN: usize = 20;
@@ -62,6 +62,9 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
     out.line(&printable(&format!("down       {}", down(link))))?;
+    for topics in &link.topics {
+        coming(topics, out)?;
+    }
     for summary in &link.summaries {
         let SummaryJson { topic, plugin, made, upstream, .. } = summary;
         let problem = summary.problem.as_ref().map_or_else(String::new, |problem| format!("; NOT NOW: {problem}"));
@@ -81,6 +84,28 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         0 => Ok(()),
         more => out.line(&format!("           and {more} more: --json shows them")),
     }
+}
+
+/// The topics that come down.
+fn coming(down: &TopicsDownJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let reason = if down.reason.is_empty() { String::new() } else { format!(": {}", down.reason) };
+    let to = if down.gateway.is_empty() { String::new() } else { format!(" to {}", down.gateway) };
+    let allowed = if down.allowed.is_empty() { "nothing".to_owned() } else { down.allowed.join(", ") };
+    out.line(&printable(&format!(
+        "topics     {}{reason}; upstream allows {allowed}; {} events came down{to}, {} wait, {}",
+        down.state,
+        down.events,
+        down.lag_events,
+        bytes(down.lag_bytes)
+    )))?;
+    for topic in &down.topics {
+        let waiting = topic.waiting_events.map_or_else(String::new, |events| format!(", {events} wait"));
+        out.line(&printable(&format!("           {}: {} events{waiting}", topic.name, topic.events)))?;
+    }
+    for refusal in &down.refusals {
+        out.line(&printable(&format!("not taken  {refusal}")))?;
+    }
+    Ok(())
 }
 
 /// How fast it is, what of each priority, and the connection.

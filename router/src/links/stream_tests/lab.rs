@@ -12,7 +12,7 @@ use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::event_log::{AUDIT_TOPIC, Config, EventLog, NO_HEADERS, NewEvent};
 use crate::links::records::Records;
-use crate::links::{Edge, LinkConfig, Setup, Upstream};
+use crate::links::{Edge, GiveDown, LinkConfig, Pending, Setup, Upstream};
 use crate::security::{JoinToken, LinkToken};
 use crate::transport::{Bounds, NodeId, SiteEndpoint, SiteIdentity, site_endpoint};
 
@@ -39,6 +39,17 @@ pub struct Site {
     address: SocketAddr,
     listening: Option<(SiteEndpoint, JoinHandle<()>)>,
     edge: OnceLock<Arc<Edge>>,
+}
+
+/// Gives no commands.
+struct NoCommands;
+
+impl GiveDown for NoCommands {
+    fn gateway_came(&self, _: &str, _: NodeId) {}
+
+    fn ended(&self, _: NodeId, _: Vec<u8>) -> Pending<'_, Option<Vec<u8>>> {
+        Box::pin(async { None })
+    }
 }
 
 pub async fn until(what: &str, done: impl Fn() -> bool) {
@@ -108,6 +119,7 @@ impl Site {
         let catalog = Catalog::open(Arc::clone(&log), catalog::Config::default()).unwrap();
         let records = Arc::new(Records::open(Arc::clone(&log), Arc::clone(&catalog)).unwrap());
         let upstream = Upstream::new(Arc::clone(&log), Arc::clone(&identity), records, 0);
+        upstream.desk().set_giver(Arc::new(NoCommands));
         let listening = listen(&identity, &upstream, at);
         let address = listening.0.address().unwrap();
         let listening = Some(listening);
@@ -126,6 +138,10 @@ impl Site {
         self.address
     }
 
+    pub fn identity(&self) -> Arc<SiteIdentity> {
+        Arc::clone(&self.identity)
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
@@ -133,6 +149,7 @@ impl Site {
     pub fn open_edge(&self, links: Vec<LinkConfig>) {
         let (log, site) = (Arc::clone(&self.log), self.number);
         let edge = Edge::new(Setup { log, data: self.data(), site, name: "gw".to_owned(), links });
+        edge.set_below(Arc::clone(&self.upstream));
         edge.start().unwrap();
         assert!(self.edge.set(edge).is_ok());
     }

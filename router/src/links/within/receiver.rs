@@ -142,6 +142,7 @@ impl Within {
             page: Arc::new(Mutex::new(book::Page::default())),
             budget: self.budget.clone(),
             within: None,
+            listed: None,
         }
     }
 }
@@ -152,7 +153,7 @@ fn answers(heard: Result<Vec<Told>, Ended>) -> Result<Vec<Answer>, Ended> {
 
 /// A partition of which a batch that is here already is another one than what comes. An edge that was restored may have gone on here while what it
 /// had before was on its way from another node: what is behind that is not to be put behind the other. When the stream begins anew it is judged.
-fn differs(store: &Store, parts: &[LinkedPart]) -> Option<PartitionId> {
+pub fn differs(store: &Store, parts: &[LinkedPart]) -> Option<PartitionId> {
     let is_other = |part: &&LinkedPart| match part {
         LinkedPart::Batch(batch) => {
             let (id, next) = (batch.envelope().partition, batch.next_offset());

@@ -49,6 +49,11 @@ impl LinkIdentity {
         self.peer
     }
 
+    /// The fingerprint of the upstream site's CA, by which the link was accepted.
+    pub fn ca_fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&self.ca)
+    }
+
     /// Until when the certificate is good, seconds since 1970; `None`: for ever.
     pub fn until_s(&self) -> Option<u64> {
         validity::until_s(&self.certificate)
