@@ -146,7 +146,8 @@ fn what_one_gateway_brings_down_the_others_have_and_a_list_may_change() {
     let more = load.stop();
     let told = Load::start(&plant[0], "up");
     told.wait(200);
-    check_records(check_level(&plant[0], &hq[0], ("plain", "plant%2Fplain")), &told.stop());
+    let told = told.stop();
+    check_records(check_level(&plant[0], &hq[0], ("plain", "plant%2Fplain")), &told);
     assert_eq!(stored(&plant[0], "hq%2Fplain"), before);
     plant.kill(&[0]);
     plant[0].configure(&lists(&relay));

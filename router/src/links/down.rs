@@ -14,8 +14,8 @@ pub(super) const WORDS: [&str; 2] = [COMMANDS, URGENT];
 /// Bytes that an edge says at once of what came down: twice what the ends and answers of one frame need.
 pub(super) const SAID_BYTES_MAX: usize = 128 << 10;
 /// Words of a list, and bytes of each, that are taken from the other side.
-const WORDS_MAX: usize = 80;
-const WORD_BYTES_MAX: usize = TOPICS.len() + PATTERN_BYTES_MAX;
+pub(super) const WORDS_MAX: usize = 80;
+pub(super) const WORD_BYTES_MAX: usize = TOPICS.len() + PATTERN_BYTES_MAX;
 
 /// Upstream's room that gives commands.
 pub trait GiveDown: Send + Sync {

@@ -120,7 +120,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::super::down::{COMMANDS, decode_words};
+    use super::super::down::{COMMANDS, WORD_BYTES_MAX, WORDS_MAX, decode_words};
     use super::super::within::Pending;
     use super::*;
 
@@ -163,9 +163,9 @@ mod tests {
         let said = taker.to_say().await;
         let [Said::Answered(0, words), Said::Answered(1, answer)] = &said[..] else { panic!("{said:?}") };
         assert!(decode_words(words).is_empty() && answer.is_empty());
-        let many = vec!["x".repeat(33), "y".to_owned()];
+        let many = vec!["x".repeat(WORD_BYTES_MAX + 1), "y".to_owned()];
         assert_eq!(decode_words(&encode_words(&many)), ["y"]);
-        assert_eq!(decode_words(&encode_words(&vec!["z".to_owned(); 99])).len(), 16);
+        assert_eq!(decode_words(&encode_words(&vec!["z".to_owned(); WORDS_MAX + 1])).len(), WORDS_MAX);
     }
 
     #[test]
