@@ -333,6 +333,37 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
     });
 }
 
+#[test]
+fn an_opening_that_fails_ends_one_life_and_not_the_next_one_too() {
+    let writes_of = |fail_after_writes| Faults { fail_after_writes, ..Faults::default() };
+    let mut failed = 0;
+    for writes in 0.. {
+        let (backend, store) = memory();
+        filled(&store, 10);
+        let (origin, newest) = (store.origin(), 10);
+        // One that is empty is dropped when its life ends.
+        let empty = store.partitions()[0];
+        store.trim(empty, u64::MAX, 100).unwrap();
+        store.end_life("it was restored").unwrap();
+        drop(store);
+        backend.set_faults(writes_of(Some(writes)));
+        let opened = Store::on(Arc::new(backend.clone()), Options::default());
+        let is_open = opened.is_ok();
+        drop(opened);
+        backend.set_faults(writes_of(None));
+        let (store, found) = Store::on(Arc::new(backend), Options::default()).unwrap();
+        assert_ne!(store.origin(), origin, "{writes} writes");
+        assert_eq!(store.last_commit_of(origin), CommitNumber(newest), "{writes} writes: its commits can be followed");
+        assert_eq!(shipped(&store, origin, usize::MAX).len() as u64, newest);
+        assert!(found.last_hlc > newest, "{writes} writes: the clock goes on");
+        if is_open {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 1, "it is cut short in its midst: {failed}");
+}
+
 /// Two more own commits.
 fn store_life(store: &Store, n: u8) {
     let state = vec![StateWrite { tree: "s".into(), key: vec![n], value: None }];
