@@ -39,9 +39,7 @@ fn each_planted_bug_is_seen() {
 
 #[test]
 fn a_seed_is_always_the_same_run() {
-    for seed in 0..5 {
-        assert!(world::run(seed, None).facts == world::run(seed, None).facts, "seed {seed} has two runs");
-    }
+    SEEDS.assert_always_the_same(5, |seed| world::run(seed, None).facts);
 }
 
 /// A simulation in which nothing happens proves nothing.

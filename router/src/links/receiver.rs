@@ -304,7 +304,7 @@ impl Receiver {
                     parts = again.parts;
                     self.date(&mut parts);
                 }
-                Err(LinkFailed::Store(error @ LinkedError::NotNext { .. })) => {
+                Err(LinkFailed::Store(error @ (LinkedError::NotNext { .. } | LinkedError::Differs { .. }))) => {
                     return Err(Ended::Again(error.to_string()));
                 }
                 Err(LinkFailed::Store(error @ LinkedError::Store(FollowError::Failed(_)))) => {
