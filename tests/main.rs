@@ -35,6 +35,7 @@ mod readme;
 mod replay;
 mod replication;
 mod salvage;
+mod seeded;
 mod simulation;
 mod site;
 mod store;

@@ -15,7 +15,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use crate::simulation::seeds::Seeds;
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 
 const SEEDS: Seeds = Seeds { count: "EDGEWAY_CHAIN_SEEDS", alone: "EDGEWAY_CHAIN_SEED", quick: 200, to_see: 1_500 };

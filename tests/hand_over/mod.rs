@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use devices::command::Step;
 
-use crate::simulation::seeds::Seeds;
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 use history::Fact;
 

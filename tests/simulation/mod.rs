@@ -13,17 +13,15 @@ pub mod disk;
 pub mod history;
 mod invariants;
 mod node;
-pub mod random;
-pub mod seeds;
 pub mod session;
 mod source;
 mod world;
 
 use std::collections::BTreeSet;
 
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 use history::Fact;
-use seeds::Seeds;
 
 const SEEDS: Seeds = Seeds { count: "EDGEWAY_SIM_SEEDS", alone: "EDGEWAY_SIM_SEED", quick: 300, to_see: 300 };
 

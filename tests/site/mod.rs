@@ -18,7 +18,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use crate::simulation::seeds::Seeds;
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 use history::{Fact, Refusal};
 
