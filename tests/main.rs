@@ -28,6 +28,7 @@ mod kill;
 mod links;
 mod links_down;
 mod mosquitto;
+mod pace;
 mod path_of_one_event;
 mod plugins;
 mod quic;
