@@ -364,6 +364,46 @@ fn an_opening_that_fails_ends_one_life_and_not_the_next_one_too() {
     assert!(failed > 1, "it is cut short in its midst: {failed}");
 }
 
+#[test]
+fn of_a_followed_origin_without_events_the_newest_record_is_kept() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let ids = filled(&source, 40);
+        let origin = source.origin();
+        let store = open(Options::default());
+        store.create_topic_as(TopicInfo { name: "followed".into(), ..source.topics()[0].clone() }).unwrap();
+        store.follow(&shipped(&source, origin, usize::MAX)).unwrap();
+        store.sync().unwrap();
+        let retain = || store.apply_retention(0, 100, &Wait::for_ever(&|_| 0)).unwrap();
+        let kept = || (store.first_kept_commit_of(origin).0, store.last_commit_of(origin).0);
+        store.trim(ids[0], u64::MAX, 100).unwrap();
+        store.trim(ids[1], u64::MAX, 100).unwrap();
+        retain();
+        assert_eq!(kept(), (1, 40), "there are events still");
+        store.trim(ids[2], u64::MAX, 100).unwrap();
+        store.hold_commits(origin, Some(CommitNumber(9)));
+        retain();
+        assert_eq!(kept(), (1, 40), "somebody takes a copy");
+        store.hold_commits(origin, None);
+        retain();
+        assert_eq!(kept(), (40, 40));
+        // What is still needed of it stays, and it goes on.
+        let ends: Vec<u64> = ids.iter().map(|id| store.end_offset(*id)).collect();
+        assert_eq!(ends, ids.iter().map(|id| source.end_offset(*id)).collect::<Vec<_>>());
+        assert_eq!(store.cursors_of(origin, "r").unwrap().len(), 3);
+        assert!(!store.state_scan_of(origin, "s", b"", None, 9).unwrap().is_empty());
+        source.commit(&Commit { hlc: 100, ..append(seal(ids[0], ends[0], &[b"more"])) }).unwrap();
+        source.sync().unwrap();
+        store.follow(&source.commits_to_ship(origin, CommitNumber(41), usize::MAX).unwrap()).unwrap();
+        assert_eq!(values(&store, ids[0], ends[0]), [(ends[0], b"more".to_vec())]);
+        retain();
+        assert_eq!(kept(), (40, 41));
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!((store.first_kept_commit_of(origin).0, store.last_commit_of(origin).0), (40, 41));
+    });
+}
+
 /// Two more own commits.
 fn store_life(store: &Store, n: u8) {
     let state = vec![StateWrite { tree: "s".into(), key: vec![n], value: None }];
