@@ -43,7 +43,7 @@ pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, 
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{
-    HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
+    APART_MAX, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
     LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart,
     Reach,
 };

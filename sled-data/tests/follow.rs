@@ -333,6 +333,77 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
     });
 }
 
+#[test]
+fn an_opening_that_fails_ends_one_life_and_not_the_next_one_too() {
+    let writes_of = |fail_after_writes| Faults { fail_after_writes, ..Faults::default() };
+    let mut failed = 0;
+    for writes in 0.. {
+        let (backend, store) = memory();
+        filled(&store, 10);
+        let (origin, newest) = (store.origin(), 10);
+        // One that is empty is dropped when its life ends.
+        let empty = store.partitions()[0];
+        store.trim(empty, u64::MAX, 100).unwrap();
+        store.end_life("it was restored").unwrap();
+        drop(store);
+        backend.set_faults(writes_of(Some(writes)));
+        let opened = Store::on(Arc::new(backend.clone()), Options::default());
+        let is_open = opened.is_ok();
+        drop(opened);
+        backend.set_faults(writes_of(None));
+        let (store, found) = Store::on(Arc::new(backend), Options::default()).unwrap();
+        assert_ne!(store.origin(), origin, "{writes} writes");
+        assert_eq!(store.last_commit_of(origin), CommitNumber(newest), "{writes} writes: its commits can be followed");
+        assert_eq!(shipped(&store, origin, usize::MAX).len() as u64, newest);
+        assert!(found.last_hlc > newest, "{writes} writes: the clock goes on");
+        if is_open {
+            break;
+        }
+        failed += 1;
+    }
+    assert!(failed > 1, "it is cut short in its midst: {failed}");
+}
+
+#[test]
+fn of_a_followed_origin_without_events_the_newest_record_is_kept() {
+    on_both(|open| {
+        let (_, source) = memory();
+        let ids = filled(&source, 40);
+        let origin = source.origin();
+        let store = open(Options::default());
+        store.create_topic_as(TopicInfo { name: "followed".into(), ..source.topics()[0].clone() }).unwrap();
+        store.follow(&shipped(&source, origin, usize::MAX)).unwrap();
+        store.sync().unwrap();
+        let retain = || store.apply_retention(0, 100, &Wait::for_ever(&|_| 0)).unwrap();
+        let kept = || (store.first_kept_commit_of(origin).0, store.last_commit_of(origin).0);
+        store.trim(ids[0], u64::MAX, 100).unwrap();
+        store.trim(ids[1], u64::MAX, 100).unwrap();
+        retain();
+        assert_eq!(kept(), (1, 40), "there are events still");
+        store.trim(ids[2], u64::MAX, 100).unwrap();
+        store.hold_commits(origin, Some(CommitNumber(9)));
+        retain();
+        assert_eq!(kept(), (1, 40), "somebody takes a copy");
+        store.hold_commits(origin, None);
+        retain();
+        assert_eq!(kept(), (40, 40));
+        // What is still needed of it stays, and it goes on.
+        let ends: Vec<u64> = ids.iter().map(|id| store.end_offset(*id)).collect();
+        assert_eq!(ends, ids.iter().map(|id| source.end_offset(*id)).collect::<Vec<_>>());
+        assert_eq!(store.cursors_of(origin, "r").unwrap().len(), 3);
+        assert!(!store.state_scan_of(origin, "s", b"", None, 9).unwrap().is_empty());
+        source.commit(&Commit { hlc: 100, ..append(seal(ids[0], ends[0], &[b"more"])) }).unwrap();
+        source.sync().unwrap();
+        store.follow(&source.commits_to_ship(origin, CommitNumber(41), usize::MAX).unwrap()).unwrap();
+        assert_eq!(values(&store, ids[0], ends[0]), [(ends[0], b"more".to_vec())]);
+        retain();
+        assert_eq!(kept(), (40, 41));
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!((store.first_kept_commit_of(origin).0, store.last_commit_of(origin).0), (40, 41));
+    });
+}
+
 /// Two more own commits.
 fn store_life(store: &Store, n: u8) {
     let state = vec![StateWrite { tree: "s".into(), key: vec![n], value: None }];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    Commit, Compression, FollowError, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINKED_NEW_PARTITIONS_MAX,
+    APART_MAX, Commit, Compression, FollowError, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINKED_NEW_PARTITIONS_MAX,
     LINKED_ORIGINS_OF_LINK_MAX, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId, PartitionId,
     ReadError, Store, StoredBatch, TopicConfig, TopicId, TopicInfo,
 };
@@ -80,6 +80,67 @@ fn batches_come_to_their_places_once() {
         store.take_linked(id.origin, &linked(LINK), &parts(&all)).unwrap();
         assert_eq!(values(&store, id, 12), []);
     });
+}
+
+#[test]
+fn what_is_here_already_must_be_the_same() {
+    let id = PartitionId { origin: OriginId(50), topic: TopicId(1), index: 0 };
+    let part = |base, hlc, events: &[&[u8]]| {
+        let times = Times { hlc, first_ms: 0 };
+        vec![LinkedPart::Batch(seal_at(id, base, events, times, Compression::None).into())]
+    };
+    on_both(|open| {
+        let store = open(Options::default());
+        store.take_linked(id.origin, &linked(LINK), &part(0, 70, &[b"a", b"b"])).unwrap();
+        store.take_linked(id.origin, &linked(LINK), &part(2, 71, &[b"c"])).unwrap();
+        let differs = |end| Err(LinkedError::Differs { partition: id, end });
+        // what comes, what comes of it, where the partition ends then
+        let cases = [
+            (part(0, 70, &[b"a", b"b"]), Ok(()), 3),
+            (part(2, 71, &[b"c"]), Ok(()), 3),
+            ([part(2, 72, &[b"x"]), part(3, 90, &[b"y"])].concat(), differs(3), 3),
+            (part(0, 69, &[b"x", b"y"]), differs(2), 3),
+            // It ends within a batch that is here; its place says nothing.
+            (part(0, 60, &[b"x"]), Ok(()), 3),
+            ([part(2, 71, &[b"c"]), part(3, 90, &[b"d"])].concat(), Ok(()), 4),
+        ];
+        for (parts, expected, end) in cases {
+            assert_eq!(store.take_linked(id.origin, &linked(LINK), &parts), expected, "{parts:?}");
+            assert_eq!(store.end_offset(id), end, "{parts:?}");
+        }
+    });
+}
+
+#[test]
+fn an_origin_that_is_another_one_elsewhere_is_remembered_while_something_of_it_is_here() {
+    let backend = MemoryBackend::new();
+    let open = || Store::on(Arc::new(backend.clone()), Options { seed: Some(1), ..Options::default() }).unwrap().0;
+    let store = open();
+    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+    let own = partition(&store, &topic, 0);
+    store.commit(&append(seal(own, 0, &[b"one"]))).unwrap();
+    let gone = OriginId(own.origin.0 ^ 1);
+    let noted =
+        |store: &Store| [(own.origin, "hq"), (own.origin, "cloud"), (gone, "hq")].map(|(o, at)| store.is_apart(o, at));
+    assert_eq!(noted(&store), [false; 3]);
+    store.note_apart(own.origin, "hq", 5).unwrap();
+    store.note_apart(gone, "hq", 6).unwrap();
+    store.sync().unwrap();
+    drop(store);
+    backend.power_cut(0);
+    let store = open();
+    assert_eq!(noted(&store), [true, false, true]);
+    // With the next one, what is gone is forgotten.
+    store.note_apart(own.origin, "cloud", 7).unwrap();
+    assert_eq!(noted(&store), [true, true, false]);
+    for number in 0..APART_MAX {
+        store.note_apart(own.origin, &format!("{number}"), 8).unwrap();
+    }
+    let kept = (0..APART_MAX).filter(|number| store.is_apart(own.origin, &format!("{number}"))).count();
+    assert_eq!((noted(&store), kept), ([false; 3], APART_MAX), "the oldest go");
+    let long = "ä".repeat(1_000);
+    store.note_apart(own.origin, &long, 9).unwrap();
+    assert!(store.is_apart(own.origin, &long));
 }
 
 #[test]

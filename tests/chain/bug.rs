@@ -13,6 +13,8 @@ pub enum Bug {
     SendsUnsynced,
     /// The edge goes on with a partition of which upstream has something else.
     ForkIsSent,
+    /// The edge does not remember that upstream has something else, and goes on when nothing shows it any more.
+    ForkIsForgotten,
     /// Upstream takes an origin that has been at its site.
     LoopIsTaken,
     /// What retention took is passed over without a word.
@@ -29,12 +31,13 @@ pub enum Bug {
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 11] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 12] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
         (Bug::SendsUnsynced, &["lives"]),
         (Bug::ForkIsSent, &["order"]),
+        (Bug::ForkIsForgotten, &["order"]),
         (Bug::LoopIsTaken, &["ring"]),
         (Bug::GapNotTold, &["gaps", "converges"]),
         (Bug::RetentionWaitsForNone, &["acknowledged"]),

@@ -15,7 +15,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use crate::simulation::seeds::Seeds;
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 
 const SEEDS: Seeds = Seeds { count: "EDGEWAY_CHAIN_SEEDS", alone: "EDGEWAY_CHAIN_SEED", quick: 200, to_see: 1_500 };
@@ -32,9 +32,7 @@ fn each_bug_that_is_planted_in_a_link_is_seen() {
 
 #[test]
 fn a_seed_is_always_the_same_chain() {
-    for seed in 0..4 {
-        assert!(world::run(seed, None).story == world::run(seed, None).story, "seed {seed} has two runs");
-    }
+    SEEDS.assert_always_the_same(4, |seed| world::run(seed, None).story);
 }
 
 /// A simulation in which nothing happens proves nothing.

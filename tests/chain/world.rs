@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use edgeway::event_log::PartitionLog;
 use sled_data::{
-    Commit, Compression, HLC_LOGICAL_BITS, HeaderBlock, MemoryBackend, Offset, OpenBatch, OpenError, Options, OriginId,
+    Commit, Compression, HLC_LOGICAL_BITS, HeaderBlock, MemoryBackend, Offset, OpenBatch, Options, OriginId,
     PartitionId, ReadError, SealInfo, Sealer, Store, TopicConfig, TopicId, TopicInfo,
 };
 
 use super::bug::Bug;
 use super::history::{Acknowledged, Ended, Held, History, Life};
-use crate::simulation::random::Random;
+use crate::seeded::random::Random;
+use crate::seeded::stores;
 use edge::Sending;
 use upstream::Receiving;
 
@@ -233,13 +234,7 @@ impl World {
 
     fn open(&mut self, at: usize) {
         let options = Options { seed: Some(self.random.next()), reserve_bytes: 0, ..Options::default() };
-        let backend = Arc::new(self.sites[at].backend.clone());
-        let (store, found) = match Store::on(backend.clone(), options.clone()) {
-            Err(OpenError::Shorter { .. }) => {
-                Store::on(backend, Options { accept_loss: true, ..options }).expect("what is left opens")
-            }
-            opened => opened.expect("a store opens"),
-        };
+        let (store, found) = stores::open(&self.sites[at].backend, options, |_| ()).expect("a store opens");
         let origin = store.origin();
         // An older image may be of a life that had ended since.
         let is_of = |life: &Life| life.origin == origin;

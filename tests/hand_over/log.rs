@@ -1,11 +1,12 @@
 //! A node's log and store: commits that become durable one after another, what a crash leaves, and what others have of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use devices::command::CommandId;
 use sled_data::{OriginId, PartitionId, TopicId};
 
+use crate::seeded::journal::{Journal, Keeps};
 use crate::simulation::disk::{Answer, Logged};
 
 /// What becomes durable together.
@@ -77,68 +78,33 @@ pub fn node_of(origin: OriginId) -> usize {
 }
 
 /// A node's disk, with what it follows, and the commits that are on their way to it.
+pub type Log = Journal<Kept, Commit>;
+
+/// What a node has.
 #[derive(Debug, Default)]
-pub struct Log {
+pub struct Kept {
     /// What is durable of its own.
     pub own: Image,
     /// The same as it is shipped.
     pub durable: Vec<Rc<Commit>>,
     /// What it has of the others.
     pub copies: BTreeMap<usize, Image>,
-    closed: VecDeque<Commit>,
-    pub open: Commit,
-    is_open_used: bool,
 }
 
-impl Log {
-    /// The number of the open commit, which is to be waited for.
-    pub fn ticket(&mut self) -> usize {
-        self.is_open_used = true;
-        self.own.commits + self.closed.len() + 1
-    }
-
-    pub fn is_durable(&self, ticket: usize) -> bool {
-        ticket <= self.own.commits
-    }
-
-    /// Whether a sync runs.
-    pub fn syncs(&self) -> bool {
-        !self.closed.is_empty()
-    }
-
-    /// Closes the open commit, for the next sync.
-    pub fn close(&mut self) {
-        if std::mem::take(&mut self.is_open_used) {
-            self.closed.push_back(std::mem::take(&mut self.open));
-        }
-    }
-
-    /// The next closed commit is durable.
-    pub fn sync(&mut self) -> Option<Rc<Commit>> {
-        let commit = Rc::new(self.closed.pop_front()?);
-        self.own.apply(&commit);
-        self.durable.push(Rc::clone(&commit));
-        Some(commit)
-    }
-
-    /// The power goes: of the closed commits the first `keep` had reached the disk.
-    pub fn crash(&mut self, keep: usize) -> Vec<Rc<Commit>> {
-        self.close();
-        let mut kept = Vec::new();
-        for _ in 0..keep.min(self.closed.len()) {
-            kept.extend(self.sync());
-        }
-        self.closed.clear();
-        kept
-    }
-
-    /// Commits that a crash may leave.
-    pub fn unsynced(&self) -> usize {
-        self.closed.len() + usize::from(self.is_open_used)
-    }
-
+impl Kept {
     /// How many commits of another it has.
     pub fn held(&self, of: usize) -> usize {
         self.copies.get(&of).map_or(0, |image| image.commits)
+    }
+}
+
+impl Keeps<Commit> for Kept {
+    type Told = Rc<Commit>;
+
+    fn keep(&mut self, commit: Commit) -> Rc<Commit> {
+        let commit = Rc::new(commit);
+        self.own.apply(&commit);
+        self.durable.push(Rc::clone(&commit));
+        commit
     }
 }

@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use devices::command::Step;
 
-use crate::simulation::seeds::Seeds;
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 use history::Fact;
 
@@ -39,9 +39,7 @@ fn each_bug_that_is_planted_between_nodes_is_seen() {
 
 #[test]
 fn a_seed_is_always_the_same_site_of_commands() {
-    for seed in 0..3 {
-        assert!(world::run(seed, None).facts == world::run(seed, None).facts, "seed {seed} has two runs");
-    }
+    SEEDS.assert_always_the_same(3, |seed| world::run(seed, None).facts);
 }
 
 /// A simulation in which nothing happens proves nothing.

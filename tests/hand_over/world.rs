@@ -17,9 +17,9 @@ use super::bug::Bug;
 use super::history::{Fact, History};
 use super::log::{Commit, Log};
 use super::node::{Around, Node};
+use crate::seeded::random::Random;
 use crate::simulation;
 use crate::simulation::device::Device;
-use crate::simulation::random::Random;
 use decided::Decided;
 use questions::Question;
 

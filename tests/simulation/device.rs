@@ -6,8 +6,8 @@ use devices::command::{CommandId, Status};
 
 use super::bug::Bug;
 use super::history::{Fact, History, Traits};
-use super::random::Random;
 use super::session::{Down, Shipped, Up};
+use crate::seeded::random::Random;
 
 /// What kind of device it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

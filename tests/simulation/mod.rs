@@ -13,17 +13,15 @@ pub mod disk;
 pub mod history;
 mod invariants;
 mod node;
-pub mod random;
-pub mod seeds;
 pub mod session;
 mod source;
 mod world;
 
 use std::collections::BTreeSet;
 
+use crate::seeded::seeds::Seeds;
 use bug::Bug;
 use history::Fact;
-use seeds::Seeds;
 
 const SEEDS: Seeds = Seeds { count: "EDGEWAY_SIM_SEEDS", alone: "EDGEWAY_SIM_SEED", quick: 300, to_see: 300 };
 
@@ -39,9 +37,7 @@ fn each_planted_bug_is_seen() {
 
 #[test]
 fn a_seed_is_always_the_same_run() {
-    for seed in 0..5 {
-        assert!(world::run(seed, None).facts == world::run(seed, None).facts, "seed {seed} has two runs");
-    }
+    SEEDS.assert_always_the_same(5, |seed| world::run(seed, None).facts);
 }
 
 /// A simulation in which nothing happens proves nothing.

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use devices::command::{CommandId, Refusal};
 use edgeway::commands::unstored::{Portion, Unstored};
-use edgeway::commands::{AnswerError, Answered, Config, Effect, Now, Table, record};
+use edgeway::commands::{AnswerError, Config, Effect, Now, Table, record};
 use edgeway::security::Judgement;
 use sled_data::PartitionId;
 
 use super::bug::Bug;
 use super::disk::{Disk, Logged};
 use super::history::{Fact, History};
-use super::random::Random;
 use super::session::{Fate, Report, Session, Shipped};
+use crate::seeded::random::Random;
 
 mod reading;
 
 /// What a round does once its commit is durable.
 #[derive(Debug, Default)]
 pub struct Round {
-    ticket: Option<u64>,
+    ticket: Option<usize>,
     withdrawn: Vec<(CommandId, u64)>,
     offers: Vec<(u64, Shipped)>,
     questions: Vec<CommandId>,

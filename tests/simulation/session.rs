@@ -6,7 +6,7 @@ use devices::command::{CommandId, Status};
 
 use super::bug::Bug;
 use super::history::{Fact, History};
-use super::random::Random;
+use crate::seeded::random::Random;
 
 /// Offers that wait in one mailbox at most, and as many urgent ones.
 const MAILBOX_MAX: usize = 1;

@@ -5,7 +5,7 @@ use edgeway::security::Judgement;
 
 use super::disk::{Disk, Logged};
 use super::node::Node;
-use super::random::Random;
+use crate::seeded::random::Random;
 
 /// The longest time for delivery, and for the execution, that is asked for, in milliseconds.
 pub const WITHIN_MAX_MS: u64 = 4_000;
@@ -17,7 +17,7 @@ pub struct Submitted {
     pub device: String,
     pub queued: Queued,
     /// The commit that it is in.
-    pub ticket: u64,
+    pub ticket: usize,
 }
 
 /// The sources, and what they wait for.
@@ -82,7 +82,7 @@ impl Sources {
     }
 
     /// Those that can be told that their commands are safe.
-    pub fn told(&mut self, is_safe: impl Fn(u64) -> bool) -> Vec<CommandId> {
+    pub fn told(&mut self, is_safe: impl Fn(usize) -> bool) -> Vec<CommandId> {
         self.under_way.extract_if(.., |submitted| is_safe(submitted.ticket)).map(|submitted| submitted.id).collect()
     }
 

@@ -8,9 +8,9 @@ use super::device::Device;
 use super::disk::{Answer, Commit, Disk};
 use super::history::{Fact, History};
 use super::node::{Clock, Directory, Node};
-use super::random::Random;
 use super::session::{Session, Up};
 use super::source::{Sources, WITHIN_MAX_MS, judge};
+use crate::seeded::random::Random;
 
 mod weather;
 

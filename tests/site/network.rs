@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use edgeway::replication::Holder;
 
-use crate::simulation::random::Random;
+use crate::seeded::random::Random;
 
 /// What a node says of itself, now and then.
 #[derive(Debug, Clone)]

@@ -25,7 +25,7 @@ use super::history::{Fact, History, Support};
 use super::life::Written;
 use super::network::{Network, Stream};
 use super::node::{Disk, Node, Running};
-use crate::simulation::random::Random;
+use crate::seeded::random::Random;
 
 /// Steps in bad weather.
 const STEPS: usize = 130;

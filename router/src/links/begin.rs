@@ -39,6 +39,8 @@ pub struct Mine {
     pub digest: u64,
     /// Whether all from the first offset on came here.
     pub is_gapless: bool,
+    /// Whether the origin was found to be another one there: nothing of it goes but what is known to be the same.
+    pub is_apart: bool,
 }
 
 /// How it goes on.
@@ -50,6 +52,8 @@ pub enum Begin {
     Ahead,
     /// The receiver has something else.
     Forked,
+    /// The receiver has something else of the origin, and nothing is left by which this partition could be told to be the same.
+    Doubtful,
 }
 
 /// Decides.
@@ -68,7 +72,12 @@ pub fn begin(stand: &Stand, mine: &Mine) -> Begin {
     if is_other || are_gapless && stand.end == mine.end && stand.digest != mine.digest {
         return Begin::Forked;
     }
-    Begin::From(stand.end)
+    let is_same = match mine.before {
+        Before::Clock(_) => stand.hlc != 0,
+        Before::Digest(_) => are_gapless,
+        Before::Across | Before::Unknown => are_gapless && stand.end == mine.end,
+    };
+    if mine.is_apart && stand.end > 0 && !is_same { Begin::Doubtful } else { Begin::From(stand.end) }
 }
 
 #[cfg(test)]
@@ -78,7 +87,7 @@ mod tests {
     #[test]
     fn a_partition_goes_on_where_the_receiver_ends() {
         let stand = |end, hlc, digest, is_gapless| Stand { end, hlc, digest, is_gapless };
-        let mine = |end, before, digest, is_gapless| Mine { end, before, digest, is_gapless };
+        let mine = |end, before, digest, is_gapless| Mine { end, before, digest, is_gapless, is_apart: false };
         let cases = [
             ("first contact", stand(0, 0, 0, true), mine(9, Before::Unknown, 5, true), Begin::From(0)),
             ("the next", stand(4, 70, 3, true), mine(9, Before::Clock(70), 5, true), Begin::From(4)),
@@ -100,6 +109,26 @@ mod tests {
             ("other events", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
             ("its digest lacks a gap", stand(9, 70, 6, false), mine(9, Before::Clock(70), 5, true), Begin::From(9)),
             ("ours lacks a gap", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, false), Begin::From(9)),
+        ];
+        for (case, stand, mine, expected) in cases {
+            assert_eq!(begin(&stand, &mine), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn of_an_origin_that_is_another_one_there_only_what_is_the_same_goes_on() {
+        let stand = |end, hlc, is_gapless| Stand { end, hlc, digest: 3, is_gapless };
+        let mine = |end, before, digest| Mine { end, before, digest, is_gapless: true, is_apart: true };
+        let cases = [
+            ("nothing is there", stand(0, 0, true), mine(9, Before::Unknown, 5), Begin::From(0)),
+            ("the same batch", stand(4, 70, false), mine(9, Before::Clock(70), 5), Begin::From(4)),
+            ("the same events", stand(4, 0, true), mine(9, Before::Digest(3), 5), Begin::From(4)),
+            ("the same events, and no more", stand(9, 0, true), mine(9, Before::Unknown, 3), Begin::From(9)),
+            ("another batch", stand(4, 71, false), mine(9, Before::Clock(70), 5), Begin::Forked),
+            ("its batch is gone there", stand(4, 0, false), mine(9, Before::Clock(70), 5), Begin::Doubtful),
+            ("its batch is gone here", stand(4, 70, false), mine(9, Before::Unknown, 5), Begin::Doubtful),
+            ("a digest that lacks a gap", stand(4, 0, false), mine(9, Before::Digest(2), 5), Begin::Doubtful),
+            ("the ends alone are the same", stand(9, 0, false), mine(9, Before::Unknown, 5), Begin::Doubtful),
         ];
         for (case, stand, mine, expected) in cases {
             assert_eq!(begin(&stand, &mine), expected, "{case}");

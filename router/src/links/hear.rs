@@ -7,10 +7,10 @@ use sled_data::{Offset, OriginId, PartitionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::begin::{Begin, Stand, begin};
+use super::begin::{Begin, Stand};
+use super::judge::judge;
 use super::lives;
 use super::sender::{Ended, Open, Sender, blocking};
-use super::waiting::mine;
 use super::wire::{Answer, OURS_TOPIC, Refused};
 use crate::event_log::Act;
 use crate::transport::FrameReceiver;
@@ -96,11 +96,9 @@ impl Sender {
         if stands.is_empty() {
             return Ok(());
         }
-        let log = Arc::clone(&self.session.log);
+        let (log, place) = (Arc::clone(&self.session.log), self.session.name.clone());
         let judged = blocking(move || {
-            let judge =
-                |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, &stand)));
-            Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
+            judge(log.store(), &place, stands, log.clock().wall_ms()).map_err(|error| error.to_string())
         });
         let judged = judged.await?;
         let claims = self.go_on_by(judged);
@@ -135,6 +133,10 @@ impl Sender {
                 Begin::Forked => {
                     open.hold(id, Instant::now() + ASK_AGAIN);
                     self.forked(id, end);
+                }
+                Begin::Doubtful => {
+                    open.hold(id, Instant::now() + ASK_AGAIN);
+                    self.doubtful(id, end);
                 }
             }
         }
@@ -196,6 +198,22 @@ impl Sender {
         );
         if self.session.page.lock().refuse(&text) {
             self.tell("link.forked", &text);
+        }
+    }
+
+    /// Nothing is told where there is nothing more to send.
+    fn doubtful(&self, id: PartitionId, end: Offset) {
+        let log = &self.session.log;
+        if !log.partition(id).is_ok_and(|partition| partition.visible_end() > end) {
+            return;
+        }
+        let text = format!(
+            "{id} is of a life that is not the same here as upstream of link {}, which has it up to {end}, and nothing is \
+             left that shows whether this part of it is; what is here alone is not sent; read it here with `edgeway tail`",
+            self.session.name
+        );
+        if self.session.page.lock().refuse(&text) {
+            self.tell("link.doubtful", &text);
         }
     }
 

@@ -302,9 +302,6 @@ impl Receiver {
         let Some(linked) = open.origins.get(&origin) else {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
-        if let Some(listed) = &self.listed {
-            listed.judge_parts(self.log.store(), &parts)?;
-        }
         self.date(&mut parts);
         let counted = Counted::of(self.log.store(), &parts);
         let mut ends = BTreeMap::new();
@@ -345,7 +342,10 @@ impl Receiver {
                     parts = again.parts;
                     self.date(&mut parts);
                 }
-                Err(LinkFailed::Store(error @ LinkedError::NotNext { .. })) => {
+                Err(LinkFailed::Store(LinkedError::Differs { partition, .. })) if self.listed.is_some() => {
+                    return Err(Ended::Wrong(format!("other events of {partition} than those that are here")));
+                }
+                Err(LinkFailed::Store(error @ (LinkedError::NotNext { .. } | LinkedError::Differs { .. }))) => {
                     return Err(Ended::Again(error.to_string()));
                 }
                 Err(LinkFailed::Store(error @ LinkedError::Store(FollowError::Failed(_)))) => {

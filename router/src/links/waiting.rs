@@ -93,7 +93,7 @@ pub fn mine(store: &Store, id: PartitionId, stand: &Stand) -> Mine {
     if is_open && stand.is_gapless && holes.is_empty() {
         before = digest_at(store, id, stand.end, &reach).map_or(before, Before::Digest);
     }
-    Mine { end: reach.end, before, digest: reach.digest, is_gapless: holes.is_empty() }
+    Mine { end: reach.end, before, digest: reach.digest, is_gapless: holes.is_empty(), is_apart: false }
 }
 
 fn before(store: &Store, id: PartitionId, end: Offset, reach: &Reach) -> Before {

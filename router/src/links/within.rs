@@ -32,7 +32,6 @@ use super::records::Records;
 use crate::event_log::EventLog;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
-pub(super) use receiver::differs;
 pub use tell::{Out, Told, give, tell_all};
 
 /// An answer that is on its way.

@@ -33,6 +33,7 @@ pub use config::{Config, LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
 pub use floor::{Behind, Floor, Lacks};
 pub use grouping::{Standing, Turn, turn};
 pub use holdings::Holdings;
+pub use pace::{CatchUp, Counted};
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
 pub use task::{Replication, Voters};

@@ -1,4 +1,4 @@
-//! How fast a stream that is far behind goes, so that live traffic is served first (pure but for [`Throttle`]).
+//! How fast a stream that is far behind goes, so that live traffic is served first (pure but for [`Throttle`]). `tests/pace` runs it on a pipe.
 //!
 //! What live traffic feels is the time of the node's own commits. It is measured while the stream goes at its least pace; then the pace
 //! rises step by step while commits take little longer than that, and falls by a fifth when they do. Where nobody commits there is
@@ -183,18 +183,18 @@ impl Pace {
     }
 }
 
-/// The pace of a stream at one end of it, by the log there.
-pub struct Throttle<'a> {
-    log: &'a EventLog,
+/// How fast one end of a stream goes: as fast as it can until what goes is old.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatchUp {
     slows_times: f64,
     /// While what goes is caught up with.
     pace: Option<Pace>,
 }
 
-impl<'a> Throttle<'a> {
-    /// A stream that goes as fast as it can until what goes is old.
-    pub fn new(log: &'a EventLog, live_percent: u32) -> Self {
-        Self { log, slows_times: f64::from(live_percent) / 100.0, pace: None }
+impl CatchUp {
+    /// A stream that begins; live commits may take so many percent of what they take by themselves.
+    pub fn new(live_percent: u32) -> Self {
+        Self { slows_times: f64::from(live_percent) / 100.0, pace: None }
     }
 
     /// Bytes that go at once.
@@ -202,20 +202,56 @@ impl<'a> Throttle<'a> {
         self.pace.as_ref().map_or(CHUNK_BYTES_MAX as usize, Pace::chunk_bytes)
     }
 
+    /// So many bytes of commits went, the last with this hybrid clock, and it is `wall_ms`; how long the next ones wait.
+    pub fn went(&mut self, bytes: usize, hlc: u64, wall_ms: i64, now: Counted) -> Duration {
+        if wall_ms - hlc_ms(hlc) <= BEHIND_MS {
+            self.pace = None;
+            return Duration::ZERO;
+        }
+        self.pace(now).wrote(bytes, hlc_ms(hlc));
+        self.caught_up(bytes, now)
+    }
+
+    /// So many bytes of what is caught up with went; how long the next ones wait.
+    pub fn caught_up(&mut self, bytes: usize, now: Counted) -> Duration {
+        self.pace(now).went(bytes, now)
+    }
+
+    fn pace(&mut self, now: Counted) -> &mut Pace {
+        self.pace.get_or_insert_with(|| Pace::new(self.slows_times, now))
+    }
+}
+
+/// The pace of a stream at one end of it, by the log there.
+pub struct Throttle<'a> {
+    log: &'a EventLog,
+    catch_up: CatchUp,
+}
+
+impl<'a> Throttle<'a> {
+    /// A stream that begins.
+    pub fn new(log: &'a EventLog, live_percent: u32) -> Self {
+        Self { log, catch_up: CatchUp::new(live_percent) }
+    }
+
+    /// Bytes that go at once.
+    pub fn chunk_bytes(&self) -> usize {
+        self.catch_up.chunk_bytes()
+    }
+
     /// So many bytes of commits went, the last with this hybrid clock; waits where they were old.
     pub async fn went(&mut self, bytes: usize, hlc: u64) {
-        if self.log.clock().wall_ms() - hlc_ms(hlc) > BEHIND_MS {
-            self.pace().wrote(bytes, hlc_ms(hlc));
-            self.caught_up(bytes).await;
-        } else {
-            self.pace = None;
-        }
+        let wait = self.catch_up.went(bytes, hlc, self.log.clock().wall_ms(), self.now());
+        self.sleep(wait).await;
     }
 
     /// So many bytes of what is caught up with went; waits for the next.
     pub async fn caught_up(&mut self, bytes: usize) {
-        let now = self.now();
-        let wait = self.pace().went(bytes, now);
+        let wait = self.catch_up.caught_up(bytes, self.now());
+        self.sleep(wait).await;
+    }
+
+    async fn sleep(&self, wait: Duration) {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
@@ -223,11 +259,6 @@ impl<'a> Throttle<'a> {
 
     fn now(&self) -> Counted {
         Counted::now(self.log.clock().monotonic(), self.log.stats())
-    }
-
-    fn pace(&mut self) -> &mut Pace {
-        let now = self.now();
-        self.pace.get_or_insert_with(|| Pace::new(self.slows_times, now))
     }
 }
 

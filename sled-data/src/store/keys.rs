@@ -21,6 +21,7 @@ pub(super) const GAP: u8 = 10;
 pub(super) const LINKED: u8 = 11;
 pub(super) const HOLE: u8 = 12;
 pub(super) const LATE: u8 = 17;
+pub(super) const APART: u8 = 24;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -139,6 +140,14 @@ pub(super) fn hole(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES
 pub(super) fn late(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES] {
     let mut key = hole(id, from);
     key[0] = LATE;
+    key
+}
+
+/// Key of the note that an origin is another one at a place.
+pub(super) fn apart(origin: OriginId, place: &str) -> Vec<u8> {
+    let mut key = followed(origin).to_vec();
+    key[0] = APART;
+    key.extend_from_slice(place.as_bytes());
     key
 }
 
@@ -262,6 +271,7 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&LATE) => {
             hole_of(key).map_or_else(|| "late events".into(), |(id, from)| format!("late events of {id} at {from}"))
         }
+        Some(&APART) => format!("the note that {} is another one elsewhere", origin()),
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -292,6 +302,8 @@ mod tests {
         assert_eq!(hole_of(&hole(id, 9)), Some((id, 9)));
         assert!(hole(id, 9).starts_with(&holes(id)));
         assert_eq!((hole_of(&late(id, 9)), late(id, 9)[0]), (Some((id, 9)), 17));
+        let noted = apart(OriginId(8), "hq");
+        assert_eq!((noted[0], noted.get(..9).and_then(followed_of), &noted[9..]), (24, Some(OriginId(8)), &b"hq"[..]));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));

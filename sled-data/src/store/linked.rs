@@ -3,6 +3,7 @@
 //! A partition's end is the link's cursor in it. What comes is put into the partitions' trees, then one atomic group in `meta` makes it
 //! count: ends, holes, and the origin's record. Opening cuts off what no group covers, as it does with commits.
 
+mod apart;
 mod forget;
 mod holes;
 mod late;
@@ -21,6 +22,7 @@ use crate::batch::StoredBatch;
 use crate::ids::{Offset, OriginId, PartitionId};
 use crate::topic::PARTITIONS_MAX;
 
+pub use apart::APART_MAX;
 pub use holes::{HOLES_MAX, Hole, HoleWhy};
 pub(super) use holes::{Holes, at as hole_at, load as load_holes};
 pub use late::{LATE_MAX, Late};
@@ -103,6 +105,14 @@ pub enum LinkedError {
         end: Offset,
         /// Where what came begins.
         found: Offset,
+    },
+    /// A batch that is here already, or one that ends where it does, is another one.
+    #[error("{partition} has another batch before {end}")]
+    Differs {
+        /// The partition.
+        partition: PartitionId,
+        /// Where the batch ends.
+        end: Offset,
     },
     /// Too much at once, or too many.
     #[error("there are too many {0}")]
@@ -341,9 +351,15 @@ fn check_call(origin: OriginId, from: &Linked, parts: &[LinkedPart]) -> Result<u
 fn add_batch<'a>(plan: &mut Plan<'a>, batch: &'a StoredBatch) -> Result<(), LinkedError> {
     let partition = batch.envelope().partition;
     let at = plan.touch(partition).map_err(|e| e.of(plan.store))?;
-    let end = plan.touched[at].after.end;
-    if batch.next_offset() <= end {
-        return Ok(());
+    let Touched { before, after, .. } = &plan.touched[at];
+    let (kept, end, next) = (before.end, after.end, batch.next_offset());
+    if next <= end {
+        // Few are here already: those that two senders have sent. What is behind another one is not to be put behind the one here.
+        let here = if next <= kept { plan.store.hlc_before(partition, next) } else { None };
+        return match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
+            true => Err(LinkedError::Differs { partition, end: next }),
+            false => Ok(()),
+        };
     }
     if batch.base_offset() != end {
         return Err(LinkedError::NotNext { partition, end, found: batch.base_offset() });

@@ -74,8 +74,8 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         // By the life that ends: one seed draws the same numbers at each opening.
         let origin = Draw::new(options.seed.map(|seed| seed ^ header.origin)).next_but(known);
         let keep = |of: OriginId| streams.followed.contains_key(&of) || linked.contains_key(&of);
-        begin_life(&*backend, &*meta, &mut header, &mut partitions, &keep, origin)?;
         header.hlc_floor = found.last_hlc;
+        begin_life(&*backend, &*meta, &mut header, &mut partitions, &keep, origin)?;
         kept = KeptRecords::default();
     }
     if !found.new_store {
@@ -222,8 +222,9 @@ fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Reco
     Ok(())
 }
 
-/// Draws a new origin. Of own lives before the one that ends, commit records go; so do partitions that hold nothing. Followed origins stay
-/// as they are.
+/// Begins the life `origin`. Of own lives before the one that ends, commit records go; so do partitions that hold nothing. Followed origins
+/// stay as they are. An opening that fails behind this has begun it all the same: the next one goes on with it, as nothing was acknowledged in it,
+/// and does not end it too, with the records of the life before.
 fn begin_life(
     backend: &dyn Backend,
     meta: &dyn Tree,
@@ -245,6 +246,7 @@ fn begin_life(
         group.remove(&keys::partition(*id));
     }
     header.previous = std::mem::replace(&mut header.origin, origin);
+    header.memory_topics = false;
     let mut value = Vec::new();
     write(keys::HEADER, header, &mut value);
     group.put(keys::HEADER, &value);

@@ -98,7 +98,7 @@ impl Store {
     /// Removes what each topic's retention lets go, at most `batches_max` batches in all, and nothing that does not end at or before
     /// the floor of its partition, unless that has been waited for too long. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
     /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
-    /// partitions of own earlier lives are dropped.
+    /// partitions of own earlier lives are dropped, and commit records of followed origins that have no event any more.
     ///
     /// # Errors
     /// As [`Store::trim`].
@@ -122,6 +122,7 @@ impl Store {
             }
             self.drop_if_spent(id)?;
         }
+        self.thin_records()?;
         Ok(trimmed)
     }
 

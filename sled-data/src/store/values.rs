@@ -223,6 +223,13 @@ pub(super) struct LateV1 {
     pub to: u64,
 }
 
+/// An origin that was found to be another one elsewhere, version 1; where that is stands in the key.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct ApartV1 {
+    /// When, Unix milliseconds.
+    pub at_ms: i64,
+}
+
 /// A partition's id within a value.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct PartitionIdV1 {

@@ -41,7 +41,11 @@ fn is_excused(history: &History, acknowledged: &Acknowledged, site: usize) -> bo
     let is_told = history.sites[site].partitions.get(partition).is_some_and(|held| {
         offset < &held.start || held.holes.iter().any(|hole| (hole.from..hole.to).contains(offset))
     });
-    // Where one node is enough, the other one may have been away when the edge let go of what the first one had.
-    let has_other = || !history.has_quorum && history.others(site).any(|other| is_there(history, acknowledged, other));
+    // Where one node is enough, the other one may have been away when the edge let go of what the first one had, or was told to be too old.
+    let is_done = |other: usize| {
+        let held = history.sites[other].partitions.get(partition);
+        is_there(history, acknowledged, other) || held.is_some_and(is_late)
+    };
+    let has_other = || !history.has_quorum && history.others(site).any(is_done);
     is_told && (was_let_go || !history.set_back.is_empty() || has_other())
 }

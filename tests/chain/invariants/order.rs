@@ -1,15 +1,15 @@
 //! What a site has of a partition is what one life wrote there, each event at its offset: in order, and never of two lives.
 //!
-//! Where the writer's store was set back, and a gap is told, nothing may be left by which both sides could tell one from the other: there each event
-//! is of a life that wrote it there, and no more is asked.
+//! Where the writer's store was set back, another site on the way lost its store as well, and a gap is told, nothing may be left by which both sides
+//! could tell one from the other: there each event is of a life that wrote it there, and no more is asked.
 
 use super::Checked;
-use crate::chain::history::History;
+use crate::chain::history::{Held, History};
 
 pub fn check(history: &History) -> Checked {
     for (site, ended) in history.sites.iter().enumerate() {
         for (partition, held) in &ended.partitions {
-            let is_open = history.doubtful.contains(&partition.origin) && !held.holes.is_empty();
+            let is_open = history.doubtful.contains(&partition.origin) && was_lost_twice(history, held);
             let runs = held.events.chunks(if is_open { 1 } else { held.events.len().max(1) });
             for run in runs {
                 let lives = history.lives.iter().filter(|life| life.origin == partition.origin);
@@ -22,4 +22,12 @@ pub fn check(history: &History) -> Checked {
         }
     }
     Ok(())
+}
+
+/// Whether a gap is told, and a site that it has passed behind its writer's lost its store.
+fn was_lost_twice(history: &History, held: &Held) -> bool {
+    let passed = held.path.as_deref().unwrap_or_default();
+    let mut behind =
+        history.set_back.iter().map(|site| history.sites[*site].id).filter(|id| Some(id) != passed.first());
+    !held.holes.is_empty() && behind.any(|id| passed.contains(&id))
 }

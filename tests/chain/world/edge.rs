@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use edgeway::links::{Answer, Begin, Lanes, Moment, Parts, Refused, Round, Said, Stand, begin, mine};
+use edgeway::links::{Answer, Begin, Lanes, Moment, Parts, Refused, Round, Said, Stand, begin, judge, mine};
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
 use super::{DROP_AFTER_MS, Running, Session, World};
@@ -90,7 +90,9 @@ impl World {
                 true
             }
             Answer::Stands(stands) => {
-                stands.into_iter().all(|(id, stand)| self.go_on_with(number, edge, sending, id, stand))
+                let judged = self.judge_ends(number, edge, &stands);
+                let mut all = stands.into_iter().zip(judged);
+                all.all(|((id, stand), begin)| self.go_on_with(number, edge, sending, id, (stand, begin)))
             }
         }
     }
@@ -110,6 +112,16 @@ impl World {
         sending.lanes.keep(|id| !is_of(&id));
     }
 
+    /// How partitions go on.
+    fn judge_ends(&self, number: usize, edge: &Running, stands: &[(PartitionId, Stand)]) -> Vec<Begin> {
+        if self.has(Bug::ForkIsForgotten) {
+            return stands.iter().map(|(id, stand)| begin(stand, &mine(&edge.store, *id, stand))).collect();
+        }
+        let now_ms = i64::try_from(self.now).unwrap();
+        let judged = judge(&edge.store, &format!("link {number}"), stands.to_vec(), now_ms).expect("it can be noted");
+        judged.into_iter().map(|(.., begin)| begin).collect()
+    }
+
     /// Begins with a partition where it ends upstream; false when this life ends.
     fn go_on_with(
         &mut self,
@@ -117,10 +129,9 @@ impl World {
         edge: &mut Running,
         sending: &mut Sending,
         id: PartitionId,
-        stand: Stand,
+        (stand, mut judged): (Stand, Begin),
     ) -> bool {
         let Some(log) = edge.logs.get(&id).filter(|_| sending.asked.contains_key(&id)) else { return true };
-        let mut judged = begin(&stand, &mine(&edge.store, id, &stand));
         if self.has(Bug::ForkIsSent) && judged != Begin::From(stand.end) {
             judged = Begin::From(stand.end.min(log.visible_end()));
         }

@@ -168,6 +168,10 @@ impl World {
                     self.history.met.insert("it is not next");
                     return false;
                 }
+                Err(LinkedError::Differs { .. }) => {
+                    self.history.met.insert("what is here is another one");
+                    return false;
+                }
                 Err(_) => return false,
             }
         }

@@ -5,6 +5,7 @@ use sled_data::{LinkedPart, MemoryBackend, Offset, PartitionId};
 
 use super::{Link, Running, World};
 use crate::chain::bug::Bug;
+use crate::seeded::stores;
 
 /// An hour, and a day, in milliseconds.
 const HOUR_MS: u64 = 3_600_000;
@@ -52,8 +53,7 @@ impl World {
             return;
         }
         self.go_down(at, "power cut");
-        let keep = self.random.place(self.sites[at].backend.unsynced_writes() + 1);
-        self.sites[at].backend.power_cut(keep);
+        stores::power_cut(&self.sites[at].backend, &mut self.random);
     }
 
     /// The store is brought back from a backup.

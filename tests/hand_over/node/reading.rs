@@ -1,11 +1,9 @@
 //! What a node takes from its own log and from those of others.
 
 use devices::command::Step;
-use edgeway::commands::Answered;
 
 use super::super::log::{Log, answers_of, commands_of, origin};
 use super::*;
-use crate::simulation::disk::Answer as Logged;
 
 impl Node {
     /// Reads what is durable and new here.
@@ -23,7 +21,8 @@ impl Node {
         self.next_step = log.own.steps.len();
         for answer in &log.own.answers[self.next_answer..] {
             self.answers_moved = true;
-            take_answer(&mut self.table, answer, answer.session, now);
+            // One that does not count changes nothing.
+            let _ = self.table.answered(answer.of(answer.session, &answer.client), now);
         }
         self.next_answer = log.own.answers.len();
     }
@@ -52,7 +51,7 @@ impl Node {
                     continue;
                 };
                 if self.table.would_count(answer.id, session, answer.status) {
-                    take_answer(&mut self.table, answer, session, now);
+                    let _ = self.table.answered(answer.of(session, &answer.client), now);
                 }
             }
             self.others.insert(*other, (steps.max(image.steps.len()), answers.max(image.answers.len())));
@@ -75,20 +74,4 @@ impl Node {
         }
         (found, away)
     }
-}
-
-fn take_answer(table: &mut Table, answer: &Logged, session: u64, now: Now) {
-    let answered = Answered {
-        device: &answer.device,
-        id: answer.id,
-        status: answer.status,
-        percent: None,
-        code: "",
-        text: "",
-        session,
-        client: &answer.client,
-        payload: answer.payload,
-    };
-    // One that does not count changes nothing.
-    let _ = table.answered(answered, now);
 }

@@ -27,18 +27,7 @@ impl Node {
             let stands_for = newest.filter(|_| self.bug == Some(Bug::AnyRecipient));
             let (session, client) =
                 stands_for.map_or((answer.session, answer.client.clone()), |(n, client)| (n, client.to_string()));
-            let answered = Answered {
-                device: &answer.device,
-                id: answer.id,
-                status: answer.status,
-                percent: None,
-                code: "",
-                text: "",
-                session,
-                client: &client,
-                payload: answer.payload,
-            };
-            let taken: Result<(), AnswerError> = self.table.answered(answered, now);
+            let taken: Result<(), AnswerError> = self.table.answered(answer.of(session, &client), now);
             debug_assert!(taken != Err(AnswerError::Refused(Refusal::AlreadySent)));
         }
         self.next_answer = disk.answers.len();
@@ -82,7 +71,7 @@ impl Node {
     }
 
     /// Puts steps, cursors and a part of what is to be stored into the open commit, if there are any.
-    pub(super) fn record(&mut self, disk: &mut Disk, effects: &[Effect], now: Now) -> Option<u64> {
+    pub(super) fn record(&mut self, disk: &mut Disk, effects: &[Effect], now: Now) -> Option<usize> {
         let mut wrote = false;
         for effect in effects {
             match effect {

@@ -1,13 +1,12 @@
 //! A node starts: its store is opened, and it is seen which life goes on.
 
-use std::sync::Arc;
-
 use sled_data::{CommitNumber, OpenError, Options, OriginId, Recovered, Store};
 
 use super::World;
+use crate::seeded::stores;
 use crate::site::history::Fact;
 use crate::site::life::{Life, Small};
-use crate::site::node::Running;
+use crate::site::node::{Node, Running};
 
 impl World {
     pub(super) fn open_node(&mut self, at: usize) {
@@ -29,15 +28,9 @@ impl World {
 
     /// Opens the store; one that has lost commits is opened as a new life, as people would do it.
     fn open_store(&mut self, at: usize, options: &Options) -> Result<(Store, Recovered), OpenError> {
-        let node = self.nodes[at].id;
-        let backend = Arc::new(self.nodes[at].backend.clone());
-        match Store::on(backend.clone(), options.clone()) {
-            Err(error @ OpenError::Shorter { .. }) => {
-                self.history.note(Fact::Closed { node, why: error.to_string() });
-                Store::on(backend, Options { accept_loss: true, ..options.clone() })
-            }
-            other => other,
-        }
+        let Node { id: node, ref backend, .. } = self.nodes[at];
+        let lost = |error: &OpenError| self.history.note(Fact::Closed { node, why: error.to_string() });
+        stores::open(backend, options.clone(), lost)
     }
 
     fn opened(&mut self, at: usize, store: Store, found: &Recovered) {

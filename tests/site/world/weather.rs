@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sled_data::{CommitNumber, Faults, MemoryBackend, OriginId};
 
 use super::{Image, NODES_MAX, World};
+use crate::seeded::stores;
 use crate::site::catalog::NAMES;
 use crate::site::history::Fact;
 use crate::site::node::{Disk, Running};
@@ -67,8 +68,7 @@ impl World {
         self.note(at, "power cut");
         self.nodes[at].note_disk(&run);
         self.go_down(at, run, "power cut");
-        let keep = self.random.place(self.nodes[at].backend.unsynced_writes() + 1);
-        self.nodes[at].backend.power_cut(keep);
+        stores::power_cut(&self.nodes[at].backend, &mut self.random);
         self.nodes[at].disk.faults = Faults::default();
         // What a disk says after the power is back is what is on it.
     }

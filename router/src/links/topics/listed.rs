@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use sled_data::{LinkedPart, OriginId, Store, TopicId};
+use sled_data::{OriginId, TopicId};
 
 use super::super::class::Priority;
-use super::super::receiver::Ended;
 use super::super::sender::Session;
 use super::super::wire::Refused;
-use super::super::within::differs;
 use super::lists::lists;
 use crate::event_log::{Act, EventLog, SITE_SEPARATOR};
 
@@ -61,17 +59,6 @@ impl Listed {
         let (_, own) = name.split_once(SITE_SEPARATOR).unwrap_or_default();
         // Where a name was another topic's before, the id stands behind it.
         self.judge_topic(id, own.strip_suffix(&format!("@{id}")).unwrap_or(own))
-    }
-
-    /// Whether what comes is what is here already, where it is.
-    ///
-    /// # Errors
-    /// The end of the stream.
-    pub fn judge_parts(&self, store: &Store, parts: &[LinkedPart]) -> Result<(), Ended> {
-        match differs(store, parts) {
-            Some(id) => Err(Ended::Wrong(format!("other events of {id} than those that are here"))),
-            None => Ok(()),
-        }
     }
 
     /// Writes down that something was not taken.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sled_data::{LinkedPart, OriginId, PartitionId, Store};
+use sled_data::OriginId;
 
 use super::Within;
 use super::tell::{Out, Told, give};
@@ -96,15 +96,7 @@ impl Within {
             }
             _ => return answers(receiver.hear(open, said, frame, held).await),
         };
-        let differs = match &said {
-            Said::Parts(parts) => differs(self.log.store(), &parts.parts),
-            _ => None,
-        };
-        let heard = match differs {
-            Some(id) => Err(Ended::Again(format!("{id} is not the same here"))),
-            None => receiver.hear(open, said, frame, held).await,
-        };
-        let (code, text) = match heard {
+        let (code, text) = match receiver.hear(open, said, frame, held).await {
             Err(Ended::Again(text)) => (AGAIN, text),
             Err(Ended::Wrong(text)) => (WRONG, text),
             heard => {
@@ -149,51 +141,4 @@ impl Within {
 
 fn answers(heard: Result<Vec<Told>, Ended>) -> Result<Vec<Answer>, Ended> {
     Ok(heard?.into_iter().map(|told| told.answer).collect())
-}
-
-/// A partition of which a batch that is here already is another one than what comes. An edge that was restored may have gone on here while what it
-/// had before was on its way from another node: what is behind that is not to be put behind the other. When the stream begins anew it is judged.
-pub fn differs(store: &Store, parts: &[LinkedPart]) -> Option<PartitionId> {
-    let is_other = |part: &&LinkedPart| match part {
-        LinkedPart::Batch(batch) => {
-            let (id, next) = (batch.envelope().partition, batch.next_offset());
-            // Few are here already: those that two nodes have sent.
-            let here = if next <= store.end_offset(id) { store.hlc_before(id, next) } else { None };
-            here.is_some_and(|hlc| hlc != batch.envelope().hlc)
-        }
-        LinkedPart::Hole(..) => false,
-    };
-    parts.iter().find(is_other).map(LinkedPart::partition)
-}
-
-#[cfg(test)]
-mod tests {
-    use sled_data::{Linked, MemoryBackend, Options, OriginId, TopicId};
-
-    use super::*;
-    use crate::event_log::rubbish::sound;
-
-    #[test]
-    fn what_is_here_already_must_be_the_same() {
-        let options = Options { seed: Some(1), ..Options::default() };
-        let (store, _) = Store::on(Arc::new(MemoryBackend::new()), options).unwrap();
-        let id = PartitionId { origin: OriginId(50), topic: TopicId(1), index: 0 };
-        let part = |base, hlc, events: &[&str]| vec![LinkedPart::Batch(sound(id, base, hlc, events).into())];
-        let linked = Linked { link: 5, hlc: 0, path: vec![1] };
-        store.take_linked(id.origin, &linked, &part(0, 70, &["a", "b"])).unwrap();
-        store.take_linked(id.origin, &linked, &part(2, 71, &["c"])).unwrap();
-        // what comes, whether it is something else
-        let cases = [
-            (part(0, 70, &["a", "b"]), false),
-            (part(2, 71, &["c"]), false),
-            (part(2, 72, &["x"]), true),
-            (part(0, 69, &["x", "y"]), true),
-            (part(3, 90, &["d"]), false),
-            // It ends within a batch that is here; its place says nothing.
-            (part(0, 60, &["x"]), false),
-        ];
-        for (parts, expected) in cases {
-            assert_eq!(differs(&store, &parts).is_some(), expected, "{parts:?}");
-        }
-    }
 }

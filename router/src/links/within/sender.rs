@@ -16,11 +16,11 @@ use super::Within;
 use super::gaps::Gaps;
 use super::receiver::AGAIN;
 use crate::event_log::{Act, PartitionLog, SITE_SEPARATOR};
-use crate::links::begin::{Begin, Stand, begin};
+use crate::links::begin::{Begin, Stand};
+use crate::links::judge::judge;
 use crate::links::lanes::{Lanes, Round};
 use crate::links::left::Left;
 use crate::links::sender::{Ended, blocking};
-use crate::links::waiting::mine;
 use crate::links::wire::{Answer, PARTITIONS_MAX, Parts, Refused, Said};
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
 
@@ -350,13 +350,11 @@ impl Sender {
                 })
             });
         }
-        let log = Arc::clone(&self.within.log);
-        let judge = move || {
-            let judge =
-                |(id, stand): (PartitionId, Stand)| (id, stand.end, begin(&stand, &mine(log.store(), id, &stand)));
-            Ok(stands.into_iter().map(judge).collect::<Vec<_>>())
-        };
-        let judged = blocking(judge).await?;
+        let (log, place) = (Arc::clone(&self.within.log), format!("node {}", self.to));
+        let judged = blocking(move || {
+            judge(log.store(), &place, stands, log.clock().wall_ms()).map_err(|error| error.to_string())
+        });
+        let judged = judged.await?;
         // What is something else there is no copy of what is here.
         let same = judged.iter().filter(|(.., begin)| matches!(begin, Begin::From(_)));
         self.within.note_known(self.to, same.map(|(id, end, _)| (*id, *end)));
@@ -381,7 +379,7 @@ impl Sender {
             }
             // It may be judged when what is there has come here.
             Begin::Ahead => open.hold(id, Hold::Until(Instant::now() + AGAIN_AFTER)),
-            Begin::Forked => {
+            Begin::Forked | Begin::Doubtful => {
                 open.hold(id, Hold::Until(Instant::now() + ASK_AGAIN));
                 if open.told.insert(id) {
                     self.tell_forked(id);

@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use super::{FollowError, put_followed};
 use crate::backend::{BackendError, Direction, Group, Span};
 use crate::ids::{CommitNumber, OriginId, PartitionId};
-use crate::store::Store;
 use crate::store::commit::Writer;
 use crate::store::keys::{self, Owner};
 use crate::store::streams::Stream;
 use crate::store::values::{CopyV1, FollowedV1};
+use crate::store::{Store, StoreFailed};
 
 /// Most keys that one group removes.
 const FORGET_KEYS_MAX: usize = 2_048;
@@ -83,6 +83,28 @@ impl Store {
             stream.kept.apply(&[], records);
         }
         Ok(true)
+    }
+
+    /// Removes commit records of followed origins of which no event is kept any more, all but the newest: some of each. Who is behind and
+    /// follows them from here gets a copy, of what is left. By the newest one a fork is seen still.
+    pub(in crate::store) fn thin_records(&self) -> Result<(), StoreFailed> {
+        let is_old = |stream: &Stream| stream.record.copy == CopyV1::Whole && stream.kept.older() > 0;
+        let some: Vec<OriginId> = {
+            let streams = self.streams.read();
+            streams.followed.iter().filter(|(_, stream)| is_old(stream)).map(|(origin, _)| *origin).collect()
+        };
+        for origin in some.into_iter().filter(|origin| !self.has_events_of(*origin)) {
+            let _writer = self.writer.lock();
+            // Closing, or a commit, may have come before.
+            self.check()?;
+            let mut streams = self.streams.write();
+            let Some(stream) = streams.followed.get_mut(&origin).filter(|stream| is_old(stream)) else { continue };
+            let mut group = Group::new();
+            let gone = stream.kept.forget(origin, stream.kept.older().min(FORGET_KEYS_MAX), &mut group);
+            self.meta.apply(&group).map_err(|e| self.fail(&e))?;
+            stream.kept.apply(&[], gone);
+        }
+        Ok(())
     }
 
     /// Removes, in `group`, at most `max` keys that begin with `prefix`; how many that are.

@@ -44,7 +44,7 @@ impl Store {
         }
     }
 
-    fn has_events_of(&self, origin: OriginId) -> bool {
+    pub(in crate::store) fn has_events_of(&self, origin: OriginId) -> bool {
         let partitions = self.partitions.read();
         let mut of_it = partitions.values().filter(|partition| partition.id.origin == origin);
         of_it.any(|partition| partition.extent().start < partition.extent().end)

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 /// The promises that a run breaks, each with its story.
 pub type Broken = Vec<(&'static str, String)>;
+
+/// Seeds whose runs break a promise after which no more are run.
+const BROKEN_MAX: usize = 20;
 
 /// The seeds of a simulation.
 pub struct Seeds {
@@ -27,12 +31,31 @@ impl Seeds {
         }
     }
 
-    /// Fails at the first seed whose run breaks a promise.
+    /// Fails where a run breaks a promise, with the story of the first one, and the seeds of others.
     pub fn assert_all_hold(&self, run: impl Fn(u64) -> Broken) {
+        let mut first = None;
+        let mut seeds = Vec::new();
         for seed in self.chosen() {
-            if let Some((name, story)) = run(seed).first() {
-                panic!("seed {seed} breaks {name} ({}={seed} runs it alone): {story}", self.alone);
+            if let Some((name, story)) = run(seed).into_iter().next() {
+                seeds.push((seed, name));
+                first.get_or_insert((seed, name, story));
             }
+            if seeds.len() == BROKEN_MAX {
+                break;
+            }
+        }
+        if let Some((seed, name, story)) = first {
+            panic!("seed {seed} breaks {name} ({}={seed} runs it alone): {story}\nbroken: {seeds:?}", self.alone);
+        }
+    }
+
+    /// Fails where one of the first `count` seeds has two histories. Says which number each history has: who changes how a simulation is made up,
+    /// and not what it does, finds the same ones.
+    pub fn assert_always_the_same<H: Debug>(&self, count: u64, run: impl Fn(u64) -> H) {
+        for seed in 0..count {
+            let number = number_of(&run(seed));
+            assert_eq!(number, number_of(&run(seed)), "seed {seed} has two histories");
+            eprintln!("seed {seed}: history {number:016x}");
         }
     }
 
@@ -49,6 +72,13 @@ impl Seeds {
             eprintln!("{bug:?}: seed {found:?}, {seen:?}");
         }
     }
+}
+
+/// A number that stands for a history.
+fn number_of(history: &impl Debug) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{history:?}").hash(&mut hasher);
+    hasher.finish()
 }
 
 fn number(name: &str) -> Option<u64> {

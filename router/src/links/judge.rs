@@ -1,0 +1,115 @@
+//! Judges partitions by where they end at the receiver, and remembers origins that are others there.
+//!
+//! A store that was set back goes on apart from what the receiver has. The batch that shows it goes with retention, at either side; what is
+//! written later would be taken for what comes next. So the origin is noted when the first of its partitions shows it, and from then on only what
+//! is known to be the same goes on.
+
+use std::collections::BTreeSet;
+
+use sled_data::{Offset, OriginId, PartitionId, Store, SyncError};
+
+use super::begin::{Begin, Mine, Stand, begin};
+use super::waiting::mine;
+
+/// How each of these partitions goes on at a place, with where it ends there. Reads the store; what is noted is durable on return.
+///
+/// # Errors
+/// When a note cannot be stored.
+pub fn judge(
+    store: &Store,
+    place: &str,
+    stands: Vec<(PartitionId, Stand)>,
+    now_ms: i64,
+) -> Result<Vec<(PartitionId, Offset, Begin)>, SyncError> {
+    let all: Vec<_> = stands.into_iter().map(|(id, stand)| (id, stand, mine(store, id, &stand))).collect();
+    let is_other = |(id, stand, mine): &&(PartitionId, Stand, Mine)| match begin(stand, mine) {
+        Begin::Forked => true,
+        // Others that send of an origin may have sent more of it than is here; its writer has all.
+        Begin::Ahead => is_written_here(store, id.origin),
+        Begin::From(_) | Begin::Doubtful => false,
+    };
+    let others: BTreeSet<OriginId> = all.iter().filter(is_other).map(|(id, ..)| id.origin).collect();
+    note(store, place, &others, now_ms)?;
+    let of_all: BTreeSet<OriginId> = all.iter().map(|(id, ..)| id.origin).collect();
+    let apart: BTreeSet<OriginId> = of_all.into_iter().filter(|origin| store.is_apart(*origin, place)).collect();
+    let judged = all.into_iter().map(|(id, stand, mine)| {
+        let is_apart = apart.contains(&id.origin);
+        (id, stand.end, begin(&stand, &Mine { is_apart, ..mine }))
+    });
+    Ok(judged.collect())
+}
+
+fn note(store: &Store, place: &str, others: &BTreeSet<OriginId>, now_ms: i64) -> Result<(), SyncError> {
+    let mut is_new = false;
+    for origin in others.iter().filter(|origin| !store.is_apart(**origin, place)) {
+        store.note_apart(*origin, place, now_ms)?;
+        is_new = true;
+    }
+    if is_new { store.sync().map(drop) } else { Ok(()) }
+}
+
+/// Whether the origin is this store's present life, or an earlier one.
+fn is_written_here(store: &Store, origin: OriginId) -> bool {
+    let is_followed = || store.followed().iter().any(|(followed, _)| *followed == origin);
+    origin == store.origin() || store.linked_origin(origin).is_none() && !is_followed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sled_data::{Commit, MemoryBackend, Options, TopicConfig};
+
+    use super::*;
+    use crate::event_log::rubbish::sound;
+
+    #[test]
+    fn a_life_that_is_another_one_there_is_remembered_when_nothing_shows_it_any_more() {
+        let backend = MemoryBackend::new();
+        let open = || Store::on(Arc::new(backend.clone()), Options { seed: Some(1), ..Options::default() }).unwrap().0;
+        let store = open();
+        let topic = store.create_topic("t", TopicConfig { partitions: 3, ..TopicConfig::default() }).unwrap();
+        let origin = store.origin();
+        let id = |index| PartitionId { origin, topic: topic.id, index };
+        for hlc in 1..=3 {
+            let appends = (0..3).map(|index| sound(id(index), hlc - 1, hlc, &["event"])).collect();
+            store.commit(&Commit { hlc, appends, ..Commit::default() }).unwrap();
+        }
+        // What stands before the second event of this one is gone.
+        store.trim(id(1), 2, 9).unwrap();
+        store.sync().unwrap();
+        let stand = |hlc| Stand { end: 1, hlc, digest: 0, is_gapless: false };
+        let empty = Stand { end: 0, hlc: 0, digest: 0, is_gapless: true };
+        let all = |store: &Store, place: &str, first: u64| {
+            let stands = vec![(id(0), stand(first)), (id(1), stand(0)), (id(2), stand(1)), (id(1), empty)];
+            let judged = judge(store, place, stands, 5).unwrap();
+            judged.into_iter().map(|(.., begin)| begin).collect::<Vec<_>>()
+        };
+        let (same, new) = (Begin::From(1), Begin::From(0));
+        assert_eq!(all(&store, "hq", 1), [same, same, same, new], "nothing shows a difference");
+        assert_eq!(all(&store, "hq", 9), [Begin::Forked, Begin::Doubtful, same, new], "one partition shows it");
+        assert_eq!(all(&store, "cloud", 1), [same, same, same, new], "elsewhere it is the same");
+        drop(store);
+        backend.power_cut(0);
+        let store = open();
+        assert_eq!(
+            all(&store, "hq", 0),
+            [Begin::Doubtful, Begin::Doubtful, same, new],
+            "retention took what showed it"
+        );
+    }
+
+    #[test]
+    fn more_of_a_life_than_its_writer_has_is_another_life() {
+        let backend = Arc::new(MemoryBackend::new());
+        let (store, _) = Store::on(backend, Options { seed: Some(1), ..Options::default() }).unwrap();
+        store.set_follow_node(OriginId(60), 1).unwrap();
+        let more = Stand { end: 5, hlc: 9, digest: 0, is_gapless: true };
+        for (origin, expected) in [(store.origin(), true), (OriginId(60), false)] {
+            let id = PartitionId { origin, topic: sled_data::TopicId(1), index: 0 };
+            let judged = judge(&store, "hq", vec![(id, more)], 5).unwrap();
+            assert_eq!(judged, [(id, 5, Begin::Ahead)]);
+            assert_eq!(store.is_apart(origin, "hq"), expected, "{origin}");
+        }
+    }
+}
