@@ -144,9 +144,10 @@ fn what_one_gateway_brings_down_the_others_have_and_a_list_may_change() {
     let load = Load::start(&hq[0], "more");
     load.wait(200);
     let more = load.stop();
-    let told = Load::start(&plant[0], "up");
-    told.wait(200);
-    check_records(check_level(&plant[0], &hq[0], ("plain", "plant%2Fplain")), &told.stop());
+    let up = Load::start(&plant[0], "up");
+    up.wait(200);
+    let up = up.stop();
+    check_records(check_level(&plant[0], &hq[0], ("plain", "plant%2Fplain")), &up);
     assert_eq!(stored(&plant[0], "hq%2Fplain"), before);
     plant.kill(&[0]);
     plant[0].configure(&lists(&relay));
