@@ -316,8 +316,9 @@ async fn what_is_under_way_of_an_origin_that_was_refused_is_to_be_offered_again_
     let part = |hlc| LinkedPart::Batch(sound(ids[0], 0, hlc, &["something else"]).into());
     let parts = |number| Said::Parts(Parts { number, origin: ids[0].origin, parts: vec![part(1)] });
     // The second one was under way when the first one was found to be another than what is here.
-    let offer =
-        [Said::Hello(hello), Said::Whose(linked.link, "plant".to_owned()), Said::Offer(ids[0].origin, linked.path)];
+    let topic = hq.log.topic_by_id(ids[0].topic).unwrap().info().clone();
+    let (hello, whose) = (Said::Hello(hello), Said::Whose(linked.link, "plant".to_owned()));
+    let offer = [hello, whose, Said::Offer(ids[0].origin, linked.path), Said::Topic(topic)];
     for said in offer.into_iter().chain([parts(1), parts(2)]) {
         out.send_frame(&said.encode()).await.unwrap();
     }
