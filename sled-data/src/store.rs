@@ -43,9 +43,9 @@ pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, 
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{
-    APART_MAX, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
-    LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart,
-    Reach,
+    APART_MAX, FORGOTTEN_MAX, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX,
+    LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked,
+    LinkedError, LinkedPart, Reach,
 };
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
@@ -97,6 +97,8 @@ pub struct Store {
     streams: RwLock<streams::Streams>,
     /// Origins that links bring.
     linked: RwLock<BTreeMap<OriginId, values::LinkedV1>>,
+    /// Those of which nothing was kept any more, and that were forgotten.
+    forgotten: RwLock<BTreeMap<OriginId, values::ForgottenV1>>,
     writer: Mutex<commit::Writer>,
     /// Held while events are being trimmed: one pass at a time.
     trimming: Mutex<()>,

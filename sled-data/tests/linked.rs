@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    APART_MAX, Commit, Compression, FollowError, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINKED_NEW_PARTITIONS_MAX,
-    LINKED_ORIGINS_OF_LINK_MAX, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options, OriginId, PartitionId,
-    ReadError, Store, StoredBatch, TopicConfig, TopicId, TopicInfo,
+    APART_MAX, Commit, Compression, FollowError, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX,
+    LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_OF_LINK_MAX, Late, Linked, LinkedError, LinkedPart, MemoryBackend,
+    Options, OriginId, PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicId, TopicInfo,
 };
 
 const LINK: u64 = 5;
@@ -449,8 +449,22 @@ fn an_origin_of_which_nothing_is_kept_can_be_forgotten() {
         let store = open(Options::default());
         assert_eq!((store.linked(), store.partitions(), store.holes(id)), (vec![], vec![], vec![]));
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        assert_eq!(
+            store.forgotten_linked(id.origin),
+            Some(Forgotten { link: LINK, hlc: 7 }),
+            "that it was here is known"
+        );
         // It may come again as if it never had.
         store.take_linked(id.origin, &linked(6), &parts(&all)).unwrap();
         assert_eq!(values(&store, id, 0), values(&edge, id, 0));
+        assert_eq!(store.forgotten_linked(id.origin), None);
+        store.sync().unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.forgotten_linked(id.origin), None);
+        // Of one that had no events it is not known.
+        let id = PartitionId { origin: OriginId(99), ..id };
+        store.take_linked(id.origin, &linked(LINK), &[LinkedPart::Hole(id, hole(0, 6))]).unwrap();
+        assert_eq!((store.forget_linked(id.origin), store.forgotten_linked(id.origin)), (Ok(true), None));
     });
 }

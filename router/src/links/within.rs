@@ -90,6 +90,8 @@ pub struct Within {
     away: Mutex<away::Away>,
     /// Who is connected and gives no answer, and since when.
     mute: Mutex<mute::Mute>,
+    /// Origins that were forgotten here, and of which another node has newer events than were here.
+    comes_again: Mutex<BTreeSet<OriginId>>,
     /// All is to be with the others: this node leaves.
     hands_over: AtomicBool,
     /// Up to where each node whose stream stands is known to have synced partitions.
@@ -115,6 +117,7 @@ impl Within {
             turns: Mutex::default(),
             away: Mutex::default(),
             mute: Mutex::default(),
+            comes_again: Mutex::default(),
             hands_over: AtomicBool::new(false),
             known: Mutex::default(),
             moved: Notify::new(),

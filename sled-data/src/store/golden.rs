@@ -107,4 +107,5 @@ fn linked_origins_and_holes_keep_their_bytes() {
     check(b"h", &HoleV1 { to: 300, why: 1, at_ms: -2 }, "0170f0b3c3ac020103");
     check(b"r", &LateV1 { to: 300 }, "0101cb4b71ac02");
     check(b"a", &ApartV1 { at_ms: -2 }, "014a21f6e303");
+    check(b"n", &ForgottenV1 { link: 300, hlc: 5 }, "01775b963fac0205");
 }

@@ -22,6 +22,7 @@ pub(super) const LINKED: u8 = 11;
 pub(super) const HOLE: u8 = 12;
 pub(super) const LATE: u8 = 17;
 pub(super) const APART: u8 = 24;
+pub(super) const FORGOTTEN: u8 = 48;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -118,6 +119,13 @@ pub(super) fn gap_of(key: &[u8]) -> Option<Offset> {
 pub(super) fn linked(origin: OriginId) -> [u8; 9] {
     let mut key = followed(origin);
     key[0] = LINKED;
+    key
+}
+
+/// Key of a linked origin that was forgotten.
+pub(super) fn forgotten(origin: OriginId) -> [u8; 9] {
+    let mut key = followed(origin);
+    key[0] = FORGOTTEN;
     key
 }
 
@@ -267,6 +275,7 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&FOLLOWED_STATE) => format!("a value of state tree {} of {}", name(9), origin()),
         Some(&FOLLOWED_CURSOR) => format!("a cursor of {} of {}", name(9), origin()),
         Some(&LINKED) => format!("the linked {}", origin()),
+        Some(&FORGOTTEN) => format!("the forgotten {}", origin()),
         Some(&HOLE) => hole_of(key).map_or_else(|| "a hole".into(), |(id, from)| format!("the hole of {id} at {from}")),
         Some(&LATE) => {
             hole_of(key).map_or_else(|| "late events".into(), |(id, from)| format!("late events of {id} at {from}"))
@@ -299,6 +308,7 @@ mod tests {
         assert_eq!(topic_of(&topic(TopicId(9))), Some(TopicId(9)));
         assert_eq!(followed_of(&followed(OriginId(8))), Some(OriginId(8)));
         assert_eq!(followed_of(&linked(OriginId(8))), Some(OriginId(8)));
+        assert_eq!((followed_of(&forgotten(OriginId(8))), forgotten(OriginId(8))[0]), (Some(OriginId(8)), 0x30));
         assert_eq!(hole_of(&hole(id, 9)), Some((id, 9)));
         assert!(hole(id, 9).starts_with(&holes(id)));
         assert_eq!((hole_of(&late(id, 9)), late(id, 9)[0]), (Some((id, 9)), 17));

@@ -23,6 +23,8 @@ use crate::ids::{Offset, OriginId, PartitionId};
 use crate::topic::PARTITIONS_MAX;
 
 pub use apart::APART_MAX;
+pub(super) use forget::load as load_forgotten;
+pub use forget::{FORGOTTEN_MAX, Forgotten};
 pub use holes::{HOLES_MAX, Hole, HoleWhy};
 pub(super) use holes::{Holes, at as hole_at, load as load_holes};
 pub use late::{LATE_MAX, Late};
@@ -289,7 +291,14 @@ impl Store {
         let key = keys::linked(origin);
         write(&key, &record, value);
         group.put(&key, value);
+        let was_forgotten = self.forgotten.read().contains_key(&origin);
+        if was_forgotten {
+            group.remove(&keys::forgotten(origin));
+        }
         self.meta.apply(group)?;
+        if was_forgotten {
+            self.forgotten.write().remove(&origin);
+        }
         for (at, holes) in grown {
             touched[at].partition.set_holes(holes);
         }

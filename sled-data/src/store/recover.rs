@@ -52,6 +52,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     found.clean = header.clean;
     let mut streams = Streams::load(&*meta)?;
     let linked = super::linked::load(&*meta)?;
+    let forgotten = super::linked::load_forgotten(&*meta)?;
     for (id, holes) in super::linked::load_holes(&*meta)? {
         if let Some(partition) = partitions.get(&id) {
             partition.set_holes(holes.into());
@@ -99,6 +100,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         partitions: RwLock::new(partitions),
         streams: RwLock::new(streams),
         linked: RwLock::new(linked),
+        forgotten: RwLock::new(forgotten),
         writer: Mutex::new(Writer::new(header, kept, draw)),
         trimming: Mutex::new(()),
         committed: committed.into(),

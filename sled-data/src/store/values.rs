@@ -205,6 +205,15 @@ pub(super) struct LinkedV1 {
     pub path: Vec<u64>,
 }
 
+/// A linked origin that was forgotten, version 1.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct ForgottenV1 {
+    /// The link that brought it.
+    pub link: u64,
+    /// The newest hybrid clock of what had come.
+    pub hlc: u64,
+}
+
 /// A hole in a linked partition, version 1; where it begins is in its key.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct HoleV1 {

@@ -36,6 +36,7 @@ pub struct Site {
     folder: Arc<tempfile::TempDir>,
     identity: Arc<SiteIdentity>,
     upstream: Arc<Upstream>,
+    pub catalog: Arc<Catalog>,
     address: SocketAddr,
     listening: Option<(SiteEndpoint, JoinHandle<()>)>,
     edge: OnceLock<Arc<Edge>>,
@@ -123,7 +124,7 @@ impl Site {
         let listening = listen(&identity, &upstream, at);
         let address = listening.0.address().unwrap();
         let listening = Some(listening);
-        Site { log, backend, number, folder, identity, upstream, address, listening, edge: OnceLock::new() }
+        Site { log, backend, number, folder, identity, upstream, catalog, address, listening, edge: OnceLock::new() }
     }
 
     pub fn edge(&self) -> &Arc<Edge> {

@@ -9,6 +9,7 @@ use sled_data::{Linked, LinkedPart, OriginId, PartitionId, TopicId};
 
 use super::lab::{BOUNDS, LONG, Site, until};
 use super::link;
+use crate::catalog::Change;
 use crate::event_log::rubbish::sound;
 use crate::links::wire::{Answer, Hello, Parts, Said};
 use crate::links::{NoAnswer, Nodes, PROTOCOL, Pending, Within};
@@ -335,6 +336,44 @@ async fn what_is_under_way_of_an_origin_that_was_refused_is_to_be_offered_again_
         })
         .collect();
     assert_eq!(codes, ["again", "again"], "{heard:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_removed_link_brought_comes_to_who_never_had_it_and_not_back_to_who_has_forgotten_it() {
+    let (plant, hq, other, ids) = fed().await;
+    plant.stop_edge().await;
+    hq.upstream().remove("plant", "test").await.unwrap();
+    // The other one knows of the removal, as a node of the same site does.
+    let (name, link) = hq.catalog.links().into_iter().next().unwrap();
+    let import = Change::ImportLink { name: name.to_string(), link: (*link).clone() };
+    other.catalog.propose(import, "test").await.unwrap();
+    let origin = ids[0].origin;
+    assert!(hq.upstream().forget_one() == Ok(false), "it has events");
+    let leaving = Arc::clone(hq.upstream().within());
+    leaving.set_nodes(Wire::to(&other).await, Vec::new());
+    let sending = tokio::spawn(Arc::clone(&leaving).run());
+    other.until_fed_by(&plant, &TOPICS).await;
+    assert_eq!(leaving.hand_over(LONG).await, Ok(()));
+    // Retention takes it there first.
+    ids.iter().for_each(|id| drop(other.log.store().trim(*id, u64::MAX, 100).unwrap()));
+    until("it is forgotten", || other.upstream().forget_one() == Ok(true)).await;
+    sending.abort();
+    let _ = sending.await;
+    let sending = tokio::spawn(Arc::clone(&leaving).run());
+    assert_eq!(leaving.hand_over(LONG).await, Ok(()), "the other one had all of it");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(other.log.store().linked_origin(origin), None, "it does not come back");
+    // Of what is newer than all that was there the other one is told, and takes it.
+    let end = hq.log.store().end_offset(ids[0]);
+    let newer = LinkedPart::Batch(sound(ids[0], end, u64::MAX >> 1, &["newer"]).into());
+    hq.log.take_linked(origin, hq.log.store().linked_origin(origin).unwrap(), vec![newer]).await.unwrap();
+    assert!(leaving.hand_over(Duration::from_millis(50)).await.is_err());
+    sending.abort();
+    let _ = sending.await;
+    let sending = tokio::spawn(Arc::clone(&leaving).run());
+    assert_eq!(leaving.hand_over(LONG).await, Ok(()));
+    assert_eq!(other.log.store().end_offset(ids[0]), end + 1);
+    sending.abort();
 }
 
 /// Two other nodes, of which one takes streams.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::ends::{self, ASKED_MAX, Asks, Held, Question};
 use super::mute::MUTE_MAX;
 use super::{NoAnswer, Nodes, Within};
-use crate::links::begin::{Begin, begin};
+use crate::links::begin::{Begin, Stand, begin};
 use crate::links::receiver::Ended;
 use crate::links::waiting::mine;
 use crate::transport::NodeId;
@@ -184,6 +184,17 @@ impl Within {
         self.stuck.lock().extend(ids.map(|id| (id, now)));
     }
 
+    /// What is here of a partition that ends so at the one who asks.
+    fn held(&self, id: PartitionId, stand: &Stand) -> Held {
+        let store = self.log.store();
+        Held {
+            end: self.log.visible_end(id),
+            start: store.reach(id).start,
+            holes: store.holes(id).into_iter().map(|hole| (hole.from, hole.to)).collect(),
+            is_other: begin(stand, &mine(store, id, stand)) == Begin::Forked,
+        }
+    }
+
     /// Answers another node's question; `None` where it cannot be read. Reads the store.
     pub async fn answer(self: &Arc<Self>, from: NodeId, body: &[u8]) -> Option<Vec<u8>> {
         let Question { asks, ids } = Question::decode(body)?;
@@ -197,12 +208,10 @@ impl Within {
             Asks::Whole(stands) => {
                 let within = Arc::clone(self);
                 let whole = move || {
-                    let store = within.log.store();
-                    let held = |(id, stand)| Held {
-                        end: within.log.visible_end(id),
-                        start: store.reach(id).start,
-                        holes: store.holes(id).into_iter().map(|hole| (hole.from, hole.to)).collect(),
-                        is_other: begin(&stand, &mine(store, id, &stand)) == Begin::Forked,
+                    let held = |(id, stand): (PartitionId, Stand)| match within.had(id, &stand) {
+                        // All of it came here, and retention has taken it.
+                        true => Held { end: stand.end, start: stand.end, ..Held::default() },
+                        false => within.held(id, &stand),
                     };
                     ids.into_iter().zip(stands).map(held).collect()
                 };

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use sled_data::OriginId;
+use sled_data::{OriginId, PartitionId};
 
-use super::Within;
 use super::tell::{Out, Told, give};
+use super::{WANTED_MAX, Within};
 use crate::event_log::Held;
+use crate::links::begin::Stand;
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Refused, Said};
 use crate::links::{PROTOCOL_MIN, book};
@@ -91,7 +92,9 @@ impl Within {
             }
             Said::Parts(parts) => parts.origin,
             Said::Offer(origin, _) if self.is_removed(receiver.link, *origin) => {
-                let text = format!("origin {origin} is of a link that was removed, and nothing of it is here any more");
+                let text = format!(
+                    "origin {origin} is of a link that was removed, and nothing of what was here of it is kept any more"
+                );
                 return Ok(vec![Answer::Refused(Refused::new(origin.0, 0, "removed", text))]);
             }
             _ => return answers(receiver.hear(open, said, frame, held).await),
@@ -116,10 +119,30 @@ impl Within {
         Ok(vec![Answer::Refused(Refused::new(origin.0, 0, code, text))])
     }
 
-    /// Whether an origin is not here, and its link was removed: what was forgotten of it does not come back from a node that has some of it.
+    /// Whether an origin was here, of a link that was removed, and is forgotten: it does not come back from a node that has some of it. What this
+    /// node never had it takes, or nobody but the one who has it would, and that one could not leave.
     fn is_removed(&self, link: u64, origin: OriginId) -> bool {
-        let is_new = self.log.store().linked_origin(origin).is_none();
-        is_new && self.records.of(link).is_some_and(|record| record.is_revoked)
+        self.log.store().forgotten_linked(origin).is_some()
+            && self.is_revoked(link)
+            && !self.comes_again.lock().contains(&origin)
+    }
+
+    pub(super) fn is_revoked(&self, link: u64) -> bool {
+        self.records.of(link).is_some_and(|record| record.is_revoked)
+    }
+
+    /// Whether this node had all of a partition that ends so at another one, and has forgotten it. Where it had not, as when it was away for
+    /// very long, what the other one has is taken from now on.
+    pub(super) fn had(&self, id: PartitionId, stand: &Stand) -> bool {
+        let forgotten =
+            self.log.store().forgotten_linked(id.origin).filter(|forgotten| self.is_revoked(forgotten.link));
+        let Some(forgotten) = forgotten else { return false };
+        let had = stand.hlc <= forgotten.hlc;
+        let mut comes_again = self.comes_again.lock();
+        if !had && comes_again.len() < WANTED_MAX {
+            comes_again.insert(id.origin);
+        }
+        had
     }
 
     fn receiver(self: &Arc<Self>, (link, name): &(u64, String)) -> Receiver {
