@@ -158,6 +158,10 @@ impl Follower {
             for Came { said, .. } in &mut frames {
                 match std::mem::replace(said, Said::CopyEnd(0)) {
                     Said::Commit(body) => {
+                        if body.len() >= throttle.chunk_bytes() {
+                            // A large one goes by itself: together they may be more than the store takes at once.
+                            self.store(&mut commits, std::mem::take(&mut bytes), &mut throttle, out).await?;
+                        }
                         bytes += body.len();
                         let commit = FollowedCommit::decode(&body)?;
                         self.check_origin(commit.origin)?;
@@ -313,7 +317,7 @@ impl Follower {
 async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
     let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX as usize));
     loop {
-        let frame = match from.receive_frame(FRAME_BYTES_MAX).await {
+        let frame = match receive_said(&mut from).await {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 // What has come is stored first; that ends it.
@@ -332,4 +336,13 @@ async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
             return Ended::BySource;
         }
     }
+}
+
+/// The next frame. Memory is taken as its bytes come; only a commit may have more than [`FRAME_BYTES_MAX`].
+async fn receive_said(from: &mut FrameReceiver) -> Result<Option<Vec<u8>>, StreamError> {
+    let Some(bytes) = from.receive_length(Said::COMMIT_BYTES_MAX).await? else { return Ok(None) };
+    if bytes > FRAME_BYTES_MAX && from.peek_body().await? != Said::COMMIT {
+        return Err(StreamError::TooLong { bytes, bytes_max: FRAME_BYTES_MAX });
+    }
+    from.receive_body(bytes).await.map(Some)
 }

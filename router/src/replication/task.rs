@@ -19,7 +19,7 @@ use super::source::{self, Source};
 use super::wire::RefusedCode;
 use super::{ASK_HOLDINGS, Config, STREAM_FOLLOW};
 use crate::event_log::{Act, EventLog};
-use crate::transport::{FrameReceiver, FrameSender, NodeId};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// How often it looks, besides when somebody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -216,6 +216,9 @@ impl Replication {
 
     fn note_end(&self, origin: OriginId, node: NodeId, ended: &Ended) {
         match ended {
+            Ended::Stream(error @ StreamError::TooLong { .. }) => {
+                self.trouble("stream-refused", format!("a commit stream of origin {origin} from node {node}: {error}"));
+            }
             Ended::Stream(_) | Ended::BySource | Ended::Full => {
                 tracing::debug!(%origin, %node, %ended, "a commit stream ended; it is opened again");
             }
