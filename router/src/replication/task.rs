@@ -219,7 +219,7 @@ impl Replication {
             Ended::Stream(error @ StreamError::TooLong { .. }) => {
                 self.trouble("stream-refused", format!("a commit stream of origin {origin} from node {node}: {error}"));
             }
-            Ended::Stream(_) | Ended::BySource | Ended::Full => {
+            Ended::Stream(_) | Ended::BySource | Ended::Busy | Ended::Full => {
                 tracing::debug!(%origin, %node, %ended, "a commit stream ended; it is opened again");
             }
             Ended::Different(text) => {
