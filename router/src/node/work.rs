@@ -163,7 +163,7 @@ impl SiteNode {
         heard.insert(me);
         let is_lost = |peer: &&PeerState| !peer.is_connected && now.saturating_sub(peer.since) >= LOST_AFTER;
         let lost = peers.iter().filter(is_lost).map(|peer| peer.node).collect();
-        let mut holds = replication.held_by_others();
+        let mut holds = replication.held_by_others().all();
         holds.insert(me, replication.held_here());
         let shared = plugins
             .list()

@@ -33,7 +33,7 @@ pub enum Ended {
     /// The follower has more of this node's own log than the node has, or something else.
     #[error("{text}")]
     Outlived {
-        /// What was found, and what to do.
+        /// What was found.
         text: String,
     },
     /// The node is stopping.
@@ -89,7 +89,6 @@ impl Source {
                 out.stopped().await;
                 let is_own = origin == self.log.store().origin();
                 return Err(if is_own && code == RefusedCode::Forked {
-                    let text = format!("{text}; this node ends its life and begins a new one when it is started again");
                     Ended::Outlived { text }
                 } else {
                     Ended::Refused(text)
