@@ -1,6 +1,7 @@
 //! Starts every part in order, and stops them in reverse.
 
 mod admission;
+mod arrived;
 mod doors;
 mod down;
 mod error;
@@ -47,6 +48,7 @@ use crate::twins::Twins;
 use doors::{bind, forget_address, start_mqtts, start_quic, write_address};
 use site::SITE_ADDRESS_FILE;
 
+pub use arrived::{Arrived, arrived};
 pub use error::StartError;
 pub use place::{Place, PlaceError};
 pub use site::{NAME_FILE, SITE_FOLDER};

@@ -70,6 +70,7 @@ pub use jobs::{
 };
 pub use offered::{Desk, Judged, MoveV2, MovedV2, moves_of};
 pub use record::COMMANDS_TREE;
+pub use standing::Standing;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
 pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Room, Table};
@@ -110,6 +111,14 @@ struct Reading {
     /// Answer partitions whose cursor is to move with the next commit, by their place.
     answers_moved: Vec<usize>,
     others: others::Others,
+    /// Whether there is more of this node's own than was read the last time.
+    own_has_more: bool,
+}
+
+impl Reading {
+    fn has_more(&self) -> bool {
+        self.own_has_more || self.others.has_more
+    }
 }
 
 /// The commands room. [`Commands::run`] is its one task.
@@ -138,7 +147,8 @@ pub struct Commands {
     desk: Mutex<offered::Desk>,
     /// Locked after the log.
     down: down::Down,
-    standing: Mutex<standing::Standing>,
+    /// Locked after what is read.
+    standing: Mutex<Standing>,
     /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
     taking_up: Mutex<HashMap<OriginId, u64>>,
     /// Dead letters that are being sent again; at most one for each call under way.
@@ -177,6 +187,7 @@ impl Commands {
                 answers: Vec::new(),
                 answers_moved: Vec::new(),
                 others: others::Others::default(),
+                own_has_more: false,
             }),
             unstored: Mutex::default(),
             mail: Arc::default(),
