@@ -32,6 +32,7 @@ mod stats;
 mod submit;
 mod table;
 mod take_up;
+mod taken_up;
 mod taking;
 mod task;
 pub mod unstored;
@@ -149,8 +150,8 @@ pub struct Commands {
     down: down::Down,
     /// Locked after what is read.
     standing: Mutex<Standing>,
-    /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
-    taking_up: Mutex<HashMap<OriginId, u64>>,
+    /// Lives whose commands were taken up, or are; as many as the site has decided about.
+    taking_up: Mutex<HashMap<OriginId, taken_up::TakingUp>>,
     /// Dead letters that are being sent again; at most one for each call under way.
     redriving: Mutex<HashSet<CommandId>>,
     /// Keys of submissions that are on their way to the table.

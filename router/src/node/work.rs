@@ -20,6 +20,8 @@ use crate::transport::NodeId;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a node is not heard before it counts as lost here: what was restarted is back before.
 const LOST_AFTER: Duration = Duration::from_secs(1);
+/// How long it is waited for at most that all who are heard say what they have of a node that was lost.
+const SAID_MAX: Duration = Duration::from_secs(10);
 /// How long a node that was cut off and pauses goes on pausing once it hears a majority: what was decided meanwhile comes with the
 /// consensus' next heartbeat, each second, and it must not read on what another has taken over.
 const PAUSES_ON: Duration = Duration::from_secs(2);
@@ -157,8 +159,13 @@ impl SiteNode {
         let mut heard: BTreeSet<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
         heard.insert(me);
         let is_lost = |peer: &&PeerState| !peer.is_connected && now.saturating_sub(peer.since) >= LOST_AFTER;
-        let lost = peers.iter().filter(is_lost).map(|peer| peer.node).collect();
-        let mut holds = replication.held_by_others().all();
+        let lost: BTreeMap<NodeId, Duration> =
+            peers.iter().filter(is_lost).map(|peer| (peer.node, peer.since)).collect();
+        let held = replication.held_by_others();
+        let lost_since = lost.values().max().copied().filter(|since| now.saturating_sub(*since) < SAID_MAX);
+        let has_said = |peer: &PeerState| lost_since.is_none_or(|since| held.has_said_since(peer.node, since));
+        let is_asking = !peers.iter().filter(|peer| peer.is_connected).all(has_said);
+        let mut holds = held.all();
         holds.insert(me, replication.held_here());
         let shared = plugins
             .list()
@@ -170,8 +177,9 @@ impl SiteNode {
         Scene {
             members: self.catalog.members().to_vec(),
             heard,
-            lost,
+            lost: lost.into_keys().collect(),
             holds,
+            is_asking,
             take_overs: self
                 .catalog
                 .take_overs()
