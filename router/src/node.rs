@@ -7,6 +7,7 @@ mod down;
 mod error;
 mod keeper;
 mod leaving;
+mod left_lives;
 mod level;
 mod links;
 mod place;
