@@ -1,11 +1,13 @@
 //! Starts every part in order, and stops them in reverse.
 
 mod admission;
+mod arrived;
 mod doors;
 mod down;
 mod error;
 mod keeper;
 mod leaving;
+mod left_lives;
 mod level;
 mod links;
 mod place;
@@ -47,6 +49,7 @@ use crate::twins::Twins;
 use doors::{bind, forget_address, start_mqtts, start_quic, write_address};
 use site::SITE_ADDRESS_FILE;
 
+pub use arrived::{Arrived, arrived};
 pub use error::StartError;
 pub use place::{Place, PlaceError};
 pub use site::{NAME_FILE, SITE_FOLDER};

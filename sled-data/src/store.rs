@@ -107,6 +107,8 @@ pub struct Store {
     /// Groups of followed commits that were written since the store was opened, and how many of them are durable.
     follow_groups: AtomicU64,
     follow_synced: AtomicU64,
+    /// Holds of commit records that were given out.
+    holds: AtomicU64,
     /// Bytes of batches that went through memory since it was last let go of.
     passed_bytes: AtomicU64,
     failed: OnceLock<StoreFailed>,

@@ -345,14 +345,19 @@ fn records_are_held_for_a_copy_up_to_a_bound() {
     let origin = source.origin();
     let first = || source.first_kept_commit_of(origin).0;
     assert_eq!(first(), 11);
-    source.hold_commits(origin, Some(CommitNumber(25)));
+    let one = source.hold_commits(origin, CommitNumber(25));
     writer.write(&source, 50);
     assert_eq!(first(), 25, "twenty are kept, and what is held");
+    let other = source.hold_commits(origin, CommitNumber(40));
     writer.write(&source, 50);
     assert_eq!(first(), 51, "eighty are kept at most");
-    source.hold_commits(origin, None);
+    // The one that ends first takes nothing from the other.
+    source.release_commits(origin, one);
+    writer.write(&source, 1);
+    assert_eq!(first(), 52);
+    source.release_commits(origin, other);
     writer.write(&source, 30);
-    assert_eq!(first(), 141);
+    assert_eq!(first(), 142);
 }
 
 #[test]

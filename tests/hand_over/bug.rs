@@ -25,13 +25,17 @@ pub enum Bug {
     NobodyTakesUp,
     /// A node that is back goes on at once.
     GoesOnAtOnce,
+    /// What is being copied counts as here by the number of its head.
+    CopyCountsByItsHead,
+    /// A node that is back goes on when it has read a piece of what others have written.
+    GoesOnAfterThePiece,
     /// What may have arrived is not said to who takes it.
     ArrivalIsForgotten,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 12] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 14] = [
         (Bug::AsksBeforeDurable, &["at_most_once", "one_outcome", "terms"]),
         (Bug::SaysTakenBeforeDurable, &["known_outcome"]),
         (Bug::TakingIsForgotten, &["at_most_once", "terms", "one_outcome"]),
@@ -43,6 +47,8 @@ impl Bug {
         (Bug::NeverIsTakenUp, &["at_most_once"]),
         (Bug::NobodyTakesUp, &["goes_on"]),
         (Bug::GoesOnAtOnce, &["held_back"]),
+        (Bug::CopyCountsByItsHead, &["held_back"]),
+        (Bug::GoesOnAfterThePiece, &["held_back"]),
         (Bug::ArrivalIsForgotten, &["not_done", "at_most_once"]),
     ];
 }

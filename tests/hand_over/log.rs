@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use devices::command::CommandId;
-use sled_data::{OriginId, PartitionId, TopicId};
+use sled_data::{CommitNumber, CopyState, Followed, OriginId, PartitionId, TopicId};
 
 use crate::seeded::journal::{Journal, Keeps};
 use crate::simulation::disk::{Answer, Logged};
@@ -89,12 +89,64 @@ pub struct Kept {
     pub durable: Vec<Rc<Commit>>,
     /// What it has of the others.
     pub copies: BTreeMap<usize, Image>,
+    /// How many steps and answers of the others may be read.
+    pub shown: BTreeMap<usize, (usize, usize)>,
+    /// Copies of others' logs that are being taken, and where each ends.
+    pub copying: BTreeMap<usize, usize>,
 }
 
 impl Kept {
-    /// How many commits of another it has.
+    /// It starts again after a crash: a copy is begun anew; what was stored is shown.
+    pub fn restart(&mut self) {
+        self.copying.clear();
+        let all: Vec<usize> = self.copies.keys().copied().collect();
+        all.into_iter().for_each(|of| self.show(of));
+    }
+
+    /// How many commits of another it has, whole; none while a copy is taken.
     pub fn held(&self, of: usize) -> usize {
+        if self.copying.contains_key(&of) { 0 } else { self.applied(of) }
+    }
+
+    /// How many commits of another were applied.
+    pub fn applied(&self, of: usize) -> usize {
         self.copies.get(&of).map_or(0, |image| image.commits)
+    }
+
+    /// What is followed of another, as the store tells it.
+    pub fn followed(&self, of: usize) -> Followed {
+        let copy = self.copying.get(&of);
+        let number = |commits: usize| CommitNumber(commits as u64);
+        Followed {
+            commit: number(copy.copied().unwrap_or_else(|| self.applied(of))),
+            synced: number(self.held(of)),
+            hlc: 0,
+            node: 0,
+            copy: if copy.is_some() { CopyState::Taking } else { CopyState::Whole },
+        }
+    }
+
+    /// All that is here of another may be read.
+    pub fn show(&mut self, of: usize) {
+        if let Some(image) = self.copies.get(&of) {
+            self.shown.insert(of, (image.steps.len(), image.answers.len()));
+        }
+    }
+
+    /// Where others' steps and answers end, of those that are whole.
+    pub fn ends(&self) -> Vec<(PartitionId, u64)> {
+        let whole = self.copies.iter().filter(|(of, _)| !self.copying.contains_key(of));
+        let ends = whole.flat_map(|(of, image)| {
+            [(commands_of(*of), image.steps.len() as u64), (answers_of(*of), image.answers.len() as u64)]
+        });
+        ends.collect()
+    }
+
+    /// Up to where a partition of another may be read.
+    pub fn visible_end(&self, id: PartitionId) -> u64 {
+        let of = node_of(id.origin);
+        let (steps, answers) = self.shown.get(&of).copied().unwrap_or_default();
+        if id == commands_of(of) { steps as u64 } else { answers as u64 }
     }
 }
 

@@ -86,6 +86,7 @@ fn commands_between_nodes_meet_all_weathers() {
         "it is back",
         "it holds back",
         "its disk is full",
+        "a copy begins",
     ];
     let missing: Vec<_> = wanted.iter().filter(|name| !met.contains(**name)).collect();
     assert!(missing.is_empty(), "{missing:?} are never met: {met:?}");

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use devices::command::CommandId;
 use edgeway::commands::unstored::Unstored;
-use edgeway::commands::{Config, Desk, Judged, MoveV2, MovedV2, Now, Table, record};
+use edgeway::commands::{Config, Desk, Judged, MoveV2, MovedV2, Now, Standing, Table, record};
+use edgeway::node::Arrived;
 
 use super::bug::Bug;
 use super::history::{Fact, History};
@@ -16,9 +17,6 @@ mod moving;
 mod reading;
 mod rounds;
 mod taking_up;
-
-/// How long a node that is back holds back what was open, at most, in milliseconds.
-const HELD_MAX_MS: u64 = 10_000;
 
 /// Commands that a node is to be asked to take.
 #[derive(Debug, Clone)]
@@ -109,8 +107,8 @@ pub struct Node {
     waiting: Option<Round>,
     retry_at: Option<u64>,
     movers: Movers,
-    /// Until when what was open is held back, on the steady clock.
-    pub held_until: Option<u64>,
+    /// Whether what was open is held back.
+    standing: Standing,
     pub replies: Vec<Reply>,
     /// What is to be asked of others.
     pub asks: Vec<Batch>,
@@ -142,7 +140,7 @@ impl Node {
             waiting: None,
             retry_at: None,
             movers: Movers::default(),
-            held_until: None,
+            standing: Standing::default(),
             replies: Vec::new(),
             asks: Vec::new(),
             given: BTreeMap::new(),
@@ -151,7 +149,7 @@ impl Node {
         };
         node.rebuild(log, around, now);
         if !log.copies.is_empty() && node.table.pending() > 0 && !node.has(Bug::GoesOnAtOnce) {
-            node.held_until = Some(now.steady + HELD_MAX_MS);
+            node.standing.hold(now.steady);
         }
         node
     }
@@ -186,8 +184,14 @@ impl Node {
         self.desk.end_known(|id| table.get(id).is_some());
     }
 
-    /// All that the others had written is here, or they are not heard.
-    pub fn go_on(&mut self) {
-        self.held_until = None;
+    /// How far what the others had written has come.
+    pub fn stand(&mut self, arrived: Option<Arrived>, log: &Log, now: Now) {
+        match arrived {
+            Some(Arrived::All) => {
+                self.standing.go_on(|| log.ends());
+            }
+            Some(Arrived::BeingCopied) => self.standing.hold_on(now.steady),
+            Some(Arrived::NotYet) | None => {}
+        }
     }
 }

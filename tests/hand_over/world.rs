@@ -31,6 +31,8 @@ const STEP_MS: u64 = 40;
 const BEGIN_MS: u64 = 1_000_000_000;
 /// Nodes of the site.
 const NODES: usize = 3;
+/// Commits that a node may lack of another; beyond, it takes a copy.
+const RECORDS_MAX: usize = 6;
 /// Devices.
 const DEVICES: usize = 3;
 
@@ -199,6 +201,7 @@ impl World {
         for commit in self.machines[place].log.crash(keep) {
             self.note_durable(place, &commit);
         }
+        self.machines[place].log.restart();
         self.submissions.retain(|submission| submission.node != place);
         self.machines[place].starts_at = self.history.time + down_ms;
         self.links.retain(|_, link| link.node != place);
@@ -216,9 +219,7 @@ impl World {
     fn step_node(&mut self, place: usize) {
         let (now, around) = (self.now(place), self.around(place));
         let Some(mut node) = self.machines[place].node.take() else { return };
-        if self.is_level(place, &node) {
-            node.go_on();
-        }
+        node.stand(self.arrived(place, &node), &self.machines[place].log, now);
         for (lost, decided) in &self.decided {
             let is_mine = decided.by == place && !decided.has_returned && !decided.hears_lost;
             let machine = &mut self.machines[place];
@@ -305,7 +306,10 @@ impl World {
     fn ship(&mut self) {
         for to in 0..NODES {
             for of in (0..NODES).filter(|of| *of != to) {
-                let has = self.machines[to].log.held(of);
+                if self.is_calm || self.random.chance(500) {
+                    self.machines[to].log.show(of);
+                }
+                let has = self.machines[to].log.applied(of);
                 let holds = |from: usize| match from == of {
                     true => self.machines[of].log.durable.len(),
                     false => self.machines[from].log.held(of),
@@ -315,18 +319,30 @@ impl World {
                 if !(self.is_calm || self.random.chance(200)) {
                     continue;
                 }
-                let count = if self.is_calm { usize::MAX } else { 1 + self.random.place(6) };
-                let commits: Vec<Rc<Commit>> =
-                    self.machines[of].log.durable[has..until].iter().take(count).cloned().collect();
-                self.follow(to, of, &commits);
+                self.follow(to, of, (has, until));
             }
         }
     }
 
-    fn follow(&mut self, to: usize, of: usize, commits: &[Rc<Commit>]) {
+    /// A node gets commits of another; a copy where it lacks many, which takes its time.
+    fn follow(&mut self, to: usize, of: usize, (has, until): (usize, usize)) {
+        let copy = self.machines[to].log.copying.get(&of).copied();
+        if copy.is_none() && until - has > RECORDS_MAX && has > 0 && !self.is_calm {
+            self.machines[to].log.copying.insert(of, until);
+            self.history.note(Fact::Weather { node: to, what: "a copy begins" });
+            return;
+        }
+        let count = match copy {
+            Some(_) if !(self.is_calm || self.random.chance(200)) => return,
+            Some(end) => end - has,
+            None if self.is_calm => usize::MAX,
+            None => 1 + self.random.place(6),
+        };
+        self.machines[to].log.copying.remove(&of);
+        let commits: Vec<Rc<Commit>> = self.machines[of].log.durable[has..].iter().take(count).cloned().collect();
         let machine = &mut self.machines[to];
         let image = machine.log.copies.entry(of).or_default();
-        for commit in commits {
+        for commit in commits.iter().take(until.max(copy.unwrap_or(0)) - has) {
             image.apply(commit);
             let Some(node) = &mut machine.node else { continue };
             node.arrivals.extend(commit.presence.iter().map(|(device, ..)| self.devices[*device].name.clone()));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use devices::fleet::relay::LineConfig;
 
-use super::cut_off::relayed;
-use super::load::{Load, check, make_topics};
+use super::cut_off::{dialled_by_all, relayed};
+use super::load::{Load, check, make_topics, sorted};
 use crate::harness::mqtt::publisher::Record;
 use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::Site;
@@ -120,4 +120,47 @@ fn a_node_whose_followers_lack_something_stays_and_goes_on() {
     site.wait_level();
     check(&site, &[Record { topic: "plain/guest".to_owned(), sent: 40, acked: 40 }]);
     site[0].cli(&["node", "leave"]).ok();
+}
+
+#[test]
+fn a_node_that_leaves_first_hands_on_what_it_alone_has_of_one_that_was_lost() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 3);
+    make_topics(&site);
+    let behind = dialled_by_all(&site);
+    let (lost, leaves) = ((behind + 1) % 3, (behind + 2) % 3);
+    relays[behind].cut(true);
+    wait::until_true("it is not heard", || site.seen(lost, &site.members[behind].name)["connected"] == false);
+    let mut guest = Client::simple(site[lost].mqtt, Version::V5, "guest");
+    // Nothing of it can be packed.
+    let mut random = 7_u64;
+    let mut noise = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random.to_be_bytes()
+    };
+    const EVENTS: u64 = 60;
+    for _ in 0..EVENTS {
+        let payload: Vec<u8> = (0..12_000).flat_map(|_| noise()).collect();
+        assert_eq!(guest.publish(&Message::new("vital/guest", payload).qos(1)), 0);
+    }
+    site.kill(&[lost]);
+    // The one that was behind gets what it lacks from the one that leaves, by a line that takes its time.
+    relays[behind].set(LineConfig { bytes_per_s: Some(400_000), ..LineConfig::default() });
+    relays[behind].cut(false);
+    let name = site.members[lost].name.clone();
+    change(&site, leaves, &["node", "remove", &name]);
+    let (node, refused) = (&site[leaves], std::cell::Cell::new(0));
+    wait::until_within(CHANGE_MAX, "it leaves", || {
+        let done = node.cli(&["node", "leave"]);
+        refused.set(refused.get() + u32::from(done.err.contains("logs of nodes that are gone")));
+        (done.code == 0).then_some(())
+    });
+    assert!(refused.get() > 0, "the line took its time");
+    assert!(site.members[leaves].node.wait_end(END_MAX).success());
+    wait::until_true("it is listed alone", || site.status(behind)["nodes"].as_array().unwrap().len() == 1);
+    assert_eq!(
+        sorted(&site, behind, "vital").len() as u64,
+        EVENTS,
+        "all that was acknowledged is with the one that stays"
+    );
 }

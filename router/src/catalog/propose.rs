@@ -111,6 +111,12 @@ impl Catalog {
         Refusal::NoMajority { missing: self.consensus.names(&missing) }.into()
     }
 
+    /// Why a change would be refused as things stand here; others may know more.
+    pub fn would_refuse(&self, change: &Change) -> Option<Refusal> {
+        let terms = super::change::Terms::new(&self.book.config, self.book.log.clock().wall_ms(), 0);
+        self.book.ask(|state| change.judge(state, &terms)).err()
+    }
+
     /// What is out of its own bounds is told so rather than that it is too large.
     fn too_large(&self, change: &Change, bytes: usize) -> NotMade {
         let terms = super::change::Terms::new(&self.book.config, self.book.log.clock().wall_ms(), 0);

@@ -141,7 +141,7 @@ pub(super) fn judge_issue(
 
 pub(super) fn judge_use(state: &State, hash: TokenHash, by: NodeId, terms: &Terms) -> Result<Vec<Write>, Refusal> {
     let token = state.token(&hash).ok_or(TokenRefusal::Unknown)?;
-    if let Some(node) = token.used_by {
+    if let Some(node) = token.used_by.filter(|node| *node != by) {
         return Err(TokenRefusal::Used(node).into());
     }
     if token.expires_at_ms <= terms.at_ms {
@@ -150,6 +150,10 @@ pub(super) fn judge_use(state: &State, hash: TokenHash, by: NodeId, terms: &Term
     // It could not come in: the token stays good for another one.
     if state.is_removed(by) {
         return Err(MemberRefusal::Removed(by).into());
+    }
+    // One that has not heard that it came in asks again, until the token expires. An earlier program refuses that: the state is the same then.
+    if token.used_by == Some(by) {
+        return Ok(Vec::new());
     }
     Ok(vec![Write::Token(hash, Some(Token { used_by: Some(by), ..*token }))])
 }

@@ -32,6 +32,7 @@ mod stats;
 mod submit;
 mod table;
 mod take_up;
+mod taken_up;
 mod taking;
 mod task;
 pub mod unstored;
@@ -70,6 +71,7 @@ pub use jobs::{
 };
 pub use offered::{Desk, Judged, MoveV2, MovedV2, moves_of};
 pub use record::COMMANDS_TREE;
+pub use standing::Standing;
 pub use stats::Stats;
 pub use submit::{NewCommand, SubmitError, Submitted};
 pub use table::{AnswerError, Answered, CancelError, Effect, Ended, Guarded, Now, Receiver, Room, Table};
@@ -110,6 +112,14 @@ struct Reading {
     /// Answer partitions whose cursor is to move with the next commit, by their place.
     answers_moved: Vec<usize>,
     others: others::Others,
+    /// Whether there is more of this node's own than was read the last time.
+    own_has_more: bool,
+}
+
+impl Reading {
+    fn has_more(&self) -> bool {
+        self.own_has_more || self.others.has_more
+    }
 }
 
 /// The commands room. [`Commands::run`] is its one task.
@@ -138,9 +148,10 @@ pub struct Commands {
     desk: Mutex<offered::Desk>,
     /// Locked after the log.
     down: down::Down,
-    standing: Mutex<standing::Standing>,
-    /// Lives whose commands were taken up, or are, each with its term; as many as the site has decided about.
-    taking_up: Mutex<HashMap<OriginId, u64>>,
+    /// Locked after what is read.
+    standing: Mutex<Standing>,
+    /// Lives whose commands were taken up, or are; as many as the site has decided about.
+    taking_up: Mutex<HashMap<OriginId, taken_up::TakingUp>>,
     /// Dead letters that are being sent again; at most one for each call under way.
     redriving: Mutex<HashSet<CommandId>>,
     /// Keys of submissions that are on their way to the table.
@@ -177,6 +188,7 @@ impl Commands {
                 answers: Vec::new(),
                 answers_moved: Vec::new(),
                 others: others::Others::default(),
+                own_has_more: false,
             }),
             unstored: Mutex::default(),
             mail: Arc::default(),

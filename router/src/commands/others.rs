@@ -24,6 +24,8 @@ const MATTERS: [&[u8]; 2] = [b"\"taken\":", b"\"cause\":"];
 pub(super) struct Others {
     commands: Vec<(PartitionId, u64)>,
     answers: Vec<(PartitionId, u64)>,
+    /// Whether more may be read of them than was read the last time.
+    pub(super) has_more: bool,
 }
 
 impl Others {
@@ -34,7 +36,7 @@ impl Others {
 }
 
 impl Commands {
-    /// Reads what is new of other nodes into the table.
+    /// Reads what is new of other nodes into the table, a piece of each partition. What was held back goes on when all is read that was here.
     pub(super) fn take_others(&self, table: &mut Table, now: Now) -> Result<(), ReadError> {
         if self.forward.get().is_none() {
             return Ok(());
@@ -44,13 +46,20 @@ impl Commands {
         self.find_partitions(&self.commands, &mut others.commands);
         self.find_partitions(&self.answers, &mut others.answers);
         let (own, is_waiting) = (self.log.origin(), table.pending() > 0);
+        let is_shown = self.standing.lock().is_shown(|id| self.log.visible_end(id));
+        let mut has_more = false;
         for (id, next) in &mut others.commands {
-            self.read_other(*id, next, is_waiting, |record| take_step(table, (own, id.origin), record, now))?;
+            has_more |=
+                self.read_other(*id, next, is_waiting, |record| take_step(table, (own, id.origin), record, now))?;
         }
         for (id, next) in &mut others.answers {
-            self.read_other(*id, next, is_waiting, |record| {
+            has_more |= self.read_other(*id, next, is_waiting, |record| {
                 take_answer(table, &self.stats, record, true, now);
             })?;
+        }
+        others.has_more = has_more;
+        if is_shown && !has_more {
+            self.standing.lock().has_read();
         }
         Ok(())
     }
@@ -70,31 +79,34 @@ impl Commands {
         }));
     }
 
+    /// Reads a piece of a partition; whether there is more.
     fn read_other(
         &self,
         id: PartitionId,
         next: &mut u64,
         is_waiting: bool,
         mut take: impl FnMut(RecordRef<'_>),
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         if !is_waiting {
             *next = self.log.visible_end(id).max(*next);
-            return Ok(());
+            return Ok(false);
         }
         let batches = match self.log.read(id, *next, READ_BYTES_MAX) {
             Err(ReadError::Store(sled_data::ReadError::Damaged { to, .. })) if to > *next => {
                 // This node's own commands must not stand still for it.
                 tracing::error!(partition = %id, from = *next, to, "steps of commands of another node are damaged here and passed over");
                 *next = to;
-                return Ok(());
+                return Ok(to < self.log.visible_end(id));
             }
             read => read?,
         };
+        // Where nothing comes nothing is left: what is asked for is gone.
+        let has_read = !batches.is_empty();
         for batch in batches {
             batch.events_from(*next).for_each(|(_, record)| take(record));
             *next = batch.next_offset();
         }
-        Ok(())
+        Ok(has_read && *next < self.log.visible_end(id))
     }
 }
 

@@ -27,8 +27,11 @@ impl Commands {
     pub(super) fn take_new(&self, table: &mut Table, now: Now) -> Result<Vec<Refused>, crate::event_log::ReadError> {
         let mut reading = self.reading.lock();
         let reading = &mut *reading;
+        reading.own_has_more = false;
         for (id, next) in &mut reading.commands {
-            for batch in self.log.read(*id, *next, READ_BYTES_MAX)? {
+            let batches = self.log.read(*id, *next, READ_BYTES_MAX)?;
+            let has_read = !batches.is_empty();
+            for batch in batches {
                 for (_, record) in batch.events_from(*next) {
                     if let Some(taken) = take_command(table, &self.stats, record, now) {
                         self.desk.lock().taken(taken);
@@ -36,11 +39,13 @@ impl Commands {
                 }
                 *next = batch.next_offset();
             }
+            reading.own_has_more |= has_read && *next < self.log.visible_end(*id);
         }
         let mut refused = Vec::new();
         for (place, (id, next)) in reading.answers.iter_mut().enumerate() {
             let batches = self.log.read(*id, *next, READ_BYTES_MAX)?;
-            if !batches.is_empty() {
+            let has_read = !batches.is_empty();
+            if has_read {
                 reading.answers_moved.push(place);
             }
             for batch in batches {
@@ -49,6 +54,7 @@ impl Commands {
                 }
                 *next = batch.next_offset();
             }
+            reading.own_has_more |= has_read && *next < self.log.visible_end(*id);
         }
         Ok(refused)
     }

@@ -34,7 +34,8 @@ impl Commands {
         *before = table;
         drop(before);
         *self.unstored.lock() = Unstored::default();
-        *self.reading.lock() = Reading { commands, answers, answers_moved: Vec::new(), others: Others::default() };
+        let (answers_moved, others) = (Vec::new(), Others::default());
+        *self.reading.lock() = Reading { commands, answers, answers_moved, others, own_has_more: false };
         Ok(())
     }
 

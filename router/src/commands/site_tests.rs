@@ -322,6 +322,30 @@ async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_bac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_late_of_a_lost_node_is_taken_up_under_the_same_term() {
+    let site = Site::of_three().await;
+    let first = queued_at(&site[B], "pump", |_| {}).await;
+    site.ship().await;
+    // That of it has not arrived when it is decided.
+    let second = queued_at(&site[B], "fan", |_| {}).await;
+    let origin = site[B].log.origin();
+    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin) };
+    assert_eq!(site[C].room.take_up(lost).unwrap(), 1);
+    until("c has it", || (site[C].steps(first) == ["queued"]).then_some(())).await;
+    assert_eq!(site[C].room.take_up(lost).unwrap(), 0, "nothing has come");
+    let decided_ms = site[C].room.now().wall;
+    until("time has passed", || (site[B].room.now().wall > decided_ms).then_some(())).await;
+    let later = queued_at(&site[B], "fan", |_| {}).await;
+    // Another node had it.
+    site.ship().await;
+    assert_eq!(site[C].room.take_up(lost).unwrap(), 1, "what was given after that is of a node that lives");
+    until("c has it", || (site[C].steps(second) == ["queued"]).then_some(())).await;
+    assert!(site[C].steps(later).is_empty());
+    assert_eq!(site[C].room.take_up(lost).unwrap(), 0);
+    site.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_came_in_at_the_lost_node_counts_where_its_command_was_taken_up() {
     let site = Site::of_three().await;
     let id = queued_at(&site[B], "pump", |_| {}).await;

@@ -4,23 +4,26 @@
 //! every command of it may have reached its device: what must not be repeated ends as `unknown`, and what may be is sent
 //! wherever the device is. All is read as the lost node itself would have read it at a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, OriginHex, Repeat, State, StepEvent, Taken, UNSEEN_TERMS};
+use devices::command::{
+    CommandId, DELIVER_WITHIN_MAX_MS, OriginHex, Repeat, State, Step, StepEvent, Taken, UNSEEN_TERMS,
+};
 use sled_data::{CommitNumber, OriginId};
 
 use super::move_on::append_step;
 use super::offered::{clients, taken_step};
 use super::record::{self, COMMANDS_TREE};
 use super::table::{Now, Table};
+use super::taken_up::{Ends, READ_TREE, ReadUpTo, TakingUp, read_term, read_up_to, write_term, write_up_to};
 use super::{Commands, Entry, OpenError, READER};
 use crate::event_log::{AppendError, CommitFailed};
 
 /// The small named tree of what was taken up: the life, and the term under which it was last.
 pub const TAKEN_UP_TREE: &str = "commands-taken-up";
-/// The version byte before the term.
-const VERSION: u8 = 1;
+/// Bytes of the log read at once.
+const READ_BYTES_MAX: usize = 1 << 20;
 /// Commands that one commit takes up.
 const BATCH_MAX: usize = 500;
 
@@ -47,39 +50,71 @@ pub(super) enum TakeUpError {
 }
 
 impl Commands {
-    /// Takes up what these nodes have left, each once a term. To be called whenever what the site has decided, or who is
-    /// heard, has changed; it works on by itself.
+    /// Takes up what these nodes have left, each once a term, and what of it arrives later. To be called whenever what the site has decided,
+    /// who is heard, or what has come has changed, and now and then; it works on by itself.
     pub fn take_up_from(self: &Arc<Self>, lost: Vec<Lost>) {
         for one in lost {
             if self.log.store().synced_commit_of(one.origin) < one.from_commit {
                 continue;
             }
-            if self.taking_up.lock().insert(one.origin, one.term).is_some_and(|term| term >= one.term) {
-                continue;
+            let ends = self.ends_of(one.origin);
+            {
+                let mut all = self.taking_up.lock();
+                let known = all.entry(one.origin).or_default();
+                if !known.is_due(one.term, &ends) {
+                    continue;
+                }
+                known.is_running = true;
             }
             let room = Arc::clone(self);
-            tokio::task::spawn_blocking(move || match room.take_up(one) {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(origin = %one.origin, count, "commands of a lost node are taken up"),
-                Err(error) => {
-                    tracing::error!(origin = %one.origin, %error, "commands of a lost node were not taken up; trying again");
-                    room.taking_up.lock().remove(&one.origin);
+            tokio::task::spawn_blocking(move || {
+                let taken = room.take_up(one);
+                let mut all = room.taking_up.lock();
+                match taken {
+                    Ok(count) => {
+                        all.insert(one.origin, TakingUp { term: one.term, ends, is_running: false });
+                        if count > 0 {
+                            tracing::info!(origin = %one.origin, count, "commands of a lost node are taken up");
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(origin = %one.origin, %error, "commands of a lost node were not taken up; trying again");
+                        all.remove(&one.origin);
+                    }
                 }
             });
         }
     }
 
-    /// Takes up what one has left; how many commands.
+    /// Takes up what one has left, that was not taken up under this term before; how many commands.
     pub(super) fn take_up(&self, lost: Lost) -> Result<usize, TakeUpError> {
-        let mark = self.log.state_get(TAKEN_UP_TREE, &lost.origin.0.to_be_bytes()).map_err(OpenError::Store)?;
-        if mark.and_then(|mark| read_term(&mark)).is_some_and(|term| term >= lost.term) {
-            return Ok(0);
-        }
-        let now = self.now();
+        let key = lost.origin.0.to_be_bytes();
+        let mark = self.log.state_get(TAKEN_UP_TREE, &key).map_err(OpenError::Store)?;
+        // Before it is read: what comes meanwhile is read again.
+        let (ends, now) = (self.ends_of(lost.origin), self.now());
+        let before = match mark.and_then(|mark| read_term(&mark)) {
+            Some(term) if term > lost.term => return Ok(0),
+            Some(term) if term == lost.term => {
+                let read = self.log.state_get(READ_TREE, &key).map_err(OpenError::Store)?;
+                match read.and_then(|read| read_up_to(&read)) {
+                    Some(read) if read.ends != ends => Some(read),
+                    // An earlier program has not noted how far it read: all of it.
+                    _ => return Ok(0),
+                }
+            }
+            _ => None,
+        };
+        let late = before.as_ref().map(|before| self.queued_since(lost.origin, &before.ends)).transpose()?;
+        let first_ms = before.map_or(now.wall, |before| before.first_ms);
+        let is_left = |entry: &Entry| match &late {
+            None => true,
+            Some(late) => late.contains(&entry.id) && entry.at_ms <= first_ms,
+        };
         let mut steps = Vec::new();
-        for entry in self.left_by(lost.origin)? {
+        for entry in self.left_by(lost.origin)?.into_iter().filter(is_left) {
             steps.extend(self.taken_from(entry, lost, now));
         }
+        let read = write_up_to(&ReadUpTo { first_ms, ends });
         let mut rest = steps.as_slice();
         loop {
             let (batch, later) = rest.split_at(rest.len().min(BATCH_MAX));
@@ -90,8 +125,8 @@ impl Commands {
                     append_step(&mut open, &self.commands, device, step)?;
                 }
                 if later.is_empty() {
-                    let key = lost.origin.0.to_be_bytes();
                     open.put_state(TAKEN_UP_TREE, &key, Some(&write_term(lost.term)));
+                    open.put_state(READ_TREE, &key, Some(&read));
                 }
                 open.ticket()
             };
@@ -101,6 +136,35 @@ impl Commands {
                 return Ok(steps.len());
             }
         }
+    }
+
+    /// Up to where the steps of a life may be read.
+    fn ends_of(&self, origin: OriginId) -> Ends {
+        let partitions = self.log.partitions_of(&self.commands);
+        let of_it = partitions.iter().filter(|partition| partition.id().origin == origin);
+        of_it.map(|partition| (partition.id().index, partition.visible_end())).collect()
+    }
+
+    /// The commands that were queued at a life from there on.
+    fn queued_since(&self, origin: OriginId, ends: &Ends) -> Result<HashSet<CommandId>, OpenError> {
+        let mut found = HashSet::new();
+        let partitions = self.log.partitions_of(&self.commands);
+        for id in partitions.iter().map(|partition| partition.id()).filter(|id| id.origin == origin) {
+            let mut next = ends.get(&id.index).copied().unwrap_or_else(|| self.log.start_offset(id));
+            loop {
+                let batches = self.log.read(id, next, READ_BYTES_MAX)?;
+                if batches.is_empty() {
+                    break;
+                }
+                for batch in batches {
+                    let events =
+                        batch.events_from(next).filter_map(|(_, record)| StepEvent::decode(record.value?).ok());
+                    found.extend(events.filter(|event| matches!(event.step, Step::Queued(_))).map(|event| event.id));
+                    next = batch.next_offset();
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The open commands of another node as they have arrived here, in their order.
@@ -200,30 +264,12 @@ fn taken(entry: &Entry, lost: Lost, term: u64, around: Around) -> Taken {
     }
 }
 
-fn write_term(term: u64) -> Vec<u8> {
-    [&[VERSION][..], &term.to_be_bytes()].concat()
-}
-
-fn read_term(bytes: &[u8]) -> Option<u64> {
-    match bytes.split_first()? {
-        (&VERSION, term) => Some(u64::from_be_bytes(term.try_into().ok()?)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use devices::command::{Queued, Step};
+    use devices::command::Queued;
 
     use super::*;
-
-    #[test]
-    fn what_is_stored_of_a_take_over_has_these_bytes() {
-        assert_eq!(write_term(258), [1, 0, 0, 0, 0, 0, 0, 1, 2]);
-        assert_eq!(read_term(&write_term(258)), Some(258));
-        assert_eq!((read_term(&[2, 0]), read_term(&[])), (None, None));
-    }
 
     #[test]
     fn what_is_taken_up_has_a_higher_term_than_any_hand_over_that_nobody_has_seen() {

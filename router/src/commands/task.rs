@@ -75,6 +75,9 @@ impl Commands {
     }
 
     fn wake_at(&self) -> Instant {
+        if self.reading.lock().has_more() {
+            return Instant::now();
+        }
         let held = self.held_until();
         let (deadline, again) = {
             let table = self.table.lock();

@@ -243,7 +243,9 @@ impl Committer {
             self.sync().map_err(|error| CommitFailed::Failed(error.to_string()))?;
         }
         self.log.stats.committed(events, batches, record_bytes, started.elapsed());
-        if !self.log.quorum.is_alone() && placed.iter().any(Placed::awaits_quorum) {
+        // One that has become alone shows what waits first.
+        let goes_by_queue = !self.log.quorum.is_alone() || self.log.quorum.has_waiting();
+        if goes_by_queue && placed.iter().any(Placed::awaits_quorum) {
             let (waiting, shown): (Vec<_>, Vec<_>) = placed.into_iter().partition(Placed::awaits_quorum);
             self.log.quorum.add(open.ticket, number, waiting, open.waiters);
             // Others may have synced it while it was on its way into the queue.

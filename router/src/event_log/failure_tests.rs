@@ -135,6 +135,37 @@ fn one_who_waits_for_a_commit_under_way_is_rung() {
     assert_eq!((late.take(), early.take()), (Wake::SETTLED, Wake::SETTLED));
 }
 
+#[test]
+fn what_many_append_at_once_is_closed_into_commits_that_a_frame_holds() {
+    const EVENT_BYTES: usize = 1_000_000;
+    const APPENDERS: usize = 40;
+    let (_, log, _) = open();
+    let config = TopicConfig { partitions: 1, compression: sled_data::Compression::None, ..TopicConfig::default() };
+    let topic = log.ensure_topic("b", Some(config)).unwrap();
+    let held = Arc::new(Held::default());
+    log.observe(Arc::clone(&held) as _);
+    let gate = held.gate.lock();
+    append(&mut log.lock(), &topic, &[1]).unwrap();
+    // The first commit is stored then, and the committer is held back before it settles it.
+    while topic.partition(0).unwrap().visible_end() == 0 {
+        std::thread::yield_now();
+    }
+    let value = vec![7; EVENT_BYTES];
+    let tickets: Vec<Ticket> = (0..APPENDERS).map(|_| append(&mut log.lock(), &topic, &value).unwrap()).collect();
+    assert!(log.lock().over_bound(), "who appends is told to wait");
+    drop(gate);
+    tickets.iter().for_each(|ticket| log.durable_blocking(*ticket).unwrap());
+    let mut next = sled_data::CommitNumber(1);
+    let mut stored = 0;
+    while let Some(commit) = log.store().commits_to_ship(log.origin(), next, 1).unwrap().first() {
+        let bytes = commit.batch_bytes();
+        assert!(bytes <= open::COMMIT_BYTES_MAX + EVENT_BYTES * 2, "commit {next} has {bytes} bytes");
+        (next, stored) = (next.next(), stored + bytes);
+    }
+    assert!(stored >= APPENDERS * EVENT_BYTES);
+    log.close();
+}
+
 /// Appends numbers from 0 on; on a failure begins again at the oldest that is not durable. Spoils commits
 /// and fills the store now and then.
 fn append_all(backend: &MemoryBackend, log: &EventLog, topic: &Topic, appender: u64, count: u64, seed: u64) {

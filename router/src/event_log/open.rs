@@ -17,6 +17,9 @@ use super::{CommitFailed, EventLog, Topic, Wake};
 /// Bytes of state and cursors in one commit; the guard after the one that passes it begins the next commit. What one
 /// guard adds must fit between this and the store's own bound.
 const STATE_BYTES_MAX: usize = COMMIT_STATE_BYTES_MAX / 4;
+/// Bytes in one commit; the guard after the one that passes it begins the next commit. With an event of the largest size behind it, a commit
+/// still fits the frame in which it goes to the site's other nodes.
+pub(super) const COMMIT_BYTES_MAX: usize = 6 << 20;
 /// What a state write or a cursor costs besides its names and values.
 const STATE_HEAD_BYTES: usize = 64;
 
@@ -119,7 +122,7 @@ pub(super) struct Open {
     pub(super) followed: VecDeque<FollowRequest>,
     /// What links have brought, on its way into the store.
     pub(super) linked: VecDeque<LinkedRequest>,
-    /// Earlier commits that were closed because their state was at its bound, oldest first.
+    /// Earlier commits that were closed because they were at a bound, oldest first.
     ready: VecDeque<Open>,
 }
 
@@ -173,12 +176,16 @@ impl Open {
         all
     }
 
-    /// Closes the commit when its state is at the bound, so that no guard passes what the store takes at once.
+    /// Closes the commit when it is at a bound, so that no guard passes what the store takes at once, nor what one frame holds.
     fn close_if_full(&mut self) {
-        if self.state_bytes > STATE_BYTES_MAX {
+        if self.is_full() {
             let full = self.take_newest();
             self.ready.push_back(full);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.state_bytes > STATE_BYTES_MAX || self.bytes > COMMIT_BYTES_MAX
     }
 
     /// All that waits for the committer, bytes.
@@ -387,7 +394,7 @@ impl OpenCommit<'_> {
 
     /// Whether so much is open that doors should stop reading until it is settled.
     pub fn over_bound(&self) -> bool {
-        self.open.state_bytes > STATE_BYTES_MAX || self.open.waiting_bytes() > self.log.config.open_bytes_max
+        self.open.is_full() || self.open.waiting_bytes() > self.log.config.open_bytes_max
     }
 }
 

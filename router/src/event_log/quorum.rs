@@ -127,6 +127,11 @@ impl Quorum {
         self.state.lock().needed == 0
     }
 
+    /// Whether commits wait that are not shown yet.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     /// Keeps a synced commit until it has its quorum. Called before the commit is settled.
     pub(super) fn add(&self, ticket: Ticket, commit: CommitNumber, placed: Vec<Placed>, waiters: Vec<Arc<Wake>>) {
         let bytes = placed.iter().map(Placed::record_bytes).sum();
@@ -316,7 +321,63 @@ impl EventLog {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// Remembers where batches began that were handed out.
+    #[derive(Default)]
+    struct Order(Mutex<Vec<u64>>);
+
+    impl crate::event_log::Observer for Order {
+        fn committed(&self, committed: &Arc<crate::event_log::Committed>) {
+            self.0.lock().extend(committed.batches.iter().map(|found| found.batch.base_offset()));
+        }
+
+        fn is_listening(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_waits_is_shown_before_what_comes_when_the_node_is_alone() {
+        let backend = Arc::new(sled_data::MemoryBackend::new());
+        let options = sled_data::Options { seed: Some(5), ..Default::default() };
+        let (store, recovered) = sled_data::Store::on(backend, options).unwrap();
+        let clock = Arc::new(crate::clock::Clock::starting_after(recovered.last_hlc));
+        let log = EventLog::open(Arc::new(store), clock, crate::event_log::Config::default()).unwrap();
+        let durability = sled_data::Durability::Quorum;
+        let config = sled_data::TopicConfig { partitions: 1, durability, ..Default::default() };
+        let topic = log.create_topic("quorum", config).unwrap();
+        let order = Arc::new(Order::default());
+        log.observe(Arc::clone(&order) as _);
+        log.set_replicas(&[7], 1);
+        let append = || {
+            let headers = &crate::event_log::NO_HEADERS;
+            let event = crate::event_log::NewEvent {
+                timestamp_ms: 1,
+                key: None,
+                value: Some(b"v"),
+                headers,
+                extra: headers,
+                fanned_out: false,
+            };
+            let ticket = {
+                let mut open = log.lock();
+                open.append(&topic, 0, &event).unwrap();
+                open.ticket()
+            };
+            log.durable_blocking(ticket).unwrap();
+        };
+        append();
+        append();
+        assert!(order.0.lock().is_empty() && log.quorum.has_waiting());
+        // It is alone from here on, and who says so has not come to showing what waits.
+        assert!(log.quorum.change(|state| state.needed = 0));
+        append();
+        log.show_what_is_reached();
+        assert_eq!(*order.0.lock(), [0, 1, 2]);
+        log.close();
+    }
 
     #[test]
     fn a_quorum_is_where_enough_others_are() {

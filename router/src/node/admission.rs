@@ -39,22 +39,25 @@ impl Door {
     async fn let_in(&self, request: &Request) -> Result<Welcome, JoinRefusal> {
         let node = id_of(&request.public_key);
         let hash = TokenHash(JoinTokenHash::of(&request.secret).0);
-        match self.catalog.propose(Change::UseToken { hash, by: node }, WHO).await {
-            Ok(_) => {}
-            // Once means once: what is given includes the CA's key.
-            Err(refusal) => return Err(refused(&refusal)),
-        }
-        let new = NewMember {
+        let token = Change::UseToken { hash, by: node };
+        let new = Change::AddMember(NewMember {
             node,
             name: request.name.clone(),
             address: request.address.clone(),
             origin: None,
             version: request.program.clone(),
-        };
-        match self.catalog.propose(Change::AddMember(new), WHO).await {
-            Ok(_) => {}
-            Err(Refusal::Member(MemberRefusal::Exists(_))) => {}
-            Err(refusal) => return Err(refused(&refusal)),
+        });
+        // One that cannot become a member does not use the token up: it may ask again with another name.
+        if self.catalog.would_refuse(&token).is_none()
+            && let Some(refusal) = self.catalog.would_refuse(&new).filter(|refusal| !is_member(refusal))
+        {
+            return Err(refused(&refusal));
+        }
+        // Once means one node: what is given includes the CA's key.
+        self.catalog.propose(token, WHO).await.map_err(|refusal| refused(&refusal))?;
+        match self.catalog.propose(new, WHO).await {
+            Err(refusal) if !is_member(&refusal) => return Err(refused(&refusal)),
+            _ => {}
         }
         let admitted = self.identity.admit(node, &request.name, &request.public_key);
         let admitted = admitted.map_err(|error| JoinRefusal::new(RefusalCode::Invalid, error.to_string()))?;
@@ -81,6 +84,11 @@ impl Door {
             topics: self.log.topics().iter().map(|topic| topic_facts(topic.info())).collect(),
         }
     }
+}
+
+/// Whether a node is a member already: it came in before, and has not heard it.
+fn is_member(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Member(MemberRefusal::Exists(_)))
 }
 
 fn refused(refusal: &Refusal) -> JoinRefusal {

@@ -23,6 +23,8 @@ pub struct Scene {
     pub lost: BTreeSet<NodeId>,
     /// How far each node that is heard has synced each origin.
     pub holds: BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>,
+    /// Whether one of them has not said it since the last was lost: it may have more by now.
+    pub is_asking: bool,
     /// What was decided about origins.
     pub take_overs: BTreeMap<OriginId, Arc<TakeOver>>,
     /// Plugins of scope `site`, each with how many partition numbers its topics have.
@@ -73,6 +75,9 @@ impl Scene {
         }
         let is_able = |node: NodeId| self.is_member(node) && !self.lost.contains(&node);
         if decided.is_some_and(|open| !open.has_returned && is_able(open.by)) {
+            return None;
+        }
+        if self.is_asking {
             return None;
         }
         let (by, commit) = self.holder(origin)?;
@@ -201,6 +206,19 @@ mod tests {
                 .for_each(|c| c.origin = None);
             assert_eq!(decide(&scene), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn nobody_takes_over_before_all_who_are_heard_have_said_what_they_hold() {
+        let mut scene = scene(&[A, C], &[B]);
+        scene.is_asking = true;
+        assert_eq!(decide(&scene), []);
+        scene.is_asking = false;
+        assert_eq!(decide(&scene).len(), 1);
+        // One that is back has its own again at once.
+        let mut back = self::scene(&[A, B, C], &[]);
+        (back.is_asking, back.take_overs) = (true, [(OriginId(20), taken(C, 1, false))].into());
+        assert_eq!(decide(&back), [Change::GiveBack { origin: 20, term: 1 }]);
     }
 
     #[test]

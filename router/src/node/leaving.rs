@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use sled_data::{CommitNumber, CopyState, OriginId};
-use tokio::task::JoinSet;
+use sled_data::CommitNumber;
 
-use super::keeper::longest;
 use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
@@ -16,20 +14,18 @@ use crate::admin::site::{LeftView, RemovedView};
 use crate::admin::{ApiError, Readiness};
 use crate::catalog::{Change, Member, MemberState, MemberUpdate, Refusal, WorkRefusal};
 use crate::event_log::Act;
-use crate::replication::{ASK_HAND_OVER, ASK_HOLDINGS, FollowerState, Holdings};
+use crate::replication::{ASK_HAND_OVER, FollowerState};
 use crate::sessions::Sessions;
 use crate::transport::NodeId;
 
 /// How long a node that leaves waits until the others have all of its log.
-const HAND_OVER_WAIT: Duration = Duration::from_secs(10);
+pub(super) const HAND_OVER_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
 /// How long its clients have to end.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long another node waits until one that it takes out has handed over.
 const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 5);
-/// How long a node may take to say what it holds.
-const HOLDINGS_WAIT: Duration = Duration::from_secs(2);
 /// How long a node that has handed over waits to be taken out; then it takes clients again.
 const TAKEN_OUT_WAIT: Duration = Duration::from_secs(30);
 /// How long another node counts on it that the doors are closed: less than that by as long as the change may take by which it is taken out.
@@ -96,10 +92,18 @@ fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber) -> (Vec<Nod
     (nodes(have), nodes(lack))
 }
 
-/// Who may read on the log of a node that is taken out: those who stay and are heard (pure).
-fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
-    let stays = |member: &&Member| member.node != of && member.state == MemberState::Active;
-    members.iter().filter(stays).map(|member| member.node).filter(|node| heard.contains(node)).collect()
+/// Why a node that has handed over is not out of its site.
+enum NotGone {
+    /// It is not, and stays.
+    Stays(ApiError),
+    /// It is not known whether it is: it may be yet.
+    Perhaps(ApiError),
+}
+
+impl From<ApiError> for NotGone {
+    fn from(error: ApiError) -> Self {
+        Self::Stays(error)
+    }
 }
 
 /// Whether a node is asked to hand over once more: it had, and so long ago that it takes clients again soon, or does already (pure).
@@ -125,8 +129,9 @@ impl SiteNode {
             doors.close().await;
         }
         // At once: clients wait meanwhile.
-        let (handed, linked) = tokio::join!(self.await_takers(), self.hand_over_linked());
-        let handed = linked.and(handed);
+        let (handed, lives, linked) =
+            tokio::join!(self.await_takers(), self.hand_over_lives(), self.hand_over_linked());
+        let handed = lives.and(linked).and(handed);
         if let (Err(_), Some(doors)) = (&handed, doors) {
             doors.reopen();
         }
@@ -186,32 +191,51 @@ impl SiteNode {
         let _turn = self.leaving.lock().await;
         let node = self.place.node;
         let HandedOver { heir, last, behind } = self.hand_over().await?;
-        let gone = self.go_after(node, heir, last).await;
-        if gone.is_err() {
-            // It is a member still, and says so to those who asked. Others count on it again.
-            if let Some(doors) = self.doors.get() {
-                doors.reopen();
+        match self.go_after(node, heir, last).await {
+            Ok(()) => {
+                self.left.send_replace(true);
+                Ok(LeftView { done: true, behind })
             }
-            if let Err(refusal) = self.say(MemberState::Active).await {
-                tracing::warn!(%refusal, "the site takes this node for one that leaves, and it does not");
+            Err(NotGone::Perhaps(error)) => {
+                // It may be taken out yet: what it took now would go with it.
+                let closing = self.doors.get().map_or(0, Doors::closings);
+                if let Some(me) = self.me.upgrade() {
+                    tokio::spawn(me.await_taken_out(closing));
+                }
+                Err(error)
+            }
+            Err(NotGone::Stays(error)) => {
+                if let Some(doors) = self.doors.get() {
+                    doors.reopen();
+                }
+                self.say_it_stays().await;
+                Err(error)
             }
         }
-        gone?;
-        self.left.send_replace(true);
-        Ok(LeftView { done: true, behind })
     }
 
-    async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), ApiError> {
-        self.say(MemberState::Leaving).await?;
-        // Once more, now that it is known: who began to leave meanwhile is not counted on.
-        self.hand_over_linked().await?;
-        self.take_up_after(node, heir, last).await?;
-        tokio::select! {
-            removed = self.insist(Change::RemoveMember { node }) => removed?,
-            // The others may let go of it before it has heard what came of its own proposal.
-            () = self.told_removed() => {}
+    /// It is a member still, and says so to those who asked. Others count on it again.
+    async fn say_it_stays(&self) {
+        if let Err(refusal) = self.say(MemberState::Active).await {
+            tracing::warn!(%refusal, "the site takes this node for one that leaves, and it does not");
         }
-        Ok(())
+    }
+
+    async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), NotGone> {
+        self.say(MemberState::Leaving).await.map_err(ApiError::from)?;
+        // Once more, now that it is known: who began to leave meanwhile is not counted on.
+        let (lives, linked) = tokio::join!(self.hand_over_lives(), self.hand_over_linked());
+        lives.and(linked)?;
+        self.take_up_after(node, heir, last).await?;
+        let removed = tokio::select! {
+            removed = self.insist(Change::RemoveMember { node }) => removed,
+            // The others may let go of it before it has heard what came of its own proposal.
+            () = self.told_removed() => Ok(()),
+        };
+        removed.map_err(|refusal| match refusal {
+            Refusal::UnknownOutcome => NotGone::Perhaps(refusal.into()),
+            refusal => NotGone::Stays(refusal.into()),
+        })
     }
 
     async fn say(&self, state: MemberState) -> Result<(), Refusal> {
@@ -242,18 +266,46 @@ impl SiteNode {
     /// Stops the node when it was taken out; where that does not come, it goes on as before, unless its doors were closed once more
     /// since `closing`.
     async fn await_taken_out(self: Arc<Self>, closing: u64) {
-        let is_out = async {
-            let mut members = self.catalog.watch_members();
-            let is_member = |all: &Arc<Vec<Member>>| all.iter().any(|m| m.node == self.place.node);
-            tokio::select! {
-                _ = members.wait_for(|all| !is_member(all)) => {}
-                () = self.told_removed() => {}
-            }
-        };
-        if tokio::time::timeout(TAKEN_OUT_WAIT, is_out).await.is_ok() {
+        if tokio::time::timeout(TAKEN_OUT_WAIT, self.is_taken_out()).await.is_ok() {
             self.left.send_replace(true);
         } else if self.doors.get().is_some_and(|doors| doors.reopen_after(closing)) {
             tracing::warn!("the node was not taken out of its site, and goes on");
+            let is_leaving = |member: &Member| member.node == self.place.node && member.state == MemberState::Leaving;
+            if self.catalog.members().iter().any(is_leaving) {
+                self.say_it_stays().await;
+            }
+        }
+    }
+
+    fn is_listed(&self, members: &[Member]) -> bool {
+        members.iter().any(|member| member.node == self.place.node)
+    }
+
+    /// Waits until this node is of its site no more, as the catalog says or another node.
+    async fn is_taken_out(&self) {
+        let mut members = self.catalog.watch_members();
+        tokio::select! {
+            _ = members.wait_for(|all| !self.is_listed(all)) => {}
+            () = self.told_removed() => {}
+        }
+    }
+
+    /// Closes the doors when this node is of its site no more, however that came: it was cut off, perhaps, when it was taken out. What it
+    /// took from then on would be with nobody else.
+    pub(super) async fn keep_out(self: Arc<Self>) {
+        let mut members = self.catalog.watch_members();
+        tokio::select! {
+            // One that has just joined is not listed yet.
+            _ = members.wait_for(|all| self.is_listed(all)) => {}
+            () = self.told_removed() => {}
+        }
+        drop(members);
+        self.is_taken_out().await;
+        tracing::error!(
+            "this node was taken out of its site and takes nothing any more: wipe its data folder, so that it joins under a new id"
+        );
+        if let Some(doors) = self.doors.get() {
+            doors.close().await;
         }
     }
 
@@ -272,33 +324,6 @@ impl SiteNode {
         }
         self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
         Ok(RemovedView { node: node.to_string(), not_handed_over })
-    }
-
-    /// Who has most of a node's log, of all who stay and are heard, and up to where: each is asked now, as what it said before
-    /// may be older than what was handed over since.
-    async fn longest_copy(&self, of: NodeId) -> (NodeId, CommitNumber) {
-        let (me, members) = (self.place.node, self.catalog.members());
-        let written = members.iter().find(|member| member.node == of).and_then(|member| member.origin).map(OriginId);
-        let Some(origin) = written else { return (me, CommitNumber(0)) };
-        let here = self.log.store().followed().into_iter().find(|(followed, _)| *followed == origin);
-        let here = here.filter(|(_, followed)| followed.copy == CopyState::Whole);
-        let mut held = vec![(me, here.map_or(CommitNumber(0), |(_, followed)| followed.synced))];
-        let Some(peers) = self.peers() else { return (me, CommitNumber(0)) };
-        let heard: Vec<NodeId> = peers.states().iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
-        // All at once: the node that has handed over waits meanwhile.
-        let mut asks: JoinSet<_> = able(&members, &heard, of)
-            .into_iter()
-            .map(|node| {
-                let peers = Arc::clone(&peers);
-                async move { (node, peers.ask(node, ASK_HOLDINGS, &[], HOLDINGS_WAIT).await) }
-            })
-            .collect();
-        while let Some(asked) = asks.join_next().await {
-            let Ok((node, answer)) = asked else { continue };
-            let holds = answer.ok().and_then(|bytes| Holdings::decode(&bytes));
-            held.extend(holds.and_then(|holds| Some((node, *holds.0.get(&origin)?))));
-        }
-        longest(held.into_iter()).unwrap_or((me, CommitNumber(0)))
     }
 
     /// What is acknowledged there and nowhere else goes with it, unless it is there to hand it over. Why it has not.
@@ -367,7 +392,7 @@ fn no(why: &str) -> Vec<u8> {
     [&[NOT_HANDED_OVER][..], why.as_bytes()].concat()
 }
 
-fn nobody_has(what: &str) -> ApiError {
+pub(super) fn nobody_has(what: &str) -> ApiError {
     ApiError::conflict(format!("{what}, so what it acknowledged would go with it; it goes on as before"))
         .coded("not-handed-over")
         .hint("see with `edgeway node status` that another node follows it, and try again")
@@ -390,38 +415,6 @@ mod tests {
         assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
         assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
         assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
-    }
-
-    #[test]
-    fn all_who_stay_and_are_heard_are_asked_for_what_they_hold() {
-        let member = |node: u64, state| Member {
-            node: NodeId(node),
-            name: node.to_string(),
-            address: String::new(),
-            origin: Some(node * 10),
-            voter: node < 4,
-            state,
-            version: String::new(),
-            joined: node,
-        };
-        let members = [
-            member(1, MemberState::Active),
-            member(2, MemberState::Active),
-            member(3, MemberState::Leaving),
-            member(4, MemberState::Active),
-            member(5, MemberState::Lost),
-            member(6, MemberState::Active),
-        ];
-        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
-        for (heard, of, asked) in [
-            (&[1, 2, 3, 4, 5, 6][..], 1, &[2, 4, 6][..]),
-            (&[2, 3, 5], 1, &[2]),
-            (&[1, 2, 4], 9, &[1, 2, 4]),
-            (&[3, 5, 7], 1, &[]),
-            (&[], 1, &[]),
-        ] {
-            assert_eq!(able(&members, &nodes(heard), NodeId(of)), nodes(asked), "{heard:?} {of}");
-        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sled_data::OriginId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -22,7 +23,7 @@ use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup, Spoken};
-use crate::replication::{Book, Config, Member, Replication, Voters};
+use crate::replication::{Book, Config, Listed, Member, Replication, Voters};
 use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
 
@@ -195,14 +196,14 @@ impl SiteNode {
         });
         let door =
             Door { log: Arc::clone(&self.log), catalog: Arc::clone(&self.catalog), identity: Arc::clone(&identity) };
-        let (members, voters) = (watch::Sender::new(Arc::default()), watch::Sender::new(Voters::default()));
-        let (listed, voting) = (members.subscribe(), voters.subscribe());
-        self.list_members(&members, &voters);
+        let (members, listed) = (watch::Sender::new(Arc::default()), watch::Sender::new(Listed::default()));
+        let (known, listing) = (members.subscribe(), listed.subscribe());
+        self.list_members(&members, &listed);
         let peers = Arc::new(Peers::start(Setup {
             own: Own::draw(&identity, self.log.store().origin().0)?,
             spoken: Arc::clone(&self.spoken),
             endpoint,
-            members: listed,
+            members: known,
             serve: Arc::clone(&served) as _,
             desk: Some(Arc::new(Desk::new(name, Arc::clone(&self.spoken), Arc::new(door)))),
             guests: links.guests(),
@@ -210,8 +211,13 @@ impl SiteNode {
             config: config.clone(),
         }));
         self.way.open(&peers, &self.catalog, self.place.node);
-        let replication =
-            Replication::new(Arc::clone(&self.log), Arc::clone(&peers), Arc::clone(&self.book), config.clone(), voting);
+        let replication = Replication::new(
+            Arc::clone(&self.log),
+            Arc::clone(&peers),
+            Arc::clone(&self.book),
+            config.clone(),
+            listing,
+        );
         served.replication.get_or_init(|| Arc::downgrade(&replication));
         let stop = watch::Sender::new(false);
         // 0.0.0.0 is no address by which others reach it.
@@ -222,7 +228,7 @@ impl SiteNode {
         let within = links.within().map(|within| tokio::spawn(within.run()));
         let tasks = vec![
             tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
-            tokio::spawn(Arc::clone(self).keep_listed(members, voters)),
+            tokio::spawn(Arc::clone(self).keep_listed(members, listed)),
             tokio::spawn(Arc::clone(self).say_where(address)),
             tokio::spawn(Arc::clone(self).keep_work(
                 Arc::clone(plugins),
@@ -248,34 +254,36 @@ impl SiteNode {
     }
 
     /// Hands the catalog's members on to connections and replication, as they change.
-    async fn keep_listed(self: Arc<Self>, members: watch::Sender<Arc<Vec<Member>>>, voters: watch::Sender<Voters>) {
+    async fn keep_listed(self: Arc<Self>, members: watch::Sender<Arc<Vec<Member>>>, listed: watch::Sender<Listed>) {
         let mut changed = self.catalog.watch_members();
         loop {
-            self.list_members(&members, &voters);
+            self.list_members(&members, &listed);
             if changed.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    fn list_members(&self, members: &watch::Sender<Arc<Vec<Member>>>, voters: &watch::Sender<Voters>) {
+    fn list_members(&self, members: &watch::Sender<Arc<Vec<Member>>>, listed: &watch::Sender<Listed>) {
         let all = self.catalog.members();
         let member = |member: &crate::catalog::Member| Member {
             node: member.node,
             name: member.name.clone(),
             address: member.address.clone(),
         };
-        let mut listed: Vec<Member> = all.iter().map(member).collect();
-        if listed.is_empty() {
-            listed.clone_from(&self.told.first);
+        let mut known: Vec<Member> = all.iter().map(member).collect();
+        if known.is_empty() {
+            known.clone_from(&self.told.first);
         }
         let voting: Vec<NodeId> = all.iter().filter(|member| member.voter).map(|member| member.node).collect();
         let nodes: Vec<NodeId> = all.iter().map(|member| member.node).collect();
-        members.send_replace(Arc::new(listed));
-        voters.send_replace(match nodes.is_empty() {
+        let writer = |member: &crate::catalog::Member| Some((OriginId(member.origin?), member.node));
+        members.send_replace(Arc::new(known));
+        let voters = match nodes.is_empty() {
             true => Voters::unknown(),
             false => Voters::of(self.place.node, &voting, &nodes),
-        });
+        };
+        listed.send_replace(Listed { voters, writers: all.iter().filter_map(writer).collect() });
     }
 
     /// Has the catalog say where this node is, and which life it lives, where it says something else.

@@ -119,8 +119,14 @@ impl Way {
     fn writer(&self, origin: OriginId) -> Option<(Arc<Peers>, NodeId)> {
         let peers = self.peers()?;
         let states = peers.states();
-        let writes =
-            |peer: &&PeerState| peer.is_connected && peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
+        let catalog = self.site.get().and_then(|(catalog, _)| catalog.upgrade());
+        let members = catalog.map(|catalog| catalog.members()).unwrap_or_default();
+        // Another one may say that it is its own.
+        let listed = members.iter().find(|member| member.origin == Some(origin.0)).map(|member| member.node);
+        let writes = |peer: &&PeerState| {
+            let says_so = peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
+            peer.is_connected && says_so && listed.is_none_or(|node| node == peer.node)
+        };
         let node = states.iter().find(writes)?.node;
         Some((peers, node))
     }

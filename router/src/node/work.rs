@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sled_data::{CommitNumber, OriginId};
 
+use super::arrived::{Arrived, arrived, others_wrote};
 use super::keeper::{Scene, decide};
 use super::site::SiteNode;
 use crate::catalog::Lease;
@@ -19,8 +20,8 @@ use crate::transport::NodeId;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a node is not heard before it counts as lost here: what was restarted is back before.
 const LOST_AFTER: Duration = Duration::from_secs(1);
-/// How long a node is not heard before it is not waited for, by one that has just started.
-const SILENT_AFTER: Duration = Duration::from_secs(4);
+/// How long it is waited for at most that all who are heard say what they have of a node that was lost.
+const SAID_MAX: Duration = Duration::from_secs(10);
 /// How long a node that was cut off and pauses goes on pausing once it hears a majority: what was decided meanwhile comes with the
 /// consensus' next heartbeat, each second, and it must not read on what another has taken over.
 const PAUSES_ON: Duration = Duration::from_secs(2);
@@ -40,7 +41,7 @@ impl SiteNode {
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
             self.tell_duties(&plugins, &peers, &mut duties);
-            self.tell_commands(&commands, &peers);
+            self.tell_commands(&commands, &replication, &peers);
             if self.catalog.is_leader() {
                 self.decide(&plugins, &replication, &peers).await;
             }
@@ -70,7 +71,7 @@ impl SiteNode {
     }
 
     /// Tells the commands whose they have to take up, and when it is known here what others have taken up of this node's.
-    fn tell_commands(self: &Arc<Self>, commands: &Arc<Commands>, peers: &[PeerState]) {
+    fn tell_commands(self: &Arc<Self>, commands: &Arc<Commands>, replication: &Replication, peers: &[PeerState]) {
         let is_heard = |origin: u64| {
             let writes = |peer: &&PeerState| peer.known.as_ref().is_some_and(|known| known.origin == origin);
             peers.iter().any(|peer| peer.is_connected && writes(&peer))
@@ -85,20 +86,16 @@ impl SiteNode {
             from_commit: CommitNumber(taken.from_commit),
         });
         commands.take_up_from(lost.collect());
-        if self.is_level(peers) {
-            commands.go_on();
+        if !commands.is_held_back() {
+            return;
         }
-    }
-
-    /// Whether all that the others had written when they were heard last is here. Who is silent for long is not waited for.
-    fn is_level(&self, peers: &[PeerState]) -> bool {
-        let now = self.log.clock().monotonic();
-        let silent = |peer: &PeerState| now.saturating_sub(peer.since) >= SILENT_AFTER;
-        peers.iter().all(|peer| {
-            let Some(known) = peer.known.as_ref().filter(|_| peer.is_connected) else { return silent(peer) };
-            let Some(heartbeat) = &known.heartbeat else { return false };
-            self.log.store().followed_commit(OriginId(known.origin)).0 >= heartbeat.synced
-        })
+        let held = replication.held_by_others();
+        let needed = others_wrote(peers, &held.all(), self.log.origin(), self.log.clock().monotonic());
+        match needed.map(|needed| arrived(&needed, &self.log.store().followed())) {
+            Some(Arrived::All) => commands.go_on(),
+            Some(Arrived::BeingCopied) => commands.hold_on(),
+            Some(Arrived::NotYet) | None => {}
+        }
     }
 
     /// The site, as what a node has to do follows from it.
@@ -162,8 +159,13 @@ impl SiteNode {
         let mut heard: BTreeSet<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
         heard.insert(me);
         let is_lost = |peer: &&PeerState| !peer.is_connected && now.saturating_sub(peer.since) >= LOST_AFTER;
-        let lost = peers.iter().filter(is_lost).map(|peer| peer.node).collect();
-        let mut holds = replication.held_by_others();
+        let lost: BTreeMap<NodeId, Duration> =
+            peers.iter().filter(is_lost).map(|peer| (peer.node, peer.since)).collect();
+        let held = replication.held_by_others();
+        let lost_since = lost.values().max().copied().filter(|since| now.saturating_sub(*since) < SAID_MAX);
+        let has_said = |peer: &PeerState| lost_since.is_none_or(|since| held.has_said_since(peer.node, since));
+        let is_asking = !peers.iter().filter(|peer| peer.is_connected).all(has_said);
+        let mut holds = held.all();
         holds.insert(me, replication.held_here());
         let shared = plugins
             .list()
@@ -175,8 +177,9 @@ impl SiteNode {
         Scene {
             members: self.catalog.members().to_vec(),
             heard,
-            lost,
+            lost: lost.into_keys().collect(),
             holds,
+            is_asking,
             take_overs: self
                 .catalog
                 .take_overs()

@@ -20,6 +20,15 @@ pub fn asked(store: &Store, origin: OriginId) -> Follow {
     }
 }
 
+/// The same, once all that it says is here is synced: the source counts it as that. `None` before. One look at the store tells both.
+pub(super) fn asked_when_synced(store: &Store, origin: OriginId) -> Option<Follow> {
+    let asked = asked(store, origin);
+    let all = store.followed();
+    let here = all.iter().find(|(followed, _)| *followed == origin).map(|(_, followed)| followed);
+    let is_synced = here.is_none_or(|here| here.copy == CopyState::Taking || here.synced.0 >= asked.have);
+    is_synced.then_some(asked)
+}
+
 /// What the source has of the origin that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Has {

@@ -8,10 +8,10 @@ use sled_data::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::begin::asked;
+use super::begin::asked_when_synced;
 use super::book::{Book, Following, Trouble};
 use super::pace::Throttle;
-use super::wire::{Asked, FRAME_BYTES_MAX, Refused, Said, WireError};
+use super::wire::{Asked, FRAME_BYTES_MAX, Follow, Refused, Said, WireError};
 use crate::event_log::{EventLog, FollowFailed, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
@@ -19,6 +19,9 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 const AHEAD_BYTES_MAX: u32 = 8 << 20;
 /// Frames that have come and are not stored yet.
 const AHEAD_FRAMES_MAX: usize = 1_024;
+
+/// How often what is here is synced at a stream's beginning, while an earlier one still brings something.
+const SYNCS_MAX: usize = 16;
 
 /// Why an origin is followed no more from this node.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,9 @@ pub enum Ended {
     /// The copy here differs from what the source has.
     #[error("{0}")]
     Different(String),
+    /// What an earlier stream has left was still being stored; it is opened again.
+    #[error("an earlier stream of it is still being stored")]
+    Busy,
     /// There is no room here, for now.
     #[error("the store here is full")]
     Full,
@@ -89,7 +95,7 @@ pub struct Follower {
     pub origin: OriginId,
     /// The node that it comes from.
     pub node: NodeId,
-    /// Whether that node says that it writes it.
+    /// Whether that node writes it.
     pub is_writer: bool,
     /// How long a live commit may take here while this catches up, in percent of what it takes by itself.
     pub live_percent: u32,
@@ -104,10 +110,10 @@ struct Came {
 impl Follower {
     /// Follows until something ends it.
     pub async fn run(&self, mut out: FrameSender, from: FrameReceiver) -> Ended {
-        if let Err(ended) = self.prepare().await {
-            return ended;
-        }
-        let asked = asked(self.log.store(), self.origin);
+        let asked = match self.prepare().await {
+            Ok(asked) => asked,
+            Err(ended) => return ended,
+        };
         if let Err(error) = out.send_frame(&Asked::Follow(asked).encode()).await {
             return error.into();
         }
@@ -119,29 +125,28 @@ impl Follower {
         }
     }
 
-    /// Has all that is here synced, so that the source may count it, and sees that nobody else writes the origin.
-    async fn prepare(&self) -> Result<(), Ended> {
+    /// Has all that is here synced, so that the source may count it, and notes who writes the origin; what is asked for then.
+    async fn prepare(&self) -> Result<Follow, Ended> {
+        // What an earlier stream has left on its way into the store comes first: it is in order there.
+        self.log.follow(Vec::new()).await?;
         let (origin, node, is_writer) = (self.origin, self.node, self.is_writer);
         self.in_store(move |log| {
             let store = log.store();
             let known = store.followed().into_iter().find(|(followed, _)| *followed == origin);
-            let Some((_, followed)) = known else { return Ok(Ok(())) };
-            if is_writer && followed.node != 0 && followed.node != node.0 {
-                let writer = NodeId(followed.node);
-                return Ok(Err(format!(
-                    "origin {origin} is written by node {writer}, and node {node} says it writes it"
-                )));
-            }
-            if is_writer && followed.node == 0 {
+            if known.is_some_and(|(_, followed)| is_writer && followed.node != node.0) {
                 store.set_follow_node(origin, node.0)?;
-            }
-            if store.synced_commit_of(origin) < followed.commit || is_writer && followed.node == 0 {
                 store.sync().map_err(|error| FollowError::Failed(error.0))?;
             }
-            Ok(Ok(()))
+            for _ in 0..SYNCS_MAX {
+                if let Some(asked) = asked_when_synced(store, origin) {
+                    return Ok(Some(asked));
+                }
+                store.sync().map_err(|error| FollowError::Failed(error.0))?;
+            }
+            Ok(None)
         })
         .await?
-        .map_err(Ended::Wrong)
+        .ok_or(Ended::Busy)
     }
 
     async fn take(&self, came: &mut mpsc::Receiver<Came>, out: &mut FrameSender) -> Result<Ended, Ended> {
@@ -158,6 +163,10 @@ impl Follower {
             for Came { said, .. } in &mut frames {
                 match std::mem::replace(said, Said::CopyEnd(0)) {
                     Said::Commit(body) => {
+                        if body.len() >= throttle.chunk_bytes() {
+                            // A large one goes by itself: together they may be more than the store takes at once.
+                            self.store(&mut commits, std::mem::take(&mut bytes), &mut throttle, out).await?;
+                        }
                         bytes += body.len();
                         let commit = FollowedCommit::decode(&body)?;
                         self.check_origin(commit.origin)?;
@@ -313,7 +322,7 @@ impl Follower {
 async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
     let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX as usize));
     loop {
-        let frame = match from.receive_frame(FRAME_BYTES_MAX).await {
+        let frame = match receive_said(&mut from).await {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 // What has come is stored first; that ends it.
@@ -332,4 +341,13 @@ async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
             return Ended::BySource;
         }
     }
+}
+
+/// The next frame. Memory is taken as its bytes come; only a commit may have more than [`FRAME_BYTES_MAX`].
+async fn receive_said(from: &mut FrameReceiver) -> Result<Option<Vec<u8>>, StreamError> {
+    let Some(bytes) = from.receive_length(Said::COMMIT_BYTES_MAX).await? else { return Ok(None) };
+    if bytes > FRAME_BYTES_MAX && from.peek_body().await? != Said::COMMIT {
+        return Err(StreamError::TooLong { bytes, bytes_max: FRAME_BYTES_MAX });
+    }
+    from.receive_body(bytes).await.map(Some)
 }

@@ -10,8 +10,10 @@ mod config;
 mod floor;
 mod follower;
 mod grouping;
+mod held;
 mod holdings;
 pub mod join;
+mod lives;
 mod pace;
 pub mod peers;
 mod plan;
@@ -32,11 +34,12 @@ pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
 pub use config::{Config, LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
 pub use floor::{Behind, Floor, Lacks};
 pub use grouping::{Standing, Turn, turn};
+pub use held::Held;
 pub use holdings::Holdings;
 pub use pace::{CatchUp, Counted};
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
-pub use task::{Replication, Voters};
+pub use task::{Listed, Replication, Voters};
 pub use wire::{Asked, Follow, Refused, RefusedCode, Said, VERSION, WireError};
 
 /// An answer that is on its way.

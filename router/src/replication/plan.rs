@@ -31,12 +31,18 @@ pub struct Known {
     pub stopped: BTreeSet<OriginId>,
 }
 
-/// From which node each origin is to be followed now.
+/// Who writes the life that a node says is its own, where that is known to be another node (pure).
+pub fn writer_instead(node: NodeId, claimed: OriginId, writers: &BTreeMap<OriginId, NodeId>) -> Option<NodeId> {
+    writers.get(&claimed).copied().filter(|writer| *writer != node)
+}
+
+/// From which node each origin is to be followed now. Of two that say they write one, where neither is known to, the one of the lesser id
+/// is followed: from then on it is known.
 pub fn wanted(known: &Known) -> BTreeMap<OriginId, NodeId> {
     let mut wanted = BTreeMap::new();
     for (node, holder) in &known.holders {
         if let Some(origin) = holder.own {
-            wanted.insert(origin, *node);
+            wanted.entry(origin).or_insert(*node);
         }
     }
     for (node, holder) in &known.holders {
@@ -93,11 +99,25 @@ mod tests {
                 vec![(LOST, 3)],
             ),
             ("its writer is back", vec![(2, holder(None, &[(B, 9)])), (3, holder(Some(B), &[]))], vec![], vec![(B, 3)]),
+            (
+                "two that claim one life",
+                vec![(2, holder(Some(B), &[])), (3, holder(Some(B), &[]))],
+                vec![],
+                vec![(B, 2)],
+            ),
             ("a life that has not been read yet", vec![(2, holder(None, &[]))], vec![], vec![]),
         ];
         for (case, holders, here, expected) in cases {
             let expected = expected.into_iter().map(|(origin, node)| (origin, NodeId(node))).collect();
             assert_eq!(wanted(&known(holders, &here)), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_life_is_its_writers_whoever_claims_it() {
+        let writers = BTreeMap::from([(A, NodeId(1)), (B, NodeId(2))]);
+        for (node, claimed, writer) in [(1, A, None), (2, B, None), (3, B, Some(2)), (2, A, Some(1)), (3, LOST, None)] {
+            assert_eq!(writer_instead(NodeId(node), claimed, &writers), writer.map(NodeId), "{node} {claimed}");
         }
     }
 

@@ -99,3 +99,22 @@ async fn whoever_follows_gets_all_whatever_is_kept_and_whoever_is_waited_for() {
     followers.logs.iter().for_each(|log| log.close());
     there.close();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_larger_than_any_is_closed_now_is_taken_all_the_same() {
+    let there = log(1);
+    let compression = sled_data::Compression::None;
+    let plain = Some(TopicConfig { partitions: 1, compression, ..TopicConfig::default() });
+    let topic = there.ensure_topic("plain", plain).unwrap();
+    append(&there, &topic, 3, 100);
+    let mut followers = Followers { link: link().await, logs: Vec::new() };
+    followers.join(&there, 2).await;
+    until("what is small", || is_level(&followers.logs[0], &there, there.store().origin())).await;
+    for (count, bytes) in [(40, 1 << 20), (1, 100), (6, (16 << 20) - 64)] {
+        append(&there, &topic, count, bytes);
+    }
+    until("what is large", || is_level(&followers.logs[0], &there, there.store().origin())).await;
+    followers.link.follower.close(0, "done");
+    followers.logs.iter().for_each(|log| log.close());
+    there.close();
+}

@@ -33,7 +33,7 @@ pub enum Ended {
     /// The follower has more of this node's own log than the node has, or something else.
     #[error("{text}")]
     Outlived {
-        /// What was found, and what to do.
+        /// What was found.
         text: String,
     },
     /// The node is stopping.
@@ -78,10 +78,13 @@ impl Source {
         mut from: FrameReceiver,
     ) -> Result<(), Ended> {
         let origin = OriginId(asked.origin);
-        let (next, has) = match self.how(&asked).await? {
-            Begin::Commits(next) => (next, CommitNumber(next.0.saturating_sub(1))),
+        let (next, has, held) = match self.how(&asked).await? {
+            Begin::Commits(next) => (next, CommitNumber(next.0.saturating_sub(1)), None),
             // What was sent is not stored there yet: the follower says when it is.
-            Begin::Copy => (self.copy(origin, &mut out, &mut from).await?, CommitNumber(0)),
+            Begin::Copy => {
+                let (next, held) = self.copy(origin, &mut out, &mut from).await?;
+                (next, CommitNumber(0), Some(held))
+            }
             Begin::Refuse(code) => {
                 let text = self.refusal(&asked, code);
                 out.send_frame(&Said::refused(code, &text).encode()).await?;
@@ -89,7 +92,6 @@ impl Source {
                 out.stopped().await;
                 let is_own = origin == self.log.store().origin();
                 return Err(if is_own && code == RefusedCode::Forked {
-                    let text = format!("{text}; this node ends its life and begins a new one when it is started again");
                     Ended::Outlived { text }
                 } else {
                     Ended::Refused(text)
@@ -104,7 +106,7 @@ impl Source {
         }
         tokio::select! {
             ended = self.send_commits(node, origin, next, &mut out) => ended,
-            ended = self.take_acknowledgements(origin, node, &mut from) => ended,
+            ended = self.take_acknowledgements(origin, node, held, &mut from) => ended,
         }
     }
 
@@ -144,15 +146,14 @@ impl Source {
         .await
     }
 
-    /// Sends a copy; the first commit that follows it.
+    /// Sends a copy; the first commit that follows it, and what keeps those that do until it is there.
     async fn copy(
         &self,
         origin: OriginId,
         out: &mut FrameSender,
         from: &mut FrameReceiver,
-    ) -> Result<CommitNumber, Ended> {
-        // The commits that follow the copy are kept until it is there.
-        let held = Held::begin(&self.log, origin);
+    ) -> Result<(CommitNumber, Held), Ended> {
+        let mut held = Held::begin(&self.log, origin);
         let head = Arc::new(blocking(&self.log, move |store| store.copy_head(origin)).await?);
         let mut told = HashSet::new();
         for extent in &head.partitions {
@@ -194,14 +195,15 @@ impl Source {
         // Whatever was read may be as new as this.
         let whole_at = self.log.store().synced_commit_of(origin);
         out.send_frame(&Said::CopyEnd(whole_at.0).encode()).await?;
-        drop(held);
-        Ok(head.commit.next())
+        held.until = whole_at;
+        Ok((head.commit.next(), held))
     }
 
     async fn take_acknowledgements(
         &self,
         origin: OriginId,
         node: NodeId,
+        mut held: Option<Held>,
         from: &mut FrameReceiver,
     ) -> Result<(), Ended> {
         let is_own = origin == self.log.store().origin();
@@ -213,6 +215,7 @@ impl Source {
             if number > self.log.store().synced_commit_of(origin) {
                 return Err(Ended::Wrong("that it has commits that are not here"));
             }
+            held = held.filter(|held| number < held.until);
             self.book.synced(origin, node, number);
             if is_own {
                 self.log.follower_synced(node.0, number);
@@ -222,23 +225,26 @@ impl Source {
     }
 }
 
-/// Keeps the records of an origin's commits while a copy of it is taken.
-struct Held<'a> {
-    log: &'a EventLog,
+/// Keeps the records of an origin's commits while a copy of it is taken, and until it is whole where it went: it is begun anew otherwise.
+struct Held {
+    log: Arc<EventLog>,
     origin: OriginId,
+    hold: u64,
+    /// The commit with which the copy is whole.
+    until: CommitNumber,
 }
 
-impl<'a> Held<'a> {
-    fn begin(log: &'a EventLog, origin: OriginId) -> Self {
+impl Held {
+    fn begin(log: &Arc<EventLog>, origin: OriginId) -> Self {
         let from = log.store().last_commit_of(origin);
-        log.store().hold_commits(origin, Some(from));
-        Self { log, origin }
+        let hold = log.store().hold_commits(origin, from);
+        Self { log: Arc::clone(log), origin, hold, until: CommitNumber(u64::MAX) }
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.log.store().hold_commits(self.origin, None);
+        self.log.store().release_commits(self.origin, self.hold);
     }
 }
 

@@ -315,3 +315,85 @@ async fn a_follower_counts_as_having_a_copy_when_it_says_so() {
     until("the copy", || synced() == Some(CommitNumber(whole_at))).await;
     there.close();
 }
+
+/// An observer that holds the committer back while a gate is shut.
+#[derive(Default)]
+struct Held {
+    gate: parking_lot::Mutex<()>,
+}
+
+impl crate::event_log::Observer for Held {
+    fn committed(&self, _: &Arc<crate::event_log::Committed>) {
+        drop(self.gate.lock());
+    }
+
+    fn is_listening(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dropped_stream_has_left_on_its_way_is_stored_and_synced_before_it_is_counted() {
+    let (there, here) = (log(1), log(2));
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    for value in numbers(0..5) {
+        append(&there, &topic, &value).await;
+    }
+    let commits = there.store().commits_to_ship(origin, CommitNumber(1), 1 << 20).unwrap();
+    let last = commits.last().unwrap().record.number;
+    // The committer is held back while what an earlier stream brought is in its queue; the stream is dropped.
+    let held = Arc::new(Held::default());
+    here.observe(Arc::clone(&held) as _);
+    let gate = held.gate.lock();
+    let own = here.ensure_topic("own", None).unwrap();
+    let blocked = {
+        let here = Arc::clone(&here);
+        tokio::spawn(async move { append(&here, &own, "1").await })
+    };
+    let own_end =
+        || here.partitions_of(&here.topic("own").unwrap()).iter().any(|partition| partition.visible_end() > 0);
+    until("the committer", own_end).await;
+    {
+        let mut brought = std::pin::pin!(here.follow(commits));
+        assert!(futures_now(brought.as_mut()).is_none(), "it waits for the committer");
+    }
+    let link = link().await;
+    let (out, from) = link.follower.open().await.unwrap();
+    let follower = Follower {
+        log: Arc::clone(&here),
+        book: Arc::default(),
+        origin,
+        node: NodeId(1),
+        is_writer: true,
+        live_percent: 150,
+    };
+    let following = tokio::spawn(async move { follower.run(out, from).await });
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        drop(gate);
+    };
+    // The stream is seen by its first frame.
+    let asking = async {
+        let (_out, mut from) = link.source.accept().await.unwrap();
+        from.receive_frame(1 << 20).await
+    };
+    let (asked, ()) = tokio::join!(asking, release);
+    let Asked::Follow(asked) = Asked::decode(&asked.unwrap().unwrap()).unwrap() else { panic!("something else") };
+    assert_eq!(CommitNumber(asked.have), last, "all that was on its way");
+    assert_eq!(here.store().synced_commit_of(origin), last);
+    link.follower.close(0, "done");
+    following.await.unwrap();
+    blocked.await.unwrap();
+    for log in [there, here] {
+        log.close();
+    }
+}
+
+fn futures_now<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}

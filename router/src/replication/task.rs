@@ -1,6 +1,6 @@
 //! Replication as it runs: looks at who is there, follows what the plan says, tells the log what its quorum is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,15 @@ use tokio::time::Instant;
 
 use super::book::{Book, Following, Trouble};
 use super::follower::{Ended, Follower};
+use super::held::Held;
 use super::holdings::Holdings;
 use super::peers::{PeerState, Peers};
-use super::plan::{Holder, Known, wanted};
+use super::plan::{Holder, Known, wanted, writer_instead};
 use super::source::{self, Source};
 use super::wire::RefusedCode;
-use super::{ASK_HOLDINGS, Config, STREAM_FOLLOW};
+use super::{Config, STREAM_FOLLOW, lives};
 use crate::event_log::{Act, EventLog};
-use crate::transport::{FrameReceiver, FrameSender, NodeId};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// How often it looks, besides when somebody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -30,12 +31,12 @@ const ASK_AGAIN_EVERY: Duration = Duration::from_secs(30);
 /// For how long after one came or went it is as while one is not heard: some have more than others of what one that
 /// goes wrote last, and the site's list may have forgotten it already.
 const SETTLES: Duration = Duration::from_secs(10);
-/// How long an answer may take.
-const ASK_WAIT: Duration = Duration::from_secs(3);
 /// The first pause before an origin is followed again whose stream has ended; each one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// A stream that stood for so long begins with the first pause again when it ends.
+const STOOD: Duration = Duration::from_secs(30);
 
 /// Who votes besides this node, and how many of them an event of a `quorum` topic needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,18 +67,25 @@ impl Voters {
     }
 }
 
+/// What the site's list says of its nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Who votes.
+    pub voters: Voters,
+    /// Who writes which life, as far as they have said it to the site.
+    pub writers: BTreeMap<OriginId, NodeId>,
+}
+
 /// Replication of one node.
 pub struct Replication {
-    log: Arc<EventLog>,
-    peers: Arc<Peers>,
+    pub(super) log: Arc<EventLog>,
+    pub(super) peers: Arc<Peers>,
     book: Arc<Book>,
     source: Source,
     config: Config,
-    voters: watch::Receiver<Voters>,
+    listed: watch::Receiver<Listed>,
     running: Mutex<BTreeMap<OriginId, Running>>,
-    holds: Mutex<BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>>,
-    /// Those who have said what they hold since they came.
-    said: Mutex<BTreeSet<NodeId>>,
+    pub(super) held: Held,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
 }
@@ -88,6 +96,7 @@ struct Running {
     task: Option<JoinHandle<Ended>>,
     pause: Duration,
     not_before: Instant,
+    began: Instant,
 }
 
 impl Replication {
@@ -97,7 +106,7 @@ impl Replication {
         peers: Arc<Peers>,
         book: Arc<Book>,
         config: Config,
-        voters: watch::Receiver<Voters>,
+        listed: watch::Receiver<Listed>,
     ) -> Arc<Self> {
         let live_percent = config.catch_up_live_percent;
         let source = Source { log: Arc::clone(&log), book: Arc::clone(&book), live_percent };
@@ -107,10 +116,9 @@ impl Replication {
             book,
             source,
             config,
-            voters,
+            listed,
             running: Mutex::default(),
-            holds: Mutex::default(),
-            said: Mutex::default(),
+            held: Held::default(),
             outlived: watch::Sender::new(false),
         })
     }
@@ -139,7 +147,7 @@ impl Replication {
             if here != connected {
                 (connected, settled_at, asked_at) = (here, Instant::now() + SETTLES, None);
             }
-            let is_settled = self.all_have_said(&peers) && settled_at <= Instant::now();
+            let is_settled = self.held.all_have_said(&peers) && settled_at <= Instant::now();
             let every = if is_settled { ASK_AGAIN_EVERY } else { ASK_EVERY };
             let is_due = asked_at.is_none_or(|asked: Instant| asked.elapsed() >= every);
             if is_due && asking.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -158,7 +166,8 @@ impl Replication {
     fn look(self: &Arc<Self>, peers: &[PeerState]) {
         self.note_moment();
         self.end_finished();
-        let wanted = wanted(&self.known(peers));
+        let known = self.known(peers);
+        let wanted = wanted(&known);
         let mut running = self.running.lock();
         running.retain(|origin, running| {
             let stays = wanted.get(origin) == Some(&running.node);
@@ -170,11 +179,11 @@ impl Replication {
         });
         let now = Instant::now();
         for (origin, node) in wanted {
-            let begun = Running { node, task: None, pause: PAUSE_MIN, not_before: now };
+            let begun = Running { node, task: None, pause: PAUSE_MIN, not_before: now, began: now };
             let running = running.entry(origin).or_insert(begun);
             if running.task.is_none() && running.not_before <= now {
-                let writes = |peer: &&PeerState| peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
-                let is_writer = peers.iter().find(writes).is_some_and(|peer| peer.node == node);
+                let is_writer = known.holders.get(&node).is_some_and(|holder| holder.own == Some(origin));
+                running.began = now;
                 running.task = Some(self.begin(origin, node, is_writer));
             }
         }
@@ -202,8 +211,8 @@ impl Replication {
         let mut ended = Vec::new();
         for (origin, running) in self.running.lock().iter_mut() {
             let Some(task) = running.task.take_if(|task| task.is_finished()) else { continue };
-            running.not_before = Instant::now() + running.pause;
-            running.pause = (running.pause * 2).min(PAUSE_MAX);
+            let (pause, next) = pauses(running.pause, running.began.elapsed());
+            (running.not_before, running.pause) = (Instant::now() + pause, next);
             ended.push((*origin, running.node, task));
         }
         for (origin, node, task) in ended {
@@ -216,7 +225,10 @@ impl Replication {
 
     fn note_end(&self, origin: OriginId, node: NodeId, ended: &Ended) {
         match ended {
-            Ended::Stream(_) | Ended::BySource | Ended::Full => {
+            Ended::Stream(error @ StreamError::TooLong { .. }) => {
+                self.trouble("stream-refused", format!("a commit stream of origin {origin} from node {node}: {error}"));
+            }
+            Ended::Stream(_) | Ended::BySource | Ended::Busy | Ended::Full => {
                 tracing::debug!(%origin, %node, %ended, "a commit stream ended; it is opened again");
             }
             Ended::Different(text) => {
@@ -253,10 +265,10 @@ impl Replication {
     }
 
     fn known(&self, peers: &[PeerState]) -> Known {
-        let holds = self.holds.lock();
+        let writers = self.writers();
         let holder = |peer: &PeerState| Holder {
-            own: peer.known.as_ref().map(|known| OriginId(known.origin)),
-            holds: holds.get(&peer.node).cloned().unwrap_or_default(),
+            own: peer.known.as_ref().and_then(|known| self.own_of(peer.node, OriginId(known.origin), &writers)),
+            holds: self.held.of(peer.node),
         };
         let following = self.book.following();
         let stopped = following.iter().filter(|(_, how)| matches!(how, Following::Stopped(_)));
@@ -266,6 +278,24 @@ impl Replication {
             here: self.here(),
             stopped: stopped.map(|(origin, _)| *origin).collect(),
         }
+    }
+
+    /// Who writes which life: as the site's list says, and else as it was followed here.
+    fn writers(&self) -> BTreeMap<OriginId, NodeId> {
+        let followed = self.log.store().followed().into_iter().filter(|(_, followed)| followed.node != 0);
+        let mut writers: BTreeMap<_, _> = followed.map(|(origin, followed)| (origin, NodeId(followed.node))).collect();
+        writers.extend(&self.listed.borrow().writers);
+        writers
+    }
+
+    /// The life that a node says it writes; `None` where another one does.
+    fn own_of(&self, node: NodeId, claimed: OriginId, writers: &BTreeMap<OriginId, NodeId>) -> Option<OriginId> {
+        let Some(writer) = writer_instead(node, claimed, writers) else { return Some(claimed) };
+        self.trouble("origin-claimed", format!(
+            "node {node} says that it writes origin {claimed}, which is written by node {writer}: its data folder was copied, or it is not \
+             what it seems; nothing of that origin is taken from it as its writer. Stop it, wipe its data folder and let it join as a new node"
+        ));
+        None
     }
 
     fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
@@ -279,35 +309,14 @@ impl Replication {
         whole.map(|(origin, followed)| (origin, followed.synced)).collect()
     }
 
-    /// Whether every node is heard, and has said what it holds since it came.
-    fn all_have_said(&self, peers: &[PeerState]) -> bool {
-        let is_here = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
-        let mut said = self.said.lock();
-        said.retain(is_here);
-        peers.iter().all(|peer| said.contains(&peer.node))
-    }
-
-    async fn ask_holdings(self: Arc<Self>, peers: Arc<Vec<PeerState>>) {
-        for peer in peers.iter().filter(|peer| peer.is_connected) {
-            match self.peers.ask(peer.node, ASK_HOLDINGS, &[], ASK_WAIT).await.map(|bytes| Holdings::decode(&bytes)) {
-                Ok(Some(holdings)) => {
-                    self.holds.lock().insert(peer.node, holdings.0);
-                    self.said.lock().insert(peer.node);
-                }
-                Ok(None) => tracing::warn!(node = %peer.node, "what a node holds is told in an unknown way"),
-                Err(error) => tracing::debug!(%error, node = %peer.node, "a node does not say what it holds"),
-            }
-        }
-    }
-
-    /// How far this node has synced each origin that it follows.
+    /// How far this node has synced each origin that is whole here.
     pub fn held_here(&self) -> BTreeMap<OriginId, CommitNumber> {
-        self.here()
+        self.whole_here()
     }
 
-    /// The same of the others, as they said when they were asked last.
-    pub fn held_by_others(&self) -> BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>> {
-        self.holds.lock().clone()
+    /// What the others hold, as they said when they were asked last.
+    pub fn held_by_others(&self) -> &Held {
+        &self.held
     }
 
     /// What this node holds of others' origins, for who asks.
@@ -319,11 +328,27 @@ impl Replication {
     pub async fn serve_follower(&self, node: NodeId, out: FrameSender, from: FrameReceiver) {
         match self.source.serve(node, out, from).await {
             Ok(()) | Err(source::Ended::Stream(_) | source::Ended::Stopping) => {}
-            Err(source::Ended::Outlived { text }) => {
-                self.trouble("outlived", text);
+            Err(source::Ended::Outlived { text }) => self.is_outlived(node, text).await,
+            Err(ended) => self.trouble("follower-refused", format!("node {node} is not served: {ended}")),
+        }
+    }
+
+    /// Another node has more of this node's own log than is here, or says so.
+    async fn is_outlived(&self, node: NodeId, text: String) {
+        let may_end = match lives::may_end(&self.log) {
+            Ok(true) => lives::note_end(&self.log).await.map(|()| true).map_err(|error| error.to_string()),
+            may_end => may_end.map_err(|error| error.to_string()),
+        };
+        match may_end {
+            Ok(true) => {
+                self.trouble("outlived", format!("{text}; this node ends its life and begins a new one when it is started again"));
                 self.outlived.send_replace(true);
             }
-            Err(ended) => self.trouble("follower-refused", format!("node {node} is not served: {ended}")),
+            Ok(false) => self.trouble("outlived-again", format!(
+                "{text}; a life of this node was ended for that within a day, so this one goes on: find out what node {node} has, and remove \
+                 the wrong node"
+            )),
+            Err(error) => tracing::error!(error, text, "it cannot be told whether this node's life may be ended"),
         }
     }
 
@@ -335,7 +360,7 @@ impl Replication {
     }
 
     fn tell_quorum(&self, peers: &[PeerState]) {
-        let voters = self.voters.borrow().clone();
+        let voters = self.listed.borrow().voters.clone();
         let others: Vec<u64> = voters.others.iter().map(|node| node.0).collect();
         self.log.set_replicas(&others, voters.needed);
         let followers = self.book.followers(self.log.store().origin());
@@ -345,6 +370,12 @@ impl Replication {
         self.log.set_quorum_in_reach(heard >= voters.needed);
         self.log.tell_late(self.config.quorum_wait());
     }
+}
+
+/// How long a stream that stood for so long is waited for now, and the next time.
+fn pauses(pause: Duration, stood: Duration) -> (Duration, Duration) {
+    let pause = if stood >= STOOD { PAUSE_MIN } else { pause };
+    (pause, (pause * 2).min(PAUSE_MAX))
 }
 
 /// The result of a task that has finished.
@@ -360,6 +391,18 @@ fn futures_now<T>(task: JoinHandle<T>) -> Option<Result<T, tokio::task::JoinErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_grow_while_streams_end_and_are_short_again_after_one_that_stood() {
+        let mut pause = PAUSE_MIN;
+        for _ in 0..10 {
+            let (now, next) = pauses(pause, Duration::from_secs(1));
+            assert!(now == pause && next >= now && next <= PAUSE_MAX);
+            pause = next;
+        }
+        assert_eq!(pause, PAUSE_MAX);
+        assert_eq!(pauses(pause, STOOD), (PAUSE_MIN, PAUSE_MIN * 2));
+    }
 
     #[test]
     fn a_majority_counts_this_node_where_it_votes() {

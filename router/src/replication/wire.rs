@@ -8,7 +8,8 @@ use sled_data::{Compression, Durability, OriginId, PartitionId, TopicConfig, Top
 
 /// The version that is spoken.
 pub const VERSION: u8 = 1;
-/// Largest frame, bytes: a commit with one event of the largest size, and its state.
+/// Largest frame, bytes: a commit with one event of the largest size, and its state. A commit may be larger where an earlier program closed
+/// it: see [`Said::COMMIT_BYTES_MAX`].
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
 /// Partitions that one frame names at most.
 const ENDS_MAX: usize = 65_536;
@@ -200,6 +201,8 @@ impl Said {
 
     /// The kind byte of a commit's frame; its bytes follow.
     pub const COMMIT: u8 = COMMIT;
+    /// Largest frame of a commit, bytes: whatever a store takes as one.
+    pub const COMMIT_BYTES_MAX: usize = sled_data::COMMIT_BYTES_MAX + 1;
 
     /// Bytes that it takes, about.
     pub fn bytes(&self) -> usize {

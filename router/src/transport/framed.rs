@@ -203,6 +203,15 @@ impl FrameReceiver {
         if length > bytes_max { Err(StreamError::TooLong { bytes: length, bytes_max }) } else { Ok(Some(length)) }
     }
 
+    /// The first byte of the body whose length has come; it is received with the body once more.
+    ///
+    /// # Errors
+    /// As those of [`Self::receive_frame`].
+    pub async fn peek_body(&mut self) -> Result<u8, StreamError> {
+        self.fill(1).await?;
+        self.begun.first().copied().ok_or(StreamError::Cut)
+    }
+
     /// The body of the frame whose length has come.
     ///
     /// # Errors

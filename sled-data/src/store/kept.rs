@@ -1,6 +1,6 @@
 //! Which commit records of an origin are kept: the newest ones, up to bounds of number and bytes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 
 use super::commit_stream::PART_BYTES_MAX;
@@ -16,9 +16,12 @@ pub(super) struct KeptRecords {
     /// Bytes and parts of each, the oldest first.
     sizes: VecDeque<(u32, u16)>,
     bytes: u64,
-    /// Those from this one on are kept for longer.
-    held: Option<CommitNumber>,
+    /// From where on they are kept for longer, for each who needs them.
+    held: BTreeMap<u64, CommitNumber>,
 }
+
+/// Most who need records for longer at once; those of further ones go with the others.
+pub const HOLDS_MAX: usize = 256;
 
 /// How many times as many records are kept while they are held.
 const HELD_TIMES: usize = 4;
@@ -66,9 +69,18 @@ impl KeptRecords {
         CommitNumber(self.last.0 + 1 - self.sizes.len() as u64)
     }
 
-    /// Keeps those from `from` on for longer.
-    pub(super) fn hold(&mut self, from: Option<CommitNumber>) {
-        self.held = from;
+    /// Keeps those from `from` on for longer, for `who`; `None` ends that.
+    pub(super) fn hold(&mut self, who: u64, from: Option<CommitNumber>) {
+        match from {
+            Some(from) if self.held.len() < HOLDS_MAX => drop(self.held.insert(who, from)),
+            Some(_) => {}
+            None => drop(self.held.remove(&who)),
+        }
+    }
+
+    /// Whether one of these is kept for longer.
+    fn is_held(&self, commit: u64) -> bool {
+        self.held.values().any(|from| commit >= from.0)
     }
 
     /// How many are kept besides the newest; none where they are to be kept for longer.
@@ -83,8 +95,7 @@ impl KeptRecords {
         let mut trimmed = 0;
         for (size, parts) in self.sizes.iter().take(TRIM_RECORDS_MAX * added.len()) {
             let number = self.sizes.len() + added.len() - trimmed;
-            let held = self.held.is_some_and(|held| self.first().0 + trimmed as u64 >= held.0);
-            let times = if held { HELD_TIMES } else { 1 };
+            let times = if self.is_held(self.first().0 + trimmed as u64) { HELD_TIMES } else { 1 };
             let number_max = options.commit_records_max.saturating_mul(times);
             let bytes_max = options.commit_record_bytes_max.saturating_mul(times as u64);
             if number <= number_max && bytes <= bytes_max {

@@ -107,6 +107,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         synced: committed.into(),
         follow_groups: AtomicU64::new(0),
         follow_synced: AtomicU64::new(0),
+        holds: AtomicU64::new(0),
         passed_bytes: AtomicU64::new(0),
         failed: OnceLock::<StoreFailed>::new(),
         options,

@@ -5,6 +5,9 @@ use devices::command::Step;
 use super::super::log::{Log, answers_of, commands_of, origin};
 use super::*;
 
+/// Steps, and answers, that are read of a log at once.
+const PIECE: usize = 3;
+
 impl Node {
     /// Reads what is durable and new here.
     pub(super) fn take_new(&mut self, log: &Log, now: Now) {
@@ -27,13 +30,18 @@ impl Node {
         self.next_answer = log.own.answers.len();
     }
 
-    /// Reads what is new of others. What nobody here waits for is passed over.
+    /// Reads what is new of others, a piece of each. What nobody here waits for is passed over.
     pub(super) fn take_others(&mut self, log: &Log, now: Now) {
         let is_waiting = self.table.pending() > 0 && !self.has(Bug::OthersAreNotRead);
+        let is_shown = self.standing.is_shown(|id| log.visible_end(id));
+        let mut has_more = false;
         for (other, image) in &log.copies {
             let cursor = (log.own.cursor(commands_of(*other)), log.own.cursor(answers_of(*other)));
             let (mut steps, mut answers) = *self.others.entry(*other).or_insert(cursor);
-            while is_waiting && let Some(logged) = image.steps.get(steps) {
+            let (steps_end, answers_end) = log.shown.get(other).copied().unwrap_or_default();
+            let ends = (steps_end.min(steps + PIECE), answers_end.min(answers + PIECE));
+            while is_waiting && steps < ends.0 {
+                let logged = &image.steps[steps];
                 steps += 1;
                 let may_matter = match &logged.event.step {
                     _ if logged.is_own => self.table.has_shared(),
@@ -44,7 +52,8 @@ impl Node {
                     self.table.heard(origin(self.place), origin(*other), &logged.device, &logged.event, now);
                 }
             }
-            while is_waiting && let Some(answer) = image.answers.get(answers) {
+            while is_waiting && answers < ends.1 {
+                let answer = &image.answers[answers];
                 answers += 1;
                 let entry = self.table.get(answer.id);
                 let Some(session) = entry.and_then(|entry| entry.speaks_for_elsewhere(&answer.client)) else {
@@ -54,7 +63,14 @@ impl Node {
                     let _ = self.table.answered(answer.of(session, &answer.client), now);
                 }
             }
-            self.others.insert(*other, (steps.max(image.steps.len()), answers.max(image.answers.len())));
+            if !is_waiting {
+                (steps, answers) = (steps.max(steps_end), answers.max(answers_end));
+            }
+            has_more |= steps < steps_end || answers < answers_end;
+            self.others.insert(*other, (steps, answers));
+        }
+        if is_shown && (!has_more || self.has(Bug::GoesOnAfterThePiece)) {
+            self.standing.has_read();
         }
     }
 

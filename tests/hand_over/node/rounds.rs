@@ -47,8 +47,7 @@ impl Node {
         self.take_news(around, now);
         self.take_new(log, now);
         self.take_others(log, now);
-        self.held_until = self.held_until.filter(|until| *until > now.steady);
-        let is_held = self.held_until.is_some();
+        let is_held = self.standing.held_until(now.steady).is_some();
         let (mut found, mut away) = (Vec::new(), Vec::new());
         if is_held {
             history.note(Fact::Weather { node: self.place, what: "it holds back" });

@@ -1,6 +1,10 @@
 //! What the site decides of nodes that are silent: who takes up what they have left; and when a node that is back may go on.
 
+use edgeway::node::{Arrived, arrived};
+use sled_data::{CommitNumber, CopyState, Followed};
+
 use super::*;
+use crate::hand_over::log::origin;
 
 /// How long a node is not heard before another one takes over, in milliseconds.
 const SILENT_MS: u64 = 2_000;
@@ -59,16 +63,26 @@ impl World {
         self.history.note(Fact::TakenOver { lost, by, term });
     }
 
-    /// Whether all that the others have written is at a node, or they are not heard for long.
-    pub(super) fn is_level(&self, place: usize, node: &Node) -> bool {
+    /// How far what the others have written is at a node; `None` while one has not said it. Who is not heard for long is not waited for.
+    pub(super) fn arrived(&self, place: usize, node: &Node) -> Option<Arrived> {
         let is_long = self.history.time >= node.up_at + LEVEL_MS;
-        (0..NODES).filter(|other| *other != place).all(|other| {
-            let log = &self.machines[other].log;
+        let mut needed = BTreeMap::new();
+        for other in (0..NODES).filter(|other| *other != place) {
             let is_up = self.machines[other].node.is_some();
             match is_up && !self.broken.contains(&(place.min(other), place.max(other))) {
-                true => self.machines[place].log.held(other) >= log.durable.len(),
-                false => is_long,
+                true => drop(needed.insert(origin(other), CommitNumber(self.machines[other].log.durable.len() as u64))),
+                false if is_long => {}
+                false => return None,
             }
-        })
+        }
+        let followed = |other: usize| {
+            let mut followed = self.machines[place].log.followed(other);
+            if self.bug == Some(Bug::CopyCountsByItsHead) {
+                followed = Followed { synced: followed.commit, copy: CopyState::Whole, ..followed };
+            }
+            (origin(other), followed)
+        };
+        let followed: Vec<_> = (0..NODES).filter(|other| *other != place).map(followed).collect();
+        Some(arrived(&needed, &followed))
     }
 }

@@ -10,6 +10,9 @@ use crate::transport::NodeId;
 
 /// How long to wait before a full store is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
+/// How often a commit is tried again that was refused for what another room had put into it, and after which time.
+const REFUSED_TRIES_MAX: u32 = 20;
+const REFUSED_RETRY: Duration = Duration::from_millis(50);
 /// Bytes of one commit of many entries, more or less.
 pub(super) const COMMIT_BYTES: usize = 512 << 10;
 
@@ -42,6 +45,11 @@ impl WriteError {
         }
         .filter(|why| matches!(why, CommitFailed::Full(_)))
     }
+
+    /// Whether it may go better in another commit: the store did not take what was in this one, which others had written to as well.
+    fn is_of_this_commit(&self) -> bool {
+        matches!(self, Self::Commit(CommitFailed::Refused(_)))
+    }
 }
 
 /// Writes entries in one commit, with all that `tell` appends to it. Durable on return.
@@ -53,11 +61,17 @@ pub(super) async fn commit(
     puts: &[Put],
     tell: impl Fn(&mut OpenCommit<'_>) + Send + Sync,
 ) -> Result<(), WriteError> {
+    let mut tries = 0;
     loop {
         let written = match begin(&book.log, puts, &tell) {
             Ok(ticket) => book.log.durable(ticket).await.map_err(WriteError::from),
             Err(error) => Err(error),
         };
+        if written.as_ref().is_err_and(WriteError::is_of_this_commit) && tries < REFUSED_TRIES_MAX {
+            tries += 1;
+            tokio::time::sleep(REFUSED_RETRY).await;
+            continue;
+        }
         let full = written.as_ref().err().and_then(WriteError::full).cloned();
         let is_full = full.is_some();
         book.set_stalled(full);
@@ -74,8 +88,16 @@ pub(super) async fn commit(
 /// # Errors
 /// When the store is full, failed, or closes.
 pub(super) fn commit_blocking(log: &EventLog, puts: &[Put]) -> Result<(), WriteError> {
-    let ticket = begin(log, puts, &|_: &mut OpenCommit<'_>| {})?;
-    Ok(log.durable_blocking(ticket)?)
+    let mut tries = 0;
+    loop {
+        let ticket = begin(log, puts, &|_: &mut OpenCommit<'_>| {})?;
+        let written = log.durable_blocking(ticket).map_err(WriteError::from);
+        if !written.as_ref().is_err_and(WriteError::is_of_this_commit) || tries == REFUSED_TRIES_MAX {
+            return written;
+        }
+        tries += 1;
+        std::thread::sleep(REFUSED_RETRY);
+    }
 }
 
 fn begin(log: &EventLog, puts: &[Put], tell: &dyn Fn(&mut OpenCommit<'_>)) -> Result<Ticket, WriteError> {
@@ -116,7 +138,51 @@ pub(super) fn fatal(error: impl std::fmt::Display) -> StorageError<NodeId> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_another_room_has_put_into_the_commit_does_not_end_the_consensus() {
+        let (store, recovered) = sled_data::Store::on(
+            std::sync::Arc::new(sled_data::MemoryBackend::new()),
+            sled_data::Options { seed: Some(3), ..Default::default() },
+        )
+        .unwrap();
+        let clock = std::sync::Arc::new(crate::clock::Clock::starting_after(recovered.last_hlc));
+        let log = EventLog::open(std::sync::Arc::new(store), clock, crate::event_log::Config::default()).unwrap();
+        let topic = log.ensure_topic("a", None).unwrap();
+        let id = topic.partition(0).unwrap().id();
+        // Another room spoils commits, as long as it may.
+        let spoils = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            let spoiler = scope.spawn(|| {
+                let mut refused = 0;
+                while spoils.load(std::sync::atomic::Ordering::Relaxed) {
+                    let ticket = {
+                        let mut open = log.lock();
+                        open.move_cursor("reader", id, u64::MAX);
+                        open.ticket()
+                    };
+                    refused += u32::from(log.durable_blocking(ticket).is_err());
+                    if refused == 10 {
+                        return refused;
+                    }
+                }
+                refused
+            });
+            let put: Put = ("tree", b"key".to_vec(), Some(b"value".to_vec()));
+            commit_blocking(&log, &[put]).unwrap();
+            spoils.store(false, std::sync::atomic::Ordering::Relaxed);
+            assert!(spoiler.join().unwrap() > 0);
+        });
+        assert_eq!(log.state_get("tree", b"key").unwrap().unwrap(), b"value");
+        // What the store never takes is given up.
+        let cursor = |open: &mut OpenCommit<'_>| open.move_cursor("reader", id, u64::MAX);
+        let ticket = begin(&log, &[], &cursor).unwrap();
+        let refused = WriteError::from(log.durable_blocking(ticket).unwrap_err());
+        assert!(refused.is_of_this_commit() && refused.full().is_none(), "{refused}");
+        log.close();
+    }
 
     #[test]
     fn many_entries_are_cut_into_commits() {

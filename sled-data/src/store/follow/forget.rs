@@ -1,6 +1,7 @@
 //! Forgetting what was followed: a bounded number of keys a group, so that commits go on between.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use super::{FollowError, put_followed};
 use crate::backend::{BackendError, Direction, Group, Span};
@@ -47,14 +48,25 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps an origin's commit records from `from` on for longer, while a copy is taken from here: up to four times the bounds. `None` ends
-    /// that, and so does opening the store.
-    pub fn hold_commits(&self, origin: OriginId, from: Option<CommitNumber>) {
+    /// Keeps an origin's commit records from `from` on for longer, while somebody takes a copy from here: up to four times the bounds. Each
+    /// who needs them has a hold of its own, whose number this is; opening the store ends them all.
+    pub fn hold_commits(&self, origin: OriginId, from: CommitNumber) -> u64 {
+        let who = self.holds.fetch_add(1, Ordering::Relaxed);
+        self.set_hold(origin, who, Some(from));
+        who
+    }
+
+    /// Ends a hold.
+    pub fn release_commits(&self, origin: OriginId, hold: u64) {
+        self.set_hold(origin, hold, None);
+    }
+
+    fn set_hold(&self, origin: OriginId, who: u64, from: Option<CommitNumber>) {
         let mut writer = self.writer.lock();
         if origin == self.origin {
-            writer.kept.hold(from);
+            writer.kept.hold(who, from);
         } else if let Some(stream) = self.streams.write().followed.get_mut(&origin) {
-            stream.kept.hold(from);
+            stream.kept.hold(who, from);
         }
     }
 
