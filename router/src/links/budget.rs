@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::wire::FRAME_BYTES_MAX;
 
@@ -32,6 +32,24 @@ struct Share {
     bytes: [Arc<Semaphore>; 2],
     /// Frames that are unpacked.
     unpacked: Arc<Semaphore>,
+    /// Large frames that wait for room among all links.
+    waiting: watch::Sender<usize>,
+}
+
+/// One large frame that waits, until it is dropped.
+struct Waits<'a>(&'a Share);
+
+impl<'a> Waits<'a> {
+    fn begin(share: &'a Share) -> Self {
+        share.waiting.send_modify(|count| *count += 1);
+        Self(share)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|count| *count -= 1);
+    }
 }
 
 /// Part of the budget, until it is dropped.
@@ -49,7 +67,7 @@ pub struct Budgets {
 impl Share {
     fn new(bytes: [usize; 2], unpacked: usize) -> Arc<Self> {
         let bytes = bytes.map(|bytes| Arc::new(Semaphore::new(bytes / UNIT_BYTES)));
-        Arc::new(Self { bytes, unpacked: Arc::new(Semaphore::new(unpacked)) })
+        Arc::new(Self { bytes, unpacked: Arc::new(Semaphore::new(unpacked)), waiting: watch::Sender::new(0) })
     }
 }
 
@@ -71,11 +89,24 @@ impl Budget {
     /// Waits until there is room for a frame of so many bytes. The link's own share is taken first: who waits for that holds nothing of
     /// the others'.
     pub async fn take(&self, bytes: usize) -> Option<Held> {
-        let size = usize::from(bytes > SMALL_BYTES_MAX);
+        let size = usize::from(is_large(bytes));
         let units = u32::try_from(bytes.min(FRAME_BYTES_MAX).div_ceil(UNIT_BYTES)).ok()?;
         let own = Arc::clone(&self.own.bytes[size]).acquire_many_owned(units).await.ok()?;
-        let all = Arc::clone(&self.all.bytes[size]).acquire_many_owned(units).await.ok()?;
+        let free = Arc::clone(&self.all.bytes[size]);
+        let all = match Arc::clone(&free).try_acquire_many_owned(units) {
+            Ok(all) => all,
+            Err(_) => {
+                let _waits = is_large(bytes).then(|| Waits::begin(&self.all));
+                free.acquire_many_owned(units).await.ok()?
+            }
+        };
         Some(Held { _own: own, _all: all })
+    }
+
+    /// Ends when a large frame of any link waits for room: who has some and takes long is to yield.
+    pub async fn is_wanted(&self) {
+        // The sender is held here.
+        let _ = self.all.waiting.subscribe().wait_for(|count| *count > 0).await;
     }
 
     /// Waits until one more frame may be unpacked. Who holds that waits for nothing else of the budget.
@@ -84,6 +115,11 @@ impl Budget {
         let all = Arc::clone(&self.all.unpacked).acquire_owned().await.ok()?;
         Some(Held { _own: own, _all: all })
     }
+}
+
+/// Whether a frame is of those that can use up the room of all links.
+pub fn is_large(bytes: usize) -> bool {
+    bytes > SMALL_BYTES_MAX
 }
 
 const _: () = assert!(FRAME_BYTES_MAX <= LINK_BYTES_MAX[1] && LINK_BYTES_MAX[1] <= ALL_BYTES_MAX[1]);
@@ -109,6 +145,17 @@ mod tests {
         }
         assert!(is_free(99, FRAME_BYTES_MAX).await.is_none(), "all together have a bound");
         assert!(is_free(99, SMALL_BYTES_MAX).await.is_some(), "small ones have room");
+        let is_wanted =
+            async || tokio::time::timeout(Duration::from_millis(20), budgets.of(1).is_wanted()).await.is_ok();
+        assert!(!is_wanted().await, "nobody waits any more");
+        let waiting = tokio::spawn({
+            let budget = budgets.of(98);
+            async move { budget.take(FRAME_BYTES_MAX).await }
+        });
+        tokio::time::timeout(Duration::from_secs(60), budgets.of(1).is_wanted()).await.unwrap();
+        waiting.abort();
+        let _ = waiting.await;
+        assert!(!is_wanted().await);
         drop(held);
         assert!(is_free(99, FRAME_BYTES_MAX).await.is_some());
     }

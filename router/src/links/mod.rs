@@ -32,6 +32,7 @@ mod edge;
 mod folder;
 mod gate;
 mod greet;
+mod guests;
 mod hear;
 mod hours;
 mod invite;

@@ -9,12 +9,12 @@ use sled_data::{
     OriginId, PartitionId, Store, TopicId,
 };
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::adopt::counts;
 use super::begin::Stand;
 use super::book::Shared;
-use super::budget::Budget;
+use super::budget::{Budget, is_large};
 use super::counted::Counted;
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
 use super::topics::Listed;
@@ -29,6 +29,9 @@ const UNTOLD_MAX: usize = 256;
 /// How long a frame may take to come whole, and how many bytes a second more of it.
 const BODY_WAIT: Duration = Duration::from_secs(120);
 const BODY_BYTES_PER_S_MIN: usize = 256;
+/// The same for a large one while another waits for room: few of them take all that links have.
+const WANTED_WAIT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(120) };
+const WANTED_BYTES_PER_S_MIN: usize = if cfg!(test) { 24 << 20 } else { 64 << 10 };
 /// Bytes of events of one frame, uncompressed.
 const RECORD_BYTES_OF_FRAME_MAX: usize = 256 << 20;
 /// How long it waits when the store is full, before it tries again.
@@ -141,7 +144,7 @@ impl Receiver {
             }
             // Held until the frame is stored, and no longer: answers are not always taken at once.
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
-            let frame = receive_body(from, length).await?;
+            let frame = receive_body(from, length, &self.budget).await?;
             self.page.lock().last_contact_ms = Some(self.log.clock().wall_ms());
             // A few bytes may become millions.
             let unpacked = if is_packed(&frame) { self.budget.unpack().await } else { None };
@@ -336,7 +339,7 @@ impl Receiver {
             match self.log.take_linked_held(origin, linked.clone(), parts, Arc::clone(held)).await {
                 Ok(()) => break,
                 Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
-                    tokio::time::sleep(FULL_WAIT).await;
+                    sleep(FULL_WAIT).await;
                     // What was tried is gone; the frame has it still.
                     let Said::Parts(again) = Said::decode(frame)? else { return Err(Ended::ByEdge) };
                     parts = again.parts;
@@ -386,11 +389,20 @@ impl Receiver {
     }
 }
 
-/// The rest of a frame whose length has come.
-pub(super) async fn receive_body(from: &mut FrameReceiver, length: usize) -> Result<Vec<u8>, Ended> {
-    match timeout(body_wait(length), from.receive_body(length)).await {
-        Ok(body) => Ok(body?),
-        Err(_) => Err(Ended::Again(format!("a frame of {length} bytes did not come in time"))),
+/// The rest of a frame whose length has come, and for which the budget has room.
+pub(super) async fn receive_body(from: &mut FrameReceiver, length: usize, budget: &Budget) -> Result<Vec<u8>, Ended> {
+    let yields = async {
+        sleep(WANTED_WAIT + Duration::from_secs((length / WANTED_BYTES_PER_S_MIN) as u64)).await;
+        budget.is_wanted().await;
+    };
+    tokio::select! {
+        body = timeout(body_wait(length), from.receive_body(length)) => match body {
+            Ok(body) => Ok(body?),
+            Err(_) => Err(Ended::Again(format!("a frame of {length} bytes did not come in time"))),
+        },
+        () = yields, if is_large(length) => {
+            Err(Ended::Again(format!("a frame of {length} bytes takes long, and others wait for the room that it has")))
+        }
     }
 }
 

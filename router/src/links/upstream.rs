@@ -18,6 +18,7 @@ use super::connected::Connected;
 use super::detail::Asks;
 use super::down_desk::Desk;
 use super::greet::{Judges, stream_of};
+use super::guests::{Guests, Place};
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::newest::Newest;
 use super::receiver::Receiver;
@@ -31,9 +32,6 @@ use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProto
 
 /// Edges that are let in at once, each by a decision of the site; more wait for their turn.
 const LET_IN_MAX: usize = 4;
-/// Edges that have come with an invitation, those that wait included: as many as there are tokens, so that sites that are set up all
-/// at once are not sent away. More are told to come again. Each may have 64 KiB unread.
-const INVITED_MAX: usize = 256;
 /// How long one waits for its turn: less than it waits for the answer, which is 15 s.
 const TURN_WAIT: Duration = Duration::from_secs(8);
 /// Connections of links at once.
@@ -76,7 +74,7 @@ pub struct Upstream {
     records: Arc<Records>,
     pages: Mutex<BTreeMap<u64, Shared>>,
     connected: Arc<Connected>,
-    invited: Semaphore,
+    guests: Arc<Guests>,
     let_in: Semaphore,
     places: Semaphore,
     budgets: Budgets,
@@ -111,7 +109,7 @@ impl Upstream {
             within,
             pages: Mutex::default(),
             connected: Arc::default(),
-            invited: Semaphore::new(INVITED_MAX),
+            guests: Arc::default(),
             let_in: Semaphore::new(LET_IN_MAX),
             places: Semaphore::new(CONNECTIONS_MAX),
             budgets: Budgets::default(),
@@ -255,8 +253,13 @@ impl Upstream {
     pub async fn serve(&self, connection: SiteConnection) {
         match (connection.protocol(), connection.link()) {
             (SiteProtocol::LinkJoin, _) => {
-                let Ok(_invited) = self.invited.try_acquire() else { return crowded(&connection) };
-                self.let_in(&connection).await;
+                let Some((place, yields)) = self.guests.take(connection.address().ip()) else {
+                    return crowded(&connection);
+                };
+                tokio::select! {
+                    () = self.let_in(&connection, &place) => {}
+                    Ok(()) = yields => crowded(&connection),
+                }
             }
             (_, Some(peer)) => {
                 let Ok(_place) = self.places.try_acquire() else {
@@ -270,7 +273,7 @@ impl Upstream {
     }
 
     /// Answers one that accepts an invitation. Who says nothing keeps nobody from having a turn.
-    async fn let_in(&self, connection: &SiteConnection) {
+    async fn let_in(&self, connection: &SiteConnection, place: &Place) {
         let from = connection.address();
         let asked = async {
             let (send, mut receive) = connection.accept().await?;
@@ -281,6 +284,7 @@ impl Upstream {
             Ok(_) => return connection.close(Close::Garbage as u32, "the request cannot be read"),
             Err(_) => return connection.close(Close::Garbage as u32, "no request came in time"),
         };
+        place.has_asked();
         let Ok(Ok(turn)) = timeout(TURN_WAIT, self.let_in.acquire()).await else { return crowded(connection) };
         let Ok(admitted) = timeout(HELLO_WAIT, self.admit(&bytes)).await else {
             return connection.close(Close::Busy as u32, "the site did not decide in time: try again in a moment");

@@ -199,3 +199,29 @@ async fn a_certificate_of_another_site_opens_nothing() {
     let error = dial_link(other.address(), &identity, BOUNDS, None, Way::Quic).await.unwrap_err().to_string();
     assert!(error.contains("another site"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_long_with_a_large_frame_yields_to_who_waits() {
+    let hq = Site::new(9).await;
+    let mut all = Vec::new();
+    for number in 1..=5 {
+        let plant = Site::new(number).await;
+        plant.feed(&hq, &format!("plant-{number}"), vec![link(&["*"], &[])]).await;
+        plant.stop_edge().await;
+        all.push(Forger::connect(&plant, &hq).await);
+    }
+    let mut last = all.pop().unwrap();
+    for slow in &mut all {
+        // All that they say is how long it will be. They have all the room of large frames.
+        slow.out.send_head(&(FRAME_BYTES_MAX as u32).to_le_bytes()).await.unwrap();
+    }
+    // Its turn comes, and what it says can be read: it is nothing.
+    last.send(&vec![0xee; 1 << 20]).await;
+    assert_eq!(last.closed().await.0, Close::Garbage as u32);
+    let mut again = 0;
+    for slow in all {
+        let ended = tokio::time::timeout(Duration::from_secs(1), slow.connection.ended()).await;
+        again += usize::from(matches!(ended, Ok(Ended::Closed { code, .. }) if code == Close::Again as u32));
+    }
+    assert!(again > 0, "one of them at least has yielded");
+}

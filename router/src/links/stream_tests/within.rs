@@ -381,6 +381,8 @@ struct Two {
     wire: Arc<Wire>,
     third: Other,
     asked: AtomicU32,
+    /// How many questions it leaves unanswered at first.
+    mute_for: u32,
 }
 
 const THIRD: NodeId = NodeId(3);
@@ -398,7 +400,9 @@ impl Nodes for Two {
         if node == OTHER {
             return self.wire.ask(node, body);
         }
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.asked.fetch_add(1, Ordering::Relaxed) < self.mute_for {
+            return Box::pin(async { Err(NoAnswer::Failed("it has just started".to_owned())) });
+        }
         self.third.ask(OTHER, body)
     }
 
@@ -409,21 +413,45 @@ impl Nodes for Two {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gap_does_not_go_where_a_third_node_fills_it() {
+    // Also where that one gives no answer at first.
+    for mute_for in [0, 3] {
+        let (plant, hq, other, ids) = fed().await;
+        let third = Site::node(4, 2).await;
+        copy(&hq, &third, &ids).await;
+        ids.iter().for_each(|id| drop(hq.log.store().trim(*id, 1, 100).unwrap()));
+        let within = Arc::clone(hq.upstream().within());
+        let third_within = Other(Arc::clone(third.upstream().within()));
+        let wire = Wire::to(&other).await;
+        let two = Arc::new(Two { wire, third: third_within, asked: AtomicU32::new(0), mute_for });
+        within.set_nodes(Arc::clone(&two) as _, Vec::new());
+        let sending = tokio::spawn(within.run());
+        until("the third one is asked and answers", || two.asked.load(Ordering::Relaxed) > mute_for).await;
+        // As that one sends it.
+        copy(&third, &other, &ids).await;
+        plant.append(&["telemetry"], "later").await;
+        other.until_fed_by(&plant, &TOPICS).await;
+        assert!(ids.iter().all(|id| other.log.store().holes(*id).is_empty()), "{mute_for}");
+        sending.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_third_node_that_never_answers_holds_a_gap_back_for_a_while() {
     let (plant, hq, other, ids) = fed().await;
     let third = Site::node(4, 2).await;
-    copy(&hq, &third, &ids).await;
     ids.iter().for_each(|id| drop(hq.log.store().trim(*id, 1, 100).unwrap()));
     let within = Arc::clone(hq.upstream().within());
     let third_within = Other(Arc::clone(third.upstream().within()));
-    let two = Arc::new(Two { wire: Wire::to(&other).await, third: third_within, asked: AtomicU32::new(0) });
-    within.set_nodes(Arc::clone(&two) as _, Vec::new());
+    let wire = Wire::to(&other).await;
+    let two = Two { wire, third: third_within, asked: AtomicU32::new(0), mute_for: u32::MAX };
+    within.set_nodes(Arc::new(two), Vec::new());
+    let began = Instant::now();
     let sending = tokio::spawn(within.run());
-    until("the third one is asked", || two.asked.load(Ordering::Relaxed) > 0).await;
-    // As that one sends it.
-    copy(&third, &other, &ids).await;
-    plant.append(&["telemetry"], "later").await;
-    other.until_fed_by(&plant, &TOPICS).await;
-    assert!(ids.iter().all(|id| other.log.store().holes(*id).is_empty()));
+    let ends = |site: &Site| ids.iter().map(|id| site.log.visible_end(*id)).collect::<Vec<_>>();
+    until("it goes without it", || ends(&other) == ends(&hq)).await;
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(ids.iter().any(|id| !other.log.store().holes(*id).is_empty() || other.log.start_offset(*id) > 0));
+    drop(plant);
     sending.abort();
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{Hole, HoleWhy, LinkedPart, Offset, PartitionId};
+use sled_data::{HoleWhy, LinkedPart, Offset, PartitionId};
 use tokio::time::Instant;
 
+use super::NoAnswer;
 use super::ends::{Asks, Held, WHOLE_MAX};
 use super::level::ask_each;
 use super::sender::{Hold, Sender};
@@ -17,32 +18,71 @@ use crate::transport::NodeId;
 /// How long a partition is held back for a third node to send it: longer than until that one sees the other stand still behind, and less than a
 /// quorum is waited for.
 const FILLED_WITHIN: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(25) };
-/// How long a node that gave no answer is not asked.
+/// How long a partition is held back at a time while a third node does not say what it has: it may be starting, or busy.
+const UNHEARD_WAIT: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(3) };
+/// How long a node may give no answer until gaps go without it; one that is away is waited for as long, see `away`.
+const UNHEARD_MAX: Duration = if cfg!(test) { Duration::from_secs(4) } else { Duration::from_secs(15) };
+/// How long it is not asked then.
 const MUTE_FOR: Duration = Duration::from_secs(60);
+
+/// What never came of each partition: ranges, in order.
+type Ranges = BTreeMap<PartitionId, Vec<(Offset, Offset)>>;
 
 /// What was asked about gaps.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     /// Up to where gaps of each partition were asked for: each is held back once, lest two nodes wait for each other.
     asked: BTreeMap<PartitionId, Offset>,
-    mute: BTreeMap<NodeId, Instant>,
+    /// Since when a node has given no answer.
+    unheard: BTreeMap<NodeId, Instant>,
+}
+
+/// What the third nodes say of gaps.
+#[derive(Debug, Default)]
+struct Told {
+    /// Partitions of which one of them has something that lies in a gap here.
+    filled: BTreeSet<PartitionId>,
+    /// One of them has not said anything, and may soon.
+    is_open: bool,
 }
 
 impl Gaps {
-    /// Gaps that were not asked for yet, one of a partition. What was too old at its edge is with nobody.
-    fn new_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, Hole> {
-        let gap = |part: &LinkedPart| match part {
-            LinkedPart::Hole(id, hole) if hole.why != HoleWhy::Deadline => Some((*id, *hole)),
-            _ => None,
-        };
-        let is_new = |(id, hole): &(PartitionId, Hole)| self.asked.get(id).is_none_or(|to| *to < hole.to);
-        parts.iter().filter_map(gap).filter(is_new).take(WHOLE_MAX).collect()
+    /// Gaps that were not asked for yet. What was too old at its edge is with nobody.
+    fn new_of(&self, parts: &[LinkedPart]) -> Ranges {
+        let mut new = Ranges::new();
+        for part in parts {
+            let LinkedPart::Hole(id, hole) = part else { continue };
+            let is_new = self.asked.get(id).is_none_or(|to| *to < hole.to);
+            if is_new && hole.why != HoleWhy::Deadline {
+                new.entry(*id).or_default().push((hole.from, hole.to));
+            }
+        }
+        new
     }
 
-    /// Forgets partitions that are not here any more.
+    fn note_asked<'a>(&mut self, gaps: impl Iterator<Item = (&'a PartitionId, &'a Vec<(Offset, Offset)>)>) {
+        self.asked.extend(gaps.filter_map(|(id, ranges)| Some((*id, ranges.last()?.1))));
+    }
+
+    /// Forgets partitions that are not here any more, and that a node was mute long ago.
     pub(super) fn keep(&mut self, here: &BTreeSet<PartitionId>) {
         self.asked.retain(|id, _| here.contains(id));
-        self.mute.retain(|_, since| since.elapsed() < MUTE_FOR);
+        self.unheard.retain(|_, since| since.elapsed() < UNHEARD_MAX + MUTE_FOR);
+    }
+
+    /// Whether a node has given no answer for so long that it is not asked.
+    fn is_mute(&self, node: NodeId) -> bool {
+        self.unheard.get(&node).is_some_and(|since| since.elapsed() >= UNHEARD_MAX)
+    }
+
+    /// Notes whether a node has answered; whether what it has is open still.
+    fn note_heard(&mut self, node: NodeId, has_answered: bool) -> bool {
+        if has_answered {
+            self.unheard.remove(&node);
+            return false;
+        }
+        self.unheard.entry(node).or_insert_with(Instant::now);
+        !self.is_mute(node)
     }
 }
 
@@ -58,63 +98,90 @@ fn has_some(held: &Held, from: Offset, to: Offset) -> bool {
 }
 
 impl Sender {
-    /// Holds a round back that has gaps which a third node can fill; whether it does. That one sends what it has when it sees the other node stand
-    /// still behind, and then the partition goes on from where it ends there.
+    /// Holds a round back that has gaps which a third node can fill, or may, as it has not said anything; whether it does. That one sends what it
+    /// has when it sees the other node stand still behind, and then the partition goes on from where it ends there.
     pub(super) async fn holds_back(&self, round: &Round) -> bool {
         let gaps = self.gaps.lock().new_of(&round.parts);
         if gaps.is_empty() {
             return false;
         }
-        let filled = self.filled_elsewhere(&gaps).await;
-        self.gaps.lock().asked.extend(gaps.iter().map(|(id, hole)| (*id, hole.to)));
-        if filled.is_empty() {
+        let Told { filled, is_open } = self.ask_third(&gaps).await;
+        // Those that nobody has said to fill are asked for again where one has said nothing.
+        self.gaps.lock().note_asked(gaps.iter().filter(|(id, _)| !is_open || filled.contains(id)));
+        if filled.is_empty() && !is_open {
             return false;
         }
-        tracing::info!(to = %self.to, partitions = filled.len(), "another node has what is missing here: it is to send it");
-        let again = Hold::Until(Instant::now() + FILLED_WITHIN);
+        tracing::info!(to = %self.to, partitions = filled.len(), is_open, "another node has what is missing here, or may have: it is to send it");
+        let now = Instant::now();
         let (mut open, mut lanes) = (self.open.lock(), self.lanes.lock());
         // The rest of the round is read again, from where it ends there.
         for id in round.ends.keys() {
             lanes.remove(*id);
-            match filled.contains(id) {
-                true => open.hold(*id, again),
-                false => drop(open.asked.remove(id)),
+            match (filled.contains(id), is_open && gaps.contains_key(id)) {
+                (true, _) => open.hold(*id, Hold::Until(now + FILLED_WITHIN)),
+                (false, true) => open.hold(*id, Hold::Until(now + UNHEARD_WAIT)),
+                (false, false) => drop(open.asked.remove(id)),
             }
         }
         true
     }
 
-    /// Of gaps those of which a third node has something.
-    async fn filled_elsewhere(&self, gaps: &BTreeMap<PartitionId, Hole>) -> BTreeSet<PartitionId> {
-        let Some(nodes) = self.within.nodes.get() else { return BTreeSet::new() };
-        let (staying, mut others) = (nodes.staying(), nodes.connected());
-        others.retain(|node| *node != self.to && staying.contains(node) && !self.gaps.lock().mute.contains_key(node));
-        if others.is_empty() {
-            return BTreeSet::new();
-        }
-        let (log, ids) = (Arc::clone(&self.within.log), gaps.keys().copied().collect::<Vec<_>>());
-        let of = ids.clone();
-        let stands = move || of.into_iter().map(|id| stand(log.store(), id)).collect();
-        let Ok(stands) = tokio::task::spawn_blocking(stands).await else { return BTreeSet::new() };
-        let mut filled = BTreeSet::new();
-        for (node, answer) in ask_each(nodes, others, &Asks::Whole(stands), &ids).await {
-            match answer {
-                Ok(all) => {
-                    let fills = |(id, held): &(&PartitionId, Held)| {
-                        gaps.get(id).is_some_and(|hole| has_some(held, hole.from, hole.to))
-                    };
-                    filled.extend(ids.iter().zip(all).filter(fills).map(|(id, _)| *id));
-                }
-                Err(_) => drop(self.gaps.lock().mute.insert(node, Instant::now())),
+    /// What the third nodes that stay say of gaps.
+    async fn ask_third(&self, gaps: &Ranges) -> Told {
+        let mut told = Told::default();
+        let Some(nodes) = self.within.nodes.get() else { return told };
+        let (staying, connected) = (nodes.staying(), nodes.connected());
+        let away = self.within.away.lock().look(&staying, &connected, Instant::now());
+        told.is_open = away.iter().any(|node| *node != self.to);
+        let is_third = |node: &NodeId| *node != self.to && staying.contains(node);
+        let all: Vec<_> = gaps.keys().copied().collect();
+        for ids in all.chunks(WHOLE_MAX) {
+            let asked: Vec<_> =
+                connected.iter().copied().filter(|node| is_third(node) && !self.gaps.lock().is_mute(*node)).collect();
+            if asked.is_empty() {
+                return told;
+            }
+            let (log, of) = (Arc::clone(&self.within.log), ids.to_vec());
+            let stands = move || of.into_iter().map(|id| stand(log.store(), id)).collect();
+            let Ok(stands) = tokio::task::spawn_blocking(stands).await else { return told };
+            for (node, answer) in ask_each(nodes, asked, &Asks::Whole(stands), ids).await {
+                // One whose program is older never answers.
+                let is_heard = !matches!(answer, Err(NoAnswer::Failed(_)));
+                told.is_open |= self.gaps.lock().note_heard(node, is_heard);
+                let fills = |(id, held): &(&PartitionId, Held)| {
+                    gaps.get(id).is_some_and(|ranges| ranges.iter().any(|(from, to)| has_some(held, *from, *to)))
+                };
+                told.filled.extend(ids.iter().zip(answer.unwrap_or_default()).filter(fills).map(|(id, _)| *id));
             }
         }
-        filled
+        told
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sled_data::{Hole, OriginId, TopicId};
+
     use super::*;
+
+    #[test]
+    fn all_gaps_of_a_round_are_asked_for_until_each_was() {
+        let id = |index| PartitionId { origin: OriginId(1), topic: TopicId(1), index };
+        let hole = |index, from, to, why| LinkedPart::Hole(id(index), Hole { from, to, why, at_ms: 0 });
+        let (old, late) = (HoleWhy::Retention, HoleWhy::Deadline);
+        let mut parts =
+            vec![hole(0, 1, 3, old), hole(0, 3, 5, HoleWhy::Damage), hole(0, 5, 6, late), hole(0, 8, 9, old)];
+        parts.extend((1..=2 * WHOLE_MAX as u32).map(|index| hole(index, 0, 4, old)));
+        parts.push(hole(999, 0, 4, late));
+        let mut gaps = Gaps::default();
+        let new = gaps.new_of(&parts);
+        assert_eq!(new.len(), 1 + 2 * WHOLE_MAX);
+        assert_eq!(new[&id(0)], [(1, 3), (3, 5), (8, 9)]);
+        gaps.note_asked(new.iter().filter(|(of, _)| of.index < 2));
+        let again = gaps.new_of(&parts);
+        assert_eq!((again.len(), again.contains_key(&id(1))), (2 * WHOLE_MAX - 1, false));
+        assert_eq!(gaps.new_of(&[hole(0, 9, 12, old)])[&id(0)], [(9, 12)]);
+    }
 
     #[test]
     fn a_third_node_fills_a_gap_of_which_it_keeps_something() {

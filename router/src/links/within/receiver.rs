@@ -44,7 +44,7 @@ impl Within {
         while let Some(length) = from.receive_length(FRAME_BYTES_MAX).await? {
             let Some(held) = self.budget.take(length).await else { return Ok(()) };
             let held: Held = Arc::new(held);
-            let frame = receiver::receive_body(from, length).await?;
+            let frame = receiver::receive_body(from, length, &self.budget).await?;
             let answers = match (Said::decode(&frame)?, &whose) {
                 (Said::Hello(hello), None)
                     if !is_greeted && hello.protocol >= PROTOCOL_MIN && hello.site == self.site =>
