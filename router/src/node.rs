@@ -37,7 +37,7 @@ use crate::directory::Directory;
 use crate::event_log::{self, EventLog};
 use crate::ingest::{self, Ingest};
 use crate::mqtt;
-use crate::plugin_host::PluginHost;
+use crate::plugin_host::{self, PluginHost, Wants};
 use crate::quic;
 use crate::replication::join::{first_members, read_facts, take_facts};
 use crate::replication::peers::Spoken;
@@ -58,6 +58,8 @@ pub use site::{NAME_FILE, SITE_FOLDER};
 pub const STORE_FOLDER: &str = "store";
 /// The folder of the plugins within the data folder.
 const PLUGINS_FOLDER: &str = "plugins";
+/// The folder of the components that sites which feed this one are to have.
+const WANTS_FOLDER: &str = "plugins-below";
 /// The file that names the MQTT door's address while the node runs.
 const MQTT_ADDRESS_FILE: &str = "mqtt.addr";
 /// The file that names the address of MQTT over TLS while the node runs.
@@ -336,6 +338,9 @@ fn open_rooms(
     commands.set_guard(plugins.guard());
     linked.set_plugins(Arc::clone(&plugins));
     linked.bring_down(&commands);
+    let wants = Wants::open(Arc::clone(&log), &data.join(WANTS_FOLDER));
+    let wants = Arc::new(wants.map_err(plugin_host::StartError::from)?);
+    linked.bring_plugins(&plugins, &wants);
     if is_in_site {
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);
@@ -355,6 +360,7 @@ fn open_rooms(
         directory,
         quic,
         plugins,
+        wants,
         commands,
         twins,
         site: control,

@@ -17,6 +17,12 @@ use crate::links::detail::{Ask, Detail};
 
 /// What the node does about its links when people ask for it.
 pub trait LinkControl: Send + Sync {
+    /// Whether a site of this name feeds this one.
+    fn feeds(&self, site: &str) -> bool;
+
+    /// What a site is to have of plugins. Reads the store: not for a task.
+    fn plugins(&self, site: &str) -> Vec<PluginDownJson>;
+
     /// How each link is. Reads the store: not for a task.
     fn views(&self) -> Vec<LinkJson>;
 
@@ -100,11 +106,25 @@ pub struct LinkJson {
     /// The topics that come down: at the edge all together, upstream of each gateway.
     #[serde(default)]
     pub topics: Vec<TopicsDownJson>,
+    /// The plugins that come down.
+    #[serde(default)]
+    pub plugins: Vec<PluginDownJson>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
     /// Topics that stay, and go as what plugins make of them. At the edge alone.
     #[serde(default)]
     pub summaries: Vec<SummaryJson>,
+}
+
+/// A plugin that goes down a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginDownJson {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its component, in hexadecimal; empty where it is to be removed.
+    pub sha256: String,
+    /// How it stands: upstream what each gateway says, at the edge the version.
+    pub said: Vec<String>,
 }
 
 /// Topics that come down.

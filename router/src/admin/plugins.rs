@@ -1,6 +1,7 @@
 //! `/v1/plugins`: deployed, listed, granted more or less, removed. What runs is what the site has agreed on.
 
 mod grants;
+mod sites;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::plugin_host::{
 };
 
 pub use grants::{GrantChange, GrantSet};
+pub use sites::routes as routes_of_sites;
 
 /// Bytes of a deployment's body: the component in base64, the manifest escaped, and what is around them.
 const BODY_BYTES_MAX: usize = WASM_BYTES_MAX.div_ceil(3) * 4 + 2 * MANIFEST_BYTES_MAX + 1_024;

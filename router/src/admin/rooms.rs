@@ -15,7 +15,7 @@ use crate::commands::Commands;
 use crate::directory::Directory;
 use crate::event_log::EventLog;
 use crate::ingest::Ingest;
-use crate::plugin_host::PluginHost;
+use crate::plugin_host::{PluginHost, Wants};
 use crate::sessions::Sessions;
 use crate::twins::Twins;
 
@@ -37,6 +37,8 @@ pub struct Rooms {
     pub quic: Arc<crate::quic::Stats>,
     /// The reader that runs plugins.
     pub plugins: Arc<PluginHost>,
+    /// What sites that feed this one are to have of plugins.
+    pub wants: Arc<Wants>,
     /// The reader that takes commands to devices.
     pub commands: Arc<Commands>,
     /// The reader of device twins.
@@ -88,6 +90,7 @@ impl Rooms {
             .merge(devices::routes(Arc::clone(&self.directory)))
             .merge(status::routes(looked))
             .merge(plugins::routes(Arc::clone(&self.plugins), Arc::clone(self.directory.catalog())))
+            .merge(plugins::routes_of_sites(Arc::clone(&self.wants), Arc::clone(&self.links)))
             .merge(commands::routes(Arc::clone(&self.commands)))
             .merge(twins::routes(Arc::clone(&self.twins)))
             .merge(jobs::routes(Arc::clone(&self.commands)))

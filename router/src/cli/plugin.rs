@@ -1,5 +1,7 @@
 //! `edgeway plugin`: deployed, listed, granted more or less, removed.
 
+mod sites;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,11 +40,17 @@ enum Action {
         /// Its manifest; else FILE with the ending .toml, or manifest.toml beside it
         #[arg(long, value_name = "FILE")]
         manifest: Option<PathBuf>,
+        /// A site that feeds this one is to have it, instead of this one
+        #[arg(long)]
+        site: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
     },
     /// List the plugins
     List {
+        /// What a site that feeds this one is to have, and what came of it
+        #[arg(long)]
+        site: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -64,6 +72,9 @@ enum Action {
     Remove {
         /// The plugin
         plugin: String,
+        /// A site that feeds this one is not to have it any more
+        #[arg(long)]
+        site: Option<String>,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -133,8 +144,9 @@ struct Plugins {
 
 pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
     match args.action {
-        Action::Deploy { file, manifest, node } => deploy(&node, &file, manifest, out),
-        Action::List { node } => list(&Api::to(&node)?, out),
+        Action::Deploy { file, manifest, site, node } => deploy(&node, &file, manifest, site.as_deref(), out),
+        Action::List { site: Some(site), node } => sites::list(&Api::to(&node)?, &site, out),
+        Action::List { site: None, node } => list(&Api::to(&node)?, out),
         Action::Grant { what, node } => {
             let change = GrantChange { grant: what.set(), ..GrantChange::default() };
             grant(&Api::to(&node)?, &what.plugin, change, out)
@@ -143,7 +155,8 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
             let change = GrantChange { revoke: what.set(), ..GrantChange::default() };
             grant(&Api::to(&node)?, &what.plugin, change, out)
         }
-        Action::Remove { plugin, node } => {
+        Action::Remove { plugin, site: Some(site), node } => sites::take_back(&Api::to(&node)?, &site, &plugin, out),
+        Action::Remove { plugin, site: None, node } => {
             Api::to(&node)?.delete(&format!("plugins/{}?issued_by=cli", encoded(&plugin)))?;
             out.done(&json!({"removed": plugin}), &format!("plugin {plugin} is removed"))
         }
@@ -168,7 +181,13 @@ fn manifest_of(file: &Path, typed: Option<PathBuf>) -> Result<PathBuf, Failure> 
     })
 }
 
-fn deploy(node: &NodeArgs, file: &Path, manifest: Option<PathBuf>, out: &mut Out<impl Write>) -> Result<(), Failure> {
+fn deploy(
+    node: &NodeArgs,
+    file: &Path,
+    manifest: Option<PathBuf>,
+    site: Option<&str>,
+    out: &mut Out<impl Write>,
+) -> Result<(), Failure> {
     let manifest = manifest_of(file, manifest)?;
     let wasm = value::read_file(&file.to_string_lossy(), WASM_BYTES_MAX as u64)?;
     let text = value::read_file(&manifest.to_string_lossy(), MANIFEST_BYTES_MAX as u64)?;
@@ -177,6 +196,9 @@ fn deploy(node: &NodeArgs, file: &Path, manifest: Option<PathBuf>, out: &mut Out
     let api = Api::to(node)?;
     let body = Deploy { manifest: text, wasm_base64: BASE64.encode(&wasm), issued_by: IssuedBy::Cli };
     let body = serde_json::to_value(&body).unwrap_or_default();
+    if let Some(site) = site {
+        return sites::give(&api, site, &body, out);
+    }
     let mut progress = Progress::start("bytes sent; the node compiles", None);
     progress.at(wasm.len() as u64);
     let deployed: Value = api.post("plugins", &body, COMPILE_WITHIN)?;

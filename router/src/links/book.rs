@@ -10,6 +10,7 @@ use sled_data::{Offset, PartitionId};
 use super::class::Priority;
 use super::lanes::Newest;
 use super::meter::{Brought, Meter, PerSecond};
+use super::plugins::PluginDown;
 use super::topics::{Going, TopicsDown};
 use super::wire::Behind;
 use crate::transport::{NodeId, SiteConnection, Traffic, Way};
@@ -133,6 +134,8 @@ pub struct LinkView {
     pub down: Vec<String>,
     /// The topics that come down; upstream of each gateway.
     pub topics: Vec<TopicsDown>,
+    /// The plugins that come down.
+    pub plugins: Vec<PluginDown>,
 }
 
 impl LinkView {
@@ -279,6 +282,7 @@ impl Page {
             gaps,
             down: self.down.clone(),
             topics: Vec::new(),
+            plugins: Vec::new(),
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct LinkConfig {
     /// What is put before the topics' names upstream.
     pub prefix: String,
     /// What upstream may bring down: `commands` to devices; `urgent`, that those which are urgent there are urgent here; `topics:PATTERN`, its topics
-    /// of these names.
+    /// of these names; `plugins`, which run here.
     pub down: Vec<String>,
     /// Whose events go.
     pub origins: Origins,
@@ -221,11 +221,13 @@ impl LinkConfig {
                 None => WORDS.contains(&word.as_str()),
             };
             if let Some(wrong) = link.down.iter().find(|word| !is_word(word)) {
-                let expected = "\"commands\", \"urgent\" beside it, or \"topics:PATTERN\"; [] lets nothing come down";
+                let expected =
+                    "\"commands\", \"urgent\" beside it, \"plugins\", or \"topics:PATTERN\"; [] lets nothing come down";
                 return Err(problem("down", wrong.clone(), expected));
             }
             let topics = of_words(&link.down).len();
-            if topics > PATTERNS_MAX || link.down.len() - topics > WORDS.len() || (has(URGENT) && !has(COMMANDS)) {
+            let is_twice = link.down.iter().enumerate().any(|(at, word)| link.down[..at].contains(word));
+            if topics > PATTERNS_MAX || is_twice || (has(URGENT) && !has(COMMANDS)) {
                 let expected = "each once, at most 64 of topics, and \"urgent\" beside \"commands\" alone";
                 return Err(problem("down", link.down.join(", "), expected));
             }
@@ -347,20 +349,22 @@ mod tests {
             vec![LinkConfig { down, ..named("hq") }]
         };
         let topics = down(&["commands", "topics:recipes", "topics:plant-8/*"]);
-        for fine in [down(&[]), down(&["commands"]), down(&["commands", "urgent"]), topics] {
+        for fine in [down(&[]), down(&["plugins"]), down(&["commands"]), down(&["commands", "urgent"]), topics] {
             assert_eq!(LinkConfig::check_all(&fine), Ok(()), "{fine:?}");
         }
         assert_eq!(named("hq").down, ["commands"]);
         let short = LinkClass { drop_after_s: 9, ..LinkClass::default() };
         let short = LinkConfig { class: vec![short], ..named("hq") };
         let detail = LinkConfig { detail: Some(vec!["*".to_owned(); 65]), ..named("hq") };
+        let over: Vec<String> = (0..65).map(|n| format!("topics:t{n}")).collect();
         for wrong in [
             vec![detail],
             down(&["topics"]),
             down(&["urgent"]),
             down(&["topics:"]),
             down(&["topics:a//b"]),
-            down(&["topics:a"; 65]),
+            down(&["topics:a", "topics:a"]),
+            down(&over.iter().map(String::as_str).collect::<Vec<_>>()),
             down(&["commands", "commands", "urgent"]),
             vec![hours],
             vec![short],

@@ -79,7 +79,7 @@ pub struct Dialler {
     pub page: Shared,
     /// Who takes commands that come down.
     pub take: Option<Arc<dyn TakeDown>>,
-    /// What topics that come down need.
+    /// What topics and plugins that come down need.
     pub brings: Brings,
     /// Since when the connection stands, or the last one stood; `None`: none was greeted since it was dialled.
     pub stood_since: Mutex<Option<Instant>>,
@@ -254,6 +254,7 @@ impl Dialler {
         tokio::select! {
             () = detail::serve(&session, connection) => Ended::ByOther,
             () = self.take_topics(connection, &session) => Ended::ByOther,
+            () = self.take_plugins(connection, &session) => Ended::ByOther,
             ended = first => ended,
             () = self.keep_renewed(connection, &session.due) => Ended::Store("the node is stopping".to_owned()),
             ended = ended(second) => ended,

@@ -1,6 +1,7 @@
 //! What a link brings down: the words of it, and who gives and takes. `down_desk` is upstream's part, `down_taker` the edge's. What
 //! commands are is none of the link's business: it carries bytes of the rooms at both ends.
 
+use super::plugins::PLUGINS;
 use super::topics::{PATTERN_BYTES_MAX, TOPICS};
 use super::within::Pending;
 use crate::transport::NodeId;
@@ -10,7 +11,7 @@ pub const COMMANDS: &str = "commands";
 /// That those which are urgent upstream are urgent here.
 pub const URGENT: &str = "urgent";
 /// All that can be listed.
-pub(super) const WORDS: [&str; 2] = [COMMANDS, URGENT];
+pub(super) const WORDS: [&str; 3] = [COMMANDS, URGENT, PLUGINS];
 /// Bytes that an edge says at once of what came down: twice what the ends and answers of one frame need.
 pub(super) const SAID_BYTES_MAX: usize = 128 << 10;
 /// Words of a list, and bytes of each, that are taken from the other side.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::book::Shared;
 use super::down::{GiveDown, SAID_BYTES_MAX, decode_words, encode_words};
+use super::plugins::PLUGINS;
 use super::receiver::Ended;
 use super::topics::BRINGS_TOPICS;
 use super::wire::Answer;
@@ -89,7 +90,7 @@ impl Desk {
             hearing: Arc::new(Semaphore::new(1)),
         });
         // The line is new: there is a place.
-        let brings = encode_words(&[BRINGS_TOPICS.to_owned()]);
+        let brings = encode_words(&[BRINGS_TOPICS, PLUGINS].map(str::to_owned));
         let _ = line.out.try_send(Answer::Asked(GREETING, brings));
         self.lines.lock().insert(gateway, Arc::clone(&line));
         Some(Held { desk: Arc::downgrade(self), line, out: waiting })

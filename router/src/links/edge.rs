@@ -16,6 +16,7 @@ use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::down::TakeDown;
 use super::folder::{self, FolderError};
+use super::plugins::{Partial, TakePlugins};
 use super::summary::LinkSummary;
 use super::topics::{Brings, coming, link_of, of_words};
 use super::upstream::Upstream;
@@ -45,6 +46,8 @@ pub struct Edge {
     take: OnceLock<Arc<dyn TakeDown>>,
     below: OnceLock<Arc<Upstream>>,
     budgets: Budgets,
+    take_plugins: OnceLock<Arc<dyn TakePlugins>>,
+    partial: Arc<Partial>,
 }
 
 struct Running {
@@ -66,6 +69,8 @@ impl Edge {
             take: OnceLock::new(),
             below: OnceLock::new(),
             budgets: Budgets::default(),
+            take_plugins: OnceLock::new(),
+            partial: Arc::default(),
         })
     }
 
@@ -77,6 +82,11 @@ impl Edge {
     /// Says who has the sites that feed this one, and its other nodes; before links start.
     pub fn set_below(&self, below: Arc<Upstream>) {
         let _ = self.below.set(below);
+    }
+
+    /// Says who deploys plugins that come down; before links start.
+    pub fn set_take_plugins(&self, take: Arc<dyn TakePlugins>) {
+        let _ = self.take_plugins.set(take);
     }
 
     /// Whether a link of this name brings topics down.
@@ -119,7 +129,13 @@ impl Edge {
         let down = link_of(&identity);
         config.brings_down_as = Some(down);
         let budget = self.budgets.of(down);
-        let brings = Brings { page: Shared::default(), budget, below: self.below.get().cloned() };
+        let brings = Brings {
+            page: Shared::default(),
+            budget,
+            below: self.below.get().cloned(),
+            take_plugins: self.take_plugins.get().cloned(),
+            partial: Arc::clone(&self.partial),
+        };
         let topics = (!of_words(&config.down).is_empty()).then(|| (Arc::clone(&brings.page), down));
         let addresses = if config.address.is_empty() { facts.addresses } else { vec![config.address.clone()] };
         let page = Shared::default();
@@ -202,6 +218,8 @@ impl Edge {
             let mut view = page.view(&name, Direction::Up, Vec::new(), log.clock().monotonic());
             drop(page);
             view.topics = topics.iter().map(|(page, down)| coming(log, page, *down)).collect();
+            let of_link = |link| self.take_plugins.get().map(|take| take.of_link(link));
+            view.plugins = config.brings_down_as.and_then(of_link).unwrap_or_default();
             view
         };
         all.into_iter().map(view).collect()

@@ -11,6 +11,7 @@ use super::connected::{Connected, Entry};
 use super::down_desk::Desk;
 use super::newest::Newest;
 use super::pack::DICTIONARY;
+use super::plugins::{self, GivePlugins};
 use super::receiver::{Ended, Receiver};
 use super::records::Records;
 use super::topics::{self, Downlink};
@@ -33,6 +34,7 @@ pub(super) struct Judges {
     pub(super) connection: SiteConnection,
     pub(super) desk: Arc<Desk>,
     pub(super) downlinks: Arc<Vec<Downlink>>,
+    pub(super) plugins: Option<Arc<dyn GivePlugins>>,
 }
 
 /// Greets a stream and serves it to its end; how the connection is to be closed, if it is.
@@ -51,6 +53,9 @@ pub(super) async fn stream_of(
     };
     if topics::is_wish(&frame) {
         return topics::give(&receiver, peer, &judges, &frame, (out, from)).await;
+    }
+    if plugins::is_wish(&frame) {
+        return plugins::give(&receiver, peer, &judges, &frame, (out, from)).await;
     }
     let hello = match Said::decode(&frame) {
         Ok(Said::Hello(hello)) => hello,

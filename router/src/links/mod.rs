@@ -6,7 +6,7 @@
 //! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `greet` judges their streams, `connected` knows who is there, `receiver` stores what
 //! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
 //! `renewal` asks, `newest` knows who has shown what. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
-//! `down_taker` the edge's; `topics` has topics come down.
+//! `down_taker` the edge's; `topics` has topics come down, `plugins` plugins.
 //! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
@@ -46,6 +46,7 @@ mod offer;
 mod pace;
 mod pack;
 mod pattern;
+pub mod plugins;
 mod reach;
 mod receiver;
 mod records;

@@ -8,6 +8,7 @@ mod greeting;
 mod invited;
 mod lab;
 mod on_demand;
+mod plugins_down;
 mod topics_down;
 mod unasked;
 mod within;

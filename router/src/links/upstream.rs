@@ -21,6 +21,7 @@ use super::greet::{Judges, stream_of};
 use super::guests::{Guests, Place};
 use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
 use super::newest::Newest;
+use super::plugins::{GivePlugins, PluginDown};
 use super::receiver::Receiver;
 use super::records::Records;
 use super::topics::{Downlink, going};
@@ -80,6 +81,7 @@ pub struct Upstream {
     budgets: Budgets,
     desk: Arc<Desk>,
     downlinks: OnceLock<Arc<Vec<Downlink>>>,
+    plugins: OnceLock<Arc<dyn GivePlugins>>,
     within: Arc<Within>,
     asks: Asks,
     certificates: Certificates,
@@ -115,6 +117,7 @@ impl Upstream {
             budgets: Budgets::default(),
             desk: Arc::default(),
             downlinks: OnceLock::new(),
+            plugins: OnceLock::new(),
             asks: Asks::default(),
             certificates,
             newest,
@@ -145,6 +148,18 @@ impl Upstream {
     /// Says what may go down; before the first connection.
     pub fn set_downlinks(&self, downlinks: Vec<Downlink>) {
         let _ = self.downlinks.set(Arc::new(downlinks));
+    }
+
+    /// Says who keeps what sites are to have of plugins; before the first connection.
+    pub fn set_plugins(&self, plugins: Arc<dyn GivePlugins>) {
+        let _ = self.plugins.set(plugins);
+    }
+
+    /// What a site is to have of plugins. Reads the store.
+    pub fn plugins_of(&self, site: &str) -> Vec<PluginDown> {
+        let record = self.records.all().into_iter().find(|record| record.name == site);
+        let nodes = record.map(|record| record.nodes).unwrap_or_default();
+        self.plugins.get().map(|plugins| plugins.of_site(site, &nodes)).unwrap_or_default()
     }
 
     /// Whether a site of this name feeds this one.
@@ -213,6 +228,7 @@ impl Upstream {
             let name = |node: &NodeId| record.nodes.iter().find(|(id, _)| id == node).map(|(_, name)| name.clone());
             let goes = |(node, goes)| going(&self.log, goes, name(node).unwrap_or_default());
             view.topics = below.iter().map(goes).collect();
+            view.plugins = self.plugins_of(&record.name);
             view
         };
         self.records.all().into_iter().map(view).collect()
@@ -362,6 +378,7 @@ impl Upstream {
                         connection: connection.clone(),
                         desk: Arc::clone(&self.desk),
                         downlinks: self.downlinks.get().cloned().unwrap_or_default(),
+                        plugins: self.plugins.get().cloned(),
                     };
                     streams.spawn(stream_of(self.receiver(peer), peer, judges, out, from));
                 }

@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::down::{Below, Giving, Taking};
+use super::down::{Below as CommandsBelow, Giving, Taking};
 use super::place::Place;
+use super::plugins::above::Above;
+use super::plugins::below::Below;
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
 use crate::admin::links::{
-    ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TopicDownJson, TopicsDownJson, TrafficJson,
+    ClassJson, GapJson, InviteJson, LinkControl, LinkJson, PluginDownJson, SummaryJson, TopicDownJson, TopicsDownJson,
+    TrafficJson,
 };
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
@@ -17,11 +20,12 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::detail::{Ask, AskError, Detail};
+use crate::links::plugins::PluginDown;
 use crate::links::{
     AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
     TopicDown, TopicsDown, Upstream, Within, is_link_name,
 };
-use crate::plugin_host::PluginHost;
+use crate::plugin_host::{PluginHost, Wants};
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
 use crate::security::{JOIN_ADDRESSES_MAX, LinkToken};
@@ -115,7 +119,16 @@ impl LinkNode {
         if let Some((upstream, _)) = &self.upstream {
             self.edge.set_below(Arc::clone(upstream));
             upstream.desk().set_giver(Arc::new(Giving(Arc::downgrade(commands))));
-            commands.set_down(Arc::new(Below(Arc::clone(upstream))));
+            commands.set_down(Arc::new(CommandsBelow(Arc::clone(upstream))));
+        }
+    }
+
+    /// Lets plugins come down links, from here and to here; before links start.
+    pub fn bring_plugins(&self, plugins: &Arc<PluginHost>, wants: &Arc<Wants>) {
+        let above = Above::new(Arc::clone(plugins), Arc::clone(&self.catalog));
+        self.edge.set_take_plugins(Arc::new(above));
+        if let Some((upstream, _)) = &self.upstream {
+            upstream.set_plugins(Arc::new(Below(Arc::clone(wants))));
         }
     }
 
@@ -209,6 +222,15 @@ fn unknown(name: &str) -> ApiError {
 }
 
 impl LinkControl for LinkNode {
+    fn feeds(&self, site: &str) -> bool {
+        self.upstream.as_ref().is_some_and(|(upstream, _)| upstream.has_site(site))
+    }
+
+    fn plugins(&self, site: &str) -> Vec<PluginDownJson> {
+        let of_site = self.upstream.as_ref().map(|(upstream, _)| upstream.plugins_of(site));
+        of_site.unwrap_or_default().into_iter().map(plugin).collect()
+    }
+
     fn views(&self) -> Vec<LinkJson> {
         let down = self.upstream.as_ref().map(|(upstream, _)| upstream.views()).unwrap_or_default();
         let mut summaries = self.summaries.of(&self.edge);
@@ -296,6 +318,10 @@ fn classes(view: &LinkView) -> Vec<ClassJson> {
     Priority::ALL.into_iter().zip(view.classes).map(class).collect()
 }
 
+fn plugin(of: PluginDown) -> PluginDownJson {
+    PluginDownJson { name: of.name, sha256: of.sha256, said: of.said }
+}
+
 fn topics(of: TopicsDown) -> TopicsDownJson {
     let topic =
         |topic: TopicDown| TopicDownJson { name: topic.name, events: topic.events, waiting_events: topic.waiting };
@@ -359,6 +385,7 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         refusals: view.refusals,
         down: view.down,
         topics: view.topics.into_iter().map(topics).collect(),
+        plugins: view.plugins.into_iter().map(plugin).collect(),
         gaps: view.gaps.into_iter().map(gap).collect(),
         summaries,
     }

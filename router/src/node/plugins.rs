@@ -2,6 +2,8 @@
 //!
 //! `plan` says what is to be done and when it is tried again (pure); `components` is what nodes say to each other.
 
+pub(super) mod above;
+pub(super) mod below;
 pub(super) mod components;
 mod plan;
 #[cfg(test)]

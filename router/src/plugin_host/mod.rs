@@ -12,7 +12,7 @@
 //!
 //! `guard` has plugins of another kind, which are asked before a command is sent.
 //!
-//! `host` deploys, lists, removes and restores.
+//! `host` deploys, lists, removes and restores. `wants` keeps what sites that feed this one are to have.
 
 mod adoption;
 mod batch;
@@ -51,6 +51,7 @@ mod taking_up;
 mod task;
 #[cfg(test)]
 pub(crate) mod test_guest;
+mod wants;
 
 pub use cause::DerivedFrom;
 pub use charge::{Charge, SpanV1, SpansV1};
@@ -68,6 +69,7 @@ pub use overridden::{Derived, Verdict, judge, readable_to};
 pub use prepare::DEAD_LETTERS_TOPIC;
 pub use registry::RecordV2;
 pub use status::{PluginStatus, RunState};
+pub use wants::{AnswerV1, WantError, WantV1, Wants};
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

@@ -112,6 +112,14 @@ impl SiteControl for Alone {
 struct NoLinks;
 
 impl crate::admin::links::LinkControl for NoLinks {
+    fn feeds(&self, _: &str) -> bool {
+        false
+    }
+
+    fn plugins(&self, _: &str) -> Vec<crate::admin::links::PluginDownJson> {
+        Vec::new()
+    }
+
     fn views(&self) -> Vec<crate::admin::links::LinkJson> {
         Vec::new()
     }
@@ -218,6 +226,7 @@ async fn fixture() -> Fixture {
         commands: Commands::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
         twins: Twins::open(Arc::clone(&log), Arc::clone(&sessions), Default::default()).unwrap(),
         plugins: Arc::new(PluginHost::start(Arc::clone(&log), &folder.path().join("plugins")).unwrap()),
+        wants: Arc::new(crate::plugin_host::Wants::open(Arc::clone(&log), &folder.path().join("wants")).unwrap()),
         identity: Identity { name: "n1".into(), mqtt: LOOPBACK, secure: Arc::default() },
         readiness: Arc::default(),
         quic: Arc::default(),

@@ -65,6 +65,9 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     for topics in &link.topics {
         coming(topics, out)?;
     }
+    for plugin in &link.plugins {
+        out.line(&printable(&format!("plugin     {}: {}", plugin.name, plugin.said.join("; "))))?;
+    }
     for summary in &link.summaries {
         let SummaryJson { topic, plugin, made, upstream, .. } = summary;
         let problem = summary.problem.as_ref().map_or_else(String::new, |problem| format!("; NOT NOW: {problem}"));

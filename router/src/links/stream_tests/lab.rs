@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::event_log::{AUDIT_TOPIC, Config, EventLog, NO_HEADERS, NewEvent};
+use crate::links::plugins::TakePlugins;
 use crate::links::records::Records;
 use crate::links::{Edge, GiveDown, LinkConfig, Pending, Setup, Upstream};
 use crate::security::{JoinToken, LinkToken};
@@ -148,9 +149,21 @@ impl Site {
     }
 
     pub fn open_edge(&self, links: Vec<LinkConfig>) {
+        self.open_edge_of(links, None);
+    }
+
+    /// The same, where something deploys plugins.
+    pub fn open_edge_that_takes(&self, links: Vec<LinkConfig>, take: Arc<dyn TakePlugins>) {
+        self.open_edge_of(links, Some(take));
+    }
+
+    fn open_edge_of(&self, links: Vec<LinkConfig>, take: Option<Arc<dyn TakePlugins>>) {
         let (log, site) = (Arc::clone(&self.log), self.number);
         let edge = Edge::new(Setup { log, data: self.data(), site, name: "gw".to_owned(), links });
         edge.set_below(Arc::clone(&self.upstream));
+        if let Some(take) = take {
+            edge.set_take_plugins(take);
+        }
         edge.start().unwrap();
         assert!(self.edge.set(edge).is_ok());
     }

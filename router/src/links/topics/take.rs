@@ -9,6 +9,7 @@ use super::super::book::{Shared, State};
 use super::super::budget::Budget;
 use super::super::dial::Dialler;
 use super::super::pack;
+use super::super::plugins::{Partial, TakePlugins};
 use super::super::receiver::{Ended, Receiver};
 use super::super::sender::Session;
 use super::super::upstream::Upstream;
@@ -26,7 +27,7 @@ const WELCOME_BYTES_MAX: usize = 1 << 10;
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 const WRONG_WAIT: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(60) };
 
-/// What a link's task needs to take topics.
+/// What a link's task needs to take topics, and plugins.
 pub struct Brings {
     /// What is known of what comes down.
     pub page: Shared,
@@ -34,6 +35,10 @@ pub struct Brings {
     pub budget: Budget,
     /// The sites that feed this one, and its other nodes, where there can be any.
     pub below: Option<Arc<Upstream>>,
+    /// Who deploys plugins.
+    pub take_plugins: Option<Arc<dyn TakePlugins>>,
+    /// The component that is being fetched.
+    pub partial: Arc<Partial>,
 }
 
 /// A stream that was greeted.

@@ -1,0 +1,273 @@
+//! Plugins that upstream sites bring: deployed as any other, by the site's catalog, in the link's name and within what the link may.
+//!
+//! Whose a plugin is stands in the first line of its manifest, as the catalog has it: people's own deployments and changes of grants write the
+//! manifest without it, so what they have touched is theirs.
+
+use std::sync::Arc;
+
+use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, Refusal};
+use crate::links::plugins::{Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
+use crate::links::{ByLink, COMMANDS, Pending, URGENT};
+use crate::plugin_host::{Kind, Manifest, PluginHost, RecordV2, TwinGrant, hex};
+
+/// Plugins that one link may have deployed.
+const PLUGINS_OF_LINK_MAX: usize = 16;
+/// What the first line of a manifest begins with, before the link's id.
+const MARK: &str = "# link ";
+
+/// What links bring, for the rooms that run plugins.
+pub struct Above {
+    host: Arc<PluginHost>,
+    catalog: Arc<Catalog>,
+}
+
+/// The line that says whose a plugin is.
+fn mark(link: u64) -> String {
+    format!("{MARK}{link:016x}\n")
+}
+
+/// A manifest without it.
+fn unmarked(manifest: &str) -> &str {
+    match manifest.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
+        Some((_, rest)) => rest,
+        None => manifest,
+    }
+}
+
+/// Whether a link may bring what a manifest asks for: a plugin does no more than the link itself may (pure).
+fn judge_grants(by: &ByLink, manifest: &Manifest) -> Option<Outcome> {
+    let grants = &manifest.grants;
+    let refused = |text: &str| Some(Outcome::refused("grants", text));
+    if manifest.kind == Kind::CommandGuard {
+        return Some(Outcome::refused("guard", "a command guard is deployed at the site whose commands it judges"));
+    }
+    if !grants.internal.is_empty() {
+        return refused("it would read internal topics, which is granted at the site alone");
+    }
+    let steers = !grants.commands.is_empty() || grants.twins == TwinGrant::Set;
+    if steers && !by.may_bring(COMMANDS) {
+        return refused("it would send commands, or set twins: the link's `down` does not list \"commands\"");
+    }
+    if grants.urgent && !by.may_bring(URGENT) {
+        return refused("it would send urgent commands: the link's `down` does not list \"urgent\"");
+    }
+    None
+}
+
+/// Whether a plugin that is here may be replaced or removed by a link (pure).
+fn is_of(link: u64, agreed: &AgreedPlugin) -> bool {
+    agreed.manifest.starts_with(&mark(link))
+}
+
+impl Above {
+    /// Deploys by this catalog, what runs on this host.
+    pub fn new(host: Arc<PluginHost>, catalog: Arc<Catalog>) -> Self {
+        Self { host, catalog }
+    }
+
+    fn local(name: &str) -> Outcome {
+        Outcome::refused("local", format!("a plugin {name} is the site's own, or was changed there"))
+    }
+
+    /// What is to be said of a component before it is fetched.
+    fn judge_component(&self, by: &ByLink, name: &str, component: &WantedComponent) -> Option<Outcome> {
+        let manifest = match Manifest::parse(&component.manifest) {
+            Ok(manifest) => manifest,
+            Err(error) => return Some(Outcome::refused("manifest", error)),
+        };
+        if manifest.name != name {
+            return Some(Outcome::refused("manifest", "its manifest names another plugin"));
+        }
+        if let Some(refused) = judge_grants(by, &manifest) {
+            return Some(refused);
+        }
+        match self.catalog.plugin(name) {
+            Some(agreed) => {
+                let text = toml::to_string(&manifest).unwrap_or_default();
+                if agreed.sha256 == component.sha256 && unmarked(&agreed.manifest) == text {
+                    // It runs already: a crash came before the answer, or another gateway was first.
+                    return Some(Outcome::Deployed);
+                }
+                (!is_of(by.link, &agreed)).then(|| Self::local(name))
+            }
+            None if self.host.here(name).is_some_and(|here| here.record.begun == 0) => Some(Self::local(name)),
+            None if self.of(by.link).count() >= PLUGINS_OF_LINK_MAX => {
+                let text = format!("the link has {PLUGINS_OF_LINK_MAX} plugins here, as many as one may");
+                Some(Outcome::refused("too-many", text))
+            }
+            None => None,
+        }
+    }
+
+    fn of(&self, link: u64) -> impl Iterator<Item = (String, Arc<AgreedPlugin>)> {
+        let all = self.catalog.plugins().into_iter();
+        all.filter(move |(_, agreed)| is_of(link, agreed)).map(|(name, agreed)| (name.to_string(), agreed))
+    }
+
+    async fn remove(&self, by: &ByLink, name: &str) -> Outcome {
+        match self.catalog.plugin(name) {
+            None => return Outcome::Removed,
+            Some(agreed) if !is_of(by.link, &agreed) => return Self::local(name),
+            Some(_) => {}
+        }
+        match self.catalog.propose(Change::RemovePlugin { name: name.to_owned() }, &who(by)).await {
+            Ok(_) => {}
+            Err(error) => return said(&error),
+        }
+        match self.settle(name).await {
+            Ok(()) => Outcome::Removed,
+            Err(text) => Outcome::later(text),
+        }
+    }
+
+    async fn make(&self, by: &ByLink, component: &WantedComponent, wasm: Vec<u8>) -> Outcome {
+        let (host, manifest, by_whom) = (Arc::clone(&self.host), component.manifest.clone(), who(by));
+        let checked = tokio::task::spawn_blocking(move || {
+            let manifest = Manifest::parse(&manifest).map_err(|error| Outcome::refused("manifest", error))?;
+            let record = host.check(&wasm, &manifest).map_err(|error| {
+                host.audit_refused(&by_whom, &wasm, Some(&manifest), "plugin_refused");
+                match error.is_refusal() {
+                    true => Outcome::refused("plugin_refused", &error),
+                    false => Outcome::later(&error),
+                }
+            })?;
+            Ok((manifest.name, record, wasm.len() as u64))
+        });
+        let (name, record, bytes) = match checked.await {
+            Ok(Ok(checked)) => checked,
+            Ok(Err(outcome)) => return outcome,
+            Err(_) => return Outcome::later("the gateway is stopping"),
+        };
+        let (manifest, sha256) = (format!("{}{}", mark(by.link), record.manifest), record.sha256);
+        let new = NewPlugin { is_guard: false, name: name.clone(), manifest, sha256, bytes };
+        let applied = self.catalog.propose(Change::DeployPlugin(new), &who(by)).await;
+        let outcome = match &applied {
+            Ok(_) => match self.settle(&name).await {
+                Ok(()) => Outcome::Deployed,
+                Err(text) => Outcome::refused("does-not-run", text),
+            },
+            Err(error) => said(error),
+        };
+        // What may be agreed on yet is kept for that.
+        if applied.err() != Some(Refusal::UnknownOutcome) {
+            let host = Arc::clone(&self.host);
+            let _ = tokio::task::spawn_blocking(move || host.release(&sha256)).await;
+        }
+        outcome
+    }
+
+    /// Makes a plugin of this node what was agreed on; why it is not.
+    async fn settle(&self, name: &str) -> Result<(), String> {
+        let (host, catalog, name) = (Arc::clone(&self.host), Arc::clone(&self.catalog), name.to_owned());
+        let settled = tokio::task::spawn_blocking(move || {
+            host.settle(&name, || catalog.plugin(&name).map(|agreed| RecordV2::from(&*agreed)))
+        });
+        match settled.await {
+            Ok(settled) => settled.map(drop).map_err(|error| error.to_string()),
+            Err(_) => Err("the gateway is stopping".to_owned()),
+        }
+    }
+}
+
+/// What the audit says of who it was.
+fn who(by: &ByLink) -> String {
+    format!("link:{}", by.name)
+}
+
+/// What the site says of a change.
+fn said(refusal: &Refusal) -> Outcome {
+    match refusal {
+        Refusal::Plugin(_) => Outcome::refused(refusal.code(), refusal),
+        // No majority, a full disk: that passes.
+        refusal => Outcome::later(refusal),
+    }
+}
+
+impl TakePlugins for Above {
+    fn judge<'a>(&'a self, by: &'a ByLink, wanted: &'a Wanted) -> Pending<'a, Option<Outcome>> {
+        Box::pin(async move {
+            match &wanted.component {
+                None => Some(self.remove(by, &wanted.name).await),
+                Some(component) => self.judge_component(by, &wanted.name, component),
+            }
+        })
+    }
+
+    fn deploy<'a>(&'a self, by: &'a ByLink, wanted: &'a Wanted, wasm: Vec<u8>) -> Pending<'a, Outcome> {
+        Box::pin(async move {
+            let Some(component) = &wanted.component else { return Outcome::later("nothing is wanted") };
+            // It took a while to come: people may have deployed one meanwhile.
+            match self.judge_component(by, &wanted.name, component) {
+                Some(outcome) => outcome,
+                None => self.make(by, component, wasm).await,
+            }
+        })
+    }
+
+    fn of_link(&self, link: u64) -> Vec<PluginDown> {
+        let view = |(name, agreed): (String, Arc<AgreedPlugin>)| PluginDown {
+            name,
+            sha256: hex(&agreed.sha256),
+            said: vec![format!("version {}", agreed.version)],
+        };
+        self.of(link).map(view).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_does_no_more_than_its_link_may() {
+        let by = |down: &[&str]| ByLink {
+            name: "hq".into(),
+            link: 7,
+            down: down.iter().map(|word| (*word).into()).collect(),
+        };
+        let (bare, commands, urgent) =
+            (by(&["plugins"]), by(&["plugins", "commands"]), by(&["plugins", "commands", "urgent"]));
+        // what it asks for, by which link, the refusal
+        let cases = [
+            ("emit = ['out']\nstate = true\nheaders = true\ntwins = 'read'", &bare, None),
+            ("commands = ['cool']", &bare, Some("grants")),
+            ("twins = 'set'", &bare, Some("grants")),
+            ("commands = ['cool']\ntwins = 'set'", &commands, None),
+            ("commands = ['cool']\nurgent = true", &commands, Some("grants")),
+            ("commands = ['cool']\nurgent = true", &urgent, None),
+            ("internal = ['_audit']", &urgent, Some("grants")),
+        ];
+        for (grants, by, expected) in cases {
+            let manifest = Manifest::parse(&format!("name = 'p'\ntopics = ['in']\n[grants]\n{grants}\n")).unwrap();
+            let found = judge_grants(by, &manifest).map(|outcome| match outcome {
+                Outcome::Refused { code, .. } => code,
+                outcome => panic!("{outcome:?}"),
+            });
+            assert_eq!(found.as_deref(), expected, "{grants}");
+        }
+        let guard = Manifest::parse("name = 'g'\nkind = 'command-guard'\ncommands = ['*']\n").unwrap();
+        assert!(matches!(judge_grants(&urgent, &guard), Some(Outcome::Refused { code, .. }) if code == "guard"));
+    }
+
+    #[test]
+    fn whose_a_plugin_is_stands_in_its_manifest_until_people_touch_it() {
+        let agreed = |manifest: String| AgreedPlugin {
+            manifest,
+            is_guard: false,
+            sha256: [7; 32],
+            bytes: 1,
+            deployed_at_ms: 0,
+            version: 1,
+            begun: 1,
+        };
+        let manifest = Manifest::parse("name = 'p'\ntopics = ['in']\n").unwrap();
+        let text = toml::to_string(&manifest).unwrap();
+        let marked = format!("{}{text}", mark(7));
+        assert!(is_of(7, &agreed(marked.clone())) && !is_of(8, &agreed(marked.clone())));
+        assert_eq!((unmarked(&marked), unmarked(&text)), (text.as_str(), text.as_str()));
+        // As a change of grants writes it, and a deployment of the same text.
+        let read = Manifest::parse(&marked).unwrap();
+        assert_eq!(read, manifest);
+        assert!(!is_of(7, &agreed(toml::to_string(&read).unwrap())));
+    }
+}

@@ -1,0 +1,91 @@
+//! The wire between links and what sites that feed this one are to have of plugins: neither room knows the other.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::links::Pending;
+use crate::links::plugins::{GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
+use crate::plugin_host::{WantV1, Wants, hex};
+use crate::transport::NodeId;
+
+/// What sites are to have, for links.
+pub struct Below(pub Arc<Wants>);
+
+fn wanted((name, want): (String, WantV1)) -> Wanted {
+    let WantV1 { number, manifest, sha256, bytes, .. } = want;
+    Wanted { name, number, component: (bytes > 0).then_some(WantedComponent { manifest, sha256, bytes }) }
+}
+
+impl GivePlugins for Below {
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.0.watch()
+    }
+
+    fn wanted<'a>(&'a self, site: &'a str, gateway: NodeId) -> Pending<'a, Vec<Wanted>> {
+        Box::pin(async move {
+            let (wants, site) = (Arc::clone(&self.0), site.to_owned());
+            let read = tokio::task::spawn_blocking(move || wants.wanted(&site, gateway.0));
+            read.await.unwrap_or_default().into_iter().map(wanted).collect()
+        })
+    }
+
+    fn part(&self, sha256: [u8; 32], offset: u64) -> Pending<'_, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let wants = Arc::clone(&self.0);
+            let read = tokio::task::spawn_blocking(move || wants.part(&sha256, offset, PART_BYTES_MAX as u64));
+            match read.await {
+                Ok(Ok(part)) => part,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a component that a site is to have cannot be read");
+                    None
+                }
+                Err(_) => None,
+            }
+        })
+    }
+
+    fn answered<'a>(&'a self, site: &'a str, gateway: NodeId, of: &'a Wanted, outcome: Outcome) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let refused = match outcome {
+                Outcome::Deployed | Outcome::Removed => None,
+                Outcome::Refused { code, text } => Some((code, text)),
+                Outcome::Later { text } => {
+                    return tracing::info!(link = site, plugin = of.name, text, "a site does not take a plugin now");
+                }
+            };
+            let (wants, site, name, number) = (Arc::clone(&self.0), site.to_owned(), of.name.clone(), of.number);
+            let kept = tokio::task::spawn_blocking(move || wants.answered(&site, gateway.0, (&name, number), refused));
+            if let Ok(Err(error)) = kept.await {
+                // It is asked again when the link stands again.
+                tracing::error!(%error, "what has come of a site's plugin is not kept");
+            }
+        })
+    }
+
+    fn of_site(&self, site: &str, names: &[(NodeId, String)]) -> Vec<PluginDown> {
+        let view = |(name, want): (String, WantV1)| PluginDown {
+            sha256: if want.bytes > 0 { hex(&want.sha256) } else { String::new() },
+            said: said(&want, names),
+            name,
+        };
+        self.0.of_site(site).into_iter().map(view).collect()
+    }
+}
+
+/// What gateways say, each in words.
+fn said(want: &WantV1, names: &[(NodeId, String)]) -> Vec<String> {
+    if want.answers.is_empty() {
+        let what = if want.bytes > 0 { "not deployed yet" } else { "not removed yet" };
+        return vec![what.to_owned()];
+    }
+    let name = |gateway: u64| names.iter().find(|(id, _)| id.0 == gateway).map(|(_, name)| name.clone());
+    let answer = |answer: &crate::plugin_host::AnswerV1| {
+        let gateway = name(answer.gateway).unwrap_or_else(|| format!("{:016x}", answer.gateway));
+        match answer.code.as_str() {
+            "" => format!("{gateway}: deployed"),
+            code => format!("{gateway}: refused ({code}): {}", answer.text),
+        }
+    };
+    want.answers.iter().map(answer).collect()
+}
