@@ -83,7 +83,7 @@ pub struct Entry {
 impl Entry {
     /// A command that was just read; `left_ms`: until when it must be delivered, from `steady_ms` on.
     pub fn new(device: &str, id: CommandId, at_ms: u64, queued: Queued, deliver_by: u64) -> Self {
-        let (mut progress, mut recipients, mut term) = (Progress::default(), Vec::new(), 0);
+        let (mut progress, mut recipients, mut term, mut away) = (Progress::default(), Vec::new(), 0, None);
         if let Some(taken) = &queued.taken {
             let state = taken.with_device.filter(|state| state.is_with_device()).unwrap_or(State::Queued);
             progress = Progress::taken(state, taken.attempts, taken.may_have_arrived);
@@ -92,6 +92,7 @@ impl Entry {
             let clients = clients.chain(taken.may_have_arrived.then_some(device));
             recipients = clients.take(RECIPIENTS_MAX).map(|client| (EARLIER_NODES, client.into())).collect();
             term = taken.term;
+            away = taken.gateway.map(|to| Away { to: OriginId(to.0), term, is_sure: false });
         }
         Self {
             id,
@@ -114,7 +115,7 @@ impl Entry {
             progress_steps: 0,
             redriven_as: None,
             term,
-            away: None,
+            away,
             is_stored: false,
         }
     }

@@ -225,11 +225,12 @@ impl Commands {
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
         let now = self.now();
         let own = self.table.lock().get(id).map(|entry| (CommandInfo::at(entry, now), Claim::from(entry)));
-        let Some((own, claim)) = own else { return self.get_elsewhere(id) };
+        let Some((own, claim)) = own else { return self.get_elsewhere(id, 0) };
         match claim {
             Claim { state, .. } if state.is_outcome() => self.outranks(id, claim).or(Some(own)),
             Claim { is_away: false, .. } => Some(own),
-            _ => self.get_elsewhere(id).or(Some(own)),
+            // What a node said before this one had it from there says less.
+            Claim { term, .. } => self.get_elsewhere(id, term).or(Some(own)),
         }
     }
 

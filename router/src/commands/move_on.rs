@@ -170,15 +170,15 @@ impl Commands {
     /// Asks for each batch, on its own; what comes of it is in the mail.
     pub(super) fn ask_to_take(&self, batches: Vec<Batch>) {
         for batch in batches {
-            let (forward, down) = (self.forward.get().map(Arc::clone), self.down.way());
+            let forward = self.forward.get().map(Arc::clone);
+            let below = batch.is_down.then(|| self.ask_gateway(batch.to, batch.request.clone()));
             let (mail, out) = (Arc::clone(&self.mail), Arc::clone(&self.movers.lock().out));
             out.lock().insert(batch.to);
             tokio::spawn(async move {
-                let request = batch.request.clone();
-                let answer = match (batch.is_down, forward, down) {
-                    (false, Some(forward), _) => forward.submit(batch.to, request).await,
-                    (true, _, Some(down)) => down.ask(batch.to, request).await,
-                    _ => Err(ForwardError::Unreachable("there is no way".to_owned())),
+                let answer = match (below, forward) {
+                    (Some(below), _) => below.await,
+                    (None, Some(forward)) => forward.submit(batch.to, batch.request.clone()).await,
+                    (None, None) => Err(ForwardError::Unreachable("there is no way".to_owned())),
                 };
                 out.lock().remove(&batch.to);
                 let answer = answer.map(|answer| batch.read(&answer));

@@ -125,6 +125,7 @@ impl Desk {
             clients: clients(&entry),
             with_device: None,
             is_over: false,
+            gateway: None,
         };
         let device = entry.device.to_string();
         let step = taken_step(entry, steps, taken, (one.age_ms, one.left_ms), now);
@@ -362,6 +363,7 @@ mod tests {
             clients: Vec::new(),
             with_device: None,
             is_over: false,
+            gateway: None,
         };
         let queued = Queued { taken: Some(Box::new(taken(1))), ..Queued::new("c", vec![1], now(60_000).wall, "cli") };
         let taken_up = StepEvent::new(id(1), now(0).wall, 1, Step::Queued(Box::new(queued)));

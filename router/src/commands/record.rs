@@ -172,13 +172,14 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
 }
 
 fn taken_out(taken: &Taken) -> TakenV3 {
-    let Taken { from, term, attempts, may_have_arrived, clients, with_device, is_over } = taken.clone();
+    // The gateway is where the command is away to, from its first step on.
+    let Taken { from, term, attempts, may_have_arrived, clients, with_device, is_over, gateway: _ } = taken.clone();
     TakenV3 { from: from.0, term, attempts, may_have_arrived, clients, with_device, is_over }
 }
 
 fn taken_in(stored: TakenV3) -> Taken {
     let TakenV3 { from, term, attempts, may_have_arrived, clients, with_device, is_over } = stored;
-    Taken { from: OriginHex(from), term, attempts, may_have_arrived, clients, with_device, is_over }
+    Taken { from: OriginHex(from), term, attempts, may_have_arrived, clients, with_device, is_over, gateway: None }
 }
 
 /// Reads a stored command; `None` where its key, version or bytes are not known.
@@ -366,6 +367,7 @@ mod tests {
             clients: vec!["m".into()],
             with_device: Some(State::Delivered),
             is_over: false,
+            gateway: None,
         };
         (entry.term, entry.queued.taken) = (2, Some(Box::new(taken)));
         entry.away = Some(Away { to: OriginId(5), term: 3, is_sure: true });

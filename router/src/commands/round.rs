@@ -156,7 +156,7 @@ impl Commands {
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
             if let Some(site) = site_of(&device) {
-                away.extend(self.gateway_of(site).map(|to| (device, to)));
+                away.extend(self.gateway_for(site).map(|to| (device, to)));
                 continue;
             }
             let topic = command_topic(&device, id, &entry.queued.name);

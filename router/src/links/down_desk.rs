@@ -100,10 +100,11 @@ impl Desk {
         found.map(|line| line.gateway)
     }
 
-    /// All that can be asked now.
-    pub fn gateways(&self) -> Vec<NodeId> {
+    /// All that can be asked now, each with its site.
+    pub fn gateways(&self) -> Vec<(String, NodeId)> {
         let lines = self.lines.lock();
-        lines.values().filter(|line| line.is_open.load(Ordering::Relaxed)).map(|line| line.gateway).collect()
+        let open = lines.values().filter(|line| line.is_open.load(Ordering::Relaxed));
+        open.map(|line| (line.site.clone(), line.gateway)).collect()
     }
 
     /// Asks a gateway.

@@ -20,8 +20,12 @@ impl DownWay for Below {
         self.0.desk().gateway_of(site).map(|gateway| OriginId(gateway.0))
     }
 
-    fn gateways(&self) -> Vec<OriginId> {
-        self.0.desk().gateways().into_iter().map(|gateway| OriginId(gateway.0)).collect()
+    fn gateways(&self) -> Vec<(String, OriginId)> {
+        self.0.desk().gateways().into_iter().map(|(site, gateway)| (site, OriginId(gateway.0))).collect()
+    }
+
+    fn gateways_of(&self, site: &str) -> Vec<OriginId> {
+        self.0.gateways_of(site).into_iter().map(|gateway| OriginId(gateway.0)).collect()
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {

@@ -1,5 +1,6 @@
 //! The headquarters' part: commands to devices of linked sites go to a gateway that is connected, and end as it says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use devices::command::{CommandId, Repeat, State, Why, WhyCode};
@@ -7,6 +8,7 @@ use sled_data::OriginId;
 use tokio::sync::oneshot;
 
 use super::super::Commands;
+use super::super::forward::ForwardError;
 use super::super::table::{Now, Room, SiteEnd, Table};
 use super::DownWay;
 use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, decode, encode};
@@ -48,6 +50,7 @@ impl Commands {
         let mut known: Vec<[u8; 16]> = own.iter().map(|end| end.id).collect();
         self.end_below(gateway, own).await?;
         if let Some(forward) = self.forward.get() {
+            let mut is_one_silent = false;
             for origin in self.log.others() {
                 if others.is_empty() {
                     break;
@@ -62,9 +65,12 @@ impl Commands {
                         others.retain(|end| !theirs.contains(&end.id));
                         known.extend(theirs);
                     }
-                    // They may be that node's: the gateway says so again until it is heard.
-                    None => others.clear(),
+                    None => is_one_silent = true,
                 }
+            }
+            if is_one_silent {
+                // What nobody else has may be that node's: the gateway says so again until it is heard.
+                others.clear();
             }
         }
         // Nobody waits for the rest: it is forgotten, or this site was set back.
@@ -105,15 +111,38 @@ impl Commands {
         done.await.ok()
     }
 
-    /// The gateway that a site's commands can go to now.
+    /// The gateway that a site's commands can go to from this node.
     pub(in crate::commands) fn gateway_of(&self, site: &str) -> Option<OriginId> {
         self.down.way()?.gateway(site)
     }
 
+    /// The gateway that commands of a site which wait here can go to now, be it through another node; it is looked for
+    /// where none is known.
+    pub(in crate::commands) fn gateway_for(&self, site: &str) -> Option<OriginId> {
+        let found = self.gateway_of(site).or_else(|| self.down.elsewhere.gateway(site));
+        if found.is_none() {
+            self.down.elsewhere.seek(site);
+        }
+        found
+    }
+
     /// The gateways that may have commands and have not said so, and can be asked.
     pub(in crate::commands) fn unsure_gateways(&self, table: &Table) -> Vec<OriginId> {
-        let all = self.down.way().map(|way| way.gateways()).unwrap_or_default();
+        let here = self.down.way().map(|way| way.gateways()).unwrap_or_default();
+        let all: BTreeSet<OriginId> =
+            here.into_iter().map(|(_, gateway)| gateway).chain(self.down.elsewhere.gateways()).collect();
         all.into_iter().filter(|gateway| table.is_unsure_at(*gateway)).collect()
+    }
+
+    /// Asks a gateway, from here or through the node that it is at; to be run on its own.
+    pub(in crate::commands) fn ask_gateway(
+        &self,
+        gateway: OriginId,
+        question: Vec<u8>,
+    ) -> impl Future<Output = Result<Vec<u8>, ForwardError>> + Send + use<> {
+        let (way, forward) = (self.down.way(), self.forward.get().map(Arc::clone));
+        let elsewhere = Arc::clone(&self.down.elsewhere);
+        async move { super::elsewhere::ask(way, forward, &elsewhere, gateway, question).await }
     }
 
     /// How many commands, and bytes of them, a gateway can be given now.

@@ -2,10 +2,13 @@
 //!
 //! The headquarters hands a command to one gateway of the site, under its id, and asks until that has answered: as between the nodes
 //! of a site, but over a link, and with an edge that trusts what its `down` lists and no more. The gateway notes each
-//! command that it takes until the headquarters has said that it knows the end. `give` is the headquarters' part, `take` the edge's,
-//! `notes` what the edge keeps, `wire` what they say to each other.
+//! command that it takes until the headquarters has said that it knows the end. `give` is the headquarters' part, `elsewhere` says how
+//! it asks a gateway that is at another of its nodes, `take` is the edge's part, `notes` what the edge keeps, `wire` what they say to each other.
 
+mod elsewhere;
 mod give;
+#[cfg(test)]
+mod headquarters_tests;
 mod notes;
 mod take;
 #[cfg(test)]
@@ -23,6 +26,7 @@ use sled_data::OriginId;
 use super::forward::Answering;
 use crate::event_log::SITE_SEPARATOR;
 
+pub(super) use elsewhere::{VERSION_GATEWAYS, VERSION_THROUGH};
 pub use give::SiteEnded;
 pub(super) use give::{VERSION_BELOW, take_answer};
 pub use notes::NOTES_TREE;
@@ -40,9 +44,11 @@ pub trait DownWay: Send + Sync {
     fn has_site(&self, site: &str) -> bool;
     /// A gateway of the site that can be asked now, by the id that it has here.
     fn gateway(&self, site: &str) -> Option<OriginId>;
-    /// All gateways that can be asked now.
-    fn gateways(&self) -> Vec<OriginId>;
-    /// Asks a gateway. It ends within a bounded time.
+    /// All gateways that can be asked now, each with its site.
+    fn gateways(&self) -> Vec<(String, OriginId)>;
+    /// All gateways that a site has, connected to this node, to another one, or to none.
+    fn gateways_of(&self, site: &str) -> Vec<OriginId>;
+    /// Asks a gateway that can be asked from here. It ends within a bounded time.
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_>;
 }
 
@@ -50,6 +56,7 @@ pub trait DownWay: Send + Sync {
 #[derive(Default)]
 pub(super) struct Down {
     way: OnceLock<Arc<dyn DownWay>>,
+    elsewhere: Arc<elsewhere::Elsewhere>,
     notes: Mutex<notes::Notes>,
     /// One question is judged at a time, up to what it appends: the same one may come by a new connection meanwhile.
     turn: tokio::sync::Mutex<()>,

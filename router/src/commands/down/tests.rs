@@ -17,7 +17,7 @@ use crate::catalog::{self, Catalog};
 use crate::directory::Directory;
 
 pub(super) const LINK: u64 = 40;
-const GATEWAY: OriginId = OriginId(41);
+pub(super) const GATEWAY: OriginId = OriginId(41);
 pub(super) const ALL: Listed = Listed { commands: true, urgent: true };
 
 pub(super) fn above(listed: Listed) -> Above {
@@ -42,8 +42,12 @@ impl DownWay for Line {
         (self.has_site(site) && !self.is_cut.load(Ordering::Relaxed)).then_some(GATEWAY)
     }
 
-    fn gateways(&self) -> Vec<OriginId> {
-        self.gateway("plant").into_iter().collect()
+    fn gateways(&self) -> Vec<(String, OriginId)> {
+        self.gateway("plant").map(|gateway| ("plant".to_owned(), gateway)).into_iter().collect()
+    }
+
+    fn gateways_of(&self, _: &str) -> Vec<OriginId> {
+        vec![GATEWAY]
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {

@@ -4,6 +4,7 @@
 //! this node's, the outcome is the gateway's.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use devices::command::{Answer, CommandId, Input, State, Status, Step, Why, WhyCode};
@@ -109,6 +110,26 @@ impl Table {
         self.wanting.extend(of_site.cloned());
     }
 
+    /// Whether commands of a site wait here.
+    pub fn waits_for_site(&self, site: &str) -> bool {
+        let prefix = format!("{site}{SITE_SEPARATOR}");
+        let from = self.devices.range(Arc::<str>::from(prefix.as_str())..);
+        from.take_while(|(device, _)| device.starts_with(&prefix)).any(|(_, device)| device.waits())
+    }
+
+    /// The gateways that have commands which have not ended, or may have.
+    pub fn gateways_with_commands(&self) -> Vec<OriginId> {
+        let mut found: Vec<OriginId> = Vec::new();
+        let after = |last: Option<&OriginId>| match last {
+            Some(last) => self.at_sites.ids.range((Bound::Excluded((*last, true, LAST)), Bound::Unbounded)).next(),
+            None => self.at_sites.ids.first(),
+        };
+        while let Some((gateway, ..)) = after(found.last()) {
+            found.push(*gateway);
+        }
+        found
+    }
+
     /// How many commands a gateway has, or may have.
     pub fn under_way_to(&self, gateway: OriginId) -> usize {
         self.at_sites.ids.range((gateway, false, FIRST)..=(gateway, true, LAST)).count()
@@ -192,6 +213,18 @@ mod tests {
             table.hand_over(&device, GATEWAY, &mut Room { count: 64, bytes: BYTES_MAX }, now);
         }
         assert!(table.is_unsure_at(GATEWAY) && !table.is_unsure_at(OriginId(8)));
+        assert_eq!(table.gateways_with_commands(), [GATEWAY]);
+        assert!(!table.waits_for_site("plant"), "all are handed over");
+        for (n, device) in [(20, "mill/1"), (21, "plant-2/1")] {
+            let queued = Queued::new("c", Vec::new(), now.wall + 60_000, "cli");
+            table.queued(device, CommandId::v7(n, [0; 10]), now.wall, queued, now);
+        }
+        assert_eq!(
+            ["mill", "plant", "plant-2", "mil"].map(|site| table.waits_for_site(site)),
+            [true, false, true, false]
+        );
+        table.hand_over("mill/1", OriginId(9), &mut Room { count: 1, bytes: BYTES_MAX }, now);
+        assert_eq!(table.gateways_with_commands(), [GATEWAY, OriginId(9)]);
         assert_eq!(table.unsure_at(GATEWAY, Room { count: 64, bytes: BYTES_MAX }).len(), 5);
         assert_eq!(table.unsure_at(GATEWAY, Room { count: 2, bytes: BYTES_MAX }).len(), 2);
         assert_eq!(table.unsure_at(GATEWAY, Room { count: 64, bytes: 1 }).len(), 1, "a large one goes alone");
