@@ -224,3 +224,51 @@ fn a_command_goes_on_through_another_node_when_the_one_of_the_link_is_killed_or_
     let last = give(&hq[first], "pump", json!({}));
     assert_eq!(pump.command().id, last);
 }
+
+#[test]
+fn a_call_off_goes_down_and_how_far_a_command_is_comes_up() {
+    let (plant, hq) = linked("");
+    let hq = &hq[0];
+    drop(Device::connect(&plant, Version::V5, "pump"));
+    stands(hq);
+    let at_site = |id: &str| hq.get(&format!("commands/{id}")).ok().json()["at_site"].clone();
+    let waits = || {
+        let id = give(hq, "pump", json!({"deliver_within_ms": 600_000}));
+        wait::until_true("it waits at the plant", || {
+            let at = at_site(&id);
+            at["state"] == "queued" && at["device_connected"] == false
+        });
+        id
+    };
+
+    let id = waits();
+    let shown = hq.cli(&["command", "show", &id]).ok().out;
+    assert!(shown.contains("waits for its device"), "{shown}");
+    assert_eq!(hq.cli(&["command", "cancel", &id]).ok().out.trim(), "cancelled");
+    assert_eq!(ended(hq, &plant, &id), "cancelled");
+
+    // Nothing comes through: it is asked as soon as something does.
+    let id = waits();
+    plant.cli(&["link", "pause", "hq"]).ok();
+    wait::until_true("the link is cut", || view(hq, "plant")["state"] == "cut");
+    let asked = hq.cli(&["command", "cancel", &id]).ok().out;
+    assert!(asked.contains("has not answered yet"), "{asked}");
+    let shown = hq.cli(&["command", "show", &id]).ok().out;
+    assert!(shown.contains("called off by   cli"), "{shown}");
+    plant.cli(&["link", "resume", "hq"]).ok();
+    assert_eq!(ended(hq, &plant, &id), "cancelled");
+
+    // Its device has it.
+    let mut pump = Device::connect(&plant, Version::V5, "pump");
+    let id = give(hq, "pump", json!({}));
+    let command = pump.command();
+    assert_eq!(command.id, id, "those that were called off never come");
+    pump.answer(&command, "accepted", "");
+    wait::until_true("it is seen to be accepted", || at_site(&id)["state"] == "accepted");
+    assert_eq!(at_site(&id)["attempts"], 1);
+    let refused = hq.cli(&["command", "cancel", &id]);
+    assert!(refused.code != 0 && refused.err.contains("accepted"), "{refused:?}");
+    pump.answer(&command, "succeeded", "");
+    assert_eq!((ended(hq, &plant, &id).as_str(), sent(&plant, &id)), ("succeeded", 1));
+    assert_eq!(at_site(&id), Value::Null);
+}

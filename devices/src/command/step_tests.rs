@@ -43,6 +43,7 @@ fn taken() -> Queued {
         with_device: Some(State::Delivered),
         is_over: true,
         gateway: None,
+        called_off: None,
     };
     Queued { taken: Some(Box::new(taken)), ..Queued::new("cool", vec![], 61_000, "cli") }
 }

@@ -56,6 +56,9 @@ pub struct Taken {
     /// The gateway of a linked site that may have it, and remembers what it has: it alone is asked about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<OriginHex>,
+    /// Who had called it off, where that gateway had not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called_off: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]

@@ -14,7 +14,8 @@ use devices::command::{CommandId, Repeat, State, asks_for, command_topic};
 use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId};
 
-use super::down::{VERSION_BELOW, VERSION_GATEWAYS, VERSION_THROUGH, is_at_site, site_of};
+use super::called_elsewhere;
+use super::down::{VERSION_BELOW, VERSION_GATEWAYS, VERSION_HANDED_ON, VERSION_THROUGH, is_at_site, site_of};
 use super::offered;
 use super::record::{self, COMMANDS_TREE};
 use super::submit::{NewCommand, SubmitError, Submitted};
@@ -195,6 +196,8 @@ impl Commands {
             Some(&VERSION_BELOW) => return self.ended_below_elsewhere(request).await,
             Some(&VERSION_GATEWAYS) => return self.tell_gateways(),
             Some(&VERSION_THROUGH) => return self.ask_for_another(request).await,
+            Some(&VERSION_HANDED_ON) => return self.take_handed_on(request),
+            Some(&called_elsewhere::VERSION) => return self.cancel_for_another(request).await,
             Some(&offered::VERSION) => return self.take_moved(request).await,
             _ => {}
         }

@@ -69,7 +69,8 @@ impl Site {
         for place in [A, B, C] {
             site[place].sessions.disconnect(&site[place].connect(&format!("first-{place}")).await, None, Vec::new());
         }
-        site.ship().await;
+        let is_known = |site: &Self| site.nodes.iter().flatten().all(|node| node.log.others().len() == 2);
+        site.until("everybody is known", || is_known(&site).then_some(())).await;
         site
     }
 

@@ -217,6 +217,7 @@ fn taken(entry: &Entry, lost: Lost, term: u64, around: Around) -> Taken {
         with_device,
         is_over,
         gateway: around.gateway.map(|gateway| OriginHex(gateway.0)),
+        called_off: entry.called_off.as_deref().map(str::to_owned),
     }
 }
 

@@ -73,6 +73,10 @@ impl TakeDown for Taking {
         Box::pin(async move { self.0.upgrade()?.ended_from_above(link, after).await })
     }
 
+    fn progress(&self, link: u64, anew: bool) -> Pending<'_, Option<Vec<u8>>> {
+        Box::pin(async move { self.0.upgrade()?.progress_from_above(link, anew).await })
+    }
+
     fn known(&self, link: u64, said: Vec<u8>) {
         if let Some(commands) = self.0.upgrade() {
             commands.known_above(link, &said);

@@ -180,6 +180,7 @@ fn sent_before(batch: &Batch<'_>, event: &EventRef<'_>, repeat: Repeat) -> Optio
         with_device: None,
         is_over: repeat == Repeat::Never,
         gateway: None,
+        called_off: None,
     })
 }
 

@@ -180,11 +180,13 @@ impl Commands {
         self.forward.get()?;
         let mut known = self.down.elsewhere.known.lock();
         known.sought.retain(|site| table.waits_for_site(site) && way.gateway(site).is_none());
+        let with_commands = table.gateways_with_commands();
         let is_elsewhere = || {
             let here: BTreeSet<OriginId> = way.gateways().into_iter().map(|(_, gateway)| gateway).collect();
-            table.gateways_with_commands().iter().any(|gateway| !here.contains(gateway))
+            with_commands.iter().any(|gateway| !here.contains(gateway))
         };
-        (!known.is_looking && (!known.sought.is_empty() || is_elsewhere())).then_some(known.look_ms)
+        (!known.is_looking && (!known.sought.is_empty() || !with_commands.is_empty() && is_elsewhere()))
+            .then_some(known.look_ms)
     }
 
     /// Asks the others for their gateways, where that is due.

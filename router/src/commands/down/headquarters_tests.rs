@@ -10,7 +10,7 @@ use sled_data::CommitNumber;
 use super::super::forward::ForwardError;
 use super::super::site_tests::{A, B, C, Site, ended, queued_at};
 use super::super::tests::{LONG, Node, backend, next_offer};
-use super::super::{Commands, Config, Lost};
+use super::super::{CallOffError, CancelError, Commands, Config, Lost};
 use super::tests::{ALL, GATEWAY, LINK, above};
 use super::*;
 use crate::sessions;
@@ -282,5 +282,35 @@ async fn an_end_that_only_the_lost_node_knew_is_told_again() {
     assert_eq!(world.end_at(id, &[B, C]).await, State::Failed);
     world.is_back(A).await;
     assert_eq!(world.end_at(id, &[A, B, C]).await, State::Failed);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_off_outlives_its_node_and_may_be_asked_of_any() {
+    let mut world = World::new(&[GATEWAY]).await;
+    let away = world.plant.connect("away").await;
+    world.plant.sessions.disconnect(&away, None, Vec::new());
+    world.lead_to(Some(A));
+    // It is with a; b and c call it off there, and the link leads to c by then.
+    let id = queued_at(&world.hq[A], "plant/away", never).await;
+    world.hq.until("the plant has it", || world.plant.room.get(id)).await;
+    world.hq.until("a knows", || (world.hq[A].steps(id).len() == 3).then_some(())).await;
+    world.lead_to(Some(C));
+    let told = world.hq[B].room.cancel(id, "cli").await;
+    assert!(matches!(told, Ok(State::Cancelled) | Err(CallOffError::Command(CancelError::Asked))), "{told:?}");
+    assert_eq!(world.end_at(id, &[A, B, C]).await, State::Cancelled);
+    // The link is cut, and the node that has asked is lost.
+    world.lead_to(Some(A));
+    let id = queued_at(&world.hq[A], "plant/away", never).await;
+    world.hq.until("a knows", || (world.hq[A].steps(id).len() == 3).then_some(())).await;
+    world.lead_to(None);
+    let told = world.hq[A].room.cancel(id, "cli").await;
+    assert!(matches!(told, Err(CallOffError::Command(CancelError::Asked))), "{told:?}");
+    world.lose(A, C).await;
+    world.lead_to(Some(B));
+    assert_eq!(world.end_at(id, &[B, C]).await, State::Cancelled);
+    world.is_back(A).await;
+    assert_eq!(world.end_at(id, &[A, B, C]).await, State::Cancelled);
+    assert!(world.plant.steps(id).iter().all(|step| step != "sent"));
     world.end().await;
 }

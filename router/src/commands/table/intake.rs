@@ -71,6 +71,7 @@ impl Table {
     fn end_taken(&mut self, now: Now) {
         for id in self.waiting() {
             self.end_if_over(id, now);
+            self.end_if_called_off(id, now);
         }
     }
 

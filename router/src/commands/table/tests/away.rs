@@ -23,6 +23,7 @@ fn taken(term: u64, may_have_arrived: bool) -> Taken {
         with_device: None,
         is_over: false,
         gateway: None,
+        called_off: None,
     }
 }
 
