@@ -2,7 +2,7 @@
 
 mod by_tcp;
 mod renewal;
-mod within;
+pub mod within;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use crate::harness::device::Device;
 use crate::harness::mqtt::Version;
+use crate::harness::site::{ROUTING, Site};
 use crate::harness::{Node, wait};
-use crate::links::{linked, relayed, view};
+use crate::links::within::fed;
+use crate::links::{link, linked, relayed, view};
 
 /// Gives a command at a headquarters; its id.
 fn give(hq: &Node, device: &str, more: Value) -> String {
@@ -89,6 +91,8 @@ fn a_command_goes_down_a_link_and_has_one_end_whatever_dies_or_is_cut() {
     hq.run(&[0]);
     assert_eq!(hq[0].command_state(&id), "queued");
     relay.cut(false);
+    // A line that was silent is found out by the next ping.
+    stands(&hq[0]);
     let command = pump.command();
     assert_eq!(command.id, id);
     pump.answer(&command, "succeeded", "");
@@ -147,4 +151,124 @@ fn nothing_comes_down_where_nothing_is_listed() {
     // What is given at the plant itself goes on.
     let id = plant.send_command("pump", "cool", "", None);
     assert_eq!(pump.command().id, id);
+}
+
+/// A headquarters of three that a plant feeds, whose link is cut; the node that it led to, and a command that waits at each.
+fn cut_off_with_commands(plant: &Node, hq: &Site) -> (usize, Vec<String>) {
+    let first = fed(hq);
+    plant.cli(&["link", "pause", "hq"]).ok();
+    wait::until_true("the link is cut", || (0..3).all(|place| view(&hq[place], "plant")["state"] != "connected"));
+    let ids: Vec<String> =
+        (0..3).map(|place| give(&hq[place], "pump", json!({"deliver_within_ms": 600_000}))).collect();
+    for (place, id) in ids.iter().enumerate() {
+        assert_eq!(hq[place].command_state(id), "queued");
+        (0..3).for_each(|other| hq[other].wait_step(id, "queued"));
+    }
+    (first, ids)
+}
+
+/// The device gets these commands, once each, long before they expire; each has one end, at the plant and at these nodes.
+fn all_done(hq: &Site, places: &[usize], plant: &Node, pump: &mut Device, ids: &[String]) {
+    for id in ids {
+        wait::until_true(&format!("the plant has {id}"), || plant.get(&format!("commands/{id}")).status == 200);
+    }
+    let mut come: Vec<String> = Vec::new();
+    for _ in ids {
+        let command = pump.command();
+        pump.answer(&command, "succeeded", &command.id);
+        come.push(command.id);
+    }
+    come.sort_unstable();
+    let mut expected = ids.to_vec();
+    expected.sort_unstable();
+    assert_eq!(come, expected);
+    for id in ids {
+        for place in places {
+            assert_eq!(ended(&hq[*place], plant, id), "succeeded");
+        }
+        assert_eq!(sent(plant, id), 1, "{id}");
+    }
+}
+
+#[test]
+fn a_command_goes_on_through_another_node_when_the_one_of_the_link_is_killed_or_stands_still() {
+    let plant = Node::start_with(ROUTING);
+    let mut hq = Site::of_with(3, ROUTING);
+    link(&plant, &hq[0], "plant");
+    let mut pump = Device::connect(&plant, Version::V5, "pump");
+
+    // It is killed, and the gateway comes to another one.
+    let (first, ids) = cut_off_with_commands(&plant, &hq);
+    hq.kill(&[first]);
+    plant.cli(&["link", "resume", "hq"]).ok();
+    let rest: Vec<usize> = hq.running().collect();
+    all_done(&hq, &rest, &plant, &mut pump, &ids);
+    assert!(rest.contains(&fed(&hq)));
+    hq.run(&[first]);
+    hq.wait_level();
+    ids.iter().for_each(|id| assert_eq!(ended(&hq[first], &plant, id), "succeeded"));
+
+    // It stands still, and goes on when all is done.
+    let (first, ids) = cut_off_with_commands(&plant, &hq);
+    hq[first].freeze();
+    plant.cli(&["link", "resume", "hq"]).ok();
+    let rest: Vec<usize> = (0..3).filter(|place| *place != first).collect();
+    all_done(&hq, &rest, &plant, &mut pump, &ids);
+    hq[first].thaw();
+    hq.wait_level();
+    ids.iter().for_each(|id| assert_eq!(ended(&hq[first], &plant, id), "succeeded"));
+    for id in &ids {
+        assert_eq!(sent(&plant, id), 1, "{id}");
+    }
+    // Nothing else has come.
+    let last = give(&hq[first], "pump", json!({}));
+    assert_eq!(pump.command().id, last);
+}
+
+#[test]
+fn a_call_off_goes_down_and_how_far_a_command_is_comes_up() {
+    let (plant, hq) = linked("");
+    let hq = &hq[0];
+    drop(Device::connect(&plant, Version::V5, "pump"));
+    stands(hq);
+    let at_site = |id: &str| hq.get(&format!("commands/{id}")).ok().json()["at_site"].clone();
+    let waits = || {
+        let id = give(hq, "pump", json!({"deliver_within_ms": 600_000}));
+        wait::until_true("it waits at the plant", || {
+            let at = at_site(&id);
+            at["state"] == "queued" && at["device_connected"] == false
+        });
+        id
+    };
+
+    let id = waits();
+    let shown = hq.cli(&["command", "show", &id]).ok().out;
+    assert!(shown.contains("waits for its device"), "{shown}");
+    assert_eq!(hq.cli(&["command", "cancel", &id]).ok().out.trim(), "cancelled");
+    assert_eq!(ended(hq, &plant, &id), "cancelled");
+
+    // Nothing comes through: it is asked as soon as something does.
+    let id = waits();
+    plant.cli(&["link", "pause", "hq"]).ok();
+    wait::until_true("the link is cut", || view(hq, "plant")["state"] == "cut");
+    let asked = hq.cli(&["command", "cancel", &id]).ok().out;
+    assert!(asked.contains("has not answered yet"), "{asked}");
+    let shown = hq.cli(&["command", "show", &id]).ok().out;
+    assert!(shown.contains("called off by   cli"), "{shown}");
+    plant.cli(&["link", "resume", "hq"]).ok();
+    assert_eq!(ended(hq, &plant, &id), "cancelled");
+
+    // Its device has it.
+    let mut pump = Device::connect(&plant, Version::V5, "pump");
+    let id = give(hq, "pump", json!({}));
+    let command = pump.command();
+    assert_eq!(command.id, id, "those that were called off never come");
+    pump.answer(&command, "accepted", "");
+    wait::until_true("it is seen to be accepted", || at_site(&id)["state"] == "accepted");
+    assert_eq!(at_site(&id)["attempts"], 1);
+    let refused = hq.cli(&["command", "cancel", &id]);
+    assert!(refused.code != 0 && refused.err.contains("accepted"), "{refused:?}");
+    pump.answer(&command, "succeeded", "");
+    assert_eq!((ended(hq, &plant, &id).as_str(), sent(&plant, &id)), ("succeeded", 1));
+    assert_eq!(at_site(&id), Value::Null);
 }

@@ -156,6 +156,16 @@ impl Node {
         child.wait().unwrap();
     }
 
+    /// SIGSTOP: it lives and says nothing.
+    pub fn freeze(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::STOP).unwrap();
+    }
+
+    /// SIGCONT: it goes on.
+    pub fn thaw(&self) {
+        kill_process(Pid::from_child(self.child.as_ref().unwrap()), Signal::CONT).unwrap();
+    }
+
     /// SIGTERM, and the end of a clean stop, after which nothing holds the store.
     pub fn stop(&mut self) -> ExitStatus {
         let pid = Pid::from_child(self.child.as_ref().unwrap());

@@ -14,7 +14,7 @@ const END_MAX: Duration = Duration::from_secs(40);
 const PLAIN: (&str, &str) = ("plain", "plant%2Fplain");
 
 /// The node of a site that the plant's link stands to.
-fn fed(hq: &Site) -> usize {
+pub fn fed(hq: &Site) -> usize {
     let is_fed = |place: &usize| view(&hq[*place], "plant")["state"] == "connected";
     wait::until("the link stands", || hq.running().find(is_fed))
 }

@@ -95,6 +95,16 @@ pub enum Step {
     },
     /// That node has not taken it: it waits here.
     Stays,
+    /// Somebody calls it off, and a gateway of a linked site has it, or may have it: that one is asked.
+    CallingOff {
+        /// Who.
+        by: String,
+    },
+    /// The gateway has not called it off: it goes on.
+    NotCalledOff {
+        /// Why.
+        code: Refusal,
+    },
     /// Outcome: never sent in time.
     Expired,
     /// Outcome: sent, and nobody knows whether it arrived.

@@ -42,6 +42,8 @@ fn taken() -> Queued {
         clients: vec!["c".into()],
         with_device: Some(State::Delivered),
         is_over: true,
+        gateway: None,
+        called_off: None,
     };
     Queued { taken: Some(Box::new(taken)), ..Queued::new("cool", vec![], 61_000, "cli") }
 }

@@ -53,6 +53,12 @@ pub struct Taken {
     /// It must not be sent again, and the device may have it: it ends at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_over: bool,
+    /// The gateway of a linked site that may have it, and remembers what it has: it alone is asked about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<OriginHex>,
+    /// Who had called it off, where that gateway had not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called_off: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]

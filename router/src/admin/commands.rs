@@ -135,6 +135,9 @@ struct Taken {
 struct Cancelled {
     id: CommandId,
     state: command::State,
+    /// Its site is asked, and has not answered yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    asked: bool,
 }
 
 #[derive(Serialize)]
@@ -194,6 +197,7 @@ impl From<CallOffError> for ApiError {
                 };
                 Self::new(StatusCode::CONFLICT, code, message)
             }
+            CallOffError::Command(CancelError::Asked) => Self::unavailable(message),
             CallOffError::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "busy", message),
             CallOffError::Lost => Self::unavailable(message),
         }
@@ -231,12 +235,16 @@ async fn cancel(
     State(commands): State<Arc<Commands>>,
     Path(id): Path<String>,
     JsonBody(body): JsonBody<CancelBody>,
-) -> Result<Answer<Cancelled>, ApiError> {
+) -> Result<Response, ApiError> {
     let id = parse_id(&id)?;
     match commands.cancel(id, body.issued_by.word()).await {
-        Ok(state) => Ok(Answer(Cancelled { id, state })),
+        Ok(state) => Ok(Answer(Cancelled { id, state, asked: false }).into_response()),
+        Err(CallOffError::Command(CancelError::Asked)) => {
+            let state = commands.get(id).map_or(command::State::Queued, |command| command.state);
+            Ok((StatusCode::ACCEPTED, Answer(Cancelled { id, state, asked: true })).into_response())
+        }
         Err(error @ CallOffError::Command(CancelError::Refused(_))) => {
-            let state = commands.get(id).map(|command| command.state);
+            let state = commands.get(id).map(|command| command.at_site.map_or(command.state, |at| at.state));
             let message = state.map(not_called_off);
             let error = ApiError::from(error);
             Err(ApiError { message: message.unwrap_or(error.message), ..error })
@@ -250,6 +258,7 @@ async fn cancel(
 fn not_called_off(state: command::State) -> String {
     match state {
         ended if ended.is_outcome() => format!("it has ended already: {}", ended.as_str()),
+        command::State::Queued => "its device has it, or may have it; it cannot be called off".to_owned(),
         command::State::Sent => "it was sent already and may have arrived; it cannot be called off".to_owned(),
         state => format!("it was sent already and is {}; it cannot be called off", state.as_str()),
     }

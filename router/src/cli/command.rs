@@ -127,7 +127,13 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         Action::Cancel { id, node } => {
             let path = format!("commands/{}/cancel", id);
             let ended: Value = Api::to(&node)?.post(&path, &json!({"issued_by": "cli"}), Duration::ZERO)?;
-            out.done(&ended, ended["state"].as_str().unwrap_or_default())
+            let state = ended["state"].as_str().unwrap_or_default();
+            match ended["asked"] == true {
+                true => {
+                    out.done(&ended, &format!("{state}: its site is asked to call it off, and has not answered yet"))
+                }
+                false => out.done(&ended, state),
+            }
         }
         Action::Redrive { id, deliver_by, force, node } => {
             let path = format!("commands/{}/redrive", id);

@@ -1,15 +1,19 @@
 //! Calling commands off, and sending dead letters again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use devices::command::{CommandId, EXECUTION_TIMEOUT_MAX_MS, Repeat, State};
+use devices::command::{CommandId, EXECUTION_TIMEOUT_MAX_MS, Refusal, Repeat, State, WhyCode};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::mail::Cancel;
 use super::table::CancelError;
-use super::{Commands, NewCommand, SubmitError};
+use super::{Commands, NewCommand, SubmitError, called_elsewhere as elsewhere};
 use crate::event_log::Act;
+
+/// How long a linked site's word about a call-off is waited for; it may come later.
+const ANSWER_WAIT: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(5) };
 
 /// Why a command was not called off.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +78,77 @@ impl RedriveError {
 
 impl Commands {
     /// Calls a command off that has not been sent; durable when this returns, with the act. What it ended as:
-    /// `cancelled`, or `unknown` where it had been sent before and came back.
+    /// `cancelled`, or `unknown` where it had been sent before and came back. One that another node of the site has is called off
+    /// there. One that is at a linked site is called off there as well, which may take until the link stands again.
     ///
     /// # Errors
-    /// When its device has it or may have it, when it has ended, or when nothing could be recorded.
+    /// When its device has it or may have it, when it has ended, when nothing could be recorded; and when its site has not
+    /// answered yet.
     pub async fn cancel(&self, id: CommandId, by: &str) -> Result<State, CallOffError> {
+        if let Some(told) = self.cancel_elsewhere(id, by).await {
+            return told;
+        }
+        self.cancel_here(id, by).await
+    }
+
+    async fn cancel_here(&self, id: CommandId, by: &str) -> Result<State, CallOffError> {
+        match self.cancel_now(id, by).await {
+            Err(CallOffError::Command(CancelError::Asked)) => {}
+            told => return told,
+        }
+        let answered = self.durably(|| self.called_off(id));
+        let told = tokio::time::timeout(ANSWER_WAIT, answered).await.unwrap_or(Err(CancelError::Asked));
+        Ok(told?)
+    }
+
+    /// What has become of a call-off that a gateway is asked for; `None`: nothing yet.
+    fn called_off(&self, id: CommandId) -> Option<Result<State, CancelError>> {
+        let table = self.table.lock();
+        let Some(entry) = table.get(id) else { return Some(Err(CancelError::NoCommand)) };
+        let is_cancelled = entry.why.as_ref().is_some_and(|why| why.code == WhyCode::Cancelled);
+        match entry.progress.state() {
+            ended if ended.is_outcome() && is_cancelled => Some(Ok(ended)),
+            ended if ended.is_outcome() => Some(Err(CancelError::Refused(Refusal::AlreadyEnded))),
+            _ if entry.called_off.is_none() => Some(Err(CancelError::Refused(Refusal::AlreadySent))),
+            _ => None,
+        }
+    }
+
+    /// Calls a command off that another node of the site has; `None`: none of those that answer has it.
+    async fn cancel_elsewhere(&self, id: CommandId, by: &str) -> Option<Result<State, CallOffError>> {
+        let forward = self.forward.get()?;
+        let mut others = self.log.others();
+        match self.table.lock().get(id).map(|entry| entry.away) {
+            Some(Some(away)) if others.contains(&away.to) => others.retain(|origin| *origin == away.to),
+            Some(_) => return None,
+            None => {}
+        }
+        let request = elsewhere::request(id, by);
+        for origin in others {
+            let answer = forward.submit_and_wait(origin, request.clone()).await;
+            if let Some(told) = answer.ok().and_then(|answer| elsewhere::decode(&answer)) {
+                return Some(told.map_err(CallOffError::Command));
+            }
+        }
+        None
+    }
+
+    /// Another node calls a command off that this one may have.
+    pub(super) async fn cancel_for_another(&self, request: &[u8]) -> Vec<u8> {
+        let Some((id, by)) = elsewhere::asked(request) else { return Vec::new() };
+        let others = self.log.others();
+        let is_here = |entry: &super::Entry| entry.away.is_none_or(|away| !others.contains(&away.to));
+        let has_it = self.table.lock().get(id).is_some_and(is_here);
+        let told = if has_it { Some(self.cancel_here(id, &by).await) } else { None };
+        match told {
+            Some(Ok(state)) => elsewhere::encode(Ok(state)),
+            Some(Err(CallOffError::Command(error))) => elsewhere::encode(Err(error)),
+            Some(Err(_)) | None => Vec::new(),
+        }
+    }
+
+    /// Calls a command off, without waiting for a linked site.
+    pub(super) async fn cancel_now(&self, id: CommandId, by: &str) -> Result<State, CallOffError> {
         let (reply, answer) = oneshot::channel();
         if !self.mail.cancel(Cancel { id, by: by.to_owned(), reply }) {
             let what = id.to_string();

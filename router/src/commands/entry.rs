@@ -76,6 +76,8 @@ pub struct Entry {
     pub term: u64,
     /// The node that it was handed over to: that one alone says how it ends.
     pub away: Option<Away>,
+    /// Who calls it off, where a gateway of a linked site is to be asked, or was and has not said how it ended.
+    pub called_off: Option<Box<str>>,
     /// Whether the store has it in some state; not stored itself.
     pub is_stored: bool,
 }
@@ -84,6 +86,7 @@ impl Entry {
     /// A command that was just read; `left_ms`: until when it must be delivered, from `steady_ms` on.
     pub fn new(device: &str, id: CommandId, at_ms: u64, queued: Queued, deliver_by: u64) -> Self {
         let (mut progress, mut recipients, mut term) = (Progress::default(), Vec::new(), 0);
+        let (mut away, mut called_off) = (None, None);
         if let Some(taken) = &queued.taken {
             let state = taken.with_device.filter(|state| state.is_with_device()).unwrap_or(State::Queued);
             progress = Progress::taken(state, taken.attempts, taken.may_have_arrived);
@@ -92,6 +95,8 @@ impl Entry {
             let clients = clients.chain(taken.may_have_arrived.then_some(device));
             recipients = clients.take(RECIPIENTS_MAX).map(|client| (EARLIER_NODES, client.into())).collect();
             term = taken.term;
+            called_off = taken.called_off.as_deref().filter(|_| taken.gateway.is_some()).map(Into::into);
+            away = taken.gateway.map(|to| Away { to: OriginId(to.0), term, is_sure: false });
         }
         Self {
             id,
@@ -114,7 +119,8 @@ impl Entry {
             progress_steps: 0,
             redriven_as: None,
             term,
-            away: None,
+            away,
+            called_off,
             is_stored: false,
         }
     }
@@ -147,6 +153,7 @@ impl Entry {
             + key(&self.queued.supersede)
             + key(&self.queued.idempotency_key)
             + self.result.as_ref().map_or(0, |answer| answer.payload.0.len() + answer.text.len())
+            + self.called_off.as_ref().map_or(0, |by| by.len())
             + self.overridden.as_ref().map_or(0, |why| why.by.len() + why.text.len())
             + ENTRY_BYTES
     }

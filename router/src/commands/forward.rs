@@ -14,7 +14,8 @@ use devices::command::{CommandId, Repeat, State, asks_for, command_topic};
 use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId};
 
-use super::down::{VERSION_BELOW, is_at_site, site_of};
+use super::called_elsewhere;
+use super::down::{VERSION_BELOW, VERSION_GATEWAYS, VERSION_HANDED_ON, VERSION_THROUGH, is_at_site, site_of};
 use super::offered;
 use super::record::{self, COMMANDS_TREE};
 use super::submit::{NewCommand, SubmitError, Submitted};
@@ -45,6 +46,11 @@ pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, ForwardErro
 pub trait Forward: Send + Sync {
     /// Asks the node that writes a life. It ends within a bounded time.
     fn submit(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_>;
+
+    /// The same where that node asks somebody else in turn, over a line that may be thin.
+    fn submit_and_wait(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_> {
+        self.submit(origin, request)
+    }
 }
 
 /// A submission, as it is handed over. Frozen: another shape is another version.
@@ -186,11 +192,14 @@ impl Commands {
     /// Takes a submission that another node hands over, and says what became of it; durable where it was taken. The same
     /// request again is the same command.
     pub async fn take_forwarded(self: &Arc<Self>, request: &[u8]) -> Vec<u8> {
-        if request.first() == Some(&VERSION_BELOW) {
-            return self.ended_below_elsewhere(request).await;
-        }
-        if request.first() == Some(&offered::VERSION) {
-            return self.take_moved(request).await;
+        match request.first() {
+            Some(&VERSION_BELOW) => return self.ended_below_elsewhere(request).await,
+            Some(&VERSION_GATEWAYS) => return self.tell_gateways(),
+            Some(&VERSION_THROUGH) => return self.ask_for_another(request).await,
+            Some(&VERSION_HANDED_ON) => return self.take_handed_on(request),
+            Some(&called_elsewhere::VERSION) => return self.cancel_for_another(request).await,
+            Some(&offered::VERSION) => return self.take_moved(request).await,
+            _ => {}
         }
         let answer = match decode::<RequestV1>(request) {
             Some(request) => self.take_request(request).await,
@@ -235,9 +244,9 @@ impl Commands {
         Some(CommandInfo::at(&stored, self.now()))
     }
 
-    /// A command of another node: as that has stored it, else as it was handed over.
-    pub(super) fn get_elsewhere(&self, id: CommandId) -> Option<CommandInfo> {
-        let stored = self.stored_elsewhere(id);
+    /// A command of another node, which has it under this term or a higher one: as that has stored it, else as it was handed over.
+    pub(super) fn get_elsewhere(&self, id: CommandId, term: u64) -> Option<CommandInfo> {
+        let stored = self.stored_elsewhere(id).filter(|stored| stored.term >= term);
         let now = self.now();
         if let Some(entry) = stored {
             return Some(CommandInfo::at(&entry, now));

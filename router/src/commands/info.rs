@@ -78,6 +78,26 @@ pub struct CommandInfo {
     /// Whether that one has not said yet that it has it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub in_doubt: bool,
+    /// Who calls it off, where that gateway has not said how it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called_off_by: Option<String>,
+    /// How far it is at the linked site, as that has told last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_site: Option<AtSite>,
+}
+
+/// How far a command is at a linked site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AtSite {
+    /// Where it is there.
+    pub state: State,
+    /// How often it was handed to a session.
+    pub attempts: u32,
+    /// How far the device is, 0 to 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub percent: Option<u8>,
+    /// Whether the device is connected there.
+    pub device_connected: bool,
 }
 
 /// What a device answered last.
@@ -131,6 +151,10 @@ impl CommandInfo {
             redriven_as: entry.redriven_as,
             moved_to: entry.away.map(|away| OriginHex(away.to.0)),
             in_doubt: !entry.progress.state().is_outcome() && entry.away.is_some_and(|away| !away.is_sure),
+            called_off_by: (!entry.progress.state().is_outcome())
+                .then(|| entry.called_off.as_deref().map(str::to_owned))
+                .flatten(),
+            at_site: None,
         }
     }
 }

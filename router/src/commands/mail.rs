@@ -82,6 +82,7 @@ impl CancelAct {
             Ok(_) => "done",
             Err(CancelError::NoCommand) => "no-command",
             Err(CancelError::Refused(refusal)) => refusal.code(),
+            Err(CancelError::Asked) => "asked",
         }
     }
 }

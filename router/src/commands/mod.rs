@@ -4,12 +4,14 @@
 //! round: `round` reads what was appended and asks the table, `write` puts its steps into one commit, and when that is
 //! durable `offers` go to sessions. A
 //! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
-//! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `guards` asks the guards.
+//! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `called_elsewhere` is
+//! what nodes say of a call-off, `guards` asks the guards.
 //! `forward` hands a submission over to the node that the device is connected to, `move_on` what waits here; `offered` judges what others
 //! hand over; `others` reads what becomes of it there, `take_up` takes what a lost node has left, `standing` waits after a restart until it is known
 //! what others have taken. `down` is about devices of linked sites. `jobs` sends one command to many devices.
 
 mod call_off;
+mod called_elsewhere;
 mod config;
 mod declined;
 mod down;
@@ -64,7 +66,7 @@ pub use config::{Config, Overflow};
 pub use down::{Above, DownWay, Listed, NOTES_TREE};
 pub use entry::{Away, Entry};
 pub use forward::{Answering, Claim, Forward, ForwardError, is_outranked};
-pub use info::{CommandInfo, Filter};
+pub use info::{AtSite, CommandInfo, Filter};
 pub use jobs::{
     AbortAbove, JOBS_TOPIC, JOBS_TREE, JobDevice, JobDevices, JobError, JobInfo, JobStarted, JobState, NewJob,
     Outcomes, ParseAbortError, RATE_DEFAULT, StartError,
@@ -237,12 +239,21 @@ impl Commands {
     pub fn get(&self, id: CommandId) -> Option<CommandInfo> {
         let now = self.now();
         let own = self.table.lock().get(id).map(|entry| (CommandInfo::at(entry, now), Claim::from(entry)));
-        let Some((own, claim)) = own else { return self.get_elsewhere(id) };
+        let own = own.map(|(info, claim)| (self.with_site(info), claim));
+        let Some((own, claim)) = own else { return self.get_elsewhere(id, 0) };
         match claim {
             Claim { state, .. } if state.is_outcome() => self.outranks(id, claim).or(Some(own)),
             Claim { is_away: false, .. } => Some(own),
-            _ => self.get_elsewhere(id).or(Some(own)),
+            // What a node said before this one had it from there says less.
+            Claim { term, .. } => self.get_elsewhere(id, term).or(Some(own)),
         }
+    }
+
+    /// The same, with what its linked site has told.
+    fn with_site(&self, info: CommandInfo) -> CommandInfo {
+        let gateway = info.moved_to.filter(|_| !info.state.is_outcome());
+        let at_site = gateway.and_then(|gateway| self.at_site(info.id, gateway.0));
+        CommandInfo { at_site, ..info }
     }
 
     fn get_own(&self, id: CommandId) -> Option<CommandInfo> {

@@ -12,7 +12,10 @@ use parking_lot::Mutex;
 use sled_data::OriginId;
 
 use super::Commands;
-use super::down::{Answer, decode_answers, is_at_site, take_answer};
+use super::down::{
+    ASKED_MAX, Answer, CalledOffV2, call_offs, decode_answers, decode_called_off, is_at_site, take_answer,
+    take_called_off,
+};
 use super::forward::{ForwardError, is_refusal};
 use super::offered::{Judged, MoveV2, MovedV2, decode, encode, moves_of};
 use super::table::{Now, Room, Table};
@@ -34,8 +37,18 @@ pub(super) struct Batch {
     request: Vec<u8>,
     /// Whether they were never asked for before: without a way there, nobody has them.
     is_first: bool,
-    /// Whether it is a gateway of a linked site that is asked.
-    is_down: bool,
+    kind: Kind,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// That another node takes commands.
+    Node,
+    /// That a gateway of a linked site takes them.
+    Down,
+    /// That it calls them off.
+    CallOff,
 }
 
 /// What came of it.
@@ -48,13 +61,18 @@ pub(super) struct Moves {
 enum Told {
     ByNode(MovedV2),
     BySite(Answer),
+    CalledOff(CalledOffV2),
 }
 
 impl Batch {
     /// Reads an answer, one for each command; fewer where the rest is not known.
     fn read(&self, answer: &[u8]) -> Vec<Told> {
-        if self.is_down {
-            return decode_answers(answer).into_iter().map(Told::BySite).collect();
+        match self.kind {
+            Kind::Down => return decode_answers(answer).into_iter().map(Told::BySite).collect(),
+            Kind::CallOff => {
+                return decode_called_off(answer, self.ids.len()).into_iter().map(Told::CalledOff).collect();
+            }
+            Kind::Node => {}
         }
         let answers = match decode::<Vec<MovedV2>>(answer) {
             Some(answers) => answers,
@@ -148,37 +166,48 @@ impl Commands {
                 ids.push(id);
             }
         }
+        let mut batches = Vec::new();
         for gateway in self.unsure_gateways(table) {
-            if !movers.asked.contains(&gateway) {
+            let called_off = table.call_offs_at(gateway, ASKED_MAX);
+            if movers.asked.contains(&gateway) {
+                continue;
+            }
+            if called_off.is_empty() {
                 by_node.insert(gateway, Self::again_at(table, gateway));
+            } else {
+                // Each is answered, and asked for no more.
+                let request = call_offs(table, &called_off);
+                batches.push(Batch { to: gateway, ids: called_off, request, is_first: false, kind: Kind::CallOff });
             }
         }
         by_node.retain(|_, ids| !ids.is_empty());
-        movers.asked.extend(by_node.keys());
-        by_node.into_iter().map(|(to, ids)| self.batch(table, to, ids, false, now)).collect()
+        batches.extend(by_node.into_iter().map(|(to, ids)| self.batch(table, to, ids, false, now)));
+        movers.asked.extend(batches.iter().map(|batch| batch.to));
+        batches
     }
 
     fn batch(&self, table: &Table, to: OriginId, ids: Vec<CommandId>, is_first: bool, now: Now) -> Batch {
         if ids.first().and_then(|id| table.get(*id)).is_some_and(|entry| is_at_site(&entry.device)) {
             let request = Self::given(table, &ids, is_first, now);
-            return Batch { to, ids, request, is_first, is_down: true };
+            return Batch { to, ids, request, is_first, kind: Kind::Down };
         }
         let moves = moves_of(table, self.log.origin(), &ids, now);
-        Batch { to, ids, request: encode(&moves), is_first, is_down: false }
+        Batch { to, ids, request: encode(&moves), is_first, kind: Kind::Node }
     }
 
     /// Asks for each batch, on its own; what comes of it is in the mail.
     pub(super) fn ask_to_take(&self, batches: Vec<Batch>) {
         for batch in batches {
-            let (forward, down) = (self.forward.get().map(Arc::clone), self.down.way());
+            let forward = self.forward.get().map(Arc::clone);
+            let is_down = batch.kind != Kind::Node;
+            let below = is_down.then(|| self.ask_gateway(batch.to, batch.request.clone()));
             let (mail, out) = (Arc::clone(&self.mail), Arc::clone(&self.movers.lock().out));
             out.lock().insert(batch.to);
             tokio::spawn(async move {
-                let request = batch.request.clone();
-                let answer = match (batch.is_down, forward, down) {
-                    (false, Some(forward), _) => forward.submit(batch.to, request).await,
-                    (true, _, Some(down)) => down.ask(batch.to, request).await,
-                    _ => Err(ForwardError::Unreachable("there is no way".to_owned())),
+                let answer = match (below, forward) {
+                    (Some(below), _) => below.await,
+                    (None, Some(forward)) => forward.submit(batch.to, batch.request.clone()).await,
+                    (None, None) => Err(ForwardError::Unreachable("there is no way".to_owned())),
                 };
                 out.lock().remove(&batch.to);
                 let answer = answer.map(|answer| batch.read(&answer));
@@ -203,6 +232,7 @@ impl Commands {
                         Told::ByNode(MovedV2::Taken) => table.moved(*id, batch.to, now),
                         Told::ByNode(MovedV2::NotHere | MovedV2::Refused) => table.stays(*id, batch.to, now),
                         Told::BySite(answer) => take_answer(table, (*id, batch.to), answer, now),
+                        Told::CalledOff(answer) => take_called_off(table, (*id, batch.to), answer, now),
                     }
                 }
             }

@@ -125,6 +125,8 @@ impl Desk {
             clients: clients(&entry),
             with_device: None,
             is_over: false,
+            gateway: None,
+            called_off: None,
         };
         let device = entry.device.to_string();
         let step = taken_step(entry, steps, taken, (one.age_ms, one.left_ms), now);
@@ -362,6 +364,8 @@ mod tests {
             clients: Vec::new(),
             with_device: None,
             is_over: false,
+            gateway: None,
+            called_off: None,
         };
         let queued = Queued { taken: Some(Box::new(taken(1))), ..Queued::new("c", vec![1], now(60_000).wall, "cli") };
         let taken_up = StepEvent::new(id(1), now(0).wall, 1, Step::Queued(Box::new(queued)));

@@ -16,6 +16,8 @@ const RECORD_BYTES: usize = 192;
 const VERSION: u8 = 2;
 /// The version of the others: the same, and behind it what says of other nodes.
 const VERSION_3: u8 = 3;
+/// The version of those that are called off at a linked site: the same, and behind it who does so.
+const VERSION_4: u8 = 4;
 
 /// What version 3 has behind version 2. Frozen: another shape is another version.
 #[derive(Serialize, Deserialize)]
@@ -165,30 +167,44 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         bytes.push(VERSION);
         return postcard::to_extend(&record, bytes).unwrap_or_default();
     }
-    bytes.push(VERSION_3);
     let away = entry.away.map(|away| (away.to.0, away.term, away.is_sure));
     let between = BetweenV3 { term: entry.term, away, taken: entry.queued.taken.as_deref().map(taken_out) };
-    postcard::to_extend(&(record, between), bytes).unwrap_or_default()
+    match entry.called_off.as_deref() {
+        None => {
+            bytes.push(VERSION_3);
+            postcard::to_extend(&(record, between), bytes).unwrap_or_default()
+        }
+        Some(called_off) => {
+            bytes.push(VERSION_4);
+            postcard::to_extend(&(record, between, called_off), bytes).unwrap_or_default()
+        }
+    }
 }
 
 fn taken_out(taken: &Taken) -> TakenV3 {
-    let Taken { from, term, attempts, may_have_arrived, clients, with_device, is_over } = taken.clone();
+    // Of a gateway the command itself says all.
+    let Taken { from, term, attempts, may_have_arrived, clients, with_device, is_over, .. } = taken.clone();
     TakenV3 { from: from.0, term, attempts, may_have_arrived, clients, with_device, is_over }
 }
 
 fn taken_in(stored: TakenV3) -> Taken {
     let TakenV3 { from, term, attempts, may_have_arrived, clients, with_device, is_over } = stored;
-    Taken { from: OriginHex(from), term, attempts, may_have_arrived, clients, with_device, is_over }
+    let from = OriginHex(from);
+    Taken { from, term, attempts, may_have_arrived, clients, with_device, is_over, gateway: None, called_off: None }
 }
 
 /// Reads a stored command; `None` where its key, version or bytes are not known.
 pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
     let id = CommandId::from_bytes(key.try_into().ok()?);
-    let (record, between): (RecordV2, Option<BetweenV3>) = match value.split_first()? {
-        (&VERSION, body) => (postcard::from_bytes(body).ok()?, None),
+    let (record, between, called_off): (RecordV2, Option<BetweenV3>, Option<String>) = match value.split_first()? {
+        (&VERSION, body) => (postcard::from_bytes(body).ok()?, None, None),
         (&VERSION_3, body) => {
             let (record, between) = postcard::from_bytes(body).ok()?;
-            (record, Some(between))
+            (record, Some(between), None)
+        }
+        (&VERSION_4, body) => {
+            let (record, between, called_off) = postcard::from_bytes(body).ok()?;
+            (record, Some(between), Some(called_off))
         }
         _ => return None,
     };
@@ -219,6 +235,7 @@ pub fn decode(key: &[u8], value: &[u8]) -> Option<Entry> {
         redriven_as: record.redriven_as.map(CommandId::from_bytes),
         term,
         away: away.map(|(to, term, is_sure)| Away { to: OriginId(to), term, is_sure }),
+        called_off: called_off.map(Into::into),
         is_stored: true,
     })
 }
@@ -366,11 +383,17 @@ mod tests {
             clients: vec!["m".into()],
             with_device: Some(State::Delivered),
             is_over: false,
+            gateway: None,
+            called_off: None,
         };
         (entry.term, entry.queued.taken) = (2, Some(Box::new(taken)));
         entry.away = Some(Away { to: OriginId(5), term: 3, is_sure: true });
         let behind = [2, 1, 5, 3, 1, 1, 1, 2, 3, 1, 1, 1, b'm', 1, 2, 0];
         assert_eq!(encode(&entry), [&[3], &before[1..], &behind].concat());
+        assert_eq!(decode(&[9; 16], &encode(&entry)), Some(entry.clone()));
+        // The same, called off.
+        entry.called_off = Some("cli".into());
+        assert_eq!(encode(&entry), [&[4], &before[1..], &behind, b"\x03cli"].concat());
         assert_eq!(decode(&[9; 16], &encode(&entry)), Some(entry));
     }
 

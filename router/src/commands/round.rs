@@ -14,7 +14,7 @@ use super::jobs::{JobReply, JobRequest};
 use super::mail::{CancelAct, Cancelled, Fate, News, Report};
 use super::move_on::Batch;
 use super::read::Refused;
-use super::table::{Effect, Now, Receiver, Table};
+use super::table::{CancelError, Effect, Now, Receiver, Table};
 use crate::event_log::{AppendError, CommitFailed, ReadError, Ticket};
 use crate::security::Asked;
 use crate::sessions::{Offer, SessionHandle};
@@ -143,6 +143,9 @@ impl Commands {
         }
         let replies = cancels.into_iter().map(|cancel| {
             let ended = table.cancel(cancel.id, &cancel.by, now);
+            if ended == Err(CancelError::Asked) {
+                self.movers.lock().ask_now();
+            }
             acts.push(CancelAct { id: cancel.id, by: cancel.by, ended });
             (cancel.reply, ended)
         });
@@ -156,7 +159,7 @@ impl Commands {
         for (device, id) in table.take_wanting() {
             let Some(entry) = table.get(id) else { continue };
             if let Some(site) = site_of(&device) {
-                away.extend(self.gateway_of(site).map(|to| (device, to)));
+                away.extend(self.gateway_for(site).map(|to| (device, to)));
                 continue;
             }
             let topic = command_topic(&device, id, &entry.queued.name);

@@ -11,10 +11,10 @@ use crate::sessions::Heard;
 
 /// The ways between nodes.
 #[derive(Default)]
-struct Net {
+pub(super) struct Net {
     rooms: Mutex<HashMap<OriginId, Arc<Commands>>>,
     /// Nodes that are not heard.
-    gone: Mutex<HashSet<OriginId>>,
+    pub(super) gone: Mutex<HashSet<OriginId>>,
     loses_answers: AtomicBool,
     loses_questions: AtomicBool,
     asked: AtomicUsize,
@@ -50,18 +50,18 @@ impl Heard for Net {
 }
 
 /// A site of three.
-struct Site {
-    nodes: Vec<Option<Node>>,
+pub(super) struct Site {
+    pub(super) nodes: Vec<Option<Node>>,
     disks: Vec<Arc<MemoryBackend>>,
-    net: Arc<Net>,
+    pub(super) net: Arc<Net>,
 }
 
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
+pub(super) const C: usize = 2;
 
 impl Site {
-    async fn of_three() -> Self {
+    pub(super) async fn of_three() -> Self {
         let mut site =
             Self { nodes: vec![None, None, None], disks: (0..3).map(|_| backend()).collect(), net: Arc::default() };
         [A, B, C].into_iter().for_each(|place| site.start(place));
@@ -69,11 +69,12 @@ impl Site {
         for place in [A, B, C] {
             site[place].sessions.disconnect(&site[place].connect(&format!("first-{place}")).await, None, Vec::new());
         }
-        site.ship().await;
+        let is_known = |site: &Self| site.nodes.iter().flatten().all(|node| node.log.others().len() == 2);
+        site.until("everybody is known", || is_known(&site).then_some(())).await;
         site
     }
 
-    fn start(&mut self, place: usize) {
+    pub(super) fn start(&mut self, place: usize) {
         let node = Node::open_in(Some(1), 7 + place as u64, &self.disks[place], Config::default());
         node.room.set_forward(Arc::clone(&self.net) as _);
         node.sessions.set_heard(Arc::clone(&self.net) as _);
@@ -83,7 +84,7 @@ impl Site {
     }
 
     /// A node is gone, with what it had not stored.
-    async fn stop(&mut self, place: usize) {
+    pub(super) async fn stop(&mut self, place: usize) {
         let node = self.nodes[place].take().unwrap();
         self.net.gone.lock().insert(node.log.origin());
         self.net.rooms.lock().remove(&node.log.origin());
@@ -91,7 +92,7 @@ impl Site {
     }
 
     /// Everybody gets what everybody has written.
-    async fn ship(&self) {
+    pub(super) async fn ship(&self) {
         for from in self.nodes.iter().flatten() {
             for to in self.nodes.iter().flatten().filter(|to| to.log.origin() != from.log.origin()) {
                 let origin = from.log.origin();
@@ -108,7 +109,7 @@ impl Site {
     }
 
     /// Ships until something is so.
-    async fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(super) async fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let begin = std::time::Instant::now();
         loop {
             self.ship().await;
@@ -120,7 +121,7 @@ impl Site {
         }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         for node in self.nodes.into_iter().flatten() {
             node.end().await;
         }
@@ -135,13 +136,13 @@ impl std::ops::Index<usize> for Site {
     }
 }
 
-async fn queued_at(node: &Node, device: &str, edit: impl FnOnce(&mut NewCommand)) -> CommandId {
+pub(super) async fn queued_at(node: &Node, device: &str, edit: impl FnOnce(&mut NewCommand)) -> CommandId {
     let mut new = command(device, "start");
     edit(&mut new);
     node.room.submit(new).await.unwrap().id
 }
 
-fn ended(node: &Node, id: CommandId) -> Option<State> {
+pub(super) fn ended(node: &Node, id: CommandId) -> Option<State> {
     node.room.get(id).map(|info| info.state).filter(|state| state.is_outcome())
 }
 
@@ -425,8 +426,12 @@ impl DownWay for OneGateway {
         (self.has_site(site) && self.is_here.load(Ordering::Relaxed)).then_some(GATEWAY)
     }
 
-    fn gateways(&self) -> Vec<OriginId> {
-        self.gateway("plant").into_iter().collect()
+    fn gateways(&self) -> Vec<(String, OriginId)> {
+        self.gateway("plant").map(|gateway| ("plant".to_owned(), gateway)).into_iter().collect()
+    }
+
+    fn gateways_of(&self, _: &str) -> Vec<OriginId> {
+        vec![GATEWAY]
     }
 
     fn ask(&self, _: OriginId, _: Vec<u8>) -> Answering<'_> {

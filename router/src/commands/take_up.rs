@@ -2,7 +2,8 @@
 //!
 //! The site decides who does it, under which term. What a lost node has sent last may not have arrived here, so that
 //! every command of it may have reached its device: what must not be repeated ends as `unknown`, and what may be is sent
-//! wherever the device is. All is read as the lost node itself would have read it at a restart.
+//! wherever the device is. A gateway of a linked site remembers what it has: it is asked on, whatever may be repeated.
+//! All is read as the lost node itself would have read it at a restart.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use devices::command::{
 };
 use sled_data::{CommitNumber, OriginId};
 
+use super::down::site_of;
 use super::move_on::append_step;
 use super::offered::{clients, taken_step};
 use super::record::{self, COMMANDS_TREE};
@@ -187,12 +189,25 @@ impl Commands {
     fn taken_from(&self, entry: Entry, lost: Lost, now: Now) -> Option<(String, StepEvent)> {
         let around = Around {
             is_elsewhere: self.is_elsewhere(entry.id, lost.origin, entry.term),
+            gateway: self.gateway_of_left(&entry),
             refuses_repeats: self.refuses_repeats(&entry.device),
             deliveries_max: self.config.deliveries_max,
         };
         let table = self.table.lock();
         let known = table.get(entry.id);
         take_up_step(entry, known, lost, around, now)
+    }
+
+    /// The gateway of a linked site that alone may have a command: the one that was asked, as far as is known here, or the only
+    /// one that the site has.
+    fn gateway_of_left(&self, entry: &Entry) -> Option<OriginId> {
+        let all = self.down.way()?.gateways_of(site_of(&entry.device)?);
+        match (entry.away, all.as_slice()) {
+            // Else it is with another node of this site.
+            (Some(away), all) => all.contains(&away.to).then_some(away.to),
+            (None, [only]) => Some(*only),
+            (None, _) => None,
+        }
     }
 
     /// Whether a third node has a command under a higher term.
@@ -211,6 +226,8 @@ impl Commands {
 pub struct Around {
     /// A third node has it under a higher term.
     pub is_elsewhere: bool,
+    /// The gateway of a linked site that alone may have it.
+    pub gateway: Option<OriginId>,
     /// Its device refuses what it has done.
     pub refuses_repeats: bool,
     /// How often a command is sent at most.
@@ -228,7 +245,8 @@ pub fn take_up_step(
 ) -> Option<(String, StepEvent)> {
     let had = entry.away.map_or(entry.term, |away| away.term);
     let term = lost.term.max(had.saturating_add(UNSEEN_TERMS + 1));
-    if entry.away.is_some_and(|away| away.is_sure) || around.is_elsewhere {
+    let is_given_away = entry.away.is_some_and(|away| away.is_sure) && around.gateway.is_none();
+    if is_given_away || around.is_elsewhere {
         return None;
     }
     let mut steps = entry.steps;
@@ -252,7 +270,8 @@ fn taken(entry: &Entry, lost: Lost, term: u64, around: Around) -> Taken {
     let with_device = state.is_with_device().then_some(state);
     let deliveries_max = entry.queued.deliveries_max.unwrap_or(u32::MAX).min(around.deliveries_max);
     let is_never = entry.queued.repeat == Repeat::Never && !around.refuses_repeats;
-    let is_over = with_device.is_none() && (is_never || entry.progress.attempts() >= deliveries_max);
+    let is_spent = is_never || entry.progress.attempts() >= deliveries_max;
+    let is_over = with_device.is_none() && around.gateway.is_none() && is_spent;
     Taken {
         from: OriginHex(lost.origin.0),
         term,
@@ -261,6 +280,8 @@ fn taken(entry: &Entry, lost: Lost, term: u64, around: Around) -> Taken {
         clients: clients(entry),
         with_device,
         is_over,
+        gateway: around.gateway.map(|gateway| OriginHex(gateway.0)),
+        called_off: entry.called_off.as_deref().map(str::to_owned),
     }
 }
 
@@ -278,7 +299,7 @@ mod tests {
         let id = CommandId::v7(1, [0; 10]);
         let queued = || Queued::new("c", vec![1], now.wall + 60_000, "cli");
         let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0) };
-        let around = Around { is_elsewhere: false, refuses_repeats: false, deliveries_max: 4 };
+        let around = Around { is_elsewhere: false, gateway: None, refuses_repeats: false, deliveries_max: 4 };
         let mut table = Table::new(crate::commands::Config::default());
         table.queued("d", id, now.wall, queued(), now);
         let entry = |table: &Table| table.get(id).cloned().unwrap();

@@ -46,6 +46,7 @@ impl Commands {
                 scan_at = Some(Instant::now());
                 continue;
             }
+            self.look_elsewhere(self.now());
             let clock = sleep_until(self.wake_at().min(scan_at.unwrap_or_else(far)));
             tokio::select! {
                 changed = visible.changed() => if changed.is_err() { return },
@@ -79,18 +80,18 @@ impl Commands {
             return Instant::now();
         }
         let held = self.held_until();
-        let (deadline, again) = {
+        let (deadline, again, look) = {
             let table = self.table.lock();
             if table.has_wanting() && held.is_none() {
                 return Instant::now();
             }
             let is_unsure = !table.unsure(1).is_empty() || !self.unsure_gateways(&table).is_empty();
             let again = is_unsure.then(|| self.movers.lock().again_ms());
-            (held.or_else(|| table.next_deadline()), again.filter(|_| held.is_none()))
+            (held.or_else(|| table.next_deadline()), again.filter(|_| held.is_none()), self.look_ms(&table))
         };
         let unstored = self.unstored.lock().due_ms();
         let jobs = self.jobs.lock().next_due();
-        let Some(due) = [deadline, again, unstored, jobs].into_iter().flatten().min() else { return far() };
+        let Some(due) = [deadline, again, look, unstored, jobs].into_iter().flatten().min() else { return far() };
         let left = Duration::from_millis(due.saturating_sub(self.now().steady));
         Instant::now() + left.min(SLEEP_MAX)
     }

@@ -35,6 +35,9 @@ impl Commands {
             match effect {
                 Effect::Append(device, event) => {
                     self.stats.count(&event.step);
+                    if event.step.outcome().is_none() {
+                        self.note_progress(event.id);
+                    }
                     event.encode_into(&mut value);
                     let new = NewEvent {
                         timestamp_ms: i64::try_from(event.at_ms).unwrap_or(i64::MAX),

@@ -22,7 +22,7 @@ pub(super) const WORD_BYTES_MAX: usize = TOPICS.len() + PATTERN_BYTES_MAX;
 pub trait GiveDown: Send + Sync {
     /// A gateway of a site can be asked from now on.
     fn gateway_came(&self, site: &str, gateway: NodeId);
-    /// A gateway says how commands have ended; what it is to be told once that is durable.
+    /// A gateway says how commands have ended, or how far they are; what it is to be told once that is durable.
     fn ended(&self, gateway: NodeId, said: Vec<u8>) -> Pending<'_, Option<Vec<u8>>>;
 }
 
@@ -52,6 +52,8 @@ pub trait TakeDown: Send + Sync {
     fn has_ended(&self, link: u64) -> bool;
     /// What it is to be told of them behind a place among them, and the place of the last one that is told.
     fn ended(&self, link: u64, after: u64) -> Pending<'_, Option<(Vec<u8>, u64)>>;
+    /// How far commands are that the link has brought, where that is new; of all, where upstream has come `anew`.
+    fn progress(&self, link: u64, anew: bool) -> Pending<'_, Option<Vec<u8>>>;
     /// Upstream knows.
     fn known(&self, link: u64, said: Vec<u8>);
 }

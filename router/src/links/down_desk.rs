@@ -22,6 +22,8 @@ use crate::transport::NodeId;
 const WAITING_MAX: usize = 8;
 /// Questions to one gateway that have no answer.
 const ASKED_MAX: usize = 8;
+/// Reports of one gateway that are taken at once: it makes one of ends at a time, and those of progress take no time.
+const HEARD_MAX: usize = 2;
 /// How long an answer is waited for: a frame of the largest size over a thin link.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 /// The number of the first question: what may come down. It says what the program here can bring.
@@ -56,7 +58,7 @@ pub(super) struct Line {
     number: AtomicU64,
     /// Whether the gateway has said what may come down.
     is_open: AtomicBool,
-    /// One report of ends at a time.
+    /// One report of ends at a time, and one of progress.
     hearing: Arc<Semaphore>,
 }
 
@@ -87,7 +89,7 @@ impl Desk {
             asked: Mutex::default(),
             number: AtomicU64::new(GREETING),
             is_open: AtomicBool::new(false),
-            hearing: Arc::new(Semaphore::new(1)),
+            hearing: Arc::new(Semaphore::new(HEARD_MAX)),
         });
         // The line is new: there is a place.
         let brings = encode_words(&[BRINGS_TOPICS, PLUGINS].map(str::to_owned));
@@ -103,10 +105,11 @@ impl Desk {
         found.map(|line| line.gateway)
     }
 
-    /// All that can be asked now.
-    pub fn gateways(&self) -> Vec<NodeId> {
+    /// All that can be asked now, each with its site.
+    pub fn gateways(&self) -> Vec<(String, NodeId)> {
         let lines = self.lines.lock();
-        lines.values().filter(|line| line.is_open.load(Ordering::Relaxed)).map(|line| line.gateway).collect()
+        let open = lines.values().filter(|line| line.is_open.load(Ordering::Relaxed));
+        open.map(|line| (line.site.clone(), line.gateway)).collect()
     }
 
     /// Asks a gateway.
@@ -155,7 +158,7 @@ impl Line {
         }
     }
 
-    /// The gateway says what has ended. One that says more before it was answered says it again later.
+    /// The gateway says what has ended, or how far it is. One that says more before it was answered says it again later.
     pub(super) fn ended(self: &Arc<Self>, said: Vec<u8>) {
         let Ok(place) = Arc::clone(&self.hearing).try_acquire_owned() else { return };
         let line = Arc::clone(self);

@@ -16,6 +16,8 @@ use super::wire::Said;
 const ANSWERS_MAX: usize = 16;
 /// How often it is looked for ends while there were none.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often upstream is told how far commands are: what happens in between is told together.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// How long it is waited until upstream says that it knows of ends, before it is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,8 @@ struct State {
     looked: Option<Instant>,
     /// When all began to be told from the first on.
     began: Option<Instant>,
+    /// When it was looked last how far commands are.
+    progress: Option<Instant>,
 }
 
 impl Taker {
@@ -90,7 +94,14 @@ impl Taker {
     pub(super) async fn to_say(&self) -> Vec<Said> {
         let mut said: Vec<Said> = self.state.lock().answers.drain(..).collect();
         let link = self.by.link;
-        let Some(take) = self.take.as_ref().filter(|take| take.has_ended(link)) else { return said };
+        let Some(take) = &self.take else { return said };
+        let is_due = self.state.lock().look_for_progress(Instant::now());
+        if let Some(anew) = is_due {
+            said.extend(take.progress(link, anew).await.map(Said::Ended));
+        }
+        if !take.has_ended(link) {
+            return said;
+        }
         let Some(after) = self.state.lock().look(Instant::now()) else { return said };
         let ended = take.ended(link, after).await;
         let mut state = self.state.lock();
@@ -103,6 +114,13 @@ impl Taker {
 }
 
 impl State {
+    /// Whether it is looked now how far commands are, and whether for the first time.
+    fn look_for_progress(&mut self, now: Instant) -> Option<bool> {
+        let is_over = |at: Instant| now.saturating_duration_since(at) >= PROGRESS_EVERY;
+        let is_due = self.is_greeted && self.progress.is_none_or(is_over);
+        is_due.then(|| self.progress.replace(now).is_none())
+    }
+
     /// Behind which place it is looked now for ends that are to be told, if it is. Those that upstream has not said to know are told
     /// again after a while, behind those that are new.
     fn look(&mut self, now: Instant) -> Option<u64> {
@@ -140,6 +158,10 @@ mod tests {
             Box::pin(async { None })
         }
 
+        fn progress(&self, _: u64, _: bool) -> Pending<'_, Option<Vec<u8>>> {
+            Box::pin(async { None })
+        }
+
         fn known(&self, _: u64, _: Vec<u8>) {}
     }
 
@@ -174,7 +196,10 @@ mod tests {
         let at = |ms| begin + Duration::from_millis(ms);
         let mut state = State::default();
         assert_eq!(state.look(at(0)), None, "an older program knows nothing of it");
+        assert_eq!(state.look_for_progress(at(0)), None);
         state.is_greeted = true;
+        let progress = [0, 999, 1_000, 1_500, 2_000].map(|ms| state.look_for_progress(at(ms)));
+        assert_eq!(progress, [Some(true), None, Some(false), None, Some(false)]);
         assert_eq!(state.look(at(0)), Some(0));
         // It is told of some, and says that it knows.
         (state.told, state.looked, state.after) = (Some(at(0)), None, 5);

@@ -167,6 +167,12 @@ impl Upstream {
         self.records.all().iter().any(|record| record.name == name && !record.is_revoked)
     }
 
+    /// The gateways of a site that feeds this one, connected to whichever node or to none.
+    pub fn gateways_of(&self, name: &str) -> Vec<NodeId> {
+        let all = self.records.all().into_iter().filter(|record| record.name == name);
+        all.flat_map(|record| record.nodes).map(|(node, _)| node).collect()
+    }
+
     /// Makes an invitation known, by the hash of its secret; until when it serves.
     ///
     /// # Errors

@@ -20,8 +20,12 @@ impl DownWay for Below {
         self.0.desk().gateway_of(site).map(|gateway| OriginId(gateway.0))
     }
 
-    fn gateways(&self) -> Vec<OriginId> {
-        self.0.desk().gateways().into_iter().map(|gateway| OriginId(gateway.0)).collect()
+    fn gateways(&self) -> Vec<(String, OriginId)> {
+        self.0.desk().gateways().into_iter().map(|(site, gateway)| (site, OriginId(gateway.0))).collect()
+    }
+
+    fn gateways_of(&self, site: &str) -> Vec<OriginId> {
+        self.0.gateways_of(site).into_iter().map(|gateway| OriginId(gateway.0)).collect()
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
@@ -67,6 +71,10 @@ impl TakeDown for Taking {
 
     fn ended(&self, link: u64, after: u64) -> Pending<'_, Option<(Vec<u8>, u64)>> {
         Box::pin(async move { self.0.upgrade()?.ended_from_above(link, after).await })
+    }
+
+    fn progress(&self, link: u64, anew: bool) -> Pending<'_, Option<Vec<u8>>> {
+        Box::pin(async move { self.0.upgrade()?.progress_from_above(link, anew).await })
     }
 
     fn known(&self, link: u64, said: Vec<u8>) {

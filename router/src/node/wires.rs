@@ -31,6 +31,8 @@ const PLUGIN_WAIT: Duration = Duration::from_secs(30);
 const LINKED_WAIT: Duration = Duration::from_secs(2);
 /// How long another node may take to store a command that is handed over to it.
 const COMMAND_WAIT: Duration = Duration::from_secs(5);
+/// The same where it asks a gateway of a linked site for this one: longer than it waits for that one's answer.
+const GATEWAY_WAIT: Duration = Duration::from_secs(65);
 
 /// What the rooms reach the other nodes by, once there are connections; a node alone has none. It does not hold them: they serve
 /// with the rooms that hold it, and nothing would end when the node stops.
@@ -140,16 +142,24 @@ impl Heard for Way {
 
 impl Forward for Way {
     fn submit(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_> {
-        Box::pin(async move {
-            let Some((peers, node)) = self.writer(origin) else {
-                return Err(ForwardError::Unreachable(format!("no node that writes origin {origin} is heard")));
-            };
-            peers.ask(node, ASK_COMMAND, &request, COMMAND_WAIT).await.map_err(|error| match error {
-                AskError::NotConnected { .. } | AskError::Busy | AskError::TooLong | AskError::UnknownKind => {
-                    ForwardError::Unreachable(error.to_string())
-                }
-                AskError::Timeout | AskError::Lost(_) => ForwardError::Unanswered(error.to_string()),
-            })
+        Box::pin(self.submit_within(origin, request, COMMAND_WAIT))
+    }
+
+    fn submit_and_wait(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_> {
+        Box::pin(self.submit_within(origin, request, GATEWAY_WAIT))
+    }
+}
+
+impl Way {
+    async fn submit_within(&self, origin: OriginId, request: Vec<u8>, wait: Duration) -> Result<Vec<u8>, ForwardError> {
+        let Some((peers, node)) = self.writer(origin) else {
+            return Err(ForwardError::Unreachable(format!("no node that writes origin {origin} is heard")));
+        };
+        peers.ask(node, ASK_COMMAND, &request, wait).await.map_err(|error| match error {
+            AskError::NotConnected { .. } | AskError::Busy | AskError::TooLong | AskError::UnknownKind => {
+                ForwardError::Unreachable(error.to_string())
+            }
+            AskError::Timeout | AskError::Lost(_) => ForwardError::Unanswered(error.to_string()),
         })
     }
 }

@@ -179,6 +179,8 @@ fn sent_before(batch: &Batch<'_>, event: &EventRef<'_>, repeat: Repeat) -> Optio
         clients: Vec::new(),
         with_device: None,
         is_over: repeat == Repeat::Never,
+        gateway: None,
+        called_off: None,
     })
 }
 

@@ -25,6 +25,7 @@ impl Node {
                 .filter_map(|(_, image)| record::decode(entry.id.as_bytes(), image.stored.get(&entry.id)?));
             let known = Known {
                 is_elsewhere: found.into_iter().any(|other| other.term > entry.term),
+                gateway: None,
                 refuses_repeats: around.refuses(&entry.device),
                 deliveries_max: self.config.deliveries_max,
             };

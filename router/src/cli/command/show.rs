@@ -81,6 +81,8 @@ fn lines(command: &Value) -> Vec<(&'static str, String)> {
         ("payload", payload(command)),
         ("state", field(command, "state")),
         ("with", with(command)),
+        ("at its site", at_site(&command["at_site"])),
+        ("called off by", called_off(command)),
         ("issued by", field(command, "issued_by")),
         ("issued at", time("at_ms")),
         ("deliver by", time("deliver_by_ms")),
@@ -116,6 +118,25 @@ fn with(command: &Value) -> String {
     match (field(command, "moved_to"), command["in_doubt"] == true) {
         (to, true) if !to.is_empty() => format!("{to}, which has not said so yet"),
         (to, _) => to,
+    }
+}
+
+/// How far it is at its linked site, as that has told last.
+fn at_site(at: &Value) -> String {
+    let (state, attempts) = (field(at, "state"), at["attempts"].as_u64().unwrap_or(0));
+    let percent = at["percent"].as_u64().map_or(String::new(), |percent| format!(", {percent} %"));
+    let times = if attempts > 0 { format!(" (attempt {attempts})") } else { String::new() };
+    match (state.as_str(), at["device_connected"] == true) {
+        ("queued", false) => format!("waits for its device{times}"),
+        _ => format!("{state}{times}{percent}"),
+    }
+}
+
+/// Who calls it off, while its site has not answered.
+fn called_off(command: &Value) -> String {
+    match field(command, "called_off_by") {
+        by if by.is_empty() => by,
+        by => format!("{by}; its site has not answered yet"),
     }
 }
 
@@ -157,6 +178,27 @@ mod tests {
                         priority=urgent|overridden=denied by g: high|reason=stuck: it is|progress=40 %|result=x|\
                         refused answers=4|late=the answer succeeded came after the end";
         assert_eq!(shown.join("|"), expected);
+    }
+
+    #[test]
+    fn how_far_it_is_at_its_site_is_said_in_words() {
+        let at = |state: &str, attempts: u32, connected: bool, percent: Option<u8>| {
+            at_site(&json!({"state": state, "attempts": attempts, "device_connected": connected, "percent": percent}))
+        };
+        let cases = [
+            (at_site(&json!(null)), ""),
+            (at("queued", 0, false, None), "waits for its device"),
+            (at("queued", 0, true, None), "queued"),
+            (at("queued", 2, false, None), "waits for its device (attempt 2)"),
+            (at("sent", 1, true, None), "sent (attempt 1)"),
+            (at("in-progress", 1, false, Some(40)), "in-progress (attempt 1), 40 %"),
+        ];
+        cases.into_iter().for_each(|(shown, text)| assert_eq!(shown, text));
+        let called = |by: serde_json::Value| called_off(&json!({"called_off_by": by}));
+        assert_eq!(
+            (called(json!("cli")).as_str(), called(json!(null)).as_str()),
+            ("cli; its site has not answered yet", "")
+        );
     }
 
     #[test]

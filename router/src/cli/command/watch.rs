@@ -106,6 +106,8 @@ fn what(step: &Step) -> String {
         Step::Moving { to, .. } => format!("handed to the node of life {to}"),
         Step::Moved { to, .. } => format!("with the node of life {to}"),
         Step::Stays => "not taken there, waits here".to_owned(),
+        Step::CallingOff { by } => format!("called off by {by}, its site is asked"),
+        Step::NotCalledOff { code } => format!("not called off: {}", code.code()),
         Step::Expired => "expired".to_owned(),
         Step::Unknown(why) => ended("unknown", why),
         Step::TimedOut => "timed-out".to_owned(),
@@ -144,7 +146,7 @@ pub(super) fn reason(why: &Why) -> String {
 
 #[cfg(test)]
 mod tests {
-    use devices::command::{Queued, WhyCode};
+    use devices::command::{Queued, Refusal, WhyCode};
     use serde_json::json;
 
     use super::*;
@@ -163,6 +165,8 @@ mod tests {
                 "guard overridden: denied by g: high",
                 false,
             ),
+            (Step::CallingOff { by: "cli".into() }, "called off by cli, its site is asked", false),
+            (Step::NotCalledOff { code: Refusal::AlreadySent }, "not called off: already-sent", false),
             (Step::Expired, "expired", true),
         ];
         for (step, line, last) in cases {

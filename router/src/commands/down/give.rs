@@ -1,5 +1,6 @@
 //! The headquarters' part: commands to devices of linked sites go to a gateway that is connected, and end as it says.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use devices::command::{CommandId, Repeat, State, Why, WhyCode};
@@ -7,8 +8,10 @@ use sled_data::OriginId;
 use tokio::sync::oneshot;
 
 use super::super::Commands;
+use super::super::forward::ForwardError;
 use super::super::table::{Now, Room, SiteEnd, Table};
 use super::DownWay;
+use super::progress::VERSION_PROGRESS;
 use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, decode, encode};
 use crate::event_log::SITE_SEPARATOR;
 
@@ -38,9 +41,13 @@ impl Commands {
         self.mail.gateway_came(site, gateway);
     }
 
-    /// A gateway says how commands have ended. What it is to be told once that is durable here, or at the node of this site that
+    /// A gateway says how commands have ended, or how far they are. What it is to be told once that is durable here, or at the node of this site that
     /// gave them; `None`: it is to say so again.
     pub async fn ended_below(&self, gateway: OriginId, request: &[u8]) -> Option<Vec<u8>> {
+        if request.first() == Some(&VERSION_PROGRESS) {
+            self.progress_below(gateway, request);
+            return None;
+        }
         let told: Vec<EndedV1> = decode(request)?;
         let told: Vec<EndedV1> = told.into_iter().take(TOLD_MAX).collect();
         let (own, mut others): (Vec<EndedV1>, Vec<EndedV1>) =
@@ -48,6 +55,7 @@ impl Commands {
         let mut known: Vec<[u8; 16]> = own.iter().map(|end| end.id).collect();
         self.end_below(gateway, own).await?;
         if let Some(forward) = self.forward.get() {
+            let mut is_one_silent = false;
             for origin in self.log.others() {
                 if others.is_empty() {
                     break;
@@ -62,9 +70,12 @@ impl Commands {
                         others.retain(|end| !theirs.contains(&end.id));
                         known.extend(theirs);
                     }
-                    // They may be that node's: the gateway says so again until it is heard.
-                    None => others.clear(),
+                    None => is_one_silent = true,
                 }
+            }
+            if is_one_silent {
+                // What nobody else has may be that node's: the gateway says so again until it is heard.
+                others.clear();
             }
         }
         // Nobody waits for the rest: it is forgotten, or this site was set back.
@@ -89,7 +100,7 @@ impl Commands {
     }
 
     /// Whether this node has handed a command to a gateway.
-    fn gave(&self, id: CommandId, gateway: OriginId) -> bool {
+    pub(super) fn gave(&self, id: CommandId, gateway: OriginId) -> bool {
         self.table.lock().get(id).is_some_and(|entry| entry.away.is_some_and(|away| away.to == gateway))
     }
 
@@ -105,15 +116,44 @@ impl Commands {
         done.await.ok()
     }
 
-    /// The gateway that a site's commands can go to now.
+    /// The gateway that a site's commands can go to from this node.
     pub(in crate::commands) fn gateway_of(&self, site: &str) -> Option<OriginId> {
         self.down.way()?.gateway(site)
     }
 
+    /// The gateway that commands of a site which wait here can go to now, be it through another node; it is looked for
+    /// where none is known.
+    pub(in crate::commands) fn gateway_for(&self, site: &str) -> Option<OriginId> {
+        let found = self.gateway_of(site).or_else(|| self.down.elsewhere.gateway(site));
+        if found.is_none() {
+            self.down.elsewhere.seek(site);
+        }
+        found
+    }
+
     /// The gateways that may have commands and have not said so, and can be asked.
     pub(in crate::commands) fn unsure_gateways(&self, table: &Table) -> Vec<OriginId> {
-        let all = self.down.way().map(|way| way.gateways()).unwrap_or_default();
-        all.into_iter().filter(|gateway| table.is_unsure_at(*gateway)).collect()
+        let mut unsure = table.gateways_with_commands();
+        unsure.retain(|gateway| table.is_unsure_at(*gateway));
+        if unsure.is_empty() {
+            return unsure;
+        }
+        let here = self.down.way().map(|way| way.gateways()).unwrap_or_default();
+        let here = here.into_iter().map(|(_, gateway)| gateway);
+        let reached: BTreeSet<OriginId> = here.chain(self.down.elsewhere.gateways()).collect();
+        unsure.retain(|gateway| reached.contains(gateway));
+        unsure
+    }
+
+    /// Asks a gateway, from here or through the node that it is at; to be run on its own.
+    pub(in crate::commands) fn ask_gateway(
+        &self,
+        gateway: OriginId,
+        question: Vec<u8>,
+    ) -> impl Future<Output = Result<Vec<u8>, ForwardError>> + Send + use<> {
+        let (way, forward) = (self.down.way(), self.forward.get().map(Arc::clone));
+        let elsewhere = Arc::clone(&self.down.elsewhere);
+        async move { super::elsewhere::ask(way, forward, &elsewhere, gateway, question).await }
     }
 
     /// How many commands, and bytes of them, a gateway can be given now.
@@ -135,13 +175,15 @@ impl Commands {
             let queued = &entry.queued;
             // What it has it is asked about alone: it is not to be taken again.
             let is_sure = entry.away.is_some_and(|away| away.is_sure);
+            // Nor is one that is called off.
+            let is_not_taken = is_sure || entry.called_off.is_some();
             Some(GivenV1 {
                 id: *id.as_bytes(),
                 device: device.to_owned(),
                 name: queued.name.clone(),
-                payload: if is_sure { Vec::new() } else { entry.submitted_payload().to_vec() },
+                payload: if is_not_taken { Vec::new() } else { entry.submitted_payload().to_vec() },
                 age_ms: now.wall.saturating_sub(entry.at_ms),
-                left_ms: if is_sure { 0 } else { entry.deliver_by.saturating_sub(now.steady) },
+                left_ms: if is_not_taken { 0 } else { entry.deliver_by.saturating_sub(now.steady) },
                 // The step that hands it over was its last one.
                 asked_ms: (!is_first).then(|| now.wall.saturating_sub(entry.changed_ms)),
                 execution_timeout_ms: entry.execution_timeout_ms(),
@@ -164,13 +206,18 @@ pub(in crate::commands) fn take_answer(
     now: Now,
 ) {
     table.asked_again(id, gateway);
-    let is_sure = table.get(id).is_some_and(|entry| entry.away.is_some_and(|away| away.is_sure));
+    let entry = table.get(id);
+    let is_sure = entry.is_some_and(|entry| entry.away.is_some_and(|away| away.is_sure));
+    let called_off = entry.and_then(|entry| entry.called_off.clone());
     let end = match answer {
         Answer::Taken => return table.moved(id, gateway, now),
         Answer::Refused { code, text } if !is_sure => {
             SiteEnd::because(State::Refused, Why { code: WhyCode::LinkRefused, by: code, text })
         }
-        Answer::TooLate if !is_sure => SiteEnd { outcome: State::Expired, answer: None, why: None },
+        Answer::TooLate if !is_sure => match called_off {
+            Some(by) => SiteEnd::because(State::Cancelled, Why::by(WhyCode::Cancelled, by)),
+            None => SiteEnd { outcome: State::Expired, answer: None, why: None },
+        },
         // It had it, and knows nothing of it any more.
         Answer::Lost | Answer::TooLate | Answer::Refused { .. } => {
             let text = "the gateway's store was set back since it was asked to take it".to_owned();

@@ -2,11 +2,19 @@
 //!
 //! The headquarters hands a command to one gateway of the site, under its id, and asks until that has answered: as between the nodes
 //! of a site, but over a link, and with an edge that trusts what its `down` lists and no more. The gateway notes each
-//! command that it takes until the headquarters has said that it knows the end. `give` is the headquarters' part, `take` the edge's,
-//! `notes` what the edge keeps, `wire` what they say to each other.
+//! command that it takes until the headquarters has said that it knows the end. `give` is the headquarters' part, `elsewhere` says how
+//! it asks a gateway that is at another of its nodes, `take` is the edge's part, `notes` what the edge keeps, `call_off` is about those that
+//! are called off, `progress` about how far they are, `wire` what they say to each other.
 
+mod call_off;
+#[cfg(test)]
+mod call_off_tests;
+mod elsewhere;
 mod give;
+#[cfg(test)]
+mod headquarters_tests;
 mod notes;
+mod progress;
 mod take;
 #[cfg(test)]
 mod take_tests;
@@ -14,6 +22,7 @@ mod take_tests;
 mod tests;
 mod wire;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use devices::command::{NameError, check_device_name};
@@ -23,11 +32,14 @@ use sled_data::OriginId;
 use super::forward::Answering;
 use crate::event_log::SITE_SEPARATOR;
 
+pub(super) use call_off::{call_offs, decode_called_off, take_called_off};
+pub(super) use elsewhere::{VERSION_GATEWAYS, VERSION_THROUGH};
 pub use give::SiteEnded;
 pub(super) use give::{VERSION_BELOW, take_answer};
 pub use notes::NOTES_TREE;
+pub(super) use progress::VERSION_HANDED_ON;
 pub use take::{Above, Listed};
-pub(super) use wire::{Answer, decode_answers};
+pub(super) use wire::{ASKED_MAX, Answer, CalledOffV2, decode_answers};
 
 /// Sites on the way to a device at most, and the device.
 const LEVELS_MAX: usize = 17;
@@ -40,9 +52,11 @@ pub trait DownWay: Send + Sync {
     fn has_site(&self, site: &str) -> bool;
     /// A gateway of the site that can be asked now, by the id that it has here.
     fn gateway(&self, site: &str) -> Option<OriginId>;
-    /// All gateways that can be asked now.
-    fn gateways(&self) -> Vec<OriginId>;
-    /// Asks a gateway. It ends within a bounded time.
+    /// All gateways that can be asked now, each with its site.
+    fn gateways(&self) -> Vec<(String, OriginId)>;
+    /// All gateways that a site has, connected to this node, to another one, or to none.
+    fn gateways_of(&self, site: &str) -> Vec<OriginId>;
+    /// Asks a gateway that can be asked from here. It ends within a bounded time.
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_>;
 }
 
@@ -50,7 +64,14 @@ pub trait DownWay: Send + Sync {
 #[derive(Default)]
 pub(super) struct Down {
     way: OnceLock<Arc<dyn DownWay>>,
+    elsewhere: Arc<elsewhere::Elsewhere>,
     notes: Mutex<notes::Notes>,
+    /// Locked for itself, or within the notes.
+    changed: Mutex<progress::Changed>,
+    /// Locked for itself, or within the table.
+    told: Mutex<progress::Told>,
+    /// Whether another node is being told how far its commands are.
+    is_handing_on: Arc<AtomicBool>,
     /// One question is judged at a time, up to what it appends: the same one may come by a new connection meanwhile.
     turn: tokio::sync::Mutex<()>,
 }

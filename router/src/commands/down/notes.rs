@@ -185,6 +185,12 @@ impl Notes {
         }
     }
 
+    /// What a link has brought and has not ended.
+    pub(super) fn open(&self, link: u64) -> Vec<CommandId> {
+        let is_meant = |note: &Note| note.link == link && note.phase == Phase::Open;
+        self.notes.iter().filter(|(_, note)| is_meant(note)).map(|(id, _)| *id).collect()
+    }
+
     /// Whether upstream of a link is to be told of ends.
     pub(super) fn has_ended(&self, link: u64) -> bool {
         self.counts.get(&link).is_some_and(|(_, told)| *told > 0)

@@ -9,7 +9,7 @@ use super::super::move_on::append_step;
 use super::super::table::{Ended, Now, Table};
 use super::super::{Commands, NewCommand, OpenError};
 use super::notes::{LIFE_KEY, NOTES_TREE, Note, NoteV1, Notes, Phase, stored};
-use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, cut, decode, encode};
+use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, VERSION_CALL_OFF, cut, decode, encode};
 use crate::event_log::{Act, OpenCommit, Ticket};
 
 /// Bytes of ends that are told at once, unless one is larger: they go in one frame of the link.
@@ -74,12 +74,17 @@ impl Commands {
         Ok(())
     }
 
-    /// Takes commands that an upstream site gives, in one commit, and says of each what became of it; durable where it was
-    /// taken. The same command again is the same. Once begun it goes on although the link is cut.
+    /// Takes commands that an upstream site gives, in one commit, or calls them off, and says of each what became of it; durable where it was
+    /// taken, or has ended. The same command again is the same. Once begun it goes on although the link is cut.
     pub async fn take_from_above(self: &Arc<Self>, above: Above, request: Vec<u8>) -> Vec<u8> {
         let room = Arc::clone(self);
-        let taken = tokio::spawn(async move { room.take_given(&above, &request).await });
-        encode(&taken.await.unwrap_or_default())
+        let answered = tokio::spawn(async move {
+            match request.first() {
+                Some(&VERSION_CALL_OFF) => room.call_off_from_above(&above, &request).await,
+                _ => encode(&room.take_given(&above, &request).await),
+            }
+        });
+        answered.await.unwrap_or_default()
     }
 
     async fn take_given(&self, above: &Above, request: &[u8]) -> Vec<Answer> {
@@ -199,6 +204,7 @@ impl Commands {
                         id,
                         Note { link: above.link, until_ms: new.until_ms, phase: Phase::Open, place: 0, ticket },
                     );
+                    self.down.changed.lock().add(above.link, id);
                     wait_for = wait_for.max(ticket);
                     act(&mut open, &who, &device, "taken", id)?;
                     Answer::Taken
@@ -245,7 +251,7 @@ impl Commands {
         }
     }
 
-    fn stored_note(&self, id: CommandId) -> Option<NoteV1> {
+    pub(super) fn stored_note(&self, id: CommandId) -> Option<NoteV1> {
         let stored = self.log.state_get(NOTES_TREE, id.as_bytes()).ok().flatten()?;
         decode(&stored)
     }
@@ -320,8 +326,6 @@ fn act(open: &mut OpenCommit<'_>, who: &str, device: &str, outcome: &str, id: Co
 
 /// The command as it is given here. Its keys are upstream's, but for the one that says what it supersedes.
 fn command(above: &Above, given: GivenV1) -> NewCommand {
-    let mut who: String = given.issued_by.chars().filter(|c| !c.is_control()).collect();
-    cut(&mut who, WHO_BYTES_MAX);
     NewCommand {
         device: given.device,
         name: given.name,
@@ -335,7 +339,14 @@ fn command(above: &Above, given: GivenV1) -> NewCommand {
         repeat: if given.never_repeat { Repeat::Never } else { Repeat::Safe },
         deliveries_max: given.deliveries_max,
         allow_unknown: false,
-        issued_by: format!("link:{}/{who}", above.name),
+        issued_by: who(above, given.issued_by),
         redrives: None,
     }
+}
+
+/// Who does something here at the word of somebody upstream.
+pub(super) fn who(above: &Above, there: String) -> String {
+    let mut who: String = there.chars().filter(|c| !c.is_control()).collect();
+    cut(&mut who, WHO_BYTES_MAX);
+    format!("link:{}/{who}", above.name)
 }

@@ -17,7 +17,7 @@ use crate::catalog::{self, Catalog};
 use crate::directory::Directory;
 
 pub(super) const LINK: u64 = 40;
-const GATEWAY: OriginId = OriginId(41);
+pub(super) const GATEWAY: OriginId = OriginId(41);
 pub(super) const ALL: Listed = Listed { commands: true, urgent: true };
 
 pub(super) fn above(listed: Listed) -> Above {
@@ -26,10 +26,13 @@ pub(super) fn above(listed: Listed) -> Above {
 
 /// The link between the two.
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     edge: Mutex<Option<Arc<Commands>>>,
     is_cut: AtomicBool,
-    loses_answers: AtomicBool,
+    pub(super) loses_answers: AtomicBool,
+    pub(super) loses_questions: AtomicBool,
+    /// The edge's program knows of no call-off.
+    pub(super) is_old: AtomicBool,
     asked: AtomicUsize,
 }
 
@@ -42,8 +45,12 @@ impl DownWay for Line {
         (self.has_site(site) && !self.is_cut.load(Ordering::Relaxed)).then_some(GATEWAY)
     }
 
-    fn gateways(&self) -> Vec<OriginId> {
-        self.gateway("plant").into_iter().collect()
+    fn gateways(&self) -> Vec<(String, OriginId)> {
+        self.gateway("plant").map(|gateway| ("plant".to_owned(), gateway)).into_iter().collect()
+    }
+
+    fn gateways_of(&self, _: &str) -> Vec<OriginId> {
+        vec![GATEWAY]
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
@@ -51,6 +58,12 @@ impl DownWay for Line {
         Box::pin(async move {
             let edge = self.edge.lock().clone().filter(|_| !self.is_cut.load(Ordering::Relaxed));
             let Some(edge) = edge else { return Err(ForwardError::Unreachable("cut".into())) };
+            if self.loses_questions.load(Ordering::Relaxed) {
+                return Err(ForwardError::Unanswered("lost".into()));
+            }
+            if self.is_old.load(Ordering::Relaxed) && request[0] != 1 {
+                return Ok(vec![1, 0]);
+            }
             let answer = edge.take_from_above(above(ALL), request).await;
             self.asked.fetch_add(1, Ordering::Relaxed);
             match self.loses_answers.load(Ordering::Relaxed) {
@@ -62,15 +75,15 @@ impl DownWay for Line {
 }
 
 /// A headquarters and a plant.
-struct Pair {
+pub(super) struct Pair {
     hq: Option<Node>,
     plant: Option<Node>,
-    disks: [Arc<MemoryBackend>; 2],
-    line: Arc<Line>,
+    pub(super) disks: [Arc<MemoryBackend>; 2],
+    pub(super) line: Arc<Line>,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut pair = Self { hq: None, plant: None, disks: [backend(), backend()], line: Arc::default() };
         pair.start_hq();
         pair.start_plant();
@@ -90,12 +103,12 @@ impl Pair {
         self.hq().room.gateway_came("plant", GATEWAY);
     }
 
-    async fn restart_hq(&mut self) {
+    pub(super) async fn restart_hq(&mut self) {
         self.hq.take().unwrap().end().await;
         self.start_hq();
     }
 
-    async fn restart_plant(&mut self) {
+    pub(super) async fn restart_plant(&mut self) {
         self.line.is_cut.store(true, Ordering::Relaxed);
         *self.line.edge.lock() = None;
         self.plant.take().unwrap().end().await;
@@ -103,29 +116,29 @@ impl Pair {
         self.start_plant();
     }
 
-    fn hq(&self) -> &Node {
+    pub(super) fn hq(&self) -> &Node {
         self.hq.as_ref().unwrap()
     }
 
-    fn plant(&self) -> &Node {
+    pub(super) fn plant(&self) -> &Node {
         self.plant.as_ref().unwrap()
     }
 
-    fn cut(&self, is_cut: bool) {
+    pub(super) fn cut(&self, is_cut: bool) {
         self.line.is_cut.store(is_cut, Ordering::Relaxed);
         if !is_cut {
             self.hq().room.gateway_came("plant", GATEWAY);
         }
     }
 
-    async fn give(&self, edit: impl FnOnce(&mut NewCommand)) -> CommandId {
+    pub(super) async fn give(&self, edit: impl FnOnce(&mut NewCommand)) -> CommandId {
         let mut new = command("plant/pump", "start");
         edit(&mut new);
         self.hq().room.submit(new).await.unwrap().id
     }
 
     /// Tells the headquarters what has ended; whether it was heard.
-    async fn tell(&self) -> bool {
+    pub(super) async fn tell(&self) -> bool {
         let Some((told, _)) = self.plant().room.ended_from_above(LINK, 0).await else { return false };
         let known = self.hq().room.ended_below(GATEWAY, &told).await.unwrap();
         self.plant().room.known_above(LINK, &known);
@@ -133,7 +146,7 @@ impl Pair {
     }
 
     /// Waits until the headquarters knows an end, and compares it with the plant's.
-    async fn end_of(&self, id: CommandId) -> State {
+    pub(super) async fn end_of(&self, id: CommandId) -> State {
         let begin = std::time::Instant::now();
         loop {
             self.tell().await;
@@ -152,14 +165,14 @@ impl Pair {
         }
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.hq.unwrap().end().await;
         self.plant.unwrap().end().await;
     }
 }
 
 /// Waits until a command has made these steps: how far it is is known a moment before.
-async fn steps_are(node: &Node, id: CommandId, steps: &[&str]) {
+pub(super) async fn steps_are(node: &Node, id: CommandId, steps: &[&str]) {
     until(&format!("{steps:?}"), || (node.steps(id) == steps).then_some(())).await;
 }
 
@@ -409,4 +422,36 @@ async fn an_edge_that_was_set_back_has_what_it_lost_end_as_unknown_or_done_again
         assert_eq!(count > 0, outcome == State::Succeeded, "{is_sure} {repeat:?}");
         pair.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_a_command_is_comes_up_and_changes_nothing() {
+    let pair = Pair::new();
+    let pump = pair.plant().connect("pump").await;
+    let id = pair.give(|_| {}).await;
+    let offer = next_offer(&pump).await;
+    let moved = &["queued", "moving", "moved"];
+    steps_are(pair.hq(), id, moved).await;
+    let told = async |gateway, anew| {
+        let told = pair.plant().room.progress_from_above(LINK, anew).await?;
+        assert_eq!(pair.hq().room.ended_below(gateway, &told).await, None);
+        let at = pair.hq().room.get(id)?.at_site?;
+        Some((at.state, at.attempts, at.device_connected))
+    };
+    assert_eq!(told(OriginId(77), true).await, None, "it was not given to that one");
+    assert_eq!(told(GATEWAY, false).await, None, "nothing is new");
+    assert_eq!(told(GATEWAY, true).await, Some((State::Sent, 1, true)), "the link has come anew");
+    offer.acked();
+    until("it is delivered", || {
+        (pair.plant().room.get(id)?.state == State::Delivered && pair.plant().steps(id).len() == 3).then_some(())
+    })
+    .await;
+    pair.plant().sessions.disconnect(&pump, None, Vec::new());
+    assert_eq!(told(GATEWAY, false).await, Some((State::Delivered, 1, false)));
+    steps_are(pair.hq(), id, moved).await;
+    pair.plant().answer(&pump, "pump", id, Status::Succeeded);
+    assert_eq!(pair.end_of(id).await, State::Succeeded);
+    assert_eq!(told(GATEWAY, true).await, None);
+    assert_eq!(pair.hq().room.get(id).unwrap().at_site, None);
+    pair.end().await;
 }

@@ -10,7 +10,9 @@ use super::super::table::SiteEnd;
 
 /// The version byte before each.
 const VERSION: u8 = 1;
-/// Commands that a gateway is asked to take at once.
+/// The version byte before a question that calls commands off, and before its answer.
+pub(in crate::commands) const VERSION_CALL_OFF: u8 = 2;
+/// Commands that a gateway is asked to take, or to call off, at once.
 pub const ASKED_MAX: usize = 64;
 /// Ends that are told at once.
 pub(super) const TOLD_MAX: usize = 64;
@@ -56,9 +58,24 @@ pub(in crate::commands) enum Answer {
     Lost,
 }
 
+/// What became of one that is called off. Frozen: another shape is another version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::commands) enum CalledOffV2 {
+    /// It has ended.
+    Ended(EndedV1),
+    /// It goes on: the code of why.
+    Not(String),
+    /// A site behind that one has it, which is asked: the end will be told.
+    Asked,
+    /// The gateway knows nothing of it.
+    NotKnown,
+    /// It cannot say at this moment.
+    Later,
+}
+
 /// How one ended. The words are those of the steps, so that a newer one is no reason to read none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct EndedV1 {
+pub(in crate::commands) struct EndedV1 {
     pub(super) id: [u8; 16],
     pub(super) outcome: String,
     pub(super) why: Option<(String, String, String)>,
@@ -67,7 +84,7 @@ pub(super) struct EndedV1 {
 
 /// What the device answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct SaidV1 {
+pub(in crate::commands) struct SaidV1 {
     payload: Vec<u8>,
     percent: Option<u8>,
     code: String,
@@ -76,13 +93,22 @@ pub(super) struct SaidV1 {
 }
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
+    encode_as(VERSION, value)
 }
 
 /// Reads one; `None` where it is of another version, damaged, or too long.
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    decode_as(VERSION, bytes)
+}
+
+pub(super) fn encode_as<T: Serialize>(version: u8, value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![version]).unwrap_or_default()
+}
+
+/// The same of a version.
+pub(super) fn decode_as<T: DeserializeOwned>(version: u8, bytes: &[u8]) -> Option<T> {
     match bytes.split_first()? {
-        (&VERSION, body) => match postcard::take_from_bytes(body).ok()? {
+        (first, body) if *first == version => match postcard::take_from_bytes(body).ok()? {
             (value, []) => Some(value),
             _ => None,
         },
@@ -173,6 +199,11 @@ mod tests {
         assert_eq!(encode(&answers), b"\x01\x04\x00\x01\x01c\x01t\x02\x03");
         assert_eq!(decode_answers(&encode(&answers)), answers);
         assert_eq!(decode_answers(&[2, 0]), []);
+        let not = [CalledOffV2::Not("n".into()), CalledOffV2::Asked, CalledOffV2::NotKnown, CalledOffV2::Later];
+        assert_eq!(encode_as(VERSION_CALL_OFF, &not.to_vec()), b"\x02\x04\x01\x01n\x02\x03\x04");
+        assert_eq!(decode_as(VERSION_CALL_OFF, b"\x02\x04\x01\x01n\x02\x03\x04"), Some(not.to_vec()));
+        let asked = vec![([7_u8; 16], "cli".to_owned())];
+        assert_eq!(encode_as(VERSION_CALL_OFF, &asked), [&[2, 1][..], &[7; 16], b"\x03cli"].concat());
         let why = Why { code: WhyCode::Denied, by: "g".into(), text: "h".into() };
         let said = Said { payload: Payload(vec![8]), percent: Some(4), code: "x".into(), ..Said::default() };
         let ended = EndedV1::new(CommandId::from_bytes([6; 16]), State::Failed, Some(&why), Some(&said));

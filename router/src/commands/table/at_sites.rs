@@ -4,12 +4,13 @@
 //! this node's, the outcome is the gateway's.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use devices::command::{Answer, CommandId, Input, State, Status, Step, Why, WhyCode};
+use devices::command::{Answer, CommandId, Input, Refusal, State, Status, Step, Why, WhyCode};
 use sled_data::OriginId;
 
-use super::{Now, Room, Table};
+use super::{CancelError, Now, Room, Table};
 use crate::commands::down::is_at_site;
 use crate::commands::entry::{Away, Entry};
 use crate::event_log::SITE_SEPARATOR;
@@ -23,6 +24,8 @@ pub(super) struct AtSites {
     ids: BTreeSet<(OriginId, bool, CommandId)>,
     /// Those that a gateway is asked about again although it has said that it has them: it has come anew.
     again: BTreeSet<(OriginId, CommandId)>,
+    /// Those that a gateway has for certain and is to be asked to call off.
+    call_offs: BTreeSet<(OriginId, CommandId)>,
 }
 
 impl AtSites {
@@ -32,10 +35,16 @@ impl AtSites {
             return;
         }
         match (away, entry.away) {
-            (Some(away), _) => drop(self.ids.insert((away.to, away.is_sure, entry.id))),
+            (Some(away), _) => {
+                self.ids.insert((away.to, away.is_sure, entry.id));
+                if away.is_sure && entry.called_off.is_some() {
+                    self.call_offs.insert((away.to, entry.id));
+                }
+            }
             (None, Some(before)) => {
                 self.ids.remove(&(before.to, before.is_sure, entry.id));
                 self.again.remove(&(before.to, entry.id));
+                self.call_offs.remove(&(before.to, entry.id));
             }
             (None, None) => {}
         }
@@ -109,6 +118,26 @@ impl Table {
         self.wanting.extend(of_site.cloned());
     }
 
+    /// Whether commands of a site wait here.
+    pub fn waits_for_site(&self, site: &str) -> bool {
+        let prefix = format!("{site}{SITE_SEPARATOR}");
+        let from = self.devices.range(Arc::<str>::from(prefix.as_str())..);
+        from.take_while(|(device, _)| device.starts_with(&prefix)).any(|(_, device)| device.waits())
+    }
+
+    /// The gateways that have commands which have not ended, or may have.
+    pub fn gateways_with_commands(&self) -> Vec<OriginId> {
+        let mut found: Vec<OriginId> = Vec::new();
+        let after = |last: Option<&OriginId>| match last {
+            Some(last) => self.at_sites.ids.range((Bound::Excluded((*last, true, LAST)), Bound::Unbounded)).next(),
+            None => self.at_sites.ids.first(),
+        };
+        while let Some((gateway, ..)) = after(found.last()) {
+            found.push(*gateway);
+        }
+        found
+    }
+
     /// How many commands a gateway has, or may have.
     pub fn under_way_to(&self, gateway: OriginId) -> usize {
         self.at_sites.ids.range((gateway, false, FIRST)..=(gateway, true, LAST)).count()
@@ -128,9 +157,67 @@ impl Table {
         found
     }
 
-    /// Whether there are such.
+    /// Whether there are such, or some that it is to be asked to call off.
     pub fn is_unsure_at(&self, gateway: OriginId) -> bool {
-        self.all_unsure_at(gateway).next().is_some()
+        self.all_unsure_at(gateway).next().is_some() || !self.call_offs_at(gateway, 1).is_empty()
+    }
+
+    /// Commands that a gateway is to be asked to call off, at most `max`.
+    pub fn call_offs_at(&self, gateway: OriginId, max: usize) -> Vec<CommandId> {
+        let all = self.at_sites.call_offs.range((gateway, FIRST)..=(gateway, LAST));
+        all.take(max).map(|(_, id)| *id).collect()
+    }
+
+    /// Somebody calls a command off that is with another node or a gateway, or may be.
+    pub(super) fn call_off_elsewhere(&mut self, id: CommandId, by: &str, now: Now) -> CancelError {
+        match self.get(id).filter(|entry| is_at_site(&entry.device)) {
+            None => return CancelError::Refused(Refusal::AlreadySent),
+            Some(entry) if entry.called_off.is_some() => {}
+            Some(_) => {
+                self.set_called_off(id, Some(by.into()));
+                self.append(id, now, Step::CallingOff { by: by.to_owned() });
+            }
+        }
+        CancelError::Asked
+    }
+
+    /// A gateway has not called a command off.
+    pub fn not_called_off(&mut self, id: CommandId, gateway: OriginId, code: Refusal, now: Now) {
+        let is_asked = |entry: &Entry| entry.called_off.is_some() && !entry.progress.state().is_outcome();
+        if self.get(id).is_some_and(|entry| is_asked(entry) && entry.away.is_some_and(|away| away.to == gateway)) {
+            self.set_called_off(id, None);
+            self.append(id, now, Step::NotCalledOff { code });
+        }
+    }
+
+    /// A gateway calls a command off, and will say how it ended: it is asked no more until it comes anew.
+    pub fn calls_off(&mut self, id: CommandId, gateway: OriginId) {
+        self.at_sites.call_offs.remove(&(gateway, id));
+    }
+
+    /// A gateway knows nothing of a command that it has: it is asked what became of it.
+    pub fn is_not_known_at(&mut self, id: CommandId, gateway: OriginId) {
+        self.calls_off(id, gateway);
+        if self.at_sites.ids.contains(&(gateway, true, id)) {
+            self.at_sites.again.insert((gateway, id));
+        }
+    }
+
+    /// Says who calls a command off, and keeps the indexes right.
+    pub(super) fn set_called_off(&mut self, id: CommandId, by: Option<Box<str>>) {
+        self.change(id, |entry| entry.called_off = by);
+        let Some(entry) = self.entries.get(&id).filter(|entry| !entry.progress.state().is_outcome()) else { return };
+        let away = entry.away;
+        self.at_sites.set(entry, None);
+        self.at_sites.set(entry, away);
+    }
+
+    /// Ends a command that was called off while a gateway might have had it, and is known not to be there.
+    pub(super) fn end_if_called_off(&mut self, id: CommandId, now: Now) {
+        let waits = self.get(id).filter(|entry| entry.waits_here());
+        if let Some(by) = waits.and_then(|entry| entry.called_off.clone()) {
+            self.end_queued(id, Input::Cancelled, Why::by(WhyCode::Cancelled, by), now);
+        }
     }
 
     fn all_unsure_at(&self, gateway: OriginId) -> impl Iterator<Item = CommandId> {
@@ -143,7 +230,11 @@ impl Table {
     /// another node.
     pub fn ask_all_again(&mut self, gateway: OriginId) {
         let sure = self.at_sites.ids.range((gateway, true, FIRST)..=(gateway, true, LAST));
-        self.at_sites.again.extend(sure.map(|(_, _, id)| (gateway, *id)));
+        let sure: Vec<(OriginId, CommandId)> = sure.map(|(_, _, id)| (gateway, *id)).collect();
+        let is_called_off = |id: CommandId| self.get(id).is_some_and(|entry| entry.called_off.is_some());
+        let called_off: Vec<_> = sure.iter().filter(|(_, id)| is_called_off(*id)).copied().collect();
+        self.at_sites.again.extend(sure);
+        self.at_sites.call_offs.extend(called_off);
     }
 
     /// A gateway has answered about a command.
@@ -192,6 +283,18 @@ mod tests {
             table.hand_over(&device, GATEWAY, &mut Room { count: 64, bytes: BYTES_MAX }, now);
         }
         assert!(table.is_unsure_at(GATEWAY) && !table.is_unsure_at(OriginId(8)));
+        assert_eq!(table.gateways_with_commands(), [GATEWAY]);
+        assert!(!table.waits_for_site("plant"), "all are handed over");
+        for (n, device) in [(20, "mill/1"), (21, "plant-2/1")] {
+            let queued = Queued::new("c", Vec::new(), now.wall + 60_000, "cli");
+            table.queued(device, CommandId::v7(n, [0; 10]), now.wall, queued, now);
+        }
+        assert_eq!(
+            ["mill", "plant", "plant-2", "mil"].map(|site| table.waits_for_site(site)),
+            [true, false, true, false]
+        );
+        table.hand_over("mill/1", OriginId(9), &mut Room { count: 1, bytes: BYTES_MAX }, now);
+        assert_eq!(table.gateways_with_commands(), [GATEWAY, OriginId(9)]);
         assert_eq!(table.unsure_at(GATEWAY, Room { count: 64, bytes: BYTES_MAX }).len(), 5);
         assert_eq!(table.unsure_at(GATEWAY, Room { count: 2, bytes: BYTES_MAX }).len(), 2);
         assert_eq!(table.unsure_at(GATEWAY, Room { count: 64, bytes: 1 }).len(), 1, "a large one goes alone");

@@ -92,6 +92,7 @@ impl Table {
         let device = Arc::clone(&entry.device);
         self.append(id, now, Step::Stays);
         self.set_away(id, None);
+        self.end_if_called_off(id, now);
         self.rested.insert((now.steady + RETRY_AFTER_MS, device));
     }
 

@@ -18,17 +18,20 @@ pub enum CancelError {
     /// Its device has it, or may have it, or it has ended.
     #[error("it cannot be called off: {0}")]
     Refused(Refusal),
+    /// The linked site that has it is asked, and will say how it ended.
+    #[error("the site that has it is asked to call it off, and has not answered yet")]
+    Asked,
 }
 
 impl Table {
     /// Somebody calls a command off.
     ///
     /// # Errors
-    /// When it is not queued any more; nothing changes then.
+    /// When it is not queued any more; nothing changes then. A gateway of a linked site that may have it is to be asked.
     pub fn cancel(&mut self, id: CommandId, by: &str, now: Now) -> Result<State, CancelError> {
         let entry = self.get(id).ok_or(CancelError::NoCommand)?;
         if entry.away.is_some() && !entry.progress.state().is_outcome() {
-            return Err(CancelError::Refused(Refusal::AlreadySent));
+            return Err(self.call_off_elsewhere(id, by, now));
         }
         if let Verdict::Refuse(refusal) = entry.progress.judge(Input::Cancelled) {
             return Err(CancelError::Refused(refusal));

@@ -71,6 +71,7 @@ impl Table {
     fn end_taken(&mut self, now: Now) {
         for id in self.waiting() {
             self.end_if_over(id, now);
+            self.end_if_called_off(id, now);
         }
     }
 
@@ -174,10 +175,14 @@ impl Table {
         let has_room = self.has_room(device, bytes, urgent);
         let redrives = entry.queued.redrives;
         let newer = self.newer_than_taken(&entry);
+        let is_away = entry.away.is_some();
         self.insert(entry);
         self.effects.push(Effect::Save(id));
         self.end_if_over(id, now);
-        if let Some(newer) = newer {
+        if is_away {
+            // How it ends is the gateway's to say, which has it or has not.
+            self.supersede(id, now);
+        } else if let Some(newer) = newer {
             self.end_queued(id, Input::Superseded, Why::by(WhyCode::Superseded, newer.to_string()), now);
         } else if let Some(twin) = twin {
             self.refuse(id, Why::by(WhyCode::DuplicateKey, twin.to_string()), now);

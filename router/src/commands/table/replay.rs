@@ -94,6 +94,8 @@ impl Table {
             Step::Moving { to, term } => return self.replay_away(id, Some((to, term, false))),
             Step::Moved { to, term } => return self.replay_away(id, Some((to, term, true))),
             Step::Stays => return self.replay_away(id, None),
+            Step::CallingOff { by } => return self.set_called_off(id, Some(by.into())),
+            Step::NotCalledOff { .. } => return self.set_called_off(id, None),
             Step::Delivered { session } => Input::Delivered(session),
             Step::Accepted(answer) => return self.replay_answer(id, session, Status::Accepted, answer, then),
             Step::InProgress(answer) => return self.replay_answer(id, session, Status::InProgress, answer, then),

@@ -22,6 +22,8 @@ fn taken(term: u64, may_have_arrived: bool) -> Taken {
         clients: Vec::new(),
         with_device: None,
         is_over: false,
+        gateway: None,
+        called_off: None,
     }
 }
 

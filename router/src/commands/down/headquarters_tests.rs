@@ -1,0 +1,316 @@
+//! A headquarters of three nodes and a plant, in process: wherever the link leads, and whichever node is lost, a command goes on.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use devices::command::{CommandId, Repeat, State, Status};
+use sled_data::CommitNumber;
+
+use super::super::forward::ForwardError;
+use super::super::site_tests::{A, B, C, Site, ended, queued_at};
+use super::super::tests::{LONG, Node, backend, next_offer};
+use super::super::{CallOffError, CancelError, Commands, Config, Lost};
+use super::tests::{ALL, GATEWAY, LINK, above};
+use super::*;
+use crate::sessions;
+
+/// The plant's link.
+struct Link {
+    plant: Arc<Commands>,
+    /// The node that it leads to.
+    at: Mutex<Option<usize>>,
+    loses_answers: AtomicBool,
+    /// All gateways that the plant has.
+    gateways: Vec<OriginId>,
+}
+
+/// One node's view of it.
+struct Way(Arc<Link>, usize);
+
+impl DownWay for Way {
+    fn has_site(&self, site: &str) -> bool {
+        site == "plant"
+    }
+
+    fn gateway(&self, site: &str) -> Option<OriginId> {
+        (self.has_site(site) && *self.0.at.lock() == Some(self.1)).then_some(GATEWAY)
+    }
+
+    fn gateways(&self) -> Vec<(String, OriginId)> {
+        self.gateway("plant").map(|gateway| ("plant".to_owned(), gateway)).into_iter().collect()
+    }
+
+    fn gateways_of(&self, _: &str) -> Vec<OriginId> {
+        self.0.gateways.clone()
+    }
+
+    fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
+        Box::pin(async move {
+            if gateway != GATEWAY || self.gateway("plant").is_none() {
+                return Err(ForwardError::Unreachable("it is not here".into()));
+            }
+            let answer = self.0.plant.take_from_above(above(ALL), request).await;
+            match self.0.loses_answers.load(Ordering::Relaxed) {
+                true => Err(ForwardError::Unanswered("lost".into())),
+                false => Ok(answer),
+            }
+        })
+    }
+}
+
+struct World {
+    hq: Site,
+    plant: Node,
+    link: Arc<Link>,
+}
+
+impl World {
+    async fn new(gateways: &[OriginId]) -> Self {
+        let plant = Node::open_in(None, 90, &backend(), Config::default()).run();
+        let link = Arc::new(Link {
+            plant: Arc::clone(&plant.room),
+            at: Mutex::new(None),
+            loses_answers: AtomicBool::new(false),
+            gateways: gateways.to_vec(),
+        });
+        let world = Self { hq: Site::of_three().await, plant, link };
+        [A, B, C].into_iter().for_each(|place| world.wire(place));
+        world
+    }
+
+    fn wire(&self, place: usize) {
+        self.hq[place].room.set_down(Arc::new(Way(Arc::clone(&self.link), place)));
+    }
+
+    /// The link leads to this node from now on.
+    fn lead_to(&self, place: Option<usize>) {
+        *self.link.at.lock() = place;
+        place.into_iter().for_each(|place| self.hq[place].room.gateway_came("plant", GATEWAY));
+    }
+
+    /// The plant tells what has ended, at the node that the link leads to.
+    async fn tell(&self) {
+        let at = *self.link.at.lock();
+        let (Some(at), Some((told, _))) = (at, self.plant.room.ended_from_above(LINK, 0).await) else { return };
+        if let Some(known) = self.hq[at].room.ended_below(GATEWAY, &told).await {
+            self.plant.room.known_above(LINK, &known);
+        }
+    }
+
+    /// Waits until these nodes show a command as ended; how it has.
+    async fn end_at(&self, id: CommandId, places: &[usize]) -> State {
+        let begin = std::time::Instant::now();
+        loop {
+            self.hq.ship().await;
+            self.tell().await;
+            let states: Vec<Option<State>> = places.iter().map(|place| ended(&self.hq[*place], id)).collect();
+            if let [Some(first), ..] = states[..]
+                && states.iter().all(Option::is_some)
+            {
+                assert!(states.iter().all(|state| *state == Some(first)), "{states:?}");
+                return first;
+            }
+            let steps = || [A, B, C].map(|place| self.hq.nodes[place].as_ref().map(|node| node.steps(id)));
+            assert!(begin.elapsed() < LONG, "{id} has not ended: {states:?} {:?} {:?}", steps(), self.plant.steps(id));
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The device gets these, once each, and does them.
+    async fn is_done(&self, pump: &sessions::Entry, ids: &[CommandId], places: &[usize]) {
+        for _ in ids {
+            let offer = self.hq.until("a command comes", || pump.mailbox.take_offer()).await;
+            let id = CommandId::from_bytes(offer.terms.as_ref().unwrap().id);
+            assert!(ids.contains(&id), "{id} comes");
+            offer.acked();
+            self.plant.answer(pump, "pump", id, Status::Succeeded);
+        }
+        for id in ids {
+            assert_eq!(self.end_at(*id, places).await, State::Succeeded, "{id}");
+            let sent = self.plant.steps(*id).iter().filter(|step| *step == "sent").count();
+            assert_eq!(sent, 1, "{id}: {:?}", self.plant.steps(*id));
+        }
+    }
+
+    /// A node is lost, and another one is decided to take up what it has left.
+    async fn lose(&mut self, place: usize, by: usize) {
+        self.hq.ship().await;
+        let origin = self.hq[place].log.origin();
+        self.hq.stop(place).await;
+        let lost = Lost { origin, term: 1, from_commit: CommitNumber(0) };
+        self.hq[by].room.take_up_from(vec![lost]);
+    }
+
+    async fn is_back(&mut self, place: usize) {
+        self.hq.start(place);
+        self.wire(place);
+        self.hq.ship().await;
+        self.hq[place].room.go_on();
+    }
+
+    async fn end(self) {
+        self.hq.end().await;
+        self.plant.end().await;
+    }
+}
+
+fn never(new: &mut super::super::NewCommand) {
+    (new.repeat, new.deliver_within_ms) = (Repeat::Never, Some(600_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_at_any_node_goes_to_the_gateway_wherever_that_comes() {
+    let world = World::new(&[GATEWAY]).await;
+    let pump = world.plant.connect("pump").await;
+    for at in [C, A] {
+        let mut ids = Vec::new();
+        for place in [A, B, C] {
+            ids.push(queued_at(&world.hq[place], "plant/pump", never).await);
+        }
+        world.lead_to(Some(at));
+        world.is_done(&pump, &ids, &[A, B, C]).await;
+        for (place, id) in [A, B, C].into_iter().zip(ids) {
+            // It may have been tried where the gateway was before.
+            let steps: Vec<String> = world.hq[place].steps(id);
+            let asked: Vec<&str> = steps.iter().map(String::as_str).filter(|step| *step != "stays").collect();
+            assert_eq!((asked.first(), asked.last()), (Some(&"queued"), Some(&"succeeded")), "who asks first ends it");
+        }
+        world.lead_to(None);
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_without_an_answer_is_asked_again_through_the_node_that_the_link_leads_to() {
+    let world = World::new(&[GATEWAY]).await;
+    let pump = world.plant.connect("pump").await;
+    world.link.loses_answers.store(true, Ordering::Relaxed);
+    world.lead_to(Some(A));
+    let id = queued_at(&world.hq[A], "plant/pump", never).await;
+    world.hq.until("the plant has it", || world.plant.room.get(id)).await;
+    assert_eq!(world.hq[A].steps(id), ["queued", "moving"]);
+    world.lead_to(Some(B));
+    world.link.loses_answers.store(false, Ordering::Relaxed);
+    world.hq.until("it is known", || (world.hq[A].steps(id) == ["queued", "moving", "moved"]).then_some(())).await;
+    assert!(world.hq[B].steps(id).is_empty());
+    world.is_done(&pump, &[id], &[A, B, C]).await;
+    // That node is not heard: who has not been asked for expires, and nobody ever has it.
+    world.hq.net.gone.lock().insert(world.hq[B].log.origin());
+    let gone = queued_at(&world.hq[A], "plant/pump", |new| new.deliver_within_ms = Some(200)).await;
+    let waits = queued_at(&world.hq[A], "plant/pump", never).await;
+    assert_eq!(world.end_at(gone, &[A]).await, State::Expired);
+    world.hq.net.gone.lock().clear();
+    world.is_done(&pump, &[waits], &[A, B, C]).await;
+    assert!(world.plant.room.get(gone).is_none());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_node_had_asked_a_gateway_for_ends_as_that_says() {
+    let other = OriginId(GATEWAY.0 + 1);
+    let (one, two) = (vec![GATEWAY], vec![GATEWAY, other]);
+    let moved: &[&str] = &["queued", "moving", "moved"];
+    // How far it was, whether it may be repeated, the plant's gateways, and whether it is done.
+    let cases: [(&[&str], Repeat, &[OriginId], bool); 7] = [
+        (moved, Repeat::Never, &two, true),
+        (moved, Repeat::Safe, &one, true),
+        (&moved[..2], Repeat::Never, &two, true),
+        (&moved[..2], Repeat::Safe, &two, true),
+        // It may have been asked for since, and there is one that can have it.
+        (&moved[..1], Repeat::Never, &one, true),
+        (&moved[..1], Repeat::Safe, &two, true),
+        // There is more than one: nobody can say.
+        (&moved[..1], Repeat::Never, &two, false),
+    ];
+    for (steps, repeat, gateways, is_done) in cases {
+        let text = format!("{steps:?} {repeat:?} {gateways:?}");
+        let mut world = World::new(gateways).await;
+        let pump = world.plant.connect("pump").await;
+        world.link.loses_answers.store(steps.len() < 3, Ordering::Relaxed);
+        world.lead_to((steps.len() > 1).then_some(A));
+        let id = queued_at(&world.hq[A], "plant/pump", |new| {
+            never(new);
+            new.repeat = repeat;
+        });
+        let id = id.await;
+        world.hq.until(&text, || (world.hq[A].steps(id) == steps).then_some(())).await;
+        if steps.len() > 1 {
+            world.hq.until(&text, || world.plant.room.get(id)).await;
+        }
+        world.lead_to(None);
+        world.link.loses_answers.store(false, Ordering::Relaxed);
+        world.lose(A, C).await;
+        world.lead_to(Some(B));
+        if is_done {
+            world.is_done(&pump, &[id], &[B, C]).await;
+        } else {
+            assert_eq!(world.end_at(id, &[B, C]).await, State::Unknown, "{text}");
+            assert!(world.plant.room.get(id).is_none(), "{text}");
+        }
+        // It is back, and says nothing else.
+        let before = world.hq[C].room.get(id).unwrap();
+        world.is_back(A).await;
+        assert_eq!(world.end_at(id, &[A, B, C]).await, before.state, "{text}");
+        world.hq.until("nothing is open", || (world.hq[A].room.pending() == 0).then_some(())).await;
+        assert_eq!(world.plant.steps(id).iter().filter(|step| *step == "sent").count(), usize::from(is_done), "{text}");
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_only_the_lost_node_knew_is_told_again() {
+    let mut world = World::new(&[GATEWAY]).await;
+    let pump = world.plant.connect("pump").await;
+    world.lead_to(Some(A));
+    let id = queued_at(&world.hq[A], "plant/pump", never).await;
+    let moved = |world: &World| (world.hq[A].steps(id) == ["queued", "moving", "moved"]).then_some(());
+    world.hq.until("it is with the gateway", || moved(&world)).await;
+    world.hq.ship().await;
+    next_offer(&pump).await.acked();
+    world.plant.answer(&pump, "pump", id, Status::Failed);
+    while ended(&world.hq[A], id).is_none() {
+        world.tell().await;
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    assert!(!world.plant.room.has_ended_from_above(LINK), "upstream has said that it knows");
+    world.lead_to(None);
+    let origin = world.hq[A].log.origin();
+    world.hq.stop(A).await;
+    world.hq[C].room.take_up_from(vec![Lost { origin, term: 1, from_commit: CommitNumber(0) }]);
+    world.lead_to(Some(B));
+    assert_eq!(world.end_at(id, &[B, C]).await, State::Failed);
+    world.is_back(A).await;
+    assert_eq!(world.end_at(id, &[A, B, C]).await, State::Failed);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_off_outlives_its_node_and_may_be_asked_of_any() {
+    let mut world = World::new(&[GATEWAY]).await;
+    let away = world.plant.connect("away").await;
+    world.plant.sessions.disconnect(&away, None, Vec::new());
+    world.lead_to(Some(A));
+    // It is with a; b and c call it off there, and the link leads to c by then.
+    let id = queued_at(&world.hq[A], "plant/away", never).await;
+    world.hq.until("the plant has it", || world.plant.room.get(id)).await;
+    world.hq.until("a knows", || (world.hq[A].steps(id).len() == 3).then_some(())).await;
+    world.lead_to(Some(C));
+    let told = world.hq[B].room.cancel(id, "cli").await;
+    assert!(matches!(told, Ok(State::Cancelled) | Err(CallOffError::Command(CancelError::Asked))), "{told:?}");
+    assert_eq!(world.end_at(id, &[A, B, C]).await, State::Cancelled);
+    // The link is cut, and the node that has asked is lost.
+    world.lead_to(Some(A));
+    let id = queued_at(&world.hq[A], "plant/away", never).await;
+    world.hq.until("a knows", || (world.hq[A].steps(id).len() == 3).then_some(())).await;
+    world.lead_to(None);
+    let told = world.hq[A].room.cancel(id, "cli").await;
+    assert!(matches!(told, Err(CallOffError::Command(CancelError::Asked))), "{told:?}");
+    world.lose(A, C).await;
+    world.lead_to(Some(B));
+    assert_eq!(world.end_at(id, &[B, C]).await, State::Cancelled);
+    world.is_back(A).await;
+    assert_eq!(world.end_at(id, &[A, B, C]).await, State::Cancelled);
+    assert!(world.plant.steps(id).iter().all(|step| step != "sent"));
+    world.end().await;
+}
