@@ -85,7 +85,7 @@ impl KeptRecords {
 
     /// How many are kept besides the newest; none where they are to be kept for longer.
     pub(super) fn older(&self) -> usize {
-        if self.held.is_some() { 0 } else { self.sizes.len().saturating_sub(1) }
+        if !self.held.is_empty() { 0 } else { self.sizes.len().saturating_sub(1) }
     }
 
     /// Removes, in `group`, the oldest records while there are too many besides those of `added` bytes each, which the group writes; how many
