@@ -13,6 +13,7 @@
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
+mod admit;
 mod adopt;
 mod backoff;
 mod begin;
@@ -65,6 +66,7 @@ mod wire;
 mod within;
 
 pub use accept::AcceptError;
+pub use admit::{check as check_parts, may_come, stand};
 pub use begin::{Begin, Mine, Stand, begin};
 pub use book::{ClassView, Direction, Gap, Lag, LinkView, State};
 pub use class::{LinkClass, Priority};
@@ -75,7 +77,6 @@ pub use edge::{Edge, Setup};
 pub use folder::FolderError;
 pub use judge::judge;
 pub use lanes::{Lanes, Moment, Round};
-pub use receiver::{check as check_parts, may_come, stand};
 pub use records::{LinkRecord, RecordError, Records};
 pub use summary::{LinkSummary, PluginFacts};
 pub use topics::{Downlink, TopicDown, TopicsDown};

@@ -12,7 +12,7 @@ use super::ends::{Asks, Held, WHOLE_MAX};
 use super::level::ask_each;
 use super::sender::{Hold, Sender};
 use crate::links::lanes::Round;
-use crate::links::receiver::stand;
+use crate::links::stand;
 use crate::transport::NodeId;
 
 /// How long a partition is held back for a third node to send it: longer than until that one sees the other stand still behind, and less than a

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Within;
 use super::ends::{Asks, Keeps, Lack, WHOLE_MAX, lacks};
 use super::level::ask_each;
-use crate::links::receiver::stand;
+use crate::links::stand;
 
 /// How often the others are asked again.
 const ASK_EVERY: Duration = Duration::from_millis(200);
