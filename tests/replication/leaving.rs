@@ -7,7 +7,7 @@ use devices::fleet::relay::LineConfig;
 use super::cut_off::{dialled_by_all, relayed};
 use super::load::{Load, check, make_topics, sorted};
 use crate::harness::mqtt::publisher::Record;
-use crate::harness::mqtt::{Client, Message, Version};
+use crate::harness::mqtt::{Client, Connect, Message, Version};
 use crate::harness::site::Site;
 use crate::harness::wait;
 
@@ -163,4 +163,24 @@ fn a_node_that_leaves_first_hands_on_what_it_alone_has_of_one_that_was_lost() {
         EVENTS,
         "all that was acknowledged is with the one that stays"
     );
+}
+
+#[test]
+fn a_node_that_was_taken_out_while_it_was_cut_off_takes_nothing_any_more() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (site, relays) = relayed(&runtime, 3);
+    make_topics(&site);
+    let cut = dialled_by_all(&site);
+    let (near, name) = ((cut + 1) % 3, site.members[cut].name.clone());
+    let mut guest = Client::simple(site[cut].mqtt, Version::V5, "guest");
+    relays[cut].cut(true);
+    wait::until_true("it is not heard", || site.seen(near, &name)["connected"] == false);
+    change(&site, near, &["node", "remove", &name]);
+    assert_eq!(guest.publish(&Message::new("plain/guest", "it does not know").qos(1)), 0);
+    relays[cut].cut(false);
+    wait::until_true("it is told", || site.troubles(cut).contains(&"removed".to_owned()));
+    assert_eq!(guest.closed(), Some(0x9d), "its clients are sent away");
+    let made = ["topic", "create", "late", "--durability", "sync", "--partitions", "1"];
+    wait::until_true("it takes nothing more", || site[cut].cli(&made).code != 0);
+    assert!(Client::try_connect(site[cut].mqtt, &Connect::new(Version::V5, "late")).is_err(), "nor a client");
 }

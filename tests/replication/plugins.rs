@@ -1,7 +1,11 @@
 //! A plugin that is deployed at one node runs at all of them, so that its work can be taken over.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_json::json;
 
+use super::load::{Load, make_topics};
 use crate::harness::components::{hostile, hostile_manifest};
 use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::Site;
@@ -9,6 +13,10 @@ use crate::harness::wait;
 
 /// Events published at the node that is lost.
 const EVENTS: usize = 60;
+/// How often a node is killed.
+const KILLS: usize = 6;
+/// How long it may take until all is counted that was written.
+const COUNTED_MAX: Duration = Duration::from_secs(120);
 
 fn is_running(site: &Site, place: usize) -> bool {
     site[place].plugins().iter().any(|plugin| plugin["name"] == "hostile" && plugin["state"] == "running")
@@ -171,5 +179,41 @@ fn what_was_decided_of_a_removed_plugin_is_forgotten_and_it_can_come_back() {
         assert_eq!(site[round].call("DELETE", "plugins/hostile", None).status, 204);
         wait::until_true("nothing is remembered", || (0..3).all(|place| assignments(&site, place) == 0));
         wait::until_true("it is gone", || (0..3).all(|place| site[place].plugins().is_empty()));
+    }
+}
+
+/// How often each value is in a topic, as a node shows it.
+fn counts(site: &Site, place: usize, topic: &str) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    site[place].events(topic).iter().for_each(|event| *counts.entry(event.text()).or_default() += 1);
+    counts
+}
+
+#[test]
+fn each_event_is_counted_once_although_nodes_are_killed_again_and_again() {
+    let mut site = Site::of(3);
+    make_topics(&site);
+    site[0].deploy(&hostile(), &hostile_manifest("vital")).ok();
+    wait_running(&site);
+    site.wait_level();
+    let mut acked = 0;
+    for round in 0..KILLS {
+        let load = Load::start_paced(&site, &round.to_string(), Duration::from_millis(5));
+        load.wait(200);
+        site.kill(&[round % 3]);
+        // Two rounds of three last until it is taken over from, where the machine has the time.
+        load.wait(if round % 3 == 0 { 50 } else { 400 });
+        site.run(&[round % 3]);
+        load.wait(100);
+        acked += load.stop().iter().map(|record| record.acked).sum::<u64>();
+        site.wait_level();
+    }
+    assert!(acked > 1_000, "hardly anything was acknowledged: {acked}");
+    let written = counts(&site, 0, "vital");
+    let total: usize = written.values().sum();
+    wait::until_within(COUNTED_MAX, "all is counted", || (site[0].events("out").len() >= total).then_some(()));
+    site.wait_level();
+    for place in 0..3 {
+        assert_eq!(counts(&site, place, "out"), written, "what was derived of {total} events, at {place}");
     }
 }

@@ -230,6 +230,7 @@ impl SiteNode {
             tokio::spawn(Arc::clone(&replication).run(stop.subscribe())),
             tokio::spawn(Arc::clone(self).keep_listed(members, listed)),
             tokio::spawn(Arc::clone(self).say_where(address)),
+            tokio::spawn(Arc::clone(self).keep_out()),
             tokio::spawn(Arc::clone(self).keep_work(
                 Arc::clone(plugins),
                 Arc::clone(commands),

@@ -219,6 +219,10 @@ impl Serve for Served {
         })
     }
 
+    fn was_removed(&self, node: NodeId) -> bool {
+        self.catalog.is_removed(node)
+    }
+
     fn heard(&self, _: NodeId, heartbeat: &Heartbeat) {
         self.log.clock().observe(heartbeat.hybrid);
     }

@@ -100,7 +100,11 @@ async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) 
         close.close(connection, text);
         None
     };
-    if !shared.table.lock().is_member(node) {
+    let is_member = shared.table.lock().is_member(node);
+    if !is_member && shared.serve.was_removed(node) {
+        return refuse(Close::Removed, "this node was removed from the site");
+    }
+    if !is_member {
         let text = format!(
             "node {node} is not among the nodes that node {} knows: if it has just joined, this passes; if it was \
              removed, it stays out",

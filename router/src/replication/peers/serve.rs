@@ -89,6 +89,9 @@ pub trait Serve: Send + Sync {
     /// stream is dropped, which resets it.
     fn stream<'a>(&'a self, from: NodeId, kind: u8, send: FrameSender, receive: FrameReceiver) -> Pending<'a, ()>;
 
+    /// Whether a node was taken out of the site, for good: it is told so, as it may not know it.
+    fn was_removed(&self, node: NodeId) -> bool;
+
     /// A heartbeat came.
     fn heard(&self, from: NodeId, heartbeat: &Heartbeat);
 

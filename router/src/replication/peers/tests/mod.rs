@@ -37,6 +37,8 @@ const TOO_LONG: u8 = 3;
 struct Ear {
     notices: Mutex<Vec<Notice>>,
     heard: Mutex<Vec<(NodeId, Heartbeat)>>,
+    /// Nodes that were taken out.
+    removed: Mutex<Vec<NodeId>>,
 }
 
 impl Serve for Ear {
@@ -76,6 +78,10 @@ impl Serve for Ear {
             }
             send.finish();
         })
+    }
+
+    fn was_removed(&self, node: NodeId) -> bool {
+        self.removed.lock().contains(&node)
     }
 
     fn heard(&self, from: NodeId, heartbeat: &Heartbeat) {

@@ -126,6 +126,19 @@ async fn a_node_that_is_removed_is_cut_and_stays_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_was_removed_while_it_was_away_is_told_when_it_comes() {
+    let ids = Ids::make(2);
+    let far = ids.endpoint(2, &fast());
+    let at = far.address().unwrap();
+    let far = Node::start(far, 12, Vec::new(), fast());
+    let near = Node::start(ids.endpoint(1, &fast()), 11, vec![member(2, at)], fast());
+    near.sees_error(2, "node 0000000000000001 is not among the nodes that").await;
+    assert!(near.notices().is_empty(), "it may have just joined");
+    far.ear.removed.lock().push(NodeId(1));
+    near.hears_notice("removed", |notice| matches!(notice, Notice::Removed { by: NodeId(2), .. })).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_moves_is_found_again() {
     let ids = Ids::make(2);
     let far = ids.endpoint(2, &fast());
