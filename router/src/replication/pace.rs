@@ -183,10 +183,13 @@ impl Pace {
     }
 }
 
-/// How fast one end of a stream goes: as fast as it can until what goes is old.
+/// How fast one end of a stream goes: as fast as it can where what goes is new.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CatchUp {
     slows_times: f64,
+    /// Whether what went last was new. What goes first may be old: a large chunk of it would be in the first measure of live commits, and what
+    /// they take by themselves would seem to be more than it is for five seconds.
+    is_live: bool,
     /// While what goes is caught up with.
     pace: Option<Pace>,
 }
@@ -194,17 +197,19 @@ pub struct CatchUp {
 impl CatchUp {
     /// A stream that begins; live commits may take so many percent of what they take by themselves.
     pub fn new(live_percent: u32) -> Self {
-        Self { slows_times: f64::from(live_percent) / 100.0, pace: None }
+        Self { slows_times: f64::from(live_percent) / 100.0, is_live: false, pace: None }
     }
 
     /// Bytes that go at once.
     pub fn chunk_bytes(&self) -> usize {
-        self.pace.as_ref().map_or(CHUNK_BYTES_MAX as usize, Pace::chunk_bytes)
+        let unknown = if self.is_live { CHUNK_BYTES_MAX } else { CHUNK_BYTES_MIN };
+        self.pace.as_ref().map_or(unknown as usize, Pace::chunk_bytes)
     }
 
     /// So many bytes of commits went, the last with this hybrid clock, and it is `wall_ms`; how long the next ones wait.
     pub fn went(&mut self, bytes: usize, hlc: u64, wall_ms: i64, now: Counted) -> Duration {
-        if wall_ms - hlc_ms(hlc) <= BEHIND_MS {
+        self.is_live = wall_ms - hlc_ms(hlc) <= BEHIND_MS;
+        if self.is_live {
             self.pace = None;
             return Duration::ZERO;
         }
@@ -298,6 +303,17 @@ mod tests {
             assert!(rate > bears * 0.4 && rate < bears * 1.1, "{rate:.0} of {bears:.0}");
             assert!(took < 1.7 * 400.0 * (1.0 + RATE_MIN / bears), "{took:.0} us");
         }
+    }
+
+    #[test]
+    fn chunks_are_small_until_it_is_known_that_what_goes_is_new() {
+        let (mut catch_up, now, wall_ms) = (CatchUp::new(150), Counted::default(), 1_700_000_000_000);
+        let hlc = |ms: i64| (ms as u64) << sled_data::HLC_LOGICAL_BITS;
+        assert_eq!(catch_up.chunk_bytes(), CHUNK_BYTES_MIN as usize);
+        assert_eq!(catch_up.went(1_000, hlc(wall_ms - 2_000), wall_ms, now), Duration::ZERO);
+        assert_eq!(catch_up.chunk_bytes(), CHUNK_BYTES_MAX as usize);
+        assert!(catch_up.went(1_000_000, hlc(wall_ms - 2_001), wall_ms, now) > Duration::ZERO);
+        assert!(catch_up.chunk_bytes() < CHUNK_BYTES_MAX as usize / 2);
     }
 
     #[test]

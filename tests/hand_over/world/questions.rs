@@ -14,6 +14,8 @@ pub struct Question {
     /// The life that asks.
     life: u64,
     batch: Batch,
+    /// The life that is asked: a question is on a connection, which ends with it.
+    asked: Option<u64>,
     /// When it comes to the other node.
     comes_at: u64,
     /// When who asks gives it up.
@@ -40,6 +42,7 @@ impl World {
             if let Some(node) = &mut self.machines[from].node {
                 node.is_out(batch.to);
             }
+            let asked = self.machines[batch.to].node.as_ref().map(|node| node.number);
             self.next_question += 1;
             let is_late = !self.is_calm && self.random.chance(100);
             let comes_at = self.history.time + if is_late { self.random.below(4_000) } else { self.random.below(100) };
@@ -48,6 +51,7 @@ impl World {
                 from,
                 life,
                 batch,
+                asked,
                 comes_at,
                 given_up_at: self.history.time + WAIT_MS,
                 has_come: false,
@@ -90,7 +94,9 @@ impl World {
     fn come_to(&mut self, question: &Question) {
         let (to, is_late) = (question.batch.to, question.is_told);
         // One that is on its way may come although the way is broken by then.
-        let is_lost = self.machines[to].node.is_none() || (!self.hears(question.from, to) && self.random.chance(700));
+        let lives = self.machines[to].node.as_ref().map(|node| node.number);
+        let is_lost =
+            lives.is_none() || lives != question.asked || (!self.hears(question.from, to) && self.random.chance(700));
         let what = match (is_lost, is_late) {
             (true, _) => "a question is lost",
             (false, true) => "a question comes late",

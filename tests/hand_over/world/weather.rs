@@ -34,7 +34,13 @@ impl World {
                 self.machines[place].is_full = true;
                 self.history.note(Fact::Weather { node: place, what: "its disk is full" });
             }
-            44..80 => (self.machines[place].is_full, self.machines[place].is_slow) = (false, false),
+            44..80 => {
+                let machine = &mut self.machines[place];
+                let was_bad = std::mem::take(&mut machine.is_full) | std::mem::take(&mut machine.is_slow);
+                if was_bad {
+                    self.history.note(Fact::Weather { node: place, what: "its disk is well" });
+                }
+            }
             300..310 => {
                 self.machines[place].is_slow = true;
                 self.history.note(Fact::Weather { node: place, what: "its disk is slow" });

@@ -5,7 +5,7 @@ use crate::pace::history::{History, mean};
 use crate::pace::world::LIVE_PERCENT;
 
 /// How many times as long as is allowed they may take: the pace is found by going beyond what they bear.
-const FELT_TIMES: f64 = 1.6;
+const FELT_TIMES: f64 = 1.2;
 
 pub fn check(history: &History) -> Checked {
     if history.live_a_second == 0 {
