@@ -43,7 +43,7 @@ pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, 
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{
-    HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
+    Ahead, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
     LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart,
     Reach,
 };
@@ -168,7 +168,9 @@ impl Store {
 
     /// Stored bytes of all batches that are kept.
     pub fn batch_bytes(&self) -> u64 {
-        self.partitions.read().values().map(|p| p.extent().bytes).sum()
+        let of =
+            |partition: &Arc<Partition>| partition.extent().bytes + partition.ahead().map_or(0, |ahead| ahead.bytes);
+        self.partitions.read().values().map(of).sum()
     }
 
     /// Bytes that the store takes where it is kept.

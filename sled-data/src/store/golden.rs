@@ -106,4 +106,5 @@ fn linked_origins_and_holes_keep_their_bytes() {
     check(b"l", &LinkedV1 { link: 300, hlc: 5, path: vec![7, 8] }, "01f9bf9cb2ac0205020708");
     check(b"h", &HoleV1 { to: 300, why: 1, at_ms: -2 }, "0170f0b3c3ac020103");
     check(b"r", &LateV1 { to: 300 }, "0101cb4b71ac02");
+    check(b"a", &AheadV1 { from: 300, end: 301, bytes: 7, digest: 128 }, "01634c406fac02ad02078001");
 }

@@ -21,6 +21,7 @@ pub(super) const GAP: u8 = 10;
 pub(super) const LINKED: u8 = 11;
 pub(super) const HOLE: u8 = 12;
 pub(super) const LATE: u8 = 17;
+pub(super) const AHEAD: u8 = 18;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -139,6 +140,13 @@ pub(super) fn hole(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES
 pub(super) fn late(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES] {
     let mut key = hole(id, from);
     key[0] = LATE;
+    key
+}
+
+/// Key of a partition's part ahead; read as a partition's.
+pub(super) fn ahead(id: PartitionId) -> [u8; 1 + PARTITION_ID_BYTES] {
+    let mut key = partition(id);
+    key[0] = AHEAD;
     key
 }
 
@@ -262,6 +270,9 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&LATE) => {
             hole_of(key).map_or_else(|| "late events".into(), |(id, from)| format!("late events of {id} at {from}"))
         }
+        Some(&AHEAD) => {
+            partition_of(key).map_or_else(|| "a part ahead".into(), |id| format!("the part ahead of partition {id}"))
+        }
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -292,6 +303,7 @@ mod tests {
         assert_eq!(hole_of(&hole(id, 9)), Some((id, 9)));
         assert!(hole(id, 9).starts_with(&holes(id)));
         assert_eq!((hole_of(&late(id, 9)), late(id, 9)[0]), (Some((id, 9)), 17));
+        assert_eq!((partition_of(&ahead(id)), ahead(id)[0]), (Some(id), 18));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));
