@@ -231,6 +231,7 @@ impl Dialler {
             gate: Gate::new(self.log.clock(), connection, self.config.rate()),
             due: watch::Sender::new(None),
             left: Mutex::default(),
+            fills: Mutex::default(),
             down: Taker::new(self.by(), self.take.clone()),
         });
         let first = async { Sender::new(&session, first, true, dictionary).run(out, from).await };

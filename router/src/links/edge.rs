@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::accept::{AcceptError, Applicant, accept};
-use super::book::{Direction, LinkView, Shared};
+use super::book::{Direction, LATER_SHOWN_MAX, Later, LinkView, Page, Shared};
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::down::TakeDown;
@@ -166,7 +166,8 @@ impl Edge {
             let (lag, _) = measure(&self.setup.log, &config, &page);
             let mut page = page.lock();
             page.wait(lag);
-            page.view(&name, Direction::Up, Vec::new(), self.setup.log.clock().monotonic())
+            let later = later(&self.setup.log, &page);
+            page.view(&name, Direction::Up, (Vec::new(), later), self.setup.log.clock().monotonic())
         };
         all.into_iter().map(view).collect()
     }
@@ -186,13 +187,17 @@ impl Edge {
         };
         let mut floors = BTreeMap::new();
         for (page, config) in links {
-            let stored = page.lock().stored.clone();
+            let (stored, ahead) = {
+                let page = page.lock();
+                (page.stored.clone(), page.ahead.clone())
+            };
             for partition in carried(&self.setup.log, &config) {
                 let (id, reach) = (partition.id(), self.setup.log.store().reach(partition.id()));
                 let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
-                if from < partition.visible_end()
-                    && waiting_bytes(&reach, partition.visible_end() - from) <= config.hold_bytes_max
-                {
+                // What is upstream ahead of what is missed does not wait, though it is kept as long.
+                let is_there = ahead.get(&id).map_or(0, |(from, end)| end - from);
+                let waits = partition.visible_end().saturating_sub(from).saturating_sub(is_there);
+                if from < partition.visible_end() && waiting_bytes(&reach, waits) <= config.hold_bytes_max {
                     let floor = floors.entry(id).or_insert(from);
                     *floor = from.min(*floor);
                 }
@@ -214,6 +219,16 @@ impl Edge {
     pub fn data(&self) -> &Path {
         &self.setup.data
     }
+}
+
+/// What goes behind what is newer.
+fn later(log: &EventLog, page: &Page) -> Vec<Later> {
+    let of = |(id, (to, _)): (&PartitionId, &(Offset, Offset))| {
+        let partition = log.partition(*id).ok()?;
+        let from = page.stored.get(id).copied().unwrap_or(0);
+        Some(Later { topic: partition.topic().to_string(), partition: *id, from, to: *to })
+    };
+    page.ahead.iter().filter_map(of).take(LATER_SHOWN_MAX).collect()
 }
 
 /// Up to where each partition was known to be stored upstream, when it was noted last.

@@ -6,6 +6,7 @@ mod forged;
 mod greeting;
 mod invited;
 mod lab;
+mod newest_first;
 mod on_demand;
 mod unasked;
 mod within;

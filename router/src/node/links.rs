@@ -8,7 +8,7 @@ use super::down::{Below, Giving, Taking};
 use super::place::Place;
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
-use crate::admin::links::{ClassJson, GapJson, InviteJson, LinkControl, LinkJson, SummaryJson, TrafficJson};
+use crate::admin::links::{ClassJson, GapJson, InviteJson, LaterJson, LinkControl, LinkJson, SummaryJson, TrafficJson};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::commands::Commands;
@@ -298,6 +298,13 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         why: gap.why.to_owned(),
         at_ms: gap.at_ms,
     };
+    let later = |later: crate::links::Later| LaterJson {
+        topic: later.topic,
+        origin: later.partition.origin.to_string(),
+        partition: later.partition.index,
+        from: later.from,
+        to: later.to,
+    };
     let (drain_s, ratio, classes) = (view.drain_s(), view.brought().ratio(), classes(&view));
     LinkJson {
         name: view.name,
@@ -334,6 +341,7 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         refusals: view.refusals,
         down: view.down,
         gaps: view.gaps.into_iter().map(gap).collect(),
+        later: view.later.into_iter().map(later).collect(),
         summaries,
     }
 }

@@ -24,6 +24,7 @@ async fn where_a_partition_stands_is_heard_once_for_each_ask() {
         down: crate::links::down_taker::Taker::default(),
         due: tokio::sync::watch::Sender::new(None),
         left: Default::default(),
+        fills: Default::default(),
     };
     let sender = Sender::new(&Arc::new(session), Priority::Normal, true, 0);
     let stands = || {

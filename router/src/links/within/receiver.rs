@@ -134,6 +134,7 @@ impl Within {
             page: Arc::new(Mutex::new(book::Page::default())),
             budget: self.budget.clone(),
             within: None,
+            takes_ahead: false,
         }
     }
 }
