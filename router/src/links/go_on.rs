@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::begin::{Begin, Stand, begin};
 use super::class::Priority;
 use super::hear::ASK_AGAIN;
-use super::later::{LiesAhead, NEWEST_BYTES_MAX, Way, skip_to, waits, way};
+use super::lanes::Fill;
+use super::later::{AheadJudged, LiesAhead, NEWEST_BYTES_MAX, Way, judge_ahead, skip_to, waits, way};
 use super::sender::{Ended, Open, Sender, blocking};
 use super::waiting::mine;
 use crate::event_log::{EventLog, PartitionLog};
@@ -24,15 +25,15 @@ struct Judged {
     end: Offset,
     begin: Begin,
     /// What lies ahead of that there.
-    ahead: Option<(LiesAhead, Begin)>,
+    ahead: Option<AheadJudged>,
     /// Where it goes on, if what was missed is to come behind.
     skip_to: Option<Offset>,
 }
 
 impl Judged {
     fn of(log: &EventLog, (id, stand): (PartitionId, Stand), ahead: Option<LiesAhead>, may_skip: bool) -> Self {
-        let begin = begin_at(log, id, &stand);
-        let ahead = ahead.map(|ahead| (ahead, begin_at(log, id, &ahead.stand())));
+        let begin = begin(&stand, &mine(log.store(), id, &stand));
+        let ahead = ahead.map(|ahead| judge_ahead(log.store(), id, ahead));
         let skip_to = if may_skip {
             let to = log.visible_end(id);
             let waits = waits(log.store(), id, (stand.end, to), log.clock().wall_ms(), NEWEST_BYTES_MAX);
@@ -42,10 +43,6 @@ impl Judged {
         };
         Self { id, end: stand.end, begin, ahead, skip_to }
     }
-}
-
-fn begin_at(log: &EventLog, id: PartitionId, stand: &Stand) -> Begin {
-    begin(stand, &mine(log.store(), id, stand))
 }
 
 impl Sender {
@@ -105,14 +102,14 @@ impl Sender {
             }
             let is_living = id.origin == self.session.log.store().origin();
             match begin {
-                Begin::From(from) if self.fills(id) => self.fill(&mut open, id, from, ahead.map(|(ahead, _)| ahead)),
+                Begin::From(from) if self.fills(id) => self.fill(&mut open, id, from, ahead.map(|judged| judged.ahead)),
                 Begin::From(from) if others.contains(&id.origin) => self.begin_left(&mut open, id, from),
                 Begin::From(from) => match way(from, ahead, skip_to) {
                     Way::FillsAlone { to, .. } if is_living => {
                         open.hold(id, Instant::now() + ASK_AGAIN);
-                        claims.push((id, ahead.map_or(to, |(ahead, _)| ahead.end)));
+                        claims.push((id, ahead.map_or(to, |judged| judged.ahead.end)));
                     }
-                    way => self.begin(id, way),
+                    way => self.begin(&mut open, id, way),
                 },
                 Begin::Ahead | Begin::Forked if is_living => {
                     open.hold(id, Instant::now() + ASK_AGAIN);
@@ -144,7 +141,7 @@ impl Sender {
     }
 
     /// Begins with what feeds this node, or is its own.
-    fn begin(&self, id: PartitionId, way: Way) {
+    fn begin(&self, open: &mut Open, id: PartitionId, way: Way) {
         let session = &self.session;
         let Ok(partition) = session.log.partition(id) else { return };
         let drop_after_ms = session.config.drop_after_ms(partition.topic());
@@ -162,7 +159,7 @@ impl Sender {
                         self.lanes.lock().add_ahead(partition, (from, to), drop_after_ms);
                         self.note(id, from, Some((to, to)));
                     }
-                    false => self.begin(id, Way::InOrder(from)),
+                    false => self.begin(open, id, Way::InOrder(from)),
                 }
             }
             Way::Ahead { from, to, live } if session.config.is_newest_first(partition.topic()) => {
@@ -171,11 +168,21 @@ impl Sender {
                 self.note(id, from, Some((to, live)));
             }
             // Upstream leaves out what it has ahead.
-            Way::Ahead { from, .. } => self.begin(id, Way::InOrder(from)),
-            Way::FillsAlone { from, to } => {
-                self.lanes.lock().add_fill(partition, (from, to), drop_after_ms, true);
+            Way::Ahead { from, .. } => self.begin(open, id, Way::InOrder(from)),
+            Way::FillsAlone { from, to, is_same, is_forked } => {
+                let has_ended = session.log.store().linked_origin(id.origin).is_none();
+                // What a link brings here may be behind itself, and come yet.
+                if !has_ended {
+                    open.hold(id, Instant::now() + ASK_AGAIN);
+                }
+                let fill = if has_ended { Fill { to, has_ended, is_same } } else { Fill::up_to(to) };
+                if has_ended || !is_forked {
+                    self.lanes.lock().add_fill(partition, from, fill, drop_after_ms);
+                }
+                if is_forked || has_ended && !is_same {
+                    self.forked(id, to);
+                }
                 self.note(id, from, None);
-                self.forked(id, to);
             }
         }
     }
@@ -215,7 +222,7 @@ impl Sender {
         let to = ahead.map(|ahead| ahead.from).filter(|to| from < *to).or(begun).unwrap_or(from);
         if from < to {
             let drop_after_ms = session.config.drop_after_ms(partition.topic());
-            self.lanes.lock().add_fill(partition, (from, to), drop_after_ms, false);
+            self.lanes.lock().add_fill(partition, from, Fill::up_to(to), drop_after_ms);
         } else {
             self.filled(open, id, from);
         }

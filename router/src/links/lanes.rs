@@ -24,6 +24,7 @@ mod late;
 #[cfg(test)]
 mod tests;
 
+pub use fill::Fill;
 use late::{Dated, Dropped};
 pub use late::{Moment, Newest};
 
@@ -94,9 +95,7 @@ struct Lane {
     /// Up to where nothing is read, as it comes behind this one: upstream is told.
     skip_to: Offset,
     /// Up to where it goes at most, as upstream has the rest.
-    fill_to: Option<Offset>,
-    /// Whether nothing will be added to it.
-    has_ended: bool,
+    fill: Option<Fill>,
     /// What the hole in the window is for that takes the place of what is too old.
     dropped: Option<Dropped>,
 }
@@ -296,8 +295,7 @@ impl Stream {
 impl Lane {
     fn new(log: Arc<PartitionLog>, from: Offset, drop_after_ms: u64) -> Self {
         let (window, dropped) = (VecDeque::new(), None);
-        let (skip_to, fill_to, has_ended) = (0, None, false);
-        Self { log, next: from, limit: from, window, drop_after_ms, dated_to: 0, skip_to, fill_to, has_ended, dropped }
+        Self { log, next: from, limit: from, window, drop_after_ms, dated_to: 0, skip_to: 0, fill: None, dropped }
     }
 
     fn bytes(&self) -> usize {
@@ -320,7 +318,8 @@ impl Lane {
                 Ok(batches) => {
                     store.passed(batches.iter().map(|batch| batch.bytes().len()).sum());
                     let (before, found_batches) = (self.next, !batches.is_empty());
-                    for batch in batches.into_iter().filter(|batch| batch.next_offset() <= self.limit) {
+                    let limit = self.batches_to();
+                    for batch in batches.into_iter().filter(|batch| batch.next_offset() <= limit) {
                         self.next = batch.next_offset();
                         self.window.push_back(LinkedPart::Batch(batch));
                     }
@@ -337,7 +336,7 @@ impl Lane {
                 return Ok(());
             }
             // Upstream has what lies behind a fill.
-            self.hole(self.fill_to.map_or(to, |fill_to| fill_to.min(to)), why);
+            self.hole(self.fill.map_or(to, |fill| fill.to.min(to)), why);
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Live before backlog: whether a partition goes on near its end upstream, and what comes behind it then (pure, but for [`waits`]).
+//! Live before backlog: whether a partition goes on near its end upstream, and what comes behind it then (pure, but for what reads the store).
 
 use sled_data::{Offset, PartitionId, Store};
 
-use super::begin::{Begin, Stand};
-use super::waiting::waiting_bytes;
+use super::begin::{Begin, Stand, begin};
+use super::waiting::{mine, waiting_bytes};
 
 /// Stored bytes of a partition, or the age of the oldest of them, up to which what waits goes in order: it is through soon.
 const WAITS_BYTES_MAX: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
@@ -18,6 +18,8 @@ pub struct LiesAhead {
     pub from: Offset,
     /// Where it goes on.
     pub end: Offset,
+    /// The hybrid clock of the batch that it begins with; 0 where there is none.
+    pub first: u64,
     /// The hybrid clock of the batch that ends there; 0 where there is none.
     pub hlc: u64,
 }
@@ -67,15 +69,31 @@ pub enum Way {
         from: Offset,
         /// Where the part ahead begins.
         to: Offset,
+        /// Whether all before it is what the part ahead goes on from.
+        is_same: bool,
+        /// Whether what is ahead is something else; it is more than is here otherwise.
+        is_forked: bool,
     },
 }
 
+/// What lies ahead of a partition upstream, judged by what is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AheadJudged {
+    /// What lies there.
+    pub ahead: LiesAhead,
+    /// How it would go on from its end.
+    pub begin: Begin,
+    /// Whether it begins with the batch that is here at that place.
+    pub is_same: bool,
+}
+
 /// Decides how a partition goes on that ends at `from` upstream: by what lies ahead there, as it was judged, and by where it is to be skipped to.
-pub fn way(from: Offset, ahead: Option<(LiesAhead, Begin)>, skip_to: Option<Offset>) -> Way {
-    match ahead {
-        Some((LiesAhead { from: to, .. }, judged)) if from < to => match judged {
+pub fn way(from: Offset, judged: Option<AheadJudged>, skip_to: Option<Offset>) -> Way {
+    match judged {
+        Some(AheadJudged { ahead: LiesAhead { from: to, .. }, begin, is_same }) if from < to => match begin {
             Begin::From(live) => Way::Ahead { from, to, live },
-            Begin::Ahead | Begin::Forked => Way::FillsAlone { from, to },
+            Begin::Ahead => Way::FillsAlone { from, to, is_same, is_forked: false },
+            Begin::Forked => Way::FillsAlone { from, to, is_same, is_forked: true },
         },
         _ => match skip_to {
             Some(to) if from < to => Way::Skips { from, to },
@@ -114,7 +132,20 @@ pub fn waits(
 pub fn lies_ahead(store: &Store, id: PartitionId) -> Option<LiesAhead> {
     let sled_data::Ahead { from, end, .. } = store.ahead(id)?;
     let hlc = if from < end { store.hlc_before(id, end).unwrap_or(0) } else { 0 };
-    Some(LiesAhead { from, end, hlc })
+    Some(LiesAhead { from, end, first: clock_at(store, id, from).unwrap_or(0), hlc })
+}
+
+/// Judges what lies ahead upstream by what is here. Reads the store.
+pub fn judge_ahead(store: &Store, id: PartitionId, ahead: LiesAhead) -> AheadJudged {
+    let stand = ahead.stand();
+    let is_same = ahead.first != 0 && clock_at(store, id, ahead.from) == Some(ahead.first);
+    AheadJudged { ahead, begin: begin(&stand, &mine(store, id, &stand)), is_same }
+}
+
+/// The hybrid clock of the batch that begins at an offset.
+fn clock_at(store: &Store, id: PartitionId, offset: Offset) -> Option<u64> {
+    let batches = store.read_newest(id, offset, 1).ok()?;
+    batches.first().filter(|batch| batch.base_offset() == offset).map(|batch| batch.envelope().hlc)
 }
 
 #[cfg(test)]
@@ -123,20 +154,32 @@ mod tests {
 
     #[test]
     fn a_partition_goes_on_by_what_lies_ahead_and_by_what_waits() {
-        let ahead = |from, end| LiesAhead { from, end, hlc: 7 };
+        let ahead = |from, end, begin, is_same| {
+            Some(AheadJudged { ahead: LiesAhead { from, end, first: 6, hlc: 7 }, begin, is_same })
+        };
         // where it ends upstream, what lies ahead there and how that is judged, where it would be skipped to, how it goes on
         let cases = [
             (4, None, None, Way::InOrder(4)),
             (4, None, Some(9), Way::Skips { from: 4, to: 9 }),
             (9, None, Some(9), Way::InOrder(9)),
             (10, None, Some(9), Way::InOrder(10)),
-            (4, Some((ahead(9, 12), Begin::From(12))), Some(20), Way::Ahead { from: 4, to: 9, live: 12 }),
-            (4, Some((ahead(9, 9), Begin::From(9))), None, Way::Ahead { from: 4, to: 9, live: 9 }),
-            (4, Some((ahead(9, 12), Begin::Ahead)), Some(20), Way::FillsAlone { from: 4, to: 9 }),
-            (4, Some((ahead(9, 12), Begin::Forked)), None, Way::FillsAlone { from: 4, to: 9 }),
+            (4, ahead(9, 12, Begin::From(12), true), Some(20), Way::Ahead { from: 4, to: 9, live: 12 }),
+            (4, ahead(9, 9, Begin::From(9), false), None, Way::Ahead { from: 4, to: 9, live: 9 }),
+            (
+                4,
+                ahead(9, 12, Begin::Ahead, true),
+                Some(20),
+                Way::FillsAlone { from: 4, to: 9, is_same: true, is_forked: false },
+            ),
+            (
+                4,
+                ahead(9, 12, Begin::Forked, false),
+                None,
+                Way::FillsAlone { from: 4, to: 9, is_same: false, is_forked: true },
+            ),
             // It was filled in the moment in between.
-            (12, Some((ahead(9, 12), Begin::From(12))), None, Way::InOrder(12)),
-            (12, Some((ahead(9, 12), Begin::From(12))), Some(20), Way::Skips { from: 12, to: 20 }),
+            (12, ahead(9, 12, Begin::From(12), true), None, Way::InOrder(12)),
+            (12, ahead(9, 12, Begin::From(12), true), Some(20), Way::Skips { from: 12, to: 20 }),
         ];
         for (from, ahead, skip_to, expected) in cases {
             assert_eq!(way(from, ahead, skip_to), expected, "{from} {ahead:?} {skip_to:?}");

@@ -209,8 +209,8 @@ pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireErr
 pub(super) type PlainId = (u64, u64, u32);
 /// Where a partition ends: end, clock, digest, whether it is gapless.
 type StandV1 = (PlainId, u64, u64, u64, bool);
-/// What lies ahead of a partition's end: from, end, clock.
-type AheadV1 = (PlainId, u64, u64, u64);
+/// What lies ahead of a partition's end: from, end, the first clock and the last.
+type AheadV1 = (PlainId, u64, u64, u64, u64);
 
 pub(super) fn plain(id: &PartitionId) -> PlainId {
     (id.origin.0, id.topic.0, id.index)
@@ -368,7 +368,8 @@ impl Answer {
                 with_body(STANDS, &stands.iter().map(told).collect::<Vec<_>>())
             }
             Self::Ahead(all) => {
-                let told = |(id, ahead): &(PartitionId, LiesAhead)| (plain(id), ahead.from, ahead.end, ahead.hlc);
+                let told =
+                    |(id, ahead): &(PartitionId, LiesAhead)| (plain(id), ahead.from, ahead.end, ahead.first, ahead.hlc);
                 with_body(AHEAD, &all.iter().map(told).collect::<Vec<_>>())
             }
             Self::Stored(number) => with_body(STORED, number),
@@ -401,10 +402,10 @@ impl Answer {
             }
             Some((&AHEAD, rest)) => {
                 let all: Vec<AheadV1> = body(rest)?;
-                if all.len() > PARTITIONS_MAX || all.iter().any(|(_, from, end, _)| from > end) {
+                if all.len() > PARTITIONS_MAX || all.iter().any(|(_, from, end, ..)| from > end) {
                     return Err(WireError::Form("what lies ahead cannot be"));
                 }
-                let ahead = |(id, from, end, hlc)| (partition(id), LiesAhead { from, end, hlc });
+                let ahead = |(id, from, end, first, hlc)| (partition(id), LiesAhead { from, end, first, hlc });
                 Ok(Self::Ahead(all.into_iter().map(ahead).collect()))
             }
             Some((&STORED, rest)) => Ok(Self::Stored(body(rest)?)),

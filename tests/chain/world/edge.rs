@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use edgeway::event_log::PartitionLog;
 use edgeway::links::{
-    Answer, Begin, Lanes, LiesAhead, Moment, Parts, Refused, Round, Said, Stand, Way, begin, mine, skip_to, waits, way,
+    Answer, Begin, Fill, Lanes, LiesAhead, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge_ahead, mine,
+    skip_to, waits, way,
 };
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
@@ -201,10 +202,7 @@ impl World {
         from: Offset,
     ) -> bool {
         let id = log.id();
-        let ahead = sending.aheads.get(&id).map(|ahead| {
-            let stand = ahead.stand();
-            (*ahead, begin(&stand, &mine(&edge.store, id, &stand)))
-        });
+        let ahead = sending.aheads.get(&id).map(|ahead| judge_ahead(&edge.store, id, *ahead));
         let may_skip = self.links[number].newest && self.links[number].within.is_none();
         let waits = || waits(&edge.store, id, (from, log.visible_end()), self.now as i64, NEWEST_BYTES);
         let skips_to = if may_skip { waits().and_then(|waits| skip_to(&waits)) } else { None };
@@ -214,19 +212,25 @@ impl World {
             Way::Skips { from, to } => {
                 self.history.met.insert("goes on ahead");
                 sending.lanes.add_ahead(Arc::clone(&log), (from, to), drop_after_ms);
-                sending.fills.add_fill(log, (from, to), drop_after_ms, false);
+                sending.fills.add_fill(log, from, Fill::up_to(to), drop_after_ms);
                 sending.ahead.insert(id, (to, to));
             }
             Way::Ahead { from, to, live } if may_skip => {
                 self.history.met.insert("goes on ahead again");
                 sending.lanes.add(Arc::clone(&log), live, drop_after_ms);
-                sending.fills.add_fill(log, (from, to), drop_after_ms, false);
+                sending.fills.add_fill(log, from, Fill::up_to(to), drop_after_ms);
                 sending.ahead.insert(id, (to, live));
             }
             Way::FillsAlone { .. } if id.origin == edge.store.origin() => return false,
-            Way::FillsAlone { from, to } => {
+            Way::FillsAlone { to, is_forked, .. } if edge.store.linked_origin(id.origin).is_some() => {
+                sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));
+                if !is_forked {
+                    sending.lanes.add_fill(log, from, Fill::up_to(to), drop_after_ms);
+                }
+            }
+            Way::FillsAlone { from, to, is_same, .. } => {
                 self.history.met.insert("fills up to another log");
-                sending.lanes.add_fill(log, (from, to), drop_after_ms, true);
+                sending.lanes.add_fill(log, from, Fill { to, has_ended: true, is_same }, drop_after_ms);
             }
             Way::InOrder(from) | Way::Ahead { from, .. } => sending.lanes.add(log, from, drop_after_ms),
         }

@@ -83,9 +83,11 @@ impl World {
         if next >= end {
             return (next, Vec::new());
         }
+        // It is to be done when all has come to rest.
+        let bytes = if self.is_calm { usize::MAX } else { READ_BYTES };
         let found = match passes {
-            true => running.store.read_newest(id, next, READ_BYTES),
-            false => running.store.read(id, next, READ_BYTES),
+            true => running.store.read_newest(id, next, bytes),
+            false => running.store.read(id, next, bytes),
         };
         match found {
             Ok(mut batches) => {

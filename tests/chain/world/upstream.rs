@@ -124,7 +124,9 @@ impl World {
                 upstream.store.sync().expect("it syncs");
                 let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
                 let ahead = |id: &PartitionId| lies_ahead(&upstream.store, *id).map(|ahead| (*id, ahead));
-                down.push_back(Answer::Ahead(ids.iter().filter_map(ahead).collect()).encode());
+                if self.links[number].within.is_none() {
+                    down.push_back(Answer::Ahead(ids.iter().filter_map(ahead).collect()).encode());
+                }
                 let stands = ids.into_iter().map(|id| (id, stand(&upstream.store, id)));
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }

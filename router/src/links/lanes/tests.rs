@@ -7,7 +7,7 @@ use sled_data::{
     HoleWhy, LINKED_NEW_PARTITIONS_MAX, LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig,
 };
 
-use super::{Lanes, Moment, WINDOWS_BYTES_MAX};
+use super::{Fill, Lanes, Moment, WINDOWS_BYTES_MAX};
 use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent};
 
@@ -268,7 +268,7 @@ fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
         (18, 25, false, None),
     ] {
         let mut fill = Lanes::default();
-        fill.add_fill(Arc::clone(&partition), (from, to), 0, has_ended);
+        fill.add_fill(Arc::clone(&partition), from, Fill { has_ended, ..Fill::up_to(to) }, 0);
         let mut expected: Vec<_> = (from..to.min(21)).map(|at| (at, at + 1, None)).collect();
         expected.extend(gap.map(|gap| (gap, to, Some(HoleWhy::Damage))));
         assert_eq!(given(&mut fill), expected, "{from} {to} {has_ended}");
@@ -291,7 +291,10 @@ fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
     };
     log.durable_blocking(ticket).unwrap();
     let mut fill = Lanes::default();
-    fill.add_fill(partition, (20, 23), 0, true);
+    fill.add_fill(Arc::clone(&partition), 20, Fill { has_ended: true, ..Fill::up_to(23) }, 0);
     assert_eq!(given(&mut fill), [(20, 21, None), (21, 23, Some(HoleWhy::Damage))]);
+    // So is all from some batch on that is not known: a gap is told before what upstream has there.
+    fill.add_fill(partition, 17, Fill { to: 20, has_ended: true, is_same: false }, 0);
+    assert_eq!(given(&mut fill), [(17, 18, None), (18, 19, None), (19, 20, Some(HoleWhy::Damage))]);
     log.close();
 }
