@@ -1,6 +1,7 @@
 //! Sites that feed one another, as real processes: whatever dies or is cut off, upstream has each event once and in order.
 
 mod by_tcp;
+mod newest;
 mod renewal;
 pub mod within;
 

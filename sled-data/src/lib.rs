@@ -21,7 +21,7 @@ pub use ids::{CommitNumber, HLC_LOGICAL_BITS, Offset, OriginId, PartitionId, hlc
 pub use ids::{PARTITION_ID_BYTES, TopicId};
 pub use murmur::{murmur2, partition_for_key};
 pub use store::{
-    APART_MAX, Appended, COMMIT_BATCH_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_STATE_BYTES_MAX, COPY_HEAD_BYTES_MAX,
+    APART_MAX, Ahead, Appended, COMMIT_BATCH_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_STATE_BYTES_MAX, COPY_HEAD_BYTES_MAX,
     COPY_PART_BYTES_MAX, Commit, CommitError, CommitRecord, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition,
     CopyState, CursorMove, DAMAGES_MAX, Damage, FOLLOW_COMMITS_MAX, FOLLOWED_ORIGINS_MAX, FORGOTTEN_MAX, FollowError,
     Followed, FollowedCommit, FollowedCommitError, Forgotten, GAPS_MAX, Gap, GapCause, HOLES_MAX, Hole, HoleWhy,

@@ -43,9 +43,9 @@ pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, 
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{
-    APART_MAX, FORGOTTEN_MAX, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX,
-    LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked,
-    LinkedError, LinkedPart, Reach,
+    APART_MAX, Ahead, FORGOTTEN_MAX, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX,
+    LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX,
+    LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart, Reach,
 };
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
@@ -172,7 +172,9 @@ impl Store {
 
     /// Stored bytes of all batches that are kept.
     pub fn batch_bytes(&self) -> u64 {
-        self.partitions.read().values().map(|p| p.extent().bytes).sum()
+        let of =
+            |partition: &Arc<Partition>| partition.extent().bytes + partition.ahead().map_or(0, |ahead| ahead.bytes);
+        self.partitions.read().values().map(of).sum()
     }
 
     /// Bytes that the store takes where it is kept.

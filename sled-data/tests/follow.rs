@@ -381,10 +381,10 @@ fn of_a_followed_origin_without_events_the_newest_record_is_kept() {
         retain();
         assert_eq!(kept(), (1, 40), "there are events still");
         store.trim(ids[2], u64::MAX, 100).unwrap();
-        store.hold_commits(origin, Some(CommitNumber(9)));
+        let hold = store.hold_commits(origin, CommitNumber(9));
         retain();
         assert_eq!(kept(), (1, 40), "somebody takes a copy");
-        store.hold_commits(origin, None);
+        store.release_commits(origin, hold);
         retain();
         assert_eq!(kept(), (40, 40));
         // What is still needed of it stays, and it goes on.

@@ -27,11 +27,17 @@ pub enum Bug {
     KeptByOneNode,
     /// An edge is told that something is stored before both nodes have it.
     ToldBeforeQuorum,
+    /// A reader that keeps a cursor passes an open hole, and never sees what fills it.
+    PassesOpenHole,
+    /// An open hole is taken to be smaller before what fills it is stored.
+    FillIsNotAtomic,
+    /// The edge lets go of what was missed, as what lies ahead of it is stored.
+    CountsWhatIsAhead,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 12] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 15] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -44,5 +50,8 @@ impl Bug {
         (Bug::DropsWhatIsYoung, &["deadline"]),
         (Bug::KeptByOneNode, &["nodes"]),
         (Bug::ToldBeforeQuorum, &["acknowledged"]),
+        (Bug::PassesOpenHole, &["readers"]),
+        (Bug::FillIsNotAtomic, &["acknowledged"]),
+        (Bug::CountsWhatIsAhead, &["acknowledged"]),
     ];
 }

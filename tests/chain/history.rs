@@ -32,6 +32,17 @@ pub struct Dropped {
     pub at: u64,
 }
 
+/// What a reader that keeps a cursor has seen of a partition, as far as its cursor is durable.
+#[derive(Debug, Clone, Default)]
+pub struct Read {
+    /// Where it began.
+    pub from: u64,
+    /// Its cursor.
+    pub next: u64,
+    /// Offsets and numbers of the events.
+    pub seen: Vec<(u64, u64)>,
+}
+
 /// What a site holds of a partition at the end.
 #[derive(Debug, Clone, Default)]
 pub struct Held {
@@ -77,6 +88,8 @@ pub struct History {
     pub done_with: BTreeMap<(usize, PartitionId), u64>,
     /// Lives that were ended, with whether their store had been set back.
     pub ended: Vec<(OriginId, bool)>,
+    /// What readers have seen, by site.
+    pub read: BTreeMap<(usize, PartitionId), Read>,
     pub sites: Vec<Ended>,
     /// What was met.
     pub met: BTreeSet<&'static str>,

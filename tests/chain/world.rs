@@ -1,6 +1,7 @@
 //! All of it together: sites, the links between them, and the weather.
 
 mod edge;
+mod reader;
 mod upstream;
 mod weather;
 
@@ -75,6 +76,8 @@ pub struct Link {
     pub session: Option<Session>,
     /// Whether alarms that are older than [`DROP_AFTER_MS`] are not sent.
     pub drops: bool,
+    /// Whether what is newest goes before what was missed.
+    pub newest: bool,
     /// Up to where was sent, for a planted bug.
     pub sent: BTreeMap<PartitionId, Offset>,
 }
@@ -135,6 +138,7 @@ impl World {
             cut_until: 0,
             session: None,
             drops,
+            newest: false,
             sent: BTreeMap::new(),
         };
         let mut links: Vec<Link> = links.into_iter().zip(drops).map(link).collect();
@@ -143,6 +147,9 @@ impl World {
             history.links.push((0, 2));
             links.extend([(1, 2), (2, 1)].map(|pair| Link { within: Some(0), ..link((pair, false)) }));
         }
+        // By itself, so that all else of a seed is as it would be.
+        let mut apart = Random::new(!seed);
+        links.iter_mut().filter(|link| link.within.is_none()).for_each(|link| link.newest = apart.chance(400));
         let mut world = World {
             random,
             history,
@@ -189,6 +196,7 @@ impl World {
         for number in 0..self.links.len() {
             self.carry(number);
         }
+        (0..self.sites.len()).for_each(|at| self.read(at));
     }
 
     /// One turn of a link: its session is made where there is none, and both ends do what they do.
@@ -270,6 +278,7 @@ impl World {
             let end = running.store.end_offset(id);
             running.show(id, end);
         }
+        self.start_reader(at, &running);
         self.sites[at].running = Some(running);
     }
 
@@ -367,7 +376,8 @@ impl World {
 
 impl Running {
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
-        self.store.partitions().into_iter().map(|id| (id, self.store.end_offset(id))).collect()
+        let end = |id| self.store.ahead(id).map_or(0, |ahead| ahead.end) + self.store.end_offset(id);
+        self.store.partitions().into_iter().map(|id| (id, end(id))).collect()
     }
 
     /// Up to where a partition is synced, and shown.
@@ -379,6 +389,7 @@ impl Running {
         let Some(topic) = self.store.topics().into_iter().find(|topic| topic.id == id.topic) else { return };
         let log = self.logs.entry(id).or_insert_with(|| Arc::new(PartitionLog::foreign(id, &topic, 0)));
         log.show_up_to(end);
+        log.show_ahead(self.store.ahead(id).map(|ahead| (ahead.from, ahead.end)));
         self.shown += 1;
     }
 

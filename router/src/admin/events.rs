@@ -160,7 +160,7 @@ fn newest(log: &EventLog, topic: &Topic, key: &str) -> Result<Vec<u8>, ApiError>
     let mut newest: Option<(u64, PartitionId, u64, StoredBatch)> = None;
     for partition in log.partitions_of(topic).into_iter().filter(|partition| partition.id().index == index) {
         let id = partition.id();
-        let found = log.store().latest_by_key(id, key.as_bytes(), partition.visible_end());
+        let found = log.store().latest_by_key(id, key.as_bytes(), partition.newest_end());
         if let Some((offset, batch)) = found.map_err(unreadable)? {
             let hlc = batch.envelope().hlc;
             if newest.as_ref().is_none_or(|(clock, of, ..)| (*clock, of.origin) < (hlc, id.origin)) {

@@ -111,6 +111,9 @@ pub struct LinkJson {
     pub plugins: Vec<PluginDownJson>,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
+    /// Events that come behind what is newer of their partitions, each range.
+    #[serde(default)]
+    pub later: Vec<LaterJson>,
     /// Topics that stay, and go as what plugins make of them. At the edge alone.
     #[serde(default)]
     pub summaries: Vec<SummaryJson>,
@@ -234,10 +237,25 @@ pub struct GapJson {
     pub from: u64,
     /// The first one after them.
     pub to: u64,
-    /// `retention`, `damage` or `deadline`.
+    /// `retention`, `damage`, `deadline`, `link-removed`.
     pub why: String,
     /// When that was heard, Unix milliseconds.
     pub at_ms: i64,
+}
+
+/// Events that come behind what is newer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaterJson {
+    /// The topic's name here.
+    pub topic: String,
+    /// The origin.
+    pub origin: String,
+    /// The partition's number.
+    pub partition: u32,
+    /// The first of them.
+    pub from: u64,
+    /// The first one after them.
+    pub to: u64,
 }
 
 /// An invitation.

@@ -144,7 +144,8 @@ impl EventLog {
     pub(super) fn add_stored_partitions(&self, topic: &Topic) {
         for id in self.store.partitions().into_iter().filter(|id| id.topic == topic.id()) {
             if id.origin != self.store.origin() {
-                self.add_foreign(topic, id, self.store.end_offset(id));
+                let ahead = self.store.ahead(id).map(|ahead| (ahead.from, ahead.end));
+                self.add_foreign(topic, id, self.store.end_offset(id)).show_ahead(ahead);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sled_data::{
-    HLC_LOGICAL_BITS, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo,
+    HLC_LOGICAL_BITS, HoleWhy, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo,
 };
 
 use super::brought::{Brought, Done};
@@ -42,9 +42,12 @@ pub type Held = Arc<dyn Send + Sync>;
 /// What a link has brought, on its way into the store.
 pub(super) type LinkedRequest = Brought<(OriginId, Linked, Vec<LinkedPart>, Held), Answer>;
 
+/// What lies ahead of a partition's end: from, to before.
+type Shown = Option<(Offset, Offset)>;
+
 /// What is in the store and not yet synced: where its partitions end.
 pub(super) struct Taken {
-    ends: BTreeMap<PartitionId, Offset>,
+    ends: BTreeMap<PartitionId, (Offset, Shown)>,
     done: Done<Answer>,
 }
 
@@ -104,8 +107,12 @@ impl EventLog {
         taken
     }
 
-    fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, Offset> {
-        let end = |id: PartitionId| (id, self.store.end_offset(id));
+    fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, (Offset, Shown)> {
+        let end = |id: PartitionId| {
+            // In this order: an end that is newer than what lies ahead hides it.
+            let ahead = self.store.ahead(id).map(|ahead| (ahead.from, ahead.end));
+            (id, (self.store.end_offset(id), ahead))
+        };
         parts.iter().map(|part| end(part.partition())).collect()
     }
 
@@ -121,9 +128,10 @@ impl EventLog {
                 answers.push((done, Err(LinkFailed::Sync(error.clone()))));
                 continue;
             }
-            for (id, end) in ends {
+            for (id, (end, ahead)) in ends {
                 if let Some(partition) = self.foreign_partition(id) {
                     partition.show_up_to(end);
+                    partition.show_ahead(ahead);
                     partition.handed_out();
                 }
             }
@@ -159,6 +167,37 @@ impl EventLog {
             false if topics.len() - linked >= self.config.topics_max => Err(TopicError::TooMany(topics.len() - linked)),
             _ => Ok(()),
         }
+    }
+
+    /// Gives up what was still to come of these partitions before what lies ahead of their ends: a hole is there then, and they go on behind it.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn close_ahead(&self, ids: &[PartitionId], why: HoleWhy) -> Result<(), StoreFailed> {
+        for id in ids {
+            self.store.close_ahead(*id, why, self.clock.wall_ms())?;
+        }
+        self.show_closed(ids)
+    }
+
+    /// Shows partitions that go on behind what was still to come.
+    pub(super) fn show_closed(&self, ids: &[PartitionId]) -> Result<(), StoreFailed> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let _showing = self.showing.lock();
+        let ends: Vec<_> = ids.iter().map(|id| (*id, self.store.end_offset(*id))).collect();
+        self.store.sync().map_err(|error| error.0)?;
+        for (id, end) in ends {
+            if let Some(partition) = self.foreign_partition(id) {
+                partition.show_up_to(end);
+                partition.show_ahead(partition.ahead());
+                partition.handed_out();
+            }
+        }
+        self.tell_visible(Vec::new());
+        Ok(())
     }
 
     /// Forgets a linked origin of which nothing is kept; false where there is. Blocks on the disk.

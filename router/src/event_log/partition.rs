@@ -102,6 +102,8 @@ pub struct PartitionLog {
     /// Up to where observers have been told; behind the visible end for a moment at most.
     handed_end: AtomicU64,
     recent: Mutex<VecDeque<(Offset, Arc<OpenBatch>)>>,
+    /// What lies ahead of the end and may be seen by who asks for the newest: from, to before.
+    ahead: Mutex<Option<(Offset, Offset)>>,
 }
 
 impl PartitionLog {
@@ -116,6 +118,7 @@ impl PartitionLog {
             visible_end: AtomicU64::new(end),
             handed_end: AtomicU64::new(end),
             recent: Mutex::default(),
+            ahead: Mutex::default(),
         }
     }
 
@@ -180,6 +183,22 @@ impl PartitionLog {
     pub fn show_up_to(&self, end: Offset) {
         self.stored_up_to(end);
         self.visible_end.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Shows what lies ahead of the end, behind an open hole; none where nothing does any more.
+    pub fn show_ahead(&self, ahead: Option<(Offset, Offset)>) {
+        *self.ahead.lock() = ahead.filter(|(from, _)| *from > self.visible_end());
+    }
+
+    /// What lies ahead of the visible end, behind an open hole: from, to before. Who keeps a cursor does not read it before the hole is full.
+    pub fn ahead(&self) -> Option<(Offset, Offset)> {
+        *self.ahead.lock()
+    }
+
+    /// Up to where who asks for the newest may see: behind what lies ahead.
+    pub fn newest_end(&self) -> Offset {
+        let ahead = self.ahead().filter(|(from, end)| from < end);
+        ahead.map_or(0, |(_, end)| end).max(self.visible_end())
     }
 
     /// Shows a batch of this life to readers.

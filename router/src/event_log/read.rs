@@ -50,12 +50,38 @@ impl EventLog {
         if let Some(recent) = partition.recent_from(from, bytes_max) {
             return Ok(recent);
         }
-        let mut batches = Vec::new();
         let stored = match self.store.read(id, from, bytes_max) {
             Err(StoreError::Trimmed { start, .. }) if start < end => self.store.read(id, start, bytes_max)?,
             Err(StoreError::Trimmed { .. }) => Vec::new(),
             read => read?,
         };
+        self.decompressed(id, stored, end)
+    }
+
+    /// As [`Self::read`], and from where nothing more is visible on what lies ahead of that, behind an open hole: for those who follow what is live,
+    /// and not for who is to see each event. What fills the hole is not seen by who has passed it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_newest(&self, id: PartitionId, from: Offset, bytes_max: usize) -> Result<Vec<Batch>, ReadError> {
+        let partition = self.partition(id)?;
+        let ahead = partition.ahead().filter(|_| from >= partition.visible_end());
+        let Some((begins, end)) = ahead else { return self.read(id, from, bytes_max) };
+        let from = from.max(begins);
+        if from >= end {
+            return Ok(Vec::new());
+        }
+        let stored = match self.store.read_newest(id, from, bytes_max) {
+            Err(StoreError::Trimmed { start, .. }) if start < end => self.store.read_newest(id, start, bytes_max)?,
+            Err(StoreError::Trimmed { .. }) => Vec::new(),
+            read => read?,
+        };
+        self.decompressed(id, stored, end)
+    }
+
+    /// Batches that begin before an end, as readers get them.
+    fn decompressed(&self, id: PartitionId, stored: Vec<StoredBatch>, end: Offset) -> Result<Vec<Batch>, ReadError> {
+        let mut batches = Vec::new();
         for stored in stored {
             if stored.base_offset() >= end {
                 break;
@@ -86,6 +112,11 @@ impl EventLog {
     /// Up to where readers may see a partition; 0 where it is unknown.
     pub fn visible_end(&self, id: PartitionId) -> Offset {
         self.partitions.read().get(&id).map_or(0, |partition| partition.visible_end())
+    }
+
+    /// Up to where who asks for the newest may see a partition, behind what lies ahead; 0 where it is unknown.
+    pub fn newest_end(&self, id: PartitionId) -> Offset {
+        self.partitions.read().get(&id).map_or(0, |partition| partition.newest_end())
     }
 
     /// The oldest offset that is still stored.

@@ -25,6 +25,9 @@ impl EventLog {
                 if trimmed.batches > 0 {
                     tracing::info!(batches = trimmed.batches, "retention removed batches");
                 }
+                if let Err(error) = self.show_closed(&trimmed.closed) {
+                    tracing::error!(%error, "what retention has given up cannot be shown");
+                }
                 let needed = |(id, from, to): &(PartitionId, Offset, Offset)| {
                     let floor = (wait.floor)(*id).max(*from);
                     (floor < *to).then_some((*id, floor, *to))

@@ -18,6 +18,9 @@ use crate::transport::{NodeId, SiteConnection, Traffic, Way};
 /// Refusals that are remembered of one link.
 const REFUSALS_MAX: usize = 64;
 
+/// Partitions with an open hole that are shown of one link.
+pub(super) const LATER_SHOWN_MAX: usize = 1_000;
+
 /// Which end of a link this node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -82,6 +85,19 @@ pub struct Gap {
     pub at_ms: i64,
 }
 
+/// Events that come behind what is newer of their partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Later {
+    /// The topic's name here.
+    pub topic: String,
+    /// The partition.
+    pub partition: PartitionId,
+    /// The first of them.
+    pub from: Offset,
+    /// The first one after them.
+    pub to: Offset,
+}
+
 /// What was brought over of one priority, and what waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClassView {
@@ -130,6 +146,8 @@ pub struct LinkView {
     pub refusals: Vec<String>,
     /// Events that never came.
     pub gaps: Vec<Gap>,
+    /// Events that come behind what is newer.
+    pub later: Vec<Later>,
     /// What may come down, as the edge lists it.
     pub down: Vec<String>,
     /// The topics that come down; upstream of each gateway.
@@ -192,6 +210,8 @@ pub struct Page {
     pub down: Vec<String>,
     /// Up to where each partition is stored upstream, as the edge has heard.
     pub stored: BTreeMap<PartitionId, Offset>,
+    /// At the edge: what is stored upstream ahead of that, from and to before: what lies between is to come.
+    pub ahead: BTreeMap<PartitionId, (Offset, Offset)>,
     /// Partitions of the site's other nodes that this one sends, as they are left.
     pub left: BTreeSet<PartitionId>,
     /// The newest clocks of what other nodes write.
@@ -249,6 +269,25 @@ impl Page {
         self.classes.iter().fold(Brought::default(), |sum, class| sum.plus(class.brought))
     }
 
+    /// Notes up to where a partition is stored upstream, by the stream of its own priority: what is ahead of an open hole is not counted yet.
+    pub fn stored_up_to(&mut self, id: PartitionId, end: Offset) {
+        match self.ahead.get_mut(&id) {
+            Some((_, ahead_end)) => *ahead_end = end.max(*ahead_end),
+            None => drop(self.stored.insert(id, end)),
+        }
+    }
+
+    /// Notes up to where an open hole is filled.
+    pub fn filled_up_to(&mut self, id: PartitionId, end: Offset) {
+        let joined = self.ahead.get(&id).copied().filter(|(from, _)| *from <= end);
+        if let Some((_, ahead_end)) = joined {
+            self.ahead.remove(&id);
+            self.stored.insert(id, end.max(ahead_end));
+        } else {
+            self.stored.insert(id, end);
+        }
+    }
+
     /// Notes that more is stored upstream.
     pub fn stored(&mut self, priority: Priority, more: Brought, now: Duration) {
         self.meter.note(now, self.brought());
@@ -260,7 +299,13 @@ impl Page {
     }
 
     /// For people.
-    pub fn view(&self, name: &str, direction: Direction, gaps: Vec<Gap>, now: Duration) -> LinkView {
+    pub fn view(
+        &self,
+        name: &str,
+        direction: Direction,
+        (gaps, later): (Vec<Gap>, Vec<Later>),
+        now: Duration,
+    ) -> LinkView {
         LinkView {
             name: name.to_owned(),
             direction,
@@ -280,6 +325,7 @@ impl Page {
             connections: self.connections,
             refusals: self.refusals.clone(),
             gaps,
+            later,
             down: self.down.clone(),
             topics: Vec::new(),
             plugins: Vec::new(),
@@ -302,5 +348,21 @@ mod tests {
         assert_eq!(page.lag, lag(7, 70, 1_000), "one that is level says nothing of the other");
         page.keep_connected(|gateway| gateway == NodeId(1));
         assert_eq!(page.lag, lag(0, 0, 0));
+    }
+
+    #[test]
+    fn what_is_ahead_counts_as_stored_when_all_before_it_is() {
+        let id = PartitionId { origin: sled_data::OriginId(1), topic: sled_data::TopicId(2), index: 0 };
+        let mut page = Page::default();
+        page.stored_up_to(id, 4);
+        page.ahead.insert(id, (10, 10));
+        page.stored_up_to(id, 14);
+        page.filled_up_to(id, 8);
+        assert_eq!((page.stored.get(&id), page.ahead.get(&id)), (Some(&8), Some(&(10, 14))));
+        page.stored_up_to(id, 16);
+        page.filled_up_to(id, 10);
+        assert_eq!((page.stored.get(&id), page.ahead.get(&id)), (Some(&16), None));
+        page.stored_up_to(id, 18);
+        assert_eq!(page.stored.get(&id), Some(&18));
     }
 }

@@ -37,6 +37,17 @@ impl Priority {
     }
 }
 
+/// In which order what was missed goes when a link comes up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backlog {
+    /// All in its order.
+    #[default]
+    Oldest,
+    /// What is newest at once, and what was missed behind it, at the turn of `low`.
+    Newest,
+}
+
 /// `[[link.class]]`: topics of one priority.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -50,6 +61,9 @@ pub struct LinkClass {
     /// Seconds after which events are not worth sending any more, by the hybrid clock that they are stored with: upstream is told of
     /// a gap in their place. 0: never.
     pub drop_after_s: u32,
+    /// In which order what was missed goes; none said: as the link says, but in order where the priority is `low`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Backlog>,
 }
 
 /// The first class that names a topic.
@@ -73,10 +87,24 @@ pub fn drop_after_ms(classes: &[LinkClass], topic: &str) -> u64 {
     class_of(classes, topic).map_or(0, |class| u64::from(class.drop_after_s) * 1_000)
 }
 
-/// The priorities that classes use, the most urgent first; `normal` is always among them.
-pub fn used(classes: &[LinkClass]) -> Vec<Priority> {
-    let is_used =
-        |priority: &Priority| *priority == Priority::Normal || classes.iter().any(|class| class.priority == *priority);
+/// In which order what was missed of a topic goes.
+pub fn backlog_of(classes: &[LinkClass], topic: &str, of_link: Backlog) -> Backlog {
+    match class_of(classes, topic) {
+        Some(LinkClass { priority: Priority::Low, .. }) => Backlog::Oldest,
+        Some(class) => class.backlog.unwrap_or(of_link),
+        None => of_link,
+    }
+}
+
+/// The priorities that classes use, the most urgent first; `normal` is always among them, and `low` where it brings what was missed.
+pub fn used(classes: &[LinkClass], of_link: Backlog) -> Vec<Priority> {
+    let is_newest = |class: &LinkClass| class.backlog == Some(Backlog::Newest);
+    let has_fills = of_link == Backlog::Newest || classes.iter().any(is_newest);
+    let is_used = |priority: &Priority| {
+        *priority == Priority::Normal
+            || has_fills && *priority == Priority::Low
+            || classes.iter().any(|class| class.priority == *priority)
+    };
     Priority::ALL.into_iter().filter(is_used).collect()
 }
 
@@ -91,6 +119,7 @@ mod tests {
             priority,
             hours: if priority == Priority::Low { "22:00-06:00".to_owned() } else { String::new() },
             drop_after_s: if priority == Priority::Low { 60 } else { 0 },
+            backlog: (priority == Priority::High).then_some(Backlog::Newest),
         };
         let classes = [
             class(&["alarms", "line-*/alarms"], Priority::High),
@@ -114,8 +143,19 @@ mod tests {
         for (topic, expected) in [("video-7", 60_000), ("telemetry", 0), ("alarms", 0)] {
             assert_eq!(drop_after_ms(&classes, topic), expected, "{topic}");
         }
-        assert_eq!(used(&classes), Priority::ALL);
-        assert_eq!(used(&classes[1..2]), [Priority::Normal, Priority::Low]);
-        assert_eq!(used(&[]), [Priority::Normal]);
+        for (topic, of_link, expected) in [
+            ("alarms", Backlog::Oldest, Backlog::Newest),
+            ("telemetry", Backlog::Oldest, Backlog::Oldest),
+            ("telemetry", Backlog::Newest, Backlog::Newest),
+            ("video-7", Backlog::Newest, Backlog::Oldest),
+        ] {
+            assert_eq!(backlog_of(&classes, topic, of_link), expected, "{topic} {of_link:?}");
+        }
+        let oldest = Backlog::Oldest;
+        assert_eq!(used(&classes, oldest), Priority::ALL);
+        assert_eq!(used(&classes[..1], oldest), Priority::ALL, "what was missed goes as low");
+        assert_eq!(used(&classes[1..2], oldest), [Priority::Normal, Priority::Low]);
+        assert_eq!(used(&[], oldest), [Priority::Normal]);
+        assert_eq!(used(&[], Backlog::Newest), [Priority::Normal, Priority::Low]);
     }
 }

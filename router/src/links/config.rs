@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::class::{LinkClass, Priority, drop_after_ms, may_go, priority_of, used};
+use super::class::{Backlog, LinkClass, Priority, backlog_of, drop_after_ms, may_go, priority_of, used};
 use super::down::{COMMANDS, URGENT, WORDS};
 use super::hours::Hours;
 use super::pattern::Pattern;
@@ -74,6 +74,8 @@ pub struct LinkConfig {
     pub origins: Origins,
     /// Which topics go before others; what no class names is `normal`. The first class that names a topic counts.
     pub class: Vec<LinkClass>,
+    /// In which order what was missed goes when the link comes up again, unless a class says otherwise.
+    pub backlog: Backlog,
     /// Bytes a second that are sent at most, all that QUIC adds counted; 0 sets no bound.
     pub rate_bytes_max: u64,
     /// Whether what is sent is compressed again.
@@ -103,6 +105,7 @@ impl Default for LinkConfig {
             down: vec![COMMANDS.to_owned()],
             origins: Origins::All,
             class: Vec::new(),
+            backlog: Backlog::Oldest,
             rate_bytes_max: 0,
             compress: Compress::Auto,
             hold_bytes_max: HOLD_BYTES_MAX,
@@ -160,9 +163,14 @@ impl LinkConfig {
         drop_after_ms(&self.class, topic)
     }
 
+    /// Whether what is newest of a topic goes before what was missed.
+    pub fn is_newest_first(&self, topic: &str) -> bool {
+        backlog_of(&self.class, topic, self.backlog) == Backlog::Newest
+    }
+
     /// The priorities that are used, the most urgent first; never none.
     pub fn priorities(&self) -> Vec<Priority> {
-        used(&self.class)
+        used(&self.class, self.backlog)
     }
 
     /// The rate, where there is one.
@@ -230,6 +238,12 @@ impl LinkConfig {
             if topics > PATTERNS_MAX || is_twice || (has(URGENT) && !has(COMMANDS)) {
                 let expected = "each once, at most 64 of topics, and \"urgent\" beside \"commands\" alone";
                 return Err(problem("down", link.down.join(", "), expected));
+            }
+            let is_both =
+                |class: &&LinkClass| class.priority == Priority::Low && class.backlog == Some(Backlog::Newest);
+            if let Some(class) = link.class.iter().find(is_both) {
+                let expected = "priority high or normal beside it: what was missed goes as low";
+                return Err(problem("class", format!("backlog = \"newest\" of {}", class.topics.join(", ")), expected));
             }
             let drops = link.class.iter().map(|class| class.drop_after_s);
             if let Some(short) = drops.into_iter().find(|drop| (1..DROP_AFTER_S_MIN).contains(drop)) {

@@ -18,12 +18,15 @@ pub struct Counted {
 impl Counted {
     /// Counts by where the partitions end before it is stored.
     pub fn of(store: &Store, parts: &[LinkedPart]) -> Self {
-        let mut ends: BTreeMap<PartitionId, Offset> = BTreeMap::new();
+        // Where each ends, and what lies ahead of that.
+        let mut ends: BTreeMap<(PartitionId, bool), Offset> = BTreeMap::new();
         let mut counted = Self::default();
         for part in parts {
             let LinkedPart::Batch(batch) = part else { continue };
             let id = part.partition();
-            let end = ends.entry(id).or_insert_with(|| store.end_offset(id));
+            let ahead = store.ahead(id).filter(|ahead| batch.base_offset() >= ahead.from);
+            let here = || ahead.map_or_else(|| store.end_offset(id), |ahead| ahead.end);
+            let end = ends.entry((id, ahead.is_some())).or_insert_with(here);
             let events = u64::from(batch.envelope().count);
             if batch.next_offset() <= *end {
                 counted.again += events;

@@ -232,6 +232,7 @@ impl Dialler {
             gate: Gate::new(self.log.clock(), connection, self.config.rate()),
             due: watch::Sender::new(None),
             left: Mutex::default(),
+            fills: Mutex::default(),
             down: Taker::new(self.by(), self.take.clone()),
             flow: Flow::Up,
         });

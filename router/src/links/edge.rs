@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::accept::{AcceptError, Applicant, accept};
-use super::book::{Direction, LinkView, Shared};
+use super::book::{Direction, LATER_SHOWN_MAX, Later, LinkView, Page, Shared};
 use super::budget::Budgets;
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
@@ -215,7 +215,8 @@ impl Edge {
             let (lag, _) = measure(log, carried(log, &config), &config, &page);
             let mut page = page.lock();
             page.wait(lag);
-            let mut view = page.view(&name, Direction::Up, Vec::new(), log.clock().monotonic());
+            let later = later(log, &page);
+            let mut view = page.view(&name, Direction::Up, (Vec::new(), later), log.clock().monotonic());
             drop(page);
             view.topics = topics.iter().map(|(page, down)| coming(log, page, *down)).collect();
             let of_link = |link| self.take_plugins.get().map(|take| take.of_link(link));
@@ -240,13 +241,17 @@ impl Edge {
         };
         let mut floors = BTreeMap::new();
         for (page, config) in links {
-            let stored = page.lock().stored.clone();
+            let (stored, ahead) = {
+                let page = page.lock();
+                (page.stored.clone(), page.ahead.clone())
+            };
             for partition in carried(&self.setup.log, &config) {
                 let (id, reach) = (partition.id(), self.setup.log.store().reach(partition.id()));
                 let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
-                if from < partition.visible_end()
-                    && waiting_bytes(&reach, partition.visible_end() - from) <= config.hold_bytes_max
-                {
+                // What is upstream ahead of what is missed does not wait, though it is kept as long.
+                let is_there = ahead.get(&id).map_or(0, |(from, end)| end - from);
+                let waits = partition.visible_end().saturating_sub(from).saturating_sub(is_there);
+                if from < partition.visible_end() && waiting_bytes(&reach, waits) <= config.hold_bytes_max {
                     let floor = floors.entry(id).or_insert(from);
                     *floor = from.min(*floor);
                 }
@@ -268,6 +273,16 @@ impl Edge {
     pub fn data(&self) -> &Path {
         &self.setup.data
     }
+}
+
+/// What goes behind what is newer.
+fn later(log: &EventLog, page: &Page) -> Vec<Later> {
+    let of = |(id, (to, _)): (&PartitionId, &(Offset, Offset))| {
+        let partition = log.partition(*id).ok()?;
+        let from = page.stored.get(id).copied().unwrap_or(0);
+        Some(Later { topic: partition.topic().to_string(), partition: *id, from, to: *to })
+    };
+    page.ahead.iter().filter_map(of).take(LATER_SHOWN_MAX).collect()
 }
 
 /// Up to where each partition was known to be stored upstream, when it was noted last.

@@ -69,6 +69,7 @@ pub(super) async fn stream_of(
             return Some((Close::Refused, refusal.text));
         }
     }
+    receiver.takes_ahead = hello.protocol >= super::PROTOCOL_AHEAD;
     greeted(&receiver, &hello, &judges);
     let dictionary = if receiver.page.lock().takes_plain { 0 } else { DICTIONARY };
     if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {

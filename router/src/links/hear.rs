@@ -1,24 +1,19 @@
 //! What upstream answers on one stream of a link: where partitions end, what is stored, what is not taken.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{Offset, OriginId, PartitionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::begin::{Begin, Stand};
-use super::judge::judge;
 use super::lives;
-use super::sender::{Ended, Open, Sender, blocking};
+use super::sender::{Ended, Open, Sender};
 use super::wire::{Answer, OURS_TOPIC, Refused};
 use crate::event_log::Act;
 use crate::transport::FrameReceiver;
 
 /// How long it holds still before what was refused, or is further upstream, is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// How long upstream must have stood still behind in an origin of another node of the site before this one sends it.
-const LEFT_AFTER: Duration = if cfg!(test) { Duration::from_millis(400) } else { Duration::from_secs(10) };
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Bytes of a frame from upstream.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
@@ -42,6 +37,10 @@ impl Sender {
             Answer::Stored(number) => self.stored(number),
             Answer::Refused(refused) => {
                 self.refused(&mut self.open.lock(), &refused);
+                Ok(())
+            }
+            Answer::Ahead(aheads) => {
+                self.open.lock().aheads = Some(aheads.into_iter().collect());
                 Ok(())
             }
             Answer::Stands(stands) => self.go_on(stands).await,
@@ -68,7 +67,13 @@ impl Sender {
             session.gate.stored(self.priority, done.brought.sent_bytes as usize);
             let mut page = session.page.lock();
             page.stored(self.priority, done.brought, session.log.clock().monotonic());
-            page.stored.extend(done.ends);
+            drop(page);
+            for (id, end) in done.ends {
+                match self.fills(id) {
+                    true => self.filled(&mut open, id, end),
+                    false => session.page.lock().stored_up_to(id, end),
+                }
+            }
         }
         Ok(())
     }
@@ -89,79 +94,8 @@ impl Sender {
         self.lanes.lock().keep(|id| !is_of(&id));
     }
 
-    /// Begins with partitions where they end upstream. Judging reads the store, and beginning sends: upstream says when once
-    /// for each time that it was asked.
-    async fn go_on(&self, stands: Vec<(PartitionId, Stand)>) -> Result<(), Ended> {
-        let stands = self.open.lock().awaited(stands);
-        if stands.is_empty() {
-            return Ok(());
-        }
-        let (log, place) = (Arc::clone(&self.session.log), self.session.name.clone());
-        let judged = blocking(move || {
-            judge(log.store(), &place, stands, log.clock().wall_ms()).map_err(|error| error.to_string())
-        });
-        let judged = judged.await?;
-        let claims = self.go_on_by(judged);
-        for (id, end) in claims {
-            self.end_life(id, end).await?;
-        }
-        Ok(())
-    }
-
-    /// Begins with what can be gone on with; where upstream says that it has more of the life that lives.
-    fn go_on_by(&self, judged: Vec<(PartitionId, Offset, Begin)>) -> Vec<(PartitionId, Offset)> {
-        let others = self.session.sent_by_others();
-        let mut claims = Vec::new();
-        let mut open = self.open.lock();
-        for (id, end, begin) in judged {
-            // It may have been let go of meanwhile.
-            if !open.asked.contains_key(&id) {
-                continue;
-            }
-            let is_living = id.origin == self.session.log.store().origin();
-            match begin {
-                Begin::From(from) => self.begin_from(&mut open, id, from, others.contains(&id.origin)),
-                Begin::Ahead | Begin::Forked if is_living && self.session.is_down() => {
-                    open.hold(id, Instant::now() + ASK_AGAIN);
-                    self.is_otherwise_below(id, end);
-                }
-                Begin::Ahead | Begin::Forked if is_living => {
-                    open.hold(id, Instant::now() + ASK_AGAIN);
-                    claims.push((id, end));
-                }
-                Begin::Ahead => open.hold(id, Instant::now() + ASK_AGAIN),
-                Begin::Forked => {
-                    open.hold(id, Instant::now() + ASK_AGAIN);
-                    self.forked(id, end);
-                }
-                Begin::Doubtful => {
-                    open.hold(id, Instant::now() + ASK_AGAIN);
-                    self.doubtful(id, end);
-                }
-            }
-        }
-        claims
-    }
-
-    fn begin_from(&self, open: &mut Open, id: PartitionId, from: Offset, is_others: bool) {
-        let session = &self.session;
-        // It may have been deleted.
-        let Ok(partition) = session.log.partition(id) else { return };
-        let (here, now) = (partition.visible_end(), session.log.clock().monotonic());
-        if is_others && !session.left.lock().look(id, from, here, now, LEFT_AFTER) {
-            open.hold(id, Instant::now() + LEFT_AFTER);
-        } else {
-            if is_others {
-                session.page.lock().left.insert(id);
-            }
-            let drop_after_ms = session.config.drop_after_ms(partition.topic());
-            self.lanes.lock().add(partition, from, drop_after_ms);
-        }
-        session.page.lock().stored.insert(id, from);
-    }
-
     /// Upstream has more of this life: it ends, unless a link has ended one lately.
-    async fn end_life(&self, id: PartitionId, end: Offset) -> Result<(), Ended> {
+    pub(super) async fn end_life(&self, id: PartitionId, end: Offset) -> Result<(), Ended> {
         let session = &self.session;
         let store = |error: &dyn std::fmt::Display| Ended::Store(error.to_string());
         if lives::may_end(&session.log).map_err(|error| store(&error))? {
@@ -190,7 +124,7 @@ impl Sender {
         Ended::Outlived(text)
     }
 
-    fn forked(&self, id: PartitionId, end: Offset) {
+    pub(super) fn forked(&self, id: PartitionId, end: Offset) {
         let text = format!(
             "{id} of an earlier life is not the same here as upstream of link {}, which has it up to {end}: a store was \
              restored or copied. What is here alone is not sent; read it here with `edgeway tail`",
@@ -202,7 +136,7 @@ impl Sender {
     }
 
     /// Nothing is told where there is nothing more to send.
-    fn doubtful(&self, id: PartitionId, end: Offset) {
+    pub(super) fn doubtful(&self, id: PartitionId, end: Offset) {
         let log = &self.session.log;
         if !log.partition(id).is_ok_and(|partition| partition.visible_end() > end) {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sled_data::{
-    Durability, Hole, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_PARTS_MAX, LinkedPart, Offset, OriginId, PartitionId,
+    Durability, HoleWhy, LINKED_NEW_PARTITIONS_MAX, LINKED_PARTS_MAX, LinkedPart, Offset, OriginId, PartitionId,
     ReadError, Store,
 };
 
@@ -19,10 +19,12 @@ fn record_bytes(part: &LinkedPart) -> u64 {
     }
 }
 
+mod fill;
 mod late;
 #[cfg(test)]
 mod tests;
 
+pub use fill::Fill;
 use late::{Dated, Dropped};
 pub use late::{Moment, Newest};
 
@@ -94,6 +96,10 @@ struct Lane {
     drop_after_ms: u64,
     /// Up to where its newest clock was seen.
     dated_to: Offset,
+    /// Up to where nothing is read, as it comes behind this one: upstream is told.
+    skip_to: Offset,
+    /// Up to where it goes at most, as upstream has the rest.
+    fill: Option<Fill>,
     /// What the hole in the window is for that takes the place of what is too old.
     dropped: Option<Dropped>,
 }
@@ -112,10 +118,12 @@ impl Lanes {
     /// Carries a partition from an offset on. What is older than so many milliseconds when its turn comes is not sent, but told as
     /// a hole; 0: all is sent.
     pub fn add(&mut self, log: Arc<PartitionLog>, from: Offset, drop_after_ms: u64) {
-        let id = log.id();
+        self.put(Lane::new(log, from, drop_after_ms));
+    }
+
+    fn put(&mut self, lane: Lane) {
+        let id = lane.log.id();
         self.remove(id);
-        let window = VecDeque::new();
-        let lane = Lane { log, next: from, limit: from, window, drop_after_ms, dated_to: 0, dropped: None };
         let is_narrow = self.is_narrow;
         let stream = self.streams.entry(id.origin).or_insert_with(|| Stream { is_narrow, ..Stream::default() });
         stream.lanes.insert(id, lane);
@@ -203,7 +211,7 @@ impl Stream {
     fn look(&mut self, store: &Store, bytes: &mut usize, shown: &dyn Fn() -> u64) -> Result<(), ReadError> {
         for _ in 0..LOOKS_MAX {
             let before = shown();
-            self.lanes.values_mut().for_each(|lane| lane.limit = lane.log.visible_end());
+            self.lanes.values_mut().for_each(|lane| lane.limit = lane.readable_to());
             if before == shown() {
                 break;
             }
@@ -301,6 +309,11 @@ impl Stream {
 }
 
 impl Lane {
+    fn new(log: Arc<PartitionLog>, from: Offset, drop_after_ms: u64) -> Self {
+        let (window, dropped) = (VecDeque::new(), None);
+        Self { log, next: from, limit: from, window, drop_after_ms, dated_to: 0, skip_to: 0, fill: None, dropped }
+    }
+
     fn bytes(&self) -> usize {
         self.window.iter().map(part_bytes).sum()
     }
@@ -315,13 +328,19 @@ impl Lane {
 
     /// Fills the window; what is not there any more, or cannot be read, is a hole in it.
     fn read(&mut self, store: &Store, bytes_max: usize) -> Result<(), ReadError> {
+        self.skip();
         while self.next < self.limit {
             let (to, why) = match store.read(self.log.id(), self.next, bytes_max) {
                 Ok(batches) => {
                     store.passed(batches.iter().map(|batch| batch.bytes().len()).sum());
-                    for batch in batches.into_iter().filter(|batch| batch.next_offset() <= self.limit) {
+                    let (before, found_batches) = (self.next, !batches.is_empty());
+                    let limit = self.batches_to();
+                    for batch in batches.into_iter().filter(|batch| batch.next_offset() <= limit) {
                         self.next = batch.next_offset();
                         self.window.push_back(LinkedPart::Batch(batch));
+                    }
+                    if self.next == before {
+                        self.end_fill(found_batches);
                     }
                     return Ok(());
                 }
@@ -332,8 +351,8 @@ impl Lane {
             if to <= self.next {
                 return Ok(());
             }
-            self.window.push_back(LinkedPart::Hole(self.log.id(), Hole { from: self.next, to, why, at_ms: 0 }));
-            self.next = to;
+            // Upstream has what lies behind a fill.
+            self.hole(self.fill.map_or(to, |fill| fill.to.min(to)), why);
         }
         Ok(())
     }

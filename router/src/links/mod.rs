@@ -1,7 +1,7 @@
 //! Links: a site feeds its upstream sites, through outages, each event exactly once.
 //!
 //! At the edge `edge` has the links, `dial` keeps trying and `reach` connects, `sender` sends what there is of one priority, `offer` says what that is and
-//! `hear` what upstream answers; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
+//! `hear` what upstream answers, `go_on` with what it goes on then; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
 //! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
 //! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `greet` judges their streams, `connected` knows who is there, `receiver` stores what
 //! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
@@ -9,7 +9,7 @@
 //! `down_taker` the edge's; `topics` has topics come down, `plugins` plugins.
 //! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
-//! goes next), `begin` (how to go on with a partition), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
+//! goes next), `begin` (how to go on with a partition), `later` (what goes before what was missed), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
@@ -32,6 +32,7 @@ mod down_taker;
 mod edge;
 mod folder;
 mod gate;
+mod go_on;
 mod greet;
 mod guests;
 mod hear;
@@ -39,6 +40,7 @@ mod hours;
 mod invite;
 mod judge;
 mod lanes;
+mod later;
 mod left;
 mod lives;
 mod meter;
@@ -68,15 +70,17 @@ mod within;
 pub use accept::AcceptError;
 pub use admit::{check as check_parts, may_come, stand};
 pub use begin::{Begin, Mine, Stand, begin};
-pub use book::{ClassView, Direction, Gap, Lag, LinkView, State};
-pub use class::{LinkClass, Priority};
+pub use book::{ClassView, Direction, Gap, Lag, Later, LinkView, State};
+pub use class::{Backlog, LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
 pub use down::{ByLink, COMMANDS, GiveDown, TakeDown, URGENT};
 pub use down_desk::{AskError, Desk};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
 pub use judge::judge;
+pub use lanes::Fill;
 pub use lanes::{Lanes, Moment, Round};
+pub use later::{AheadJudged, LiesAhead, Way, judge_ahead, lies_ahead, skip_to, waits, way};
 pub use records::{LinkRecord, RecordError, Records};
 pub use summary::{LinkSummary, PluginFacts};
 pub use topics::{Downlink, TopicDown, TopicsDown};
@@ -88,13 +92,16 @@ pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
 pub use within::{NoAnswer, Nodes, Pending, Within};
 
-/// The version of what is said that is spoken: 2 knows of certificates that are renewed, and of what comes down.
-pub const PROTOCOL: u8 = 2;
+/// The version of what is said that is spoken: 2 knows of certificates that are renewed, and of what comes down; 3 of
+/// what lies ahead.
+pub const PROTOCOL: u8 = 3;
 /// The oldest that is spoken with.
 const PROTOCOL_MIN: u8 = 1;
 /// From which on an edge renews its certificate.
 const PROTOCOL_RENEWS: u8 = 2;
 /// From which on something comes down.
 const PROTOCOL_DOWN: u8 = 2;
+/// From which on what is live may go ahead of what was missed.
+const PROTOCOL_AHEAD: u8 = 3;
 /// The program's version, as it is told to others.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");

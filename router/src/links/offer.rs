@@ -17,11 +17,17 @@ impl Sender {
         let session = &self.session;
         let mut all = session.carried();
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
-        session.page.lock().stored.retain(|id, _| here.contains(id));
+        {
+            let mut page = session.page.lock();
+            page.stored.retain(|id, _| here.contains(id));
+            page.ahead.retain(|id, _| here.contains(id));
+        }
+        session.fills.lock().retain(|id, _| here.contains(id));
         let now_ms = session.log.clock().wall_ms();
         all.retain(|partition| {
             let topic = partition.topic();
-            session.config.priority(topic) == self.priority && session.config.may_go(topic, now_ms)
+            let is_mine = session.config.priority(topic) == self.priority || self.fills(partition.id());
+            is_mine && session.config.may_go(topic, now_ms)
         });
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         self.lanes.lock().keep(|id| here.contains(&id));

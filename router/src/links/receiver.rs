@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sled_data::{
-    FollowError, HoleWhy, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
+    FollowError, Hole, HoleWhy, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
     PartitionId, TopicId,
 };
 use tokio::sync::mpsc;
@@ -18,6 +18,7 @@ use super::book::Shared;
 use super::budget::{Budget, is_large};
 use super::counted::Counted;
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
+use super::later::{LiesAhead, lies_ahead};
 use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
@@ -64,6 +65,9 @@ impl From<WireError> for Ended {
     }
 }
 
+/// What lies ahead of the ends of partitions, and where they end.
+type Stands = (Vec<(PartitionId, LiesAhead)>, Vec<(PartitionId, Stand)>);
+
 /// One stream of a link.
 pub struct Receiver {
     /// The log that it goes into.
@@ -84,6 +88,8 @@ pub struct Receiver {
     pub within: Option<Arc<Within>>,
     /// What may come, where it comes down.
     pub(super) listed: Option<Listed>,
+    /// Whether what is live may come ahead of what was missed.
+    pub takes_ahead: bool,
 }
 
 /// What was offered and taken on a stream.
@@ -209,14 +215,19 @@ impl Receiver {
                 if let Some(within) = &self.within {
                     within.level(self.link, &known).await?;
                 }
-                let stands = self.stands(known).await?;
+                let (aheads, stands) = self.stands(known).await?;
                 let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
+                if self.takes_ahead {
+                    told.push(Told::after(BTreeMap::new(), Answer::Ahead(aheads)));
+                }
                 told.push(Told::after(ends, Answer::Stands(stands)));
                 Ok(told)
             }
             Said::Parts(parts) => {
                 let number = parts.number;
-                let ends = self.store(open, parts, (frame, held)).await?;
+                let ids = self.store(open, parts, (frame, held)).await?;
+                // What lies ahead is told to be stored, and counts when all before it is: then others have it too.
+                let ends: Vec<_> = ids.into_iter().map(|id| (id, self.log.store().end_offset(id))).collect();
                 Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
             }
             Said::Behind(behind) => {
@@ -282,36 +293,39 @@ impl Receiver {
     }
 
     /// Where partitions end, all of it synced.
-    async fn stands(&self, ids: Vec<PartitionId>) -> Result<Vec<(PartitionId, Stand)>, Ended> {
+    async fn stands(&self, ids: Vec<PartitionId>) -> Result<Stands, Ended> {
         let log = Arc::clone(&self.log);
         let read = move || {
             // In this order: what is stored in between is not told.
+            let ahead = |id: &PartitionId| lies_ahead(log.store(), *id).map(|ahead| (*id, ahead));
+            let aheads = ids.iter().filter_map(ahead).collect();
             let stands = ids.into_iter().map(|id| (id, stand(log.store(), id))).collect();
             log.store().sync().map_err(|error| error.to_string())?;
-            Ok::<_, String>(stands)
+            Ok::<_, String>((aheads, stands))
         };
         blocking(read).await?.map_err(Ended::Store)
     }
 
-    /// Stores what came; where its partitions end with it.
+    /// Stores what came; of which partitions it is.
     async fn store(
         &self,
         open: &Open,
         parts: Parts,
         (frame, held): (&[u8], &Held),
-    ) -> Result<BTreeMap<PartitionId, Offset>, Ended> {
+    ) -> Result<BTreeSet<PartitionId>, Ended> {
         let Parts { origin, mut parts, .. } = parts;
         let Some(linked) = open.origins.get(&origin) else {
             return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
         };
         self.date(&mut parts);
         let counted = Counted::of(self.log.store(), &parts);
-        let mut ends = BTreeMap::new();
+        let mut ids = BTreeSet::new();
         for part in &parts {
             let id = part.partition();
-            ends.insert(id, part.end());
+            ids.insert(id);
             match part {
                 LinkedPart::Batch(_) => {}
+                LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Later => self.skips(*id, *hole)?,
                 LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Deadline => {
                     tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to,
                         "events do not come: they were older than their deadline");
@@ -372,7 +386,16 @@ impl Receiver {
         page.events += counted.events;
         page.bytes += counted.bytes;
         page.again += counted.again;
-        Ok(ends)
+        Ok(ids)
+    }
+
+    /// What is live is to come ahead of what was missed.
+    fn skips(&self, id: PartitionId, hole: Hole) -> Result<(), Ended> {
+        if !self.takes_ahead {
+            return Err(Ended::Wrong(format!("an open hole of {id}, without having said that it knows of such")));
+        }
+        tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to, "what was missed comes behind what is live");
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use super::config::LinkConfig;
 use super::down_taker::Taker;
 use super::gate::Gate;
 use super::lanes::{Lanes, Moment, Round};
+use super::later::LiesAhead;
 use super::left::Left;
 use super::meter::Brought;
 use super::pack::{self, Packer};
@@ -88,6 +89,8 @@ pub struct Session {
     pub due: Due,
     /// What other nodes of the site write: they send it themselves, as long as they can.
     pub left: Mutex<Left>,
+    /// Partitions whose live part goes before what was missed, and up to where that is to come: at the turn of `low`.
+    pub fills: Mutex<BTreeMap<PartitionId, Offset>>,
     /// What upstream brings down.
     pub down: Taker,
     /// Which way it goes.
@@ -129,6 +132,8 @@ pub(super) struct Ask {
 pub(super) struct Open {
     pub(super) offered: BTreeSet<OriginId>,
     pub(super) topics: BTreeSet<u64>,
+    /// What upstream has said that lies ahead, until it says where the same partitions end; `None`: it does not know of such.
+    pub(super) aheads: Option<BTreeMap<PartitionId, LiesAhead>>,
     /// Partitions that were asked for.
     pub(super) asked: BTreeMap<PartitionId, Ask>,
     pub(super) under_way: VecDeque<UnderWay>,
@@ -144,6 +149,7 @@ impl Default for Open {
         Self {
             offered: BTreeSet::new(),
             topics: BTreeSet::new(),
+            aheads: None,
             asked: BTreeMap::new(),
             under_way: VecDeque::new(),
             under_way_bytes: 0,

@@ -7,6 +7,7 @@ mod forged_down;
 mod greeting;
 mod invited;
 mod lab;
+mod newest_first;
 mod on_demand;
 mod plugins_down;
 mod topics_down;

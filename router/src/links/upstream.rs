@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use sled_data::OriginId;
+use sled_data::{HoleWhy, OriginId, PartitionId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::book::{Direction, Gap, LinkView, Page, Shared, State};
+use super::book::{Direction, Gap, LATER_SHOWN_MAX, Later, LinkView, Page, Shared, State};
 use super::budget::Budgets;
 use super::certificates::Certificates;
 use super::connected::Connected;
@@ -200,6 +200,7 @@ impl Upstream {
     /// # Errors
     /// The store's.
     pub fn forget_one(&self) -> Result<bool, sled_data::StoreFailed> {
+        self.close_ahead()?;
         let mut linked = self.log.store().linked();
         // Of one that nobody knows it is not certain that it was removed.
         let mut removed: BTreeMap<u64, bool> = BTreeMap::new();
@@ -220,16 +221,19 @@ impl Upstream {
 
     /// The links, as people see them. Reads the store.
     pub fn views(&self) -> Vec<LinkView> {
-        let mut gaps = self.gaps();
+        let (mut gaps, mut later) = (self.gaps(), self.later());
         let view = |record: super::LinkRecord| {
             let gaps = record.ids.iter().flat_map(|id| gaps.remove(id).unwrap_or_default()).collect();
+            let later = record.ids.iter().flat_map(|id| later.remove(id).unwrap_or_default()).collect();
             let page = self.page(record.ids.first().copied().unwrap_or_default());
             let mut page = page.lock();
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
             }
-            let (mut view, below) =
-                (page.view(&record.name, Direction::Down, gaps, self.log.clock().monotonic()), page.going.clone());
+            let (mut view, below) = (
+                page.view(&record.name, Direction::Down, (gaps, later), self.log.clock().monotonic()),
+                page.going.clone(),
+            );
             drop(page);
             let name = |node: &NodeId| record.nodes.iter().find(|(id, _)| id == node).map(|(_, name)| name.clone());
             let goes = |(node, goes)| going(&self.log, goes, name(node).unwrap_or_default());
@@ -238,6 +242,33 @@ impl Upstream {
             view
         };
         self.records.all().into_iter().map(view).collect()
+    }
+
+    /// What comes behind what is newer by each link.
+    fn later(&self) -> BTreeMap<u64, Vec<Later>> {
+        let mut later: BTreeMap<u64, Vec<Later>> = BTreeMap::new();
+        for (id, from, ahead) in self.log.store().aheads() {
+            let (Some(linked), Ok(partition)) = (self.log.store().linked_origin(id.origin), self.log.partition(id))
+            else {
+                continue;
+            };
+            let of_link = later.entry(linked.link).or_default();
+            if of_link.len() < LATER_SHOWN_MAX {
+                of_link.push(Later { topic: partition.topic().to_string(), partition: id, from, to: ahead.from });
+            }
+        }
+        later
+    }
+
+    /// What will not come any more of links that were removed is given up.
+    fn close_ahead(&self) -> Result<(), sled_data::StoreFailed> {
+        let store = self.log.store();
+        let is_removed = |id: &PartitionId| {
+            let link = store.linked_origin(id.origin).map(|linked| linked.link);
+            link.and_then(|link| self.records.of(link)).is_some_and(|record| record.is_revoked)
+        };
+        let ids: Vec<PartitionId> = store.aheads().into_iter().map(|(id, ..)| id).filter(is_removed).collect();
+        self.log.close_ahead(&ids, HoleWhy::Removed)
     }
 
     /// What never came by each link, the newest news first.
@@ -442,6 +473,7 @@ impl Upstream {
             budget: self.budgets.of(peer.link),
             within: Some(Arc::clone(&self.within)),
             listed: None,
+            takes_ahead: false,
         }
     }
 }

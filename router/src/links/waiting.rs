@@ -52,9 +52,9 @@ pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
 /// How far upstream is behind in each priority of what is carried, by what is known to be stored there; and in what this node sends, which is what upstream is
 /// told: what the site's other nodes write they tell themselves. Reads the store.
 pub fn measure(log: &EventLog, carried: Vec<Arc<PartitionLog>>, config: &LinkConfig, page: &Shared) -> (Lags, Lag) {
-    let (stored, left) = {
+    let (stored, ahead, left) = {
         let page = page.lock();
-        (page.stored.clone(), page.left.clone())
+        (page.stored.clone(), page.ahead.clone(), page.left.clone())
     };
     let others: BTreeSet<OriginId> = log.others().into_iter().collect();
     let (mut lags, mut mine) = (Lags::default(), Lag::default());
@@ -63,7 +63,9 @@ pub fn measure(log: &EventLog, carried: Vec<Arc<PartitionLog>>, config: &LinkCon
     for partition in carried {
         let (id, reach) = (partition.id(), log.store().reach(partition.id()));
         let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
-        let events = partition.visible_end().saturating_sub(from);
+        // What is upstream already, ahead of what is still to come, does not wait.
+        let is_there = ahead.get(&id).map_or(0, |(from, end)| end - from);
+        let events = partition.visible_end().saturating_sub(from).saturating_sub(is_there);
         if events == 0 {
             continue;
         }

@@ -8,6 +8,7 @@ use sled_data::{
 };
 
 use super::begin::Stand;
+use super::later::LiesAhead;
 
 /// Largest frame, bytes: a batch with one event of the largest size, and what was in one commit with it.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -99,6 +100,8 @@ pub enum Answer {
     /// The link goes on; what the upstream site is called, and the newest dictionary of packed frames that it knows, 0 where
     /// batches are to come as they are stored.
     Welcome(u64, u8),
+    /// Before the next [`Answer::Stands`], to an edge that may skip: what lies ahead of the ends of its partitions.
+    Ahead(Vec<(PartitionId, LiesAhead)>),
     /// Where partitions end.
     Stands(Vec<(PartitionId, Stand)>),
     /// All up to this number is stored and synced.
@@ -182,6 +185,7 @@ const STORED: u8 = 18;
 const REFUSED: u8 = 19;
 const ASKED: u8 = 20;
 const KNOWN: u8 = 21;
+const AHEAD: u8 = 22;
 const DUE: u8 = 40;
 const RENEWED: u8 = 41;
 /// Of a part: a batch, a hole.
@@ -205,6 +209,8 @@ pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireErr
 pub(super) type PlainId = (u64, u64, u32);
 /// Where a partition ends: end, clock, digest, whether it is gapless.
 type StandV1 = (PlainId, u64, u64, u64, bool);
+/// What lies ahead of a partition's end: from, end, the first clock and the last.
+type AheadV1 = (PlainId, u64, u64, u64, u64);
 
 pub(super) fn plain(id: &PartitionId) -> PlainId {
     (id.origin.0, id.topic.0, id.index)
@@ -361,6 +367,11 @@ impl Answer {
                 let told = |(id, at): &(PartitionId, Stand)| (plain(id), at.end, at.hlc, at.digest, at.is_gapless);
                 with_body(STANDS, &stands.iter().map(told).collect::<Vec<_>>())
             }
+            Self::Ahead(all) => {
+                let told =
+                    |(id, ahead): &(PartitionId, LiesAhead)| (plain(id), ahead.from, ahead.end, ahead.first, ahead.hlc);
+                with_body(AHEAD, &all.iter().map(told).collect::<Vec<_>>())
+            }
             Self::Stored(number) => with_body(STORED, number),
             Self::Refused(refused) => with_body(REFUSED, refused),
             Self::Asked(number, question) => with_body(ASKED, &(number, question)),
@@ -388,6 +399,14 @@ impl Answer {
                 let stand =
                     |(id, end, hlc, digest, is_gapless)| (partition(id), Stand { end, hlc, digest, is_gapless });
                 Ok(Self::Stands(all.into_iter().map(stand).collect()))
+            }
+            Some((&AHEAD, rest)) => {
+                let all: Vec<AheadV1> = body(rest)?;
+                if all.len() > PARTITIONS_MAX || all.iter().any(|(_, from, end, ..)| from > end) {
+                    return Err(WireError::Form("what lies ahead cannot be"));
+                }
+                let ahead = |(id, from, end, first, hlc)| (partition(id), LiesAhead { from, end, first, hlc });
+                Ok(Self::Ahead(all.into_iter().map(ahead).collect()))
             }
             Some((&STORED, rest)) => Ok(Self::Stored(body(rest)?)),
             Some((&ASKED, rest)) => {

@@ -11,8 +11,8 @@ use super::plugins::below::Below;
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
 use crate::admin::links::{
-    ClassJson, GapJson, InviteJson, LinkControl, LinkJson, PluginDownJson, SummaryJson, TopicDownJson, TopicsDownJson,
-    TrafficJson,
+    ClassJson, GapJson, InviteJson, LaterJson, LinkControl, LinkJson, PluginDownJson, SummaryJson, TopicDownJson,
+    TopicsDownJson, TrafficJson,
 };
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
@@ -349,6 +349,13 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         why: gap.why.to_owned(),
         at_ms: gap.at_ms,
     };
+    let later = |later: crate::links::Later| LaterJson {
+        topic: later.topic,
+        origin: later.partition.origin.to_string(),
+        partition: later.partition.index,
+        from: later.from,
+        to: later.to,
+    };
     let (drain_s, ratio, classes) = (view.drain_s(), view.brought().ratio(), classes(&view));
     LinkJson {
         name: view.name,
@@ -387,6 +394,7 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         topics: view.topics.into_iter().map(topics).collect(),
         plugins: view.plugins.into_iter().map(plugin).collect(),
         gaps: view.gaps.into_iter().map(gap).collect(),
+        later: view.later.into_iter().map(later).collect(),
         summaries,
     }
 }

@@ -211,7 +211,7 @@ impl Store {
             return self.fail(error).into();
         }
         for Touched { partition, before, .. } in touched {
-            if let Err(e) = remove_batches(partition.tree(), before.end, None) {
+            if let Err(e) = partition.remove_past(before.end) {
                 return self.fail(&e).into();
             }
         }

@@ -108,4 +108,5 @@ fn linked_origins_and_holes_keep_their_bytes() {
     check(b"r", &LateV1 { to: 300 }, "0101cb4b71ac02");
     check(b"a", &ApartV1 { at_ms: -2 }, "014a21f6e303");
     check(b"n", &ForgottenV1 { link: 300, hlc: 5 }, "01775b963fac0205");
+    check(b"a", &AheadV1 { from: 300, end: 301, bytes: 7, digest: 128 }, "01634c406fac02ad02078001");
 }

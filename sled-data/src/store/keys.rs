@@ -23,6 +23,7 @@ pub(super) const HOLE: u8 = 12;
 pub(super) const LATE: u8 = 17;
 pub(super) const APART: u8 = 24;
 pub(super) const FORGOTTEN: u8 = 48;
+pub(super) const AHEAD: u8 = 18;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -159,6 +160,13 @@ pub(super) fn apart(origin: OriginId, place: &str) -> Vec<u8> {
     key
 }
 
+/// Key of a partition's part ahead; read as a partition's.
+pub(super) fn ahead(id: PartitionId) -> [u8; 1 + PARTITION_ID_BYTES] {
+    let mut key = partition(id);
+    key[0] = AHEAD;
+    key
+}
+
 /// Partition and beginning of a hole's key.
 pub(super) fn hole_of(key: &[u8]) -> Option<(PartitionId, Offset)> {
     let (id, from) = key.get(1..)?.split_at_checked(PARTITION_ID_BYTES)?;
@@ -281,6 +289,9 @@ pub(super) fn describe(key: &[u8]) -> String {
             hole_of(key).map_or_else(|| "late events".into(), |(id, from)| format!("late events of {id} at {from}"))
         }
         Some(&APART) => format!("the note that {} is another one elsewhere", origin()),
+        Some(&AHEAD) => {
+            partition_of(key).map_or_else(|| "a part ahead".into(), |id| format!("the part ahead of partition {id}"))
+        }
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -314,6 +325,7 @@ mod tests {
         assert_eq!((hole_of(&late(id, 9)), late(id, 9)[0]), (Some((id, 9)), 17));
         let noted = apart(OriginId(8), "hq");
         assert_eq!((noted[0], noted.get(..9).and_then(followed_of), &noted[9..]), (24, Some(OriginId(8)), &b"hq"[..]));
+        assert_eq!((partition_of(&ahead(id)), ahead(id)[0]), (Some(id), 18));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));

@@ -1,8 +1,10 @@
 //! Linked origins: what a link brings of another site's lives, some of their topics, partition by partition.
 //!
 //! A partition's end is the link's cursor in it. What comes is put into the partitions' trees, then one atomic group in `meta` makes it
-//! count: ends, holes, and the origin's record. Opening cuts off what no group covers, as it does with commits.
+//! count: ends, holes, and the origin's record. Opening cuts off what no group covers, as it does with commits. `ahead` is about what comes
+//! before its turn.
 
+mod ahead;
 mod apart;
 mod forget;
 mod holes;
@@ -22,6 +24,8 @@ use crate::batch::StoredBatch;
 use crate::ids::{Offset, OriginId, PartitionId};
 use crate::topic::PARTITIONS_MAX;
 
+pub use ahead::Ahead;
+pub(super) use ahead::load as load_aheads;
 pub use apart::APART_MAX;
 pub(super) use forget::load as load_forgotten;
 pub use forget::{FORGOTTEN_MAX, Forgotten};
@@ -98,7 +102,7 @@ pub enum LinkedError {
     /// A part of another origin, or of a partition that cannot be.
     #[error("{0} does not belong to what was announced")]
     Foreign(PartitionId),
-    /// A batch or a hole does not begin where its partition ends.
+    /// A batch or a hole begins neither where its partition ends, nor where what lies ahead of that does.
     #[error("{partition} ends at {end}, and what came begins at {found}")]
     NotNext {
         /// The partition.
@@ -249,26 +253,26 @@ impl Store {
         self.may_link(origin, from.link)?;
         self.check_new_partitions(from.link, parts)?;
         self.room(&mut writer, bytes)?;
-        let mut plan = Plan::new(self);
+        let mut plan = ahead::Coming::new(Plan::new(self));
         let mut newest = from.hlc.max(self.linked.read().get(&origin).map_or(0, |record| record.hlc));
-        let mut holes = Vec::new();
         for part in parts {
             match part {
                 LinkedPart::Batch(batch) => {
                     newest = newest.max(batch.envelope().hlc);
-                    add_batch(&mut plan, batch)?;
+                    plan.add_batch(batch)?;
                 }
-                LinkedPart::Hole(partition, hole) => holes.extend(add_hole(&mut plan, *partition, *hole)?),
+                LinkedPart::Hole(partition, hole) => plan.add_hole(*partition, *hole)?,
             }
         }
-        let Plan { mut touched, appends, .. } = plan;
+        let ahead::Coming { plan: Plan { mut touched, appends, .. }, mut aheads, holes } = plan;
         for (at, batch) in &appends {
             let tree = touched[*at].partition.tree();
             let written = insert_batch(tree, batch.base_offset(), batch.bytes(), &mut writer.value);
             written.map_err(|e| self.take_back(&touched, &e))?;
         }
         let record = LinkedV1 { link: from.link, hlc: newest, path: from.path.clone() };
-        let written = self.write_linked(&mut writer, (origin, record), &mut touched, &holes, (&appends, late_before));
+        let news = News { holes: &holes, aheads: &mut aheads, appends: &appends, late_before };
+        let written = self.write_linked(&mut writer, (origin, record), &mut touched, news);
         written.map_err(|e| self.take_back(&touched, &e))?;
         self.passed(bytes);
         Ok(self.remove_before_starts(&touched)?)
@@ -280,14 +284,15 @@ impl Store {
         writer: &mut Writer,
         (origin, record): (OriginId, LinkedV1),
         touched: &mut [Touched],
-        holes: &[(usize, Hole)],
-        (appends, late_before): (&[(usize, &StoredBatch)], u64),
+        news: News<'_>,
     ) -> Result<(), BackendError> {
+        let News { holes, aheads, appends, late_before } = news;
         let Writer { group, value, .. } = writer;
         group.clear();
-        let grown = holes::put(touched, holes, group, value)?;
+        let grown = holes::put(touched, aheads, holes, group, value)?;
         let late = late::put(touched, appends, late_before, group, value);
         put_ends(touched, group, value);
+        aheads.put(touched, group, value);
         let key = keys::linked(origin);
         write(&key, &record, value);
         group.put(&key, value);
@@ -308,6 +313,7 @@ impl Store {
         for Touched { partition, after, .. } in touched.iter() {
             partition.set_extent(*after);
         }
+        aheads.show(touched);
         self.linked.write().insert(origin, record);
         Ok(())
     }
@@ -324,6 +330,14 @@ impl Store {
         let ends = batches.first().filter(|batch| batch.next_offset() == offset)?;
         Some(ends.envelope().hlc)
     }
+}
+
+/// What a call brings besides where its partitions end.
+struct News<'a> {
+    holes: &'a [(usize, Hole)],
+    aheads: &'a mut ahead::Aheads,
+    appends: &'a [(usize, &'a StoredBatch)],
+    late_before: u64,
 }
 
 impl LinkedV1 {
@@ -355,43 +369,4 @@ fn check_call(origin: OriginId, from: &Linked, parts: &[LinkedPart]) -> Result<u
         }
     }
     if bytes > COMMIT_BYTES_MAX { Err(LinkedError::Bound("bytes")) } else { Ok(bytes) }
-}
-
-fn add_batch<'a>(plan: &mut Plan<'a>, batch: &'a StoredBatch) -> Result<(), LinkedError> {
-    let partition = batch.envelope().partition;
-    let at = plan.touch(partition).map_err(|e| e.of(plan.store))?;
-    let Touched { before, after, .. } = &plan.touched[at];
-    let (kept, end, next) = (before.end, after.end, batch.next_offset());
-    if next <= end {
-        // Few are here already: those that two senders have sent. What is behind another one is not to be put behind the one here.
-        let here = if next <= kept { plan.store.hlc_before(partition, next) } else { None };
-        return match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
-            true => Err(LinkedError::Differs { partition, end: next }),
-            false => Ok(()),
-        };
-    }
-    if batch.base_offset() != end {
-        return Err(LinkedError::NotNext { partition, end, found: batch.base_offset() });
-    }
-    plan.append(at, batch);
-    Ok(())
-}
-
-/// The partition's place, and the part of the hole that is news.
-fn add_hole(plan: &mut Plan<'_>, partition: PartitionId, hole: Hole) -> Result<Option<(usize, Hole)>, LinkedError> {
-    let at = plan.touch(partition).map_err(|e| e.of(plan.store))?;
-    let after = &mut plan.touched[at].after;
-    if hole.to <= after.end {
-        return Ok(None);
-    }
-    if hole.from > after.end {
-        return Err(LinkedError::NotNext { partition, end: after.end, found: hole.from });
-    }
-    let hole = Hole { from: after.end, ..hole };
-    after.end = hole.to;
-    if after.bytes == 0 {
-        // Nothing is kept before it: the partition begins after it.
-        after.start = hole.to;
-    }
-    Ok(Some((at, hole)))
 }

@@ -27,6 +27,19 @@ impl Store {
         }
     }
 
+    /// As [`Store::offset_at_time`], of the partition and what lies ahead of its end.
+    ///
+    /// # Errors
+    /// Those of [`Store::offset_at_time`].
+    pub fn newest_at_time(&self, id: PartitionId, ms: i64) -> Result<Offset, ReadError> {
+        let ahead = self.ahead(id);
+        let found = self.offset_at_time(id, ms)?;
+        match ahead.filter(|_| found >= self.end_offset(id)) {
+            Some(ahead) => Ok(self.view_ahead(id, ahead, |view| offset_at_time(&view, ms))?.unwrap_or(found)),
+            None => Ok(found),
+        }
+    }
+
     /// Where the first batch from `from` on begins whose hybrid clock is at least `hlc`; the end where there is none. Within an origin that
     /// clock only rises.
     ///
@@ -40,7 +53,8 @@ impl Store {
         Ok(found.unwrap_or(from).max(from))
     }
 
-    /// The newest event with this key before `before`, and the batch that holds it. Reads the partition backwards, at worst all of it.
+    /// The newest event with this key before `before`, and the batch that holds it, be it ahead of the end. Reads the partition backwards, at
+    /// worst all of it.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] when a batch on the way cannot be read.
@@ -50,6 +64,11 @@ impl Store {
         key: &[u8],
         before: Offset,
     ) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
+        if let Some(ahead) = self.ahead(id).filter(|ahead| before > ahead.from)
+            && let Some(Some(found)) = self.view_ahead(id, ahead, |view| latest_by_key(&view, key, before))?
+        {
+            return Ok(Some(found));
+        }
         match self.view(id, |view| latest_by_key(&view, key, before)) {
             Err(ReadError::Trimmed { .. }) => Ok(None),
             other => Ok(other?.flatten()),

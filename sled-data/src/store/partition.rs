@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys;
-use super::linked::{Holes, Lates};
+use super::linked::{Ahead, Holes, Lates};
 use super::values::PartitionV1;
 use crate::backend::{BackendError, Direction, Span, Tree};
 use crate::ids::{Offset, PartitionId};
@@ -19,6 +19,8 @@ pub(super) struct Partition {
     holes: RwLock<Holes>,
     /// Events that came late; of a linked partition alone.
     late: RwLock<Lates>,
+    /// What lies ahead of its end; of a linked partition alone.
+    ahead: Mutex<Option<Ahead>>,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
 }
@@ -38,7 +40,8 @@ impl Reading<'_> {
 impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
         let (extent, dropped) = (Mutex::new(extent), RwLock::new(false));
-        Partition { id, tree, extent, holes: RwLock::default(), late: RwLock::default(), dropped }
+        let (holes, late, ahead) = (RwLock::default(), RwLock::default(), Mutex::default());
+        Partition { id, tree, extent, holes, late, ahead, dropped }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -66,6 +69,26 @@ impl Partition {
     /// Shows other ranges to readers. Only who holds the store's writer calls this.
     pub(super) fn set_late(&self, late: Lates) {
         *self.late.write() = late;
+    }
+
+    pub(super) fn ahead(&self) -> Option<Ahead> {
+        *self.ahead.lock()
+    }
+
+    /// Shows another part ahead to readers, after the extent that goes with it. Only who holds the store's writer calls this.
+    pub(super) fn set_ahead(&self, ahead: Option<Ahead>) {
+        *self.ahead.lock() = ahead;
+    }
+
+    /// Removes batches past an end that no group covers; the part ahead stays as it is. The number of keys removed.
+    pub(super) fn remove_past(&self, end: Offset) -> Result<u64, BackendError> {
+        match self.ahead() {
+            Some(ahead) => {
+                let between = remove_batches(self.tree(), end, Some(ahead.from))?;
+                Ok(between + remove_batches(self.tree(), ahead.end, None)?)
+            }
+            None => remove_batches(self.tree(), end, None),
+        }
     }
 
     /// The tree for writing, under the store's writer.

@@ -68,6 +68,11 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
+    /// The same, as if the partition were no more than this.
+    pub(super) fn within(self, start: Offset, end: Offset) -> Self {
+        Self { start, end, ..self }
+    }
+
     pub(super) fn tree(&self) -> &dyn Tree {
         self.reading.tree()
     }
@@ -148,19 +153,7 @@ impl Store {
     /// # Errors
     /// [`ReadError::Trimmed`] when `from` is gone, [`ReadError::Damaged`] when the batch that holds it cannot be read: go on at its `to`.
     pub fn read(&self, id: PartitionId, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
-        let read = self.view(id, |view| {
-            if from < view.start {
-                return Err(ReadError::Trimmed { partition: id, start: view.start });
-            }
-            if let Some(hole) = hole_at(&view.holes, from) {
-                return Err(ReadError::Trimmed { partition: id, start: hole.to });
-            }
-            if from >= view.end {
-                return Ok(Vec::new());
-            }
-            read_forward(&view, from, max_bytes)
-        })?;
-        Ok(read.unwrap_or_default())
+        Ok(self.view(id, |view| read_from(&view, from, max_bytes))?.unwrap_or_default())
     }
 
     /// Batches before `before`, the newest first, while they have at most `max_bytes` together, but at least one. The first may end past `before`.
@@ -194,6 +187,20 @@ impl Store {
         })?;
         Ok(read.unwrap_or_default())
     }
+}
+
+/// What [`Store::read`] reads.
+pub(super) fn read_from(view: &View<'_>, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
+    if from < view.start {
+        return Err(ReadError::Trimmed { partition: view.id, start: view.start });
+    }
+    if let Some(hole) = hole_at(&view.holes, from) {
+        return Err(ReadError::Trimmed { partition: view.id, start: hole.to });
+    }
+    if from >= view.end {
+        return Ok(Vec::new());
+    }
+    read_forward(view, from, max_bytes)
 }
 
 fn read_forward(view: &View<'_>, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {

@@ -37,6 +37,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     }
     let topics = load_topics(&*meta)?;
     let mut partitions = load_partitions(&*backend, &*meta)?;
+    super::linked::load_aheads(&*meta, &partitions)?;
     for partition in partitions.values() {
         cut(partition, &mut found)?;
     }
@@ -185,7 +186,7 @@ fn load_topics(meta: &dyn Tree) -> Result<BTreeMap<TopicId, TopicInfo>, OpenErro
     Ok(topics)
 }
 
-type Partitions = HashMap<PartitionId, Arc<Partition>>;
+pub(super) type Partitions = HashMap<PartitionId, Arc<Partition>>;
 
 fn load_partitions(backend: &dyn Backend, meta: &dyn Tree) -> Result<Partitions, OpenError> {
     let mut found = Vec::new();
@@ -207,7 +208,7 @@ fn load_partitions(backend: &dyn Backend, meta: &dyn Tree) -> Result<Partitions,
 /// Removes batches past the end, of a commit that did not finish, and before the start, of a trim that did not.
 fn cut(partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
     let extent = partition.extent();
-    let mut removed = remove_batches(partition.tree(), extent.end, None)?;
+    let mut removed = partition.remove_past(extent.end)?;
     removed += remove_batches(partition.tree(), 0, Some(extent.start))?;
     if removed > 0 {
         found.cut.push((partition.id, removed));

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::linked::HoleWhy;
 use super::partition::{Partition, remove_batches};
 use super::read::{ReadError, View};
 use super::values::write;
@@ -20,6 +21,8 @@ pub struct Trimmed {
     pub bytes: u64,
     /// The offsets that went: partition, from, to.
     pub ranges: Vec<(PartitionId, Offset, Offset)>,
+    /// Partitions that go on behind what was still to come, as that would have gone as well.
+    pub closed: Vec<PartitionId>,
     /// Whether the pass ended at its bound and there may be more to remove.
     pub more: bool,
 }
@@ -119,6 +122,7 @@ impl Store {
                     batches_max: batches_max - trimmed.batches.min(batches_max),
                 };
                 self.trim_by(id, &rule, &mut trimmed)?;
+                self.close_if_old(id, &rule, now_ms, &mut trimmed)?;
             }
             self.drop_if_spent(id)?;
         }
@@ -146,6 +150,20 @@ impl Store {
         trimmed.batches += front.batches;
         trimmed.bytes += front.bytes;
         trimmed.ranges.push((id, from, front.next));
+        Ok(())
+    }
+
+    /// Gives up what is to come before a part ahead, where what lies ahead may leave already: it would leave as soon as it came.
+    fn close_if_old(&self, id: PartitionId, rule: &Rule, now_ms: i64, trimmed: &mut Trimmed) -> Result<(), ReadError> {
+        let Some(ahead) = self.ahead(id).filter(|ahead| ahead.bytes > 0) else { return Ok(()) };
+        let first = self.read_newest(id, ahead.from, 1).ok().and_then(|batches| batches.into_iter().next());
+        let stored_ms = first.map(|batch| hlc_ms(batch.envelope().hlc));
+        let is_waited_for = rule.upto <= ahead.from && !rule.is_late(stored_ms, ahead.bytes);
+        if rule.lets_go(stored_ms, ahead.bytes) && !is_waited_for {
+            if self.close_ahead(id, HoleWhy::Retention, now_ms)? {
+                trimmed.closed.push(id);
+            }
+        }
         Ok(())
     }
 

@@ -145,6 +145,7 @@ impl Store {
             group.remove(&keys::partition(*partition));
             self.holes(*partition).iter().for_each(|hole| group.remove(&keys::hole(*partition, hole.from)));
             super::linked::remove_late(self, *partition, &mut group);
+            group.remove(&keys::ahead(*partition));
         }
         self.remove_cursors(|at| at.topic == id, &mut group).map_err(|e| self.topic_error(&e))?;
         let removed = gone.iter().try_for_each(|partition| self.remove_gaps(*partition, &mut group));

@@ -219,7 +219,7 @@ pub(super) struct ForgottenV1 {
 pub(super) struct HoleV1 {
     /// Where the partition goes on.
     pub to: u64,
-    /// 0 retention, 1 damage, 2 deadline; see `HoleWhy`.
+    /// 0 retention, 1 damage, 2 deadline, 4 link-removed; see `HoleWhy`.
     pub why: u8,
     /// When it was heard of, Unix milliseconds.
     pub at_ms: i64,
@@ -237,6 +237,19 @@ pub(super) struct LateV1 {
 pub(super) struct ApartV1 {
     /// When, Unix milliseconds.
     pub at_ms: i64,
+}
+
+/// The part of a linked partition that lies ahead of what is still to come, version 1.
+#[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
+pub(super) struct AheadV1 {
+    /// Its first offset.
+    pub from: u64,
+    /// The offset after it.
+    pub end: u64,
+    /// Stored bytes of its batches.
+    pub bytes: u64,
+    /// Wrapping sum of the digests of its records.
+    pub digest: u64,
 }
 
 /// A partition's id within a value.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::linked::{HoleWhy, hole_at};
+use super::partition::Partition;
 use super::read::{ReadError, View};
 use super::values::read_raw;
 use super::walk::{base_after, walk};
@@ -160,6 +161,8 @@ impl Store {
             progress(reader.at, report.bytes);
         }
         report.partitions += 1;
+        let digest = reader.digest;
+        self.verify_ahead(&partition, &mut reader, report)?;
         // What a trim took away meanwhile is not damaged.
         let start = partition.extent().start;
         // What never came is not damaged either.
@@ -169,9 +172,36 @@ impl Store {
         }
         let is_hole = |d: &Damage| hole_at(&holes, d.from).is_some_and(|hole| d.to <= hole.to);
         report.damaged.retain(|d| d.partition != id || d.from >= start && !is_hole(d));
-        if start == 0 && report.damaged.len() == damages && reader.digest != extent.digest {
+        if start == 0 && report.damaged.len() == damages && digest != extent.digest {
             let reason = "the events are not those that were counted".into();
             report.add(Damage { topic: reader.topic, partition: id, from: 0, to: extent.end, reason });
+        }
+        Ok(())
+    }
+
+    /// Reads what lies ahead of the end. What has become part of the partition meanwhile is left to the next time.
+    fn verify_ahead(
+        &self,
+        partition: &Partition,
+        reader: &mut Reader,
+        report: &mut VerifyReport,
+    ) -> Result<(), ReadError> {
+        let Some(ahead) = partition.ahead() else { return Ok(()) };
+        (reader.at, reader.end, reader.wrong, reader.digest) = (ahead.from, ahead.end, None, 0);
+        while reader.at < reader.end {
+            let at = reader.at;
+            match self.view_ahead(partition.id, ahead, |view| verify_step(&view, reader, report)) {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(()),
+                Err(ReadError::Damaged { reason, .. }) => {
+                    reader.wrong = Some(reason);
+                    reader.close_damage(reader.end, report);
+                }
+                Err(e) => return Err(e),
+            }
+            if reader.at == at {
+                reader.close_damage(reader.end, report);
+            }
         }
         Ok(())
     }

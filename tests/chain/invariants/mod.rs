@@ -8,6 +8,7 @@ mod lives;
 mod nodes;
 mod once;
 mod order;
+mod readers;
 mod ring;
 
 use super::history::History;
@@ -18,7 +19,7 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 9] = [
+const ALL: [(&str, Check); 10] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
@@ -28,6 +29,7 @@ const ALL: [(&str, Check); 9] = [
     ("ring", ring::check),
     ("converges", converges::check),
     ("nodes", nodes::check),
+    ("readers", readers::check),
 ];
 
 /// The names of those that are broken, each with its story.

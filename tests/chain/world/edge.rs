@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use edgeway::links::{Answer, Begin, Lanes, Moment, Parts, Refused, Round, Said, Stand, begin, judge, mine};
+use edgeway::event_log::PartitionLog;
+use edgeway::links::{
+    Answer, Begin, Fill, Lanes, LiesAhead, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge, judge_ahead,
+    mine, skip_to, waits, way,
+};
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
 use super::{DROP_AFTER_MS, Running, Session, World};
@@ -13,6 +17,8 @@ use crate::chain::history::Dropped;
 /// Bytes of a round, and bytes that are sent and not said to be stored.
 const ROUND_BYTES: usize = 400;
 const UNDER_WAY_BYTES_MAX: usize = 2_000;
+/// Bytes of the newest events that go before what was missed.
+const NEWEST_BYTES: usize = 300;
 /// How long what was refused, or is further upstream, is left alone.
 const ASK_AGAIN_MS: u64 = 60_000;
 
@@ -20,10 +26,14 @@ const ASK_AGAIN_MS: u64 = 60_000;
 #[derive(Default)]
 pub struct Sending {
     lanes: Lanes,
+    /// What was missed, and comes behind what is newer: up to where, and where that is stored upstream.
+    fills: Lanes,
+    ahead: BTreeMap<PartitionId, (Offset, Offset)>,
+    aheads: BTreeMap<PartitionId, LiesAhead>,
     offered: BTreeSet<OriginId>,
     topics: BTreeSet<u64>,
     asked: BTreeMap<PartitionId, Option<u64>>,
-    under_way: VecDeque<(u64, usize, BTreeMap<PartitionId, Offset>)>,
+    under_way: VecDeque<(u64, usize, BTreeMap<PartitionId, Offset>, bool)>,
     number: u64,
 }
 
@@ -79,9 +89,15 @@ impl World {
         let sending = &mut session.sending;
         match answer {
             Answer::Welcome(..) | Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) => false,
+            Answer::Ahead(aheads) => {
+                sending.aheads = aheads.into_iter().collect();
+                true
+            }
             Answer::Stored(stored) => {
-                while let Some((_, _, ends)) = sending.under_way.pop_front_if(|(sent, ..)| *sent <= stored) {
-                    edge.stored.extend(ends.into_iter().map(|(id, end)| ((number, id), end)));
+                while let Some((_, _, ends, is_fill)) = sending.under_way.pop_front_if(|(sent, ..)| *sent <= stored) {
+                    for (id, end) in ends {
+                        self.note_stored(number, edge, sending, (id, end, is_fill));
+                    }
                 }
                 true
             }
@@ -97,6 +113,33 @@ impl World {
         }
     }
 
+    /// What is ahead of an open hole counts as stored when the hole is full.
+    fn note_stored(
+        &self,
+        number: usize,
+        edge: &mut Running,
+        sending: &mut Sending,
+        (id, end, is_fill): (PartitionId, Offset, bool),
+    ) {
+        let stored = match sending.ahead.get_mut(&id) {
+            Some((to, ahead_end)) if is_fill && end >= *to => {
+                let end = end.max(*ahead_end);
+                sending.ahead.remove(&id);
+                sending.fills.remove(id);
+                end
+            }
+            Some((_, ahead_end)) if !is_fill => {
+                *ahead_end = end.max(*ahead_end);
+                if !self.has(Bug::CountsWhatIsAhead) {
+                    return;
+                }
+                end
+            }
+            _ => end,
+        };
+        edge.stored.insert((number, id), stored);
+    }
+
     fn refused(&mut self, sending: &mut Sending, refused: &Refused) {
         if refused.code == "loop" {
             self.history.met.insert("loop");
@@ -110,6 +153,7 @@ impl World {
         sending.offered.remove(&OriginId(refused.origin));
         sending.topics.remove(&refused.topic);
         sending.lanes.keep(|id| !is_of(&id));
+        sending.fills.keep(|id| !is_of(&id));
     }
 
     /// How partitions go on.
@@ -140,16 +184,14 @@ impl World {
                 let was = self.links[number].sent.get(&id).copied().filter(|_| self.has(Bug::GoesOnWhereItWas));
                 let from = was.unwrap_or(from).max(from);
                 let drops = id.topic.0 % 100 == 1 && self.links[number].drops;
-                sending.lanes.add(Arc::clone(log), from, if drops { DROP_AFTER_MS } else { 0 });
+                let drop_after_ms = if drops { DROP_AFTER_MS } else { 0 };
+                let log = Arc::clone(log);
+                let goes_on = self.begin(number, edge, sending, (log, drop_after_ms), from);
                 edge.stored.insert((number, id), from.min(stand.end));
-                true
+                goes_on || self.end_life(number, edge, &format!("{id} lies ahead of {stand:?}"))
             }
             Begin::Ahead | Begin::Forked if id.origin == edge.store.origin() => {
-                let site = &self.sites[self.links[number].from];
-                self.history.tell(self.now, format!("site {}: {judged:?} {id} {stand:?}", self.links[number].from));
-                self.history.ended.push((id.origin, site.was_set_back));
-                edge.store.end_life("upstream has more").expect("it syncs");
-                false
+                self.end_life(number, edge, &format!("{judged:?} {id} {stand:?}"))
             }
             other => {
                 if other == Begin::Forked {
@@ -159,6 +201,60 @@ impl World {
                 true
             }
         }
+    }
+
+    /// Begins with a partition that ends at `from` upstream; false where what lies ahead of that says that this life ends.
+    fn begin(
+        &mut self,
+        number: usize,
+        edge: &Running,
+        sending: &mut Sending,
+        (log, drop_after_ms): (Arc<PartitionLog>, u64),
+        from: Offset,
+    ) -> bool {
+        let id = log.id();
+        let ahead = sending.aheads.get(&id).map(|ahead| judge_ahead(&edge.store, id, *ahead));
+        let may_skip = self.links[number].newest && self.links[number].within.is_none();
+        let waits = || waits(&edge.store, id, (from, log.visible_end()), self.now as i64, NEWEST_BYTES);
+        let skips_to = if may_skip { waits().and_then(|waits| skip_to(&waits)) } else { None };
+        sending.ahead.remove(&id);
+        sending.fills.remove(id);
+        match way(from, ahead, skips_to) {
+            Way::Skips { from, to } => {
+                self.history.met.insert("goes on ahead");
+                sending.lanes.add_ahead(Arc::clone(&log), (from, to), drop_after_ms);
+                sending.fills.add_fill(log, from, Fill::up_to(to), drop_after_ms);
+                sending.ahead.insert(id, (to, to));
+            }
+            Way::Ahead { from, to, live } if may_skip => {
+                self.history.met.insert("goes on ahead again");
+                sending.lanes.add(Arc::clone(&log), live, drop_after_ms);
+                sending.fills.add_fill(log, from, Fill::up_to(to), drop_after_ms);
+                sending.ahead.insert(id, (to, live));
+            }
+            Way::FillsAlone { .. } if id.origin == edge.store.origin() => return false,
+            Way::FillsAlone { to, is_forked, .. } if edge.store.linked_origin(id.origin).is_some() => {
+                sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));
+                if !is_forked {
+                    sending.lanes.add_fill(log, from, Fill::up_to(to), drop_after_ms);
+                }
+            }
+            Way::FillsAlone { from, to, is_same, .. } => {
+                self.history.met.insert("fills up to another log");
+                sending.lanes.add_fill(log, from, Fill { to, has_ended: true, is_same }, drop_after_ms);
+            }
+            Way::InOrder(from) | Way::Ahead { from, .. } => sending.lanes.add(log, from, drop_after_ms),
+        }
+        true
+    }
+
+    /// This life ends, as upstream has more of it or something else; always false.
+    fn end_life(&mut self, number: usize, edge: &Running, why: &str) -> bool {
+        let from = self.links[number].from;
+        self.history.tell(self.now, format!("site {from}: {why}"));
+        self.history.ended.push((edge.store.origin(), self.sites[from].was_set_back));
+        edge.store.end_life("upstream has more").expect("it syncs");
+        false
     }
 
     fn moment(&self, edge: &Running) -> Moment {
@@ -183,13 +279,26 @@ impl World {
     fn send_rounds(&mut self, number: usize, edge: &Running, session: &mut Session) -> bool {
         let Session { sending, up, .. } = session;
         loop {
-            let under_way: usize = sending.under_way.iter().map(|(_, bytes, _)| bytes).sum();
+            let under_way: usize = sending.under_way.iter().map(|(_, bytes, ..)| bytes).sum();
             if under_way >= UNDER_WAY_BYTES_MAX || (!self.is_calm && self.random.chance(200)) {
                 return true;
             }
-            sending.lanes.at(self.moment(edge));
-            let round = match sending.lanes.next_round(&edge.store, ROUND_BYTES, &|| edge.shown) {
-                Ok(Some(round)) => round,
+            // Where nothing is skipped nothing is drawn, and all is as it would be without.
+            let has_fills = !sending.fills.is_empty();
+            let fills_first = has_fills && self.random.chance(250);
+            let moment = self.moment(edge);
+            let mut next = |is_fill: bool| {
+                let lanes = if is_fill { &mut sending.fills } else { &mut sending.lanes };
+                lanes.at(moment);
+                let round = lanes.next_round(&edge.store, ROUND_BYTES, &|| edge.shown);
+                round.map(|round| round.map(|round| (round, is_fill)))
+            };
+            let found = match next(fills_first) {
+                Ok(None) if has_fills => next(!fills_first),
+                found => found,
+            };
+            let (round, is_fill) = match found {
+                Ok(Some(found)) => found,
                 Ok(None) => return true,
                 Err(_) => return false,
             };
@@ -197,10 +306,14 @@ impl World {
             let Round { origin, mut parts, bytes, ends, .. } = round;
             self.note_dropped(&parts);
             if self.has(Bug::GapNotTold) {
-                parts.retain(|part| matches!(part, LinkedPart::Batch(_)));
+                let is_told = |part: &LinkedPart| match part {
+                    LinkedPart::Batch(_) => true,
+                    LinkedPart::Hole(_, hole) => hole.why == HoleWhy::Later,
+                };
+                parts.retain(is_told);
             }
             self.links[number].sent.extend(ends.iter().map(|(id, end)| (*id, *end)));
-            sending.under_way.push_back((sending.number, bytes, ends));
+            sending.under_way.push_back((sending.number, bytes, ends, is_fill));
             up.push_back(Said::Parts(Parts { number: sending.number, origin, parts }).encode());
         }
     }

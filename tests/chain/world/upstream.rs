@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgeway::links::{Answer, Parts, Refused, Said, check_parts, may_come, stand};
+use edgeway::links::{Answer, Parts, Refused, Said, check_parts, lies_ahead, may_come, stand};
 use sled_data::{Hole, HoleWhy, Linked, LinkedError, LinkedPart, OriginId, PartitionId, TopicId, TopicInfo};
 
 use super::{Link, Running, Session, World};
@@ -122,7 +122,12 @@ impl World {
                     receiving.origins.contains_key(&id.origin) && receiving.topics.contains(&id.topic)
                 };
                 upstream.store.sync().expect("it syncs");
-                let stands = ids.into_iter().filter(known).map(|id| (id, stand(&upstream.store, id)));
+                let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
+                let ahead = |id: &PartitionId| lies_ahead(&upstream.store, *id).map(|ahead| (*id, ahead));
+                if self.links[number].within.is_none() {
+                    down.push_back(Answer::Ahead(ids.iter().filter_map(ahead).collect()).encode());
+                }
+                let stands = ids.into_iter().map(|id| (id, stand(&upstream.store, id)));
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
             Ok(Said::Parts(parts)) => return self.take_parts(upstream, session, parts),
@@ -157,6 +162,9 @@ impl World {
         let Some(linked) = session.receiving.origins.get(&origin) else { return false };
         if check_parts(&parts).is_err() {
             return false;
+        }
+        if self.has(Bug::FillIsNotAtomic) {
+            shrink_first(upstream, &mut parts);
         }
         loop {
             match upstream.store.take_linked(origin, linked, &parts) {
@@ -193,6 +201,22 @@ fn adopt(number: usize, upstream: &Running, info: TopicInfo) -> bool {
             let name = format!("{prefix}{}", info.name);
             upstream.store.create_topic_as(TopicInfo { name, ..info }).is_ok()
         }
+    }
+}
+
+/// Counts what fills an open hole before it is there.
+fn shrink_first(upstream: &Running, parts: &mut Vec<LinkedPart>) {
+    let fills = |part: &LinkedPart| {
+        let ahead = upstream.store.ahead(part.partition())?;
+        let end = upstream.store.end_offset(part.partition());
+        let LinkedPart::Batch(batch) = part else { return None };
+        let why = HoleWhy::Retention;
+        let hole = Hole { from: end, to: batch.next_offset(), why, at_ms: 1 };
+        (batch.base_offset() == end && batch.next_offset() <= ahead.from).then_some(hole)
+    };
+    if let Some((place, hole)) = parts.iter().enumerate().find_map(|(place, part)| Some((place, fills(part)?))) {
+        let id = parts[place].partition();
+        parts.insert(place, LinkedPart::Hole(id, hole));
     }
 }
 

@@ -79,10 +79,14 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
         labels,
         &dropped,
     )?;
+    let later = of(|link| link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum::<u64>() as f64);
+    sheet.gauges("link_later_events", "Events that come behind what is newer of their partitions", "link", &later)?;
     let gaps = of(|link| link.gaps.len() as f64);
     sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)?;
     let missing = links.iter().flat_map(|link| {
-        sled_data::HoleWhy::ALL.map(|why| {
+        // What is to come later is no gap.
+        let all = sled_data::HoleWhy::ALL.into_iter().filter(|why| *why != sled_data::HoleWhy::Later);
+        all.map(move |why| {
             let gaps = link.gaps.iter().filter(|gap| gap.why == why.name());
             let events: u64 = gaps.map(|gap| gap.to - gap.from).sum();
             ([link.name.clone(), why.name().to_owned()], events as f64)

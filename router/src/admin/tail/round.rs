@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use sled_data::{Offset, PartitionId, ReadError as StoreError};
+use sled_data::{HoleWhy, Offset, PartitionId, ReadError as StoreError};
 
 use crate::admin::ApiError;
 use crate::admin::event_json::{self, Place};
@@ -119,13 +119,13 @@ impl Reading {
             if only.is_some_and(|only| only != id.index) {
                 continue;
             }
-            let end = partition.visible_end();
+            let end = partition.newest_end();
             let next = match from {
                 From::Start => first_to_tell(&log, id),
                 From::End => end,
                 // What is gone from there on is told as a gap.
                 From::Offset(offset) => offset,
-                From::TimeMs(ms) => match log.store().offset_at_time(id, ms) {
+                From::TimeMs(ms) => match log.store().newest_at_time(id, ms) {
                     Ok(offset) => offset.min(end),
                     Err(error) => return Err(ApiError::internal(error.to_string())),
                 },
@@ -142,7 +142,7 @@ impl Reading {
     pub fn until(mut self, to_ms: Option<i64>) -> Result<Self, ApiError> {
         let Some(ms) = to_ms else { return Ok(self) };
         for cursor in &mut self.cursors {
-            let found = self.log.store().offset_at_time(cursor.id, ms);
+            let found = self.log.store().newest_at_time(cursor.id, ms);
             let to = found.map_err(|error| ApiError::internal(error.to_string()))?;
             cursor.end = Some(cursor.end.map_or(to, |end| end.min(to)));
         }
@@ -217,9 +217,14 @@ struct PartitionRound<'a> {
 
 impl PartitionRound<'_> {
     fn fill(&mut self, log: &EventLog) {
-        match log.read(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
+        let before = self.open_hole(log);
+        match log.read_newest(self.cursor.id, self.cursor.next, PARTITION_BYTES) {
             Ok(batches) => {
                 let start = batches.first().map_or_else(|| self.first_behind(log), Batch::base_offset);
+                // What is live goes on ahead of what is still to come.
+                if let Some(to) = before.or_else(|| self.open_hole(log)).filter(|to| start >= *to) {
+                    self.gap(to, HoleWhy::Later.name());
+                }
                 if start > self.cursor.next {
                     self.gap_to(start, log);
                 }
@@ -234,11 +239,18 @@ impl PartitionRound<'_> {
         }
     }
 
+    /// Up to where the open hole goes in which it stands.
+    fn open_hole(&self, log: &EventLog) -> Option<Offset> {
+        let partition = log.partition(self.cursor.id).ok()?;
+        let (from, _) = partition.ahead()?;
+        (partition.visible_end()..from).contains(&self.cursor.next).then_some(from)
+    }
+
     /// Where the partition goes on, of which nothing that is visible can be read: at its start, or behind the hole that it ends with.
     fn first_behind(&self, log: &EventLog) -> Offset {
         let Cursor { id, next, .. } = *self.cursor;
         let hole = log.store().holes(id).into_iter().find(|hole| (hole.from..hole.to).contains(&next));
-        hole.map_or_else(|| log.start_offset(id), |hole| hole.to.min(log.visible_end(id)))
+        hole.map_or_else(|| log.start_offset(id), |hole| hole.to.min(log.newest_end(id)))
     }
 
     fn take(&mut self, batch: &Batch) {

@@ -154,3 +154,41 @@ fn beginnings_are_read() {
         assert_eq!(From::parse(text).ok(), expected, "{text:?}");
     }
 }
+
+#[tokio::test]
+async fn who_tails_is_told_of_what_comes_later_and_sees_what_is_live() {
+    use sled_data::{Hole, HoleWhy, Linked, LinkedPart, OriginId, PartitionId, TopicId, TopicInfo};
+
+    use crate::event_log::rubbish::sound;
+    let log = log();
+    let id = PartitionId { origin: OriginId(50), topic: TopicId(9), index: 0 };
+    let info = TopicInfo { id: id.topic, name: "plant/t".to_owned(), config: TopicConfig::default() };
+    let topic = log.adopt_linked_topic(info).unwrap();
+    let batch = |base, values: &[&str]| LinkedPart::Batch(sound(id, base, 7 + base, values).into());
+    let take = |parts: Vec<LinkedPart>| log.take_linked(id.origin, Linked { link: 5, hlc: 0, path: vec![1] }, parts);
+    take(vec![batch(0, &["a", "b"])]).await.unwrap();
+    let begin = |from, follow| Reading::begin(Arc::clone(&log), Arc::clone(&topic), from, None, follow).unwrap();
+    let mut follower = begin(From::Start, true);
+    assert_eq!(told(&follower.round(u64::MAX)), "0:0=a 0:1=b");
+    let later = Hole { from: 2, to: 6, why: HoleWhy::Later, at_ms: 0 };
+    take(vec![LinkedPart::Hole(id, later)]).await.unwrap();
+    assert_eq!(told(&follower.round(u64::MAX)), "", "nothing is live yet");
+    assert_eq!(all(&mut begin(From::Start, false)), "0:0=a 0:1=b");
+    take(vec![batch(6, &["live"])]).await.unwrap();
+    let mut from_end = begin(From::End, true);
+    let round = follower.round(u64::MAX);
+    assert_eq!(told(&round), "0:gap 2-6 0:6=live");
+    assert!(String::from_utf8_lossy(&round.bytes).contains("\"later\""));
+    assert_eq!(all(&mut begin(From::Start, false)), "0:0=a 0:1=b 0:gap 2-6 0:6=live");
+    assert_eq!(all(&mut begin(From::Offset(3), false)), "0:gap 3-6 0:6=live");
+    // What fills it is seen by who comes to it in order, and not by who has passed it.
+    take(vec![batch(2, &["c", "d"]), batch(7, &["more"])]).await.unwrap();
+    assert_eq!(told(&follower.round(u64::MAX)), "0:7=more");
+    assert_eq!(told(&from_end.round(u64::MAX)), "0:7=more");
+    assert_eq!((log.visible_end(id), log.newest_end(id)), (4, 8));
+    take(vec![batch(4, &["e", "f"])]).await.unwrap();
+    assert_eq!((log.visible_end(id), log.newest_end(id)), (8, 8));
+    assert_eq!(told(&follower.round(u64::MAX)), "");
+    assert_eq!(all(&mut begin(From::Start, false)), "0:0=a 0:1=b 0:2=c 0:3=d 0:4=e 0:5=f 0:6=live 0:7=more");
+    log.close();
+}

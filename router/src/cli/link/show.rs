@@ -78,6 +78,7 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     for refusal in &link.refusals {
         out.line(&printable(&format!("refused    {refusal}")))?;
     }
+    later(link, out)?;
     for gap in link.gaps.iter().take(GAPS_SHOWN) {
         let (at, from, to) = (when::show_ms(gap.at_ms), gap.from, gap.to.saturating_sub(1));
         let what = format!("{}/{} (origin {})", gap.topic, gap.partition, gap.origin);
@@ -109,6 +110,16 @@ fn coming(down: &TopicsDownJson, out: &mut Out<impl Write>) -> Result<(), Failur
         out.line(&printable(&format!("not taken  {refusal}")))?;
     }
     Ok(())
+}
+
+/// What comes behind what is newer.
+fn later(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    if link.later.is_empty() {
+        return Ok(());
+    }
+    let events: u64 = link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum();
+    let partitions = link.later.len();
+    out.line(&format!("later      {events} events of {partitions} partitions come behind what is newer of them"))
 }
 
 /// How fast it is, what of each priority, and the connection.

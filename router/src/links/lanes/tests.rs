@@ -7,7 +7,7 @@ use sled_data::{
     HoleWhy, LINKED_NEW_PARTITIONS_MAX, LinkedPart, MemoryBackend, Options, PartitionId, Store, TopicConfig,
 };
 
-use super::{Lanes, Moment, WINDOWS_BYTES_MAX};
+use super::{Fill, Lanes, Moment, WINDOWS_BYTES_MAX};
 use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent};
 
@@ -231,5 +231,70 @@ fn a_commit_of_more_partitions_than_a_frame_may_begin_comes_in_two() {
         }
         assert_eq!(counts, [LINKED_NEW_PARTITIONS_MAX, all.len() - LINKED_NEW_PARTITIONS_MAX], "turn {turn}");
     }
+    log.close();
+}
+
+#[test]
+fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
+    let log = log();
+    let mut random = 5;
+    // Offsets 0 to 19 of one partition, an event each.
+    (0..20).for_each(|_| commit(&log, &[3], 50, &mut random));
+    let partition = Arc::clone(&log.topic("t").unwrap().all_partitions()[3]);
+    let given = |lanes: &mut Lanes| {
+        let mut found: Vec<(u64, u64, Option<HoleWhy>)> = Vec::new();
+        while let Some(round) = lanes.next_round(log.store(), 300, &|| 0).unwrap() {
+            found.extend(round.parts.iter().map(|part| match part {
+                LinkedPart::Batch(batch) => (batch.base_offset(), batch.next_offset(), None),
+                LinkedPart::Hole(_, hole) => (hole.from, hole.to, Some(hole.why)),
+            }));
+        }
+        found
+    };
+    let mut ahead = Lanes::default();
+    ahead.add_ahead(Arc::clone(&partition), (4, 15), 0);
+    let mut expected = vec![(4, 15, Some(HoleWhy::Later))];
+    expected.extend((15..20).map(|at| (at, at + 1, None)));
+    assert_eq!(given(&mut ahead), expected);
+    commit(&log, &[3], 50, &mut random);
+    assert_eq!(given(&mut ahead), [(20, 21, None)]);
+    // from, up to where, whether no more is written, what of it is told as a gap
+    for (from, to, has_ended, gap) in [
+        (4, 15, false, None),
+        (4, 15, true, None),
+        (15, 15, false, None),
+        (18, 25, true, Some(21)),
+        (21, 25, true, Some(21)),
+        (18, 25, false, None),
+    ] {
+        let mut fill = Lanes::default();
+        fill.add_fill(Arc::clone(&partition), from, Fill { has_ended, ..Fill::up_to(to) }, 0);
+        let mut expected: Vec<_> = (from..to.min(21)).map(|at| (at, at + 1, None)).collect();
+        expected.extend(gap.map(|gap| (gap, to, Some(HoleWhy::Damage))));
+        assert_eq!(given(&mut fill), expected, "{from} {to} {has_ended}");
+    }
+    // A batch that reaches over the end of a fill is of another log than what upstream has there.
+    let ticket = {
+        let mut open = log.lock();
+        for _ in 0..4 {
+            let event = NewEvent {
+                timestamp_ms: 1,
+                key: None,
+                value: Some(b"x"),
+                headers: &NO_HEADERS,
+                extra: &NO_HEADERS,
+                fanned_out: false,
+            };
+            open.append(&log.topic("t").unwrap(), 3, &event).unwrap();
+        }
+        open.ticket()
+    };
+    log.durable_blocking(ticket).unwrap();
+    let mut fill = Lanes::default();
+    fill.add_fill(Arc::clone(&partition), 20, Fill { has_ended: true, ..Fill::up_to(23) }, 0);
+    assert_eq!(given(&mut fill), [(20, 21, None), (21, 23, Some(HoleWhy::Damage))]);
+    // So is all from some batch on that is not known: a gap is told before what upstream has there.
+    fill.add_fill(partition, 17, Fill { to: 20, has_ended: true, is_same: false }, 0);
+    assert_eq!(given(&mut fill), [(17, 18, None), (18, 19, None), (19, 20, Some(HoleWhy::Damage))]);
     log.close();
 }

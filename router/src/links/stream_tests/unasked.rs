@@ -25,6 +25,7 @@ async fn where_a_partition_stands_is_heard_once_for_each_ask() {
         due: tokio::sync::watch::Sender::new(None),
         left: Default::default(),
         flow: crate::links::topics::Flow::Up,
+        fills: Default::default(),
     };
     let sender = Sender::new(&Arc::new(session), Priority::Normal, true, 0);
     let stands = || {

@@ -74,6 +74,7 @@ pub async fn give(
         due: watch::Sender::new(None),
         left: Mutex::default(),
         down: Default::default(),
+        fills: Mutex::default(),
         flow: Flow::Down(given),
     };
     let ended = {

@@ -101,6 +101,7 @@ impl Dialler {
             budget: self.brings.budget.clone(),
             within: self.brings.below.as_ref().map(|below| Arc::clone(below.within())),
             listed: Some(self.listed(session, topics)),
+            takes_ahead: false,
         };
         receiver.run(out, from, None).await
     }

@@ -46,6 +46,10 @@ fn what_upstream_says_has_these_bytes() {
     let cases = [
         (Answer::Welcome(300, 1), vec![16, 0xac, 2, 1]),
         (Answer::Stands(vec![(id(), stand)]), vec![17, 1, 0xac, 2, 2, 3, 5, 6, 0xac, 2, 1]),
+        (
+            Answer::Ahead(vec![(id(), LiesAhead { from: 9, end: 300, first: 5, hlc: 6 })]),
+            vec![22, 1, 0xac, 2, 2, 3, 9, 0xac, 2, 5, 6],
+        ),
         (Answer::Stored(300), vec![18, 0xac, 2]),
         (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),
         (Answer::Asked(300, vec![7]), vec![20, 0xac, 2, 1, 7]),
@@ -58,6 +62,7 @@ fn what_upstream_says_has_these_bytes() {
         assert_eq!(Answer::decode(&bytes), Ok(said));
         assert!(Answer::decode(&[&bytes[..], &[0]].concat()).is_err(), "a byte too many");
     }
+    assert!(Answer::decode(&[22, 1, 0xac, 2, 2, 3, 9, 8, 5, 6]).is_err(), "it ends before it begins");
     let long = Answer::Refused(Refused::new(1, 2, "loop", "é".repeat(TEXT_BYTES_MAX)));
     assert_eq!(Answer::decode(&long.encode()), Ok(long));
 }

@@ -52,6 +52,8 @@ pub struct Keeps {
     pub start: Offset,
     /// Where it ends.
     pub stand: Stand,
+    /// Where what lies ahead of that ends.
+    pub end: Offset,
     /// What never came.
     pub holes: Vec<(Offset, Offset)>,
 }
@@ -128,7 +130,7 @@ pub fn lacks(keeps: &Keeps, theirs: &Held) -> Option<Lack> {
     if theirs.is_other {
         return Some(Lack::Other);
     }
-    if theirs.end < keeps.stand.end {
+    if theirs.end < keeps.end {
         return Some(Lack::Behind);
     }
     let kept = theirs.holes.iter().flat_map(|(from, to)| keeps.of(*from, *to)).collect::<Vec<_>>();
@@ -201,7 +203,7 @@ mod tests {
         let held = |end, holes: &[(Offset, Offset)]| Held { end, start: 0, holes: holes.to_vec(), is_other: false };
         let keeps = |start, end, holes: &[(Offset, Offset)]| {
             let stand = Stand { end, hlc: 1, digest: 1, is_gapless: holes.is_empty() };
-            Keeps { start, stand, holes: holes.to_vec() }
+            Keeps { start, stand, end, holes: holes.to_vec() }
         };
         let below = |from, to| Some(Lack::Below(vec![(from, to)]));
         let other = Held { is_other: true, ..held(9, &[]) };
@@ -215,6 +217,7 @@ mod tests {
             ("a hole", keeps(0, 9, &[]), held(9, &[(3, 4)]), below(3, 4)),
             ("a hole before what is kept", keeps(4, 9, &[]), held(9, &[(0, 4)]), None),
             ("a hole into what is kept", keeps(3, 9, &[]), held(9, &[(0, 4)]), below(3, 4)),
+            ("something lies ahead", Keeps { end: 12, ..keeps(0, 9, &[]) }, held(9, &[]), Some(Lack::Behind)),
             ("the same hole", keeps(0, 9, &[(3, 6)]), held(9, &[(3, 6)]), None),
             ("its hole is larger", keeps(0, 9, &[(3, 6)]), held(9, &[(3, 7)]), below(6, 7)),
             ("its hole begins before", keeps(0, 9, &[(3, 6)]), held(9, &[(2, 6)]), below(2, 3)),

@@ -105,9 +105,12 @@ impl Within {
             let linked = store.partitions().into_iter().filter(|id| store.linked_origin(id.origin).is_some());
             let keeps = |id| {
                 let holes = store.holes(id).into_iter().map(|hole| (hole.from, hole.to)).collect();
-                (id, Keeps { start: store.reach(id).start, stand: stand(store, id), holes })
+                // It is with the others when what was missed has come to them as well.
+                let ahead = store.ahead(id).map_or(0, |ahead| ahead.end);
+                let stand = stand(store, id);
+                (id, Keeps { start: store.reach(id).start, end: ahead.max(stand.end), stand, holes })
             };
-            linked.map(keeps).filter(|(_, keeps)| keeps.start < keeps.stand.end).collect()
+            linked.map(keeps).filter(|(_, keeps)| keeps.start < keeps.end).collect()
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| "the node is stopping".to_owned())
     }

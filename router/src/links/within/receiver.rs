@@ -158,6 +158,7 @@ impl Within {
             budget: self.budget.clone(),
             within: None,
             listed: None,
+            takes_ahead: false,
         }
     }
 }

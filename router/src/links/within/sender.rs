@@ -294,6 +294,9 @@ impl Sender {
                 Answer::Stored(number) => self.stored(number)?,
                 Answer::Refused(refused) => self.refused(&refused),
                 Answer::Stands(stands) => self.go_on(stands).await?,
+                Answer::Ahead(_) => {
+                    return Err(Ended::Wrong("of what lies ahead, which goes to no other node".to_owned()));
+                }
                 Answer::Due(_) | Answer::Renewed(..) => {
                     return Err(Ended::Wrong("of certificates, which a site's own nodes do not renew so".to_owned()));
                 }

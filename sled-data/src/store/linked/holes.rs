@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::ahead::Aheads;
 use crate::backend::{BackendError, Direction, Group, Span, Tree};
 use crate::ids::{Offset, PartitionId};
 use crate::store::commit::Touched;
@@ -25,11 +26,16 @@ pub enum HoleWhy {
     Damage,
     /// They were too old to be of use when their turn came.
     Deadline,
+    /// They are to come later: what follows goes on ahead of them. An open hole, which is never kept as a hole.
+    Later,
+    /// Their link was removed before they came.
+    Removed,
 }
 
 impl HoleWhy {
     /// Each.
-    pub const ALL: [HoleWhy; 3] = [HoleWhy::Retention, HoleWhy::Damage, HoleWhy::Deadline];
+    pub const ALL: [HoleWhy; 5] =
+        [HoleWhy::Retention, HoleWhy::Damage, HoleWhy::Deadline, HoleWhy::Later, HoleWhy::Removed];
 
     /// As it is stored and said.
     pub fn code(self) -> u8 {
@@ -47,6 +53,8 @@ impl HoleWhy {
             HoleWhy::Retention => "retention",
             HoleWhy::Damage => "damage",
             HoleWhy::Deadline => "deadline",
+            HoleWhy::Later => "later",
+            HoleWhy::Removed => "link-removed",
         }
     }
 }
@@ -86,9 +94,10 @@ pub(in crate::store) fn load(meta: &dyn Tree) -> Result<HashMap<PartitionId, Vec
 }
 
 /// Adds new holes to `group`, and takes out those that lie before their partition's start; the holes of each partition that has new
-/// ones. Where they are too many, the partition's start moves past the oldest.
+/// ones. Where they are too many, the partition's start moves past the oldest; what is to come before a part ahead is given up then.
 pub(super) fn put(
     touched: &mut [Touched],
+    aheads: &mut Aheads,
     new: &[(usize, Hole)],
     group: &mut Group,
     value: &mut Vec<u8>,
@@ -96,13 +105,15 @@ pub(super) fn put(
     let mut grown: BTreeMap<usize, Vec<Hole>> = BTreeMap::new();
     for (at, hole) in new {
         let holes = grown.entry(*at).or_insert_with(|| touched[*at].partition.holes().to_vec());
-        match holes.last_mut() {
-            // One hole goes on where the last one ends.
-            Some(last) if last.to == hole.from && last.why == hole.why => last.to = hole.to,
-            _ => holes.push(*hole),
-        }
+        add(holes, *hole);
     }
     for (at, holes) in &mut grown {
+        let oldest = holes.len().checked_sub(HOLES_MAX + 1).and_then(|last| holes.get(last)).copied();
+        if let Some(oldest) = oldest.filter(|oldest| oldest.to > touched[*at].after.end)
+            && let Some(closed) = aheads.close(touched, *at, HoleWhy::Retention)
+        {
+            add(holes, Hole { at_ms: oldest.at_ms, ..closed });
+        }
         let Touched { partition, after, .. } = &mut touched[*at];
         let too_many = holes.len().saturating_sub(HOLES_MAX);
         if let Some(last) = too_many.checked_sub(1).and_then(|last| holes.get(last)) {
@@ -121,6 +132,16 @@ pub(super) fn put(
         }
     }
     Ok(grown.into_iter().map(|(at, holes)| (at, holes.into())).collect())
+}
+
+/// Adds a hole at its place: what lies ahead may have some that came before. One that goes on where the one before ends becomes part of it.
+fn add(holes: &mut Vec<Hole>, hole: Hole) {
+    let place = holes.partition_point(|known| known.from < hole.from);
+    let before = place.checked_sub(1).and_then(|before| holes.get_mut(before));
+    match before {
+        Some(before) if before.to == hole.from && before.why == hole.why => before.to = hole.to,
+        _ => holes.insert(place, hole),
+    }
 }
 
 /// Bytes of the batches that begin before an offset.
@@ -161,7 +182,7 @@ mod tests {
     #[test]
     fn reasons_keep_their_codes() {
         let codes: Vec<(u8, &str)> = HoleWhy::ALL.into_iter().map(|why| (why.code(), why.name())).collect();
-        assert_eq!(codes, [(0, "retention"), (1, "damage"), (2, "deadline")]);
+        assert_eq!(codes, [(0, "retention"), (1, "damage"), (2, "deadline"), (3, "later"), (4, "link-removed")]);
         for why in HoleWhy::ALL {
             assert_eq!(HoleWhy::of_code(why.code()), why);
         }

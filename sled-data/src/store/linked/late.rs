@@ -54,11 +54,7 @@ pub(super) fn put(
     let mut grown: BTreeMap<usize, Vec<Late>> = BTreeMap::new();
     for (at, batch) in appends.iter().filter(|(_, batch)| batch.envelope().hlc < late_before) {
         let ranges = grown.entry(*at).or_insert_with(|| touched[*at].partition.late().to_vec());
-        let (from, to) = (batch.base_offset(), batch.next_offset());
-        match ranges.last_mut() {
-            Some(last) if last.to == from => last.to = to,
-            _ => ranges.push(Late { from, to }),
-        }
+        add(ranges, Late { from: batch.base_offset(), to: batch.next_offset() });
     }
     for (at, ranges) in &mut grown {
         let Touched { partition, after, .. } = &touched[*at];
@@ -80,6 +76,16 @@ pub(super) fn put(
         }
     }
     grown.into_iter().map(|(at, ranges)| (at, ranges.into())).collect()
+}
+
+/// Adds a range at its place: what lies ahead may have some that came before. One that goes on where the one before ends becomes part of it.
+fn add(ranges: &mut Vec<Late>, range: Late) {
+    let place = ranges.partition_point(|known| known.from < range.from);
+    let before = place.checked_sub(1).and_then(|before| ranges.get_mut(before));
+    match before {
+        Some(before) if before.to == range.from => before.to = range.to,
+        _ => ranges.insert(place, range),
+    }
 }
 
 /// Takes the ranges of a partition that goes out, in `group`.

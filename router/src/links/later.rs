@@ -1,0 +1,200 @@
+//! Live before backlog: whether a partition goes on near its end upstream, and what comes behind it then (pure, but for what reads the store).
+
+use sled_data::{Offset, PartitionId, Store};
+
+use super::begin::{Begin, Stand, begin};
+use super::waiting::{mine, waiting_bytes};
+
+/// Stored bytes of a partition, or the age of the oldest of them, up to which what waits goes in order: it is through soon.
+const WAITS_BYTES_MAX: u64 = if cfg!(test) { 16 << 10 } else { 1 << 20 };
+const WAITS_MS_MAX: u64 = if cfg!(test) { 1_000 } else { 10_000 };
+/// Stored bytes of the newest events of a partition that count as live: with them the last state of most keys comes at once.
+pub(super) const NEWEST_BYTES_MAX: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
+
+/// What upstream has ahead of where a partition ends there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiesAhead {
+    /// Its first offset.
+    pub from: Offset,
+    /// Where it goes on.
+    pub end: Offset,
+    /// The hybrid clock of the batch that it begins with; 0 where there is none.
+    pub first: u64,
+    /// The hybrid clock of the batch that ends there; 0 where there is none.
+    pub hlc: u64,
+}
+
+impl LiesAhead {
+    /// As if the partition ended there.
+    pub fn stand(&self) -> Stand {
+        Stand { end: self.end, hlc: self.hlc, digest: 0, is_gapless: false }
+    }
+}
+
+/// What waits of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// Stored bytes of it, about.
+    pub bytes: u64,
+    /// Age of its oldest event, milliseconds.
+    pub ms: u64,
+    /// Where its newest events begin.
+    pub newest: Offset,
+}
+
+/// How a partition goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In order, from this offset.
+    InOrder(Offset),
+    /// What is live from `to` on, ahead of what lies from `from` up to there: upstream is told of the open hole.
+    Skips {
+        /// Where it ends upstream.
+        from: Offset,
+        /// Where it goes on.
+        to: Offset,
+    },
+    /// As it had begun: what is live from `live` on, and what lies before `to` behind it.
+    Ahead {
+        /// Where it ends upstream.
+        from: Offset,
+        /// Where the part ahead begins.
+        to: Offset,
+        /// Where that goes on.
+        live: Offset,
+    },
+    /// What lies before `to` alone: what is ahead of it upstream is more than is here, or something else.
+    FillsAlone {
+        /// Where it ends upstream.
+        from: Offset,
+        /// Where the part ahead begins.
+        to: Offset,
+        /// Whether all before it is what the part ahead goes on from.
+        is_same: bool,
+        /// Whether what is ahead is something else; it is more than is here otherwise.
+        is_forked: bool,
+    },
+}
+
+/// What lies ahead of a partition upstream, judged by what is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AheadJudged {
+    /// What lies there.
+    pub ahead: LiesAhead,
+    /// How it would go on from its end.
+    pub begin: Begin,
+    /// Whether it begins with the batch that is here at that place.
+    pub is_same: bool,
+}
+
+/// Decides how a partition goes on that ends at `from` upstream: by what lies ahead there, as it was judged, and by where it is to be skipped to.
+pub fn way(from: Offset, judged: Option<AheadJudged>, skip_to: Option<Offset>) -> Way {
+    match judged {
+        Some(AheadJudged { ahead: LiesAhead { from: to, .. }, begin, is_same }) if from < to => match begin {
+            Begin::From(live) => Way::Ahead { from, to, live },
+            Begin::Ahead => Way::FillsAlone { from, to, is_same, is_forked: false },
+            Begin::Forked | Begin::Doubtful => Way::FillsAlone { from, to, is_same, is_forked: true },
+        },
+        _ => match skip_to {
+            Some(to) if from < to => Way::Skips { from, to },
+            _ => Way::InOrder(from),
+        },
+    }
+}
+
+/// Up to where a partition of which so much waits is skipped; `None`: it goes in order.
+pub fn skip_to(waits: &Waits) -> Option<Offset> {
+    (waits.bytes > WAITS_BYTES_MAX || waits.ms > WAITS_MS_MAX).then_some(waits.newest)
+}
+
+/// What waits of a partition from an offset up to where it ends, and where the newest of it begins, so many bytes; `None` where nothing waits,
+/// or it cannot be read. Reads the store.
+pub fn waits(
+    store: &Store,
+    id: PartitionId,
+    (from, end): (Offset, Offset),
+    now_ms: i64,
+    newest_bytes: usize,
+) -> Option<Waits> {
+    let reach = store.reach(id);
+    let from = from.max(reach.start);
+    if from >= end {
+        return None;
+    }
+    let first = store.read(id, from, 1).ok().and_then(|batches| batches.into_iter().next());
+    let ms = first.map_or(now_ms, |batch| sled_data::hlc_ms(batch.envelope().hlc));
+    let newest = store.read_back(id, end, newest_bytes).ok()?.last()?.base_offset();
+    let ms = u64::try_from(now_ms.saturating_sub(ms)).unwrap_or(0);
+    Some(Waits { bytes: waiting_bytes(&reach, end - from), ms, newest })
+}
+
+/// What upstream has ahead of a partition's end, if anything. Reads the store; asked before where it ends.
+pub fn lies_ahead(store: &Store, id: PartitionId) -> Option<LiesAhead> {
+    let sled_data::Ahead { from, end, .. } = store.ahead(id)?;
+    let hlc = if from < end { store.hlc_before(id, end).unwrap_or(0) } else { 0 };
+    Some(LiesAhead { from, end, first: clock_at(store, id, from).unwrap_or(0), hlc })
+}
+
+/// Judges what lies ahead upstream by what is here. Reads the store.
+pub fn judge_ahead(store: &Store, id: PartitionId, ahead: LiesAhead) -> AheadJudged {
+    let stand = ahead.stand();
+    let is_same = ahead.first != 0 && clock_at(store, id, ahead.from) == Some(ahead.first);
+    AheadJudged { ahead, begin: begin(&stand, &mine(store, id, &stand)), is_same }
+}
+
+/// The hybrid clock of the batch that begins at an offset.
+fn clock_at(store: &Store, id: PartitionId, offset: Offset) -> Option<u64> {
+    let batches = store.read_newest(id, offset, 1).ok()?;
+    batches.first().filter(|batch| batch.base_offset() == offset).map(|batch| batch.envelope().hlc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_goes_on_by_what_lies_ahead_and_by_what_waits() {
+        let ahead = |from, end, begin, is_same| {
+            Some(AheadJudged { ahead: LiesAhead { from, end, first: 6, hlc: 7 }, begin, is_same })
+        };
+        // where it ends upstream, what lies ahead there and how that is judged, where it would be skipped to, how it goes on
+        let cases = [
+            (4, None, None, Way::InOrder(4)),
+            (4, None, Some(9), Way::Skips { from: 4, to: 9 }),
+            (9, None, Some(9), Way::InOrder(9)),
+            (10, None, Some(9), Way::InOrder(10)),
+            (4, ahead(9, 12, Begin::From(12), true), Some(20), Way::Ahead { from: 4, to: 9, live: 12 }),
+            (4, ahead(9, 9, Begin::From(9), false), None, Way::Ahead { from: 4, to: 9, live: 9 }),
+            (
+                4,
+                ahead(9, 12, Begin::Ahead, true),
+                Some(20),
+                Way::FillsAlone { from: 4, to: 9, is_same: true, is_forked: false },
+            ),
+            (
+                4,
+                ahead(9, 12, Begin::Forked, false),
+                None,
+                Way::FillsAlone { from: 4, to: 9, is_same: false, is_forked: true },
+            ),
+            // It was filled in the moment in between.
+            (12, ahead(9, 12, Begin::From(12), true), None, Way::InOrder(12)),
+            (12, ahead(9, 12, Begin::From(12), true), Some(20), Way::Skips { from: 12, to: 20 }),
+        ];
+        for (from, ahead, skip_to, expected) in cases {
+            assert_eq!(way(from, ahead, skip_to), expected, "{from} {ahead:?} {skip_to:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_takes_long_is_skipped() {
+        let waits = |bytes, ms| Waits { bytes, ms, newest: 5 };
+        for (waits, expected) in [
+            (waits(WAITS_BYTES_MAX, WAITS_MS_MAX), None),
+            (waits(WAITS_BYTES_MAX + 1, 0), Some(5)),
+            (waits(0, WAITS_MS_MAX + 1), Some(5)),
+        ] {
+            assert_eq!(skip_to(&waits), expected, "{waits:?}");
+        }
+    }
+}
