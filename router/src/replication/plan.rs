@@ -36,13 +36,13 @@ pub fn writer_instead(node: NodeId, claimed: OriginId, writers: &BTreeMap<Origin
     writers.get(&claimed).copied().filter(|writer| *writer != node)
 }
 
-/// From which node each origin is to be followed now. Of two that say they write one, where neither is known to, the one of the lesser id
+/// From which node each origin is to be followed now. Of two that say they write one, where neither is known to, the one of the greater id
 /// is followed: from then on it is known.
 pub fn wanted(known: &Known) -> BTreeMap<OriginId, NodeId> {
     let mut wanted = BTreeMap::new();
     for (node, holder) in &known.holders {
         if let Some(origin) = holder.own {
-            wanted.entry(origin).or_insert(*node);
+            wanted.insert(origin, *node);
         }
     }
     for (node, holder) in &known.holders {
@@ -103,7 +103,7 @@ mod tests {
                 "two that claim one life",
                 vec![(2, holder(Some(B), &[])), (3, holder(Some(B), &[]))],
                 vec![],
-                vec![(B, 2)],
+                vec![(B, 3)],
             ),
             ("a life that has not been read yet", vec![(2, holder(None, &[]))], vec![], vec![]),
         ];

@@ -333,6 +333,7 @@ impl crate::event_log::Observer for Held {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::await_holding_lock, reason = "it holds the committer back, which is a thread of its own")]
 async fn what_a_dropped_stream_has_left_on_its_way_is_stored_and_synced_before_it_is_counted() {
     let (there, here) = (log(1), log(2));
     let origin = there.store().origin();
