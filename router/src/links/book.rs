@@ -126,6 +126,10 @@ pub struct LinkView {
     pub connections: u64,
     /// What the other side, or this one, does not take: the reason each.
     pub refusals: Vec<String>,
+    /// Bytes of batches that are kept here of what it brought. Upstream alone.
+    pub kept_bytes: u64,
+    /// Bytes of batches that went as they were more than its share of the disk, since the start. Upstream alone.
+    pub shed_bytes: u64,
     /// Events that never came.
     pub gaps: Vec<Gap>,
     /// What may come down, as the edge lists it.
@@ -194,6 +198,8 @@ pub struct Page {
     pub again: u64,
     /// Upstream: how far it is behind each gateway, as that said last.
     pub behind: BTreeMap<NodeId, Lag>,
+    /// Upstream: bytes that went as they were more than the link's share of the disk.
+    pub shed_bytes: u64,
 }
 
 /// One link's page, which its tasks share.
@@ -271,6 +277,8 @@ impl Page {
             traffic: self.connection.as_ref().map(SiteConnection::traffic),
             connections: self.connections,
             refusals: self.refusals.clone(),
+            kept_bytes: 0,
+            shed_bytes: self.shed_bytes,
             gaps,
             down: self.down.clone(),
         }

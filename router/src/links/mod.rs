@@ -36,6 +36,7 @@ mod guests;
 mod hear;
 mod hours;
 mod invite;
+mod kept;
 mod lanes;
 mod left;
 mod lives;

@@ -5,6 +5,7 @@ mod deadline;
 mod forged;
 mod greeting;
 mod invited;
+mod kept;
 mod lab;
 mod on_demand;
 mod unasked;

@@ -68,9 +68,9 @@ pub enum Close {
 
 /// Upstream's side.
 pub struct Upstream {
-    log: Arc<EventLog>,
+    pub(super) log: Arc<EventLog>,
     identity: Arc<SiteIdentity>,
-    records: Arc<Records>,
+    pub(super) records: Arc<Records>,
     pages: Mutex<BTreeMap<u64, Shared>>,
     connected: Arc<Connected>,
     guests: Arc<Guests>,
@@ -191,15 +191,17 @@ impl Upstream {
 
     /// The links, as people see them. Reads the store.
     pub fn views(&self) -> Vec<LinkView> {
-        let mut gaps = self.gaps();
+        let (mut gaps, kept) = (self.gaps(), self.kept());
         let view = |record: super::LinkRecord| {
             let gaps = record.ids.iter().flat_map(|id| gaps.remove(id).unwrap_or_default()).collect();
-            let page = self.page(record.ids.first().copied().unwrap_or_default());
+            let first = record.ids.first().copied().unwrap_or_default();
+            let page = self.page(first);
             let mut page = page.lock();
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
             }
-            page.view(&record.name, Direction::Down, gaps, self.log.clock().monotonic())
+            let view = page.view(&record.name, Direction::Down, gaps, self.log.clock().monotonic());
+            LinkView { kept_bytes: kept.get(&first).map_or(0, |kept| kept.bytes), ..view }
         };
         self.records.all().into_iter().map(view).collect()
     }
@@ -224,7 +226,7 @@ impl Upstream {
         gaps
     }
 
-    fn page(&self, link: u64) -> Shared {
+    pub(super) fn page(&self, link: u64) -> Shared {
         let fresh = || Arc::new(Mutex::new(Page { state: State::Cut, ..Page::default() }));
         Arc::clone(self.pages.lock().entry(link).or_insert_with(fresh))
     }
