@@ -82,6 +82,12 @@ pub struct LinkJson {
     /// Events that came again and were here already, since the start. Upstream alone.
     #[serde(default)]
     pub again_events: u64,
+    /// Bytes of batches that are kept of what it brought. Upstream alone.
+    #[serde(default)]
+    pub kept_bytes: u64,
+    /// Bytes of batches that went as they were more than the link's share of the disk, since the start. Upstream alone.
+    #[serde(default)]
+    pub shed_bytes: u64,
     /// Events a second that are stored upstream, of the last ten seconds. At the edge alone, as all up to `traffic`.
     pub events_per_s: f64,
     /// Bytes of their batches a second.

@@ -2,7 +2,7 @@
 
 use super::{Config, Problem, in_range};
 use crate::replication::peers::{PROTOCOL_MAX, PROTOCOL_MIN};
-use crate::replication::{LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
+use crate::replication::{LINK_BYTES_MIN, LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
 
 /// Whether every number is in its range.
 pub(super) fn check(config: &Config) -> Result<(), Problem> {
@@ -34,6 +34,10 @@ pub(super) fn check(config: &Config) -> Result<(), Problem> {
     in_range(["site", "retention_wait_ms"], site.retention_wait_ms, 0..=10 * 365 * 24 * 3_600 * 1_000)?;
     in_range(["site", "retention_wait_bytes"], site.retention_wait_bytes, 0..=1 << 50)?;
     in_range(["site", "linked_quorum"], site.linked_quorum.len(), 0..=LINKED_QUORUM_MAX)?;
+    if (1..LINK_BYTES_MIN).contains(&site.link_bytes_max) {
+        let (found, expected) = (site.link_bytes_max, format!("0 for no bound, or at least {LINK_BYTES_MIN}"));
+        return Err(Problem { path: ["site", "link_bytes_max"], found: found.to_string(), expected });
+    }
     if site.link_certificate_s > 0 && !site.link_certificate_short {
         let (found, expected) = (site.link_certificate_s, format!("0 for ever, or at least {LINK_CERTIFICATE_S_MIN}"));
         if found < LINK_CERTIFICATE_S_MIN {

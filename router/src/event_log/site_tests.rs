@@ -167,6 +167,7 @@ async fn a_quorum_topic_is_acknowledged_and_seen_when_enough_nodes_have_it() {
 }
 
 #[tokio::test]
+#[allow(clippy::await_holding_lock, reason = "the committer's thread is to wait, and nobody else takes it")]
 async fn memory_of_what_is_on_its_way_is_held_though_nobody_waits_for_it_any_more() {
     let log = log(1);
     let id = PartitionId { origin: OriginId(50), topic: TopicId(1), index: 0 };

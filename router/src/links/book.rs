@@ -144,6 +144,10 @@ pub struct LinkView {
     pub connections: u64,
     /// What the other side, or this one, does not take: the reason each.
     pub refusals: Vec<String>,
+    /// Bytes of batches that are kept here of what it brought. Upstream alone.
+    pub kept_bytes: u64,
+    /// Bytes of batches that went as they were more than its share of the disk, since the start. Upstream alone.
+    pub shed_bytes: u64,
     /// Events that never came.
     pub gaps: Vec<Gap>,
     /// Events that come behind what is newer.
@@ -222,6 +226,8 @@ pub struct Page {
     pub behind: BTreeMap<NodeId, Lag>,
     /// Upstream: what goes down to each gateway.
     pub going: BTreeMap<NodeId, Going>,
+    /// Upstream: bytes that went as they were more than the link's share of the disk.
+    pub shed_bytes: u64,
 }
 
 /// One link's page, which its tasks share.
@@ -324,6 +330,8 @@ impl Page {
             traffic: self.connection.as_ref().map(SiteConnection::traffic),
             connections: self.connections,
             refusals: self.refusals.clone(),
+            kept_bytes: 0,
+            shed_bytes: self.shed_bytes,
             gaps,
             later,
             down: self.down.clone(),

@@ -386,15 +386,15 @@ mod tests {
 
     #[test]
     fn who_was_sent_away_was_heard() {
+        let why = || "why".to_owned();
         // why it ended, whether it is silent before its greeting, and after it
-        let cases: [(fn(String) -> Cut, bool, bool); 4] = [
-            (Cut::Silent, true, true),
-            (Cut::Again, true, false),
-            (Cut::SentAway, false, false),
-            (Cut::Refused, false, false),
+        let cases = [
+            (Cut::Silent(why()), true, true),
+            (Cut::Again(why()), true, false),
+            (Cut::SentAway(why()), false, false),
+            (Cut::Refused(why()), false, false),
         ];
         for (cut, before, after) in cases {
-            let cut = cut("why".to_owned());
             assert_eq!((is_silent(&cut, false), is_silent(&cut, true)), (before, after));
         }
     }

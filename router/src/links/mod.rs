@@ -39,6 +39,7 @@ mod hear;
 mod hours;
 mod invite;
 mod judge;
+mod kept;
 mod lanes;
 mod later;
 mod left;

@@ -6,6 +6,7 @@ mod forged;
 mod forged_down;
 mod greeting;
 mod invited;
+mod kept;
 mod lab;
 mod newest_first;
 mod on_demand;

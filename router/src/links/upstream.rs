@@ -70,9 +70,9 @@ pub enum Close {
 
 /// Upstream's side.
 pub struct Upstream {
-    log: Arc<EventLog>,
+    pub(super) log: Arc<EventLog>,
     identity: Arc<SiteIdentity>,
-    records: Arc<Records>,
+    pub(super) records: Arc<Records>,
     pages: Mutex<BTreeMap<u64, Shared>>,
     connected: Arc<Connected>,
     guests: Arc<Guests>,
@@ -221,11 +221,12 @@ impl Upstream {
 
     /// The links, as people see them. Reads the store.
     pub fn views(&self) -> Vec<LinkView> {
-        let (mut gaps, mut later) = (self.gaps(), self.later());
+        let (mut gaps, mut later, kept) = (self.gaps(), self.later(), self.kept());
         let view = |record: super::LinkRecord| {
             let gaps = record.ids.iter().flat_map(|id| gaps.remove(id).unwrap_or_default()).collect();
             let later = record.ids.iter().flat_map(|id| later.remove(id).unwrap_or_default()).collect();
-            let page = self.page(record.ids.first().copied().unwrap_or_default());
+            let first = record.ids.first().copied().unwrap_or_default();
+            let page = self.page(first);
             let mut page = page.lock();
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
@@ -238,6 +239,7 @@ impl Upstream {
             let name = |node: &NodeId| record.nodes.iter().find(|(id, _)| id == node).map(|(_, name)| name.clone());
             let goes = |(node, goes)| going(&self.log, goes, name(node).unwrap_or_default());
             view.topics = below.iter().map(goes).collect();
+            view.kept_bytes = kept.get(&first).map_or(0, |kept| kept.bytes);
             view.plugins = self.plugins_of(&record.name);
             view
         };
@@ -291,7 +293,7 @@ impl Upstream {
         gaps
     }
 
-    fn page(&self, link: u64) -> Shared {
+    pub(super) fn page(&self, link: u64) -> Shared {
         let fresh = || Arc::new(Mutex::new(Page { state: State::Cut, ..Page::default() }));
         Arc::clone(self.pages.lock().entry(link).or_insert_with(fresh))
     }

@@ -207,6 +207,18 @@ impl LinkNode {
         }
     }
 
+    /// One pass over what links keep here beyond so many bytes each; whether there is more to do at once. Blocks on the disk.
+    pub fn keep_share(&self, bytes_max: u64) -> bool {
+        let Some((upstream, _)) = &self.upstream else { return false };
+        match upstream.keep_share(bytes_max) {
+            Ok(pass) => pass.more,
+            Err(error) => {
+                tracing::warn!(%error, "what links keep beyond their share could not be trimmed; it is tried again with the next pass");
+                false
+            }
+        }
+    }
+
     /// Forgets an origin of a removed link of which nothing is kept any more; whether there was one. Blocks on the disk.
     pub fn forget_one(&self) -> bool {
         let Some((upstream, _)) = &self.upstream else { return false };
@@ -375,6 +387,8 @@ fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         events: view.events,
         bytes: view.bytes,
         again_events: view.again,
+        kept_bytes: view.kept_bytes,
+        shed_bytes: view.shed_bytes,
         events_per_s: view.rate.events,
         bytes_per_s: view.rate.bytes,
         sent_bytes_per_s: view.rate.sent_bytes,

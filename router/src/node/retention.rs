@@ -29,6 +29,8 @@ pub(super) struct Keeper {
     links: Arc<LinkNode>,
     wait_ms: u64,
     wait_bytes: u64,
+    /// Bytes that a link may keep here; 0: no bound.
+    link_bytes_max: u64,
     reserve_bytes: u64,
     /// 0: no bound.
     store_bytes_max: u64,
@@ -43,6 +45,7 @@ impl Keeper {
             links: Arc::clone(links),
             wait_ms: config.site.retention_wait_ms,
             wait_bytes: config.site.retention_wait_bytes,
+            link_bytes_max: config.site.link_bytes_max,
             reserve_bytes: config.store.reserve_bytes,
             store_bytes_max: config.store.bytes_max,
             floor: None,
@@ -71,7 +74,8 @@ impl Keeper {
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
-        pass.more
+        let has_more = self.links.keep_share(self.link_bytes_max);
+        pass.more || has_more
     }
 
     fn floor(&self) -> Floor {

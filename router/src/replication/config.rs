@@ -14,6 +14,8 @@ pub const ASKS_MAX: u32 = 32;
 pub const LONG_STREAMS_MAX: u32 = 32;
 /// Patterns of topics that edges wait for a quorum of.
 pub const LINKED_QUORUM_MAX: usize = 64;
+/// The least share of the disk that a link may be given, bytes.
+pub const LINK_BYTES_MIN: u64 = 16 << 20;
 /// The shortest life of a link's certificate, seconds: with a shorter one a gateway that is off for a day is locked out.
 pub const LINK_CERTIFICATE_S_MIN: u64 = 86_400;
 /// Streams beside those: the one of the greeting, and those that are about to be refused.
@@ -60,6 +62,8 @@ pub struct Config {
     /// Topics of other sites of which an edge is told that they are stored when a quorum of this site has them, by name; `*` stands for any
     /// characters. Of all others it is told when the node has them that its link leads to.
     pub linked_quorum: Vec<String>,
+    /// Bytes of batches that a node keeps of what one link has brought; beyond, the oldest of it goes. 0: no bound.
+    pub link_bytes_max: u64,
     /// Seconds for which the certificates of links into this site are good; their gateways renew them by themselves when a third is
     /// left. 0: for ever.
     pub link_certificate_s: u64,
@@ -81,6 +85,7 @@ impl Default for Config {
             retention_wait_ms: 24 * 3_600 * 1_000,
             retention_wait_bytes: 1 << 30,
             linked_quorum: Vec::new(),
+            link_bytes_max: 0,
             link_certificate_s: 90 * 24 * 3_600,
             link_certificate_short: false,
         }

@@ -57,8 +57,9 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
         age(link)
     ))?;
     out.line(&format!("upstream   {} events, {} since the start", link.events, bytes(link.bytes)))?;
-    if link.direction == "up" {
-        sending(link, out)?;
+    match link.direction.as_str() {
+        "up" => sending(link, out)?,
+        _ => out.line(&format!("kept       {} here{}", bytes(link.kept_bytes), shed(link)))?,
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
     out.line(&printable(&format!("down       {}", down(link))))?;
@@ -120,6 +121,14 @@ fn later(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let events: u64 = link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum();
     let partitions = link.later.len();
     out.line(&format!("later      {events} events of {partitions} partitions come behind what is newer of them"))
+}
+
+/// What went as it was more than the link's share of the disk.
+fn shed(link: &LinkJson) -> String {
+    match link.shed_bytes {
+        0 => String::new(),
+        shed => format!("; {} more than its share of the disk went since the start, the oldest first", bytes(shed)),
+    }
 }
 
 /// How fast it is, what of each priority, and the connection.

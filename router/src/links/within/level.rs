@@ -110,7 +110,7 @@ impl Within {
         loop {
             let connected = nodes.connected();
             let away = self.away.lock().look(&nodes.staying(), &connected, Instant::now());
-            let mut open = self.mute.lock().to_ask(&connected, Instant::now());
+            let mut open = self.mute.lock().ask(&connected, Instant::now());
             open.retain(|node| !heard.contains(node));
             let mut silent = 0;
             for (node, answer) in ask_each(nodes, open, &Asks::Ends, ids).await {

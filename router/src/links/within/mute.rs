@@ -38,7 +38,7 @@ impl Row {
 
 impl Mute {
     /// Of those who are connected, whom to ask.
-    pub fn to_ask(&mut self, connected: &[NodeId], now: Instant) -> Vec<NodeId> {
+    pub fn ask(&mut self, connected: &[NodeId], now: Instant) -> Vec<NodeId> {
         // One that comes again is as any other.
         self.0.retain(|node, row| connected.contains(node) && now.duration_since(row.last) < ROW_MAX);
         let is_due = |node: &NodeId| {
@@ -78,23 +78,23 @@ mod tests {
         let at = |parts: f64| began + MUTE_MAX.mul_f64(parts);
         let mut mute = Mute::default();
         for n in 0..=9 {
-            assert_eq!(mute.to_ask(&[a, b], at(f64::from(n) / 10.0)), [a, b], "{n}");
+            assert_eq!(mute.ask(&[a, b], at(f64::from(n) / 10.0)), [a, b], "{n}");
             assert!(!mute.unanswered(a, at(f64::from(n) / 10.0)) && !mute.is_given_up(a), "{n}");
         }
         assert!(mute.unanswered(a, at(1.0)), "it is told once");
         assert!(!mute.unanswered(a, at(1.1)));
         assert!(mute.is_given_up(a) && !mute.is_given_up(b));
         // It is asked now and then.
-        assert_eq!(mute.to_ask(&[a, b], at(1.1)), [b]);
-        assert_eq!(mute.to_ask(&[a, b], at(1.1) + ASK_EVERY), [a, b]);
+        assert_eq!(mute.ask(&[a, b], at(1.1)), [b]);
+        assert_eq!(mute.ask(&[a, b], at(1.1) + ASK_EVERY), [a, b]);
         mute.answered(a);
-        assert!(!mute.is_given_up(a) && mute.to_ask(&[a], at(1.2)) == [a]);
+        assert!(!mute.is_given_up(a) && mute.ask(&[a], at(1.2)) == [a]);
         // Few questions are no row, nor are those that are far apart, nor is one that was lost meanwhile.
         assert!(!mute.unanswered(a, at(2.0)) && !mute.unanswered(a, at(4.0)));
-        assert_eq!(mute.to_ask(&[b], at(4.0)), [b]);
+        assert_eq!(mute.ask(&[b], at(4.0)), [b]);
         for n in 0..20 {
             let now = at(5.0) + (ROW_MAX + Duration::from_secs(1)) * n;
-            assert_eq!((mute.to_ask(&[a], now), mute.unanswered(a, now)), (vec![a], false), "{n}");
+            assert_eq!((mute.ask(&[a], now), mute.unanswered(a, now)), (vec![a], false), "{n}");
         }
     }
 }
