@@ -30,6 +30,7 @@ mod links_down;
 mod mosquitto;
 mod path_of_one_event;
 mod plugins;
+mod plugins_down;
 mod quic;
 mod readme;
 mod replay;
