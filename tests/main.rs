@@ -31,6 +31,7 @@ mod mosquitto;
 mod pace;
 mod path_of_one_event;
 mod plugins;
+mod plugins_down;
 mod quic;
 mod readme;
 mod replay;
