@@ -65,7 +65,9 @@ fn what_lies_ahead_is_there_for_those_who_ask_and_the_partition_ends_before_it()
             assert_eq!((ahead.from, ahead.end, store.end_offset(id)), (12, 16, 4));
             assert_eq!(store.aheads(), [(id, 4, ahead)]);
             assert_eq!((values(store, id, 0), store.holes(id)), (values(&edge, id, 0)[..4].to_vec(), vec![]));
-            assert_eq!(store.hlc_before(id, 4), Some(7));
+            for (offset, hlc) in [(4, Some(7)), (8, None), (12, None), (14, Some(7)), (16, Some(7))] {
+                assert_eq!(store.hlc_before(id, offset), hlc, "{offset}");
+            }
             // Who keeps a cursor stands at the end; who asks for the newest is told, and goes on behind it.
             assert!(store.read(id, 4, 1).unwrap().is_empty());
             for from in 4..12 {
@@ -256,8 +258,8 @@ fn too_many_holes_ahead_give_up_what_was_to_come() {
         }
         take(&store, id, &coming).unwrap();
         let holes = store.holes(id);
-        assert_eq!((store.ahead(id), holes.len()), (None, HOLES_MAX));
-        assert!(store.start_offset(id) >= 12 && store.start_offset(id) <= holes[0].from);
+        assert!(store.ahead(id).is_none() && holes.len() <= HOLES_MAX + 1, "{}", holes.len());
+        assert!(store.start_offset(id) >= 12 && store.start_offset(id) == holes[0].to);
         let kept: u64 = store.read_back(id, u64::MAX, usize::MAX).unwrap().iter().map(|b| b.bytes().len() as u64).sum();
         assert_eq!(store.batch_bytes(), kept);
         store.close().unwrap();

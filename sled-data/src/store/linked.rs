@@ -324,9 +324,9 @@ impl Store {
         self.hlc_before(partition, end)
     }
 
-    /// The hybrid clock of the batch that ends at an offset; `None` where none that is kept does.
+    /// The hybrid clock of the batch that ends at an offset, be it ahead of the end; `None` where none that is kept does.
     pub fn hlc_before(&self, partition: PartitionId, offset: Offset) -> Option<u64> {
-        let batches = self.read(partition, offset.checked_sub(1)?, 1).ok()?;
+        let batches = self.read_newest(partition, offset.checked_sub(1)?, 1).ok()?;
         let ends = batches.first().filter(|batch| batch.next_offset() == offset)?;
         Some(ends.envelope().hlc)
     }
