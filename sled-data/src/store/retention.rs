@@ -159,10 +159,9 @@ impl Store {
         let first = self.read_newest(id, ahead.from, 1).ok().and_then(|batches| batches.into_iter().next());
         let stored_ms = first.map(|batch| hlc_ms(batch.envelope().hlc));
         let is_waited_for = rule.upto <= ahead.from && !rule.is_late(stored_ms, ahead.bytes);
-        if rule.lets_go(stored_ms, ahead.bytes) && !is_waited_for {
-            if self.close_ahead(id, HoleWhy::Retention, now_ms)? {
-                trimmed.closed.push(id);
-            }
+        let may_go = rule.lets_go(stored_ms, ahead.bytes) && !is_waited_for;
+        if may_go && self.close_ahead(id, HoleWhy::Retention, now_ms)? {
+            trimmed.closed.push(id);
         }
         Ok(())
     }
