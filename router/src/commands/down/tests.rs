@@ -31,6 +31,8 @@ pub(super) struct Line {
     is_cut: AtomicBool,
     pub(super) loses_answers: AtomicBool,
     pub(super) loses_questions: AtomicBool,
+    /// Questions that were lost.
+    pub(super) lost: AtomicUsize,
     /// The edge's program knows of no call-off.
     pub(super) is_old: AtomicBool,
     asked: AtomicUsize,
@@ -59,6 +61,7 @@ impl DownWay for Line {
             let edge = self.edge.lock().clone().filter(|_| !self.is_cut.load(Ordering::Relaxed));
             let Some(edge) = edge else { return Err(ForwardError::Unreachable("cut".into())) };
             if self.loses_questions.load(Ordering::Relaxed) {
+                self.lost.fetch_add(1, Ordering::Relaxed);
                 return Err(ForwardError::Unanswered("lost".into()));
             }
             if self.is_old.load(Ordering::Relaxed) && request[0] != 1 {
