@@ -5,10 +5,10 @@ mod harness;
 
 use std::sync::Arc;
 
-use harness::{append, on_both, partition, seal, values};
+use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    Ahead, HOLES_MAX, Hole, HoleWhy, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options, PartitionId,
-    ReadError, Store, StoredBatch, TopicConfig, TopicInfo, Wait,
+    Ahead, Compression, HOLES_MAX, Hole, HoleWhy, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options,
+    PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicInfo, Wait,
 };
 
 /// An edge's store with so many batches of two events in one partition, and all of them.
@@ -119,6 +119,12 @@ fn each_part_goes_to_one_of_two_ends_or_nowhere() {
     let (later, gone) = (HoleWhy::Later, HoleWhy::Retention);
     let not_next = |end, found| Some(LinkedError::NotNext { partition: id, end, found });
     let batch = |n: usize| LinkedPart::Batch(all[n].clone());
+    let differs = |end| Some(LinkedError::Differs { partition: id, end });
+    let other = |n: u64| {
+        let sealed = seal_at(id, n * 2, &[b"three", b"four"], Times { hlc: 9, first_ms: 0 }, Compression::Lz4);
+        LinkedPart::Batch(StoredBatch::decode(sealed.bytes().to_vec()).unwrap())
+    };
+    let filled = |more: LinkedPart| (2..6).map(batch).chain([more]).collect::<Vec<_>>();
     let crossing = LinkedPart::Batch(StoredBatch::decode(seal(id, 4, &[b"x".as_slice(); 9]).bytes().to_vec()).unwrap());
     // what comes, why it is refused, then: end, where what lies ahead begins and ends, holes
     type Case = (&'static str, Vec<LinkedPart>, Option<LinkedError>, u64, Option<(u64, u64)>, Vec<(u64, u64)>);
@@ -132,6 +138,13 @@ fn each_part_goes_to_one_of_two_ends_or_nowhere() {
         ("between", vec![batch(3)], not_next(4, 6), 4, Some((12, 16)), vec![]),
         ("behind", vec![batch(9)], not_next(16, 18), 4, Some((12, 16)), vec![]),
         ("into what lies ahead", vec![crossing], not_next(4, 4), 4, Some((12, 16)), vec![]),
+        ("another one before the end", vec![other(1)], differs(4), 4, Some((12, 16)), vec![]),
+        ("another one in what lies ahead", vec![other(6)], differs(14), 4, Some((12, 16)), vec![]),
+        ("another one behind more", vec![batch(8), other(7)], differs(16), 4, Some((12, 16)), vec![]),
+        ("all of both, some again", filled(batch(7)), None, 16, None, vec![]),
+        ("another one behind what fills it", filled(other(6)), differs(14), 4, Some((12, 16)), vec![]),
+        ("another one at the end of both", filled(other(7)), differs(16), 4, Some((12, 16)), vec![]),
+        ("another one behind a gap", vec![hole(id, 4, 12, gone), other(7)], differs(16), 4, Some((12, 16)), vec![]),
         ("a gap", vec![hole(id, 4, 6, gone), batch(3)], None, 8, Some((12, 16)), vec![(4, 6)]),
         ("a gap of all", vec![hole(id, 4, 12, gone)], None, 16, None, vec![(4, 12)]),
         ("a gap over it", vec![hole(id, 4, 14, gone)], None, 16, None, vec![(4, 12)]),
@@ -239,6 +252,50 @@ fn retention_gives_up_what_would_go_at_once() {
                 assert!(store.batch_bytes() <= kept, "{} of {kept}", store.batch_bytes());
             }
             assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        });
+    }
+}
+
+#[test]
+fn what_lies_before_an_open_hole_leaves_to_the_last_and_what_lies_ahead_counts() {
+    let (edge, id, all) = edge(10);
+    let bytes = |batches: &[StoredBatch]| batches.iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();
+    let ahead = bytes(&all[6..8]);
+    // bytes that are kept, up to where nobody needs it, where the partition begins then
+    let cases = [
+        (None, 3, 2),
+        (None, 4, 4),
+        (Some(ahead + bytes(&all[..2])), u64::MAX, 0),
+        (Some(ahead + bytes(&all[..1])), u64::MAX, 2),
+        (Some(ahead), u64::MAX, 4),
+        (Some(ahead), 2, 2),
+    ];
+    for (kept, floor, start) in cases {
+        on_both(|open| {
+            let store = open(Options::default());
+            store.create_topic_as(topic_of(&edge, id, kept)).unwrap();
+            take(&store, id, &opened(id, &all)).unwrap();
+            match kept {
+                None => assert_eq!(store.trim(id, floor, 9).unwrap().batches, start / 2),
+                Some(_) => {
+                    let trimmed = store.apply_retention(0, 9, &Wait::for_ever(&|_| floor)).unwrap();
+                    assert_eq!((trimmed.batches, trimmed.more, trimmed.closed), (start / 2, false, vec![]));
+                }
+            }
+            let check = |store: &Store| {
+                assert_eq!((store.start_offset(id), store.end_offset(id)), (start, 4), "{kept:?} {floor}");
+                assert_eq!(store.ahead(id).map(|ahead| (ahead.from, ahead.end)), Some((12, 16)));
+                assert_eq!(store.batch_bytes(), ahead + bytes(&all[start as usize / 2..2]));
+                assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            };
+            check(&store);
+            store.close().unwrap();
+            drop(store);
+            let store = open(Options::default());
+            check(&store);
+            take(&store, id, &parts(&all[2..6])).unwrap();
+            assert_eq!((store.start_offset(id), store.end_offset(id), store.ahead(id)), (start, 16, None));
+            assert_eq!(values(&store, id, start), values(&edge, id, 0)[start as usize..16]);
         });
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::begin::{Begin, Stand};
 use super::class::Priority;
 use super::hear::ASK_AGAIN;
-use super::judge::judge;
+use super::judge::{judge, shown_ahead};
 use super::lanes::Fill;
 use super::later::{AheadJudged, LiesAhead, NEWEST_BYTES_MAX, Way, judge_ahead, skip_to, waits, way};
 use super::sender::{Ended, Open, Sender, blocking};
@@ -34,10 +34,9 @@ impl Judged {
     fn of(
         log: &EventLog,
         (id, end, begin): (PartitionId, Offset, Begin),
-        ahead: Option<LiesAhead>,
+        ahead: Option<AheadJudged>,
         may_skip: bool,
     ) -> Self {
-        let ahead = ahead.map(|ahead| judge_ahead(log.store(), id, ahead));
         let skip_to = if may_skip {
             let to = log.visible_end(id);
             let waits = waits(log.store(), id, (end, to), log.clock().wall_ms(), NEWEST_BYTES_MAX);
@@ -71,10 +70,13 @@ impl Sender {
         let skips: Vec<_> = stands.iter().map(|(id, _)| may_skip(*id)).collect();
         let (log, place) = (Arc::clone(&self.session.log), self.session.name.clone());
         let judged = blocking(move || {
-            let judged =
-                judge(log.store(), &place, stands, log.clock().wall_ms()).map_err(|error| error.to_string())?;
-            let with =
-                |(at, may_skip): ((PartitionId, _, _), _)| Judged::of(&log, at, aheads.get(&at.0).copied(), may_skip);
+            let shown = shown_ahead(log.store(), &place, &stands, &aheads);
+            let judged = judge(log.store(), &place, stands, shown, log.clock().wall_ms());
+            let judged = judged.map_err(|error| error.to_string())?;
+            let with = |(at, may_skip): ((PartitionId, _, _), _)| {
+                let ahead = aheads.get(&at.0).map(|ahead| judge_ahead(log.store(), &place, at.0, *ahead));
+                Judged::of(&log, at, ahead, may_skip)
+            };
             Ok(judged.into_iter().zip(skips).map(with).collect::<Vec<_>>())
         });
         let mut judged = judged.await?;

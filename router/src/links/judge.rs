@@ -4,14 +4,29 @@
 //! written later would be taken for what comes next. So the origin is noted when the first of its partitions shows it, and from then on only what
 //! is known to be the same goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sled_data::{Offset, OriginId, PartitionId, Store, SyncError};
 
 use super::begin::{Begin, Mine, Stand, begin};
+use super::later::{LiesAhead, judge_ahead};
 use super::waiting::mine;
 
-/// How each of these partitions goes on at a place, with where it ends there. Reads the store; what is noted is durable on return.
+/// Origins of which what lies ahead of these partitions' ends at a place shows that they are others there. Reads the store.
+pub fn shown_ahead(
+    store: &Store,
+    place: &str,
+    stands: &[(PartitionId, Stand)],
+    aheads: &BTreeMap<PartitionId, LiesAhead>,
+) -> BTreeSet<OriginId> {
+    let all = stands.iter().filter_map(|(id, _)| Some((id, aheads.get(id)?)));
+    let others =
+        all.filter(|(id, ahead)| shows_other(store, id.origin, judge_ahead(store, place, **id, **ahead).begin));
+    others.map(|(id, _)| id.origin).collect()
+}
+
+/// How each of these partitions goes on at a place, with where it ends there. That some origins are others there was `shown` elsewise. Reads the
+/// store; what is noted is durable on return.
 ///
 /// # Errors
 /// When a note cannot be stored.
@@ -19,16 +34,13 @@ pub fn judge(
     store: &Store,
     place: &str,
     stands: Vec<(PartitionId, Stand)>,
+    shown: BTreeSet<OriginId>,
     now_ms: i64,
 ) -> Result<Vec<(PartitionId, Offset, Begin)>, SyncError> {
     let all: Vec<_> = stands.into_iter().map(|(id, stand)| (id, stand, mine(store, id, &stand))).collect();
-    let is_other = |(id, stand, mine): &&(PartitionId, Stand, Mine)| match begin(stand, mine) {
-        Begin::Forked => true,
-        // Others that send of an origin may have sent more of it than is here; its writer has all.
-        Begin::Ahead => is_written_here(store, id.origin),
-        Begin::From(_) | Begin::Doubtful => false,
-    };
-    let others: BTreeSet<OriginId> = all.iter().filter(is_other).map(|(id, ..)| id.origin).collect();
+    let is_other = |(id, stand, mine): &&(PartitionId, Stand, Mine)| shows_other(store, id.origin, begin(stand, mine));
+    let mut others = shown;
+    others.extend(all.iter().filter(is_other).map(|(id, ..)| id.origin));
     note(store, place, &others, now_ms)?;
     let of_all: BTreeSet<OriginId> = all.iter().map(|(id, ..)| id.origin).collect();
     let apart: BTreeSet<OriginId> = of_all.into_iter().filter(|origin| store.is_apart(*origin, place)).collect();
@@ -37,6 +49,16 @@ pub fn judge(
         (id, stand.end, begin(&stand, &Mine { is_apart, ..mine }))
     });
     Ok(judged.collect())
+}
+
+/// Whether how a partition would go on shows that its origin is another one there.
+fn shows_other(store: &Store, origin: OriginId, begin: Begin) -> bool {
+    match begin {
+        Begin::Forked => true,
+        // Others that send of an origin may have sent more of it than is here; its writer has all.
+        Begin::Ahead => is_written_here(store, origin),
+        Begin::From(_) | Begin::Doubtful => false,
+    }
 }
 
 fn note(store: &Store, place: &str, others: &BTreeSet<OriginId>, now_ms: i64) -> Result<(), SyncError> {
@@ -82,7 +104,7 @@ mod tests {
         let empty = Stand { end: 0, hlc: 0, digest: 0, is_gapless: true };
         let all = |store: &Store, place: &str, first: u64| {
             let stands = vec![(id(0), stand(first)), (id(1), stand(0)), (id(2), stand(1)), (id(1), empty)];
-            let judged = judge(store, place, stands, 5).unwrap();
+            let judged = judge(store, place, stands, BTreeSet::new(), 5).unwrap();
             judged.into_iter().map(|(.., begin)| begin).collect::<Vec<_>>()
         };
         let (same, new) = (Begin::From(1), Begin::From(0));
@@ -107,9 +129,62 @@ mod tests {
         let more = Stand { end: 5, hlc: 9, digest: 0, is_gapless: true };
         for (origin, expected) in [(store.origin(), true), (OriginId(60), false)] {
             let id = PartitionId { origin, topic: sled_data::TopicId(1), index: 0 };
-            let judged = judge(&store, "hq", vec![(id, more)], 5).unwrap();
+            let judged = judge(&store, "hq", vec![(id, more)], BTreeSet::new(), 5).unwrap();
             assert_eq!(judged, [(id, 5, Begin::Ahead)]);
             assert_eq!(store.is_apart(origin, "hq"), expected, "{origin}");
+        }
+    }
+
+    #[test]
+    fn what_lies_ahead_alone_may_show_it() {
+        let backend = Arc::new(MemoryBackend::new());
+        let (store, _) = Store::on(backend, Options { seed: Some(1), ..Options::default() }).unwrap();
+        let topic = store.create_topic("t", TopicConfig { partitions: 2, ..TopicConfig::default() }).unwrap();
+        let id = |index| PartitionId { origin: store.origin(), topic: topic.id, index };
+        for hlc in 1..=5 {
+            let appends = (0..2).map(|index| sound(id(index), hlc - 1, hlc, &["event"])).collect();
+            store.commit(&Commit { hlc, appends, ..Commit::default() }).unwrap();
+        }
+        store
+            .commit(&Commit { hlc: 6, appends: vec![sound(id(0), 5, 6, &["two", "events"])], ..Commit::default() })
+            .unwrap();
+        // The first two events are gone: nothing shows what the second partition had.
+        store.trim(id(1), 2, 9).unwrap();
+        let stand = |end, hlc| Stand { end, hlc, digest: 0, is_gapless: false };
+        let ahead = |from, end, first, hlc| LiesAhead { from, end, first, hlc };
+        // what lies ahead of the first partition's one event, whether that shows that the life is another one there
+        let cases = [
+            ("the same", ahead(3, 5, 4, 5), false),
+            ("nothing yet", ahead(3, 3, 0, 0), false),
+            ("what is not kept there", ahead(3, 5, 0, 0), false),
+            ("another end", ahead(3, 5, 4, 9), true),
+            ("another begin", ahead(3, 5, 9, 0), true),
+            ("begins within a batch", ahead(6, 7, 6, 6), true),
+            ("ends within a batch", ahead(3, 6, 4, 6), true),
+            ("more", ahead(3, 8, 4, 8), true),
+        ];
+        for (number, (case, ahead, is_other)) in cases.into_iter().enumerate() {
+            let place = format!("place {number}");
+            let stands = vec![(id(0), stand(1, 1)), (id(1), stand(1, 1))];
+            let aheads = BTreeMap::from([(id(0), ahead)]);
+            let shown = shown_ahead(&store, &place, &stands, &aheads);
+            let judged = judge(&store, &place, stands, shown, 5).unwrap();
+            let begins: Vec<_> = judged.into_iter().map(|(.., begin)| begin).collect();
+            let second = if is_other { Begin::Doubtful } else { Begin::From(1) };
+            assert_eq!(begins, [Begin::From(1), second], "{case}");
+            assert_eq!(store.is_apart(store.origin(), &place), is_other, "{case}");
+        }
+        // One that was not asked for says nothing.
+        let unasked = BTreeMap::from([(id(1), ahead(3, 5, 9, 9))]);
+        assert!(shown_ahead(&store, "hq", &[(id(0), stand(1, 1))], &unasked).is_empty());
+        // What lies ahead is judged by it too: what is known to be the same goes on.
+        for (case, ahead, expected) in [
+            ("the same", ahead(3, 5, 4, 5), Begin::From(5)),
+            ("nothing yet", ahead(3, 3, 0, 0), Begin::From(3)),
+            ("what is not kept there", ahead(3, 5, 4, 0), Begin::Doubtful),
+        ] {
+            assert_eq!(judge_ahead(&store, "place 3", id(0), ahead).begin, expected, "{case}");
+            assert_eq!(judge_ahead(&store, "hq", id(0), ahead).begin, Begin::From(ahead.end), "{case}");
         }
     }
 }

@@ -4,16 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use sled_data::{Offset, PartitionId, ReadError, Store};
+use sled_data::{HoleWhy, Offset, PartitionId, ReadError, Store};
 
 use super::upstream::Upstream;
-use crate::event_log::Act;
+use crate::event_log::{Act, EventLog};
 
 /// Stored batches that one pass may remove.
 const BATCHES_PER_PASS_MAX: u64 = 2_000;
 /// Of those, of the partition with the oldest ones at once, where much is to go; each has 64 KiB, unless an event is larger.
 const BATCHES_AT_ONCE: u64 = 64;
 const AT_ONCE_BYTES: u64 = BATCHES_AT_ONCE * (64 << 10);
+
+/// Holes before the first batch of a partition that are looked past: those at its start, the open one, and those that what lies ahead begins with.
+const HOLES_BEFORE_MAX: usize = 3;
 
 /// What one pass did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,7 +46,9 @@ impl Upstream {
             linked.map(|(origin, of)| (origin, *firsts.entry(of.link).or_insert_with(|| first_of(of.link)))).collect();
         let mut kept: BTreeMap<u64, Kept> = BTreeMap::new();
         for id in store.partitions() {
-            let bytes = store.reach(id).bytes;
+            let reach = store.reach(id);
+            // Asked for behind it: what becomes one with it in between counts less, never twice.
+            let bytes = reach.bytes + ahead_bytes(store, id);
             if let Some(link) = origins.get(&id.origin).filter(|_| bytes > 0) {
                 let of_link = kept.entry(*link).or_default();
                 of_link.bytes += bytes;
@@ -64,7 +69,7 @@ impl Upstream {
         }
         let mut left = BATCHES_PER_PASS_MAX;
         for (link, kept) in self.kept().into_iter().filter(|(_, kept)| kept.bytes > bytes_max) {
-            let went = let_go(self.log.store(), &kept, kept.bytes - bytes_max, &mut left, &mut pass)?;
+            let went = let_go(&self.log, &kept, kept.bytes - bytes_max, &mut left, &mut pass)?;
             if went > 0 {
                 self.note_shed(link, went, bytes_max);
             }
@@ -103,31 +108,43 @@ impl Upstream {
     }
 }
 
-/// Removes the oldest batches of these partitions until `over` bytes have gone, or as many batches as are left; the bytes that went.
-fn let_go(store: &Store, kept: &Kept, over: u64, left: &mut u64, pass: &mut SharePass) -> Result<u64, ReadError> {
+/// Removes the oldest batches of these partitions until `over` bytes have gone, or as many batches as are left; the bytes that went. Where all that is
+/// left of one lies ahead, what was to come before that is given up: it would go as soon as it came.
+fn let_go(log: &EventLog, kept: &Kept, over: u64, left: &mut u64, pass: &mut SharePass) -> Result<u64, ReadError> {
+    let store = log.store();
     let mut oldest: BTreeSet<(u64, PartitionId)> =
         kept.partitions.iter().map(|id| (oldest_hlc(store, *id), *id)).collect();
     let mut went = 0;
     while went < over && *left > 0 {
         let Some((_, id)) = oldest.pop_first() else { break };
         let some = if over - went > AT_ONCE_BYTES { BATCHES_AT_ONCE.min(*left) } else { 1 };
+        if store.reach(id).bytes == 0 && ahead_bytes(store, id) > 0 {
+            log.close_ahead(&[id], HoleWhy::Retention)?;
+        }
         let trimmed = store.trim(id, Offset::MAX, some)?;
         went += trimmed.bytes;
         *left -= trimmed.batches.min(*left);
         pass.went.extend(trimmed.ranges);
-        if trimmed.batches > 0 && store.reach(id).bytes > 0 {
+        if trimmed.batches > 0 && store.reach(id).bytes + ahead_bytes(store, id) > 0 {
             oldest.insert((oldest_hlc(store, id), id));
         }
     }
     Ok(went)
 }
 
-/// The hybrid clock of the first batch of a partition; of one that cannot be read it is the oldest.
+/// Stored bytes of what lies ahead of a partition's end.
+fn ahead_bytes(store: &Store, id: PartitionId) -> u64 {
+    store.ahead(id).map_or(0, |ahead| ahead.bytes)
+}
+
+/// The hybrid clock of the first batch of a partition, be it ahead of the end; of one that cannot be read it is the oldest.
 fn oldest_hlc(store: &Store, id: PartitionId) -> u64 {
-    let start = store.reach(id).start;
-    let read = match store.read(id, start, 1) {
-        Err(ReadError::Trimmed { start: next, .. }) if next > start => store.read(id, next, 1),
-        read => read,
-    };
-    read.ok().and_then(|batches| Some(batches.first()?.envelope().hlc)).unwrap_or(0)
+    let mut at = store.reach(id).start;
+    for _ in 0..=HOLES_BEFORE_MAX {
+        match store.read_newest(id, at, 1) {
+            Err(ReadError::Trimmed { start, .. }) if start > at => at = start,
+            read => return read.ok().and_then(|batches| Some(batches.first()?.envelope().hlc)).unwrap_or(0),
+        }
+    }
+    0
 }

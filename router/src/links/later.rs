@@ -1,8 +1,8 @@
 //! Live before backlog: whether a partition goes on near its end upstream, and what comes behind it then (pure, but for what reads the store).
 
-use sled_data::{Offset, PartitionId, Store};
+use sled_data::{Offset, PartitionId, Store, StoredBatch};
 
-use super::begin::{Begin, Stand, begin};
+use super::begin::{Begin, Mine, Stand, begin};
 use super::waiting::{mine, waiting_bytes};
 
 /// Stored bytes of a partition, or the age of the oldest of them, up to which what waits goes in order: it is through soon.
@@ -135,17 +135,32 @@ pub fn lies_ahead(store: &Store, id: PartitionId) -> Option<LiesAhead> {
     Some(LiesAhead { from, end, first: clock_at(store, id, from).unwrap_or(0), hlc })
 }
 
-/// Judges what lies ahead upstream by what is here. Reads the store.
-pub fn judge_ahead(store: &Store, id: PartitionId, ahead: LiesAhead) -> AheadJudged {
+/// Judges what lies ahead at a place by what is here. Reads the store.
+pub fn judge_ahead(store: &Store, place: &str, id: PartitionId, ahead: LiesAhead) -> AheadJudged {
     let stand = ahead.stand();
-    let is_same = ahead.first != 0 && clock_at(store, id, ahead.from) == Some(ahead.first);
-    AheadJudged { ahead, begin: begin(&stand, &mine(store, id, &stand)), is_same }
+    let here = batch_at(store, id, ahead.from).filter(|_| ahead.first != 0);
+    let is_same = here.as_ref().is_some_and(|here| is_at(here, ahead.from, ahead.first));
+    // Batches are stored whole: one that lies across is another one as well.
+    if here.is_some() && !is_same {
+        return AheadJudged { ahead, begin: Begin::Forked, is_same };
+    }
+    // Where nothing lies there yet, nothing can differ.
+    let is_apart = ahead.from < ahead.end && store.is_apart(id.origin, place);
+    AheadJudged { ahead, begin: begin(&stand, &Mine { is_apart, ..mine(store, id, &stand) }), is_same }
+}
+
+fn is_at(batch: &StoredBatch, offset: Offset, hlc: u64) -> bool {
+    batch.base_offset() == offset && batch.envelope().hlc == hlc
 }
 
 /// The hybrid clock of the batch that begins at an offset.
 fn clock_at(store: &Store, id: PartitionId, offset: Offset) -> Option<u64> {
-    let batches = store.read_newest(id, offset, 1).ok()?;
-    batches.first().filter(|batch| batch.base_offset() == offset).map(|batch| batch.envelope().hlc)
+    batch_at(store, id, offset).filter(|batch| batch.base_offset() == offset).map(|batch| batch.envelope().hlc)
+}
+
+/// The batch that an offset is in; `None` where there is none, or it cannot be read.
+fn batch_at(store: &Store, id: PartitionId, offset: Offset) -> Option<StoredBatch> {
+    store.read_newest(id, offset, 1).ok()?.into_iter().next()
 }
 
 #[cfg(test)]

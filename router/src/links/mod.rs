@@ -78,7 +78,7 @@ pub use down::{ByLink, COMMANDS, GiveDown, TakeDown, URGENT};
 pub use down_desk::{AskError, Desk};
 pub use edge::{Edge, Setup};
 pub use folder::FolderError;
-pub use judge::judge;
+pub use judge::{judge, shown_ahead};
 pub use lanes::Fill;
 pub use lanes::{Lanes, Moment, Round};
 pub use later::{AheadJudged, LiesAhead, Way, judge_ahead, lies_ahead, skip_to, waits, way};

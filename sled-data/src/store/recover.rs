@@ -54,16 +54,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     let mut streams = Streams::load(&*meta)?;
     let linked = super::linked::load(&*meta)?;
     let forgotten = super::linked::load_forgotten(&*meta)?;
-    for (id, holes) in super::linked::load_holes(&*meta)? {
-        if let Some(partition) = partitions.get(&id) {
-            partition.set_holes(holes.into());
-        }
-    }
-    for (id, late) in super::linked::load_late(&*meta)? {
-        if let Some(partition) = partitions.get(&id) {
-            partition.set_late(late.into());
-        }
-    }
+    load_ranges(&*meta, &partitions)?;
     let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
     let lost = lost(&*backend, &header, kept.last(), &options)?;
@@ -212,6 +203,29 @@ fn cut(partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
     removed += remove_batches(partition.tree(), 0, Some(extent.start))?;
     if removed > 0 {
         found.cut.push((partition.id, removed));
+    }
+    Ok(())
+}
+
+/// The holes and late ranges of linked partitions. Those that reach past the end are of a part ahead that is forgotten: what comes there now is not
+/// to be hidden by them.
+fn load_ranges(meta: &dyn Tree, partitions: &Partitions) -> Result<(), OpenError> {
+    let reach = |partition: &Partition| partition.ahead().map_or(partition.extent().end, |ahead| ahead.end);
+    for (id, mut holes) in super::linked::load_holes(meta)? {
+        let Some(partition) = partitions.get(&id) else { continue };
+        let upto = reach(partition);
+        for gone in holes.extract_if(.., |hole| hole.to > upto) {
+            meta.remove(&keys::hole(id, gone.from))?;
+        }
+        partition.set_holes(holes.into());
+    }
+    for (id, mut late) in super::linked::load_late(meta)? {
+        let Some(partition) = partitions.get(&id) else { continue };
+        let upto = reach(partition);
+        for gone in late.extract_if(.., |range| range.to > upto) {
+            meta.remove(&keys::late(id, gone.from))?;
+        }
+        partition.set_late(late.into());
     }
     Ok(())
 }

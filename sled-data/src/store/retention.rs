@@ -135,7 +135,9 @@ impl Store {
         let Some(partition) = self.partition(id) else {
             return Ok(());
         };
+        // The extent first: what becomes one with it in between counts less, never twice.
         let bytes = partition.extent().bytes;
+        let bytes = bytes + partition.ahead().map_or(0, |ahead| ahead.bytes);
         let Some((from, front)) = self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))? else {
             return Ok(());
         };
@@ -218,7 +220,11 @@ fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, Re
     let mut waiting: Option<(u64, bool)> = None;
     let mut stopped = false;
     walk(view.tree(), Span::from(&keys::batch(view.start)), Direction::Forward, &mut |base, bytes| {
-        stopped = base >= view.end || !front.take(&mut waiting, base, rule);
+        if base >= view.end {
+            // It lies ahead, or has come meanwhile: the last one before it ends at the end.
+            return ControlFlow::Break(());
+        }
+        stopped = !front.take(&mut waiting, base, rule);
         if !stopped && front.batches >= rule.batches_max {
             front.more = true;
             stopped = true;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use edgeway::event_log::PartitionLog;
 use edgeway::links::{
     Answer, Begin, Fill, Lanes, LiesAhead, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge, judge_ahead,
-    mine, skip_to, waits, way,
+    mine, shown_ahead, skip_to, waits, way,
 };
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
@@ -106,7 +106,7 @@ impl World {
                 true
             }
             Answer::Stands(stands) => {
-                let judged = self.judge_ends(number, edge, &stands);
+                let judged = self.judge_ends(number, edge, &stands, &sending.aheads);
                 let mut all = stands.into_iter().zip(judged);
                 all.all(|((id, stand), begin)| self.go_on_with(number, edge, sending, id, (stand, begin)))
             }
@@ -157,12 +157,20 @@ impl World {
     }
 
     /// How partitions go on.
-    fn judge_ends(&self, number: usize, edge: &Running, stands: &[(PartitionId, Stand)]) -> Vec<Begin> {
+    fn judge_ends(
+        &self,
+        number: usize,
+        edge: &Running,
+        stands: &[(PartitionId, Stand)],
+        aheads: &BTreeMap<PartitionId, LiesAhead>,
+    ) -> Vec<Begin> {
         if self.has(Bug::ForkIsForgotten) {
             return stands.iter().map(|(id, stand)| begin(stand, &mine(&edge.store, *id, stand))).collect();
         }
         let now_ms = i64::try_from(self.now).unwrap();
-        let judged = judge(&edge.store, &format!("link {number}"), stands.to_vec(), now_ms).expect("it can be noted");
+        let place = format!("link {number}");
+        let shown = shown_ahead(&edge.store, &place, stands, aheads);
+        let judged = judge(&edge.store, &place, stands.to_vec(), shown, now_ms).expect("it can be noted");
         judged.into_iter().map(|(.., begin)| begin).collect()
     }
 
@@ -213,7 +221,8 @@ impl World {
         from: Offset,
     ) -> bool {
         let id = log.id();
-        let ahead = sending.aheads.get(&id).map(|ahead| judge_ahead(&edge.store, id, *ahead));
+        let place = format!("link {number}");
+        let ahead = sending.aheads.get(&id).map(|ahead| judge_ahead(&edge.store, &place, id, *ahead));
         let may_skip = self.links[number].newest && self.links[number].within.is_none();
         let waits = || waits(&edge.store, id, (from, log.visible_end()), self.now as i64, NEWEST_BYTES);
         let skips_to = if may_skip { waits().and_then(|waits| skip_to(&waits)) } else { None };

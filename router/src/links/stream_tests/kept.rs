@@ -1,5 +1,7 @@
 //! A link that brings more than its share of the disk loses the oldest of it, and takes nothing from others.
 
+use sled_data::{Hole, HoleWhy, LinkedPart};
+
 use super::lab::{Site, until};
 use super::link;
 
@@ -43,4 +45,41 @@ async fn a_link_keeps_its_share_and_no_more_and_harms_no_other() {
     hq.upstream().keep_share(bound).unwrap();
     assert!(view("large").kept_bytes <= bound);
     assert!(hq.values("large/telemetry").last() == all.last());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_ahead_counts_and_goes_when_all_before_it_has_gone() {
+    let (plant, mut hq) = (Site::new(1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    for n in 0..4 {
+        plant.append_to("telemetry", 0, &format!("{n:02} {}", "x".repeat(400))).await;
+    }
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    hq.cut().await;
+    for n in 4..30 {
+        plant.append_to("telemetry", 0, &format!("{n:02} {}", "x".repeat(400))).await;
+    }
+    // The newest ten of what was missed are there before the others.
+    let id = plant.log.topic("telemetry").unwrap().partition(0).unwrap().id();
+    let all = plant.log.store().read(id, 0, usize::MAX).unwrap();
+    assert_eq!(all.len(), 30);
+    let store = hq.log.store();
+    let linked = store.linked_origin(id.origin).unwrap();
+    let later = LinkedPart::Hole(id, Hole { from: 4, to: 20, why: HoleWhy::Later, at_ms: 0 });
+    let parts: Vec<_> = [later].into_iter().chain(all[20..].iter().cloned().map(LinkedPart::Batch)).collect();
+    store.take_linked(id.origin, &linked, &parts).unwrap();
+    let bytes = |from: usize| all[from..].iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();
+    let kept = || hq.upstream().views().remove(0).kept_bytes;
+    let ahead = || store.ahead(id).map(|ahead| (ahead.from, ahead.end));
+    let reach = || (store.start_offset(id), store.end_offset(id));
+    assert_eq!(kept(), store.reach(id).bytes + bytes(20));
+    // What is left of what lies before goes first.
+    hq.upstream().keep_share(bytes(20)).unwrap();
+    assert_eq!((reach(), ahead(), kept()), ((4, 4), Some((20, 30)), bytes(20)));
+    // Then what was to come before it could not stay.
+    let pass = hq.upstream().keep_share(bytes(25)).unwrap();
+    assert_eq!(pass.went, [(id, 20, 21), (id, 21, 22), (id, 22, 23), (id, 23, 24), (id, 24, 25)]);
+    assert_eq!((reach(), ahead(), kept(), hq.log.visible_end(id)), ((25, 30), None, bytes(25), 30));
+    assert_eq!(hq.values("plant/telemetry").len(), 5);
+    assert!(store.verify(&mut |_| {}).unwrap().is_clean());
 }

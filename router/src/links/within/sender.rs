@@ -355,7 +355,8 @@ impl Sender {
         }
         let (log, place) = (Arc::clone(&self.within.log), format!("node {}", self.to));
         let judged = blocking(move || {
-            judge(log.store(), &place, stands, log.clock().wall_ms()).map_err(|error| error.to_string())
+            let shown = BTreeSet::new();
+            judge(log.store(), &place, stands, shown, log.clock().wall_ms()).map_err(|error| error.to_string())
         });
         let judged = judged.await?;
         // What is something else there is no copy of what is here.

@@ -156,13 +156,7 @@ impl<'a> Coming<'a> {
         let (partition, base, next) = (batch.envelope().partition, batch.base_offset(), batch.next_offset());
         let (at, end, ahead) = self.touch(partition)?;
         if next <= end {
-            // Few are here already: those that two senders have sent. What is behind another one is not to be put behind the one here.
-            let kept = self.plan.touched[at].before.end;
-            let here = if next <= kept { self.plan.store.hlc_before(partition, next) } else { None };
-            return match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
-                true => Err(LinkedError::Differs { partition, end: next }),
-                false => Ok(()),
-            };
+            return self.is_here(at, batch);
         }
         if let Some(ahead) = ahead.filter(|ahead| base >= ahead.from) {
             return self.add_ahead(at, ahead, batch);
@@ -176,9 +170,22 @@ impl<'a> Coming<'a> {
         Ok(())
     }
 
+    /// Looks whether a batch that is to be left out is the one that is here, before the end or in the part ahead as they were before the call.
+    /// Few are: those that two senders have sent. What is behind another one is not to be put behind the one here.
+    fn is_here(&self, at: usize, batch: &StoredBatch) -> Result<(), LinkedError> {
+        let (partition, next) = (batch.envelope().partition, batch.next_offset());
+        let Touched { partition: found, before, .. } = &self.plan.touched[at];
+        let is_kept = next <= before.end || found.ahead().is_some_and(|was| was.from < next && next <= was.end);
+        let here = if is_kept { self.plan.store.hlc_before(partition, next) } else { None };
+        match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
+            true => Err(LinkedError::Differs { partition, end: next }),
+            false => Ok(()),
+        }
+    }
+
     fn add_ahead(&mut self, at: usize, mut ahead: Ahead, batch: &'a StoredBatch) -> Result<(), LinkedError> {
         if batch.next_offset() <= ahead.end {
-            return Ok(());
+            return self.is_here(at, batch);
         }
         if batch.base_offset() != ahead.end {
             let partition = batch.envelope().partition;
@@ -356,7 +363,10 @@ mod tests {
             let store = open();
             let linked = Linked { link: 5, hlc: 0, path: vec![1] };
             let take = |store: &Store, parts: &[LinkedPart]| store.take_linked(id.origin, &linked, parts).unwrap();
-            take(&store, &[batch(id, 0), LinkedPart::Hole(id, later), batch(id, 4)]);
+            let begun = [batch(id, 0), LinkedPart::Hole(id, later), batch(id, 4), batch(id, 5), batch(id, 6)];
+            take(&store, &begun);
+            take(&store, &[LinkedPart::Hole(id, Hole { from: 7, to: 8, why: HoleWhy::Deadline, at_ms: 0 })]);
+            store.take_linked_late(id.origin, &linked, &[batch(id, 8)], 8).unwrap();
             let record = store.meta.get(&keys::ahead(id)).unwrap().unwrap();
             if let Some(taken) = taken {
                 let partition = store.partition(id).unwrap();
@@ -374,7 +384,19 @@ mod tests {
             let end = store.end_offset(id);
             (end..9).for_each(|base| take(&store, &[batch(id, base)]));
             assert_eq!((store.end_offset(id), store.ahead(id)), (9, None));
-            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            // What was known of it hides nothing of what came since.
+            let (holes, late): (Vec<_>, Vec<_>) = if is_there { (vec![7], vec![8]) } else { (vec![], vec![]) };
+            let check = |store: &Store| {
+                assert_eq!(store.holes(id).iter().map(|hole| hole.from).collect::<Vec<_>>(), holes);
+                assert_eq!(store.late(id).iter().map(|range| range.from).collect::<Vec<_>>(), late);
+                let read = |offset: &Offset| store.read(id, *offset, 1).is_ok_and(|batches| batches.len() == 1);
+                assert_eq!((0..9).filter(read).count(), 9 - holes.len());
+                assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            };
+            check(&store);
+            store.sync().unwrap();
+            drop(store);
+            check(&open());
         }
     }
 }
