@@ -57,7 +57,7 @@ pub use consensus::{Alone, Ask, Asked, BODY_BYTES_MAX, ConsensusStatus, Follower
 pub use device::{ATTRIBUTES_MAX, Device, NAME_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX, Value};
 pub use filter::{Facts, Filter, FilterError, Pattern};
 pub use level::{LEVEL_MAX, LEVEL_MIN, LevelRefusal};
-pub use link::{AgreedLink, LINK_TOKEN_LIFE_MS, LINKS_MAX, LinkRefusal, LinkToken, is_link_name};
+pub use link::{AgreedLink, LINK_NODES_MAX, LINK_TOKEN_LIFE_MS, LINKS_MAX, LinkRefusal, LinkToken, is_link_name};
 pub use member::{MEMBERS_MAX, Member, MemberRefusal, MemberState, MemberUpdate, NewMember, REMOVED_MAX};
 pub use plugin::{
     AGREED_PLUGINS_MAX, AgreedPlugin, NewPlugin, PLUGIN_BYTES_MAX, PLUGIN_MANIFEST_BYTES_MAX, PluginRefusal,

@@ -314,14 +314,15 @@ impl OpenCommit<'_> {
         }
     }
 
-    /// Whether a topic still exists; the answer holds while the guard does.
+    /// Whether a topic still exists and is appended to here; the answer holds while the guard does.
     ///
     /// # Errors
-    /// When it was deleted.
+    /// When it was deleted, or is another site's.
     pub fn check_topic(&self, topic: &Topic) -> Result<(), AppendError> {
         match topic.all_partitions().first() {
             Some(partition) if partition.is_deleted() => Err(AppendError::Deleted { topic: topic.name().to_owned() }),
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => Err(AppendError::NoPartition { topic: topic.name().to_owned(), partitions: 0, index: 0 }),
         }
     }
 

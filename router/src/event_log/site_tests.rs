@@ -191,6 +191,19 @@ async fn memory_of_what_is_on_its_way_is_held_though_nobody_waits_for_it_any_mor
     log.close();
 }
 
+#[test]
+fn nothing_is_appended_to_another_sites_topic_and_that_is_known_before() {
+    let log = log(1);
+    let own = log.ensure_topic("out", None).unwrap();
+    let info = sled_data::TopicInfo { id: TopicId(9), name: "hq/recipes".to_owned(), config: TopicConfig::default() };
+    let linked = log.adopt_linked_topic(info).unwrap();
+    assert!(log.lock().check_topic(&own).is_ok());
+    // Who asks first, so as to append to several or to none, must be told then.
+    assert!(matches!(log.lock().check_topic(&linked), Err(AppendError::NoPartition { .. })));
+    assert!(matches!(append(&log, &linked, "a"), Err(AppendError::NoPartition { .. })));
+    log.close();
+}
+
 async fn until(done: impl Fn() -> bool) {
     let wait = async {
         while !done() {

@@ -111,13 +111,17 @@ impl PluginHost {
             let name = String::from_utf8_lossy(&name).into_owned();
             let record =
                 RecordV2::decode(&value).map_err(|reason| StartError::Record { name: name.clone(), reason })?;
-            let manifest = Manifest::parse(&record.manifest)
+            let manifest = Manifest::read(&record.manifest)
                 .map_err(|error| StartError::Record { name: name.clone(), reason: error.to_string() })?;
+            // An earlier version may have taken what is refused now: that stops the plugin, not the node.
+            let wasm = match manifest.check() {
+                Ok(()) => self.files.read(&record.sha256),
+                Err(error) => Err(error.to_string()),
+            };
             if manifest.kind == Kind::CommandGuard {
-                self.restore_guard(manifest, record)?;
+                self.restore_guard(manifest, record, wasm)?;
                 continue;
             }
-            let wasm = self.files.read(&record.sha256);
             let shared = Shared::new(Arc::default(), RunState::Starting);
             self.run(manifest, record, shared, move |workshop, manifest| {
                 let template = workshop.template(&wasm?, manifest);

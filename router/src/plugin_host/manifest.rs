@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::guard;
+use crate::event_log::SITE_SEPARATOR;
 
 /// A plugin's name has at most this many bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -165,11 +166,20 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] names the line or the entry.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        let manifest = Manifest::read(text)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Reads a manifest that was checked when it was kept: what is refused since is to be told, or mended.
+    ///
+    /// # Errors
+    /// [`ManifestError::Syntax`].
+    pub fn read(text: &str) -> Result<Manifest, ManifestError> {
         let mut manifest: Manifest = toml::from_str(text)?;
         if manifest.kind == Kind::CommandGuard && !says_call_ms(text)? {
             manifest.limits.call_ms = GUARD_CALL_MS_DEFAULT;
         }
-        manifest.check()?;
         Ok(manifest)
     }
 
@@ -262,6 +272,9 @@ fn check_topics(manifest: &Manifest) -> Result<(), ManifestError> {
     if let Some(topic) = grants.emit.iter().find(|topic| topic.starts_with('_')) {
         return refuse("grants.emit", format!("`{topic}` is internal: no plugin may append to it"));
     }
+    if let Some(topic) = grants.emit.iter().find(|topic| topic.contains(SITE_SEPARATOR)) {
+        return refuse("grants.emit", format!("`{topic}` is another site's: nobody appends to it here"));
+    }
     if let Some(topic) = grants.emit.iter().find(|topic| manifest.topics.contains(topic)) {
         return refuse("grants.emit", format!("`{topic}` is also read: the plugin would feed itself for ever"));
     }
@@ -320,6 +333,7 @@ mod tests {
             ("name='a'\ntopics=['_answers']", "`_answers` is internal"),
             ("name='a'\ntopics=['t']\n[grants]\nemit=['_x']", "no plugin may append"),
             ("name='a'\ntopics=['t']\n[grants]\nemit=['t']", "feed itself"),
+            ("name='a'\ntopics=['t']\n[grants]\nemit=['hq/x']", "`hq/x` is another site's"),
             ("name='a'\ntopics=['t']\n[limits]\ncall_ms=1", "`limits.call_ms`: 1 is not within 10"),
             ("name='a'\ntopics=['t']\n[config]\nx=[1]", "`x` is neither"),
             ("name='a'\ntopics=['']", "a name is empty"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use sled_data::STATE_VALUE_BYTES_MAX;
 use tokio::sync::watch;
 
 use super::deploy::check_bytes;
@@ -24,9 +25,18 @@ pub const WANTS_MAX: usize = 1_024;
 pub const COMPONENTS_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of a manifest, as the catalog of a site takes it.
 const MANIFEST_BYTES_MAX: usize = 48 << 10;
-/// Answers of gateways that are kept of one plugin, and bytes of a text.
-const ANSWERS_MAX: usize = 16;
+/// Answers of gateways that are kept of one plugin, as many as a link may have gateways.
+pub const ANSWERS_MAX: usize = 32;
+/// Bytes of a text of an answer, and of who wants a plugin.
 const TEXT_BYTES_MAX: usize = 128;
+/// Bytes of the numbers and lengths of an answer, and of all else that is kept of a plugin.
+const ANSWER_HEAD_BYTES_MAX: usize = 32;
+const HEAD_BYTES_MAX: usize = 128;
+
+const _: () = assert!(
+    MANIFEST_BYTES_MAX + TEXT_BYTES_MAX + HEAD_BYTES_MAX + ANSWERS_MAX * (2 * TEXT_BYTES_MAX + ANSWER_HEAD_BYTES_MAX)
+        <= STATE_VALUE_BYTES_MAX
+);
 
 /// What a site is to have of one plugin. Frozen: another shape is another version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,13 +111,17 @@ impl From<ManifestError> for WantError {
 pub struct Wants {
     log: Arc<EventLog>,
     files: Files,
-    /// One change at a time.
-    changing: Mutex<()>,
+    /// One change at a time; the last number that was given, so that none is given again of what is forgotten.
+    changing: Mutex<u64>,
     changed: watch::Sender<u64>,
 }
 
 fn key(site: &str, name: &str) -> Vec<u8> {
     [site.as_bytes(), &[0], name.as_bytes()].concat()
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }
 
 fn encode(want: &WantV1) -> Vec<u8> {
@@ -132,16 +146,21 @@ impl Wants {
         Ok(Self { log, files, changing: Mutex::default(), changed })
     }
 
-    /// Changes whenever something else is wanted.
+    /// Changes whenever something more is wanted: who has read what is wanted, and done it, has nothing to read until then.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
     /// All that is wanted: site, plugin, and what of it. Reads the store.
     fn all(&self) -> Result<Vec<(String, String, WantV1)>, WantError> {
+        self.scan(b"")
+    }
+
+    /// The same of the keys that begin so.
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<(String, String, WantV1)>, WantError> {
         let entries = self
             .log
-            .state_scan(WANTS_TREE, b"", None, WANTS_MAX)
+            .state_scan(WANTS_TREE, prefix, None, WANTS_MAX)
             .map_err(|error| WantError::Store(error.to_string()))?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let at = key.iter().position(|byte| *byte == 0)?;
@@ -151,13 +170,13 @@ impl Wants {
         Ok(entries.into_iter().filter_map(|(key, value)| read((key.to_vec(), value.to_vec()))).collect())
     }
 
-    /// What a site is to have, by name. Reads the store.
-    pub fn of_site(&self, site: &str) -> Vec<(String, WantV1)> {
-        let all = self.all().unwrap_or_else(|error| {
-            tracing::error!(%error, "it cannot be read what sites are to have of plugins");
-            Vec::new()
-        });
-        all.into_iter().filter(|(of, ..)| of == site).map(|(_, name, want)| (name, want)).collect()
+    /// What a site is to have, by name. Reads what the store has of that site.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn of_site(&self, site: &str) -> Result<Vec<(String, WantV1)>, WantError> {
+        let all = self.scan(&key(site, ""))?;
+        Ok(all.into_iter().map(|(_, name, want)| (name, want)).collect())
     }
 
     /// Says that a site is to have a plugin; its name and the digest. Durable on return.
@@ -177,11 +196,11 @@ impl Wants {
                 text.len()
             )));
         }
-        let _changing = self.changing.lock();
+        let mut last = self.changing.lock();
         let (sha256, bytes) = (digest(wasm), wasm.len() as u64);
         self.check_room(site, &read.name, (sha256, bytes))?;
         self.files.keep(wasm, &sha256)?;
-        let kept = self.put(site, &read.name, (text, sha256, bytes), who);
+        let kept = self.put(&mut last, (site, &read.name), (text, sha256, bytes), who);
         self.sweep();
         kept.map(|()| (read.name, sha256))
     }
@@ -191,11 +210,12 @@ impl Wants {
     /// # Errors
     /// [`WantError::Unknown`], or the store's.
     pub fn take_back(&self, site: &str, name: &str, is_linked: bool, who: &str) -> Result<(), WantError> {
-        let _changing = self.changing.lock();
+        let mut last = self.changing.lock();
         let unknown = || WantError::Unknown { site: site.to_owned(), name: name.to_owned() };
-        self.of_site(site).into_iter().find(|(of, _)| of == name).ok_or_else(unknown)?;
+        let (_, want) = self.of_site(site)?.into_iter().find(|(of, _)| of == name).ok_or_else(unknown)?;
+        *last = want.number.max(*last);
         if is_linked {
-            self.put(site, name, (String::new(), [0; 32], 0), who)?;
+            self.put(&mut last, (site, name), (String::new(), [0; 32], 0), who)?;
         } else {
             self.store(site, name, None)?;
             self.audit(who, site, name, "forgotten", "no site of that name feeds this one");
@@ -226,17 +246,17 @@ impl Wants {
         Ok(())
     }
 
-    /// Keeps what is wanted now.
+    /// Keeps what is wanted now, under a number of its own.
     fn put(
         &self,
-        site: &str,
-        name: &str,
+        last: &mut u64,
+        (site, name): (&str, &str),
         (manifest, sha256, bytes): (String, [u8; 32], u64),
         who: &str,
     ) -> Result<(), WantError> {
-        let number = self.all()?.iter().map(|(.., want)| want.number).max().unwrap_or(0) + 1;
+        *last = self.all()?.iter().map(|(.., want)| want.number).fold(*last, u64::max).saturating_add(1);
         let given_ms = self.log.clock().wall_ms();
-        let want = WantV1 { number, manifest, sha256, bytes, given_ms, who: who.to_owned(), answers: Vec::new() };
+        let want = WantV1 { number: *last, manifest, sha256, bytes, given_ms, who: cut(who), answers: Vec::new() };
         self.store(site, name, Some(&want))?;
         self.audit(who, site, name, if bytes > 0 { "wanted" } else { "unwanted" }, &super::hex(&sha256));
         self.changed.send_modify(|changes| *changes += 1);
@@ -271,12 +291,15 @@ impl Wants {
         Ok(self.files.read_part(sha256, offset, bytes_max)?.map(|(_, part)| part))
     }
 
-    /// What a gateway of a site has not answered yet, in the order in which it was said. Reads the store.
-    pub fn wanted(&self, site: &str, gateway: u64) -> Vec<(String, WantV1)> {
-        let mut all = self.of_site(site);
+    /// What a gateway of a site has not answered yet, in the order in which it was said. Reads what the store has of that site.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn wanted(&self, site: &str, gateway: u64) -> Result<Vec<(String, WantV1)>, WantError> {
+        let mut all = self.of_site(site)?;
         all.retain(|(_, want)| want.answers.iter().all(|answer| answer.gateway != gateway));
         all.sort_by_key(|(_, want)| want.number);
-        all
+        Ok(all)
     }
 
     /// A gateway says for good what has come of what was wanted under a number; `refused` has code and text. What is wanted otherwise
@@ -291,12 +314,11 @@ impl Wants {
         (name, number): (&str, u64),
         refused: Option<(String, String)>,
     ) -> Result<(), WantError> {
-        let _changing = self.changing.lock();
-        let found = self.of_site(site).into_iter().find(|(of, want)| of == name && want.number == number);
+        let mut last = self.changing.lock();
+        let found = self.of_site(site)?.into_iter().find(|(of, want)| of == name && want.number == number);
         let Some((_, mut want)) = found else { return Ok(()) };
-        let (mut code, mut text) = refused.unwrap_or_default();
-        code.truncate(code.floor_char_boundary(TEXT_BYTES_MAX));
-        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        *last = want.number.max(*last);
+        let (code, text) = refused.map(|(code, text)| (cut(&code), cut(&text))).unwrap_or_default();
         let said = if code.is_empty() { "done".to_owned() } else { format!("{code}: {text}") };
         self.audit(&format!("gateway:{gateway:016x}"), site, name, "answered", &said);
         if want.bytes == 0 {

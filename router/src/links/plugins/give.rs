@@ -30,8 +30,33 @@ struct Giving {
     gate: Gate,
     out: FrameSender,
     from: FrameReceiver,
+    looks: Looks,
+}
+
+/// When what is wanted is to be read, which costs the store something (pure).
+#[derive(Debug, Default)]
+struct Looks {
     /// What could not be done, and until when it is left alone.
     later: BTreeMap<(String, u64), Instant>,
+    /// Whether it was read since something changed, and nothing was found to do.
+    is_idle: bool,
+}
+
+impl Looks {
+    /// Whether there may be something to do: something has changed, or may be tried again.
+    fn are_due(&mut self, now: Instant) -> bool {
+        let before = self.later.len();
+        self.later.retain(|_, until| *until > now);
+        !self.is_idle || self.later.len() < before
+    }
+
+    /// What is to be handed over, of what was read.
+    fn choose(&mut self, wanted: Vec<Wanted>) -> Option<Wanted> {
+        let is_left_alone = |wanted: &Wanted| self.later.contains_key(&(wanted.name.clone(), wanted.number));
+        let found = wanted.into_iter().find(|wanted| !is_left_alone(wanted));
+        self.is_idle = found.is_none();
+        found
+    }
 }
 
 /// Why a stream ended, where the edge is to be told.
@@ -60,7 +85,7 @@ pub async fn give(
     };
     let giver = judges.plugins.clone()?;
     let gate = Gate::new(receiver.log.clock(), &judges.connection, rate);
-    let mut giving = Giving { giver, site, gateway: peer.node, gate, out, from, later: BTreeMap::new() };
+    let mut giving = Giving { giver, site, gateway: peer.node, gate, out, from, looks: Looks::default() };
     giving.serve().await.err().flatten().and_then(garbage)
 }
 
@@ -74,7 +99,10 @@ impl Giving {
                 continue;
             }
             tokio::select! {
-                changed = changed.changed() => changed.map_err(|_| None)?,
+                changed = changed.changed() => {
+                    changed.map_err(|_| None)?;
+                    self.looks.is_idle = false;
+                }
                 () = sleep_until(Instant::now() + LOOK_EVERY) => {}
                 said = self.from.receive_frame(FRAME_BYTES_MAX) => match said {
                     Ok(Some(_)) => return Err(Some("the edge answers what nobody has asked".to_owned())),
@@ -85,10 +113,13 @@ impl Giving {
     }
 
     async fn next(&mut self) -> Option<Wanted> {
-        let now = Instant::now();
-        self.later.retain(|_, until| *until > now);
-        let wanted = self.giver.wanted(&self.site, self.gateway).await;
-        wanted.into_iter().find(|wanted| !self.later.contains_key(&(wanted.name.clone(), wanted.number)))
+        if !self.looks.are_due(Instant::now()) {
+            return None;
+        }
+        // What cannot be read now is read at the next look.
+        self.looks.is_idle = false;
+        let wanted = self.giver.wanted(&self.site, self.gateway).await?;
+        self.looks.choose(wanted)
     }
 
     async fn say(&mut self, said: &FromUpstream) -> Result<(), Wrong> {
@@ -112,7 +143,7 @@ impl Giving {
                 }
                 FromEdge::Done(number, outcome) if number == wanted.number => {
                     if matches!(outcome, Outcome::Later { .. }) {
-                        self.later.insert((wanted.name.clone(), number), Instant::now() + LATER_WAIT);
+                        self.looks.later.insert((wanted.name.clone(), number), Instant::now() + LATER_WAIT);
                     }
                     self.giver.answered(&self.site, self.gateway, &wanted, outcome).await;
                     return Ok(());
@@ -120,5 +151,28 @@ impl Giving {
                 _ => return Err(Some("the edge speaks of a plugin that was not said".to_owned())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted_is_read_only_when_there_may_be_something_to_do() {
+        let wanted = |number| Wanted { name: "p".to_owned(), number, component: None };
+        let (mut looks, now) = (Looks::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        assert!(looks.are_due(now), "nothing was read yet");
+        assert_eq!(looks.choose(vec![wanted(1), wanted(2)]), Some(wanted(1)));
+        looks.later.insert(("p".to_owned(), 1), now + second);
+        assert!(looks.are_due(now), "one was handed over");
+        assert_eq!(looks.choose(vec![wanted(1), wanted(2)]), Some(wanted(2)));
+        assert_eq!(looks.choose(vec![wanted(1)]), None, "it is left alone for now");
+        assert!(!looks.are_due(now), "nothing has changed");
+        assert!(looks.are_due(now + second), "it may be tried again");
+        assert_eq!(looks.choose(vec![wanted(1)]), Some(wanted(1)));
+        assert_eq!(looks.choose(vec![]), None);
+        assert!(!looks.are_due(now + second * 99));
     }
 }

@@ -23,10 +23,10 @@ pub const PLUGINS: &str = "plugins";
 
 /// Upstream's room that keeps what sites are to have.
 pub trait GivePlugins: Send + Sync {
-    /// Changes whenever something else is wanted.
+    /// Changes whenever something more is wanted.
     fn watch(&self) -> tokio::sync::watch::Receiver<u64>;
-    /// What a gateway of a site has not answered yet, in order.
-    fn wanted<'a>(&'a self, site: &'a str, gateway: NodeId) -> Pending<'a, Vec<Wanted>>;
+    /// What a gateway of a site has not answered yet, in order; `None` where that cannot be read now.
+    fn wanted<'a>(&'a self, site: &'a str, gateway: NodeId) -> Pending<'a, Option<Vec<Wanted>>>;
     /// A part of a component from an offset on; `None` where it is not here any more.
     fn part(&self, sha256: [u8; 32], offset: u64) -> Pending<'_, Option<Vec<u8>>>;
     /// A gateway says what has come of it; durable when it ends.

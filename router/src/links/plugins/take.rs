@@ -22,10 +22,43 @@ const WRONG_WAIT: Duration = Duration::from_secs(60);
 const PART_WAIT: Duration = Duration::from_secs(300);
 /// How long a component may take to come: others wait for it.
 const FETCH_MAX: Duration = Duration::from_secs(4 * 3_600);
+/// How long is waited before each plugin: an upstream that wants on and on floods neither the audit nor the disk.
+const PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_millis(500) };
 
 /// What has come of a component whose link was cut: it goes on from there. One at a time, of all links.
 #[derive(Default)]
-pub struct Partial(tokio::sync::Mutex<([u8; 32], Vec<u8>)>);
+pub struct Partial(tokio::sync::Mutex<Come>);
+
+/// What has come of one component. Only the link that has brought it goes on with it: what another one says counts for nothing here.
+#[derive(Debug, Default)]
+struct Come {
+    link: u64,
+    sha256: [u8; 32],
+    bytes: Vec<u8>,
+    /// Whether some of it came before the link was cut.
+    is_resumed: bool,
+}
+
+impl Come {
+    /// Goes on with a component, or begins with it.
+    fn go_on(&mut self, link: u64, sha256: [u8; 32]) {
+        match (self.link, self.sha256) == (link, sha256) {
+            true => self.is_resumed = !self.bytes.is_empty(),
+            false => *self = Self { link, sha256, ..Self::default() },
+        }
+    }
+
+    /// The component, all of which has come; nothing of it stays here.
+    fn end(&mut self) -> Result<Vec<u8>, Outcome> {
+        let Self { sha256, bytes, is_resumed, .. } = std::mem::take(self);
+        match <[u8; 32]>::from(Sha256::digest(&bytes)) == sha256 {
+            true => Ok(bytes),
+            // Upstream may have been wrong about a part then, and not now.
+            false if is_resumed => Err(Outcome::later("what came before was of another component; it is fetched anew")),
+            false => Err(Outcome::refused("digest", "what came is not of the digest that was said")),
+        }
+    }
+}
 
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +118,7 @@ impl Taking<'_> {
                 FromUpstream::Wanted(wanted) => wanted,
                 FromUpstream::Part(..) => return Err(Ended::Wrong("a part that nobody asked for".to_owned())),
             };
+            sleep(PAUSE).await;
             let outcome = self.settle(&wanted).await?;
             tracing::info!(link = self.by.name, plugin = wanted.name, ?outcome, "upstream wants a plugin here");
             self.say(&FromEdge::Done(wanted.number, outcome)).await?;
@@ -119,12 +153,10 @@ impl Taking<'_> {
 
     /// Fetches a component; or why there is none.
     async fn fetch(&mut self, number: u64, component: &WantedComponent) -> Result<Result<Vec<u8>, Outcome>, Ended> {
-        let mut partial = self.partial.0.lock().await;
-        if partial.0 != component.sha256 {
-            *partial = (component.sha256, Vec::new());
-        }
-        while (partial.1.len() as u64) < component.bytes {
-            let offset = partial.1.len() as u64;
+        let mut come = self.partial.0.lock().await;
+        come.go_on(self.by.link, component.sha256);
+        while (come.bytes.len() as u64) < component.bytes {
+            let offset = come.bytes.len() as u64;
             // After what goes up as `normal`.
             self.session.gate.begin(Priority::Low, PART_BYTES_MAX).await;
             self.session.gate.stored(Priority::Low, PART_BYTES_MAX);
@@ -135,15 +167,46 @@ impl Taking<'_> {
                     return Ok(Err(Outcome::later("its component is not upstream any more")));
                 }
                 FromUpstream::Part(at, bytes) if at == offset && offset + bytes.len() as u64 <= component.bytes => {
-                    partial.1.extend_from_slice(&bytes);
+                    come.bytes.extend_from_slice(&bytes);
                 }
                 _ => return Err(Ended::Wrong("another part than was asked for".to_owned())),
             }
         }
-        let (sha256, wasm) = std::mem::take(&mut *partial);
-        if <[u8; 32]>::from(Sha256::digest(&wasm)) != sha256 {
-            return Ok(Err(Outcome::refused("digest", "what came is not of the digest that was said")));
+        Ok(come.end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_before_the_cut_counts_for_its_link_alone_and_refuses_nothing() {
+        let whole = b"component".to_vec();
+        let sha256 = Sha256::digest(&whole).into();
+        // what came before: by which link, of which component, and what; what came by link 7 then; what comes of it
+        let right = |before: (u64, [u8; 32], &[u8])| {
+            let mut come = Come::default();
+            come.go_on(before.0, before.1);
+            come.bytes.extend_from_slice(before.2);
+            come.go_on(7, sha256);
+            let rest = whole[come.bytes.len()..].to_vec();
+            come.bytes.extend(rest);
+            (come.end(), come)
+        };
+        let cases: [(u64, [u8; 32], &[u8]); 4] =
+            [(7, sha256, b""), (7, sha256, b"comp"), (8, sha256, b"forg"), (7, [9; 32], b"forg")];
+        for before in cases {
+            let (ended, come) = right(before);
+            assert_eq!(ended, Ok(whole.clone()), "{before:?}");
+            assert!(come.bytes.is_empty() && come.sha256 == [0; 32]);
         }
-        Ok(Ok(wasm))
+        let (ended, mut come) = right((7, sha256, b"forg"));
+        assert!(matches!(&ended, Err(Outcome::Later { text }) if text.contains("anew")), "{ended:?}");
+        // Anew: nobody is to blame but this upstream.
+        come.go_on(7, sha256);
+        come.bytes.extend_from_slice(b"forgotten");
+        let ended = come.end();
+        assert!(matches!(&ended, Err(Outcome::Refused { code, .. }) if code == "digest"), "{ended:?}");
     }
 }

@@ -36,9 +36,9 @@ impl GivePlugins for Giver {
         self.changed.subscribe()
     }
 
-    fn wanted<'a>(&'a self, site: &'a str, _: NodeId) -> Pending<'a, Vec<Wanted>> {
+    fn wanted<'a>(&'a self, site: &'a str, _: NodeId) -> Pending<'a, Option<Vec<Wanted>>> {
         assert_eq!(site, "plant");
-        Box::pin(async { self.wanted.lock().clone() })
+        Box::pin(async { Some(self.wanted.lock().clone()) })
     }
 
     fn part(&self, _: [u8; 32], offset: u64) -> Pending<'_, Option<Vec<u8>>> {

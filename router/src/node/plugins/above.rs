@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
+
 use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, Refusal};
+use crate::event_log::SITE_SEPARATOR;
 use crate::links::plugins::{Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
 use crate::links::{ByLink, COMMANDS, Pending, URGENT};
 use crate::plugin_host::{Kind, Manifest, PluginHost, RecordV2, TwinGrant, hex};
@@ -16,9 +19,12 @@ const PLUGINS_OF_LINK_MAX: usize = 16;
 const MARK: &str = "# link ";
 
 /// What links bring, for the rooms that run plugins.
+#[derive(Clone)]
 pub struct Above {
     host: Arc<PluginHost>,
     catalog: Arc<Catalog>,
+    /// One is judged and made at a time, of all links.
+    making: Arc<Mutex<()>>,
 }
 
 /// The line that says whose a plugin is.
@@ -34,6 +40,11 @@ fn unmarked(manifest: &str) -> &str {
     }
 }
 
+/// Whether a topic is internal, here or at the site that it is of.
+fn is_internal(topic: &str) -> bool {
+    topic.rsplit(SITE_SEPARATOR).next().is_some_and(|last| last.starts_with('_'))
+}
+
 /// Whether a link may bring what a manifest asks for: a plugin does no more than the link itself may (pure).
 fn judge_grants(by: &ByLink, manifest: &Manifest) -> Option<Outcome> {
     let grants = &manifest.grants;
@@ -41,7 +52,7 @@ fn judge_grants(by: &ByLink, manifest: &Manifest) -> Option<Outcome> {
     if manifest.kind == Kind::CommandGuard {
         return Some(Outcome::refused("guard", "a command guard is deployed at the site whose commands it judges"));
     }
-    if !grants.internal.is_empty() {
+    if !grants.internal.is_empty() || manifest.topics.iter().any(|topic| is_internal(topic)) {
         return refused("it would read internal topics, which is granted at the site alone");
     }
     let steers = !grants.commands.is_empty() || grants.twins == TwinGrant::Set;
@@ -62,7 +73,7 @@ fn is_of(link: u64, agreed: &AgreedPlugin) -> bool {
 impl Above {
     /// Deploys by this catalog, what runs on this host.
     pub fn new(host: Arc<PluginHost>, catalog: Arc<Catalog>) -> Self {
-        Self { host, catalog }
+        Self { host, catalog, making: Arc::default() }
     }
 
     fn local(name: &str) -> Outcome {
@@ -120,7 +131,8 @@ impl Above {
         }
     }
 
-    async fn make(&self, by: &ByLink, component: &WantedComponent, wasm: Vec<u8>) -> Outcome {
+    /// Compiles, and has the site agree. Once begun it is to go on to its end: it keeps a component until then.
+    pub(super) async fn make(&self, by: &ByLink, component: &WantedComponent, wasm: Vec<u8>) -> Outcome {
         let (host, manifest, by_whom) = (Arc::clone(&self.host), component.manifest.clone(), who(by));
         let checked = tokio::task::spawn_blocking(move || {
             let manifest = Manifest::parse(&manifest).map_err(|error| Outcome::refused("manifest", error))?;
@@ -139,6 +151,11 @@ impl Above {
             Err(_) => return Outcome::later("the gateway is stopping"),
         };
         let (manifest, sha256) = (format!("{}{}", mark(by.link), record.manifest), record.sha256);
+        // It took a while to compile: people may have deployed one meanwhile.
+        if let Some(outcome) = self.judge_component(by, &name, component) {
+            self.release(sha256).await;
+            return outcome;
+        }
         let new = NewPlugin { is_guard: false, name: name.clone(), manifest, sha256, bytes };
         let applied = self.catalog.propose(Change::DeployPlugin(new), &who(by)).await;
         let outcome = match &applied {
@@ -150,10 +167,14 @@ impl Above {
         };
         // What may be agreed on yet is kept for that.
         if applied.err() != Some(Refusal::UnknownOutcome) {
-            let host = Arc::clone(&self.host);
-            let _ = tokio::task::spawn_blocking(move || host.release(&sha256)).await;
+            self.release(sha256).await;
         }
         outcome
+    }
+
+    async fn release(&self, sha256: [u8; 32]) {
+        let host = Arc::clone(&self.host);
+        let _ = tokio::task::spawn_blocking(move || host.release(&sha256)).await;
     }
 
     /// Makes a plugin of this node what was agreed on; why it is not.
@@ -186,6 +207,8 @@ fn said(refusal: &Refusal) -> Outcome {
 impl TakePlugins for Above {
     fn judge<'a>(&'a self, by: &'a ByLink, wanted: &'a Wanted) -> Pending<'a, Option<Outcome>> {
         Box::pin(async move {
+            // What is under way yet, by a stream that was cut, would come after what is said now.
+            let _turn = self.making.lock().await;
             match &wanted.component {
                 None => Some(self.remove(by, &wanted.name).await),
                 Some(component) => self.judge_component(by, &wanted.name, component),
@@ -195,12 +218,19 @@ impl TakePlugins for Above {
 
     fn deploy<'a>(&'a self, by: &'a ByLink, wanted: &'a Wanted, wasm: Vec<u8>) -> Pending<'a, Outcome> {
         Box::pin(async move {
-            let Some(component) = &wanted.component else { return Outcome::later("nothing is wanted") };
+            let Some(component) = wanted.component.clone() else { return Outcome::later("nothing is wanted") };
+            let turn = Arc::clone(&self.making).lock_owned().await;
             // It took a while to come: people may have deployed one meanwhile.
-            match self.judge_component(by, &wanted.name, component) {
-                Some(outcome) => outcome,
-                None => self.make(by, component, wasm).await,
+            if let Some(outcome) = self.judge_component(by, &wanted.name, &component) {
+                return outcome;
             }
+            // It goes on though the link is cut: else each cut would leave a thread that compiles, and begin another one.
+            let (above, by) = (self.clone(), by.clone());
+            let made = tokio::spawn(async move {
+                let _turn = turn;
+                above.make(&by, &component, wasm).await
+            });
+            made.await.unwrap_or_else(|_| Outcome::later("the gateway is stopping"))
         })
     }
 
@@ -236,6 +266,7 @@ mod tests {
             ("commands = ['cool']\nurgent = true", &commands, Some("grants")),
             ("commands = ['cool']\nurgent = true", &urgent, None),
             ("internal = ['_audit']", &urgent, Some("grants")),
+            ("internal = ['line-3/_audit']", &urgent, Some("grants")),
         ];
         for (grants, by, expected) in cases {
             let manifest = Manifest::parse(&format!("name = 'p'\ntopics = ['in']\n[grants]\n{grants}\n")).unwrap();
@@ -244,6 +275,11 @@ mod tests {
                 outcome => panic!("{outcome:?}"),
             });
             assert_eq!(found.as_deref(), expected, "{grants}");
+        }
+        // Another site's internal topics need no grant of people's own plugins, and are none of a link's.
+        for (topic, is_refused) in [("line-3/_audit", true), ("a/b/_x", true), ("line-3/p_1", false), ("p_1", false)] {
+            let manifest = Manifest::parse(&format!("name = 'p'\ntopics = ['in', '{topic}']\n")).unwrap();
+            assert_eq!(judge_grants(&urgent, &manifest).is_some(), is_refused, "{topic}");
         }
         let guard = Manifest::parse("name = 'g'\nkind = 'command-guard'\ncommands = ['*']\n").unwrap();
         assert!(matches!(judge_grants(&urgent, &guard), Some(Outcome::Refused { code, .. }) if code == "guard"));

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::catalog::LINK_NODES_MAX;
 use crate::links::Pending;
 use crate::links::plugins::{GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
-use crate::plugin_host::{WantV1, Wants, hex};
+use crate::plugin_host::{ANSWERS_MAX, WantV1, Wants, hex};
 use crate::transport::NodeId;
+
+// The answers of all gateways that a link may have are kept: else a plugin would be handed over for ever.
+const _: () = assert!(ANSWERS_MAX >= LINK_NODES_MAX);
 
 /// What sites are to have, for links.
 pub struct Below(pub Arc<Wants>);
@@ -22,11 +26,18 @@ impl GivePlugins for Below {
         self.0.watch()
     }
 
-    fn wanted<'a>(&'a self, site: &'a str, gateway: NodeId) -> Pending<'a, Vec<Wanted>> {
+    fn wanted<'a>(&'a self, site: &'a str, gateway: NodeId) -> Pending<'a, Option<Vec<Wanted>>> {
         Box::pin(async move {
             let (wants, site) = (Arc::clone(&self.0), site.to_owned());
             let read = tokio::task::spawn_blocking(move || wants.wanted(&site, gateway.0));
-            read.await.unwrap_or_default().into_iter().map(wanted).collect()
+            match read.await {
+                Ok(Ok(all)) => Some(all.into_iter().map(wanted).collect()),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "it cannot be read what sites are to have of plugins");
+                    None
+                }
+                Err(_) => None,
+            }
         })
     }
 
@@ -69,7 +80,11 @@ impl GivePlugins for Below {
             said: said(&want, names),
             name,
         };
-        self.0.of_site(site).into_iter().map(view).collect()
+        let all = self.0.of_site(site).unwrap_or_else(|error| {
+            tracing::error!(%error, "it cannot be read what sites are to have of plugins");
+            Vec::new()
+        });
+        all.into_iter().map(view).collect()
     }
 }
 

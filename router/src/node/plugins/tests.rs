@@ -7,10 +7,13 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use sled_data::{Backend, MemoryBackend, Options, Store};
 
+use super::above::Above;
 use super::*;
 use crate::catalog::Config;
 use crate::clock::Clock;
 use crate::event_log::{self, AUDIT_TOPIC, NO_HEADERS, NewEvent};
+use crate::links::ByLink;
+use crate::links::plugins::{Outcome, TakePlugins, Wanted, WantedComponent};
 use crate::plugin_host::RunState;
 use crate::plugin_host::test_guest::{MANIFEST, hostile};
 use crate::replication::Pending;
@@ -262,4 +265,56 @@ async fn what_ran_before_sites_agreed_is_agreed_on_and_runs_on() {
     b.keeper(&catalog).pass().await;
     b.settled().await;
     assert_eq!(b.plugins().len(), 1);
+}
+
+fn wanted_by_hq(manifest: &str, wasm: &[u8]) -> (ByLink, Wanted) {
+    let by = ByLink { name: "hq".into(), link: 7, down: vec!["plugins".into(), "commands".into()] };
+    let sha256 = <sha2::Sha256 as sha2::Digest>::digest(wasm).into();
+    let component = WantedComponent { manifest: manifest.to_owned(), sha256, bytes: wasm.len() as u64 };
+    (by, Wanted { name: "hostile".into(), number: 1, component: Some(component) })
+}
+
+#[tokio::test]
+async fn what_a_link_has_begun_ends_though_it_is_cut_and_before_what_is_said_next() {
+    let a = Node::new(1);
+    let catalog = Catalog::open(Arc::clone(&a.log), Config::default()).unwrap();
+    let above = Above::new(Arc::clone(&a.host), Arc::clone(&catalog));
+    let (by, wanted) = wanted_by_hq(MANIFEST, &hostile());
+    assert_eq!(above.judge(&by, &wanted).await, None);
+    tokio::select! {
+        biased;
+        outcome = above.deploy(&by, &wanted, hostile()) => panic!("it was not cut: {outcome:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let long = Duration::from_secs(60);
+    let said = tokio::time::timeout(long, above.judge(&by, &wanted)).await.unwrap();
+    assert_eq!(said, Some(Outcome::Deployed), "it was waited for");
+    assert_eq!(above.of_link(7).len(), 1);
+    // Gone, although it was about to come.
+    let (_, newer) = wanted_by_hq(&MANIFEST.replace("call_ms = 50", "call_ms = 60"), &hostile());
+    tokio::select! {
+        biased;
+        outcome = above.deploy(&by, &newer, hostile()) => panic!("it was not cut: {outcome:?}"),
+        () = std::future::ready(()) => {}
+    }
+    let gone = Wanted { component: None, number: 2, ..wanted };
+    assert_eq!(tokio::time::timeout(long, above.judge(&by, &gone)).await.unwrap(), Some(Outcome::Removed));
+    assert!(catalog.plugin("hostile").is_none() && a.host.list().is_empty());
+}
+
+#[tokio::test]
+async fn what_people_deployed_while_a_link_compiles_stays_theirs() {
+    let a = Node::new(1);
+    let catalog = Catalog::open(Arc::clone(&a.log), Config::default()).unwrap();
+    let above = Above::new(Arc::clone(&a.host), Arc::clone(&catalog));
+    // The same component with a custom section.
+    let other = [hostile(), b"\0\x02\x01x".to_vec()].concat();
+    let (by, wanted) = wanted_by_hq(MANIFEST, &other);
+    let component = wanted.component.unwrap();
+    deploy(&a, &catalog, MANIFEST).await;
+    let outcome = above.make(&by, &component, other).await;
+    assert!(matches!(&outcome, Outcome::Refused { code, .. } if code == "local"), "{outcome:?}");
+    let agreed = catalog.plugin("hostile").unwrap();
+    assert_eq!((agreed.version, agreed.sha256 == component.sha256), (1, false));
+    assert!(!a.host.has_component(&component.sha256), "it is not kept");
 }

@@ -42,7 +42,8 @@ impl PluginHost {
     /// [`DeployError`] with the reason.
     pub fn check(&self, wasm: &[u8], manifest: &Manifest) -> Result<RecordV2, DeployError> {
         let _changing = self.changing.lock();
-        drop(self.make(wasm, manifest)?);
+        // What was compiled of a refused one goes, so that refusals do not fill the disk.
+        drop(self.make(wasm, manifest).inspect_err(|_| self.sweep())?);
         // Another deployment must not throw it away meanwhile.
         let sha256 = digest(wasm);
         self.expected.lock().hold(sha256);

@@ -73,7 +73,7 @@ impl Expected {
                 continue;
             }
             let Some(record) = self.agreed.get(name) else { continue };
-            let manifest = Manifest::parse(&record.manifest).unwrap_or_default();
+            let manifest = Manifest::read(&record.manifest).unwrap_or_default();
             let (state, problem) = match problem {
                 Problem::Waits(why) => (RunState::Starting, Some(why.clone())),
                 Problem::Fails(why) => (RunState::Broken(why.clone()), None),

@@ -18,9 +18,13 @@ impl PluginHost {
         Arc::new(StoredState(Arc::clone(&self.log)))
     }
 
-    /// Puts a guard that was deployed before on duty, whether it can be loaded or not.
-    pub(super) fn restore_guard(&self, manifest: Manifest, record: RecordV2) -> Result<(), StartError> {
-        let wasm = self.files.read(&record.sha256);
+    /// Puts a guard that was deployed before on duty, whether it can be loaded or not; `wasm` is why not, or its component.
+    pub(super) fn restore_guard(
+        &self,
+        manifest: Manifest,
+        record: RecordV2,
+        wasm: Result<Vec<u8>, String>,
+    ) -> Result<(), StartError> {
         let (workshop, kept, manifest) = (Arc::clone(&self.workshop), self.kept(), Arc::new(manifest));
         let loaded = Arc::clone(&manifest);
         let post = Post::load(manifest, record, move || {

@@ -210,6 +210,49 @@ fn what_cannot_run_is_refused_with_the_reason() {
 }
 
 #[test]
+fn nothing_stays_of_what_is_refused() {
+    let (backend, folder) = backend();
+    let node = node(&backend, folder.path());
+    let compiled = || std::fs::read_dir(folder.path().join("compiled")).unwrap().count();
+    let manifest = Manifest::parse(MANIFEST).unwrap();
+    let record = node.host.check(&hostile(), &manifest).unwrap();
+    assert_eq!(compiled(), 1, "what may be agreed on is kept");
+    node.host.release(&record.sha256);
+    assert_eq!(compiled(), 0);
+    let mut does_not_start = manifest;
+    does_not_start.config.insert("any".into(), toml::Value::Integer(1));
+    assert!(matches!(node.host.check(&hostile(), &does_not_start), Err(DeployError::Init(_))));
+    assert_eq!(compiled(), 0, "it was compiled, and went");
+}
+
+#[test]
+fn a_stored_plugin_whose_manifest_is_refused_now_is_broken_and_the_node_starts() {
+    let (backend, folder) = backend();
+    let node1 = node(&backend, folder.path());
+    node1.deploy(MANIFEST).unwrap();
+    node1.deploy(&MANIFEST.replace("hostile", "other")).unwrap();
+    node1.host.stop();
+    // As an earlier version has stored it.
+    let key = b"other";
+    let mut record = RecordV2::decode(&node1.log.state_get(PLUGINS_TREE, key).unwrap().unwrap()).unwrap();
+    record.manifest = record.manifest.replace("\"out\"", "\"hq/recipes\"");
+    node1.host.commit(|open| _ = open.put_state(PLUGINS_TREE, key, Some(&record.encode()))).unwrap();
+    node1.log.close();
+    let node2 = node(&backend, folder.path());
+    let other = node2.wait_for(|status| matches!(status.state, RunState::Broken(_)));
+    let told = matches!(&other.state, RunState::Broken(why) if why.contains("`hq/recipes` is another site's"));
+    assert!(told && other.name == "other" && other.manifest.grants.emit == ["hq/recipes"], "{other:?}");
+    node2.publish(&["S1"]);
+    let begin = Instant::now();
+    while node2.values("out").is_empty() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the other one runs");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    node2.deploy(&MANIFEST.replace("hostile", "other")).unwrap();
+    node2.wait_for(|status| status.name == "other" && status.state == RunState::Running);
+}
+
+#[test]
 fn plugins_that_would_feed_each_other_are_refused() {
     let (backend, folder) = backend();
     let node = node(&backend, folder.path());

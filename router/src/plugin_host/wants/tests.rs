@@ -51,7 +51,7 @@ fn what_is_stored_has_these_bytes() {
 fn a_gateway_is_told_until_it_has_answered_and_again_when_something_else_is_wanted() {
     let Lab { wants, backend, folder } = lab();
     let numbers = |wants: &Wants, gateway| -> Vec<(String, u64, bool)> {
-        let all = wants.wanted("plant", gateway);
+        let all = wants.wanted("plant", gateway).unwrap();
         all.into_iter().map(|(name, want)| (name, want.number, want.bytes > 0)).collect()
     };
     let has = |name: &str, number, is_there| (name.to_owned(), number, is_there);
@@ -65,7 +65,7 @@ fn a_gateway_is_told_until_it_has_answered_and_again_when_something_else_is_want
     assert_eq!(numbers(&wants, 2).len(), 2, "another gateway has not answered");
     wants.answered("plant", 1, ("a", 2), Some(("local".into(), "x".repeat(999)))).unwrap();
     assert!(numbers(&wants, 1).is_empty());
-    let (_, a) = wants.of_site("plant").into_iter().find(|(name, _)| name == "a").unwrap();
+    let (_, a) = wants.of_site("plant").unwrap().into_iter().find(|(name, _)| name == "a").unwrap();
     assert_eq!((a.answers[0].code.as_str(), a.answers[0].text.len()), ("local", TEXT_BYTES_MAX));
     // A new version, after a restart.
     let log = Arc::clone(&wants.log);
@@ -85,7 +85,7 @@ fn a_gateway_is_told_until_it_has_answered_and_again_when_something_else_is_want
     let unknown = wants.take_back("plant", "b", true, "cli").unwrap_err();
     assert!(matches!(unknown, WantError::Unknown { .. }), "{unknown}");
     wants.take_back("other", "a", false, "cli").unwrap();
-    assert!(wants.of_site("other").is_empty(), "nobody can be told");
+    assert!(wants.of_site("other").unwrap().is_empty(), "nobody can be told");
     wants.log.close();
 }
 
@@ -104,7 +104,7 @@ fn what_cannot_be_a_plugin_is_refused_and_no_site_takes_all_the_room() {
         let error = wants.give("plant", &wasm, &manifest, "cli").unwrap_err().to_string();
         assert!(error.contains(words), "{words}: {error}");
     }
-    assert!(wants.of_site("plant").is_empty());
+    assert!(wants.of_site("plant").unwrap().is_empty());
     for n in 0..WANTS_OF_SITE_MAX {
         wants.give("plant", &component("x"), &manifest(&format!("p{n}")), "cli").unwrap();
     }
@@ -112,5 +112,51 @@ fn what_cannot_be_a_plugin_is_refused_and_no_site_takes_all_the_room() {
     assert!(matches!(error, WantError::TooMany(_)), "{error}");
     wants.give("plant", &component("y"), &manifest("p0"), "cli").unwrap();
     wants.give("other", &component("y"), &manifest("p0"), "cli").unwrap();
+    wants.log.close();
+}
+
+#[test]
+fn no_number_is_given_again_and_a_site_is_read_alone() {
+    let Lab { wants, backend, folder } = lab();
+    let give = |wants: &Wants, site: &str, name: &str| {
+        wants.give(site, &component("x"), &manifest(name), "cli").unwrap();
+        wants.of_site(site).unwrap().into_iter().find(|(of, _)| of == name).unwrap().1.number
+    };
+    assert_eq!(give(&wants, "plant", "a"), 1);
+    wants.take_back("plant", "a", true, "cli").unwrap();
+    wants.answered("plant", 1, ("a", 2), None).unwrap();
+    assert!(wants.of_site("plant").unwrap().is_empty(), "it is forgotten");
+    assert_eq!(give(&wants, "plant", "a"), 3);
+    wants.take_back("plant", "a", false, "cli").unwrap();
+    assert_eq!(give(&wants, "plant-2", "a"), 4);
+    // The newest is forgotten as the first thing after a restart.
+    let log = Arc::clone(&wants.log);
+    drop(wants);
+    log.close();
+    drop(log);
+    let wants = open(&backend, folder.path());
+    wants.take_back("plant-2", "a", false, "cli").unwrap();
+    assert_eq!(give(&wants, "plant", "b"), 5);
+    assert_eq!(give(&wants, "plant-2", "c"), 6);
+    let names = |site: &str| wants.of_site(site).unwrap().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!((names("plant"), names("plant-2"), names("plan")), (vec!["b".into()], vec!["c".into()], vec![]));
+    wants.log.close();
+}
+
+#[test]
+fn all_gateways_of_a_link_may_answer_at_length() {
+    let Lab { wants, folder: _folder, .. } = lab();
+    let text = toml::to_string(&Manifest::parse(&manifest("a")).unwrap()).unwrap();
+    let room = MANIFEST_BYTES_MAX - text.len() - 32;
+    let long = format!("{}[config]\nx = '{}'\n", manifest("a"), "x".repeat(room));
+    wants.give("plant", &component("x"), &long, &"w".repeat(999)).unwrap();
+    let gateways = (0..ANSWERS_MAX as u64).map(|n| u64::MAX - n);
+    for gateway in gateways.clone() {
+        assert_eq!(wants.wanted("plant", gateway).unwrap().len(), 1);
+        wants.answered("plant", gateway, ("a", 1), Some(("c".repeat(999), "t".repeat(999)))).unwrap();
+    }
+    for gateway in gateways {
+        assert!(wants.wanted("plant", gateway).unwrap().is_empty(), "it is not handed over again");
+    }
     wants.log.close();
 }
