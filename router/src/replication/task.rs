@@ -18,8 +18,8 @@ use super::peers::{PeerState, Peers};
 use super::plan::{Holder, Known, wanted, writer_instead};
 use super::source::{self, Source};
 use super::wire::RefusedCode;
-use super::{Config, STREAM_FOLLOW, lives};
-use crate::event_log::{Act, EventLog};
+use super::{Config, STREAM_FOLLOW};
+use crate::event_log::{Act, EventLog, Outliver};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// How often it looks, besides when somebody comes or goes.
@@ -335,8 +335,10 @@ impl Replication {
 
     /// Another node has more of this node's own log than is here, or says so.
     async fn is_outlived(&self, node: NodeId, text: String) {
-        let may_end = match lives::may_end(&self.log) {
-            Ok(true) => lives::note_end(&self.log).await.map(|()| true).map_err(|error| error.to_string()),
+        let may_end = match self.log.may_end_life(Outliver::Site) {
+            Ok(true) => {
+                self.log.note_end_of_life(Outliver::Site).await.map(|()| true).map_err(|error| error.to_string())
+            }
             may_end => may_end.map_err(|error| error.to_string()),
         };
         match may_end {
