@@ -179,3 +179,65 @@ fn a_node_that_was_taken_out_while_it_was_cut_off_takes_nothing_any_more() {
     wait::until_true("it takes nothing more", || site[cut].cli(&made).code != 0);
     assert!(Client::try_connect(site[cut].mqtt, &Connect::new(Version::V5, "late")).is_err(), "nor a client");
 }
+
+#[test]
+fn a_node_that_is_taken_out_while_it_leaves_takes_nothing_any_more() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (site, relays) = relayed(&runtime, 3);
+    make_topics(&site);
+    let cut = dialled_by_all(&site);
+    let (near, name) = ((cut + 1) % 3, site.members[cut].name.clone());
+    relays[cut].cut(true);
+    std::thread::scope(|scope| {
+        // It waits for those that do not hear it; when that comes to nothing, it is out.
+        let leave = scope.spawn(|| site[cut].cli(&["node", "leave"]));
+        wait::until_true("it is not heard", || site.seen(near, &name)["connected"] == false);
+        change(&site, near, &["node", "remove", &name]);
+        relays[cut].cut(false);
+        wait::until_true("it is told", || site.troubles(cut).contains(&"removed".to_owned()));
+        let left = leave.join().unwrap();
+        assert!(left.code == 1, "{left:?}");
+    });
+    let made = ["topic", "create", "late", "--durability", "sync", "--partitions", "1"];
+    wait::until_true("it takes nothing more", || site[cut].cli(&made).code != 0);
+    assert!(Client::try_connect(site[cut].mqtt, &Connect::new(Version::V5, "late")).is_err(), "nor a client");
+}
+
+#[test]
+fn a_node_leaves_when_the_other_has_what_it_wrote_before_it_was_killed() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 2);
+    make_topics(&site);
+    // With events of a `memory` topic, a node that was killed begins a new life.
+    site.create_topic(0, "loose", "memory");
+    site.wait_level();
+    let (leaves, killed) = (0, 1);
+    let mut guest = Client::simple(site[killed].mqtt, Version::V5, "guest");
+    let mut publish = |from: u64, to: u64| {
+        for number in from..to {
+            assert_eq!(guest.publish(&Message::new("plain/guest", number.to_string()).qos(1)), 0);
+        }
+    };
+    publish(0, 10);
+    relays.iter().for_each(|relay| relay.cut(true));
+    // What it wrote last is not with the other one.
+    publish(10, 30);
+    let own = |site: &Site| {
+        let status = site.status(killed);
+        let origins = status["origins"].as_array().unwrap();
+        origins.iter().find(|origin| origin["own"] == true).unwrap()["origin"].clone()
+    };
+    let before = own(&site);
+    site.kill(&[killed]);
+    relays.iter().for_each(|relay| relay.cut(false));
+    site.run(&[killed]);
+    assert_ne!(own(&site), before, "it has begun a new life");
+    site.wait_level();
+    change(&site, leaves, &["node", "leave"]);
+    assert!(site.members[leaves].node.wait_end(END_MAX).success());
+    assert!(
+        !site.troubles(killed).contains(&"source-forked".to_owned()),
+        "the one that was behind was not taken for another"
+    );
+    assert_eq!(sorted(&site, killed, "plain").len(), 30);
+}

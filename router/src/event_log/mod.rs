@@ -2,7 +2,8 @@
 //!
 //! `open` gathers what is appended; `committer` (one thread) closes it when the last sync has
 //! ended, stores it, syncs once for all who wait; `outcome` tells the waiters; `partition` keeps
-//! the visible end and the newest batches; `read` serves readers.
+//! the visible end and the newest batches; `read` serves readers. `lives` bounds how often others end this
+//! node's life.
 
 mod audit;
 mod brought;
@@ -10,6 +11,7 @@ mod committer;
 mod config;
 mod followed;
 mod linked;
+mod lives;
 mod newest;
 mod open;
 mod outcome;
@@ -45,6 +47,7 @@ pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
 pub use linked::{Held, LinkFailed, SITE_SEPARATOR};
+pub use lives::Outliver;
 pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};

@@ -13,7 +13,7 @@ struct Fixture {
     log: Arc<EventLog>,
 }
 
-fn open_on(backend: &Arc<MemoryBackend>, config: Config) -> Arc<EventLog> {
+pub(super) fn open_on(backend: &Arc<MemoryBackend>, config: Config) -> Arc<EventLog> {
     let backend: Arc<dyn sled_data::Backend> = Arc::clone(backend) as _;
     let (store, recovered) = Store::on(backend, Options { seed: Some(7), ..Options::default() }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));

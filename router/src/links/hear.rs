@@ -6,10 +6,9 @@ use sled_data::{Offset, OriginId, PartitionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::lives;
 use super::sender::{Ended, Open, Sender};
 use super::wire::{Answer, OURS_TOPIC, Refused};
-use crate::event_log::Act;
+use crate::event_log::{Act, Outliver};
 use crate::transport::FrameReceiver;
 
 /// How long it holds still before what was refused, or is further upstream, is asked again.
@@ -98,8 +97,8 @@ impl Sender {
     pub(super) async fn end_life(&self, id: PartitionId, end: Offset) -> Result<(), Ended> {
         let session = &self.session;
         let store = |error: &dyn std::fmt::Display| Ended::Store(error.to_string());
-        if lives::may_end(&session.log).map_err(|error| store(&error))? {
-            lives::note_end(&session.log).await.map_err(|error| store(&error))?;
+        if session.log.may_end_life(Outliver::Link).map_err(|error| store(&error))? {
+            session.log.note_end_of_life(Outliver::Link).await.map_err(|error| store(&error))?;
             return Err(self.outlived(id, end));
         }
         let text = format!(

@@ -7,7 +7,7 @@
 //! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
 //! `renewal` asks, `newest` knows who has shown what. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
 //! `down_taker` the edge's; `topics` has topics come down, `plugins` plugins.
-//! `lives` bounds how often an upstream ends a life. Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
+//! Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
 //! `class` (how urgent they are), `hours` (when they may go), `turns` (who
 //! goes next), `begin` (how to go on with a partition), `later` (what goes before what was missed), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
 //! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
@@ -43,7 +43,6 @@ mod kept;
 mod lanes;
 mod later;
 mod left;
-mod lives;
 mod meter;
 mod newest;
 mod offer;

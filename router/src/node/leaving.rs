@@ -42,35 +42,71 @@ pub(super) struct Doors {
     sessions: Arc<Sessions>,
     readiness: Arc<Readiness>,
     links: Arc<LinkNode>,
-    /// How often they were closed.
-    closings: Mutex<u64>,
+    /// Held while they are opened.
+    closings: Mutex<Closings>,
+}
+
+/// How doors were closed.
+#[derive(Debug, Default)]
+struct Closings {
+    /// How often.
+    count: u64,
+    /// The node is of its site no more: they stay closed.
+    for_good: bool,
+}
+
+impl Closings {
+    /// Whether doors may be opened that were closed so often; `None`: however often they were.
+    fn may_open(&self, closing: Option<u64>) -> bool {
+        !self.for_good && closing.is_none_or(|closing| closing == self.count)
+    }
 }
 
 impl Doors {
     async fn close(&self) {
-        *self.closings.lock() += 1;
+        self.closings.lock().count += 1;
+        self.close_all().await;
+    }
+
+    /// Closes them for good.
+    async fn shut(&self) {
+        {
+            let mut closings = self.closings.lock();
+            closings.count += 1;
+            closings.for_good = true;
+        }
+        self.close_all().await;
+    }
+
+    async fn close_all(&self) {
         self.links.close(true);
         tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
     }
 
+    /// Opens them, unless they are closed for good.
     fn reopen(&self) {
-        self.links.close(false);
-        self.sessions.reopen();
-        self.readiness.stay();
+        self.reopen_if(None);
     }
 
     fn closings(&self) -> u64 {
-        *self.closings.lock()
+        self.closings.lock().count
     }
 
-    /// Opens them unless they were closed once more since; whether it did.
+    /// The same, unless they were closed once more since; whether it did.
     fn reopen_after(&self, closing: u64) -> bool {
+        self.reopen_if(Some(closing))
+    }
+
+    fn reopen_if(&self, closing: Option<u64>) -> bool {
+        // Until it is done: who closes them comes before it, or behind it.
         let closings = self.closings.lock();
-        let is_last = *closings == closing;
-        if is_last {
-            self.reopen();
+        let may_open = closings.may_open(closing);
+        if may_open {
+            self.links.close(false);
+            self.sessions.reopen();
+            self.readiness.stay();
         }
-        is_last
+        may_open
     }
 }
 
@@ -118,7 +154,7 @@ impl SiteNode {
     }
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
-    /// comes to nothing.
+    /// comes to nothing and the node is of its site still.
     async fn hand_over(&self) -> Result<HandedOver, ApiError> {
         let (have, lack) = takers(&self.book.followers(self.log.store().origin()), CommitNumber(0));
         if have.is_empty() && lack.is_empty() {
@@ -305,7 +341,7 @@ impl SiteNode {
             "this node was taken out of its site and takes nothing any more: wipe its data folder, so that it joins under a new id"
         );
         if let Some(doors) = self.doors.get() {
-            doors.close().await;
+            doors.shut().await;
         }
     }
 
@@ -415,6 +451,21 @@ mod tests {
         assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
         assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
         assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
+    }
+
+    #[test]
+    fn doors_that_are_closed_for_good_stay_closed() {
+        for (count, for_good, closing, may_open) in [
+            (1, false, None, true),
+            (1, false, Some(1), true),
+            (2, false, Some(1), false),
+            (2, false, None, true),
+            (2, true, None, false),
+            (2, true, Some(2), false),
+        ] {
+            let closings = Closings { count, for_good };
+            assert_eq!(closings.may_open(closing), may_open, "{closings:?} {closing:?}");
+        }
     }
 
     #[test]

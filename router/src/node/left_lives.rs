@@ -32,25 +32,48 @@ fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
     members.iter().filter(stays).map(|member| member.node).filter(|node| heard.contains(node)).collect()
 }
 
-/// The lives of which nobody has as much as is here (pure).
-fn lacking(here: &Synced, held: &[(NodeId, Holdings)]) -> Vec<OriginId> {
-    let has = |origin: &OriginId, commit: &CommitNumber| {
-        held.iter().any(|(_, holds)| holds.0.get(origin).is_some_and(|there| there >= commit))
+/// What a node that leaves has of another's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Here {
+    /// What was here when the waiting began.
+    then: CommitNumber,
+    /// What is here now.
+    now: CommitNumber,
+    /// Who wrote it, where that is known.
+    writer: Option<NodeId>,
+}
+
+impl Here {
+    /// Whether one that has so much of it has all that was here (pure). The one that wrote it may have written on after a restore, and have
+    /// as many commits that are others: what it has is followed here, so it is all that is here, or it is not the same.
+    fn is_with(&self, node: NodeId, there: CommitNumber) -> bool {
+        if self.writer == Some(node) { there == self.now } else { there >= self.then }
+    }
+}
+
+/// The lives that are not all with another: with the one that writes it now, or with one that holds it (pure).
+fn lacking(here: &BTreeMap<OriginId, Here>, written: &Synced, held: &[(NodeId, Holdings)]) -> Vec<OriginId> {
+    let is_written = |origin: &OriginId, here: &Here| written.get(origin).is_some_and(|there| *there >= here.then);
+    let is_held = |origin: &OriginId, here: &Here| {
+        held.iter().any(|(node, holds)| holds.0.get(origin).is_some_and(|there| here.is_with(*node, *there)))
     };
-    here.iter().filter(|(origin, commit)| !has(origin, commit)).map(|(origin, _)| *origin).collect()
+    let lacks = here.iter().filter(|(origin, here)| !is_written(origin, here) && !is_held(origin, here));
+    lacks.map(|(origin, _)| *origin).collect()
 }
 
 impl SiteNode {
-    /// Waits until others who stay have what is here of lives that nobody writes now: of a node that is lost it may be here alone, and
-    /// was acknowledged as well.
+    /// Waits until others who stay have what is here of others' lives. Who writes one has it where it says that it has synced as much: a
+    /// restored store may not. Of a node that is lost it may be here alone, and was acknowledged as well.
     pub(super) async fn hand_over_lives(&self) -> Result<(), ApiError> {
         let since = Instant::now();
+        let then = self.whole_here();
         loop {
-            let here = self.left_here();
-            if here.is_empty() {
+            let here = self.since(&then);
+            if lacking(&here, &self.written(), &[]).is_empty() {
                 return Ok(());
             }
-            let lacking = lacking(&here, &self.ask_holdings(self.place.node).await);
+            let held = self.ask_holdings(self.place.node).await;
+            let lacking = lacking(&here, &self.written(), &held);
             if lacking.is_empty() {
                 return Ok(());
             }
@@ -58,27 +81,38 @@ impl SiteNode {
                 let count = lacking.len();
                 let named: Vec<String> = lacking.iter().take(NAMED_MAX).map(ToString::to_string).collect();
                 let named = named.join(", ");
-                return Err(nobody_has(&format!(
-                    "no other node has as much of {count} logs of nodes that are gone ({named})"
-                )));
+                return Err(nobody_has(&format!("no other node has as much of {count} logs of other nodes ({named})")));
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
-    /// What is here whole of lives whose writers are not connected.
-    fn left_here(&self) -> Synced {
-        let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
-        let written: Vec<OriginId> = states
-            .iter()
-            .filter(|peer| peer.is_connected)
-            .filter_map(|peer| peer.known.as_ref().map(|known| OriginId(known.origin)))
-            .collect();
+    /// What is here whole of others' lives, with who wrote it.
+    fn whole_here(&self) -> BTreeMap<OriginId, (CommitNumber, Option<NodeId>)> {
         let followed = self.log.store().followed().into_iter();
-        let left = followed.filter(|(origin, followed)| {
-            followed.copy == CopyState::Whole && followed.synced > CommitNumber(0) && !written.contains(origin)
+        let whole = followed
+            .filter(|(_, followed)| followed.copy == CopyState::Whole && followed.synced > CommitNumber(0))
+            .map(|(origin, followed)| {
+                (origin, (followed.synced, Some(NodeId(followed.node)).filter(|node| node.0 != 0)))
+            });
+        whole.collect()
+    }
+
+    /// What was here, with how much it is now.
+    fn since(&self, then: &BTreeMap<OriginId, (CommitNumber, Option<NodeId>)>) -> BTreeMap<OriginId, Here> {
+        let store = self.log.store();
+        let here = then.iter().map(|(origin, (then, writer))| {
+            (*origin, Here { then: *then, now: store.synced_commit_of(*origin), writer: *writer })
         });
-        left.map(|(origin, followed)| (origin, followed.synced)).collect()
+        here.collect()
+    }
+
+    /// How far those who are connected have synced what they write, as they said last.
+    fn written(&self) -> Synced {
+        let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
+        let here = states.iter().filter(|peer| peer.is_connected).filter_map(|peer| peer.known.as_ref());
+        here.filter_map(|known| Some((OriginId(known.origin), CommitNumber(known.heartbeat.as_ref()?.synced))))
+            .collect()
     }
 
     /// Asks all who stay, besides one, and are heard what they hold: now, as what they said before may be old.
@@ -128,16 +162,29 @@ mod tests {
         let said = |all: &[(u64, &[(u64, u64)])]| -> Vec<(NodeId, Holdings)> {
             all.iter().map(|(node, holds)| (NodeId(*node), Holdings(synced(holds)))).collect()
         };
-        // what is here, what others say, what is here alone
-        for (here, others, alone) in [
-            (&[][..], &[][..], &[][..]),
-            (&[(7, 5)], &[], &[7]),
-            (&[(7, 5)], &[(2, &[(7, 4)][..]), (3, &[(8, 9)])], &[7]),
-            (&[(7, 5)], &[(2, &[(7, 4)]), (3, &[(7, 5)])], &[]),
-            (&[(7, 5), (8, 3), (9, 1)], &[(2, &[(7, 6), (9, 0)]), (3, &[(8, 2)])], &[8, 9]),
+        // what is here of a life, when the waiting began and now, all by node 4; what its writers say; what others hold; what is here alone
+        for (here, written, others, alone) in [
+            (&[][..], &[][..], &[][..], &[][..]),
+            (&[(7, 5, 5)], &[], &[], &[7]),
+            (&[(7, 5, 5)], &[], &[(2, &[(7, 4)][..]), (3, &[(8, 9)])], &[7]),
+            (&[(7, 5, 5)], &[], &[(2, &[(7, 4)]), (3, &[(7, 5)])], &[]),
+            (&[(7, 5, 5), (8, 3, 3), (9, 1, 1)], &[], &[(2, &[(7, 6), (9, 0)]), (3, &[(8, 2)])], &[8, 9]),
+            // Its writer is there: a restored one has less than is here.
+            (&[(7, 5, 9)], &[(7, 4)], &[], &[7]),
+            (&[(7, 5, 9)], &[(7, 4)], &[(2, &[(7, 5)])], &[]),
+            (&[(7, 5, 9), (8, 2, 2)], &[(7, 5), (8, 3)], &[], &[]),
+            // Its writer has begun another life: what it has left of this one is the same once it was followed.
+            (&[(7, 5, 5)], &[(8, 1)], &[(4, &[(7, 6)])], &[7]),
+            (&[(7, 5, 6)], &[(8, 1)], &[(4, &[(7, 6)])], &[]),
+            (&[(7, 5, 5)], &[(8, 1)], &[(4, &[(7, 4)])], &[7]),
         ] {
-            let found: Vec<u64> = lacking(&synced(here), &said(others)).into_iter().map(|origin| origin.0).collect();
-            assert_eq!(found, alone, "{here:?} {others:?}");
+            let writer = Some(NodeId(4));
+            let here = here.iter().map(|(origin, then, now)| {
+                (OriginId(*origin), Here { then: CommitNumber(*then), now: CommitNumber(*now), writer })
+            });
+            let found = lacking(&here.collect(), &synced(written), &said(others));
+            let found: Vec<u64> = found.into_iter().map(|origin| origin.0).collect();
+            assert_eq!(found, alone, "{written:?} {others:?}");
         }
     }
 

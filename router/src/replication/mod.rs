@@ -13,7 +13,6 @@ mod grouping;
 mod held;
 mod holdings;
 pub mod join;
-mod lives;
 mod pace;
 pub mod peers;
 mod plan;

@@ -18,8 +18,8 @@ use super::peers::{PeerState, Peers};
 use super::plan::{Holder, Known, wanted, writer_instead};
 use super::source::{self, Source};
 use super::wire::RefusedCode;
-use super::{Config, STREAM_FOLLOW, lives};
-use crate::event_log::{Act, EventLog};
+use super::{Config, STREAM_FOLLOW};
+use crate::event_log::{Act, EventLog, Outliver};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// How often it looks, besides when somebody comes or goes.
@@ -86,6 +86,9 @@ pub struct Replication {
     listed: watch::Receiver<Listed>,
     running: Mutex<BTreeMap<OriginId, Running>>,
     pub(super) held: Held,
+    /// Whether others may have what is here of the life before: not of one that was outlived, as what is here of it may be other than what
+    /// they have.
+    tells_ended: bool,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
 }
@@ -110,6 +113,8 @@ impl Replication {
     ) -> Arc<Self> {
         let live_percent = config.catch_up_live_percent;
         let source = Source { log: Arc::clone(&log), book: Arc::clone(&book), live_percent };
+        let ended = log.store().ended_life();
+        let tells_ended = ended.is_some_and(|(life, _)| matches!(log.was_outlived(life), Ok(false)));
         Arc::new(Self {
             log,
             peers,
@@ -119,6 +124,7 @@ impl Replication {
             listed,
             running: Mutex::default(),
             held: Held::default(),
+            tells_ended,
             outlived: watch::Sender::new(false),
         })
     }
@@ -299,7 +305,15 @@ impl Replication {
     }
 
     fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
-        self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced)).collect()
+        let followed = self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced));
+        // Of the life before, a copy that has all of it is taken. One that lacks some of it has that from here first.
+        let ended = self.ended_here().map(|(origin, last)| (origin, CommitNumber(last.0.saturating_sub(1))));
+        followed.chain(ended).collect()
+    }
+
+    /// What is here of the life before the present one, and was not followed since.
+    fn ended_here(&self) -> Option<(OriginId, CommitNumber)> {
+        self.log.store().ended_life().filter(|_| self.tells_ended)
     }
 
     /// The same of copies that are whole: what others may have from here.
@@ -319,9 +333,11 @@ impl Replication {
         &self.held
     }
 
-    /// What this node holds of others' origins, for who asks.
+    /// What this node holds of others' origins and of its life before, for who asks.
     pub fn holdings(&self) -> Vec<u8> {
-        Holdings(self.whole_here()).encode()
+        let mut holds = self.whole_here();
+        holds.extend(self.ended_here());
+        Holdings(holds).encode()
     }
 
     /// Serves one that follows.
@@ -335,8 +351,10 @@ impl Replication {
 
     /// Another node has more of this node's own log than is here, or says so.
     async fn is_outlived(&self, node: NodeId, text: String) {
-        let may_end = match lives::may_end(&self.log) {
-            Ok(true) => lives::note_end(&self.log).await.map(|()| true).map_err(|error| error.to_string()),
+        let may_end = match self.log.may_end_life(Outliver::Site) {
+            Ok(true) => {
+                self.log.note_end_of_life(Outliver::Site).await.map(|()| true).map_err(|error| error.to_string())
+            }
             may_end => may_end.map_err(|error| error.to_string()),
         };
         match may_end {

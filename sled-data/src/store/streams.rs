@@ -151,6 +151,13 @@ impl Store {
         self.streams.read().followed.iter().map(|(origin, stream)| (*origin, told(stream))).collect()
     }
 
+    /// The life before the present one, where it was not followed since, and its last commit.
+    pub fn ended_life(&self) -> Option<(OriginId, CommitNumber)> {
+        let streams = self.streams.read();
+        let ended = streams.ended.as_ref().filter(|(origin, _)| !streams.followed.contains_key(origin));
+        ended.map(|(origin, kept)| (*origin, kept.last()))
+    }
+
     /// The newest commit of an origin that was followed, durable or not; 0 where nothing was.
     pub fn followed_commit(&self, origin: OriginId) -> CommitNumber {
         let streams = self.streams.read();

@@ -1,0 +1,173 @@
+//! How often what others say may end a life of this node's store.
+//!
+//! A member or an upstream that has more of a life than its writer tells of a store that was restored. What it says cannot be proved: numbers
+//! and clocks of commits can be made up. One that only says so would have the node begin a new life at each start. So a life is ended for it
+//! once a day at most, for the site and for links each; otherwise it is told, and people look.
+
+use sled_data::{OriginId, ReadError};
+
+use super::{CommitFailed, EventLog};
+
+/// The one key of the small named trees: when a life was ended, 8 bytes, big-endian: Unix milliseconds; then which, 8 bytes, big-endian. Older
+/// programs wrote the first 8 alone.
+const KEY: &[u8] = b"ended";
+/// A life is ended once in this time: a day.
+const EVERY_MS: u64 = 24 * 3_600 * 1_000;
+
+/// Who says that a life is outlived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outliver {
+    /// Another node of the site.
+    Site,
+    /// The upstream of a link.
+    Link,
+}
+
+impl Outliver {
+    /// The small named tree of its note.
+    fn tree(self) -> &'static str {
+        match self {
+            Self::Site => "site_lives",
+            Self::Link => "link_lives",
+        }
+    }
+}
+
+/// What is noted of the last life that was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Note {
+    at_ms: i64,
+    /// Which; not known of a note by an older program.
+    life: Option<OriginId>,
+}
+
+impl Note {
+    fn encode(self) -> Vec<u8> {
+        let life = self.life.map(|life| life.0.to_be_bytes());
+        [&self.at_ms.to_be_bytes()[..], life.as_ref().map_or(&[], |life| &life[..])].concat()
+    }
+
+    /// `None` for what is no note.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+        let (at_ms, life) = match numbers {
+            [at_ms] => (at_ms, None),
+            [at_ms, life] => (at_ms, Some(OriginId(u64::from_be_bytes(*life)))),
+            _ => return None,
+        };
+        Some(Self { at_ms: i64::from_be_bytes(*at_ms), life })
+    }
+
+    /// Whether the life `present` may be ended now (pure): the last end was long ago, or it is that of this life and was not carried out
+    /// yet. A clock that has jumped by more than a day allows it.
+    fn allows(self, present: OriginId, now_ms: i64) -> bool {
+        self.life == Some(present) || now_ms.abs_diff(self.at_ms) >= EVERY_MS
+    }
+}
+
+impl EventLog {
+    /// Whether the present life may be ended now for what others say.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn may_end_life(&self, by: Outliver) -> Result<bool, ReadError> {
+        let note = self.end_of_life(by)?;
+        Ok(note.is_none_or(|note| note.allows(self.origin(), self.clock().wall_ms())))
+    }
+
+    /// Notes that the present life is ended. Durable on return.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    pub async fn note_end_of_life(&self, by: Outliver) -> Result<(), CommitFailed> {
+        let note = Note { at_ms: self.clock().wall_ms(), life: Some(self.origin()) };
+        let ticket = {
+            let mut open = self.lock();
+            open.put_state(by.tree(), KEY, Some(&note.encode()));
+            open.ticket()
+        };
+        self.durable(ticket).await
+    }
+
+    /// Whether a life of this store was ended for what others said, as far as that is noted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn was_outlived(&self, life: OriginId) -> Result<bool, ReadError> {
+        let notes = [self.end_of_life(Outliver::Site)?, self.end_of_life(Outliver::Link)?];
+        Ok(notes.into_iter().flatten().any(|note| note.life == Some(life)))
+    }
+
+    fn end_of_life(&self, by: Outliver) -> Result<Option<Note>, ReadError> {
+        Ok(self.state_get(by.tree(), KEY)?.and_then(|bytes| Note::decode(&bytes)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use sled_data::MemoryBackend;
+
+    use super::super::Config;
+    use super::super::tests::open_on;
+    use super::*;
+
+    #[test]
+    fn a_life_is_ended_once_a_day_and_until_it_is() {
+        let day = EVERY_MS as i64;
+        const PRESENT: OriginId = OriginId(8);
+        // when the last was ended, which, now, whether this one may be
+        let cases = [
+            (5, None, 5, false),
+            (5, Some(7), 5, false),
+            (5, Some(7), 4 + day, false),
+            (5, Some(7), 5 + day, true),
+            (5 + day, Some(7), 6, false),
+            (5 + day, Some(7), 5, true),
+            (i64::MAX, None, i64::MIN, true),
+            (5, Some(8), 5, true),
+            (5, Some(8), 4 + day, true),
+        ];
+        for (at_ms, life, now, may) in cases {
+            let note = Note { at_ms, life: life.map(OriginId) };
+            assert_eq!(note.allows(PRESENT, now), may, "{note:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_note_has_these_bytes_and_older_ones_are_read() {
+        let older = [0, 0, 0, 0, 0, 0, 1, 2];
+        let bytes = [0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 9];
+        assert_eq!(Note { at_ms: 258, life: Some(OriginId(9)) }.encode(), bytes);
+        assert_eq!(Note::decode(&bytes), Some(Note { at_ms: 258, life: Some(OriginId(9)) }));
+        assert_eq!(Note::decode(&older), Some(Note { at_ms: 258, life: None }));
+        for wrong in [&bytes[..0], &bytes[..7], &bytes[..15], &[0; 24]] {
+            assert_eq!(Note::decode(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn that_it_was_is_remembered_by_the_store() {
+        let backend = Arc::new(MemoryBackend::new());
+        let log = open_on(&backend, Config::default());
+        let ended = log.origin();
+        assert!(log.may_end_life(Outliver::Site).unwrap() && !log.was_outlived(ended).unwrap());
+        log.note_end_of_life(Outliver::Site).await.unwrap();
+        // Its end was not carried out: the next start is of the same life.
+        log.close();
+        log.store().close().unwrap();
+        let log = open_on(&backend, Config::default());
+        assert_eq!(log.origin(), ended);
+        assert!(log.may_end_life(Outliver::Site).unwrap(), "the same end is not the next one");
+        log.close();
+        log.store().end_life("others have more").unwrap();
+        let log = open_on(&backend, Config::default());
+        assert_ne!(log.origin(), ended);
+        assert!(!log.may_end_life(Outliver::Site).unwrap(), "the next one is told, not believed");
+        assert!(log.may_end_life(Outliver::Link).unwrap());
+        assert!(log.was_outlived(ended).unwrap() && !log.was_outlived(log.origin()).unwrap());
+        log.close();
+    }
+}
