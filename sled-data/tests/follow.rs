@@ -312,6 +312,7 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
         // The life that ended: its events are read-only, and its commits can still be followed.
         assert_eq!(store.last_commit_of(ended), CommitNumber(12));
         assert_eq!(store.first_kept_commit_of(ended), CommitNumber(1));
+        assert_eq!(store.ended_life(), Some((ended, CommitNumber(12))));
         let third = memory().1;
         third.follow(&shipped(&store, ended, usize::MAX)).unwrap();
         for id in &own {
@@ -325,6 +326,7 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
         drop(store);
         let store = open(Options::default());
         assert_eq!(store.last_commit_of(ended), CommitNumber(0));
+        assert_eq!(store.ended_life(), None, "the one before had no commit");
         assert_equal(&source, &store, origin, &ids);
         store.delete_topic(ids[0].topic).unwrap();
         assert!(store.partitions().iter().all(|id| id.topic != ids[0].topic));
