@@ -144,21 +144,10 @@ impl Store {
         let topic = self.topics.read().get(&id.topic).map(|t| t.name.clone());
         let mut reader = Reader { partition: id, topic, end: extent.end, at: extent.start, wrong: None, digest: 0 };
         let damages = report.damaged.len();
-        while reader.at < reader.end {
-            let at = reader.at;
-            match self.view(id, |view| verify_step(&view, &mut reader, report)) {
-                Ok(Some(())) => {}
-                Ok(None) => return Ok(()),
-                Err(ReadError::Damaged { reason, .. }) => {
-                    reader.wrong = Some(reason);
-                    reader.close_damage(reader.end, report);
-                }
-                Err(e) => return Err(e),
-            }
-            if reader.at == at {
-                reader.close_damage(reader.end, report);
-            }
-            progress(reader.at, report.bytes);
+        let step =
+            |reader: &mut Reader, report: &mut VerifyReport| self.view(id, |view| verify_step(&view, reader, report));
+        if !read_through(&mut reader, report, step, progress)? {
+            return Ok(());
         }
         report.partitions += 1;
         let digest = reader.digest;
@@ -188,22 +177,10 @@ impl Store {
     ) -> Result<(), ReadError> {
         let Some(ahead) = partition.ahead() else { return Ok(()) };
         (reader.at, reader.end, reader.wrong, reader.digest) = (ahead.from, ahead.end, None, 0);
-        while reader.at < reader.end {
-            let at = reader.at;
-            match self.view_ahead(partition.id, ahead, |view| verify_step(&view, reader, report)) {
-                Ok(Some(())) => {}
-                Ok(None) => return Ok(()),
-                Err(ReadError::Damaged { reason, .. }) => {
-                    reader.wrong = Some(reason);
-                    reader.close_damage(reader.end, report);
-                }
-                Err(e) => return Err(e),
-            }
-            if reader.at == at {
-                reader.close_damage(reader.end, report);
-            }
-        }
-        Ok(())
+        let step = |reader: &mut Reader, report: &mut VerifyReport| {
+            self.view_ahead(partition.id, ahead, |view| verify_step(&view, reader, report))
+        };
+        read_through(reader, report, step, &mut |_, _| {}).map(drop)
     }
 
     fn verify_meta(&self, report: &mut VerifyReport) -> Result<(), ReadError> {
@@ -226,6 +203,32 @@ impl Store {
             other => other,
         }
     }
+}
+
+/// Reads up to the reader's end; false where what is read is gone meanwhile.
+fn read_through(
+    reader: &mut Reader,
+    report: &mut VerifyReport,
+    step: impl Fn(&mut Reader, &mut VerifyReport) -> Result<Option<()>, ReadError>,
+    progress: &mut dyn FnMut(Offset, u64),
+) -> Result<bool, ReadError> {
+    while reader.at < reader.end {
+        let at = reader.at;
+        match step(reader, report) {
+            Ok(Some(())) => {}
+            Ok(None) => return Ok(false),
+            Err(ReadError::Damaged { reason, .. }) => {
+                reader.wrong = Some(reason);
+                reader.close_damage(reader.end, report);
+            }
+            Err(e) => return Err(e),
+        }
+        if reader.at == at {
+            reader.close_damage(reader.end, report);
+        }
+        progress(reader.at, report.bytes);
+    }
+    Ok(true)
 }
 
 fn verify_step(view: &View<'_>, reader: &mut Reader, report: &mut VerifyReport) -> Result<(), ReadError> {
