@@ -13,12 +13,14 @@ use crate::bench::subscriber::Subscriber;
 
 /// Publishing connections.
 pub const CONNECTIONS: usize = 8;
-/// Unacknowledged messages on each of them.
+/// Unacknowledged messages on each of them, where the group says nothing else.
 pub const IN_FLIGHT: u64 = 128;
 /// How far QoS 0 publishing may run ahead of the subscriber, in messages.
 const AHEAD_MAX: u64 = 16 * 1024;
-/// Room in a window before it is filled again: fewer, larger writes.
-const REFILL: u64 = IN_FLIGHT / 4;
+/// Room in a window, as a part of it, before it is filled again: fewer, larger writes.
+const REFILL_PART: u64 = 4;
+/// The same at QoS 0, in messages.
+const REFILL: u64 = IN_FLIGHT / REFILL_PART;
 /// Between two looks at the sockets. A broker that acknowledges one by one would
 /// otherwise wake the generator for every four bytes, at the cost of both.
 const PAUSE: Duration = Duration::from_micros(50);
@@ -53,6 +55,7 @@ pub struct Saturation {
     poll: Poll,
     events: Events,
     load: Load,
+    in_flight: u64,
     publishers: Vec<Publisher>,
     subscriber: Option<Subscriber>,
     scratch: Vec<u8>,
@@ -64,6 +67,11 @@ const SUBSCRIBER: Token = Token(CONNECTIONS);
 
 impl Saturation {
     pub fn open(address: SocketAddr, load: Load) -> Result<Saturation, BenchError> {
+        Saturation::open_with(address, load, IN_FLIGHT)
+    }
+
+    /// The same with another number of unacknowledged messages on each connection; a ring of frames holds four times as many at most.
+    pub fn open_with(address: SocketAddr, load: Load, in_flight: u64) -> Result<Saturation, BenchError> {
         let poll = Poll::new().map_err(io("making a poll"))?;
         let registry = poll.registry();
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -85,6 +93,7 @@ impl Saturation {
             poll,
             events: Events::with_capacity(64),
             load,
+            in_flight,
             publishers,
             subscriber,
             scratch: vec![0; 16 * 1024],
@@ -106,10 +115,10 @@ impl Saturation {
     /// Publishes as fast as the broker lets it until `end`.
     pub fn run_until(&mut self, end: Instant) -> Result<(), BenchError> {
         self.progressed = Instant::now();
-        self.refill(IN_FLIGHT)?;
+        self.refill(self.in_flight)?;
         while Instant::now() < end {
             self.turn()?;
-            self.refill(REFILL)?;
+            self.refill(self.in_flight / REFILL_PART)?;
         }
         Ok(())
     }
@@ -194,7 +203,7 @@ impl Saturation {
             return self.refill_by_credit();
         }
         for publisher in &mut self.publishers {
-            let end = publisher.acked + IN_FLIGHT;
+            let end = publisher.acked + self.in_flight;
             if end - publisher.sent() >= room {
                 publisher.send_upto(end)?;
             }

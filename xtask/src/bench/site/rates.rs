@@ -13,12 +13,14 @@ use crate::bench::options::REPETITIONS;
 use crate::bench::paced::puback_latency_below;
 use crate::bench::payload::Payload;
 use crate::bench::report::{Goal, Row, Spread, Unit};
-use crate::bench::saturate::{Load, Saturation};
+use crate::bench::saturate::{IN_FLIGHT, Load, Saturation};
 
 /// Before the first timed window.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// What a quorum should leave of a single node's rate.
 const SHARE: f64 = 0.4;
+/// Unacknowledged messages on each connection, where it is not the time of one commit that sets the rate.
+const IN_FLIGHT_DEEP: u64 = 1024;
 /// The first level of MQTT topics whose events ask for a quorum.
 const TO_QUORUM: &str = "sensors";
 
@@ -35,9 +37,9 @@ struct Side {
 }
 
 impl Side {
-    fn open(address: SocketAddr) -> Result<Side, BenchError> {
+    fn open(address: SocketAddr, in_flight: u64) -> Result<Side, BenchError> {
         let load = Load { qos: 1, subscriber: false, payload: Payload::Reading };
-        let mut saturation = Saturation::open(address, load)?;
+        let mut saturation = Saturation::open_with(address, load, in_flight)?;
         saturation.run_until(Instant::now() + WARM_UP)?;
         saturation.drain()?;
         Ok(Side { saturation, rates: Vec::new() })
@@ -55,21 +57,39 @@ impl Side {
 fn rates(context: &Context, site: &Site) -> Result<Vec<Row>, BenchError> {
     let data = context.store("site-single")?;
     let single = Node::start(&context.binary, &data)?;
-    let (mut alone, mut quorum) = (Side::open(single.mqtt)?, Side::open(site.node(0)?.mqtt)?);
+    let nodes = (single.mqtt, site.node(0)?.mqtt);
+    let [(quorum, alone, shares), (deep_quorum, deep_alone, deep_shares)] =
+        [windows(context, site, nodes, IN_FLIGHT)?, windows(context, site, nodes, IN_FLIGHT_DEEP)?];
+    single.stop()?;
+    context.remove(&data)?;
+    Ok(vec![
+        Row::new("QoS 1 acknowledged by two of three nodes", Unit::PerSecond, quorum),
+        Row::new("  a single node beside it", Unit::PerSecond, alone),
+        Row::new("  share of the single node's rate", Unit::Plain, shares).goal(Goal::AtLeast(SHARE)),
+        Row::new("  with 1,024 in flight on each connection", Unit::PerSecond, deep_quorum),
+        Row::new("  a single node beside it, so too", Unit::PerSecond, deep_alone),
+        Row::new("  share of it", Unit::Plain, deep_shares),
+    ])
+}
+
+/// The quorum's rates, the single node's, and the shares.
+type Measured = (Option<Spread>, Option<Spread>, Option<Spread>);
+
+/// The quorum's rate and the single node's in turn, and the shares, with so many in flight on each connection.
+fn windows(
+    context: &Context,
+    site: &Site,
+    (single, node): (SocketAddr, SocketAddr),
+    in_flight: u64,
+) -> Result<Measured, BenchError> {
+    let (mut alone, mut quorum) = (Side::open(single, in_flight)?, Side::open(node, in_flight)?);
     for _ in 0..REPETITIONS {
         alone.window(context.window)?;
         quorum.window(context.window)?;
         site.wait_level()?;
     }
-    single.stop()?;
-    context.remove(&data)?;
-    let pairs = quorum.rates.iter().zip(&alone.rates);
-    let shares = pairs.map(|(quorum, alone)| quorum / alone).collect();
-    Ok(vec![
-        Row::new("QoS 1 acknowledged by two of three nodes", Unit::PerSecond, Spread::of(quorum.rates)),
-        Row::new("  a single node beside it", Unit::PerSecond, Spread::of(alone.rates)),
-        Row::new("  share of the single node's rate", Unit::Plain, Spread::of(shares)).goal(Goal::AtLeast(SHARE)),
-    ])
+    let shares = quorum.rates.iter().zip(&alone.rates).map(|(quorum, alone)| quorum / alone).collect();
+    Ok((Spread::of(quorum.rates), Spread::of(alone.rates), Spread::of(shares)))
 }
 
 /// Median and 99th percentile of each window, in milliseconds.
