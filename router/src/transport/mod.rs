@@ -26,6 +26,8 @@ pub use node_id::{NodeId, NodeIdError};
 pub use outgoing::Outgoing;
 pub use peer::{PeerError, pinned};
 pub use provider::install_provider;
+#[cfg(test)]
+pub use site::pair;
 pub use site::{
     Admitted, Attempt, Ended, JoinDialError, LinkIdentity, LinkPeer, NodeKey, Question, SiteConnection, SiteEndpoint,
     SiteError, SiteIdentity, SiteProtocol, Traffic, Way, dial_join, dial_link, dial_link_join, resolve, site_endpoint,
