@@ -1,5 +1,6 @@
 //! Starts every part in order, and stops them in reverse.
 
+mod addresses;
 mod admission;
 mod arrived;
 mod doors;

@@ -9,6 +9,8 @@ use sled_data::{
 
 use super::begin::Stand;
 use super::later::LiesAhead;
+use crate::transport::read_body;
+pub(super) use crate::transport::with_body;
 
 /// Largest frame, bytes: a batch with one event of the largest size, and what was in one commit with it.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -192,17 +194,8 @@ const RENEWED: u8 = 41;
 pub(super) const BATCH: u8 = 0;
 pub(super) const HOLE: u8 = 1;
 
-pub(super) fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
-    // Writing numbers and short texts to memory does not fail; the reader would say so.
-    postcard::to_extend(body, vec![kind]).unwrap_or_default()
-}
-
 pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(WireError::Form("it is too long")),
-        Err(_) => Err(WireError::Form("its body")),
-    }
+    read_body(bytes).map_err(WireError::Form)
 }
 
 /// A partition in plain numbers: origin, topic, index.
@@ -442,21 +435,13 @@ impl Refused {
 
 impl TopicV1 {
     fn new(info: &TopicInfo) -> Self {
-        let compression = match info.config.compression {
-            Compression::None => 0,
-            Compression::Lz4 => 1,
-            Compression::Zstd => 2,
-        };
+        let compression = info.config.compression.code();
         Self { id: info.id.0, name: info.name.clone(), partitions: info.config.partitions, compression }
     }
 
     fn info(self) -> Result<TopicInfo, WireError> {
-        let compression = match self.compression {
-            0 => Compression::None,
-            1 => Compression::Lz4,
-            2 => Compression::Zstd,
-            _ => return Err(WireError::Form("a topic's compression is not known")),
-        };
+        let compression = Compression::of_code(self.compression);
+        let compression = compression.ok_or(WireError::Form("a topic's compression is not known"))?;
         let config = TopicConfig { partitions: self.partitions, compression, ..TopicConfig::default() };
         Ok(TopicInfo { id: TopicId(self.id), name: self.name, config })
     }
