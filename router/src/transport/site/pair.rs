@@ -21,7 +21,8 @@ pub const BOUNDS: Bounds = Bounds {
 
 /// A connection's two ends.
 pub struct Pair {
-    _endpoints: [SiteEndpoint; 2],
+    /// What keeps both up: of the dialled node, of the dialling one.
+    pub endpoints: [SiteEndpoint; 2],
     /// At the node that has dialled.
     pub dialled: SiteConnection,
     /// At the node that was dialled.
@@ -39,5 +40,5 @@ pub async fn pair(founder: NodeId, other: NodeId) -> Pair {
     let (there, here) = (site_endpoint(at, first, BOUNDS).unwrap(), site_endpoint(at, second, BOUNDS).unwrap());
     let taken = async { there.accept().await.unwrap().shake_hands().await.unwrap() };
     let (dialled, taken) = tokio::join!(here.dial(there.address().unwrap(), founder), taken);
-    Pair { dialled: dialled.unwrap(), taken, _endpoints: [there, here] }
+    Pair { dialled: dialled.unwrap(), taken, endpoints: [there, here] }
 }
