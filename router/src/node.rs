@@ -184,11 +184,6 @@ impl Node {
         self.mqtt_addr
     }
 
-    /// Where the HTTP API listens.
-    pub fn http_addr(&self) -> SocketAddr {
-        self.server.addr()
-    }
-
     /// Where the QUIC door listens, if it does.
     pub fn quic_addr(&self) -> Option<SocketAddr> {
         self.quic.as_ref().map(quic::Listener::addr)
