@@ -67,6 +67,56 @@ fn every_command_exists() {
     assert!(count >= 10, "only {count} commands were read");
 }
 
+/// The calls of the API, as the sources name their paths.
+fn calls() -> Vec<String> {
+    let folder = root().join("router/src/admin");
+    let mut folders = vec![folder.clone()];
+    let mut calls = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let named = text.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default());
+                calls.extend(named.map(str::to_owned));
+            }
+        }
+    }
+    calls
+}
+
+#[test]
+fn every_call_of_the_api_is_listed() {
+    let readme = readme();
+    let calls = calls();
+    assert!(calls.len() > 30, "only {} calls were found", calls.len());
+    // `.../resume` stands for the path before it with another end.
+    let is_listed = |call: &String| match call.rsplit_once('/') {
+        Some((_, last)) => readme.contains(call.as_str()) || readme.contains(&format!("`.../{last}`")),
+        None => false,
+    };
+    let missing: Vec<_> = calls.iter().filter(|call| !is_listed(call)).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in README.md");
+}
+
+#[test]
+fn every_page_is_in_the_list_of_pages() {
+    let docs = root().join("docs");
+    let list = std::fs::read_to_string(docs.join("README.md")).unwrap();
+    let named: Vec<&str> = list.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()).collect();
+    assert!(named.len() > 30, "only {} pages are named", named.len());
+    for page in &named {
+        assert!(docs.join(page).exists(), "{page} is in the list and not there");
+    }
+    for entry in std::fs::read_dir(&docs).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let is_page = name != "README.md" && name.contains('.');
+        assert!(!is_page || named.contains(&name.as_str()), "{name} is not in docs/README.md");
+    }
+}
+
 #[test]
 fn the_exit_codes_are_those_of_the_help() {
     let help = cli::edgeway(&["--help"]).ok().out;

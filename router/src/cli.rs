@@ -24,6 +24,7 @@ mod status;
 mod store;
 mod table;
 mod tail;
+mod token;
 mod topic;
 mod twin;
 mod value;

@@ -1,5 +1,6 @@
 //! Starts every part in order, and stops them in reverse.
 
+mod addresses;
 mod admission;
 mod arrived;
 mod doors;
@@ -181,11 +182,6 @@ impl Node {
     /// Where the MQTT door listens.
     pub fn mqtt_addr(&self) -> SocketAddr {
         self.mqtt_addr
-    }
-
-    /// Where the HTTP API listens.
-    pub fn http_addr(&self) -> SocketAddr {
-        self.server.addr()
     }
 
     /// Where the QUIC door listens, if it does.

@@ -5,34 +5,16 @@ mod harness;
 
 use std::sync::Arc;
 
-use harness::{Times, append, on_both, partition, seal, seal_at, values};
+use harness::linked::{self, assert_bytes_are_those_of, cut_power, edge, parts, reopened};
+use harness::{Times, on_both, seal, seal_at, values};
 use sled_data::{
     Ahead, Compression, HOLES_MAX, Hole, HoleWhy, Late, Linked, LinkedError, LinkedPart, MemoryBackend, Options,
     PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicInfo, Wait,
 };
 
-/// An edge's store with so many batches of two events in one partition, and all of them.
-fn edge(batches: u64) -> (Store, PartitionId, Vec<StoredBatch>) {
-    let options = Options { seed: Some(77), ..Options::default() };
-    let (store, _) = Store::on(Arc::new(MemoryBackend::new()), options).unwrap();
-    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
-    let id = partition(&store, &topic, 0);
-    for n in 0..batches {
-        store.commit(&append(seal(id, n * 2, &[b"one", format!("two of {n}").as_bytes()]))).unwrap();
-    }
-    let all = store.read(id, 0, usize::MAX).unwrap();
-    assert_eq!(all.len() as u64, batches);
-    (store, id, all)
-}
-
 fn topic_of(edge: &Store, id: PartitionId, retention_bytes: Option<u64>) -> TopicInfo {
-    let info = edge.topics().into_iter().find(|topic| topic.id == id.topic).unwrap();
-    let config = TopicConfig { retention_bytes, ..info.config.clone() };
-    TopicInfo { name: format!("plant/{}", info.name), config, ..info }
-}
-
-fn parts(batches: &[StoredBatch]) -> Vec<LinkedPart> {
-    batches.iter().cloned().map(LinkedPart::Batch).collect()
+    let topic = linked::topic_of(edge, id);
+    TopicInfo { config: TopicConfig { retention_bytes, ..topic.config }, ..topic }
 }
 
 fn hole(id: PartitionId, from: u64, to: u64, why: HoleWhy) -> LinkedPart {
@@ -317,11 +299,8 @@ fn too_many_holes_ahead_give_up_what_was_to_come() {
         let holes = store.holes(id);
         assert!(store.ahead(id).is_none() && holes.len() <= HOLES_MAX + 1, "{}", holes.len());
         assert!(store.start_offset(id) >= 12 && store.start_offset(id) == holes[0].to);
-        let kept: u64 = store.read_back(id, u64::MAX, usize::MAX).unwrap().iter().map(|b| b.bytes().len() as u64).sum();
-        assert_eq!(store.batch_bytes(), kept);
-        store.close().unwrap();
-        drop(store);
-        let store = open(Options::default());
+        assert_bytes_are_those_of(&store, id);
+        let store = reopened(store, open);
         assert_eq!(store.holes(id), holes);
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
     });
@@ -366,8 +345,7 @@ fn whatever_a_power_cut_leaves_both_go_on_from_there() {
                 1 => {
                     let written = store.end_offset(id);
                     drop(store);
-                    let share = harness::next(&mut dice) as usize % 256;
-                    memory.power_cut(memory.unsynced_writes() * share / 255);
+                    cut_power(&memory, &mut dice);
                     store = open();
                     let (end, ahead) = (store.end_offset(id), store.ahead(id));
                     assert!((synced.0..=written).contains(&end), "seed {seed}: {end} of {written}, {synced:?}");

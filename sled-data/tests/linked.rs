@@ -5,11 +5,12 @@ mod harness;
 
 use std::sync::Arc;
 
+use harness::linked::{assert_bytes_are_those_of, cut_power, edge, parts, reopened, topic_of};
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
     APART_MAX, Commit, Compression, FollowError, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX,
     LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_OF_LINK_MAX, Late, Linked, LinkedError, LinkedPart, MemoryBackend,
-    Options, OriginId, PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicId, TopicInfo,
+    Options, OriginId, PartitionId, ReadError, Store, StoredBatch, TopicConfig, TopicId,
 };
 
 const LINK: u64 = 5;
@@ -18,31 +19,8 @@ fn linked(link: u64) -> Linked {
     Linked { link, hlc: 0, path: vec![1, 2] }
 }
 
-/// An edge's store with so many batches of two events in one partition, and all of them.
-fn edge(batches: u64) -> (Store, PartitionId, Vec<StoredBatch>) {
-    let backend = sled_data::MemoryBackend::new();
-    let (store, _) = Store::on(std::sync::Arc::new(backend), Options { seed: Some(77), ..Options::default() }).unwrap();
-    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
-    let id = partition(&store, &topic, 0);
-    for n in 0..batches {
-        store.commit(&append(seal(id, n * 2, &[b"one", format!("two of {n}").as_bytes()]))).unwrap();
-    }
-    let all = store.read(id, 0, usize::MAX).unwrap();
-    assert_eq!(all.len() as u64, batches);
-    (store, id, all)
-}
-
-fn parts(batches: &[StoredBatch]) -> Vec<LinkedPart> {
-    batches.iter().cloned().map(LinkedPart::Batch).collect()
-}
-
 fn hole(from: u64, to: u64) -> Hole {
     Hole { from, to, why: HoleWhy::Retention, at_ms: 9 }
-}
-
-fn topic_of(edge: &Store, id: PartitionId) -> TopicInfo {
-    let info = edge.topics().into_iter().find(|topic| topic.id == id.topic).unwrap();
-    TopicInfo { name: format!("plant/{}", info.name), ..info }
 }
 
 #[test]
@@ -69,9 +47,7 @@ fn batches_come_to_their_places_once() {
             assert!(store.followed().is_empty(), "it is no followed origin");
         };
         check(&store);
-        store.close().unwrap();
-        drop(store);
-        let store = open(Options::default());
+        let store = reopened(store, open);
         check(&store);
         // Emptied by retention, its end stays: nothing is taken twice.
         store.trim(id, u64::MAX, 100).unwrap();
@@ -211,9 +187,7 @@ fn readers_pass_a_hole_and_what_was_before_it_stays() {
             assert_eq!(report.never_came.into_iter().collect::<Vec<_>>(), [(HoleWhy::Retention, 8)]);
         };
         check(&store);
-        store.close().unwrap();
-        drop(store);
-        let store = open(Options::default());
+        let store = reopened(store, open);
         check(&store);
         // Trimming goes over it.
         store.trim(id, 13, 100).unwrap();
@@ -287,9 +261,7 @@ fn what_came_late_is_known_as_long_as_it_is_kept() {
             assert!(store.verify(&mut |_| {}).unwrap().is_clean());
         };
         check(&store);
-        store.close().unwrap();
-        drop(store);
-        let store = open(Options::default());
+        let store = reopened(store, open);
         check(&store);
         // They go with what is trimmed, and the oldest where they are too many.
         store.trim(id, 8, 100).unwrap();
@@ -301,9 +273,7 @@ fn what_came_late_is_known_as_long_as_it_is_kept() {
             (kept.len(), kept[LATE_MAX - 1]),
             (LATE_MAX, Late { from: 4 * LATE_MAX as u64 + 16, to: 4 * LATE_MAX as u64 + 18 })
         );
-        store.close().unwrap();
-        drop(store);
-        let store = open(Options::default());
+        let store = reopened(store, open);
         assert_eq!(store.late(id), kept);
         store.delete_topic(id.topic).unwrap();
         store.create_topic_as(topic_of(&edge, id)).unwrap();
@@ -329,11 +299,8 @@ fn a_partition_begins_after_a_first_hole_and_holes_are_bounded() {
         let holes = store.holes(id);
         assert!(holes.len() <= HOLES_MAX + 1, "{}", holes.len());
         assert_eq!(store.start_offset(id), holes[0].to);
-        let kept: u64 = store.read_back(id, u64::MAX, usize::MAX).unwrap().iter().map(|b| b.bytes().len() as u64).sum();
-        assert_eq!(store.batch_bytes(), kept);
-        store.close().unwrap();
-        drop(store);
-        let store = open(Options::default());
+        assert_bytes_are_those_of(&store, id);
+        let store = reopened(store, open);
         assert_eq!(store.holes(id), holes);
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
     });
@@ -366,8 +333,7 @@ fn whatever_a_power_cut_leaves_the_link_goes_on_from_there() {
                 1 => {
                     let written = store.end_offset(id);
                     drop(store);
-                    let share = harness::next(&mut dice) as usize % 256;
-                    memory.power_cut(memory.unsynced_writes() * share / 255);
+                    cut_power(&memory, &mut dice);
                     store = open();
                     let end = store.end_offset(id);
                     assert!((synced..=written).contains(&end), "seed {seed}: {end} of {written}, {synced} synced");

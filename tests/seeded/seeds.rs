@@ -74,6 +74,12 @@ impl Seeds {
     }
 }
 
+/// Fails where something that simulations are to meet was never met: one in which nothing happens proves nothing.
+pub fn assert_met(met: &BTreeSet<&str>, wanted: &[&str]) {
+    let missing: Vec<_> = wanted.iter().filter(|name| !met.contains(**name)).collect();
+    assert!(missing.is_empty(), "{missing:?} are never met: {met:?}");
+}
+
 /// A number that stands for a history.
 fn number_of(history: &impl Debug) -> u64 {
     let mut hasher = DefaultHasher::new();

@@ -1,15 +1,15 @@
 //! What people set: devices with their tags and attributes, the nodes of the site, join tokens, topics, routing rules,
-//! plugins, who works on what, and the site itself. The same on every node: a change is made when a majority of the
+//! plugins, who works on what, the sites that feed this one, and the site itself. The same on every node: a change is made when a majority of the
 //! nodes that vote has it.
 //!
 //! A `change` is judged against the `state` in memory and comes to entries (`write`; pure, the same on every node).
 //! `propose` hands it to the leader; `consensus` has it agreed on and takes it over, one commit for the entries, the
 //! event on topic `_catalog` and the act on the audit topic. `device`, `member`, `token`, `topic`, `route`, `plugin`,
-//! `work` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in
+//! `work`, `link` and `site` are what is set, how it is stored and how its changes are judged; `filter` is the language in
 //! which devices are chosen, `rule` the one of routing; `level` says which changes all nodes know. `reading` asks nobody.
 //!
 //! Tree `catalog`: `device/NAME`, `member/NODE`, `removed/NODE`, `token/HASH`, `topic/NAME`, `plugin/NAME`,
-//! `route/NAME`, `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `site`, `level`; each value is a version byte 1, then
+//! `route/NAME`, `assignment/PLUGIN/NUMBER`, `takeover/ORIGIN`, `link/NAME`, `link-token/HASH`, `site`, `level`; each value is a version byte 1, then
 //! postcard.
 
 mod change;

@@ -13,7 +13,7 @@ use super::Failure;
 use super::api::{Api, encoded};
 use super::locate::NodeArgs;
 use super::out::Out;
-use super::when;
+use super::token::{self, Serves};
 use crate::admin::links::{AcceptedJson, InviteJson, LinkJson};
 
 /// How long a change of links may take, besides what any call may.
@@ -137,7 +137,6 @@ fn act(api: &Api, name: &str, act: &str, text: &str, out: &mut Out<impl Write>) 
 
 fn invite(api: &Api, site: &str, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let invited: InviteJson = api.post("links/invite", &json!({"site": site}), WAITS)?;
-    let until = when::show_ms(invited.expires_at_ms);
-    out.aside(&json!({}), &format!("serves one gateway, until {until}: edgeway link accept TOKEN"));
-    out.done(&invited, &invited.token)
+    let serves = Serves { whom: "gateway", until_ms: invited.expires_at_ms, by: "edgeway link accept TOKEN" };
+    token::print(&invited, &invited.token, serves, out)
 }

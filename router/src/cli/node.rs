@@ -14,7 +14,7 @@ use super::Failure;
 use super::api::{Api, encoded};
 use super::locate::NodeArgs;
 use super::out::Out;
-use super::when;
+use super::token::Serves;
 use crate::admin::devices::IssuedBy;
 use crate::admin::site::{LeftView, RemovedView, SiteChange, SiteView, TokenView};
 use crate::catalog::Lease;
@@ -96,10 +96,7 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
             let said: LeftView = Api::to(&node)?.post("site/leave", &json!({}), WAITS)?;
             if !said.behind.is_empty() {
                 let behind = said.behind.join(", ");
-                out.aside(
-                    &json!({}),
-                    &format!("not all of its log was at {behind} yet; they take the rest from others"),
-                );
+                out.remark(&format!("not all of its log was at {behind} yet; they take the rest from others"));
             }
             out.done(
                 &said,
@@ -111,7 +108,7 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
             if let Some(why) = &said.not_handed_over {
                 let text =
                     format!("{name} has not handed its log over ({why}): what it alone had acknowledged went with it");
-                out.aside(&json!({}), &text);
+                out.remark(&text);
             }
             out.done(&said, &format!("node {name} is removed; it comes back only as a new one, with a new data folder"))
         }
@@ -137,12 +134,7 @@ fn set_policy(api: &Api, policy: Policy, out: &mut Out<impl Write>) -> Result<()
 
 fn token(api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
     let token: TokenView = api.post("site/tokens", &json!({}), WAITS)?;
-    let until = when::show_ms(token.expires_at_ms);
-    out.aside(
-        &json!({}),
-        &format!(
-            "serves one node, until {until}: edgeway node join TOKEN --data FOLDER --name NAME --address HOST:PORT"
-        ),
-    );
-    out.done(&token, &token.token)
+    let by = "edgeway node join TOKEN --data FOLDER --name NAME --address HOST:PORT";
+    let serves = Serves { whom: "node", until_ms: token.expires_at_ms, by };
+    super::token::print(&token, &token.token, serves, out)
 }

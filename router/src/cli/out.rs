@@ -54,6 +54,11 @@ impl<W: Write> Out<W> {
         }
     }
 
+    /// Says on standard error what people should know besides the result; an empty object in JSON.
+    pub fn remark(&self, text: &str) {
+        self.aside(&serde_json::json!({}), text);
+    }
+
     /// Ends with what the end of a device command means, all being shown.
     ///
     /// # Errors

@@ -1,14 +1,18 @@
 //! Commands out to devices, their answers back: a reader of `_commands` and `_answers` with stored cursors.
 //!
 //! A command is submitted by appending its `queued` step. `table` is the pure table of commands; `task` goes
-//! round: `round` reads what was appended and asks the table, `write` puts its steps into one commit, and when that is
-//! durable `offers` go to sessions. A
-//! restart takes the commands as they were last stored (`record`, `unstored`) and replays the steps that follow in the
-//! log. `entry` is one command in memory, `submit` and `call_off` are the ways in for people, `called_elsewhere` is
-//! what nodes say of a call-off, `guards` asks the guards.
-//! `forward` hands a submission over to the node that the device is connected to, `move_on` what waits here; `offered` judges what others
-//! hand over; `others` reads what becomes of it there, `take_up` takes what a lost node has left, `standing` waits after a restart until it is known
-//! what others have taken. `down` is about devices of linked sites. `jobs` sends one command to many devices.
+//! round: `round` reads what was appended (`read`) and what came by `mail`, and asks the table; `write` puts its steps
+//! into one commit, and when that is durable `offers` go to sessions. A restart takes the commands as they were last
+//! stored (`record`, `unstored`), and `restore` replays the steps that follow in the log. `entry` is one command in
+//! memory, `info` one as it is shown; `submit` and `call_off` are the ways in for people, `called_elsewhere` is what
+//! nodes say of a call-off, `guards` asks the guards.
+//!
+//! Between nodes `forward` hands a submission over to the node that the device is connected to, and `move_on` what waits
+//! here. `offered` judges what others hand over: it is `taking` while its first step is on its way into the log, or
+//! `declined`. `others` reads what becomes of it there. `take_up` takes what a lost node has left, `taken_up` knows how
+//! far; `standing` waits after a restart until it is known what others have taken.
+//!
+//! `down` is about devices of linked sites. `jobs` sends one command to many devices.
 
 mod call_off;
 mod called_elsewhere;

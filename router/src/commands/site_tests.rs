@@ -1,150 +1,16 @@
 //! Commands that wait at one node of a site while their device is at another; and those that a lost node has left.
 
+mod lab;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use devices::command::{Repeat, State, Status};
-use sled_data::{CommitNumber, MemoryBackend, OriginId};
+use sled_data::OriginId;
 
-use super::tests::{LONG, Node, backend, command, next_offer, until};
+pub(super) use lab::{A, B, C, Site, ended, queued_at};
+
+use super::tests::{LONG, next_offer, until};
 use super::*;
-use crate::sessions::Heard;
-
-/// The ways between nodes.
-#[derive(Default)]
-pub(super) struct Net {
-    rooms: Mutex<HashMap<OriginId, Arc<Commands>>>,
-    /// Nodes that are not heard.
-    pub(super) gone: Mutex<HashSet<OriginId>>,
-    loses_answers: AtomicBool,
-    loses_questions: AtomicBool,
-    asked: AtomicUsize,
-    /// The first question.
-    first: Mutex<Option<Vec<u8>>>,
-}
-
-impl Forward for Net {
-    fn submit(&self, origin: OriginId, request: Vec<u8>) -> Answering<'_> {
-        Box::pin(async move {
-            let room = self.rooms.lock().get(&origin).cloned();
-            let Some(room) = room.filter(|_| self.is_heard(origin)) else {
-                return Err(ForwardError::Unreachable("gone".into()));
-            };
-            self.first.lock().get_or_insert_with(|| request.clone());
-            if self.loses_questions.load(Ordering::Relaxed) {
-                return Err(ForwardError::Unanswered("lost".into()));
-            }
-            let answer = room.take_forwarded(&request).await;
-            self.asked.fetch_add(1, Ordering::Relaxed);
-            match self.loses_answers.load(Ordering::Relaxed) {
-                true => Err(ForwardError::Unanswered("lost".into())),
-                false => Ok(answer),
-            }
-        })
-    }
-}
-
-impl Heard for Net {
-    fn is_heard(&self, origin: OriginId) -> bool {
-        !self.gone.lock().contains(&origin)
-    }
-}
-
-/// A site of three.
-pub(super) struct Site {
-    pub(super) nodes: Vec<Option<Node>>,
-    disks: Vec<Arc<MemoryBackend>>,
-    pub(super) net: Arc<Net>,
-}
-
-pub(super) const A: usize = 0;
-pub(super) const B: usize = 1;
-pub(super) const C: usize = 2;
-
-impl Site {
-    pub(super) async fn of_three() -> Self {
-        let mut site =
-            Self { nodes: vec![None, None, None], disks: (0..3).map(|_| backend()).collect(), net: Arc::default() };
-        [A, B, C].into_iter().for_each(|place| site.start(place));
-        // Everybody knows everybody.
-        for place in [A, B, C] {
-            site[place].sessions.disconnect(&site[place].connect(&format!("first-{place}")).await, None, Vec::new());
-        }
-        let is_known = |site: &Self| site.nodes.iter().flatten().all(|node| node.log.others().len() == 2);
-        site.until("everybody is known", || is_known(&site).then_some(())).await;
-        site
-    }
-
-    pub(super) fn start(&mut self, place: usize) {
-        let node = Node::open_in(Some(1), 7 + place as u64, &self.disks[place], Config::default());
-        node.room.set_forward(Arc::clone(&self.net) as _);
-        node.sessions.set_heard(Arc::clone(&self.net) as _);
-        self.net.rooms.lock().insert(node.log.origin(), Arc::clone(&node.room));
-        self.net.gone.lock().remove(&node.log.origin());
-        self.nodes[place] = Some(node.run());
-    }
-
-    /// A node is gone, with what it had not stored.
-    pub(super) async fn stop(&mut self, place: usize) {
-        let node = self.nodes[place].take().unwrap();
-        self.net.gone.lock().insert(node.log.origin());
-        self.net.rooms.lock().remove(&node.log.origin());
-        node.end().await;
-    }
-
-    /// Everybody gets what everybody has written.
-    pub(super) async fn ship(&self) {
-        for from in self.nodes.iter().flatten() {
-            for to in self.nodes.iter().flatten().filter(|to| to.log.origin() != from.log.origin()) {
-                let origin = from.log.origin();
-                loop {
-                    let next = CommitNumber(to.log.store().followed_commit(origin).0 + 1);
-                    let commits = from.log.store().commits_to_ship(origin, next, 1 << 20).unwrap();
-                    if commits.is_empty() {
-                        break;
-                    }
-                    to.log.follow(commits).await.unwrap();
-                }
-            }
-        }
-    }
-
-    /// Ships until something is so.
-    pub(super) async fn until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-        let begin = std::time::Instant::now();
-        loop {
-            self.ship().await;
-            if let Some(found) = look() {
-                return found;
-            }
-            assert!(begin.elapsed() < LONG, "{what}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    pub(super) async fn end(self) {
-        for node in self.nodes.into_iter().flatten() {
-            node.end().await;
-        }
-    }
-}
-
-impl std::ops::Index<usize> for Site {
-    type Output = Node;
-
-    fn index(&self, place: usize) -> &Node {
-        self.nodes[place].as_ref().unwrap()
-    }
-}
-
-pub(super) async fn queued_at(node: &Node, device: &str, edit: impl FnOnce(&mut NewCommand)) -> CommandId {
-    let mut new = command(device, "start");
-    edit(&mut new);
-    node.room.submit(new).await.unwrap().id
-}
-
-pub(super) fn ended(node: &Node, id: CommandId) -> Option<State> {
-    node.room.get(id).map(|info| info.state).filter(|state| state.is_outcome())
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_waits_goes_to_the_node_that_its_device_comes_to() {

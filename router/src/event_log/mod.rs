@@ -1,9 +1,13 @@
 //! The spine: appends from doors and readers become numbered commits, durable together, then visible.
 //!
-//! `open` gathers what is appended; `committer` (one thread) closes it when the last sync has
-//! ended, stores it, syncs once for all who wait; `outcome` tells the waiters; `partition` keeps
-//! the visible end and the newest batches; `read` serves readers. `lives` bounds how often others end this
-//! node's life.
+//! `open` gathers what is appended; `committer` (one thread) closes it when the last sync has ended, stores it, syncs
+//! once for all who wait; `outcome` tells the waiters; `partition` keeps the visible end and the newest batches. `topics`
+//! finds partitions by name; `read` serves readers and `wake` rings them; `retention` lets go of what is old. `audit` is
+//! the topic of what people and programs did; by a `stamp` readers know the newer of two writings.
+//!
+//! In a site `quorum` says which commits enough nodes have synced, and `newest` keeps what followers get next. What
+//! others wrote goes through the committer too (`brought`): commits of the site's other nodes (`followed`), and what
+//! links bring (`linked`). `lives` bounds how often others end this node's life.
 
 mod audit;
 mod brought;

@@ -1,4 +1,5 @@
-//! A batch whose checksums fit, and whose records nobody can read: what a hostile or a broken writer makes.
+//! Batches for tests: a sound one, and one whose checksums fit and whose records nobody can read, as a hostile or a broken writer
+//! makes it.
 
 use sled_data::{Compression, HeaderBlock, OpenBatch, PartitionId, SealInfo, SealedBatch, Sealer, StoredBatch};
 

@@ -44,22 +44,13 @@ impl Counted {
 mod tests {
     use std::sync::Arc;
 
-    use sled_data::{
-        Compression, HeaderBlock, Linked, MemoryBackend, OpenBatch, Options, OriginId, SealInfo, Sealer, StoredBatch,
-        TopicConfig, TopicId, TopicInfo,
-    };
+    use sled_data::{Linked, MemoryBackend, Options, OriginId, TopicConfig, TopicId, TopicInfo};
 
     use super::*;
+    use crate::event_log::rubbish::sound;
 
     fn batch(partition: PartitionId, base_offset: Offset) -> LinkedPart {
-        let mut open = OpenBatch::new();
-        for _ in 0..2 {
-            open.push(1_000, None, Some(b"event"), &HeaderBlock::new()).unwrap();
-        }
-        let info =
-            SealInfo { partition, base_offset, hlc: 7, compression: Compression::None, hops: 0, term: 0, flags: 0 };
-        let sealed = open.seal(info, &mut Sealer::new());
-        LinkedPart::Batch(StoredBatch::decode(sealed.bytes().to_vec()).unwrap())
+        LinkedPart::Batch(sound(partition, base_offset, 7, &["event", "event"]).into())
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Links: a site feeds its upstream sites, through outages, each event exactly once.
 //!
-//! At the edge `edge` has the links, `dial` keeps trying and `reach` connects, `sender` sends what there is of one priority, `offer` says what that is and
-//! `hear` what upstream answers, `go_on` with what it goes on then; `gate` lets the priorities go in turn, at the link's rate; `lanes` merges partitions
-//! back into the order of commits and leaves out what is too old, `waiting` knows what is carried and how much of it waits.
-//! `detail` gives upstream a range of a topic when it asks for it. Upstream `upstream` takes connections, `greet` judges their streams, `connected` knows who is there, `receiver` stores what
-//! comes within a `budget`, `counted` apart where it comes again, `records` knows who may, as the catalog says, `certificates` renews what links show, for which
-//! `renewal` asks, `newest` knows who has shown what. `within` has the site's other nodes keep what links bring. `down` is about what a link brings down, `down_desk` upstream's part,
-//! `down_taker` the edge's; `topics` has topics come down, `plugins` plugins.
-//! Pure are `pattern` (which topics), `summary` (what goes as a plugin makes it),
-//! `class` (how urgent they are), `hours` (when they may go), `turns` (who
-//! goes next), `begin` (how to go on with a partition), `later` (what goes before what was missed), `left` (whose origins), `backoff`, `ways` (by UDP or TCP), `pace`, `meter` (how fast it is), and the
-//! bytes in `wire`, `pack`, `unpack`, `invite` and `records`. docs/decisions/2026-11-26-links.md says why it is so.
+//! At the edge `edge` has the links, and `config` says what each carries; `accept` takes an invitation, `folder` keeps what it gave. `dial` keeps
+//! trying and `reach` connects. `sender` sends what there is of one priority: `offer` says what that is, `hear` takes what upstream answers, `judge` looks
+//! where partitions end there, `go_on` goes on from it. `lanes` merges partitions back into the order of commits and leaves out what is too old;
+//! `waiting` knows what is carried and how much of it waits; `gate` lets the priorities go in turn, at the link's rate. `renewal` asks for the next certificate.
+//!
+//! Upstream `upstream` takes connections: `guests` are those who accept an invitation, `connected` those that stand. `greet` judges their streams, and
+//! `receiver` stores what comes: `admit` says what may, `adopt` makes its topics, `budget` bounds its memory, `counted` counts apart what comes again.
+//! `records` knows who may feed this site, as the catalog says; `certificates` renews what links show, `newest` knows who has shown what; `kept`
+//! bounds what a link keeps on the disk.
+//!
+//! At both ends `book` is what people are told of a link. `within` has the site's other nodes keep what links bring. `detail` gives upstream a range of a
+//! topic when it asks for it. `down` is about what a link brings down: commands (`down_desk` upstream, `down_taker` at the edge), `topics` and `plugins`.
+//!
+//! Pure are `pattern` (which topics), `summary` (what goes as a plugin makes of it), `class` (how urgent they are), `hours` (when they may go), `turns`
+//! (who goes next), `begin` (how to go on with a partition), `later` (what goes before what was missed), `left` (whose origins), `backoff`, `ways` (by UDP
+//! or TCP), `pace`, `meter` (how fast it is), and the bytes in `wire`, `pack`, `unpack` and `invite`. docs/decisions/2026-11-26-links.md says why it is so.
 
 mod accept;
 mod admit;

@@ -1,29 +1,27 @@
 //! Stores what one stream of a link brings, and tells what is stored.
 
+mod storing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{
-    FollowError, Hole, HoleWhy, LINKED_PARTITIONS_OF_LINK_MAX, Linked, LinkedError, LinkedPart, Offset, OriginId,
-    PartitionId, TopicId,
-};
+use sled_data::{LINKED_PARTITIONS_OF_LINK_MAX, Linked, Offset, OriginId, PartitionId, TopicId};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::admit::{check, may_come, stand};
+use super::admit::{may_come, stand};
 use super::adopt::counts;
 use super::begin::Stand;
 use super::book::Shared;
 use super::budget::{Budget, is_large};
-use super::counted::Counted;
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
 use super::later::{LiesAhead, lies_ahead};
 use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
-use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
+use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Refused, Said, WireError};
 use super::within::{Out, Told, Within, tell_all};
-use crate::event_log::{EventLog, Held, LinkFailed, Topic};
+use crate::event_log::{EventLog, Held, Topic};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
@@ -34,8 +32,6 @@ const BODY_BYTES_PER_S_MIN: usize = 256;
 /// The same for a large one while another waits for room: few of them take all that links have.
 const WANTED_WAIT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(120) };
 const WANTED_BYTES_PER_S_MIN: usize = if cfg!(test) { 24 << 20 } else { 64 << 10 };
-/// How long it waits when the store is full, before it tries again.
-const FULL_WAIT: Duration = Duration::from_secs(1);
 /// Origins that one link may offer.
 const OFFERS_MAX: usize = 4_096;
 
@@ -304,110 +300,6 @@ impl Receiver {
             Ok::<_, String>((aheads, stands))
         };
         blocking(read).await?.map_err(Ended::Store)
-    }
-
-    /// Stores what came; of which partitions it is.
-    async fn store(
-        &self,
-        open: &Open,
-        parts: Parts,
-        (frame, held): (&[u8], &Held),
-    ) -> Result<BTreeSet<PartitionId>, Ended> {
-        let Parts { origin, mut parts, .. } = parts;
-        let Some(linked) = open.origins.get(&origin) else {
-            return Err(Ended::Wrong(format!("events of origin {origin}, which was not taken")));
-        };
-        self.date(&mut parts);
-        let counted = Counted::of(self.log.store(), &parts);
-        let mut ids = BTreeSet::new();
-        for part in &parts {
-            let id = part.partition();
-            ids.insert(id);
-            match part {
-                LinkedPart::Batch(_) => {}
-                LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Later => self.skips(*id, *hole)?,
-                LinkedPart::Hole(id, hole) if hole.why == HoleWhy::Deadline => {
-                    tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to,
-                        "events do not come: they were older than their deadline");
-                }
-                LinkedPart::Hole(id, hole) => {
-                    tracing::warn!(link = self.name, partition = %id, from = hole.from, to = hole.to, why = ?hole.why,
-                        "events do not come: they were gone where they came from");
-                }
-            }
-            match open.topics.get(&id.topic) {
-                None => return Err(Ended::Wrong(format!("events of topic {}, which was not taken", id.topic))),
-                Some(partitions) if id.index >= *partitions => {
-                    return Err(Ended::Wrong(format!("events of {id}, of a topic that has {partitions} partitions")));
-                }
-                Some(_) => {}
-            }
-        }
-        // What no reader could read here stops none. The connection may be cut meanwhile: the memory is held until this has ended.
-        let kept = Arc::clone(held);
-        let (sound, checked, _) = blocking(move || (check(&parts), parts, kept)).await?;
-        sound.map_err(Ended::Wrong)?;
-        parts = checked;
-        loop {
-            match self.log.take_linked_held(origin, linked.clone(), parts, Arc::clone(held)).await {
-                Ok(()) => break,
-                Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
-                    sleep(FULL_WAIT).await;
-                    // What was tried is gone; the frame has it still.
-                    let Said::Parts(again) = Said::decode(frame)? else { return Err(Ended::ByEdge) };
-                    parts = again.parts;
-                    self.date(&mut parts);
-                }
-                Err(LinkFailed::Store(LinkedError::Differs { partition, .. })) if self.listed.is_some() => {
-                    return Err(Ended::Wrong(format!("other events of {partition} than those that are here")));
-                }
-                Err(LinkFailed::Store(error @ (LinkedError::NotNext { .. } | LinkedError::Differs { .. }))) => {
-                    return Err(Ended::Again(error.to_string()));
-                }
-                Err(LinkFailed::Store(error @ LinkedError::Store(FollowError::Failed(_)))) => {
-                    return Err(Ended::Store(error.to_string()));
-                }
-                Err(LinkFailed::Store(error)) => return Err(Ended::Wrong(error.to_string())),
-                Err(error @ (LinkFailed::Sync(_) | LinkFailed::Closing)) => {
-                    return Err(Ended::Store(error.to_string()));
-                }
-            }
-        }
-        if self.log.store().is_letting_go_due() {
-            let log = Arc::clone(&self.log);
-            let let_go = blocking(move || log.store().let_go_if_due()).await?;
-            let_go.map_err(|error| Ended::Store(error.to_string()))?;
-        }
-        self.log.note_linked(origin, self.within.is_some() || self.listed.is_some());
-        if let Some(within) = &self.within {
-            within.note_brought(origin);
-        }
-        let mut page = self.page.lock();
-        page.events += counted.events;
-        page.bytes += counted.bytes;
-        page.again += counted.again;
-        Ok(ids)
-    }
-
-    /// What is live is to come ahead of what was missed.
-    fn skips(&self, id: PartitionId, hole: Hole) -> Result<(), Ended> {
-        if !self.takes_ahead {
-            return Err(Ended::Wrong(format!("an open hole of {id}, without having said that it knows of such")));
-        }
-        tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to, "what was missed comes behind what is live");
-        Ok(())
-    }
-}
-
-impl Receiver {
-    /// Notes on holes when they were heard of.
-    fn date(&self, parts: &mut [LinkedPart]) {
-        let now_ms = self.log.clock().wall_ms();
-        for part in parts {
-            if let LinkedPart::Hole(_, hole) = part {
-                hole.at_ms = now_ms;
-            }
-        }
     }
 }
 

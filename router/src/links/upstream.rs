@@ -1,54 +1,49 @@
-//! Upstream's side of links: lets invited sites in, takes their connections, and stores what they bring.
+//! Upstream's side of links: takes the connections of sites that feed this one, and stores what they bring. `let_in` lets invited sites in,
+//! `views` is what people see.
+
+mod let_in;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use sled_data::{HoleWhy, OriginId, PartitionId};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::book::{Direction, Gap, LATER_SHOWN_MAX, Later, LinkView, Page, Shared, State};
+use super::book::{Page, Shared, State};
 use super::budget::Budgets;
 use super::certificates::Certificates;
 use super::connected::Connected;
 use super::detail::Asks;
 use super::down_desk::Desk;
 use super::greet::{Judges, stream_of};
-use super::guests::{Guests, Place};
-use super::invite::{self, Answer as Invited, REQUEST_BYTES_MAX, Refusal, Request, Welcome};
+use super::guests::Guests;
 use super::newest::Newest;
 use super::plugins::{GivePlugins, PluginDown};
 use super::receiver::Receiver;
 use super::records::Records;
-use super::topics::{Downlink, going};
+use super::topics::Downlink;
 use super::within::Within;
 use crate::catalog::Refusal as Refused;
 use crate::event_log::EventLog;
 use crate::security::JoinTokenHash;
-use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol, StreamError};
+use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol};
+use let_in::{LET_IN_MAX, crowded};
 
-/// Edges that are let in at once, each by a decision of the site; more wait for their turn.
-const LET_IN_MAX: usize = 4;
-/// How long one waits for its turn: less than it waits for the answer, which is 15 s.
-const TURN_WAIT: Duration = Duration::from_secs(8);
 /// Connections of links at once.
 const CONNECTIONS_MAX: usize = 1_024;
 /// Streams of one connection.
 const STREAMS_MAX: usize = 8;
-/// How long an edge has to say what it wants.
-const HELLO_WAIT: Duration = Duration::from_secs(10);
 /// How long it may take until the first greeting of a connection is accepted; longer than one stream's.
 const FIRST_HELLO_WAIT: Duration = Duration::from_secs(20);
 /// How long last words may take.
 pub(super) const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// Origins of removed links that are looked at in one call, to forget what is empty: each look goes through all partitions.
 const FORGET_LOOKS_MAX: usize = 64;
-/// Gaps that are shown of one link.
-const GAPS_SHOWN_MAX: usize = 1_000;
 
 /// Why a connection is closed: numbers that both sides know, never used again for something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,49 +214,6 @@ impl Upstream {
         Ok(false)
     }
 
-    /// The links, as people see them. Reads the store.
-    pub fn views(&self) -> Vec<LinkView> {
-        let (mut gaps, mut later, kept) = (self.gaps(), self.later(), self.kept());
-        let view = |record: super::LinkRecord| {
-            let gaps = record.ids.iter().flat_map(|id| gaps.remove(id).unwrap_or_default()).collect();
-            let later = record.ids.iter().flat_map(|id| later.remove(id).unwrap_or_default()).collect();
-            let first = record.ids.first().copied().unwrap_or_default();
-            let page = self.page(first);
-            let mut page = page.lock();
-            if record.is_revoked {
-                page.set(State::Revoked, "it was removed here");
-            }
-            let (mut view, below) = (
-                page.view(&record.name, Direction::Down, (gaps, later), self.log.clock().monotonic()),
-                page.going.clone(),
-            );
-            drop(page);
-            let name = |node: &NodeId| record.nodes.iter().find(|(id, _)| id == node).map(|(_, name)| name.clone());
-            let goes = |(node, goes)| going(&self.log, goes, name(node).unwrap_or_default());
-            view.topics = below.iter().map(goes).collect();
-            view.kept_bytes = kept.get(&first).map_or(0, |kept| kept.bytes);
-            view.plugins = self.plugins_of(&record.name);
-            view
-        };
-        self.records.all().into_iter().map(view).collect()
-    }
-
-    /// What comes behind what is newer by each link.
-    fn later(&self) -> BTreeMap<u64, Vec<Later>> {
-        let mut later: BTreeMap<u64, Vec<Later>> = BTreeMap::new();
-        for (id, from, ahead) in self.log.store().aheads() {
-            let (Some(linked), Ok(partition)) = (self.log.store().linked_origin(id.origin), self.log.partition(id))
-            else {
-                continue;
-            };
-            let of_link = later.entry(linked.link).or_default();
-            if of_link.len() < LATER_SHOWN_MAX {
-                of_link.push(Later { topic: partition.topic().to_string(), partition: id, from, to: ahead.from });
-            }
-        }
-        later
-    }
-
     /// What will not come any more of links that were removed is given up.
     fn close_ahead(&self) -> Result<(), sled_data::StoreFailed> {
         let store = self.log.store();
@@ -271,26 +223,6 @@ impl Upstream {
         };
         let ids: Vec<PartitionId> = store.aheads().into_iter().map(|(id, ..)| id).filter(is_removed).collect();
         self.log.close_ahead(&ids, HoleWhy::Removed)
-    }
-
-    /// What never came by each link, the newest news first.
-    fn gaps(&self) -> BTreeMap<u64, Vec<Gap>> {
-        let store = self.log.store();
-        let links: BTreeMap<_, u64> = store.linked().into_iter().map(|(origin, from)| (origin, from.link)).collect();
-        let mut gaps: BTreeMap<u64, Vec<Gap>> = BTreeMap::new();
-        for partition in self.log.all_partitions() {
-            let id = partition.id();
-            let (Some(link), holes) = (links.get(&id.origin), store.holes(id)) else { continue };
-            if !holes.is_empty() {
-                let of_link = gaps.entry(*link).or_default();
-                of_link.extend(holes.into_iter().map(|hole| gap(partition.topic(), id, hole)));
-            }
-        }
-        for of_link in gaps.values_mut() {
-            of_link.sort_by_key(|gap| std::cmp::Reverse(gap.at_ms));
-            of_link.truncate(GAPS_SHOWN_MAX);
-        }
-        gaps
     }
 
     pub(super) fn page(&self, link: u64) -> Shared {
@@ -325,62 +257,6 @@ impl Upstream {
             }
             (_, None) => connection.close(Close::Garbage as u32, "no certificate of a link was shown"),
         }
-    }
-
-    /// Answers one that accepts an invitation. Who says nothing keeps nobody from having a turn.
-    async fn let_in(&self, connection: &SiteConnection, place: &Place) {
-        let from = connection.address();
-        let asked = async {
-            let (send, mut receive) = connection.accept().await?;
-            Ok::<_, StreamError>((send, receive.receive_frame(REQUEST_BYTES_MAX).await?))
-        };
-        let (mut send, bytes) = match timeout(HELLO_WAIT, asked).await {
-            Ok(Ok((send, Some(bytes)))) => (send, bytes),
-            Ok(_) => return connection.close(Close::Garbage as u32, "the request cannot be read"),
-            Err(_) => return connection.close(Close::Garbage as u32, "no request came in time"),
-        };
-        place.has_asked();
-        let Ok(Ok(turn)) = timeout(TURN_WAIT, self.let_in.acquire()).await else { return crowded(connection) };
-        let Ok(admitted) = timeout(HELLO_WAIT, self.admit(&bytes)).await else {
-            return connection.close(Close::Busy as u32, "the site did not decide in time: try again in a moment");
-        };
-        drop(turn);
-        let answer = match admitted {
-            Ok(welcome) => {
-                tracing::info!(%from, site = welcome.name, node = %welcome.node, "a site feeds this one from now on");
-                Invited::Welcome(welcome)
-            }
-            Err(refusal) => {
-                tracing::warn!(%from, why = %refusal, "a site may not feed this one");
-                Invited::Refusal(refusal)
-            }
-        };
-        let last_words = async {
-            if send.send_frame(&invite::encode(&answer)).await.is_ok() {
-                send.finish();
-                send.stopped().await;
-            }
-        };
-        let _ = timeout(LAST_WORDS_WAIT, last_words).await;
-        connection.close(Close::Done as u32, "");
-    }
-
-    async fn admit(&self, bytes: &[u8]) -> Result<Welcome, Refusal> {
-        let request = invite::decode::<Request>(bytes).filter(Request::is_sound);
-        let request =
-            request.ok_or_else(|| Refusal::new("invalid", "the request cannot be read: is one side newer?"))?;
-        if request.protocol < super::PROTOCOL_MIN {
-            return Err(Refusal::new("version", "the edge speaks an older version of links: upgrade it"));
-        }
-        if request.site == self.identity.site() {
-            return Err(Refusal::new("own-site", "the edge is of this site itself"));
-        }
-        let node = id_of(&request.public_key);
-        let (name, peer) = self.records.admit(&request, node).await?;
-        let can_renew = request.protocol >= super::PROTOCOL_RENEWS;
-        let made = self.certificates.give(peer, &name, &request.public_key, can_renew);
-        let (certificate, ca) = made.map_err(|error| Refusal::new("invalid", error.to_string()))?;
-        Ok(Welcome { name, link: peer.link, node, site: self.identity.site(), certificate, ca })
     }
 
     /// Serves the streams of a link's connection until it ends.
@@ -478,21 +354,4 @@ impl Upstream {
             takes_ahead: false,
         }
     }
-}
-
-/// Sends one away that has come with an invitation.
-fn crowded(connection: &SiteConnection) {
-    connection.close(Close::Busy as u32, "others accept invitations right now: try again in a moment");
-}
-
-fn gap(topic: &str, partition: sled_data::PartitionId, hole: sled_data::Hole) -> Gap {
-    let sled_data::Hole { from, to, why, at_ms } = hole;
-    Gap { topic: topic.to_owned(), partition, from, to, why: why.name(), at_ms }
-}
-
-/// The id of an edge's node: one that asks again with the same key is the same.
-fn id_of(public_key: &[u8]) -> NodeId {
-    let digest = Sha256::digest(public_key);
-    let id = digest.iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
-    NodeId(id.max(1))
 }

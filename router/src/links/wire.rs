@@ -1,14 +1,18 @@
 //! What is said on a link's stream: frames from the edge, and back (pure). A frame is a kind byte and a body: postcard, but
 //! for what is sent of partitions, whose batches are bytes as they are stored.
 
+mod parts;
+
 use serde::{Deserialize, Serialize};
-use sled_data::{
-    BatchError, Compression, Hole, HoleWhy, LINK_HOPS_MAX, LINKED_PARTS_MAX, LinkedPart, OriginId, PartitionId,
-    StoredBatch, TopicConfig, TopicId, TopicInfo,
-};
+use sled_data::{BatchError, Compression, LINK_HOPS_MAX, OriginId, PartitionId, TopicConfig, TopicId, TopicInfo};
+
+pub(super) use parts::{BATCH, HOLE, hole_bytes, put_part, take};
+pub use parts::{Parts, part_bytes};
 
 use super::begin::Stand;
 use super::later::LiesAhead;
+use crate::transport::read_body;
+pub(super) use crate::transport::with_body;
 
 /// Largest frame, bytes: a batch with one event of the largest size, and what was in one commit with it.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -59,17 +63,6 @@ pub enum Said {
     Whose(u64, String),
     /// The first and only frame of a stream: a public key, for which it asks a certificate.
     Renew(Vec<u8>),
-}
-
-/// What comes next of some partitions.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parts {
-    /// The number by which its storing is told.
-    pub number: u64,
-    /// The origin.
-    pub origin: OriginId,
-    /// Batches and holes, in the order of their commits. Of a hole, when it was heard of is not said.
-    pub parts: Vec<LinkedPart>,
 }
 
 /// How far the upstream is behind.
@@ -155,15 +148,6 @@ struct TopicV1 {
     compression: u8,
 }
 
-#[derive(Serialize, Deserialize)]
-struct HoleV1 {
-    topic: u64,
-    index: u32,
-    from: u64,
-    to: u64,
-    why: u8,
-}
-
 const HELLO: u8 = 1;
 const OFFER: u8 = 2;
 const TOPIC: u8 = 3;
@@ -188,21 +172,8 @@ const KNOWN: u8 = 21;
 const AHEAD: u8 = 22;
 const DUE: u8 = 40;
 const RENEWED: u8 = 41;
-/// Of a part: a batch, a hole.
-pub(super) const BATCH: u8 = 0;
-pub(super) const HOLE: u8 = 1;
-
-pub(super) fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
-    // Writing numbers and short texts to memory does not fail; the reader would say so.
-    postcard::to_extend(body, vec![kind]).unwrap_or_default()
-}
-
 pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(WireError::Form("it is too long")),
-        Err(_) => Err(WireError::Form("its body")),
-    }
+    read_body(bytes).map_err(WireError::Form)
 }
 
 /// A partition in plain numbers: origin, topic, index.
@@ -279,83 +250,6 @@ impl Said {
             _ => Err(WireError::Form("its kind is not known")),
         }
     }
-}
-
-impl Parts {
-    /// The frame as it is when it is not packed.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let bytes: usize = self.parts.iter().map(part_bytes).sum();
-        let mut out = Vec::with_capacity(bytes + 32);
-        out.push(PARTS);
-        out.extend_from_slice(&self.number.to_be_bytes());
-        out.extend_from_slice(&self.origin.0.to_be_bytes());
-        for part in &self.parts {
-            let (kind, hole);
-            let bytes = match part {
-                LinkedPart::Batch(batch) => {
-                    kind = BATCH;
-                    batch.bytes()
-                }
-                LinkedPart::Hole(id, found) => {
-                    (kind, hole) = (HOLE, hole_bytes(*id, found));
-                    &hole
-                }
-            };
-            put_part(kind, bytes, &mut out);
-        }
-        out
-    }
-
-    fn decode(mut rest: &[u8]) -> Result<Self, WireError> {
-        let number = u64::from_be_bytes(take(&mut rest)?);
-        let origin = OriginId(u64::from_be_bytes(take(&mut rest)?));
-        let mut parts = Vec::new();
-        while !rest.is_empty() {
-            if parts.len() == LINKED_PARTS_MAX {
-                return Err(WireError::Form("it has too many parts"));
-            }
-            let [kind] = take(&mut rest)?;
-            let length = u32::from_be_bytes(take(&mut rest)?) as usize;
-            let (bytes, after) = rest.split_at_checked(length).ok_or(WireError::Form("it ends early"))?;
-            rest = after;
-            parts.push(match kind {
-                BATCH => LinkedPart::Batch(StoredBatch::decode(bytes.to_vec())?),
-                HOLE => {
-                    let HoleV1 { topic, index, from, to, why } = body(bytes)?;
-                    let why = HoleWhy::of_code(why);
-                    LinkedPart::Hole(partition((origin.0, topic, index)), Hole { from, to, why, at_ms: 0 })
-                }
-                _ => return Err(WireError::Form("a part's kind is not known")),
-            });
-        }
-        Ok(Self { number, origin, parts })
-    }
-}
-
-/// Writes a part of a frame.
-pub(super) fn put_part(kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(kind);
-    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-    out.extend_from_slice(bytes);
-}
-
-/// Bytes of a part in a frame, about.
-pub fn part_bytes(part: &LinkedPart) -> usize {
-    match part {
-        LinkedPart::Batch(batch) => batch.bytes().len() + 5,
-        LinkedPart::Hole(..) => 48,
-    }
-}
-
-pub(super) fn hole_bytes(id: PartitionId, hole: &Hole) -> Vec<u8> {
-    let hole = HoleV1 { topic: id.topic.0, index: id.index, from: hole.from, to: hole.to, why: hole.why.code() };
-    postcard::to_allocvec(&hole).unwrap_or_default()
-}
-
-pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], WireError> {
-    let (taken, rest) = bytes.split_first_chunk::<N>().ok_or(WireError::Form("it ends early"))?;
-    *bytes = rest;
-    Ok(*taken)
 }
 
 impl Answer {
@@ -442,21 +336,13 @@ impl Refused {
 
 impl TopicV1 {
     fn new(info: &TopicInfo) -> Self {
-        let compression = match info.config.compression {
-            Compression::None => 0,
-            Compression::Lz4 => 1,
-            Compression::Zstd => 2,
-        };
+        let compression = info.config.compression.code();
         Self { id: info.id.0, name: info.name.clone(), partitions: info.config.partitions, compression }
     }
 
     fn info(self) -> Result<TopicInfo, WireError> {
-        let compression = match self.compression {
-            0 => Compression::None,
-            1 => Compression::Lz4,
-            2 => Compression::Zstd,
-            _ => return Err(WireError::Form("a topic's compression is not known")),
-        };
+        let compression = Compression::of_code(self.compression);
+        let compression = compression.ok_or(WireError::Form("a topic's compression is not known"))?;
         let config = TopicConfig { partitions: self.partitions, compression, ..TopicConfig::default() };
         Ok(TopicInfo { id: TopicId(self.id), name: self.name, config })
     }

@@ -87,11 +87,6 @@ pub(crate) fn shared(filter: &str) -> Option<Parsed<Shared<'_>>> {
     })
 }
 
-/// Whether a filter holds a wildcard.
-pub fn has_wildcard(filter: &str) -> bool {
-    filter.contains(['+', '#'])
-}
-
 /// Whether `filter` matches `name`. A leading wildcard does not match a name that begins with `$` ([MQTT-4.7.2-1]);
 /// `a/#` matches `a` as well (section 4.7.1.2).
 pub fn matches(filter: &str, name: &str) -> bool {

@@ -1,11 +1,15 @@
 //! Nodes that leave: the doors close, the others take all that was acknowledged, then the node is taken out.
 
+mod closing;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use sled_data::CommitNumber;
+
+use closing::CLOSE_WAIT;
+pub(super) use closing::Doors;
 
 use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
@@ -22,8 +26,6 @@ use crate::transport::NodeId;
 pub(super) const HAND_OVER_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
-/// How long its clients have to end.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long another node waits until one that it takes out has handed over.
 const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 5);
 /// How long a node that has handed over waits to be taken out; then it takes clients again.
@@ -36,79 +38,6 @@ const INSIST_MAX: u32 = 3;
 const HANDED_OVER: &[u8] = &[1];
 /// The first byte of an answer that says why not.
 const NOT_HANDED_OVER: u8 = 0;
-
-/// The ways by which something comes in that others rely on.
-pub(super) struct Doors {
-    sessions: Arc<Sessions>,
-    readiness: Arc<Readiness>,
-    links: Arc<LinkNode>,
-    /// Held while they are opened.
-    closings: Mutex<Closings>,
-}
-
-/// How doors were closed.
-#[derive(Debug, Default)]
-struct Closings {
-    /// How often.
-    count: u64,
-    /// The node is of its site no more: they stay closed.
-    for_good: bool,
-}
-
-impl Closings {
-    /// Whether doors may be opened that were closed so often; `None`: however often they were.
-    fn may_open(&self, closing: Option<u64>) -> bool {
-        !self.for_good && closing.is_none_or(|closing| closing == self.count)
-    }
-}
-
-impl Doors {
-    async fn close(&self) {
-        self.closings.lock().count += 1;
-        self.close_all().await;
-    }
-
-    /// Closes them for good.
-    async fn shut(&self) {
-        {
-            let mut closings = self.closings.lock();
-            closings.count += 1;
-            closings.for_good = true;
-        }
-        self.close_all().await;
-    }
-
-    async fn close_all(&self) {
-        self.links.close(true);
-        tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
-    }
-
-    /// Opens them, unless they are closed for good.
-    fn reopen(&self) {
-        self.reopen_if(None);
-    }
-
-    fn closings(&self) -> u64 {
-        self.closings.lock().count
-    }
-
-    /// The same, unless they were closed once more since; whether it did.
-    fn reopen_after(&self, closing: u64) -> bool {
-        self.reopen_if(Some(closing))
-    }
-
-    fn reopen_if(&self, closing: Option<u64>) -> bool {
-        // Until it is done: who closes them comes before it, or behind it.
-        let closings = self.closings.lock();
-        let may_open = closings.may_open(closing);
-        if may_open {
-            self.links.close(false);
-            self.sessions.reopen();
-            self.readiness.stay();
-        }
-        may_open
-    }
-}
 
 /// What the others have of a node that leaves.
 struct HandedOver {
@@ -150,7 +79,7 @@ fn must_ask_again(not_handed_over: Option<&str>, since: Duration) -> bool {
 impl SiteNode {
     /// Says what is closed when the node leaves.
     pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>, links: Arc<LinkNode>) {
-        self.doors.get_or_init(|| Doors { sessions, readiness, links, closings: Mutex::default() });
+        self.doors.get_or_init(|| Doors::new(sessions, readiness, links));
     }
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
@@ -176,7 +105,7 @@ impl SiteNode {
 
     /// Waits until others have what links have brought here: it was told to be stored as well.
     async fn hand_over_linked(&self) -> Result<(), ApiError> {
-        match self.doors.get().and_then(|doors| doors.links.within()) {
+        match self.doors.get().and_then(|doors| doors.links().within()) {
             Some(within) => within.hand_over(HAND_OVER_WAIT).await.map_err(|what| nobody_has(&what)),
             None => Ok(()),
         }
@@ -451,21 +380,6 @@ mod tests {
         assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
         assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
         assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
-    }
-
-    #[test]
-    fn doors_that_are_closed_for_good_stay_closed() {
-        for (count, for_good, closing, may_open) in [
-            (1, false, None, true),
-            (1, false, Some(1), true),
-            (2, false, Some(1), false),
-            (2, false, None, true),
-            (2, true, None, false),
-            (2, true, Some(2), false),
-        ] {
-            let closings = Closings { count, for_good };
-            assert_eq!(closings.may_open(closing), may_open, "{closings:?} {closing:?}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::addresses_of;
 use super::down::{Below as CommandsBelow, Giving, Taking};
 use super::place::Place;
 use super::plugins::above::Above;
@@ -28,7 +29,7 @@ use crate::links::{
 use crate::plugin_host::{PluginHost, Wants};
 use crate::replication::join::draw_token;
 use crate::replication::peers::Guests;
-use crate::security::{JOIN_ADDRESSES_MAX, LinkToken};
+use crate::security::LinkToken;
 use crate::transport::{SiteConnection, SiteIdentity};
 
 /// Who the audit says did it, where a person did.
@@ -164,14 +165,7 @@ impl LinkNode {
             let what = format!("a link of this node is called {site}, and brings topics down by that name");
             return Err(ApiError::conflict(what).hint("call the site otherwise"));
         }
-        let members = self.catalog.members();
-        // This node first: it is known to be there.
-        let mut addresses: Vec<(bool, String)> =
-            members.iter().map(|member| (member.node != self.place.node, member.address.clone())).collect();
-        addresses.retain(|(_, address)| !address.is_empty());
-        addresses.sort();
-        let addresses: Vec<String> =
-            addresses.into_iter().map(|(_, address)| address).take(JOIN_ADDRESSES_MAX).collect();
+        let addresses = addresses_of(&self.catalog.members(), self.place.node);
         if addresses.is_empty() {
             return Err(ApiError::conflict("no address of a node of this site is known")
                 .hint("start it with --site-listen, and --site-address where that is not one address"));

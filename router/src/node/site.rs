@@ -9,6 +9,7 @@ use sled_data::OriginId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::addresses::addresses_of;
 use super::admission::Door;
 use super::leaving::Doors;
 use super::links::LinkNode;
@@ -24,7 +25,7 @@ use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup, Spoken};
 use crate::replication::{Book, Config, Listed, Member, Replication, Voters};
-use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
+use crate::security::JOIN_TOKEN_LIFETIME;
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
 
 /// The folder of the node's place in its site, within the data folder.
@@ -325,13 +326,7 @@ impl SiteNode {
                 .hint("stop it, run `edgeway node init`, and start it with --site-listen"));
         };
         let members = self.catalog.members();
-        // This node first: it is known to be there.
-        let mut addresses: Vec<(bool, String)> =
-            members.iter().map(|member| (member.node != self.place.node, member.address.clone())).collect();
-        addresses.retain(|(_, address)| !address.is_empty());
-        addresses.sort();
-        let addresses: Vec<String> =
-            addresses.into_iter().map(|(_, address)| address).take(JOIN_ADDRESSES_MAX).collect();
+        let addresses = addresses_of(&members, self.place.node);
         if members.is_empty() {
             return Err(ApiError::unavailable("this node was not let into its site yet; try again in a moment"));
         }

@@ -8,11 +8,14 @@
 //!
 //! In a site, work follows data: `duties` says what a node reads, `taking_up` ends and begins a plugin's charges
 //! (`charge`) with the help of `adoption` and `carry`, and `charge_index` tells, by `overridden`, which of the events
-//! that two lives derived counts.
+//! that two lives derived counts. `cause` is what an event or a command was made of; where another node may have read
+//! that before, it is in `doubt`, and what is derived of it says so.
 //!
 //! `guard` has plugins of another kind, which are asked before a command is sent.
 //!
-//! `host` deploys, lists, removes and restores. `wants` keeps what sites that feed this one are to have.
+//! `host` deploys, lists, removes and restores: `deploy` makes a plugin of the bytes that somebody sent, `loops` says
+//! whether plugins would feed each other for ever, `registry` keeps what is deployed and `compiled` what the `engine`
+//! made of it. A running `guest` sees a `batch` and its `state`. `wants` keeps what sites that feed this one are to have.
 
 mod adoption;
 mod batch;

@@ -1,8 +1,10 @@
 //! A site's nodes and one another: how one joins, the connections between them, and their commit streams.
 //!
 //! `join` lets a node in, `peers` keeps the connections. `plan` decides which origin is followed from whom, `begin`
-//! how a source begins with a follower (both pure); `wire` is what they say; `source` and `follower` do it; `book`
-//! knows how far everybody is.
+//! how a source begins with a follower (both pure); `wire` is what they say; `source` and `follower` do it, and `task`
+//! keeps them at it. `send` sends commits, at once or in groups (`grouping`), and `pace` lets live traffic go before what
+//! is caught up with. `book` knows how far everybody is, `floor` what retention keeps for others; `holdings` is what
+//! nodes tell each other of the origins that they keep, `held` what they told.
 
 mod begin;
 mod book;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use sled_data::{Durability, TopicConfig};
 
-use super::stream_tests::{Link, follow_as, is_level, link, log, until};
+use super::stream_tests::{follow_as, is_level, link, log, until};
 use crate::event_log::{EventLog, NO_HEADERS, NewEvent, Topic};
+use crate::transport::pair::Pair;
 
 /// Bytes of an event of which a few are load.
 const LOAD_BYTES: usize = 12 << 10;
@@ -35,7 +36,7 @@ fn append(log: &EventLog, topic: &Topic, count: usize, bytes: usize) {
 }
 
 struct Followers {
-    link: Link,
+    link: Pair,
     logs: Vec<Arc<EventLog>>,
 }
 
@@ -95,7 +96,7 @@ async fn whoever_follows_gets_all_whatever_is_kept_and_whoever_is_waited_for() {
         .await;
     }
     until("what waits", || there.quorum_bytes() == 0).await;
-    followers.link.follower.close(0, "done");
+    followers.link.dialled.close(0, "done");
     followers.logs.iter().for_each(|log| log.close());
     there.close();
 }
@@ -114,7 +115,7 @@ async fn a_commit_that_is_larger_than_any_is_closed_now_is_taken_all_the_same() 
         append(&there, &topic, count, bytes);
     }
     until("what is large", || is_level(&followers.logs[0], &there, there.store().origin())).await;
-    followers.link.follower.close(0, "done");
+    followers.link.dialled.close(0, "done");
     followers.logs.iter().for_each(|log| log.close());
     there.close();
 }

@@ -1,7 +1,6 @@
 //! A source and a follower over a real connection: commits as they come, a copy first, and what is refused.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,8 @@ use super::source::Source;
 use super::wire::{Asked, Follow, RefusedCode, Said, VERSION};
 use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent, Topic};
-use crate::transport::{Bounds, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint};
+use crate::transport::NodeId;
+use crate::transport::pair::{Pair, pair};
 
 const LONG: Duration = Duration::from_secs(40);
 
@@ -48,57 +48,29 @@ async fn append(log: &EventLog, topic: &Topic, value: &str) {
     log.durable(ticket).await.unwrap();
 }
 
-/// Two connections' ends: of the follower and of the source.
-pub(super) struct Link {
-    _endpoints: [SiteEndpoint; 2],
-    pub(super) follower: SiteConnection,
-    source: SiteConnection,
-}
-
-pub(super) async fn link() -> Link {
-    let folder = tempfile::tempdir().unwrap();
-    let first = Arc::new(SiteIdentity::init(&folder.path().join("a"), 1, NodeId(1), "n1").unwrap());
-    let key = NodeKey::draw().unwrap();
-    let admitted = first.admit(NodeId(2), "n2", key.public()).unwrap();
-    let second = Arc::new(SiteIdentity::install(&folder.path().join("b"), &admitted, &key, &[]).unwrap());
-    let bounds = Bounds {
-        two_way_streams_max: 8,
-        one_way_streams_max: 0,
-        stream_bytes_max: 1 << 20,
-        unread_bytes_max: 4 << 20,
-        unsent_bytes_max: 4 << 20,
-        datagram_bytes_max: 4 << 10,
-        idle_max: Duration::from_secs(6),
-        ping_after: None,
-    };
-    let at = SocketAddr::from(([127, 0, 0, 1], 0));
-    let source = site_endpoint(at, first, bounds).unwrap();
-    let follower = site_endpoint(at, second, bounds).unwrap();
-    let address = source.address().unwrap();
-    let taken = async { source.accept().await.unwrap().shake_hands().await.unwrap() };
-    let (dialled, taken) = tokio::join!(follower.dial(address, NodeId(1)), taken);
-    Link { follower: dialled.unwrap(), source: taken, _endpoints: [source, follower] }
+pub(super) async fn link() -> Pair {
+    pair(NodeId(1), NodeId(2)).await
 }
 
 /// Has `here` follow `origin` from `there`.
-async fn follow(link: &Link, here: &Arc<EventLog>, there: &Arc<EventLog>, origin: OriginId) -> JoinHandle<Ended> {
+async fn follow(link: &Pair, here: &Arc<EventLog>, there: &Arc<EventLog>, origin: OriginId) -> JoinHandle<Ended> {
     follow_as(link, here, there, origin, 2).await
 }
 
 /// The same, as that node.
 pub(super) async fn follow_as(
-    link: &Link,
+    link: &Pair,
     here: &Arc<EventLog>,
     there: &Arc<EventLog>,
     origin: OriginId,
     node: u64,
 ) -> JoinHandle<Ended> {
-    let (out, from) = link.follower.open().await.unwrap();
+    let (out, from) = link.dialled.open().await.unwrap();
     let book = Arc::new(Book::default());
     let follower =
         Follower { log: Arc::clone(here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
     let following = tokio::spawn(async move { follower.run(out, from).await });
-    let (out, from) = link.source.accept().await.unwrap();
+    let (out, from) = link.taken.accept().await.unwrap();
     let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()), live_percent: 150 };
     tokio::spawn(async move { source.serve(NodeId(node), out, from).await });
     following
@@ -164,7 +136,7 @@ async fn a_copy_comes_first_then_commits_as_they_are_written() {
     until("following on", || is_level(&third, &there, origin)).await;
     assert_eq!(values(&third, "line"), numbers(0..101));
     assert_eq!(third.store().state_get_of(origin, "last", b"value").unwrap().unwrap(), b"00100");
-    link.follower.close(0, "done");
+    link.dialled.close(0, "done");
     for ended in [following, again] {
         assert!(matches!(ended.await.unwrap(), Ended::Stream(_)));
     }
@@ -186,7 +158,7 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
         }
         written += away;
         let link = link().await;
-        let (out, from) = link.follower.open().await.unwrap();
+        let (out, from) = link.dialled.open().await.unwrap();
         let book = Arc::new(Book::default());
         let follower = Follower {
             log: Arc::clone(&here),
@@ -197,7 +169,7 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
             live_percent: 150,
         };
         let following = tokio::spawn(async move { follower.run(out, from).await });
-        let (out, mut from) = link.source.accept().await.unwrap();
+        let (out, mut from) = link.taken.accept().await.unwrap();
         let asked = from.receive_frame(1 << 20).await.unwrap().unwrap();
         let super::wire::Asked::Follow(asked) = super::wire::Asked::decode(&asked).unwrap() else {
             panic!("{asked:?}")
@@ -208,7 +180,7 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
         until("following", || is_level(&here, &there, origin)).await;
         assert_eq!(values(&here, "line"), numbers(0..written));
         until("the book", || book.following().get(&origin) == Some(&Following::Commits(NodeId(1)))).await;
-        link.follower.close(0, "away");
+        link.dialled.close(0, "away");
         following.await.unwrap();
     }
     there.close();
@@ -228,7 +200,7 @@ async fn a_restored_store_is_told_apart_and_nothing_is_taken_from_it() {
     let first = link().await;
     let following = follow(&first, &here, &there, origin).await;
     until("following", || is_level(&here, &there, origin)).await;
-    first.follower.close(0, "lost");
+    first.dialled.close(0, "lost");
     following.await.unwrap();
     there.close();
     // An older image of it comes up, and writes what its number had meant something else for.
@@ -270,12 +242,12 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
     for (case, frame) in [("flipped", flipped), ("cut", commit[..commit.len() - 3].to_vec()), ("unknown", vec![99, 1])]
     {
         let link = link().await;
-        let (out, from) = link.follower.open().await.unwrap();
+        let (out, from) = link.dialled.open().await.unwrap();
         let book = Arc::new(Book::default());
         let follower =
             Follower { log: Arc::clone(&here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
         let following = tokio::spawn(async move { follower.run(out, from).await });
-        let (mut out, _from) = link.source.accept().await.unwrap();
+        let (mut out, _from) = link.taken.accept().await.unwrap();
         out.send_frame(&frame).await.unwrap();
         let ended = tokio::time::timeout(LONG, following).await.unwrap().unwrap();
         assert!(matches!(ended, Ended::Wrong(_)), "{case}: {ended}");
@@ -294,10 +266,10 @@ async fn a_follower_counts_as_having_a_copy_when_it_says_so() {
         append(&there, &topic, &value).await;
     }
     let link = link().await;
-    let (mut out, mut from) = link.follower.open().await.unwrap();
+    let (mut out, mut from) = link.dialled.open().await.unwrap();
     let follow = Follow { version: VERSION, origin: origin.0, have: 0, hlc: 0, whole: false };
     out.send_frame(&Asked::Follow(follow).encode()).await.unwrap();
-    let (theirs_out, theirs_from) = link.source.accept().await.unwrap();
+    let (theirs_out, theirs_from) = link.taken.accept().await.unwrap();
     let book = Arc::new(Book::default());
     let source = Source { log: Arc::clone(&there), book: Arc::clone(&book), live_percent: 150 };
     tokio::spawn(async move { source.serve(NodeId(2), theirs_out, theirs_from).await });
@@ -360,7 +332,7 @@ async fn what_a_dropped_stream_has_left_on_its_way_is_stored_and_synced_before_i
         assert!(futures_now(brought.as_mut()).is_none(), "it waits for the committer");
     }
     let link = link().await;
-    let (out, from) = link.follower.open().await.unwrap();
+    let (out, from) = link.dialled.open().await.unwrap();
     let follower = Follower {
         log: Arc::clone(&here),
         book: Arc::default(),
@@ -376,14 +348,14 @@ async fn what_a_dropped_stream_has_left_on_its_way_is_stored_and_synced_before_i
     };
     // The stream is seen by its first frame.
     let asking = async {
-        let (_out, mut from) = link.source.accept().await.unwrap();
+        let (_out, mut from) = link.taken.accept().await.unwrap();
         from.receive_frame(1 << 20).await
     };
     let (asked, ()) = tokio::join!(asking, release);
     let Asked::Follow(asked) = Asked::decode(&asked.unwrap().unwrap()).unwrap() else { panic!("something else") };
     assert_eq!(CommitNumber(asked.have), last, "all that was on its way");
     assert_eq!(here.store().synced_commit_of(origin), last);
-    link.follower.close(0, "done");
+    link.dialled.close(0, "done");
     following.await.unwrap();
     blocked.await.unwrap();
     for log in [there, here] {

@@ -6,6 +6,8 @@
 use serde::{Deserialize, Serialize};
 use sled_data::{Compression, Durability, OriginId, PartitionId, TopicConfig, TopicId, TopicInfo};
 
+use crate::transport::{read_body, with_body};
+
 /// The version that is spoken.
 pub const VERSION: u8 = 1;
 /// Largest frame, bytes: a commit with one event of the largest size, and its state. A commit may be larger where an earlier program closed
@@ -108,17 +110,8 @@ const COPY_PART: u8 = 19;
 const COPY_END: u8 = 20;
 const REFUSED: u8 = 21;
 
-fn with_body(kind: u8, body: &impl Serialize) -> Vec<u8> {
-    // Writing numbers and short texts to memory does not fail; the reader would say so.
-    postcard::to_extend(body, vec![kind]).unwrap_or_default()
-}
-
 fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(WireError("it is too long")),
-        Err(_) => Err(WireError("its body")),
-    }
+    read_body(bytes).map_err(WireError)
 }
 
 impl Asked {
@@ -226,16 +219,8 @@ impl TopicV1 {
             id: info.id.0,
             name: info.name.clone(),
             partitions: info.config.partitions,
-            compression: match info.config.compression {
-                Compression::None => 0,
-                Compression::Lz4 => 1,
-                Compression::Zstd => 2,
-            },
-            durability: match info.config.durability {
-                Durability::Sync => 0,
-                Durability::Memory => 1,
-                Durability::Quorum => 2,
-            },
+            compression: info.config.compression.code(),
+            durability: info.config.durability.code(),
             retention_ms: info.config.retention_ms,
             retention_bytes: info.config.retention_bytes,
         }
@@ -244,18 +229,9 @@ impl TopicV1 {
     fn info(self) -> Result<TopicInfo, WireError> {
         let config = TopicConfig {
             partitions: self.partitions,
-            compression: match self.compression {
-                0 => Compression::None,
-                1 => Compression::Lz4,
-                2 => Compression::Zstd,
-                _ => return Err(WireError("a topic's compression is not known")),
-            },
-            durability: match self.durability {
-                0 => Durability::Sync,
-                1 => Durability::Memory,
-                2 => Durability::Quorum,
-                _ => return Err(WireError("a topic's durability is not known")),
-            },
+            compression: Compression::of_code(self.compression)
+                .ok_or(WireError("a topic's compression is not known"))?,
+            durability: Durability::of_code(self.durability).ok_or(WireError("a topic's durability is not known"))?,
             retention_ms: self.retention_ms,
             retention_bytes: self.retention_bytes,
         };

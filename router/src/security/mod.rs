@@ -1,4 +1,5 @@
-//! Who may do what: the words in which a guard judges commands, and the token with which a node joins a site.
+//! Who may do what: the words in which a guard judges commands, and the tokens with which a node joins a site and a site
+//! feeds another.
 
 mod guard;
 mod join_token;

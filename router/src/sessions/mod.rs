@@ -1,4 +1,11 @@
 //! Who is connected, what they left, and the way to reach them.
+//!
+//! `registry` has one live session a client id; `admit` lets a client in, and `known` says who may come. `mailbox` is the
+//! way to a session, `seat` what outlives its connection. `keeping` stores sessions for clients that are away, in the
+//! bytes of `kept`; `presence` notes who comes and goes; `arrivals` says who has subscribed to commands lately.
+//!
+//! In a site `site` takes what other nodes have seen: `elsewhere` finds a client in it, `choose` says whose kept
+//! session counts (both pure).
 
 mod admit;
 mod arrivals;

@@ -233,11 +233,6 @@ impl Sessions {
     pub fn elsewhere_page(&self, after: Option<&str>, max: usize) -> Vec<Arc<str>> {
         self.elsewhere.read().page(after, max).into_iter().map(|(client_id, _)| client_id).collect()
     }
-
-    /// How many clients other nodes have seen.
-    pub fn elsewhere_count(&self) -> usize {
-        self.elsewhere.read().len()
-    }
 }
 
 /// What another node has seen of a client.

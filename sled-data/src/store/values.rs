@@ -105,16 +105,8 @@ impl TopicV1 {
         TopicV1 {
             name: name.to_owned(),
             partitions: config.partitions,
-            compression: match config.compression {
-                Compression::None => 0,
-                Compression::Lz4 => 1,
-                Compression::Zstd => 2,
-            },
-            durability: match config.durability {
-                Durability::Sync => 0,
-                Durability::Memory => 1,
-                Durability::Quorum => 2,
-            },
+            compression: config.compression.code(),
+            durability: config.durability.code(),
             retention_ms: config.retention_ms,
             retention_bytes: config.retention_bytes,
         }
@@ -123,18 +115,8 @@ impl TopicV1 {
     pub(super) fn config(&self) -> Result<TopicConfig, ValueError> {
         Ok(TopicConfig {
             partitions: self.partitions,
-            compression: match self.compression {
-                0 => Compression::None,
-                1 => Compression::Lz4,
-                2 => Compression::Zstd,
-                _ => return Err(ValueError::Form),
-            },
-            durability: match self.durability {
-                0 => Durability::Sync,
-                1 => Durability::Memory,
-                2 => Durability::Quorum,
-                _ => return Err(ValueError::Form),
-            },
+            compression: Compression::of_code(self.compression).ok_or(ValueError::Form)?,
+            durability: Durability::of_code(self.durability).ok_or(ValueError::Form)?,
             retention_ms: self.retention_ms,
             retention_bytes: self.retention_bytes,
         })

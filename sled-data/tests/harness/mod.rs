@@ -1,6 +1,8 @@
 //! What the store's tests share: a store on each backend, batches, reading back.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod linked;
+
 use std::sync::Arc;
 
 use sled_data::{

@@ -12,14 +12,12 @@ mod readers;
 mod ring;
 
 use super::history::History;
-
-/// What a check found: nothing, or the story of a promise that was broken.
-pub type Checked = Result<(), String>;
-
-type Check = fn(&History) -> Checked;
+pub use crate::seeded::promises::Checked;
+use crate::seeded::promises::{self, Promise};
+use crate::seeded::seeds::Broken;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 10] = [
+const ALL: [Promise<History>; 10] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
@@ -33,7 +31,7 @@ const ALL: [(&str, Check); 10] = [
 ];
 
 /// The names of those that are broken, each with its story.
-pub fn broken(history: &History) -> Vec<(&'static str, String)> {
-    let checked = ALL.iter().filter_map(|(name, check)| Some((*name, check(history).err()?)));
-    checked.map(|(name, what)| (name, format!("{what}\n{}", history.tail()))).collect()
+pub fn broken(history: &History) -> Broken {
+    let broken = promises::broken(&ALL, history);
+    broken.into_iter().map(|(name, what)| (name, format!("{what}\n{}", history.tail()))).collect()
 }

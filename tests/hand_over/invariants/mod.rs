@@ -11,14 +11,12 @@ mod one_outcome;
 mod terms;
 
 use super::history::History;
-
-/// What a check found: nothing, or the story of a promise that was broken.
-pub type Checked = Result<(), String>;
-
-type Check = fn(&History) -> Checked;
+pub use crate::seeded::promises::Checked;
+use crate::seeded::promises::{self, Promise};
+use crate::seeded::seeds::Broken;
 
 /// Each, by its name.
-pub const ALL: [(&str, Check); 9] = [
+const ALL: [Promise<History>; 9] = [
     ("at_most_once", at_most_once::check),
     ("one_outcome", one_outcome::check),
     ("known_outcome", known_outcome::check),
@@ -31,7 +29,6 @@ pub const ALL: [(&str, Check); 9] = [
 ];
 
 /// The names of those that are broken, each with its story.
-pub fn broken(history: &History) -> Vec<(&'static str, String)> {
-    let checked = ALL.iter().filter_map(|(name, check)| check(history).err().map(|story| (*name, story)));
-    checked.collect()
+pub fn broken(history: &History) -> Broken {
+    promises::broken(&ALL, history)
 }

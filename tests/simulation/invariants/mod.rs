@@ -16,14 +16,12 @@ mod supersede;
 mod urgent_first;
 
 use super::history::History;
-
-/// What a check found: nothing, or the story of a promise that was broken.
-pub type Checked = Result<(), String>;
-
-type Check = fn(&History) -> Checked;
+pub use crate::seeded::promises::Checked;
+use crate::seeded::promises::{self, Promise};
+use crate::seeded::seeds::Broken;
 
 /// Each, by its name.
-pub const ALL: [(&str, Check); 14] = [
+const ALL: [Promise<History>; 14] = [
     ("one_outcome", one_outcome::check),
     ("outcome_stays", outcome_stays::check),
     ("nothing_lost", nothing_lost::check),
@@ -41,7 +39,6 @@ pub const ALL: [(&str, Check); 14] = [
 ];
 
 /// The names of those that are broken, each with its story.
-pub fn broken(history: &History) -> Vec<(&'static str, String)> {
-    let checked = ALL.iter().filter_map(|(name, check)| check(history).err().map(|story| (*name, story)));
-    checked.collect()
+pub fn broken(history: &History) -> Broken {
+    promises::broken(&ALL, history)
 }

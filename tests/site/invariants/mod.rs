@@ -15,14 +15,12 @@ mod together;
 mod visible_end;
 
 use super::history::History;
-
-/// What a check found: nothing, or the story of a promise that was broken.
-pub type Checked = Result<(), String>;
-
-type Check = fn(&History) -> Checked;
+pub use crate::seeded::promises::Checked;
+use crate::seeded::promises::{self, Promise};
+use crate::seeded::seeds::Broken;
 
 /// Each, by its name.
-pub const ALL: [(&str, Check); 13] = [
+const ALL: [Promise<History>; 13] = [
     ("synced_alone_is_sent", synced_alone_is_sent::check),
     ("acknowledged", acknowledged::check),
     ("offsets", offsets::check),
@@ -39,7 +37,6 @@ pub const ALL: [(&str, Check); 13] = [
 ];
 
 /// The names of those that are broken, each with its story.
-pub fn broken(history: &History) -> Vec<(&'static str, String)> {
-    let checked = ALL.iter().filter_map(|(name, check)| check(history).err().map(|story| (*name, story)));
-    checked.collect()
+pub fn broken(history: &History) -> Broken {
+    promises::broken(&ALL, history)
 }

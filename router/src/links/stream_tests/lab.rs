@@ -15,20 +15,10 @@ use crate::links::plugins::TakePlugins;
 use crate::links::records::Records;
 use crate::links::{Edge, GiveDown, LinkConfig, Pending, Setup, Upstream};
 use crate::security::{JoinToken, LinkToken};
-use crate::transport::{Bounds, NodeId, SiteEndpoint, SiteIdentity, site_endpoint};
+pub use crate::transport::pair::BOUNDS;
+use crate::transport::{NodeId, SiteEndpoint, SiteIdentity, site_endpoint};
 
 pub const LONG: Duration = Duration::from_secs(40);
-
-pub const BOUNDS: Bounds = Bounds {
-    two_way_streams_max: 8,
-    one_way_streams_max: 0,
-    stream_bytes_max: 1 << 20,
-    unread_bytes_max: 4 << 20,
-    unsent_bytes_max: 4 << 20,
-    datagram_bytes_max: 4 << 10,
-    idle_max: Duration::from_secs(6),
-    ping_after: None,
-};
 
 pub struct Site {
     pub log: Arc<EventLog>,

@@ -1,48 +1,24 @@
 //! Nodes of a site and what links bring: it comes to the others, and they ask each other before an edge is told of it, and before one leaves.
 
-use std::net::SocketAddr;
+mod others;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sled_data::{Linked, LinkedPart, OriginId, PartitionId, TopicId};
 
-use super::lab::{BOUNDS, LONG, Site, until};
+use others::{OTHER, Other, Silent, Two, Wire};
+
+use super::lab::{LONG, Site, until};
 use super::link;
 use crate::catalog::Change;
 use crate::event_log::rubbish::sound;
 use crate::links::wire::{Answer, Hello, Parts, Said};
-use crate::links::{NoAnswer, Nodes, PROTOCOL, Pending, Within};
-use crate::transport::{
-    FrameReceiver, FrameSender, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint,
-};
+use crate::links::{Nodes, PROTOCOL, Within};
 
-const ME: NodeId = NodeId(1);
-const OTHER: NodeId = NodeId(2);
 /// The link of which it is; any.
 const LINK: u64 = 1;
-
-/// The one other node, which answers and takes no stream.
-struct Other(Arc<Within>);
-
-impl Nodes for Other {
-    fn connected(&self) -> Vec<NodeId> {
-        vec![OTHER]
-    }
-
-    fn staying(&self) -> Vec<NodeId> {
-        vec![OTHER]
-    }
-
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
-        assert_eq!(node, OTHER);
-        Box::pin(async move { self.0.answer(ME, &body).await.ok_or(NoAnswer::Older) })
-    }
-
-    fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
-        Box::pin(async { Err("no streams".to_owned()) })
-    }
-}
 
 fn within(site: &Site, other: &Site) -> Arc<Within> {
     let within = Arc::clone(site.upstream().within());
@@ -111,29 +87,6 @@ async fn an_edge_is_told_when_the_node_has_what_the_other_has() {
     assert_eq!(ends(&hq), ends(&other));
 }
 
-/// The one other node, which is not there at first, and then answers no question.
-struct Silent {
-    is_there: AtomicU32,
-}
-
-impl Nodes for Silent {
-    fn connected(&self) -> Vec<NodeId> {
-        [OTHER].into_iter().take(self.is_there.load(Ordering::Relaxed) as usize).collect()
-    }
-
-    fn staying(&self) -> Vec<NodeId> {
-        vec![OTHER]
-    }
-
-    fn ask(&self, _: NodeId, _: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
-        Box::pin(async { Err(NoAnswer::Failed("it has much to do".to_owned())) })
-    }
-
-    fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
-        Box::pin(async { Err("no streams".to_owned()) })
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edge_is_sent_away_when_it_is_not_known_what_another_node_has() {
     let (_plant, hq, _other, ids) = fed().await;
@@ -176,61 +129,6 @@ async fn an_edge_waits_for_its_turn_for_a_while() {
     }
     assert!(told.iter().filter(|text| text.contains("try another node")).count() >= 4, "{told:?}");
     assert!(began.elapsed() < Duration::from_secs(12), "not one after the other: {:?}", began.elapsed());
-}
-
-/// The one other node, by a connection that stands.
-struct Wire {
-    other: Other,
-    connection: SiteConnection,
-    opened: AtomicU32,
-    _endpoints: [SiteEndpoint; 2],
-}
-
-impl Wire {
-    async fn to(other: &Site) -> Arc<Wire> {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Arc::new(SiteIdentity::init(&folder.path().join("a"), 1, OTHER, "n2").unwrap());
-        let key = NodeKey::draw().unwrap();
-        let admitted = first.admit(ME, "n1", key.public()).unwrap();
-        let second = Arc::new(SiteIdentity::install(&folder.path().join("b"), &admitted, &key, &[]).unwrap());
-        let at = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (there, here) = (site_endpoint(at, first, BOUNDS).unwrap(), site_endpoint(at, second, BOUNDS).unwrap());
-        let taken = async { there.accept().await.unwrap().shake_hands().await.unwrap() };
-        let (connection, taken) = tokio::join!(here.dial(there.address().unwrap(), OTHER), taken);
-        let within = Arc::clone(other.upstream().within());
-        let serving = Arc::clone(&within);
-        tokio::spawn(async move {
-            while let Ok((out, from)) = taken.accept().await {
-                let serving = Arc::clone(&serving);
-                tokio::spawn(async move { serving.serve(ME, out, from).await });
-            }
-        });
-        Arc::new(Wire {
-            other: Other(within),
-            connection: connection.unwrap(),
-            opened: AtomicU32::new(0),
-            _endpoints: [there, here],
-        })
-    }
-}
-
-impl Nodes for Wire {
-    fn connected(&self) -> Vec<NodeId> {
-        self.other.connected()
-    }
-
-    fn staying(&self) -> Vec<NodeId> {
-        self.other.staying()
-    }
-
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
-        self.other.ask(node, body)
-    }
-
-    fn open(&self, _: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        Box::pin(async { self.connection.open().await.map_err(|error| error.to_string()) })
-    }
 }
 
 const TOPICS: [(&str, &str); 1] = [("telemetry", "plant/telemetry")];
@@ -374,41 +272,6 @@ async fn what_a_removed_link_brought_comes_to_who_never_had_it_and_not_back_to_w
     assert_eq!(leaving.hand_over(LONG).await, Ok(()));
     assert_eq!(other.log.store().end_offset(ids[0]), end + 1);
     sending.abort();
-}
-
-/// Two other nodes, of which one takes streams.
-struct Two {
-    wire: Arc<Wire>,
-    third: Other,
-    asked: AtomicU32,
-    /// How many questions it leaves unanswered at first.
-    mute_for: u32,
-}
-
-const THIRD: NodeId = NodeId(3);
-
-impl Nodes for Two {
-    fn connected(&self) -> Vec<NodeId> {
-        vec![OTHER, THIRD]
-    }
-
-    fn staying(&self) -> Vec<NodeId> {
-        self.connected()
-    }
-
-    fn ask(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, NoAnswer>> {
-        if node == OTHER {
-            return self.wire.ask(node, body);
-        }
-        if self.asked.fetch_add(1, Ordering::Relaxed) < self.mute_for {
-            return Box::pin(async { Err(NoAnswer::Failed("it has just started".to_owned())) });
-        }
-        self.third.ask(OTHER, body)
-    }
-
-    fn open(&self, node: NodeId) -> Pending<'_, Result<(FrameSender, FrameReceiver), String>> {
-        if node == OTHER { self.wire.open(node) } else { self.third.open(node) }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

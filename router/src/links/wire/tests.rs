@@ -1,5 +1,7 @@
 //! What is said on a link, byte for byte.
 
+use sled_data::{Hole, HoleWhy, LinkedPart};
+
 use super::*;
 
 fn id() -> PartitionId {

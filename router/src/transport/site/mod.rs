@@ -12,6 +12,8 @@ mod identity;
 mod issue;
 mod link;
 mod names;
+#[cfg(test)]
+pub mod pair;
 mod steady;
 #[cfg(test)]
 mod tests;

@@ -9,24 +9,12 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::pair::BOUNDS;
 use super::*;
-use crate::transport::{Bounds, Fingerprint, NodeId, StreamError};
+use crate::transport::{Fingerprint, NodeId, StreamError};
 
 const LONG: Duration = Duration::from_secs(40);
 const SITE: u64 = 0x51;
-
-fn bounds() -> Bounds {
-    Bounds {
-        two_way_streams_max: 8,
-        one_way_streams_max: 0,
-        stream_bytes_max: 1 << 20,
-        unread_bytes_max: 4 << 20,
-        unsent_bytes_max: 4 << 20,
-        datagram_bytes_max: 4 << 10,
-        idle_max: Duration::from_secs(6),
-        ping_after: None,
-    }
-}
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -46,7 +34,7 @@ fn site(site: u64, node: u64) -> Arc<SiteIdentity> {
 }
 
 fn at(identity: &Arc<SiteIdentity>) -> (SiteEndpoint, SocketAddr) {
-    let endpoint = site_endpoint(loopback(), Arc::clone(identity), bounds()).unwrap();
+    let endpoint = site_endpoint(loopback(), Arc::clone(identity), BOUNDS).unwrap();
     let address = endpoint.address().unwrap();
     (endpoint, address)
 }
@@ -301,7 +289,7 @@ async fn one_without_a_certificate_may_join_and_nothing_else() {
     let first = site(SITE, 1);
     let far = at(&first);
     let pin = first.ca_fingerprint();
-    let (dialled, taken) = tokio::join!(dial_join(far.1, SITE, pin, bounds()), accept(&far.0));
+    let (dialled, taken) = tokio::join!(dial_join(far.1, SITE, pin, BOUNDS), accept(&far.0));
     let (dialled, taken) = (dialled.unwrap(), taken.unwrap());
     assert_eq!((taken.peer(), taken.protocol()), (None, SiteProtocol::Join));
     assert_eq!((dialled.peer(), dialled.protocol()), (Some(NodeId(1)), SiteProtocol::Join));
@@ -331,7 +319,7 @@ async fn one_that_joins_takes_the_site_of_its_token_alone() {
         (0x52, first.ca_fingerprint(), "of another site"),
     ];
     for (site, pin, says) in cases {
-        let (dialled, taken) = tokio::join!(dial_join(far.1, site, pin, bounds()), accept(&far.0));
+        let (dialled, taken) = tokio::join!(dial_join(far.1, site, pin, BOUNDS), accept(&far.0));
         let error = dialled.unwrap_err().to_string();
         assert!(error.contains(says), "{error:?} lacks {says:?}");
         assert!(matches!(taken, Err(Ended::CertificateRefused(_))), "{taken:?}");

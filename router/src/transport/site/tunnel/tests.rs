@@ -12,21 +12,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::transport::{
     Bounds, Ended, LinkIdentity, LinkPeer, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, SiteProtocol,
-    Way, dial_link, dial_link_join, site_endpoint,
+    Way, dial_link, dial_link_join, pair, site_endpoint,
 };
 
 const LONG: Duration = Duration::from_secs(40);
 const SITE: u64 = 0x51;
-const BOUNDS: Bounds = Bounds {
-    two_way_streams_max: 8,
-    one_way_streams_max: 0,
-    stream_bytes_max: 1 << 20,
-    unread_bytes_max: 4 << 20,
-    unsent_bytes_max: 4 << 20,
-    datagram_bytes_max: 4 << 10,
-    idle_max: Duration::from_secs(30),
-    ping_after: None,
-};
+const BOUNDS: Bounds = Bounds { idle_max: Duration::from_secs(30), ..pair::BOUNDS };
 
 fn site() -> Arc<SiteIdentity> {
     let folder = tempfile::tempdir().unwrap();
