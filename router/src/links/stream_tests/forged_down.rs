@@ -13,6 +13,7 @@ use crate::event_log::rubbish::sound;
 use crate::links::begin::Stand;
 use crate::links::book::State;
 use crate::links::folder;
+use crate::links::later::LiesAhead;
 use crate::links::topics::{BRINGS_TOPICS, Wish, decode_gives, decode_wants, encode_gives, encode_wants};
 use crate::links::upstream::Close;
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Parts, Said};
@@ -203,7 +204,9 @@ async fn an_edge_is_given_what_is_allowed_whatever_it_wants_and_its_word_ends_no
     hq.append_to("recipes", 0, "the life goes on").await;
 
     // What ends its connection: what it says, the words
+    let ahead = LiesAhead { from: 1, end: 9, first: 1, hlc: 1 };
     let cases = [
+        (Answer::Ahead(vec![(id, ahead)]).encode(), "upstream alone"),
         (Answer::Stored(9).encode(), "not sent"),
         (Answer::Asked(1, vec![]).encode(), "upstream alone"),
         (Answer::Known(vec![]).encode(), "upstream alone"),
@@ -217,6 +220,7 @@ async fn an_edge_is_given_what_is_allowed_whatever_it_wants_and_its_word_ends_no
         let (code, text) = closed(&forger.connection).await;
         assert!(code == Close::Garbage as u32 && text.contains(words), "{words}: {text}");
     }
+    assert!(!hq.log.was_outlived(own).unwrap(), "an edge's word ends no life");
     let first = [
         (vec![15, 9, 1, 0, 1], "version"),
         (Wish { site: 1, rate_bytes_max: 0, dictionary: 0 }.encode()[..3].to_vec(), "body"),
