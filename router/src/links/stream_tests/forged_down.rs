@@ -16,7 +16,7 @@ use crate::links::folder;
 use crate::links::later::LiesAhead;
 use crate::links::topics::{BRINGS_TOPICS, Wish, decode_gives, decode_wants, encode_gives, encode_wants};
 use crate::links::upstream::Close;
-use crate::links::wire::{Answer, FRAME_BYTES_MAX, Parts, Said};
+use crate::links::wire::{Answer, FRAME_BYTES_MAX, Parts, Refused, Said};
 use crate::transport::{Ended, FrameReceiver, FrameSender, SiteConnection, Way, dial_link, site_endpoint};
 
 type Streams = (FrameSender, FrameReceiver);
@@ -201,7 +201,17 @@ async fn an_edge_is_given_what_is_allowed_whatever_it_wants_and_its_word_ends_no
     until("it is told", told).await;
     let quiet = tokio::time::timeout(Duration::from_millis(300), from.receive_frame(FRAME_BYTES_MAX)).await;
     assert!(quiet.is_err(), "nothing is sent: {quiet:?}");
+    // It says so again on a new stream: it is known, and written down once.
+    let ((mut again, mut from), _) = wanting(&forger, &["*"]).await;
+    while !matches!(Said::decode(&frame(&mut from).await.unwrap()).unwrap(), Said::Where(_)) {}
+    again.send_frame(&Answer::Stands(vec![(id, stand(9, 9))]).encode()).await.unwrap();
+    again.send_frame(&Answer::Refused(Refused::new(own.0, 0, "no", "not now".to_owned())).encode()).await.unwrap();
+    let refusals =
+        || hq.upstream().views()[0].topics.iter().flat_map(|topics| topics.refusals.clone()).collect::<Vec<_>>();
+    until("all was heard", || refusals().iter().any(|text| text == "not now")).await;
+    let differs = |all: &[String]| all.iter().filter(|text| text.contains("ends at 9")).count();
     hq.append_to("recipes", 0, "the life goes on").await;
+    assert_eq!((differs(&refusals()), differs(&hq.values(crate::event_log::AUDIT_TOPIC))), (1, 1));
 
     // What ends its connection: what it says, the words
     let ahead = LiesAhead { from: 1, end: 9, first: 1, hlc: 1 };
