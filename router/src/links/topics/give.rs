@@ -16,7 +16,7 @@ use super::super::receiver::Receiver;
 use super::super::sender::{Ended, Sender, Session};
 use super::super::upstream::Close;
 use super::super::wire::Answer;
-use super::flow::{Flow, Given};
+use super::flow::{Flow, Found, Given};
 use super::lists::Downlink;
 use super::view::Going;
 use super::wire::{LIST_BYTES_MAX, Wish, decode_wants, encode_gives};
@@ -57,7 +57,7 @@ pub async fn give(
     let allowed = Downlink::of_site(&judges.downlinks, &name);
     out.send_frame(&encode_gives(&allowed)).await.ok()?;
     let links = judges.records.of(peer.link).map(|record| record.ids).unwrap_or_default();
-    let given = Arc::new(Given { wanted, allowed, links, site: wish.site });
+    let given = Arc::new(Given { wanted, allowed, links, site: wish.site, found: Found::default() });
     let page = show(&receiver.page, peer.node, &given);
     tracing::info!(link = name, node = %peer.node, wanted = ?given.wanted, "topics go down a link");
     let session = Session {
