@@ -128,7 +128,7 @@ impl LinkNode {
         let above = Above::new(Arc::clone(plugins), Arc::clone(&self.catalog));
         self.edge.set_take_plugins(Arc::new(above));
         if let Some((upstream, _)) = &self.upstream {
-            upstream.set_plugins(Arc::new(Below(Arc::clone(wants))));
+            upstream.set_plugins(Arc::new(Below(Arc::clone(wants), Arc::downgrade(upstream))));
         }
     }
 
