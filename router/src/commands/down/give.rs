@@ -56,7 +56,7 @@ impl Commands {
         self.end_below(gateway, own).await?;
         if let Some(forward) = self.forward.get() {
             let mut is_one_silent = false;
-            for origin in self.log.others() {
+            for origin in self.may_wait() {
                 if others.is_empty() {
                     break;
                 }
@@ -97,6 +97,16 @@ impl Commands {
             Some(()) => [&[VERSION_BELOW][..], &encode(&ids)].concat(),
             None => Vec::new(),
         }
+    }
+
+    /// Other nodes' lives whose commands a gateway may have.
+    fn may_wait(&self) -> Vec<OriginId> {
+        let others = self.log.others();
+        let Some(directory) = self.directory.get() else { return others };
+        let catalog = directory.catalog();
+        let written = catalog.members().iter().filter_map(|member| member.origin).map(OriginId).collect();
+        let taken = catalog.take_overs().into_iter().map(|(origin, _)| OriginId(origin)).collect();
+        may_wait(others, &written, &taken)
     }
 
     /// Whether this node has handed a command to a gateway.
@@ -225,4 +235,24 @@ pub(in crate::commands) fn take_answer(
         }
     };
     table.ended_at_site(id, gateway, end, now);
+}
+
+/// Of lives that are followed here those that may wait for a command's end: those that a node of the site writes, and those that nobody has taken up
+/// yet. Of the others nobody will ever answer (pure).
+fn may_wait(mut others: Vec<OriginId>, written: &BTreeSet<OriginId>, taken: &BTreeSet<OriginId>) -> Vec<OriginId> {
+    others.retain(|origin| written.contains(origin) || !taken.contains(origin));
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_may_wait_is_asked() {
+        let lives = |all: &[u64]| all.iter().copied().map(OriginId).collect::<Vec<_>>();
+        let (written, taken) = (lives(&[1, 2]).into_iter().collect(), lives(&[2, 3]).into_iter().collect());
+        // 2 was taken up from, and is back or will be; 3 is over; nobody has taken up 4 yet.
+        assert_eq!(may_wait(lives(&[1, 2, 3, 4]), &written, &taken), lives(&[1, 2, 4]));
+    }
 }
