@@ -7,6 +7,7 @@ use sled_data::{FollowError, FollowedCommit, Gap, Offset, OriginId, PartitionId,
 
 use super::brought::{Brought, Done};
 use super::committer::{CommittedBatch, Observer};
+use super::partition::NO_SLOT;
 use super::{Batch, EventLog, PartitionLog, Topic};
 
 /// Why commits of another origin were not taken. Nothing of them is stored.
@@ -137,7 +138,7 @@ impl EventLog {
     }
 
     fn add_foreign(&self, topic: &Topic, id: PartitionId, end: Offset) -> Arc<PartitionLog> {
-        let made = || Arc::new(PartitionLog::foreign(id, topic.info(), end, &self.turns));
+        let made = || Arc::new(PartitionLog::new(id, NO_SLOT, topic.info(), end, &self.turns));
         let found = Arc::clone(self.partitions.write().entry(id).or_insert_with(made));
         self.turned();
         found

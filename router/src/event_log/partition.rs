@@ -89,6 +89,9 @@ impl Batch {
     }
 }
 
+/// The slot of partitions that other lives write: nobody appends to them.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
 /// One partition as the event log keeps it: this life's own, or one that another life writes.
 pub struct PartitionLog {
     id: PartitionId,
@@ -126,9 +129,9 @@ impl PartitionLog {
         }
     }
 
-    /// A partition that another life writes.
-    pub(super) fn foreign(id: PartitionId, topic: &TopicInfo, end: Offset, turns: &Arc<AtomicU64>) -> Self {
-        Self::new(id, u32::MAX, topic, end, turns)
+    /// A partition that another life writes, of no log.
+    pub fn foreign(id: PartitionId, topic: &TopicInfo, end: Offset) -> Self {
+        Self::new(id, NO_SLOT, topic, end, &Arc::default())
     }
 
     /// Notes up to where readers see, and saw before.
