@@ -225,6 +225,26 @@ impl Wants {
         Ok(())
     }
 
+    /// Forgets what sites are to have whose link was removed: whoever gets the name next is not given it. Durable on return.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn forget(&self, is_removed: &dyn Fn(&str) -> bool) -> Result<(), WantError> {
+        let mut last = self.changing.lock();
+        let mut all = self.all()?;
+        all.retain(|(site, ..)| is_removed(site));
+        if all.is_empty() {
+            return Ok(());
+        }
+        for (site, name, want) in all {
+            *last = want.number.max(*last);
+            self.store(&site, &name, None)?;
+            self.audit("node", &site, &name, "forgotten", "the site's link was removed");
+        }
+        self.sweep();
+        Ok(())
+    }
+
     /// Where a site has as many as it may, the oldest removal that a gateway has done goes: others may be gone for good, and never answer.
     fn make_room(&self, site: &str) -> Result<(), WantError> {
         let all = self.of_site(site)?;

@@ -156,6 +156,23 @@ fn no_number_is_given_again_and_a_site_is_read_alone() {
 }
 
 #[test]
+fn what_a_site_was_to_have_goes_with_its_link() {
+    let Lab { wants, folder: _folder, .. } = lab();
+    for (site, name) in [("plant", "a"), ("plant", "b"), ("mill", "a")] {
+        wants.give(site, &component(name), &manifest(name), "cli").unwrap();
+    }
+    wants.take_back("plant", "b", true, "cli").unwrap();
+    wants.forget(&|site| site == "plant").unwrap();
+    assert!(wants.of_site("plant").unwrap().is_empty(), "nor is the next site of that name told to remove anything");
+    assert_eq!(wants.of_site("mill").unwrap().len(), 1);
+    assert!(wants.part(&digest(&component("b")), 0, 9).unwrap().is_none(), "its component goes");
+    assert!(wants.part(&digest(&component("a")), 0, 9).unwrap().is_some());
+    wants.give("plant", &component("a"), &manifest("a"), "cli").unwrap();
+    assert_eq!(wants.of_site("plant").unwrap()[0].1.number, 5, "no number is given again");
+    wants.log.close();
+}
+
+#[test]
 fn all_gateways_of_a_link_may_answer_at_length() {
     let Lab { wants, folder: _folder, .. } = lab();
     let text = toml::to_string(&Manifest::parse(&manifest("a")).unwrap()).unwrap();
