@@ -158,4 +158,9 @@ fn a_plugin_goes_nowhere_that_does_not_list_it_and_does_no_more_than_the_link_ma
     plant.run();
     wait::until_true("it is refused", || said(&hq[0], "one").is_some_and(|said| said.contains("refused (grants)")));
     assert!(plant.plugins().is_empty());
+    // Whoever has the name next is not given it.
+    hq[0].cli(&["link", "remove", "plant"]).ok();
+    plant.cli(&["link", "remove", "hq"]).ok();
+    link(&plant, &hq[0], "plant");
+    assert_eq!(said(&hq[0], "one"), None);
 }

@@ -150,6 +150,7 @@ impl Node {
             tokio::spawn(Arc::clone(&site).keep_level()),
             tokio::spawn(Arc::clone(&links).import()),
             tokio::spawn(Arc::clone(&links).watch_summaries()),
+            tokio::spawn(Arc::clone(&links).watch_removed()),
         ];
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;

@@ -238,6 +238,35 @@ fn retention_gives_up_what_would_go_at_once() {
     }
 }
 
+/// What lies ahead may begin with events that never came, as retention had taken them at the edge.
+#[test]
+fn retention_by_age_gives_up_what_is_to_come_before_what_begins_with_a_gap() {
+    let (edge, id, all) = edge(10);
+    let hour_ms = 3_600_000;
+    // whether what lies ahead begins with a gap, how late it is then, whether the hole is given up; all batches were stored at the beginning of 1970
+    for (has_gap, now_ms, is_closed) in
+        [(false, hour_ms + 9, true), (true, hour_ms + 9, true), (false, hour_ms - 9, false), (true, hour_ms - 9, false)]
+    {
+        on_both(|open| {
+            let store = open(Options::default());
+            let info = topic_of(&edge, id, None);
+            let config = TopicConfig { retention_ms: Some(hour_ms as u64), ..info.config.clone() };
+            store.create_topic_as(TopicInfo { config, ..info }).unwrap();
+            let mut coming = parts(&all[..2]);
+            coming.push(hole(id, 4, 12, HoleWhy::Later));
+            if has_gap {
+                coming.extend([hole(id, 12, 13, HoleWhy::Retention), hole(id, 13, 14, HoleWhy::Damage)]);
+            }
+            coming.extend(parts(&all[if has_gap { 7 } else { 6 }..]));
+            take(&store, id, &coming).unwrap();
+            let trimmed = store.apply_retention(now_ms, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
+            assert_eq!(!trimmed.closed.is_empty(), is_closed, "{has_gap} {now_ms}");
+            assert_eq!(store.ahead(id).is_none(), is_closed);
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+        });
+    }
+}
+
 #[test]
 fn what_lies_before_an_open_hole_leaves_to_the_last_and_what_lies_ahead_counts() {
     let (edge, id, all) = edge(10);

@@ -1,11 +1,13 @@
 //! Commits of other origins: through the committer into the store, under the sync of the node's own, then shown.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sled_data::{FollowError, FollowedCommit, Gap, Offset, OriginId, PartitionId, TopicId};
 
 use super::brought::{Brought, Done};
 use super::committer::{CommittedBatch, Observer};
+use super::partition::NO_SLOT;
 use super::{Batch, EventLog, PartitionLog, Topic};
 
 /// Why commits of another origin were not taken. Nothing of them is stored.
@@ -136,8 +138,15 @@ impl EventLog {
     }
 
     fn add_foreign(&self, topic: &Topic, id: PartitionId, end: Offset) -> Arc<PartitionLog> {
-        let made = || Arc::new(PartitionLog::foreign(id, topic.info(), end));
-        Arc::clone(self.partitions.write().entry(id).or_insert_with(made))
+        let made = || Arc::new(PartitionLog::new(id, NO_SLOT, topic.info(), end, &self.turns));
+        let found = Arc::clone(self.partitions.write().entry(id).or_insert_with(made));
+        self.turned();
+        found
+    }
+
+    /// A partition has come, or gone.
+    pub(super) fn turned(&self) {
+        self.turns.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Adds the partitions of other origins, and of earlier lives, that the store has of a topic.

@@ -209,6 +209,7 @@ impl EventLog {
         if is_forgotten {
             self.linked_within.lock().remove(&origin);
             self.partitions.write().retain(|id, _| id.origin != origin);
+            self.turned();
         }
         Ok(is_forgotten)
     }

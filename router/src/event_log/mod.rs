@@ -39,6 +39,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use sled_data::{PartitionId, Store};
@@ -84,6 +85,8 @@ pub struct EventLog {
     /// The site that the node belongs to; topics have their ids from it.
     site: std::sync::OnceLock<u64>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
+    /// How often a partition came, went, or had its first event.
+    turns: Arc<AtomicU64>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
     /// Linked origins that another node of the site has brought here, and no link lately.
     linked_within: Mutex<std::collections::BTreeSet<sled_data::OriginId>>,
@@ -123,6 +126,7 @@ impl EventLog {
             topics: RwLock::default(),
             site: std::sync::OnceLock::new(),
             partitions: RwLock::default(),
+            turns: Arc::default(),
             slots: RwLock::default(),
             placing: Mutex::default(),
             observers: RwLock::default(),
@@ -178,6 +182,11 @@ impl EventLog {
     /// Rises whenever commits of this node became durable; what those who follow it await.
     pub fn watch_synced(&self) -> watch::Receiver<u64> {
         self.synced.subscribe()
+    }
+
+    /// Rises whenever a partition comes, goes, or shows its first event: who looks through all of them need not again until then.
+    pub fn partition_turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 
     /// Ends the committer after it has made everything open durable. Appends are refused from now on.

@@ -89,6 +89,9 @@ impl Batch {
     }
 }
 
+/// The slot of partitions that other lives write: nobody appends to them.
+pub(super) const NO_SLOT: u32 = u32::MAX;
+
 /// One partition as the event log keeps it: this life's own, or one that another life writes.
 pub struct PartitionLog {
     id: PartitionId,
@@ -104,10 +107,13 @@ pub struct PartitionLog {
     recent: Mutex<VecDeque<(Offset, Arc<OpenBatch>)>>,
     /// What lies ahead of the end and may be seen by who asks for the newest: from, to before.
     ahead: Mutex<Option<(Offset, Offset)>>,
+    /// Rises when the first event is shown; of all partitions.
+    turns: Arc<AtomicU64>,
 }
 
 impl PartitionLog {
-    pub(super) fn new(id: PartitionId, slot: u32, topic: &TopicInfo, end: Offset) -> Self {
+    /// `turns` rises when it shows its first event.
+    pub(super) fn new(id: PartitionId, slot: u32, topic: &TopicInfo, end: Offset, turns: &Arc<AtomicU64>) -> Self {
         Self {
             id,
             slot,
@@ -119,12 +125,20 @@ impl PartitionLog {
             handed_end: AtomicU64::new(end),
             recent: Mutex::default(),
             ahead: Mutex::default(),
+            turns: Arc::clone(turns),
         }
     }
 
-    /// A partition that another life writes.
+    /// A partition that another life writes, of no log.
     pub fn foreign(id: PartitionId, topic: &TopicInfo, end: Offset) -> Self {
-        Self::new(id, u32::MAX, topic, end)
+        Self::new(id, NO_SLOT, topic, end, &Arc::default())
+    }
+
+    /// Notes up to where readers see, and saw before.
+    fn shown(&self, before: Offset, end: Offset) {
+        if before == 0 && end > 0 {
+            self.turns.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// The name of its topic.
@@ -182,7 +196,8 @@ impl PartitionLog {
     /// Shows events of another life up to `end`, which are read from the store.
     pub fn show_up_to(&self, end: Offset) {
         self.stored_up_to(end);
-        self.visible_end.fetch_max(end, Ordering::AcqRel);
+        let before = self.visible_end.fetch_max(end, Ordering::AcqRel);
+        self.shown(before, end);
     }
 
     /// Shows what lies ahead of the end, behind an open hole; none where nothing does any more.
@@ -205,7 +220,8 @@ impl PartitionLog {
     pub(super) fn show(&self, base: Offset, batch: Arc<OpenBatch>) {
         let next = base + Offset::from(batch.count());
         self.recent.lock().push_back((base, batch));
-        self.visible_end.store(next, Ordering::Release);
+        let before = self.visible_end.swap(next, Ordering::AcqRel);
+        self.shown(before, next);
     }
 
     /// The newest batches from `from` on, or `None` where memory does not reach back so far.

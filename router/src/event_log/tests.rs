@@ -78,6 +78,34 @@ fn what_is_appended_is_durable_visible_and_survives_a_crash() {
 }
 
 #[test]
+fn who_looks_through_all_partitions_is_told_when_some_come_or_go() {
+    let Fixture { log, .. } = fixture();
+    let append = |topic: &Topic| {
+        let ticket = {
+            let mut open = log.lock();
+            open.append_keyed(topic, &event(b"k", b"v")).unwrap();
+            open.ticket()
+        };
+        log.durable_blocking(ticket).unwrap();
+    };
+    let mut before = log.partition_turns();
+    let mut rises = || {
+        let now = log.partition_turns();
+        now > std::mem::replace(&mut before, now)
+    };
+    let topic = log.ensure_topic("readings", one_partition()).unwrap();
+    assert!(rises(), "a partition has come");
+    append(&topic);
+    assert!(rises(), "its first event");
+    append(&topic);
+    topic.partition(0).unwrap().show_up_to(2);
+    assert!(!rises(), "it has events");
+    log.delete_topic("readings").unwrap();
+    assert!(rises(), "it has gone");
+    log.close();
+}
+
+#[test]
 fn one_guard_is_one_commit_with_state_and_cursor() {
     let Fixture { log, .. } = fixture();
     let topic = log.ensure_topic("a", one_partition()).unwrap();

@@ -266,6 +266,7 @@ impl EventLog {
             stays
         });
         drop((partitions, open, placing));
+        self.turned();
         Ok(())
     }
 
@@ -304,12 +305,13 @@ impl EventLog {
             .map(|index| {
                 let id = PartitionId { origin, topic: info.id, index };
                 let slot = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-                let partition = Arc::new(PartitionLog::new(id, slot, &info, self.store.end_offset(id)));
+                let partition = Arc::new(PartitionLog::new(id, slot, &info, self.store.end_offset(id), &self.turns));
                 slots.push(Arc::clone(&partition));
                 by_id.insert(id, Arc::clone(&partition));
                 partition
             })
             .collect();
+        self.turned();
         Arc::new(Topic { name: Arc::from(info.name.as_str()), info, partitions })
     }
 }

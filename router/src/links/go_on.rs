@@ -120,10 +120,6 @@ impl Sender {
                     }
                     way => self.begin(&mut open, id, way),
                 },
-                Begin::Ahead | Begin::Forked if is_living && self.session.is_down() => {
-                    open.hold(id, Instant::now() + ASK_AGAIN);
-                    self.is_otherwise_below(id, end);
-                }
                 Begin::Ahead | Begin::Forked if is_living => {
                     open.hold(id, Instant::now() + ASK_AGAIN);
                     claims.push((id, end));

@@ -93,9 +93,13 @@ impl Sender {
         self.lanes.lock().keep(|id| !is_of(&id));
     }
 
-    /// Upstream has more of this life: it ends, unless a link has ended one lately.
+    /// Upstream has more of this life: it ends, unless a link has ended one lately. An edge's word ends none.
     pub(super) async fn end_life(&self, id: PartitionId, end: Offset) -> Result<(), Ended> {
         let session = &self.session;
+        if session.is_down() {
+            self.is_otherwise_below(id, end);
+            return Ok(());
+        }
         let store = |error: &dyn std::fmt::Display| Ended::Store(error.to_string());
         if session.log.may_end_life(Outliver::Link).map_err(|error| store(&error))? {
             session.log.note_end_of_life(Outliver::Link).await.map_err(|error| store(&error))?;

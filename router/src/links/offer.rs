@@ -15,7 +15,7 @@ impl Sender {
     /// Offers what is new, and lets go of what was deleted.
     pub(super) async fn discover(&self, out: &mut FrameSender) -> Result<(), Ended> {
         let session = &self.session;
-        let mut all = session.carried();
+        let mut all = session.carried_now().await?;
         let here: BTreeSet<PartitionId> = all.iter().map(|partition| partition.id()).collect();
         {
             let mut page = session.page.lock();

@@ -11,6 +11,7 @@ mod lab;
 mod newest_first;
 mod on_demand;
 mod plugins_down;
+mod plugins_slow;
 mod topics_down;
 mod unasked;
 mod within;

@@ -1,7 +1,8 @@
 //! The node's links: what feeds it, what it feeds, and what people ask of either.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::addresses::addresses_of;
@@ -54,6 +55,8 @@ pub struct LinkNode {
     edge: Arc<Edge>,
     upstream: Option<(Arc<Upstream>, Arc<SiteIdentity>)>,
     summaries: Summaries,
+    /// What sites are to have of plugins.
+    wants: OnceLock<Arc<Wants>>,
 }
 
 impl LinkNode {
@@ -87,8 +90,8 @@ impl LinkNode {
             }
             None => None,
         };
-        let summaries = Summaries::new(Arc::clone(log));
-        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream, summaries }))
+        let (summaries, wants) = (Summaries::new(Arc::clone(log)), OnceLock::new());
+        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream, summaries, wants }))
     }
 
     /// What makes summaries for links.
@@ -129,7 +132,40 @@ impl LinkNode {
         let above = Above::new(Arc::clone(plugins), Arc::clone(&self.catalog));
         self.edge.set_take_plugins(Arc::new(above));
         if let Some((upstream, _)) = &self.upstream {
-            upstream.set_plugins(Arc::new(Below(Arc::clone(wants))));
+            upstream.set_plugins(Arc::new(Below(Arc::clone(wants), Arc::downgrade(upstream))));
+            let _ = self.wants.set(Arc::clone(wants));
+        }
+    }
+
+    /// Forgets what sites were to have of plugins when their links are removed, at whichever node of the site. Goes on for as long as the node runs.
+    pub async fn watch_removed(self: Arc<Self>) {
+        let (mut changed, mut known) = (self.catalog.watch(), BTreeSet::new());
+        loop {
+            changed.borrow_and_update();
+            let links = self.catalog.links().into_iter().filter(|(_, link)| link.is_revoked);
+            let removed: BTreeSet<Arc<str>> = links.map(|(name, _)| name).collect();
+            if !removed.is_subset(&known) && !self.forget_plugins(removed.clone()).await {
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
+            known = removed;
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Forgets what these sites were to have of plugins; false where that could not be stored.
+    async fn forget_plugins(&self, removed: BTreeSet<Arc<str>>) -> bool {
+        let Some(wants) = self.wants.get().map(Arc::clone) else { return true };
+        let forgotten = tokio::task::spawn_blocking(move || wants.forget(&|site| removed.contains(site)));
+        match forgotten.await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "what a removed site was to have of plugins is not forgotten");
+                false
+            }
+            Err(_) => false,
         }
     }
 
@@ -191,7 +227,10 @@ impl LinkNode {
         }
         let unknown = || unknown(name);
         let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
-        Ok(upstream.remove(name, WHO).await?)
+        upstream.remove(name, WHO).await?;
+        // Before it can be invited again.
+        self.forget_plugins(BTreeSet::from([name.into()])).await;
+        Ok(())
     }
 
     /// Brings what an earlier program kept of links into the catalog; ends when it is there.

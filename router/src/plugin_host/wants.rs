@@ -198,6 +198,7 @@ impl Wants {
         }
         let mut last = self.changing.lock();
         let (sha256, bytes) = (digest(wasm), wasm.len() as u64);
+        self.make_room(site)?;
         self.check_room(site, &read.name, (sha256, bytes))?;
         self.files.keep(wasm, &sha256)?;
         let kept = self.put(&mut last, (site, &read.name), (text, sha256, bytes), who);
@@ -222,6 +223,39 @@ impl Wants {
         }
         self.sweep();
         Ok(())
+    }
+
+    /// Forgets what sites are to have whose link was removed: whoever gets the name next is not given it. Durable on return.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn forget(&self, is_removed: &dyn Fn(&str) -> bool) -> Result<(), WantError> {
+        let mut last = self.changing.lock();
+        let mut all = self.all()?;
+        all.retain(|(site, ..)| is_removed(site));
+        if all.is_empty() {
+            return Ok(());
+        }
+        for (site, name, want) in all {
+            *last = want.number.max(*last);
+            self.store(&site, &name, None)?;
+            self.audit("node", &site, &name, "forgotten", "the site's link was removed");
+        }
+        self.sweep();
+        Ok(())
+    }
+
+    /// Where a site has as many as it may, the oldest removal that a gateway has done goes: others may be gone for good, and never answer.
+    fn make_room(&self, site: &str) -> Result<(), WantError> {
+        let all = self.of_site(site)?;
+        if all.len() < WANTS_OF_SITE_MAX {
+            return Ok(());
+        }
+        let removed = all.iter().filter(|(_, want)| want.bytes == 0 && !want.answers.is_empty());
+        match removed.min_by_key(|(_, want)| want.number) {
+            Some((name, _)) => self.store(site, name, None),
+            None => Ok(()),
+        }
     }
 
     /// Whether one more, or other bytes of one, may be kept.
@@ -303,14 +337,15 @@ impl Wants {
     }
 
     /// A gateway says for good what has come of what was wanted under a number; `refused` has code and text. What is wanted otherwise
-    /// meanwhile is left alone; one that is gone is forgotten. Durable on return.
+    /// meanwhile is left alone. A removal is forgotten when all of the link's `gateways` have answered: before, one that has not may be about to
+    /// deploy what is to go. Durable on return.
     ///
     /// # Errors
     /// The store's.
     pub fn answered(
         &self,
         site: &str,
-        gateway: u64,
+        (gateway, gateways): (u64, &[u64]),
         (name, number): (&str, u64),
         refused: Option<(String, String)>,
     ) -> Result<(), WantError> {
@@ -321,7 +356,8 @@ impl Wants {
         let (code, text) = refused.map(|(code, text)| (cut(&code), cut(&text))).unwrap_or_default();
         let said = if code.is_empty() { "done".to_owned() } else { format!("{code}: {text}") };
         self.audit(&format!("gateway:{gateway:016x}"), site, name, "answered", &said);
-        if want.bytes == 0 {
+        let has_answered = |of: &u64| *of == gateway || want.answers.iter().any(|answer| answer.gateway == *of);
+        if want.bytes == 0 && gateways.iter().all(has_answered) {
             return self.store(site, name, None);
         }
         want.answers.retain(|answer| answer.gateway != gateway);

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::linked::HoleWhy;
+use super::linked::{HOLES_MAX, HoleWhy};
 use super::partition::{Partition, remove_batches};
 use super::read::{ReadError, View};
 use super::values::write;
@@ -158,14 +158,24 @@ impl Store {
     /// Gives up what is to come before a part ahead, where what lies ahead may leave already: it would leave as soon as it came.
     fn close_if_old(&self, id: PartitionId, rule: &Rule, now_ms: i64, trimmed: &mut Trimmed) -> Result<(), ReadError> {
         let Some(ahead) = self.ahead(id).filter(|ahead| ahead.bytes > 0) else { return Ok(()) };
-        let first = self.read_newest(id, ahead.from, 1).ok().and_then(|batches| batches.into_iter().next());
-        let stored_ms = first.map(|batch| hlc_ms(batch.envelope().hlc));
+        let stored_ms = self.first_from(id, ahead.from).map(|batch| hlc_ms(batch.envelope().hlc));
         let is_waited_for = rule.upto <= ahead.from && !rule.is_late(stored_ms, ahead.bytes);
         let may_go = rule.lets_go(stored_ms, ahead.bytes) && !is_waited_for;
         if may_go && self.close_ahead(id, HoleWhy::Retention, now_ms)? {
             trimmed.closed.push(id);
         }
         Ok(())
+    }
+
+    /// The first batch of a part ahead that begins at an offset, behind the holes that it may begin with; `None` where it cannot be read.
+    fn first_from(&self, id: PartitionId, mut from: Offset) -> Option<StoredBatch> {
+        for _ in 0..=HOLES_MAX {
+            match self.read_newest(id, from, 1) {
+                Err(ReadError::Trimmed { start, .. }) if start > from => from = start,
+                read => return read.ok()?.into_iter().next(),
+            }
+        }
+        None
     }
 
     /// First the new start is written, then batches go: opening ends what was cut short between. False where a gap that its origin told has

@@ -1,9 +1,10 @@
 //! Calling a command off that is at a linked site: the headquarters asks the gateway that has it, which does as it does with a
 //! call-off of its own people. The wish is kept until the gateway has answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use devices::command::{CommandId, Refusal};
+use devices::command::{CommandId, Input, Refusal, Verdict};
 use sled_data::OriginId;
 
 use super::super::Commands;
@@ -55,9 +56,13 @@ impl Commands {
     /// An upstream site calls commands off that it has given; what became of each.
     pub(super) async fn call_off_from_above(self: &Arc<Self>, above: &Above, request: &[u8]) -> Vec<u8> {
         let asked: Vec<([u8; 16], String)> = decode_as(VERSION_CALL_OFF, request).unwrap_or_default();
-        let mut answers = Vec::new();
+        let (mut answers, mut before) = (Vec::new(), BTreeSet::new());
         for (id, by) in asked.into_iter().take(ASKED_MAX) {
-            answers.push(self.call_off_given(above, CommandId::from_bytes(id), by).await);
+            answers.push(match before.insert(id) {
+                true => self.call_off_given(above, CommandId::from_bytes(id), by).await,
+                // The same question has it twice.
+                false => CalledOffV2::Later,
+            });
         }
         encode_as(VERSION_CALL_OFF, &answers)
     }
@@ -66,13 +71,15 @@ impl Commands {
         let note = self.down.notes.lock().get(id).filter(|note| note.link == above.link);
         let Some(note) = note else { return CalledOffV2::NotKnown };
         if note.phase == Phase::Open {
+            if let Some(answer) = self.not_called_off(id) {
+                return answer;
+            }
             match self.cancel_now(id, &who(above, by)).await {
                 Ok(_) | Err(CallOffError::Command(CancelError::Refused(Refusal::AlreadyEnded))) => {}
                 Err(CallOffError::Command(CancelError::Refused(refusal))) => {
                     return CalledOffV2::Not(refusal.code().to_owned());
                 }
                 Err(CallOffError::Command(CancelError::Asked)) => return CalledOffV2::Asked,
-                // What was taken a moment ago is not in the table yet.
                 Err(_) => return CalledOffV2::Later,
             }
         }
@@ -80,5 +87,25 @@ impl Commands {
             Some(end) => CalledOffV2::Ended(end),
             None => CalledOffV2::Later,
         }
+    }
+
+    /// What is answered of one that has not ended without calling it off; `None`: it is to be called off. Each call-off is written down, whatever comes of it:
+    /// of those that change nothing no more than may be, as an upstream may ask on and on.
+    fn not_called_off(&self, id: CommandId) -> Option<CalledOffV2> {
+        let answer = {
+            let table = self.table.lock();
+            // What was taken a moment ago is not in the table yet.
+            let Some(entry) = table.get(id) else { return Some(CalledOffV2::Later) };
+            let is_away = entry.away.is_some() && !entry.progress.state().is_outcome();
+            match entry.progress.judge(Input::Cancelled) {
+                _ if is_away && entry.called_off.is_some() => return Some(CalledOffV2::Asked),
+                _ if is_away => CalledOffV2::Later,
+                Verdict::Refuse(Refusal::AlreadyEnded) => return Some(CalledOffV2::Later),
+                Verdict::Refuse(refusal) => CalledOffV2::Not(refusal.code().to_owned()),
+                _ => return None,
+            }
+        };
+        let may_write = self.down.notes.lock().may_write(self.now().steady);
+        (!may_write).then_some(answer)
     }
 }

@@ -1,6 +1,6 @@
 //! The headquarters' part: commands to devices of linked sites go to a gateway that is connected, and end as it says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use devices::command::{CommandId, Repeat, State, Why, WhyCode};
@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use super::super::Commands;
 use super::super::forward::ForwardError;
 use super::super::table::{Now, Room, SiteEnd, Table};
-use super::DownWay;
 use super::progress::VERSION_PROGRESS;
 use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, TOLD_MAX, decode, encode};
+use super::{DownWay, site_of};
 use crate::event_log::SITE_SEPARATOR;
 
 /// The version byte before what a node of the site hands on of a gateway's ends, and before its answer; others are those of
@@ -50,13 +50,12 @@ impl Commands {
         }
         let told: Vec<EndedV1> = decode(request)?;
         let told: Vec<EndedV1> = told.into_iter().take(TOLD_MAX).collect();
-        let (own, mut others): (Vec<EndedV1>, Vec<EndedV1>) =
-            told.into_iter().partition(|end| self.gave(CommandId::from_bytes(end.id), gateway));
-        let mut known: Vec<[u8; 16]> = own.iter().map(|end| end.id).collect();
-        self.end_below(gateway, own).await?;
+        let (own, mut others) = self.given_here(gateway, told);
+        let mut known: Vec<[u8; 16]> = own.iter().map(|(_, end)| end.id).collect();
+        self.end_below(own).await?;
         if let Some(forward) = self.forward.get() {
             let mut is_one_silent = false;
-            for origin in self.log.others() {
+            for origin in self.may_wait() {
                 if others.is_empty() {
                     break;
                 }
@@ -91,29 +90,65 @@ impl Commands {
         };
         let Some((gateway, mut told)) = read() else { return Vec::new() };
         told.truncate(TOLD_MAX);
-        told.retain(|end| self.gave(CommandId::from_bytes(end.id), gateway));
-        let ids: Vec<[u8; 16]> = told.iter().map(|end| end.id).collect();
-        match self.end_below(gateway, told).await {
+        let (own, _) = self.given_here(gateway, told);
+        let ids: Vec<[u8; 16]> = own.iter().map(|(_, end)| end.id).collect();
+        match self.end_below(own).await {
             Some(()) => [&[VERSION_BELOW][..], &encode(&ids)].concat(),
             None => Vec::new(),
         }
     }
 
-    /// Whether this node has handed a command to a gateway.
-    pub(super) fn gave(&self, id: CommandId, gateway: OriginId) -> bool {
-        self.table.lock().get(id).is_some_and(|entry| entry.away.is_some_and(|away| away.to == gateway))
+    /// Other nodes' lives whose commands a gateway may have.
+    fn may_wait(&self) -> Vec<OriginId> {
+        let others = self.log.others();
+        let Some(directory) = self.directory.get() else { return others };
+        let catalog = directory.catalog();
+        let written = catalog.members().iter().filter_map(|member| member.origin).map(OriginId).collect();
+        let taken = catalog.take_overs().into_iter().map(|(origin, _)| OriginId(origin)).collect();
+        may_wait(others, &written, &taken)
     }
 
-    /// Ends commands as a gateway says; returns once that is durable, `None` where it is not.
-    async fn end_below(&self, gateway: OriginId, told: Vec<EndedV1>) -> Option<()> {
-        if told.is_empty() {
-            return Some(());
+    /// Of ends that a gateway tells those of commands that this node has given, each with the gateway that it was given to; and the others.
+    fn given_here(&self, gateway: OriginId, told: Vec<EndedV1>) -> (Vec<(OriginId, EndedV1)>, Vec<EndedV1>) {
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for end in told {
+            match self.gave(CommandId::from_bytes(end.id), gateway) {
+                Some(to) => own.push((to, end)),
+                None => others.push(end),
+            }
         }
-        // What cannot be read is done with as well: it will not be read the next time either.
-        let ends = told.into_iter().filter_map(EndedV1::end).collect();
-        let (reply, done) = oneshot::channel();
-        self.mail.ended_below(SiteEnded { gateway, ends, reply });
-        done.await.ok()
+        (own, others)
+    }
+
+    /// The gateway that this node has handed a command to, where `gateway` may speak for it: it is that one, or it is of the same site, and that one is not
+    /// any more. A link that was removed and a site that is invited again have other gateways, as far as is known here.
+    pub(super) fn gave(&self, id: CommandId, gateway: OriginId) -> Option<OriginId> {
+        let (to, device) = {
+            let table = self.table.lock();
+            let entry = table.get(id)?;
+            (entry.away?.to, Arc::clone(&entry.device))
+        };
+        if to == gateway {
+            return Some(to);
+        }
+        let gateways = self.down.way()?.gateways_of(site_of(&device)?);
+        let is_left = !gateways.contains(&to) && to != self.log.origin() && !self.log.others().contains(&to);
+        (is_left && gateways.contains(&gateway)).then_some(to)
+    }
+
+    /// Ends commands as gateways say, each of the one that it was given to; returns once that is durable, `None` where it is not.
+    async fn end_below(&self, told: Vec<(OriginId, EndedV1)>) -> Option<()> {
+        let mut by_gateway: BTreeMap<OriginId, Vec<(CommandId, SiteEnd)>> = BTreeMap::new();
+        for (gateway, end) in told {
+            // What cannot be read is done with as well: it will not be read the next time either.
+            by_gateway.entry(gateway).or_default().extend(end.end());
+        }
+        for (gateway, ends) in by_gateway {
+            let (reply, done) = oneshot::channel();
+            self.mail.ended_below(SiteEnded { gateway, ends, reply });
+            done.await.ok()?;
+        }
+        Some(())
     }
 
     /// The gateway that a site's commands can go to from this node.
@@ -225,4 +260,24 @@ pub(in crate::commands) fn take_answer(
         }
     };
     table.ended_at_site(id, gateway, end, now);
+}
+
+/// Of lives that are followed here those that may wait for a command's end: those that a node of the site writes, and those that nobody has taken up
+/// yet. Of the others nobody will ever answer (pure).
+fn may_wait(mut others: Vec<OriginId>, written: &BTreeSet<OriginId>, taken: &BTreeSet<OriginId>) -> Vec<OriginId> {
+    others.retain(|origin| written.contains(origin) || !taken.contains(origin));
+    others
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_may_wait_is_asked() {
+        let lives = |all: &[u64]| all.iter().copied().map(OriginId).collect::<Vec<_>>();
+        let (written, taken) = (lives(&[1, 2]).into_iter().collect(), lives(&[2, 3]).into_iter().collect());
+        // 2 was taken up from, and is back or will be; 3 is over; nobody has taken up 4 yet.
+        assert_eq!(may_wait(lives(&[1, 2, 3, 4]), &written, &taken), lives(&[1, 2, 4]));
+    }
 }

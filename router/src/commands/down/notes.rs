@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use devices::command::CommandId;
+use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS};
 use serde::{Deserialize, Serialize};
 
 use super::super::table::Now;
@@ -216,7 +216,8 @@ impl Notes {
         let is_over = |note: &Note| match note.phase {
             Phase::Open => false,
             Phase::Ended => note.until_ms.saturating_add(KEPT_MS) < now_ms,
-            Phase::Known => note.until_ms < now_ms,
+            // One that may be delivered for longer than any may was taken while the clock was ahead.
+            Phase::Known => note.until_ms < now_ms || note.until_ms > now_ms.saturating_add(DELIVER_WITHIN_MAX_MS),
         };
         self.notes.iter().filter(|(_, note)| is_over(note)).map(|(id, _)| *id).collect()
     }
@@ -342,5 +343,17 @@ mod tests {
         notes.remove(id(3));
         assert!(!notes.has_ended(1));
         assert_eq!(notes.over(11 + KEPT_MS).len(), 2);
+        // Taken while the clock was years ahead: what upstream knows keeps no place until then, what it does not know stays.
+        let mut notes = Notes::default();
+        let year_ms = 365 * 24 * 3_600_000;
+        for (n, phase, until_ms) in [
+            (1, Phase::Known, year_ms + DELIVER_WITHIN_MAX_MS),
+            (2, Phase::Known, year_ms + DELIVER_WITHIN_MAX_MS + 1),
+            (3, Phase::Ended, 9 * year_ms),
+            (4, Phase::Open, 9 * year_ms),
+        ] {
+            notes.put(id(n), Note { until_ms, ..note(1, phase) });
+        }
+        assert_eq!(notes.over(year_ms), [id(2)]);
     }
 }

@@ -170,10 +170,10 @@ impl Commands {
         for one in told.into_iter().take(TOLD_MAX) {
             let id = CommandId::from_bytes(one.id);
             let Some(state) = State::from_name(&one.state).filter(|state| !state.is_outcome()) else { continue };
-            if !self.gave(id, gateway) {
+            let Some(gateway) = self.gave(id, gateway) else {
                 is_all = false;
                 continue;
-            }
+            };
             let percent = one.percent.filter(|percent| *percent <= 100);
             let at = AtSite { state, attempts: one.attempts, percent, device_connected: one.is_connected };
             let table = self.table.lock();

@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use devices::command::{CommandId, Status};
+use std::sync::Arc;
+
+use devices::command::{CommandId, Refusal, State, Status};
 
 use super::super::tests::{Node, backend, command, next_offer, until};
 use super::super::{Config, NewCommand};
 use super::tests::{ALL, LINK, above};
-use super::wire::{ASKED_MAX, Answer, EndedV1, GivenV1, decode, encode};
+use super::wire::{
+    ASKED_MAX, Answer, CalledOffV2, EndedV1, GivenV1, VERSION_CALL_OFF, decode, decode_as, encode, encode_as,
+};
 use super::*;
+use crate::event_log::AUDIT_TOPIC;
 
 fn given(n: u8) -> GivenV1 {
     GivenV1 {
@@ -105,5 +110,40 @@ async fn a_headquarters_that_was_set_back_is_told_again_and_nothing_is_done_twic
         assert!(!node.room.has_ended_from_above(LINK) && told().await.is_none());
     }
     assert_eq!(node.steps(id).iter().filter(|step| *step == "sent").count(), 1);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_calls_off_on_and_on_does_not_flood_the_audit() {
+    let node = Node::open_in(None, 8, &backend(), Config::default()).run();
+    let pump = node.connect("pump").await;
+    node.room.take_from_above(above(ALL), encode(&vec![given(1)])).await;
+    next_offer(&pump).await.acked();
+    until("it is delivered", || {
+        let shown = node.room.get(CommandId::from_bytes([1; 16]))?;
+        (shown.state == State::Delivered).then_some(())
+    })
+    .await;
+    // The same one in all places of a question, and many questions.
+    let asked = vec![([1_u8; 16], "x".to_owned()); ASKED_MAX];
+    for round in 0..300 {
+        let answer = node.room.take_from_above(above(ALL), encode_as(VERSION_CALL_OFF, &asked)).await;
+        let answers: Vec<CalledOffV2> = decode_as(VERSION_CALL_OFF, &answer).unwrap();
+        let (first, rest) = answers.split_first().unwrap();
+        assert!(matches!(first, CalledOffV2::Not(code) if code == Refusal::AlreadySent.code()), "{round} {first:?}");
+        assert!(rest.len() == ASKED_MAX - 1 && rest.iter().all(|answer| matches!(answer, CalledOffV2::Later)));
+    }
+    let audit = node.log.topic(AUDIT_TOPIC).unwrap();
+    let written = |partition: &Arc<crate::event_log::PartitionLog>| {
+        let batches = node.log.read(partition.id(), 0, 1 << 24).unwrap();
+        let is_one = |value: &[u8]| String::from_utf8_lossy(value).contains("command.cancel");
+        let count = |batch: &crate::event_log::Batch| {
+            batch.events_from(0).filter(|(_, record)| is_one(record.value.unwrap())).count()
+        };
+        batches.iter().map(count).sum::<usize>()
+    };
+    let acts: usize = audit.all_partitions().iter().map(written).sum();
+    // The minute may have turned.
+    assert!((1..=2 * 120).contains(&acts), "{acts}");
     node.end().await;
 }

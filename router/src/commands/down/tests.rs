@@ -11,7 +11,7 @@ use sled_data::MemoryBackend;
 use super::super::forward::ForwardError;
 use super::super::tests::{LONG, Node, backend, command, next_offer, until};
 use super::super::{Commands, Config, NewCommand, SubmitError};
-use super::wire::{EndedV1, encode};
+use super::wire::{EndedV1, decode, encode};
 use super::*;
 use crate::catalog::{self, Catalog};
 use crate::directory::Directory;
@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) lost: AtomicUsize,
     /// The edge's program knows of no call-off.
     pub(super) is_old: AtomicBool,
+    /// What the gateway is called since its link was removed and the plant invited again.
+    again: Mutex<Option<OriginId>>,
     asked: AtomicUsize,
 }
 
@@ -52,7 +54,7 @@ impl DownWay for Line {
     }
 
     fn gateways_of(&self, _: &str) -> Vec<OriginId> {
-        vec![GATEWAY]
+        vec![self.again.lock().unwrap_or(GATEWAY)]
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
@@ -345,6 +347,31 @@ async fn a_gateway_ends_no_command_but_those_that_it_was_given() {
     assert_eq!(pair.hq().room.ended_below(GATEWAY, &[7, 7]).await, None);
     pair.plant().answer(&pump, "pump", id, Status::Succeeded);
     assert_eq!(pair.end_of(id).await, State::Succeeded);
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_while_its_link_is_removed_is_heard_when_the_site_is_invited_again() {
+    let pair = Pair::new();
+    let pump = pair.plant().connect("pump").await;
+    let id = pair.give(|_| {}).await;
+    next_offer(&pump).await.acked();
+    steps_are(pair.hq(), id, &["queued", "moving", "moved"]).await;
+    pair.cut(true);
+    pair.plant().answer(&pump, "pump", id, Status::Failed);
+    until("it has ended", || pair.plant().room.has_ended_from_above(LINK).then_some(())).await;
+    let (told, _) = pair.plant().room.ended_from_above(LINK, 0).await.unwrap();
+    let again = OriginId(78);
+    // Before, and one of no site of that name.
+    let early = [(None, again), (Some(again), OriginId(77))];
+    for (known_as, says) in early {
+        *pair.line.again.lock() = known_as;
+        pair.hq().room.ended_below(says, &told).await.unwrap();
+        assert!(!pair.hq().room.get(id).unwrap().state.is_outcome(), "{known_as:?} {says}");
+    }
+    let known = pair.hq().room.ended_below(again, &told).await.unwrap();
+    assert_eq!(decode::<Vec<[u8; 16]>>(&known), Some(vec![*id.as_bytes()]));
+    assert_eq!(pair.hq().room.get(id).unwrap().state, State::Failed);
     pair.end().await;
 }
 

@@ -1,10 +1,11 @@
 //! The edge: keeps a stream by which plugins come down, for as long as the link stands. One is fetched at a time, of all links.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::class::Priority;
 use super::super::dial::Dialler;
@@ -20,14 +21,43 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 const WRONG_WAIT: Duration = Duration::from_secs(60);
 /// How long a part may take to come.
 const PART_WAIT: Duration = Duration::from_secs(300);
-/// How long a component may take to come: others wait for it.
+/// How long a component may take to come.
 const FETCH_MAX: Duration = Duration::from_secs(4 * 3_600);
+/// While another link waits for its turn, how long a component may come anyhow, and how many bytes a second of it from then on.
+const SLOW_WAIT: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(60) };
+const FETCH_BYTES_PER_S_MIN: u64 = if cfg!(test) { 64 << 20 } else { 16 << 10 };
 /// How long is waited before each plugin: an upstream that wants on and on floods neither the audit nor the disk.
 const PAUSE: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_millis(500) };
 
 /// What has come of a component whose link was cut: it goes on from there. One at a time, of all links.
 #[derive(Default)]
-pub struct Partial(tokio::sync::Mutex<Come>);
+pub struct Partial {
+    come: tokio::sync::Mutex<Come>,
+    /// Links that wait for their turn.
+    waiting: AtomicUsize,
+}
+
+/// A link that waits for its turn, until this is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Partial {
+    fn wait(&self) -> Waits<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(&self.waiting)
+    }
+
+    /// Whether what has brought so many bytes within its turn is to let others have theirs.
+    fn yields(&self, bytes: u64, turn: Duration) -> bool {
+        let least = turn.as_millis() * u128::from(FETCH_BYTES_PER_S_MIN) / 1_000;
+        self.waiting.load(Ordering::Relaxed) > 0 && turn > SLOW_WAIT && u128::from(bytes) < least
+    }
+}
 
 /// What has come of one component. Only the link that has brought it goes on with it: what another one says counts for nothing here.
 #[derive(Debug, Default)]
@@ -141,10 +171,20 @@ impl Taking<'_> {
         let Some(component) = &wanted.component else {
             return Ok(Outcome::later("it is not known whether it is here"));
         };
-        let wasm = match timeout(FETCH_MAX, self.fetch(wanted.number, component)).await {
+        let partial = self.partial;
+        let mut come = {
+            let _waits = partial.wait();
+            tokio::select! {
+                come = partial.come.lock() => come,
+                // Who has gone has no turn.
+                said = self.hear() => return Err(said.err().unwrap_or_else(|| Ended::Wrong("what nobody asked for".to_owned()))),
+            }
+        };
+        let wasm = match timeout(FETCH_MAX, self.fetch(wanted.number, component, &mut come)).await {
             Ok(fetched) => fetched?,
             Err(_) => return Err(Ended::Slow("a component did not come in time")),
         };
+        drop(come);
         match wasm {
             Ok(wasm) => Ok(self.take.deploy(&self.by, wanted, wasm).await),
             Err(outcome) => Ok(outcome),
@@ -152,11 +192,19 @@ impl Taking<'_> {
     }
 
     /// Fetches a component; or why there is none.
-    async fn fetch(&mut self, number: u64, component: &WantedComponent) -> Result<Result<Vec<u8>, Outcome>, Ended> {
-        let mut come = self.partial.0.lock().await;
+    async fn fetch(
+        &mut self,
+        number: u64,
+        component: &WantedComponent,
+        come: &mut Come,
+    ) -> Result<Result<Vec<u8>, Outcome>, Ended> {
         come.go_on(self.by.link, component.sha256);
+        let (begun, before) = (Instant::now(), come.bytes.len() as u64);
         while (come.bytes.len() as u64) < component.bytes {
             let offset = come.bytes.len() as u64;
+            if self.partial.yields(offset - before, begun.elapsed()) {
+                return Ok(Err(Outcome::later("it comes slowly, and another link waits for its turn")));
+            }
             // After what goes up as `normal`.
             self.session.gate.begin(Priority::Low, PART_BYTES_MAX).await;
             self.session.gate.stored(Priority::Low, PART_BYTES_MAX);

@@ -13,9 +13,10 @@ use crate::event_log::rubbish::sound;
 use crate::links::begin::Stand;
 use crate::links::book::State;
 use crate::links::folder;
+use crate::links::later::LiesAhead;
 use crate::links::topics::{BRINGS_TOPICS, Wish, decode_gives, decode_wants, encode_gives, encode_wants};
 use crate::links::upstream::Close;
-use crate::links::wire::{Answer, FRAME_BYTES_MAX, Parts, Said};
+use crate::links::wire::{Answer, FRAME_BYTES_MAX, Parts, Refused, Said};
 use crate::transport::{Ended, FrameReceiver, FrameSender, SiteConnection, Way, dial_link, site_endpoint};
 
 type Streams = (FrameSender, FrameReceiver);
@@ -200,10 +201,22 @@ async fn an_edge_is_given_what_is_allowed_whatever_it_wants_and_its_word_ends_no
     until("it is told", told).await;
     let quiet = tokio::time::timeout(Duration::from_millis(300), from.receive_frame(FRAME_BYTES_MAX)).await;
     assert!(quiet.is_err(), "nothing is sent: {quiet:?}");
+    // It says so again on a new stream: it is known, and written down once.
+    let ((mut again, mut from), _) = wanting(&forger, &["*"]).await;
+    while !matches!(Said::decode(&frame(&mut from).await.unwrap()).unwrap(), Said::Where(_)) {}
+    again.send_frame(&Answer::Stands(vec![(id, stand(9, 9))]).encode()).await.unwrap();
+    again.send_frame(&Answer::Refused(Refused::new(own.0, 0, "no", "not now".to_owned())).encode()).await.unwrap();
+    let refusals =
+        || hq.upstream().views()[0].topics.iter().flat_map(|topics| topics.refusals.clone()).collect::<Vec<_>>();
+    until("all was heard", || refusals().iter().any(|text| text == "not now")).await;
+    let differs = |all: &[String]| all.iter().filter(|text| text.contains("ends at 9")).count();
     hq.append_to("recipes", 0, "the life goes on").await;
+    assert_eq!((differs(&refusals()), differs(&hq.values(crate::event_log::AUDIT_TOPIC))), (1, 1));
 
     // What ends its connection: what it says, the words
+    let ahead = LiesAhead { from: 1, end: 9, first: 1, hlc: 1 };
     let cases = [
+        (Answer::Ahead(vec![(id, ahead)]).encode(), "upstream alone"),
         (Answer::Stored(9).encode(), "not sent"),
         (Answer::Asked(1, vec![]).encode(), "upstream alone"),
         (Answer::Known(vec![]).encode(), "upstream alone"),
@@ -217,6 +230,7 @@ async fn an_edge_is_given_what_is_allowed_whatever_it_wants_and_its_word_ends_no
         let (code, text) = closed(&forger.connection).await;
         assert!(code == Close::Garbage as u32 && text.contains(words), "{words}: {text}");
     }
+    assert!(!hq.log.was_outlived(own).unwrap(), "an edge's word ends no life");
     let first = [
         (vec![15, 9, 1, 0, 1], "version"),
         (Wish { site: 1, rate_bytes_max: 0, dictionary: 0 }.encode()[..3].to_vec(), "body"),

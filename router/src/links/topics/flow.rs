@@ -1,11 +1,14 @@
 //! Which way a sender's events go. Down, it sends what both lists name, and takes an edge's word for nothing of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use sled_data::{Linked, Offset, OriginId, PartitionId};
 
-use super::super::sender::{Ended, Sender, Session};
+use super::super::sender::{Ended, Sender, Session, blocking};
 use super::super::waiting::carried;
 use super::super::wire::Answer;
 use super::lists::lists;
@@ -13,6 +16,10 @@ use crate::event_log::{Act, EventLog, PartitionLog};
 
 /// Bytes of frames to one edge that are sent and not yet said to be stored: a headquarters has a thousand links.
 pub const UNDER_WAY_BYTES_MAX: usize = 512 << 10;
+
+/// How often a stream looks through all partitions at least, and at most while partitions come.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+const LOOK_AT_MOST_EVERY: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(2) };
 
 /// Which way.
 pub enum Flow {
@@ -33,6 +40,28 @@ pub struct Given {
     pub links: Vec<u64>,
     /// The site, as it says.
     pub site: u64,
+    /// The partitions that go, as they were found last.
+    pub found: Found,
+}
+
+/// Partitions that were found to go, and when: of a thousand links none looks through all of them again and again.
+#[derive(Default)]
+pub struct Found(Mutex<Option<(u64, Duration, Vec<Arc<PartitionLog>>)>>);
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Found").finish_non_exhaustive()
+    }
+}
+
+impl Found {
+    /// What was found, unless it is to be looked again: something may have come or gone since, by the number that rises then, or it was long ago.
+    fn get(&self, turns: u64, now: Duration) -> Option<Vec<Arc<PartitionLog>>> {
+        let found = self.0.lock();
+        let (of, at, all) = found.as_ref()?;
+        let good_for = if *of == turns { LOOK_AT_LEAST_EVERY } else { LOOK_AT_MOST_EVERY };
+        (now.saturating_sub(*at) < good_for).then(|| all.clone())
+    }
 }
 
 impl Given {
@@ -46,8 +75,23 @@ impl Given {
         self.links.contains(&linked.link) || linked.path.contains(&self.site)
     }
 
+    /// The partitions that go and that have events, as far as it is known without a look through all.
+    fn known(&self, log: &EventLog) -> Option<Vec<Arc<PartitionLog>>> {
+        self.found.get(log.partition_turns(), log.clock().monotonic())
+    }
+
     /// The partitions that go and that have events.
     pub fn carried(&self, log: &EventLog) -> Vec<Arc<PartitionLog>> {
+        self.known(log).unwrap_or_else(|| {
+            // In this order: what comes meanwhile is found the next time.
+            let (turns, now) = (log.partition_turns(), log.clock().monotonic());
+            let all = self.look(log);
+            *self.found.0.lock() = Some((turns, now, all.clone()));
+            all
+        })
+    }
+
+    fn look(&self, log: &EventLog) -> Vec<Arc<PartitionLog>> {
         let linked: BTreeMap<OriginId, Linked> = log.store().linked().into_iter().collect();
         let mut all = log.all_partitions();
         all.retain(|partition| {
@@ -68,6 +112,24 @@ impl Session {
         }
     }
 
+    /// The same, for a task.
+    ///
+    /// # Errors
+    /// The node is stopping.
+    pub async fn carried_now(self: &Arc<Self>) -> Result<Vec<Arc<PartitionLog>>, Ended> {
+        let known = match &self.flow {
+            Flow::Up => None,
+            Flow::Down(given) => given.known(&self.log),
+        };
+        match known {
+            Some(known) => Ok(known),
+            None => {
+                let session = Arc::clone(self);
+                blocking(move || Ok(session.carried())).await
+            }
+        }
+    }
+
     /// Origins that other nodes send, as long as they can. What goes down is asked for here alone.
     pub fn sent_by_others(&self) -> BTreeSet<OriginId> {
         match &self.flow {
@@ -83,10 +145,12 @@ impl Session {
 }
 
 impl Sender {
-    /// An edge answers what is about its partitions, and nothing else.
+    /// An edge answers what is about its partitions, and nothing else. Nothing that comes down lies ahead there: it asks for no open hole.
     pub(in crate::links) fn check_answer(&self, answer: &Answer) -> Result<(), Ended> {
-        let is_of_upstream =
-            matches!(answer, Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..));
+        let is_of_upstream = match answer {
+            Answer::Ahead(_) | Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) => true,
+            Answer::Welcome(..) | Answer::Stands(_) | Answer::Stored(_) | Answer::Refused(_) => false,
+        };
         if self.session.is_down() && is_of_upstream {
             return Err(Ended::Wrong("what upstream alone says".to_owned()));
         }
@@ -118,8 +182,8 @@ mod tests {
     #[test]
     fn what_has_been_at_a_site_does_not_go_down_to_it() {
         let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let given =
-            Given { wanted: texts(&["recipes", "*/plans"]), allowed: texts(&["*", "a/*"]), links: vec![5, 6], site: 9 };
+        let (wanted, allowed) = (texts(&["recipes", "*/plans"]), texts(&["*", "a/*"]));
+        let given = Given { wanted, allowed, links: vec![5, 6], site: 9, found: Found::default() };
         // topic, whether it goes
         for (topic, goes) in [("recipes", true), ("other", false), ("a/plans", true), ("b/plans", false)] {
             assert_eq!(given.carries(topic), goes, "{topic}");
@@ -135,6 +199,17 @@ mod tests {
         ];
         for (linked, expected) in cases {
             assert_eq!(given.has_been_there(&linked), expected, "{linked:?}");
+        }
+    }
+
+    #[test]
+    fn all_partitions_are_looked_through_when_some_have_come_and_seldom_else() {
+        let found = Found::default();
+        let s = Duration::from_secs;
+        assert!(found.get(1, s(100)).is_none(), "nothing was found yet");
+        *found.0.lock() = Some((1, s(100), Vec::new()));
+        for (turns, now, is_known) in [(1, 100, true), (1, 129, true), (1, 130, false), (2, 103, false)] {
+            assert_eq!(found.get(turns, s(now)).is_some(), is_known, "{turns} {now}");
         }
     }
 }

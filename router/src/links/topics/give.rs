@@ -16,11 +16,11 @@ use super::super::receiver::Receiver;
 use super::super::sender::{Ended, Sender, Session};
 use super::super::upstream::Close;
 use super::super::wire::Answer;
-use super::flow::{Flow, Given};
+use super::flow::{Flow, Found, Given};
 use super::lists::Downlink;
 use super::view::Going;
 use super::wire::{LIST_BYTES_MAX, Wish, decode_wants, encode_gives};
-use crate::transport::{FrameReceiver, FrameSender, LinkPeer};
+use crate::transport::{FrameReceiver, FrameSender, LinkPeer, NodeId};
 
 /// How long the edge has to say what it lists.
 const WANTS_WAIT: Duration = Duration::from_secs(10);
@@ -57,12 +57,8 @@ pub async fn give(
     let allowed = Downlink::of_site(&judges.downlinks, &name);
     out.send_frame(&encode_gives(&allowed)).await.ok()?;
     let links = judges.records.of(peer.link).map(|record| record.ids).unwrap_or_default();
-    let given = Arc::new(Given { wanted, allowed, links, site: wish.site });
-    let page: Shared = Arc::new(Mutex::new(Page { state: State::Connected, ..Page::default() }));
-    {
-        let going = Going { page: Arc::clone(&page), given: Arc::clone(&given) };
-        receiver.page.lock().going.insert(peer.node, going);
-    }
+    let given = Arc::new(Given { wanted, allowed, links, site: wish.site, found: Found::default() });
+    let page = show(&receiver.page, peer.node, &given);
     tracing::info!(link = name, node = %peer.node, wanted = ?given.wanted, "topics go down a link");
     let session = Session {
         log: Arc::clone(&receiver.log),
@@ -86,6 +82,16 @@ pub async fn give(
         Ended::Wrong(text) => garbage(format!("the edge said {text}")),
         Ended::Store(text) | Ended::Outlived(text) => Some((Close::Busy, text)),
     }
+}
+
+/// Shows what goes to a gateway from now on. What it was refused by the stream before is known still: one that opens streams on and on is not told, and
+/// written down, anew.
+fn show(of_link: &Shared, gateway: NodeId, given: &Arc<Given>) -> Shared {
+    let mut of_link = of_link.lock();
+    let refusals = of_link.going.get(&gateway).map(|before| before.page.lock().refusals.clone()).unwrap_or_default();
+    let page: Shared = Arc::new(Mutex::new(Page { state: State::Connected, refusals, ..Page::default() }));
+    of_link.going.insert(gateway, Going { page: Arc::clone(&page), given: Arc::clone(given) });
+    page
 }
 
 fn rate(wish: &Wish) -> Option<u64> {

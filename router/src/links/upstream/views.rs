@@ -35,7 +35,8 @@ impl Upstream {
             let goes = |(node, goes)| going(&self.log, goes, name(node).unwrap_or_default());
             view.topics = below.iter().map(goes).collect();
             view.kept_bytes = kept.get(&first).map_or(0, |kept| kept.bytes);
-            view.plugins = self.plugins_of(&record.name);
+            let plugins = self.plugins.get().map(|plugins| plugins.of_site(&record.name, &record.nodes));
+            view.plugins = plugins.unwrap_or_default();
             view
         };
         self.records.all().into_iter().map(view).collect()

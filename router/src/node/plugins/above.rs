@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, Refusal};
+use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, PluginRefusal, Refusal};
 use crate::event_log::SITE_SEPARATOR;
 use crate::links::plugins::{Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
 use crate::links::{ByLink, COMMANDS, Pending, URGENT};
@@ -116,13 +116,13 @@ impl Above {
     }
 
     async fn remove(&self, by: &ByLink, name: &str) -> Outcome {
-        match self.catalog.plugin(name) {
-            None => return Outcome::Removed,
-            Some(agreed) if !is_of(by.link, &agreed) => return Self::local(name),
-            Some(_) => {}
+        if self.catalog.plugin(name).is_some_and(|agreed| !is_of(by.link, &agreed)) {
+            return Self::local(name);
         }
+        // Where none is known here the site is asked all the same: another gateway may have deployed it, and this node not know yet.
         match self.catalog.propose(Change::RemovePlugin { name: name.to_owned() }, &who(by)).await {
             Ok(_) => {}
+            Err(Refusal::Plugin(PluginRefusal::Unknown(_))) => return Outcome::Removed,
             Err(error) => return said(&error),
         }
         match self.settle(name).await {

@@ -1,20 +1,20 @@
 //! The wire between links and what sites that feed this one are to have of plugins: neither room knows the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::watch;
 
 use crate::catalog::LINK_NODES_MAX;
-use crate::links::Pending;
 use crate::links::plugins::{GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
+use crate::links::{Pending, Upstream};
 use crate::plugin_host::{ANSWERS_MAX, WantV1, Wants, hex};
 use crate::transport::NodeId;
 
 // The answers of all gateways that a link may have are kept: else a plugin would be handed over for ever.
 const _: () = assert!(ANSWERS_MAX >= LINK_NODES_MAX);
 
-/// What sites are to have, for links.
-pub struct Below(pub Arc<Wants>);
+/// What sites are to have, for links; these say which gateways a site has.
+pub struct Below(pub Arc<Wants>, pub Weak<Upstream>);
 
 fn wanted((name, want): (String, WantV1)) -> Wanted {
     let WantV1 { number, manifest, sha256, bytes, .. } = want;
@@ -65,8 +65,11 @@ impl GivePlugins for Below {
                     return tracing::info!(link = site, plugin = of.name, text, "a site does not take a plugin now");
                 }
             };
+            let gateways = self.1.upgrade().map(|upstream| upstream.gateways_of(site)).unwrap_or_default();
+            let gateways: Vec<u64> = gateways.into_iter().map(|gateway| gateway.0).collect();
             let (wants, site, name, number) = (Arc::clone(&self.0), site.to_owned(), of.name.clone(), of.number);
-            let kept = tokio::task::spawn_blocking(move || wants.answered(&site, gateway.0, (&name, number), refused));
+            let answered = move || wants.answered(&site, (gateway.0, &gateways), (&name, number), refused);
+            let kept = tokio::task::spawn_blocking(answered);
             if let Ok(Err(error)) = kept.await {
                 // It is asked again when the link stands again.
                 tracing::error!(%error, "what has come of a site's plugin is not kept");
@@ -94,11 +97,12 @@ fn said(want: &WantV1, names: &[(NodeId, String)]) -> Vec<String> {
         let what = if want.bytes > 0 { "not deployed yet" } else { "not removed yet" };
         return vec![what.to_owned()];
     }
+    let done = if want.bytes > 0 { "deployed" } else { "removed" };
     let name = |gateway: u64| names.iter().find(|(id, _)| id.0 == gateway).map(|(_, name)| name.clone());
     let answer = |answer: &crate::plugin_host::AnswerV1| {
         let gateway = name(answer.gateway).unwrap_or_else(|| format!("{:016x}", answer.gateway));
         match answer.code.as_str() {
-            "" => format!("{gateway}: deployed"),
+            "" => format!("{gateway}: {done}"),
             code => format!("{gateway}: refused ({code}): {}", answer.text),
         }
     };

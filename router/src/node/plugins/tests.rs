@@ -300,6 +300,26 @@ async fn what_a_link_has_begun_ends_though_it_is_cut_and_before_what_is_said_nex
     let gone = Wanted { component: None, number: 2, ..wanted };
     assert_eq!(tokio::time::timeout(long, above.judge(&by, &gone)).await.unwrap(), Some(Outcome::Removed));
     assert!(catalog.plugin("hostile").is_none() && a.host.list().is_empty());
+    // Where none is known here the site is asked all the same, and says that there is none.
+    let asked = || {
+        let batches = |partition: &Arc<crate::event_log::PartitionLog>| a.log.read(partition.id(), 0, 1 << 20).unwrap();
+        let audit = a.log.topic(AUDIT_TOPIC).unwrap();
+        let all: Vec<_> = audit.all_partitions().iter().flat_map(batches).collect();
+        let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap()).into_owned();
+        let of = |batch: &crate::event_log::Batch| {
+            batch.events_from(0).map(|(_, record)| text(record.value)).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of).filter(|act| act.contains("plugin.remove") && act.contains("not_found")).count()
+    };
+    assert_eq!(asked(), 0);
+    let said = tokio::time::timeout(long, above.judge(&by, &gone)).await.unwrap();
+    assert_eq!(said, Some(Outcome::Removed));
+    let until_asked = async {
+        while asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(long, until_asked).await.unwrap();
 }
 
 #[tokio::test]

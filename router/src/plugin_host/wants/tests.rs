@@ -59,11 +59,11 @@ fn a_gateway_is_told_until_it_has_answered_and_again_when_something_else_is_want
     wants.give("plant", &component("a1"), &manifest("a"), "cli").unwrap();
     wants.give("other", &component("a1"), &manifest("a"), "cli").unwrap();
     assert_eq!(numbers(&wants, 1), [has("b", 1, true), has("a", 2, true)], "in their order");
-    wants.answered("plant", 1, ("b", 1), None).unwrap();
-    wants.answered("plant", 1, ("a", 1), None).unwrap();
+    wants.answered("plant", (1, &[1, 2]), ("b", 1), None).unwrap();
+    wants.answered("plant", (1, &[1, 2]), ("a", 1), None).unwrap();
     assert_eq!(numbers(&wants, 1), [has("a", 2, true)], "what was wanted before says nothing of what is now");
     assert_eq!(numbers(&wants, 2).len(), 2, "another gateway has not answered");
-    wants.answered("plant", 1, ("a", 2), Some(("local".into(), "x".repeat(999)))).unwrap();
+    wants.answered("plant", (1, &[1, 2]), ("a", 2), Some(("local".into(), "x".repeat(999)))).unwrap();
     assert!(numbers(&wants, 1).is_empty());
     let (_, a) = wants.of_site("plant").unwrap().into_iter().find(|(name, _)| name == "a").unwrap();
     assert_eq!((a.answers[0].code.as_str(), a.answers[0].text.len()), ("local", TEXT_BYTES_MAX));
@@ -76,12 +76,16 @@ fn a_gateway_is_told_until_it_has_answered_and_again_when_something_else_is_want
     wants.give("plant", &component("a2"), &manifest("a"), "cli").unwrap();
     assert_eq!(numbers(&wants, 1), [has("a", 4, true)]);
     assert_eq!(wants.part(&digest(&component("a2")), 8, 1).unwrap(), Some(b"a".to_vec()));
-    // Gone: kept until one has answered.
+    // Gone: kept until all have answered. The second one was about to deploy it when the first one had nothing to remove.
     wants.take_back("plant", "b", true, "cli").unwrap();
     assert_eq!(numbers(&wants, 1), [has("a", 4, true), has("b", 5, false)]);
     assert_eq!(wants.part(&digest(&component("b1")), 0, 9).unwrap(), None, "its component goes");
-    wants.answered("plant", 2, ("b", 5), None).unwrap();
+    wants.answered("plant", (1, &[1, 2]), ("b", 5), None).unwrap();
     assert_eq!(numbers(&wants, 1), [has("a", 4, true)]);
+    wants.answered("plant", (2, &[1, 2]), ("b", 1), None).unwrap();
+    assert_eq!(numbers(&wants, 2), [has("a", 4, true), has("b", 5, false)]);
+    wants.answered("plant", (2, &[1, 2]), ("b", 5), None).unwrap();
+    assert_eq!(wants.of_site("plant").unwrap().len(), 1, "it is forgotten");
     let unknown = wants.take_back("plant", "b", true, "cli").unwrap_err();
     assert!(matches!(unknown, WantError::Unknown { .. }), "{unknown}");
     wants.take_back("other", "a", false, "cli").unwrap();
@@ -112,6 +116,14 @@ fn what_cannot_be_a_plugin_is_refused_and_no_site_takes_all_the_room() {
     assert!(matches!(error, WantError::TooMany(_)), "{error}");
     wants.give("plant", &component("y"), &manifest("p0"), "cli").unwrap();
     wants.give("other", &component("y"), &manifest("p0"), "cli").unwrap();
+    // One that is removed keeps its place while nobody has removed it, and not for a gateway that never answers.
+    wants.take_back("plant", "p7", true, "cli").unwrap();
+    let (_, gone) = wants.of_site("plant").unwrap().into_iter().find(|(name, _)| name == "p7").unwrap();
+    let error = wants.give("plant", &component("x"), &manifest("one-more"), "cli").unwrap_err();
+    assert!(matches!(error, WantError::TooMany(_)), "{error}");
+    wants.answered("plant", (1, &[1, 2]), ("p7", gone.number), None).unwrap();
+    wants.give("plant", &component("x"), &manifest("one-more"), "cli").unwrap();
+    assert_eq!(wants.of_site("plant").unwrap().len(), WANTS_OF_SITE_MAX);
     wants.log.close();
 }
 
@@ -124,7 +136,7 @@ fn no_number_is_given_again_and_a_site_is_read_alone() {
     };
     assert_eq!(give(&wants, "plant", "a"), 1);
     wants.take_back("plant", "a", true, "cli").unwrap();
-    wants.answered("plant", 1, ("a", 2), None).unwrap();
+    wants.answered("plant", (1, &[1]), ("a", 2), None).unwrap();
     assert!(wants.of_site("plant").unwrap().is_empty(), "it is forgotten");
     assert_eq!(give(&wants, "plant", "a"), 3);
     wants.take_back("plant", "a", false, "cli").unwrap();
@@ -144,6 +156,23 @@ fn no_number_is_given_again_and_a_site_is_read_alone() {
 }
 
 #[test]
+fn what_a_site_was_to_have_goes_with_its_link() {
+    let Lab { wants, folder: _folder, .. } = lab();
+    for (site, name) in [("plant", "a"), ("plant", "b"), ("mill", "a")] {
+        wants.give(site, &component(name), &manifest(name), "cli").unwrap();
+    }
+    wants.take_back("plant", "b", true, "cli").unwrap();
+    wants.forget(&|site| site == "plant").unwrap();
+    assert!(wants.of_site("plant").unwrap().is_empty(), "nor is the next site of that name told to remove anything");
+    assert_eq!(wants.of_site("mill").unwrap().len(), 1);
+    assert!(wants.part(&digest(&component("b")), 0, 9).unwrap().is_none(), "its component goes");
+    assert!(wants.part(&digest(&component("a")), 0, 9).unwrap().is_some());
+    wants.give("plant", &component("a"), &manifest("a"), "cli").unwrap();
+    assert_eq!(wants.of_site("plant").unwrap()[0].1.number, 5, "no number is given again");
+    wants.log.close();
+}
+
+#[test]
 fn all_gateways_of_a_link_may_answer_at_length() {
     let Lab { wants, folder: _folder, .. } = lab();
     let text = toml::to_string(&Manifest::parse(&manifest("a")).unwrap()).unwrap();
@@ -153,7 +182,7 @@ fn all_gateways_of_a_link_may_answer_at_length() {
     let gateways = (0..ANSWERS_MAX as u64).map(|n| u64::MAX - n);
     for gateway in gateways.clone() {
         assert_eq!(wants.wanted("plant", gateway).unwrap().len(), 1);
-        wants.answered("plant", gateway, ("a", 1), Some(("c".repeat(999), "t".repeat(999)))).unwrap();
+        wants.answered("plant", (gateway, &[gateway]), ("a", 1), Some(("c".repeat(999), "t".repeat(999)))).unwrap();
     }
     for gateway in gateways {
         assert!(wants.wanted("plant", gateway).unwrap().is_empty(), "it is not handed over again");

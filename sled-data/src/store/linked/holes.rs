@@ -116,9 +116,10 @@ pub(super) fn put(
         }
         let Touched { partition, after, .. } = &mut touched[*at];
         let too_many = holes.len().saturating_sub(HOLES_MAX);
-        if let Some(last) = too_many.checked_sub(1).and_then(|last| holes.get(last)) {
-            after.bytes = after.bytes.saturating_sub(bytes_before(partition.tree(), last.to)?);
-            after.start = after.start.max(last.to);
+        let last = too_many.checked_sub(1).and_then(|last| holes.get(last));
+        if let Some(last) = last.filter(|last| last.to > after.start) {
+            after.bytes = after.bytes.saturating_sub(bytes_between(partition.tree(), after.start, last.to)?);
+            after.start = last.to;
         }
         let start = after.start;
         for gone in holes.iter().filter(|hole| hole.to < start) {
@@ -144,11 +145,12 @@ fn add(holes: &mut Vec<Hole>, hole: Hole) {
     }
 }
 
-/// Bytes of the batches that begin before an offset.
-fn bytes_before(tree: &dyn Tree, offset: Offset) -> Result<u64, BackendError> {
+/// Bytes of the batches that begin from an offset on and before another one. What lies before a partition's start counts no more: a trim may have moved
+/// the start, and not have removed it yet.
+fn bytes_between(tree: &dyn Tree, from: Offset, to: Offset) -> Result<u64, BackendError> {
     let mut bytes = 0;
-    let to = keys::batch(offset);
-    walk(tree, Span { from: &[], to: Some(&to) }, Direction::Forward, &mut |_, batch| {
+    let (from, to) = (keys::batch(from), keys::batch(to));
+    walk(tree, Span { from: &from, to: Some(&to) }, Direction::Forward, &mut |_, batch| {
         bytes += batch.len() as u64;
         ControlFlow::Continue(())
     })?;
@@ -178,6 +180,48 @@ pub(in crate::store) fn at(holes: &[Hole], offset: Offset) -> Option<Hole> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::batch::{HeaderBlock, OpenBatch, SealInfo, Sealer, StoredBatch};
+    use crate::ids::{OriginId, TopicId};
+    use crate::store::values::PartitionV1;
+    use crate::store::{Linked, LinkedPart, Options};
+    use crate::topic::Compression;
+
+    fn batch(partition: PartitionId, base_offset: Offset) -> StoredBatch {
+        let mut open = OpenBatch::new();
+        open.push(1_000, None, Some(b"event"), &HeaderBlock::new()).unwrap();
+        let info =
+            SealInfo { partition, base_offset, hlc: 7, compression: Compression::None, hops: 0, term: 0, flags: 0 };
+        StoredBatch::decode(open.seal(info, &mut Sealer::new()).bytes().to_vec()).unwrap()
+    }
+
+    /// A trim moves the start first, and removes what lies before it without the writer.
+    #[test]
+    fn too_many_holes_while_a_trim_is_under_way_count_no_byte_twice() {
+        let id = PartitionId { origin: OriginId(50), topic: TopicId(2), index: 0 };
+        let of_each = batch(id, 0).bytes().len() as u64;
+        let count = HOLES_MAX as u64 + 20;
+        // up to where the trim has moved the start, where it is at last: behind the oldest holes, which are too many, or where the trim has it
+        for (trimmed, start) in [(0, 40), (20, 40), (100, 100)] {
+            let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
+            let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+            let both = |n: u64| {
+                let hole = Hole { from: 2 * n + 1, to: 2 * n + 2, why: HoleWhy::Damage, at_ms: 0 };
+                [LinkedPart::Batch(batch(id, 2 * n)), LinkedPart::Hole(id, hole)]
+            };
+            let take = |range: std::ops::Range<u64>| {
+                let coming: Vec<_> = range.flat_map(both).collect();
+                store.take_linked(id.origin, &linked, &coming).unwrap();
+            };
+            take(0..HOLES_MAX as u64);
+            let partition = store.partition(id).unwrap();
+            let extent = partition.extent();
+            partition.set_extent(PartitionV1 { start: trimmed, bytes: extent.bytes - trimmed / 2 * of_each, ..extent });
+            take(HOLES_MAX as u64..count);
+            let extent = partition.extent();
+            assert_eq!((extent.start, extent.bytes), (start, (count - start / 2) * of_each), "{trimmed}");
+        }
+    }
 
     #[test]
     fn reasons_keep_their_codes() {

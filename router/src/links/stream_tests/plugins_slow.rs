@@ -1,0 +1,103 @@
+//! Two upstreams that bring plugins to one site: one that lets a component trickle keeps nothing of the other's away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::lab::{Site, until};
+use super::topics_down::brings;
+use crate::links::config::LinkConfig;
+use crate::links::plugins::{GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, TakePlugins, Wanted, WantedComponent};
+use crate::links::{ByLink, Pending};
+use crate::transport::NodeId;
+
+/// Wants one plugin, whose parts come after so long each, and notes what is answered.
+struct Giver {
+    changed: watch::Sender<u64>,
+    wanted: Mutex<Vec<Wanted>>,
+    after: Duration,
+    /// How many were asked for.
+    parts: AtomicUsize,
+    answers: Mutex<Vec<Outcome>>,
+}
+
+impl Giver {
+    fn new(bytes: usize, after: Duration) -> Arc<Self> {
+        let sha256 = Sha256::digest(vec![0; bytes]).into();
+        let component = WantedComponent { manifest: "m".to_owned(), sha256, bytes: bytes as u64 };
+        let wanted = Mutex::new(vec![Wanted { name: "one".to_owned(), number: 1, component: Some(component) }]);
+        let (changed, parts, answers) = (watch::Sender::new(0), AtomicUsize::new(0), Mutex::default());
+        Arc::new(Self { changed, wanted, after, parts, answers })
+    }
+}
+
+impl GivePlugins for Giver {
+    fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn wanted<'a>(&'a self, _: &'a str, _: NodeId) -> Pending<'a, Option<Vec<Wanted>>> {
+        Box::pin(async { Some(self.wanted.lock().clone()) })
+    }
+
+    fn part(&self, _: [u8; 32], offset: u64) -> Pending<'_, Option<Vec<u8>>> {
+        self.parts.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            tokio::time::sleep(self.after).await;
+            let bytes = self.wanted.lock().first()?.component.as_ref()?.bytes;
+            Some(vec![0; PART_BYTES_MAX.min((bytes - offset) as usize)])
+        })
+    }
+
+    fn answered<'a>(&'a self, _: &'a str, _: NodeId, _: &'a Wanted, outcome: Outcome) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if !matches!(outcome, Outcome::Later { .. }) {
+                self.wanted.lock().clear();
+            }
+            self.answers.lock().push(outcome);
+        })
+    }
+
+    fn of_site(&self, _: &str, _: &[(NodeId, String)]) -> Vec<PluginDown> {
+        Vec::new()
+    }
+}
+
+/// Deploys what it is given.
+struct Taker;
+
+impl TakePlugins for Taker {
+    fn judge<'a>(&'a self, _: &'a ByLink, _: &'a Wanted) -> Pending<'a, Option<Outcome>> {
+        Box::pin(async { None })
+    }
+
+    fn deploy<'a>(&'a self, _: &'a ByLink, _: &'a Wanted, _: Vec<u8>) -> Pending<'a, Outcome> {
+        Box::pin(async { Outcome::Deployed })
+    }
+
+    fn of_link(&self, _: u64) -> Vec<PluginDown> {
+        Vec::new()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lets_a_component_trickle_keeps_none_of_another_link_away() {
+    let (plant, slow, hq) = (Site::new(1).await, Site::new(2).await, Site::new(3).await);
+    // It would take minutes.
+    let trickles = Giver::new(64 << 20, Duration::from_millis(200));
+    let gives = Giver::new(3 * PART_BYTES_MAX, Duration::ZERO);
+    slow.upstream().set_plugins(Arc::clone(&trickles) as _);
+    hq.upstream().set_plugins(Arc::clone(&gives) as _);
+    let second = LinkConfig { name: "second".to_owned(), ..brings(&["plugins"]) };
+    plant.open_edge_that_takes(vec![brings(&["plugins"]), second], Arc::new(Taker));
+    plant.accept(&slow, "plant").await;
+    until("it has begun to come", || trickles.parts.load(Ordering::Relaxed) > 1).await;
+    plant.edge().accept(&hq.invite("plant").await, "second").await.unwrap();
+    until("the other one's is there", || gives.answers.lock().contains(&Outcome::Deployed)).await;
+    let answers = trickles.answers.lock().clone();
+    assert!(matches!(&answers[..], [Outcome::Later { .. }, ..]), "{answers:?}");
+}
