@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sled_data::{CommitNumber, OriginId};
 
+use super::hearing::is_majority;
 use crate::catalog::{Assignment, Change, Member, MemberState, TakeOver};
 use crate::transport::NodeId;
 
@@ -37,8 +38,11 @@ pub struct Scene {
     pub assignments: BTreeMap<(String, u32), Arc<Assignment>>,
 }
 
-/// What is to be changed now.
+/// What is to be changed now; nothing where no majority is heard: to one that is cut off itself all others seem lost.
 pub fn decide(scene: &Scene) -> Vec<Change> {
+    if !is_majority(&scene.members, |node| scene.heard.contains(&node)) {
+        return Vec::new();
+    }
     let mut changes = Vec::new();
     let written = scene.members.iter().filter_map(|member| Some(OriginId(member.origin?)));
     let origins: BTreeSet<OriginId> = written.chain(scene.take_overs.keys().copied()).collect();
@@ -151,7 +155,8 @@ mod tests {
             name: node.to_string(),
             address: "h:1".into(),
             origin: Some(node.0 * 10),
-            voter: true,
+            // Few cases are about who votes.
+            voter: node == A,
             state: MemberState::Active,
             version: "1".into(),
             joined: 0,
@@ -219,6 +224,20 @@ mod tests {
         let mut back = self::scene(&[A, B, C], &[]);
         (back.is_asking, back.take_overs) = (true, [(OriginId(20), taken(C, 1, false))].into());
         assert_eq!(decide(&back), [Change::GiveBack { origin: 20, term: 1 }]);
+    }
+
+    #[test]
+    fn one_that_hears_no_majority_decides_nothing() {
+        for (heard, lost, decides) in
+            [(&[A][..], &[B, C][..], false), (&[A, B], &[C], true), (&[A, C], &[B], true), (&[B, C], &[A], true)]
+        {
+            let mut scene = scene(heard, lost);
+            scene.members.iter_mut().for_each(|member| member.voter = true);
+            scene.shared.insert("sum".into(), 4);
+            assert_eq!(!decide(&scene).is_empty(), decides, "{heard:?}");
+        }
+        // One that alone votes decides alone.
+        assert!(!decide(&scene(&[A], &[B, C])).is_empty());
     }
 
     #[test]

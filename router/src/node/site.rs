@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sled_data::OriginId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::admission::Door;
+use super::hearing::Hearing;
 use super::leaving::Doors;
 use super::links::LinkNode;
 use super::place::Place;
@@ -115,8 +115,8 @@ pub struct SiteNode {
     pub(super) me: std::sync::Weak<Self>,
     /// Held while the node hands over.
     pub(super) leaving: tokio::sync::Mutex<()>,
-    /// When it heard no majority last, on the monotonic clock.
-    pub(super) cut_off_at: parking_lot::Mutex<Option<Duration>>,
+    /// Since when it hears a majority.
+    pub(super) hearing: parking_lot::Mutex<Hearing>,
 }
 
 /// What runs for the site.
@@ -152,7 +152,7 @@ impl SiteNode {
             left,
             doors: Default::default(),
             leaving: Default::default(),
-            cut_off_at: Default::default(),
+            hearing: Default::default(),
         })
     }
 
