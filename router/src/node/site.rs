@@ -68,33 +68,6 @@ pub fn given_name(data: &Path) -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// The file that says that others had more of the node's log than its store, within its folder.
-const OUTLIVED_FILE: &str = "outlived";
-
-/// Notes, for the next start, that others have more of the node's log than its store.
-///
-/// # Errors
-/// When the file cannot be written.
-pub(super) fn note_outlived(data: &Path) -> std::io::Result<()> {
-    std::fs::write(data.join(SITE_FOLDER).join(OUTLIVED_FILE), b"")
-}
-
-/// Whether that was noted.
-pub(super) fn was_outlived(data: &Path) -> bool {
-    data.join(SITE_FOLDER).join(OUTLIVED_FILE).exists()
-}
-
-/// It was gone by.
-pub(super) fn forget_outlived(data: &Path) {
-    let path = data.join(SITE_FOLDER).join(OUTLIVED_FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "the file is gone by again at the next start");
-        }
-        _ => {}
-    }
-}
-
 /// The node in its site.
 pub struct SiteNode {
     pub(super) place: Place,
