@@ -11,6 +11,7 @@ use super::hearing::is_majority;
 use super::keeper::{Scene, decide};
 use super::proposer::Proposer;
 use super::site::SiteNode;
+use super::wires::writer_of;
 use crate::catalog::Lease;
 use crate::commands::{Commands, Lost};
 use crate::plugin_host::{self, Duties, Kind, PluginHost, Scope};
@@ -73,10 +74,9 @@ impl SiteNode {
 
     /// Tells the commands whose they have to take up, and when it is known here what others have taken up of this node's.
     fn tell_commands(self: &Arc<Self>, commands: &Arc<Commands>, replication: &Replication, peers: &[PeerState]) {
-        let is_heard = |origin: u64| {
-            let writes = |peer: &&PeerState| peer.known.as_ref().is_some_and(|known| known.origin == origin);
-            peers.iter().any(|peer| peer.is_connected && writes(&peer))
-        };
+        let members = self.catalog.members();
+        let writer = |origin: u64| writer_of(OriginId(origin), peers, &members);
+        let is_heard = |origin: u64| writer(origin).is_some_and(|peer| peer.is_connected);
         let own = self.log.origin().0;
         let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
             *origin != own && taken.by == self.place.node && !taken.has_returned && !is_heard(*origin)
