@@ -77,6 +77,7 @@ impl SiteNode {
         let members = self.catalog.members();
         let writer = |origin: u64| writer_of(OriginId(origin), peers, &members);
         let is_heard = |origin: u64| writer(origin).is_some_and(|peer| peer.is_connected);
+        let ahead_ms = |origin: u64| writer(origin)?.known.as_ref().map(|known| known.clock_ahead_ms);
         let own = self.log.origin().0;
         let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
             *origin != own && taken.by == self.place.node && !taken.has_returned && !is_heard(*origin)
@@ -85,6 +86,7 @@ impl SiteNode {
             origin: OriginId(origin),
             term: taken.term,
             from_commit: CommitNumber(taken.from_commit),
+            ahead_ms: ahead_ms(origin).unwrap_or(0),
         });
         commands.take_up_from(lost.collect());
         if !commands.is_held_back() {
