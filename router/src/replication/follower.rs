@@ -261,9 +261,14 @@ impl Follower {
         self.check_origin(head.origin)?;
         self.book.set_following(self.origin, Some(Following::Copy(self.node)));
         tracing::info!(origin = %self.origin, source = %self.node, commit = %head.commit, "a copy of an origin begins");
+        let writer = self.is_writer.then_some(self.node);
         let ends = self
             .in_store(move |log| {
                 log.store().begin_copy(&head)?;
+                // At first contact nothing was known of it before.
+                if let Some(NodeId(node)) = writer {
+                    log.store().set_follow_node(head.origin, node)?;
+                }
                 log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
                 let id_and_end = |extent: &CopyExtent| (extent.partition, log.store().end_offset(extent.partition));
                 let ends = head.partitions.iter().map(id_and_end);

@@ -174,6 +174,32 @@ async fn a_copy_comes_first_then_commits_as_they_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_a_life_is_known_from_first_contact_on() {
+    let there = log(1);
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    append(&there, &topic, "a").await;
+    for (is_writer, node) in [(true, 1), (false, 0)] {
+        let here = log(2);
+        let link = link().await;
+        let (out, from) = link.follower.open().await.unwrap();
+        let (log, book) = (Arc::clone(&here), Arc::new(Book::default()));
+        let follower = Follower { log, book, origin, node: NodeId(1), is_writer, live_percent: 150 };
+        let following = tokio::spawn(async move { follower.run(out, from).await });
+        let (out, from) = link.source.accept().await.unwrap();
+        let source = Source { log: Arc::clone(&there), book: Arc::new(Book::default()), live_percent: 150 };
+        tokio::spawn(async move { source.serve(NodeId(2), out, from).await });
+        until("following", || is_level(&here, &there, origin)).await;
+        let nodes = here.store().followed().into_iter().map(|(origin, followed)| (origin, followed.node));
+        assert_eq!(nodes.collect::<Vec<_>>(), [(origin, node)], "{is_writer}");
+        link.follower.close(0, "done");
+        following.await.unwrap();
+        here.close();
+    }
+    there.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
     let few_records = Options { commit_records_max: 20, ..Options::default() };
     let (there, here) = (open(MemoryBackend::new(), 1, few_records), log(2));
