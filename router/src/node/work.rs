@@ -154,7 +154,7 @@ impl SiteNode {
         let lost_since = lost.values().max().copied().filter(|since| now.saturating_sub(*since) < SAID_MAX);
         let has_said = |peer: &PeerState| lost_since.is_none_or(|since| held.has_said_since(peer.node, since));
         let is_asking = !peers.iter().filter(|peer| peer.is_connected).all(has_said);
-        let mut holds = held.all();
+        let mut holds = replication.believed(peers);
         holds.insert(me, replication.held_here());
         let shared = plugins
             .list()

@@ -1,6 +1,7 @@
 //! Follows one origin from one node: commits, and a copy before them where the source says so, into the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled_data::{
     CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, Gap, OriginId,
@@ -99,6 +100,8 @@ pub struct Follower {
     pub is_writer: bool,
     /// How long a live commit may take here while this catches up, in percent of what it takes by itself.
     pub live_percent: u32,
+    /// Bytes that have come, and are stored.
+    pub came: Arc<AtomicU64>,
 }
 
 /// A frame that has come, with its share of the bound.
@@ -218,6 +221,7 @@ impl Follower {
             return Ok(());
         };
         let gaps = self.log.follow(std::mem::take(commits)).await?;
+        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.log.store().is_letting_go_due() {
             self.in_store(|log| Ok(log.store().let_go_if_due()?)).await?;
         }
@@ -292,6 +296,7 @@ impl Follower {
                 Ok(gaps)
             })
             .await?;
+        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
         self.tell(&gaps);
         throttle.caught_up(bytes).await;
         Ok(())

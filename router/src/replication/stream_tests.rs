@@ -95,8 +95,15 @@ pub(super) async fn follow_as(
 ) -> JoinHandle<Ended> {
     let (out, from) = link.follower.open().await.unwrap();
     let book = Arc::new(Book::default());
-    let follower =
-        Follower { log: Arc::clone(here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
+    let follower = Follower {
+        log: Arc::clone(here),
+        book,
+        origin,
+        node: NodeId(1),
+        is_writer: false,
+        live_percent: 150,
+        came: Arc::default(),
+    };
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let (out, from) = link.source.accept().await.unwrap();
     let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()), live_percent: 150 };
@@ -184,7 +191,8 @@ async fn who_writes_a_life_is_known_from_first_contact_on() {
         let link = link().await;
         let (out, from) = link.follower.open().await.unwrap();
         let (log, book) = (Arc::clone(&here), Arc::new(Book::default()));
-        let follower = Follower { log, book, origin, node: NodeId(1), is_writer, live_percent: 150 };
+        let follower =
+            Follower { log, book, origin, node: NodeId(1), is_writer, live_percent: 150, came: Arc::default() };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (out, from) = link.source.accept().await.unwrap();
         let source = Source { log: Arc::clone(&there), book: Arc::new(Book::default()), live_percent: 150 };
@@ -221,6 +229,7 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
             node: NodeId(1),
             is_writer: false,
             live_percent: 150,
+            came: Arc::default(),
         };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (out, mut from) = link.source.accept().await.unwrap();
@@ -298,8 +307,15 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
         let link = link().await;
         let (out, from) = link.follower.open().await.unwrap();
         let book = Arc::new(Book::default());
-        let follower =
-            Follower { log: Arc::clone(&here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
+        let follower = Follower {
+            log: Arc::clone(&here),
+            book,
+            origin,
+            node: NodeId(1),
+            is_writer: false,
+            live_percent: 150,
+            came: Arc::default(),
+        };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (mut out, _from) = link.source.accept().await.unwrap();
         out.send_frame(&frame).await.unwrap();
@@ -394,6 +410,7 @@ async fn what_a_dropped_stream_has_left_on_its_way_is_stored_and_synced_before_i
         node: NodeId(1),
         is_writer: true,
         live_percent: 150,
+        came: Arc::default(),
     };
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let release = async {
