@@ -275,7 +275,7 @@ impl Follower {
                 }
                 log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
                 let id_and_end = |extent: &CopyExtent| (extent.partition, log.store().end_offset(extent.partition));
-                let ends = head.partitions.iter().map(id_and_end);
+                let ends = head.partitions.iter().map(id_and_end).filter(|(_, end)| *end > 0);
                 Ok(ends.collect::<Vec<_>>())
             })
             .await?;

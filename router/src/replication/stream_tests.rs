@@ -328,6 +328,46 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_names_those_partitions_alone_of_which_it_has_something() {
+    let (there, here) = (log(1), log(2));
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    append(&there, &topic, "a").await;
+    for is_first in [true, false] {
+        let link = link().await;
+        let (out, from) = link.follower.open().await.unwrap();
+        let (log, book, came) = (Arc::clone(&here), Arc::new(Book::default()), Arc::default());
+        let follower = Follower { log, book, origin, node: NodeId(1), is_writer: true, live_percent: 150, came };
+        let following = tokio::spawn(async move { follower.run(out, from).await });
+        let (mut out, mut from) = link.source.accept().await.unwrap();
+        from.receive_frame(1 << 20).await.unwrap().unwrap();
+        let head = there.store().copy_head(origin).unwrap();
+        let has_some: Vec<_> = head
+            .partitions
+            .iter()
+            .filter(|extent| extent.end > 0)
+            .map(|extent| (extent.partition, extent.end))
+            .collect();
+        assert!(!has_some.is_empty());
+        let mut bytes = Vec::new();
+        head.encode(&mut bytes);
+        out.send_frame(&Said::CopyHead(bytes).encode()).await.unwrap();
+        let ends = Asked::decode(&from.receive_frame(1 << 20).await.unwrap().unwrap()).unwrap();
+        assert_eq!(ends, Asked::Ends(if is_first { Vec::new() } else { has_some }));
+        link.follower.close(0, "done");
+        following.await.unwrap();
+        // All of it comes, and another copy is begun after that.
+        let whole = self::link().await;
+        let following = follow(&whole, &here, &there, origin).await;
+        until("following", || is_level(&here, &there, origin)).await;
+        whole.follower.close(0, "done");
+        following.await.unwrap();
+    }
+    there.close();
+    here.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_counts_as_having_a_copy_when_it_says_so() {
     let there = log(1);
     let origin = there.store().origin();
