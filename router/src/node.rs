@@ -6,13 +6,16 @@ mod arrived;
 mod doors;
 mod down;
 mod error;
+mod hearing;
 mod keeper;
 mod leaving;
 mod left_lives;
 mod level;
 mod links;
+mod outlived;
 mod place;
 mod plugins;
+mod proposer;
 mod retention;
 mod site;
 mod site_view;
@@ -199,7 +202,7 @@ impl Node {
     pub async fn must_stop(&self) -> OwnEnd {
         let mut left = self.site.left();
         let mut by_link = self.links.edge().outlived();
-        let outlived = async {
+        let is_outlived = async {
             let by_site = self.outlived_in_site();
             tokio::select! {
                 () = by_site => {}
@@ -208,15 +211,11 @@ impl Node {
         };
         tokio::select! {
             _ = left.wait_for(|left| *left) => OwnEnd::Left,
-            () = outlived => {
-                if let Err(error) = self.rooms.log.store().end_life("others have more of this node's log") {
-                    tracing::error!(%error, "the store's life could not be ended in order");
-                }
+            () = is_outlived => {
                 // Where there are others, what they have agreed on since is heard first.
                 let has_others = self.rooms.directory.catalog().members().len() > 1;
-                let note = has_others.then(|| site::note_outlived(&self.data));
-                if let Some(Err(error)) = note {
-                    tracing::error!(%error, "it is not noted that the store is older than it was");
+                if let Err(error) = outlived::end_life(self.rooms.log.store(), &self.data, has_others) {
+                    tracing::error!(%error, "this node's life is not known to be ended");
                 }
                 OwnEnd::Outlived
             }
@@ -380,12 +379,12 @@ fn open_catalog(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let start = if joins { catalog::Start::Joining } else { catalog::Start::Alone(founder) };
-    let is_restored = site::was_outlived(&config.node.data);
+    let is_restored = outlived::was_outlived(&config.node.data);
     let timing = catalog::Timing::default();
     let level_max = config.site.highest_protocol().min(catalog::LEVEL_MAX);
     let opening = catalog::Opening { me: Some(place.node), start, way, timing, level_max, is_restored };
     let catalog = Catalog::open_as(Arc::clone(log), config.catalog.clone(), opening)?;
-    site::forget_outlived(&config.node.data);
+    outlived::forget(&config.node.data);
     Ok(catalog)
 }
 

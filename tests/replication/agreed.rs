@@ -10,6 +10,8 @@ use crate::harness::wait;
 
 /// How long a change may take after the leader was killed, on a machine that is busy with other tests.
 const LEADERLESS_MAX: Duration = Duration::from_secs(15);
+/// Longer than one is silent who counts as lost.
+const SILENT: Duration = Duration::from_secs(4);
 /// How soon a change is refused that cannot be, there too.
 const REFUSED_MAX: Duration = Duration::from_secs(20);
 
@@ -87,4 +89,38 @@ fn devices_are_set_by_a_majority() {
     for place in 0..3 {
         assert_eq!(site[place].get("devices/no-majority").status, 404, "what was refused was not done");
     }
+}
+
+/// The lives that a node has had taken over from their writers.
+fn taken_over(site: &Site, place: usize) -> Vec<Value> {
+    let acts = site[place].readable_events("_audit").into_iter().map(|event| event.json());
+    acts.filter(|act| act["act"] == "work.take_over" && act["outcome"] == "done").collect()
+}
+
+#[test]
+fn a_leader_that_is_back_before_it_hears_anybody_takes_nothing_over() {
+    let mut site = Site::of(3);
+    let led = wait::until("a leader", || leader(&site, 0));
+    let others = [(led + 1) % 3, (led + 2) % 3];
+    others.iter().for_each(|place| site[*place].freeze());
+    site.kill(&[led]);
+    site.run(&[led]);
+    let is_heard = |place: &usize| site.seen(led, &site.members[*place].name)["connected"] == true;
+    // It leads as before, and to it all others are silent for longer than any that is lost.
+    let since = Instant::now();
+    wait::until_true("it leads alone", || {
+        since.elapsed() > SILENT && leader(&site, led) == Some(led) && !others.iter().any(is_heard)
+    });
+    others.iter().for_each(|place| site[*place].thaw());
+    wait::until_true("all are heard", || others.iter().all(is_heard));
+    // Whatever it had decided is accepted by now, or never.
+    wait::until_true("a change", || is_made(&add(&site, led, "after")));
+    seen_at_all(&site, "after", &json!(["pump"]));
+    assert_eq!(taken_over(&site, led), Vec::<Value>::new(), "nobody was lost");
+    // One that is lost while most are heard is taken over as before.
+    let dies = others[0];
+    site.kill(&[dies]);
+    wait::until_true("it is taken over", || {
+        others[1..].iter().chain([&led]).any(|at| !taken_over(&site, *at).is_empty())
+    });
 }

@@ -13,6 +13,15 @@ use super::{Catalog, level, tell};
 /// Bytes of a proposal besides its change, at most.
 const HEAD_BYTES: usize = 1 << 10;
 
+/// What is done while no majority is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// It is tried for as long as a change may take.
+    Waits,
+    /// It is given up.
+    Now,
+}
+
 /// Why a change was not made, and whether that is in the audit already.
 struct NotMade {
     refusal: Refusal,
@@ -32,10 +41,23 @@ impl Catalog {
     /// # Errors
     /// Why it was refused; nothing was changed then, unless it is [`Refusal::UnknownOutcome`].
     pub async fn propose(self: &Arc<Self>, change: Change, who: &str) -> Result<Applied, Refusal> {
+        self.propose_as(change, who, Patience::Waits).await
+    }
+
+    /// The same, and it is refused at once where no majority is heard or nobody is known to lead, which is not in the audit: of a decision
+    /// that follows from who is heard, and may be another one a moment later.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub async fn propose_now(self: &Arc<Self>, change: Change, who: &str) -> Result<Applied, Refusal> {
+        self.propose_as(change, who, Patience::Now).await
+    }
+
+    async fn propose_as(self: &Arc<Self>, change: Change, who: &str, patience: Patience) -> Result<Applied, Refusal> {
         let who = who[..who.floor_char_boundary(WHO_BYTES_MAX)].to_owned();
         let catalog = Arc::clone(self);
         let task = tokio::spawn(async move {
-            match catalog.make(&change, &who).await {
+            match catalog.make(&change, &who, patience).await {
                 Ok(applied) => Ok(applied),
                 Err(NotMade { refusal, is_told }) => {
                     if !is_told {
@@ -49,7 +71,7 @@ impl Catalog {
         task.await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    async fn make(&self, change: &Change, who: &str) -> Result<Applied, NotMade> {
+    async fn make(&self, change: &Change, who: &str, patience: Patience) -> Result<Applied, NotMade> {
         // What the others do not know is not even asked of them.
         self.book.ask(|state| level::check(state, change)).map_err(Refusal::from)?;
         let until = Instant::now() + self.book.timing.propose_wait;
@@ -67,6 +89,7 @@ impl Catalog {
                 verdict = &mut judged => return verdict_of(verdict),
                 handed = self.consensus.hand_over(number, who, change, until) => handed,
             };
+            let is_nobody_there = matches!(handed, Handed::NoMajority(_) | Handed::Again);
             match handed {
                 Handed::Refused(refusal) => return Err(refusal.into()),
                 Handed::Done => return self.wait(judged, until).await,
@@ -82,6 +105,9 @@ impl Catalog {
             }
             if Instant::now() >= until {
                 return Err(self.give_up(is_handed, missing));
+            }
+            if is_nobody_there && patience == Patience::Now && !is_handed {
+                return Err(NotMade { is_told: true, ..self.give_up(is_handed, missing) });
             }
             tokio::select! {
                 biased;

@@ -4,8 +4,8 @@ mod lab;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use devices::command::{Repeat, State, Status};
-use sled_data::OriginId;
+use devices::command::{Queued, Repeat, State, Status, Step, StepEvent};
+use sled_data::{CommitNumber, OriginId};
 
 pub(super) use lab::{A, B, C, Site, ended, queued_at};
 
@@ -156,7 +156,7 @@ async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_bac
 
     // Both devices come to a; c takes up what b has left.
     let (pump, fan) = (site[A].connect("pump").await, site[A].connect("fan").await);
-    let lost = Lost { origin, term: 3, from_commit: site[C].log.store().synced_commit_of(origin) };
+    let lost = Lost { origin, term: 3, from_commit: site[C].log.store().synced_commit_of(origin), ahead_ms: 0 };
     site[C].room.take_up_from(vec![lost]);
     site.until("it goes to its device", || (site[C].steps(waits) == ["queued", "moving", "moved"]).then_some(())).await;
     next_offer(&pump).await.acked();
@@ -196,7 +196,7 @@ async fn what_arrives_late_of_a_lost_node_is_taken_up_under_the_same_term() {
     // That of it has not arrived when it is decided.
     let second = queued_at(&site[B], "fan", |_| {}).await;
     let origin = site[B].log.origin();
-    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin) };
+    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin), ahead_ms: 0 };
     assert_eq!(site[C].room.take_up(lost).unwrap(), 1);
     until("c has it", || (site[C].steps(first) == ["queued"]).then_some(())).await;
     assert_eq!(site[C].room.take_up(lost).unwrap(), 0, "nothing has come");
@@ -213,13 +213,48 @@ async fn what_arrives_late_of_a_lost_node_is_taken_up_under_the_same_term() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_arrives_late_is_told_apart_by_the_clock_of_the_lost_node() {
+    for ahead_ms in [-3_600_000, 3_600_000] {
+        let site = Site::of_three().await;
+        let origin = site[B].log.origin();
+        let lost = Lost { origin, term: 1, from_commit: CommitNumber(0), ahead_ms };
+        let queue = |number: u8| {
+            let at_ms = site[B].room.now().wall.saturating_add_signed(ahead_ms);
+            let queued = Queued::new("c", vec![1], at_ms + 24 * 3_600_000, "cli");
+            let id = CommandId::v7(at_ms, [number; 10]);
+            let step = StepEvent::new(id, at_ms, 1, Step::Queued(Box::new(queued)));
+            let mut open = site[B].log.lock();
+            super::move_on::append_step(&mut open, &site[B].room.commands, "pump", &step).unwrap();
+            drop(open);
+            id
+        };
+        site.ship().await;
+        // The first is queued before it is decided, the second later; neither has arrived.
+        let first = queue(1);
+        assert_eq!(site[C].room.take_up(lost).unwrap(), 0);
+        let decided_ms = site[C].room.now().wall;
+        until("time has passed", || (site[B].room.now().wall > decided_ms).then_some(())).await;
+        let second = queue(2);
+        site.until("the first is taken up", || {
+            site[C].room.take_up(lost).unwrap();
+            (site[C].steps(first) == ["queued"]).then_some(())
+        })
+        .await;
+        site.ship().await;
+        assert_eq!(site[C].room.take_up(lost).unwrap(), 0);
+        assert!(site[C].steps(second).is_empty(), "{ahead_ms}: it is of a node that lives");
+        site.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_came_in_at_the_lost_node_counts_where_its_command_was_taken_up() {
     let site = Site::of_three().await;
     let id = queued_at(&site[B], "pump", |_| {}).await;
     let origin = site[B].log.origin();
     site.ship().await;
     // b is cut off, and goes on.
-    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin) };
+    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin), ahead_ms: 0 };
     site[C].room.take_up_from(vec![lost]);
     until("c has it", || (site[C].steps(id) == ["queued"]).then_some(())).await;
     let device = site[B].connect("pump").await;
@@ -261,7 +296,7 @@ async fn of_two_outcomes_that_of_the_higher_term_is_shown_at_every_node() {
     site.ship().await;
     let origin = site[B].log.origin();
     let b = site.nodes[B].take();
-    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin) };
+    let lost = Lost { origin, term: 1, from_commit: site[C].log.store().synced_commit_of(origin), ahead_ms: 0 };
     site[C].room.take_up_from(vec![lost]);
     site.until("c has ended it", || (ended(&site[C], sent)? == State::Unknown).then_some(())).await;
     site.nodes[B] = b;

@@ -38,6 +38,15 @@ pub struct Lost {
     pub term: u64,
     /// The newest commit of it that the site has.
     pub from_commit: CommitNumber,
+    /// By how much the lost node's wall clock was ahead of this node's when it was heard last, in milliseconds; 0 where it was not heard.
+    pub ahead_ms: i64,
+}
+
+impl Lost {
+    /// What the lost node's wall clock shows now: by that one its commands say when they were queued, and until when they are good.
+    fn wall(&self, now: Now) -> u64 {
+        now.wall.saturating_add_signed(self.ahead_ms)
+    }
 }
 
 /// Why nothing more was taken up: it is tried again.
@@ -107,7 +116,7 @@ impl Commands {
             _ => None,
         };
         let late = before.as_ref().map(|before| self.queued_since(lost.origin, &before.ends)).transpose()?;
-        let first_ms = before.map_or(now.wall, |before| before.first_ms);
+        let first_ms = before.map_or(lost.wall(now), |before| before.first_ms);
         let is_left = |entry: &Entry| match &late {
             None => true,
             Some(late) => late.contains(&entry.id) && entry.at_ms <= first_ms,
@@ -258,9 +267,10 @@ pub fn take_up_step(
         steps = steps.max(known.steps);
     }
     let taken = taken(&entry, lost, term, around);
-    let left = entry.queued.deliver_by_ms.saturating_sub(now.wall);
+    let wall = lost.wall(now);
+    let left = entry.queued.deliver_by_ms.saturating_sub(wall);
     let given = entry.queued.deliver_by_ms.saturating_sub(entry.at_ms).min(DELIVER_WITHIN_MAX_MS);
-    let age = now.wall.saturating_sub(entry.at_ms);
+    let age = wall.saturating_sub(entry.at_ms);
     let device = entry.device.to_string();
     Some((device, taken_step(entry, steps, taken, (age, left.min(given)), now)))
 }
@@ -298,7 +308,7 @@ mod tests {
         let now = Now { steady: 5, wall: 1_000_000 };
         let id = CommandId::v7(1, [0; 10]);
         let queued = || Queued::new("c", vec![1], now.wall + 60_000, "cli");
-        let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0) };
+        let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0), ahead_ms: 0 };
         let around = Around { is_elsewhere: false, gateway: None, refuses_repeats: false, deliveries_max: 4 };
         let mut table = Table::new(crate::commands::Config::default());
         table.queued("d", id, now.wall, queued(), now);
@@ -317,6 +327,15 @@ mod tests {
             assert!(here.is_some_and(|(term, _)| term > times));
             assert!(term(entry(&table), None, around).map(|(term, _)| term) > here.map(|(term, _)| term));
             table.stays(id, TO, now);
+        }
+        // What is left of its time is so by the clock of who queued it.
+        for ahead_ms in [-500_000, 0, 500_000] {
+            let lost = Lost { ahead_ms, ..lost };
+            let there = lost.wall(now);
+            let entry = Entry::new("d", id, there - 10, Queued { deliver_by_ms: there + 50, ..queued() }, 9);
+            let step = take_up_step(entry, None, lost, around, now).map(|(_, step)| (step.at_ms, step.step));
+            let Some((at_ms, Step::Queued(taken))) = step else { panic!("{step:?}") };
+            assert_eq!((at_ms, taken.deliver_by_ms), (now.wall - 10, now.wall + 50), "{ahead_ms}");
         }
         // The decision's term counts where it is higher still; what must not be repeated is over.
         let late = Lost { term: 1 << 40, ..lost };

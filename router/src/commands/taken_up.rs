@@ -13,7 +13,8 @@ pub(super) type Ends = BTreeMap<u32, u64>;
 /// How far what a life had left was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ReadUpTo {
-    /// When it was taken up first under the term, in milliseconds since 1970: what is queued later is of a node that lives.
+    /// When it was taken up first under the term, in milliseconds since 1970 by the lost node's clock: what is queued later is of a node that
+    /// lives.
     pub(super) first_ms: u64,
     pub(super) ends: Ends,
 }

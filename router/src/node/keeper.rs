@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sled_data::{CommitNumber, OriginId};
 
+use super::hearing::is_majority;
 use crate::catalog::{Assignment, Change, Member, MemberState, TakeOver};
 use crate::transport::NodeId;
 
@@ -21,7 +22,7 @@ pub struct Scene {
     pub heard: BTreeSet<NodeId>,
     /// Those that were not heard for so long that they count as lost.
     pub lost: BTreeSet<NodeId>,
-    /// How far each node that is heard has synced each origin.
+    /// How far each node that is heard has synced each origin, as far as what it says is gone by.
     pub holds: BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>,
     /// Whether one of them has not said it since the last was lost: it may have more by now.
     pub is_asking: bool,
@@ -37,8 +38,11 @@ pub struct Scene {
     pub assignments: BTreeMap<(String, u32), Arc<Assignment>>,
 }
 
-/// What is to be changed now.
+/// What is to be changed now; nothing where no majority is heard: to one that is cut off itself all others seem lost.
 pub fn decide(scene: &Scene) -> Vec<Change> {
+    if !is_majority(&scene.members, |node| scene.heard.contains(&node)) {
+        return Vec::new();
+    }
     let mut changes = Vec::new();
     let written = scene.members.iter().filter_map(|member| Some(OriginId(member.origin?)));
     let origins: BTreeSet<OriginId> = written.chain(scene.take_overs.keys().copied()).collect();
@@ -73,16 +77,24 @@ impl Scene {
             Some(_) if writer.is_some_and(|member| member.state == MemberState::Leaving) => return None,
             _ => {}
         }
-        let is_able = |node: NodeId| self.is_member(node) && !self.lost.contains(&node);
-        if decided.is_some_and(|open| !open.has_returned && is_able(open.by)) {
-            return None;
-        }
         if self.is_asking {
             return None;
         }
         let (by, commit) = self.holder(origin)?;
+        let is_able = |node: NodeId| self.is_member(node) && !self.lost.contains(&node);
+        if decided.is_some_and(|open| !open.has_returned && is_able(open.by) && !self.has_less(origin, open, commit)) {
+            return None;
+        }
         let term = decided.map_or(1, |decided| decided.term + 2);
         Some(Change::TakeOver { origin: origin.0, from_commit: commit.0, by, term })
+    }
+
+    /// Whether the one that is to read on has less than what it was decided on, and than another has: it had said what it does not have, and
+    /// nobody would ever come as far.
+    fn has_less(&self, origin: OriginId, open: &TakeOver, most: CommitNumber) -> bool {
+        let Some(holds) = self.holds.get(&open.by).filter(|_| self.heard.contains(&open.by)) else { return false };
+        let has = holds.get(&origin).copied().unwrap_or_default();
+        has.0 < open.from_commit && has < most
     }
 
     /// Who has most of an origin, of those that are heard.
@@ -151,7 +163,8 @@ mod tests {
             name: node.to_string(),
             address: "h:1".into(),
             origin: Some(node.0 * 10),
-            voter: true,
+            // Few cases are about who votes.
+            voter: node == A,
             state: MemberState::Active,
             version: "1".into(),
             joined: 0,
@@ -222,6 +235,20 @@ mod tests {
     }
 
     #[test]
+    fn one_that_hears_no_majority_decides_nothing() {
+        for (heard, lost, decides) in
+            [(&[A][..], &[B, C][..], false), (&[A, B], &[C], true), (&[A, C], &[B], true), (&[B, C], &[A], true)]
+        {
+            let mut scene = scene(heard, lost);
+            scene.members.iter_mut().for_each(|member| member.voter = true);
+            scene.shared.insert("sum".into(), 4);
+            assert_eq!(!decide(&scene).is_empty(), decides, "{heard:?}");
+        }
+        // One that alone votes decides alone.
+        assert!(!decide(&scene(&[A], &[B, C])).is_empty());
+    }
+
+    #[test]
     fn of_several_who_have_the_same_the_least_has_the_longest() {
         for (held, expected) in [
             (vec![], None),
@@ -232,6 +259,36 @@ mod tests {
             let held = held.into_iter().map(|(node, commit)| (node, CommitNumber(commit)));
             assert_eq!(longest(held).map(|(node, commit)| (node, commit.0)), expected);
         }
+    }
+
+    #[test]
+    fn a_claim_that_is_not_gone_by_any_more_is_decided_anew() {
+        let open = |by, from_commit| {
+            let open = TakeOver { from_commit, by, term: 1, has_returned: false, before: Default::default() };
+            BTreeMap::from([(OriginId(20), Arc::new(open))])
+        };
+        let anew = |by, from_commit| vec![Change::TakeOver { origin: 20, from_commit, by, term: 3 }];
+        let unmet = u64::MAX;
+        // who is to read on, from where; what C has; what is decided now
+        for (case, by, from, c_has, expected) in [
+            ("it has what it said", C, 7, Some(7), vec![]),
+            ("it has not come so far, and nobody has more", C, unmet, Some(7), vec![]),
+            ("what it said is not gone by", C, unmet, None, anew(A, 5)),
+            ("it has come back with less", C, 7, Some(4), anew(A, 5)),
+            ("another has most", A, unmet, Some(7), anew(C, 7)),
+        ] {
+            let mut scene = Scene { take_overs: open(by, from), ..scene(&[A, C], &[B]) };
+            let holds = scene.holds.entry(C).or_default();
+            holds.clear();
+            holds.extend(c_has.map(|commit| (OriginId(20), CommitNumber(commit))));
+            assert_eq!(decide(&scene), expected, "{case}");
+            scene.is_asking = true;
+            assert_eq!(decide(&scene), [], "{case}");
+        }
+        // It has not said anything.
+        let mut silent = Scene { take_overs: open(C, unmet), ..scene(&[A, C], &[B]) };
+        silent.holds.remove(&C);
+        assert_eq!(decide(&silent), []);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sled_data::OriginId;
 use tokio::sync::watch;
@@ -11,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::addresses::addresses_of;
 use super::admission::Door;
+use super::hearing::Hearing;
 use super::leaving::Doors;
 use super::links::LinkNode;
 use super::place::Place;
@@ -69,33 +69,6 @@ pub fn given_name(data: &Path) -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// The file that says that others had more of the node's log than its store, within its folder.
-const OUTLIVED_FILE: &str = "outlived";
-
-/// Notes, for the next start, that others have more of the node's log than its store.
-///
-/// # Errors
-/// When the file cannot be written.
-pub(super) fn note_outlived(data: &Path) -> std::io::Result<()> {
-    std::fs::write(data.join(SITE_FOLDER).join(OUTLIVED_FILE), b"")
-}
-
-/// Whether that was noted.
-pub(super) fn was_outlived(data: &Path) -> bool {
-    data.join(SITE_FOLDER).join(OUTLIVED_FILE).exists()
-}
-
-/// It was gone by.
-pub(super) fn forget_outlived(data: &Path) {
-    let path = data.join(SITE_FOLDER).join(OUTLIVED_FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(%error, path = %path.display(), "the file is gone by again at the next start");
-        }
-        _ => {}
-    }
-}
-
 /// The node in its site.
 pub struct SiteNode {
     pub(super) place: Place,
@@ -116,8 +89,8 @@ pub struct SiteNode {
     pub(super) me: std::sync::Weak<Self>,
     /// Held while the node hands over.
     pub(super) leaving: tokio::sync::Mutex<()>,
-    /// When it heard no majority last, on the monotonic clock.
-    pub(super) cut_off_at: parking_lot::Mutex<Option<Duration>>,
+    /// Since when it hears a majority.
+    pub(super) hearing: parking_lot::Mutex<Hearing>,
 }
 
 /// What runs for the site.
@@ -153,7 +126,7 @@ impl SiteNode {
             left,
             doors: Default::default(),
             leaving: Default::default(),
-            cut_off_at: Default::default(),
+            hearing: Default::default(),
         })
     }
 

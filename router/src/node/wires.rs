@@ -123,15 +123,19 @@ impl Way {
         let states = peers.states();
         let catalog = self.site.get().and_then(|(catalog, _)| catalog.upgrade());
         let members = catalog.map(|catalog| catalog.members()).unwrap_or_default();
-        // Another one may say that it is its own.
-        let listed = members.iter().find(|member| member.origin == Some(origin.0)).map(|member| member.node);
-        let writes = |peer: &&PeerState| {
-            let says_so = peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
-            peer.is_connected && says_so && listed.is_none_or(|node| node == peer.node)
-        };
-        let node = states.iter().find(writes)?.node;
+        let node = writer_of(origin, &states, &members).filter(|peer| peer.is_connected)?.node;
         Some((peers, node))
     }
+}
+
+/// The node that writes a life, connected or not: it says or has said so, and the site's list does not say that another one does (pure).
+pub(super) fn writer_of<'a>(origin: OriginId, peers: &'a [PeerState], members: &[Member]) -> Option<&'a PeerState> {
+    let listed = members.iter().find(|member| member.origin == Some(origin.0)).map(|member| member.node);
+    let writes = |peer: &&PeerState| {
+        let says_so = peer.known.as_ref().is_some_and(|known| known.origin == origin.0);
+        says_so && listed.is_none_or(|node| node == peer.node)
+    };
+    peers.iter().filter(writes).max_by_key(|peer| peer.is_connected)
 }
 
 impl Heard for Way {
@@ -238,6 +242,60 @@ impl Serve for Served {
         match self.replication() {
             Some(replication) => replication.trouble(code, notice.to_string()),
             None => tracing::error!(code, %notice, "told before the node was ready"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replication::peers::Known;
+
+    #[test]
+    fn a_life_is_heard_where_the_one_is_that_writes_it_and_not_where_another_says_so() {
+        let member = |node: u64, origin| Member {
+            node: NodeId(node),
+            name: String::new(),
+            address: String::new(),
+            origin,
+            voter: true,
+            state: MemberState::Active,
+            version: String::new(),
+            joined: 0,
+        };
+        let peer = |(node, is_connected, origin): (u64, bool, u64)| PeerState {
+            node: NodeId(node),
+            name: String::new(),
+            address: String::new(),
+            is_connected,
+            since: Duration::ZERO,
+            error: None,
+            known: Some(Known {
+                origin,
+                incarnation: 1,
+                program: String::new(),
+                protocol_max: 1,
+                heard: Duration::ZERO,
+                heartbeat: None,
+                clock_ahead_ms: 0,
+            }),
+            connection: None,
+        };
+        let members = [member(1, Some(10)), member(2, Some(20)), member(3, None)];
+        // the life; who is connected or not, and says that it writes which; who is found, and whether it is connected
+        for (origin, peers, expected) in [
+            (20, &[(2, true, 20)][..], Some((2, true))),
+            (20, &[(2, false, 20)], Some((2, false))),
+            (20, &[(3, true, 20)], None),
+            (20, &[(3, true, 20), (2, true, 20)], Some((2, true))),
+            // The list does not know it yet.
+            (21, &[(2, true, 21)], Some((2, true))),
+            (21, &[(2, false, 21), (3, true, 21)], Some((3, true))),
+            (21, &[(2, true, 20)], None),
+        ] {
+            let states: Vec<PeerState> = peers.iter().copied().map(peer).collect();
+            let found = writer_of(OriginId(origin), &states, &members).map(|peer| (peer.node.0, peer.is_connected));
+            assert_eq!(found, expected, "{origin} {peers:?}");
         }
     }
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 use sled_data::{CommitNumber, OriginId};
 
 use super::arrived::{Arrived, arrived, others_wrote};
+use super::hearing::is_majority;
 use super::keeper::{Scene, decide};
+use super::proposer::Proposer;
 use super::site::SiteNode;
+use super::wires::writer_of;
 use crate::catalog::Lease;
 use crate::commands::{Commands, Lost};
 use crate::plugin_host::{self, Duties, Kind, PluginHost, Scope};
@@ -18,13 +21,8 @@ use crate::transport::NodeId;
 
 /// How often it looks, besides when what was decided changes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a node is not heard before it counts as lost here: what was restarted is back before.
-const LOST_AFTER: Duration = Duration::from_secs(1);
 /// How long it is waited for at most that all who are heard say what they have of a node that was lost.
 const SAID_MAX: Duration = Duration::from_secs(10);
-/// How long a node that was cut off and pauses goes on pausing once it hears a majority: what was decided meanwhile comes with the
-/// consensus' next heartbeat, each second, and it must not read on what another has taken over.
-const PAUSES_ON: Duration = Duration::from_secs(2);
 /// Who the audit says proposed it.
 const WHO: &str = "keeper";
 
@@ -37,13 +35,17 @@ impl SiteNode {
         replication: Arc<Replication>,
     ) {
         let mut changed = self.catalog.watch();
-        let mut duties = Duties::default();
+        let (mut duties, mut proposer) = (Duties::default(), Proposer::default());
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
             self.tell_duties(&plugins, &peers, &mut duties);
             self.tell_commands(&commands, &replication, &peers);
-            if self.catalog.is_leader() {
-                self.decide(&plugins, &replication, &peers).await;
+            if self.catalog.is_leader() && !proposer.is_busy() {
+                let catalog = Arc::clone(&self.catalog);
+                proposer.begin(decide(&self.scene(&plugins, &replication, &peers)), move |change| {
+                    let catalog = Arc::clone(&catalog);
+                    async move { catalog.propose_now(change, WHO).await.map(drop) }
+                });
             }
             let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
         }
@@ -72,10 +74,10 @@ impl SiteNode {
 
     /// Tells the commands whose they have to take up, and when it is known here what others have taken up of this node's.
     fn tell_commands(self: &Arc<Self>, commands: &Arc<Commands>, replication: &Replication, peers: &[PeerState]) {
-        let is_heard = |origin: u64| {
-            let writes = |peer: &&PeerState| peer.known.as_ref().is_some_and(|known| known.origin == origin);
-            peers.iter().any(|peer| peer.is_connected && writes(&peer))
-        };
+        let members = self.catalog.members();
+        let writer = |origin: u64| writer_of(OriginId(origin), peers, &members);
+        let is_heard = |origin: u64| writer(origin).is_some_and(|peer| peer.is_connected);
+        let ahead_ms = |origin: u64| writer(origin)?.known.as_ref().map(|known| known.clock_ahead_ms);
         let own = self.log.origin().0;
         let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
             *origin != own && taken.by == self.place.node && !taken.has_returned && !is_heard(*origin)
@@ -84,6 +86,7 @@ impl SiteNode {
             origin: OriginId(origin),
             term: taken.term,
             from_commit: CommitNumber(taken.from_commit),
+            ahead_ms: ahead_ms(origin).unwrap_or(0),
         });
         commands.take_up_from(lost.collect());
         if !commands.is_held_back() {
@@ -111,9 +114,12 @@ impl SiteNode {
             take_overs.iter().any(|(origin, taken)| life == Some(&OriginId(*origin)) && !taken.has_returned)
         };
         let here = members.iter().map(|member| member.node).filter(|node| !is_open(*node)).collect();
-        let voters = members.iter().filter(|member| member.voter).map(|member| member.node);
-        let heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
-        let (count, heard) = voters.fold((0, 0), |(count, there), node| (count + 1, there + usize::from(heard(node))));
+        let is_heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
+        let is_cut_off = {
+            let (now, mut hearing) = (self.log.clock().monotonic(), self.hearing.lock());
+            hearing.look(is_majority(&members, is_heard), now);
+            hearing.is_or_was_cut_off(now)
+        };
         let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
         plugin_host::Site {
             me,
@@ -130,26 +136,7 @@ impl SiteNode {
                 })
                 .collect(),
             lives,
-            is_paused: self.is_or_was_cut_off(heard * 2 <= count) && policy == Lease::Pause,
-        }
-    }
-
-    /// Whether this node hears no majority, or did not a moment ago.
-    fn is_or_was_cut_off(&self, is_cut_off: bool) -> bool {
-        let now = self.log.clock().monotonic();
-        let mut last = self.cut_off_at.lock();
-        if is_cut_off {
-            *last = Some(now);
-        }
-        last.is_some_and(|last| now.saturating_sub(last) < PAUSES_ON)
-    }
-
-    async fn decide(&self, plugins: &PluginHost, replication: &Replication, peers: &[PeerState]) {
-        for change in decide(&self.scene(plugins, replication, peers)) {
-            tracing::info!(act = change.act(), what = change.what(), "work moves in the site");
-            if let Err(refusal) = self.catalog.propose(change, WHO).await {
-                tracing::debug!(%refusal, "a decision about work was not taken; it is decided anew");
-            }
+            is_paused: is_cut_off && policy == Lease::Pause,
         }
     }
 
@@ -158,14 +145,16 @@ impl SiteNode {
         let now = self.log.clock().monotonic();
         let mut heard: BTreeSet<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
         heard.insert(me);
-        let is_lost = |peer: &&PeerState| !peer.is_connected && now.saturating_sub(peer.since) >= LOST_AFTER;
+        let hearing = self.hearing.lock();
+        let is_lost = |peer: &&PeerState| !peer.is_connected && hearing.is_lost(peer.since, now);
         let lost: BTreeMap<NodeId, Duration> =
             peers.iter().filter(is_lost).map(|peer| (peer.node, peer.since)).collect();
+        drop(hearing);
         let held = replication.held_by_others();
         let lost_since = lost.values().max().copied().filter(|since| now.saturating_sub(*since) < SAID_MAX);
         let has_said = |peer: &PeerState| lost_since.is_none_or(|since| held.has_said_since(peer.node, since));
         let is_asking = !peers.iter().filter(|peer| peer.is_connected).all(has_said);
-        let mut holds = held.all();
+        let mut holds = replication.believed(peers);
         holds.insert(me, replication.held_here());
         let shared = plugins
             .list()

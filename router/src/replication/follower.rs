@@ -1,6 +1,7 @@
 //! Follows one origin from one node: commits, and a copy before them where the source says so, into the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled_data::{
     CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, Gap, OriginId,
@@ -99,6 +100,8 @@ pub struct Follower {
     pub is_writer: bool,
     /// How long a live commit may take here while this catches up, in percent of what it takes by itself.
     pub live_percent: u32,
+    /// Bytes that have come, and are stored.
+    pub came: Arc<AtomicU64>,
 }
 
 /// A frame that has come, with its share of the bound.
@@ -218,6 +221,7 @@ impl Follower {
             return Ok(());
         };
         let gaps = self.log.follow(std::mem::take(commits)).await?;
+        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
         if self.log.store().is_letting_go_due() {
             self.in_store(|log| Ok(log.store().let_go_if_due()?)).await?;
         }
@@ -261,12 +265,17 @@ impl Follower {
         self.check_origin(head.origin)?;
         self.book.set_following(self.origin, Some(Following::Copy(self.node)));
         tracing::info!(origin = %self.origin, source = %self.node, commit = %head.commit, "a copy of an origin begins");
+        let writer = self.is_writer.then_some(self.node);
         let ends = self
             .in_store(move |log| {
                 log.store().begin_copy(&head)?;
+                // At first contact nothing was known of it before.
+                if let Some(NodeId(node)) = writer {
+                    log.store().set_follow_node(head.origin, node)?;
+                }
                 log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
                 let id_and_end = |extent: &CopyExtent| (extent.partition, log.store().end_offset(extent.partition));
-                let ends = head.partitions.iter().map(id_and_end);
+                let ends = head.partitions.iter().map(id_and_end).filter(|(_, end)| *end > 0);
                 Ok(ends.collect::<Vec<_>>())
             })
             .await?;
@@ -287,6 +296,7 @@ impl Follower {
                 Ok(gaps)
             })
             .await?;
+        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
         self.tell(&gaps);
         throttle.caught_up(bytes).await;
         Ok(())

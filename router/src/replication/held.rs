@@ -34,11 +34,6 @@ pub struct Held {
 }
 
 impl Held {
-    /// What one of them holds.
-    pub fn of(&self, node: NodeId) -> BTreeMap<OriginId, CommitNumber> {
-        self.said.lock().get(&node).map(|said| said.holds.clone()).unwrap_or_default()
-    }
-
     /// What all of them hold.
     pub fn all(&self) -> BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>> {
         self.said.lock().iter().map(|(node, said)| (*node, said.holds.clone())).collect()
@@ -115,10 +110,9 @@ mod tests {
         // It goes, and is back: what it said stays known, and it is to say it again.
         assert!(!held.all_have_said(&[peer(1, false), peer(2, true)]));
         assert!(!held.all_have_said(&[peer(1, true), peer(2, true)]));
-        assert_eq!(held.of(NodeId(1)), one.0);
+        assert_eq!(held.all().get(&NodeId(1)), Some(&one.0));
         // One that was removed is forgotten.
         assert!(held.all_have_said(&[peer(2, true)]));
         assert_eq!(held.all().into_keys().collect::<Vec<_>>(), [NodeId(2)]);
-        assert!(held.of(NodeId(1)).is_empty());
     }
 }

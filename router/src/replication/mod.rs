@@ -8,6 +8,8 @@
 
 mod begin;
 mod book;
+mod choose;
+mod claims;
 mod config;
 mod floor;
 mod follower;
@@ -25,6 +27,7 @@ mod source;
 #[cfg(test)]
 mod stream_tests;
 mod task;
+mod turns;
 mod wire;
 
 use std::future::Future;

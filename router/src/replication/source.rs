@@ -12,7 +12,7 @@ use super::wire::{Asked, Follow, RefusedCode, Said};
 use crate::event_log::EventLog;
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
-/// Bytes of a frame that a follower may send.
+/// Bytes of a frame that a follower may send; where a copy's partitions end may take as many as its head.
 const ASKED_BYTES_MAX: usize = 4 << 20;
 
 /// Why a follower is served no more.
@@ -161,8 +161,10 @@ impl Source {
         }
         let mut bytes = Vec::new();
         head.encode(&mut bytes);
+        // It names the same partitions, each in fewer bytes.
+        let ends_bytes_max = ASKED_BYTES_MAX.max(bytes.len());
         out.send_frame(&Said::CopyHead(bytes).encode()).await?;
-        let ends: Arc<HashMap<PartitionId, u64>> = match from.receive_frame(ASKED_BYTES_MAX).await? {
+        let ends: Arc<HashMap<PartitionId, u64>> = match from.receive_frame(ends_bytes_max).await? {
             Some(frame) => match Asked::decode(&frame) {
                 Ok(Asked::Ends(ends)) => Arc::new(ends.into_iter().collect()),
                 _ => return Err(Ended::Wrong("something else than where its partitions end")),

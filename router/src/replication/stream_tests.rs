@@ -67,8 +67,15 @@ pub(super) async fn follow_as(
 ) -> JoinHandle<Ended> {
     let (out, from) = link.dialled.open().await.unwrap();
     let book = Arc::new(Book::default());
-    let follower =
-        Follower { log: Arc::clone(here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
+    let follower = Follower {
+        log: Arc::clone(here),
+        book,
+        origin,
+        node: NodeId(1),
+        is_writer: false,
+        live_percent: 150,
+        came: Arc::default(),
+    };
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let (out, from) = link.taken.accept().await.unwrap();
     let source = Source { log: Arc::clone(there), book: Arc::new(Book::default()), live_percent: 150 };
@@ -146,6 +153,33 @@ async fn a_copy_comes_first_then_commits_as_they_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_a_life_is_known_from_first_contact_on() {
+    let there = log(1);
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    append(&there, &topic, "a").await;
+    for (is_writer, node) in [(true, 1), (false, 0)] {
+        let here = log(2);
+        let link = link().await;
+        let (out, from) = link.dialled.open().await.unwrap();
+        let (log, book) = (Arc::clone(&here), Arc::new(Book::default()));
+        let follower =
+            Follower { log, book, origin, node: NodeId(1), is_writer, live_percent: 150, came: Arc::default() };
+        let following = tokio::spawn(async move { follower.run(out, from).await });
+        let (out, from) = link.taken.accept().await.unwrap();
+        let source = Source { log: Arc::clone(&there), book: Arc::new(Book::default()), live_percent: 150 };
+        tokio::spawn(async move { source.serve(NodeId(2), out, from).await });
+        until("following", || is_level(&here, &there, origin)).await;
+        let nodes = here.store().followed().into_iter().map(|(origin, followed)| (origin, followed.node));
+        assert_eq!(nodes.collect::<Vec<_>>(), [(origin, node)], "{is_writer}");
+        link.dialled.close(0, "done");
+        following.await.unwrap();
+        here.close();
+    }
+    there.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
     let few_records = Options { commit_records_max: 20, ..Options::default() };
     let (there, here) = (open(MemoryBackend::new(), 1, few_records), log(2));
@@ -167,6 +201,7 @@ async fn who_was_away_goes_on_where_it_was_or_takes_a_copy() {
             node: NodeId(1),
             is_writer: false,
             live_percent: 150,
+            came: Arc::default(),
         };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (out, mut from) = link.taken.accept().await.unwrap();
@@ -244,14 +279,61 @@ async fn what_is_no_commit_is_refused_and_stored_nowhere() {
         let link = link().await;
         let (out, from) = link.dialled.open().await.unwrap();
         let book = Arc::new(Book::default());
-        let follower =
-            Follower { log: Arc::clone(&here), book, origin, node: NodeId(1), is_writer: false, live_percent: 150 };
+        let follower = Follower {
+            log: Arc::clone(&here),
+            book,
+            origin,
+            node: NodeId(1),
+            is_writer: false,
+            live_percent: 150,
+            came: Arc::default(),
+        };
         let following = tokio::spawn(async move { follower.run(out, from).await });
         let (mut out, _from) = link.taken.accept().await.unwrap();
         out.send_frame(&frame).await.unwrap();
         let ended = tokio::time::timeout(LONG, following).await.unwrap().unwrap();
         assert!(matches!(ended, Ended::Wrong(_)), "{case}: {ended}");
         assert_eq!(here.store().last_commit_of(origin), CommitNumber(0));
+    }
+    there.close();
+    here.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_names_those_partitions_alone_of_which_it_has_something() {
+    let (there, here) = (log(1), log(2));
+    let origin = there.store().origin();
+    let topic = there.ensure_topic("line", None).unwrap();
+    append(&there, &topic, "a").await;
+    for is_first in [true, false] {
+        let link = link().await;
+        let (out, from) = link.dialled.open().await.unwrap();
+        let (log, book, came) = (Arc::clone(&here), Arc::new(Book::default()), Arc::default());
+        let follower = Follower { log, book, origin, node: NodeId(1), is_writer: true, live_percent: 150, came };
+        let following = tokio::spawn(async move { follower.run(out, from).await });
+        let (mut out, mut from) = link.taken.accept().await.unwrap();
+        from.receive_frame(1 << 20).await.unwrap().unwrap();
+        let head = there.store().copy_head(origin).unwrap();
+        let has_some: Vec<_> = head
+            .partitions
+            .iter()
+            .filter(|extent| extent.end > 0)
+            .map(|extent| (extent.partition, extent.end))
+            .collect();
+        assert!(!has_some.is_empty());
+        let mut bytes = Vec::new();
+        head.encode(&mut bytes);
+        out.send_frame(&Said::CopyHead(bytes).encode()).await.unwrap();
+        let ends = Asked::decode(&from.receive_frame(1 << 20).await.unwrap().unwrap()).unwrap();
+        assert_eq!(ends, Asked::Ends(if is_first { Vec::new() } else { has_some }));
+        link.dialled.close(0, "done");
+        following.await.unwrap();
+        // All of it comes, and another copy is begun after that.
+        let whole = self::link().await;
+        let following = follow(&whole, &here, &there, origin).await;
+        until("following", || is_level(&here, &there, origin)).await;
+        whole.dialled.close(0, "done");
+        following.await.unwrap();
     }
     there.close();
     here.close();
@@ -340,6 +422,7 @@ async fn what_a_dropped_stream_has_left_on_its_way_is_stored_and_synced_before_i
         node: NodeId(1),
         is_writer: true,
         live_percent: 150,
+        came: Arc::default(),
     };
     let following = tokio::spawn(async move { follower.run(out, from).await });
     let release = async {

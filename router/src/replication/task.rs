@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,6 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::book::{Book, Following, Trouble};
+use super::choose::{Running, Unknown};
+use super::claims::Claims;
 use super::follower::{Ended, Follower};
 use super::held::Held;
 use super::holdings::Holdings;
@@ -32,7 +35,7 @@ const ASK_AGAIN_EVERY: Duration = Duration::from_secs(30);
 /// goes wrote last, and the site's list may have forgotten it already.
 const SETTLES: Duration = Duration::from_secs(10);
 /// The first pause before an origin is followed again whose stream has ended; each one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+pub(super) const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A stream that stood for so long begins with the first pause again when it ends.
@@ -80,26 +83,21 @@ pub struct Listed {
 pub struct Replication {
     pub(super) log: Arc<EventLog>,
     pub(super) peers: Arc<Peers>,
-    book: Arc<Book>,
+    pub(super) book: Arc<Book>,
     source: Source,
     config: Config,
-    listed: watch::Receiver<Listed>,
-    running: Mutex<BTreeMap<OriginId, Running>>,
+    pub(super) listed: watch::Receiver<Listed>,
+    pub(super) running: Mutex<BTreeMap<OriginId, Running>>,
     pub(super) held: Held,
+    pub(super) claims: Mutex<Claims>,
+    pub(super) unknown: Mutex<Unknown>,
+    /// Turns are counted from then on.
+    pub(super) started: Instant,
     /// Whether others may have what is here of the life before: not of one that was outlived, as what is here of it may be other than what
     /// they have.
     tells_ended: bool,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
-}
-
-/// An origin that is followed, or will be again.
-struct Running {
-    node: NodeId,
-    task: Option<JoinHandle<Ended>>,
-    pause: Duration,
-    not_before: Instant,
-    began: Instant,
 }
 
 impl Replication {
@@ -124,6 +122,9 @@ impl Replication {
             listed,
             running: Mutex::default(),
             held: Held::default(),
+            claims: Mutex::default(),
+            unknown: Mutex::default(),
+            started: Instant::now(),
             tells_ended,
             outlived: watch::Sender::new(false),
         })
@@ -172,38 +173,27 @@ impl Replication {
     fn look(self: &Arc<Self>, peers: &[PeerState]) {
         self.note_moment();
         self.end_finished();
+        self.look_at_claims();
         let known = self.known(peers);
         let wanted = wanted(&known);
-        let mut running = self.running.lock();
-        running.retain(|origin, running| {
-            let stays = wanted.get(origin) == Some(&running.node);
-            if !stays {
-                running.task.take().inspect(JoinHandle::abort);
-                self.book.set_following(*origin, None);
-            }
-            stays
-        });
-        let now = Instant::now();
-        for (origin, node) in wanted {
-            let begun = Running { node, task: None, pause: PAUSE_MIN, not_before: now, began: now };
-            let running = running.entry(origin).or_insert(begun);
-            if running.task.is_none() && running.not_before <= now {
-                let is_writer = known.holders.get(&node).is_some_and(|holder| holder.own == Some(origin));
-                running.began = now;
-                running.task = Some(self.begin(origin, node, is_writer));
-            }
-        }
-        drop(running);
+        self.end_unwanted(&wanted);
+        self.begin_wanted(&known, wanted);
         self.tell_quorum(peers);
     }
 
-    fn begin(self: &Arc<Self>, origin: OriginId, node: NodeId, is_writer: bool) -> JoinHandle<Ended> {
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        origin: OriginId,
+        node: NodeId,
+        is_writer: bool,
+        came: Arc<AtomicU64>,
+    ) -> JoinHandle<Ended> {
         let (peers, log, book) = (Arc::clone(&self.peers), Arc::clone(&self.log), Arc::clone(&self.book));
         let live_percent = self.config.catch_up_live_percent;
         tokio::spawn(async move {
             match peers.open(node, STREAM_FOLLOW).await {
                 Ok((out, from)) => {
-                    let follower = Follower { log, book, origin, node, is_writer, live_percent };
+                    let follower = Follower { log, book, origin, node, is_writer, live_percent, came };
                     follower.run(out, from).await
                 }
                 // It went between the look and this.
@@ -230,6 +220,9 @@ impl Replication {
     }
 
     fn note_end(&self, origin: OriginId, node: NodeId, ended: &Ended) {
+        if matches!(ended, Ended::Full | Ended::Busy | Ended::Store(_)) {
+            self.claims.lock().is_not_to_blame(origin, node);
+        }
         match ended {
             Ended::Stream(error @ StreamError::TooLong { .. }) => {
                 self.trouble("stream-refused", format!("a commit stream of origin {origin} from node {node}: {error}"));
@@ -271,10 +264,10 @@ impl Replication {
     }
 
     fn known(&self, peers: &[PeerState]) -> Known {
-        let writers = self.writers();
-        let holder = |peer: &PeerState| Holder {
+        let (writers, mut believed) = (self.writers(), self.believed(peers));
+        let mut holder = |peer: &PeerState| Holder {
             own: peer.known.as_ref().and_then(|known| self.own_of(peer.node, OriginId(known.origin), &writers)),
-            holds: self.held.of(peer.node),
+            holds: believed.remove(&peer.node).unwrap_or_default(),
         };
         let following = self.book.following();
         let stopped = following.iter().filter(|(_, how)| matches!(how, Following::Stopped(_)));
@@ -287,7 +280,7 @@ impl Replication {
     }
 
     /// Who writes which life: as the site's list says, and else as it was followed here.
-    fn writers(&self) -> BTreeMap<OriginId, NodeId> {
+    pub(super) fn writers(&self) -> BTreeMap<OriginId, NodeId> {
         let followed = self.log.store().followed().into_iter().filter(|(_, followed)| followed.node != 0);
         let mut writers: BTreeMap<_, _> = followed.map(|(origin, followed)| (origin, NodeId(followed.node))).collect();
         writers.extend(&self.listed.borrow().writers);
@@ -304,7 +297,7 @@ impl Replication {
         None
     }
 
-    fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
+    pub(super) fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
         let followed = self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced));
         // Of the life before, a copy that has all of it is taken. One that lacks some of it has that from here first.
         let ended = self.ended_here().map(|(origin, last)| (origin, CommitNumber(last.0.saturating_sub(1))));

@@ -13,8 +13,8 @@ pub const VERSION: u8 = 1;
 /// Largest frame, bytes: a commit with one event of the largest size, and its state. A commit may be larger where an earlier program closed
 /// it: see [`Said::COMMIT_BYTES_MAX`].
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
-/// Partitions that one frame names at most.
-const ENDS_MAX: usize = 65_536;
+/// Partitions that one frame names at most: more than the head of a copy has room for within [`FRAME_BYTES_MAX`].
+const ENDS_MAX: usize = 1 << 20;
 /// Longest text of a refusal, bytes.
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -25,7 +25,7 @@ pub enum Asked {
     Follow(Follow),
     /// All commits up to this number are synced here.
     Synced(u64),
-    /// The answer to the head of a copy: where the copies of its partitions end here.
+    /// The answer to the head of a copy: where the copies of its partitions end here. Those of which nothing is here may be left out.
     Ends(Vec<(PartitionId, u64)>),
 }
 
@@ -258,6 +258,9 @@ mod tests {
             assert_eq!(Asked::decode(&bytes), Ok(asked));
             assert!(Asked::decode(&[&bytes[..], &[0]].concat()).is_err(), "a byte too many");
         }
+        let all = |count: u32| Asked::Ends((0..count).map(|index| (PartitionId { index, ..id }, u64::MAX)).collect());
+        assert_eq!(Asked::decode(&all(100_000).encode()), Ok(all(100_000)));
+        assert!(Asked::decode(&all(ENDS_MAX as u32 + 1).encode()).is_err());
         for wrong in [&[][..], &[9], &[1, 1], &[16, 1]] {
             assert!(Asked::decode(wrong).is_err(), "{wrong:?}");
         }

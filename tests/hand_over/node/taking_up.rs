@@ -16,7 +16,7 @@ impl Node {
         if is_marked || is_under_way || self.has(Bug::NobodyTakesUp) {
             return;
         }
-        let decided = Lost { origin: origin(lost), term, from_commit: CommitNumber(0) };
+        let decided = Lost { origin: origin(lost), term, from_commit: CommitNumber(0), ahead_ms: 0 };
         for entry in self.left_by(lost, log, now) {
             let found = log
                 .copies

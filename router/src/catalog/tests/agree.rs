@@ -66,6 +66,10 @@ async fn a_minority_refuses_in_bounded_time_and_goes_on_reading() {
     let mut missing: Vec<String> = nodes.iter().map(|node| format!("n{}", node.id.0)).collect();
     missing.sort();
     assert_eq!(refused, Refusal::NoMajority { missing });
+    // What follows from who is heard is not kept for later.
+    let started = Instant::now();
+    let refused = alone.catalog.propose_now(add("now"), "test").await.unwrap_err();
+    assert!(refused.code() == "no-majority" && started.elapsed() < fast().propose_wait / 2, "{:?}", started.elapsed());
     assert!(alone.catalog.is_enrolled("a"), "reading goes on");
     // The others go on meanwhile.
     leader(&nodes).await;

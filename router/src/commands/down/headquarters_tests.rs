@@ -138,7 +138,7 @@ impl World {
         self.hq.ship().await;
         let origin = self.hq[place].log.origin();
         self.hq.stop(place).await;
-        let lost = Lost { origin, term: 1, from_commit: CommitNumber(0) };
+        let lost = Lost { origin, term: 1, from_commit: CommitNumber(0), ahead_ms: 0 };
         self.hq[by].room.take_up_from(vec![lost]);
     }
 
@@ -277,7 +277,7 @@ async fn an_end_that_only_the_lost_node_knew_is_told_again() {
     world.lead_to(None);
     let origin = world.hq[A].log.origin();
     world.hq.stop(A).await;
-    world.hq[C].room.take_up_from(vec![Lost { origin, term: 1, from_commit: CommitNumber(0) }]);
+    world.hq[C].room.take_up_from(vec![Lost { origin, term: 1, from_commit: CommitNumber(0), ahead_ms: 0 }]);
     world.lead_to(Some(B));
     assert_eq!(world.end_at(id, &[B, C]).await, State::Failed);
     world.is_back(A).await;
