@@ -45,6 +45,8 @@ pub mod unstored;
 mod write;
 
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod forward_tests;
 #[cfg(test)]
 mod site_tests;

@@ -4,8 +4,8 @@ mod lab;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use devices::command::{Queued, Repeat, State, Status, Step, StepEvent};
-use sled_data::{CommitNumber, OriginId};
+use devices::command::{Repeat, State, Status};
+use sled_data::OriginId;
 
 pub(super) use lab::{A, B, C, Site, ended, queued_at};
 
@@ -210,41 +210,6 @@ async fn what_arrives_late_of_a_lost_node_is_taken_up_under_the_same_term() {
     assert!(site[C].steps(later).is_empty());
     assert_eq!(site[C].room.take_up(lost).unwrap(), 0);
     site.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_arrives_late_is_told_apart_by_the_clock_of_the_lost_node() {
-    for ahead_ms in [-3_600_000, 3_600_000] {
-        let site = Site::of_three().await;
-        let origin = site[B].log.origin();
-        let lost = Lost { origin, term: 1, from_commit: CommitNumber(0), ahead_ms };
-        let queue = |number: u8| {
-            let at_ms = site[B].room.now().wall.saturating_add_signed(ahead_ms);
-            let queued = Queued::new("c", vec![1], at_ms + 24 * 3_600_000, "cli");
-            let id = CommandId::v7(at_ms, [number; 10]);
-            let step = StepEvent::new(id, at_ms, 1, Step::Queued(Box::new(queued)));
-            let mut open = site[B].log.lock();
-            super::move_on::append_step(&mut open, &site[B].room.commands, "pump", &step).unwrap();
-            drop(open);
-            id
-        };
-        site.ship().await;
-        // The first is queued before it is decided, the second later; neither has arrived.
-        let first = queue(1);
-        assert_eq!(site[C].room.take_up(lost).unwrap(), 0);
-        let decided_ms = site[C].room.now().wall;
-        until("time has passed", || (site[B].room.now().wall > decided_ms).then_some(())).await;
-        let second = queue(2);
-        site.until("the first is taken up", || {
-            site[C].room.take_up(lost).unwrap();
-            (site[C].steps(first) == ["queued"]).then_some(())
-        })
-        .await;
-        site.ship().await;
-        assert_eq!(site[C].room.take_up(lost).unwrap(), 0);
-        assert!(site[C].steps(second).is_empty(), "{ahead_ms}: it is of a node that lives");
-        site.end().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
