@@ -86,9 +86,6 @@ pub struct Replication {
     listed: watch::Receiver<Listed>,
     running: Mutex<BTreeMap<OriginId, Running>>,
     pub(super) held: Held,
-    /// Whether others may have what is here of the life before: not of one that was outlived, as what is here of it may be other than what
-    /// they have.
-    tells_ended: bool,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
 }
@@ -113,8 +110,6 @@ impl Replication {
     ) -> Arc<Self> {
         let live_percent = config.catch_up_live_percent;
         let source = Source { log: Arc::clone(&log), book: Arc::clone(&book), live_percent };
-        let ended = log.store().ended_life();
-        let tells_ended = ended.is_some_and(|(life, _)| matches!(log.was_outlived(life), Ok(false)));
         Arc::new(Self {
             log,
             peers,
@@ -124,7 +119,6 @@ impl Replication {
             listed,
             running: Mutex::default(),
             held: Held::default(),
-            tells_ended,
             outlived: watch::Sender::new(false),
         })
     }
@@ -306,14 +300,10 @@ impl Replication {
 
     fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
         let followed = self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced));
-        // Of the life before, a copy that has all of it is taken. One that lacks some of it has that from here first.
-        let ended = self.ended_here().map(|(origin, last)| (origin, CommitNumber(last.0.saturating_sub(1))));
+        // Of a life before, a copy that has all of it is taken. One that lacks some of it has that from here first.
+        let ended = self.log.lives_to_tell().into_iter();
+        let ended = ended.map(|(life, last)| (life, CommitNumber(last.0.saturating_sub(1))));
         followed.chain(ended).collect()
-    }
-
-    /// What is here of the life before the present one, and was not followed since.
-    fn ended_here(&self) -> Option<(OriginId, CommitNumber)> {
-        self.log.store().ended_life().filter(|_| self.tells_ended)
     }
 
     /// The same of copies that are whole: what others may have from here.
@@ -333,10 +323,10 @@ impl Replication {
         &self.held
     }
 
-    /// What this node holds of others' origins and of its life before, for who asks.
+    /// What this node holds of others' origins and of its lives before, for who asks.
     pub fn holdings(&self) -> Vec<u8> {
         let mut holds = self.whole_here();
-        holds.extend(self.ended_here());
+        holds.extend(self.log.lives_to_tell());
         Holdings(holds).encode()
     }
 
