@@ -300,9 +300,11 @@ impl Replication {
 
     fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
         let followed = self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced));
-        // Of a life before, a copy that has all of it is taken. One that lacks some of it has that from here first.
-        let ended = self.log.lives_to_tell().into_iter();
-        let ended = ended.map(|(life, last)| (life, CommitNumber(last.0.saturating_sub(1))));
+        // Of a life before, a copy that has all of it is taken, once enough have it. One that lacks some of it has that from here first.
+        let ended = self.log.lives_to_tell().into_iter().map(|(life, last)| {
+            let all_but = u64::from(!self.log.awaits_quorum_of(life));
+            (life, CommitNumber(last.0.saturating_sub(all_but)))
+        });
         followed.chain(ended).collect()
     }
 
@@ -376,6 +378,10 @@ impl Replication {
         let is_heard = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
         let heard = voters.others.iter().filter(|node| is_heard(node) && follows(node)).count();
         self.log.set_quorum_in_reach(heard >= voters.needed);
+        self.log.settle_lives(|life, node| {
+            let node = NodeId(node);
+            self.held.synced_at(node, life).max(self.book.synced_at(life, node))
+        });
         self.log.tell_late(self.config.quorum_wait());
     }
 }
