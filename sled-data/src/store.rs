@@ -3,6 +3,7 @@
 mod commit;
 mod commit_stream;
 mod copy;
+mod ended;
 mod follow;
 mod gaps;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::topic::TopicInfo;
 pub use commit::{Commit, CommitError, CursorMove, StateWrite};
 pub use commit_stream::{Appended, CommitRecord};
 pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition};
+pub use ended::ENDED_LIVES_MAX;
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{

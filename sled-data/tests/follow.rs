@@ -325,8 +325,8 @@ fn followed_origins_outlive_the_own_life_and_the_ended_life_can_be_followed() {
         store.end_life("once more").unwrap();
         drop(store);
         let store = open(Options::default());
-        assert_eq!(store.last_commit_of(ended), CommitNumber(0));
         assert_eq!(store.ended_life(), None, "the one before had no commit");
+        assert_eq!(store.ended_lives(), [(ended, CommitNumber(12))], "nobody was known to have this one");
         assert_equal(&source, &store, origin, &ids);
         store.delete_topic(ids[0].topic).unwrap();
         assert!(store.partitions().iter().all(|id| id.topic != ids[0].topic));

@@ -161,6 +161,32 @@ fn a_node_that_leaves_first_hands_on_what_it_alone_has_of_one_that_was_lost() {
 }
 
 #[test]
+fn a_node_that_was_killed_twice_while_it_was_cut_off_hands_on_all_when_it_leaves() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 2);
+    make_topics(&site);
+    // With events of a `memory` topic, a node that was killed begins a new life.
+    site.create_topic(0, "loose", "memory");
+    site.wait_level();
+    let (stays, leaves) = (0, 1);
+    relays.iter().for_each(|relay| relay.cut(true));
+    for life in 0..2 {
+        let mut guest = Client::simple(site[leaves].mqtt, Version::V5, "guest");
+        for number in 0..10 {
+            let payload = format!("{life} {number}");
+            assert_eq!(guest.publish(&Message::new("plain/guest", payload).qos(1)), 0);
+        }
+        site.kill(&[leaves]);
+        site.run(&[leaves]);
+    }
+    relays.iter().for_each(|relay| relay.cut(false));
+    change(&site, leaves, &["node", "leave"]);
+    assert!(site.members[leaves].node.wait_end(END_MAX).success());
+    let events = sorted(&site, stays, "plain");
+    assert_eq!(events.len(), 20, "all that was acknowledged in both lives is with the one that stays: {events:?}");
+}
+
+#[test]
 fn a_node_that_was_taken_out_while_it_was_cut_off_takes_nothing_any_more() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (site, relays) = relayed(&runtime, 3);

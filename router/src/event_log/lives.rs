@@ -4,13 +4,17 @@
 //! and clocks of commits can be made up. One that only says so would have the node begin a new life at each start. So a life is ended for it
 //! once a day at most, for the site and for links each; otherwise it is told, and people look.
 
-use sled_data::{OriginId, ReadError};
+use std::collections::BTreeMap;
+
+use sled_data::{CommitNumber, OriginId, ReadError};
 
 use super::{CommitFailed, EventLog};
 
-/// The one key of the small named trees: when a life was ended, 8 bytes, big-endian: Unix milliseconds; then which, 8 bytes, big-endian. Older
+/// A key of the small named trees: when a life was ended, 8 bytes, big-endian: Unix milliseconds; then which, 8 bytes, big-endian. Older
 /// programs wrote the first 8 alone.
 const KEY: &[u8] = b"ended";
+/// The key of the lives that were ended before that one and are still here as they were: 8 bytes each, big-endian.
+const EARLIER_KEY: &[u8] = b"earlier";
 /// A life is ended once in this time: a day.
 const EVERY_MS: u64 = 24 * 3_600 * 1_000;
 
@@ -81,9 +85,14 @@ impl EventLog {
     /// When it cannot be stored.
     pub async fn note_end_of_life(&self, by: Outliver) -> Result<(), CommitFailed> {
         let note = Note { at_ms: self.clock().wall_ms(), life: Some(self.origin()) };
+        // The note of the one before is written over.
+        let here = self.store.ended_lives().into_iter().map(|(life, _)| life);
+        let outlived = here.filter(|life| self.was_outlived(*life).unwrap_or(true));
+        let earlier: Vec<u8> = outlived.flat_map(|life| life.0.to_be_bytes()).collect();
         let ticket = {
             let mut open = self.lock();
             open.put_state(by.tree(), KEY, Some(&note.encode()));
+            open.put_state(by.tree(), EARLIER_KEY, Some(&earlier).filter(|all| !all.is_empty()).map(Vec::as_slice));
             open.ticket()
         };
         self.durable(ticket).await
@@ -94,8 +103,31 @@ impl EventLog {
     /// # Errors
     /// When the store cannot be read.
     pub fn was_outlived(&self, life: OriginId) -> Result<bool, ReadError> {
-        let notes = [self.end_of_life(Outliver::Site)?, self.end_of_life(Outliver::Link)?];
-        Ok(notes.into_iter().flatten().any(|note| note.life == Some(life)))
+        for by in [Outliver::Site, Outliver::Link] {
+            let earlier = self.state_get(by.tree(), EARLIER_KEY)?.unwrap_or_default();
+            let (earlier, _) = earlier.as_chunks::<8>();
+            let is_last = self.end_of_life(by)?.is_some_and(|note| note.life == Some(life));
+            if is_last || earlier.contains(&life.0.to_be_bytes()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The lives of this node's that have ended and that others may have from here, each with its last commit. One that was outlived is told to
+    /// nobody: what is here of it may be other than what they have.
+    pub fn lives_to_tell(&self) -> Vec<(OriginId, CommitNumber)> {
+        let ended = self.store.ended_lives().into_iter();
+        ended.filter(|(life, _)| matches!(self.was_outlived(*life), Ok(false))).collect()
+    }
+
+    /// The lives of this node's that have ended, hold events and are not among those that others may have from here, nor had from
+    /// another; how many events each holds.
+    pub fn lives_here_alone(&self) -> BTreeMap<OriginId, u64> {
+        let mut lives = self.store.lives_not_followed();
+        let told = self.lives_to_tell();
+        lives.retain(|life, _| !told.iter().any(|(told, _)| told == life));
+        lives
     }
 
     fn end_of_life(&self, by: Outliver) -> Result<Option<Note>, ReadError> {
@@ -110,8 +142,8 @@ mod tests {
 
     use sled_data::MemoryBackend;
 
-    use super::super::Config;
     use super::super::tests::open_on;
+    use super::super::{Act, Config};
     use super::*;
 
     #[test]
@@ -168,6 +200,34 @@ mod tests {
         assert!(!log.may_end_life(Outliver::Site).unwrap(), "the next one is told, not believed");
         assert!(log.may_end_life(Outliver::Link).unwrap());
         assert!(log.was_outlived(ended).unwrap() && !log.was_outlived(log.origin()).unwrap());
+        log.close();
+    }
+
+    #[tokio::test]
+    async fn lives_that_have_ended_are_told_but_for_those_that_were_outlived() {
+        let backend = Arc::new(MemoryBackend::new());
+        let mut log = open_on(&backend, Config::default());
+        log.ensure_topic(super::super::AUDIT_TOPIC, None).unwrap();
+        let mut lives = Vec::new();
+        for outlived in [None, Some(Outliver::Site), None, Some(Outliver::Site), Some(Outliver::Link)] {
+            let act = Act { who: "test", act: "life", what: "a", outcome: "done", detail: serde_json::Value::Null };
+            let ticket = log.audit(act).unwrap();
+            log.durable(ticket).await.unwrap();
+            if let Some(by) = outlived {
+                log.note_end_of_life(by).await.unwrap();
+            }
+            log.close();
+            log.store().end_life("the next one").unwrap();
+            lives.push((log.origin(), outlived.is_some()));
+            drop(log);
+            log = open_on(&backend, Config::default());
+        }
+        for (life, was_outlived) in &lives {
+            let told: Vec<OriginId> = log.lives_to_tell().iter().map(|(life, _)| *life).collect();
+            assert_eq!(log.was_outlived(*life).unwrap(), *was_outlived, "{lives:?}");
+            assert_eq!(told.contains(life), !was_outlived, "{lives:?}");
+            assert_eq!(log.lives_here_alone().get(life), was_outlived.then_some(&1), "{lives:?}");
+        }
         log.close();
     }
 }

@@ -14,6 +14,7 @@ mod brought;
 mod committer;
 mod config;
 mod followed;
+mod inherited;
 mod linked;
 mod lives;
 mod newest;

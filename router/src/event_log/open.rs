@@ -367,7 +367,7 @@ impl OpenCommit<'_> {
         if ticket.is_same_commit(self.open.ticket) {
             self.ring_when_settled(wake);
         } else if self.log.outcome(ticket).is_some() {
-            if !ticket.awaits_quorum() || !self.log.quorum.ring_when(ticket.number(), wake) {
+            if !ticket.awaits_quorum() || !self.log.quorum.ring_when(ticket, wake) {
                 wake.ring(Wake::SETTLED);
             }
         } else {

@@ -16,16 +16,27 @@ pub struct Ticket {
     number: u64,
     /// Whether what it stands for is acknowledged only when enough nodes have it.
     awaits_quorum: bool,
+    /// Whether it may have been stored by an earlier life, which enough nodes must have as well.
+    awaits_lives: bool,
 }
 
 impl Ticket {
     /// The ticket of the commit `number` of this run, which waits for this node alone.
     pub(crate) const fn of(number: u64) -> Self {
-        Self { number, awaits_quorum: false }
+        Self { number, awaits_quorum: false, awaits_lives: false }
     }
 
     pub(super) const fn with_quorum(self, awaits_quorum: bool) -> Self {
         Self { awaits_quorum, ..self }
+    }
+
+    pub(super) const fn with_lives(self, awaits_lives: bool) -> Self {
+        Self { awaits_lives, ..self }
+    }
+
+    /// Whether it waits for earlier lives of this node as well, which may take longer than any commit that is newer.
+    pub const fn awaits_lives(self) -> bool {
+        self.awaits_lives
     }
 
     pub(super) const fn number(self) -> u64 {

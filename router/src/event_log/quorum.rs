@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use sled_data::CommitNumber;
 
 use super::committer::Placed;
+use super::inherited::Inherited;
 use super::{CommitFailed, EventLog, Ticket, Wake};
 
 /// Bytes of records that may wait for their quorum; beyond that it counts as out of reach.
@@ -47,6 +48,8 @@ pub(super) struct Quorum {
     /// Bytes of records that wait.
     bytes: AtomicUsize,
     in_reach: AtomicBool,
+    /// What earlier lives have left.
+    inherited: Inherited,
     notify: tokio::sync::Notify,
 }
 
@@ -58,6 +61,7 @@ impl Default for Quorum {
             bytes: AtomicUsize::new(0),
             // A node alone is a quorum.
             in_reach: AtomicBool::new(true),
+            inherited: Inherited::default(),
             notify: tokio::sync::Notify::new(),
         }
     }
@@ -145,7 +149,14 @@ impl Quorum {
     }
 
     /// How a commit that is durable here stands with its quorum: `None`: it waits.
-    fn of(&self, number: u64) -> Option<Result<(), CommitFailed>> {
+    fn of(&self, ticket: Ticket) -> Option<Result<(), CommitFailed>> {
+        match self.of_commit(ticket.number()) {
+            Some(Ok(())) if ticket.awaits_lives() => self.inherited.of(),
+            outcome => outcome,
+        }
+    }
+
+    fn of_commit(&self, number: u64) -> Option<Result<(), CommitFailed>> {
         if self.waiting.load(Ordering::Acquire) == 0 {
             return Some(Ok(()));
         }
@@ -161,8 +172,13 @@ impl Quorum {
         }
     }
 
-    /// Has `wake` rung when the commit has its quorum; false where it does not wait.
-    pub(super) fn ring_when(&self, number: u64, wake: &Arc<Wake>) -> bool {
+    /// Has `wake` rung when what the ticket stands for has its quorum, perhaps before as well; false where it does not wait.
+    pub(super) fn ring_when(&self, ticket: Ticket, wake: &Arc<Wake>) -> bool {
+        let lives_wait = ticket.awaits_lives() && self.inherited.ring_when(wake);
+        self.ring_when_commit(ticket.number(), wake) || lives_wait
+    }
+
+    fn ring_when_commit(&self, number: u64, wake: &Arc<Wake>) -> bool {
         let mut state = self.state.lock();
         let at = state.waiting.binary_search_by_key(&number, |waiting| waiting.number).ok();
         match at.and_then(|at| state.waiting.get_mut(at)) {
@@ -173,11 +189,21 @@ impl Quorum {
             _ => false,
         }
     }
+
+    pub(super) fn inherited(&self) -> &Inherited {
+        &self.inherited
+    }
+
+    /// Wakes those who waited.
+    pub(super) fn tell(&self, woken: &[Arc<Wake>]) {
+        woken.iter().for_each(|wake| wake.ring(Wake::SETTLED));
+        self.notify.notify_waiters();
+    }
 }
 
 impl EventLog {
     /// Says that the node is in a site whose nodes are not known yet: nothing has a quorum until they are, nor has what
-    /// was stored before this start. To be called before a door is open.
+    /// was stored before this start, in an earlier life as well. To be called before a door is open.
     pub fn await_replicas(&self) {
         self.quorum.state.lock().needed = usize::MAX;
         self.quorum.in_reach.store(false, Ordering::Release);
@@ -185,15 +211,18 @@ impl EventLog {
         if last > CommitNumber(0) {
             self.quorum.add(Ticket::of(0), last, Vec::new(), Vec::new());
         }
+        self.quorum.inherited.begin(self.store.ended_lives());
     }
 
     /// What an event of a `quorum` topic that was stored at an unknown time waits for; `None`: nothing waits.
     pub fn quorum_barrier(&self) -> Option<Ticket> {
-        if self.quorum.waiting.load(Ordering::Acquire) == 0 {
+        let lives_wait = self.quorum.inherited.waits();
+        if !self.quorum.has_waiting() && !lives_wait {
             return None;
         }
         let state = self.quorum.state.lock();
-        state.waiting.back().map(|newest| Ticket::of(newest.number).with_quorum(true))
+        let newest = state.waiting.back().map(|newest| newest.number).or(lives_wait.then_some(0));
+        newest.map(|number| Ticket::of(number).with_quorum(true).with_lives(lives_wait))
     }
 
     /// Who the other voters of the site are, and how many of them must have synced a commit for a quorum.
@@ -259,7 +288,7 @@ impl EventLog {
 
     /// Tells those who have waited for a quorum longer than `wait_max` that it takes too long. Call it a few times a second.
     pub fn tell_late(&self, wait_max: Duration) {
-        let mut told = Vec::new();
+        let mut told = self.quorum.inherited.late(wait_max);
         let mut state = self.quorum.state.lock();
         for waiting in state.waiting.iter_mut().take_while(|waiting| waiting.since.elapsed() > wait_max) {
             waiting.is_late = true;
@@ -267,8 +296,7 @@ impl EventLog {
         }
         drop(state);
         if !told.is_empty() {
-            told.iter().for_each(|wake| wake.ring(Wake::SETTLED));
-            self.quorum.notify.notify_waiters();
+            self.quorum.tell(&told);
         }
     }
 
@@ -290,15 +318,14 @@ impl EventLog {
             self.quorum.shown();
             waiters.extend(woken);
         }
-        waiters.iter().for_each(|wake| wake.ring(Wake::SETTLED));
-        self.quorum.notify.notify_waiters();
+        self.quorum.tell(&waiters);
     }
 
     /// Whether what the ticket stands for may be acknowledged: durable here and, where a `quorum` topic was appended
     /// to, on enough other nodes. `None` while it waits; an error where it was refused, or waits for too long.
     pub fn acknowledged(&self, ticket: Ticket) -> Option<Result<(), CommitFailed>> {
         match self.outcome(ticket) {
-            Some(Ok(())) if ticket.awaits_quorum() => self.quorum.of(ticket.number()),
+            Some(Ok(())) if ticket.awaits_quorum() => self.quorum.of(ticket),
             outcome => outcome,
         }
     }

@@ -89,6 +89,7 @@ impl SiteNode {
         if have.is_empty() && lack.is_empty() {
             return Err(nobody_has("no other node follows this node's log"));
         }
+        self.check_own_lives()?;
         let doors = self.doors.get();
         if let Some(doors) = doors {
             doors.close().await;

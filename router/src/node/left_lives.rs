@@ -1,5 +1,5 @@
-//! What the other nodes hold of lives whose writers are not there: before a node leaves, what it alone has of them is with others; and who
-//! reads on the log of one that is taken out.
+//! What the other nodes hold of lives that nobody writes, this node's own earlier ones among them: before a node leaves, what it alone has of
+//! them is with others; and who reads on the log of one that is taken out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use super::leaving::{HAND_OVER_WAIT, nobody_has};
 use super::site::SiteNode;
 use crate::admin::ApiError;
 use crate::catalog::{Member, MemberState};
+use crate::event_log::EventLog;
 use crate::replication::{ASK_HOLDINGS, Holdings};
 use crate::transport::NodeId;
 
@@ -32,7 +33,7 @@ fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
     members.iter().filter(stays).map(|member| member.node).filter(|node| heard.contains(node)).collect()
 }
 
-/// What a node that leaves has of another's life.
+/// What a node that leaves has of another's life, or of an earlier one of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Here {
     /// What was here when the waiting began.
@@ -61,12 +62,43 @@ fn lacking(here: &BTreeMap<OriginId, Here>, written: &Synced, held: &[(NodeId, H
     lacks.map(|(origin, _)| *origin).collect()
 }
 
+/// The first of these, for people.
+fn named<'a>(lives: impl Iterator<Item = &'a OriginId>) -> String {
+    lives.take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What is here whole of others' lives and of this node's that have ended, with who wrote it where that is another.
+fn whole_here(log: &EventLog) -> BTreeMap<OriginId, (CommitNumber, Option<NodeId>)> {
+    let followed = log.store().followed().into_iter();
+    let whole = followed
+        .filter(|(_, followed)| followed.copy == CopyState::Whole && followed.synced > CommitNumber(0))
+        .map(|(origin, followed)| (origin, (followed.synced, Some(NodeId(followed.node)).filter(|node| node.0 != 0))));
+    let ended = log.lives_to_tell().into_iter().map(|(origin, last)| (origin, (last, None)));
+    whole.chain(ended).collect()
+}
+
 impl SiteNode {
-    /// Waits until others who stay have what is here of others' lives. Who writes one has it where it says that it has synced as much: a
+    /// Refuses where lives of this node's that have ended hold events that nobody can have from here any more.
+    pub(super) fn check_own_lives(&self) -> Result<(), ApiError> {
+        let alone = self.log.lives_here_alone();
+        if alone.is_empty() {
+            return Ok(());
+        }
+        let (count, events) = (alone.len(), alone.values().sum::<u64>());
+        let named = named(alone.keys());
+        let what = format!(
+            "{events} events of {count} earlier lives of this node ({named}) are here alone, and no other node can take them"
+        );
+        Err(nobody_has(&what).hint(
+            "`edgeway node remove` at another node takes this one out without them; so does `edgeway node leave` when retention has let them go",
+        ))
+    }
+
+    /// Waits until others who stay have what is here of lives that nobody writes here now. Who writes one has it where it says that it has synced as much: a
     /// restored store may not. Of a node that is lost it may be here alone, and was acknowledged as well.
     pub(super) async fn hand_over_lives(&self) -> Result<(), ApiError> {
         let since = Instant::now();
-        let then = self.whole_here();
+        let then = whole_here(&self.log);
         loop {
             let here = self.since(&then);
             if lacking(&here, &self.written(), &[]).is_empty() {
@@ -79,23 +111,12 @@ impl SiteNode {
             }
             if since.elapsed() > HAND_OVER_WAIT {
                 let count = lacking.len();
-                let named: Vec<String> = lacking.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-                let named = named.join(", ");
-                return Err(nobody_has(&format!("no other node has as much of {count} logs of other nodes ({named})")));
+                let named = named(lacking.iter());
+                let whose = "of other nodes, or of earlier lives of this one";
+                return Err(nobody_has(&format!("no other node has as much of {count} logs {whose} ({named})")));
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
-    }
-
-    /// What is here whole of others' lives, with who wrote it.
-    fn whole_here(&self) -> BTreeMap<OriginId, (CommitNumber, Option<NodeId>)> {
-        let followed = self.log.store().followed().into_iter();
-        let whole = followed
-            .filter(|(_, followed)| followed.copy == CopyState::Whole && followed.synced > CommitNumber(0))
-            .map(|(origin, followed)| {
-                (origin, (followed.synced, Some(NodeId(followed.node)).filter(|node| node.0 != 0)))
-            });
-        whole.collect()
     }
 
     /// What was here, with how much it is now.
@@ -152,7 +173,45 @@ impl SiteNode {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use sled_data::{MemoryBackend, Options, Store};
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::event_log::{AUDIT_TOPIC, Act, Config};
+
+    #[test]
+    fn what_is_here_of_own_lives_that_have_ended_is_to_be_with_another() {
+        let backend = Arc::new(MemoryBackend::new());
+        let open = || {
+            let options = Options { seed: Some(5), ..Options::default() };
+            let (store, recovered) = Store::on(Arc::clone(&backend) as _, options).unwrap();
+            let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+            let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+            log.ensure_topic(AUDIT_TOPIC, None).unwrap();
+            log
+        };
+        let mut expected = BTreeMap::new();
+        for _ in 0..2 {
+            let log = open();
+            let act = Act { who: "test", act: "life", what: "a", outcome: "done", detail: serde_json::Value::Null };
+            log.durable_blocking(log.audit(act).unwrap()).unwrap();
+            expected.insert(log.origin(), (log.store().synced_commit(), None));
+            log.close();
+            log.store().end_life("as after a kill").unwrap();
+        }
+        let log = open();
+        let then = whole_here(&log);
+        assert_eq!(then, expected);
+        let here = then.iter().map(|(origin, (then, writer))| {
+            (*origin, Here { then: *then, now: log.store().synced_commit_of(*origin), writer: *writer })
+        });
+        let (here, lives): (BTreeMap<_, _>, Vec<_>) = (here.collect(), expected.keys().copied().collect());
+        assert_eq!(lacking(&here, &Synced::new(), &[]), lives);
+        let holds = Holdings(expected.iter().map(|(origin, (last, _))| (*origin, *last)).collect());
+        assert_eq!(lacking(&here, &Synced::new(), &[(NodeId(2), holds)]), []);
+        log.close();
+    }
 
     #[test]
     fn what_is_here_alone_of_a_life_that_is_left_is_seen() {

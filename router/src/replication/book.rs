@@ -135,6 +135,11 @@ impl Book {
         all.map(|((_, node), follower)| (*node, *follower)).collect()
     }
 
+    /// How far one has synced an origin that it follows from here, now or earlier in this run; 0 where it does not.
+    pub fn synced_at(&self, origin: OriginId, node: NodeId) -> CommitNumber {
+        self.pages.lock().followers.get(&(origin, node)).map_or(CommitNumber(0), |follower| follower.synced)
+    }
+
     /// Notes how this node follows an origin; `None`: not now. One that was stopped stays so.
     pub fn set_following(&self, origin: OriginId, following: Option<Following>) {
         let mut pages = self.pages.lock();

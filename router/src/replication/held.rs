@@ -34,6 +34,11 @@ pub struct Held {
 }
 
 impl Held {
+    /// How far one of them has synced an origin; 0 where it does not hold it.
+    pub fn synced_at(&self, node: NodeId, origin: OriginId) -> CommitNumber {
+        self.said.lock().get(&node).and_then(|said| said.holds.get(&origin).copied()).unwrap_or_default()
+    }
+
     /// What all of them hold.
     pub fn all(&self) -> BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>> {
         self.said.lock().iter().map(|(node, said)| (*node, said.holds.clone())).collect()

@@ -93,9 +93,6 @@ pub struct Replication {
     pub(super) unknown: Mutex<Unknown>,
     /// Turns are counted from then on.
     pub(super) started: Instant,
-    /// Whether others may have what is here of the life before: not of one that was outlived, as what is here of it may be other than what
-    /// they have.
-    tells_ended: bool,
     /// Rises when this node's own log was found to be older than what others have of it.
     outlived: watch::Sender<bool>,
 }
@@ -111,8 +108,6 @@ impl Replication {
     ) -> Arc<Self> {
         let live_percent = config.catch_up_live_percent;
         let source = Source { log: Arc::clone(&log), book: Arc::clone(&book), live_percent };
-        let ended = log.store().ended_life();
-        let tells_ended = ended.is_some_and(|(life, _)| matches!(log.was_outlived(life), Ok(false)));
         Arc::new(Self {
             log,
             peers,
@@ -125,7 +120,6 @@ impl Replication {
             claims: Mutex::default(),
             unknown: Mutex::default(),
             started: Instant::now(),
-            tells_ended,
             outlived: watch::Sender::new(false),
         })
     }
@@ -299,14 +293,12 @@ impl Replication {
 
     pub(super) fn here(&self) -> BTreeMap<OriginId, CommitNumber> {
         let followed = self.log.store().followed().into_iter().map(|(origin, followed)| (origin, followed.synced));
-        // Of the life before, a copy that has all of it is taken. One that lacks some of it has that from here first.
-        let ended = self.ended_here().map(|(origin, last)| (origin, CommitNumber(last.0.saturating_sub(1))));
+        // Of a life before, a copy that has all of it is taken, once enough have it. One that lacks some of it has that from here first.
+        let ended = self.log.lives_to_tell().into_iter().map(|(life, last)| {
+            let all_but = u64::from(!self.log.awaits_quorum_of(life));
+            (life, CommitNumber(last.0.saturating_sub(all_but)))
+        });
         followed.chain(ended).collect()
-    }
-
-    /// What is here of the life before the present one, and was not followed since.
-    fn ended_here(&self) -> Option<(OriginId, CommitNumber)> {
-        self.log.store().ended_life().filter(|_| self.tells_ended)
     }
 
     /// The same of copies that are whole: what others may have from here.
@@ -326,10 +318,10 @@ impl Replication {
         &self.held
     }
 
-    /// What this node holds of others' origins and of its life before, for who asks.
+    /// What this node holds of others' origins and of its lives before, for who asks.
     pub fn holdings(&self) -> Vec<u8> {
         let mut holds = self.whole_here();
-        holds.extend(self.ended_here());
+        holds.extend(self.log.lives_to_tell());
         Holdings(holds).encode()
     }
 
@@ -379,6 +371,10 @@ impl Replication {
         let is_heard = |node: &NodeId| peers.iter().any(|peer| peer.node == *node && peer.is_connected);
         let heard = voters.others.iter().filter(|node| is_heard(node) && follows(node)).count();
         self.log.set_quorum_in_reach(heard >= voters.needed);
+        self.log.settle_lives(|life, node| {
+            let node = NodeId(node);
+            self.held.synced_at(node, life).max(self.book.synced_at(life, node))
+        });
         self.log.tell_late(self.config.quorum_wait());
     }
 }

@@ -69,6 +69,16 @@ impl KeptRecords {
         CommitNumber(self.last.0 + 1 - self.sizes.len() as u64)
     }
 
+    /// How many are kept.
+    pub(super) fn count(&self) -> usize {
+        self.sizes.len()
+    }
+
+    /// The bytes of those that are kept.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Keeps those from `from` on for longer, for `who`; `None` ends that.
     pub(super) fn hold(&mut self, who: u64, from: Option<CommitNumber>) {
         match from {

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::commit::Writer;
 use super::commit_stream::last_hlc;
+use super::ended::records_that_stay;
 use super::kept::KeptRecords;
 use super::keys;
 use super::open::{OpenError, Options, Recovered};
@@ -68,13 +69,13 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         let origin = Draw::new(options.seed.map(|seed| seed ^ header.origin)).next_but(known);
         let keep = |of: OriginId| streams.followed.contains_key(&of) || linked.contains_key(&of);
         header.hlc_floor = found.last_hlc;
-        begin_life(&*backend, &*meta, &mut header, &mut partitions, &keep, origin)?;
+        begin_life(&*backend, &*meta, &mut header, &mut partitions, &keep, (origin, &options))?;
         kept = KeptRecords::default();
     }
     if !found.new_store {
         found.last_hlc = found.last_hlc.saturating_add(hlc_step(&mut draw));
     }
-    streams.load_ended(&*meta, header.previous)?;
+    streams.load_ended(&*meta, &header, &|of| linked.contains_key(&of))?;
     found.last_commit = kept.last();
     found.extents = extents(&partitions);
     header.clean = false;
@@ -240,8 +241,8 @@ fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Reco
     Ok(())
 }
 
-/// Begins the life `origin`. Of own lives before the one that ends, commit records go; so do partitions that hold nothing. Followed origins
-/// stay as they are. An opening that fails behind this has begun it all the same: the next one goes on with it, as nothing was acknowledged in it,
+/// Begins the life `origin`. Of own lives before the one that ends, commit records go but for those that others may come for; so do partitions
+/// that hold nothing. Followed origins stay as they are. An opening that fails behind this has begun it all the same: the next one goes on with it, as nothing was acknowledged in it,
 /// and does not end it too, with the records of the life before.
 fn begin_life(
     backend: &dyn Backend,
@@ -249,11 +250,14 @@ fn begin_life(
     header: &mut HeaderV1,
     partitions: &mut Partitions,
     others: &dyn Fn(OriginId) -> bool,
-    origin: u64,
+    (origin, options): (u64, &Options),
 ) -> Result<(), OpenError> {
     let mut group = Group::new();
+    let is_older = |of: OriginId| of.0 != header.origin && !others(of);
+    let stay = records_that_stay(meta, partitions, &is_older, options)?;
+    let stays = |of: OriginId, commit: CommitNumber| stay.get(&of).is_some_and(|from| commit >= *from);
     each_of_kind(meta, keys::COMMIT, |key, _| {
-        if keys::commit_of(key).is_none_or(|(of, _, _)| of.0 != header.origin && !others(of)) {
+        if keys::commit_of(key).is_none_or(|(of, commit, _)| is_older(of) && !stays(of, commit)) {
             group.remove(key);
         }
         Ok(())

@@ -1,14 +1,15 @@
-//! The commit streams that this store holds: its own, those it follows, and that of its last life before the present one.
+//! The commit streams that this store holds: its own, those it follows, and those of its lives before the present one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 
 use super::Store;
+use super::ended::with_records;
 use super::kept::KeptRecords;
 use super::keys;
 use super::open::OpenError;
 use super::recover::{each_of_kind, refuse};
-use super::values::{CopyV1, FollowedV1, read};
+use super::values::{CopyV1, FollowedV1, HeaderV1, read};
 use crate::backend::Tree;
 use crate::ids::{CommitNumber, OriginId};
 
@@ -96,8 +97,10 @@ impl Stream {
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     pub(super) followed: BTreeMap<OriginId, Stream>,
-    /// The life before the present one, whose commits can still be read.
-    pub(super) ended: Option<(OriginId, KeptRecords)>,
+    /// Own lives that have ended and were not followed since, whose commits can still be read.
+    pub(super) ended: BTreeMap<OriginId, KeptRecords>,
+    /// The life before the present one, where there is one.
+    previous: Option<OriginId>,
 }
 
 impl Streams {
@@ -119,21 +122,22 @@ impl Streams {
             }
             followed.insert(origin, Stream { record, kept, synced: commit, groups: VecDeque::new() });
         }
-        Ok(Streams { followed, ended: None })
+        Ok(Streams { followed, ..Streams::default() })
     }
 
-    /// Finds what is left of the life before the present one.
-    pub(super) fn load_ended(&mut self, meta: &dyn Tree, previous: u64) -> Result<(), OpenError> {
-        let origin = OriginId(previous);
-        if previous != 0 && !self.followed.contains_key(&origin) {
-            let kept = KeptRecords::load(meta, origin, CommitNumber(0))?;
-            self.ended = (kept.last() > CommitNumber(0)).then_some((origin, kept));
-        }
+    /// Finds what is left of the lives before the present one: records that are nobody else's.
+    pub(super) fn load_ended(
+        &mut self,
+        meta: &dyn Tree,
+        header: &HeaderV1,
+        is_linked: &dyn Fn(OriginId) -> bool,
+    ) -> Result<(), OpenError> {
+        self.previous = Some(OriginId(header.previous)).filter(|previous| previous.0 != 0);
+        let is_others = |origin: OriginId| self.followed.contains_key(&origin) || is_linked(origin);
+        let ended = with_records(meta)?.into_iter().filter(|of| of.0 != header.origin && !is_others(*of));
+        let load = |origin| Ok((origin, KeptRecords::load(meta, origin, CommitNumber(0))?));
+        self.ended = ended.map(load).collect::<Result<_, OpenError>>()?;
         Ok(())
-    }
-
-    fn ended(&self, origin: OriginId) -> Option<&KeptRecords> {
-        self.ended.as_ref().filter(|(ended, _)| *ended == origin).map(|(_, kept)| kept)
     }
 }
 
@@ -154,8 +158,8 @@ impl Store {
     /// The life before the present one, where it was not followed since, and its last commit.
     pub fn ended_life(&self) -> Option<(OriginId, CommitNumber)> {
         let streams = self.streams.read();
-        let ended = streams.ended.as_ref().filter(|(origin, _)| !streams.followed.contains_key(origin));
-        ended.map(|(origin, kept)| (*origin, kept.last()))
+        let previous = streams.previous.filter(|previous| !streams.followed.contains_key(previous))?;
+        Some((previous, streams.ended.get(&previous)?.last()))
     }
 
     /// The newest commit of an origin that was followed, durable or not; 0 where nothing was.
@@ -170,7 +174,7 @@ impl Store {
             return self.last_commit();
         }
         let streams = self.streams.read();
-        match (streams.followed.get(&origin), streams.ended(origin)) {
+        match (streams.followed.get(&origin), streams.ended.get(&origin)) {
             (Some(stream), _) => CommitNumber(stream.record.commit),
             (None, ended) => ended.map_or(CommitNumber(0), KeptRecords::last),
         }
@@ -183,7 +187,7 @@ impl Store {
         }
         let synced = self.follow_synced.load(Ordering::Acquire);
         let streams = self.streams.read();
-        match (streams.followed.get(&origin), streams.ended(origin)) {
+        match (streams.followed.get(&origin), streams.ended.get(&origin)) {
             (Some(stream), _) => stream.synced(synced),
             // It was synced when the store was opened.
             (None, ended) => ended.map_or(CommitNumber(0), KeptRecords::last),
@@ -196,7 +200,7 @@ impl Store {
             return self.first_kept_commit();
         }
         let streams = self.streams.read();
-        let kept = streams.followed.get(&origin).map(|stream| &stream.kept).or_else(|| streams.ended(origin));
+        let kept = streams.followed.get(&origin).map(|stream| &stream.kept).or_else(|| streams.ended.get(&origin));
         kept.map_or(CommitNumber(1), KeptRecords::first)
     }
 

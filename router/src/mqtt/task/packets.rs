@@ -10,7 +10,7 @@ use super::acks::{PUBACK, PUBCOMP, PUBREC};
 use super::connection::{Connection, Saved};
 use super::numbered::NotNumbered;
 use super::publish::{NotTaken, Taken};
-use crate::event_log::{AppendError, CommitFailed, OpenCommit};
+use crate::event_log::{AppendError, CommitFailed, OpenCommit, Ticket};
 use crate::ingest::Refused;
 use crate::mqtt::codec::{Decoded, Packet, Publish, Qos, Reason, Reply, Version, decode};
 use crate::mqtt::session::{Action, Close, End, Subscribed};
@@ -132,7 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Stores a session that will be kept, so that a crash finds it; `None` for one that ends with its connection.
-    pub(super) fn save(&mut self) -> Option<crate::event_log::Ticket> {
+    pub(super) fn save(&mut self) -> Option<Ticket> {
         if !self.session.is_kept() {
             return None;
         }
@@ -154,9 +154,9 @@ struct PublishWay<'a, 'log> {
     acks: &'a mut super::acks::AckQueue,
     entry: &'a Arc<crate::sessions::Entry>,
     door: &'log super::door::Door,
-    last: &'a mut crate::event_log::Ticket,
-    rings: &'a mut Option<crate::event_log::Ticket>,
-    paused: &'a mut Option<crate::event_log::Ticket>,
+    last: &'a mut Ticket,
+    rings: &'a mut Option<Ticket>,
+    paused: &'a mut Option<Ticket>,
 }
 
 impl<'log> PublishWay<'_, 'log> {
@@ -198,9 +198,11 @@ impl<'log> PublishWay<'_, 'log> {
             *self.paused = Some(guard.ticket());
         }
         let rings = if over { Some(guard.ticket()) } else { ticket.filter(|_| publish.qos != Qos::AtMostOnce) };
-        if let Some(ticket) = rings.filter(|ticket| self.rings.is_none_or(|rings| rings < *ticket)) {
+        // What an earlier life stored may take longer than a newer commit.
+        let is_newer = |ticket: &Ticket| ticket.awaits_lives() || self.rings.is_none_or(|rings| rings < *ticket);
+        if let Some(ticket) = rings.filter(is_newer) {
             guard.ring_when(ticket, &self.entry.seat.wake);
-            *self.rings = Some(ticket);
+            *self.rings = (*self.rings).max(Some(ticket).filter(|ticket| !ticket.awaits_lives()));
         }
         Ok(())
     }

@@ -53,10 +53,10 @@ impl Store {
         }
         (record.commit, record.copy) = (followed.0, CopyV1::Taking);
         self.put_record_of(&mut writer, origin, record, |_| {})?;
-        // The life before the present one is followed like any other from now on.
+        // A life before the present one is followed like any other from now on.
         let mut streams = self.streams.write();
-        let ended = streams.ended.take_if(|(ended, _)| *ended == origin);
-        if let (Some((_, kept)), Some(stream)) = (ended, streams.followed.get_mut(&origin)) {
+        let ended = streams.ended.remove(&origin);
+        if let (Some(kept), Some(stream)) = (ended, streams.followed.get_mut(&origin)) {
             stream.kept = kept;
         }
         Ok(())
