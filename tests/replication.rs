@@ -7,6 +7,7 @@ mod crashes;
 mod cut_off;
 mod gaps;
 mod grown;
+mod lag;
 mod leaving;
 mod left_alone;
 mod load;

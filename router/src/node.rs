@@ -14,6 +14,7 @@ mod place;
 mod plugins;
 mod retention;
 mod site;
+mod site_lags;
 mod site_view;
 mod summaries;
 mod wires;

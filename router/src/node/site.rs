@@ -23,7 +23,7 @@ use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup, Spoken};
-use crate::replication::{Book, Config, Listed, Member, Replication, Voters};
+use crate::replication::{Book, Config, Lags, Listed, Member, Replication, Voters};
 use crate::security::{JOIN_ADDRESSES_MAX, JOIN_TOKEN_LIFETIME};
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
 
@@ -101,6 +101,10 @@ pub struct SiteNode {
     pub(super) log: Arc<EventLog>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) book: Arc<Book>,
+    /// How far others are behind, as it was counted last.
+    pub(super) lags: Lags,
+    /// Replication, once the node is connected.
+    pub(super) replication: std::sync::OnceLock<std::sync::Weak<Replication>>,
     /// Its certificate; without it the node is alone.
     pub(super) identity: Option<Arc<SiteIdentity>>,
     pub(super) way: Arc<Way>,
@@ -145,6 +149,8 @@ impl SiteNode {
             log,
             catalog,
             book,
+            lags: Lags::default(),
+            replication: Default::default(),
             identity,
             way,
             spoken: Arc::new(spoken),
@@ -219,6 +225,7 @@ impl SiteNode {
             listing,
         );
         served.replication.get_or_init(|| Arc::downgrade(&replication));
+        self.replication.get_or_init(|| Arc::downgrade(&replication));
         let stop = watch::Sender::new(false);
         // 0.0.0.0 is no address by which others reach it.
         let address = config.address.clone().or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()));

@@ -48,6 +48,19 @@ async fn append(log: &EventLog, topic: &Topic, value: &str) {
     log.durable(ticket).await.unwrap();
 }
 
+/// Appends to one partition; durable on return.
+pub(super) fn append_blocking(log: &EventLog, topic: &Topic, partition: u32, value: &str) {
+    let (key, value) = (None, Some(value.as_bytes()));
+    let event =
+        NewEvent { timestamp_ms: 1_000, key, value, headers: &NO_HEADERS, extra: &NO_HEADERS, fanned_out: false };
+    let ticket = {
+        let mut open = log.lock();
+        open.append(topic, partition, &event).unwrap();
+        open.ticket()
+    };
+    log.durable_blocking(ticket).unwrap();
+}
+
 /// Two connections' ends: of the follower and of the source.
 pub(super) struct Link {
     _endpoints: [SiteEndpoint; 2],

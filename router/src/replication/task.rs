@@ -170,7 +170,6 @@ impl Replication {
 
     /// One look at who is there.
     fn look(self: &Arc<Self>, peers: &[PeerState]) {
-        self.note_moment();
         self.end_finished();
         let known = self.known(peers);
         let wanted = wanted(&known);
@@ -368,13 +367,6 @@ impl Replication {
             )),
             Err(error) => tracing::error!(error, text, "it cannot be told whether this node's life may be ended"),
         }
-    }
-
-    fn note_moment(&self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let stats = self.log.stats();
-        let (events, bytes) = (stats.events.load(Relaxed), stats.record_bytes.load(Relaxed));
-        self.book.moment(self.log.store().synced_commit(), events, bytes, self.log.clock().monotonic());
     }
 
     fn tell_quorum(&self, peers: &[PeerState]) {
