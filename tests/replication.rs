@@ -16,4 +16,5 @@ mod paused;
 mod plugins;
 mod routes;
 mod subscribers;
+mod unsure;
 mod upgrade;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod arrived;
+mod closing;
 mod doors;
 mod down;
 mod error;

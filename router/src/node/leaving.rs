@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use sled_data::CommitNumber;
 
+use super::closing::{CLOSE_WAIT, Doors};
 use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
 use crate::admin::site::{LeftView, RemovedView};
 use crate::admin::{ApiError, Readiness};
-use crate::catalog::{Change, Member, MemberState, MemberUpdate, Refusal, WorkRefusal};
+use crate::catalog::{Change, Class, Member, MemberRefusal, MemberState, MemberUpdate, Refusal, WorkRefusal};
 use crate::event_log::Act;
 use crate::replication::{ASK_HAND_OVER, FollowerState};
 use crate::sessions::Sessions;
@@ -22,8 +22,6 @@ use crate::transport::NodeId;
 pub(super) const HAND_OVER_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
-/// How long its clients have to end.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
 /// How long another node waits until one that it takes out has handed over.
 const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 5);
 /// How long a node that has handed over waits to be taken out; then it takes clients again.
@@ -36,79 +34,6 @@ const INSIST_MAX: u32 = 3;
 const HANDED_OVER: &[u8] = &[1];
 /// The first byte of an answer that says why not.
 const NOT_HANDED_OVER: u8 = 0;
-
-/// The ways by which something comes in that others rely on.
-pub(super) struct Doors {
-    sessions: Arc<Sessions>,
-    readiness: Arc<Readiness>,
-    links: Arc<LinkNode>,
-    /// Held while they are opened.
-    closings: Mutex<Closings>,
-}
-
-/// How doors were closed.
-#[derive(Debug, Default)]
-struct Closings {
-    /// How often.
-    count: u64,
-    /// The node is of its site no more: they stay closed.
-    for_good: bool,
-}
-
-impl Closings {
-    /// Whether doors may be opened that were closed so often; `None`: however often they were.
-    fn may_open(&self, closing: Option<u64>) -> bool {
-        !self.for_good && closing.is_none_or(|closing| closing == self.count)
-    }
-}
-
-impl Doors {
-    async fn close(&self) {
-        self.closings.lock().count += 1;
-        self.close_all().await;
-    }
-
-    /// Closes them for good.
-    async fn shut(&self) {
-        {
-            let mut closings = self.closings.lock();
-            closings.count += 1;
-            closings.for_good = true;
-        }
-        self.close_all().await;
-    }
-
-    async fn close_all(&self) {
-        self.links.close(true);
-        tokio::join!(self.readiness.leave(CLOSE_WAIT), self.sessions.close(CLOSE_WAIT));
-    }
-
-    /// Opens them, unless they are closed for good.
-    fn reopen(&self) {
-        self.reopen_if(None);
-    }
-
-    fn closings(&self) -> u64 {
-        self.closings.lock().count
-    }
-
-    /// The same, unless they were closed once more since; whether it did.
-    fn reopen_after(&self, closing: u64) -> bool {
-        self.reopen_if(Some(closing))
-    }
-
-    fn reopen_if(&self, closing: Option<u64>) -> bool {
-        // Until it is done: who closes them comes before it, or behind it.
-        let closings = self.closings.lock();
-        let may_open = closings.may_open(closing);
-        if may_open {
-            self.links.close(false);
-            self.sessions.reopen();
-            self.readiness.stay();
-        }
-        may_open
-    }
-}
 
 /// What the others have of a node that leaves.
 struct HandedOver {
@@ -150,7 +75,7 @@ fn must_ask_again(not_handed_over: Option<&str>, since: Duration) -> bool {
 impl SiteNode {
     /// Says what is closed when the node leaves.
     pub(super) fn set_doors(&self, sessions: Arc<Sessions>, readiness: Arc<Readiness>, links: Arc<LinkNode>) {
-        self.doors.get_or_init(|| Doors { sessions, readiness, links, closings: Mutex::default() });
+        self.doors.get_or_init(|| Doors::new(sessions, readiness, links));
     }
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
@@ -268,10 +193,12 @@ impl SiteNode {
             // The others may let go of it before it has heard what came of its own proposal.
             () = self.told_removed() => Ok(()),
         };
-        removed.map_err(|refusal| match refusal {
-            Refusal::UnknownOutcome => NotGone::Perhaps(refusal.into()),
-            refusal => NotGone::Stays(refusal.into()),
-        })
+        match removed {
+            // Asked for once more, it was out already.
+            Ok(()) | Err(Refusal::Member(MemberRefusal::Unknown(_))) => Ok(()),
+            Err(refusal @ Refusal::UnknownOutcome) => Err(NotGone::Perhaps(refusal.into())),
+            Err(refusal) => Err(NotGone::Stays(refusal.into())),
+        }
     }
 
     async fn say(&self, state: MemberState) -> Result<(), Refusal> {
@@ -407,11 +334,11 @@ impl SiteNode {
     /// Has a change made that may be asked for again: where it is not known what came of it (the leader changes, perhaps
     /// because of it), it is.
     async fn insist(&self, change: Change) -> Result<(), Refusal> {
-        let mut left = INSIST_MAX;
+        let (mut left, mut is_unsure) = (INSIST_MAX, false);
         loop {
             match self.catalog.propose(change.clone(), WHO).await {
-                Err(Refusal::UnknownOutcome) if left > 1 => left -= 1,
-                made => return made.map(drop),
+                Err(Refusal::UnknownOutcome) if left > 1 => (left, is_unsure) = (left - 1, true),
+                made => return made.map(drop).map_err(|refusal| insisted(refusal, is_unsure)),
             }
         }
     }
@@ -422,6 +349,12 @@ impl SiteNode {
             tokio::time::sleep(HAND_OVER_LOOK).await;
         }
     }
+}
+
+/// Why a change was not made that was asked for once more because it was not known what came of it: where nobody has judged it this time
+/// either, it may have been made (pure).
+fn insisted(refusal: Refusal, is_unsure: bool) -> Refusal {
+    if is_unsure && refusal.class() == Class::Unavailable { Refusal::UnknownOutcome } else { refusal }
 }
 
 fn no(why: &str) -> Vec<u8> {
@@ -454,17 +387,18 @@ mod tests {
     }
 
     #[test]
-    fn doors_that_are_closed_for_good_stay_closed() {
-        for (count, for_good, closing, may_open) in [
-            (1, false, None, true),
-            (1, false, Some(1), true),
-            (2, false, Some(1), false),
-            (2, false, None, true),
-            (2, true, None, false),
-            (2, true, Some(2), false),
+    fn what_was_not_known_once_is_known_when_it_was_judged() {
+        let no_majority = || Refusal::NoMajority { missing: vec!["n2".into()] };
+        let judged = || Refusal::Member(MemberRefusal::Unknown(NodeId(1)));
+        for (refusal, is_unsure, told) in [
+            (no_majority(), false, no_majority()),
+            (no_majority(), true, Refusal::UnknownOutcome),
+            (Refusal::Stopping, true, Refusal::UnknownOutcome),
+            (Refusal::UnknownOutcome, true, Refusal::UnknownOutcome),
+            (judged(), true, judged()),
         ] {
-            let closings = Closings { count, for_good };
-            assert_eq!(closings.may_open(closing), may_open, "{closings:?} {closing:?}");
+            let case = format!("{refusal:?} {is_unsure}");
+            assert_eq!(insisted(refusal, is_unsure), told, "{case}");
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::admission::Door;
-use super::leaving::Doors;
+use super::closing::Doors;
 use super::links::LinkNode;
 use super::place::Place;
 use super::site_view::view;
