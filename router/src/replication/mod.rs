@@ -11,6 +11,8 @@ mod floor;
 mod follower;
 mod grouping;
 mod held;
+#[cfg(test)]
+mod hold_tests;
 mod holdings;
 pub mod join;
 mod lags;

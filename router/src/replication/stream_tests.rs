@@ -14,11 +14,13 @@ use super::source::Source;
 use super::wire::{Asked, Follow, RefusedCode, Said, VERSION};
 use crate::clock::Clock;
 use crate::event_log::{Config, EventLog, NO_HEADERS, NewEvent, Topic};
-use crate::transport::{Bounds, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint};
+use crate::transport::{
+    Bounds, FrameReceiver, FrameSender, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, site_endpoint,
+};
 
 const LONG: Duration = Duration::from_secs(40);
 
-fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
+pub(super) fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
     let (store, recovered) = Store::on(Arc::new(backend), Options { seed: Some(seed), ..options }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
     let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
@@ -66,6 +68,13 @@ pub(super) struct Link {
     _endpoints: [SiteEndpoint; 2],
     pub(super) follower: SiteConnection,
     source: SiteConnection,
+}
+
+impl Link {
+    /// The next stream, at the source.
+    pub(super) async fn accept(&self) -> (FrameSender, FrameReceiver) {
+        self.source.accept().await.unwrap()
+    }
 }
 
 pub(super) async fn link() -> Link {
