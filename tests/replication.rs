@@ -5,6 +5,7 @@ mod commands;
 mod copies;
 mod crashes;
 mod cut_off;
+mod forked;
 mod gaps;
 mod grown;
 mod lag;

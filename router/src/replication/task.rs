@@ -16,6 +16,7 @@ use super::held::Held;
 use super::holdings::Holdings;
 use super::peers::{PeerState, Peers};
 use super::plan::{Holder, Known, wanted, writer_instead};
+use super::same::{Point, decode_question, encode_answer};
 use super::source::{self, Source};
 use super::wire::RefusedCode;
 use super::{Config, STREAM_FOLLOW};
@@ -337,6 +338,22 @@ impl Replication {
         let mut holds = self.whole_here();
         holds.extend(self.ended_here());
         Holdings(holds).encode()
+    }
+
+    /// Says, for who asks, which of these logs are here up to a commit, and the same. Nothing is said where the question cannot be read.
+    pub async fn same_here(&self, question: &[u8]) -> Vec<u8> {
+        let Some(points) = decode_question(question) else { return Vec::new() };
+        let log = Arc::clone(&self.log);
+        let look = move || {
+            let is_here = |point: &Point| {
+                point.is_in(log.store()).unwrap_or_else(|error| {
+                    tracing::warn!(%error, origin = %point.origin, "whether a log is here is not known: it cannot be read");
+                    false
+                })
+            };
+            encode_answer(points.iter().map(is_here).collect())
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
     }
 
     /// Serves one that follows.
