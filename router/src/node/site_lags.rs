@@ -18,10 +18,20 @@ struct Look<'a> {
     members: &'a [Member],
     peers: &'a [PeerState],
     names: &'a Names,
+    /// Those who work on with the logs of lost nodes, by their lives.
+    read_by: BTreeMap<OriginId, NodeId>,
+    /// The store's partitions.
+    partitions: BTreeMap<OriginId, Vec<PartitionId>>,
 }
 
 pub(super) fn origins(site: &SiteNode, members: &[Member], peers: &[PeerState], names: &Names) -> Vec<OriginView> {
-    let look = Look { site, members, peers, names };
+    let taken = site.catalog.take_overs().into_iter().filter(|(_, taken)| !taken.has_returned);
+    let read_by = taken.map(|(origin, taken)| (OriginId(origin), taken.by)).collect();
+    let mut partitions: BTreeMap<OriginId, Vec<PartitionId>> = BTreeMap::new();
+    for id in site.log.store().partitions() {
+        partitions.entry(id.origin).or_default().push(id);
+    }
+    let look = Look { site, members, peers, names, read_by, partitions };
     let (store, following) = (site.log.store(), site.book.following());
     let mut all = vec![look.own()];
     for (origin, followed) in store.followed() {
@@ -31,7 +41,7 @@ pub(super) fn origins(site: &SiteNode, members: &[Member], peers: &[PeerState], 
             Some(Following::Stopped(why)) => format!("stopped: {why}"),
             None => "kept".to_owned(),
         };
-        let kept = extents(&site.log, origin);
+        let kept = look.extents(origin);
         let writer = look.writer(origin);
         all.push(OriginView {
             origin: origin.to_string(),
@@ -53,7 +63,7 @@ impl Look<'_> {
     fn own(&self) -> OriginView {
         let store = self.site.log.store();
         let origin = store.origin();
-        let kept = extents(&self.site.log, origin);
+        let kept = self.extents(origin);
         OriginView {
             origin: origin.to_string(),
             node: Some(self.names.of(self.site.place.node)),
@@ -75,9 +85,12 @@ impl Look<'_> {
     }
 
     fn read_by(&self, origin: OriginId) -> Option<String> {
-        let take_overs = self.site.catalog.take_overs();
-        let taken = take_overs.iter().find(|(taken, _)| *taken == origin.0).map(|(_, taken)| taken);
-        taken.filter(|taken| !taken.has_returned).map(|taken| self.names.of(taken.by))
+        self.read_by.get(&origin).map(|node| self.names.of(*node))
+    }
+
+    fn extents(&self, origin: OriginId) -> Extents {
+        let partitions = self.partitions.get(&origin).map(Vec::as_slice).unwrap_or_default();
+        extents(&self.site.log, origin, partitions)
     }
 
     /// The newest commit of another node that is connected, as it said last.

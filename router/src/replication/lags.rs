@@ -182,11 +182,12 @@ impl Lags {
     }
 }
 
-/// What is kept of each partition of an origin, up to where it is synced here. Reads records of commits that are not synced: not for a task.
-pub fn extents(log: &EventLog, origin: OriginId) -> Extents {
+/// What is kept of these partitions of an origin, up to where they are synced here. Reads records of commits that are not synced: not for a
+/// task.
+pub fn extents(log: &EventLog, origin: OriginId, partitions: &[PartitionId]) -> Extents {
     let store = log.store();
-    let of_origin = store.partitions().into_iter().filter(|id| id.origin == origin);
-    let mut ends: Extents = of_origin.map(|id| (id, log.start_offset(id)..store.end_offset(id))).collect();
+    let extent = |id: &PartitionId| (*id, log.start_offset(*id)..store.end_offset(*id));
+    let mut ends: Extents = partitions.iter().map(extent).collect();
     let mut cut = |record: &CommitRecord| {
         for appended in &record.appended {
             if let Some(extent) = ends.get_mut(&appended.partition) {
@@ -296,7 +297,7 @@ mod tests {
         }
         let lags = Lags::default();
         let counted = |has| {
-            let lag = lags.of(&log, own, &extents(&log, own), NodeId(9), has);
+            let lag = lags.of(&log, own, &extents(&log, own, &log.store().partitions()), NodeId(9), has);
             let shown = |lag: &PartitionLag| (lag.partition.index, lag.next, lag.events);
             (lag.commits, lag.partitions.iter().map(shown).collect::<Vec<_>>())
         };
