@@ -3,6 +3,7 @@
 mod addresses;
 mod admission;
 mod arrived;
+mod closing;
 mod doors;
 mod down;
 mod error;
@@ -18,6 +19,7 @@ mod plugins;
 mod proposer;
 mod retention;
 mod site;
+mod site_lags;
 mod site_view;
 mod summaries;
 mod wires;

@@ -138,6 +138,19 @@ impl Site {
         prepare_in(folder, data, &self.config, port, &format!("127.0.0.1:{port}"))
     }
 
+    /// A copy of a stopped node's data folder.
+    pub fn backup(&self, member: usize) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        copy(self[member].data(), &folder.path().join("data"));
+        folder
+    }
+
+    /// Puts a copy in the place of a stopped node's data folder.
+    pub fn restore(&self, member: usize, backup: &tempfile::TempDir) {
+        std::fs::remove_dir_all(self[member].data()).unwrap();
+        copy(&backup.path().join("data"), self[member].data());
+    }
+
     /// The places of those that run.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         (0..self.members.len()).filter(|place| self[*place].is_started())

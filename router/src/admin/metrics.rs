@@ -3,6 +3,7 @@
 mod lag;
 mod links;
 mod log;
+mod partitions;
 mod process;
 mod quic;
 mod readers;
@@ -120,9 +121,13 @@ impl Metrics {
         self.add("twins", move |sheet| twins::write(&twins, sheet));
     }
 
-    /// Adds the site: who is heard, and how far followers are behind.
+    /// Adds the site: who is heard, where partitions end, and how far followers are behind.
     pub fn add_site(&mut self, site: crate::admin::site::Site) {
-        self.add("site", move |sheet| site::write(&site.view(), sheet));
+        self.add("site", move |sheet| {
+            let view = site.view();
+            site::write(&view, sheet)?;
+            partitions::write(&view, sheet)
+        });
     }
 
     /// Links between sites.

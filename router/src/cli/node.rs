@@ -2,6 +2,7 @@
 
 mod found;
 mod join;
+mod logs;
 mod show;
 
 use std::io::Write;
@@ -58,6 +59,9 @@ enum Action {
     },
     /// Show how far each node's log is on each other, and what is wrong
     Status {
+        /// Show all partitions: internal ones and empty ones as well, and each that another node is behind with
+        #[arg(long)]
+        partitions: bool,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -113,7 +117,7 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
             out.done(&said, &format!("node {name} is removed; it comes back only as a new one, with a new data folder"))
         }
         Action::List { node } => show::list(&Api::to(&node)?.get::<SiteView>("site")?, out),
-        Action::Status { node } => show::status(&Api::to(&node)?.get::<SiteView>("site")?, out),
+        Action::Status { partitions, node } => show::status(&Api::to(&node)?.get::<SiteView>("site")?, partitions, out),
         Action::Policy { policy, node } => set_policy(&Api::to(&node)?, policy, out),
         Action::Promote { lost: _, node } => {
             let said: Value = Api::to(&node)?.post("site/promote-lost", &json!({}), WAITS)?;

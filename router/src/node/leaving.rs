@@ -1,22 +1,18 @@
 //! Nodes that leave: the doors close, the others take all that was acknowledged, then the node is taken out.
 
-mod closing;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sled_data::CommitNumber;
 
-use closing::CLOSE_WAIT;
-pub(super) use closing::Doors;
-
+use super::closing::{CLOSE_WAIT, Doors};
 use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
 use crate::admin::site::{LeftView, RemovedView};
 use crate::admin::{ApiError, Readiness};
-use crate::catalog::{Change, Member, MemberState, MemberUpdate, Refusal, WorkRefusal};
+use crate::catalog::{Change, Class, Member, MemberRefusal, MemberState, MemberUpdate, Refusal, WorkRefusal};
 use crate::event_log::Act;
 use crate::replication::{ASK_HAND_OVER, FollowerState};
 use crate::sessions::Sessions;
@@ -106,7 +102,7 @@ impl SiteNode {
 
     /// Waits until others have what links have brought here: it was told to be stored as well.
     async fn hand_over_linked(&self) -> Result<(), ApiError> {
-        match self.doors.get().and_then(|doors| doors.links().within()) {
+        match self.doors.get().and_then(|doors| doors.links.within()) {
             Some(within) => within.hand_over(HAND_OVER_WAIT).await.map_err(|what| nobody_has(&what)),
             None => Ok(()),
         }
@@ -198,10 +194,12 @@ impl SiteNode {
             // The others may let go of it before it has heard what came of its own proposal.
             () = self.told_removed() => Ok(()),
         };
-        removed.map_err(|refusal| match refusal {
-            Refusal::UnknownOutcome => NotGone::Perhaps(refusal.into()),
-            refusal => NotGone::Stays(refusal.into()),
-        })
+        match removed {
+            // Asked for once more, it was out already.
+            Ok(()) | Err(Refusal::Member(MemberRefusal::Unknown(_))) => Ok(()),
+            Err(refusal @ Refusal::UnknownOutcome) => Err(NotGone::Perhaps(refusal.into())),
+            Err(refusal) => Err(NotGone::Stays(refusal.into())),
+        }
     }
 
     async fn say(&self, state: MemberState) -> Result<(), Refusal> {
@@ -337,11 +335,11 @@ impl SiteNode {
     /// Has a change made that may be asked for again: where it is not known what came of it (the leader changes, perhaps
     /// because of it), it is.
     async fn insist(&self, change: Change) -> Result<(), Refusal> {
-        let mut left = INSIST_MAX;
+        let (mut left, mut is_unsure) = (INSIST_MAX, false);
         loop {
             match self.catalog.propose(change.clone(), WHO).await {
-                Err(Refusal::UnknownOutcome) if left > 1 => left -= 1,
-                made => return made.map(drop),
+                Err(Refusal::UnknownOutcome) if left > 1 => (left, is_unsure) = (left - 1, true),
+                made => return made.map(drop).map_err(|refusal| insisted(refusal, is_unsure)),
             }
         }
     }
@@ -352,6 +350,12 @@ impl SiteNode {
             tokio::time::sleep(HAND_OVER_LOOK).await;
         }
     }
+}
+
+/// Why a change was not made that was asked for once more because it was not known what came of it: where nobody has judged it this time
+/// either, it may have been made (pure).
+fn insisted(refusal: Refusal, is_unsure: bool) -> Refusal {
+    if is_unsure && refusal.class() == Class::Unavailable { Refusal::UnknownOutcome } else { refusal }
 }
 
 fn no(why: &str) -> Vec<u8> {
@@ -381,6 +385,22 @@ mod tests {
         assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
         assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
         assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
+    }
+
+    #[test]
+    fn what_was_not_known_once_is_known_when_it_was_judged() {
+        let no_majority = || Refusal::NoMajority { missing: vec!["n2".into()] };
+        let judged = || Refusal::Member(MemberRefusal::Unknown(NodeId(1)));
+        for (refusal, is_unsure, told) in [
+            (no_majority(), false, no_majority()),
+            (no_majority(), true, Refusal::UnknownOutcome),
+            (Refusal::Stopping, true, Refusal::UnknownOutcome),
+            (Refusal::UnknownOutcome, true, Refusal::UnknownOutcome),
+            (judged(), true, judged()),
+        ] {
+            let case = format!("{refusal:?} {is_unsure}");
+            assert_eq!(insisted(refusal, is_unsure), told, "{case}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the other nodes hold of lives that nobody writes, this node's own earlier ones among them: before a node leaves, what it alone has of
 //! them is with others; and who reads on the log of one that is taken out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ use super::site::SiteNode;
 use crate::admin::ApiError;
 use crate::catalog::{Member, MemberState};
 use crate::event_log::EventLog;
-use crate::replication::{ASK_HOLDINGS, Holdings};
+use crate::replication::peers::{AskError, PeerState, Peers};
+use crate::replication::{ASK_HOLDINGS, ASK_SAME, Holdings, Point, SAME_LOGS_MAX, decode_answer, encode_question};
 use crate::transport::NodeId;
 
 /// How long a node may take to say what it holds.
@@ -23,9 +24,6 @@ const HOLDINGS_WAIT: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// Lives that one refusal names.
 const NAMED_MAX: usize = 3;
-
-/// How far lives are synced.
-type Synced = BTreeMap<OriginId, CommitNumber>;
 
 /// Who may read on the log of a node that is taken out: those who stay and are heard (pure).
 fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
@@ -38,43 +36,97 @@ fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
 struct Here {
     /// What was here when the waiting began.
     then: CommitNumber,
-    /// What is here now.
-    now: CommitNumber,
+    /// What is here now, and by which clock it is known.
+    now: Point,
     /// Who wrote it, where that is known.
     writer: Option<NodeId>,
 }
 
-impl Here {
-    /// Whether one that has so much of it has all that was here (pure). The one that wrote it may have written on after a restore, and have
-    /// as many commits that are others: what it has is followed here, so it is all that is here, or it is not the same.
-    fn is_with(&self, node: NodeId, there: CommitNumber) -> bool {
-        if self.writer == Some(node) { there == self.now } else { there >= self.then }
+type Lives = BTreeMap<OriginId, Here>;
+
+/// A node that has answered.
+struct Answered {
+    node: NodeId,
+    /// The life that it writes.
+    writes: Option<OriginId>,
+    /// Whether it stays, and is heard.
+    stays: bool,
+    said: Said,
+}
+
+/// What a node has said of lives.
+enum Said {
+    /// These it has up to what is here, and the same.
+    Same(BTreeSet<OriginId>),
+    /// It is of an older program, which knows numbers alone: how far it has synced what it writes, and what it holds.
+    Numbers(CommitNumber, Holdings),
+}
+
+impl Answered {
+    /// Whether it has all of a life that is here (pure). One that leaves as well hands over what it writes, and nothing else.
+    fn has(&self, origin: OriginId, here: &Here) -> bool {
+        let writes = self.writes == Some(origin);
+        match &self.said {
+            Said::Same(same) => (self.stays || writes) && same.contains(&origin),
+            Said::Numbers(synced, _) if writes => *synced >= here.then,
+            Said::Numbers(_, holds) => {
+                let there = holds.0.get(&origin).filter(|_| self.stays);
+                // The one that wrote it may have written on after a restore, and have as many commits that are others: what it has is
+                // followed here, so it is all that is here, or it is not the same.
+                let is_all = |there: &&CommitNumber| match here.writer == Some(self.node) {
+                    true => **there == here.now.commit,
+                    false => **there >= here.then,
+                };
+                there.filter(is_all).is_some()
+            }
+        }
     }
 }
 
-/// The lives that are not all with another: with the one that writes it now, or with one that holds it (pure).
-fn lacking(here: &BTreeMap<OriginId, Here>, written: &Synced, held: &[(NodeId, Holdings)]) -> Vec<OriginId> {
-    let is_written = |origin: &OriginId, here: &Here| written.get(origin).is_some_and(|there| *there >= here.then);
-    let is_held = |origin: &OriginId, here: &Here| {
-        held.iter().any(|(node, holds)| holds.0.get(origin).is_some_and(|there| here.is_with(*node, *there)))
+/// The lives that are not all with another (pure).
+fn lacking(here: &Lives, answered: &[Answered]) -> Vec<OriginId> {
+    let is_with_one = |origin: &OriginId, here: &Here| answered.iter().any(|one| one.has(*origin, here));
+    here.iter().filter(|(origin, here)| !is_with_one(origin, here)).map(|(origin, _)| *origin).collect()
+}
+
+/// What a node says of these logs; `None` where it says nothing.
+async fn ask_one(peers: &Peers, peer: &PeerState, points: &[Point]) -> Option<Said> {
+    let answer = match peers.ask(peer.node, ASK_SAME, &encode_question(points), HOLDINGS_WAIT).await {
+        Ok(answer) => decode_answer(&answer, points.len())?,
+        Err(AskError::UnknownKind) => {
+            let holds = peers.ask(peer.node, ASK_HOLDINGS, &[], HOLDINGS_WAIT).await.ok();
+            let holds = holds.and_then(|bytes| Holdings::decode(&bytes)).unwrap_or_default();
+            let said = peer.known.as_ref().and_then(|known| known.heartbeat);
+            return Some(Said::Numbers(CommitNumber(said.map_or(0, |said| said.synced)), holds));
+        }
+        Err(_) => return None,
     };
-    let lacks = here.iter().filter(|(origin, here)| !is_written(origin, here) && !is_held(origin, here));
-    lacks.map(|(origin, _)| *origin).collect()
+    let same = points.iter().zip(answer).filter(|(_, is_same)| *is_same);
+    Some(Said::Same(same.map(|(point, _)| point.origin).collect()))
 }
 
 /// The first of these, for people.
-fn named<'a>(lives: impl Iterator<Item = &'a OriginId>) -> String {
-    lives.take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn named(lives: impl Iterator<Item = String>) -> String {
+    lives.take(NAMED_MAX).collect::<Vec<_>>().join(", ")
 }
 
-/// What is here whole of others' lives and of this node's that have ended, with who wrote it where that is another.
-fn whole_here(log: &EventLog) -> BTreeMap<OriginId, (CommitNumber, Option<NodeId>)> {
-    let followed = log.store().followed().into_iter();
-    let whole = followed
-        .filter(|(_, followed)| followed.copy == CopyState::Whole && followed.synced > CommitNumber(0))
-        .map(|(origin, followed)| (origin, (followed.synced, Some(NodeId(followed.node)).filter(|node| node.0 != 0))));
-    let ended = log.lives_to_tell().into_iter().map(|(origin, last)| (origin, (last, None)));
-    whole.chain(ended).collect()
+/// What is here whole of others' lives and of this node's that have ended. Reads the store.
+fn whole_here(log: &EventLog) -> Lives {
+    let store = log.store();
+    let whole = store.followed().into_iter().filter(|(_, followed)| followed.copy == CopyState::Whole);
+    let some = whole.filter(|(_, followed)| followed.synced > CommitNumber(0));
+    let here = some.map(|(origin, followed)| {
+        let now = Point { origin, commit: followed.commit, hlc: followed.hlc };
+        let writer = Some(NodeId(followed.node)).filter(|node| node.0 != 0);
+        (origin, Here { then: followed.synced, now, writer })
+    });
+    let ended = log.lives_to_tell().into_iter().map(|(origin, last)| {
+        // One whose last record cannot be read is the same as nobody's.
+        let record = store.commits_to_ship(origin, last, 1).unwrap_or_default();
+        let hlc = record.first().map_or(0, |commit| commit.record.hlc);
+        (origin, Here { then: last, now: Point { origin, commit: last, hlc }, writer: None })
+    });
+    here.chain(ended).collect()
 }
 
 impl SiteNode {
@@ -85,7 +137,7 @@ impl SiteNode {
             return Ok(());
         }
         let (count, events) = (alone.len(), alone.values().sum::<u64>());
-        let named = named(alone.keys());
+        let named = named(alone.keys().map(ToString::to_string));
         let what = format!(
             "{events} events of {count} earlier lives of this node ({named}) are here alone, and no other node can take them"
         );
@@ -94,46 +146,69 @@ impl SiteNode {
         ))
     }
 
-    /// Waits until others who stay have what is here of lives that nobody writes here now. Who writes one has it where it says that it has synced as much: a
-    /// restored store may not. Of a node that is lost it may be here alone, and was acknowledged as well.
+    /// Waits until others have what is here of lives that nobody writes here now, and the same: one that was restored and wrote on has as many commits, and not
+    /// what is here. Of a node that is lost it may be here alone, and was acknowledged as well.
     pub(super) async fn hand_over_lives(&self) -> Result<(), ApiError> {
         let since = Instant::now();
-        let then = whole_here(&self.log);
-        loop {
-            let here = self.since(&then);
-            if lacking(&here, &self.written(), &[]).is_empty() {
-                return Ok(());
-            }
-            let held = self.ask_holdings(self.place.node).await;
-            let lacking = lacking(&here, &self.written(), &held);
+        let mut here = whole_here(&self.log);
+        while !here.is_empty() {
+            let lacking = lacking(&here, &self.ask_same(&here).await);
             if lacking.is_empty() {
-                return Ok(());
+                break;
             }
             if since.elapsed() > HAND_OVER_WAIT {
-                let count = lacking.len();
-                let named = named(lacking.iter());
-                let whose = "of other nodes, or of earlier lives of this one";
-                return Err(nobody_has(&format!("no other node has as much of {count} logs {whose} ({named})")));
+                return Err(self.nobody_has_lives(&lacking));
             }
             tokio::time::sleep(ASK_EVERY).await;
+            self.look_again(&mut here);
+        }
+        Ok(())
+    }
+
+    fn nobody_has_lives(&self, lacking: &[OriginId]) -> ApiError {
+        let members = self.catalog.members();
+        let named = |origin: &OriginId| match members.iter().find(|member| member.origin == Some(origin.0)) {
+            Some(member) => format!("{origin} of {}", member.name),
+            None => origin.to_string(),
+        };
+        let (count, named) = (lacking.len(), self::named(lacking.iter().map(named)));
+        let whose = "of other nodes, or of earlier lives of this one";
+        nobody_has(&format!("no other node has as much of {count} logs {whose} ({named})")).hint(
+            "what another node can take it takes from here: see `edgeway node status`, and try again. One that was restored and wrote on has \
+             something else under the same numbers, and cannot take it: let a new node join, which has it from here, and try again then",
+        )
+    }
+
+    /// Takes note of how much is here now of what was here.
+    fn look_again(&self, here: &mut Lives) {
+        let now = whole_here(&self.log);
+        for (origin, here) in here.iter_mut() {
+            here.now = now.get(origin).map_or(here.now, |now| now.now);
         }
     }
 
-    /// What was here, with how much it is now.
-    fn since(&self, then: &BTreeMap<OriginId, (CommitNumber, Option<NodeId>)>) -> BTreeMap<OriginId, Here> {
-        let store = self.log.store();
-        let here = then.iter().map(|(origin, (then, writer))| {
-            (*origin, Here { then: *then, now: store.synced_commit_of(*origin), writer: *writer })
-        });
-        here.collect()
-    }
-
-    /// How far those who are connected have synced what they write, as they said last.
-    fn written(&self) -> Synced {
-        let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
-        let here = states.iter().filter(|peer| peer.is_connected).filter_map(|peer| peer.known.as_ref());
-        here.filter_map(|known| Some((OriginId(known.origin), CommitNumber(known.heartbeat.as_ref()?.synced))))
-            .collect()
+    /// Asks all who are heard whether they have all that is here, and the same: now, as what they said before may be old.
+    async fn ask_same(&self, here: &Lives) -> Vec<Answered> {
+        let Some(peers) = self.peers() else { return Vec::new() };
+        let states = peers.states();
+        let heard: Vec<NodeId> = states.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
+        let staying = able(&self.catalog.members(), &heard, self.place.node);
+        let points: Arc<Vec<Point>> = Arc::new(here.values().map(|here| here.now).take(SAME_LOGS_MAX).collect());
+        // All at once: whoever has handed over waits meanwhile.
+        let mut asks: JoinSet<Option<Answered>> = JoinSet::new();
+        for peer in states.into_iter().filter(|peer| peer.is_connected) {
+            let (peers, points, stays) = (Arc::clone(&peers), Arc::clone(&points), staying.contains(&peer.node));
+            asks.spawn(async move {
+                let said = ask_one(&peers, &peer, &points).await?;
+                let writes = peer.known.as_ref().map(|known| OriginId(known.origin));
+                Some(Answered { node: peer.node, writes, stays, said })
+            });
+        }
+        let mut answered = Vec::new();
+        while let Some(asked) = asks.join_next().await {
+            answered.extend(asked.ok().flatten());
+        }
+        answered
     }
 
     /// Asks all who stay, besides one, and are heard what they hold: now, as what they said before may be old.
@@ -191,59 +266,89 @@ mod tests {
             log.ensure_topic(AUDIT_TOPIC, None).unwrap();
             log
         };
-        let mut expected = BTreeMap::new();
+        let mut expected = Lives::new();
         for _ in 0..2 {
             let log = open();
             let act = Act { who: "test", act: "life", what: "a", outcome: "done", detail: serde_json::Value::Null };
             log.durable_blocking(log.audit(act).unwrap()).unwrap();
-            expected.insert(log.origin(), (log.store().synced_commit(), None));
+            let (origin, last) = (log.origin(), log.store().synced_commit());
+            let hlc = log.store().commits_to_ship(origin, last, 1).unwrap()[0].record.hlc;
+            assert!(hlc > 0);
+            expected.insert(origin, Here { then: last, now: Point { origin, commit: last, hlc }, writer: None });
             log.close();
             log.store().end_life("as after a kill").unwrap();
         }
         let log = open();
-        let then = whole_here(&log);
-        assert_eq!(then, expected);
-        let here = then.iter().map(|(origin, (then, writer))| {
-            (*origin, Here { then: *then, now: log.store().synced_commit_of(*origin), writer: *writer })
-        });
-        let (here, lives): (BTreeMap<_, _>, Vec<_>) = (here.collect(), expected.keys().copied().collect());
-        assert_eq!(lacking(&here, &Synced::new(), &[]), lives);
-        let holds = Holdings(expected.iter().map(|(origin, (last, _))| (*origin, *last)).collect());
-        assert_eq!(lacking(&here, &Synced::new(), &[(NodeId(2), holds)]), []);
+        let here = whole_here(&log);
+        assert_eq!(here, expected);
+        let lives: Vec<_> = expected.keys().copied().collect();
+        assert_eq!(lacking(&here, &[]), lives);
+        let same = Said::Same(lives.iter().copied().collect());
+        assert_eq!(lacking(&here, &[Answered { node: NodeId(2), writes: None, stays: true, said: same }]), []);
         log.close();
     }
 
+    fn lives(all: &[(u64, u64, u64)]) -> Lives {
+        let here = |(origin, then, now): &(u64, u64, u64)| {
+            let now = Point { origin: OriginId(*origin), commit: CommitNumber(*now), hlc: 0 };
+            (OriginId(*origin), Here { then: CommitNumber(*then), now, writer: Some(NodeId(4)) })
+        };
+        all.iter().map(here).collect()
+    }
+
+    fn found_alone(here: &[(u64, u64, u64)], answered: &[Answered]) -> Vec<u64> {
+        lacking(&lives(here), answered).into_iter().map(|origin| origin.0).collect()
+    }
+
     #[test]
-    fn what_is_here_alone_of_a_life_that_is_left_is_seen() {
-        let synced = |all: &[(u64, u64)]| -> Synced {
-            all.iter().map(|(origin, commit)| (OriginId(*origin), CommitNumber(*commit))).collect()
+    fn a_life_counts_as_kept_where_one_has_the_same() {
+        let one = |node, writes: u64, stays, same: &[u64]| Answered {
+            node: NodeId(node),
+            writes: Some(OriginId(writes)),
+            stays,
+            said: Said::Same(same.iter().copied().map(OriginId).collect()),
         };
-        let said = |all: &[(u64, &[(u64, u64)])]| -> Vec<(NodeId, Holdings)> {
-            all.iter().map(|(node, holds)| (NodeId(*node), Holdings(synced(holds)))).collect()
-        };
-        // what is here of a life, when the waiting began and now, all by node 4; what its writers say; what others hold; what is here alone
-        for (here, written, others, alone) in [
-            (&[][..], &[][..], &[][..], &[][..]),
-            (&[(7, 5, 5)], &[], &[], &[7]),
-            (&[(7, 5, 5)], &[], &[(2, &[(7, 4)][..]), (3, &[(8, 9)])], &[7]),
-            (&[(7, 5, 5)], &[], &[(2, &[(7, 4)]), (3, &[(7, 5)])], &[]),
-            (&[(7, 5, 5), (8, 3, 3), (9, 1, 1)], &[], &[(2, &[(7, 6), (9, 0)]), (3, &[(8, 2)])], &[8, 9]),
-            // Its writer is there: a restored one has less than is here.
-            (&[(7, 5, 9)], &[(7, 4)], &[], &[7]),
-            (&[(7, 5, 9)], &[(7, 4)], &[(2, &[(7, 5)])], &[]),
-            (&[(7, 5, 9), (8, 2, 2)], &[(7, 5), (8, 3)], &[], &[]),
-            // Its writer has begun another life: what it has left of this one is the same once it was followed.
-            (&[(7, 5, 5)], &[(8, 1)], &[(4, &[(7, 6)])], &[7]),
-            (&[(7, 5, 6)], &[(8, 1)], &[(4, &[(7, 6)])], &[]),
-            (&[(7, 5, 5)], &[(8, 1)], &[(4, &[(7, 4)])], &[7]),
+        let here = [(7, 5, 5), (8, 3, 9)];
+        for (answered, alone) in [
+            (vec![], &[7, 8][..]),
+            (vec![one(2, 1, true, &[7])], &[8]),
+            (vec![one(2, 1, true, &[7]), one(3, 1, true, &[8])], &[]),
+            // It writes on, and has something else: that it has more does not count.
+            (vec![one(4, 7, true, &[8])], &[7]),
+            // It leaves as well: it hands over what it writes.
+            (vec![one(4, 7, false, &[7, 8])], &[8]),
         ] {
-            let writer = Some(NodeId(4));
-            let here = here.iter().map(|(origin, then, now)| {
-                (OriginId(*origin), Here { then: CommitNumber(*then), now: CommitNumber(*now), writer })
+            assert_eq!(found_alone(&here, &answered), alone);
+        }
+    }
+
+    #[test]
+    fn of_older_programs_it_is_known_by_numbers() {
+        // what is here of a life, when the waiting began and now, all by node 4; who writes which and has synced how much; what others hold
+        type Holds = &'static [(u64, u64)];
+        type Case = (&'static [(u64, u64, u64)], &'static [(u64, u64, u64, Holds)], &'static [u64]);
+        let cases: [Case; 11] = [
+            (&[], &[], &[]),
+            (&[(7, 5, 5)], &[], &[7]),
+            (&[(7, 5, 5)], &[(2, 1, 0, &[(7, 4)]), (3, 1, 0, &[(8, 9)])], &[7]),
+            (&[(7, 5, 5)], &[(2, 1, 0, &[(7, 4)]), (3, 1, 0, &[(7, 5)])], &[]),
+            (&[(7, 5, 5), (8, 3, 3), (9, 1, 1)], &[(2, 1, 0, &[(7, 6), (9, 0)]), (3, 1, 0, &[(8, 2)])], &[8, 9]),
+            // Its writer is there: a restored one has less than is here.
+            (&[(7, 5, 9)], &[(4, 7, 4, &[])], &[7]),
+            (&[(7, 5, 9)], &[(4, 7, 4, &[]), (2, 1, 0, &[(7, 5)])], &[]),
+            (&[(7, 5, 9), (8, 2, 2)], &[(4, 7, 5, &[]), (2, 8, 3, &[])], &[]),
+            // Its writer has begun another life: what it has left of this one is the same once it was followed.
+            (&[(7, 5, 5)], &[(4, 8, 1, &[(7, 6)])], &[7]),
+            (&[(7, 5, 6)], &[(4, 8, 1, &[(7, 6)])], &[]),
+            (&[(7, 5, 5)], &[(4, 8, 1, &[(7, 4)])], &[7]),
+        ];
+        for (here, said, alone) in cases {
+            let answered = said.iter().map(|(node, writes, synced, holds)| {
+                let holds = holds.iter().map(|(origin, commit)| (OriginId(*origin), CommitNumber(*commit))).collect();
+                let said = Said::Numbers(CommitNumber(*synced), Holdings(holds));
+                Answered { node: NodeId(*node), writes: Some(OriginId(*writes)), stays: true, said }
             });
-            let found = lacking(&here.collect(), &synced(written), &said(others));
-            let found: Vec<u64> = found.into_iter().map(|origin| origin.0).collect();
-            assert_eq!(found, alone, "{written:?} {others:?}");
+            assert_eq!(found_alone(here, &answered.collect::<Vec<_>>()), alone, "{here:?} {said:?}");
         }
     }
 

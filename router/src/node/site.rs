@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 
 use super::addresses::addresses_of;
 use super::admission::Door;
+use super::closing::Doors;
 use super::hearing::Hearing;
-use super::leaving::Doors;
 use super::links::LinkNode;
 use super::place::Place;
 use super::site_view::view;
@@ -24,7 +24,7 @@ use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup, Spoken};
-use crate::replication::{Book, Config, Listed, Member, Replication, Voters};
+use crate::replication::{Book, Config, Lags, Listed, Member, Replication, Voters};
 use crate::security::JOIN_TOKEN_LIFETIME;
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
 
@@ -75,6 +75,10 @@ pub struct SiteNode {
     pub(super) log: Arc<EventLog>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) book: Arc<Book>,
+    /// How far others are behind, as it was counted last.
+    pub(super) lags: Lags,
+    /// Replication, once the node is connected.
+    pub(super) replication: std::sync::OnceLock<std::sync::Weak<Replication>>,
     /// Its certificate; without it the node is alone.
     pub(super) identity: Option<Arc<SiteIdentity>>,
     pub(super) way: Arc<Way>,
@@ -119,6 +123,8 @@ impl SiteNode {
             log,
             catalog,
             book,
+            lags: Lags::default(),
+            replication: Default::default(),
             identity,
             way,
             spoken: Arc::new(spoken),
@@ -193,6 +199,7 @@ impl SiteNode {
             listing,
         );
         served.replication.get_or_init(|| Arc::downgrade(&replication));
+        self.replication.get_or_init(|| Arc::downgrade(&replication));
         let stop = watch::Sender::new(false);
         // 0.0.0.0 is no address by which others reach it.
         let address = config.address.clone().or_else(|| (!bound.ip().is_unspecified()).then(|| bound.to_string()));

@@ -3,26 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sled_data::{CopyState, FOLLOWED_ORIGINS_MAX, KeptGap, OriginId, PartitionId, hlc_ms};
+use sled_data::{FOLLOWED_ORIGINS_MAX, OriginId};
 
 use super::site::SiteNode;
-use crate::admin::site::{
-    BoundView, CatalogView, FollowerView, GapView, NodeView, OriginView, PartitionView, QuorumView, SiteView,
-    TroubleView,
-};
+use super::site_lags::origins;
+use crate::admin::site::{BoundView, CatalogView, NodeView, QuorumView, SiteView, TroubleView};
 use crate::catalog::{
     AGREED_PLUGINS_MAX, ASSIGNMENTS_MAX, Lease, Member, MemberState, REMOVED_MAX, ROUTES_MAX, TAKE_OVERS_MAX,
     TOPIC_NAMES_MAX,
 };
 use crate::replication::peers::PeerState;
-use crate::replication::{FollowerState, Following};
 use crate::transport::NodeId;
 
 /// Names of nodes by id; ids where there is no name.
-struct Names(BTreeMap<NodeId, String>);
+pub(super) struct Names(BTreeMap<NodeId, String>);
 
 impl Names {
-    fn of(&self, node: NodeId) -> String {
+    pub(super) fn of(&self, node: NodeId) -> String {
         self.0.get(&node).cloned().unwrap_or_else(|| node.to_string())
     }
 }
@@ -50,7 +47,7 @@ pub(super) fn view(site: &SiteNode) -> SiteView {
         },
         quorum: quorum(site, &members, &peers),
         nodes: members.iter().map(|member| node(site, member, &peers)).collect(),
-        origins: origins(site, &members, &names),
+        origins: origins(site, &members, &peers, &names),
         troubles: site.book.troubles().into_iter().map(trouble).chain(tight).collect(),
         bounds,
     }
@@ -155,100 +152,4 @@ fn node(site: &SiteNode, member: &Member, peers: &[PeerState]) -> NodeView {
         clock_ahead_ms: known.map(|known| known.clock_ahead_ms),
         problem: peer.and_then(|peer| peer.error.clone()),
     }
-}
-
-fn origins(site: &SiteNode, members: &[Member], names: &Names) -> Vec<OriginView> {
-    let store = site.log.store();
-    let (own, following) = (store.origin(), site.book.following());
-    let writer = |origin: OriginId, node: u64| {
-        let listed = members.iter().find(|member| member.origin == Some(origin.0)).map(|member| member.name.clone());
-        listed.or_else(|| (node != 0).then(|| names.of(NodeId(node))))
-    };
-    let take_overs = site.catalog.take_overs();
-    let read_by = |origin: OriginId| {
-        let taken = take_overs.iter().find(|(taken, _)| *taken == origin.0).map(|(_, taken)| taken);
-        taken.filter(|taken| !taken.has_returned).map(|taken| names.of(taken.by))
-    };
-    let mut all = vec![OriginView {
-        origin: own.to_string(),
-        node: Some(names.of(site.place.node)),
-        own: true,
-        commit: store.synced_commit().0,
-        following: "own".to_owned(),
-        whole: true,
-        read_by: read_by(own),
-        partitions: partitions(site, own),
-        followers: followers(site, own, names),
-    }];
-    for (origin, followed) in store.followed() {
-        let how = match following.get(&origin) {
-            Some(Following::Commits(node)) => format!("commits from {}", names.of(*node)),
-            Some(Following::Copy(node)) => format!("copy from {}", names.of(*node)),
-            Some(Following::Stopped(why)) => format!("stopped: {why}"),
-            None => "kept".to_owned(),
-        };
-        all.push(OriginView {
-            origin: origin.to_string(),
-            node: writer(origin, followed.node),
-            own: false,
-            commit: followed.synced.0,
-            following: how,
-            whole: followed.copy == CopyState::Whole,
-            read_by: read_by(origin),
-            partitions: partitions(site, origin),
-            followers: followers(site, origin, names),
-        });
-    }
-    all
-}
-
-fn followers(site: &SiteNode, origin: OriginId, names: &Names) -> Vec<FollowerView> {
-    let now = site.log.clock().monotonic();
-    let is_own = origin == site.log.store().origin();
-    let view = |(node, state): (NodeId, FollowerState)| {
-        // How many events another origin's commits have is known where they were written.
-        let lag = if is_own { site.book.lag(state.synced, now) } else { Default::default() };
-        FollowerView {
-            node: names.of(node),
-            commit: state.synced.0,
-            connected: state.is_here,
-            lag_commits: site.log.store().synced_commit_of(origin).0.saturating_sub(state.synced.0),
-            lag_events: lag.events,
-            lag_bytes: lag.bytes,
-            lag_ms: lag.ms,
-        }
-    };
-    site.book.followers(origin).into_iter().map(view).collect()
-}
-
-fn partitions(site: &SiteNode, origin: OriginId) -> Vec<PartitionView> {
-    let mut found = Vec::new();
-    for topic in site.log.topics() {
-        for partition in site.log.partitions_of(&topic).iter().filter(|partition| partition.id().origin == origin) {
-            let id = partition.id();
-            found.push(PartitionView {
-                topic: topic.name().to_owned(),
-                partition: id.index,
-                start: site.log.start_offset(id),
-                end: site.log.store().end_offset(id),
-                visible_end: partition.visible_end(),
-                gaps: gaps(site, id),
-            });
-        }
-    }
-    found
-}
-
-fn gaps(site: &SiteNode, id: PartitionId) -> Vec<GapView> {
-    let gaps = site.log.store().gaps(id).unwrap_or_else(|error| {
-        tracing::warn!(%error, partition = %id, "what is missing of a partition cannot be read");
-        Vec::new()
-    });
-    let view = |gap: &KeptGap| GapView {
-        from: gap.from,
-        to: gap.to,
-        why: gap.cause.name().to_owned(),
-        at_ms: hlc_ms(gap.hlc),
-    };
-    gaps.iter().map(view).collect()
 }

@@ -14,8 +14,8 @@ use crate::links::{self, Within};
 use crate::plugin_host::PluginHost;
 use crate::replication::peers::{AskError, Heartbeat, Notice, PeerState, Peers, Pulse, Serve};
 use crate::replication::{
-    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_PLUGIN, Pending, Replication, STREAM_FOLLOW,
-    STREAM_LINKED,
+    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_PLUGIN, ASK_SAME, Pending, Replication,
+    STREAM_FOLLOW, STREAM_LINKED,
 };
 use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
@@ -206,6 +206,11 @@ impl Serve for Served {
                 ASK_LINKED => match &self.within {
                     Some(within) => within.answer(from, &body).await,
                     None => None,
+                },
+                // An older program does not know the kind: who asks is not to take this one for that.
+                ASK_SAME => match self.replication() {
+                    Some(replication) => Some(replication.same_here(&body).await),
+                    None => Some(Vec::new()),
                 },
                 ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
                 _ => None,

@@ -2,15 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use sled_data::{CommitNumber, OriginId};
 
 use crate::transport::NodeId;
 
-/// Moments of this node's own log that are remembered, to say how far a follower is behind.
-const MOMENTS_MAX: usize = 4_096;
 /// Refusals that are remembered.
 const TROUBLES_MAX: usize = 64;
 
@@ -37,19 +34,6 @@ pub struct Follower {
     pub is_here: bool,
 }
 
-/// How far a follower is behind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Commits.
-    pub commits: u64,
-    /// Events.
-    pub events: u64,
-    /// Bytes of records, uncompressed.
-    pub bytes: u64,
-    /// Since it last had all, in milliseconds.
-    pub ms: u64,
-}
-
 /// Something that people should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -61,22 +45,12 @@ pub struct Trouble {
     pub text: String,
 }
 
-/// The log of this node as it stood at one moment.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    commit: CommitNumber,
-    events: u64,
-    bytes: u64,
-    at: Duration,
-}
-
 #[derive(Default)]
 struct Pages {
     followers: BTreeMap<(OriginId, NodeId), Follower>,
     /// How often each of them came.
     visits: BTreeMap<(OriginId, NodeId), u64>,
     following: BTreeMap<OriginId, Following>,
-    moments: VecDeque<Moment>,
     troubles: VecDeque<Trouble>,
 }
 
@@ -157,41 +131,6 @@ impl Book {
         self.pages.lock().following.clone()
     }
 
-    /// Notes how far this node's own log is.
-    pub fn moment(&self, commit: CommitNumber, events: u64, bytes: u64, at: Duration) {
-        let mut pages = self.pages.lock();
-        if pages.moments.back().is_some_and(|last| last.commit >= commit) {
-            return;
-        }
-        if pages.moments.len() == MOMENTS_MAX {
-            // Older moments become sparse: every second of the older half goes.
-            let mut number = 0;
-            pages.moments.retain(|_| {
-                number += 1;
-                number > MOMENTS_MAX / 2 || number % 2 == 0
-            });
-        }
-        pages.moments.push_back(Moment { commit, events, bytes, at });
-    }
-
-    /// How far behind the newest moment one is that has all up to `commit`.
-    pub fn lag(&self, commit: CommitNumber, now: Duration) -> Lag {
-        let pages = self.pages.lock();
-        let Some(newest) = pages.moments.back() else { return Lag::default() };
-        if commit >= newest.commit {
-            return Lag::default();
-        }
-        let after = pages.moments.partition_point(|moment| moment.commit <= commit);
-        let had = after.checked_sub(1).and_then(|at| pages.moments.get(at));
-        let missed = pages.moments.get(after).unwrap_or(newest);
-        Lag {
-            commits: newest.commit.0 - commit.0,
-            events: newest.events - had.map_or(0, |had| had.events),
-            bytes: newest.bytes - had.map_or(0, |had| had.bytes),
-            ms: u64::try_from(now.saturating_sub(missed.at).as_millis()).unwrap_or(u64::MAX),
-        }
-    }
-
     /// Remembers something that people should know; false where it was the last thing already.
     pub fn trouble(&self, trouble: Trouble) -> bool {
         let mut pages = self.pages.lock();
@@ -230,31 +169,6 @@ mod tests {
         assert!(is_here(), "it has come again meanwhile");
         drop(second);
         assert!(!is_here());
-    }
-
-    #[test]
-    fn lag_is_told_in_commits_events_bytes_and_time() {
-        let book = Book::default();
-        assert_eq!(book.lag(CommitNumber(0), Duration::ZERO), Lag::default());
-        for n in 1..=10_u64 {
-            book.moment(CommitNumber(n), n * 100, n * 1_000, Duration::from_secs(n));
-        }
-        let now = Duration::from_secs(12);
-        assert_eq!(book.lag(CommitNumber(10), now), Lag::default());
-        assert_eq!(book.lag(CommitNumber(7), now), Lag { commits: 3, events: 300, bytes: 3_000, ms: 4_000 });
-        assert_eq!(book.lag(CommitNumber(0), now), Lag { commits: 10, events: 1_000, bytes: 10_000, ms: 11_000 });
-    }
-
-    #[test]
-    fn moments_are_bounded_and_reach_back() {
-        let book = Book::default();
-        let count = 20 * MOMENTS_MAX as u64;
-        for n in 1..=count {
-            book.moment(CommitNumber(n), n, n, Duration::from_millis(n));
-        }
-        assert!(book.pages.lock().moments.len() <= MOMENTS_MAX);
-        let lag = book.lag(CommitNumber(count - 100), Duration::from_millis(count));
-        assert_eq!(lag.events, 100);
     }
 
     #[test]

@@ -15,11 +15,15 @@ mod floor;
 mod follower;
 mod grouping;
 mod held;
+#[cfg(test)]
+mod hold_tests;
 mod holdings;
 pub mod join;
+mod lags;
 mod pace;
 pub mod peers;
 mod plan;
+mod same;
 mod send;
 #[cfg(test)]
 mod send_tests;
@@ -34,15 +38,17 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use begin::{Begin, Has, asked, begin};
-pub use book::{Book, Follower as FollowerState, Following, Lag, Trouble};
+pub use book::{Book, Follower as FollowerState, Following, Trouble};
 pub use config::{Config, LINK_BYTES_MIN, LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
 pub use floor::{Behind, Floor, Lacks};
 pub use grouping::{Standing, Turn, turn};
 pub use held::Held;
 pub use holdings::Holdings;
+pub use lags::{Extents, Lag, Lags, PartitionLag, extents};
 pub use pace::{CatchUp, Counted};
 pub use peers::{MEMBERS_MAX, Member};
 pub use plan::{Holder, Known, wanted};
+pub use same::{Point, SAME_LOGS_MAX, decode_answer, encode_question};
 pub use task::{Listed, Replication, Voters};
 pub use wire::{Asked, Follow, Refused, RefusedCode, Said, VERSION, WireError};
 
@@ -61,6 +67,8 @@ pub const ASK_COMMAND: u8 = 4;
 pub const ASK_HAND_OVER: u8 = 5;
 /// The kind of an ask for how far a node is with what links bring.
 pub const ASK_LINKED: u8 = 6;
+/// The kind of an ask whether a node has logs up to commits, and the same.
+pub const ASK_SAME: u8 = 7;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 /// The kind of a long stream of what links have brought.

@@ -18,7 +18,7 @@ use crate::transport::pair::{Pair, pair};
 
 const LONG: Duration = Duration::from_secs(40);
 
-fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
+pub(super) fn open(backend: MemoryBackend, seed: u64, options: Options) -> Arc<EventLog> {
     let (store, recovered) = Store::on(Arc::new(backend), Options { seed: Some(seed), ..options }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
     let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
@@ -46,6 +46,19 @@ async fn append(log: &EventLog, topic: &Topic, value: &str) {
         open.ticket()
     };
     log.durable(ticket).await.unwrap();
+}
+
+/// Appends to one partition; durable on return.
+pub(super) fn append_blocking(log: &EventLog, topic: &Topic, partition: u32, value: &str) {
+    let (key, value) = (None, Some(value.as_bytes()));
+    let event =
+        NewEvent { timestamp_ms: 1_000, key, value, headers: &NO_HEADERS, extra: &NO_HEADERS, fanned_out: false };
+    let ticket = {
+        let mut open = log.lock();
+        open.append(topic, partition, &event).unwrap();
+        open.ticket()
+    };
+    log.durable_blocking(ticket).unwrap();
 }
 
 pub(super) async fn link() -> Pair {

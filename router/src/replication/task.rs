@@ -19,6 +19,7 @@ use super::held::Held;
 use super::holdings::Holdings;
 use super::peers::{PeerState, Peers};
 use super::plan::{Holder, Known, wanted, writer_instead};
+use super::same::{Point, decode_question, encode_answer};
 use super::source::{self, Source};
 use super::wire::RefusedCode;
 use super::{Config, STREAM_FOLLOW};
@@ -165,7 +166,6 @@ impl Replication {
 
     /// One look at who is there.
     fn look(self: &Arc<Self>, peers: &[PeerState]) {
-        self.note_moment();
         self.end_finished();
         self.look_at_claims();
         let known = self.known(peers);
@@ -325,6 +325,22 @@ impl Replication {
         Holdings(holds).encode()
     }
 
+    /// Says, for who asks, which of these logs are here up to a commit, and the same. Nothing is said where the question cannot be read.
+    pub async fn same_here(&self, question: &[u8]) -> Vec<u8> {
+        let Some(points) = decode_question(question) else { return Vec::new() };
+        let log = Arc::clone(&self.log);
+        let look = move || {
+            let is_here = |point: &Point| {
+                point.is_in(log.store()).unwrap_or_else(|error| {
+                    tracing::warn!(%error, origin = %point.origin, "whether a log is here is not known: it cannot be read");
+                    false
+                })
+            };
+            encode_answer(points.iter().map(is_here).collect())
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
     /// Serves one that follows.
     pub async fn serve_follower(&self, node: NodeId, out: FrameSender, from: FrameReceiver) {
         match self.source.serve(node, out, from).await {
@@ -353,13 +369,6 @@ impl Replication {
             )),
             Err(error) => tracing::error!(error, text, "it cannot be told whether this node's life may be ended"),
         }
-    }
-
-    fn note_moment(&self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let stats = self.log.stats();
-        let (events, bytes) = (stats.events.load(Relaxed), stats.record_bytes.load(Relaxed));
-        self.book.moment(self.log.store().synced_commit(), events, bytes, self.log.clock().monotonic());
     }
 
     fn tell_quorum(&self, peers: &[PeerState]) {

@@ -261,4 +261,13 @@ impl Store {
         }
         self.meta_read(|meta| read_records(meta, self.origin, from, max))
     }
+
+    /// The hybrid clock of a commit of an origin, own or followed; `None` where its record is not kept.
+    ///
+    /// # Errors
+    /// [`ReadError::DamagedMeta`] for a damaged record, and what reading may meet.
+    pub fn clock_of(&self, origin: OriginId, commit: CommitNumber) -> Result<Option<u64>, ReadError> {
+        let records = self.meta_read(|meta| read_records(meta, origin, commit, 1))?;
+        Ok(records.first().filter(|record| record.number == commit).map(|record| record.hlc))
+    }
 }

@@ -69,17 +69,17 @@ impl<'a> Sheet<'a> {
         Ok(())
     }
 
-    /// Numbers that rise and fall, one for each pair of labels' values.
-    pub fn gauges_by(
+    /// Numbers that rise and fall, one for each set of labels' values.
+    pub fn gauges_by<const LABELS: usize>(
         &mut self,
         name: &str,
         help: &str,
-        labels: [&str; 2],
-        values: &[([String; 2], f64)],
+        labels: [&str; LABELS],
+        values: &[([String; LABELS], f64)],
     ) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for ([first, second], value) in values {
-            let labels = [(labels[0], first.as_str()), (labels[1], second.as_str())];
+        for (of, value) in values {
+            let labels: Vec<(&str, &str)> = labels.into_iter().zip(of.iter().map(String::as_str)).collect();
             ConstGauge::new(*value).encode(metric.encode_family(&labels)?)?;
         }
         Ok(())

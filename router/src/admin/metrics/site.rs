@@ -18,16 +18,22 @@ pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
     let commits: Vec<(String, f64)> =
         site.origins.iter().map(|origin| (origin.origin.clone(), origin.commit as f64)).collect();
     sheet.gauges("site_origin_commit", "Newest commit of an origin that is synced here", "origin", &commits)?;
-    let own: Vec<&FollowerView> = site.origins.iter().filter(|origin| origin.own).flat_map(|o| &o.followers).collect();
+    let own = site.origins.iter().filter(|origin| origin.own).flat_map(|origin| &origin.followers);
+    let own: Vec<&FollowerView> = own.filter(|follower| follower.told).collect();
     let of = |value: fn(&FollowerView) -> f64| -> Vec<(String, f64)> {
         own.iter().map(|follower| (follower.node.clone(), value(follower))).collect()
     };
     let events = of(|follower| follower.lag_events as f64);
     sheet.gauges("site_follower_lag_events", "Events of this node that a follower has not synced", "node", &events)?;
     let bytes = of(|follower| follower.lag_bytes as f64);
-    sheet.gauges("site_follower_lag_bytes", "Bytes of their records, uncompressed", "node", &bytes)?;
+    sheet.gauges("site_follower_lag_bytes", "Their bytes as they are stored, about", "node", &bytes)?;
     let seconds = of(|follower| follower.lag_ms as f64 / 1e3);
-    sheet.gauges("site_follower_lag_seconds", "Since when a follower has not had all", "node", &seconds)?;
+    sheet.gauges(
+        "site_follower_lag_seconds",
+        "Since when the first commit is written that a follower has not synced",
+        "node",
+        &seconds,
+    )?;
     sheet.gauge("site_level", "The level at which the site works", u64::from(site.catalog.level))?;
     let of_bounds = |value: fn(&BoundView) -> u64| -> Vec<(String, f64)> {
         site.bounds.iter().map(|bound| (bound.what.clone(), value(bound) as f64)).collect()

@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::event_log::{Config, NO_HEADERS, NewEvent};
 
-fn text(metrics: &Metrics) -> String {
+pub(super) fn text(metrics: &Metrics) -> String {
     let mut text = String::new();
     encode(&mut text, &metrics.registry).unwrap();
     text

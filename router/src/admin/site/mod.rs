@@ -19,7 +19,7 @@ use super::devices::IssuedBy;
 use crate::catalog::{Lease, SiteUpdate};
 
 pub use view::{
-    BoundView, CatalogView, FollowerView, GapView, LeftView, NodeView, OriginView, PartitionView, QuorumView,
+    BoundView, CatalogView, FollowerView, GapView, LagView, LeftView, NodeView, OriginView, PartitionView, QuorumView,
     RemovedView, SiteView, TokenView, TroubleView,
 };
 

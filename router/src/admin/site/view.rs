@@ -114,6 +114,9 @@ pub struct OriginView {
     pub own: bool,
     /// The newest commit that is synced here.
     pub commit: u64,
+    /// How many more its writer has synced, as it said within the last second; null for the own one, and while the writer is not heard.
+    #[serde(default)]
+    pub behind_commits: Option<u64>,
     /// How it comes here: `own`, `commits from NAME`, `copy from NAME`, `kept`, or `stopped: why`.
     pub following: String,
     /// Whether all of it up to that commit is here.
@@ -123,7 +126,8 @@ pub struct OriginView {
     pub read_by: Option<String>,
     /// Its partitions.
     pub partitions: Vec<PartitionView>,
-    /// Those who follow it from here.
+    /// Those who follow it from here. Of the own log every other node. Of another's, while its writer is not heard, all who have said that
+    /// they hold something of it.
     pub followers: Vec<FollowerView>,
 }
 
@@ -136,8 +140,11 @@ pub struct PartitionView {
     pub partition: u32,
     /// The oldest offset that is kept.
     pub start: u64,
-    /// The offset of the next event; all before it are synced here.
+    /// The offset of the next event.
     pub end: u64,
+    /// Up to where it is synced here.
+    #[serde(default)]
+    pub synced_end: u64,
     /// Up to where readers may see.
     pub visible_end: u64,
     /// Events of another origin that never came here.
@@ -159,21 +166,47 @@ pub struct GapView {
 }
 
 /// A node that follows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FollowerView {
     /// Its name.
     pub node: String,
+    /// Whether it has said since this node was started what it has; otherwise nothing of it is known, and what follows is 0.
+    #[serde(default)]
+    pub told: bool,
     /// The newest commit that it has synced.
     pub commit: u64,
     /// Whether its stream is open.
     pub connected: bool,
     /// Commits that it has not synced.
     pub lag_commits: u64,
-    /// Events in them.
+    /// Events in them, of those that are kept.
     pub lag_events: u64,
-    /// Bytes of their records, uncompressed.
+    /// Their bytes as they are stored, about.
     pub lag_bytes: u64,
-    /// Milliseconds since it had all.
+    /// Milliseconds since the first of these commits was written.
+    pub lag_ms: u64,
+    /// Whether it may lack more events than these: it is so far behind that it will be sent a copy.
+    #[serde(default)]
+    pub at_least: bool,
+    /// The partitions that it has not synced all events of.
+    #[serde(default)]
+    pub partitions: Vec<LagView>,
+}
+
+/// How far a node is behind with a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LagView {
+    /// Its topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: u32,
+    /// The first event that it has not synced.
+    pub next: u64,
+    /// Events that it has not synced, of those that are kept.
+    pub lag_events: u64,
+    /// Their bytes as they are stored, about: by the average of the partition.
+    pub lag_bytes: u64,
+    /// Milliseconds since the first of them was written.
     pub lag_ms: u64,
 }
 

@@ -1,13 +1,14 @@
-//! The site on a terminal: its nodes, and how far each origin's log is on each of them.
+//! The site on a terminal: its nodes, and what is wrong.
 
 use std::io::Write;
 use std::time::Duration;
 
 use super::super::Failure;
 use super::super::out::Out;
-use super::super::table::{Table, bytes, printable};
+use super::super::table::{Table, printable};
 use super::super::when;
-use crate::admin::site::{GapView, NodeView, OriginView, PartitionView, SiteView};
+use super::logs;
+use crate::admin::site::{NodeView, SiteView};
 
 /// One line a node.
 pub(super) fn list(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), Failure> {
@@ -18,7 +19,7 @@ pub(super) fn list(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), Fai
 }
 
 /// All that the node knows of its site.
-pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), Failure> {
+pub(super) fn status(site: &SiteView, all_partitions: bool, out: &mut Out<impl Write>) -> Result<(), Failure> {
     if out.is_json() {
         return out.object(site);
     }
@@ -34,12 +35,7 @@ pub(super) fn status(site: &SiteView, out: &mut Out<impl Write>) -> Result<(), F
     out.raw(nodes(site).as_bytes())?;
     for origin in &site.origins {
         out.line("")?;
-        out.line(&headline(origin))?;
-        out.raw(followers(origin).as_bytes())?;
-        out.raw(partitions(origin).as_bytes())?;
-        for line in gaps(origin) {
-            out.line(&line)?;
-        }
+        out.raw(logs::log(origin, all_partitions).as_bytes())?;
     }
     for trouble in &site.troubles {
         let at = when::show_ms(trouble.at_ms);
@@ -92,55 +88,4 @@ fn heard(node: &NodeView) -> String {
         (false, false, Some(ago)) => format!("no, for {ago}"),
         (false, false, None) => "never".to_owned(),
     }
-}
-
-fn headline(origin: &OriginView) -> String {
-    let of = origin.node.as_deref().unwrap_or("an earlier life, or a node that is gone");
-    let whole = if origin.whole { "" } else { ", not whole yet" };
-    let taken = origin.read_by.as_ref().map_or_else(String::new, |node| format!(", worked on by {node}"));
-    format!("origin {} ({of}): commit {}, {}{whole}{taken}", origin.origin, origin.commit, origin.following)
-}
-
-fn followers(origin: &OriginView) -> String {
-    if origin.followers.is_empty() {
-        return String::new();
-    }
-    let mut table = Table::new(&["  FOLLOWER", ">COMMIT", ">BEHIND", ">EVENTS", ">BYTES", ">TIME", "STREAM"]);
-    for follower in &origin.followers {
-        table.row([
-            format!("  {}", follower.node),
-            follower.commit.to_string(),
-            follower.lag_commits.to_string(),
-            follower.lag_events.to_string(),
-            bytes(follower.lag_bytes),
-            when::show_span(Duration::from_millis(follower.lag_ms)),
-            if follower.connected { "open" } else { "closed" }.to_owned(),
-        ]);
-    }
-    table.render()
-}
-
-fn gaps(origin: &OriginView) -> Vec<String> {
-    let line = |partition: &PartitionView, gap: &GapView| {
-        let at = when::show_ms(gap.at_ms);
-        let place = printable(&format!("{}/{}", partition.topic, partition.partition));
-        format!("  gap in {place}: {}..{}: {} ({at})", gap.from, gap.to, printable(&gap.why))
-    };
-    let of = |partition: &PartitionView| partition.gaps.iter().map(|gap| line(partition, gap)).collect::<Vec<_>>();
-    origin.partitions.iter().flat_map(of).collect()
-}
-
-fn partitions(origin: &OriginView) -> String {
-    let shown = origin.partitions.iter().filter(|partition| !partition.topic.starts_with('_') && partition.end > 0);
-    let mut table = Table::new(&["  TOPIC", ">PARTITION", ">START", ">END", ">VISIBLE"]);
-    for partition in shown {
-        table.row([
-            format!("  {}", partition.topic),
-            partition.partition.to_string(),
-            partition.start.to_string(),
-            partition.end.to_string(),
-            partition.visible_end.to_string(),
-        ]);
-    }
-    if table.is_empty() { String::new() } else { table.render() }
 }

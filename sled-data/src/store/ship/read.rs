@@ -67,29 +67,53 @@ impl Store {
         }
     }
 
+    /// Shows the records of an origin's commits, own or followed, from `from` on, one after the other, synced or not; the commit after the
+    /// last one that was shown. That is `from` where its record is gone, or not there yet.
+    ///
+    /// # Errors
+    /// What reading may meet.
+    pub fn each_commit_of(
+        &self,
+        origin: OriginId,
+        from: CommitNumber,
+        visit: &mut dyn FnMut(&CommitRecord),
+    ) -> Result<CommitNumber, ReadError> {
+        let mut next = from.max(CommitNumber(1));
+        self.meta_read(|meta| {
+            walk_records(meta, origin, next, &mut |record, _| {
+                if record.number != next {
+                    return ControlFlow::Break(());
+                }
+                next = next.next();
+                visit(&record);
+                ControlFlow::Continue(())
+            })
+        })?;
+        Ok(next)
+    }
+
     /// Up to where one that has synced all of this life's commits up to `has` has each partition: where the first commit that it lacks begins.
     /// Partitions that are not named it has to their ends. `None` where records of commits that it lacks are gone.
     ///
     /// # Errors
     /// What reading may meet.
     pub fn first_offsets_after(&self, has: CommitNumber) -> Result<Option<HashMap<PartitionId, Offset>>, ReadError> {
-        let (mut next, synced) = (has.next(), self.synced_commit());
+        let synced = self.synced_commit();
         let mut first = HashMap::new();
         // What is written and not synced yet counts as well, also a commit that is not told as the last one yet: one who asks for it
         // knows where partitions end.
-        self.meta_read(|meta| {
-            walk_records(meta, self.origin, next, &mut |record, _| {
-                if record.number != next {
-                    return ControlFlow::Break(());
-                }
-                next = next.next();
-                for appended in &record.appended {
-                    first.entry(appended.partition).or_insert(appended.base_offset);
-                }
-                ControlFlow::Continue(())
-            })
+        let next = self.each_commit_of(self.origin, has.next(), &mut |record| {
+            for appended in &record.appended {
+                first.entry(appended.partition).or_insert(appended.base_offset);
+            }
         })?;
         Ok((next > synced).then_some(first))
+    }
+
+    /// Stored bytes of so many events of a partition, by the average of those that are kept.
+    pub fn bytes_of(&self, id: PartitionId, events: u64) -> u64 {
+        let bytes = u128::from(events) * u128::from(self.event_bytes(id)) >> EVENT_BYTES_SHIFT;
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     fn gather(

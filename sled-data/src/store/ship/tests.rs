@@ -143,6 +143,26 @@ fn what_is_lacked_includes_a_commit_that_is_written_and_not_told_yet() {
 }
 
 #[test]
+fn records_are_shown_from_one_on_up_to_the_first_that_is_gone() {
+    let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
+    let own = store.origin();
+    for hlc in 1..=4 {
+        store.commit(&Commit { hlc, ..Commit::default() }).unwrap();
+    }
+    let shown = |from: u64| {
+        let mut shown = Vec::new();
+        let next = store.each_commit_of(own, CommitNumber(from), &mut |record| shown.push(record.hlc)).unwrap();
+        (shown, next.0)
+    };
+    assert_eq!(shown(0), (vec![1, 2, 3, 4], 5));
+    assert_eq!(shown(3), (vec![3, 4], 5));
+    assert_eq!(shown(5), (vec![], 5));
+    let mut other = Vec::new();
+    let next = store.each_commit_of(OriginId(!own.0), CommitNumber(2), &mut |record| other.push(record.hlc)).unwrap();
+    assert_eq!((other, next), (vec![], CommitNumber(2)));
+}
+
+#[test]
 fn what_is_shipped_as_it_is_written_is_what_is_read_later() {
     let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
     let topic = store.create_topic("line", TopicConfig { partitions: 3, ..TopicConfig::default() }).unwrap();

@@ -1,22 +1,22 @@
-//! The doors of a node that leaves: closed, open again where it stays, and closed for good when it is of its site no more.
+//! The doors of a node that leaves its site: closed before it hands over, opened again where it stays.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::super::links::LinkNode;
+use super::links::LinkNode;
 use crate::admin::Readiness;
 use crate::sessions::Sessions;
 
-/// How long its clients have to end.
+/// How long clients have to end.
 pub(super) const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// The ways by which something comes in that others rely on.
-pub(in crate::node) struct Doors {
+pub(super) struct Doors {
     sessions: Arc<Sessions>,
     readiness: Arc<Readiness>,
-    links: Arc<LinkNode>,
+    pub(super) links: Arc<LinkNode>,
     /// Held while they are opened.
     closings: Mutex<Closings>,
 }
@@ -38,13 +38,8 @@ impl Closings {
 }
 
 impl Doors {
-    /// Open ones.
     pub(super) fn new(sessions: Arc<Sessions>, readiness: Arc<Readiness>, links: Arc<LinkNode>) -> Self {
         Self { sessions, readiness, links, closings: Mutex::default() }
-    }
-
-    pub(super) fn links(&self) -> &LinkNode {
-        &self.links
     }
 
     pub(super) async fn close(&self) {
