@@ -43,6 +43,8 @@ mod write;
 #[cfg(test)]
 mod forward_tests;
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod site_tests;
 #[cfg(test)]
 mod tests;

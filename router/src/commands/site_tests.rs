@@ -95,14 +95,10 @@ impl Site {
     pub(super) async fn ship(&self) {
         for from in self.nodes.iter().flatten() {
             for to in self.nodes.iter().flatten().filter(|to| to.log.origin() != from.log.origin()) {
-                let origin = from.log.origin();
-                loop {
-                    let next = CommitNumber(to.log.store().followed_commit(origin).0 + 1);
-                    let commits = from.log.store().commits_to_ship(origin, next, 1 << 20).unwrap();
-                    if commits.is_empty() {
-                        break;
-                    }
-                    to.log.follow(commits).await.unwrap();
+                // What is left of the life before comes first.
+                let ended = from.log.store().ended_life().map(|(life, _)| life);
+                for origin in ended.into_iter().chain([from.log.origin()]) {
+                    ship(&from.log, &to.log, origin).await;
                 }
             }
         }
@@ -125,6 +121,18 @@ impl Site {
         for node in self.nodes.into_iter().flatten() {
             node.end().await;
         }
+    }
+}
+
+/// What a node has of a life comes to another one.
+async fn ship(from: &EventLog, to: &EventLog, origin: OriginId) {
+    loop {
+        let next = CommitNumber(to.store().followed_commit(origin).0 + 1);
+        let commits = from.store().commits_to_ship(origin, next, 1 << 20).unwrap();
+        if commits.is_empty() {
+            return;
+        }
+        to.follow(commits).await.unwrap();
     }
 }
 
@@ -274,7 +282,16 @@ async fn a_command_follows_its_device_there_and_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_back() {
+    // In the same life, and in a new one.
+    comes_back(false).await;
+    comes_back(true).await;
+}
+
+async fn comes_back(is_new_life: bool) {
     let mut site = Site::of_three().await;
+    if is_new_life {
+        site[B].may_lose();
+    }
     let waits = queued_at(&site[B], "pump", |_| {}).await;
     let never = queued_at(&site[B], "pump", |new| new.repeat = Repeat::Never).await;
     let device = site[B].connect("fan").await;
@@ -309,6 +326,7 @@ async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_bac
     // b is back, its devices too, before it knows.
     [("pump", &pump), ("fan", &fan)].iter().for_each(|(_, entry)| site[A].sessions.disconnect(entry, None, Vec::new()));
     site.start(B);
+    assert_eq!(site[B].log.origin() != origin, is_new_life);
     site[B].connect("pump").await;
     site[B].connect("fan").await;
     site.until("it has heard", || site[B].room.held_until().is_some().then_some(())).await;

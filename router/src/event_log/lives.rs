@@ -4,7 +4,7 @@
 //! and clocks of commits can be made up. One that only says so would have the node begin a new life at each start. So a life is ended for it
 //! once a day at most, for the site and for links each; otherwise it is told, and people look.
 
-use sled_data::{OriginId, ReadError};
+use sled_data::{OriginId, ReadError, Store};
 
 use super::{CommitFailed, EventLog};
 
@@ -71,7 +71,7 @@ impl EventLog {
     /// # Errors
     /// When the store cannot be read.
     pub fn may_end_life(&self, by: Outliver) -> Result<bool, ReadError> {
-        let note = self.end_of_life(by)?;
+        let note = end_of_life(&self.store, by)?;
         Ok(note.is_none_or(|note| note.allows(self.origin(), self.clock().wall_ms())))
     }
 
@@ -94,13 +94,18 @@ impl EventLog {
     /// # Errors
     /// When the store cannot be read.
     pub fn was_outlived(&self, life: OriginId) -> Result<bool, ReadError> {
-        let notes = [self.end_of_life(Outliver::Site)?, self.end_of_life(Outliver::Link)?];
-        Ok(notes.into_iter().flatten().any(|note| note.life == Some(life)))
+        was_outlived(&self.store, life)
     }
+}
 
-    fn end_of_life(&self, by: Outliver) -> Result<Option<Note>, ReadError> {
-        Ok(self.state_get(by.tree(), KEY)?.and_then(|bytes| Note::decode(&bytes)))
-    }
+/// As [`EventLog::was_outlived`].
+pub(super) fn was_outlived(store: &Store, life: OriginId) -> Result<bool, ReadError> {
+    let notes = [end_of_life(store, Outliver::Site)?, end_of_life(store, Outliver::Link)?];
+    Ok(notes.into_iter().flatten().any(|note| note.life == Some(life)))
+}
+
+fn end_of_life(store: &Store, by: Outliver) -> Result<Option<Note>, ReadError> {
+    Ok(store.state_get(by.tree(), KEY)?.and_then(|bytes| Note::decode(&bytes)))
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! `open` gathers what is appended; `committer` (one thread) closes it when the last sync has
 //! ended, stores it, syncs once for all who wait; `outcome` tells the waiters; `partition` keeps
 //! the visible end and the newest batches; `read` serves readers. `lives` bounds how often others end this
-//! node's life.
+//! node's life, `ended` knows the lives before it.
 
 mod audit;
 mod brought;
 mod committer;
 mod config;
+mod ended;
 mod followed;
 mod linked;
 mod lives;
@@ -81,6 +82,8 @@ pub struct EventLog {
     site: std::sync::OnceLock<u64>,
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
+    /// Lives of the store that had ended when it was opened, the oldest first.
+    ended: Vec<sled_data::OriginId>,
     /// Linked origins that another node of the site has brought here, and no link lately.
     linked_within: Mutex<std::collections::BTreeSet<sled_data::OriginId>>,
     /// Held while a commit is placed and written, and while a topic is deleted: never both at once.
@@ -122,6 +125,7 @@ impl EventLog {
             slots: RwLock::default(),
             placing: Mutex::default(),
             observers: RwLock::default(),
+            ended: ended::ended_lives(&store),
             visible: watch::Sender::new(0),
             synced: watch::Sender::new(0),
             stats: Stats::default(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sled_data::{CommitNumber, OriginId};
 
-use super::arrived::{Arrived, arrived, others_wrote};
+use super::arrived::{Arrived, arrived, goes_on_itself, others_wrote};
 use super::keeper::{Scene, decide};
 use super::site::SiteNode;
 use crate::catalog::Lease;
@@ -77,8 +77,15 @@ impl SiteNode {
             peers.iter().any(|peer| peer.is_connected && writes(&peer))
         };
         let own = self.log.origin().0;
+        let held = replication.held_by_others().all();
+        let followed = self.log.store().followed();
+        let goes_on = |origin: u64| {
+            let followed = followed.iter().find(|(followed, _)| followed.0 == origin);
+            followed.is_some_and(|(_, life)| goes_on_itself(NodeId(life.node), OriginId(origin), peers, &held))
+        };
         let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
-            *origin != own && taken.by == self.place.node && !taken.has_returned && !is_heard(*origin)
+            let is_taken_here = taken.by == self.place.node && !taken.has_returned;
+            *origin != own && is_taken_here && !is_heard(*origin) && !goes_on(*origin)
         });
         let lost = left.map(|(origin, taken)| Lost {
             origin: OriginId(origin),
@@ -89,9 +96,9 @@ impl SiteNode {
         if !commands.is_held_back() {
             return;
         }
-        let held = replication.held_by_others();
-        let needed = others_wrote(peers, &held.all(), self.log.origin(), self.log.clock().monotonic());
-        match needed.map(|needed| arrived(&needed, &self.log.store().followed())) {
+        let own: Vec<OriginId> = self.log.ended_lives().into_iter().chain([self.log.origin()]).collect();
+        let needed = others_wrote(peers, &held, &own, self.log.clock().monotonic());
+        match needed.map(|needed| arrived(&needed, &followed)) {
             Some(Arrived::All) => commands.go_on(),
             Some(Arrived::BeingCopied) => commands.hold_on(),
             Some(Arrived::NotYet) | None => {}
