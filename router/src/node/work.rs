@@ -53,7 +53,7 @@ impl SiteNode {
     pub(super) fn first_duties(&self) -> Duties {
         match self.identity {
             Some(_) => plugin_host::duties(&self.site_of(&[])),
-            None => Duties::alone(),
+            None => Duties::alone_after(self.log.ended_lives()),
         }
     }
 
@@ -108,10 +108,10 @@ impl SiteNode {
     /// The site, as what a node has to do follows from it.
     fn site_of(&self, peers: &[PeerState]) -> plugin_host::Site {
         let members = self.catalog.members();
-        let me = self.place.node;
+        let (me, own) = (self.place.node, self.log.store().origin());
         let mut lives: BTreeMap<NodeId, OriginId> =
             members.iter().filter_map(|member| Some((member.node, OriginId(member.origin?)))).collect();
-        lives.insert(me, self.log.store().origin());
+        let is_known = lives.insert(me, own) == Some(own);
         let take_overs = self.catalog.take_overs();
         let is_open = |node: NodeId| {
             let life = lives.get(&node);
@@ -124,6 +124,8 @@ impl SiteNode {
         let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
         plugin_host::Site {
             me,
+            ended: self.log.ended_lives(),
+            is_known,
             here,
             take_overs: take_overs.iter().map(|(origin, taken)| (OriginId(*origin), to_host(taken))).collect(),
             assignments: self

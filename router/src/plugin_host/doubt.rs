@@ -68,6 +68,7 @@ pub fn doubt_of(
 ) -> Result<Option<Doubt>, Fault> {
     let own = log.store().origin();
     let charge = match reading.charge {
+        _ if reading.is_rest(own) => return Ok(None),
         Some(Charge::Origin(origin)) if origin != own => return Ok(Some(Doubt { life: origin, until: Offset::MAX })),
         Some(charge) if reading.term > 0 => charge,
         _ => return Ok(None),

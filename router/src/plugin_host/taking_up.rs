@@ -28,6 +28,13 @@ pub struct Reading {
     pub is_recorded: bool,
 }
 
+impl Reading {
+    /// Whether it is of a life of this node's own store that has ended: with its state, as if that life went on.
+    pub fn is_rest(self, own: OriginId) -> bool {
+        !self.is_recorded && matches!(self.charge, Some(Charge::Origin(origin)) if origin != own)
+    }
+}
+
 /// What became of a plugin's duties.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TakenUp {
@@ -73,6 +80,7 @@ impl TakingUp<'_> {
                     }),
                     Err(back) => wanted.push(back),
                 }
+                self.take_rests(&mut taken, &mut wanted, store)?;
                 wanted.extend(self.duties.origins());
             }
             Scope::Site if self.duties.is_alone => {
@@ -94,7 +102,7 @@ impl TakingUp<'_> {
         Ok(taken)
     }
 
-    fn me(&self) -> OriginId {
+    pub(super) fn me(&self) -> OriginId {
         self.log.store().origin()
     }
 
@@ -111,7 +119,7 @@ impl TakingUp<'_> {
     }
 
     /// How a life stands with a charge of this plugin.
-    fn head(&self, life: OriginId, charge: Charge) -> Result<HeadV1, Fault> {
+    pub(super) fn head(&self, life: OriginId, charge: Charge) -> Result<HeadV1, Fault> {
         head_of(self.log, life, charge, &self.manifest.name)
     }
 
@@ -121,7 +129,9 @@ impl TakingUp<'_> {
             return Ok(());
         }
         let name = &self.manifest.name;
-        let mine: BTreeSet<Charge> = wanted.iter().map(|wanted| wanted.charge).chain([self.natural()]).collect();
+        let ended = self.duties.ended.iter().map(|ended| Charge::Origin(ended.origin));
+        let mine: BTreeSet<Charge> =
+            wanted.iter().map(|wanted| wanted.charge).chain(ended).chain([self.natural()]).collect();
         let mut chunk = Chunk::default();
         let mut over = |charge: Charge, term: u64, head: HeadV1| {
             if !mine.contains(&charge) && head.over < Some(term) {
@@ -230,7 +240,7 @@ impl TakingUp<'_> {
     }
 
     /// Whether a life does nothing more under `term` that this node would have to know.
-    fn is_over(&self, life: OriginId, charge: Charge, term: u64) -> Result<bool, Fault> {
+    pub(super) fn is_over(&self, life: OriginId, charge: Charge, term: u64) -> Result<bool, Fault> {
         if life == self.me() {
             return Ok(true);
         }
