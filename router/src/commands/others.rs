@@ -70,10 +70,9 @@ impl Commands {
         if found.len() <= known.len() {
             return;
         }
-        let mut own = self.log.ended_lives();
-        own.push(self.log.origin());
+        let (own, ended) = (self.log.origin(), self.log.ended_lives());
         let have: HashSet<PartitionId> = known.iter().map(|(id, _)| *id).collect();
-        let is_new = |id: &PartitionId| !own.contains(&id.origin) && !have.contains(id);
+        let is_new = |id: &PartitionId| id.origin != own && !ended.contains(&id.origin) && !have.contains(id);
         let new = found.iter().map(|partition| partition.id()).filter(is_new);
         known.extend(new.map(|id| {
             let cursor = self.log.cursor(READER, id).ok().flatten();

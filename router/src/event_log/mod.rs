@@ -137,6 +137,7 @@ impl EventLog {
         log.load_topics();
         let thread = committer::start(&log)?;
         *log.committer.lock() = Some(thread);
+        log.note_ended_lives();
         Ok(log)
     }
 

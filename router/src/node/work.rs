@@ -53,7 +53,7 @@ impl SiteNode {
     pub(super) fn first_duties(&self) -> Duties {
         match self.identity {
             Some(_) => plugin_host::duties(&self.site_of(&[])),
-            None => Duties::alone_after(self.log.ended_lives()),
+            None => Duties::alone_after(self.log.ended_lives().to_vec()),
         }
     }
 
@@ -96,7 +96,7 @@ impl SiteNode {
         if !commands.is_held_back() {
             return;
         }
-        let own: Vec<OriginId> = self.log.ended_lives().into_iter().chain([self.log.origin()]).collect();
+        let own: Vec<OriginId> = self.log.ended_lives().iter().copied().chain([self.log.origin()]).collect();
         let needed = others_wrote(peers, &held, &own, self.log.clock().monotonic());
         match needed.map(|needed| arrived(&needed, &followed)) {
             Some(Arrived::All) => commands.go_on(),
@@ -124,7 +124,7 @@ impl SiteNode {
         let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
         plugin_host::Site {
             me,
-            ended: self.log.ended_lives(),
+            ended: self.log.ended_lives().to_vec(),
             is_known,
             here,
             take_overs: take_overs.iter().map(|(origin, taken)| (OriginId(*origin), to_host(taken))).collect(),

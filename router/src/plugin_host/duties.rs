@@ -135,13 +135,19 @@ impl Duties {
         })
     }
 
+    /// Whether a life is an ended one of this node's own store, whose rest it reads.
+    #[must_use]
+    pub fn is_ended(&self, life: OriginId) -> bool {
+        self.ended.iter().any(|ended| ended.origin == life)
+    }
+
     /// Whether a plugin reads a partition on the node that writes `own`.
     #[must_use]
     pub fn covers(&self, scope: Scope, plugin: &str, own: OriginId, id: PartitionId) -> bool {
         match scope {
             Scope::Origin => {
-                let mut others = self.ended.iter().chain(&self.taken_over);
-                id.origin == own || others.any(|taken| taken.origin == id.origin)
+                let mut others = self.taken_over.iter();
+                id.origin == own || self.is_ended(id.origin) || others.any(|taken| taken.origin == id.origin)
             }
             Scope::Site => self.is_alone || self.shares_of(plugin).any(|share| share.charge.covers(id)),
         }

@@ -63,7 +63,7 @@ impl PluginHost {
     /// # Errors
     /// The folder, the engine or the store fails.
     pub fn start(log: Arc<EventLog>, folder: &Path) -> Result<PluginHost, StartError> {
-        let duties = Duties::alone_after(log.ended_lives());
+        let duties = Duties::alone_after(log.ended_lives().to_vec());
         PluginHost::start_with(log, folder, Arc::new(duties))
     }
 

@@ -1,34 +1,28 @@
 //! What a plugin has not read of ended lives of this node's own store is read on under the node's own name.
 //!
-//! Cursors and state are there, as the present life has them from the one before. So nothing is carried over and nothing recorded: a reading ends
-//! where the life does. Where another has read some of it meanwhile, it goes like any charge.
+//! Cursors and state are there, as the present life has them from the one before. Where the site has decided nothing of a life, nothing is carried
+//! over or recorded, and the reading ends where the life does. Else it has a charge like any other, by which readers judge; where no other had that
+//! before, it goes on with the state that is here.
+
+use std::sync::Arc;
 
 use sled_data::{Offset, OriginId, PartitionId, hlc_ms};
 
-use super::carry::Chunk;
+use super::carry::{Chunk, read_spans};
 use super::charge::Charge;
-use super::duties::{TakenOver, Wanted};
+use super::duties::{Duties, Wanted};
 use super::fault::Fault;
 use super::registry::{PLUGINS_TREE, RecordV2};
 use super::round::reader_name;
 use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp};
-
-/// How the rest of a life is read.
-enum Rest {
-    /// As this node's own.
-    Own,
-    /// Another has read some of it: by a charge.
-    Charge,
-    /// Somebody has not ended yet.
-    Waits,
-}
+use crate::event_log::EventLog;
 
 fn store_fault(error: impl std::fmt::Display) -> Fault {
     Fault::Store(error.to_string())
 }
 
 impl TakingUp<'_> {
-    /// Begins to read what is left of ended lives, where the node reads its own.
+    /// Begins to read what is left of ended lives, where the node reads its own; those of which something was decided are `wanted`.
     pub(super) fn take_rests(
         &self,
         taken: &mut TakenUp,
@@ -37,42 +31,16 @@ impl TakingUp<'_> {
     ) -> Result<(), Fault> {
         let reads_own = !taken.readings.is_empty();
         for ended in &self.duties.ended {
-            let charge = Charge::Origin(ended.origin);
-            match self.rest(ended)? {
-                Rest::Own if reads_own => {
-                    if self.has_unread(ended.origin, store)? {
-                        taken.readings.push(Reading { charge: Some(charge), term: ended.term, is_recorded: false });
-                    }
-                }
-                Rest::Charge => {
-                    let (term, predecessors) = (ended.term, ended.predecessors.clone());
-                    wanted.push(Wanted { charge, term, predecessors });
-                }
-                Rest::Own | Rest::Waits => taken.waiting.push(charge),
+            let (charge, term) = (Charge::Origin(ended.origin), ended.term);
+            if term > 0 {
+                wanted.push(Wanted { charge, term, predecessors: ended.predecessors.clone() });
+            } else if !reads_own {
+                taken.waiting.push(charge);
+            } else if self.has_unread(ended.origin, store)? {
+                taken.readings.push(Reading { charge: Some(charge), term, is_recorded: false });
             }
         }
         Ok(())
-    }
-
-    fn rest(&self, ended: &TakenOver) -> Result<Rest, Fault> {
-        if ended.term == 0 {
-            return Ok(Rest::Own);
-        }
-        let charge = Charge::Origin(ended.origin);
-        let own = self.head(self.me(), charge)?.term;
-        let mut others = None;
-        for (life, _) in self.log.store().followed() {
-            others = self.head(life, charge)?.term.max(others);
-        }
-        if others > own || own == Some(ended.term) {
-            return Ok(Rest::Charge);
-        }
-        for before in &ended.predecessors {
-            if !self.is_over(before.life, charge, before.term)? {
-                return Ok(Rest::Waits);
-            }
-        }
-        Ok(Rest::Own)
     }
 
     /// Whether the plugin has events of an ended life to read. Where it came after that life there are none for it: one that an earlier program has
@@ -102,6 +70,23 @@ impl TakingUp<'_> {
         let stored_ms = self.log.store().last_batch_hlc(id).map_or(0, hlc_ms);
         Ok(deployed_ms.is_some_and(|deployed_ms| deployed_ms > stored_ms))
     }
+}
+
+/// Whether a partition is read as what this node has left unread in an ended life: with its state, and in doubt of nobody.
+pub(super) fn goes_on(
+    log: &Arc<EventLog>,
+    duties: &Duties,
+    plugin: &str,
+    (id, reading): (PartitionId, Reading),
+) -> Result<bool, Fault> {
+    let own = log.store().origin();
+    let Some(charge) = reading.charge.filter(|_| duties.is_ended(id.origin)) else { return Ok(false) };
+    if !reading.is_recorded || charge != Charge::Origin(id.origin) {
+        return Ok(reading.is_rest(own));
+    }
+    let spans = read_spans(log, own, plugin, charge, id)?.spans;
+    let before = spans.iter().rev().find(|span| span.term < reading.term);
+    Ok(before.is_none_or(|span| span.life == own.0 || duties.is_ended(OriginId(span.life))))
 }
 
 /// Which partitions wait for the rest of an ended life to be read first: those of the same topic and number.

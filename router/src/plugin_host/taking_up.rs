@@ -102,7 +102,7 @@ impl TakingUp<'_> {
         Ok(taken)
     }
 
-    pub(super) fn me(&self) -> OriginId {
+    fn me(&self) -> OriginId {
         self.log.store().origin()
     }
 
@@ -119,7 +119,7 @@ impl TakingUp<'_> {
     }
 
     /// How a life stands with a charge of this plugin.
-    pub(super) fn head(&self, life: OriginId, charge: Charge) -> Result<HeadV1, Fault> {
+    fn head(&self, life: OriginId, charge: Charge) -> Result<HeadV1, Fault> {
         head_of(self.log, life, charge, &self.manifest.name)
     }
 
@@ -227,7 +227,7 @@ impl TakingUp<'_> {
             Some((term, _, _)) if own == Some(term) => Some(self.me()),
             Some((term, _, _)) if term >= wanted.term => return Ok(Found::Waits), // what is wanted is outdated
             Some((_, _, life)) => Some(life),
-            None => wanted.charge.natural(),
+            None => wanted.charge.natural().map(|life| if self.duties.is_ended(life) { self.me() } else { life }),
         };
         for before in &wanted.predecessors {
             if !self.is_over(before.life, wanted.charge, before.term)? {
@@ -240,7 +240,7 @@ impl TakingUp<'_> {
     }
 
     /// Whether a life does nothing more under `term` that this node would have to know.
-    pub(super) fn is_over(&self, life: OriginId, charge: Charge, term: u64) -> Result<bool, Fault> {
+    fn is_over(&self, life: OriginId, charge: Charge, term: u64) -> Result<bool, Fault> {
         if life == self.me() {
             return Ok(true);
         }

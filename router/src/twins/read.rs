@@ -106,7 +106,7 @@ impl Twins {
     fn behind(&self, reading: &[Reading]) -> Vec<PartitionId> {
         let is_unread = |place: &&Reading| place.next < self.log.visible_end(place.id);
         let of = |life| reading.iter().filter(move |place| place.id.origin == life).filter(is_unread);
-        self.log.ended_lives().into_iter().flat_map(of).map(|place| place.id).collect()
+        self.log.ended_lives().iter().copied().flat_map(of).map(|place| place.id).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::plugin_host::charge_index::View;
 use crate::plugin_host::doubt::{Doubt, doubt_of};
 use crate::plugin_host::fault::Fault;
 use crate::plugin_host::overridden::Verdict;
-use crate::plugin_host::rests::Behind;
+use crate::plugin_host::rests::{Behind, goes_on};
 use crate::plugin_host::taking_up::Reading;
 
 /// Bytes read from one partition in a round, about.
@@ -69,8 +69,9 @@ impl PluginReader {
             self.tell_gap(&topic, id, from, &batches);
             bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
             let until = batches.last().map_or(from, event_log::Batch::next_offset);
-            let state_of = self.state_of(reading);
-            let doubt = self.doubt(id, reading)?;
+            let goes_on = goes_on(&self.log, &self.duties, &self.manifest.name, (id, reading))?;
+            let state_of = if goes_on { None } else { self.state_of(reading) };
+            let doubt = self.doubt(id, reading, goes_on)?;
             let mut read = Read { topic, id, reading, state_of, doubt, from, until, skipped: Vec::new(), batches };
             if let Some(view) = &view {
                 read.judge(view);
@@ -120,20 +121,19 @@ impl PluginReader {
     /// The origin whose state a reading goes with; `None` for the node's own, and over all origins.
     fn state_of(&self, reading: Reading) -> Option<u64> {
         match reading.charge {
-            _ if reading.is_rest(self.log.store().origin()) => None,
             Some(Charge::Origin(origin)) if origin != self.log.store().origin() => Some(origin.0),
             _ => None,
         }
     }
 
     /// What another node may have read of a partition before.
-    fn doubt(&self, id: PartitionId, reading: Reading) -> Result<Option<Doubt>, Fault> {
+    fn doubt(&self, id: PartitionId, reading: Reading, goes_on: bool) -> Result<Option<Doubt>, Fault> {
         let name = &self.manifest.name;
         let share = self.duties.shares.iter().find(|share| {
             reading.charge == Some(Charge::Share(share.index)) && share.plugin == *name && share.term == reading.term
         });
         let before = share.map_or(&[][..], |share| share.predecessors.as_slice());
-        doubt_of(&self.log, name, (id, reading), before)
+        doubt_of(&self.log, name, (id, reading), (before, goes_on))
     }
 
     fn position(&mut self, id: PartitionId, reading: Reading) -> Result<Offset, Fault> {

@@ -168,7 +168,7 @@ impl Lab {
     pub fn decide(&mut self) {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if self.site.here.contains(&id(number)) {
-                let ended = node.log.ended_lives();
+                let ended = node.log.ended_lives().to_vec();
                 let is_known = self.site.lives.get(&id(number)) == Some(&node.log.store().origin());
                 node.duties = Arc::new(duties(&Site { me: id(number), ended, is_known, ..self.site.clone() }));
                 node.index.set_duties(&node.duties);
@@ -253,6 +253,17 @@ impl Lab {
         self.decide();
     }
 
+    /// A node takes a copy of its life before from another one that has all of it: it follows that life from then on.
+    pub fn follows_its_own(&self, node: usize) {
+        let store = self.nodes[node].log.store();
+        let (life, _) = store.ended_life().unwrap();
+        let head = store.copy_head(life).unwrap();
+        store.begin_copy(&head).unwrap();
+        store.end_copy(life, head.commit).unwrap();
+        store.sync().unwrap();
+        assert!(self.nodes[node].log.others().contains(&life));
+    }
+
     /// The site learns which life a node lives now.
     pub fn says_where(&mut self, node: usize) {
         let life = self.life(node);
@@ -305,7 +316,7 @@ impl Lab {
             let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
             for (from, to) in here.iter().flat_map(|from| here.iter().map(move |to| (*from, *to))) {
                 // Of a life before as well.
-                let ended: Vec<OriginId> = self.nodes.iter().flat_map(|node| node.log.ended_lives()).collect();
+                let ended: Vec<OriginId> = self.nodes.iter().flat_map(|node| node.log.ended_lives().to_vec()).collect();
                 for of in ended.into_iter().chain((0..self.nodes.len()).map(|of| self.life(of))).collect::<Vec<_>>() {
                     self.carry(of, from, to, usize::MAX);
                 }

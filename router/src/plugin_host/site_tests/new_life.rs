@@ -1,6 +1,7 @@
 //! A node begins a new life of its store: what its plugin had not read of the one before is read once.
 
-use super::lab::Lab;
+use super::lab::{Lab, id};
+use crate::plugin_host::duties::TakeOver;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -30,6 +31,9 @@ fn it_goes_on_where_the_life_before_was() {
         killed(&mut lab, shipped);
         lab.begins_anew(A);
         lab.publish_new(A, 2);
+        if shipped == usize::MAX {
+            lab.follows_its_own(A);
+        }
         // It may be decided that another reads on, as far as the node knows.
         lab.work(A);
         assert!(lab.nodes[A].duties.ended.is_empty());
@@ -64,6 +68,42 @@ fn it_leaves_the_rest_to_who_has_taken_over() {
         assert!(lab.nodes[A].duties.ended.is_empty());
         lab.publish(A, "pump", &["G1".to_owned()]);
         lab.publish_new(A, 2);
+        lab.settle();
+        lab.assert_exact();
+    }
+}
+
+#[test]
+fn of_a_life_that_was_taken_over_before_it_reads_on_when_that_is_decided_anew() {
+    for shipped in [0, 3, usize::MAX] {
+        let mut lab = Lab::new(3, "origin");
+        lab.publish_new(A, 2);
+        lab.settle();
+        lab.lose(A, B);
+        lab.publish_new(B, 2);
+        lab.settle();
+        lab.comes_back(A);
+        lab.settle();
+        killed(&mut lab, shipped);
+        let life = lab.life(A);
+        lab.begins_anew(A);
+        lab.says_where(A);
+        lab.publish_new(A, 2);
+        lab.settle();
+        assert!(lab.nodes[A].duties.ended.is_empty(), "it waits for what is decided");
+        if shipped == usize::MAX {
+            lab.follows_its_own(A);
+        }
+        // It has most of that life.
+        let from_commit = lab.nodes[A].log.store().last_commit_of(life);
+        let record = TakeOver { from_commit, by: id(A), term: 3, before: [(id(B), 1)].into() };
+        lab.site.take_overs.insert(life, record);
+        lab.decide();
+        assert_eq!(lab.nodes[A].duties.ended.len(), 1);
+        lab.settle();
+        lab.assert_exact();
+        lab.restart(A);
+        lab.publish(A, "pump", &["G1".to_owned()]);
         lab.settle();
         lab.assert_exact();
     }
