@@ -86,6 +86,40 @@ fn a_hostile_plugin_is_contained() {
 }
 
 #[test]
+fn what_a_plugin_had_not_read_is_read_once_in_a_new_life_of_the_store() {
+    const SLOW: usize = 15;
+    let mut node = Node::start_with("[[routing.rules]]\npattern = 'in/#'\ntopic = 'in'\nkey = 'one'\n");
+    node.cli(&["topic", "create", "loose", "--durability", "memory", "--partitions", "1"]).ok();
+    node.deploy(&hostile(), &hostile_manifest("in")).ok();
+    let mut sent = Vec::new();
+    for life in 1..=2 {
+        let mut client = Client::simple(node.mqtt, Version::V5, "source");
+        let mut publish = |value: &str| assert_eq!(client.publish(&Message::new("in/x", value).qos(1)), 0);
+        // It takes seconds for these, so that it has not read what follows.
+        (0..SLOW).for_each(|_| publish("Loop"));
+        for number in 0..10 {
+            sent.push(format!("x{life}-{number}"));
+            publish(&sent[sent.len() - 1]);
+        }
+        node.kill();
+        node.run();
+        assert_eq!(node.log().matches("a new life begins").count(), life);
+    }
+    // Those of two lives are told in no order.
+    let sorted = |events: Vec<Event>| {
+        let mut values: Vec<String> = events.iter().map(Event::text).collect();
+        values.sort_unstable();
+        values
+    };
+    sent.sort_unstable();
+    assert_eq!(sorted(node.events_when("out", sent.len())), sent);
+    assert_eq!(node.events_when("_dead_letters", 2 * SLOW).len(), 2 * SLOW, "each is set aside once");
+    node.kill();
+    node.run();
+    assert_eq!(sorted(node.events("out")), sent, "nothing is read again");
+}
+
+#[test]
 fn a_slow_plugin_delays_nobody() {
     let node = Node::start_with("[[routing.rules]]\npattern = 'in/#'\ntopic = 'in'\nkey = 'one'\n");
     node.deploy(&hostile(), &hostile_manifest("in")).ok();

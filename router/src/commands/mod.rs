@@ -49,6 +49,8 @@ mod clock_tests;
 #[cfg(test)]
 mod forward_tests;
 #[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod site_tests;
 #[cfg(test)]
 mod tests;

@@ -64,15 +64,16 @@ impl Commands {
         Ok(())
     }
 
-    /// Adds partitions that have come since.
+    /// Adds partitions that have come since. Those of this store's ended lives are this node's own.
     fn find_partitions(&self, topic: &Topic, known: &mut Vec<(PartitionId, u64)>) {
-        let own = self.log.origin();
         let found = self.log.partitions_of(topic);
         if found.len() <= known.len() {
             return;
         }
+        let (own, ended) = (self.log.origin(), self.log.ended_lives());
         let have: HashSet<PartitionId> = known.iter().map(|(id, _)| *id).collect();
-        let new = found.iter().map(|partition| partition.id()).filter(|id| id.origin != own && !have.contains(id));
+        let is_new = |id: &PartitionId| id.origin != own && !ended.contains(&id.origin) && !have.contains(id);
+        let new = found.iter().map(|partition| partition.id()).filter(is_new);
         known.extend(new.map(|id| {
             let cursor = self.log.cursor(READER, id).ok().flatten();
             (id, cursor.unwrap_or_else(|| self.log.start_offset(id)))

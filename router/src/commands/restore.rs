@@ -1,4 +1,5 @@
-//! The table after a restart, or after a commit that failed: what is stored, then the steps that follow in the log.
+//! The table after a restart, or after a commit that failed: what is stored, then the steps that follow in the log. Where a life of this store has
+//! ended, its log comes before that of the present one: the stored commands were carried over, and what they lack is there.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -91,8 +92,18 @@ impl Commands {
         }
     }
 
+    /// Where what this node has written of a topic is read next: what is unread of its ended lives, the oldest first, then the present one.
     fn positions(&self, topic: &Topic) -> Result<Vec<(PartitionId, u64)>, StoreError> {
-        let partitions = topic.all_partitions().iter().map(|partition| partition.id());
-        partitions.map(|id| Ok((id, self.log.cursor(READER, id)?.unwrap_or(0)))).collect()
+        let mut positions = Vec::new();
+        for partition in self.log.ended_partitions(topic) {
+            let next = self.log.cursor(READER, partition.id())?.unwrap_or(0);
+            if next < partition.visible_end() {
+                positions.push((partition.id(), next));
+            }
+        }
+        for partition in topic.all_partitions() {
+            positions.push((partition.id(), self.log.cursor(READER, partition.id())?.unwrap_or(0)));
+        }
+        Ok(positions)
     }
 }

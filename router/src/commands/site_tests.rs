@@ -140,7 +140,16 @@ async fn a_command_follows_its_device_there_and_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_back() {
+    // In the same life, and in a new one.
+    comes_back(false).await;
+    comes_back(true).await;
+}
+
+async fn comes_back(is_new_life: bool) {
     let mut site = Site::of_three().await;
+    if is_new_life {
+        site[B].may_lose();
+    }
     let waits = queued_at(&site[B], "pump", |_| {}).await;
     let never = queued_at(&site[B], "pump", |new| new.repeat = Repeat::Never).await;
     let device = site[B].connect("fan").await;
@@ -175,6 +184,7 @@ async fn what_a_lost_node_has_left_is_taken_up_and_not_sent_again_when_it_is_bac
     // b is back, its devices too, before it knows.
     [("pump", &pump), ("fan", &fan)].iter().for_each(|(_, entry)| site[A].sessions.disconnect(entry, None, Vec::new()));
     site.start(B);
+    assert_eq!(site[B].log.origin() != origin, is_new_life);
     site[B].connect("pump").await;
     site[B].connect("fan").await;
     site.until("it has heard", || site[B].room.held_until().is_some().then_some(())).await;

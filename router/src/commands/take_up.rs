@@ -184,14 +184,32 @@ impl Commands {
         self.log.state_walk_of(origin, COMMANDS_TREE, |key, value| stored.extend(record::decode(key, value)))?;
         let mut table = Table::restore(self.config.clone(), stored);
         let partitions = self.log.partitions_of(&self.commands);
-        for partition in partitions.iter().map(|partition| partition.id()).filter(|id| id.origin == origin) {
-            let cursor = self.log.store().cursor_of(origin, READER, partition)?;
-            let mut next = cursor.unwrap_or_else(|| self.log.start_offset(partition));
-            self.replay(&mut table, partition, &mut next)?;
+        let ids = partitions.iter().map(|partition| partition.id());
+        for life in self.lives_up_to(origin) {
+            for partition in ids.clone().filter(|id| id.origin == life) {
+                let cursor = self.log.store().cursor_of(origin, READER, partition)?;
+                let mut next = cursor.unwrap_or_else(|| self.log.start_offset(partition));
+                self.replay(&mut table, partition, &mut next)?;
+            }
         }
         let open = table.entries().filter(|entry| !entry.progress.state().is_outcome());
         let open: BTreeMap<u64, Entry> = open.map(|entry| (entry.order, entry.clone())).collect();
         Ok(open.into_values().collect())
+    }
+
+    /// A life of another node, behind those before it that its node may not have read to their end; the oldest first.
+    fn lives_up_to(&self, origin: OriginId) -> Vec<OriginId> {
+        let followed = self.log.store().followed();
+        let last = followed.iter().find(|(life, _)| *life == origin).map(|(_, followed)| (followed.node, followed.hlc));
+        let mut lives: Vec<(u64, OriginId)> = match last.filter(|(node, _)| *node != 0) {
+            Some((node, hlc)) => {
+                let before = followed.iter().filter(|(_, other)| other.node == node && other.hlc < hlc);
+                before.map(|(life, other)| (other.hlc, *life)).collect()
+            }
+            None => Vec::new(),
+        };
+        lives.sort_unstable();
+        lives.into_iter().map(|(_, life)| life).chain([origin]).collect()
     }
 
     /// The step that takes a command up; `None` where another node has it, or this one.

@@ -27,7 +27,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn start(backend: &Arc<MemoryBackend>, config: Config) -> Self {
+    pub(super) fn start(backend: &Arc<MemoryBackend>, config: Config) -> Self {
         Self::open(backend, config).run()
     }
 
@@ -69,7 +69,7 @@ impl Node {
         entry
     }
 
-    async fn submit(&self, device: &str, name: &str) -> CommandId {
+    pub(super) async fn submit(&self, device: &str, name: &str) -> CommandId {
         self.room.submit(command(device, name)).await.unwrap().id
     }
 
@@ -90,11 +90,17 @@ impl Node {
         self.log.lock().append_keyed(&topic, &event).unwrap();
     }
 
-    /// The steps of a command as the log has them.
+    /// From now on the store begins a new life where it was not closed in order.
+    pub(super) fn may_lose(&self) {
+        let durability = sled_data::Durability::Memory;
+        self.log.ensure_topic("loose", Some(TopicConfig { durability, ..TopicConfig::default() })).unwrap();
+    }
+
+    /// The steps of a command as the log has them, of this node's lives.
     pub(super) fn steps(&self, id: CommandId) -> Vec<String> {
         let topic = self.log.topic(COMMANDS_TOPIC).unwrap();
         let mut steps = Vec::new();
-        for partition in topic.all_partitions() {
+        for partition in self.log.ended_partitions(&topic).iter().chain(topic.all_partitions()) {
             for batch in self.log.read(partition.id(), 0, 1 << 24).unwrap() {
                 for (_, record) in batch.events_from(0) {
                     let json: serde_json::Value = serde_json::from_slice(record.value.unwrap()).unwrap();

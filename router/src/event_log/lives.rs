@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use sled_data::{CommitNumber, OriginId, ReadError};
+use sled_data::{CommitNumber, OriginId, ReadError, Store};
 
 use super::{CommitFailed, EventLog};
 
@@ -75,7 +75,7 @@ impl EventLog {
     /// # Errors
     /// When the store cannot be read.
     pub fn may_end_life(&self, by: Outliver) -> Result<bool, ReadError> {
-        let note = self.end_of_life(by)?;
+        let note = end_of_life(&self.store, by)?;
         Ok(note.is_none_or(|note| note.allows(self.origin(), self.clock().wall_ms())))
     }
 
@@ -103,15 +103,7 @@ impl EventLog {
     /// # Errors
     /// When the store cannot be read.
     pub fn was_outlived(&self, life: OriginId) -> Result<bool, ReadError> {
-        for by in [Outliver::Site, Outliver::Link] {
-            let earlier = self.state_get(by.tree(), EARLIER_KEY)?.unwrap_or_default();
-            let (earlier, _) = earlier.as_chunks::<8>();
-            let is_last = self.end_of_life(by)?.is_some_and(|note| note.life == Some(life));
-            if is_last || earlier.contains(&life.0.to_be_bytes()) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        was_outlived(&self.store, life)
     }
 
     /// The lives of this node's that have ended and that others may have from here, each with its last commit. One that was outlived is told to
@@ -129,10 +121,23 @@ impl EventLog {
         lives.retain(|life, _| !told.iter().any(|(told, _)| told == life));
         lives
     }
+}
 
-    fn end_of_life(&self, by: Outliver) -> Result<Option<Note>, ReadError> {
-        Ok(self.state_get(by.tree(), KEY)?.and_then(|bytes| Note::decode(&bytes)))
+/// As [`EventLog::was_outlived`].
+pub(super) fn was_outlived(store: &Store, life: OriginId) -> Result<bool, ReadError> {
+    for by in [Outliver::Site, Outliver::Link] {
+        let earlier = store.state_get(by.tree(), EARLIER_KEY)?.unwrap_or_default();
+        let (earlier, _) = earlier.as_chunks::<8>();
+        let is_last = end_of_life(store, by)?.is_some_and(|note| note.life == Some(life));
+        if is_last || earlier.contains(&life.0.to_be_bytes()) {
+            return Ok(true);
+        }
     }
+    Ok(false)
+}
+
+fn end_of_life(store: &Store, by: Outliver) -> Result<Option<Note>, ReadError> {
+    Ok(store.state_get(by.tree(), KEY)?.and_then(|bytes| Note::decode(&bytes)))
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@
 //!
 //! In a site `quorum` says which commits enough nodes have synced, and `newest` keeps what followers get next. What
 //! others wrote goes through the committer too (`brought`): commits of the site's other nodes (`followed`), and what
-//! links bring (`linked`). `lives` bounds how often others end this node's life.
+//! links bring (`linked`). `lives` bounds how often others end this node's life; `ended` knows the lives before it, and `inherited` what they leave to be
+//! acknowledged.
 
 mod audit;
 mod brought;
 mod committer;
 mod config;
+mod ended;
 mod followed;
 mod inherited;
 mod linked;
@@ -89,6 +91,8 @@ pub struct EventLog {
     /// How often a partition came, went, or had its first event.
     turns: Arc<AtomicU64>,
     slots: RwLock<Vec<Arc<PartitionLog>>>,
+    /// Lives of the store that had ended when it was opened, the oldest first.
+    ended: Vec<sled_data::OriginId>,
     /// Linked origins that another node of the site has brought here, and no link lately.
     linked_within: Mutex<std::collections::BTreeSet<sled_data::OriginId>>,
     /// Held while a commit is placed and written, and while a topic is deleted: never both at once.
@@ -131,6 +135,7 @@ impl EventLog {
             slots: RwLock::default(),
             placing: Mutex::default(),
             observers: RwLock::default(),
+            ended: ended::ended_lives(&store),
             visible: watch::Sender::new(0),
             synced: watch::Sender::new(0),
             stats: Stats::default(),
@@ -142,6 +147,7 @@ impl EventLog {
         log.load_topics();
         let thread = committer::start(&log)?;
         *log.committer.lock() = Some(thread);
+        log.note_ended_lives();
         Ok(log)
     }
 

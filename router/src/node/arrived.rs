@@ -26,11 +26,12 @@ pub enum Arrived {
 }
 
 /// Up to where others' lives are to be here: as those who write them said when they were heard last, and as far as any of them `holds` what
-/// others wrote. `None` while one has not said it. Who is silent for long is not waited for.
+/// others wrote: not of what this node has written, in its present life or before. `None` while one has not said it. Who is silent for long is
+/// not waited for.
 pub fn others_wrote(
     peers: &[PeerState],
     holds: &BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>,
-    own: OriginId,
+    own: &[OriginId],
     now: Duration,
 ) -> Option<BTreeMap<OriginId, CommitNumber>> {
     let mut needed = BTreeMap::new();
@@ -46,7 +47,7 @@ pub fn others_wrote(
             }
         };
         need(OriginId(known.origin), CommitNumber(known.heartbeat.as_ref()?.synced));
-        let held = holds.get(&peer.node)?.iter().filter(|(origin, _)| **origin != own);
+        let held = holds.get(&peer.node)?.iter().filter(|(origin, _)| !own.contains(origin));
         held.for_each(|(origin, commit)| need(*origin, *commit));
     }
     Some(needed)
@@ -64,6 +65,17 @@ pub fn arrived(needed: &BTreeMap<OriginId, CommitNumber>, followed: &[(OriginId,
         }
     }
     all
+}
+
+/// Whether the node that wrote a life is back in another one, and has all of it: what of it comes late is that node's own to go on with.
+pub fn goes_on_itself(
+    writer: NodeId,
+    life: OriginId,
+    peers: &[PeerState],
+    holds: &BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>,
+) -> bool {
+    let is_back = peers.iter().any(|peer| peer.node == writer && peer.is_connected);
+    is_back && holds.get(&writer).is_some_and(|holds| holds.contains_key(&life))
 }
 
 #[cfg(test)]
@@ -111,7 +123,7 @@ mod tests {
             ("it has just gone", vec![peer(false, 19, Some(7))], &holds, None),
             ("it has gone", vec![peer(false, 16, Some(7))], &holds, Some(vec![])),
         ] {
-            let found = others_wrote(&peers, holds, OWN, now);
+            let found = others_wrote(&peers, holds, &[OWN], now);
             let expected = expected.map(|all| all.into_iter().map(|(id, number)| (id, CommitNumber(number))).collect());
             assert_eq!(found, expected, "{case}");
         }
@@ -135,5 +147,19 @@ mod tests {
             assert_eq!(arrived(&needed, &here), expected, "{case}");
         }
         assert_eq!(arrived(&BTreeMap::new(), &[]), Arrived::All);
+    }
+
+    #[test]
+    fn who_is_back_with_all_of_its_life_before_goes_on_with_it() {
+        let holds = |life| BTreeMap::from([(NodeId(2), BTreeMap::from([(life, CommitNumber(4))]))]);
+        for (peers, holds, expected) in [
+            (vec![peer(true, 1, None)], holds(LOST), true),
+            (vec![peer(true, 1, None)], holds(ONE), false),
+            (vec![peer(false, 1, None)], holds(LOST), false),
+            (vec![], holds(LOST), false),
+            (vec![peer(true, 1, None)], BTreeMap::new(), false),
+        ] {
+            assert_eq!(goes_on_itself(NodeId(2), LOST, &peers, &holds), expected, "{holds:?}");
+        }
     }
 }

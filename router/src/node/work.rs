@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sled_data::{CommitNumber, OriginId};
 
-use super::arrived::{Arrived, arrived, others_wrote};
+use super::arrived::{Arrived, arrived, goes_on_itself, others_wrote};
 use super::hearing::is_majority;
 use super::keeper::{Scene, decide};
 use super::proposer::Proposer;
@@ -55,7 +55,7 @@ impl SiteNode {
     pub(super) fn first_duties(&self) -> Duties {
         match self.identity {
             Some(_) => plugin_host::duties(&self.site_of(&[])),
-            None => Duties::alone(),
+            None => Duties::alone_after(self.log.ended_lives().to_vec()),
         }
     }
 
@@ -79,8 +79,15 @@ impl SiteNode {
         let is_heard = |origin: u64| writer(origin).is_some_and(|peer| peer.is_connected);
         let ahead_ms = |origin: u64| writer(origin)?.known.as_ref().map(|known| known.clock_ahead_ms);
         let own = self.log.origin().0;
+        let held = replication.held_by_others().all();
+        let followed = self.log.store().followed();
+        let goes_on = |origin: u64| {
+            let followed = followed.iter().find(|(followed, _)| followed.0 == origin);
+            followed.is_some_and(|(_, life)| goes_on_itself(NodeId(life.node), OriginId(origin), peers, &held))
+        };
         let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
-            *origin != own && taken.by == self.place.node && !taken.has_returned && !is_heard(*origin)
+            let is_taken_here = taken.by == self.place.node && !taken.has_returned;
+            *origin != own && is_taken_here && !is_heard(*origin) && !goes_on(*origin)
         });
         let lost = left.map(|(origin, taken)| Lost {
             origin: OriginId(origin),
@@ -92,9 +99,9 @@ impl SiteNode {
         if !commands.is_held_back() {
             return;
         }
-        let held = replication.held_by_others();
-        let needed = others_wrote(peers, &held.all(), self.log.origin(), self.log.clock().monotonic());
-        match needed.map(|needed| arrived(&needed, &self.log.store().followed())) {
+        let own: Vec<OriginId> = self.log.ended_lives().iter().copied().chain([self.log.origin()]).collect();
+        let needed = others_wrote(peers, &held, &own, self.log.clock().monotonic());
+        match needed.map(|needed| arrived(&needed, &followed)) {
             Some(Arrived::All) => commands.go_on(),
             Some(Arrived::BeingCopied) => commands.hold_on(),
             Some(Arrived::NotYet) | None => {}
@@ -104,10 +111,10 @@ impl SiteNode {
     /// The site, as what a node has to do follows from it.
     fn site_of(&self, peers: &[PeerState]) -> plugin_host::Site {
         let members = self.catalog.members();
-        let me = self.place.node;
+        let (me, own) = (self.place.node, self.log.store().origin());
         let mut lives: BTreeMap<NodeId, OriginId> =
             members.iter().filter_map(|member| Some((member.node, OriginId(member.origin?)))).collect();
-        lives.insert(me, self.log.store().origin());
+        let is_known = lives.insert(me, own) == Some(own);
         let take_overs = self.catalog.take_overs();
         let is_open = |node: NodeId| {
             let life = lives.get(&node);
@@ -123,6 +130,8 @@ impl SiteNode {
         let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
         plugin_host::Site {
             me,
+            ended: self.log.ended_lives().to_vec(),
+            is_known,
             here,
             take_overs: take_overs.iter().map(|(origin, taken)| (OriginId(*origin), to_host(taken))).collect(),
             assignments: self

@@ -46,7 +46,8 @@ impl Chunk {
         self.writes.push((tree, key, value));
     }
 
-    fn move_cursor(&mut self, id: PartitionId, next: Offset) {
+    /// Moves the plugin's cursor.
+    pub(super) fn move_cursor(&mut self, id: PartitionId, next: Offset) {
         self.bytes += 128;
         self.cursors.push((id, next));
     }

@@ -56,7 +56,8 @@ impl Doubt {
     }
 }
 
-/// What is in doubt of one partition that is read under a charge. `before`: who had it, of a share.
+/// What is in doubt of one partition that is read under a charge. `before`: who had it, of a share; `goes_on`: the node reads on what it has
+/// written itself.
 ///
 /// # Errors
 /// The store's.
@@ -64,11 +65,13 @@ pub fn doubt_of(
     log: &EventLog,
     plugin: &str,
     (id, reading): (PartitionId, Reading),
-    before: &[Predecessor],
+    (before, goes_on): (&[Predecessor], bool),
 ) -> Result<Option<Doubt>, Fault> {
     let own = log.store().origin();
     let charge = match reading.charge {
-        Some(Charge::Origin(origin)) if origin != own => return Ok(Some(Doubt { life: origin, until: Offset::MAX })),
+        Some(Charge::Origin(origin)) if origin != own && !goes_on => {
+            return Ok(Some(Doubt { life: origin, until: Offset::MAX }));
+        }
         Some(charge) if reading.term > 0 => charge,
         _ => return Ok(None),
     };

@@ -15,6 +15,8 @@ pub struct Duties {
     pub is_alone: bool,
     /// Whether nothing is read for now: the node is cut off, and the policy is to pause.
     pub is_paused: bool,
+    /// Ended lives of this node's own store whose rest it reads itself, the oldest first.
+    pub ended: Vec<TakenOver>,
     /// Origins whose partitions this node reads for one that is lost.
     pub taken_over: Vec<TakenOver>,
     /// Who reads this node's own origin, until they are seen to have ended.
@@ -40,6 +42,13 @@ pub struct TakenOver {
     pub term: u64,
     /// Who may have read them before: that life, and others up to a term.
     pub predecessors: Vec<Predecessor>,
+}
+
+impl TakenOver {
+    /// Nothing was decided of it, so that nobody else has read it.
+    fn from_nobody(origin: OriginId) -> TakenOver {
+        TakenOver { origin, term: 0, predecessors: Vec::new() }
+    }
 }
 
 /// A life that may have had a charge before.
@@ -102,6 +111,12 @@ impl Duties {
         Duties { is_alone: true, ..Duties::default() }
     }
 
+    /// The same where lives of its store have ended, the oldest first.
+    #[must_use]
+    pub fn alone_after(ended: Vec<OriginId>) -> Duties {
+        Duties { ended: ended.into_iter().map(TakenOver::from_nobody).collect(), ..Duties::alone() }
+    }
+
     /// Charges of a plugin of scope `origin`, but for the node's own origin.
     pub fn origins(&self) -> impl Iterator<Item = Wanted> {
         self.taken_over.iter().map(|taken| Wanted {
@@ -120,11 +135,20 @@ impl Duties {
         })
     }
 
+    /// Whether a life is an ended one of this node's own store, whose rest it reads.
+    #[must_use]
+    pub fn is_ended(&self, life: OriginId) -> bool {
+        self.ended.iter().any(|ended| ended.origin == life)
+    }
+
     /// Whether a plugin reads a partition on the node that writes `own`.
     #[must_use]
     pub fn covers(&self, scope: Scope, plugin: &str, own: OriginId, id: PartitionId) -> bool {
         match scope {
-            Scope::Origin => id.origin == own || self.taken_over.iter().any(|taken| taken.origin == id.origin),
+            Scope::Origin => {
+                let mut others = self.taken_over.iter();
+                id.origin == own || self.is_ended(id.origin) || others.any(|taken| taken.origin == id.origin)
+            }
             Scope::Site => self.is_alone || self.shares_of(plugin).any(|share| share.charge.covers(id)),
         }
     }
@@ -168,6 +192,10 @@ pub struct Site {
     pub me: NodeId,
     /// The life that each node writes now.
     pub lives: BTreeMap<NodeId, OriginId>,
+    /// Ended lives of this node's own store, the oldest first.
+    pub ended: Vec<OriginId>,
+    /// Whether the site knows the life that this node writes now: from then on nothing new is decided of those before.
+    pub is_known: bool,
     /// The nodes that the site has not lost, this one included.
     pub here: BTreeSet<NodeId>,
     /// Lost origins, those that are back included.
@@ -182,6 +210,9 @@ pub struct Site {
 #[must_use]
 pub fn duties(site: &Site) -> Duties {
     let mut duties = Duties { is_paused: site.is_paused, ..Duties::default() };
+    // While the site may yet decide that another reads the rest of a life, nobody does.
+    let undecided = site.ended.iter().filter(|life| site.is_known && !site.take_overs.contains_key(life));
+    duties.ended.extend(undecided.copied().map(TakenOver::from_nobody));
     for (origin, record) in &site.take_overs {
         duties.origin_terms.insert(*origin, record.term);
         duties.of_origin(site, *origin, record);
@@ -224,6 +255,8 @@ impl Duties {
             predecessors.retain(|before| site.lives.get(&record.by) != Some(&before.life));
             predecessors.extend(site.predecessors(&now));
             self.given_away = Some(GivenAway { term, to: predecessors });
+        } else if record.by == site.me && site.ended.contains(&origin) {
+            self.ended.push(TakenOver { origin, term, predecessors });
         } else if record.by == site.me && !is_back {
             predecessors.push(Predecessor { life: origin, term: 0 });
             self.taken_over.push(TakenOver { origin, term, predecessors });

@@ -63,7 +63,8 @@ impl PluginHost {
     /// # Errors
     /// The folder, the engine or the store fails.
     pub fn start(log: Arc<EventLog>, folder: &Path) -> Result<PluginHost, StartError> {
-        PluginHost::start_with(log, folder, Arc::new(Duties::alone()))
+        let duties = Duties::alone_after(log.ended_lives().to_vec());
+        PluginHost::start_with(log, folder, Arc::new(duties))
     }
 
     /// The same with the duties of a node in a site.

@@ -43,6 +43,7 @@ mod manifest;
 mod overridden;
 mod prepare;
 mod registry;
+mod rests;
 mod round;
 mod run;
 mod sandbox;

@@ -1,6 +1,7 @@
 //! Work follows data: charges go from node to node, and each source event is counted once.
 
 mod lab;
+mod new_life;
 mod told;
 mod walk;
 

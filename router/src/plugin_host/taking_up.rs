@@ -28,6 +28,13 @@ pub struct Reading {
     pub is_recorded: bool,
 }
 
+impl Reading {
+    /// Whether it is of a life of this node's own store that has ended: with its state, as if that life went on.
+    pub fn is_rest(self, own: OriginId) -> bool {
+        !self.is_recorded && matches!(self.charge, Some(Charge::Origin(origin)) if origin != own)
+    }
+}
+
 /// What became of a plugin's duties.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TakenUp {
@@ -73,6 +80,7 @@ impl TakingUp<'_> {
                     }),
                     Err(back) => wanted.push(back),
                 }
+                self.take_rests(&mut taken, &mut wanted, store)?;
                 wanted.extend(self.duties.origins());
             }
             Scope::Site if self.duties.is_alone => {
@@ -121,7 +129,9 @@ impl TakingUp<'_> {
             return Ok(());
         }
         let name = &self.manifest.name;
-        let mine: BTreeSet<Charge> = wanted.iter().map(|wanted| wanted.charge).chain([self.natural()]).collect();
+        let ended = self.duties.ended.iter().map(|ended| Charge::Origin(ended.origin));
+        let mine: BTreeSet<Charge> =
+            wanted.iter().map(|wanted| wanted.charge).chain(ended).chain([self.natural()]).collect();
         let mut chunk = Chunk::default();
         let mut over = |charge: Charge, term: u64, head: HeadV1| {
             if !mine.contains(&charge) && head.over < Some(term) {
@@ -217,7 +227,7 @@ impl TakingUp<'_> {
             Some((term, _, _)) if own == Some(term) => Some(self.me()),
             Some((term, _, _)) if term >= wanted.term => return Ok(Found::Waits), // what is wanted is outdated
             Some((_, _, life)) => Some(life),
-            None => wanted.charge.natural(),
+            None => wanted.charge.natural().map(|life| if self.duties.is_ended(life) { self.me() } else { life }),
         };
         for before in &wanted.predecessors {
             if !self.is_over(before.life, wanted.charge, before.term)? {

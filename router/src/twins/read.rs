@@ -54,8 +54,17 @@ impl Twins {
     pub(super) fn take_new(&self, inner: &mut Inner, now: Moment) -> Result<Read, ReadError> {
         let Inner { table, courier, reading, .. } = inner;
         let mut read = Read::default();
+        let behind = self.behind(reading);
         for place in reading.iter_mut() {
+            let is_before = |id: &PartitionId| (id.topic, id.index) == (place.id.topic, place.id.index);
+            if behind.iter().find(|id| is_before(id)).is_some_and(|first| *first != place.id) {
+                continue;
+            }
             let batches = self.log.read(place.id, place.next, READ_BYTES_MAX)?;
+            if batches.is_empty() && place.id.origin != self.log.origin() {
+                // Nothing comes to it any more, and retention has taken what is left.
+                place.next = place.next.max(self.log.visible_end(place.id));
+            }
             if let Some(first) = batches.first().filter(|first| first.base_offset() > place.next) {
                 let (from, to) = (place.next, first.base_offset());
                 tracing::warn!(source = ?place.source, from, to, "events were removed by retention before they were read");
@@ -89,7 +98,15 @@ impl Twins {
             // So that a busy partition does not keep the others waiting.
             reading.rotate_left(1);
         }
+        read.more |= !behind.is_empty();
         Ok(read)
+    }
+
+    /// What is unread of ended lives, in the order in which it is to be read: reports change what those before them have said.
+    fn behind(&self, reading: &[Reading]) -> Vec<PartitionId> {
+        let is_unread = |place: &&Reading| place.next < self.log.visible_end(place.id);
+        let of = |life| reading.iter().filter(move |place| place.id.origin == life).filter(is_unread);
+        self.log.ended_lives().iter().copied().flat_map(of).map(|place| place.id).collect()
     }
 }
 

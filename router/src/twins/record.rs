@@ -151,8 +151,13 @@ impl Twins {
         }
         let mut reading = Vec::new();
         for (topic, source) in self.sources.iter().zip([Source::Reports, Source::Wishes]) {
-            for id in topic.all_partitions().iter().map(|partition| partition.id()) {
-                reading.push(Reading { source, id, next: self.log.cursor(READER, id)?.unwrap_or(0) });
+            // What is unread of ended lives of this store comes first.
+            for partition in self.log.ended_partitions(topic).iter().chain(topic.all_partitions()) {
+                let id = partition.id();
+                let next = self.log.cursor(READER, id)?.unwrap_or(0);
+                if id.origin == own || next < partition.visible_end() {
+                    reading.push(Reading { source, id, next });
+                }
             }
         }
         inner.table = table;

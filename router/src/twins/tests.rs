@@ -324,3 +324,34 @@ async fn a_full_disk_loses_nothing_that_was_accepted() {
     }
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_read_of_a_life_that_ended_is_read_before_what_came_since() {
+    /// Together more than one round reads.
+    const REPORTS: u64 = 400;
+    let backend = Arc::new(MemoryBackend::new());
+    let node = Node::start(&backend);
+    let durability = sled_data::Durability::Memory;
+    node.log.ensure_topic("loose", Some(TopicConfig { durability, ..TopicConfig::default() })).unwrap();
+    node.set("pump", r#"{"on":true}"#, None).await.unwrap();
+    let Node { log, room, stop, task, sessions } = node;
+    stop.send(true).unwrap();
+    task.await.unwrap();
+    // The room has stopped; what devices say is stored all the same.
+    let (stop, _stopped) = watch::channel(false);
+    let node = Node { log, room, sessions, stop, task: tokio::spawn(async {}) };
+    let pad = "x".repeat(1_000);
+    for number in 1..=REPORTS {
+        node.say("pump", &report_topic("pump"), &format!(r#"{{"number":{number},"pad":"{pad}"}}"#), None);
+    }
+    let life = node.log.origin();
+    node.end().await;
+
+    let node = Node::start(&backend);
+    assert_ne!(node.log.origin(), life);
+    node.say("pump", &report_topic("pump"), r#"{"number":0}"#, None);
+    let twin = node.reported("pump", REPORTS + 1).await;
+    let state = serde_json::to_value(&twin.reported.state).unwrap();
+    assert_eq!(state["number"], 0, "what came last counts");
+    node.end().await;
+}

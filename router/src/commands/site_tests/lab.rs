@@ -95,14 +95,10 @@ impl Site {
     pub async fn ship(&self) {
         for from in self.nodes.iter().flatten() {
             for to in self.nodes.iter().flatten().filter(|to| to.log.origin() != from.log.origin()) {
-                let origin = from.log.origin();
-                loop {
-                    let next = CommitNumber(to.log.store().followed_commit(origin).0 + 1);
-                    let commits = from.log.store().commits_to_ship(origin, next, 1 << 20).unwrap();
-                    if commits.is_empty() {
-                        break;
-                    }
-                    to.log.follow(commits).await.unwrap();
+                // What is left of the life before comes first.
+                let ended = from.log.store().ended_life().map(|(life, _)| life);
+                for origin in ended.into_iter().chain([from.log.origin()]) {
+                    ship(&from.log, &to.log, origin).await;
                 }
             }
         }
@@ -125,6 +121,18 @@ impl Site {
         for node in self.nodes.into_iter().flatten() {
             node.end().await;
         }
+    }
+}
+
+/// What a node has of a life comes to another one.
+async fn ship(from: &EventLog, to: &EventLog, origin: OriginId) {
+    loop {
+        let next = CommitNumber(to.store().followed_commit(origin).0 + 1);
+        let commits = from.store().commits_to_ship(origin, next, 1 << 20).unwrap();
+        if commits.is_empty() {
+            return;
+        }
+        to.follow(commits).await.unwrap();
     }
 }
 

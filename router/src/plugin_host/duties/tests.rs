@@ -35,6 +35,7 @@ fn told(duties: &Duties) -> String {
     parts
         .extend(duties.given_away.as_ref().map(|given| format!("given away at {} to {}", given.term, list(&given.to))));
     let taken = |t: &TakenOver| format!("takes {} at {} after {}", t.origin.0, t.term, list(&t.predecessors));
+    parts.extend(duties.ended.iter().map(|ended| format!("goes on: {}", taken(ended))));
     parts.extend(duties.taken_over.iter().map(taken));
     let share = |s: &Share| format!("reads {} {} at {} after {}", s.plugin, s.index, s.term, list(&s.predecessors));
     parts.extend(duties.shares.iter().map(share));
@@ -86,6 +87,28 @@ fn origins_go_to_who_takes_them_over_and_back() {
     let duties = duties(&site(C, &all, &one));
     assert_eq!(duties.origin_terms, BTreeMap::from([(LIVES[0], 1)]));
     assert!(!duties.is_alone && Duties::alone().is_alone);
+}
+
+#[test]
+fn the_rest_of_a_life_of_ones_own_is_read_by_one_alone() {
+    let ended = OriginId(5);
+    let by = |node| vec![(ended, take_over(node, 3, &[(C, 1)]))];
+    // What is decided, whether the site knows of the present life, what A is to do.
+    let cases = [
+        (vec![], false, ""),
+        (vec![], true, "goes on: takes 5 at 0 after "),
+        (by(B), true, "5 is gone at 7"),
+        (by(A), false, "goes on: takes 5 at 3 after 13/1, 5 is gone at 7"),
+        (by(A), true, "goes on: takes 5 at 3 after 13/1, 5 is gone at 7"),
+    ];
+    for (decided, is_known, want) in cases {
+        let site = Site { ended: vec![ended], is_known, ..site(A, &[A, B, C], &decided) };
+        let duties = duties(&site);
+        assert_eq!(told(&duties), want, "{decided:?} {is_known}");
+        let id = sled_data::PartitionId { origin: ended, topic: sled_data::TopicId(1), index: 0 };
+        assert_eq!(duties.covers(Scope::Origin, "p", LIVES[0], id), want.starts_with("goes on"));
+    }
+    assert_eq!(told(&Duties::alone_after(vec![ended])), "goes on: takes 5 at 0 after ");
 }
 
 #[test]

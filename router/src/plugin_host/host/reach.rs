@@ -20,7 +20,7 @@ impl PluginHost {
         let mut begins: Vec<(PartitionId, Offset)> = Vec::new();
         for topic in manifest.topics.iter().filter_map(|name| self.log.topic(name)) {
             // Of others' partitions, cursors come with the charge.
-            for id in self.partitions(manifest, &topic, &Duties::alone()) {
+            for id in self.partitions(manifest, &topic, &Duties::alone_after(self.log.ended_lives().to_vec())) {
                 if new || self.log.cursor(&reader, id)?.is_none() {
                     begins.push((
                         id,

@@ -14,6 +14,7 @@ use crate::plugin_host::charge_index::View;
 use crate::plugin_host::doubt::{Doubt, doubt_of};
 use crate::plugin_host::fault::Fault;
 use crate::plugin_host::overridden::Verdict;
+use crate::plugin_host::rests::{Behind, goes_on};
 use crate::plugin_host::taking_up::Reading;
 
 /// Bytes read from one partition in a round, about.
@@ -47,10 +48,12 @@ fn store_fault(error: impl std::fmt::Display) -> Fault {
 impl PluginReader {
     /// Reads what is new, a bounded amount.
     pub(super) fn gather(&mut self) -> Result<Vec<Read>, Fault> {
+        let own = self.log.store().origin();
         let mut partitions = self.partitions();
-        if !partitions.is_empty() {
-            self.turn = (self.turn + 1) % partitions.len();
-            partitions.rotate_left(self.turn);
+        let (mut behind, rests) = (Behind::default(), partitions.partition_point(|(.., reading)| reading.is_rest(own)));
+        if let (_, others @ [_, ..]) = partitions.split_at_mut(rests) {
+            self.turn = (self.turn + 1) % others.len();
+            others.rotate_left(self.turn);
         }
         let index = Arc::clone(&self.index);
         let view = index.view().map_err(store_fault)?;
@@ -58,18 +61,23 @@ impl PluginReader {
         let mut bytes = 0;
         for (topic, id, reading) in partitions {
             let from = self.position(id, reading)?;
-            if bytes >= ROUND_READ_BYTES_MAX || self.log.visible_end(id) <= from {
+            let end = self.log.visible_end(id);
+            if bytes >= ROUND_READ_BYTES_MAX || end <= from || behind.waits(id) {
                 continue;
             }
             let (from, batches) = self.read(&topic, id, from)?;
             self.tell_gap(&topic, id, from, &batches);
             bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
             let until = batches.last().map_or(from, event_log::Batch::next_offset);
-            let state_of = self.state_of(reading);
-            let doubt = self.doubt(id, reading)?;
+            let goes_on = goes_on(&self.log, &self.duties, &self.manifest.name, (id, reading))?;
+            let state_of = if goes_on { None } else { self.state_of(reading) };
+            let doubt = self.doubt(id, reading, goes_on)?;
             let mut read = Read { topic, id, reading, state_of, doubt, from, until, skipped: Vec::new(), batches };
             if let Some(view) = &view {
                 read.judge(view);
+            }
+            if reading.is_rest(own) {
+                behind.note(id, (from, read.until, end));
             }
             if read.until > from {
                 reads.push(read);
@@ -78,24 +86,36 @@ impl PluginReader {
         Ok(reads)
     }
 
-    /// The partitions that are read for now.
+    /// The partitions that are read for now; what is left of ended lives first, the oldest before the others.
     fn partitions(&self) -> Vec<(Arc<Topic>, PartitionId, Reading)> {
         let topics = self.manifest.topics.iter().filter_map(|name| self.log.topic(name));
         let readings = self.taken.as_ref().map_or(&[][..], |taken| taken.readings.as_slice());
-        let own = Charge::Origin(self.log.store().origin());
+        let own = self.log.store().origin();
         let mut found = Vec::new();
         for topic in topics {
-            let ids: Vec<PartitionId> = match readings {
-                [only] if only.charge == Some(own) => ids_of(topic.all_partitions()),
-                [] => Vec::new(),
-                _ => ids_of(&self.log.partitions_of(&topic)),
-            };
-            for id in ids {
+            for id in self.ids(&topic, readings) {
                 let covers = |reading: &&Reading| reading.charge.is_none_or(|charge| charge.covers(id));
                 found.extend(readings.iter().find(covers).map(|reading| (Arc::clone(&topic), id, *reading)));
             }
         }
+        found.sort_by_key(|(.., reading)| !reading.is_rest(own));
         found
+    }
+
+    fn ids(&self, topic: &Topic, readings: &[Reading]) -> Vec<PartitionId> {
+        let own = self.log.store().origin();
+        let is_rest = |reading: &Reading| reading.is_rest(own);
+        let mut ids = Vec::new();
+        if readings.iter().any(is_rest) {
+            ids = ids_of(&self.log.ended_partitions(topic));
+        }
+        if readings.iter().all(|reading| reading.charge == Some(Charge::Origin(own)) || is_rest(reading)) {
+            ids.extend(ids_of(topic.all_partitions()));
+        } else {
+            let all = ids_of(&self.log.partitions_of(topic));
+            ids.extend(all.into_iter().filter(|id| !ids.contains(id)).collect::<Vec<_>>());
+        }
+        ids
     }
 
     /// The origin whose state a reading goes with; `None` for the node's own, and over all origins.
@@ -107,13 +127,13 @@ impl PluginReader {
     }
 
     /// What another node may have read of a partition before.
-    fn doubt(&self, id: PartitionId, reading: Reading) -> Result<Option<Doubt>, Fault> {
+    fn doubt(&self, id: PartitionId, reading: Reading, goes_on: bool) -> Result<Option<Doubt>, Fault> {
         let name = &self.manifest.name;
         let share = self.duties.shares.iter().find(|share| {
             reading.charge == Some(Charge::Share(share.index)) && share.plugin == *name && share.term == reading.term
         });
         let before = share.map_or(&[][..], |share| share.predecessors.as_slice());
-        doubt_of(&self.log, name, (id, reading), before)
+        doubt_of(&self.log, name, (id, reading), (before, goes_on))
     }
 
     fn position(&mut self, id: PartitionId, reading: Reading) -> Result<Offset, Fault> {

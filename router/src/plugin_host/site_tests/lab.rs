@@ -52,6 +52,7 @@ fn template(scope: &str) -> Arc<Template> {
 
 /// One node: its log, its plugin, and somebody who reads what the plugin derives.
 pub struct Node {
+    disk: Arc<MemoryBackend>,
     pub log: Arc<EventLog>,
     pub index: Arc<ChargeIndex>,
     pub duties: Arc<Duties>,
@@ -112,6 +113,15 @@ pub struct Lab {
     scope: &'static str,
 }
 
+fn open(node: usize, disk: &Arc<MemoryBackend>) -> Arc<EventLog> {
+    let options = Options { seed: Some(node as u64 + 10), ..Options::default() };
+    let (store, recovered) = Store::on(Arc::clone(disk) as _, options).unwrap();
+    let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+    let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+    log.set_site(1);
+    log
+}
+
 pub fn id(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
 }
@@ -122,11 +132,8 @@ impl Lab {
         let mut lab =
             Lab { nodes: Vec::new(), site: Site::default(), published: Vec::new(), set: Vec::new(), runtime, scope };
         for node in 0..nodes {
-            let options = Options { seed: Some(node as u64 + 10), ..Options::default() };
-            let (store, recovered) = Store::on(Arc::new(MemoryBackend::new()), options).unwrap();
-            let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
-            let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
-            log.set_site(1);
+            let disk = Arc::new(MemoryBackend::new());
+            let log = open(node, &disk);
             for (topic, partitions) in [("in", 2), ("out", 1), (devices::command::COMMANDS_TOPIC, 1)] {
                 log.ensure_topic(topic, Some(TopicConfig { partitions, ..TopicConfig::default() })).unwrap();
             }
@@ -136,7 +143,7 @@ impl Lab {
             index.set_running(PLUGIN, true);
             let (plugin, sandbox) = lab.plugin(&log, &index);
             let duties = Arc::new(Duties::alone());
-            lab.nodes.push(Node { log, index, duties, plugin, sandbox, reader: Reader::default() });
+            lab.nodes.push(Node { disk, log, index, duties, plugin, sandbox, reader: Reader::default() });
         }
         lab.decide();
         lab
@@ -161,7 +168,9 @@ impl Lab {
     pub fn decide(&mut self) {
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if self.site.here.contains(&id(number)) {
-                node.duties = Arc::new(duties(&Site { me: id(number), ..self.site.clone() }));
+                let ended = node.log.ended_lives().to_vec();
+                let is_known = self.site.lives.get(&id(number)) == Some(&node.log.store().origin());
+                node.duties = Arc::new(duties(&Site { me: id(number), ended, is_known, ..self.site.clone() }));
                 node.index.set_duties(&node.duties);
                 node.plugin.set_duties(&node.duties);
             }
@@ -226,6 +235,42 @@ impl Lab {
         (self.nodes[node].plugin, self.nodes[node].sandbox) = (plugin, sandbox);
     }
 
+    /// A node is killed and begins a new life of its store, of which the site does not know yet.
+    pub fn begins_anew(&mut self, node: usize) {
+        let durability = sled_data::Durability::Memory;
+        let old = &self.nodes[node];
+        old.log.ensure_topic("loose", Some(TopicConfig { durability, ..TopicConfig::default() })).unwrap();
+        old.log.close();
+        let (disk, ended) = (Arc::clone(&old.disk), old.log.store().origin());
+        let log = open(node, &disk);
+        assert_ne!(log.store().origin(), ended);
+        let index = ChargeIndex::new(Arc::clone(&log));
+        index.set_running(PLUGIN, true);
+        let (plugin, sandbox) = self.plugin(&log, &index);
+        let duties = Arc::new(Duties::default());
+        let reader = Reader::default();
+        self.nodes[node] = Node { disk, log, index, duties, plugin, sandbox, reader };
+        self.decide();
+    }
+
+    /// A node takes a copy of its life before from another one that has all of it: it follows that life from then on.
+    pub fn follows_its_own(&self, node: usize) {
+        let store = self.nodes[node].log.store();
+        let (life, _) = store.ended_life().unwrap();
+        let head = store.copy_head(life).unwrap();
+        store.begin_copy(&head).unwrap();
+        store.end_copy(life, head.commit).unwrap();
+        store.sync().unwrap();
+        assert!(self.nodes[node].log.others().contains(&life));
+    }
+
+    /// The site learns which life a node lives now.
+    pub fn says_where(&mut self, node: usize) {
+        let life = self.life(node);
+        self.site.lives.insert(id(node), life);
+        self.decide();
+    }
+
     /// A node takes up its duties and dies after so many commits; says how many there would have been.
     pub fn crash_while_taking_up(&mut self, node: usize, commits: usize) -> usize {
         let Node { log, index, duties, .. } = &self.nodes[node];
@@ -249,7 +294,7 @@ impl Lab {
     /// Carries up to `commits` commits of an origin from a node to another.
     pub fn carry(&mut self, of: OriginId, from: usize, to: usize, commits: usize) {
         let (source, target) = (&self.nodes[from].log, &self.nodes[to].log);
-        if target.store().origin() == of {
+        if target.store().origin() == of || target.ended_lives().contains(&of) {
             return;
         }
         let mut left = commits;
@@ -270,8 +315,10 @@ impl Lab {
         for _ in 0..6 {
             let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
             for (from, to) in here.iter().flat_map(|from| here.iter().map(move |to| (*from, *to))) {
-                for of in 0..self.nodes.len() {
-                    self.carry(self.life(of), from, to, usize::MAX);
+                // Of a life before as well.
+                let ended: Vec<OriginId> = self.nodes.iter().flat_map(|node| node.log.ended_lives().to_vec()).collect();
+                for of in ended.into_iter().chain((0..self.nodes.len()).map(|of| self.life(of))).collect::<Vec<_>>() {
+                    self.carry(of, from, to, usize::MAX);
                 }
             }
             for node in here {

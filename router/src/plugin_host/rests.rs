@@ -1,0 +1,109 @@
+//! What a plugin has not read of ended lives of this node's own store is read on under the node's own name.
+//!
+//! Cursors and state are there, as the present life has them from the one before. Where the site has decided nothing of a life, nothing is carried
+//! over or recorded, and the reading ends where the life does. Else it has a charge like any other, by which readers judge; where no other had that
+//! before, it goes on with the state that is here.
+
+use std::sync::Arc;
+
+use sled_data::{Offset, OriginId, PartitionId, hlc_ms};
+
+use super::carry::{Chunk, read_spans};
+use super::charge::Charge;
+use super::duties::{Duties, Wanted};
+use super::fault::Fault;
+use super::registry::{PLUGINS_TREE, RecordV2};
+use super::round::reader_name;
+use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp};
+use crate::event_log::EventLog;
+
+fn store_fault(error: impl std::fmt::Display) -> Fault {
+    Fault::Store(error.to_string())
+}
+
+impl TakingUp<'_> {
+    /// Begins to read what is left of ended lives, where the node reads its own; those of which something was decided are `wanted`.
+    pub(super) fn take_rests(
+        &self,
+        taken: &mut TakenUp,
+        wanted: &mut Vec<Wanted>,
+        store: &mut StoreChunk<'_>,
+    ) -> Result<(), Fault> {
+        let reads_own = !taken.readings.is_empty();
+        for ended in &self.duties.ended {
+            let (charge, term) = (Charge::Origin(ended.origin), ended.term);
+            if term > 0 {
+                wanted.push(Wanted { charge, term, predecessors: ended.predecessors.clone() });
+            } else if !reads_own {
+                taken.waiting.push(charge);
+            } else if self.has_unread(ended.origin, store)? {
+                taken.readings.push(Reading { charge: Some(charge), term, is_recorded: false });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the plugin has events of an ended life to read. Where it came after that life there are none for it: one that an earlier program has
+    /// deployed has no cursor there, and gets one.
+    fn has_unread(&self, life: OriginId, store: &mut StoreChunk<'_>) -> Result<bool, Fault> {
+        let reader = reader_name(&self.manifest.name);
+        let (mut has_unread, mut chunk) = (false, Chunk::default());
+        for topic in self.manifest.topics.iter().filter_map(|name| self.log.topic(name)) {
+            for partition in self.log.ended_partitions(&topic).iter().filter(|found| found.id().origin == life) {
+                let (id, end) = (partition.id(), partition.visible_end());
+                match self.log.cursor(&reader, id).map_err(store_fault)? {
+                    None if self.came_after(id)? => chunk.move_cursor(id, end),
+                    cursor => has_unread |= cursor.unwrap_or(0).max(self.log.start_offset(id)) < end,
+                }
+            }
+        }
+        if !chunk.is_empty() {
+            store(chunk)?;
+        }
+        Ok(has_unread)
+    }
+
+    /// Whether the plugin was deployed after the last event of a partition was stored.
+    fn came_after(&self, id: PartitionId) -> Result<bool, Fault> {
+        let record = self.log.state_get(PLUGINS_TREE, self.manifest.name.as_bytes()).map_err(store_fault)?;
+        let deployed_ms = record.and_then(|record| RecordV2::decode(&record).ok()).map(|record| record.deployed_ms);
+        let stored_ms = self.log.store().last_batch_hlc(id).map_or(0, hlc_ms);
+        Ok(deployed_ms.is_some_and(|deployed_ms| deployed_ms > stored_ms))
+    }
+}
+
+/// Whether a partition is read as what this node has left unread in an ended life: with its state, and in doubt of nobody.
+pub(super) fn goes_on(
+    log: &Arc<EventLog>,
+    duties: &Duties,
+    plugin: &str,
+    (id, reading): (PartitionId, Reading),
+) -> Result<bool, Fault> {
+    let own = log.store().origin();
+    let Some(charge) = reading.charge.filter(|_| duties.is_ended(id.origin)) else { return Ok(false) };
+    if !reading.is_recorded || charge != Charge::Origin(id.origin) {
+        return Ok(reading.is_rest(own));
+    }
+    let spans = read_spans(log, own, plugin, charge, id)?.spans;
+    let before = spans.iter().rev().find(|span| span.term < reading.term);
+    Ok(before.is_none_or(|span| span.life == own.0 || duties.is_ended(OriginId(span.life))))
+}
+
+/// Which partitions wait for the rest of an ended life to be read first: those of the same topic and number.
+#[derive(Default)]
+pub(super) struct Behind(Vec<PartitionId>);
+
+impl Behind {
+    /// Takes note of a rest that was read from one offset to another and ends at a third.
+    pub(super) fn note(&mut self, id: PartitionId, (from, until, end): (Offset, Offset, Offset)) {
+        // What cannot be read on for now holds back nobody.
+        if until > from && until < end {
+            self.0.push(id);
+        }
+    }
+
+    /// Whether a partition waits.
+    pub(super) fn waits(&self, id: PartitionId) -> bool {
+        self.0.iter().any(|rest| (rest.topic, rest.index) == (id.topic, id.index))
+    }
+}
