@@ -112,7 +112,7 @@ impl Store {
 
     /// Stored bytes of so many events of a partition, by the average of those that are kept.
     pub fn bytes_of(&self, id: PartitionId, events: u64) -> u64 {
-        let bytes = u128::from(events) * u128::from(self.event_bytes(id)) >> EVENT_BYTES_SHIFT;
+        let bytes = (u128::from(events) * u128::from(self.event_bytes(id))) >> EVENT_BYTES_SHIFT;
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
