@@ -44,9 +44,12 @@ pub struct Given {
     pub found: Found,
 }
 
+/// A look through all partitions: the number that rises when some come or go, when it was, and what was found.
+type Look = (u64, Duration, Vec<Arc<PartitionLog>>);
+
 /// Partitions that were found to go, and when: of a thousand links none looks through all of them again and again.
 #[derive(Default)]
-pub struct Found(Mutex<Option<(u64, Duration, Vec<Arc<PartitionLog>>)>>);
+pub struct Found(Mutex<Option<Look>>);
 
 impl fmt::Debug for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
