@@ -191,8 +191,20 @@ fn counts(site: &Site, place: usize, topic: &str) -> BTreeMap<String, usize> {
 
 #[test]
 fn each_event_is_counted_once_although_nodes_are_killed_again_and_again() {
+    counted_once(false);
+}
+
+#[test]
+fn so_it_is_where_each_kill_begins_a_new_life_of_a_store() {
+    counted_once(true);
+}
+
+fn counted_once(are_new_lives: bool) {
     let mut site = Site::of(3);
     make_topics(&site);
+    if are_new_lives {
+        site.create_topic(0, "loose", "memory");
+    }
     site[0].deploy(&hostile(), &hostile_manifest("vital")).ok();
     wait_running(&site);
     site.wait_level();
@@ -215,5 +227,6 @@ fn each_event_is_counted_once_although_nodes_are_killed_again_and_again() {
     site.wait_level();
     for place in 0..3 {
         assert_eq!(counts(&site, place, "out"), written, "what was derived of {total} events, at {place}");
+        assert_eq!(site[place].log().contains("a new life begins"), are_new_lives);
     }
 }
