@@ -13,6 +13,7 @@ mod load;
 mod members;
 mod paused;
 mod plugins;
+mod resends;
 mod routes;
 mod subscribers;
 mod upgrade;
