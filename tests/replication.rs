@@ -15,6 +15,7 @@ mod load;
 mod members;
 mod paused;
 mod plugins;
+mod resends;
 mod routes;
 mod subscribers;
 mod unsure;
