@@ -23,7 +23,7 @@ use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Parts, Refused, Said, WireError};
 use super::within::{Out, Told, Within, tell_all};
-use crate::event_log::{EventLog, Held, LinkFailed, Topic};
+use crate::event_log::{Comes, EventLog, Held, LinkFailed, Topic};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
@@ -90,6 +90,8 @@ pub struct Receiver {
     pub(super) listed: Option<Listed>,
     /// Whether what is live may come ahead of what was missed.
     pub takes_ahead: bool,
+    /// Whether a link brings it here, or another node of the site.
+    pub comes: Comes,
 }
 
 /// What was offered and taken on a stream.
@@ -349,7 +351,7 @@ impl Receiver {
         sound.map_err(Ended::Wrong)?;
         parts = checked;
         loop {
-            match self.log.take_linked_held(origin, linked.clone(), parts, Arc::clone(held)).await {
+            match self.log.take_linked_held(origin, linked.clone(), parts, (self.comes, Arc::clone(held))).await {
                 Ok(()) => break,
                 Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
                     sleep(FULL_WAIT).await;

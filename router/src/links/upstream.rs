@@ -27,7 +27,7 @@ use super::records::Records;
 use super::topics::{Downlink, going};
 use super::within::Within;
 use crate::catalog::Refusal as Refused;
-use crate::event_log::EventLog;
+use crate::event_log::{Comes, EventLog};
 use crate::security::JoinTokenHash;
 use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol, StreamError};
 
@@ -476,6 +476,7 @@ impl Upstream {
             within: Some(Arc::clone(&self.within)),
             listed: None,
             takes_ahead: false,
+            comes: Comes::ByLink,
         }
     }
 }

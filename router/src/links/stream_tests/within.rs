@@ -1,5 +1,7 @@
 //! Nodes of a site and what links bring: it comes to the others, and they ask each other before an edge is told of it, and before one leaves.
 
+mod ahead;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -17,6 +17,7 @@ use super::super::wire::Answer;
 use super::lists::of_words;
 use super::wire::{LIST_BYTES_MAX, Wish, decode_gives, encode_wants};
 use super::{BRINGS_TOPICS, Listed, link_of};
+use crate::event_log::Comes;
 use crate::transport::{FrameReceiver, FrameSender, NodeId, SiteConnection};
 
 /// How long each of the first frames may take.
@@ -102,6 +103,7 @@ impl Dialler {
             within: self.brings.below.as_ref().map(|below| Arc::clone(below.within())),
             listed: Some(self.listed(session, topics)),
             takes_ahead: false,
+            comes: Comes::ByLink,
         };
         receiver.run(out, from, None).await
     }

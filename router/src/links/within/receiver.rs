@@ -8,7 +8,7 @@ use sled_data::{OriginId, PartitionId};
 
 use super::tell::{Out, Told, give};
 use super::{WANTED_MAX, Within};
-use crate::event_log::Held;
+use crate::event_log::{Comes, Held};
 use crate::links::begin::Stand;
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Refused, Said};
@@ -159,6 +159,7 @@ impl Within {
             within: None,
             listed: None,
             takes_ahead: false,
+            comes: Comes::WithinSite,
         }
     }
 }
