@@ -52,8 +52,8 @@ pub enum Comes {
     WithinSite,
 }
 
-/// What lies ahead of a partition's end: from, to before.
-type Shown = Option<(Offset, Offset)>;
+/// What lies ahead of a partition's end, in order: from, to before.
+type Shown = Vec<(Offset, Offset)>;
 
 /// What is in the store and not yet synced: where its partitions end.
 pub(super) struct Taken {
@@ -126,10 +126,15 @@ impl EventLog {
     fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, (Offset, Shown)> {
         let end = |id: PartitionId| {
             // In this order: an end that is newer than what lies ahead hides it.
-            let ahead = self.store.ahead(id).map(|ahead| (ahead.from, ahead.end));
-            (id, (self.store.end_offset(id), ahead))
+            let aheads = self.aheads_of(id);
+            (id, (self.store.end_offset(id), aheads))
         };
         parts.iter().map(|part| end(part.partition())).collect()
+    }
+
+    /// What lies ahead of a partition's end in the store.
+    pub(super) fn aheads_of(&self, id: PartitionId) -> Shown {
+        self.store.parts_ahead(id).iter().map(|part| (part.from, part.end)).collect()
     }
 
     /// Shows what is synced and answers; `synced` is an error where it is not.
@@ -144,10 +149,10 @@ impl EventLog {
                 answers.push((done, Err(LinkFailed::Sync(error.clone()))));
                 continue;
             }
-            for (id, (end, ahead)) in ends {
+            for (id, (end, aheads)) in ends {
                 if let Some(partition) = self.foreign_partition(id) {
                     partition.show_up_to(end);
-                    partition.show_ahead(ahead);
+                    partition.show_ahead(aheads);
                     partition.handed_out();
                 }
             }
@@ -185,7 +190,8 @@ impl EventLog {
         }
     }
 
-    /// Gives up what was still to come of these partitions before what lies ahead of their ends: a hole is there then, and they go on behind it.
+    /// Gives up what was still to come of these partitions before the first part ahead of their ends: a hole is there then, and they go on behind it. Of one
+    /// that is named more than once, before as many parts.
     /// Blocks on the disk.
     ///
     /// # Errors
@@ -208,7 +214,7 @@ impl EventLog {
         for (id, end) in ends {
             if let Some(partition) = self.foreign_partition(id) {
                 partition.show_up_to(end);
-                partition.show_ahead(partition.ahead());
+                partition.hide_reached();
                 partition.handed_out();
             }
         }

@@ -18,6 +18,7 @@ use super::book::Shared;
 use super::budget::{Budget, is_large};
 use super::counted::Counted;
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
+use super::knows_ahead::KnowsAhead;
 use super::later::{LiesAhead, lies_ahead};
 use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
@@ -66,7 +67,7 @@ impl From<WireError> for Ended {
 }
 
 /// What lies ahead of the ends of partitions, and where they end.
-type Stands = (Vec<(PartitionId, LiesAhead)>, Vec<(PartitionId, Stand)>);
+type Stands = (Vec<(PartitionId, Vec<LiesAhead>)>, Vec<(PartitionId, Stand)>);
 
 /// One stream of a link.
 pub struct Receiver {
@@ -89,7 +90,7 @@ pub struct Receiver {
     /// What may come, where it comes down.
     pub(super) listed: Option<Listed>,
     /// Whether what is live may come ahead of what was missed.
-    pub takes_ahead: bool,
+    pub knows_ahead: KnowsAhead,
     /// Whether a link brings it here, or another node of the site.
     pub comes: Comes,
 }
@@ -219,9 +220,7 @@ impl Receiver {
                 }
                 let (aheads, stands) = self.stands(known).await?;
                 let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
-                if self.takes_ahead {
-                    told.push(Told::after(BTreeMap::new(), Answer::Ahead(aheads)));
-                }
+                told.extend(self.knows_ahead.tells(aheads).map(|answer| Told::after(BTreeMap::new(), answer)));
                 told.push(Told::after(ends, Answer::Stands(stands)));
                 Ok(told)
             }
@@ -299,8 +298,8 @@ impl Receiver {
         let log = Arc::clone(&self.log);
         let read = move || {
             // In this order: what is stored in between is not told.
-            let ahead = |id: &PartitionId| lies_ahead(log.store(), *id).map(|ahead| (*id, ahead));
-            let aheads = ids.iter().filter_map(ahead).collect();
+            let aheads = ids.iter().map(|id| (*id, lies_ahead(log.store(), *id)));
+            let aheads = aheads.filter(|(_, parts)| !parts.is_empty()).collect();
             let stands = ids.into_iter().map(|id| (id, stand(log.store(), id))).collect();
             log.store().sync().map_err(|error| error.to_string())?;
             Ok::<_, String>((aheads, stands))
@@ -393,7 +392,7 @@ impl Receiver {
 
     /// What is live is to come ahead of what was missed.
     fn skips(&self, id: PartitionId, hole: Hole) -> Result<(), Ended> {
-        if !self.takes_ahead {
+        if self.knows_ahead == KnowsAhead::Nothing {
             return Err(Ended::Wrong(format!("an open hole of {id}, without having said that it knows of such")));
         }
         tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to, "what was missed comes behind what is live");

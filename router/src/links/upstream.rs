@@ -475,7 +475,7 @@ impl Upstream {
             budget: self.budgets.of(peer.link),
             within: Some(Arc::clone(&self.within)),
             listed: None,
-            takes_ahead: false,
+            knows_ahead: super::knows_ahead::KnowsAhead::Nothing,
             comes: Comes::ByLink,
         }
     }

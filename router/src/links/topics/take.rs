@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::super::book::{Shared, State};
 use super::super::budget::Budget;
 use super::super::dial::Dialler;
+use super::super::knows_ahead::KnowsAhead;
 use super::super::pack;
 use super::super::plugins::{Partial, TakePlugins};
 use super::super::receiver::{Ended, Receiver};
@@ -102,7 +103,7 @@ impl Dialler {
             budget: self.brings.budget.clone(),
             within: self.brings.below.as_ref().map(|below| Arc::clone(below.within())),
             listed: Some(self.listed(session, topics)),
-            takes_ahead: false,
+            knows_ahead: KnowsAhead::Nothing,
             comes: Comes::ByLink,
         };
         receiver.run(out, from, None).await

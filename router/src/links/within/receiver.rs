@@ -10,6 +10,7 @@ use super::tell::{Out, Told, give};
 use super::{WANTED_MAX, Within};
 use crate::event_log::{Comes, Held};
 use crate::links::begin::Stand;
+use crate::links::knows_ahead::KnowsAhead;
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Refused, Said};
 use crate::links::{PROTOCOL_MIN, book};
@@ -158,7 +159,7 @@ impl Within {
             budget: self.budget.clone(),
             within: None,
             listed: None,
-            takes_ahead: false,
+            knows_ahead: KnowsAhead::Nothing,
             comes: Comes::WithinSite,
         }
     }
