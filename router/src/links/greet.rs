@@ -71,6 +71,7 @@ pub(super) async fn stream_of(
         }
     }
     receiver.knows_ahead = KnowsAhead::of(hello.protocol);
+    receiver.drops = Arc::clone(&judges.entry.drops);
     greeted(&receiver, &hello, &judges);
     let dictionary = if receiver.page.lock().takes_plain { 0 } else { DICTIONARY };
     if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {

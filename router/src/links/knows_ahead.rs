@@ -1,6 +1,9 @@
-//! What an edge is told of what lies ahead, by what it knows of that (pure).
+//! What an edge is told of what lies ahead, by what it knows of that, and whether that is there still.
 
-use sled_data::PartitionId;
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use sled_data::{PartitionId, Store};
 
 use super::later::LiesAhead;
 use super::wire::Answer;
@@ -40,8 +43,32 @@ impl KnowsAhead {
     }
 }
 
+/// How often parts ahead had been dropped of the partitions that a connection asks for, when it asked for them first. Its edge counts what lies ahead as
+/// stored when all before it is: where more were dropped since, it is to begin anew before it is told that anything more is stored.
+#[derive(Debug, Default)]
+pub struct Drops(Mutex<BTreeMap<PartitionId, u64>>);
+
+impl Drops {
+    /// Notes how it is, before what lies ahead is told.
+    pub(super) fn note(&self, store: &Store, id: PartitionId) {
+        self.0.lock().entry(id).or_insert_with(|| store.dropped_ahead(id));
+    }
+
+    /// One of these partitions of which parts were dropped since it was noted.
+    pub(super) fn changed<'a>(
+        &self,
+        store: &Store,
+        mut ids: impl Iterator<Item = &'a PartitionId>,
+    ) -> Option<PartitionId> {
+        let noted = self.0.lock();
+        ids.find(|id| noted.get(*id).is_some_and(|known| *known != store.dropped_ahead(**id))).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use sled_data::{Hole, HoleWhy, LinkedPart};
+
     use super::*;
 
     #[test]
@@ -59,5 +86,29 @@ mod tests {
         for (protocol, expected) in cases {
             assert_eq!(KnowsAhead::of(protocol).tells(aheads.clone()), expected, "{protocol}");
         }
+    }
+
+    #[test]
+    fn a_connection_sees_what_was_dropped_since_it_asked_first() {
+        let options = sled_data::Options { seed: Some(1), ..sled_data::Options::default() };
+        let (store, _) = Store::on(std::sync::Arc::new(sled_data::MemoryBackend::new()), options).unwrap();
+        let id = |topic| PartitionId { origin: sled_data::OriginId(50), topic: sled_data::TopicId(topic), index: 0 };
+        let linked = sled_data::Linked { link: 5, hlc: 0, path: vec![1] };
+        let hole = |from, to, why| LinkedPart::Hole(id(1), Hole { from, to, why, at_ms: 0 });
+        let drop_one = || {
+            let end = store.end_offset(id(1));
+            store.take_linked(id(1).origin, &linked, &[hole(end, end + 9, HoleWhy::Later)]).unwrap();
+            store.take_linked_in_order(id(1).origin, &linked, &[hole(end, end + 9, HoleWhy::Retention)], 0).unwrap();
+        };
+        drop_one();
+        let drops = Drops::default();
+        [id(1), id(2)].iter().for_each(|id| drops.note(&store, *id));
+        let changed = || drops.changed(&store, [id(2), id(1), id(3)].iter());
+        assert_eq!(changed(), None);
+        drop_one();
+        assert_eq!(changed(), Some(id(1)));
+        // Another stream of the connection asks.
+        drops.note(&store, id(1));
+        assert_eq!(changed(), Some(id(1)));
     }
 }

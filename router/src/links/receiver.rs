@@ -18,7 +18,7 @@ use super::book::Shared;
 use super::budget::{Budget, is_large};
 use super::counted::Counted;
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
-use super::knows_ahead::KnowsAhead;
+use super::knows_ahead::{Drops, KnowsAhead};
 use super::later::{LiesAhead, lies_ahead};
 use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
@@ -91,6 +91,8 @@ pub struct Receiver {
     pub(super) listed: Option<Listed>,
     /// Whether what is live may come ahead of what was missed.
     pub knows_ahead: KnowsAhead,
+    /// What of it was dropped, for all streams of the connection.
+    pub drops: Arc<Drops>,
     /// Whether a link brings it here, or another node of the site.
     pub comes: Comes,
 }
@@ -218,7 +220,9 @@ impl Receiver {
                 if let Some(within) = &self.within {
                     within.level(self.link, &known).await?;
                 }
+                known.iter().for_each(|id| self.drops.note(self.log.store(), *id));
                 let (aheads, stands) = self.stands(known).await?;
+                self.check_drops(stands.iter().map(|(id, _)| id))?;
                 let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
                 told.extend(self.knows_ahead.tells(aheads).map(|answer| Told::after(BTreeMap::new(), answer)));
                 told.push(Told::after(ends, Answer::Stands(stands)));
@@ -227,6 +231,7 @@ impl Receiver {
             Said::Parts(parts) => {
                 let number = parts.number;
                 let ids = self.store(open, parts, (frame, held)).await?;
+                self.check_drops(ids.iter())?;
                 // What lies ahead is told to be stored, and counts when all before it is: then others have it too.
                 let ends: Vec<_> = ids.into_iter().map(|id| (id, self.log.store().end_offset(id))).collect();
                 Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
@@ -235,6 +240,17 @@ impl Receiver {
                 self.page.lock().hear(self.node, behind);
                 Ok(Vec::new())
             }
+        }
+    }
+
+    /// Whether what the edge was told that lies ahead of these partitions is there, or before their ends.
+    fn check_drops<'a>(&self, ids: impl Iterator<Item = &'a PartitionId>) -> Result<(), Ended> {
+        match self.drops.changed(self.log.store(), ids) {
+            // Another node of the site counts nothing by it.
+            Some(id) if self.comes == Comes::ByLink => Err(Ended::Again(format!(
+                "what lay ahead of {id} is there no more, as another node has brought what comes there"
+            ))),
+            _ => Ok(()),
         }
     }
 

@@ -476,6 +476,7 @@ impl Upstream {
             within: Some(Arc::clone(&self.within)),
             listed: None,
             knows_ahead: super::knows_ahead::KnowsAhead::Nothing,
+            drops: Arc::default(),
             comes: Comes::ByLink,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
@@ -21,6 +22,8 @@ pub(super) struct Partition {
     late: RwLock<Lates>,
     /// What lies ahead of its end; of a linked partition alone.
     aheads: RwLock<Parts>,
+    /// How often some of that was dropped since the store was opened.
+    drops: AtomicU64,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
 }
@@ -41,7 +44,7 @@ impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
         let (extent, dropped) = (Mutex::new(extent), RwLock::new(false));
         let (holes, late, aheads) = (RwLock::default(), RwLock::default(), RwLock::default());
-        Partition { id, tree, extent, holes, late, aheads, dropped }
+        Partition { id, tree, extent, holes, late, aheads, drops: AtomicU64::new(0), dropped }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -83,6 +86,15 @@ impl Partition {
     /// Shows other parts ahead to readers, after the extent that goes with them. Only who holds the store's writer calls this.
     pub(super) fn set_aheads(&self, aheads: Parts) {
         *self.aheads.write() = aheads;
+    }
+
+    pub(super) fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Acquire)
+    }
+
+    /// Counts that parts ahead were dropped.
+    pub(super) fn count_drop(&self) {
+        self.drops.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Removes batches past an end that no group covers; the parts ahead stay as they are. The number of keys removed.

@@ -274,6 +274,7 @@ fn what_another_node_brings_in_order_goes_before_what_lies_ahead() {
             first[4] = hole(id, 14, 16, HoleWhy::Deadline);
             store.take_linked_late(id.origin, &linked, &first, 8).unwrap();
             let taken = store.take_linked_in_order(id.origin, &linked, &coming, 0);
+            assert_eq!(store.dropped_ahead(id), u64::from(!dropped.is_empty()), "{case}");
             let told = taken.as_ref().ok().map(|all| all.iter().map(|(_, part)| (part.from, part.end)).collect());
             assert_eq!((&taken.err(), told.unwrap_or_default()), (&refused, dropped.clone()), "{case}");
             let check = |store: &Store| {

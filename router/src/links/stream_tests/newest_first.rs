@@ -14,13 +14,13 @@ use crate::links::sender::{Sender, Session};
 use crate::links::wire::Answer;
 
 /// A line on which the backlog of these tests takes some eight seconds.
-fn slow() -> LinkConfig {
+pub(super) fn slow() -> LinkConfig {
     let (rate_bytes_max, compress) = (20_000, Compress::Off);
     LinkConfig { rate_bytes_max, compress, backlog: Backlog::Newest, ..link(&["*"], &[]) }
 }
 
 /// Some 150 KB that nothing makes smaller.
-async fn miss(plant: &Site, random: &mut u64) {
+pub(super) async fn miss(plant: &Site, random: &mut u64) {
     for n in 0..30 {
         let mut letter = || {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -104,6 +104,7 @@ impl Dialler {
             within: self.brings.below.as_ref().map(|below| Arc::clone(below.within())),
             listed: Some(self.listed(session, topics)),
             knows_ahead: KnowsAhead::Nothing,
+            drops: Arc::default(),
             comes: Comes::ByLink,
         };
         receiver.run(out, from, None).await

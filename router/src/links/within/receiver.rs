@@ -160,6 +160,7 @@ impl Within {
             within: None,
             listed: None,
             knows_ahead: KnowsAhead::Nothing,
+            drops: Arc::default(),
             comes: Comes::WithinSite,
         }
     }

@@ -229,6 +229,12 @@ impl Store {
         self.partition(partition).map(|partition| partition.aheads()).unwrap_or_default()
     }
 
+    /// How often parts ahead of a partition were dropped since the store was opened. Who brings it counts what lies ahead as stored when all before it is:
+    /// it is to hear that it is there no more. Asked before [`Store::parts_ahead`].
+    pub fn dropped_ahead(&self, partition: PartitionId) -> u64 {
+        self.partition(partition).map_or(0, |partition| partition.drops())
+    }
+
     /// The open holes of all partitions, in order: where each begins, and the part that lies behind it.
     pub fn aheads(&self) -> Vec<(PartitionId, Offset, Ahead)> {
         let partitions = self.partitions.read();

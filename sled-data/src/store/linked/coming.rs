@@ -201,6 +201,7 @@ impl Store {
         for (at, holes, late) in ranges {
             touched[at].partition.set_holes(holes);
             touched[at].partition.set_late(late);
+            touched[at].partition.count_drop();
         }
         for (at, part) in dropped {
             remove_batches(touched[*at].partition.tree(), part.from, Some(part.end))?;
