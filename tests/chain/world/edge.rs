@@ -266,6 +266,7 @@ impl World {
                 let has_ended = edge.store.linked_origin(id.origin).is_none();
                 if has_ended {
                     self.history.met.insert("fills up to another log");
+                    self.history.parted.insert(id);
                 }
                 if !has_ended || place + 1 < parts.len() {
                     sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));

@@ -15,6 +15,8 @@ pub struct Receiving {
     topics: BTreeSet<TopicId>,
     /// The newest round that is in the store, and not said to be.
     written: Option<u64>,
+    /// How often parts ahead had been dropped of what was asked for.
+    drops: BTreeMap<PartitionId, u64>,
     /// Since when the edge waits for what the site's other node has, or is to have.
     waits_since: Option<u64>,
 }
@@ -123,6 +125,14 @@ impl World {
                 };
                 upstream.store.sync().expect("it syncs");
                 let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
+                let mut has_dropped = |id: &PartitionId| {
+                    let drops = upstream.store.dropped_ahead(*id);
+                    *receiving.drops.entry(*id).or_insert(drops) != drops
+                };
+                let is_dropped = ids.iter().filter(|id| has_dropped(id)).count() > 0;
+                if is_dropped && self.links[number].within.is_none() && !self.has(Bug::DropIsNotTold) {
+                    return false;
+                }
                 let ahead = |id: &PartitionId| (*id, lies_ahead(&upstream.store, *id));
                 if self.links[number].within.is_none() {
                     let aheads = ids.iter().map(ahead).filter(|(_, parts)| !parts.is_empty());
@@ -195,6 +205,15 @@ impl World {
                 }
                 Err(_) => return false,
             }
+        }
+        // The edge is told nothing more that it would count what was dropped by.
+        let drops = &session.receiving.drops;
+        let is_dropped =
+            |id: &PartitionId| drops.get(id).is_some_and(|known| *known != upstream.store.dropped_ahead(*id));
+        let is_edge = self.links[link].within.is_none();
+        if is_edge && parts.iter().any(|part| is_dropped(&part.partition())) && !self.has(Bug::DropIsNotTold) {
+            self.history.met.insert("what lay ahead is there no more");
+            return false;
         }
         if self.has(Bug::StoredBeforeSync) {
             session.down.push_back(Answer::Stored(number).encode());
