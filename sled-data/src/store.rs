@@ -47,7 +47,7 @@ pub use gaps::{GAPS_MAX, GapCause, KeptGap};
 pub use linked::{
     APART_MAX, Ahead, FORGOTTEN_MAX, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX,
     LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX,
-    LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart, Reach,
+    LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart, PARTS_AHEAD_MAX, Reach,
 };
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
@@ -174,8 +174,7 @@ impl Store {
 
     /// Stored bytes of all batches that are kept.
     pub fn batch_bytes(&self) -> u64 {
-        let of =
-            |partition: &Arc<Partition>| partition.extent().bytes + partition.ahead().map_or(0, |ahead| ahead.bytes);
+        let of = |partition: &Arc<Partition>| partition.extent().bytes + partition.ahead_bytes();
         self.partitions.read().values().map(of).sum()
     }
 

@@ -33,11 +33,13 @@ pub enum Bug {
     FillIsNotAtomic,
     /// The edge lets go of what was missed, as what lies ahead of it is stored.
     CountsWhatIsAhead,
+    /// The edge goes on where a part ahead was dropped, and counts it as stored.
+    DropIsNotTold,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 15] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 16] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -53,5 +55,6 @@ impl Bug {
         (Bug::PassesOpenHole, &["readers"]),
         (Bug::FillIsNotAtomic, &["acknowledged"]),
         (Bug::CountsWhatIsAhead, &["acknowledged"]),
+        (Bug::DropIsNotTold, &["acknowledged"]),
     ];
 }

@@ -82,6 +82,8 @@ pub struct History {
     pub set_back: BTreeSet<usize>,
     /// Origins that lost events, or went on apart, as their store was wiped or set back.
     pub doubtful: BTreeSet<OriginId>,
+    /// Partitions of ended lives of which something else lay ahead upstream: a gap was told before that.
+    pub parted: BTreeSet<PartitionId>,
     /// Up to where retention took events without waiting for links.
     pub let_go: BTreeMap<PartitionId, u64>,
     /// Up to where a site let go of what its links had brought over, by its place.

@@ -376,7 +376,8 @@ impl World {
 
 impl Running {
     fn ends(&self) -> Vec<(PartitionId, Offset)> {
-        let end = |id| self.store.ahead(id).map_or(0, |ahead| ahead.end) + self.store.end_offset(id);
+        let ahead = |id| self.store.parts_ahead(id).iter().map(|part| part.end).sum::<Offset>();
+        let end = |id| ahead(id) + self.store.end_offset(id);
         self.store.partitions().into_iter().map(|id| (id, end(id))).collect()
     }
 
@@ -389,7 +390,7 @@ impl Running {
         let Some(topic) = self.store.topics().into_iter().find(|topic| topic.id == id.topic) else { return };
         let log = self.logs.entry(id).or_insert_with(|| Arc::new(PartitionLog::foreign(id, &topic, 0)));
         log.show_up_to(end);
-        log.show_ahead(self.store.ahead(id).map(|ahead| (ahead.from, ahead.end)));
+        log.show_ahead(self.store.parts_ahead(id).iter().map(|part| (part.from, part.end)).collect());
         self.shown += 1;
     }
 

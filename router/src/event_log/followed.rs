@@ -153,8 +153,8 @@ impl EventLog {
     pub(super) fn add_stored_partitions(&self, topic: &Topic) {
         for id in self.store.partitions().into_iter().filter(|id| id.topic == topic.id()) {
             if id.origin != self.store.origin() {
-                let ahead = self.store.ahead(id).map(|ahead| (ahead.from, ahead.end));
-                self.add_foreign(topic, id, self.store.end_offset(id)).show_ahead(ahead);
+                let aheads = self.aheads_of(id);
+                self.add_foreign(topic, id, self.store.end_offset(id)).show_ahead(aheads);
             }
         }
     }

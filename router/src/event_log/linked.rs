@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sled_data::{
-    HLC_LOGICAL_BITS, HoleWhy, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed, TopicInfo,
+    Ahead, HLC_LOGICAL_BITS, HoleWhy, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, StoreFailed,
+    TopicInfo,
 };
 
 use super::brought::{Brought, Done};
@@ -40,10 +41,19 @@ type Answer = Result<(), LinkFailed>;
 pub type Held = Arc<dyn Send + Sync>;
 
 /// What a link has brought, on its way into the store.
-pub(super) type LinkedRequest = Brought<(OriginId, Linked, Vec<LinkedPart>, Held), Answer>;
+pub(super) type LinkedRequest = Brought<(OriginId, Linked, Vec<LinkedPart>, Comes, Held), Answer>;
 
-/// What lies ahead of a partition's end: from, to before.
-type Shown = Option<(Offset, Offset)>;
+/// Who has brought it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comes {
+    /// A link, which may bring what is live before what was missed.
+    ByLink,
+    /// Another node of the site, which has it all in order: what lies ahead here goes where that comes to it.
+    WithinSite,
+}
+
+/// What lies ahead of a partition's end, in order: from, to before.
+type Shown = Vec<(Offset, Offset)>;
 
 /// What is in the store and not yet synced: where its partitions end.
 pub(super) struct Taken {
@@ -58,7 +68,7 @@ impl EventLog {
     /// # Errors
     /// Why it was not taken; nothing of it is stored then.
     pub async fn take_linked(&self, origin: OriginId, from: Linked, parts: Vec<LinkedPart>) -> Result<(), LinkFailed> {
-        self.take_linked_held(origin, from, parts, Arc::new(())).await
+        self.take_linked_held(origin, from, parts, (Comes::ByLink, Arc::new(()))).await
     }
 
     /// The same, and `held` is kept as long as any of it is in memory: one who brings more and is cut off each time may not have more under
@@ -71,10 +81,10 @@ impl EventLog {
         origin: OriginId,
         from: Linked,
         parts: Vec<LinkedPart>,
-        held: Held,
+        (comes, held): (Comes, Held),
     ) -> Result<(), LinkFailed> {
         let bytes = parts.iter().map(part_bytes).sum();
-        let stored = self.bring(|open| &mut open.linked, (origin, from, parts, held), bytes);
+        let stored = self.bring(|open| &mut open.linked, (origin, from, parts, comes, held), bytes);
         stored.await.unwrap_or(Err(LinkFailed::Closing))
     }
 
@@ -96,10 +106,16 @@ impl EventLog {
     /// Puts requests into the store; answers those that it refuses.
     pub(super) fn apply_linked(&self, requests: Vec<LinkedRequest>) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(requests.len());
-        for Brought { what: (origin, from, parts, _held), done, .. } in requests {
+        for Brought { what: (origin, from, parts, comes, _held), done, .. } in requests {
             // By the clock of the moment in which it is stored.
             let late_before = u64::try_from(self.clock.wall_ms() - LATE_AFTER_MS).unwrap_or(0) << HLC_LOGICAL_BITS;
-            match self.store.take_linked_late(origin, &from, &parts, late_before) {
+            let stored = match comes {
+                Comes::ByLink => self.store.take_linked_late(origin, &from, &parts, late_before),
+                Comes::WithinSite => {
+                    self.store.take_linked_in_order(origin, &from, &parts, late_before).map(|gone| tell_dropped(&gone))
+                }
+            };
+            match stored {
                 Ok(()) => taken.push(Taken { ends: self.ends_of(&parts), done }),
                 Err(error) => done.answer(Err(error.into())),
             }
@@ -110,10 +126,15 @@ impl EventLog {
     fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, (Offset, Shown)> {
         let end = |id: PartitionId| {
             // In this order: an end that is newer than what lies ahead hides it.
-            let ahead = self.store.ahead(id).map(|ahead| (ahead.from, ahead.end));
-            (id, (self.store.end_offset(id), ahead))
+            let aheads = self.aheads_of(id);
+            (id, (self.store.end_offset(id), aheads))
         };
         parts.iter().map(|part| end(part.partition())).collect()
+    }
+
+    /// What lies ahead of a partition's end in the store.
+    pub(super) fn aheads_of(&self, id: PartitionId) -> Shown {
+        self.store.parts_ahead(id).iter().map(|part| (part.from, part.end)).collect()
     }
 
     /// Shows what is synced and answers; `synced` is an error where it is not.
@@ -128,10 +149,10 @@ impl EventLog {
                 answers.push((done, Err(LinkFailed::Sync(error.clone()))));
                 continue;
             }
-            for (id, (end, ahead)) in ends {
+            for (id, (end, aheads)) in ends {
                 if let Some(partition) = self.foreign_partition(id) {
                     partition.show_up_to(end);
-                    partition.show_ahead(ahead);
+                    partition.show_ahead(aheads);
                     partition.handed_out();
                 }
             }
@@ -169,7 +190,8 @@ impl EventLog {
         }
     }
 
-    /// Gives up what was still to come of these partitions before what lies ahead of their ends: a hole is there then, and they go on behind it.
+    /// Gives up what was still to come of these partitions before the first part ahead of their ends: a hole is there then, and they go on behind it. Of one
+    /// that is named more than once, before as many parts.
     /// Blocks on the disk.
     ///
     /// # Errors
@@ -192,7 +214,7 @@ impl EventLog {
         for (id, end) in ends {
             if let Some(partition) = self.foreign_partition(id) {
                 partition.show_up_to(end);
-                partition.show_ahead(partition.ahead());
+                partition.hide_reached();
                 partition.handed_out();
             }
         }
@@ -219,6 +241,13 @@ impl EventLog {
         let mut all: Vec<_> = self.partitions.read().values().cloned().collect();
         all.sort_unstable_by_key(|partition| partition.id());
         all
+    }
+}
+
+/// Says which parts ahead were dropped. Nobody was told that they are stored.
+fn tell_dropped(gone: &[(PartitionId, Ahead)]) {
+    for (partition, Ahead { from, end, .. }) in gone {
+        tracing::warn!(%partition, from, to = end, "what lay ahead is dropped: another node of the site brings in order what comes there");
     }
 }
 

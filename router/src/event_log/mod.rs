@@ -54,7 +54,7 @@ pub use audit::{AUDIT_TEXT_BYTES_MAX, AUDIT_TOPIC, Act};
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
-pub use linked::{Held, LinkFailed, SITE_SEPARATOR};
+pub use linked::{Comes, Held, LinkFailed, SITE_SEPARATOR};
 pub use lives::Outliver;
 pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};

@@ -105,8 +105,8 @@ pub struct PartitionLog {
     /// Up to where observers have been told; behind the visible end for a moment at most.
     handed_end: AtomicU64,
     recent: Mutex<VecDeque<(Offset, Arc<OpenBatch>)>>,
-    /// What lies ahead of the end and may be seen by who asks for the newest: from, to before.
-    ahead: Mutex<Option<(Offset, Offset)>>,
+    /// What lies ahead of the end and may be seen by who asks for the newest, in order: from, to before.
+    aheads: Mutex<Vec<(Offset, Offset)>>,
     /// Rises when the first event is shown; of all partitions.
     turns: Arc<AtomicU64>,
 }
@@ -124,7 +124,7 @@ impl PartitionLog {
             visible_end: AtomicU64::new(end),
             handed_end: AtomicU64::new(end),
             recent: Mutex::default(),
-            ahead: Mutex::default(),
+            aheads: Mutex::default(),
             turns: Arc::clone(turns),
         }
     }
@@ -200,20 +200,28 @@ impl PartitionLog {
         self.shown(before, end);
     }
 
-    /// Shows what lies ahead of the end, behind an open hole; none where nothing does any more.
-    pub fn show_ahead(&self, ahead: Option<(Offset, Offset)>) {
-        *self.ahead.lock() = ahead.filter(|(from, _)| *from > self.visible_end());
+    /// Shows what lies ahead of the end, behind open holes, in order; nothing where nothing does any more.
+    pub fn show_ahead(&self, aheads: Vec<(Offset, Offset)>) {
+        *self.aheads.lock() = aheads;
+        self.hide_reached();
     }
 
-    /// What lies ahead of the visible end, behind an open hole: from, to before. Who keeps a cursor does not read it before the hole is full.
-    pub fn ahead(&self) -> Option<(Offset, Offset)> {
-        *self.ahead.lock()
+    /// What the visible end has come to lies ahead no more.
+    pub fn hide_reached(&self) {
+        let end = self.visible_end();
+        self.aheads.lock().retain(|(from, _)| *from > end);
+    }
+
+    /// The part ahead of the visible end that an offset lies in, or before, behind an open hole: from, to before. Who keeps a cursor does not read it before
+    /// the hole is full.
+    pub fn ahead_at(&self, offset: Offset) -> Option<(Offset, Offset)> {
+        self.aheads.lock().iter().find(|(_, end)| offset < *end).copied()
     }
 
     /// Up to where who asks for the newest may see: behind what lies ahead.
     pub fn newest_end(&self) -> Offset {
-        let ahead = self.ahead().filter(|(from, end)| from < end);
-        ahead.map_or(0, |(_, end)| end).max(self.visible_end())
+        let last = self.aheads.lock().iter().rfind(|(from, end)| from < end).copied();
+        last.map_or(0, |(_, end)| end).max(self.visible_end())
     }
 
     /// Shows a batch of this life to readers.

@@ -58,14 +58,14 @@ impl EventLog {
         self.decompressed(id, stored, end)
     }
 
-    /// As [`Self::read`], and from where nothing more is visible on what lies ahead of that, behind an open hole: for those who follow what is live,
-    /// and not for who is to see each event. What fills the hole is not seen by who has passed it.
+    /// As [`Self::read`], and from where nothing more is visible on what lies ahead of that, behind open holes: for those who follow what is live,
+    /// and not for who is to see each event. What fills a hole is not seen by who has passed it.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn read_newest(&self, id: PartitionId, from: Offset, bytes_max: usize) -> Result<Vec<Batch>, ReadError> {
         let partition = self.partition(id)?;
-        let ahead = partition.ahead().filter(|_| from >= partition.visible_end());
+        let ahead = partition.ahead_at(from).filter(|_| from >= partition.visible_end());
         let Some((begins, end)) = ahead else { return self.read(id, from, bytes_max) };
         let from = from.max(begins);
         if from >= end {

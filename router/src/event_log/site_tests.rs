@@ -181,7 +181,7 @@ async fn memory_of_what_is_on_its_way_is_held_though_nobody_waits_for_it_any_mor
     });
     until(|| log.store.end_offset(id) == 1).await;
     let held: Held = Arc::new(());
-    let second = log.take_linked_held(id.origin, linked, part(1), Arc::clone(&held));
+    let second = log.take_linked_held(id.origin, linked, part(1), (Comes::ByLink, Arc::clone(&held)));
     assert!(tokio::time::timeout(Duration::from_millis(20), second).await.is_err(), "it is cut off");
     assert_eq!(Arc::strong_count(&held), 2, "what it has brought is in memory still");
     drop(showing);

@@ -214,8 +214,8 @@ pub struct Page {
     pub down: Vec<String>,
     /// Up to where each partition is stored upstream, as the edge has heard.
     pub stored: BTreeMap<PartitionId, Offset>,
-    /// At the edge: what is stored upstream ahead of that, from and to before: what lies between is to come.
-    pub ahead: BTreeMap<PartitionId, (Offset, Offset)>,
+    /// At the edge: the parts that are stored upstream ahead of that, in order, each from and to before: what lies between is to come.
+    pub ahead: BTreeMap<PartitionId, Vec<(Offset, Offset)>>,
     /// Partitions of the site's other nodes that this one sends, as they are left.
     pub left: BTreeSet<PartitionId>,
     /// The newest clocks of what other nodes write.
@@ -277,21 +277,26 @@ impl Page {
 
     /// Notes up to where a partition is stored upstream, by the stream of its own priority: what is ahead of an open hole is not counted yet.
     pub fn stored_up_to(&mut self, id: PartitionId, end: Offset) {
-        match self.ahead.get_mut(&id) {
-            Some((_, ahead_end)) => *ahead_end = end.max(*ahead_end),
+        match self.ahead.get_mut(&id).and_then(|parts| parts.last_mut()) {
+            Some((_, last_end)) => *last_end = end.max(*last_end),
             None => drop(self.stored.insert(id, end)),
         }
     }
 
-    /// Notes up to where an open hole is filled.
-    pub fn filled_up_to(&mut self, id: PartitionId, end: Offset) {
-        let joined = self.ahead.get(&id).copied().filter(|(from, _)| *from <= end);
-        if let Some((_, ahead_end)) = joined {
+    /// Notes up to where the open holes are filled.
+    pub fn filled_up_to(&mut self, id: PartitionId, mut end: Offset) {
+        let parts = self.ahead.entry(id).or_default();
+        parts.retain(|(from, part_end)| {
+            let is_reached = *from <= end;
+            if is_reached {
+                end = end.max(*part_end);
+            }
+            !is_reached
+        });
+        if parts.is_empty() {
             self.ahead.remove(&id);
-            self.stored.insert(id, end.max(ahead_end));
-        } else {
-            self.stored.insert(id, end);
         }
+        self.stored.insert(id, end);
     }
 
     /// Notes that more is stored upstream.
@@ -363,13 +368,18 @@ mod tests {
         let id = PartitionId { origin: sled_data::OriginId(1), topic: sled_data::TopicId(2), index: 0 };
         let mut page = Page::default();
         page.stored_up_to(id, 4);
-        page.ahead.insert(id, (10, 10));
-        page.stored_up_to(id, 14);
+        page.ahead.insert(id, vec![(10, 12), (14, 14)]);
+        page.stored_up_to(id, 15);
         page.filled_up_to(id, 8);
-        assert_eq!((page.stored.get(&id), page.ahead.get(&id)), (Some(&8), Some(&(10, 14))));
-        page.stored_up_to(id, 16);
+        let now = |page: &Page| (page.stored[&id], page.ahead.get(&id).cloned(), page.ahead.len());
+        assert_eq!(now(&page), (8, Some(vec![(10, 12), (14, 15)]), 1));
         page.filled_up_to(id, 10);
-        assert_eq!((page.stored.get(&id), page.ahead.get(&id)), (Some(&16), None));
+        assert_eq!(now(&page), (12, Some(vec![(14, 15)]), 1));
+        page.stored_up_to(id, 16);
+        page.filled_up_to(id, 14);
+        assert_eq!(now(&page), (16, None, 0));
+        page.filled_up_to(id, 17);
+        assert_eq!(now(&page), (17, None, 0));
         page.stored_up_to(id, 18);
         assert_eq!(page.stored.get(&id), Some(&18));
     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::knows_ahead::Drops;
 use super::upstream::Close;
 use crate::transport::{LinkPeer, NodeId, SiteConnection};
 
@@ -29,6 +30,8 @@ pub(super) struct Entry {
     /// One of its streams was greeted first. Held while that is judged: the others wait for it.
     is_greeted: Mutex<bool>,
     is_in: watch::Sender<bool>,
+    /// What was dropped of what its edge was told that lies ahead.
+    pub(super) drops: Arc<Drops>,
 }
 
 /// Who else is connected when one has left.
@@ -67,7 +70,14 @@ impl Connected {
     /// A connection that is not greeted yet.
     pub(super) fn entry(self: &Arc<Self>, peer: LinkPeer, connection: &SiteConnection) -> Arc<Entry> {
         let (all, is_in) = (Arc::clone(self), watch::Sender::new(false));
-        Arc::new(Entry { all, peer, connection: connection.clone(), is_greeted: Mutex::new(false), is_in })
+        Arc::new(Entry {
+            all,
+            peer,
+            connection: connection.clone(),
+            is_greeted: Mutex::new(false),
+            is_in,
+            drops: Arc::default(),
+        })
     }
 }
 

@@ -18,15 +18,17 @@ pub struct Counted {
 impl Counted {
     /// Counts by where the partitions end before it is stored.
     pub fn of(store: &Store, parts: &[LinkedPart]) -> Self {
-        // Where each ends, and what lies ahead of that.
-        let mut ends: BTreeMap<(PartitionId, bool), Offset> = BTreeMap::new();
+        // Where each partition ends, and each part ahead of it, by where that begins.
+        let mut ends: BTreeMap<(PartitionId, Option<Offset>), Offset> = BTreeMap::new();
         let mut counted = Self::default();
         for part in parts {
             let LinkedPart::Batch(batch) = part else { continue };
             let id = part.partition();
-            let ahead = store.ahead(id).filter(|ahead| batch.base_offset() >= ahead.from);
+            let parts = store.parts_ahead(id);
+            let before = parts.partition_point(|ahead| ahead.from <= batch.base_offset());
+            let ahead = before.checked_sub(1).and_then(|place| parts.get(place));
             let here = || ahead.map_or_else(|| store.end_offset(id), |ahead| ahead.end);
-            let end = ends.entry((id, ahead.is_some())).or_insert_with(here);
+            let end = ends.entry((id, ahead.map(|ahead| ahead.from))).or_insert_with(here);
             let events = u64::from(batch.envelope().count);
             if batch.next_offset() <= *end {
                 counted.again += events;

@@ -249,7 +249,7 @@ impl Edge {
                 let (id, reach) = (partition.id(), self.setup.log.store().reach(partition.id()));
                 let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
                 // What is upstream ahead of what is missed does not wait, though it is kept as long.
-                let is_there = ahead.get(&id).map_or(0, |(from, end)| end - from);
+                let is_there = ahead.get(&id).into_iter().flatten().map(|(from, end)| end - from).sum();
                 let waits = partition.visible_end().saturating_sub(from).saturating_sub(is_there);
                 if from < partition.visible_end() && waiting_bytes(&reach, waits) <= config.hold_bytes_max {
                     let floor = floors.entry(id).or_insert(from);
@@ -275,14 +275,21 @@ impl Edge {
     }
 }
 
-/// What goes behind what is newer.
+/// What goes behind what is newer: each open hole.
 fn later(log: &EventLog, page: &Page) -> Vec<Later> {
-    let of = |(id, (to, _)): (&PartitionId, &(Offset, Offset))| {
-        let partition = log.partition(*id).ok()?;
-        let from = page.stored.get(id).copied().unwrap_or(0);
-        Some(Later { topic: partition.topic().to_string(), partition: *id, from, to: *to })
+    let of = |(id, parts): (&PartitionId, &Vec<(Offset, Offset)>)| {
+        let Ok(partition) = log.partition(*id) else { return Vec::new() };
+        let stored = page.stored.get(id).copied().unwrap_or(0);
+        let begins = std::iter::once(stored).chain(parts.iter().map(|(_, end)| *end));
+        let hole = |(from, (to, _)): (Offset, &(Offset, Offset))| Later {
+            topic: partition.topic().to_string(),
+            partition: *id,
+            from,
+            to: *to,
+        };
+        begins.zip(parts).map(hole).collect()
     };
-    page.ahead.iter().filter_map(of).take(LATER_SHOWN_MAX).collect()
+    page.ahead.iter().flat_map(of).take(LATER_SHOWN_MAX).collect()
 }
 
 /// Up to where each partition was known to be stored upstream, when it was noted last.

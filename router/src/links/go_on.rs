@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{Offset, PartitionId};
+use sled_data::{Offset, PARTS_AHEAD_MAX, PartitionId};
 use tokio::time::Instant;
 
 use super::begin::{Begin, Stand};
@@ -11,7 +11,7 @@ use super::class::Priority;
 use super::hear::ASK_AGAIN;
 use super::judge::{judge, shown_ahead};
 use super::lanes::Fill;
-use super::later::{AheadJudged, LiesAhead, NEWEST_BYTES_MAX, Way, judge_ahead, skip_to, waits, way};
+use super::later::{AheadJudged, HeardAhead, NEWEST_BYTES_MAX, Way, judge_ahead, live_from, skip_to, waits, way};
 use super::sender::{Ended, Open, Sender, blocking};
 use crate::event_log::{EventLog, PartitionLog};
 
@@ -24,8 +24,8 @@ struct Judged {
     /// Where it ends upstream.
     end: Offset,
     begin: Begin,
-    /// What lies ahead of that there.
-    ahead: Option<AheadJudged>,
+    /// What lies ahead of that there, in order.
+    aheads: Vec<AheadJudged>,
     /// Where it goes on, if what was missed is to come behind.
     skip_to: Option<Offset>,
 }
@@ -34,17 +34,17 @@ impl Judged {
     fn of(
         log: &EventLog,
         (id, end, begin): (PartitionId, Offset, Begin),
-        ahead: Option<AheadJudged>,
+        aheads: Vec<AheadJudged>,
         may_skip: bool,
     ) -> Self {
         let skip_to = if may_skip {
             let to = log.visible_end(id);
-            let waits = waits(log.store(), id, (end, to), log.clock().wall_ms(), NEWEST_BYTES_MAX);
+            let waits = waits(log.store(), id, (live_from(end, &aheads), to), log.clock().wall_ms(), NEWEST_BYTES_MAX);
             waits.and_then(|waits| skip_to(&waits))
         } else {
             None
         };
-        Self { id, end, begin, ahead, skip_to }
+        Self { id, end, begin, aheads, skip_to }
     }
 }
 
@@ -59,8 +59,8 @@ impl Sender {
         if stands.is_empty() {
             return Ok(());
         }
-        let knows_ahead = aheads.is_some();
-        let aheads = aheads.unwrap_or_default();
+        // One that says nothing knows of none.
+        let HeardAhead { parts: aheads, parts_max } = aheads.unwrap_or_default();
         let others = self.session.sent_by_others();
         let may_skip = |id: PartitionId| {
             // What others write has no live part here.
@@ -74,14 +74,15 @@ impl Sender {
             let judged = judge(log.store(), &place, stands, shown, log.clock().wall_ms());
             let judged = judged.map_err(|error| error.to_string())?;
             let with = |(at, may_skip): ((PartitionId, _, _), _)| {
-                let ahead = aheads.get(&at.0).map(|ahead| judge_ahead(log.store(), &place, at.0, *ahead));
-                Judged::of(&log, at, ahead, may_skip)
+                let aheads = aheads.get(&at.0).into_iter().flatten();
+                let judged = aheads.map(|ahead| judge_ahead(log.store(), &place, at.0, *ahead)).collect();
+                Judged::of(&log, at, judged, may_skip)
             };
             Ok(judged.into_iter().zip(skips).map(with).collect::<Vec<_>>())
         });
         let mut judged = judged.await?;
-        if !knows_ahead {
-            self.tell_in_order(&mut judged);
+        if parts_max < PARTS_AHEAD_MAX {
+            self.tell_in_order(&mut judged, parts_max);
         }
         let claims = self.go_on_by(judged);
         for (id, end) in claims {
@@ -90,9 +91,10 @@ impl Sender {
         Ok(())
     }
 
-    /// Says that upstream cannot take what is live before what was missed, where it would be sent.
-    fn tell_in_order(&self, judged: &mut [Judged]) {
-        let skips = judged.iter_mut().filter_map(|judged| judged.skip_to.take()).count();
+    /// Says that upstream cannot take what is live before what was missed, where it would be sent and more parts would lie ahead there than so many.
+    fn tell_in_order(&self, judged: &mut [Judged], parts_max: usize) {
+        let over = judged.iter_mut().filter(|judged| judged.aheads.len() >= parts_max);
+        let skips = over.filter_map(|judged| judged.skip_to.take()).count();
         let text = "the upstream node's program is older: what was missed goes before what is live; upgrade it";
         if skips > 0 && self.session.page.lock().refuse(text) {
             tracing::warn!(link = self.session.name, "{text}");
@@ -104,19 +106,19 @@ impl Sender {
         let others = self.session.sent_by_others();
         let mut claims = Vec::new();
         let mut open = self.open.lock();
-        for Judged { id, end, begin, ahead, skip_to } in judged {
+        for Judged { id, end, begin, aheads, skip_to } in judged {
             // It may have been let go of meanwhile, or be full.
             if !open.asked.contains_key(&id) || !self.brings(id) {
                 continue;
             }
             let is_living = id.origin == self.session.log.store().origin();
             match begin {
-                Begin::From(from) if self.fills(id) => self.fill(&mut open, id, from, ahead.map(|judged| judged.ahead)),
+                Begin::From(from) if self.fills(id) => self.fill(&mut open, id, from, &aheads),
                 Begin::From(from) if others.contains(&id.origin) => self.begin_left(&mut open, id, from),
-                Begin::From(from) => match way(from, ahead, skip_to) {
-                    Way::FillsAlone { to, .. } if is_living => {
+                Begin::From(from) => match way(from, &aheads, skip_to) {
+                    Way::FillsAlone { parts, place, .. } if is_living => {
                         open.hold(id, Instant::now() + ASK_AGAIN);
-                        claims.push((id, ahead.map_or(to, |judged| judged.ahead.end)));
+                        claims.push((id, parts.get(place).map_or(from, |(_, end)| *end)));
                     }
                     way => self.begin(&mut open, id, way),
                 },
@@ -150,7 +152,7 @@ impl Sender {
         } else {
             open.hold(id, Instant::now() + LEFT_AFTER);
         }
-        self.note(id, from, None);
+        self.note(id, from, Vec::new());
     }
 
     /// Begins with what feeds this node, or is its own.
@@ -162,7 +164,7 @@ impl Sender {
             Way::InOrder(from) => {
                 session.fills.lock().remove(&id);
                 self.in_order(partition, from);
-                self.note(id, from, None);
+                self.note(id, from, Vec::new());
             }
             Way::Skips { from, to } => {
                 // What is being filled already goes on so.
@@ -170,32 +172,43 @@ impl Sender {
                 match from < to {
                     true => {
                         self.lanes.lock().add_ahead(partition, (from, to), drop_after_ms);
-                        self.note(id, from, Some((to, to)));
+                        self.note(id, from, vec![(to, to)]);
                     }
                     false => self.begin(open, id, Way::InOrder(from)),
                 }
             }
-            Way::Ahead { from, to, live } if session.config.is_newest_first(partition.topic()) => {
-                session.fills.lock().insert(id, to);
-                self.in_order(partition, live);
-                self.note(id, from, Some((to, live)));
+            Way::Ahead { from, mut parts, skip_to } if session.config.is_newest_first(partition.topic()) => {
+                let Some((mut to, live)) = parts.last().copied() else { return };
+                let mut fills = session.fills.lock();
+                // What is being filled already goes on so.
+                let begun = fills.get(&id).copied().filter(|begun| live < *begun);
+                if let Some(skip_to) = begun.or(skip_to) {
+                    self.lanes.lock().add_ahead(partition, (live, skip_to), drop_after_ms);
+                    parts.push((skip_to, skip_to));
+                    to = skip_to;
+                } else {
+                    self.in_order(partition, live);
+                }
+                fills.insert(id, to);
+                drop(fills);
+                self.note(id, from, parts);
             }
             // Upstream leaves out what it has ahead.
             Way::Ahead { from, .. } => self.begin(open, id, Way::InOrder(from)),
-            Way::FillsAlone { from, to, is_same, is_forked } => {
+            Way::FillsAlone { from, parts, place, is_same, is_forked } => {
                 let has_ended = session.log.store().linked_origin(id.origin).is_none();
-                // What a link brings here may be behind itself, and come yet.
-                if !has_ended {
+                // What a link brings here may be behind itself, and come yet; of what has ended the gaps behind that part go first.
+                if !has_ended || place + 1 < parts.len() {
                     open.hold(id, Instant::now() + ASK_AGAIN);
                 }
-                let fill = if has_ended { Fill { to, has_ended, is_same } } else { Fill::up_to(to) };
                 if has_ended || !is_forked {
+                    let (from, fill) = Fill::alone(from, &parts, place, (is_same, has_ended));
                     self.lanes.lock().add_fill(partition, from, fill, drop_after_ms);
                 }
                 if is_forked || has_ended && !is_same {
-                    self.forked(id, to);
+                    self.forked(id, parts.get(place).map_or(from, |(to, _)| *to));
                 }
-                self.note(id, from, None);
+                self.note(id, from, Vec::new());
             }
         }
     }
@@ -206,12 +219,12 @@ impl Sender {
     }
 
     /// Notes up to where a partition is stored upstream, and what of it is there ahead.
-    fn note(&self, id: PartitionId, end: Offset, ahead: Option<(Offset, Offset)>) {
+    fn note(&self, id: PartitionId, end: Offset, ahead: Vec<(Offset, Offset)>) {
         let mut page = self.session.page.lock();
         page.stored.insert(id, end);
-        match ahead {
-            Some(ahead) => drop(page.ahead.insert(id, ahead)),
-            None => drop(page.ahead.remove(&id)),
+        match ahead.is_empty() {
+            false => drop(page.ahead.insert(id, ahead)),
+            true => drop(page.ahead.remove(&id)),
         }
     }
 
@@ -228,16 +241,18 @@ impl Sender {
     }
 
     /// Begins with what was missed.
-    fn fill(&self, open: &mut Open, id: PartitionId, from: Offset, ahead: Option<LiesAhead>) {
+    fn fill(&self, open: &mut Open, id: PartitionId, from: Offset, aheads: &[AheadJudged]) {
         let session = &self.session;
         let Ok(partition) = session.log.partition(id) else { return };
         let begun = session.fills.lock().get(&id).copied();
-        let to = ahead.map(|ahead| ahead.from).filter(|to| from < *to).or(begun).unwrap_or(from);
-        if from < to {
-            let drop_after_ms = session.config.drop_after_ms(partition.topic());
-            self.lanes.lock().add_fill(partition, from, Fill::up_to(to), drop_after_ms);
-        } else {
-            self.filled(open, id, from);
+        let parts: Vec<_> = aheads.iter().map(|judged| (judged.ahead.from, judged.ahead.end)).collect();
+        // What is live may have been skipped again since upstream has said what lies ahead.
+        match parts.last().map(|(to, _)| *to).max(begun).filter(|to| from < *to) {
+            Some(to) => {
+                let drop_after_ms = session.config.drop_after_ms(partition.topic());
+                self.lanes.lock().add_fill(partition, from, Fill::up_to(to, &parts), drop_after_ms);
+            }
+            None => self.filled(open, id, from),
         }
     }
 

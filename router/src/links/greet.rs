@@ -9,6 +9,7 @@ use super::book::State;
 use super::certificates::Shown;
 use super::connected::{Connected, Entry};
 use super::down_desk::Desk;
+use super::knows_ahead::KnowsAhead;
 use super::newest::Newest;
 use super::pack::DICTIONARY;
 use super::plugins::{self, GivePlugins};
@@ -69,7 +70,8 @@ pub(super) async fn stream_of(
             return Some((Close::Refused, refusal.text));
         }
     }
-    receiver.takes_ahead = hello.protocol >= super::PROTOCOL_AHEAD;
+    receiver.knows_ahead = KnowsAhead::of(hello.protocol);
+    receiver.drops = Arc::clone(&judges.entry.drops);
     greeted(&receiver, &hello, &judges);
     let dictionary = if receiver.page.lock().takes_plain { 0 } else { DICTIONARY };
     if out.send_frame(&Answer::Welcome(receiver.site, dictionary).encode()).await.is_err() {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use sled_data::{Offset, OriginId, PartitionId};
+use sled_data::{Offset, OriginId, PARTS_AHEAD_MAX, PartitionId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::later::HeardAhead;
 use super::sender::{Ended, Open, Sender};
 use super::wire::{Answer, OURS_TOPIC, Refused};
 use crate::event_log::{Act, Outliver};
@@ -14,7 +15,7 @@ use crate::transport::FrameReceiver;
 /// How long it holds still before what was refused, or is further upstream, is asked again.
 pub(super) const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Bytes of a frame from upstream.
-const ANSWER_BYTES_MAX: usize = 256 << 10;
+const ANSWER_BYTES_MAX: usize = 512 << 10;
 
 impl Sender {
     /// Hears until upstream ends the stream.
@@ -39,7 +40,13 @@ impl Sender {
                 Ok(())
             }
             Answer::Ahead(aheads) => {
-                self.open.lock().aheads = Some(aheads.into_iter().collect());
+                let parts = aheads.into_iter().map(|(id, last)| (id, vec![last])).collect();
+                self.open.lock().aheads = Some(HeardAhead { parts, parts_max: 1 });
+                Ok(())
+            }
+            Answer::AllAhead(aheads) => {
+                let parts = aheads.into_iter().collect();
+                self.open.lock().aheads = Some(HeardAhead { parts, parts_max: PARTS_AHEAD_MAX });
                 Ok(())
             }
             Answer::Stands(stands) => self.go_on(stands).await,

@@ -17,11 +17,12 @@ pub fn shown_ahead(
     store: &Store,
     place: &str,
     stands: &[(PartitionId, Stand)],
-    aheads: &BTreeMap<PartitionId, LiesAhead>,
+    aheads: &BTreeMap<PartitionId, Vec<LiesAhead>>,
 ) -> BTreeSet<OriginId> {
     let all = stands.iter().filter_map(|(id, _)| Some((id, aheads.get(id)?)));
-    let others =
-        all.filter(|(id, ahead)| shows_other(store, id.origin, judge_ahead(store, place, **id, **ahead).begin));
+    let shows =
+        |id: PartitionId, ahead: &LiesAhead| shows_other(store, id.origin, judge_ahead(store, place, id, *ahead).begin);
+    let others = all.filter(|(id, aheads)| aheads.iter().any(|ahead| shows(**id, ahead)));
     others.map(|(id, _)| id.origin).collect()
 }
 
@@ -166,7 +167,9 @@ mod tests {
         for (number, (case, ahead, is_other)) in cases.into_iter().enumerate() {
             let place = format!("place {number}");
             let stands = vec![(id(0), stand(1, 1)), (id(1), stand(1, 1))];
-            let aheads = BTreeMap::from([(id(0), ahead)]);
+            // What lies behind it shows nothing; nor does what lies before it.
+            let nothing = LiesAhead { from: 2, end: 2, first: 0, hlc: 0 };
+            let aheads = BTreeMap::from([(id(0), vec![nothing, ahead])]);
             let shown = shown_ahead(&store, &place, &stands, &aheads);
             let judged = judge(&store, &place, stands, shown, 5).unwrap();
             let begins: Vec<_> = judged.into_iter().map(|(.., begin)| begin).collect();
@@ -175,7 +178,7 @@ mod tests {
             assert_eq!(store.is_apart(store.origin(), &place), is_other, "{case}");
         }
         // One that was not asked for says nothing.
-        let unasked = BTreeMap::from([(id(1), ahead(3, 5, 9, 9))]);
+        let unasked = BTreeMap::from([(id(1), vec![ahead(3, 5, 9, 9)])]);
         assert!(shown_ahead(&store, "hq", &[(id(0), stand(1, 1))], &unasked).is_empty());
         // What lies ahead is judged by it too: what is known to be the same goes on.
         for (case, ahead, expected) in [

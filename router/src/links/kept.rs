@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use sled_data::{HoleWhy, Offset, PartitionId, ReadError, Store};
+use sled_data::{HoleWhy, Offset, PARTS_AHEAD_MAX, PartitionId, ReadError, Store};
 
 use super::upstream::Upstream;
 use crate::event_log::{Act, EventLog};
@@ -15,8 +15,8 @@ const BATCHES_PER_PASS_MAX: u64 = 2_000;
 const BATCHES_AT_ONCE: u64 = 64;
 const AT_ONCE_BYTES: u64 = BATCHES_AT_ONCE * (64 << 10);
 
-/// Holes before the first batch of a partition that are looked past: those at its start, the open one, and those that what lies ahead begins with.
-const HOLES_BEFORE_MAX: usize = 3;
+/// Holes before the first batch of a partition that are looked past: those at its start, the open ones, and those that each part ahead begins with.
+const HOLES_BEFORE_MAX: usize = 1 + 2 * PARTS_AHEAD_MAX;
 
 /// What one pass did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ fn let_go(log: &EventLog, kept: &Kept, over: u64, left: &mut u64, pass: &mut Sha
     while went < over && *left > 0 {
         let Some((_, id)) = oldest.pop_first() else { break };
         let some = if over - went > AT_ONCE_BYTES { BATCHES_AT_ONCE.min(*left) } else { 1 };
-        if store.reach(id).bytes == 0 && ahead_bytes(store, id) > 0 {
+        while store.reach(id).bytes == 0 && ahead_bytes(store, id) > 0 {
             log.close_ahead(&[id], HoleWhy::Retention)?;
         }
         let trimmed = store.trim(id, Offset::MAX, some)?;
@@ -134,7 +134,7 @@ fn let_go(log: &EventLog, kept: &Kept, over: u64, left: &mut u64, pass: &mut Sha
 
 /// Stored bytes of what lies ahead of a partition's end.
 fn ahead_bytes(store: &Store, id: PartitionId) -> u64 {
-    store.ahead(id).map_or(0, |ahead| ahead.bytes)
+    store.parts_ahead(id).iter().map(|part| part.bytes).sum()
 }
 
 /// The hybrid clock of the first batch of a partition, be it ahead of the end; of one that cannot be read it is the oldest.

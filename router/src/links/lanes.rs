@@ -352,7 +352,8 @@ impl Lane {
                 return Ok(());
             }
             // Upstream has what lies behind a fill.
-            self.hole(self.fill.map_or(to, |fill| fill.to.min(to)), why);
+            self.hole(self.hole_to().map_or(to, |hole_to| hole_to.min(to)), why);
+            self.skip();
         }
         Ok(())
     }

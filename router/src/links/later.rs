@@ -1,6 +1,8 @@
 //! Live before backlog: whether a partition goes on near its end upstream, and what comes behind it then (pure, but for what reads the store).
 
-use sled_data::{Offset, PartitionId, Store, StoredBatch};
+use std::collections::BTreeMap;
+
+use sled_data::{Offset, PARTS_AHEAD_MAX, PartitionId, Store, StoredBatch};
 
 use super::begin::{Begin, Mine, Stand, begin};
 use super::waiting::{mine, waiting_bytes};
@@ -11,7 +13,7 @@ const WAITS_MS_MAX: u64 = if cfg!(test) { 1_000 } else { 10_000 };
 /// Stored bytes of the newest events of a partition that count as live: with them the last state of most keys comes at once.
 pub(super) const NEWEST_BYTES_MAX: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
 
-/// What upstream has ahead of where a partition ends there.
+/// A part that upstream has ahead of where a partition ends there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiesAhead {
     /// Its first offset.
@@ -31,6 +33,15 @@ impl LiesAhead {
     }
 }
 
+/// What upstream has said that lies ahead of where partitions end.
+#[derive(Debug, Clone, Default)]
+pub struct HeardAhead {
+    /// The parts of each, in order.
+    pub parts: BTreeMap<PartitionId, Vec<LiesAhead>>,
+    /// How many a partition may have there.
+    pub parts_max: usize,
+}
+
 /// What waits of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
@@ -43,7 +54,7 @@ pub struct Waits {
 }
 
 /// How a partition goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
     /// In order, from this offset.
     InOrder(Offset),
@@ -54,29 +65,31 @@ pub enum Way {
         /// Where it goes on.
         to: Offset,
     },
-    /// As it had begun: what is live from `live` on, and what lies before `to` behind it.
+    /// As it had begun: what is live behind the last of the parts ahead, and what lies before each of them behind that.
     Ahead {
         /// Where it ends upstream.
         from: Offset,
-        /// Where the part ahead begins.
-        to: Offset,
-        /// Where that goes on.
-        live: Offset,
+        /// The parts, each from its first offset to where it goes on.
+        parts: Vec<(Offset, Offset)>,
+        /// Where what is live goes on, if it is missed for so long already that it is skipped once more.
+        skip_to: Option<Offset>,
     },
-    /// What lies before `to` alone: what is ahead of it upstream is more than is here, or something else.
+    /// What lies before the parts alone: one of them is more than is here, or something else, and so is what lies behind it.
     FillsAlone {
         /// Where it ends upstream.
         from: Offset,
-        /// Where the part ahead begins.
-        to: Offset,
-        /// Whether all before it is what the part ahead goes on from.
+        /// The parts, as above.
+        parts: Vec<(Offset, Offset)>,
+        /// The place of the first one that is not the same.
+        place: usize,
+        /// Whether all before it is what that one goes on from.
         is_same: bool,
-        /// Whether what is ahead is something else; it is more than is here otherwise.
+        /// Whether it is something else; it is more than is here otherwise.
         is_forked: bool,
     },
 }
 
-/// What lies ahead of a partition upstream, judged by what is here.
+/// A part that lies ahead of a partition upstream, judged by what is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AheadJudged {
     /// What lies there.
@@ -87,19 +100,29 @@ pub struct AheadJudged {
     pub is_same: bool,
 }
 
-/// Decides how a partition goes on that ends at `from` upstream: by what lies ahead there, as it was judged, and by where it is to be skipped to.
-pub fn way(from: Offset, judged: Option<AheadJudged>, skip_to: Option<Offset>) -> Way {
-    match judged {
-        Some(AheadJudged { ahead: LiesAhead { from: to, .. }, begin, is_same }) if from < to => match begin {
-            Begin::From(live) => Way::Ahead { from, to, live },
-            Begin::Ahead => Way::FillsAlone { from, to, is_same, is_forked: false },
-            Begin::Forked | Begin::Doubtful => Way::FillsAlone { from, to, is_same, is_forked: true },
-        },
-        _ => match skip_to {
-            Some(to) if from < to => Way::Skips { from, to },
-            _ => Way::InOrder(from),
-        },
+/// Decides how a partition goes on that ends at `from` upstream: by what lies ahead there, in order, as it was judged, and by where it is to be skipped to.
+pub fn way(from: Offset, judged: &[AheadJudged], skip_to: Option<Offset>) -> Way {
+    // What was filled in the moment in between lies ahead no more.
+    let open: Vec<&AheadJudged> = judged.iter().filter(|judged| from < judged.ahead.from).collect();
+    let parts: Vec<_> = open.iter().map(|judged| (judged.ahead.from, judged.ahead.end)).collect();
+    let is_other = |judged: &&AheadJudged| !matches!(judged.begin, Begin::From(_));
+    if let Some(place) = open.iter().position(is_other) {
+        let AheadJudged { begin, is_same, .. } = *open[place];
+        return Way::FillsAlone { from, parts, place, is_same, is_forked: begin != Begin::Ahead };
     }
+    match (parts.last(), skip_to) {
+        (Some((_, live)), to) => {
+            let skip_to = to.filter(|to| live < to && parts.len() < PARTS_AHEAD_MAX);
+            Way::Ahead { from, skip_to, parts }
+        }
+        (None, Some(to)) if from < to => Way::Skips { from, to },
+        (None, _) => Way::InOrder(from),
+    }
+}
+
+/// From where what is live goes on of a partition that ends at `from` upstream: behind all that lies ahead there.
+pub fn live_from(from: Offset, judged: &[AheadJudged]) -> Offset {
+    judged.last().map_or(from, |last| last.ahead.end.max(from))
 }
 
 /// Up to where a partition of which so much waits is skipped; `None`: it goes in order.
@@ -128,14 +151,17 @@ pub fn waits(
     Some(Waits { bytes: waiting_bytes(&reach, end - from), ms, newest })
 }
 
-/// What upstream has ahead of a partition's end, if anything. Reads the store; asked before where it ends.
-pub fn lies_ahead(store: &Store, id: PartitionId) -> Option<LiesAhead> {
-    let sled_data::Ahead { from, end, .. } = store.ahead(id)?;
-    let hlc = if from < end { store.hlc_before(id, end).unwrap_or(0) } else { 0 };
-    Some(LiesAhead { from, end, first: clock_at(store, id, from).unwrap_or(0), hlc })
+/// What lies ahead of a partition's end here, for the edge to judge, in order. Reads the store; asked before where it ends.
+pub fn lies_ahead(store: &Store, id: PartitionId) -> Vec<LiesAhead> {
+    let told = |part: &sled_data::Ahead| {
+        let sled_data::Ahead { from, end, .. } = *part;
+        let hlc = if from < end { store.hlc_before(id, end).unwrap_or(0) } else { 0 };
+        LiesAhead { from, end, first: clock_at(store, id, from).unwrap_or(0), hlc }
+    };
+    store.parts_ahead(id).iter().map(told).collect()
 }
 
-/// Judges what lies ahead at a place by what is here. Reads the store.
+/// Judges a part that lies ahead at a place by what is here. Reads the store.
 pub fn judge_ahead(store: &Store, place: &str, id: PartitionId, ahead: LiesAhead) -> AheadJudged {
     let stand = ahead.stand();
     let here = batch_at(store, id, ahead.from).filter(|_| ahead.first != 0);
@@ -169,35 +195,49 @@ mod tests {
 
     #[test]
     fn a_partition_goes_on_by_what_lies_ahead_and_by_what_waits() {
-        let ahead = |from, end, begin, is_same| {
-            Some(AheadJudged { ahead: LiesAhead { from, end, first: 6, hlc: 7 }, begin, is_same })
+        let ahead = |from, end, begin, is_same| AheadJudged {
+            ahead: LiesAhead { from, end, first: 6, hlc: 7 },
+            begin,
+            is_same,
         };
+        let (first, second) = (ahead(9, 12, Begin::From(12), true), ahead(15, 18, Begin::From(18), true));
+        let goes = |from, parts: &[(u64, u64)], skip_to| Way::Ahead { from, parts: parts.to_vec(), skip_to };
+        let alone = |parts: &[(u64, u64)], place, is_same, is_forked| Way::FillsAlone {
+            from: 4,
+            parts: parts.to_vec(),
+            place,
+            is_same,
+            is_forked,
+        };
+        let all: Vec<_> = (0..PARTS_AHEAD_MAX as u64).map(|n| (10 * n + 10, 10 * n + 12)).collect();
+        let many: Vec<_> = all.iter().map(|(from, end)| ahead(*from, *end, Begin::From(*end), true)).collect();
         // where it ends upstream, what lies ahead there and how that is judged, where it would be skipped to, how it goes on
         let cases = [
-            (4, None, None, Way::InOrder(4)),
-            (4, None, Some(9), Way::Skips { from: 4, to: 9 }),
-            (9, None, Some(9), Way::InOrder(9)),
-            (10, None, Some(9), Way::InOrder(10)),
-            (4, ahead(9, 12, Begin::From(12), true), Some(20), Way::Ahead { from: 4, to: 9, live: 12 }),
-            (4, ahead(9, 9, Begin::From(9), false), None, Way::Ahead { from: 4, to: 9, live: 9 }),
-            (
-                4,
-                ahead(9, 12, Begin::Ahead, true),
-                Some(20),
-                Way::FillsAlone { from: 4, to: 9, is_same: true, is_forked: false },
-            ),
-            (
-                4,
-                ahead(9, 12, Begin::Forked, false),
-                None,
-                Way::FillsAlone { from: 4, to: 9, is_same: false, is_forked: true },
-            ),
+            (4, vec![], None, Way::InOrder(4)),
+            (4, vec![], Some(9), Way::Skips { from: 4, to: 9 }),
+            (9, vec![], Some(9), Way::InOrder(9)),
+            (10, vec![], Some(9), Way::InOrder(10)),
+            (4, vec![first], None, goes(4, &[(9, 12)], None)),
+            (4, vec![first], Some(12), goes(4, &[(9, 12)], None)),
+            (4, vec![ahead(9, 9, Begin::From(9), false)], None, goes(4, &[(9, 9)], None)),
+            (4, vec![first, second], None, goes(4, &[(9, 12), (15, 18)], None)),
+            // It was missed again while the hole is open: it is skipped once more, while there may be more parts.
+            (4, vec![first], Some(20), goes(4, &[(9, 12)], Some(20))),
+            (4, vec![first, second], Some(20), goes(4, &[(9, 12), (15, 18)], Some(20))),
+            (4, many.clone(), Some(900), goes(4, &all, None)),
+            (4, many[1..].to_vec(), Some(900), goes(4, &all[1..], Some(900))),
+            (4, vec![ahead(9, 12, Begin::Ahead, true)], Some(20), alone(&[(9, 12)], 0, true, false)),
+            (4, vec![ahead(9, 12, Begin::Forked, false)], None, alone(&[(9, 12)], 0, false, true)),
+            (4, vec![first, ahead(15, 18, Begin::Doubtful, true)], None, alone(&[(9, 12), (15, 18)], 1, true, true)),
+            (4, vec![ahead(9, 12, Begin::Forked, true), second], None, alone(&[(9, 12), (15, 18)], 0, true, true)),
             // It was filled in the moment in between.
-            (12, ahead(9, 12, Begin::From(12), true), None, Way::InOrder(12)),
-            (12, ahead(9, 12, Begin::From(12), true), Some(20), Way::Skips { from: 12, to: 20 }),
+            (12, vec![first], None, Way::InOrder(12)),
+            (12, vec![first], Some(20), Way::Skips { from: 12, to: 20 }),
+            (12, vec![ahead(9, 12, Begin::Forked, true), second], None, goes(12, &[(15, 18)], None)),
         ];
         for (from, ahead, skip_to, expected) in cases {
-            assert_eq!(way(from, ahead, skip_to), expected, "{from} {ahead:?} {skip_to:?}");
+            assert_eq!(way(from, &ahead, skip_to), expected, "{from} {ahead:?} {skip_to:?}");
+            assert!(live_from(from, &ahead) >= from);
         }
     }
 

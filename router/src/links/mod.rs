@@ -45,6 +45,7 @@ mod hours;
 mod invite;
 mod judge;
 mod kept;
+mod knows_ahead;
 mod lanes;
 mod later;
 mod left;
@@ -85,7 +86,7 @@ pub use folder::FolderError;
 pub use judge::{judge, shown_ahead};
 pub use lanes::Fill;
 pub use lanes::{Lanes, Moment, Round};
-pub use later::{AheadJudged, LiesAhead, Way, judge_ahead, lies_ahead, skip_to, waits, way};
+pub use later::{AheadJudged, HeardAhead, LiesAhead, Way, judge_ahead, lies_ahead, live_from, skip_to, waits, way};
 pub use records::{LinkRecord, RecordError, Records};
 pub use summary::{LinkSummary, PluginFacts};
 pub use topics::{Downlink, TopicDown, TopicsDown};
@@ -98,8 +99,8 @@ pub use wire::{Answer, Parts, Refused, Said};
 pub use within::{NoAnswer, Nodes, Pending, Within};
 
 /// The version of what is said that is spoken: 2 knows of certificates that are renewed, and of what comes down; 3 of
-/// what lies ahead.
-pub const PROTOCOL: u8 = 3;
+/// what lies ahead, 4 of several parts of that.
+pub const PROTOCOL: u8 = 4;
 /// The oldest that is spoken with.
 const PROTOCOL_MIN: u8 = 1;
 /// From which on an edge renews its certificate.
@@ -108,5 +109,7 @@ const PROTOCOL_RENEWS: u8 = 2;
 const PROTOCOL_DOWN: u8 = 2;
 /// From which on what is live may go ahead of what was missed.
 const PROTOCOL_AHEAD: u8 = 3;
+/// From which on it may at each outage, while what was missed before is still to come.
+const PROTOCOL_ALL_AHEAD: u8 = 4;
 /// The program's version, as it is told to others.
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");

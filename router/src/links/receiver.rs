@@ -16,12 +16,13 @@ use super::begin::Stand;
 use super::book::Shared;
 use super::budget::{Budget, is_large};
 use super::down_desk::{Held as Desked, Line, bring_down, heard};
+use super::knows_ahead::{Drops, KnowsAhead};
 use super::later::{LiesAhead, lies_ahead};
 use super::topics::Listed;
 use super::unpack::{Unpacking, is_packed};
 use super::wire::{Answer, FRAME_BYTES_MAX, OURS_TOPIC, Refused, Said, WireError};
 use super::within::{Out, Told, Within, tell_all};
-use crate::event_log::{EventLog, Held, Topic};
+use crate::event_log::{Comes, EventLog, Held, Topic};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 
 /// Answers that wait for other nodes of the site, or to be taken; then no more is read.
@@ -62,7 +63,7 @@ impl From<WireError> for Ended {
 }
 
 /// What lies ahead of the ends of partitions, and where they end.
-type Stands = (Vec<(PartitionId, LiesAhead)>, Vec<(PartitionId, Stand)>);
+type Stands = (Vec<(PartitionId, Vec<LiesAhead>)>, Vec<(PartitionId, Stand)>);
 
 /// One stream of a link.
 pub struct Receiver {
@@ -85,7 +86,11 @@ pub struct Receiver {
     /// What may come, where it comes down.
     pub(super) listed: Option<Listed>,
     /// Whether what is live may come ahead of what was missed.
-    pub takes_ahead: bool,
+    pub knows_ahead: KnowsAhead,
+    /// What of it was dropped, for all streams of the connection.
+    pub drops: Arc<Drops>,
+    /// Whether a link brings it here, or another node of the site.
+    pub comes: Comes,
 }
 
 /// What was offered and taken on a stream.
@@ -211,17 +216,18 @@ impl Receiver {
                 if let Some(within) = &self.within {
                     within.level(self.link, &known).await?;
                 }
+                known.iter().for_each(|id| self.drops.note(self.log.store(), *id));
                 let (aheads, stands) = self.stands(known).await?;
+                self.check_drops(stands.iter().map(|(id, _)| id))?;
                 let ends = self.to_await(stands.iter().map(|(id, stand)| (*id, stand.end)));
-                if self.takes_ahead {
-                    told.push(Told::after(BTreeMap::new(), Answer::Ahead(aheads)));
-                }
+                told.extend(self.knows_ahead.tells(aheads).map(|answer| Told::after(BTreeMap::new(), answer)));
                 told.push(Told::after(ends, Answer::Stands(stands)));
                 Ok(told)
             }
             Said::Parts(parts) => {
                 let number = parts.number;
                 let ids = self.store(open, parts, (frame, held)).await?;
+                self.check_drops(ids.iter())?;
                 // What lies ahead is told to be stored, and counts when all before it is: then others have it too.
                 let ends: Vec<_> = ids.into_iter().map(|id| (id, self.log.store().end_offset(id))).collect();
                 Ok(vec![Told::after(self.to_await(ends.into_iter()), Answer::Stored(number))])
@@ -230,6 +236,17 @@ impl Receiver {
                 self.page.lock().hear(self.node, behind);
                 Ok(Vec::new())
             }
+        }
+    }
+
+    /// Whether what the edge was told that lies ahead of these partitions is there, or before their ends.
+    fn check_drops<'a>(&self, ids: impl Iterator<Item = &'a PartitionId>) -> Result<(), Ended> {
+        match self.drops.changed(self.log.store(), ids) {
+            // Another node of the site counts nothing by it.
+            Some(id) if self.comes == Comes::ByLink => Err(Ended::Again(format!(
+                "what lay ahead of {id} is there no more, as another node has brought what comes there"
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -293,8 +310,8 @@ impl Receiver {
         let log = Arc::clone(&self.log);
         let read = move || {
             // In this order: what is stored in between is not told.
-            let ahead = |id: &PartitionId| lies_ahead(log.store(), *id).map(|ahead| (*id, ahead));
-            let aheads = ids.iter().filter_map(ahead).collect();
+            let aheads = ids.iter().map(|id| (*id, lies_ahead(log.store(), *id)));
+            let aheads = aheads.filter(|(_, parts)| !parts.is_empty()).collect();
             let stands = ids.into_iter().map(|id| (id, stand(log.store(), id))).collect();
             log.store().sync().map_err(|error| error.to_string())?;
             Ok::<_, String>((aheads, stands))

@@ -16,7 +16,7 @@ use super::config::LinkConfig;
 use super::down_taker::Taker;
 use super::gate::Gate;
 use super::lanes::{Lanes, Moment, Round};
-use super::later::LiesAhead;
+use super::later::HeardAhead;
 use super::left::Left;
 use super::meter::Brought;
 use super::pack::{self, Packer};
@@ -133,7 +133,7 @@ pub(super) struct Open {
     pub(super) offered: BTreeSet<OriginId>,
     pub(super) topics: BTreeSet<u64>,
     /// What upstream has said that lies ahead, until it says where the same partitions end; `None`: it does not know of such.
-    pub(super) aheads: Option<BTreeMap<PartitionId, LiesAhead>>,
+    pub(super) aheads: Option<HeardAhead>,
     /// Partitions that were asked for.
     pub(super) asked: BTreeMap<PartitionId, Ask>,
     pub(super) under_way: VecDeque<UnderWay>,

@@ -29,7 +29,7 @@ use super::records::Records;
 use super::topics::Downlink;
 use super::within::Within;
 use crate::catalog::Refusal as Refused;
-use crate::event_log::EventLog;
+use crate::event_log::{Comes, EventLog};
 use crate::security::JoinTokenHash;
 use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProtocol};
 use let_in::{LET_IN_MAX, crowded};
@@ -351,7 +351,9 @@ impl Upstream {
             budget: self.budgets.of(peer.link),
             within: Some(Arc::clone(&self.within)),
             listed: None,
-            takes_ahead: false,
+            knows_ahead: super::knows_ahead::KnowsAhead::Nothing,
+            drops: Arc::default(),
+            comes: Comes::ByLink,
         }
     }
 }

@@ -64,7 +64,7 @@ pub fn measure(log: &EventLog, carried: Vec<Arc<PartitionLog>>, config: &LinkCon
         let (id, reach) = (partition.id(), log.store().reach(partition.id()));
         let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
         // What is upstream already, ahead of what is still to come, does not wait.
-        let is_there = ahead.get(&id).map_or(0, |(from, end)| end - from);
+        let is_there = ahead.get(&id).into_iter().flatten().map(|(from, end)| end - from).sum();
         let events = partition.visible_end().saturating_sub(from).saturating_sub(is_there);
         if events == 0 {
             continue;

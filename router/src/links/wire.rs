@@ -4,7 +4,9 @@
 mod parts;
 
 use serde::{Deserialize, Serialize};
-use sled_data::{BatchError, Compression, LINK_HOPS_MAX, OriginId, PartitionId, TopicConfig, TopicId, TopicInfo};
+use sled_data::{
+    BatchError, Compression, LINK_HOPS_MAX, OriginId, PARTS_AHEAD_MAX, PartitionId, TopicConfig, TopicId, TopicInfo,
+};
 
 pub(super) use parts::{BATCH, HOLE, hole_bytes, put_part, take};
 pub use parts::{Parts, part_bytes};
@@ -93,8 +95,10 @@ pub enum Answer {
     /// The link goes on; what the upstream site is called, and the newest dictionary of packed frames that it knows, 0 where
     /// batches are to come as they are stored.
     Welcome(u64, u8),
-    /// Before the next [`Answer::Stands`], to an edge that may skip: what lies ahead of the ends of its partitions.
+    /// Before the next [`Answer::Stands`], to an edge that may skip a partition once: the last part that lies ahead of the ends of its partitions.
     Ahead(Vec<(PartitionId, LiesAhead)>),
+    /// The same, to one that may skip more than once: all parts of each, in order.
+    AllAhead(Vec<(PartitionId, Vec<LiesAhead>)>),
     /// Where partitions end.
     Stands(Vec<(PartitionId, Stand)>),
     /// All up to this number is stored and synced.
@@ -170,6 +174,7 @@ const REFUSED: u8 = 19;
 const ASKED: u8 = 20;
 const KNOWN: u8 = 21;
 const AHEAD: u8 = 22;
+const ALL_AHEAD: u8 = 23;
 const DUE: u8 = 40;
 const RENEWED: u8 = 41;
 pub(super) fn body<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
@@ -182,6 +187,8 @@ pub(super) type PlainId = (u64, u64, u32);
 type StandV1 = (PlainId, u64, u64, u64, bool);
 /// What lies ahead of a partition's end: from, end, the first clock and the last.
 type AheadV1 = (PlainId, u64, u64, u64, u64);
+/// All parts that lie ahead of a partition's end, each as above.
+type AllAheadV1 = (PlainId, Vec<(u64, u64, u64, u64)>);
 
 pub(super) fn plain(id: &PartitionId) -> PlainId {
     (id.origin.0, id.topic.0, id.index)
@@ -266,6 +273,13 @@ impl Answer {
                     |(id, ahead): &(PartitionId, LiesAhead)| (plain(id), ahead.from, ahead.end, ahead.first, ahead.hlc);
                 with_body(AHEAD, &all.iter().map(told).collect::<Vec<_>>())
             }
+            Self::AllAhead(all) => {
+                let part = |ahead: &LiesAhead| (ahead.from, ahead.end, ahead.first, ahead.hlc);
+                let told = |(id, parts): &(PartitionId, Vec<LiesAhead>)| -> AllAheadV1 {
+                    (plain(id), parts.iter().map(part).collect())
+                };
+                with_body(ALL_AHEAD, &all.iter().map(told).collect::<Vec<_>>())
+            }
             Self::Stored(number) => with_body(STORED, number),
             Self::Refused(refused) => with_body(REFUSED, refused),
             Self::Asked(number, question) => with_body(ASKED, &(number, question)),
@@ -301,6 +315,19 @@ impl Answer {
                 }
                 let ahead = |(id, from, end, first, hlc)| (partition(id), LiesAhead { from, end, first, hlc });
                 Ok(Self::Ahead(all.into_iter().map(ahead).collect()))
+            }
+            Some((&ALL_AHEAD, rest)) => {
+                let all: Vec<AllAheadV1> = body(rest)?;
+                let can_be = |(_, parts): &AllAheadV1| {
+                    let in_order = parts.is_sorted_by(|(_, end, ..), (from, ..)| end < from);
+                    in_order && parts.len() <= PARTS_AHEAD_MAX && parts.iter().all(|(from, end, ..)| from <= end)
+                };
+                if all.len() > PARTITIONS_MAX || !all.iter().all(can_be) {
+                    return Err(WireError::Form("what lies ahead cannot be"));
+                }
+                let part = |(from, end, first, hlc)| LiesAhead { from, end, first, hlc };
+                let ahead = |(id, parts): AllAheadV1| (partition(id), parts.into_iter().map(part).collect());
+                Ok(Self::AllAhead(all.into_iter().map(ahead).collect()))
             }
             Some((&STORED, rest)) => Ok(Self::Stored(body(rest)?)),
             Some((&ASKED, rest)) => {

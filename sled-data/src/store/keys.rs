@@ -24,6 +24,7 @@ pub(super) const LATE: u8 = 17;
 pub(super) const APART: u8 = 24;
 pub(super) const FORGOTTEN: u8 = 48;
 pub(super) const AHEAD: u8 = 18;
+pub(super) const FURTHER_AHEAD: u8 = 19;
 
 /// Whose cursors and state are meant: each followed origin's are kept apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -160,10 +161,17 @@ pub(super) fn apart(origin: OriginId, place: &str) -> Vec<u8> {
     key
 }
 
-/// Key of a partition's part ahead; read as a partition's.
+/// Key of a partition's first part ahead; read as a partition's.
 pub(super) fn ahead(id: PartitionId) -> [u8; 1 + PARTITION_ID_BYTES] {
     let mut key = partition(id);
     key[0] = AHEAD;
+    key
+}
+
+/// Key of a part ahead of a partition behind the first one, which begins at `from`; read as a hole's.
+pub(super) fn further_ahead(id: PartitionId, from: Offset) -> [u8; 9 + PARTITION_ID_BYTES] {
+    let mut key = hole(id, from);
+    key[0] = FURTHER_AHEAD;
     key
 }
 
@@ -292,6 +300,9 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&AHEAD) => {
             partition_of(key).map_or_else(|| "a part ahead".into(), |id| format!("the part ahead of partition {id}"))
         }
+        Some(&FURTHER_AHEAD) => {
+            hole_of(key).map_or_else(|| "a part ahead".into(), |(id, from)| format!("the part ahead of {id} at {from}"))
+        }
         _ => "a key of no known kind".to_owned(),
     }
 }
@@ -326,6 +337,7 @@ mod tests {
         let noted = apart(OriginId(8), "hq");
         assert_eq!((noted[0], noted.get(..9).and_then(followed_of), &noted[9..]), (24, Some(OriginId(8)), &b"hq"[..]));
         assert_eq!((partition_of(&ahead(id)), ahead(id)[0]), (Some(id), 18));
+        assert_eq!((hole_of(&further_ahead(id, 9)), further_ahead(id, 9)[0]), (Some((id, 9)), 19));
         let key = commit(OriginId(4), CommitNumber(5), 6);
         assert_eq!(commit_of(&key), Some((OriginId(4), CommitNumber(5), 6)));
         assert_eq!(after_prefix(&[1, 0xff]), Some(vec![2]));

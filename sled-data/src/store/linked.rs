@@ -2,10 +2,11 @@
 //!
 //! A partition's end is the link's cursor in it. What comes is put into the partitions' trees, then one atomic group in `meta` makes it
 //! count: ends, holes, and the origin's record. Opening cuts off what no group covers, as it does with commits. `ahead` is about what comes
-//! before its turn.
+//! before its turn, `coming` plans what one call brings.
 
 mod ahead;
 mod apart;
+mod coming;
 mod forget;
 mod holes;
 mod late;
@@ -24,9 +25,10 @@ use crate::batch::StoredBatch;
 use crate::ids::{Offset, OriginId, PartitionId};
 use crate::topic::PARTITIONS_MAX;
 
-pub use ahead::Ahead;
-pub(super) use ahead::load as load_aheads;
+pub use ahead::{Ahead, PARTS_AHEAD_MAX};
+pub(super) use ahead::{Parts, load as load_aheads, remove as remove_aheads};
 pub use apart::APART_MAX;
+use coming::Coming;
 pub(super) use forget::load as load_forgotten;
 pub use forget::{FORGOTTEN_MAX, Forgotten};
 pub use holes::{HOLES_MAX, Hole, HoleWhy};
@@ -247,24 +249,50 @@ impl Store {
         parts: &[LinkedPart],
         late_before: u64,
     ) -> Result<(), LinkedError> {
+        self.take(origin, from, parts, (late_before, false)).map(drop)
+    }
+
+    /// The same, of what another node of the site brings, which has it all in order: a part ahead to which the partition comes is dropped, as it may
+    /// be of a log that the edge has no more. Those that were, with what they had.
+    ///
+    /// # Errors
+    /// Those of [`Store::take_linked`].
+    pub fn take_linked_in_order(
+        &self,
+        origin: OriginId,
+        from: &Linked,
+        parts: &[LinkedPart],
+        late_before: u64,
+    ) -> Result<Vec<(PartitionId, Ahead)>, LinkedError> {
+        self.take(origin, from, parts, (late_before, true))
+    }
+
+    fn take(
+        &self,
+        origin: OriginId,
+        from: &Linked,
+        parts: &[LinkedPart],
+        (late_before, is_in_order): (u64, bool),
+    ) -> Result<Vec<(PartitionId, Ahead)>, LinkedError> {
         self.check().map_err(FollowError::from)?;
         let bytes = check_call(origin, from, parts)?;
         let mut writer = self.writer.lock();
         self.may_link(origin, from.link)?;
         self.check_new_partitions(from.link, parts)?;
         self.room(&mut writer, bytes)?;
-        let mut plan = ahead::Coming::new(Plan::new(self));
+        let mut coming = Coming::new(Plan::new(self), is_in_order);
         let mut newest = from.hlc.max(self.linked.read().get(&origin).map_or(0, |record| record.hlc));
         for part in parts {
             match part {
                 LinkedPart::Batch(batch) => {
                     newest = newest.max(batch.envelope().hlc);
-                    plan.add_batch(batch)?;
+                    coming.add_batch(batch)?;
                 }
-                LinkedPart::Hole(partition, hole) => plan.add_hole(*partition, *hole)?,
+                LinkedPart::Hole(partition, hole) => coming.add_hole(*partition, *hole)?,
             }
         }
-        let ahead::Coming { plan: Plan { mut touched, appends, .. }, mut aheads, holes } = plan;
+        let Coming { plan: Plan { mut touched, appends, .. }, mut aheads, holes, dropped, .. } = coming;
+        self.drop_parts(&mut writer, &touched, &dropped).map_err(|e| self.take_back(&touched, &e))?;
         for (at, batch) in &appends {
             let tree = touched[*at].partition.tree();
             let written = insert_batch(tree, batch.base_offset(), batch.bytes(), &mut writer.value);
@@ -275,7 +303,9 @@ impl Store {
         let written = self.write_linked(&mut writer, (origin, record), &mut touched, news);
         written.map_err(|e| self.take_back(&touched, &e))?;
         self.passed(bytes);
-        Ok(self.remove_before_starts(&touched)?)
+        self.remove_before_starts(&touched)?;
+        let of = |(at, part): (usize, Ahead)| (touched[at].partition.id, part);
+        Ok(dropped.into_iter().map(of).filter(|(_, part)| part.from < part.end).collect())
     }
 
     /// The group that makes it count.

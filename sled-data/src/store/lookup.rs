@@ -32,12 +32,16 @@ impl Store {
     /// # Errors
     /// Those of [`Store::offset_at_time`].
     pub fn newest_at_time(&self, id: PartitionId, ms: i64) -> Result<Offset, ReadError> {
-        let ahead = self.ahead(id);
-        let found = self.offset_at_time(id, ms)?;
-        match ahead.filter(|_| found >= self.end_offset(id)) {
-            Some(ahead) => Ok(self.view_ahead(id, ahead, |view| offset_at_time(&view, ms))?.unwrap_or(found)),
-            None => Ok(found),
+        let parts = self.parts_ahead(id);
+        let mut found = self.offset_at_time(id, ms)?;
+        let mut end = self.end_offset(id);
+        for part in parts.iter() {
+            if found < end || part.from < end {
+                break;
+            }
+            (found, end) = (self.view_ahead(id, *part, |view| offset_at_time(&view, ms))?.unwrap_or(found), part.end);
         }
+        Ok(found)
     }
 
     /// Where the first batch from `from` on begins whose hybrid clock is at least `hlc`; the end where there is none. Within an origin that
@@ -64,10 +68,10 @@ impl Store {
         key: &[u8],
         before: Offset,
     ) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
-        if let Some(ahead) = self.ahead(id).filter(|ahead| before > ahead.from)
-            && let Some(Some(found)) = self.view_ahead(id, ahead, |view| latest_by_key(&view, key, before))?
-        {
-            return Ok(Some(found));
+        for part in self.parts_ahead(id).iter().rev().filter(|part| before > part.from) {
+            if let Some(Some(found)) = self.view_ahead(id, *part, |view| latest_by_key(&view, key, before))? {
+                return Ok(Some(found));
+            }
         }
         match self.view(id, |view| latest_by_key(&view, key, before)) {
             Err(ReadError::Trimmed { .. }) => Ok(None),

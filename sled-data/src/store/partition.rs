@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys;
-use super::linked::{Ahead, Holes, Lates};
+use super::linked::{Holes, Lates, Parts};
 use super::values::PartitionV1;
 use crate::backend::{BackendError, Direction, Span, Tree};
 use crate::ids::{Offset, PartitionId};
@@ -20,7 +21,9 @@ pub(super) struct Partition {
     /// Events that came late; of a linked partition alone.
     late: RwLock<Lates>,
     /// What lies ahead of its end; of a linked partition alone.
-    ahead: Mutex<Option<Ahead>>,
+    aheads: RwLock<Parts>,
+    /// How often some of that was dropped since the store was opened.
+    drops: AtomicU64,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
 }
@@ -40,8 +43,8 @@ impl Reading<'_> {
 impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
         let (extent, dropped) = (Mutex::new(extent), RwLock::new(false));
-        let (holes, late, ahead) = (RwLock::default(), RwLock::default(), Mutex::default());
-        Partition { id, tree, extent, holes, late, ahead, dropped }
+        let (holes, late, aheads) = (RwLock::default(), RwLock::default(), RwLock::default());
+        Partition { id, tree, extent, holes, late, aheads, drops: AtomicU64::new(0), dropped }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -71,24 +74,37 @@ impl Partition {
         *self.late.write() = late;
     }
 
-    pub(super) fn ahead(&self) -> Option<Ahead> {
-        *self.ahead.lock()
+    pub(super) fn aheads(&self) -> Parts {
+        self.aheads.read().clone()
     }
 
-    /// Shows another part ahead to readers, after the extent that goes with it. Only who holds the store's writer calls this.
-    pub(super) fn set_ahead(&self, ahead: Option<Ahead>) {
-        *self.ahead.lock() = ahead;
+    /// Stored bytes of what lies ahead. Asked behind the extent: what becomes part of the partition in between counts less, never twice.
+    pub(super) fn ahead_bytes(&self) -> u64 {
+        self.aheads.read().iter().map(|part| part.bytes).sum()
     }
 
-    /// Removes batches past an end that no group covers; the part ahead stays as it is. The number of keys removed.
+    /// Shows other parts ahead to readers, after the extent that goes with them. Only who holds the store's writer calls this.
+    pub(super) fn set_aheads(&self, aheads: Parts) {
+        *self.aheads.write() = aheads;
+    }
+
+    pub(super) fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Acquire)
+    }
+
+    /// Counts that parts ahead were dropped.
+    pub(super) fn count_drop(&self) {
+        self.drops.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Removes batches past an end that no group covers; the parts ahead stay as they are. The number of keys removed.
     pub(super) fn remove_past(&self, end: Offset) -> Result<u64, BackendError> {
-        match self.ahead() {
-            Some(ahead) => {
-                let between = remove_batches(self.tree(), end, Some(ahead.from))?;
-                Ok(between + remove_batches(self.tree(), ahead.end, None)?)
-            }
-            None => remove_batches(self.tree(), end, None),
+        let (mut end, mut removed) = (end, 0);
+        for part in self.aheads().iter() {
+            removed += remove_batches(self.tree(), end, Some(part.from))?;
+            end = part.end;
         }
+        Ok(removed + remove_batches(self.tree(), end, None)?)
     }
 
     /// The tree for writing, under the store's writer.

@@ -12,6 +12,7 @@ use super::commit_stream::last_hlc;
 use super::ended::records_that_stay;
 use super::kept::KeptRecords;
 use super::keys;
+use super::linked::Hole;
 use super::open::{OpenError, Options, Recovered};
 use super::partition::{Partition, remove_batches};
 use super::streams::Streams;
@@ -38,7 +39,8 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     }
     let topics = load_topics(&*meta)?;
     let mut partitions = load_partitions(&*backend, &*meta)?;
-    super::linked::load_aheads(&*meta, &partitions)?;
+    let holes = super::linked::load_holes(&*meta)?;
+    super::linked::load_aheads(&*meta, &partitions, &holes)?;
     for partition in partitions.values() {
         cut(partition, &mut found)?;
     }
@@ -55,7 +57,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     let mut streams = Streams::load(&*meta)?;
     let linked = super::linked::load(&*meta)?;
     let forgotten = super::linked::load_forgotten(&*meta)?;
-    load_ranges(&*meta, &partitions)?;
+    load_ranges(&*meta, &partitions, holes)?;
     let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
     let lost = lost(&*backend, &header, kept.last(), &options)?;
@@ -208,11 +210,15 @@ fn cut(partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The holes and late ranges of linked partitions. Those that reach past the end are of a part ahead that is forgotten: what comes there now is not
+/// The holes and late ranges of linked partitions. Those that reach past all that is there are of a part ahead that is forgotten: what comes there now is not
 /// to be hidden by them.
-fn load_ranges(meta: &dyn Tree, partitions: &Partitions) -> Result<(), OpenError> {
-    let reach = |partition: &Partition| partition.ahead().map_or(partition.extent().end, |ahead| ahead.end);
-    for (id, mut holes) in super::linked::load_holes(meta)? {
+fn load_ranges(
+    meta: &dyn Tree,
+    partitions: &Partitions,
+    holes: HashMap<PartitionId, Vec<Hole>>,
+) -> Result<(), OpenError> {
+    let reach = |partition: &Partition| partition.aheads().last().map_or(partition.extent().end, |part| part.end);
+    for (id, mut holes) in holes {
         let Some(partition) = partitions.get(&id) else { continue };
         let upto = reach(partition);
         for gone in holes.extract_if(.., |hole| hole.to > upto) {

@@ -137,7 +137,7 @@ impl Store {
         };
         // The extent first: what becomes one with it in between counts less, never twice.
         let bytes = partition.extent().bytes;
-        let bytes = bytes + partition.ahead().map_or(0, |ahead| ahead.bytes);
+        let bytes = bytes + partition.ahead_bytes();
         let Some((from, front)) = self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))? else {
             return Ok(());
         };
@@ -155,12 +155,14 @@ impl Store {
         Ok(())
     }
 
-    /// Gives up what is to come before a part ahead, where what lies ahead may leave already: it would leave as soon as it came.
+    /// Gives up what is to come before the first part ahead, where what lies ahead may leave already: it would leave as soon as it came.
     fn close_if_old(&self, id: PartitionId, rule: &Rule, now_ms: i64, trimmed: &mut Trimmed) -> Result<(), ReadError> {
-        let Some(ahead) = self.ahead(id).filter(|ahead| ahead.bytes > 0) else { return Ok(()) };
+        let parts = self.parts_ahead(id);
+        let bytes = parts.iter().map(|part| part.bytes).sum();
+        let Some(ahead) = parts.first().filter(|_| bytes > 0) else { return Ok(()) };
         let stored_ms = self.first_from(id, ahead.from).map(|batch| hlc_ms(batch.envelope().hlc));
-        let is_waited_for = rule.upto <= ahead.from && !rule.is_late(stored_ms, ahead.bytes);
-        let may_go = rule.lets_go(stored_ms, ahead.bytes) && !is_waited_for;
+        let is_waited_for = rule.upto <= ahead.from && !rule.is_late(stored_ms, bytes);
+        let may_go = rule.lets_go(stored_ms, bytes) && !is_waited_for;
         if may_go && self.close_ahead(id, HoleWhy::Retention, now_ms)? {
             trimmed.closed.push(id);
         }

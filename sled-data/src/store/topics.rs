@@ -145,7 +145,7 @@ impl Store {
             group.remove(&keys::partition(*partition));
             self.holes(*partition).iter().for_each(|hole| group.remove(&keys::hole(*partition, hole.from)));
             super::linked::remove_late(self, *partition, &mut group);
-            group.remove(&keys::ahead(*partition));
+            super::linked::remove_aheads(self, *partition, &mut group);
         }
         self.remove_cursors(|at| at.topic == id, &mut group).map_err(|e| self.topic_error(&e))?;
         let removed = gone.iter().try_for_each(|partition| self.remove_gaps(*partition, &mut group));

@@ -221,7 +221,7 @@ pub(super) struct ApartV1 {
     pub at_ms: i64,
 }
 
-/// The part of a linked partition that lies ahead of what is still to come, version 1.
+/// A part of a linked partition that lies ahead of what is still to come, version 1.
 #[derive(Serialize, serde::Deserialize, Debug, Copy, Clone, PartialEq, Eq)]
 pub(super) struct AheadV1 {
     /// Its first offset.

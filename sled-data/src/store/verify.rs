@@ -168,19 +168,21 @@ impl Store {
         Ok(())
     }
 
-    /// Reads what lies ahead of the end. What has become part of the partition meanwhile is left to the next time.
+    /// Reads the parts ahead of the end. What has become part of the partition meanwhile is left to the next time.
     fn verify_ahead(
         &self,
         partition: &Partition,
         reader: &mut Reader,
         report: &mut VerifyReport,
     ) -> Result<(), ReadError> {
-        let Some(ahead) = partition.ahead() else { return Ok(()) };
-        (reader.at, reader.end, reader.wrong, reader.digest) = (ahead.from, ahead.end, None, 0);
-        let step = |reader: &mut Reader, report: &mut VerifyReport| {
-            self.view_ahead(partition.id, ahead, |view| verify_step(&view, reader, report))
-        };
-        read_through(reader, report, step, &mut |_, _| {}).map(drop)
+        for part in partition.aheads().iter() {
+            (reader.at, reader.end, reader.wrong, reader.digest) = (part.from, part.end, None, 0);
+            let step = |reader: &mut Reader, report: &mut VerifyReport| {
+                self.view_ahead(partition.id, *part, |view| verify_step(&view, reader, report))
+            };
+            read_through(reader, report, step, &mut |_, _| {})?;
+        }
+        Ok(())
     }
 
     fn verify_meta(&self, report: &mut VerifyReport) -> Result<(), ReadError> {

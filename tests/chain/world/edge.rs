@@ -6,7 +6,7 @@ use std::sync::Arc;
 use edgeway::event_log::PartitionLog;
 use edgeway::links::{
     Answer, Begin, Fill, Lanes, LiesAhead, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge, judge_ahead,
-    mine, shown_ahead, skip_to, waits, way,
+    live_from, mine, shown_ahead, skip_to, waits, way,
 };
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
@@ -19,6 +19,8 @@ const ROUND_BYTES: usize = 400;
 const UNDER_WAY_BYTES_MAX: usize = 2_000;
 /// Bytes of the newest events that go before what was missed.
 const NEWEST_BYTES: usize = 300;
+/// What is met where a partition is skipped while so many parts of it lie ahead.
+const SKIPPED: [&str; 4] = ["goes on ahead", "a second outage", "a third outage", "more outages"];
 /// How long what was refused, or is further upstream, is left alone.
 const ASK_AGAIN_MS: u64 = 60_000;
 
@@ -26,10 +28,10 @@ const ASK_AGAIN_MS: u64 = 60_000;
 #[derive(Default)]
 pub struct Sending {
     lanes: Lanes,
-    /// What was missed, and comes behind what is newer: up to where, and where that is stored upstream.
+    /// What was missed, and comes behind what is newer: behind which parts, and how far these are stored upstream.
     fills: Lanes,
-    ahead: BTreeMap<PartitionId, (Offset, Offset)>,
-    aheads: BTreeMap<PartitionId, LiesAhead>,
+    ahead: BTreeMap<PartitionId, Vec<(Offset, Offset)>>,
+    aheads: BTreeMap<PartitionId, Vec<LiesAhead>>,
     offered: BTreeSet<OriginId>,
     topics: BTreeSet<u64>,
     asked: BTreeMap<PartitionId, Option<u64>>,
@@ -89,7 +91,8 @@ impl World {
         let sending = &mut session.sending;
         match answer {
             Answer::Welcome(..) | Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) => false,
-            Answer::Ahead(aheads) => {
+            Answer::Ahead(_) => false,
+            Answer::AllAhead(aheads) => {
                 sending.aheads = aheads.into_iter().collect();
                 true
             }
@@ -122,20 +125,28 @@ impl World {
         (id, end, is_fill): (PartitionId, Offset, bool),
     ) {
         let stored = match sending.ahead.get_mut(&id) {
-            Some((to, ahead_end)) if is_fill && end >= *to => {
-                let end = end.max(*ahead_end);
-                sending.ahead.remove(&id);
-                sending.fills.remove(id);
+            Some(parts) if is_fill => {
+                let mut end = end;
+                while let Some((_, part_end)) = parts.first().copied().filter(|(from, _)| *from <= end) {
+                    parts.remove(0);
+                    end = end.max(part_end);
+                }
+                if parts.is_empty() {
+                    sending.ahead.remove(&id);
+                    sending.fills.remove(id);
+                }
                 end
             }
-            Some((_, ahead_end)) if !is_fill => {
-                *ahead_end = end.max(*ahead_end);
+            Some(parts) => {
+                if let Some((_, last_end)) = parts.last_mut() {
+                    *last_end = end.max(*last_end);
+                }
                 if !self.has(Bug::CountsWhatIsAhead) {
                     return;
                 }
                 end
             }
-            _ => end,
+            None => end,
         };
         edge.stored.insert((number, id), stored);
     }
@@ -162,7 +173,7 @@ impl World {
         number: usize,
         edge: &Running,
         stands: &[(PartitionId, Stand)],
-        aheads: &BTreeMap<PartitionId, LiesAhead>,
+        aheads: &BTreeMap<PartitionId, Vec<LiesAhead>>,
     ) -> Vec<Begin> {
         if self.has(Bug::ForkIsForgotten) {
             return stands.iter().map(|(id, stand)| begin(stand, &mine(&edge.store, *id, stand))).collect();
@@ -222,35 +233,48 @@ impl World {
     ) -> bool {
         let id = log.id();
         let place = format!("link {number}");
-        let ahead = sending.aheads.get(&id).map(|ahead| judge_ahead(&edge.store, &place, id, *ahead));
+        let ahead = sending.aheads.get(&id).into_iter().flatten();
+        let ahead: Vec<_> = ahead.map(|ahead| judge_ahead(&edge.store, &place, id, *ahead)).collect();
         let may_skip = self.links[number].newest && self.links[number].within.is_none();
-        let waits = || waits(&edge.store, id, (from, log.visible_end()), self.now as i64, NEWEST_BYTES);
+        let live = live_from(from, &ahead);
+        let waits = || waits(&edge.store, id, (live, log.visible_end()), self.now as i64, NEWEST_BYTES);
         let skips_to = if may_skip { waits().and_then(|waits| skip_to(&waits)) } else { None };
         sending.ahead.remove(&id);
         sending.fills.remove(id);
-        match way(from, ahead, skips_to) {
+        match way(from, &ahead, skips_to) {
             Way::Skips { from, to } => {
                 self.history.met.insert("goes on ahead");
                 sending.lanes.add_ahead(Arc::clone(&log), (from, to), drop_after_ms);
-                sending.fills.add_fill(log, from, Fill::up_to(to), drop_after_ms);
-                sending.ahead.insert(id, (to, to));
+                sending.fills.add_fill(log, from, Fill::up_to(to, &[]), drop_after_ms);
+                sending.ahead.insert(id, vec![(to, to)]);
             }
-            Way::Ahead { from, to, live } if may_skip => {
+            Way::Ahead { from, mut parts, skip_to } if may_skip => {
                 self.history.met.insert("goes on ahead again");
-                sending.lanes.add(Arc::clone(&log), live, drop_after_ms);
-                sending.fills.add_fill(log, from, Fill::up_to(to), drop_after_ms);
-                sending.ahead.insert(id, (to, live));
+                if let Some(to) = skip_to {
+                    self.history.met.insert(SKIPPED[parts.len().min(SKIPPED.len() - 1)]);
+                    sending.lanes.add_ahead(Arc::clone(&log), (live, to), drop_after_ms);
+                    parts.push((to, to));
+                } else {
+                    sending.lanes.add(Arc::clone(&log), live, drop_after_ms);
+                }
+                let to = parts.last().map_or(live, |(to, _)| *to);
+                sending.fills.add_fill(log, from, Fill::up_to(to, &parts), drop_after_ms);
+                sending.ahead.insert(id, parts);
             }
             Way::FillsAlone { .. } if id.origin == edge.store.origin() => return false,
-            Way::FillsAlone { to, is_forked, .. } if edge.store.linked_origin(id.origin).is_some() => {
-                sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));
-                if !is_forked {
-                    sending.lanes.add_fill(log, from, Fill::up_to(to), drop_after_ms);
+            Way::FillsAlone { from, parts, place, is_same, is_forked } => {
+                let has_ended = edge.store.linked_origin(id.origin).is_none();
+                if has_ended {
+                    self.history.met.insert("fills up to another log");
+                    self.history.parted.insert(id);
                 }
-            }
-            Way::FillsAlone { from, to, is_same, .. } => {
-                self.history.met.insert("fills up to another log");
-                sending.lanes.add_fill(log, from, Fill { to, has_ended: true, is_same }, drop_after_ms);
+                if !has_ended || place + 1 < parts.len() {
+                    sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));
+                }
+                if has_ended || !is_forked {
+                    let (from, fill) = Fill::alone(from, &parts, place, (is_same, has_ended));
+                    sending.lanes.add_fill(log, from, fill, drop_after_ms);
+                }
             }
             Way::InOrder(from) | Way::Ahead { from, .. } => sending.lanes.add(log, from, drop_after_ms),
         }

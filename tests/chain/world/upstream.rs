@@ -15,6 +15,8 @@ pub struct Receiving {
     topics: BTreeSet<TopicId>,
     /// The newest round that is in the store, and not said to be.
     written: Option<u64>,
+    /// How often parts ahead had been dropped of what was asked for.
+    drops: BTreeMap<PartitionId, u64>,
     /// Since when the edge waits for what the site's other node has, or is to have.
     waits_since: Option<u64>,
 }
@@ -123,14 +125,23 @@ impl World {
                 };
                 upstream.store.sync().expect("it syncs");
                 let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
-                let ahead = |id: &PartitionId| lies_ahead(&upstream.store, *id).map(|ahead| (*id, ahead));
+                let mut has_dropped = |id: &PartitionId| {
+                    let drops = upstream.store.dropped_ahead(*id);
+                    *receiving.drops.entry(*id).or_insert(drops) != drops
+                };
+                let is_dropped = ids.iter().filter(|id| has_dropped(id)).count() > 0;
+                if is_dropped && self.links[number].within.is_none() && !self.has(Bug::DropIsNotTold) {
+                    return false;
+                }
+                let ahead = |id: &PartitionId| (*id, lies_ahead(&upstream.store, *id));
                 if self.links[number].within.is_none() {
-                    down.push_back(Answer::Ahead(ids.iter().filter_map(ahead).collect()).encode());
+                    let aheads = ids.iter().map(ahead).filter(|(_, parts)| !parts.is_empty());
+                    down.push_back(Answer::AllAhead(aheads.collect()).encode());
                 }
                 let stands = ids.into_iter().map(|id| (id, stand(&upstream.store, id)));
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
-            Ok(Said::Parts(parts)) => return self.take_parts(upstream, session, parts),
+            Ok(Said::Parts(parts)) => return self.take_parts(number, upstream, session, parts),
             Ok(
                 Said::Hello(_)
                 | Said::Behind(_)
@@ -157,7 +168,7 @@ impl World {
         }
     }
 
-    fn take_parts(&mut self, upstream: &mut Running, session: &mut Session, parts: Parts) -> bool {
+    fn take_parts(&mut self, link: usize, upstream: &mut Running, session: &mut Session, parts: Parts) -> bool {
         let Parts { number, origin, mut parts } = parts;
         let Some(linked) = session.receiving.origins.get(&origin) else { return false };
         if check_parts(&parts).is_err() {
@@ -167,8 +178,20 @@ impl World {
             shrink_first(upstream, &mut parts);
         }
         loop {
-            match upstream.store.take_linked(origin, linked, &parts) {
-                Ok(()) => break,
+            let taken = match self.links[link].within {
+                None => upstream.store.take_linked(origin, linked, &parts).map(|()| false),
+                Some(_) => {
+                    let dropped = upstream.store.take_linked_in_order(origin, linked, &parts, 0);
+                    dropped.map(|dropped| !dropped.is_empty())
+                }
+            };
+            match taken {
+                Ok(is_dropped) => {
+                    if is_dropped {
+                        self.history.met.insert("a part ahead is dropped");
+                    }
+                    break;
+                }
                 Err(LinkedError::NotNext { partition, end, found }) if self.has(Bug::TakesWhatIsNotNext) => {
                     bridge(&mut parts, partition, Hole { from: end, to: found, why: HoleWhy::Retention, at_ms: 1 });
                 }
@@ -182,6 +205,15 @@ impl World {
                 }
                 Err(_) => return false,
             }
+        }
+        // The edge is told nothing more that it would count what was dropped by.
+        let drops = &session.receiving.drops;
+        let is_dropped =
+            |id: &PartitionId| drops.get(id).is_some_and(|known| *known != upstream.store.dropped_ahead(*id));
+        let is_edge = self.links[link].within.is_none();
+        if is_edge && parts.iter().any(|part| is_dropped(&part.partition())) && !self.has(Bug::DropIsNotTold) {
+            self.history.met.insert("what lay ahead is there no more");
+            return false;
         }
         if self.has(Bug::StoredBeforeSync) {
             session.down.push_back(Answer::Stored(number).encode());

@@ -242,7 +242,7 @@ impl PartitionRound<'_> {
     /// Up to where the open hole goes in which it stands.
     fn open_hole(&self, log: &EventLog) -> Option<Offset> {
         let partition = log.partition(self.cursor.id).ok()?;
-        let (from, _) = partition.ahead()?;
+        let (from, _) = partition.ahead_at(self.cursor.next)?;
         (partition.visible_end()..from).contains(&self.cursor.next).then_some(from)
     }
 

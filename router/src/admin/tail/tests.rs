@@ -186,9 +186,20 @@ async fn who_tails_is_told_of_what_comes_later_and_sees_what_is_live() {
     assert_eq!(told(&follower.round(u64::MAX)), "0:7=more");
     assert_eq!(told(&from_end.round(u64::MAX)), "0:7=more");
     assert_eq!((log.visible_end(id), log.newest_end(id)), (4, 8));
+    // Another outage, while that hole is open.
+    take(vec![LinkedPart::Hole(id, Hole { from: 8, to: 12, ..later }), batch(12, &["again"])]).await.unwrap();
+    assert_eq!(told(&follower.round(u64::MAX)), "0:gap 8-12 0:12=again");
+    assert_eq!(all(&mut begin(From::Offset(4), false)), "0:gap 4-6 0:6=live 0:7=more 0:gap 8-12 0:12=again");
+    assert_eq!((log.visible_end(id), log.newest_end(id)), (4, 13));
     take(vec![batch(4, &["e", "f"])]).await.unwrap();
-    assert_eq!((log.visible_end(id), log.newest_end(id)), (8, 8));
+    assert_eq!((log.visible_end(id), log.newest_end(id)), (8, 13));
+    assert_eq!(all(&mut begin(From::Offset(7), false)), "0:7=more 0:gap 8-12 0:12=again");
+    take(vec![batch(8, &["g", "h", "i", "j"])]).await.unwrap();
+    assert_eq!((log.visible_end(id), log.newest_end(id)), (13, 13));
     assert_eq!(told(&follower.round(u64::MAX)), "");
-    assert_eq!(all(&mut begin(From::Start, false)), "0:0=a 0:1=b 0:2=c 0:3=d 0:4=e 0:5=f 0:6=live 0:7=more");
+    assert_eq!(
+        all(&mut begin(From::Start, false)),
+        "0:0=a 0:1=b 0:2=c 0:3=d 0:4=e 0:5=f 0:6=live 0:7=more 0:8=g 0:9=h 0:10=i 0:11=j 0:12=again"
+    );
     log.close();
 }

@@ -1,5 +1,6 @@
 //! Links on a terminal.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Duration;
 
@@ -119,7 +120,9 @@ fn later(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
         return Ok(());
     }
     let events: u64 = link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum();
-    let partitions = link.later.len();
+    let partitions: BTreeSet<_> =
+        link.later.iter().map(|later| (&later.topic, &later.origin, later.partition)).collect();
+    let partitions = partitions.len();
     out.line(&format!("later      {events} events of {partitions} partitions come behind what is newer of them"))
 }
 

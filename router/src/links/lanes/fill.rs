@@ -8,21 +8,45 @@ use super::{Lane, Lanes};
 use crate::event_log::PartitionLog;
 
 /// Up to where a lane goes that fills what was skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fill {
     /// Up to before which offset: upstream has what follows.
-    pub to: Offset,
+    to: Offset,
+    /// What upstream has before that, in order, each from its first offset to before its last: it is passed over.
+    there: Vec<(Offset, Offset)>,
+    /// Up to where what is here goes. What lies behind that, and before `to`, upstream is told as a gap: it goes on there from another log.
+    same_to: Offset,
     /// Whether the partition gets no more: what is missing of it before `to` is told as a gap.
-    pub has_ended: bool,
-    /// Whether what upstream has there goes on from what is here. If not, both are of a life that was set back, and from some batch on not the same: a
-    /// gap is told between them, in the place of the last batch.
-    pub is_same: bool,
+    has_ended: bool,
 }
 
 impl Fill {
-    /// Of a partition that goes on.
-    pub fn up_to(to: Offset) -> Self {
-        Self { to, has_ended: false, is_same: true }
+    /// Of a partition that goes on, up to before an offset, but for what of these parts lies before that.
+    pub fn up_to(to: Offset, parts: &[(Offset, Offset)]) -> Self {
+        let there = parts.iter().copied().filter(|(from, _)| *from < to).collect();
+        Self { to, there, same_to: to, has_ended: false }
+    }
+
+    /// Of a partition that ends at `from` upstream, where the part at a place is not the same there: where it begins, and how it fills what lies before that
+    /// one. Of one that gets no more what lies behind it goes first, as gaps: those parts are of another log than what is here. Where all
+    /// before that part is not what it goes on from (`is_same`), it is not known from which batch on the two are not the same, and a gap takes the place
+    /// of the last one.
+    pub fn alone(
+        from: Offset,
+        parts: &[(Offset, Offset)],
+        place: usize,
+        (is_same, has_ended): (bool, bool),
+    ) -> (Offset, Self) {
+        let (begins, ends) = parts.get(place).copied().unwrap_or((from, from));
+        let last = parts.last().map_or(begins, |(last, _)| *last);
+        match has_ended {
+            false => (from, Self::up_to(begins, parts)),
+            true if begins < last => (ends, Self { same_to: ends, has_ended, ..Self::up_to(last, parts) }),
+            true => {
+                let same_to = if is_same { begins } else { begins.saturating_sub(1) };
+                (from, Self { same_to, has_ended, ..Self::up_to(begins, parts) })
+            }
+        }
     }
 }
 
@@ -42,31 +66,46 @@ impl Lane {
     /// Up to where it may be read now.
     pub(super) fn readable_to(&self) -> Offset {
         let visible = || self.log.visible_end();
-        self.fill.map_or_else(visible, |fill| if fill.has_ended { fill.to } else { fill.to.min(visible()) })
+        self.fill.as_ref().map_or_else(visible, |fill| if fill.has_ended { fill.to } else { fill.to.min(visible()) })
+    }
+
+    /// Where the hole ends that a fill is in: at what upstream has behind it.
+    pub(super) fn hole_to(&self) -> Option<Offset> {
+        let fill = self.fill.as_ref()?;
+        let next = fill.there.iter().map(|(from, _)| *from).find(|from| *from > self.next);
+        Some(next.unwrap_or(fill.to))
     }
 
     /// Up to where batches of it may go.
     pub(super) fn batches_to(&self) -> Offset {
-        let forked = self.fill.filter(|fill| !fill.is_same);
-        forked.map_or(self.limit, |fill| self.limit.min(fill.to.saturating_sub(1)))
+        let same_to = self.fill.as_ref().map_or(self.limit, |fill| fill.same_to);
+        self.limit.min(same_to).min(self.hole_to().unwrap_or(self.limit))
     }
 
-    /// Puts the open hole into the window, where it is to be told.
+    /// Puts the open hole into the window, where it is to be told; passes over what upstream has; puts a gap into the window in the place of what is not
+    /// known to be the same.
     pub(super) fn skip(&mut self) {
         if self.next < self.skip_to {
             self.hole(self.skip_to, HoleWhy::Later);
         }
+        while let Some(fill) = self.fill.as_ref().filter(|fill| self.next < fill.to) {
+            let there = fill.there.iter().find(|(from, to)| (*from..*to).contains(&self.next));
+            match (there.copied(), self.hole_to()) {
+                (Some((_, to)), _) => self.next = to,
+                (None, Some(to)) if self.next >= fill.same_to => self.hole(to, HoleWhy::Damage),
+                _ => return,
+            }
+        }
     }
 
-    /// Puts a gap into the window where a fill comes no further: the partition ends before `to`, or a batch reaches over it, or to it, and is of
-    /// another log than what upstream has there.
+    /// Puts a gap into the window where a fill comes no further: the partition ends before what upstream has, or a batch reaches over where that begins,
+    /// and is of another log.
     pub(super) fn end_fill(&mut self, found_batches: bool) {
-        if let Some(fill) = self.fill
-            && fill.to == self.limit
-            && self.next < fill.to
-            && (found_batches || fill.has_ended)
+        let has_ended = self.fill.as_ref().is_some_and(|fill| fill.has_ended);
+        if let Some(to) = self.hole_to().filter(|to| self.next < *to && *to <= self.limit)
+            && (found_batches || has_ended)
         {
-            self.hole(fill.to, HoleWhy::Damage);
+            self.hole(to, HoleWhy::Damage);
         }
     }
 

@@ -234,6 +234,65 @@ fn a_commit_of_more_partitions_than_a_frame_may_begin_comes_in_two() {
     log.close();
 }
 
+type Given = (u64, u64, Option<HoleWhy>);
+
+/// All that lanes give, in rounds of three batches or so.
+fn given(log: &EventLog, lanes: &mut Lanes) -> Vec<Given> {
+    let mut found = Vec::new();
+    while let Some(round) = lanes.next_round(log.store(), 300, &|| 0).unwrap() {
+        found.extend(round.parts.iter().map(|part| match part {
+            LinkedPart::Batch(batch) => (batch.base_offset(), batch.next_offset(), None),
+            LinkedPart::Hole(_, hole) => (hole.from, hole.to, Some(hole.why)),
+        }));
+    }
+    found
+}
+
+#[test]
+fn a_fill_passes_over_what_upstream_has() {
+    let log = log();
+    let mut random = 5;
+    (0..20).for_each(|_| commit(&log, &[3], 50, &mut random));
+    let partition = Arc::clone(&log.topic("t").unwrap().all_partitions()[3]);
+    let parts = [(7, 9), (12, 13), (18, 25)];
+    let runs = |runs: &[std::ops::Range<u64>], gaps: &[(u64, u64)]| {
+        let mut all: Vec<Given> = runs.iter().cloned().flatten().map(|at| (at, at + 1, None)).collect();
+        all.extend(gaps.iter().map(|(from, to)| (*from, *to, Some(HoleWhy::Damage))));
+        all.sort_unstable_by_key(|(from, ..)| *from);
+        all
+    };
+    let alone =
+        |from, parts: &[(u64, u64)], place, is_same, has_ended| Fill::alone(from, parts, place, (is_same, has_ended));
+    // from, and how it fills; what it gives
+    let cases = [
+        ((4, Fill::up_to(18, &parts)), runs(&[4..7, 9..12, 13..18], &[])),
+        ((4, Fill::up_to(15, &parts)), runs(&[4..7, 9..12, 13..15], &[])),
+        ((8, Fill::up_to(18, &parts)), runs(&[9..12, 13..18], &[])),
+        ((12, Fill::up_to(30, &[(12, 12), (15, 22)])), runs(&[12..15], &[])),
+        (alone(4, &parts, 1, true, false), runs(&[4..7, 9..12], &[])),
+        (alone(4, &parts, 2, true, true), runs(&[4..7, 9..12, 13..18], &[])),
+        (alone(4, &parts, 2, false, true), runs(&[4..7, 9..12, 13..17], &[(17, 18)])),
+        // Of one that gets no more what lies behind what is not the same goes first, as gaps.
+        (alone(4, &parts, 1, true, true), runs(&[], &[(13, 18)])),
+        (alone(4, &parts, 0, false, true), runs(&[], &[(9, 12), (13, 18)])),
+        (alone(4, &[(7, 9), (23, 25)], 1, true, true), runs(&[4..7, 9..20], &[(20, 23)])),
+        (alone(4, &[(7, 9), (23, 25), (30, 31)], 1, true, true), runs(&[], &[(25, 30)])),
+    ];
+    for ((from, fill), expected) in cases {
+        let mut lanes = Lanes::default();
+        lanes.add_fill(Arc::clone(&partition), from, fill.clone(), 0);
+        assert_eq!(given(&log, &mut lanes), expected, "{from} {fill:?}");
+    }
+    // What is gone here is told up to what upstream has, and no further.
+    log.store().trim(partition.id(), 11, 99).unwrap();
+    let mut lanes = Lanes::default();
+    lanes.add_fill(partition, 4, Fill::up_to(18, &parts), 0);
+    let gone = |from, to| (from, to, Some(HoleWhy::Retention));
+    let expected = [vec![gone(4, 7), gone(9, 11)], runs(&[11..12, 13..18], &[])].concat();
+    assert_eq!(given(&log, &mut lanes), expected);
+    log.close();
+}
+
 #[test]
 fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
     let log = log();
@@ -241,16 +300,7 @@ fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
     // Offsets 0 to 19 of one partition, an event each.
     (0..20).for_each(|_| commit(&log, &[3], 50, &mut random));
     let partition = Arc::clone(&log.topic("t").unwrap().all_partitions()[3]);
-    let given = |lanes: &mut Lanes| {
-        let mut found: Vec<(u64, u64, Option<HoleWhy>)> = Vec::new();
-        while let Some(round) = lanes.next_round(log.store(), 300, &|| 0).unwrap() {
-            found.extend(round.parts.iter().map(|part| match part {
-                LinkedPart::Batch(batch) => (batch.base_offset(), batch.next_offset(), None),
-                LinkedPart::Hole(_, hole) => (hole.from, hole.to, Some(hole.why)),
-            }));
-        }
-        found
-    };
+    let given = |lanes: &mut Lanes| given(&log, lanes);
     let mut ahead = Lanes::default();
     ahead.add_ahead(Arc::clone(&partition), (4, 15), 0);
     let mut expected = vec![(4, 15, Some(HoleWhy::Later))];
@@ -268,7 +318,7 @@ fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
         (18, 25, false, None),
     ] {
         let mut fill = Lanes::default();
-        fill.add_fill(Arc::clone(&partition), from, Fill { has_ended, ..Fill::up_to(to) }, 0);
+        fill.add_fill(Arc::clone(&partition), from, Fill::alone(from, &[(to, to + 9)], 0, (true, has_ended)).1, 0);
         let mut expected: Vec<_> = (from..to.min(21)).map(|at| (at, at + 1, None)).collect();
         expected.extend(gap.map(|gap| (gap, to, Some(HoleWhy::Damage))));
         assert_eq!(given(&mut fill), expected, "{from} {to} {has_ended}");
@@ -291,10 +341,10 @@ fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
     };
     log.durable_blocking(ticket).unwrap();
     let mut fill = Lanes::default();
-    fill.add_fill(Arc::clone(&partition), 20, Fill { has_ended: true, ..Fill::up_to(23) }, 0);
+    fill.add_fill(Arc::clone(&partition), 20, Fill::alone(20, &[(23, 29)], 0, (true, true)).1, 0);
     assert_eq!(given(&mut fill), [(20, 21, None), (21, 23, Some(HoleWhy::Damage))]);
     // So is all from some batch on that is not known: a gap is told before what upstream has there.
-    fill.add_fill(partition, 17, Fill { to: 20, has_ended: true, is_same: false }, 0);
+    fill.add_fill(partition, 17, Fill::alone(17, &[(20, 29)], 0, (false, true)).1, 0);
     assert_eq!(given(&mut fill), [(17, 18, None), (18, 19, None), (19, 20, Some(HoleWhy::Damage))]);
     log.close();
 }

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::super::admit::check;
 use super::super::counted::Counted;
+use super::super::knows_ahead::KnowsAhead;
 use super::super::wire::{Parts, Said};
 use super::{Ended, Open, Receiver, blocking};
 use crate::event_log::{Held, LinkFailed};
@@ -90,7 +91,7 @@ impl Receiver {
         (frame, held): (&[u8], &Held),
     ) -> Result<(), Ended> {
         loop {
-            match self.log.take_linked_held(origin, linked.clone(), parts, Arc::clone(held)).await {
+            match self.log.take_linked_held(origin, linked.clone(), parts, (self.comes, Arc::clone(held))).await {
                 Ok(()) => return Ok(()),
                 Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
                     sleep(FULL_WAIT).await;
@@ -118,7 +119,7 @@ impl Receiver {
 
     /// What is live is to come ahead of what was missed.
     fn skips(&self, id: PartitionId, hole: Hole) -> Result<(), Ended> {
-        if !self.takes_ahead {
+        if self.knows_ahead == KnowsAhead::Nothing {
             return Err(Ended::Wrong(format!("an open hole of {id}, without having said that it knows of such")));
         }
         tracing::info!(link = self.name, partition = %id, from = hole.from, to = hole.to, "what was missed comes behind what is live");

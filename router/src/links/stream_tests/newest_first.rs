@@ -9,17 +9,18 @@ use crate::links::begin::Stand;
 use crate::links::class::{Backlog, Priority};
 use crate::links::config::{Compress, LinkConfig};
 use crate::links::gate::Gate;
+use crate::links::later::LiesAhead;
 use crate::links::sender::{Sender, Session};
 use crate::links::wire::Answer;
 
 /// A line on which the backlog of these tests takes some eight seconds.
-fn slow() -> LinkConfig {
+pub(super) fn slow() -> LinkConfig {
     let (rate_bytes_max, compress) = (20_000, Compress::Off);
     LinkConfig { rate_bytes_max, compress, backlog: Backlog::Newest, ..link(&["*"], &[]) }
 }
 
 /// Some 150 KB that nothing makes smaller.
-async fn miss(plant: &Site, random: &mut u64) {
+pub(super) async fn miss(plant: &Site, random: &mut u64) {
     for n in 0..30 {
         let mut letter = || {
             *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -106,6 +107,48 @@ async fn what_is_new_is_there_long_before_what_was_missed() {
     assert!(hq.log.store().verify(&mut |_| {}).unwrap().is_clean());
 }
 
+/// A link that flaps: what is newest is there after each outage, though what was missed at the ones before has not come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_new_is_there_first_after_each_outage() {
+    let (mut plant, mut hq) = (Site::new(1).await, Site::new(2).await);
+    let mut random = 4;
+    // Slow enough for a hole to stay open on a machine that has much to do.
+    let slow = || LinkConfig { rate_bytes_max: 15_000, ..slow() };
+    plant.feed(&hq, "plant", vec![slow()]).await;
+    plant.append_to("telemetry", 0, "first").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let id = partition(&plant);
+    let mut ordered = Ordered { next: 0, seen: Vec::new() };
+    for outage in 1..=2 {
+        hq.cut().await;
+        miss(&plant, &mut random).await;
+        // As long as it takes to be an outage, and not a moment.
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+        if outage == 2 {
+            plant.stop_edge().await;
+        }
+        hq.listen_again().await;
+        if outage == 2 {
+            plant.feed_again(vec![slow()]);
+        }
+        until("it goes on ahead once more", || hq.log.store().parts_ahead(id).len() == outage).await;
+        let fresh = format!("fresh {outage}");
+        plant.append_to("telemetry", 0, &fresh).await;
+        until("what is new is there", || ahead(&hq, id).contains(&fresh)).await;
+        ordered.read(&hq, id);
+        assert!(ordered.next < 25, "what was missed went before: {}", ordered.next);
+        until("the edge shows each open hole", || plant.edge().views()[0].later.len() == outage).await;
+        assert_eq!(hq.upstream().views()[0].later.len(), outage);
+    }
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    ordered.read(&hq, id);
+    assert_eq!(ordered.seen, (0..63).collect::<Vec<u64>>());
+    assert!(hq.log.store().holes(id).is_empty() && hq.log.store().ahead(id).is_none());
+    until("the edge knows it", || plant.edge().views()[0].lag.events == 0).await;
+    assert!(plant.edge().views()[0].later.is_empty() && hq.upstream().views()[0].later.is_empty());
+    assert!(hq.log.store().verify(&mut |_| {}).unwrap().is_clean());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_is_removed_leaves_a_gap_and_what_lies_ahead() {
     let (plant, mut hq) = (Site::new(1).await, Site::new(2).await);
@@ -137,8 +180,20 @@ async fn an_older_upstream_gets_all_in_order_and_people_are_told() {
     miss(&plant, &mut 3).await;
     plant.append_to("telemetry", 0, "newest").await;
     let id = batches[0].envelope().partition;
-    // whether upstream says what lies ahead, the first offset that goes in the topic's own stream, what people are told
-    for (knows, expected, is_told) in [(true, 3, false), (false, 0, true)] {
+    // The first three events of what was missed are there already.
+    let newest = plant.log.visible_end(id);
+    let clock = |offset| plant.log.store().hlc_before(id, offset).unwrap();
+    let there = LiesAhead { from: 3, end: 6, first: clock(4), hlc: clock(6) };
+    let (one, all) = (vec![(id, there)], vec![(id, vec![there])]);
+    // what upstream says of what lies ahead, where the topic's own stream begins, whether it tells of an open hole, what people are told
+    let cases = [
+        (Some(Answer::Ahead(Vec::new())), 0, true, false),
+        (Some(Answer::AllAhead(Vec::new())), 0, true, false),
+        (None, 0, false, true),
+        (Some(Answer::Ahead(one)), 6, false, true),
+        (Some(Answer::AllAhead(all)), 6, true, false),
+    ];
+    for (said, expected, skips, is_told) in cases {
         let mut forger = Forger::connect(&plant, &hq).await;
         let session = std::sync::Arc::new(Session {
             log: std::sync::Arc::clone(&plant.log),
@@ -155,18 +210,24 @@ async fn an_older_upstream_gets_all_in_order_and_people_are_told() {
         });
         let sender = Sender::new(&session, Priority::Normal, true, 0);
         sender.discover(&mut forger.out).await.unwrap();
-        if knows {
-            sender.hear(Answer::Ahead(Vec::new())).await.unwrap();
+        let knows = said.is_some();
+        if let Some(said) = said {
+            sender.hear(said).await.unwrap();
         }
         let stand = Stand { end: 0, hlc: 0, digest: 0, is_gapless: true };
         sender.hear(Answer::Stands(vec![(id, stand)])).await.unwrap();
         let round = sender.lanes.lock().next_round(plant.log.store(), 1 << 20, &|| 0).unwrap().unwrap();
-        let first = round.parts.iter().find_map(|part| match part {
-            sled_data::LinkedPart::Batch(batch) => Some(batch.base_offset()),
-            sled_data::LinkedPart::Hole(..) => None,
-        });
-        assert!(first >= Some(expected) && (expected > 0 || first == Some(0)), "{first:?} {expected}");
+        let (from, to) = match &round.parts[0] {
+            sled_data::LinkedPart::Batch(batch) => (batch.base_offset(), None),
+            sled_data::LinkedPart::Hole(_, hole) => (hole.from, Some(hole.to)),
+        };
+        assert_eq!((from, to.is_some()), (expected, skips), "{round:?}");
+        let fills = session.fills.lock().get(&id).copied();
+        // What is missed goes up to where the last open hole ends.
+        let fills_to = if expected > 0 { Some(3) } else { None };
+        assert_eq!(fills, to.or(fills_to));
+        assert!(to.is_none_or(|to| to > newest - 4 && to < newest), "{to:?} of {newest}");
         let told = session.page.lock().refusals.iter().any(|text| text.contains("is older"));
-        assert_eq!((told, session.fills.lock().contains_key(&id)), (is_told, knows));
+        assert_eq!((told, knows || fills.is_none()), (is_told, true));
     }
 }

@@ -1,5 +1,6 @@
 //! Nodes of a site and what links bring: it comes to the others, and they ask each other before an edge is told of it, and before one leaves.
 
+mod ahead;
 mod others;
 
 use std::sync::Arc;

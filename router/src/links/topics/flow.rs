@@ -151,7 +151,12 @@ impl Sender {
     /// An edge answers what is about its partitions, and nothing else. Nothing that comes down lies ahead there: it asks for no open hole.
     pub(in crate::links) fn check_answer(&self, answer: &Answer) -> Result<(), Ended> {
         let is_of_upstream = match answer {
-            Answer::Ahead(_) | Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) => true,
+            Answer::Ahead(_)
+            | Answer::AllAhead(_)
+            | Answer::Asked(..)
+            | Answer::Known(_)
+            | Answer::Due(_)
+            | Answer::Renewed(..) => true,
             Answer::Welcome(..) | Answer::Stands(_) | Answer::Stored(_) | Answer::Refused(_) => false,
         };
         if self.session.is_down() && is_of_upstream {

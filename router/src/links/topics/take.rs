@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 use super::super::book::{Shared, State};
 use super::super::budget::Budget;
 use super::super::dial::Dialler;
+use super::super::knows_ahead::KnowsAhead;
 use super::super::pack;
 use super::super::plugins::{Partial, TakePlugins};
 use super::super::receiver::{Ended, Receiver};
@@ -17,6 +18,7 @@ use super::super::wire::Answer;
 use super::lists::of_words;
 use super::wire::{LIST_BYTES_MAX, Wish, decode_gives, encode_wants};
 use super::{BRINGS_TOPICS, Listed, link_of};
+use crate::event_log::Comes;
 use crate::transport::{FrameReceiver, FrameSender, NodeId, SiteConnection};
 
 /// How long each of the first frames may take.
@@ -101,7 +103,9 @@ impl Dialler {
             budget: self.brings.budget.clone(),
             within: self.brings.below.as_ref().map(|below| Arc::clone(below.within())),
             listed: Some(self.listed(session, topics)),
-            takes_ahead: false,
+            knows_ahead: KnowsAhead::Nothing,
+            drops: Arc::default(),
+            comes: Comes::ByLink,
         };
         receiver.run(out, from, None).await
     }

@@ -52,6 +52,16 @@ fn what_upstream_says_has_these_bytes() {
             Answer::Ahead(vec![(id(), LiesAhead { from: 9, end: 300, first: 5, hlc: 6 })]),
             vec![22, 1, 0xac, 2, 2, 3, 9, 0xac, 2, 5, 6],
         ),
+        (
+            Answer::AllAhead(vec![(
+                id(),
+                vec![
+                    LiesAhead { from: 9, end: 9, first: 5, hlc: 6 },
+                    LiesAhead { from: 10, end: 300, first: 7, hlc: 8 },
+                ],
+            )]),
+            vec![23, 1, 0xac, 2, 2, 3, 2, 9, 9, 5, 6, 10, 0xac, 2, 7, 8],
+        ),
         (Answer::Stored(300), vec![18, 0xac, 2]),
         (Answer::Refused(Refused::new(1, 2, "loop", "no")), vec![19, 1, 2, 4, b'l', b'o', b'o', b'p', 2, b'n', b'o']),
         (Answer::Asked(300, vec![7]), vec![20, 0xac, 2, 1, 7]),

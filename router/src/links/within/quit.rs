@@ -106,7 +106,7 @@ impl Within {
             let keeps = |id| {
                 let holes = store.holes(id).into_iter().map(|hole| (hole.from, hole.to)).collect();
                 // It is with the others when what was missed has come to them as well.
-                let ahead = store.ahead(id).map_or(0, |ahead| ahead.end);
+                let ahead = store.parts_ahead(id).last().map_or(0, |last| last.end);
                 let stand = stand(store, id);
                 (id, Keeps { start: store.reach(id).start, end: ahead.max(stand.end), stand, holes })
             };

@@ -8,8 +8,9 @@ use sled_data::{OriginId, PartitionId};
 
 use super::tell::{Out, Told, give};
 use super::{WANTED_MAX, Within};
-use crate::event_log::Held;
+use crate::event_log::{Comes, Held};
 use crate::links::begin::Stand;
+use crate::links::knows_ahead::KnowsAhead;
 use crate::links::receiver::{self, Ended, Receiver};
 use crate::links::wire::{Answer, FRAME_BYTES_MAX, Refused, Said};
 use crate::links::{PROTOCOL_MIN, book};
@@ -158,7 +159,9 @@ impl Within {
             budget: self.budget.clone(),
             within: None,
             listed: None,
-            takes_ahead: false,
+            knows_ahead: KnowsAhead::Nothing,
+            drops: Arc::default(),
+            comes: Comes::WithinSite,
         }
     }
 }

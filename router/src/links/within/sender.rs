@@ -294,7 +294,7 @@ impl Sender {
                 Answer::Stored(number) => self.stored(number)?,
                 Answer::Refused(refused) => self.refused(&refused),
                 Answer::Stands(stands) => self.go_on(stands).await?,
-                Answer::Ahead(_) => {
+                Answer::Ahead(_) | Answer::AllAhead(_) => {
                     return Err(Ended::Wrong("of what lies ahead, which goes to no other node".to_owned()));
                 }
                 Answer::Due(_) | Answer::Renewed(..) => {

@@ -1,20 +1,19 @@
-//! The part ahead: batches of a linked partition that are here before those that come before them.
+//! Parts ahead: batches of a linked partition that are here before those that come before them.
 //!
 //! After an outage what is live may come at once, and the backlog behind it. The partition ends where it ended, and what is live lies
-//! ahead of that end, dense in itself: an open hole is between the two. What fills it is appended at the end as ever. The group with which the end
-//! comes to the part ahead makes both one partition, which ends where the part ahead did. So who reads up to the end sees each event once and in order,
-//! and nothing of what lies ahead until all before it is there.
+//! ahead of that end, dense in itself: an open hole is between the two. Another outage while that is open leaves another part, behind another open
+//! hole. What fills a hole is appended at the end as ever. The group with which the end comes to a part ahead makes both one partition, which ends where
+//! that part did. So who reads up to the end sees each event once and in order, and nothing of what lies ahead until all before it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::holes::put as put_holes;
-use super::{Hole, HoleWhy, LinkedError};
+use super::holes::{at as hole_at, put as put_holes};
+use super::{Hole, HoleWhy};
 use crate::backend::{BackendError, Group, Tree};
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId};
 use crate::store::commit::{Touched, Writer};
-use crate::store::follow::plan::Plan;
 use crate::store::follow::put_ends;
 use crate::store::open::OpenError;
 use crate::store::partition::{Partition, remove_batches};
@@ -24,10 +23,13 @@ use crate::store::values::{AheadV1, PartitionV1, read, write};
 use crate::store::walk::base_at_or_before;
 use crate::store::{Store, StoreFailed, keys};
 
-/// What lies ahead of a partition's end: offsets `from` to before `end`. Those between the end and `from` are to come.
+/// Most parts ahead of one partition's end.
+pub const PARTS_AHEAD_MAX: usize = 8;
+
+/// A part ahead of a partition's end: offsets `from` to before `end`. Those between what lies before it and `from` are to come.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Ahead {
-    /// Its first offset, behind the partition's end.
+    /// Its first offset, behind the partition's end and all parts before it.
     pub from: Offset,
     /// Where it goes on.
     pub end: Offset,
@@ -37,27 +39,82 @@ pub struct Ahead {
     pub digest: u64,
 }
 
-/// The parts ahead of all partitions, as they are read when the store is opened. One whose batches are gone is forgotten: a program that
-/// knows of none has cut them off, and its link began where the partition ends.
-pub(in crate::store) fn load(meta: &dyn Tree, partitions: &Partitions) -> Result<(), OpenError> {
-    let mut all = Vec::new();
+/// The parts ahead of a partition, in order.
+pub(in crate::store) type Parts = Arc<[Ahead]>;
+
+/// The key of the part at a place among those of its partition. The first one's is that under which programs look that know of one part alone.
+fn key(id: PartitionId, place: usize, from: Offset) -> Vec<u8> {
+    if place == 0 { keys::ahead(id).to_vec() } else { keys::further_ahead(id, from).to_vec() }
+}
+
+/// The parts ahead of all partitions, as they are read when the store is opened. One whose batches are gone is forgotten, and all behind it: a program
+/// that knows of none, or of one, has cut them off, and its link began where the partition, or that one, ends.
+pub(in crate::store) fn load(
+    meta: &dyn Tree,
+    partitions: &Partitions,
+    holes: &HashMap<PartitionId, Vec<Hole>>,
+) -> Result<(), OpenError> {
+    let (mut firsts, mut further) = (BTreeMap::new(), BTreeMap::<PartitionId, Vec<Ahead>>::new());
     each_of_kind(meta, keys::AHEAD, |key, value| {
         let id = keys::partition_of(key).ok_or_else(|| OpenError::Damaged("the key of a part ahead".into()))?;
-        let AheadV1 { from, end, bytes, digest } =
-            read::<AheadV1>(key, value).map_err(|e| refuse(&keys::describe(key), e))?;
-        all.push((id, Ahead { from, end, bytes, digest }));
+        firsts.insert(id, part(key, value)?);
         Ok(())
     })?;
-    for (id, ahead) in all {
-        let found = partitions.get(&id).filter(|partition| partition.extent().end < ahead.from);
-        match found {
-            Some(partition) if ahead.bytes == 0 || has_batches(partition.tree(), ahead.from, ahead.end)? => {
-                partition.set_ahead(Some(ahead));
-            }
-            _ => meta.remove(&keys::ahead(id))?,
+    each_of_kind(meta, keys::FURTHER_AHEAD, |key, value| {
+        let (id, _) = keys::hole_of(key).ok_or_else(|| OpenError::Damaged("the key of a part ahead".into()))?;
+        further.entry(id).or_default().push(part(key, value)?);
+        Ok(())
+    })?;
+    let ids: BTreeSet<PartitionId> = firsts.keys().chain(further.keys()).copied().collect();
+    for id in ids {
+        let (first, others) = (firsts.get(&id).copied(), further.remove(&id).unwrap_or_default());
+        // Without the first one the others are of what was cut off.
+        let found = partitions.get(&id).filter(|_| first.is_some());
+        let holes = holes.get(&id).map_or(&[][..], Vec::as_slice);
+        let kept = match found {
+            Some(partition) => still_there(partition, first.iter().chain(&others), holes)?,
+            None => Vec::new(),
+        };
+        if let Some(first) = first.filter(|_| kept.is_empty()) {
+            meta.remove(&key(id, 0, first.from))?;
+        }
+        for gone in others.iter().filter(|part| !kept.contains(part)) {
+            meta.remove(&key(id, 1, gone.from))?;
+        }
+        if let Some(partition) = found {
+            partition.set_aheads(kept.into());
         }
     }
     Ok(())
+}
+
+fn part(key: &[u8], value: &[u8]) -> Result<Ahead, OpenError> {
+    let AheadV1 { from, end, bytes, digest } =
+        read::<AheadV1>(key, value).map_err(|e| refuse(&keys::describe(key), e))?;
+    Ok(Ahead { from, end, bytes, digest })
+}
+
+/// Those of a partition's parts, in order, up to the first one whose batches are gone, or that is not behind what lies before it.
+fn still_there<'a>(
+    partition: &Partition,
+    parts: impl Iterator<Item = &'a Ahead>,
+    holes: &[Hole],
+) -> Result<Vec<Ahead>, BackendError> {
+    let mut kept: Vec<Ahead> = Vec::new();
+    let mut end = partition.extent().end;
+    for part in parts {
+        let is_empty = part.from == part.end || hole_at(holes, part.from).is_some_and(|hole| hole.to >= part.end);
+        let is_there = match part.bytes {
+            0 => is_empty,
+            _ => has_batches(partition.tree(), part.from, part.end)?,
+        };
+        if part.from <= end || !is_there {
+            break;
+        }
+        end = part.end;
+        kept.push(*part);
+    }
+    Ok(kept)
 }
 
 fn has_batches(tree: &dyn Tree, from: Offset, end: Offset) -> Result<bool, BackendError> {
@@ -67,56 +124,83 @@ fn has_batches(tree: &dyn Tree, from: Offset, end: Offset) -> Result<bool, Backe
 
 /// The parts ahead that a call changes, by the place of their partitions among those touched.
 #[derive(Default)]
-pub(super) struct Aheads(BTreeMap<usize, Option<Ahead>>);
+pub(super) struct Aheads(BTreeMap<usize, Parts>);
 
 impl Aheads {
-    fn of(&self, touched: &[Touched], at: usize) -> Option<Ahead> {
-        self.0.get(&at).copied().unwrap_or_else(|| touched.get(at).and_then(|touched| touched.partition.ahead()))
+    /// The parts of a partition, as the call has left them so far.
+    pub(super) fn of(&self, touched: &[Touched], at: usize) -> Parts {
+        let known = || touched.get(at).map(|touched| touched.partition.aheads()).unwrap_or_default();
+        self.0.get(&at).cloned().unwrap_or_else(known)
     }
 
-    fn set(&mut self, at: usize, ahead: Option<Ahead>) {
-        self.0.insert(at, ahead);
+    pub(super) fn set(&mut self, at: usize, parts: Vec<Ahead>) {
+        self.0.insert(at, parts.into());
     }
 
-    /// Makes one of a partition and its part ahead, where it ends there now.
-    fn join(&mut self, touched: &mut [Touched], at: usize) {
-        if let Some(ahead) = self.of(touched, at)
-            && let Some(Touched { after, .. }) = touched.get_mut(at)
-            && after.end == ahead.from
-        {
-            join(after, &ahead);
-            self.set(at, None);
+    /// Makes one of a partition and the parts that it has come to, and of parts that have come to one another.
+    pub(super) fn join(&mut self, touched: &mut [Touched], at: usize) {
+        let parts = self.of(touched, at);
+        let Some(Touched { after, .. }) = touched.get_mut(at) else { return };
+        let mut apart: Vec<Ahead> = Vec::with_capacity(parts.len());
+        for part in parts.iter() {
+            match apart.last_mut() {
+                None if after.end == part.from => join(after, part),
+                Some(last) if last.end == part.from => {
+                    last.end = part.end;
+                    last.bytes += part.bytes;
+                    last.digest = last.digest.wrapping_add(part.digest);
+                }
+                _ => apart.push(*part),
+            }
+        }
+        if apart.len() != parts.len() {
+            self.set(at, apart);
         }
     }
 
-    /// Gives up what was to come before a part ahead, and makes one of both: the hole that is there then.
+    /// Gives up what was to come before the first part ahead, and makes one of both: the hole that is there then.
     pub(super) fn close(&mut self, touched: &mut [Touched], at: usize, why: HoleWhy) -> Option<Hole> {
-        let ahead = self.of(touched, at)?;
+        let first = *self.of(touched, at).first()?;
         let Touched { after, .. } = touched.get_mut(at)?;
-        let hole = Hole { from: after.end, to: ahead.from, why, at_ms: 0 };
-        pass(after, ahead.from);
+        let hole = Hole { from: after.end, to: first.from, why, at_ms: 0 };
+        pass(after, first.from);
         self.join(touched, at);
         Some(hole)
     }
 
     /// Adds what has changed to `group`.
     pub(super) fn put(&self, touched: &[Touched], group: &mut Group, value: &mut Vec<u8>) {
-        for (at, ahead) in &self.0 {
-            let key = keys::ahead(touched[*at].partition.id);
-            match ahead {
-                Some(Ahead { from, end, bytes, digest }) => {
-                    write(&key, &AheadV1 { from: *from, end: *end, bytes: *bytes, digest: *digest }, value);
-                    group.put(&key, value);
+        for (at, parts) in &self.0 {
+            let id = touched[*at].partition.id;
+            let before = touched[*at].partition.aheads();
+            for (place, was) in before.iter().enumerate() {
+                let stays = match place {
+                    0 => !parts.is_empty(),
+                    _ => parts.iter().skip(1).any(|part| part.from == was.from),
+                };
+                if !stays {
+                    group.remove(&key(id, place, was.from));
                 }
-                None => group.remove(&key),
+            }
+            for (place, part) in parts.iter().enumerate().filter(|(place, part)| before.get(*place) != Some(part)) {
+                let key = key(id, place, part.from);
+                let Ahead { from, end, bytes, digest } = *part;
+                write(&key, &AheadV1 { from, end, bytes, digest }, value);
+                group.put(&key, value);
             }
         }
     }
 
     /// Shows what has changed to readers, after the extents.
     pub(super) fn show(&self, touched: &[Touched]) {
-        self.0.iter().for_each(|(at, ahead)| touched[*at].partition.set_ahead(*ahead));
+        self.0.iter().for_each(|(at, parts)| touched[*at].partition.set_aheads(Arc::clone(parts)));
     }
+}
+
+/// Takes the records of the parts ahead of a partition that goes out, in `group`.
+pub(in crate::store) fn remove(store: &Store, id: PartitionId, group: &mut Group) {
+    let parts = store.parts_ahead(id);
+    parts.iter().enumerate().for_each(|(place, part)| group.remove(&key(id, place, part.from)));
 }
 
 fn join(extent: &mut PartitionV1, ahead: &Ahead) {
@@ -126,7 +210,7 @@ fn join(extent: &mut PartitionV1, ahead: &Ahead) {
 }
 
 /// A partition goes on at an offset, and what lies between does not come.
-fn pass(extent: &mut PartitionV1, to: Offset) {
+pub(super) fn pass(extent: &mut PartitionV1, to: Offset) {
     extent.end = to;
     if extent.bytes == 0 {
         // Nothing is kept before it: the partition begins after it.
@@ -134,156 +218,76 @@ fn pass(extent: &mut PartitionV1, to: Offset) {
     }
 }
 
-/// What one call brings, planned: each part goes to the end of its partition, or to that of its part ahead.
-pub(super) struct Coming<'a> {
-    pub(super) plan: Plan<'a>,
-    pub(super) aheads: Aheads,
-    /// New holes, each with its partition's place among those touched.
-    pub(super) holes: Vec<(usize, Hole)>,
-}
-
-impl<'a> Coming<'a> {
-    pub(super) fn new(plan: Plan<'a>) -> Self {
-        Self { plan, aheads: Aheads::default(), holes: Vec::new() }
-    }
-
-    fn touch(&mut self, partition: PartitionId) -> Result<(usize, Offset, Option<Ahead>), LinkedError> {
-        let at = self.plan.touch(partition).map_err(|e| e.of(self.plan.store))?;
-        Ok((at, self.plan.touched[at].after.end, self.aheads.of(&self.plan.touched, at)))
-    }
-
-    pub(super) fn add_batch(&mut self, batch: &'a StoredBatch) -> Result<(), LinkedError> {
-        let (partition, base, next) = (batch.envelope().partition, batch.base_offset(), batch.next_offset());
-        let (at, end, ahead) = self.touch(partition)?;
-        if next <= end {
-            return self.is_here(at, batch);
-        }
-        if let Some(ahead) = ahead.filter(|ahead| base >= ahead.from) {
-            return self.add_ahead(at, ahead, batch);
-        }
-        // It may not reach into what lies ahead: the two are not of one log then.
-        if base != end || ahead.is_some_and(|ahead| next > ahead.from) {
-            return Err(LinkedError::NotNext { partition, end, found: base });
-        }
-        self.plan.append(at, batch);
-        self.aheads.join(&mut self.plan.touched, at);
-        Ok(())
-    }
-
-    /// Looks whether a batch that is to be left out is the one that is here, before the end or in the part ahead as they were before the call.
-    /// Few are: those that two senders have sent. What is behind another one is not to be put behind the one here.
-    fn is_here(&self, at: usize, batch: &StoredBatch) -> Result<(), LinkedError> {
-        let (partition, next) = (batch.envelope().partition, batch.next_offset());
-        let Touched { partition: found, before, .. } = &self.plan.touched[at];
-        let is_kept = next <= before.end || found.ahead().is_some_and(|was| was.from < next && next <= was.end);
-        let here = if is_kept { self.plan.store.hlc_before(partition, next) } else { None };
-        match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
-            true => Err(LinkedError::Differs { partition, end: next }),
-            false => Ok(()),
-        }
-    }
-
-    fn add_ahead(&mut self, at: usize, mut ahead: Ahead, batch: &'a StoredBatch) -> Result<(), LinkedError> {
-        if batch.next_offset() <= ahead.end {
-            return self.is_here(at, batch);
-        }
-        if batch.base_offset() != ahead.end {
-            let partition = batch.envelope().partition;
-            return Err(LinkedError::NotNext { partition, end: ahead.end, found: batch.base_offset() });
-        }
-        ahead.end = batch.next_offset();
-        ahead.bytes += batch.bytes().len() as u64;
-        ahead.digest = ahead.digest.wrapping_add(batch.envelope().digest);
-        self.aheads.set(at, Some(ahead));
-        self.plan.appends.push((at, batch));
-        Ok(())
-    }
-
-    pub(super) fn add_hole(&mut self, partition: PartitionId, hole: Hole) -> Result<(), LinkedError> {
-        let (at, end, ahead) = self.touch(partition)?;
-        if hole.to <= end {
-            return Ok(());
-        }
-        let not_next = |end| Err(LinkedError::NotNext { partition, end, found: hole.from });
-        match ahead {
-            _ if hole.why == HoleWhy::Later && hole.from > end => not_next(end),
-            _ if hole.why == HoleWhy::Later => match ahead {
-                None => {
-                    self.aheads.set(at, Some(Ahead { from: hole.to, end: hole.to, bytes: 0, digest: 0 }));
-                    Ok(())
-                }
-                Some(ahead) if ahead.from == hole.to => Ok(()),
-                Some(ahead) => Err(LinkedError::NotNext { partition, end: ahead.from, found: hole.to }),
-            },
-            Some(ahead) if hole.from >= ahead.from => {
-                if hole.to > ahead.end && hole.from > ahead.end {
-                    return not_next(ahead.end);
-                }
-                if hole.to > ahead.end {
-                    self.holes.push((at, Hole { from: ahead.end, ..hole }));
-                    self.aheads.set(at, Some(Ahead { end: hole.to, ..ahead }));
-                }
-                Ok(())
-            }
-            _ if hole.from > end => not_next(end),
-            ahead => {
-                let to = ahead.map_or(hole.to, |ahead| ahead.from.min(hole.to));
-                pass(&mut self.plan.touched[at].after, to);
-                self.holes.push((at, Hole { from: end, to, ..hole }));
-                self.aheads.join(&mut self.plan.touched, at);
-                // What of it lies behind the part ahead.
-                if to < hole.to { self.add_hole(partition, hole) } else { Ok(()) }
-            }
-        }
-    }
-}
-
 impl Store {
-    /// What lies ahead of a partition's end; `None` where nothing does. Asked before [`Store::reach`], so that the end that is seen is no older.
+    /// The first part ahead of a partition's end; `None` where nothing lies ahead. Asked before [`Store::reach`], so that the end that is seen is no older.
     pub fn ahead(&self, partition: PartitionId) -> Option<Ahead> {
-        self.partition(partition)?.ahead()
+        self.parts_ahead(partition).first().copied()
     }
 
-    /// The partitions that have a part ahead, with it and their ends, in order.
+    /// All parts ahead of a partition's end, in order: at most [`PARTS_AHEAD_MAX`]. Asked before [`Store::reach`], as [`Store::ahead`].
+    pub fn parts_ahead(&self, partition: PartitionId) -> Arc<[Ahead]> {
+        self.partition(partition).map(|partition| partition.aheads()).unwrap_or_default()
+    }
+
+    /// How often parts ahead of a partition were dropped since the store was opened. Who brings it counts what lies ahead as stored when all before it is:
+    /// it is to hear that it is there no more. Asked before [`Store::parts_ahead`].
+    pub fn dropped_ahead(&self, partition: PartitionId) -> u64 {
+        self.partition(partition).map_or(0, |partition| partition.drops())
+    }
+
+    /// The open holes of all partitions, in order: where each begins, and the part that lies behind it.
     pub fn aheads(&self) -> Vec<(PartitionId, Offset, Ahead)> {
         let partitions = self.partitions.read();
-        let has = |partition: &Arc<Partition>| {
-            let ahead = partition.ahead()?;
+        let mut all = Vec::new();
+        for partition in partitions.values() {
+            let parts = partition.aheads();
             let end = partition.extent().end;
-            (end < ahead.from).then_some((partition.id, end, ahead))
-        };
-        let mut all: Vec<_> = partitions.values().filter_map(has).collect();
-        all.sort_unstable_by_key(|(id, ..)| *id);
+            // What was made part of the partition in between is open no more.
+            let open = parts.iter().filter(|part| part.from > end);
+            let begins = std::iter::once(end).chain(open.clone().map(|part| part.end));
+            all.extend(open.zip(begins).map(|(part, from)| (partition.id, from, *part)));
+        }
+        all.sort_unstable_by_key(|(id, from, _)| (*id, *from));
         all
     }
 
-    /// As [`Store::read`], and what lies ahead as well: who reads on over the open hole is told of it as [`ReadError::Trimmed`], and does
+    /// As [`Store::read`], and what lies ahead as well: who reads on over an open hole is told of it as [`ReadError::Trimmed`], and does
     /// not see what fills it.
     ///
     /// # Errors
     /// Those of [`Store::read`].
     pub fn read_newest(&self, id: PartitionId, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
-        match self.ahead(id) {
-            Some(ahead) if from >= ahead.from => {
-                let read = self.view_ahead(id, ahead, |view| read_from(&view, from, max_bytes))?;
+        let parts = self.parts_ahead(id);
+        let behind = parts.partition_point(|part| part.from <= from);
+        let (within, next) = (behind.checked_sub(1).and_then(|place| parts.get(place)), parts.get(behind));
+        match (within, next) {
+            (Some(part), next) if from < part.end || next.is_none() => {
+                let read = self.view_ahead(id, *part, |view| read_from(&view, from, max_bytes))?;
                 Ok(read.unwrap_or_default())
             }
-            Some(ahead) if from >= self.end_offset(id) => Err(ReadError::Trimmed { partition: id, start: ahead.from }),
+            (within, Some(next)) if within.is_some() || from >= self.end_offset(id) => {
+                Err(ReadError::Trimmed { partition: id, start: next.from })
+            }
             _ => self.read(id, from, max_bytes),
         }
     }
 
-    /// Calls `f` with a part ahead as if it were the partition.
+    /// Calls `f` with a part ahead as if it were the partition; `None` where it lies ahead no more, and cannot be read.
     pub(in crate::store) fn view_ahead<T>(
         &self,
         id: PartitionId,
         ahead: Ahead,
         f: impl FnOnce(View<'_>) -> Result<T, ReadError>,
     ) -> Result<Option<T>, ReadError> {
-        self.view(id, |view| f(view.within(ahead.from, ahead.end)))
+        match self.view(id, |view| f(view.within(ahead.from, ahead.end))) {
+            Err(ReadError::Damaged { .. }) if !self.parts_ahead(id).iter().any(|part| part.from == ahead.from) => {
+                Ok(None)
+            }
+            viewed => viewed,
+        }
     }
 
-    /// Gives up what was to come before a part ahead: a hole is there then, and the partition goes on behind it. False where nothing lies ahead.
+    /// Gives up what was to come before the first part ahead: a hole is there then, and the partition goes on behind it. False where nothing lies ahead.
     /// Durable with the next [`Store::sync`].
     ///
     /// # Errors
@@ -291,7 +295,7 @@ impl Store {
     pub fn close_ahead(&self, id: PartitionId, why: HoleWhy, at_ms: i64) -> Result<bool, StoreFailed> {
         self.check()?;
         let mut writer = self.writer.lock();
-        let Some(partition) = self.partition(id).filter(|partition| partition.ahead().is_some()) else {
+        let Some(partition) = self.partition(id).filter(|partition| !partition.aheads().is_empty()) else {
             return Ok(false);
         };
         let extent = partition.extent();
@@ -367,11 +371,13 @@ mod tests {
             take(&store, &begun);
             take(&store, &[LinkedPart::Hole(id, Hole { from: 7, to: 8, why: HoleWhy::Deadline, at_ms: 0 })]);
             store.take_linked_late(id.origin, &linked, &[batch(id, 8)], 8).unwrap();
+            let again = Hole { from: 9, to: 12, ..later };
+            take(&store, &[LinkedPart::Hole(id, again), batch(id, 12)]);
             let record = store.meta.get(&keys::ahead(id)).unwrap().unwrap();
             if let Some(taken) = taken {
                 let partition = store.partition(id).unwrap();
                 remove_batches(partition.tree(), 1, None).unwrap();
-                partition.set_ahead(None);
+                partition.set_aheads(Parts::default());
                 store.meta.remove(&keys::ahead(id)).unwrap();
                 taken.into_iter().for_each(|base| take(&store, &[batch(id, base)]));
                 store.meta.insert(&keys::ahead(id), &record).unwrap();
@@ -379,24 +385,73 @@ mod tests {
             store.sync().unwrap();
             drop(store);
             let store = open();
-            assert_eq!(store.ahead(id).is_some(), is_there);
-            assert_eq!(store.meta.get(&keys::ahead(id)).unwrap().is_some(), is_there);
+            assert_eq!(store.parts_ahead(id).len(), if is_there { 2 } else { 0 });
+            for key in [keys::ahead(id).to_vec(), keys::further_ahead(id, 12).to_vec()] {
+                assert_eq!(store.meta.get(&key).unwrap().is_some(), is_there);
+            }
             let end = store.end_offset(id);
-            (end..9).for_each(|base| take(&store, &[batch(id, base)]));
-            assert_eq!((store.end_offset(id), store.ahead(id)), (9, None));
+            (end..12).for_each(|base| take(&store, &[batch(id, base)]));
+            assert_eq!((store.end_offset(id), store.ahead(id)), (if is_there { 13 } else { 12 }, None));
             // What was known of it hides nothing of what came since.
             let (holes, late): (Vec<_>, Vec<_>) = if is_there { (vec![7], vec![8]) } else { (vec![], vec![]) };
             let check = |store: &Store| {
                 assert_eq!(store.holes(id).iter().map(|hole| hole.from).collect::<Vec<_>>(), holes);
                 assert_eq!(store.late(id).iter().map(|range| range.from).collect::<Vec<_>>(), late);
                 let read = |offset: &Offset| store.read(id, *offset, 1).is_ok_and(|batches| batches.len() == 1);
-                assert_eq!((0..9).filter(read).count(), 9 - holes.len());
+                assert_eq!((0..12).filter(read).count(), 12 - holes.len());
                 assert!(store.verify(&mut |_| {}).unwrap().is_clean());
             };
             check(&store);
             store.sync().unwrap();
             drop(store);
             check(&open());
+        }
+    }
+
+    /// One that knows of one part alone leaves that one, and goes on with it.
+    #[test]
+    fn what_a_program_has_cut_off_that_knows_one_part_is_forgotten() {
+        let id = PartitionId { origin: OriginId(50), topic: TopicId(2), index: 0 };
+        let later = |from, to| LinkedPart::Hole(id, Hole { from, to, why: HoleWhy::Later, at_ms: 0 });
+        // where that one had brought the partition, what is in the first part then, the parts that are there
+        let cases = [
+            (1, Some((4, 5)), vec![(4, 5)]),
+            (1, Some((4, 9)), vec![(4, 9)]),
+            (5, None, vec![]),
+            (9, None, vec![]),
+            (5, Some((20, 21)), vec![(20, 21)]),
+        ];
+        for (end, first, expected) in cases {
+            let memory = MemoryBackend::new();
+            let open =
+                || Store::on(Arc::new(memory.clone()), Options { seed: Some(1), ..Options::default() }).unwrap().0;
+            let store = open();
+            let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+            let take = |parts: &[LinkedPart]| store.take_linked(id.origin, &linked, parts).unwrap();
+            take(&[batch(id, 0), later(1, 4), batch(id, 4), later(5, 8), batch(id, 8), later(9, 11), batch(id, 11)]);
+            assert_eq!(store.parts_ahead(id).len(), 3);
+            let further: Vec<_> = [8, 11]
+                .map(|from| keys::further_ahead(id, from))
+                .map(|key| (key, store.meta.get(&key).unwrap().unwrap()))
+                .into();
+            remove_batches(store.partition(id).unwrap().tree(), 5, None).unwrap();
+            let parts: Vec<Ahead> = store.parts_ahead(id)[..1].to_vec();
+            store.partition(id).unwrap().set_aheads(parts.into());
+            further.iter().for_each(|(key, _)| store.meta.remove(key).unwrap());
+            (1..end).for_each(|base| take(&[batch(id, base)]));
+            if let Some((from, end)) = first {
+                take(&[later(store.end_offset(id), from)][usize::from(from < 20)..]);
+                (from..end).for_each(|base| take(&[batch(id, base)]));
+            }
+            further.iter().for_each(|(key, record)| store.meta.insert(key, record).unwrap());
+            store.sync().unwrap();
+            drop(store);
+            let store = open();
+            let parts = store.parts_ahead(id);
+            assert_eq!(parts.iter().map(|part| (part.from, part.end)).collect::<Vec<_>>(), expected, "{end} {first:?}");
+            let is_left = |(key, _): &([u8; 25 + 4], Vec<u8>)| store.meta.get(key).unwrap().is_some();
+            assert!(!further.iter().any(is_left), "{end} {first:?}");
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean());
         }
     }
 }

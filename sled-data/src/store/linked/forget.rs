@@ -105,7 +105,7 @@ impl Store {
     pub(in crate::store) fn has_events_of(&self, origin: OriginId) -> bool {
         let partitions = self.partitions.read();
         let mut of_it = partitions.values().filter(|partition| partition.id.origin == origin);
-        of_it.any(|partition| partition.extent().start < partition.extent().end || partition.ahead().is_some())
+        of_it.any(|partition| partition.extent().start < partition.extent().end || !partition.aheads().is_empty())
     }
 
     fn forget_partitions(&self, gone: Vec<PartitionId>, group: &mut Group) -> Result<(), BackendError> {
@@ -113,7 +113,7 @@ impl Store {
             group.remove(&keys::partition(*id));
             self.holes(*id).iter().for_each(|hole| group.remove(&keys::hole(*id, hole.from)));
             super::remove_late(self, *id, group);
-            group.remove(&keys::ahead(*id));
+            super::remove_aheads(self, *id, group);
             self.remove_gaps(*id, group)?;
         }
         self.remove_cursors(|at| gone.contains(&at), group)?;

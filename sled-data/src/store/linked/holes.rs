@@ -94,7 +94,7 @@ pub(in crate::store) fn load(meta: &dyn Tree) -> Result<HashMap<PartitionId, Vec
 }
 
 /// Adds new holes to `group`, and takes out those that lie before their partition's start; the holes of each partition that has new
-/// ones. Where they are too many, the partition's start moves past the oldest; what is to come before a part ahead is given up then.
+/// ones. Where they are too many, the partition's start moves past the oldest; what is to come before the parts ahead that these are in is given up then.
 pub(super) fn put(
     touched: &mut [Touched],
     aheads: &mut Aheads,
@@ -108,8 +108,9 @@ pub(super) fn put(
         add(holes, *hole);
     }
     for (at, holes) in &mut grown {
-        let oldest = holes.len().checked_sub(HOLES_MAX + 1).and_then(|last| holes.get(last)).copied();
-        if let Some(oldest) = oldest.filter(|oldest| oldest.to > touched[*at].after.end)
+        // Each that is given up adds one more.
+        while let Some(oldest) = holes.len().checked_sub(HOLES_MAX + 1).and_then(|last| holes.get(last)).copied()
+            && oldest.to > touched[*at].after.end
             && let Some(closed) = aheads.close(touched, *at, HoleWhy::Retention)
         {
             add(holes, Hole { at_ms: oldest.at_ms, ..closed });

@@ -1,0 +1,211 @@
+//! What one call brings, planned: each part goes to where it begins, at the partition's end or in what lies ahead of it.
+
+use super::ahead::{Ahead, Aheads, PARTS_AHEAD_MAX, Parts, pass};
+use super::{Hole, HoleWhy, Holes, Lates, LinkedError};
+use crate::backend::BackendError;
+use crate::batch::StoredBatch;
+use crate::ids::{Offset, PartitionId};
+use crate::store::commit::{Touched, Writer};
+use crate::store::follow::plan::Plan;
+use crate::store::partition::remove_batches;
+use crate::store::{Store, keys};
+
+/// The plan of one call.
+pub(super) struct Coming<'a> {
+    pub(super) plan: Plan<'a>,
+    pub(super) aheads: Aheads,
+    /// New holes, each with its partition's place among those touched.
+    pub(super) holes: Vec<(usize, Hole)>,
+    /// Parts ahead that are to go first, as what comes in order has come to them; each with its partition's place among those touched.
+    pub(super) dropped: Vec<(usize, Ahead)>,
+    is_in_order: bool,
+}
+
+/// How a partition is, as a call has left it so far, about an offset.
+struct About {
+    /// Its place among those touched.
+    at: usize,
+    /// Its parts ahead.
+    parts: Parts,
+    /// In which of them the offset is, or behind which: 0 is the partition itself, 1 the first part.
+    place: usize,
+    /// Where that one ends.
+    end: Offset,
+}
+
+impl About {
+    /// Where the next part begins.
+    fn next(&self) -> Option<Offset> {
+        self.parts.get(self.place).map(|part| part.from)
+    }
+}
+
+impl<'a> Coming<'a> {
+    /// Of what comes by a link; in order from another node of the site.
+    pub(super) fn new(plan: Plan<'a>, is_in_order: bool) -> Self {
+        Self { plan, aheads: Aheads::default(), holes: Vec::new(), dropped: Vec::new(), is_in_order }
+    }
+
+    fn about(&mut self, partition: PartitionId, offset: Offset) -> Result<About, LinkedError> {
+        let at = self.plan.touch(partition).map_err(|e| e.of(self.plan.store))?;
+        let end = self.plan.touched[at].after.end;
+        let parts = self.aheads.of(&self.plan.touched, at);
+        let place = if self.is_in_order { 0 } else { parts.partition_point(|part| part.from <= offset) };
+        let end = place.checked_sub(1).and_then(|last| parts.get(last)).map_or(end, |part| part.end);
+        Ok(About { at, parts, place, end })
+    }
+
+    pub(super) fn add_batch(&mut self, batch: &'a StoredBatch) -> Result<(), LinkedError> {
+        let (partition, base, next) = (batch.envelope().partition, batch.base_offset(), batch.next_offset());
+        let mut about = self.about(partition, base)?;
+        let at = about.at;
+        if next <= about.end || next <= self.plan.touched[at].after.end {
+            return self.is_here(at, batch);
+        }
+        if base == about.end && self.is_in_order {
+            self.make_way(at, next);
+            about = self.about(partition, base)?;
+        }
+        // It may not reach into what lies ahead: the two are not of one log then.
+        if base != about.end || about.next().is_some_and(|from| next > from) {
+            return Err(LinkedError::NotNext { partition, end: about.end, found: base });
+        }
+        match about.place.checked_sub(1) {
+            None => self.plan.append(at, batch),
+            Some(place) => {
+                let mut parts = about.parts.to_vec();
+                if let Some(part) = parts.get_mut(place) {
+                    part.end = next;
+                    part.bytes += batch.bytes().len() as u64;
+                    part.digest = part.digest.wrapping_add(batch.envelope().digest);
+                }
+                self.aheads.set(at, parts);
+                self.plan.appends.push((at, batch));
+            }
+        }
+        self.aheads.join(&mut self.plan.touched, at);
+        Ok(())
+    }
+
+    /// Looks whether a batch that is to be left out is the one that is here, before the end or in what lay ahead as they were before the call.
+    /// Few are: those that two senders have sent. What is behind another one is not to be put behind the one here.
+    fn is_here(&self, at: usize, batch: &StoredBatch) -> Result<(), LinkedError> {
+        let (partition, next) = (batch.envelope().partition, batch.next_offset());
+        let Touched { partition: found, before, .. } = &self.plan.touched[at];
+        let was_ahead = || found.aheads().iter().any(|was| was.from < next && next <= was.end);
+        let is_kept = next <= before.end || !self.is_in_order && was_ahead();
+        let here = if is_kept { self.plan.store.hlc_before(partition, next) } else { None };
+        match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
+            true => Err(LinkedError::Differs { partition, end: next }),
+            false => Ok(()),
+        }
+    }
+
+    /// Drops the parts ahead to which the partition comes with what comes in order. Nothing shows that they go on from that: they were of the log of an
+    /// edge that may have been restored since. They count as stored for nobody, and what was in them comes in order as well.
+    fn make_way(&mut self, at: usize, to: Offset) {
+        let parts = self.aheads.of(&self.plan.touched, at);
+        let reached = parts.partition_point(|part| part.from <= to);
+        if reached > 0 {
+            self.dropped.extend(parts[..reached].iter().map(|part| (at, *part)));
+            self.aheads.set(at, parts[reached..].to_vec());
+        }
+    }
+
+    pub(super) fn add_hole(&mut self, partition: PartitionId, hole: Hole) -> Result<(), LinkedError> {
+        let about = self.about(partition, hole.from)?;
+        if hole.to <= about.end || hole.to <= self.plan.touched[about.at].after.end {
+            return Ok(());
+        }
+        if hole.from > about.end {
+            return Err(LinkedError::NotNext { partition, end: about.end, found: hole.from });
+        }
+        if hole.why == HoleWhy::Later {
+            return self.open_hole(partition, hole, &about);
+        }
+        let About { at, .. } = about;
+        if self.is_in_order {
+            self.make_way(at, hole.to);
+        }
+        let about = self.about(partition, hole.from)?;
+        let to = about.next().map_or(hole.to, |next| next.min(hole.to));
+        self.holes.push((at, Hole { from: about.end, to, ..hole }));
+        match about.place.checked_sub(1) {
+            None => pass(&mut self.plan.touched[at].after, to),
+            Some(place) => {
+                let mut parts = about.parts.to_vec();
+                parts.iter_mut().skip(place).take(1).for_each(|part| part.end = to);
+                self.aheads.set(at, parts);
+            }
+        }
+        self.aheads.join(&mut self.plan.touched, at);
+        // What of it lies behind the next part.
+        if to < hole.to { self.add_hole(partition, hole) } else { Ok(()) }
+    }
+
+    /// Opens a hole behind what there is, unless it is open already. Where nothing has come behind the last one, that one grows.
+    fn open_hole(&mut self, partition: PartitionId, hole: Hole, about: &About) -> Result<(), LinkedError> {
+        match about.next() {
+            Some(next) if next == hole.to => return Ok(()),
+            Some(next) => return Err(LinkedError::NotNext { partition, end: next, found: hole.to }),
+            None => {}
+        }
+        let mut parts = about.parts.to_vec();
+        parts.pop_if(|last| last.from == last.end);
+        if parts.len() >= PARTS_AHEAD_MAX {
+            return Err(LinkedError::Bound("parts ahead of one partition"));
+        }
+        parts.push(Ahead { from: hole.to, end: hole.to, bytes: 0, digest: 0 });
+        self.aheads.set(about.at, parts);
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Drops parts ahead: first their records go, with their holes and what of them came late, then their batches. Opening ends what was cut short between.
+    pub(super) fn drop_parts(
+        &self,
+        writer: &mut Writer,
+        touched: &[Touched],
+        dropped: &[(usize, Ahead)],
+    ) -> Result<(), BackendError> {
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let Writer { group, value, .. } = writer;
+        group.clear();
+        let mut aheads = Aheads::default();
+        let mut ranges: Vec<(usize, Holes, Lates)> = Vec::new();
+        let mut places: Vec<usize> = dropped.iter().map(|(at, _)| *at).collect();
+        places.dedup();
+        for at in places {
+            let partition = &touched[at].partition;
+            let is_in =
+                |offset: Offset| dropped.iter().any(|(of, part)| *of == at && (part.from..part.end).contains(&offset));
+            let stays = |part: &&Ahead| !dropped.iter().any(|(of, gone)| *of == at && gone.from == part.from);
+            aheads.set(at, partition.aheads().iter().filter(stays).copied().collect());
+            let (holes, late) = (partition.holes(), partition.late());
+            holes
+                .iter()
+                .filter(|hole| is_in(hole.from))
+                .for_each(|hole| group.remove(&keys::hole(partition.id, hole.from)));
+            late.iter()
+                .filter(|range| is_in(range.from))
+                .for_each(|range| group.remove(&keys::late(partition.id, range.from)));
+            let holes = holes.iter().filter(|hole| !is_in(hole.from)).copied().collect();
+            ranges.push((at, holes, late.iter().filter(|range| !is_in(range.from)).copied().collect()));
+        }
+        aheads.put(touched, group, value);
+        self.meta.apply(group)?;
+        aheads.show(touched);
+        for (at, holes, late) in ranges {
+            touched[at].partition.set_holes(holes);
+            touched[at].partition.set_late(late);
+            touched[at].partition.count_drop();
+        }
+        for (at, part) in dropped {
+            remove_batches(touched[*at].partition.tree(), part.from, Some(part.end))?;
+        }
+        Ok(())
+    }
+}
