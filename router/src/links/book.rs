@@ -190,6 +190,8 @@ pub struct Page {
     pub certificate_until_s: Option<u64>,
     /// When the other side was heard last.
     pub last_contact_ms: Option<i64>,
+    /// Packets that had come by the connections that stand when that was looked at last.
+    pub received: u64,
     /// How far upstream is behind.
     pub lag: Lag,
     /// Events stored upstream.
@@ -237,6 +239,14 @@ impl Page {
     /// Says how it is.
     pub fn set(&mut self, state: State, reason: impl Into<String>) {
         (self.state, self.reason) = (state, reason.into());
+    }
+
+    /// Notes how many packets have come by the connections that stand: where there are others than before, the other side was heard. It is so
+    /// once in a keep-alive at least, also where nothing goes.
+    pub fn came(&mut self, received: u64, now_ms: i64) {
+        if self.state == State::Connected && received != self.received {
+            (self.received, self.last_contact_ms) = (received, Some(now_ms));
+        }
     }
 
     /// Remembers that something is not taken; false where that was known.
@@ -349,6 +359,18 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_that_stands_was_heard_when_something_came() {
+        let mut page = Page { last_contact_ms: Some(5), ..Page::default() };
+        page.came(3, 10);
+        assert_eq!(page.last_contact_ms, Some(5), "what came by a connection that has ended says nothing");
+        page.set(State::Connected, "");
+        for (received, now_ms, heard_ms) in [(3, 20, 20), (3, 30, 20), (4, 40, 40), (1, 50, 50)] {
+            page.came(received, now_ms);
+            assert_eq!(page.last_contact_ms, Some(heard_ms), "{received} at {now_ms}");
+        }
+    }
 
     #[test]
     fn what_gateways_have_waits_together() {

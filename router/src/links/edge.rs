@@ -215,6 +215,8 @@ impl Edge {
             let (lag, _) = measure(log, carried(log, &config), &config, &page);
             let mut page = page.lock();
             page.wait(lag);
+            let received = page.connection.as_ref().map(|connection| connection.traffic().received);
+            page.came(received.unwrap_or_default(), log.clock().wall_ms());
             let later = later(log, &page);
             let mut view = page.view(&name, Direction::Up, (Vec::new(), later), log.clock().monotonic());
             drop(page);

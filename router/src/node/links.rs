@@ -71,11 +71,14 @@ impl LinkNode {
         place: Place,
         config: &Config,
     ) -> Result<Arc<Self>, RecordError> {
+        // As the site's list has it: two gateways may have one name in their files, that of the default.
+        let members = catalog.members();
+        let own = members.iter().find(|member| member.node == place.node && !member.name.is_empty());
         let setup = Setup {
             log: Arc::clone(log),
             data: config.node.data.clone(),
             site: place.site,
-            name: config.node.name.clone(),
+            name: own.map_or_else(|| config.node.name.clone(), |member| member.name.clone()),
             links: config.link.clone(),
         };
         let quorum = config.site.linked_quorum.clone();

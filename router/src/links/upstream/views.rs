@@ -26,6 +26,8 @@ impl Upstream {
             if record.is_revoked {
                 page.set(State::Revoked, "it was removed here");
             }
+            let connections = self.connected.of(&record.ids).into_iter();
+            page.came(connections.map(|one| one.traffic().received).sum(), self.log.clock().wall_ms());
             let (mut view, below) = (
                 page.view(&record.name, Direction::Down, (gaps, later), self.log.clock().monotonic()),
                 page.going.clone(),
