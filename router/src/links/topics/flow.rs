@@ -85,8 +85,11 @@ impl Session {
 impl Sender {
     /// An edge answers what is about its partitions, and nothing else.
     pub(in crate::links) fn check_answer(&self, answer: &Answer) -> Result<(), Ended> {
-        let is_of_upstream =
-            matches!(answer, Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..));
+        // Nothing goes ahead down: what an edge says to lie there would end a life here.
+        let is_of_upstream = matches!(
+            answer,
+            Answer::Asked(..) | Answer::Known(_) | Answer::Due(_) | Answer::Renewed(..) | Answer::Ahead(_)
+        );
         if self.session.is_down() && is_of_upstream {
             return Err(Ended::Wrong("what upstream alone says".to_owned()));
         }
