@@ -9,6 +9,7 @@ mod keeper;
 mod leaving;
 mod left_lives;
 mod level;
+mod link_json;
 mod links;
 mod place;
 mod plugins;

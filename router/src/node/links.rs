@@ -5,25 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::down::{Below as CommandsBelow, Giving, Taking};
+use super::link_json::{json, plugin};
 use super::place::Place;
 use super::plugins::above::Above;
 use super::plugins::below::Below;
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
-use crate::admin::links::{
-    ClassJson, GapJson, InviteJson, LaterJson, LinkControl, LinkJson, PluginDownJson, SummaryJson, TopicDownJson,
-    TopicsDownJson, TrafficJson,
-};
+use crate::admin::links::{InviteJson, LinkControl, LinkJson, PluginDownJson};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::detail::{Ask, AskError, Detail};
-use crate::links::plugins::PluginDown;
 use crate::links::{
-    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
-    TopicDown, TopicsDown, Upstream, Within, is_link_name,
+    AcceptError, Edge, FolderError, Nodes, RecordError, Records, Setup, Upstream, Within, is_link_name,
 };
 use crate::plugin_host::{PluginHost, Wants};
 use crate::replication::join::draw_token;
@@ -53,6 +49,8 @@ pub struct LinkNode {
     edge: Arc<Edge>,
     upstream: Option<(Arc<Upstream>, Arc<SiteIdentity>)>,
     summaries: Summaries,
+    /// Bytes that a link may keep here; `None`: no bound.
+    link_bytes_max: Option<u64>,
 }
 
 impl LinkNode {
@@ -87,7 +85,9 @@ impl LinkNode {
             None => None,
         };
         let summaries = Summaries::new(Arc::clone(log));
-        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream, summaries }))
+        let link_bytes_max = Some(config.site.link_bytes_max).filter(|bytes| *bytes > 0);
+        let (catalog, edge) = (Arc::clone(catalog), Edge::new(setup));
+        Ok(Arc::new(Self { place, catalog, edge, upstream, summaries, link_bytes_max }))
     }
 
     /// What makes summaries for links.
@@ -250,7 +250,8 @@ impl LinkControl for LinkNode {
             let of_link = summaries.remove(&view.name).unwrap_or_default();
             json(view, of_link)
         });
-        up.chain(down.into_iter().map(|view| json(view, Vec::new()))).collect()
+        let bounded = |view| LinkJson { kept_bytes_max: self.link_bytes_max, ..json(view, Vec::new()) };
+        up.chain(down.into_iter().map(bounded)).collect()
     }
 
     fn invite<'a>(&'a self, site: &'a str) -> Pending<'a, InviteJson> {
@@ -307,108 +308,5 @@ impl From<AcceptError> for ApiError {
             }
             AcceptError::Folder(_) => Self::internal(text),
         }
-    }
-}
-
-/// By priority; only the edge knows it.
-fn classes(view: &LinkView) -> Vec<ClassJson> {
-    if view.direction == Direction::Down {
-        return Vec::new();
-    }
-    let class = |(priority, class): (Priority, ClassView)| ClassJson {
-        priority: priority.as_str().to_owned(),
-        events: class.brought.events,
-        bytes: class.brought.bytes,
-        record_bytes: class.brought.record_bytes,
-        sent_bytes: class.brought.sent_bytes,
-        dropped_events: class.brought.dropped_events,
-        dropped_bytes: class.brought.dropped_bytes,
-        lag_events: class.lag.events,
-        lag_bytes: class.lag.bytes,
-        lag_ms: class.lag.ms,
-    };
-    Priority::ALL.into_iter().zip(view.classes).map(class).collect()
-}
-
-fn plugin(of: PluginDown) -> PluginDownJson {
-    PluginDownJson { name: of.name, sha256: of.sha256, said: of.said }
-}
-
-fn topics(of: TopicsDown) -> TopicsDownJson {
-    let topic =
-        |topic: TopicDown| TopicDownJson { name: topic.name, events: topic.events, waiting_events: topic.waiting };
-    TopicsDownJson {
-        gateway: of.gateway,
-        state: of.state.as_str().to_owned(),
-        reason: of.reason,
-        allowed: of.allowed,
-        events: of.events,
-        lag_events: of.lag.events,
-        lag_bytes: of.lag.bytes,
-        lag_ms: of.lag.ms,
-        topics: of.topics.into_iter().map(topic).collect(),
-        refusals: of.refusals,
-    }
-}
-
-fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
-    let gap = |gap: crate::links::Gap| GapJson {
-        topic: gap.topic,
-        origin: gap.partition.origin.to_string(),
-        partition: gap.partition.index,
-        from: gap.from,
-        to: gap.to,
-        why: gap.why.to_owned(),
-        at_ms: gap.at_ms,
-    };
-    let later = |later: crate::links::Later| LaterJson {
-        topic: later.topic,
-        origin: later.partition.origin.to_string(),
-        partition: later.partition.index,
-        from: later.from,
-        to: later.to,
-    };
-    let (drain_s, ratio, classes) = (view.drain_s(), view.brought().ratio(), classes(&view));
-    LinkJson {
-        name: view.name,
-        direction: match view.direction {
-            Direction::Up => "up".to_owned(),
-            Direction::Down => "down".to_owned(),
-        },
-        state: view.state.as_str().to_owned(),
-        reason: view.reason,
-        address: view.address,
-        transport: view.way.map(|way| way.as_str().to_owned()).unwrap_or_default(),
-        certificate_until_s: view.certificate_until_s,
-        last_contact_ms: view.last_contact_ms,
-        lag_events: view.lag.events,
-        lag_bytes: view.lag.bytes,
-        lag_ms: view.lag.ms,
-        events: view.events,
-        bytes: view.bytes,
-        again_events: view.again,
-        kept_bytes: view.kept_bytes,
-        shed_bytes: view.shed_bytes,
-        events_per_s: view.rate.events,
-        bytes_per_s: view.rate.bytes,
-        sent_bytes_per_s: view.rate.sent_bytes,
-        drain_s,
-        ratio,
-        classes,
-        traffic: view.traffic.map(|traffic| TrafficJson {
-            rtt_ms: traffic.rtt.as_secs_f64() * 1e3,
-            sent: traffic.sent,
-            lost: traffic.lost,
-            sent_bytes: traffic.sent_bytes,
-            received_bytes: traffic.received_bytes,
-        }),
-        connections: view.connections,
-        refusals: view.refusals,
-        down: view.down,
-        topics: view.topics.into_iter().map(topics).collect(),
-        plugins: view.plugins.into_iter().map(plugin).collect(),
-        gaps: view.gaps.into_iter().map(gap).collect(),
-        later: view.later.into_iter().map(later).collect(),
-        summaries,
     }
 }

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::catalog::LINK_NODES_MAX;
 use crate::links::Pending;
-use crate::links::plugins::{GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
+use crate::links::plugins::{DownState, GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
 use crate::plugin_host::{ANSWERS_MAX, WantV1, Wants, hex};
 use crate::transport::NodeId;
 
@@ -77,6 +77,7 @@ impl GivePlugins for Below {
     fn of_site(&self, site: &str, names: &[(NodeId, String)]) -> Vec<PluginDown> {
         let view = |(name, want): (String, WantV1)| PluginDown {
             sha256: if want.bytes > 0 { hex(&want.sha256) } else { String::new() },
+            state: state(&want),
             said: said(&want, names),
             name,
         };
@@ -85,6 +86,15 @@ impl GivePlugins for Below {
             Vec::new()
         });
         all.into_iter().map(view).collect()
+    }
+}
+
+/// How it stands, of all gateways.
+fn state(want: &WantV1) -> DownState {
+    match want.answers.as_slice() {
+        [] => DownState::Waits,
+        answers if answers.iter().all(|answer| answer.code.is_empty()) => DownState::Done,
+        _ => DownState::Refused,
     }
 }
 
