@@ -150,6 +150,7 @@ impl Node {
             tokio::spawn(Arc::clone(&site).keep_level()),
             tokio::spawn(Arc::clone(&links).import()),
             tokio::spawn(Arc::clone(&links).watch_summaries()),
+            tokio::spawn(Arc::clone(&links).spread_wants()),
         ];
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
@@ -341,7 +342,7 @@ fn open_rooms(
     linked.bring_down(&commands);
     let wants = Wants::open(Arc::clone(&log), &data.join(WANTS_FOLDER));
     let wants = Arc::new(wants.map_err(plugin_host::StartError::from)?);
-    linked.bring_plugins(&plugins, &wants);
+    linked.bring_plugins(&plugins, &wants, Arc::clone(&way) as _);
     if is_in_site {
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);

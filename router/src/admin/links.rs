@@ -23,6 +23,12 @@ pub trait LinkControl: Send + Sync {
     /// What a site is to have of plugins. Reads the store: not for a task.
     fn plugins(&self, site: &str) -> Vec<PluginDownJson>;
 
+    /// Hears from the site's other nodes what sites are to have of plugins, before that is changed here: else what was said there may count.
+    fn hear_others<'a>(&'a self) -> Pending<'a, ()>;
+
+    /// Has them hear what was changed: it is theirs as well then, as far as they answer in time.
+    fn tell_others<'a>(&'a self) -> Pending<'a, ()>;
+
     /// How each link is. Reads the store: not for a task.
     fn views(&self) -> Vec<LinkJson>;
 

@@ -1,7 +1,7 @@
 //! The node's links: what feeds it, what it feeds, and what people ask of either.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::down::{Below as CommandsBelow, Giving, Taking};
@@ -9,6 +9,7 @@ use super::link_json::{json, plugin};
 use super::place::Place;
 use super::plugins::above::Above;
 use super::plugins::below::Below;
+use super::plugins::spread::{Others, Spread};
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
 use crate::admin::links::{InviteJson, LinkControl, LinkJson, PluginDownJson};
@@ -51,6 +52,8 @@ pub struct LinkNode {
     summaries: Summaries,
     /// Bytes that a link may keep here; `None`: no bound.
     link_bytes_max: Option<u64>,
+    /// What sites that feed this one are to have of plugins, here and at the site's other nodes.
+    spread: OnceLock<Arc<Spread>>,
 }
 
 impl LinkNode {
@@ -87,7 +90,8 @@ impl LinkNode {
         let summaries = Summaries::new(Arc::clone(log));
         let link_bytes_max = Some(config.site.link_bytes_max).filter(|bytes| *bytes > 0);
         let (catalog, edge) = (Arc::clone(catalog), Edge::new(setup));
-        Ok(Arc::new(Self { place, catalog, edge, upstream, summaries, link_bytes_max }))
+        let spread = OnceLock::new();
+        Ok(Arc::new(Self { place, catalog, edge, upstream, summaries, link_bytes_max, spread }))
     }
 
     /// What makes summaries for links.
@@ -124,11 +128,24 @@ impl LinkNode {
     }
 
     /// Lets plugins come down links, from here and to here; before links start.
-    pub fn bring_plugins(&self, plugins: &Arc<PluginHost>, wants: &Arc<Wants>) {
+    pub fn bring_plugins(&self, plugins: &Arc<PluginHost>, wants: &Arc<Wants>, others: Arc<dyn Others>) {
         let above = Above::new(Arc::clone(plugins), Arc::clone(&self.catalog));
         self.edge.set_take_plugins(Arc::new(above));
         if let Some((upstream, _)) = &self.upstream {
             upstream.set_plugins(Arc::new(Below(Arc::clone(wants))));
+            self.spread.get_or_init(|| Spread::new(Arc::clone(wants), others));
+        }
+    }
+
+    /// What says to the site's other nodes what sites are to have of plugins; `None` where none can have any.
+    pub(super) fn spread(&self) -> Option<Arc<Spread>> {
+        self.spread.get().map(Arc::clone)
+    }
+
+    /// Hears it from them. Goes on for as long as the node runs.
+    pub async fn spread_wants(self: Arc<Self>) {
+        if let Some(spread) = self.spread() {
+            spread.run().await;
         }
     }
 
@@ -241,6 +258,24 @@ impl LinkControl for LinkNode {
     fn plugins(&self, site: &str) -> Vec<PluginDownJson> {
         let of_site = self.upstream.as_ref().map(|(upstream, _)| upstream.plugins_of(site));
         of_site.unwrap_or_default().into_iter().map(plugin).collect()
+    }
+
+    fn hear_others<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if let Some(spread) = self.spread() {
+                spread.hear_others().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn tell_others<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if let Some(spread) = self.spread() {
+                spread.tell_others().await;
+            }
+            Ok(())
+        })
     }
 
     fn views(&self) -> Vec<LinkJson> {

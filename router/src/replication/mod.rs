@@ -56,6 +56,8 @@ pub const ASK_COMMAND: u8 = 4;
 pub const ASK_HAND_OVER: u8 = 5;
 /// The kind of an ask for how far a node is with what links bring.
 pub const ASK_LINKED: u8 = 6;
+/// The kind of an ask for what sites below are to have of plugins.
+pub const ASK_WANTS: u8 = 7;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 /// The kind of a long stream of what links have brought.

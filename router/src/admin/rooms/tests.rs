@@ -120,6 +120,14 @@ impl crate::admin::links::LinkControl for NoLinks {
         Vec::new()
     }
 
+    fn hear_others<'a>(&'a self) -> crate::admin::site::Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn tell_others<'a>(&'a self) -> crate::admin::site::Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn views(&self) -> Vec<crate::admin::links::LinkJson> {
         Vec::new()
     }

@@ -65,8 +65,11 @@ impl GivePlugins for Below {
                     return tracing::info!(link = site, plugin = of.name, text, "a site does not take a plugin now");
                 }
             };
-            let (wants, site, name, number) = (Arc::clone(&self.0), site.to_owned(), of.name.clone(), of.number);
-            let kept = tokio::task::spawn_blocking(move || wants.answered(&site, gateway.0, (&name, number), refused));
+            let (wants, site, of) = (Arc::clone(&self.0), site.to_owned(), of.clone());
+            let kept = tokio::task::spawn_blocking(move || {
+                let is = |want: &WantV1| wanted((of.name.clone(), want.clone())) == of;
+                wants.answered(&site, gateway.0, &of.name, is, refused)
+            });
             if let Ok(Err(error)) = kept.await {
                 // It is asked again when the link stands again.
                 tracing::error!(%error, "what has come of a site's plugin is not kept");
@@ -78,7 +81,7 @@ impl GivePlugins for Below {
         let view = |(name, want): (String, WantV1)| PluginDown {
             sha256: if want.bytes > 0 { hex(&want.sha256) } else { String::new() },
             state: state(&want),
-            said: said(&want, names),
+            said: said(&want, self.0.is_ready(&want), names),
             name,
         };
         let all = self.0.of_site(site).unwrap_or_else(|error| {
@@ -99,9 +102,13 @@ fn state(want: &WantV1) -> DownState {
 }
 
 /// What gateways say, each in words.
-fn said(want: &WantV1, names: &[(NodeId, String)]) -> Vec<String> {
+fn said(want: &WantV1, is_ready: bool, names: &[(NodeId, String)]) -> Vec<String> {
     if want.answers.is_empty() {
-        let what = if want.bytes > 0 { "not deployed yet" } else { "not removed yet" };
+        let what = match want.bytes {
+            0 => "not removed yet",
+            _ if is_ready => "not deployed yet",
+            _ => "not deployed yet: its component is not at this node",
+        };
         return vec![what.to_owned()];
     }
     let name = |gateway: u64| names.iter().find(|(id, _)| id.0 == gateway).map(|(_, name)| name.clone());
