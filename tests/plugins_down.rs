@@ -11,6 +11,7 @@ use crate::harness::components::{hostile, hostile_guard, hostile_guard_manifest,
 use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::{ROUTING, Site, free_port};
 use crate::harness::{Node, wait};
+use crate::links::within::fed;
 use crate::links::{link, linked, view};
 
 const IN: &str = "[[routing.rules]]\npattern = 'in/#'\ntopic = 'in'\nkey = 'one'\n";
@@ -163,4 +164,56 @@ fn a_plugin_goes_nowhere_that_does_not_list_it_and_does_no_more_than_the_link_ma
     plant.run();
     wait::until_true("it is refused", || said(&hq[0], "one").is_some_and(|said| said.contains("refused (grants)")));
     assert!(plant.plugins().is_empty());
+}
+
+/// All nodes of the headquarters that run say this of a plugin of the plant.
+fn until_all_say(hq: &Site, name: &str, what: &str, is: impl Fn(Option<String>) -> bool) {
+    for place in hq.running() {
+        wait::until_true(&format!("node {place} says of {name}: {what}"), || is(said(&hq[place], name)));
+    }
+}
+
+#[test]
+fn what_was_said_at_one_node_of_a_headquarters_is_handed_over_by_another_though_the_first_dies() {
+    let mut hq = Site::of_with(3, ROUTING);
+    let plant = Node::start_with(&format!("{IN}[[link]]\nname = \"hq\"\ndown = [\"commands\", \"plugins\"]\n"));
+    link(&plant, &hq[0], "plant");
+    let files = Files::new();
+    let is_deployed = |said: Option<String>| said.is_some_and(|said| said.ends_with(": deployed"));
+    let first = fed(&hq);
+    let (second, third) = ((first + 1) % 3, (first + 2) % 3);
+
+    // The link leads to another node than the one that was told.
+    files.give(&hq[second], "one", 100);
+    until_deployed(&hq[second], &plant, "one", 100);
+    until_all_say(&hq, "one", "deployed", is_deployed);
+
+    // A new version, told to one that dies before the link stands again.
+    plant.cli(&["link", "pause", "hq"]).ok();
+    files.give(&hq[third], "one", 120);
+    until_all_say(&hq, "one", "not yet", |said| said.is_some_and(|said| said == "not deployed yet"));
+    hq.kill(&[third]);
+    plant.cli(&["link", "resume", "hq"]).ok();
+    let stands = hq.running().next().unwrap();
+    until_deployed(&hq[stands], &plant, "one", 120);
+    until_all_say(&hq, "one", "deployed", is_deployed);
+
+    // Removed while one is away, which comes back and has known of no removal: it does not come back with it.
+    files.give(&hq[second], "two", 100);
+    until_deployed(&hq[second], &plant, "two", 100);
+    hq[first].cli(&["plugin", "remove", "one", "--site", "plant"]).ok();
+    wait::until_true("it is gone at the plant", || call_ms(&plant, "one").is_none());
+    until_all_say(&hq, "one", "nothing", |said| said.is_none());
+    hq.run(&[third]);
+    until_all_say(&hq, "two", "deployed", is_deployed);
+    until_all_say(&hq, "one", "nothing", |said| said.is_none());
+    assert_eq!((call_ms(&plant, "one"), call_ms(&plant, "two")), (None, Some(100)));
+
+    // Said by turns at all of them: the last one counts, whichever it was.
+    for (round, ms) in [130, 140, 150, 160].into_iter().enumerate() {
+        files.give(&hq[round % 3], "two", ms);
+    }
+    until_deployed(&hq[first], &plant, "two", 160);
+    until_all_say(&hq, "two", "deployed", is_deployed);
+    assert_eq!(call_ms(&plant, "two"), Some(160));
 }
