@@ -33,11 +33,17 @@ pub enum Bug {
     FillIsNotAtomic,
     /// The edge lets go of what was missed, as what lies ahead of it is stored.
     CountsWhatIsAhead,
+    /// Both ends pass over what their lists say of topics that come down.
+    BringsWhatIsNotListed,
+    /// After a cut upstream goes on down behind what it had sent, wherever the edge ends.
+    GoesOnDownWhereItWas,
+    /// What retention took upstream is passed over without a word on the way down.
+    GapBelowNotTold,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 15] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 18] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -53,5 +59,8 @@ impl Bug {
         (Bug::PassesOpenHole, &["readers"]),
         (Bug::FillIsNotAtomic, &["acknowledged"]),
         (Bug::CountsWhatIsAhead, &["acknowledged"]),
+        (Bug::BringsWhatIsNotListed, &["down"]),
+        (Bug::GoesOnDownWhereItWas, &["down"]),
+        (Bug::GapBelowNotTold, &["down"]),
     ];
 }

@@ -3,6 +3,7 @@
 mod acknowledged;
 mod converges;
 mod deadline;
+mod down;
 mod gaps;
 mod lives;
 mod nodes;
@@ -19,7 +20,7 @@ pub type Checked = Result<(), String>;
 type Check = fn(&History) -> Checked;
 
 /// Each, by its name.
-const ALL: [(&str, Check); 10] = [
+const ALL: [(&str, Check); 11] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
@@ -30,6 +31,7 @@ const ALL: [(&str, Check); 10] = [
     ("converges", converges::check),
     ("nodes", nodes::check),
     ("readers", readers::check),
+    ("down", down::check),
 ];
 
 /// The names of those that are broken, each with its story.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgeway::links::{Answer, Parts, Refused, Said, check_parts, lies_ahead, may_come, stand};
+use edgeway::links::{Answer, Parts, Refused, Said, check_parts, lies_ahead, stand};
 use sled_data::{Hole, HoleWhy, Linked, LinkedError, LinkedPart, OriginId, PartitionId, TopicId, TopicInfo};
 
 use super::{Link, Running, Session, World};
@@ -112,9 +112,9 @@ impl World {
             Ok(Said::Offer(origin, path)) => self.judge(number, upstream, session, origin, path),
             Ok(Said::Topic(info)) => {
                 let id = info.id;
-                match adopt(self.links[number].within.unwrap_or(number), upstream, info) || self.has(Bug::LoopIsTaken) {
-                    true => drop(receiving.topics.insert(id)),
-                    false => down.push_back(Answer::Refused(Refused::new(0, id.0, "ours-topic", "")).encode()),
+                match self.take_topic(number, upstream, info) {
+                    Ok(()) => drop(receiving.topics.insert(id)),
+                    Err(refused) => down.push_back(Answer::Refused(refused).encode()),
                 }
             }
             Ok(Said::Where(ids)) => {
@@ -124,7 +124,7 @@ impl World {
                 upstream.store.sync().expect("it syncs");
                 let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
                 let ahead = |id: &PartitionId| lies_ahead(&upstream.store, *id).map(|ahead| (*id, ahead));
-                if self.links[number].within.is_none() {
+                if self.links[number].within.is_none() && self.links[number].down.is_none() {
                     down.push_back(Answer::Ahead(ids.iter().filter_map(ahead).collect()).encode());
                 }
                 let stands = ids.into_iter().map(|id| (id, stand(&upstream.store, id)));
@@ -144,12 +144,23 @@ impl World {
         true
     }
 
+    fn take_topic(&self, number: usize, upstream: &Running, info: TopicInfo) -> Result<(), Refused> {
+        let id = info.id;
+        self.may_be_brought(number, id, &info.name, None)?;
+        let is_adopted = adopt(self.links[number].within.unwrap_or(number), upstream, info);
+        if !is_adopted && !self.has(Bug::LoopIsTaken) {
+            return Err(Refused::new(0, id.0, "ours-topic", ""));
+        }
+        let here = upstream.store.topics().into_iter().find(|topic| topic.id == id);
+        here.map_or(Ok(()), |here| self.may_be_brought(number, id, "", Some(&here.name)))
+    }
+
     fn judge(&mut self, number: usize, upstream: &Running, session: &mut Session, origin: OriginId, path: Vec<u64>) {
         let id = self.sites[self.links[number].to].id;
-        let number = self.links[number].within.unwrap_or(number);
         let site = if self.has(Bug::LoopIsTaken) { u64::MAX } else { id };
-        match may_come(&upstream.store, origin, &path, site, number as u64 + 1) {
+        match self.may_come(number, &upstream.store, origin, &path, site) {
             Ok(()) => {
+                let number = self.links[number].within.unwrap_or(number);
                 let linked = Linked { link: number as u64 + 1, hlc: 0, path };
                 session.receiving.origins.insert(origin, linked);
             }

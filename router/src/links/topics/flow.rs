@@ -23,7 +23,7 @@ pub enum Flow {
 }
 
 /// What goes down to a site.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Given {
     /// What the edge lists.
     pub wanted: Vec<String>,
@@ -41,6 +41,11 @@ impl Given {
         lists(&self.wanted, topic) && lists(&self.allowed, topic)
     }
 
+    /// Whether a partition of a topic goes, by how its origin has come here; `None`: it is this site's own.
+    pub fn goes(&self, topic: &str, linked: Option<&Linked>) -> bool {
+        !linked.is_some_and(|linked| self.has_been_there(linked)) && self.carries(topic)
+    }
+
     /// Whether an origin has come from the site, or by it.
     fn has_been_there(&self, linked: &Linked) -> bool {
         self.links.contains(&linked.link) || linked.path.contains(&self.site)
@@ -51,9 +56,8 @@ impl Given {
         let linked: BTreeMap<OriginId, Linked> = log.store().linked().into_iter().collect();
         let mut all = log.all_partitions();
         all.retain(|partition| {
-            let origin = partition.id().origin;
-            let is_back = linked.get(&origin).is_some_and(|linked| self.has_been_there(linked));
-            partition.visible_end() > 0 && !is_back && self.carries(partition.topic())
+            let linked = linked.get(&partition.id().origin);
+            partition.visible_end() > 0 && self.goes(partition.topic(), linked)
         });
         all
     }
