@@ -130,7 +130,12 @@ impl World {
                 let stands = ids.into_iter().map(|id| (id, stand(&upstream.store, id)));
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
-            Ok(Said::Parts(parts)) => return self.take_parts(upstream, session, parts),
+            Ok(Said::Parts(parts)) => {
+                if self.links[number].down.is_some() {
+                    self.history.met.insert("topics come down");
+                }
+                return self.take_parts(upstream, session, parts);
+            }
             Ok(
                 Said::Hello(_)
                 | Said::Behind(_)
