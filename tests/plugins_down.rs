@@ -11,6 +11,7 @@ use crate::harness::components::{hostile, hostile_guard, hostile_guard_manifest,
 use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::{ROUTING, Site, free_port};
 use crate::harness::{Node, wait};
+use crate::links::within::fed;
 use crate::links::{link, linked, view};
 
 const IN: &str = "[[routing.rules]]\npattern = 'in/#'\ntopic = 'in'\nkey = 'one'\n";
@@ -85,7 +86,12 @@ fn a_plugin_goes_down_a_link_whatever_dies_and_what_is_the_sites_own_stays() {
     assert!(listed.contains("one") && listed.contains("deployed"), "{listed}");
     for (node, name) in [(&plant, "hq"), (&hq[0], "plant")] {
         assert_eq!(view(node, name)["plugins"][0]["name"], "one");
-        assert!(node.cli(&["link", "show", name]).ok().out.contains("plugin     one"));
+        let told = node.cli(&["link", "show", name]).ok().out;
+        assert!(told.contains("plugin     one") && told.contains("1 deployed, 0 removed"), "{told}");
+        let figures = crate::harness::http::get(node.http, "/metrics", None).unwrap().body;
+        let states = format!("edgeway_link_plugins{{link=\"{name}\",state=\"done\"}} 1.0");
+        let answers = format!("edgeway_link_plugin_answers{{link=\"{name}\",outcome=\"deployed\"}} 1.0");
+        assert!(figures.contains(&states) && figures.contains(&answers), "{figures}");
     }
     let has_act = |node: &Node, wanted: &dyn Fn(&Value) -> bool| {
         node.readable_events("_audit").into_iter().any(|act| wanted(&act.json()))
@@ -163,4 +169,56 @@ fn a_plugin_goes_nowhere_that_does_not_list_it_and_does_no_more_than_the_link_ma
     plant.cli(&["link", "remove", "hq"]).ok();
     link(&plant, &hq[0], "plant");
     assert_eq!(said(&hq[0], "one"), None);
+}
+
+/// All nodes of the headquarters that run say this of a plugin of the plant.
+fn until_all_say(hq: &Site, name: &str, what: &str, is: impl Fn(Option<String>) -> bool) {
+    for place in hq.running() {
+        wait::until_true(&format!("node {place} says of {name}: {what}"), || is(said(&hq[place], name)));
+    }
+}
+
+#[test]
+fn what_was_said_at_one_node_of_a_headquarters_is_handed_over_by_another_though_the_first_dies() {
+    let mut hq = Site::of_with(3, ROUTING);
+    let plant = Node::start_with(&format!("{IN}[[link]]\nname = \"hq\"\ndown = [\"commands\", \"plugins\"]\n"));
+    link(&plant, &hq[0], "plant");
+    let files = Files::new();
+    let is_deployed = |said: Option<String>| said.is_some_and(|said| said.ends_with(": deployed"));
+    let first = fed(&hq);
+    let (second, third) = ((first + 1) % 3, (first + 2) % 3);
+
+    // The link leads to another node than the one that was told.
+    files.give(&hq[second], "one", 100);
+    until_deployed(&hq[second], &plant, "one", 100);
+    until_all_say(&hq, "one", "deployed", is_deployed);
+
+    // A new version, told to one that dies before the link stands again.
+    plant.cli(&["link", "pause", "hq"]).ok();
+    files.give(&hq[third], "one", 120);
+    until_all_say(&hq, "one", "not yet", |said| said.is_some_and(|said| said == "not deployed yet"));
+    hq.kill(&[third]);
+    plant.cli(&["link", "resume", "hq"]).ok();
+    let stands = hq.running().next().unwrap();
+    until_deployed(&hq[stands], &plant, "one", 120);
+    until_all_say(&hq, "one", "deployed", is_deployed);
+
+    // Removed while one is away, which comes back and has known of no removal: it does not come back with it.
+    files.give(&hq[second], "two", 100);
+    until_deployed(&hq[second], &plant, "two", 100);
+    hq[first].cli(&["plugin", "remove", "one", "--site", "plant"]).ok();
+    wait::until_true("it is gone at the plant", || call_ms(&plant, "one").is_none());
+    until_all_say(&hq, "one", "nothing", |said| said.is_none());
+    hq.run(&[third]);
+    until_all_say(&hq, "two", "deployed", is_deployed);
+    until_all_say(&hq, "one", "nothing", |said| said.is_none());
+    assert_eq!((call_ms(&plant, "one"), call_ms(&plant, "two")), (None, Some(100)));
+
+    // Said by turns at all of them: the last one counts, whichever it was.
+    for (round, ms) in [130, 140, 150, 160].into_iter().enumerate() {
+        files.give(&hq[round % 3], "two", ms);
+    }
+    until_deployed(&hq[first], &plant, "two", 160);
+    until_all_say(&hq, "two", "deployed", is_deployed);
+    assert_eq!(call_ms(&plant, "two"), Some(160));
 }

@@ -11,8 +11,8 @@ use crate::harness::site::{ROUTING, Site, free_port};
 use crate::harness::{Node, wait};
 use crate::links::{Load, check_level, check_records, link, stored, view};
 
-/// What the headquarters allows.
-const GIVES: &str = "\n[[downlink]]\nsite = \"plant*\"\ntopics = [\"plain\"]\n";
+/// What the headquarters allows, and keeps.
+const GIVES: &str = "\n[site]\nlink_bytes_max = 1073741824\n[[downlink]]\nsite = \"plant*\"\ntopics = [\"plain\"]\n";
 /// What the plant lists.
 const LISTS: &str = "down = [\"commands\", \"topics:plain\", \"topics:vital\", \"topics:*/*\"]\n";
 
@@ -112,6 +112,18 @@ fn topics_go_down_a_link_once_and_in_order_whatever_dies_or_is_cut() {
     assert!(told.contains("topics     connected; upstream allows plain;"), "{told}");
     let told = hq[0].cli(&["link", "show", "plant"]).ok().out;
     assert!(told.contains("topics:plain") && told.contains("plain: "), "{told}");
+    assert!(told.contains("here, of 1.0 GiB that it may keep"), "{told}");
+    let figures = |node: &Node, wanted: &[&str]| {
+        let text = crate::harness::http::get(node.http, "/metrics", None).unwrap().body;
+        wanted.iter().for_each(|line| assert!(text.contains(line), "{line} is not in {text}"));
+    };
+    let down = |link: &str, what: &str| format!("edgeway_link_down_{what}{{link=\"{link}\",gateway=\"");
+    figures(
+        &plant,
+        &[&format!("{}\"}} 1.0", down("hq", "connected")), &format!("{}\"}} 0.0", down("hq", "lag_events"))],
+    );
+    let kept = "edgeway_link_kept_bytes_max{link=\"plant\"} 1073741824.0";
+    figures(&hq[0], &[kept, &down("plant", "connected"), &down("plant", "events")]);
     let tail = plant.cli(&["tail", "plain", "--from", "start", "--site", "hq", "--json"]).ok();
     assert_eq!(tail.out.lines().count(), all);
     for node in [&plant, &hq[0]] {

@@ -12,6 +12,7 @@ mod keeper;
 mod leaving;
 mod left_lives;
 mod level;
+mod link_json;
 mod links;
 mod outlived;
 mod place;
@@ -156,6 +157,7 @@ impl Node {
             tokio::spawn(Arc::clone(&links).import()),
             tokio::spawn(Arc::clone(&links).watch_summaries()),
             tokio::spawn(Arc::clone(&links).watch_removed()),
+            tokio::spawn(Arc::clone(&links).spread_wants()),
         ];
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
@@ -338,7 +340,7 @@ fn open_rooms(
     linked.bring_down(&commands);
     let wants = Wants::open(Arc::clone(&log), &data.join(WANTS_FOLDER));
     let wants = Arc::new(wants.map_err(plugin_host::StartError::from)?);
-    linked.bring_plugins(&plugins, &wants);
+    linked.bring_plugins(&plugins, &wants, Arc::clone(&way) as _);
     if is_in_site {
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);

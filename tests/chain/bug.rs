@@ -35,11 +35,17 @@ pub enum Bug {
     CountsWhatIsAhead,
     /// The edge goes on where a part ahead was dropped, and counts it as stored.
     DropIsNotTold,
+    /// Both ends pass over what their lists say of topics that come down.
+    BringsWhatIsNotListed,
+    /// After a cut upstream goes on down behind what it had sent, wherever the edge ends.
+    GoesOnDownWhereItWas,
+    /// What retention took upstream is passed over without a word on the way down.
+    GapBelowNotTold,
 }
 
 impl Bug {
     /// Each, with the invariants of which one must see it.
-    pub const ALL: [(Bug, &'static [&'static str]); 16] = [
+    pub const ALL: [(Bug, &'static [&'static str]); 19] = [
         (Bug::StoredBeforeSync, &["acknowledged"]),
         (Bug::GoesOnWhereItWas, &["converges"]),
         (Bug::TakesWhatIsNotNext, &["acknowledged"]),
@@ -56,5 +62,8 @@ impl Bug {
         (Bug::FillIsNotAtomic, &["acknowledged"]),
         (Bug::CountsWhatIsAhead, &["acknowledged"]),
         (Bug::DropIsNotTold, &["acknowledged"]),
+        (Bug::BringsWhatIsNotListed, &["down"]),
+        (Bug::GoesOnDownWhereItWas, &["down"]),
+        (Bug::GapBelowNotTold, &["down"]),
     ];
 }

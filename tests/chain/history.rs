@@ -54,6 +54,21 @@ pub struct Held {
     pub events: Vec<(u64, u64)>,
     /// The sites that its origin has passed; none: it is of this site.
     pub path: Option<Vec<u64>>,
+    /// The link that brought it.
+    pub link: Option<u64>,
+    /// What its topic is called there.
+    pub topic: String,
+}
+
+/// Topics that go down, from a site to one that feeds it.
+#[derive(Debug, Clone)]
+pub struct Down {
+    pub from: usize,
+    pub to: usize,
+    /// The link's id at the edge.
+    pub link: u64,
+    /// What the edge lists, and what upstream allows.
+    pub lists: [Vec<String>; 2],
 }
 
 /// A site at the end.
@@ -76,6 +91,7 @@ pub struct History {
     pub dropped: Vec<Dropped>,
     /// From which site to which.
     pub links: Vec<(usize, usize)>,
+    pub downs: Vec<Down>,
     /// Whether edges are told that something is stored when both nodes of a site have it.
     pub has_quorum: bool,
     /// Sites whose store was wiped or set back.

@@ -1,8 +1,8 @@
 //! Sites that feed one another, in one thread: their stores, clocks and links, decided by one seed.
 //!
 //! What stores, decides and is said is the product's own: `sled_data::Store` on memory that loses what was not synced, the merge of
-//! partitions into rounds (`links::Lanes`), how a partition goes on (`links::begin`), which origin may come (`links::may_come`), and the
-//! frames. Around it the model does what a link's two tasks and the committers do, through outages of days, crashes at both ends, restored
+//! partitions into rounds (`links::Lanes`), how a partition goes on (`links::begin`), which origin may come (`links::may_come`), what goes down and
+//! may come (`links::Given`, `links::MayBring`), and the frames. Around it the model does what a link's two tasks and the committers do, through outages of days, crashes at both ends, restored
 //! and wiped stores, and frames that are lost, doubled or damaged. `invariants` says what must hold. `bug` plants mistakes, to prove that they
 //! see.
 //!
@@ -66,6 +66,7 @@ fn links_meet_all_weathers() {
         "goes on ahead again",
         "a second outage",
         "a reader starts again",
+        "topics come down",
     ];
     assert_met(&met, &wanted);
     assert!(acknowledged > 1_000 && holes > 10, "{acknowledged} events, {holes} holes");

@@ -1,5 +1,6 @@
 //! All of it together: sites, the links between them, and the weather.
 
+mod down;
 mod edge;
 mod reader;
 mod upstream;
@@ -18,9 +19,12 @@ use super::bug::Bug;
 use super::history::{Acknowledged, Ended, Held, History, Life};
 use crate::seeded::random::Random;
 use crate::seeded::stores;
+use down::Down;
 use edge::Sending;
 use upstream::Receiving;
 
+/// The place of the ring among the shapes.
+const RING: usize = 3;
 /// Steps in bad weather, and in good weather at most.
 const STEPS: usize = 160;
 const CALM_STEPS: usize = 400;
@@ -71,6 +75,8 @@ pub struct Link {
     pub nodes: Vec<usize>,
     /// Within a site: of which link it sends on what that has brought.
     pub within: Option<usize>,
+    /// What it brings down, where it leads from upstream to an edge.
+    pub down: Option<Down>,
     /// It is cut until then.
     pub cut_until: u64,
     pub session: Option<Session>,
@@ -80,6 +86,23 @@ pub struct Link {
     pub newest: bool,
     /// Up to where was sent, for a planted bug.
     pub sent: BTreeMap<PartitionId, Offset>,
+}
+
+impl Link {
+    fn of(from: usize, to: usize, down: Option<Down>) -> Link {
+        Link {
+            from,
+            to,
+            nodes: vec![to],
+            within: None,
+            down,
+            cut_until: 0,
+            session: None,
+            drops: false,
+            newest: false,
+            sent: BTreeMap::new(),
+        }
+    }
 }
 
 /// A connection that stands.
@@ -130,17 +153,7 @@ impl World {
         let has_quorum = is_double && random.chance(500);
         let mut history = History { links: links.clone(), has_quorum, ..History::default() };
         let drops: Vec<bool> = links.iter().map(|_| random.chance(500)).collect();
-        let link = |((from, to), drops)| Link {
-            from,
-            to,
-            nodes: vec![to],
-            within: None,
-            cut_until: 0,
-            session: None,
-            drops,
-            newest: false,
-            sent: BTreeMap::new(),
-        };
+        let link = |((from, to), drops)| Link { drops, ..Link::of(from, to, None) };
         let mut links: Vec<Link> = links.into_iter().zip(drops).map(link).collect();
         if is_double {
             links[0].nodes.push(2);
@@ -150,6 +163,8 @@ impl World {
         // By itself, so that all else of a seed is as it would be.
         let mut apart = Random::new(!seed);
         links.iter_mut().filter(|link| link.within.is_none()).for_each(|link| link.newest = apart.chance(400));
+        // Where an origin may come by two links it comes by the first one alone.
+        let may_come_down = !is_double && shape != RING && apart.chance(300);
         let mut world = World {
             random,
             history,
@@ -172,6 +187,9 @@ impl World {
                 was_set_back: false,
                 starts_at: 0,
             });
+        }
+        if may_come_down {
+            world.bring_down(&mut apart);
         }
         world
     }
@@ -414,6 +432,8 @@ fn seal(partition: PartitionId, base_offset: Offset, hlc: u64, events: &[u64]) -
 fn ended(site: &Site) -> Ended {
     let mut partitions = BTreeMap::new();
     if let Some(Running { store, .. }) = &site.running {
+        let topics: BTreeMap<TopicId, String> =
+            store.topics().into_iter().map(|topic| (topic.id, topic.name)).collect();
         for id in store.partitions() {
             let reach = store.reach(id);
             let mut held = Held {
@@ -422,7 +442,9 @@ fn ended(site: &Site) -> Ended {
                 digest: reach.digest,
                 holes: store.holes(id),
                 events: Vec::new(),
+                link: store.linked_origin(id.origin).map(|linked| linked.link),
                 path: store.linked_origin(id.origin).map(|linked| linked.path),
+                topic: topics.get(&id.topic).cloned().unwrap_or_default(),
             };
             let mut next = reach.start;
             while next < reach.end {

@@ -23,6 +23,12 @@ pub trait LinkControl: Send + Sync {
     /// What a site is to have of plugins. Reads the store: not for a task.
     fn plugins(&self, site: &str) -> Vec<PluginDownJson>;
 
+    /// Hears from the site's other nodes what sites are to have of plugins, before that is changed here: else what was said there may count.
+    fn hear_others<'a>(&'a self) -> Pending<'a, ()>;
+
+    /// Has them hear what was changed: it is theirs as well then, as far as they answer in time.
+    fn tell_others<'a>(&'a self) -> Pending<'a, ()>;
+
     /// How each link is. Reads the store: not for a task.
     fn views(&self) -> Vec<LinkJson>;
 
@@ -49,7 +55,7 @@ pub trait LinkControl: Send + Sync {
 pub type Links = Arc<dyn LinkControl>;
 
 /// A link.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LinkJson {
     /// What it is called here.
     pub name: String,
@@ -85,6 +91,9 @@ pub struct LinkJson {
     /// Bytes of batches that are kept of what it brought. Upstream alone.
     #[serde(default)]
     pub kept_bytes: u64,
+    /// How many it may keep (`[site] link_bytes_max`); none: no bound, or this is the edge.
+    #[serde(default)]
+    pub kept_bytes_max: Option<u64>,
     /// Bytes of batches that went as they were more than the link's share of the disk, since the start. Upstream alone.
     #[serde(default)]
     pub shed_bytes: u64,
@@ -115,6 +124,9 @@ pub struct LinkJson {
     /// The plugins that come down.
     #[serde(default)]
     pub plugins: Vec<PluginDownJson>,
+    /// What has come of plugins, since the start.
+    #[serde(default)]
+    pub plugin_answers: PluginAnswersJson,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
     /// Events that come behind what is newer of their partitions, each range.
@@ -126,18 +138,36 @@ pub struct LinkJson {
 }
 
 /// A plugin that goes down a link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginDownJson {
     /// Its name.
     pub name: String,
     /// SHA-256 of its component, in hexadecimal; empty where it is to be removed.
     pub sha256: String,
-    /// How it stands: upstream what each gateway says, at the edge the version.
+    /// `waits`: no gateway has said for good what came of it; `done`; `refused`, by one of them at least.
+    #[serde(default)]
+    pub state: String,
+    /// The same in words: upstream what each gateway says, at the edge the version.
     pub said: Vec<String>,
 }
 
+/// What has come of the plugins of a link, since the start: at the edge what it has answered, upstream what it has heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginAnswersJson {
+    /// That one is deployed.
+    pub deployed: u64,
+    /// That one is removed.
+    pub removed: u64,
+    /// That one is not wanted there.
+    pub refused: u64,
+    /// That it cannot be done now, and is tried again.
+    pub later: u64,
+    /// Bytes of components that went over.
+    pub bytes: u64,
+}
+
 /// Topics that come down.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicsDownJson {
     /// Upstream: the gateway to which they go.
     pub gateway: String,
@@ -149,6 +179,9 @@ pub struct TopicsDownJson {
     pub allowed: Vec<String>,
     /// Events stored at the edge, since the start.
     pub events: u64,
+    /// Bytes of their batches.
+    #[serde(default)]
+    pub bytes: u64,
     /// Events that are not at the edge yet.
     pub lag_events: u64,
     /// Their bytes as they are stored, about.

@@ -2,6 +2,7 @@
 
 mod lag;
 mod links;
+mod links_down;
 mod log;
 mod partitions;
 mod process;
@@ -132,7 +133,11 @@ impl Metrics {
 
     /// Links between sites.
     pub fn add_links(&mut self, links: crate::admin::links::Links) {
-        self.add("links", move |sheet| links::write(&links.views(), sheet));
+        self.add("links", move |sheet| {
+            let links = links.views();
+            links::write(&links, sheet)?;
+            links_down::write(&links, sheet)
+        });
     }
 
     fn text(&self) -> Result<Response, ApiError> {

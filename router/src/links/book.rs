@@ -10,7 +10,7 @@ use sled_data::{Offset, PartitionId};
 use super::class::Priority;
 use super::lanes::Newest;
 use super::meter::{Brought, Meter, PerSecond};
-use super::plugins::PluginDown;
+use super::plugins::{PluginDown, Tally};
 use super::topics::{Going, TopicsDown};
 use super::wire::Behind;
 use crate::transport::{NodeId, SiteConnection, Traffic, Way};
@@ -158,6 +158,8 @@ pub struct LinkView {
     pub topics: Vec<TopicsDown>,
     /// The plugins that come down.
     pub plugins: Vec<PluginDown>,
+    /// What has come of plugins, since the start.
+    pub tally: Tally,
 }
 
 impl LinkView {
@@ -230,6 +232,8 @@ pub struct Page {
     pub going: BTreeMap<NodeId, Going>,
     /// Upstream: bytes that went as they were more than the link's share of the disk.
     pub shed_bytes: u64,
+    /// What has come of plugins that go down.
+    pub plugins: Tally,
 }
 
 /// One link's page, which its tasks share.
@@ -352,6 +356,7 @@ impl Page {
             down: self.down.clone(),
             topics: Vec::new(),
             plugins: Vec::new(),
+            tally: self.plugins,
         }
     }
 }

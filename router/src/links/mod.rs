@@ -89,11 +89,11 @@ pub use lanes::{Lanes, Moment, Round};
 pub use later::{AheadJudged, HeardAhead, LiesAhead, Way, judge_ahead, lies_ahead, live_from, skip_to, waits, way};
 pub use records::{LinkRecord, RecordError, Records};
 pub use summary::{LinkSummary, PluginFacts};
-pub use topics::{Downlink, TopicDown, TopicsDown};
+pub use topics::{Downlink, Given, MayBring, TopicDown, TopicsDown};
 
 pub use crate::catalog::is_link_name;
 pub use upstream::Upstream;
-pub use waiting::mine;
+pub use waiting::{goes_up, mine};
 pub use ways::Transport;
 pub use wire::{Answer, Parts, Refused, Said};
 pub use within::{NoAnswer, Nodes, Pending, Within};

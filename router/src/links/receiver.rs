@@ -193,12 +193,12 @@ impl Receiver {
             Said::Offer(origin, path) => Ok(self.refuse(self.judge(open, origin, path).err())),
             Said::Topic(info) => {
                 let (id, partitions) = (info.id, info.config.partitions);
-                if let Some(Err(refused)) = self.listed.as_ref().map(|listed| listed.judge_topic(id, &info.name)) {
+                if let Some(Err(refused)) = self.listed.as_ref().map(|listed| listed.may.judge_topic(id, &info.name)) {
                     return Ok(self.refuse(Some(refused)));
                 }
                 let adopted = self.adopt(info).await?;
                 let judge = |topic: Arc<Topic>| match &self.listed {
-                    Some(listed) => listed.judge_here(id, topic.name()).map(|()| topic),
+                    Some(listed) => listed.may.judge_here(id, topic.name()).map(|()| topic),
                     None => Ok(topic),
                 };
                 match adopted.and_then(judge) {
@@ -261,7 +261,7 @@ impl Receiver {
         }
         may_come(self.log.store(), origin, &path, self.site, self.link)?;
         if let Some(listed) = &self.listed {
-            listed.judge_path(origin, &path)?;
+            listed.may.judge_path(origin, &path)?;
         }
         open.origins.insert(origin, Linked { link: self.link, hlc: 0, path });
         Ok(())

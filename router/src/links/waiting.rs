@@ -24,12 +24,17 @@ pub fn meant(log: &EventLog, config: &LinkConfig) -> impl Fn(OriginId) -> bool {
         store.linked().into_iter().map(|(origin, linked)| (origin, linked.link)).collect();
     let followed: BTreeSet<OriginId> = store.followed().into_iter().map(|(origin, _)| origin).collect();
     let (origins, down) = (config.origins, config.brings_down_as);
-    move |origin: OriginId| match origins {
+    move |origin: OriginId| goes_up(origins, linked.get(&origin).copied(), followed.contains(&origin), down)
+}
+
+/// Whether a link is about an origin that the link of this id has brought, or none; `down` is the link's own id, of what comes down it (pure).
+pub fn goes_up(origins: Origins, linked: Option<u64>, is_followed: bool, down: Option<u64>) -> bool {
+    match origins {
         // What came down the link does not go up it.
-        Origins::All => linked.get(&origin).is_none_or(|link| Some(*link) != down),
-        Origins::Site => !linked.contains_key(&origin),
+        Origins::All => linked.is_none_or(|link| Some(link) != down),
+        Origins::Site => linked.is_none(),
         // Earlier lives of this node are its own.
-        Origins::Own => !linked.contains_key(&origin) && !followed.contains(&origin),
+        Origins::Own => linked.is_none() && !is_followed,
     }
 }
 

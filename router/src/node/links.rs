@@ -1,31 +1,29 @@
 //! The node's links: what feeds it, what it feeds, and what people ask of either.
 
-use std::collections::BTreeSet;
+mod removed;
+
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::addresses::addresses_of;
 use super::down::{Below as CommandsBelow, Giving, Taking};
+use super::link_json::{json, plugin};
 use super::place::Place;
 use super::plugins::above::Above;
 use super::plugins::below::Below;
+use super::plugins::spread::{Others, Spread};
 use super::summaries::{Summaries, Told};
 use crate::admin::ApiError;
-use crate::admin::links::{
-    ClassJson, GapJson, InviteJson, LaterJson, LinkControl, LinkJson, PluginDownJson, SummaryJson, TopicDownJson,
-    TopicsDownJson, TrafficJson,
-};
+use crate::admin::links::{InviteJson, LinkControl, LinkJson, PluginDownJson};
 use crate::admin::site::Pending;
 use crate::catalog::{self, Catalog, LinkRefusal};
 use crate::commands::Commands;
 use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::detail::{Ask, AskError, Detail};
-use crate::links::plugins::PluginDown;
 use crate::links::{
-    AcceptError, ClassView, Direction, Edge, FolderError, LinkView, Nodes, Priority, RecordError, Records, Setup,
-    TopicDown, TopicsDown, Upstream, Within, is_link_name,
+    AcceptError, Edge, FolderError, Nodes, RecordError, Records, Setup, Upstream, Within, is_link_name,
 };
 use crate::plugin_host::{PluginHost, Wants};
 use crate::replication::join::draw_token;
@@ -55,8 +53,10 @@ pub struct LinkNode {
     edge: Arc<Edge>,
     upstream: Option<(Arc<Upstream>, Arc<SiteIdentity>)>,
     summaries: Summaries,
-    /// What sites are to have of plugins.
-    wants: OnceLock<Arc<Wants>>,
+    /// Bytes that a link may keep here; `None`: no bound.
+    link_bytes_max: Option<u64>,
+    /// What sites that feed this one are to have of plugins, here and at the site's other nodes.
+    spread: OnceLock<Arc<Spread>>,
 }
 
 impl LinkNode {
@@ -93,8 +93,11 @@ impl LinkNode {
             }
             None => None,
         };
-        let (summaries, wants) = (Summaries::new(Arc::clone(log)), OnceLock::new());
-        Ok(Arc::new(Self { place, catalog: Arc::clone(catalog), edge: Edge::new(setup), upstream, summaries, wants }))
+        let summaries = Summaries::new(Arc::clone(log));
+        let link_bytes_max = Some(config.site.link_bytes_max).filter(|bytes| *bytes > 0);
+        let (catalog, edge) = (Arc::clone(catalog), Edge::new(setup));
+        let spread = OnceLock::new();
+        Ok(Arc::new(Self { place, catalog, edge, upstream, summaries, link_bytes_max, spread }))
     }
 
     /// What makes summaries for links.
@@ -131,44 +134,24 @@ impl LinkNode {
     }
 
     /// Lets plugins come down links, from here and to here; before links start.
-    pub fn bring_plugins(&self, plugins: &Arc<PluginHost>, wants: &Arc<Wants>) {
+    pub fn bring_plugins(&self, plugins: &Arc<PluginHost>, wants: &Arc<Wants>, others: Arc<dyn Others>) {
         let above = Above::new(Arc::clone(plugins), Arc::clone(&self.catalog));
         self.edge.set_take_plugins(Arc::new(above));
         if let Some((upstream, _)) = &self.upstream {
             upstream.set_plugins(Arc::new(Below(Arc::clone(wants), Arc::downgrade(upstream))));
-            let _ = self.wants.set(Arc::clone(wants));
+            self.spread.get_or_init(|| Spread::new(Arc::clone(wants), others));
         }
     }
 
-    /// Forgets what sites were to have of plugins when their links are removed, at whichever node of the site. Goes on for as long as the node runs.
-    pub async fn watch_removed(self: Arc<Self>) {
-        let (mut changed, mut known) = (self.catalog.watch(), BTreeSet::new());
-        loop {
-            changed.borrow_and_update();
-            let links = self.catalog.links().into_iter().filter(|(_, link)| link.is_revoked);
-            let removed: BTreeSet<Arc<str>> = links.map(|(name, _)| name).collect();
-            if !removed.is_subset(&known) && !self.forget_plugins(removed.clone()).await {
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
-            }
-            known = removed;
-            if changed.changed().await.is_err() {
-                return;
-            }
-        }
+    /// What says to the site's other nodes what sites are to have of plugins; `None` where none can have any.
+    pub(super) fn spread(&self) -> Option<Arc<Spread>> {
+        self.spread.get().map(Arc::clone)
     }
 
-    /// Forgets what these sites were to have of plugins; false where that could not be stored.
-    async fn forget_plugins(&self, removed: BTreeSet<Arc<str>>) -> bool {
-        let Some(wants) = self.wants.get().map(Arc::clone) else { return true };
-        let forgotten = tokio::task::spawn_blocking(move || wants.forget(&|site| removed.contains(site)));
-        match forgotten.await {
-            Ok(Ok(())) => true,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "what a removed site was to have of plugins is not forgotten");
-                false
-            }
-            Err(_) => false,
+    /// Hears it from them. Goes on for as long as the node runs.
+    pub async fn spread_wants(self: Arc<Self>) {
+        if let Some(spread) = self.spread() {
+            spread.run().await;
         }
     }
 
@@ -232,7 +215,7 @@ impl LinkNode {
         let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
         upstream.remove(name, WHO).await?;
         // Before it can be invited again.
-        self.forget_plugins(BTreeSet::from([name.into()])).await;
+        self.forget_plugins_of(name).await;
         Ok(())
     }
 
@@ -279,6 +262,24 @@ impl LinkControl for LinkNode {
         of_site.unwrap_or_default().into_iter().map(plugin).collect()
     }
 
+    fn hear_others<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if let Some(spread) = self.spread() {
+                spread.hear_others().await;
+            }
+            Ok(())
+        })
+    }
+
+    fn tell_others<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(async move {
+            if let Some(spread) = self.spread() {
+                spread.tell_others().await;
+            }
+            Ok(())
+        })
+    }
+
     fn views(&self) -> Vec<LinkJson> {
         let down = self.upstream.as_ref().map(|(upstream, _)| upstream.views()).unwrap_or_default();
         let mut summaries = self.summaries.of(&self.edge);
@@ -286,7 +287,8 @@ impl LinkControl for LinkNode {
             let of_link = summaries.remove(&view.name).unwrap_or_default();
             json(view, of_link)
         });
-        up.chain(down.into_iter().map(|view| json(view, Vec::new()))).collect()
+        let bounded = |view| LinkJson { kept_bytes_max: self.link_bytes_max, ..json(view, Vec::new()) };
+        up.chain(down.into_iter().map(bounded)).collect()
     }
 
     fn invite<'a>(&'a self, site: &'a str) -> Pending<'a, InviteJson> {
@@ -343,108 +345,5 @@ impl From<AcceptError> for ApiError {
             }
             AcceptError::Folder(_) => Self::internal(text),
         }
-    }
-}
-
-/// By priority; only the edge knows it.
-fn classes(view: &LinkView) -> Vec<ClassJson> {
-    if view.direction == Direction::Down {
-        return Vec::new();
-    }
-    let class = |(priority, class): (Priority, ClassView)| ClassJson {
-        priority: priority.as_str().to_owned(),
-        events: class.brought.events,
-        bytes: class.brought.bytes,
-        record_bytes: class.brought.record_bytes,
-        sent_bytes: class.brought.sent_bytes,
-        dropped_events: class.brought.dropped_events,
-        dropped_bytes: class.brought.dropped_bytes,
-        lag_events: class.lag.events,
-        lag_bytes: class.lag.bytes,
-        lag_ms: class.lag.ms,
-    };
-    Priority::ALL.into_iter().zip(view.classes).map(class).collect()
-}
-
-fn plugin(of: PluginDown) -> PluginDownJson {
-    PluginDownJson { name: of.name, sha256: of.sha256, said: of.said }
-}
-
-fn topics(of: TopicsDown) -> TopicsDownJson {
-    let topic =
-        |topic: TopicDown| TopicDownJson { name: topic.name, events: topic.events, waiting_events: topic.waiting };
-    TopicsDownJson {
-        gateway: of.gateway,
-        state: of.state.as_str().to_owned(),
-        reason: of.reason,
-        allowed: of.allowed,
-        events: of.events,
-        lag_events: of.lag.events,
-        lag_bytes: of.lag.bytes,
-        lag_ms: of.lag.ms,
-        topics: of.topics.into_iter().map(topic).collect(),
-        refusals: of.refusals,
-    }
-}
-
-fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
-    let gap = |gap: crate::links::Gap| GapJson {
-        topic: gap.topic,
-        origin: gap.partition.origin.to_string(),
-        partition: gap.partition.index,
-        from: gap.from,
-        to: gap.to,
-        why: gap.why.to_owned(),
-        at_ms: gap.at_ms,
-    };
-    let later = |later: crate::links::Later| LaterJson {
-        topic: later.topic,
-        origin: later.partition.origin.to_string(),
-        partition: later.partition.index,
-        from: later.from,
-        to: later.to,
-    };
-    let (drain_s, ratio, classes) = (view.drain_s(), view.brought().ratio(), classes(&view));
-    LinkJson {
-        name: view.name,
-        direction: match view.direction {
-            Direction::Up => "up".to_owned(),
-            Direction::Down => "down".to_owned(),
-        },
-        state: view.state.as_str().to_owned(),
-        reason: view.reason,
-        address: view.address,
-        transport: view.way.map(|way| way.as_str().to_owned()).unwrap_or_default(),
-        certificate_until_s: view.certificate_until_s,
-        last_contact_ms: view.last_contact_ms,
-        lag_events: view.lag.events,
-        lag_bytes: view.lag.bytes,
-        lag_ms: view.lag.ms,
-        events: view.events,
-        bytes: view.bytes,
-        again_events: view.again,
-        kept_bytes: view.kept_bytes,
-        shed_bytes: view.shed_bytes,
-        events_per_s: view.rate.events,
-        bytes_per_s: view.rate.bytes,
-        sent_bytes_per_s: view.rate.sent_bytes,
-        drain_s,
-        ratio,
-        classes,
-        traffic: view.traffic.map(|traffic| TrafficJson {
-            rtt_ms: traffic.rtt.as_secs_f64() * 1e3,
-            sent: traffic.sent,
-            lost: traffic.lost,
-            sent_bytes: traffic.sent_bytes,
-            received_bytes: traffic.received_bytes,
-        }),
-        connections: view.connections,
-        refusals: view.refusals,
-        down: view.down,
-        topics: view.topics.into_iter().map(topics).collect(),
-        plugins: view.plugins.into_iter().map(plugin).collect(),
-        gaps: view.gaps.into_iter().map(gap).collect(),
-        later: view.later.into_iter().map(later).collect(),
-        summaries,
     }
 }

@@ -1,11 +1,13 @@
 //! Brings the node's plugins to what the site agreed on: missing components are fetched from other nodes.
 //!
-//! `plan` says what is to be done and when it is tried again (pure); `components` is what nodes say to each other.
+//! `plan` says what is to be done and when it is tried again (pure); `components` is what nodes say to each other. `above` deploys what links bring;
+//! `below` and `spread` are for what sites that feed this one are to have.
 
 pub(super) mod above;
 pub(super) mod below;
 pub(super) mod components;
 mod plan;
+pub(super) mod spread;
 #[cfg(test)]
 mod tests;
 

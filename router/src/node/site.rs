@@ -171,6 +171,7 @@ impl SiteNode {
             plugins: Arc::clone(plugins),
             commands: Arc::clone(commands),
             site: Arc::downgrade(self),
+            spread: links.spread(),
             within: links.within(),
             replication: std::sync::OnceLock::new(),
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sled_data::OriginId;
 
 use super::plugins::components::{self, Components};
+use super::plugins::spread::{Others, Spread};
 use super::site::SiteNode;
 use crate::catalog::{Ask, Asked, Catalog, Member, MemberState, NoAnswer};
 use crate::commands::{Answering, Commands, Forward, ForwardError};
@@ -14,8 +15,8 @@ use crate::links::{self, Within};
 use crate::plugin_host::PluginHost;
 use crate::replication::peers::{AskError, Heartbeat, Notice, PeerState, Peers, Pulse, Serve};
 use crate::replication::{
-    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_PLUGIN, ASK_SAME, Pending, Replication,
-    STREAM_FOLLOW, STREAM_LINKED,
+    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_PLUGIN, ASK_SAME, ASK_WANTS, Pending,
+    Replication, STREAM_FOLLOW, STREAM_LINKED,
 };
 use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
@@ -27,6 +28,8 @@ const CATALOG_WAIT: Duration = Duration::from_secs(10);
 /// How long a part of a component may take, over a slow link as well.
 const PLUGIN_WAIT: Duration = Duration::from_secs(30);
 
+/// How long another node may take to say what sites below are to have of plugins.
+const WANTS_WAIT: Duration = Duration::from_secs(10);
 /// How long another node may take to say how far it is with what links bring.
 const LINKED_WAIT: Duration = Duration::from_secs(2);
 /// How long another node may take to store a command that is handed over to it.
@@ -116,6 +119,15 @@ impl Components for Way {
     }
 }
 
+impl Others for Way {
+    fn ask_wants(&self, node: NodeId, body: Vec<u8>) -> Pending<'_, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let peers = self.peers().ok_or_else(no_way)?;
+            peers.ask(node, ASK_WANTS, &body, WANTS_WAIT).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
 impl Way {
     /// The node that writes a life, where it is connected.
     fn writer(&self, origin: OriginId) -> Option<(Arc<Peers>, NodeId)> {
@@ -173,6 +185,8 @@ pub struct Served {
     pub log: Arc<EventLog>,
     pub catalog: Arc<Catalog>,
     pub plugins: Arc<PluginHost>,
+    /// What sites that feed this one are to have of plugins.
+    pub spread: Option<Arc<Spread>>,
     pub commands: Arc<Commands>,
     pub site: Weak<SiteNode>,
     /// What it does with others for links.
@@ -212,7 +226,14 @@ impl Serve for Served {
                     Some(replication) => Some(replication.same_here(&body).await),
                     None => Some(Vec::new()),
                 },
-                ASK_PLUGIN => Some(components::answer(Arc::clone(&self.plugins), body).await),
+                ASK_PLUGIN => {
+                    let wants = self.spread.as_ref().map(|spread| Arc::clone(spread.wants()));
+                    Some(components::answer(Arc::clone(&self.plugins), wants, body).await)
+                }
+                ASK_WANTS => match &self.spread {
+                    Some(spread) => spread.answer(from, body).await,
+                    None => None,
+                },
                 _ => None,
             }
         })

@@ -73,7 +73,9 @@ pub use overridden::{Derived, Verdict, judge, readable_to};
 pub use prepare::DEAD_LETTERS_TOPIC;
 pub use registry::RecordV2;
 pub use status::{PluginStatus, RunState};
-pub use wants::{ANSWERS_MAX, AnswerV1, WantError, WantV1, Wants};
+pub use wants::{
+    ANSWERS_MAX, AnswerV1, ENTRIES_AT_ONCE_MAX, GONE_MAX, Head, Known, WANTS_MAX, WantError, WantV1, Wants,
+};
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

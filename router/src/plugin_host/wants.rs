@@ -1,74 +1,41 @@
-//! What sites that feed this one are to have of plugins: kept on this node, until their gateways have said what came of it.
+//! What sites that feed this one are to have of plugins, and what their gateways have said of it: kept at each node of the site.
+//!
+//! `stored` is what is kept of one plugin, `merge` what two nodes know together (pure); `others` is what is said to other nodes and heard from them.
+//! A plugin that is gone is kept as a note that says so, for who has heard of it and not of its end.
 
+mod merge;
+mod others;
+mod stored;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use sled_data::STATE_VALUE_BYTES_MAX;
 use tokio::sync::watch;
 
 use super::deploy::check_bytes;
 use super::registry::{Files, digest};
 use super::{DeployError, Kind, Manifest, ManifestError};
 use crate::event_log::{Act, CommitFailed, EventLog, fits_state};
+pub use others::{ENTRIES_AT_ONCE_MAX, Head, Known};
+pub use stored::{ANSWERS_MAX, AnswerV1, WantV1};
+use stored::{MANIFEST_BYTES_MAX, NOBODY, UNLINKED, cut};
 
 /// The small named tree, its keys: the site, 0, and the plugin's name.
 pub const WANTS_TREE: &str = "plugins_below";
-/// The version byte before a value.
-const VERSION: u8 = 1;
-/// Plugins that one site is to have, those included that it is to lose; and all sites together.
+/// Plugins that one site is to have, those included that it is to lose.
 pub const WANTS_OF_SITE_MAX: usize = 64;
+/// The same of all sites together.
 pub const WANTS_MAX: usize = 1_024;
+/// Notes of plugins that are gone, of all sites: beyond them the oldest goes.
+pub const GONE_MAX: usize = 1_024;
+/// What is read at most: that, and what one change, or what is heard at once, adds.
+const READ_MAX: usize = WANTS_MAX + GONE_MAX + ENTRIES_AT_ONCE_MAX;
 /// Bytes of all components that are kept for sites.
 pub const COMPONENTS_BYTES_MAX: u64 = 1 << 30;
-/// Bytes of a manifest, as the catalog of a site takes it.
-const MANIFEST_BYTES_MAX: usize = 48 << 10;
-/// Answers of gateways that are kept of one plugin, as many as a link may have gateways.
-pub const ANSWERS_MAX: usize = 32;
-/// Bytes of a text of an answer, and of who wants a plugin.
-const TEXT_BYTES_MAX: usize = 128;
-/// Bytes of the numbers and lengths of an answer, and of all else that is kept of a plugin.
-const ANSWER_HEAD_BYTES_MAX: usize = 32;
-const HEAD_BYTES_MAX: usize = 128;
-
-const _: () = assert!(
-    MANIFEST_BYTES_MAX + TEXT_BYTES_MAX + HEAD_BYTES_MAX + ANSWERS_MAX * (2 * TEXT_BYTES_MAX + ANSWER_HEAD_BYTES_MAX)
-        <= STATE_VALUE_BYTES_MAX
-);
-
-/// What a site is to have of one plugin. Frozen: another shape is another version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WantV1 {
-    /// What tells it from what was wanted before.
-    pub number: u64,
-    /// The manifest, as TOML; empty where it is to be removed.
-    pub manifest: String,
-    /// SHA-256 of the component.
-    pub sha256: [u8; 32],
-    /// Its length in bytes; 0: the plugin is to be removed.
-    pub bytes: u64,
-    /// When that was said, Unix milliseconds.
-    pub given_ms: i64,
-    /// Who said it.
-    pub who: String,
-    /// What gateways have answered for good.
-    pub answers: Vec<AnswerV1>,
-}
-
-/// What a gateway has answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AnswerV1 {
-    /// The gateway, by its id here.
-    pub gateway: u64,
-    /// The code of its refusal; empty: it was done.
-    pub code: String,
-    /// Why, for people.
-    pub text: String,
-    /// When, Unix milliseconds.
-    pub at_ms: i64,
-}
 
 /// Why a site is not given a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -114,36 +81,26 @@ pub struct Wants {
     /// One change at a time; the last number that was given, so that none is given again of what is forgotten.
     changing: Mutex<u64>,
     changed: watch::Sender<u64>,
+    /// Rises with each change; begins at random, so that who knows one of an earlier run does not take it for one of this.
+    revision: AtomicU64,
 }
+
+/// Site, plugin, and what of it.
+type Entry = (String, String, WantV1);
 
 fn key(site: &str, name: &str) -> Vec<u8> {
     [site.as_bytes(), &[0], name.as_bytes()].concat()
-}
-
-fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
-}
-
-fn encode(want: &WantV1) -> Vec<u8> {
-    postcard::to_extend(want, vec![VERSION]).unwrap_or_default()
-}
-
-fn decode(bytes: &[u8]) -> Option<WantV1> {
-    let (&VERSION, rest) = bytes.split_first()? else { return None };
-    match postcard::take_from_bytes(rest).ok()? {
-        (want, []) => Some(want),
-        _ => None,
-    }
 }
 
 impl Wants {
     /// Opens what is kept; components are files in `folder`.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be made, or the system gives no random numbers.
     pub fn open(log: Arc<EventLog>, folder: &Path) -> io::Result<Self> {
         let (files, changed) = (Files::open(folder)?, watch::Sender::new(0));
-        Ok(Self { log, files, changing: Mutex::default(), changed })
+        let revision = AtomicU64::new(getrandom::u64()? >> 1);
+        Ok(Self { log, files, changing: Mutex::default(), changed, revision })
     }
 
     /// Changes whenever something more is wanted: who has read what is wanted, and done it, has nothing to read until then.
@@ -151,21 +108,21 @@ impl Wants {
         self.changed.subscribe()
     }
 
-    /// All that is wanted: site, plugin, and what of it. Reads the store.
-    fn all(&self) -> Result<Vec<(String, String, WantV1)>, WantError> {
+    /// All that is known, what is gone as well. Reads the store.
+    fn all(&self) -> Result<Vec<Entry>, WantError> {
         self.scan(b"")
     }
 
     /// The same of the keys that begin so.
-    fn scan(&self, prefix: &[u8]) -> Result<Vec<(String, String, WantV1)>, WantError> {
+    fn scan(&self, prefix: &[u8]) -> Result<Vec<Entry>, WantError> {
         let entries = self
             .log
-            .state_scan(WANTS_TREE, prefix, None, WANTS_MAX)
+            .state_scan(WANTS_TREE, prefix, None, READ_MAX)
             .map_err(|error| WantError::Store(error.to_string()))?;
         let read = |(key, value): (Vec<u8>, Vec<u8>)| {
             let at = key.iter().position(|byte| *byte == 0)?;
             let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-            Some((text(&key[..at])?, text(&key[at + 1..])?, decode(&value)?))
+            Some((text(&key[..at])?, text(&key[at + 1..])?, WantV1::decode(&value)?))
         };
         Ok(entries.into_iter().filter_map(|(key, value)| read((key.to_vec(), value.to_vec()))).collect())
     }
@@ -175,6 +132,11 @@ impl Wants {
     /// # Errors
     /// The store's.
     pub fn of_site(&self, site: &str) -> Result<Vec<(String, WantV1)>, WantError> {
+        Ok(self.known_of(site)?.into_iter().filter(|(_, want)| !want.is_gone()).collect())
+    }
+
+    /// The same with what is gone.
+    fn known_of(&self, site: &str) -> Result<Vec<(String, WantV1)>, WantError> {
         let all = self.scan(&key(site, ""))?;
         Ok(all.into_iter().map(|(_, name, want)| (name, want)).collect())
     }
@@ -206,7 +168,7 @@ impl Wants {
         kept.map(|()| (read.name, sha256))
     }
 
-    /// Says that a site is not to have a plugin any more. Where it is known to be gone already, or nobody can be told, nothing is kept of it.
+    /// Says that a site is not to have a plugin any more. Where nobody can be told, it counts as gone.
     ///
     /// # Errors
     /// [`WantError::Unknown`], or the store's.
@@ -215,45 +177,91 @@ impl Wants {
         let unknown = || WantError::Unknown { site: site.to_owned(), name: name.to_owned() };
         let (_, want) = self.of_site(site)?.into_iter().find(|(of, _)| of == name).ok_or_else(unknown)?;
         *last = want.number.max(*last);
-        if is_linked {
-            self.put(&mut last, (site, name), (String::new(), [0; 32], 0), who)?;
-        } else {
-            self.store(site, name, None)?;
-            self.audit(who, site, name, "forgotten", "no site of that name feeds this one");
+        self.put(&mut last, (site, name), (String::new(), [0; 32], 0), who)?;
+        if !is_linked {
+            // No gateway of whoever has the name next is told.
+            let found = self.of_site(site)?.into_iter().find(|(of, want)| of == name && want.number == *last);
+            let (_, want) = found.ok_or_else(unknown)?;
+            let want = self.with_answer(want, (NOBODY, UNLINKED.to_owned(), String::new()));
+            self.store(&[(site, name, Some(&want))])?;
+            self.audit("node", site, name, "forgotten", "no site of that name feeds this one");
+            self.trim_notes()?;
         }
         self.sweep();
         Ok(())
     }
 
-    /// Forgets what sites are to have whose link was removed: whoever gets the name next is not given it. Durable on return.
+    /// Forgets what sites are to have whose link was removed: whoever gets the name next is not given it, nor told to remove it. Notes of what
+    /// is gone stay, for the other nodes. Durable on return.
     ///
     /// # Errors
     /// The store's.
     pub fn forget(&self, is_removed: &dyn Fn(&str) -> bool) -> Result<(), WantError> {
         let mut last = self.changing.lock();
         let mut all = self.all()?;
-        all.retain(|(site, ..)| is_removed(site));
+        *last = all.iter().map(|(.., want)| want.number).fold(*last, u64::max);
+        all.retain(|(site, _, want)| is_removed(site) && !want.is_unlinked());
         if all.is_empty() {
             return Ok(());
         }
-        for (site, name, want) in all {
-            *last = want.number.max(*last);
-            self.store(&site, &name, None)?;
-            self.audit("node", &site, &name, "forgotten", "the site's link was removed");
+        for (_, _, want) in &mut all {
+            *last = last.saturating_add(1);
+            *want = WantV1::unlinked(*last, self.log.clock().wall_ms());
         }
+        self.store_all(&all)?;
+        for (site, name, _) in &all {
+            self.audit("node", site, name, "forgotten", "the site's link was removed");
+        }
+        self.trim_notes()?;
         self.sweep();
         Ok(())
     }
 
-    /// Where a site has as many as it may, the oldest removal that a gateway has done goes: others may be gone for good, and never answer.
+    /// Notes as gone what is to be removed where all gateways of the site have answered, each to some node. Durable on return.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn finish(&self, gateways: &dyn Fn(&str) -> Vec<u64>) -> Result<(), WantError> {
+        let _last = self.changing.lock();
+        let mut all = self.all()?;
+        all.retain(|(site, _, want)| want.bytes == 0 && !want.is_gone() && want.is_answered_by(&gateways(site)));
+        if all.is_empty() {
+            return Ok(());
+        }
+        let gone: Vec<Entry> = all.into_iter().map(|(site, name, want)| (site, name, self.as_gone(want))).collect();
+        self.store_all(&gone)?;
+        self.trim_notes()
+    }
+
+    fn store_all(&self, all: &[Entry]) -> Result<(), WantError> {
+        let all: Vec<_> = all.iter().map(|(site, name, want)| (site.as_str(), name.as_str(), Some(want))).collect();
+        all.chunks(ENTRIES_AT_ONCE_MAX).try_for_each(|chunk| self.store(chunk))
+    }
+
+    /// With one more answer: gateway, code, and text.
+    fn with_answer(&self, mut want: WantV1, (gateway, code, text): (u64, String, String)) -> WantV1 {
+        // Newer than all others, whatever the clock says: it is kept.
+        let newest = want.answers.iter().map(|answer| answer.at_ms.saturating_add(1)).max();
+        let at_ms = self.log.clock().wall_ms().max(newest.unwrap_or(i64::MIN));
+        want.answers = merge::answers(want.answers.iter().chain([&AnswerV1 { gateway, code, text, at_ms }]));
+        want
+    }
+
+    fn as_gone(&self, want: WantV1) -> WantV1 {
+        self.with_answer(want, (NOBODY, String::new(), String::new()))
+    }
+
+    /// Where a site has as many as it may, the oldest removal that a gateway has done is gone: others may be gone for good, and never answer.
     fn make_room(&self, site: &str) -> Result<(), WantError> {
         let all = self.of_site(site)?;
         if all.len() < WANTS_OF_SITE_MAX {
             return Ok(());
         }
-        let removed = all.iter().filter(|(_, want)| want.bytes == 0 && !want.answers.is_empty());
+        let removed = all.into_iter().filter(|(_, want)| want.bytes == 0 && !want.answers.is_empty());
         match removed.min_by_key(|(_, want)| want.number) {
-            Some((name, _)) => self.store(site, name, None),
+            Some((name, want)) => {
+                self.store(&[(site, &name, Some(&self.as_gone(want)))]).and_then(|()| self.trim_notes())
+            }
             None => Ok(()),
         }
     }
@@ -261,14 +269,14 @@ impl Wants {
     /// Whether one more, or other bytes of one, may be kept.
     fn check_room(&self, site: &str, name: &str, (sha256, bytes): ([u8; 32], u64)) -> Result<(), WantError> {
         let mut all = self.all()?;
-        all.retain(|(of, known, _)| (of.as_str(), known.as_str()) != (site, name));
+        all.retain(|(of, known, want)| (of.as_str(), known.as_str()) != (site, name) && !want.is_gone());
         if all.len() >= WANTS_MAX {
             return Err(WantError::TooMany(format!("{WANTS_MAX} plugins of all sites")));
         }
         if all.iter().filter(|(of, ..)| of == site).count() >= WANTS_OF_SITE_MAX {
             return Err(WantError::TooMany(format!("{WANTS_OF_SITE_MAX} plugins of site {site}")));
         }
-        let mut components: std::collections::BTreeMap<[u8; 32], u64> =
+        let mut components: BTreeMap<[u8; 32], u64> =
             all.into_iter().map(|(.., want)| (want.sha256, want.bytes)).collect();
         components.insert(sha256, bytes);
         let total = components.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
@@ -291,23 +299,38 @@ impl Wants {
         *last = self.all()?.iter().map(|(.., want)| want.number).fold(*last, u64::max).saturating_add(1);
         let given_ms = self.log.clock().wall_ms();
         let want = WantV1 { number: *last, manifest, sha256, bytes, given_ms, who: cut(who), answers: Vec::new() };
-        self.store(site, name, Some(&want))?;
+        self.store(&[(site, name, Some(&want))])?;
         self.audit(who, site, name, if bytes > 0 { "wanted" } else { "unwanted" }, &super::hex(&sha256));
         self.changed.send_modify(|changes| *changes += 1);
         Ok(())
     }
 
-    fn store(&self, site: &str, name: &str, want: Option<&WantV1>) -> Result<(), WantError> {
-        let (key, value) = (key(site, name), want.map(encode));
-        if !fits_state(&key, value.as_deref().unwrap_or_default()) {
+    /// Keeps these, at most [`ENTRIES_AT_ONCE_MAX`], or forgets them; durable on return.
+    fn store(&self, all: &[(&str, &str, Option<&WantV1>)]) -> Result<(), WantError> {
+        let write = |(site, name, want): &(&str, &str, Option<&WantV1>)| (key(site, name), want.map(WantV1::encode));
+        let writes: Vec<(Vec<u8>, Option<Vec<u8>>)> = all.iter().map(write).collect();
+        if !writes.iter().all(|(key, value)| fits_state(key, value.as_deref().unwrap_or_default())) {
             return Err(WantError::Plugin(DeployError::Broken("its manifest is too large to be stored".to_owned())));
         }
         let ticket = {
             let mut open = self.log.lock();
-            open.put_state(WANTS_TREE, &key, value.as_deref());
+            for (key, value) in &writes {
+                open.put_state(WANTS_TREE, key, value.as_deref());
+            }
             open.ticket()
         };
-        Ok(self.log.durable_blocking(ticket)?)
+        let stored = self.log.durable_blocking(ticket);
+        self.revision.fetch_add(1, Ordering::Relaxed);
+        Ok(stored?)
+    }
+
+    /// Notes of what is gone are bounded: the oldest go.
+    fn trim_notes(&self) -> Result<(), WantError> {
+        let mut gone: Vec<Entry> = self.all()?.into_iter().filter(|(.., want)| want.is_gone()).collect();
+        gone.sort_by(|(.., one), (.., other)| merge::place(one).cmp(&merge::place(other)));
+        gone.truncate(gone.len().saturating_sub(GONE_MAX));
+        let oldest: Vec<_> = gone.iter().map(|(site, name, _)| (site.as_str(), name.as_str(), None)).collect();
+        oldest.chunks(ENTRIES_AT_ONCE_MAX).try_for_each(|chunk| self.store(chunk))
     }
 
     /// Files of components that no site is to have any more go.
@@ -322,23 +345,38 @@ impl Wants {
     /// # Errors
     /// The file cannot be read.
     pub fn part(&self, sha256: &[u8; 32], offset: u64, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.files.read_part(sha256, offset, bytes_max)?.map(|(_, part)| part))
+        Ok(self.component_part(sha256, offset, bytes_max)?.map(|(_, part)| part))
     }
 
-    /// What a gateway of a site has not answered yet, in the order in which it was said. Reads what the store has of that site.
+    /// The same with the length of the whole.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn component_part(&self, sha256: &[u8; 32], offset: u64, bytes_max: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
+        self.files.read_part(sha256, offset, bytes_max)
+    }
+
+    /// Whether all that is needed to hand something over is at this node.
+    pub fn is_ready(&self, want: &WantV1) -> bool {
+        want.bytes == 0 || self.files.has(&want.sha256)
+    }
+
+    /// What a gateway of a site has not answered yet and can be handed over by this node, in the order in which it was said. Reads what the store has of
+    /// that site.
     ///
     /// # Errors
     /// The store's.
     pub fn wanted(&self, site: &str, gateway: u64) -> Result<Vec<(String, WantV1)>, WantError> {
-        let mut all = self.of_site(site)?;
-        all.retain(|(_, want)| want.answers.iter().all(|answer| answer.gateway != gateway));
+        let mut all = self.known_of(site)?;
+        let is_open =
+            |want: &WantV1| !want.is_unlinked() && want.answers.iter().all(|answer| answer.gateway != gateway);
+        all.retain(|(_, want)| is_open(want) && self.is_ready(want));
         all.sort_by_key(|(_, want)| want.number);
         Ok(all)
     }
 
-    /// A gateway says for good what has come of what was wanted under a number; `refused` has code and text. What is wanted otherwise
-    /// meanwhile is left alone. A removal is forgotten when all of the link's `gateways` have answered: before, one that has not may be about to
-    /// deploy what is to go. Durable on return.
+    /// A gateway says for good what has come of what was wanted, where that `is` what is wanted still; `refused` has code and text. A removal
+    /// is gone when all of the link's `gateways` have answered: before, one that has not may be about to deploy what is to go. Durable on return.
     ///
     /// # Errors
     /// The store's.
@@ -346,26 +384,22 @@ impl Wants {
         &self,
         site: &str,
         (gateway, gateways): (u64, &[u64]),
-        (name, number): (&str, u64),
+        name: &str,
+        is: impl Fn(&WantV1) -> bool,
         refused: Option<(String, String)>,
     ) -> Result<(), WantError> {
         let mut last = self.changing.lock();
-        let found = self.of_site(site)?.into_iter().find(|(of, want)| of == name && want.number == number);
-        let Some((_, mut want)) = found else { return Ok(()) };
+        let found = self.known_of(site)?.into_iter().find(|(of, want)| of == name && is(want));
+        let Some((_, want)) = found else { return Ok(()) };
         *last = want.number.max(*last);
         let (code, text) = refused.map(|(code, text)| (cut(&code), cut(&text))).unwrap_or_default();
         let said = if code.is_empty() { "done".to_owned() } else { format!("{code}: {text}") };
         self.audit(&format!("gateway:{gateway:016x}"), site, name, "answered", &said);
-        let has_answered = |of: &u64| *of == gateway || want.answers.iter().any(|answer| answer.gateway == *of);
-        if want.bytes == 0 && gateways.iter().all(has_answered) {
-            return self.store(site, name, None);
-        }
-        want.answers.retain(|answer| answer.gateway != gateway);
-        if want.answers.len() >= ANSWERS_MAX {
-            want.answers.remove(0);
-        }
-        want.answers.push(AnswerV1 { gateway, code, text, at_ms: self.log.clock().wall_ms() });
-        self.store(site, name, Some(&want))
+        let want = self.with_answer(want, (gateway, code, text));
+        let is_over = want.is_answered_by(gateways) && !want.is_gone();
+        let want = if is_over { self.as_gone(want) } else { want };
+        self.store(&[(site, name, Some(&want))])?;
+        if is_over { self.trim_notes() } else { Ok(()) }
     }
 
     fn audit(&self, who: &str, site: &str, name: &str, outcome: &str, detail: &str) {

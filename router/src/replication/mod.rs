@@ -69,6 +69,8 @@ pub const ASK_HAND_OVER: u8 = 5;
 pub const ASK_LINKED: u8 = 6;
 /// The kind of an ask whether a node has logs up to commits, and the same.
 pub const ASK_SAME: u8 = 7;
+/// The kind of an ask for what sites below are to have of plugins.
+pub const ASK_WANTS: u8 = 8;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 /// The kind of a long stream of what links have brought.

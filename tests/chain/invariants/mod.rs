@@ -3,6 +3,7 @@
 mod acknowledged;
 mod converges;
 mod deadline;
+mod down;
 mod gaps;
 mod lives;
 mod nodes;
@@ -17,7 +18,7 @@ use crate::seeded::promises::{self, Promise};
 use crate::seeded::seeds::Broken;
 
 /// Each, by its name.
-const ALL: [Promise<History>; 10] = [
+const ALL: [Promise<History>; 11] = [
     ("acknowledged", acknowledged::check),
     ("once", once::check),
     ("order", order::check),
@@ -28,6 +29,7 @@ const ALL: [Promise<History>; 10] = [
     ("converges", converges::check),
     ("nodes", nodes::check),
     ("readers", readers::check),
+    ("down", down::check),
 ];
 
 /// The names of those that are broken, each with its story.

@@ -61,8 +61,7 @@ impl World {
         let mut new = Vec::new();
         for (partition, log) in &edge.logs {
             let linked = edge.store.linked_origin(partition.origin);
-            // A site's nodes have what each other writes by another way.
-            let is_meant = within.is_none() || linked.is_some() && !self.has(Bug::KeptByOneNode);
+            let is_meant = self.is_meant(number, log.topic(), linked.as_ref());
             if log.visible_end() == 0 || sending.asked.contains_key(partition) || !is_meant {
                 continue;
             }
@@ -200,7 +199,9 @@ impl World {
         }
         match judged {
             Begin::From(from) => {
-                let was = self.links[number].sent.get(&id).copied().filter(|_| self.has(Bug::GoesOnWhereItWas));
+                let is_down = self.links[number].down.is_some();
+                let bug = if is_down { Bug::GoesOnDownWhereItWas } else { Bug::GoesOnWhereItWas };
+                let was = self.links[number].sent.get(&id).copied().filter(|_| self.has(bug));
                 let from = was.unwrap_or(from).max(from);
                 let drops = id.topic.0 % 100 == 1 && self.links[number].drops;
                 let drop_after_ms = if drops { DROP_AFTER_MS } else { 0 };
@@ -208,6 +209,12 @@ impl World {
                 let goes_on = self.begin(number, edge, sending, (log, drop_after_ms), from);
                 edge.stored.insert((number, id), from.min(stand.end));
                 goes_on || self.end_life(number, edge, &format!("{id} lies ahead of {stand:?}"))
+            }
+            // Its word ends no life of its upstream.
+            Begin::Ahead | Begin::Forked if id.origin == edge.store.origin() && self.links[number].down.is_some() => {
+                self.history.met.insert("the edge has more of its upstream");
+                sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));
+                true
             }
             Begin::Ahead | Begin::Forked if id.origin == edge.store.origin() => {
                 self.end_life(number, edge, &format!("{judged:?} {id} {stand:?}"))
@@ -338,7 +345,8 @@ impl World {
             sending.number += 1;
             let Round { origin, mut parts, bytes, ends, .. } = round;
             self.note_dropped(&parts);
-            if self.has(Bug::GapNotTold) {
+            let bug = if self.links[number].down.is_some() { Bug::GapBelowNotTold } else { Bug::GapNotTold };
+            if self.has(bug) {
                 let is_told = |part: &LinkedPart| match part {
                     LinkedPart::Batch(_) => true,
                     LinkedPart::Hole(_, hole) => hole.why == HoleWhy::Later,

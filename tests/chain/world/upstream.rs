@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use edgeway::links::{Answer, Parts, Refused, Said, check_parts, lies_ahead, may_come, stand};
+use edgeway::links::{Answer, Parts, Refused, Said, check_parts, lies_ahead, stand};
 use sled_data::{Hole, HoleWhy, Linked, LinkedError, LinkedPart, OriginId, PartitionId, TopicId, TopicInfo};
 
 use super::{Link, Running, Session, World};
@@ -114,9 +114,9 @@ impl World {
             Ok(Said::Offer(origin, path)) => self.judge(number, upstream, session, origin, path),
             Ok(Said::Topic(info)) => {
                 let id = info.id;
-                match adopt(self.links[number].within.unwrap_or(number), upstream, info) || self.has(Bug::LoopIsTaken) {
-                    true => drop(receiving.topics.insert(id)),
-                    false => down.push_back(Answer::Refused(Refused::new(0, id.0, "ours-topic", "")).encode()),
+                match self.take_topic(number, upstream, info) {
+                    Ok(()) => drop(receiving.topics.insert(id)),
+                    Err(refused) => down.push_back(Answer::Refused(refused).encode()),
                 }
             }
             Ok(Said::Where(ids)) => {
@@ -125,23 +125,29 @@ impl World {
                 };
                 upstream.store.sync().expect("it syncs");
                 let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
+                let goes_ahead = self.links[number].within.is_none() && self.links[number].down.is_none();
                 let mut has_dropped = |id: &PartitionId| {
                     let drops = upstream.store.dropped_ahead(*id);
                     *receiving.drops.entry(*id).or_insert(drops) != drops
                 };
                 let is_dropped = ids.iter().filter(|id| has_dropped(id)).count() > 0;
-                if is_dropped && self.links[number].within.is_none() && !self.has(Bug::DropIsNotTold) {
+                if is_dropped && goes_ahead && !self.has(Bug::DropIsNotTold) {
                     return false;
                 }
                 let ahead = |id: &PartitionId| (*id, lies_ahead(&upstream.store, *id));
-                if self.links[number].within.is_none() {
+                if goes_ahead {
                     let aheads = ids.iter().map(ahead).filter(|(_, parts)| !parts.is_empty());
                     down.push_back(Answer::AllAhead(aheads.collect()).encode());
                 }
                 let stands = ids.into_iter().map(|id| (id, stand(&upstream.store, id)));
                 down.push_back(Answer::Stands(stands.collect()).encode());
             }
-            Ok(Said::Parts(parts)) => return self.take_parts(number, upstream, session, parts),
+            Ok(Said::Parts(parts)) => {
+                if self.links[number].down.is_some() {
+                    self.history.met.insert("topics come down");
+                }
+                return self.take_parts(number, upstream, session, parts);
+            }
             Ok(
                 Said::Hello(_)
                 | Said::Behind(_)
@@ -155,12 +161,23 @@ impl World {
         true
     }
 
+    fn take_topic(&self, number: usize, upstream: &Running, info: TopicInfo) -> Result<(), Refused> {
+        let id = info.id;
+        self.may_be_brought(number, id, &info.name, None)?;
+        let is_adopted = adopt(self.links[number].within.unwrap_or(number), upstream, info);
+        if !is_adopted && !self.has(Bug::LoopIsTaken) {
+            return Err(Refused::new(0, id.0, "ours-topic", ""));
+        }
+        let here = upstream.store.topics().into_iter().find(|topic| topic.id == id);
+        here.map_or(Ok(()), |here| self.may_be_brought(number, id, "", Some(&here.name)))
+    }
+
     fn judge(&mut self, number: usize, upstream: &Running, session: &mut Session, origin: OriginId, path: Vec<u64>) {
         let id = self.sites[self.links[number].to].id;
-        let number = self.links[number].within.unwrap_or(number);
         let site = if self.has(Bug::LoopIsTaken) { u64::MAX } else { id };
-        match may_come(&upstream.store, origin, &path, site, number as u64 + 1) {
+        match self.may_come(number, &upstream.store, origin, &path, site) {
             Ok(()) => {
+                let number = self.links[number].within.unwrap_or(number);
                 let linked = Linked { link: number as u64 + 1, hlc: 0, path };
                 session.receiving.origins.insert(origin, linked);
             }

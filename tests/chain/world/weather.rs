@@ -82,8 +82,8 @@ impl World {
     /// Retention takes what the links have brought over.
     fn retain(&mut self, at: usize) {
         let Some(running) = self.sites[at].running.take() else { return };
-        // What goes within a site holds nothing up.
-        let is_up = |link: &Link| link.from == at && link.within.is_none();
+        // What goes within a site holds nothing up, nor what goes down.
+        let is_up = |link: &Link| link.from == at && link.within.is_none() && link.down.is_none();
         let links: Vec<usize> = (0..self.links.len()).filter(|number| is_up(&self.links[*number])).collect();
         for (id, log) in &running.logs {
             let known = |link: &usize| running.stored.get(&(*link, *id)).copied().unwrap_or(0);

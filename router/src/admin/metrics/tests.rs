@@ -6,6 +6,7 @@ use devices::native::Close;
 use sled_data::{MemoryBackend, Options, Store, TopicConfig};
 
 use super::*;
+use crate::admin::links::{LinkJson, PluginAnswersJson, PluginDownJson, TopicsDownJson};
 use crate::clock::Clock;
 use crate::event_log::{Config, NO_HEADERS, NewEvent};
 
@@ -105,5 +106,63 @@ fn quic_shows_what_it_refused() {
         "edgeway_quic_datagrams_total 7",
     ] {
         assert!(text.contains(line), "{line} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn links_show_what_comes_down_and_what_they_keep() {
+    let topics = TopicsDownJson {
+        gateway: "gw-1".to_owned(),
+        state: "connected".to_owned(),
+        events: 7,
+        bytes: 700,
+        lag_events: 3,
+        lag_bytes: 300,
+        lag_ms: 1_500,
+        refusals: vec!["not listed".to_owned()],
+        ..TopicsDownJson::default()
+    };
+    let plugin = |state: &str| PluginDownJson { state: state.to_owned(), ..PluginDownJson::default() };
+    let fed = LinkJson {
+        name: "plant".to_owned(),
+        direction: "down".to_owned(),
+        topics: vec![topics],
+        plugins: vec![plugin("waits"), plugin("done"), plugin("done")],
+        plugin_answers: PluginAnswersJson { deployed: 2, removed: 1, refused: 0, later: 4, bytes: 900 },
+        kept_bytes: 50,
+        kept_bytes_max: Some(60),
+        shed_bytes: 5,
+        ..LinkJson::default()
+    };
+    let unbounded = LinkJson { name: "mill".to_owned(), kept_bytes_max: None, ..fed.clone() };
+    let at_edge = LinkJson { name: "hq".to_owned(), direction: "up".to_owned(), ..LinkJson::default() };
+    let mut metrics = Metrics::default();
+    metrics.add("links", move |sheet| links_down::write(&[fed.clone(), unbounded.clone(), at_edge.clone()], sheet));
+    let text = text(&metrics);
+    for line in [
+        "edgeway_link_down_connected{link=\"plant\",gateway=\"gw-1\"} 1.0",
+        "edgeway_link_down_events{link=\"plant\",gateway=\"gw-1\"} 7.0",
+        "edgeway_link_down_bytes{link=\"plant\",gateway=\"gw-1\"} 700.0",
+        "edgeway_link_down_lag_events{link=\"plant\",gateway=\"gw-1\"} 3.0",
+        "edgeway_link_down_lag_bytes{link=\"plant\",gateway=\"gw-1\"} 300.0",
+        "edgeway_link_down_lag_seconds{link=\"plant\",gateway=\"gw-1\"} 1.5",
+        "edgeway_link_down_refusals{link=\"plant\",gateway=\"gw-1\"} 1.0",
+        "edgeway_link_plugins{link=\"plant\",state=\"waits\"} 1.0",
+        "edgeway_link_plugins{link=\"plant\",state=\"done\"} 2.0",
+        "edgeway_link_plugins{link=\"plant\",state=\"refused\"} 0.0",
+        "edgeway_link_plugin_answers{link=\"plant\",outcome=\"deployed\"} 2.0",
+        "edgeway_link_plugin_answers{link=\"plant\",outcome=\"later\"} 4.0",
+        "edgeway_link_plugin_bytes{link=\"plant\"} 900.0",
+        "edgeway_link_kept_bytes{link=\"plant\"} 50.0",
+        "edgeway_link_kept_bytes_max{link=\"plant\"} 60.0",
+        "edgeway_link_shed_bytes{link=\"plant\"} 5.0",
+        "edgeway_link_kept_bytes{link=\"mill\"} 50.0",
+        "edgeway_link_plugin_answers{link=\"hq\",outcome=\"removed\"} 0.0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    for absent in ["link_kept_bytes_max{link=\"mill\"}", "link_kept_bytes{link=\"hq\"}", "link_down_events{link=\"hq\""]
+    {
+        assert!(!text.contains(absent), "{absent} is in\n{text}");
     }
 }

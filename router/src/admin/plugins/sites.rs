@@ -89,13 +89,17 @@ async fn give(State(room): State<Room>, Path(site): Path<String>, request: Reque
     if body.manifest.len() > MANIFEST_BYTES_MAX {
         return Err(ApiError::bad_request(format!("the manifest has more than {MANIFEST_BYTES_MAX} bytes")));
     }
+    room.links.hear_others().await?;
+    let links = Arc::clone(&room.links);
     let given = blocking(move || {
         let wasm = BASE64.decode(&body.wasm_base64);
         let wasm = wasm.map_err(|error| ApiError::bad_request(format!("wasm_base64 is no base64: {error}")))?;
         let (name, sha256) = room.wants.give(&site, &wasm, &body.manifest, body.issued_by.word())?;
         Ok(GivenView { site, name, sha256: hex(&sha256) })
     });
-    Ok((StatusCode::ACCEPTED, Answer(given.await?)).into_response())
+    let given = given.await?;
+    links.tell_others().await?;
+    Ok((StatusCode::ACCEPTED, Answer(given)).into_response())
 }
 
 async fn take_back(
@@ -103,7 +107,10 @@ async fn take_back(
     Path((site, plugin)): Path<(String, String)>,
     Params(RemoveParams { issued_by }): Params<RemoveParams>,
 ) -> Result<StatusCode, ApiError> {
+    room.links.hear_others().await?;
     let is_linked = room.links.feeds(&site);
+    let links = Arc::clone(&room.links);
     blocking(move || Ok(room.wants.take_back(&site, &plugin, is_linked, issued_by.word())?)).await?;
+    links.tell_others().await?;
     Ok(StatusCode::ACCEPTED)
 }

@@ -8,7 +8,7 @@ use super::super::Failure;
 use super::super::out::Out;
 use super::super::table::{Table, bytes, printable};
 use super::super::when;
-use crate::admin::links::{LinkJson, SummaryJson, TopicsDownJson};
+use crate::admin::links::{LinkJson, PluginAnswersJson, SummaryJson, TopicsDownJson};
 
 /// Gaps that are shown at once.
 const GAPS_SHOWN: usize = 20;
@@ -60,7 +60,7 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     out.line(&format!("upstream   {} events, {} since the start", link.events, bytes(link.bytes)))?;
     match link.direction.as_str() {
         "up" => sending(link, out)?,
-        _ => out.line(&format!("kept       {} here{}", bytes(link.kept_bytes), shed(link)))?,
+        _ => out.line(&format!("kept       {} here{}{}", bytes(link.kept_bytes), bound(link), shed(link)))?,
     }
     out.line(&format!("connected  {} times since the start", link.connections))?;
     out.line(&printable(&format!("down       {}", down(link))))?;
@@ -70,6 +70,7 @@ pub(super) fn show(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Fai
     for plugin in &link.plugins {
         out.line(&printable(&format!("plugin     {}: {}", plugin.name, plugin.said.join("; "))))?;
     }
+    answers(&link.plugin_answers, out)?;
     for summary in &link.summaries {
         let SummaryJson { topic, plugin, made, upstream, .. } = summary;
         let problem = summary.problem.as_ref().map_or_else(String::new, |problem| format!("; NOT NOW: {problem}"));
@@ -98,11 +99,13 @@ fn coming(down: &TopicsDownJson, out: &mut Out<impl Write>) -> Result<(), Failur
     let to = if down.gateway.is_empty() { String::new() } else { format!(" to {}", down.gateway) };
     let allowed = if down.allowed.is_empty() { "nothing".to_owned() } else { down.allowed.join(", ") };
     out.line(&printable(&format!(
-        "topics     {}{reason}; upstream allows {allowed}; {} events came down{to}, {} wait, {}",
+        "topics     {}{reason}; upstream allows {allowed}; {} events, {} came down{to}, {} wait, {}{}",
         down.state,
         down.events,
+        bytes(down.bytes),
         down.lag_events,
-        bytes(down.lag_bytes)
+        bytes(down.lag_bytes),
+        oldest(down)
     )))?;
     for topic in &down.topics {
         let waiting = topic.waiting_events.map_or_else(String::new, |events| format!(", {events} wait"));
@@ -112,6 +115,26 @@ fn coming(down: &TopicsDownJson, out: &mut Out<impl Write>) -> Result<(), Failur
         out.line(&printable(&format!("not taken  {refusal}")))?;
     }
     Ok(())
+}
+
+/// Since when the oldest event waits that is to come down.
+fn oldest(down: &TopicsDownJson) -> String {
+    match down.lag_events {
+        0 => String::new(),
+        _ => format!(", the oldest for {}", when::show_span(Duration::from_millis(down.lag_ms))),
+    }
+}
+
+/// What has come of plugins, where there were any.
+fn answers(of: &PluginAnswersJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let PluginAnswersJson { deployed, removed, refused, later, bytes: sent } = *of;
+    if deployed + removed + refused + later + sent == 0 {
+        return Ok(());
+    }
+    let sent = bytes(sent);
+    out.line(&format!(
+        "plugins    {deployed} deployed, {removed} removed, {refused} refused, {later} not done at once; {sent} of components, since the start"
+    ))
 }
 
 /// What comes behind what is newer.
@@ -124,6 +147,11 @@ fn later(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
         link.later.iter().map(|later| (&later.topic, &later.origin, later.partition)).collect();
     let partitions = partitions.len();
     out.line(&format!("later      {events} events of {partitions} partitions come behind what is newer of them"))
+}
+
+/// How much the link may keep.
+fn bound(link: &LinkJson) -> String {
+    link.kept_bytes_max.map_or_else(String::new, |max| format!(", of {} that it may keep", bytes(max)))
 }
 
 /// What went as it was more than the link's share of the disk.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::super::book::Shared;
 use super::super::class::Priority;
 use super::super::gate::Gate;
 use super::super::greet::Judges;
@@ -27,6 +28,7 @@ struct Giving {
     giver: Arc<dyn GivePlugins>,
     site: String,
     gateway: NodeId,
+    page: Shared,
     gate: Gate,
     out: FrameSender,
     from: FrameReceiver,
@@ -85,7 +87,8 @@ pub async fn give(
     };
     let giver = judges.plugins.clone()?;
     let gate = Gate::new(receiver.log.clock(), &judges.connection, rate);
-    let mut giving = Giving { giver, site, gateway: peer.node, gate, out, from, looks: Looks::default() };
+    let page = Arc::clone(&receiver.page);
+    let mut giving = Giving { giver, site, gateway: peer.node, page, gate, out, from, looks: Looks::default() };
     giving.serve().await.err().flatten().and_then(garbage)
 }
 
@@ -139,9 +142,12 @@ impl Giving {
                         return Err(Some("the edge asks for a component where none is wanted".to_owned()));
                     };
                     let part = self.giver.part(component.sha256, offset).await.unwrap_or_default();
+                    let bytes = part.len() as u64;
                     self.say(&FromUpstream::Part(offset, part)).await?;
+                    self.page.lock().plugins.bytes += bytes;
                 }
                 FromEdge::Done(number, outcome) if number == wanted.number => {
+                    self.page.lock().plugins.count(&outcome);
                     if matches!(outcome, Outcome::Later { .. }) {
                         self.looks.later.insert((wanted.name.clone(), number), Instant::now() + LATER_WAIT);
                     }

@@ -5,6 +5,7 @@
 
 mod give;
 mod take;
+mod tally;
 mod wire;
 
 use super::down::ByLink;
@@ -13,6 +14,7 @@ use crate::transport::NodeId;
 
 pub(super) use give::give;
 pub use take::Partial;
+pub use tally::Tally;
 pub(super) use wire::is_wish;
 #[cfg(test)]
 pub(super) use wire::{FromEdge, FromUpstream};
@@ -52,6 +54,34 @@ pub struct PluginDown {
     pub name: String,
     /// SHA-256 of its component, in hexadecimal; empty where it is to be removed.
     pub sha256: String,
-    /// How it stands: upstream what each gateway says, at the edge the version.
+    /// How it stands.
+    pub state: DownState,
+    /// The same in words: upstream what each gateway says, at the edge the version.
     pub said: Vec<String>,
+}
+
+/// How a plugin that goes down a link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DownState {
+    /// No gateway has said for good what came of it.
+    #[default]
+    Waits,
+    /// It was done.
+    Done,
+    /// A gateway has refused it.
+    Refused,
+}
+
+impl DownState {
+    /// Each.
+    pub const ALL: [Self; 3] = [Self::Waits, Self::Done, Self::Refused];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waits => "waits",
+            Self::Done => "done",
+            Self::Refused => "refused",
+        }
+    }
 }

@@ -151,6 +151,7 @@ impl Taking<'_> {
             sleep(PAUSE).await;
             let outcome = self.settle(&wanted).await?;
             tracing::info!(link = self.by.name, plugin = wanted.name, ?outcome, "upstream wants a plugin here");
+            self.session.page.lock().plugins.count(&outcome);
             self.say(&FromEdge::Done(wanted.number, outcome)).await?;
         }
     }
@@ -216,6 +217,7 @@ impl Taking<'_> {
                 }
                 FromUpstream::Part(at, bytes) if at == offset && offset + bytes.len() as u64 <= component.bytes => {
                     come.bytes.extend_from_slice(&bytes);
+                    self.session.page.lock().plugins.bytes += bytes.len() as u64;
                 }
                 _ => return Err(Ended::Wrong("another part than was asked for".to_owned())),
             }

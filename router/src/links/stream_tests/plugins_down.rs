@@ -10,7 +10,8 @@ use super::forged::{Forger, plant_and_hq};
 use super::lab::{LONG, Site, until};
 use super::topics_down::brings;
 use crate::links::plugins::{
-    FromEdge, FromUpstream, GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, TakePlugins, Wanted, WantedComponent,
+    FromEdge, FromUpstream, GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, TakePlugins, Tally, Wanted,
+    WantedComponent,
 };
 use crate::links::upstream::Close;
 use crate::links::{ByLink, Pending};
@@ -112,6 +113,11 @@ async fn what_is_wanted_is_fetched_whole_and_answered_once_whatever_is_cut() {
     // What has another digest than was said.
     assert!(matches!(named("other"), Outcome::Refused { code, .. } if code == "digest"), "{answers:?}");
     assert_eq!(*taker.0.lock(), [("one".to_owned(), component.clone())]);
+    // Counted alike at both ends; what has another digest went over as well.
+    let bytes = 2 * component.len() as u64;
+    let expected = Tally { deployed: 1, removed: 1, refused: 2, later: 0, bytes };
+    let tallies = || [plant.edge().views().remove(0).tally, hq.upstream().views().remove(0).tally];
+    until("all is counted", || tallies() == [expected; 2]).await;
     // One more, when the link was cut.
     hq.cut().await;
     giver.wanted.lock().push(wanted("two", 5, &component));

@@ -68,6 +68,9 @@ async fn what_both_ends_list_comes_down_from_the_first_and_nothing_else() {
     until("upstream knows that nothing waits", || above().topics.iter().all(|topic| topic.waiting == Some(0))).await;
     let shown: Vec<_> = above().topics.into_iter().map(|topic| (topic.name, topic.events)).collect();
     assert_eq!(shown, [("plans-1".to_owned(), 10), ("recipes".to_owned(), 10)]);
+    // Counted alike.
+    until("upstream has counted all", || above().events == 20).await;
+    assert!(at_edge.bytes > 0 && above().bytes > 0, "{} {}", above().bytes, at_edge.bytes);
     assert!(plant.log.store().verify(&mut |_| {}).unwrap().is_clean());
 }
 

@@ -30,7 +30,7 @@ pub enum Flow {
 }
 
 /// What goes down to a site.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Given {
     /// What the edge lists.
     pub wanted: Vec<String>,
@@ -57,6 +57,12 @@ impl fmt::Debug for Found {
     }
 }
 
+impl Clone for Found {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.0.lock().clone()))
+    }
+}
+
 impl Found {
     /// What was found, unless it is to be looked again: something may have come or gone since, by the number that rises then, or it was long ago.
     fn get(&self, turns: u64, now: Duration) -> Option<Vec<Arc<PartitionLog>>> {
@@ -71,6 +77,11 @@ impl Given {
     /// Whether a topic goes.
     pub fn carries(&self, topic: &str) -> bool {
         lists(&self.wanted, topic) && lists(&self.allowed, topic)
+    }
+
+    /// Whether a partition of a topic goes, by how its origin has come here; `None`: it is this site's own.
+    pub fn goes(&self, topic: &str, linked: Option<&Linked>) -> bool {
+        !linked.is_some_and(|linked| self.has_been_there(linked)) && self.carries(topic)
     }
 
     /// Whether an origin has come from the site, or by it.
@@ -98,9 +109,8 @@ impl Given {
         let linked: BTreeMap<OriginId, Linked> = log.store().linked().into_iter().collect();
         let mut all = log.all_partitions();
         all.retain(|partition| {
-            let origin = partition.id().origin;
-            let is_back = linked.get(&origin).is_some_and(|linked| self.has_been_there(linked));
-            partition.visible_end() > 0 && !is_back && self.carries(partition.topic())
+            let linked = linked.get(&partition.id().origin);
+            partition.visible_end() > 0 && self.goes(partition.topic(), linked)
         });
         all
     }

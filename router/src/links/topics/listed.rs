@@ -10,24 +10,24 @@ use super::super::wire::Refused;
 use super::lists::lists;
 use crate::event_log::{Act, EventLog, SITE_SEPARATOR};
 
-/// What a receiver at the edge holds to.
-pub struct Listed {
+/// What may come down a link, whatever upstream says (pure).
+#[derive(Debug, Clone)]
+pub struct MayBring {
     /// The patterns of topics.
     pub topics: Vec<String>,
     /// The upstream site.
     pub site: u64,
+}
+
+/// What a receiver at the edge holds to.
+pub struct Listed {
+    /// What may come.
+    pub may: MayBring,
     /// What the link sends up, with which it shares the line.
     pub session: Arc<Session>,
 }
 
-impl Listed {
-    /// Waits until a frame of so many bytes may be taken: after what goes up as `normal`.
-    pub async fn turn(&self, bytes: usize) {
-        self.session.gate.begin(Priority::Low, bytes).await;
-        // That is its turn: a frame that comes slowly keeps nothing of `low` from going up.
-        self.session.gate.stored(Priority::Low, bytes);
-    }
-
+impl MayBring {
     /// Whether an origin can have come this way.
     ///
     /// # Errors
@@ -59,6 +59,15 @@ impl Listed {
         let (_, own) = name.split_once(SITE_SEPARATOR).unwrap_or_default();
         // Where a name was another topic's before, the id stands behind it.
         self.judge_topic(id, own.strip_suffix(&format!("@{id}")).unwrap_or(own))
+    }
+}
+
+impl Listed {
+    /// Waits until a frame of so many bytes may be taken: after what goes up as `normal`.
+    pub async fn turn(&self, bytes: usize) {
+        self.session.gate.begin(Priority::Low, bytes).await;
+        // That is its turn: a frame that comes slowly keeps nothing of `low` from going up.
+        self.session.gate.stored(Priority::Low, bytes);
     }
 
     /// Writes down that something was not taken.

@@ -16,9 +16,10 @@ use sha2::{Digest, Sha256};
 
 use crate::transport::LinkIdentity;
 
-pub use flow::{Flow, UNDER_WAY_BYTES_MAX as UNDER_WAY_OF_DOWN_BYTES_MAX};
+pub use flow::{Flow, Given, UNDER_WAY_BYTES_MAX as UNDER_WAY_OF_DOWN_BYTES_MAX};
 pub(super) use give::give;
 pub(super) use listed::Listed;
+pub use listed::MayBring;
 pub use lists::{Downlink, PATTERN_BYTES_MAX, TOPICS, check_pattern, of_words};
 pub(super) use take::Brings;
 pub(super) use view::{Going, coming, going};

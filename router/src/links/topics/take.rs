@@ -17,7 +17,7 @@ use super::super::upstream::Upstream;
 use super::super::wire::Answer;
 use super::lists::of_words;
 use super::wire::{LIST_BYTES_MAX, Wish, decode_gives, encode_wants};
-use super::{BRINGS_TOPICS, Listed, link_of};
+use super::{BRINGS_TOPICS, Listed, MayBring, link_of};
 use crate::event_log::Comes;
 use crate::transport::{FrameReceiver, FrameSender, NodeId, SiteConnection};
 
@@ -75,7 +75,8 @@ impl Dialler {
     }
 
     fn listed(&self, session: &Arc<Session>, topics: &[String]) -> Listed {
-        Listed { topics: topics.to_vec(), site: self.identity.lock().site(), session: Arc::clone(session) }
+        let may = MayBring { topics: topics.to_vec(), site: self.identity.lock().site() };
+        Listed { may, session: Arc::clone(session) }
     }
 
     /// One stream, to its end.

@@ -34,6 +34,8 @@ pub struct TopicsDown {
     pub allowed: Vec<String>,
     /// Events stored at the edge, since the start.
     pub events: u64,
+    /// Bytes of their batches.
+    pub bytes: u64,
     /// How far the edge is behind.
     pub lag: Lag,
     /// The topics.
@@ -61,6 +63,7 @@ fn view(page: &Shared, gateway: String, allowed: Vec<String>, topics: BTreeMap<S
         reason: page.reason.clone(),
         allowed,
         events: page.events,
+        bytes: page.bytes,
         lag: page.lag,
         topics: topics.into_values().take(TOPICS_SHOWN_MAX).collect(),
         refusals: page.refusals.clone(),

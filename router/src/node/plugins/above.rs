@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, PluginRefusal, Refusal};
 use crate::event_log::SITE_SEPARATOR;
-use crate::links::plugins::{Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
+use crate::links::plugins::{DownState, Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
 use crate::links::{ByLink, COMMANDS, Pending, URGENT};
 use crate::plugin_host::{Kind, Manifest, PluginHost, RecordV2, TwinGrant, hex};
 
@@ -238,6 +238,7 @@ impl TakePlugins for Above {
         let view = |(name, agreed): (String, Arc<AgreedPlugin>)| PluginDown {
             name,
             sha256: hex(&agreed.sha256),
+            state: DownState::Done,
             said: vec![format!("version {}", agreed.version)],
         };
         self.of(link).map(view).collect()

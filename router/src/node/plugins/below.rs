@@ -5,13 +5,13 @@ use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 
 use crate::catalog::LINK_NODES_MAX;
-use crate::links::plugins::{GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
+use crate::links::plugins::{DownState, GivePlugins, Outcome, PART_BYTES_MAX, PluginDown, Wanted, WantedComponent};
 use crate::links::{Pending, Upstream};
 use crate::plugin_host::{ANSWERS_MAX, WantV1, Wants, hex};
 use crate::transport::NodeId;
 
-// The answers of all gateways that a link may have are kept: else a plugin would be handed over for ever.
-const _: () = assert!(ANSWERS_MAX >= LINK_NODES_MAX);
+// The answers of all gateways that a link may have are kept, and the note that a plugin is gone: else it would be handed over for ever.
+const _: () = assert!(ANSWERS_MAX > LINK_NODES_MAX);
 
 /// What sites are to have, for links; these say which gateways a site has.
 pub struct Below(pub Arc<Wants>, pub Weak<Upstream>);
@@ -67,9 +67,11 @@ impl GivePlugins for Below {
             };
             let gateways = self.1.upgrade().map(|upstream| upstream.gateways_of(site)).unwrap_or_default();
             let gateways: Vec<u64> = gateways.into_iter().map(|gateway| gateway.0).collect();
-            let (wants, site, name, number) = (Arc::clone(&self.0), site.to_owned(), of.name.clone(), of.number);
-            let answered = move || wants.answered(&site, (gateway.0, &gateways), (&name, number), refused);
-            let kept = tokio::task::spawn_blocking(answered);
+            let (wants, site, of) = (Arc::clone(&self.0), site.to_owned(), of.clone());
+            let kept = tokio::task::spawn_blocking(move || {
+                let is = |want: &WantV1| wanted((of.name.clone(), want.clone())) == of;
+                wants.answered(&site, (gateway.0, &gateways), &of.name, is, refused)
+            });
             if let Ok(Err(error)) = kept.await {
                 // It is asked again when the link stands again.
                 tracing::error!(%error, "what has come of a site's plugin is not kept");
@@ -80,7 +82,8 @@ impl GivePlugins for Below {
     fn of_site(&self, site: &str, names: &[(NodeId, String)]) -> Vec<PluginDown> {
         let view = |(name, want): (String, WantV1)| PluginDown {
             sha256: if want.bytes > 0 { hex(&want.sha256) } else { String::new() },
-            said: said(&want, names),
+            state: state(&want),
+            said: said(&want, self.0.is_ready(&want), names),
             name,
         };
         let all = self.0.of_site(site).unwrap_or_else(|error| {
@@ -91,10 +94,23 @@ impl GivePlugins for Below {
     }
 }
 
+/// How it stands, of all gateways.
+fn state(want: &WantV1) -> DownState {
+    match want.answers.as_slice() {
+        [] => DownState::Waits,
+        answers if answers.iter().all(|answer| answer.code.is_empty()) => DownState::Done,
+        _ => DownState::Refused,
+    }
+}
+
 /// What gateways say, each in words.
-fn said(want: &WantV1, names: &[(NodeId, String)]) -> Vec<String> {
+fn said(want: &WantV1, is_ready: bool, names: &[(NodeId, String)]) -> Vec<String> {
     if want.answers.is_empty() {
-        let what = if want.bytes > 0 { "not deployed yet" } else { "not removed yet" };
+        let what = match want.bytes {
+            0 => "not removed yet",
+            _ if is_ready => "not deployed yet",
+            _ => "not deployed yet: its component is not at this node",
+        };
         return vec![what.to_owned()];
     }
     let done = if want.bytes > 0 { "deployed" } else { "removed" };

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::plugin_host::PluginHost;
+use crate::plugin_host::{PluginHost, Wants};
 use crate::replication::Pending;
 use crate::transport::NodeId;
 
@@ -60,11 +60,17 @@ fn decode_part(answer: &[u8]) -> Result<Option<(u64, &[u8])>, String> {
     Ok(Some((u64::from_be_bytes(*total), part)))
 }
 
-/// Answers another node.
-pub async fn answer(plugins: Arc<PluginHost>, body: Vec<u8>) -> Vec<u8> {
+/// Answers another node, of a component that runs here, or that a site below is to have.
+pub async fn answer(plugins: Arc<PluginHost>, wants: Option<Arc<Wants>>, body: Vec<u8>) -> Vec<u8> {
     let not_here = vec![VERSION, NOT_HERE];
     let Some(wanted) = Wanted::decode(&body) else { return not_here };
-    let read = move || plugins.component_part(&wanted.sha256, wanted.offset, PART_BYTES_MAX);
+    let read = move || {
+        let part = plugins.component_part(&wanted.sha256, wanted.offset, PART_BYTES_MAX)?;
+        match (part, wants) {
+            (None, Some(wants)) => wants.component_part(&wanted.sha256, wanted.offset, PART_BYTES_MAX),
+            (part, _) => Ok(part),
+        }
+    };
     match tokio::task::spawn_blocking(read).await {
         Ok(Ok(Some((total, part)))) => encode_part(total, &part),
         Ok(Err(error)) => {

@@ -43,9 +43,9 @@ impl Components for Others {
         let other = self.nodes.lock()[node.0 as usize - 1].clone();
         Box::pin(async move {
             match other {
-                Other::Has(host) => Ok(components::answer(host, body).await),
+                Other::Has(host) => Ok(components::answer(host, None, body).await),
                 Other::Lies(host) => {
-                    let mut answer = components::answer(host, body).await;
+                    let mut answer = components::answer(host, None, body).await;
                     *answer.last_mut().unwrap() ^= 1;
                     Ok(answer)
                 }

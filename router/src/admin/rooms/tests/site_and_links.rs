@@ -68,6 +68,14 @@ impl LinkControl for NoLinks {
         Vec::new()
     }
 
+    fn hear_others<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn tell_others<'a>(&'a self) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn views(&self) -> Vec<LinkJson> {
         Vec::new()
     }
