@@ -388,6 +388,10 @@ impl Wants {
         is: impl Fn(&WantV1) -> bool,
         refused: Option<(String, String)>,
     ) -> Result<(), WantError> {
+        if gateway == NOBODY {
+            tracing::warn!(link = site, plugin = name, "a gateway has the id of none: what it says is passed over");
+            return Ok(());
+        }
         let mut last = self.changing.lock();
         let found = self.known_of(site)?.into_iter().find(|(of, want)| of == name && is(want));
         let Some((_, want)) = found else { return Ok(()) };

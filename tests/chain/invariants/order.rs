@@ -20,7 +20,7 @@ pub fn check(history: &History) -> Checked {
                 held.holes.iter().any(|hole| hole.why == HoleWhy::Damage && (before..after).contains(&hole.from))
             };
             let is_run =
-                |before: &(u64, u64), after: &(u64, u64)| !is_open && !(is_parted && is_between(before.0, after.0));
+                |before: &(u64, u64), after: &(u64, u64)| !(is_open || is_parted && is_between(before.0, after.0));
             for run in held.events.chunk_by(is_run) {
                 let lives = history.lives.iter().filter(|life| life.origin == partition.origin);
                 let mut wrote = lives.filter_map(|life| life.events.get(partition));

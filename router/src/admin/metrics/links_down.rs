@@ -6,6 +6,11 @@ use super::sheet::Sheet;
 use crate::admin::links::{LinkJson, PluginAnswersJson, TopicsDownJson};
 use crate::links::plugins::DownState;
 
+/// A figure: its name, what it says, and its value.
+type Figure = (&'static str, &'static str, fn(&TopicsDownJson) -> f64);
+/// What was answered, by its name, and how often.
+type Answered = (&'static str, fn(&PluginAnswersJson) -> u64);
+
 /// Each link by its name; what goes down upstream by its gateways as well, whose name is empty at the edge.
 pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     if links.is_empty() {
@@ -17,7 +22,7 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
 }
 
 fn topics(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
-    let figures: [(&str, &str, fn(&TopicsDownJson) -> f64); 7] = [
+    let figures: [Figure; 7] = [
         ("link_down_connected", "Whether topics come down a link", |of| f64::from(u8::from(of.state == "connected"))),
         ("link_down_events", "Events that came down and were stored, since the start", |of| of.events as f64),
         ("link_down_bytes", "Bytes of their batches", |of| of.bytes as f64),
@@ -44,7 +49,7 @@ fn plugins(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
     let of_link = |link| DownState::ALL.map(|state| of_state(link, state.as_str()));
     let all: Vec<_> = links.iter().flat_map(of_link).collect();
     sheet.gauges_by("link_plugins", "Plugins that go down a link, by how they stand", ["link", "state"], &all)?;
-    let outcomes: [(&str, fn(&PluginAnswersJson) -> u64); 4] = [
+    let outcomes: [Answered; 4] = [
         ("deployed", |of| of.deployed),
         ("removed", |of| of.removed),
         ("refused", |of| of.refused),

@@ -268,7 +268,7 @@ fn a_fill_passes_over_what_upstream_has() {
         ((4, Fill::up_to(18, &parts)), runs(&[4..7, 9..12, 13..18], &[])),
         ((4, Fill::up_to(15, &parts)), runs(&[4..7, 9..12, 13..15], &[])),
         ((8, Fill::up_to(18, &parts)), runs(&[9..12, 13..18], &[])),
-        ((12, Fill::up_to(30, &[(12, 12), (15, 22)])), runs(&[12..15], &[])),
+        ((12, Fill::up_to(30, &[(12, 12), (15, 22)])), runs(std::slice::from_ref(&(12..15)), &[])),
         (alone(4, &parts, 1, true, false), runs(&[4..7, 9..12], &[])),
         (alone(4, &parts, 2, true, true), runs(&[4..7, 9..12, 13..18], &[])),
         (alone(4, &parts, 2, false, true), runs(&[4..7, 9..12, 13..17], &[(17, 18)])),

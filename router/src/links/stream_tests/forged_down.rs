@@ -221,7 +221,7 @@ async fn an_edge_is_given_what_is_allowed_whatever_it_wants_and_its_word_ends_no
         (Answer::Asked(1, vec![]).encode(), "upstream alone"),
         (Answer::Known(vec![]).encode(), "upstream alone"),
         (Answer::Due(1).encode(), "upstream alone"),
-        (Answer::Ahead(vec![]).encode(), "upstream alone"),
+        (Answer::AllAhead(vec![]).encode(), "upstream alone"),
         (vec![99, 1], "kind is not known"),
     ];
     for (frame, words) in cases {

@@ -28,7 +28,7 @@ pub fn join(here: Option<&WantV1>, heard: WantV1) -> Option<WantV1> {
         Ordering::Greater => None,
         Ordering::Equal => {
             let both = answers(here.answers.iter().chain(&heard.answers));
-            (both != here.answers).then(|| WantV1 { answers: both, ..heard })
+            if both == here.answers { None } else { Some(WantV1 { answers: both, ..heard }) }
         }
     }
 }

@@ -80,6 +80,8 @@ fn a_gateway_is_told_until_it_has_answered_and_again_when_something_else_is_want
     answered(&wants, 2, ("b", 1), None);
     assert_eq!(numbers(&wants, 2), [has("a", 4, true), has("b", 5, false)]);
     assert_eq!(wants.of_site("plant").unwrap().len(), 2, "it is listed");
+    answered(&wants, NOBODY, ("b", 5), None);
+    assert_eq!(wants.of_site("plant").unwrap().len(), 2, "a gateway cannot say so for the others");
     answered(&wants, 2, ("b", 5), None);
     assert_eq!(wants.of_site("plant").unwrap().len(), 1, "it is gone");
     assert_eq!(numbers(&wants, 3), [has("a", 4, true), has("b", 5, false)], "one that comes later is told");
