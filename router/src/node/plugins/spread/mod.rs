@@ -1,6 +1,7 @@
 //! Brings what sites below are to have of plugins to every node of this site: a link may lead to any of them, and any may be lost.
 //!
-//! Each node asks the others every two seconds whether they know something new (`wire`), and takes what it does not know; a component is then fetched as
+//! Each node asks the others every two seconds, and where nothing is known yet every thirty, whether they know something new (`wire`), and takes what it
+//! does not know; a component is then fetched as
 //! those of the site's own plugins are. What counts where nodes know different things is the room's: `plugin_host::Wants`.
 
 #[cfg(test)]
@@ -9,7 +10,7 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -22,8 +23,11 @@ use crate::replication::Pending;
 use crate::transport::NodeId;
 use wire::{Answer, Ask};
 
-/// How often the others are asked.
+/// How often the others are asked while something is known here.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often where nothing is: who is told something has the others hear it at once, and one that comes is asked at once. A question takes some 200 bytes
+/// each way with all that QUIC adds, and most sites never have anything to ask.
+const LOOK_EVERY_AT_REST: Duration = Duration::from_secs(30);
 /// How long it is waited for them before something is changed here: what they know counts as said before.
 const LEVEL_WAIT: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(5) };
 /// Plugins that are taken from one node.
@@ -60,8 +64,20 @@ impl Spread {
 
     async fn hear_on(self: &Arc<Self>) {
         loop {
+            let nodes = self.others.nodes();
             self.hear_all().await;
-            sleep(LOOK_EVERY).await;
+            let (wants, since) = (Arc::clone(&self.wants), Instant::now());
+            // Where it cannot be read, it is asked for.
+            let is_nothing = blocking(move || wants.known().map_err(|error| error.to_string())).await;
+            let is_at_rest = is_nothing.is_ok_and(|known| known.heads.is_empty());
+            let (pause, revision) = (if is_at_rest { LOOK_EVERY_AT_REST } else { LOOK_EVERY }, self.wants.revision());
+            loop {
+                sleep(LOOK_EVERY).await;
+                let has_news = self.wants.revision() != revision || self.others.nodes() != nodes;
+                if has_news || since.elapsed() >= pause {
+                    break;
+                }
+            }
         }
     }
 
