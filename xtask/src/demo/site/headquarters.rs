@@ -77,9 +77,12 @@ impl Headquarters {
             seen.is_connected &= link.is_some_and(|link| link.state == "connected");
         }
         seen.stored = self.stored()?;
-        // Of what the others send a gateway hears late; so the logs are counted.
-        let topic: Topic = read(&gateways.node(0)?.get("/v1/topics/telemetry")?)?;
-        seen.waiting = topic.events.saturating_sub(seen.stored);
+        // Of what the others send a gateway hears late; so the logs are counted, each by who writes it.
+        let mut written = 0;
+        for place in gateways.running() {
+            written += read::<Topic>(&gateways.node(place)?.get("/v1/topics/telemetry")?)?.events;
+        }
+        seen.waiting = written.saturating_sub(seen.stored);
         let now = Instant::now();
         if let Some((at, before)) = self.before {
             let seconds = now.duration_since(at).as_secs_f64().max(0.001);
