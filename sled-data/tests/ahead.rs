@@ -34,6 +34,35 @@ fn opened(id: PartitionId, all: &[StoredBatch]) -> Vec<LinkedPart> {
     coming
 }
 
+fn holes_of(store: &Store, id: PartitionId) -> Vec<(u64, u64)> {
+    store.holes(id).iter().map(|hole| (hole.from, hole.to)).collect()
+}
+
+/// What is there first, and what comes behind it, taken or refused: `check` holds then, and over a restart.
+fn comes_behind(
+    edge: &Store,
+    id: PartitionId,
+    first: &[LinkedPart],
+    (coming, refused): (&[LinkedPart], Option<LinkedError>),
+    case: &str,
+    check: impl Fn(&Store),
+) {
+    on_both(|open| {
+        let store = open(Options::default());
+        store.create_topic_as(topic_of(edge, id, None)).unwrap();
+        take(&store, id, first).unwrap();
+        assert_eq!(take(&store, id, coming).err(), refused, "{case}");
+        let check = |store: &Store| {
+            check(store);
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "{case}");
+        };
+        check(&store);
+        store.close().unwrap();
+        drop(store);
+        check(&open(Options::default()));
+    });
+}
+
 #[test]
 fn what_lies_ahead_is_there_for_those_who_ask_and_the_partition_ends_before_it() {
     let (edge, id, all) = edge(10);
@@ -146,21 +175,9 @@ fn each_part_goes_to_one_of_two_ends_or_nowhere() {
         ),
     ];
     for (case, coming, refused, end, ahead, holes) in cases {
-        on_both(|open| {
-            let store = open(Options::default());
-            store.create_topic_as(topic_of(&edge, id, None)).unwrap();
-            take(&store, id, &opened(id, &all)).unwrap();
-            assert_eq!(take(&store, id, &coming).err(), refused, "{case}");
-            let check = |store: &Store| {
-                let found = store.ahead(id).map(|Ahead { from, end, .. }| (from, end));
-                let found_holes: Vec<_> = store.holes(id).iter().map(|hole| (hole.from, hole.to)).collect();
-                assert_eq!((store.end_offset(id), found, found_holes), (end, ahead, holes.clone()), "{case}");
-                assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "{case}");
-            };
-            check(&store);
-            store.close().unwrap();
-            drop(store);
-            check(&open(Options::default()));
+        comes_behind(&edge, id, &opened(id, &all), (&coming, refused), case, |store| {
+            let found = store.ahead(id).map(|Ahead { from, end, .. }| (from, end));
+            assert_eq!((store.end_offset(id), found, holes_of(store, id)), (end, ahead, holes.clone()), "{case}");
         });
     }
 }

@@ -131,21 +131,9 @@ fn each_part_goes_to_one_of_many_ends_or_nowhere() {
         ("a gap over all", vec![hole(id, 4, 55, gone)], None, 55, vec![], vec![(4, 12), (16, 30), (34, 50), (52, 55)]),
     ];
     for (case, coming, refused, end, ahead, holes) in cases {
-        on_both(|open| {
-            let store = open(Options::default());
-            store.create_topic_as(topic_of(&edge, id, None)).unwrap();
-            take(&store, id, &thrice(id, &all)).unwrap();
-            assert_eq!(take(&store, id, &coming).err(), refused, "{case}");
-            let check = |store: &Store| {
-                let found_holes: Vec<_> = store.holes(id).iter().map(|hole| (hole.from, hole.to)).collect();
-                let found = (store.end_offset(id), lie(store, id), found_holes);
-                assert_eq!(found, (end, ahead.clone(), holes.clone()), "{case}");
-                assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "{case}");
-            };
-            check(&store);
-            store.close().unwrap();
-            drop(store);
-            check(&open(Options::default()));
+        comes_behind(&edge, id, &thrice(id, &all), (&coming, refused), case, |store| {
+            let found = (store.end_offset(id), lie(store, id), holes_of(store, id));
+            assert_eq!(found, (end, ahead.clone(), holes.clone()), "{case}");
         });
     }
 }
