@@ -1,1 +1,0 @@
-//! Nothing here but the tests: see `main.rs`.
