@@ -228,6 +228,18 @@ impl Catalog {
         self.consensus.leader()
     }
 
+    /// Whether this node knows what is agreed on now. One that does not may have been taken over: it is cut off, or was and does not have yet
+    /// what was agreed on meanwhile. A node that alone votes always does.
+    pub fn is_in_touch(&self) -> bool {
+        self.consensus.is_in_touch()
+    }
+
+    /// Says for how long each other node was silent, by its heartbeats; to be said several times a second, or not at all. A node stands for
+    /// election only while it hears a majority by them.
+    pub fn hear(&self, silences: &std::collections::BTreeMap<NodeId, std::time::Duration>) {
+        self.consensus.hear(silences);
+    }
+
     /// How the agreement stands, for people.
     pub fn consensus_status(&self) -> ConsensusStatus {
         self.consensus.status()

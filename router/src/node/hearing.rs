@@ -10,9 +10,6 @@ const LOST_AFTER: Duration = Duration::from_secs(1);
 /// How long a majority is to be heard before anybody counts as lost here: where this node was the one that was away, the others come back one
 /// after another. Old connections are silent for three seconds before new ones are taken, and are dialled every five at most.
 const COME_BACK: Duration = Duration::from_secs(10);
-/// How long a node that was cut off and pauses goes on pausing once it hears a majority: what was decided meanwhile comes with the
-/// consensus' next heartbeat, each second, and it must not read on what another has taken over.
-const PAUSES_ON: Duration = Duration::from_secs(2);
 
 /// Whether most of those who vote are heard. The consensus may lead and hear nobody: openraft leads on until another one is elected, and leads
 /// again after a restart.
@@ -23,11 +20,10 @@ pub fn is_majority(members: &[Member], is_heard: impl Fn(NodeId) -> bool) -> boo
     heard * 2 > count
 }
 
-/// Since when a majority is heard, or is not.
+/// Since when a majority is heard.
 #[derive(Debug, Default)]
 pub struct Hearing {
     majority_since: Option<Duration>,
-    cut_off_at: Option<Duration>,
 }
 
 impl Hearing {
@@ -35,13 +31,8 @@ impl Hearing {
     pub fn look(&mut self, is_majority: bool, now: Duration) {
         match is_majority {
             true => drop(self.majority_since.get_or_insert(now)),
-            false => (self.majority_since, self.cut_off_at) = (None, Some(now)),
+            false => self.majority_since = None,
         }
-    }
-
-    /// Whether this node hears no majority, or did not a moment ago.
-    pub fn is_or_was_cut_off(&self, now: Duration) -> bool {
-        self.cut_off_at.is_some_and(|last| now.saturating_sub(last) < PAUSES_ON)
     }
 
     /// Whether one that is not heard since then counts as lost.
@@ -100,14 +91,5 @@ mod tests {
         assert!(!hearing.is_lost(SECOND * 90, SECOND * 99));
         hearing.look(true, SECOND * 100);
         assert!(!hearing.is_lost(SECOND * 90, SECOND * 109) && hearing.is_lost(SECOND * 90, SECOND * 110));
-    }
-
-    #[test]
-    fn one_that_was_cut_off_pauses_on_for_a_moment() {
-        let mut hearing = Hearing::default();
-        assert!(!hearing.is_or_was_cut_off(SECOND));
-        hearing.look(false, SECOND * 2);
-        hearing.look(true, SECOND * 3);
-        assert!(hearing.is_or_was_cut_off(SECOND * 3) && !hearing.is_or_was_cut_off(SECOND * 4));
     }
 }

@@ -38,6 +38,7 @@ impl SiteNode {
         let (mut duties, mut proposer) = (Duties::default(), Proposer::default());
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
+            self.tell_heard(&peers);
             self.tell_duties(&plugins, &peers, &mut duties);
             self.tell_commands(&commands, &replication, &peers);
             if self.catalog.is_leader() && !proposer.is_busy() {
@@ -57,6 +58,23 @@ impl SiteNode {
             Some(_) => plugin_host::duties(&self.site_of(&[])),
             None => Duties::alone_after(self.log.ended_lives().to_vec()),
         }
+    }
+
+    /// Tells the catalog who is heard: one that hears no majority stands for no election.
+    fn tell_heard(&self, peers: &[PeerState]) {
+        let now = self.log.clock().monotonic();
+        let silence = |peer: &PeerState| Some((peer.node, now.saturating_sub(peer.known.as_ref()?.heard)));
+        self.catalog.hear(&peers.iter().filter_map(silence).collect());
+    }
+
+    /// Whether this node may have been taken over without knowing it: it hears no majority, or nobody who leads one, or does not have yet
+    /// what was agreed on meanwhile.
+    fn is_cut_off(&self, peers: &[PeerState]) -> bool {
+        let me = self.place.node;
+        let is_heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
+        let hears_majority = is_majority(&self.catalog.members(), is_heard);
+        self.hearing.lock().look(hears_majority, self.log.clock().monotonic());
+        !(hears_majority && self.catalog.is_in_touch())
     }
 
     fn tell_duties(&self, plugins: &PluginHost, peers: &[PeerState], last: &mut Duties) {
@@ -110,6 +128,8 @@ impl SiteNode {
 
     /// The site, as what a node has to do follows from it.
     fn site_of(&self, peers: &[PeerState]) -> plugin_host::Site {
+        // First: what is read then is not older than what is known to be here.
+        let is_cut_off = self.is_cut_off(peers);
         let members = self.catalog.members();
         let (me, own) = (self.place.node, self.log.store().origin());
         let mut lives: BTreeMap<NodeId, OriginId> =
@@ -121,12 +141,6 @@ impl SiteNode {
             take_overs.iter().any(|(origin, taken)| life == Some(&OriginId(*origin)) && !taken.has_returned)
         };
         let here = members.iter().map(|member| member.node).filter(|node| !is_open(*node)).collect();
-        let is_heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
-        let is_cut_off = {
-            let (now, mut hearing) = (self.log.clock().monotonic(), self.hearing.lock());
-            hearing.look(is_majority(&members, is_heard), now);
-            hearing.is_or_was_cut_off(now)
-        };
         let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
         plugin_host::Site {
             me,

@@ -1,6 +1,6 @@
 //! Answers what other nodes ask.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::error::RaftError;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
@@ -44,13 +44,18 @@ impl Consensus {
         self.book.heard.note(from);
         match question.about {
             About::Append { vote, prev, done, entries } => {
+                let said = (vote.term, done.map(|done| (done.term, done.index)));
                 let request = AppendEntriesRequest {
                     vote: vote.into(),
                     prev_log_id: prev.map(LogId::from),
                     leader_commit: done.map(LogId::from),
                     entries: entries.into_iter().map(Entry::from).collect(),
                 };
-                append(&raft, request).await
+                let answer = append(&raft, request).await?;
+                if matches!(answer, Answer::Stored) {
+                    self.book.touch.lock().take(said, self.book.timing.fresh(), Instant::now());
+                }
+                Ok(answer)
             }
             About::Vote { vote, last } => {
                 let request = VoteRequest::new(vote.into(), last.map(LogId::from));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
@@ -11,6 +12,7 @@ use super::heard::Heard;
 use super::snapshot::Incoming;
 use super::stored::{AppliedV1, LogIdV1};
 use super::timing::Timing;
+use super::touch::Touch;
 use crate::catalog::Config;
 use crate::catalog::change::Applied;
 use crate::catalog::member::Member;
@@ -60,6 +62,9 @@ pub(in crate::catalog) struct Book {
     changed: watch::Sender<u64>,
     pub(super) ends: Mutex<Ends>,
     pub(super) heard: Heard,
+    /// Who followed this node as the leader, by when it was asked.
+    pub(super) followed: Heard,
+    pub(super) touch: Mutex<Touch>,
     /// The state that a leader is sending.
     pub(super) incoming: tokio::sync::Mutex<Option<Incoming>>,
     /// The group that this node takes part in; 0: none yet.
@@ -90,6 +95,8 @@ impl Book {
             changed: watch::Sender::default(),
             ends: Mutex::default(),
             heard: Heard::default(),
+            followed: Heard::default(),
+            touch: Mutex::new(Touch::new(Instant::now())),
             incoming: tokio::sync::Mutex::default(),
             group: AtomicU64::new(0),
             closing: AtomicBool::new(false),

@@ -20,12 +20,17 @@ pub(super) struct Heard {
 impl Heard {
     /// The node has spoken or answered now.
     pub(super) fn note(&self, node: NodeId) {
+        self.note_at(node, Instant::now());
+    }
+
+    /// The same for `at`.
+    pub(super) fn note_at(&self, node: NodeId, at: Instant) {
         let mut last = self.last.lock();
         if last.len() >= HEARD_MAX && !last.contains_key(&node) {
             let stalest = last.iter().min_by_key(|(_, at)| **at).map(|(node, _)| *node);
             stalest.map(|node| last.remove(&node));
         }
-        last.insert(node, Instant::now());
+        last.insert(node, at);
     }
 
     /// Who was heard within the last `within`.

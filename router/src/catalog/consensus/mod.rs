@@ -28,6 +28,7 @@ mod snapshot;
 mod status;
 mod stored;
 mod timing;
+mod touch;
 mod wire;
 mod writer;
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::error::{Fatal, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption};
@@ -103,6 +103,13 @@ impl Peer {
         self.network.ask(self.node, about, wait).await.map_err(|error| Unreachable::new(&error))
     }
 
+    /// The node follows this one, as it was asked at `asked`.
+    fn followed(&self, asked: Instant) {
+        let book = &self.network.book;
+        book.followed.note_at(self.node, asked);
+        book.touch.lock().lead();
+    }
+
     /// Sends the state page by page; the vote that its node answers with last.
     async fn send(&self, vote: Vote<NodeId>, snapshot: &Snapshot<Types>) -> Result<Vote<NodeId>, Unreachable> {
         let capture = &snapshot.snapshot;
@@ -152,9 +159,16 @@ impl RaftNetwork<Types> for Peer {
             done: leader_commit.map(LogIdV1::from),
             entries: entries.into_iter().map(EntryV1::from).collect(),
         };
+        let asked = Instant::now();
         match self.ask(about, option.hard_ttl()).await? {
-            Answer::Stored => Ok(AppendEntriesResponse::Success),
-            Answer::Conflict => Ok(AppendEntriesResponse::Conflict),
+            Answer::Stored => {
+                self.followed(asked);
+                Ok(AppendEntriesResponse::Success)
+            }
+            Answer::Conflict => {
+                self.followed(asked);
+                Ok(AppendEntriesResponse::Conflict)
+            }
             // Only a higher vote is a reason to follow another.
             Answer::Other(theirs) if Vote::from(theirs) > vote => Ok(AppendEntriesResponse::HigherVote(theirs.into())),
             _ => Err(senseless()),
@@ -166,9 +180,13 @@ impl RaftNetwork<Types> for Peer {
         request: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, RpcError> {
-        let about = About::Vote { vote: request.vote.into(), last: request.last_log_id.map(LogIdV1::from) };
+        let asked = VoteV1::from(request.vote);
+        let about = About::Vote { vote: asked, last: request.last_log_id.map(LogIdV1::from) };
         match self.ask(about, option.hard_ttl()).await? {
             Answer::Voted { vote, is_given, last } => {
+                if !is_given {
+                    self.network.book.touch.lock().refuse(asked.term, Instant::now());
+                }
                 Ok(VoteResponse::new(Vote::from(vote), last.map(LogId::from), is_given))
             }
             _ => Err(senseless()),

@@ -1,8 +1,10 @@
 //! How the agreement stands, for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use super::{Consensus, Slot};
+use crate::catalog::roles;
 use crate::transport::NodeId;
 
 /// How the agreement stands, as this node sees it.
@@ -78,6 +80,44 @@ impl Consensus {
             missing: self.book.missing(membership.get_joint_config()).unwrap_or_default(),
             stopped: None,
         }
+    }
+
+    /// Whether this node knows what is agreed on now: as one that leads and is followed by a majority, or that has heard a leader lately and
+    /// has all that was agreed on while it had not.
+    pub(in crate::catalog) fn is_in_touch(&self) -> bool {
+        let (book, fresh) = (&self.book, self.book.timing.fresh());
+        let applied = book.applied();
+        let voters = applied.roles.sets();
+        if roles::is_majority(&voters, |node| node == book.me) {
+            return true;
+        }
+        let Some(raft) = self.raft() else { return false };
+        let (leader, term) = {
+            let metrics = raft.metrics();
+            let metrics = metrics.borrow();
+            (metrics.current_leader, metrics.current_term)
+        };
+        if leader != Some(book.me) {
+            return book.touch.lock().follows(applied.index(), fresh, Instant::now());
+        }
+        let followed = book.followed.lately(fresh);
+        let is_followed = roles::is_majority(&voters, |node| node == book.me || followed.contains(&node));
+        // What is of its own term stands behind all that was agreed on before.
+        is_followed && applied.last.is_some_and(|last| last.term == term)
+    }
+
+    /// Other nodes are heard by other ways than this one, each for the last time before so long: whether this node may stand for election
+    /// follows from it.
+    pub(in crate::catalog) fn hear(&self, silences: &BTreeMap<NodeId, Duration>) {
+        let Some(raft) = self.raft() else { return };
+        let voters = raft.metrics().borrow().membership_config.membership().get_joint_config().clone();
+        let now = Instant::now();
+        let heard_at = |node: &NodeId| silences.get(node).and_then(|silence| now.checked_sub(*silence));
+        let is_majority_heard_since = |since: Instant| {
+            roles::is_majority(&voters, |node| node == self.book.me || heard_at(&node).is_some_and(|at| at >= since))
+        };
+        let may_stand = self.book.touch.lock().may_stand(is_majority_heard_since, self.book.timing.beat, now);
+        raft.runtime_config().elect(may_stand);
     }
 
     /// Who leads, as far as this node knows.

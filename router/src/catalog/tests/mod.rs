@@ -8,6 +8,7 @@ mod judge;
 mod levels;
 mod site;
 mod survive;
+mod touch;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,7 +26,7 @@ pub struct Ways {
 }
 
 impl Ways {
-    fn is_open(&self, from: NodeId, to: NodeId) -> bool {
+    pub fn is_open(&self, from: NodeId, to: NodeId) -> bool {
         !self.cut.lock().contains(&(from, to))
     }
 
