@@ -14,6 +14,7 @@ mod left_lives;
 mod level;
 mod link_json;
 mod links;
+mod listing;
 mod outlived;
 mod place;
 mod plugins;

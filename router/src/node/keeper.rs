@@ -67,14 +67,15 @@ impl Scene {
         let decided = self.take_overs.get(&origin);
         let writer = self.members.iter().find(|member| member.origin == Some(origin.0));
         let is_active = writer.is_some_and(|member| member.state == MemberState::Active);
+        let is_leaving = writer.is_some_and(|member| member.state == MemberState::Leaving);
         match writer.map(|member| member.node) {
             Some(node) if is_active && self.heard.contains(&node) => {
                 let open = decided.filter(|decided| !decided.has_returned)?;
                 return Some(Change::GiveBack { origin: origin.0, term: open.term });
             }
             Some(node) if is_active && !self.lost.contains(&node) => return None,
-            // One that leaves sees to it itself.
-            Some(_) if writer.is_some_and(|member| member.state == MemberState::Leaving) => return None,
+            // One that leaves sees to it itself, while it is there.
+            Some(node) if is_leaving && !self.lost.contains(&node) => return None,
             _ => {}
         }
         if self.is_asking {
@@ -306,6 +307,24 @@ mod tests {
         assert_eq!(decide(&removed), take(A, 5, 3));
         removed.take_overs.insert(OriginId(20), taken(A, 3, false));
         assert_eq!(decide(&removed), []);
+    }
+
+    #[test]
+    fn one_that_leaves_is_taken_over_when_it_is_lost() {
+        let take = vec![Change::TakeOver { origin: 20, from_commit: 7, by: C, term: 1 }];
+        // heard, lost, what was decided about its origin, what is decided now
+        for (case, heard, lost, decided, expected) in [
+            ("it sees to it itself", &[A, B, C][..], &[][..], None, vec![]),
+            ("it is silent", &[A, C], &[], None, vec![]),
+            ("it is lost", &[A, C], &[B], None, take),
+            ("it is taken over", &[A, C], &[B], Some(taken(C, 1, false)), vec![]),
+            ("it is back, and leaves still", &[A, B, C], &[], Some(taken(C, 1, false)), vec![]),
+        ] {
+            let mut scene = scene(heard, lost);
+            scene.members.iter_mut().filter(|member| member.node == B).for_each(|b| b.state = MemberState::Leaving);
+            scene.take_overs.extend(decided.map(|decided| (OriginId(20), decided)));
+            assert_eq!(decide(&scene), expected, "{case}");
+        }
     }
 
     #[test]

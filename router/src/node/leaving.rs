@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use sled_data::CommitNumber;
@@ -178,12 +179,14 @@ impl SiteNode {
 
     /// It is a member still, and says so to those who asked. Others count on it again.
     async fn say_it_stays(&self) {
+        self.is_leaving.store(false, Ordering::Release);
         if let Err(refusal) = self.say(MemberState::Active).await {
             tracing::warn!(%refusal, "the site takes this node for one that leaves, and it does not");
         }
     }
 
     async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), NotGone> {
+        self.is_leaving.store(true, Ordering::Release);
         self.say(MemberState::Leaving).await.map_err(ApiError::from)?;
         // Once more, now that it is known: who began to leave meanwhile is not counted on.
         let (lives, linked) = tokio::join!(self.hand_over_lives(), self.hand_over_linked());

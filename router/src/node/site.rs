@@ -13,12 +13,13 @@ use super::admission::Door;
 use super::closing::Doors;
 use super::hearing::Hearing;
 use super::links::LinkNode;
+use super::listing;
 use super::place::Place;
 use super::site_view::view;
 use super::wires::{Served, Way};
 use crate::admin::ApiError;
 use crate::admin::site::{LeftView, Pending, RemovedView, SiteControl, SiteView, TokenView};
-use crate::catalog::{Catalog, Change, MemberUpdate, SiteUpdate, SurviveError, TokenHash};
+use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SiteUpdate, SurviveError, TokenHash};
 use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
@@ -93,6 +94,8 @@ pub struct SiteNode {
     pub(super) me: std::sync::Weak<Self>,
     /// Held while the node hands over.
     pub(super) leaving: tokio::sync::Mutex<()>,
+    /// Whether it is to be listed as one that leaves: by this process, and not by one before it.
+    pub(super) is_leaving: std::sync::atomic::AtomicBool,
     /// Since when it hears a majority.
     pub(super) hearing: parking_lot::Mutex<Hearing>,
 }
@@ -132,6 +135,7 @@ impl SiteNode {
             left,
             doors: Default::default(),
             leaving: Default::default(),
+            is_leaving: Default::default(),
             hearing: Default::default(),
         })
     }
@@ -269,36 +273,33 @@ impl SiteNode {
         listed.send_replace(Listed { voters, writers: all.iter().filter_map(writer).collect() });
     }
 
-    /// Has the catalog say where this node is, and which life it lives, where it says something else.
+    /// Has the catalog say where this node is, and which life it lives, where it says something else; and that it does not leave, where it
+    /// was stopped while it did, for as long as the node runs.
     async fn say_where(self: Arc<Self>, address: Option<String>) {
-        let mut changed = self.catalog.watch_members();
+        let (name, origin) = (self.told.name.clone(), self.log.store().origin().0);
+        let place = listing::Place { name, address, origin, version: env!("CARGO_PKG_VERSION") };
+        let (mut changed, mut is_said) = (self.catalog.watch_members(), false);
         loop {
-            let version = env!("CARGO_PKG_VERSION");
-            let origin = self.log.store().origin().0;
             let listed = self.catalog.members().iter().find(|member| member.node == self.place.node).cloned();
-            if let Some(member) = listed {
-                let name = self.told.name.clone();
-                let is_named = name.as_ref().is_none_or(|name| *name == member.name);
-                let is_at = address.as_ref().is_none_or(|address| *address == member.address);
-                let is_there = is_at && member.origin == Some(origin) && member.version == version;
-                if is_named && is_there {
-                    return;
-                }
-                let update = MemberUpdate {
-                    name,
-                    address: address.clone(),
-                    origin: Some(origin),
-                    version: Some(version.to_owned()),
-                    ..MemberUpdate::default()
-                };
-                match self.catalog.propose(Change::UpdateMember { node: self.place.node, update }, "node").await {
-                    Ok(_) => return,
-                    Err(refusal) => tracing::debug!(%refusal, "the site does not know yet where this node is"),
-                }
+            if let Some(listed) = listed {
+                is_said |= self.say_update(&listed, (!is_said).then_some(&place)).await;
             }
             // Tried again when something changes, and every few seconds.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(2), changed.changed()).await;
         }
+    }
+
+    /// Has the catalog say what is otherwise; whether nothing is from now on.
+    async fn say_update(&self, listed: &crate::catalog::Member, place: Option<&listing::Place>) -> bool {
+        // While it hands over, its state is said there.
+        let turn = self.leaving.try_lock().ok().filter(|_| listed.state == MemberState::Leaving);
+        let is_leaving = turn.is_none() || self.is_leaving.load(std::sync::atomic::Ordering::Acquire);
+        let Some(update) = listing::update(listed, place, is_leaving) else { return true };
+        let said = self.catalog.propose(Change::UpdateMember { node: self.place.node, update }, "node").await;
+        if let Err(refusal) = &said {
+            tracing::debug!(%refusal, "the site does not know yet where this node is");
+        }
+        said.is_ok()
     }
 
     async fn make_token(&self) -> Result<TokenView, ApiError> {
