@@ -19,6 +19,7 @@ use super::topic::{self, Ack, TopicSettings, TopicUpdate};
 use super::work;
 use super::write::Write;
 use super::{Config, device_change};
+use crate::security::JOIN_TOKEN_LIFETIME;
 use crate::transport::NodeId;
 
 /// A change of what people set. It goes to the other nodes as it is: kinds are added at the end, none is changed.
@@ -310,6 +311,18 @@ impl Change {
             | Self::RemoveLink { name }
             | Self::ImportLink { name, .. } => name.clone(),
             Self::AcceptLink { node, .. } => node.to_string(),
+        }
+    }
+
+    /// As the leader writes it down: how long a token for a node is good counts by the leader's clock, whatever the clock of the node says
+    /// that was asked for it.
+    pub(super) fn settled(self, terms: &Terms) -> Self {
+        match self {
+            Self::IssueToken { hash, .. } => {
+                let life_ms = i64::try_from(JOIN_TOKEN_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+                Self::IssueToken { hash, expires_at_ms: terms.at_ms.saturating_add(life_ms) }
+            }
+            other => other,
         }
     }
 

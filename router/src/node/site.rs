@@ -322,6 +322,8 @@ impl SiteNode {
         let expires_at_ms = self.log.clock().wall_ms().saturating_add(lifetime_ms);
         let hash = TokenHash(token.hash().0);
         self.catalog.propose(Change::IssueToken { hash, expires_at_ms }, WHO).await?;
+        // As the leader says, whose clock it counts by.
+        let expires_at_ms = self.catalog.token(&hash).map_or(expires_at_ms, |token| token.expires_at_ms);
         Ok(TokenView { token: token.to_string(), expires_at_ms })
     }
 

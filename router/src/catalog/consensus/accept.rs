@@ -63,7 +63,7 @@ impl Consensus {
         let index = held.applied.index();
         let terms = Terms::new(&self.book.config, self.book.log.clock().wall_ms(), index + 1);
         // What would be refused is not written: it costs the disk of every node.
-        let proposal = Proposal { from, number, who: who.to_owned(), terms, change };
+        let proposal = Proposal { from, number, who: who.to_owned(), terms, change: change.settled(&terms) };
         if let Err(refusal) = judge(&held.state, &proposal, &terms) {
             return Accepted::Refused { refusal, terms, index };
         }

@@ -101,7 +101,7 @@ impl Consensus {
                 }
                 // The same state and the same terms give the same refusal here.
                 let terms: Terms = terms(at_ms, index.saturating_add(1), devices_max, bytes_max);
-                let (from, change) = (self.book.me, change.clone());
+                let (from, change) = (self.book.me, change.clone().settled(&terms));
                 let proposal = Proposal { from, number, who: who.to_owned(), terms, change };
                 match self.book.ask(|state| judge(state, &proposal, &terms)) {
                     Err(refusal) => Handed::Refused(refusal),

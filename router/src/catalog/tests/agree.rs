@@ -182,6 +182,24 @@ async fn what_is_said_twice_or_lost_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_long_a_token_is_good_counts_by_the_leaders_clock() {
+    let (_site, nodes) = Site::of(fast(), 3).await;
+    let life_ms = i64::try_from(crate::security::JOIN_TOKEN_LIFETIME.as_millis()).unwrap();
+    for (at, node) in (0..).zip(&nodes) {
+        for (kind, ahead_ms) in (0..).zip([-86_400_000, 86_400_000]) {
+            // As nodes ask whose clocks are a day behind, or ahead.
+            let hash = TokenHash([at * 2 + kind; 32]);
+            let before_ms = node.log.clock().wall_ms();
+            node.change(Change::IssueToken { hash, expires_at_ms: before_ms + ahead_ms + life_ms }).await.unwrap();
+            let issued = node.catalog.token(&hash).unwrap().expires_at_ms;
+            let after_ms = node.log.clock().wall_ms();
+            assert!((before_ms - 1_000 + life_ms..=after_ms + 1_000 + life_ms).contains(&issued), "{issued}");
+        }
+    }
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_used_once_although_two_nodes_use_it_at_once() {
     let (_site, nodes) = Site::of(fast(), 3).await;
     for round in 0..5 {

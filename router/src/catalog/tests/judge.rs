@@ -145,6 +145,21 @@ fn tokens() {
 }
 
 #[test]
+fn a_token_is_good_for_as_long_by_the_leaders_clock() {
+    let hash = TokenHash([7; 32]);
+    let life_ms = i64::try_from(crate::security::JOIN_TOKEN_LIFETIME.as_millis()).unwrap();
+    let day_ms = 24 * 3_600 * 1_000;
+    for ahead_ms in [-day_ms, -life_ms, 0, 1, day_ms, 60 * day_ms] {
+        let asked = Change::IssueToken { hash, expires_at_ms: NOW + ahead_ms + life_ms };
+        let issued = asked.settled(&terms(NOW));
+        assert_eq!(issued, Change::IssueToken { hash, expires_at_ms: NOW + life_ms }, "{ahead_ms}");
+        assert!(issued.judge(&State::default(), &terms(NOW)).is_ok());
+    }
+    let other = Change::UseToken { hash, by: NodeId(1) };
+    assert_eq!(other.clone().settled(&terms(NOW)), other);
+}
+
+#[test]
 fn topics() {
     let settings = |partitions| TopicSettings {
         partitions,
