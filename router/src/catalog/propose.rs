@@ -91,6 +91,8 @@ impl Catalog {
             };
             let is_nobody_there = matches!(handed, Handed::NoMajority(_) | Handed::Again);
             match handed {
+                // What was handed over before may be in a log, and is judged yet.
+                Handed::Refused(_) if is_handed => return self.wait(judged, until).await,
                 Handed::Refused(refusal) => return Err(refusal.into()),
                 Handed::Done => return self.wait(judged, until).await,
                 Handed::Stale(_) if is_handed => return self.wait(judged, until).await,

@@ -182,6 +182,27 @@ async fn what_is_said_twice_or_lost_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_in_a_log_is_not_told_as_refused() {
+    let (site, nodes) = Site::of(fast(), 3).await;
+    let leads = leader(&nodes).await;
+    let (leading, asking, third) = (&nodes[leads], &nodes[(leads + 1) % 3], &nodes[(leads + 2) % 3]);
+    // What it asks is heard, and no answer comes back; its store takes nothing any more meanwhile.
+    site.ways.cut_from(leading, asking);
+    let gate = site.ways.hold(asking);
+    let catalog = Arc::clone(&asking.catalog);
+    let asked = tokio::spawn(async move { catalog.propose(add("perhaps"), "test").await });
+    gate.came.notified().await;
+    asking.backend.set_faults(sled_data::Faults { fail_after_writes: Some(0), ..Default::default() });
+    let act = event_log::Act { who: "test", act: "a", what: "b", outcome: "done", detail: serde_json::Value::Null };
+    let ticket = asking.log.audit(act).unwrap();
+    asking.log.durable(ticket).await.unwrap_err();
+    site.ways.release(&gate);
+    let told = asked.await.unwrap().unwrap_err();
+    until("it is made all the same", || third.catalog.is_enrolled("perhaps")).await;
+    assert_eq!(told, Refusal::UnknownOutcome);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn how_long_a_token_is_good_counts_by_the_leaders_clock() {
     let (_site, nodes) = Site::of(fast(), 3).await;
     let life_ms = i64::try_from(crate::security::JOIN_TOKEN_LIFETIME.as_millis()).unwrap();

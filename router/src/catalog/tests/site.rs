@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -23,6 +24,16 @@ pub struct Ways {
     pub lost_percent: AtomicU64,
     /// Draws what is lost.
     draw: AtomicU64,
+    /// Whose questions are held up.
+    held: Mutex<Option<(NodeId, Arc<Gate>)>>,
+}
+
+/// Where a node's questions are held up.
+#[derive(Default)]
+pub struct Gate {
+    /// A question has come.
+    pub came: Notify,
+    go: Notify,
 }
 
 impl Ways {
@@ -43,6 +54,24 @@ impl Ways {
         }
     }
 
+    /// Nothing comes any more from one node to another.
+    pub fn cut_from(&self, from: &Node, to: &Node) {
+        self.cut.lock().insert((from.id, to.id));
+    }
+
+    /// Holds up what a node asks, until it is released.
+    pub fn hold(&self, asking: &Node) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
+        *self.held.lock() = Some((asking.id, Arc::clone(&gate)));
+        gate
+    }
+
+    /// What was held up goes on.
+    pub fn release(&self, gate: &Gate) {
+        *self.held.lock() = None;
+        gate.go.notify_waiters();
+    }
+
     /// Every node reaches every other one.
     pub fn heal(&self) {
         self.cut.lock().clear();
@@ -59,6 +88,13 @@ impl Ask for Way {
         let no_answer = |text: &str, may_be_asked| NoAnswer { text: text.to_owned(), may_be_asked };
         Box::pin(async move {
             assert!(body.len() <= BODY_BYTES_MAX);
+            let held =
+                self.ways.held.lock().as_ref().filter(|(held, _)| *held == self.me).map(|(_, gate)| Arc::clone(gate));
+            if let Some(gate) = held {
+                let going = gate.go.notified();
+                gate.came.notify_one();
+                going.await;
+            }
             tokio::time::sleep(Duration::from_millis(self.ways.delay_ms.load(Ordering::Relaxed))).await;
             let reached = self.ways.is_open(self.me, node) && !self.ways.is_lost();
             let catalog = self.ways.nodes.lock().get(&node).cloned().filter(|_| reached);
