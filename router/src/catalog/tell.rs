@@ -71,6 +71,12 @@ impl Told<'_> {
     }
 }
 
+/// That the changes between two places are told of by nobody here: the whole state came in their place.
+pub(super) fn gap(at_ms: i64, (from, to): (u64, u64)) -> Told<'static> {
+    let span = json!({"from": from, "to": to});
+    Told { at_ms, who: SITE, act: "catalog.gap", what: "catalog", is_device: false, set: span.clone(), detail: span }
+}
+
 /// What is set from now on of that which a change is about.
 pub(super) fn set(change: &Change, applied: &Applied) -> Json {
     // What a change is about comes last, but for a removed node, whose id comes after it.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{Entry, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageError, StoredMembership};
-use serde_json::json;
 
 use super::Types;
 use super::book::{Book, Held};
@@ -179,16 +178,7 @@ impl Machine {
         for puts in commits {
             commit(&self.book, &puts, |_| {}).await.map_err(fatal)?;
         }
-        let at_ms = self.book.log.clock().wall_ms();
-        let told = Told {
-            at_ms,
-            who: tell::SITE,
-            act: "catalog.gap",
-            what: "catalog",
-            is_device: false,
-            set: json!({"from": before, "to": applied.index()}),
-            detail: json!({"from": before, "to": applied.index()}),
-        };
+        let told = tell::gap(self.book.log.clock().wall_ms(), (before, applied.index()));
         commit(&self.book, &last, |open| self.tell(open, &told)).await.map_err(fatal)?;
         {
             let mut ends = self.book.ends.lock();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use super::answer::GROUP;
 use super::group::{self, ME};
 use super::log_store::{find_ends, stored};
-use super::snapshot::{APPLIED, leftovers, replace, scan};
+use super::snapshot::{APPLIED, installing, leftovers, replace, scan};
 use super::stored::AppliedV1;
-use super::writer::{WriteError, commit_blocking, in_commits};
+use super::writer::{WriteError, commit_blocking, commit_blocking_with, in_commits};
 use super::{Book, Founder};
-use crate::catalog::CATALOG_TREE;
 use crate::catalog::state::State;
 use crate::catalog::write::Write;
-use crate::event_log::EventLog;
+use crate::catalog::{CATALOG_TREE, tell};
+use crate::event_log::{EventLog, OpenCommit, Topic};
 use crate::transport::NodeId;
 
 /// What is to be done in the store before this node takes part.
@@ -85,7 +85,7 @@ impl Plan {
     /// # Errors
     /// What cannot be read or written.
     pub(in crate::catalog) fn make(&self, book: &Book) -> Result<bool, String> {
-        let prepared = self.prepare(&book.log, book.level_max);
+        let prepared = self.prepare((&book.log, &book.topic), book.level_max);
         let full = match &prepared {
             Err(PrepareError::Write(error)) => error.full().cloned(),
             Err(PrepareError::Other(_)) | Ok(()) => None,
@@ -99,8 +99,8 @@ impl Plan {
         Ok(is_ready)
     }
 
-    fn prepare(&self, log: &EventLog, level: u16) -> Result<(), PrepareError> {
-        finish_install(log)?;
+    fn prepare(&self, (log, topic): (&EventLog, &Topic), level: u16) -> Result<(), PrepareError> {
+        finish_install(log, topic)?;
         let has_begun = stored::<AppliedV1>(log, APPLIED)?.is_some();
         match &self.founder {
             Some(founder) if !has_begun => group::found(log, (self.me, level), founder, &load(log)?),
@@ -110,11 +110,27 @@ impl Plan {
     }
 }
 
-/// Ends what a crash has left of a state that was being installed.
-fn finish_install(log: &EventLog) -> Result<(), PrepareError> {
-    let commits = replace(log)?;
-    let commits = if commits.is_empty() { in_commits(leftovers(log)?) } else { commits };
-    Ok(commits.iter().try_for_each(|puts| commit_blocking(log, puts))?)
+/// Ends what a crash has left of a state that was being installed. The changes that led to it are told of by nobody here, and that is told.
+fn finish_install(log: &EventLog, topic: &Topic) -> Result<(), PrepareError> {
+    let span = (applied(log)?.index(), installing(log)?.map_or(0, |applied| applied.index()));
+    let mut commits = replace(log)?;
+    let Some(last) = commits.pop() else {
+        let left = in_commits(leftovers(log)?);
+        return Ok(left.iter().try_for_each(|puts| commit_blocking(log, puts))?);
+    };
+    commits.iter().try_for_each(|puts| commit_blocking(log, puts))?;
+    let gap = tell::gap(log.clock().wall_ms(), span);
+    let tell = |open: &mut OpenCommit<'_>| {
+        if let Err(error) = gap.write(open, topic) {
+            tracing::warn!(%error, act = gap.act, "a gap in what is told of changes is not told of");
+        }
+    };
+    Ok(commit_blocking_with(log, &last, &tell)?)
+}
+
+/// Up to where the stored state has come.
+fn applied(log: &EventLog) -> Result<AppliedV1, String> {
+    Ok(stored(log, APPLIED)?.unwrap_or_default())
 }
 
 /// What is stored, also beyond the bounds of today's settings: nothing that was set is lost by lowering them.
@@ -133,7 +149,7 @@ fn load(log: &EventLog) -> Result<State, String> {
 /// Puts what the store holds into the book.
 fn fill(book: &Book) -> Result<(), String> {
     let log = &book.log;
-    let applied: AppliedV1 = stored(log, APPLIED)?.unwrap_or_default();
+    let applied = applied(log)?;
     let group: Option<u64> = stored(log, GROUP)?;
     let state = load(log)?;
     *book.ends.lock() = find_ends(log)?;

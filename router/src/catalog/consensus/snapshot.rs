@@ -169,6 +169,15 @@ pub(super) fn replace(log: &EventLog) -> Result<Vec<Vec<Put>>, String> {
     Ok(commits)
 }
 
+/// Up to where the state has come that is being installed; `None`: none is, or what says so is damaged.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn installing(log: &EventLog) -> Result<Option<AppliedV1>, String> {
+    let install = log.state_get(RAFT_TREE, INSTALL).map_err(|error| error.to_string())?;
+    Ok(install.and_then(|install| decode(&install)).map(|InstallV1 { applied, .. }| applied))
+}
+
 /// The last commit: the state is whole, and the log before it and the pages go.
 fn last_puts(log: &EventLog, pages: u32, applied: &AppliedV1) -> Result<Vec<Put>, String> {
     let mut puts: Vec<Put> = vec![

@@ -88,9 +88,21 @@ pub(super) async fn commit(
 /// # Errors
 /// When the store is full, failed, or closes.
 pub(super) fn commit_blocking(log: &EventLog, puts: &[Put]) -> Result<(), WriteError> {
+    commit_blocking_with(log, puts, &|_: &mut OpenCommit<'_>| {})
+}
+
+/// The same with all that `tell` appends to it.
+///
+/// # Errors
+/// As [`commit_blocking`].
+pub(super) fn commit_blocking_with(
+    log: &EventLog,
+    puts: &[Put],
+    tell: &dyn Fn(&mut OpenCommit<'_>),
+) -> Result<(), WriteError> {
     let mut tries = 0;
     loop {
-        let ticket = begin(log, puts, &|_: &mut OpenCommit<'_>| {})?;
+        let ticket = begin(log, puts, tell)?;
         let written = log.durable_blocking(ticket).map_err(WriteError::from);
         if !written.as_ref().is_err_and(WriteError::is_of_this_commit) || tries == REFUSED_TRIES_MAX {
             return written;

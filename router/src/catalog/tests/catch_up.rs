@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use sled_data::Faults;
 
 use super::site::{Site, fast, leader, member, until, until_same};
@@ -127,6 +128,11 @@ async fn a_crash_between_log_and_state_makes_a_change_once() {
     }
 }
 
+/// The gaps that are told of.
+fn gaps(log: &EventLog) -> Vec<serde_json::Value> {
+    events(log, CATALOG_TOPIC).into_iter().filter(|event| event["act"] == "catalog.gap").collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_while_a_state_is_installed_ends_in_the_new_one_or_the_old_one() {
     let site = Site::new(short());
@@ -144,12 +150,18 @@ async fn a_crash_while_a_state_is_installed_ends_in_the_new_one_or_the_old_one()
         let log = open_log(&backend);
         leavings::forget_devices(&log);
         leavings::write(&log, &commits[..count]);
+        let told = gaps(&log).len();
         log.close();
         backend.power_cut(0);
         let node = site.start_on(2, backend);
         let whole = leavings::is_staged(&commits[..count]);
         assert_eq!(node.devices().len(), if whole { 20 } else { 0 }, "after {count} commits");
         assert_eq!(leavings::count(&node.log, b"page/") + leavings::count(&node.log, b"install"), 0);
+        // What was left to do is told with the last of it.
+        let is_finished = whole && count < commits.len();
+        let new = gaps(&node.log).split_off(told);
+        let to = is_finished.then(|| json!(first.catalog.consensus_status().last_applied));
+        assert_eq!(new.iter().map(|gap| gap["set"]["to"].clone()).collect::<Vec<_>>(), Vec::from_iter(to), "{count}");
         site.stop(node).await;
     }
 }
