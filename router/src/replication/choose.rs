@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sled_data::{CommitNumber, OriginId};
@@ -13,6 +12,7 @@ use super::claims::Holds;
 use super::follower::Ended;
 use super::peers::PeerState;
 use super::plan::{Known, writer_instead};
+use super::progress::Progress;
 use super::task::{PAUSE_MIN, Replication};
 use super::turns::{Begun, Due, Taken, begun};
 use crate::transport::NodeId;
@@ -29,8 +29,8 @@ pub(super) struct Running {
     pub(super) began: Instant,
     /// Whether it was begun, and is from another than its writer.
     is_for_claim: bool,
-    /// Bytes that have come.
-    came: Arc<AtomicU64>,
+    /// How far it has come.
+    came: Arc<Progress>,
 }
 
 impl Running {
@@ -129,7 +129,7 @@ impl Replication {
         let running = self.running.lock();
         let for_claims = running.iter().filter(|(_, one)| one.is_for_claim);
         let followed: Vec<_> =
-            for_claims.map(|(origin, one)| (*origin, one.node, one.came.load(Ordering::Relaxed))).collect();
+            for_claims.filter_map(|(origin, one)| Some((*origin, one.node, one.came.came()?))).collect();
         drop(running);
         let unserved = self.claims.lock().look(&followed, self.log.clock().monotonic());
         for (origin, node) in unserved {

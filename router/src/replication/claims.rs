@@ -14,7 +14,7 @@ use crate::transport::NodeId;
 /// Commits by which a claim may be above what the life's writer said when it was heard last: it wrote on, and was heard elsewhere, or was
 /// restored since.
 const ABOVE_WRITER_COMMITS_MAX: u64 = 1 << 20;
-/// How long nothing may come of a claim.
+/// How long nothing may come of a claim: no commit, and of a large one on its way not 64 KiB.
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
 /// For how long a claim of which nothing came is not gone by.
 const DOUBTED_FOR: Duration = Duration::from_secs(600);
@@ -32,7 +32,7 @@ pub fn is_possible(claim: CommitNumber, writer_said: Option<CommitNumber>) -> bo
 /// A claim that is gone by.
 #[derive(Debug, Clone, Copy)]
 struct Tried {
-    /// How much had come by it.
+    /// How much had come by it at most.
     came: u64,
     /// When that was.
     at: Duration,
@@ -47,11 +47,12 @@ pub struct Claims {
 
 impl Claims {
     /// Takes note of which lives are followed for a claim, from whom, and how much has come by each; those of which nothing came for too long.
+    /// One that waits for the store here is not among them, and begins anew.
     pub fn look(&mut self, followed: &[(OriginId, NodeId, u64)], now: Duration) -> Vec<(OriginId, NodeId)> {
         self.tried.retain(|key, _| followed.iter().any(|(origin, node, _)| *key == (*origin, *node)));
         for (origin, node, came) in followed {
             let tried = self.tried.entry((*origin, *node)).or_insert(Tried { came: *came, at: now });
-            if tried.came != *came {
+            if tried.came < *came {
                 *tried = Tried { came: *came, at: now };
             }
         }
@@ -134,6 +135,15 @@ mod tests {
         assert!(!is_believed(&claims, doubted_at) && is_believed(&claims, doubted_at + DOUBTED_FOR));
         assert_eq!(claims.believed(NodeId(2), holds(9), &Holds::new(), doubted_at), holds(9), "another one's counts");
         assert!(claims.look(&[], doubted_at + DOUBTED_FOR).is_empty() && claims.doubted_until.is_empty());
+    }
+
+    #[test]
+    fn what_comes_as_far_again_and_again_is_nothing_new() {
+        let mut claims = Claims::default();
+        let second = Duration::from_secs(1);
+        // Each ten seconds it begins anew.
+        let doubted = (0..200).find(|at| !claims.look(&[(LOST, LIAR, u64::from(at % 10))], second * *at).is_empty());
+        assert_eq!(doubted.map(|at| second * at), Some(second * 9 + SERVED_WITHIN));
     }
 
     #[test]

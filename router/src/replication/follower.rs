@@ -1,7 +1,7 @@
 //! Follows one origin from one node: commits, and a copy before them where the source says so, into the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sled_data::{
     CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, Gap, OriginId,
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::begin::asked_when_synced;
 use super::book::{Book, Following, Trouble};
 use super::pace::Throttle;
+use super::progress::Progress;
 use super::wire::{Asked, FRAME_BYTES_MAX, Follow, Refused, Said, WireError};
 use crate::event_log::{EventLog, FollowFailed, TopicError};
 use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
@@ -20,6 +21,9 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 const AHEAD_BYTES_MAX: u32 = 8 << 20;
 /// Frames that have come and are not stored yet.
 const AHEAD_FRAMES_MAX: usize = 1_024;
+
+/// How often it is noted how much of a frame has come.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often what is here is synced at a stream's beginning, while an earlier one still brings something.
 const SYNCS_MAX: usize = 16;
@@ -100,8 +104,8 @@ pub struct Follower {
     pub is_writer: bool,
     /// How long a live commit may take here while this catches up, in percent of what it takes by itself.
     pub live_percent: u32,
-    /// Bytes that have come, and are stored.
-    pub came: Arc<AtomicU64>,
+    /// How far it has come.
+    pub came: Arc<Progress>,
 }
 
 /// A frame that has come, with its share of the bound.
@@ -123,7 +127,7 @@ impl Follower {
         self.book.set_following(self.origin, Some(Following::Commits(self.node)));
         let (ahead, mut came) = mpsc::channel(AHEAD_FRAMES_MAX);
         tokio::select! {
-            ended = receive(from, ahead) => ended,
+            ended = receive(from, ahead, &self.came) => ended,
             ended = self.take(&mut came, &mut out) => ended.unwrap_or_else(|ended| ended),
         }
     }
@@ -131,7 +135,9 @@ impl Follower {
     /// Has all that is here synced, so that the source may count it, and notes who writes the origin; what is asked for then.
     async fn prepare(&self) -> Result<Follow, Ended> {
         // What an earlier stream has left on its way into the store comes first: it is in order there.
+        let storing = self.came.storing();
         self.log.follow(Vec::new()).await?;
+        drop(storing);
         let (origin, node, is_writer) = (self.origin, self.node, self.is_writer);
         self.in_store(move |log| {
             let store = log.store();
@@ -220,8 +226,10 @@ impl Follower {
         let Some((last, hlc)) = commits.last().map(|commit| (commit.record.number, commit.record.hlc)) else {
             return Ok(());
         };
+        let storing = self.came.storing();
         let gaps = self.log.follow(std::mem::take(commits)).await?;
-        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
+        drop(storing);
+        self.came.stored(bytes);
         if self.log.store().is_letting_go_due() {
             self.in_store(|log| Ok(log.store().let_go_if_due()?)).await?;
         }
@@ -288,6 +296,7 @@ impl Follower {
         }
         let origin = self.origin;
         let bytes = parts.iter().map(CopyPart::bytes).sum();
+        let storing = self.came.storing();
         let gaps = self
             .in_store(move |log| {
                 let gaps = log.store().add_copy(origin, &parts)?;
@@ -296,7 +305,8 @@ impl Follower {
                 Ok(gaps)
             })
             .await?;
-        self.came.fetch_add(bytes as u64, Ordering::Relaxed);
+        drop(storing);
+        self.came.stored(bytes);
         self.tell(&gaps);
         throttle.caught_up(bytes).await;
         Ok(())
@@ -329,10 +339,10 @@ impl Follower {
 }
 
 /// Receives frames ahead of the store, up to the bounds.
-async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
+async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>, progress: &Progress) -> Ended {
     let room = Arc::new(Semaphore::new(AHEAD_BYTES_MAX as usize));
     loop {
-        let frame = match receive_said(&mut from).await {
+        let frame = match receive_said(&mut from, progress).await {
             Ok(Some(frame)) => frame,
             Ok(None) => {
                 // What has come is stored first; that ends it.
@@ -353,11 +363,18 @@ async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>) -> Ended {
     }
 }
 
-/// The next frame. Memory is taken as its bytes come; only a commit may have more than [`FRAME_BYTES_MAX`].
-async fn receive_said(from: &mut FrameReceiver) -> Result<Option<Vec<u8>>, StreamError> {
+/// The next frame. Memory is taken as its bytes come; only a commit may have more than [`FRAME_BYTES_MAX`]. How much of it has come is noted:
+/// on a thin line a whole one takes minutes.
+async fn receive_said(from: &mut FrameReceiver, progress: &Progress) -> Result<Option<Vec<u8>>, StreamError> {
+    progress.begun(0);
     let Some(bytes) = from.receive_length(Said::COMMIT_BYTES_MAX).await? else { return Ok(None) };
     if bytes > FRAME_BYTES_MAX && from.peek_body().await? != Said::COMMIT {
         return Err(StreamError::TooLong { bytes, bytes_max: FRAME_BYTES_MAX });
     }
-    from.receive_body(bytes).await.map(Some)
+    loop {
+        match tokio::time::timeout(NOTE_EVERY, from.receive_body(bytes)).await {
+            Ok(body) => return body.map(Some),
+            Err(_) => progress.begun(from.begun_bytes()),
+        }
+    }
 }

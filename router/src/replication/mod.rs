@@ -23,6 +23,7 @@ mod lags;
 mod pace;
 pub mod peers;
 mod plan;
+mod progress;
 mod same;
 mod send;
 #[cfg(test)]

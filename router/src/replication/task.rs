@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -19,6 +18,7 @@ use super::held::Held;
 use super::holdings::Holdings;
 use super::peers::{PeerState, Peers};
 use super::plan::{Holder, Known, wanted, writer_instead};
+use super::progress::Progress;
 use super::same::{Point, decode_question, encode_answer};
 use super::source::{self, Source};
 use super::wire::RefusedCode;
@@ -180,7 +180,7 @@ impl Replication {
         origin: OriginId,
         node: NodeId,
         is_writer: bool,
-        came: Arc<AtomicU64>,
+        came: Arc<Progress>,
     ) -> JoinHandle<Ended> {
         let (peers, log, book) = (Arc::clone(&self.peers), Arc::clone(&self.log), Arc::clone(&self.book));
         let live_percent = self.config.catch_up_live_percent;

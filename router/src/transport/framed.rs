@@ -212,7 +212,12 @@ impl FrameReceiver {
         self.begun.first().copied().ok_or(StreamError::Cut)
     }
 
-    /// The body of the frame whose length has come.
+    /// How many bytes have come of the frame that has begun.
+    pub fn begun_bytes(&self) -> usize {
+        self.begun.len()
+    }
+
+    /// The body of the frame whose length has come. May be broken off and asked again: nothing is lost.
     ///
     /// # Errors
     /// As those of [`Self::receive_frame`].
