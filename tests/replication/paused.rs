@@ -57,6 +57,37 @@ fn counted(site: &Site, expected: &[String]) {
     }
 }
 
+/// No event was derived by two lives: who paused did not read what another one read for it.
+fn derived_once(site: &Site, values: &[String]) {
+    for place in site.running() {
+        let derived = derived(site, place);
+        for value in values {
+            let count = derived.iter().filter(|text| *text == value).count();
+            assert_eq!(count, 1, "{value} at {}", site.members[place].name);
+        }
+    }
+}
+
+/// The places by id: of two nodes the one with the smaller id dials, so the relay of the second carries what the first two say to each other, and
+/// nothing else.
+fn by_id(site: &Site) -> [usize; 3] {
+    let mut places = [0, 1, 2];
+    places.sort_by_key(|place| site.status(*place)["node"].as_str().unwrap().to_owned());
+    places
+}
+
+/// Who leads, as all say.
+fn leader(site: &Site) -> usize {
+    wait::until("all know who leads", || {
+        let known: BTreeSet<String> = site
+            .running()
+            .filter_map(|place| Some(site.status(place)["catalog"]["leader"].as_str()?.to_owned()))
+            .collect();
+        let place = site.running().find(|place| known.contains(&site.members[*place].name));
+        place.filter(|_| known.len() == 1)
+    })
+}
+
 fn set_policy(site: &Site, policy: &str) {
     site[0].cli(&["node", "policy", policy]).ok();
     for place in site.running() {
@@ -105,5 +136,52 @@ fn one_that_is_cut_off_goes_on_or_pauses() {
         wait::until_true("it is heard", || site.seen(near, &name)["connected"] == true);
         wait::until_true("it runs", || state(&site, cut) == "running");
         counted(&site, &all);
+        if policy == "pause" {
+            derived_once(&site, &all[all.len() - EVENTS..]);
+        }
     }
+}
+
+#[test]
+fn one_that_is_cut_off_from_the_leader_alone_pauses() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 3);
+    site.create_topic(0, "plain", "sync");
+    let [least, middle, third] = by_id(&site);
+    if leader(&site) == third {
+        site.members[third].node.stop();
+        leader(&site);
+        site.run(&[third]);
+        site.wait_level();
+    }
+    let leads = leader(&site);
+    assert_ne!(leads, third, "it was followed by another one");
+    let cut = if leads == least { middle } else { least };
+    site[third].deploy(&hostile(), &hostile_manifest("plain")).ok();
+    set_policy(&site, "pause");
+    for place in 0..3 {
+        wait::until_true("the plugin runs", || state(&site, place) == "running");
+    }
+    let mut client = Client::simple(site[cut].mqtt, Version::V5, "client");
+    let mut all = publish(&mut client, 0);
+    counted(&site, &all);
+
+    let name = site.members[cut].name.clone();
+    relays[middle].cut(true);
+    wait::until_true("the leader does not hear it", || site.seen(leads, &name)["connected"] == false);
+    wait::until_true("it pauses", || state(&site, cut) == "paused");
+    assert_eq!(site.seen(third, &name)["connected"], true, "the third one hears both");
+    let new = publish(&mut client, all.len());
+    all.extend(new);
+    // Its log comes to the others by the third one, and one of them reads on.
+    wait::until_true("another one reads for it", || derived(&site, third).len() >= all.len());
+    assert_eq!(state(&site, cut), "paused");
+
+    relays[middle].cut(false);
+    wait::until_true("the leader hears it", || site.seen(leads, &name)["connected"] == true);
+    wait::until_true("it runs", || state(&site, cut) == "running");
+    let new = publish(&mut client, all.len());
+    all.extend(new);
+    counted(&site, &all);
+    derived_once(&site, &all);
 }
