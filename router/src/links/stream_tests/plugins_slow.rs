@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -23,6 +23,10 @@ struct Giver {
     /// How many were asked for.
     parts: AtomicUsize,
     answers: Mutex<Vec<Outcome>>,
+    /// When each was given.
+    answered_at: Mutex<Vec<Instant>>,
+    /// How many more answers it does not keep.
+    is_full: AtomicUsize,
 }
 
 impl Giver {
@@ -31,7 +35,8 @@ impl Giver {
         let component = WantedComponent { manifest: "m".to_owned(), sha256, bytes: bytes as u64 };
         let wanted = Mutex::new(vec![Wanted { name: "one".to_owned(), number: 1, component: Some(component) }]);
         let (changed, parts, answers) = (watch::Sender::new(0), AtomicUsize::new(0), Mutex::default());
-        Arc::new(Self { changed, wanted, after, parts, answers })
+        let (answered_at, is_full) = (Mutex::default(), AtomicUsize::new(0));
+        Arc::new(Self { changed, wanted, after, parts, answers, answered_at, is_full })
     }
 }
 
@@ -53,12 +58,19 @@ impl GivePlugins for Giver {
         })
     }
 
-    fn answered<'a>(&'a self, _: &'a str, _: NodeId, _: &'a Wanted, outcome: Outcome) -> Pending<'a, ()> {
+    fn answered<'a>(&'a self, _: &'a str, _: NodeId, _: &'a Wanted, outcome: Outcome) -> Pending<'a, bool> {
         Box::pin(async move {
-            if !matches!(outcome, Outcome::Later { .. }) {
+            let is_later = matches!(outcome, Outcome::Later { .. });
+            self.answered_at.lock().push(Instant::now());
+            self.answers.lock().push(outcome);
+            let less = |left: usize| left.checked_sub(1);
+            if self.is_full.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+                return false;
+            }
+            if !is_later {
                 self.wanted.lock().clear();
             }
-            self.answers.lock().push(outcome);
+            true
         })
     }
 
@@ -100,4 +112,18 @@ async fn who_lets_a_component_trickle_keeps_none_of_another_link_away() {
     until("the other one's is there", || gives.answers.lock().contains(&Outcome::Deployed)).await;
     let answers = trickles.answers.lock().clone();
     assert!(matches!(&answers[..], [Outcome::Later { .. }, ..]), "{answers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_kept_is_not_fetched_again_at_once() {
+    let (plant, hq) = (Site::new(1).await, Site::new(2).await);
+    let giver = Giver::new(3 * PART_BYTES_MAX, Duration::ZERO);
+    giver.is_full.store(1, Ordering::Relaxed);
+    hq.upstream().set_plugins(Arc::clone(&giver) as _);
+    plant.open_edge_that_takes(vec![brings(&["plugins"])], Arc::new(Taker));
+    plant.accept(&hq, "plant").await;
+    until("it is kept", || giver.answers.lock().len() > 1).await;
+    let at = giver.answered_at.lock().clone();
+    assert!(at[1] - at[0] >= Duration::from_millis(100), "{:?}", at[1] - at[0]);
+    assert!(giver.wanted.lock().is_empty());
 }
