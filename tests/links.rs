@@ -186,6 +186,12 @@ fn who_was_not_invited_or_was_removed_stays_out() {
     // Nobody writes to another site's topic.
     let written = hq[0].cli(&["publish", "plant/plain", "--value", "forged"]);
     assert!(written.code != 0 && written.err.contains("another site's"), "{written:?}");
+    // Of a link by which the headquarters once fed another site of that name something was left: that alone is removed.
+    let left = hq[0].data().join("links/plant");
+    std::fs::create_dir_all(&left).unwrap();
+    hq[0].cli(&["link", "remove", "plant"]).ok();
+    assert!(!left.exists());
+    assert_ne!(view(&hq[0], "plant")["state"], "revoked");
     hq[0].cli(&["link", "remove", "plant"]).ok();
     wait::until_true("it is refused", || view(&plant, "hq")["state"] == "refused");
     assert!(view(&plant, "hq")["reason"].as_str().unwrap().contains("removed"));

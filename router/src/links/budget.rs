@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::detail::{ALL_REQUESTS_MAX, REQUESTS_MAX};
 use super::wire::FRAME_BYTES_MAX;
 
 /// Bytes of a small frame: these have a share of their own, which large ones cannot use up.
@@ -14,6 +15,9 @@ const SMALL_BYTES_MAX: usize = 512 << 10;
 const ALL_BYTES_MAX: [usize; 2] = [32 << 20, 96 << 20];
 /// Of one link, by whatever connections: one that is slow, or means ill, leaves room for the others.
 const LINK_BYTES_MAX: [usize; 2] = [8 << 20, 24 << 20];
+/// Of what is asked for by detail: a small frame has room for each request that there may be, of one link and of all.
+const DETAIL_BYTES_MAX: [usize; 2] = [ALL_REQUESTS_MAX * SMALL_BYTES_MAX, 32 << 20];
+const DETAIL_OF_LINK_BYTES_MAX: [usize; 2] = [REQUESTS_MAX as usize * SMALL_BYTES_MAX, 24 << 20];
 /// Packed frames that are unpacked and not yet stored, of one link and of all: each may be 24 MiB.
 const UNPACKED_OF_LINK_MAX: usize = 2;
 const UNPACKED_MAX: usize = 8;
@@ -61,6 +65,7 @@ pub struct Held {
 /// What all links may take.
 pub struct Budgets {
     all: Arc<Share>,
+    of_link_bytes_max: [usize; 2],
     of_links: Mutex<BTreeMap<u64, Budget>>,
 }
 
@@ -73,14 +78,24 @@ impl Share {
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { all: Share::new(ALL_BYTES_MAX, UNPACKED_MAX), of_links: Mutex::default() }
+        Self::new(ALL_BYTES_MAX, LINK_BYTES_MAX)
     }
 }
 
 impl Budgets {
+    fn new(all: [usize; 2], of_link_bytes_max: [usize; 2]) -> Self {
+        Self { all: Share::new(all, UNPACKED_MAX), of_link_bytes_max, of_links: Mutex::default() }
+    }
+
+    /// Of what sites send when they are asked for ranges.
+    pub fn of_detail() -> Self {
+        Self::new(DETAIL_BYTES_MAX, DETAIL_OF_LINK_BYTES_MAX)
+    }
+
     /// That of one link.
     pub fn of(&self, link: u64) -> Budget {
-        let fresh = || Budget { own: Share::new(LINK_BYTES_MAX, UNPACKED_OF_LINK_MAX), all: Arc::clone(&self.all) };
+        let own = || Share::new(self.of_link_bytes_max, UNPACKED_OF_LINK_MAX);
+        let fresh = || Budget { own: own(), all: Arc::clone(&self.all) };
         self.of_links.lock().entry(link).or_insert_with(fresh).clone()
     }
 }
@@ -109,6 +124,12 @@ impl Budget {
         let _ = self.all.waiting.subscribe().wait_for(|count| *count > 0).await;
     }
 
+    /// What is free of the link's share of large frames.
+    #[cfg(test)]
+    pub fn free_large(&self) -> usize {
+        self.own.bytes[1].available_permits()
+    }
+
     /// Waits until one more frame may be unpacked. Who holds that waits for nothing else of the budget.
     pub async fn unpack(&self) -> Option<Held> {
         let own = Arc::clone(&self.own.unpacked).acquire_owned().await.ok()?;
@@ -123,6 +144,8 @@ pub fn is_large(bytes: usize) -> bool {
 }
 
 const _: () = assert!(FRAME_BYTES_MAX <= LINK_BYTES_MAX[1] && LINK_BYTES_MAX[1] <= ALL_BYTES_MAX[1]);
+const _: () =
+    assert!(FRAME_BYTES_MAX <= DETAIL_OF_LINK_BYTES_MAX[1] && DETAIL_OF_LINK_BYTES_MAX[1] <= DETAIL_BYTES_MAX[1]);
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,5 @@
 //! One link as it runs at the edge: dials, greets, sends, and tries again after each cut.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::config::LinkConfig;
 use super::detail;
 use super::down::{ByLink, TakeDown};
 use super::down_taker::Taker;
+use super::folder::Place;
 use super::gate::Gate;
 use super::sender::{Ended, Sender, Session};
 use super::topics::{Brings, Flow};
@@ -72,7 +72,7 @@ pub struct Dialler {
     /// The link's end, which is renewed.
     pub identity: Mutex<Arc<LinkIdentity>>,
     /// Its folder.
-    pub folder: PathBuf,
+    pub place: Arc<Place>,
     /// Where nodes upstream are, `HOST:PORT`.
     pub addresses: Vec<String>,
     /// What is known of the link.

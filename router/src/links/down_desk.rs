@@ -20,12 +20,12 @@ use crate::transport::NodeId;
 
 /// Frames that wait to be sent to one gateway.
 const WAITING_MAX: usize = 8;
-/// Questions to one gateway that have no answer.
+/// Questions to one gateway that have no answer, those too that nobody waits for any more: half of what an edge keeps answers of.
 const ASKED_MAX: usize = 8;
 /// Reports of one gateway that are taken at once: it makes one of ends at a time, and those of progress take no time.
 const HEARD_MAX: usize = 2;
 /// How long an answer is waited for: a frame of the largest size over a thin link.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+const ANSWER_WAIT: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(60) };
 /// The number of the first question: what may come down. It says what the program here can bring.
 const GREETING: u64 = 0;
 
@@ -112,7 +112,8 @@ impl Desk {
         open.map(|line| (line.site.clone(), line.gateway)).collect()
     }
 
-    /// Asks a gateway.
+    /// Asks a gateway. A question that is not answered in time keeps its place until it is, or the line ends: over a line that brings
+    /// answers slowly, more are not asked than it brings.
     ///
     /// # Errors
     /// Whether it may have heard it.
@@ -132,9 +133,7 @@ impl Desk {
             line.asked.lock().remove(&number);
             return Err(AskError::NotAsked);
         }
-        let answered = timeout(ANSWER_WAIT, answer).await;
-        line.asked.lock().remove(&number);
-        match answered {
+        match timeout(ANSWER_WAIT, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(AskError::Unanswered("the link was cut")),
             Err(_) => Err(AskError::Unanswered("no answer in a minute")),
@@ -205,4 +204,51 @@ pub(super) async fn bring_down(out: &Out, asks: Option<Held>) -> Result<(), Ende
         give(out, &frame).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::within::Pending;
+    use super::*;
+
+    struct NoCommands;
+
+    impl GiveDown for NoCommands {
+        fn gateway_came(&self, _: &str, _: NodeId) {}
+
+        fn ended(&self, _: NodeId, _: Vec<u8>) -> Pending<'_, Option<Vec<u8>>> {
+            Box::pin(async { None })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_that_brings_no_answers_is_asked_no_more_until_it_does() {
+        let desk = Arc::<Desk>::default();
+        desk.set_giver(Arc::new(NoCommands));
+        let (gateway, page) = (NodeId(7), Shared::default());
+        let mut held = desk.open("plant", gateway, &page).unwrap();
+        assert_eq!(desk.ask(gateway, vec![0]).await, Err(AskError::NotAsked), "it has not said what may come down");
+        held.line.answered(GREETING, encode_words(&[]));
+        // All are sent, and none is answered in time.
+        for number in 0..=ASKED_MAX as u64 {
+            let asked = desk.ask(gateway, vec![1]).await;
+            let is_asked = number < ASKED_MAX as u64;
+            assert_eq!(matches!(asked, Err(AskError::Unanswered(_))), is_asked, "{number}: {asked:?}");
+            while let Ok(frame) = held.out.try_recv() {
+                assert!(matches!(frame, Answer::Asked(..)), "{frame:?}");
+            }
+        }
+        // A late answer, which nobody waits for, makes room for one more.
+        held.line.answered(3, vec![3]);
+        let (asked, ()) = tokio::join!(desk.ask(gateway, vec![2]), async {
+            let Some(Answer::Asked(number, _)) = held.out.recv().await else { panic!("it was asked") };
+            held.line.answered(number, vec![9]);
+        });
+        assert_eq!(asked, Ok(vec![9]));
+        // With the line they end.
+        drop(held);
+        let held = desk.open("plant", gateway, &page).unwrap();
+        held.line.answered(GREETING, encode_words(&[]));
+        assert!(matches!(desk.ask(gateway, vec![3]).await, Err(AskError::Unanswered(_))));
+    }
 }

@@ -9,10 +9,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::down::{ByLink, TakeDown, decode_words, encode_words};
-use super::sender::Ended;
 use super::wire::Said;
 
-/// Answers that may wait to be sent: more are no honest upstream's.
+/// Answers that may wait to be sent: an upstream that asks more while they do misses the oldest ones, and asks again.
 const ANSWERS_MAX: usize = 16;
 /// How often it is looked for ends while there were none.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -55,13 +54,7 @@ impl Taker {
     }
 
     /// Upstream asks for something.
-    ///
-    /// # Errors
-    /// When it asks too much at once.
-    pub(super) async fn asked(&self, number: u64, question: Vec<u8>) -> Result<(), Ended> {
-        if self.state.lock().answers.len() >= ANSWERS_MAX {
-            return Err(Ended::Wrong("too many questions at once".to_owned()));
-        }
+    pub(super) async fn asked(&self, number: u64, question: Vec<u8>) {
         let answer = match (&self.take, number) {
             (take, 0) => {
                 self.state.lock().is_greeted = true;
@@ -72,8 +65,12 @@ impl Taker {
             (Some(take), _) => take.take(self.by.clone(), question).await,
             (None, _) => Vec::new(),
         };
-        self.state.lock().answers.push_back(Said::Answered(number, answer));
-        Ok(())
+        let mut state = self.state.lock();
+        // Programs of before ask on when an answer takes long, as behind a large frame on a thin line.
+        if state.answers.len() >= ANSWERS_MAX {
+            state.answers.pop_front();
+        }
+        state.answers.push_back(Said::Answered(number, answer));
     }
 
     /// Ends when upstream has said that its program can bring something.
@@ -169,19 +166,22 @@ mod tests {
     async fn questions_are_answered_by_their_numbers_and_not_too_many() {
         let by = ByLink { name: "hq".to_owned(), link: 1, down: vec![COMMANDS.to_owned()] };
         let taker = Taker::new(by.clone(), Some(Arc::new(Echo)));
-        taker.asked(0, vec![9]).await.unwrap();
-        taker.asked(7, vec![1]).await.unwrap();
+        taker.asked(0, vec![9]).await;
+        taker.asked(7, vec![1]).await;
         let said = taker.to_say().await;
         let [Said::Answered(0, words), Said::Answered(7, answer)] = &said[..] else { panic!("{said:?}") };
         assert_eq!((decode_words(words), answer.as_slice()), (vec![COMMANDS.to_owned()], &[1_u8][..]));
-        for number in 1..=ANSWERS_MAX as u64 {
-            taker.asked(number, Vec::new()).await.unwrap();
+        // Nobody takes the answers: the newest are kept.
+        for number in 1..=ANSWERS_MAX as u64 + 3 {
+            taker.asked(number, Vec::new()).await;
         }
-        assert!(matches!(taker.asked(99, Vec::new()).await, Err(Ended::Wrong(_))), "nobody took the answers");
+        let said = taker.to_say().await;
+        assert_eq!(said.len(), ANSWERS_MAX);
+        assert!(matches!(said.first(), Some(Said::Answered(4, _))), "{said:?}");
         // Where no room takes commands, nothing may come down.
         let taker = Taker::new(by, None);
-        taker.asked(0, Vec::new()).await.unwrap();
-        taker.asked(1, vec![5]).await.unwrap();
+        taker.asked(0, Vec::new()).await;
+        taker.asked(1, vec![5]).await;
         let said = taker.to_say().await;
         let [Said::Answered(0, words), Said::Answered(1, answer)] = &said[..] else { panic!("{said:?}") };
         assert!(decode_words(words).is_empty() && answer.is_empty());

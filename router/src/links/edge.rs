@@ -15,7 +15,7 @@ use super::budget::Budgets;
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::down::TakeDown;
-use super::folder::{self, FolderError};
+use super::folder::{self, FolderError, Place};
 use super::plugins::{Partial, TakePlugins};
 use super::summary::LinkSummary;
 use super::topics::{Brings, coming, link_of, of_words};
@@ -42,6 +42,8 @@ pub struct Setup {
 pub struct Edge {
     setup: Setup,
     running: Mutex<BTreeMap<String, Running>>,
+    /// One link is started or removed at a time.
+    changing: tokio::sync::Mutex<()>,
     outlived: watch::Sender<bool>,
     take: OnceLock<Arc<dyn TakeDown>>,
     below: OnceLock<Arc<Upstream>>,
@@ -56,6 +58,7 @@ struct Running {
     /// The page of topics that come down, and the id that they have here.
     topics: Option<(Shared, u64)>,
     paused: watch::Sender<bool>,
+    place: Arc<Place>,
     task: JoinHandle<()>,
 }
 
@@ -65,6 +68,7 @@ impl Edge {
         Arc::new(Self {
             setup,
             running: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
             outlived: watch::Sender::new(false),
             take: OnceLock::new(),
             below: OnceLock::new(),
@@ -99,6 +103,9 @@ impl Edge {
     /// # Errors
     /// When the folder of links cannot be read. A link whose own folder cannot be used is left out, and told.
     pub fn start(&self) -> Result<(), FolderError> {
+        if let Err(error) = folder::clear_removed(&self.setup.data) {
+            tracing::warn!(%error, "what was kept of a removed link cannot be cleared; it is tried again at the next start");
+        }
         for name in folder::folders(&self.setup.data)? {
             if let Err(error) = self.start_one(&name) {
                 tracing::error!(link = name, %error, "a link does not start");
@@ -146,6 +153,7 @@ impl Edge {
             page.down.clone_from(&config.down);
         }
         let paused = watch::Sender::new(folder::is_paused(&folder));
+        let place = Arc::new(Place::new(data, name));
         let dialler = Dialler {
             log: Arc::clone(log),
             name: name.to_owned(),
@@ -153,7 +161,7 @@ impl Edge {
             site: *site,
             config: config.clone(),
             identity: Mutex::new(Arc::new(identity)),
-            folder,
+            place: Arc::clone(&place),
             addresses,
             page: Arc::clone(&page),
             take: self.take.get().cloned(),
@@ -162,7 +170,7 @@ impl Edge {
             outlived: self.outlived.clone(),
         };
         let task = tokio::spawn(dialler.run(paused.subscribe()));
-        self.running.lock().insert(name.to_owned(), Running { page, config, topics, paused, task });
+        self.running.lock().insert(name.to_owned(), Running { page, config, topics, paused, place, task });
         Ok(())
     }
 
@@ -173,6 +181,7 @@ impl Edge {
     pub async fn accept(&self, token: &LinkToken, name: &str) -> Result<String, AcceptError> {
         let own = Applicant { name: &self.setup.name, site: self.setup.site };
         let welcome = accept(token, &self.setup.data, name, own).await?;
+        let _one = self.changing.lock().await;
         if let Err(error) = self.start_one(name) {
             tracing::error!(link = name, %error, "a link does not start");
         }
@@ -191,14 +200,20 @@ impl Edge {
         Ok(true)
     }
 
-    /// Removes a link; false where there is none of that name.
+    /// Removes a link, one that does not start as well; false where there is none of that name. Durable on return.
     ///
     /// # Errors
-    /// When its folder cannot be removed.
-    pub fn remove(&self, name: &str) -> Result<bool, FolderError> {
-        let Some(link) = self.running.lock().remove(name) else { return Ok(false) };
+    /// When its folder cannot be removed: it may be tried again.
+    pub async fn remove(&self, name: &str) -> Result<bool, FolderError> {
+        let _one = self.changing.lock().await;
+        let place = self.running.lock().get(name).map(|link| Arc::clone(&link.place));
+        let place = place.unwrap_or_else(|| Arc::new(Place::new(&self.setup.data, name)));
+        let was_there = tokio::task::spawn_blocking(move || place.remove()).await;
+        let was_there = was_there.map_err(|_| FolderError::Stopping)??;
+        let link = self.running.lock().remove(name);
+        let Some(link) = link else { return Ok(was_there) };
         link.task.abort();
-        folder::remove(&folder::folder(&self.setup.data, name))?;
+        let _ = link.task.await;
         Ok(true)
     }
 

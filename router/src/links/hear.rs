@@ -50,7 +50,10 @@ impl Sender {
                 Ok(())
             }
             Answer::Stands(stands) => self.go_on(stands).await,
-            Answer::Asked(number, question) => session.down.asked(number, question).await,
+            Answer::Asked(number, question) => {
+                session.down.asked(number, question).await;
+                Ok(())
+            }
             Answer::Known(said) => {
                 session.down.known(said);
                 Ok(())

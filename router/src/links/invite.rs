@@ -17,6 +17,10 @@ pub const REQUEST_BYTES_MAX: usize = 2 << 10;
 pub const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Longest text of a program's version, or a node's name, bytes.
 const TEXT_BYTES_MAX: usize = 64;
+/// A public key: a point of P-256, uncompressed.
+const PUBLIC_KEY_BYTES: usize = 65;
+/// What it begins with.
+const UNCOMPRESSED: u8 = 4;
 
 /// What the edge says of itself.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,9 +89,10 @@ impl Request {
         JoinTokenHash::of(&self.secret)
     }
 
-    /// Whether what it says can be.
+    /// Whether what it says can be. Judged before the token is spent.
     pub fn is_sound(&self) -> bool {
-        self.name.len() <= TEXT_BYTES_MAX && self.program.len() <= TEXT_BYTES_MAX && self.site != 0
+        let is_key = self.public_key.len() == PUBLIC_KEY_BYTES && self.public_key.first() == Some(&UNCOMPRESSED);
+        self.name.len() <= TEXT_BYTES_MAX && self.program.len() <= TEXT_BYTES_MAX && self.site != 0 && is_key
     }
 }
 

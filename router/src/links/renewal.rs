@@ -40,6 +40,8 @@ enum RenewError {
     Late,
     #[error("upstream gave none")]
     None,
+    #[error("the link was removed meanwhile")]
+    Removed,
     #[error("the node is stopping")]
     Stopping,
 }
@@ -88,9 +90,10 @@ impl Dialler {
 
     /// Keeps the new one, from the next connection on.
     async fn take(&self, certificate: String, key: NodeKey) -> Result<(), RenewError> {
-        let (before, folder) = (Arc::clone(&self.identity.lock()), self.folder.clone());
-        let kept = tokio::task::spawn_blocking(move || before.renew(&folder, &certificate, &key)).await;
-        let renewed: LinkIdentity = kept.map_err(|_| RenewError::Stopping)??;
+        let (before, place) = (Arc::clone(&self.identity.lock()), Arc::clone(&self.place));
+        let renew = move || place.write(|folder| before.renew(folder, &certificate, &key));
+        let kept = tokio::task::spawn_blocking(renew).await;
+        let renewed: LinkIdentity = kept.map_err(|_| RenewError::Stopping)?.ok_or(RenewError::Removed)??;
         self.page.lock().certificate_until_s = renewed.until_s();
         *self.identity.lock() = Arc::new(renewed);
         tracing::info!(link = self.name, "the link has a new certificate");

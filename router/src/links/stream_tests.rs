@@ -12,6 +12,7 @@ mod newest_first;
 mod on_demand;
 mod plugins_down;
 mod plugins_slow;
+mod removed;
 mod topics_down;
 mod unasked;
 mod within;
@@ -156,7 +157,7 @@ async fn a_link_that_was_removed_is_refused_and_may_be_invited_again() {
     plant.append(&["telemetry"], "after").await;
     assert_eq!(hq.values("plant/telemetry"), ["before"], "what it brought stays, and no more comes");
     // The old end is removed; a new one goes on where the old one was.
-    assert!(plant.edge().remove("up").unwrap());
+    assert!(plant.edge().remove("up").await.unwrap());
     plant.accept(&hq, "plant").await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     assert_eq!(hq.values("plant/telemetry"), ["after", "before"]);

@@ -208,7 +208,7 @@ impl LinkNode {
     }
 
     async fn take_out(&self, name: &str) -> Result<(), ApiError> {
-        if self.edge.remove(name)? {
+        if self.edge.remove(name).await? {
             return Ok(());
         }
         let unknown = || unknown(name);

@@ -1,11 +1,13 @@
 //! What sites that feed this one are to have of plugins, and what their gateways have said of it: kept at each node of the site.
 //!
-//! `stored` is what is kept of one plugin, `merge` what two nodes know together (pure); `others` is what is said to other nodes and heard from them.
+//! `stored` is what is kept of one plugin, `merge` what two nodes know together (pure); `others` is what is said to other nodes and heard from them;
+//! `whose` for which gateways something was wanted.
 //! A plugin that is gone is kept as a note that says so, for who has heard of it and not of its end.
 
 mod merge;
 mod others;
 mod stored;
+mod whose;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -201,6 +203,11 @@ impl Wants {
         let mut all = self.all()?;
         *last = all.iter().map(|(.., want)| want.number).fold(*last, u64::max);
         all.retain(|(site, _, want)| is_removed(site) && !want.is_unlinked());
+        self.unlink(&mut last, all, "the site's link was removed")
+    }
+
+    /// Notes these as gone with their site's link. Durable on return.
+    fn unlink(&self, last: &mut u64, mut all: Vec<Entry>, why: &str) -> Result<(), WantError> {
         if all.is_empty() {
             return Ok(());
         }
@@ -210,7 +217,7 @@ impl Wants {
         }
         self.store_all(&all)?;
         for (site, name, _) in &all {
-            self.audit("node", site, name, "forgotten", "the site's link was removed");
+            self.audit("node", site, name, "forgotten", why);
         }
         self.trim_notes()?;
         self.sweep();

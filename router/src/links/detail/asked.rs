@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::super::book::Shared;
+use super::super::budget::{Budget, Budgets};
 use super::super::pack::DICTIONARY;
 use super::super::upstream::Upstream;
 use super::super::wire::Parts;
@@ -19,23 +20,22 @@ use super::{Position, REQUESTS_MAX};
 use crate::transport::SiteConnection;
 
 /// Requests of all sites at once.
-const ALL_REQUESTS_MAX: usize = 32;
-/// Bytes of frames of all requests that are being received.
-const BYTES_MAX: usize = 48 << 20;
+pub const ALL_REQUESTS_MAX: usize = 32;
 /// Bytes of records of one frame, uncompressed, unless it is one event alone: lines are made of them all, several times as large.
 const RECORD_BYTES_MAX: u64 = 1 << 20;
 
 /// What all requests have together.
 pub struct Asks {
     places: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    /// Memory that frames may take that are being received.
+    budgets: Budgets,
     of_links: Mutex<BTreeMap<u64, Arc<Semaphore>>>,
 }
 
 impl Default for Asks {
     fn default() -> Self {
         let places = Arc::new(Semaphore::new(ALL_REQUESTS_MAX));
-        Self { places, bytes: Arc::new(Semaphore::new(BYTES_MAX)), of_links: Mutex::default() }
+        Self { places, budgets: Budgets::of_detail(), of_links: Mutex::default() }
     }
 }
 
@@ -67,7 +67,7 @@ pub struct Detail {
     /// Where each partition is with what was taken, and with what was given.
     taken: BTreeMap<PartitionId, Offset>,
     given: BTreeMap<PartitionId, Offset>,
-    bytes: Arc<Semaphore>,
+    budget: Budget,
     _place: Place,
 }
 
@@ -108,7 +108,7 @@ impl Upstream {
             missing,
             given: at.clone(),
             taken: at,
-            bytes: Arc::clone(&self.asks().bytes),
+            budget: self.asks().budgets.of(link),
             _place: place,
         };
         if let Some((_, stream)) = &mut detail.now {
@@ -170,7 +170,7 @@ impl Detail {
                 self.go_on_with(gateway).await?;
                 continue;
             };
-            match stream.receive(&self.bytes).await? {
+            match stream.receive(&self.budget).await? {
                 Came::Parts(parts) => {
                     let cut = |why| CutShort(format!("the site's answer broke off: {why}"));
                     return self.take(parts).map(Some).map_err(cut);

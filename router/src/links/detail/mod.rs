@@ -14,6 +14,7 @@ mod stream;
 mod window;
 mod wire;
 
+pub(super) use asked::ALL_REQUESTS_MAX;
 pub use asked::{Asks, Detail};
 pub use position::{Position, PositionError};
 pub(super) use serve::{REQUESTS_MAX, serve};

@@ -1,14 +1,13 @@
 //! Upstream's side: the stream of one request to one gateway, and what it brings.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::receiver::body_wait;
+use super::super::budget::Budget;
+use super::super::receiver::{Ended, receive_body};
 use super::super::unpack::{Unpacking, is_packed};
 use super::super::wire::{FRAME_BYTES_MAX, Parts, WireError};
 use super::wire::{Ask, End, Span, Told};
@@ -24,6 +23,8 @@ pub(super) const BEGIN_WAIT: Duration = Duration::from_secs(30);
 const OTHERS_WAIT: Duration = Duration::from_secs(5);
 /// How long nothing may come then.
 const QUIET_MAX: Duration = Duration::from_secs(120);
+/// How long a large frame may wait for room: longer than one may keep others waiting that is as large as may be.
+const ROOM_WAIT: Duration = Duration::from_secs(600);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,16 +138,20 @@ pub(super) enum Came {
 
 impl Stream {
     /// What comes next.
-    pub(super) async fn receive(&mut self, bytes: &Arc<Semaphore>) -> Result<Came, CutShort> {
+    pub(super) async fn receive(&mut self, budget: &Budget) -> Result<Came, CutShort> {
         let cut = |why: &dyn std::fmt::Display| CutShort(format!("the site's answer broke off: {why}"));
         let length = match timeout(QUIET_MAX, self.from.receive_length(FRAME_BYTES_MAX)).await {
             Ok(length) => length.map_err(|error| cut(&error))?.ok_or_else(|| cut(&"it ended early"))?,
             Err(_) => return Err(CutShort(format!("nothing came from the site for {} s", QUIET_MAX.as_secs()))),
         };
-        let units = u32::try_from(length).unwrap_or(u32::MAX);
-        let held = Arc::clone(bytes).acquire_many_owned(units).await.map_err(|error| cut(&error))?;
-        let body = timeout(body_wait(length), self.from.receive_body(length)).await;
-        let frame = body.map_err(|_| cut(&"a frame did not come in time"))?.map_err(|error| cut(&error))?;
+        let no_room =
+            || CutShort("there was no room for a large event: others take what there is; ask again".to_owned());
+        let held = timeout(ROOM_WAIT, budget.take(length)).await.ok().flatten().ok_or_else(no_room)?;
+        let frame = receive_body(&mut self.from, length, budget).await.map_err(|ended| match ended {
+            // It is asked for again from there, not sent by itself.
+            Ended::Again(why) => cut(&why),
+            ended => cut(&ended),
+        })?;
         let frame = if is_packed(&frame) {
             match self.unpacking.plain(frame, held).await {
                 Ok((frame, _)) => frame,
@@ -166,5 +171,66 @@ impl Stream {
             Told::Ends(_, text) => Err(CutShort(text)),
             Told::Begins(_) => Err(cut(&"it began twice")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::budget::Budgets;
+    use super::super::wire::From;
+    use super::*;
+    use crate::transport::NodeId;
+    use crate::transport::pair::{Pair, pair};
+
+    fn ask() -> Ask {
+        let (topic, after) = ("telemetry".to_owned(), Default::default());
+        Ask { topic, from: From::Start, to_ms: None, partition: None, events_max: 1, after, dictionary: 0 }
+    }
+
+    /// Asks a gateway, which then says that a frame of so many bytes comes.
+    async fn asked(pair: &Pair, bytes: usize) -> (Stream, FrameSender, FrameReceiver) {
+        let gateway = async {
+            let (mut out, mut from) = pair.taken.accept().await.unwrap();
+            from.receive_frame(1 << 10).await.unwrap().unwrap();
+            out.send_frame(&Told::Begins(Vec::new()).encode()).await.unwrap();
+            out.send_head(&u32::try_from(bytes).unwrap().to_le_bytes()).await.unwrap();
+            (out, from)
+        };
+        let ask = ask();
+        let (begun, (out, from)) = tokio::join!(begin(pair.dialled.clone(), &ask), gateway);
+        let Some(Ok((_, stream, _))) = begun else { panic!("it did not begin") };
+        (stream, out, from)
+    }
+
+    #[tokio::test]
+    async fn a_site_that_says_large_frames_and_sends_none_keeps_no_room_from_others() {
+        let budgets = Budgets::of_detail();
+        let (greedy, honest) = (pair(NodeId(1), NodeId(2)).await, pair(NodeId(3), NodeId(4)).await);
+        let (mut first, _out, _from) = asked(&greedy, FRAME_BYTES_MAX).await;
+        let (mut second, _out, _from) = asked(&greedy, FRAME_BYTES_MAX).await;
+        // More than is left beside what the greedy one has.
+        let large = 10 << 20;
+        let (mut third, mut out, _from) = asked(&honest, large).await;
+        let cut = |came: Result<Came, CutShort>| match came {
+            Err(CutShort(why)) => why,
+            Ok(_) => panic!("it came"),
+        };
+        let (of_greedy, of_honest) = (budgets.of(1), budgets.of(2));
+        let takes = async {
+            // Both of the greedy one are there first.
+            while of_greedy.free_large() > 0 {
+                tokio::task::yield_now().await;
+            }
+            third.receive(&of_honest).await
+        };
+        let sends = async { out.send_head(&vec![0; large]).await.unwrap() };
+        let both = async { tokio::join!(first.receive(&of_greedy), second.receive(&of_greedy)) };
+        let (came, ()) = tokio::select! {
+            done = async { tokio::join!(takes, sends) } => done,
+            (one, other) = both => panic!("{} {}", cut(one), cut(other)),
+        };
+        // All of it has come: it is no frame that could be read.
+        let why = cut(came);
+        assert!(why.starts_with("the site's answer broke off") && !why.contains("time"), "{why}");
     }
 }

@@ -18,7 +18,7 @@ use crate::transport::{FrameReceiver, FrameSender, LinkPeer, NodeId};
 
 /// How long nothing may be heard while a gateway has something to do: it may wait for others, fetch slowly, or compile.
 const QUIET_MAX: Duration = Duration::from_secs(1_800);
-/// How long it is left alone what a gateway could not do now.
+/// How long it is left alone what a gateway could not do now, or whose answer could not be kept.
 const LATER_WAIT: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(60) };
 /// How often it is looked whether something may be tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -148,10 +148,12 @@ impl Giving {
                 }
                 FromEdge::Done(number, outcome) if number == wanted.number => {
                     self.page.lock().plugins.count(&outcome);
-                    if matches!(outcome, Outcome::Later { .. }) {
-                        self.looks.later.insert((wanted.name.clone(), number), Instant::now() + LATER_WAIT);
+                    let is_later = matches!(outcome, Outcome::Later { .. });
+                    let is_kept = self.giver.answered(&self.site, self.gateway, &wanted, outcome).await;
+                    // What is not kept is wanted still: at once it would be fetched and judged again, and again not kept.
+                    if is_later || !is_kept {
+                        self.looks.later.insert((wanted.name, number), Instant::now() + LATER_WAIT);
                     }
-                    self.giver.answered(&self.site, self.gateway, &wanted, outcome).await;
                     return Ok(());
                 }
                 _ => return Err(Some("the edge speaks of a plugin that was not said".to_owned())),

@@ -31,8 +31,14 @@ pub trait GivePlugins: Send + Sync {
     fn wanted<'a>(&'a self, site: &'a str, gateway: NodeId) -> Pending<'a, Option<Vec<Wanted>>>;
     /// A part of a component from an offset on; `None` where it is not here any more.
     fn part(&self, sha256: [u8; 32], offset: u64) -> Pending<'_, Option<Vec<u8>>>;
-    /// A gateway says what has come of it; durable when it ends.
-    fn answered<'a>(&'a self, site: &'a str, gateway: NodeId, wanted: &'a Wanted, outcome: Outcome) -> Pending<'a, ()>;
+    /// A gateway says what has come of it; durable when it ends. False where that could not be kept: it is wanted still.
+    fn answered<'a>(
+        &'a self,
+        site: &'a str,
+        gateway: NodeId,
+        wanted: &'a Wanted,
+        outcome: Outcome,
+    ) -> Pending<'a, bool>;
     /// What a site is to have, for people; its gateways by id and name.
     fn of_site(&self, site: &str, gateways: &[(NodeId, String)]) -> Vec<PluginDown>;
 }

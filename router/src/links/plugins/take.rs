@@ -185,11 +185,13 @@ impl Taking<'_> {
             Ok(fetched) => fetched?,
             Err(_) => return Err(Ended::Slow("a component did not come in time")),
         };
+        let outcome = match wasm {
+            Ok(wasm) => self.take.deploy(&self.by, wanted, wasm).await,
+            Err(outcome) => outcome,
+        };
+        // Until then no other link fetches one: each is in memory whole while it waits to be compiled.
         drop(come);
-        match wasm {
-            Ok(wasm) => Ok(self.take.deploy(&self.by, wanted, wasm).await),
-            Err(outcome) => Ok(outcome),
-        }
+        Ok(outcome)
     }
 
     /// Fetches a component; or why there is none.

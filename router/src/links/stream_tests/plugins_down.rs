@@ -47,12 +47,13 @@ impl GivePlugins for Giver {
         Box::pin(async { rest })
     }
 
-    fn answered<'a>(&'a self, _: &'a str, _: NodeId, wanted: &'a Wanted, outcome: Outcome) -> Pending<'a, ()> {
+    fn answered<'a>(&'a self, _: &'a str, _: NodeId, wanted: &'a Wanted, outcome: Outcome) -> Pending<'a, bool> {
         Box::pin(async move {
             if !matches!(outcome, Outcome::Later { .. }) {
                 self.wanted.lock().retain(|other| other.number != wanted.number);
             }
             self.answers.lock().push((wanted.name.clone(), outcome));
+            true
         })
     }
 

@@ -18,7 +18,8 @@ impl LinkNode {
             let removed: BTreeSet<Arc<str>> = links.map(|(name, _)| name).collect();
             // Before it is read: what changes meanwhile is looked at next time.
             let revision = spread.wants().revision();
-            if !self.forget_plugins(removed).await || !self.finish_removals().await {
+            let is_done = self.forget_plugins(removed).await && self.forget_strangers().await;
+            if !is_done || !self.finish_removals().await {
                 sleep(LOOK_EVERY).await;
                 continue;
             }
@@ -48,6 +49,16 @@ impl LinkNode {
         let wants = Arc::clone(spread.wants());
         let forgotten = tokio::task::spawn_blocking(move || wants.forget(&|site| removed.contains(site)));
         is_kept(forgotten.await, "what a removed site was to have of plugins is not forgotten")
+    }
+
+    /// Forgets what was wanted for a site whose name is another link's now, as where this node was cut off when the first one was removed; false
+    /// where that could not be stored.
+    async fn forget_strangers(&self) -> bool {
+        let (Some(spread), Some((upstream, _))) = (self.spread(), &self.upstream) else { return true };
+        let (wants, upstream) = (Arc::clone(spread.wants()), Arc::clone(upstream));
+        let gateways = move |site: &str| upstream.gateways_of(site).into_iter().map(|gateway| gateway.0).collect();
+        let forgotten = tokio::task::spawn_blocking(move || wants.forget_strangers(&gateways));
+        is_kept(forgotten.await, "what a site was to have whose name is another one's now is not forgotten")
     }
 
     /// Notes the removals that all gateways of a link have answered, each to some node; false where that could not be stored.

@@ -11,7 +11,7 @@ use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, PluginRefusal, Re
 use crate::event_log::SITE_SEPARATOR;
 use crate::links::plugins::{DownState, Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
 use crate::links::{ByLink, COMMANDS, Pending, URGENT};
-use crate::plugin_host::{Kind, Manifest, PluginHost, RecordV2, TwinGrant, hex};
+use crate::plugin_host::{Kind, Manifest, PluginHost, RecordV2, SettleError, TwinGrant, hex};
 
 /// Plugins that one link may have deployed.
 const PLUGINS_OF_LINK_MAX: usize = 16;
@@ -80,7 +80,21 @@ impl Above {
         Outcome::refused("local", format!("a plugin {name} is the site's own, or was changed there"))
     }
 
-    /// What is to be said of a component before it is fetched.
+    /// What is to be said of a component before it is fetched. What was agreed on already is made to run here first.
+    async fn judge_and_run(&self, by: &ByLink, name: &str, component: &WantedComponent) -> Option<Outcome> {
+        match self.judge_component(by, name, component) {
+            Some(Outcome::Deployed) => {
+                let outcome = self.run(name).await;
+                if outcome == Outcome::Deployed {
+                    self.release(component.sha256).await;
+                }
+                Some(outcome)
+            }
+            judged => judged,
+        }
+    }
+
+    /// The same, where it is not looked whether that runs.
     fn judge_component(&self, by: &ByLink, name: &str, component: &WantedComponent) -> Option<Outcome> {
         let manifest = match Manifest::parse(&component.manifest) {
             Ok(manifest) => manifest,
@@ -96,7 +110,7 @@ impl Above {
             Some(agreed) => {
                 let text = toml::to_string(&manifest).unwrap_or_default();
                 if agreed.sha256 == component.sha256 && unmarked(&agreed.manifest) == text {
-                    // It runs already: a crash came before the answer, or another gateway was first.
+                    // It was agreed on: a crash came before the answer, or another gateway was first.
                     return Some(Outcome::Deployed);
                 }
                 (!is_of(by.link, &agreed)).then(|| Self::local(name))
@@ -127,7 +141,7 @@ impl Above {
         }
         match self.settle(name).await {
             Ok(()) => Outcome::Removed,
-            Err(text) => Outcome::later(text),
+            Err(error) => Outcome::later(text_of(error.as_ref())),
         }
     }
 
@@ -152,21 +166,21 @@ impl Above {
         };
         let (manifest, sha256) = (format!("{}{}", mark(by.link), record.manifest), record.sha256);
         // It took a while to compile: people may have deployed one meanwhile.
-        if let Some(outcome) = self.judge_component(by, &name, component) {
-            self.release(sha256).await;
+        if let Some(outcome) = self.judge_and_run(by, &name, component).await {
+            if !matches!(outcome, Outcome::Later { .. }) {
+                self.release(sha256).await;
+            }
             return outcome;
         }
         let new = NewPlugin { is_guard: false, name: name.clone(), manifest, sha256, bytes };
         let applied = self.catalog.propose(Change::DeployPlugin(new), &who(by)).await;
         let outcome = match &applied {
-            Ok(_) => match self.settle(&name).await {
-                Ok(()) => Outcome::Deployed,
-                Err(text) => Outcome::refused("does-not-run", text),
-            },
+            Ok(_) => self.run(&name).await,
             Err(error) => said(error),
         };
-        // What may be agreed on yet is kept for that.
-        if applied.err() != Some(Refusal::UnknownOutcome) {
+        // What may be agreed on yet is kept for that, and what was agreed on and may run yet.
+        let is_to_run = applied.is_ok() && matches!(outcome, Outcome::Later { .. });
+        if !is_to_run && applied.err() != Some(Refusal::UnknownOutcome) {
             self.release(sha256).await;
         }
         outcome
@@ -177,16 +191,30 @@ impl Above {
         let _ = tokio::task::spawn_blocking(move || host.release(&sha256)).await;
     }
 
-    /// Makes a plugin of this node what was agreed on; why it is not.
-    async fn settle(&self, name: &str) -> Result<(), String> {
+    /// Runs what was agreed on.
+    async fn run(&self, name: &str) -> Outcome {
+        self.settle(name).await.map_or_else(|error| does_not_run(error.as_ref()), |()| Outcome::Deployed)
+    }
+
+    /// Makes a plugin of this node what was agreed on; why it is not, `None`: the node is stopping.
+    async fn settle(&self, name: &str) -> Result<(), Option<SettleError>> {
         let (host, catalog, name) = (Arc::clone(&self.host), Arc::clone(&self.catalog), name.to_owned());
         let settled = tokio::task::spawn_blocking(move || {
             host.settle(&name, || catalog.plugin(&name).map(|agreed| RecordV2::from(&*agreed)))
         });
-        match settled.await {
-            Ok(settled) => settled.map(drop).map_err(|error| error.to_string()),
-            Err(_) => Err("the gateway is stopping".to_owned()),
-        }
+        settled.await.map_err(|_| None)?.map(drop).map_err(Some)
+    }
+}
+
+fn text_of(error: Option<&SettleError>) -> String {
+    error.map_or_else(|| "the gateway is stopping".to_owned(), ToString::to_string)
+}
+
+/// What is to be said of what the site agreed on and does not run here. It may run a moment later, unless it is the plugin's own fault.
+fn does_not_run(error: Option<&SettleError>) -> Outcome {
+    match error {
+        Some(SettleError::Deploy(refused)) if refused.is_refusal() => Outcome::refused("does-not-run", refused),
+        error => Outcome::later(text_of(error)),
     }
 }
 
@@ -208,11 +236,16 @@ impl TakePlugins for Above {
     fn judge<'a>(&'a self, by: &'a ByLink, wanted: &'a Wanted) -> Pending<'a, Option<Outcome>> {
         Box::pin(async move {
             // What is under way yet, by a stream that was cut, would come after what is said now.
-            let _turn = self.making.lock().await;
-            match &wanted.component {
-                None => Some(self.remove(by, &wanted.name).await),
-                Some(component) => self.judge_component(by, &wanted.name, component),
-            }
+            let turn = Arc::clone(&self.making).lock_owned().await;
+            let (above, by, wanted) = (self.clone(), by.clone(), wanted.clone());
+            let judged = tokio::spawn(async move {
+                let _turn = turn;
+                match &wanted.component {
+                    None => Some(above.remove(&by, &wanted.name).await),
+                    Some(component) => above.judge_and_run(&by, &wanted.name, component).await,
+                }
+            });
+            judged.await.unwrap_or_else(|_| Some(Outcome::later("the gateway is stopping")))
         })
     }
 
@@ -220,15 +253,15 @@ impl TakePlugins for Above {
         Box::pin(async move {
             let Some(component) = wanted.component.clone() else { return Outcome::later("nothing is wanted") };
             let turn = Arc::clone(&self.making).lock_owned().await;
-            // It took a while to come: people may have deployed one meanwhile.
-            if let Some(outcome) = self.judge_component(by, &wanted.name, &component) {
-                return outcome;
-            }
             // It goes on though the link is cut: else each cut would leave a thread that compiles, and begin another one.
-            let (above, by) = (self.clone(), by.clone());
+            let (above, by, name) = (self.clone(), by.clone(), wanted.name.clone());
             let made = tokio::spawn(async move {
                 let _turn = turn;
-                above.make(&by, &component, wasm).await
+                // It took a while to come: people may have deployed one meanwhile.
+                match above.judge_and_run(&by, &name, &component).await {
+                    Some(outcome) => outcome,
+                    None => above.make(&by, &component, wasm).await,
+                }
             });
             made.await.unwrap_or_else(|_| Outcome::later("the gateway is stopping"))
         })
@@ -248,6 +281,7 @@ impl TakePlugins for Above {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin_host::DeployError;
 
     #[test]
     fn a_plugin_does_no_more_than_its_link_may() {
@@ -284,6 +318,17 @@ mod tests {
         }
         let guard = Manifest::parse("name = 'g'\nkind = 'command-guard'\ncommands = ['*']\n").unwrap();
         assert!(matches!(judge_grants(&urgent, &guard), Some(Outcome::Refused { code, .. }) if code == "guard"));
+    }
+
+    #[test]
+    fn what_does_not_run_now_is_refused_only_where_it_never_will() {
+        let said = |error: DeployError| does_not_run(Some(&error.into()));
+        let io = || std::io::Error::other("it is full");
+        for later in [said(DeployError::Missing("gone".to_owned())), said(DeployError::Io(io())), does_not_run(None)] {
+            assert!(matches!(&later, Outcome::Later { .. }), "{later:?}");
+        }
+        let refused = said(DeployError::Broken("no export".to_owned()));
+        assert!(matches!(&refused, Outcome::Refused { code, .. } if code == "does-not-run"), "{refused:?}");
     }
 
     #[test]

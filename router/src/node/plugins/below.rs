@@ -56,13 +56,14 @@ impl GivePlugins for Below {
         })
     }
 
-    fn answered<'a>(&'a self, site: &'a str, gateway: NodeId, of: &'a Wanted, outcome: Outcome) -> Pending<'a, ()> {
+    fn answered<'a>(&'a self, site: &'a str, gateway: NodeId, of: &'a Wanted, outcome: Outcome) -> Pending<'a, bool> {
         Box::pin(async move {
             let refused = match outcome {
                 Outcome::Deployed | Outcome::Removed => None,
                 Outcome::Refused { code, text } => Some((code, text)),
                 Outcome::Later { text } => {
-                    return tracing::info!(link = site, plugin = of.name, text, "a site does not take a plugin now");
+                    tracing::info!(link = site, plugin = of.name, text, "a site does not take a plugin now");
+                    return true;
                 }
             };
             let gateways = self.1.upgrade().map(|upstream| upstream.gateways_of(site)).unwrap_or_default();
@@ -72,9 +73,13 @@ impl GivePlugins for Below {
                 let is = |want: &WantV1| wanted((of.name.clone(), want.clone())) == of;
                 wants.answered(&site, (gateway.0, &gateways), &of.name, is, refused)
             });
-            if let Ok(Err(error)) = kept.await {
-                // It is asked again when the link stands again.
-                tracing::error!(%error, "what has come of a site's plugin is not kept");
+            match kept.await {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "what has come of a site's plugin is not kept; the site is asked again later");
+                    false
+                }
+                Err(_) => false,
             }
         })
     }

@@ -323,6 +323,22 @@ async fn what_a_link_has_begun_ends_though_it_is_cut_and_before_what_is_said_nex
 }
 
 #[tokio::test]
+async fn a_gateway_says_deployed_only_when_it_runs_there() {
+    let (a, b, catalog) = site();
+    let aboves = [&a, &b].map(|node| Above::new(Arc::clone(&node.host), Arc::clone(&catalog)));
+    let (by, wanted) = wanted_by_hq(MANIFEST, &hostile());
+    assert_eq!(aboves[0].deploy(&by, &wanted, hostile()).await, Outcome::Deployed);
+    // The other gateway of the site does not have it yet.
+    let said = aboves[1].judge(&by, &wanted).await;
+    assert!(matches!(&said, Some(Outcome::Later { .. })), "{said:?}");
+    assert!(b.host.here("hostile").is_none());
+    let component = wanted.component.clone().unwrap();
+    assert!(b.host.keep_component(&hostile(), &component.sha256).unwrap());
+    assert_eq!(aboves[1].judge(&by, &wanted).await, Some(Outcome::Deployed), "it is made to run");
+    assert!(b.host.here("hostile").is_some());
+}
+
+#[tokio::test]
 async fn what_people_deployed_while_a_link_compiles_stays_theirs() {
     let a = Node::new(1);
     let catalog = Catalog::open(Arc::clone(&a.log), Config::default()).unwrap();

@@ -172,3 +172,32 @@ async fn a_node_that_lies_or_is_silent_keeps_nobody_from_the_others() {
     c.spread.hear_others().await;
     assert_eq!(c.wants.of_site("plant").unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn what_a_node_alone_knew_is_not_for_whoever_has_the_sites_name_next() {
+    let (a, b) = (Node::new(1), Node::new(2));
+    let have = |gateways: &'static [u64]| move |_: &str| gateways.to_vec();
+    // Given before anybody has accepted the invitation; then the site has one gateway, and a second one.
+    a.give("p", "x");
+    for gateways in [&[][..], &[], &[7], &[7, 8], &[8]] {
+        a.wants.forget_strangers(&have(gateways)).unwrap();
+        assert_eq!(a.ready(), [("p".to_owned(), 1)], "{gateways:?}");
+    }
+    // A version that is given anew is for those of now as well.
+    a.give("p", "y");
+    a.wants.forget_strangers(&have(&[8])).unwrap();
+    assert_eq!(a.ready(), [("p".to_owned(), 2)]);
+    // This node was cut off when the link was removed, and another site was invited by that name.
+    a.wants.forget_strangers(&have(&[9])).unwrap();
+    assert!(a.ready().is_empty() && a.wants.of_site("plant").unwrap().is_empty());
+    b.hears(vec![a.is()]);
+    b.spread.hear_all().await;
+    b.wants.forget_strangers(&have(&[9])).unwrap();
+    assert!(b.wants.of_site("plant").unwrap().is_empty());
+    // What is given then is for that one.
+    a.give("p", "z");
+    for _ in 0..2 {
+        a.wants.forget_strangers(&have(&[9])).unwrap();
+    }
+    assert_eq!(a.ready(), [("p".to_owned(), 4)]);
+}
