@@ -5,8 +5,8 @@ mod harness;
 
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    Backend, CommitNumber, Compression, Faults, HLC_LOGICAL_BITS, MemoryBackend, Options, PartitionId, ReadError,
-    Store, TopicConfig, Wait,
+    Backend, Commit, CommitNumber, Compression, CursorMove, Faults, HLC_LOGICAL_BITS, MemoryBackend, Options,
+    PartitionId, ReadError, Store, TopicConfig, Wait,
 };
 use std::sync::Arc;
 
@@ -202,4 +202,58 @@ fn a_full_disk_can_be_trimmed_and_then_written_again() {
     memory.set_faults(Faults::default());
     store.commit(&append(seal(p, store.end_offset(p), &[b"x"]))).unwrap();
     assert!(memory.size_bytes() > 0 && store.failure().is_none());
+}
+
+/// A store whose life before has left four batches in its one partition; that partition, and the present one.
+fn after_a_life(open: &dyn Fn(Options) -> Store, config: TopicConfig) -> (Store, PartitionId, PartitionId) {
+    let store = open(Options::default());
+    let left = filled(&store, config, 4);
+    store.end_life("as after a kill").unwrap();
+    drop(store);
+    let store = open(Options::default());
+    let present = PartitionId { origin: store.origin(), ..left };
+    (store, left, present)
+}
+
+fn moved(reader: &str, partition: PartitionId, next: u64) -> CursorMove {
+    CursorMove { reader: reader.into(), partition, next }
+}
+
+#[test]
+fn a_cursor_in_a_partition_that_retention_has_dropped_holds_up_no_commit() {
+    on_both(|open| {
+        let config = TopicConfig { retention_ms: Some(0), ..TopicConfig::default() };
+        let (store, left, present) = after_a_life(open, config);
+        store.commit(&Commit { cursors: vec![moved("r", left, 5)], ..Commit::default() }).unwrap();
+        let trimmed = store.apply_retention(i64::MAX, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
+        assert_eq!((trimmed.batches, store.partitions().contains(&left)), (4, false));
+        assert_eq!(store.cursor("r", left).unwrap(), None);
+        let batch = seal(present, 0, &[b"x"]);
+        let cursors = vec![moved("r", left, 20), moved("r", present, 1)];
+        let number = store.commit(&Commit { hlc: 9, cursors, ..append(batch) }).unwrap();
+        assert_eq!(values(&store, present, 0), [(0, b"x".to_vec())]);
+        assert_eq!((store.cursor("r", left).unwrap(), store.cursor("r", present).unwrap()), (None, Some(1)));
+        let record = store.commits(number, 1).unwrap().remove(0);
+        assert_eq!(record.cursors, [moved("r", present, 1)]);
+        // One of the present life may not pass what was never there.
+        let ahead = Commit { cursors: vec![moved("r", PartitionId { index: 1, ..present }, 1)], ..Commit::default() };
+        assert!(store.commit(&ahead).is_err());
+    });
+}
+
+#[test]
+fn an_emptied_partition_of_an_ended_life_stays_until_who_needs_it_knows() {
+    on_both(|open| {
+        let config = TopicConfig { retention_ms: Some(0), ..TopicConfig::default() };
+        let (store, left, _) = after_a_life(open, config);
+        for (floor, stays) in [(5, true), (19, true), (20, false)] {
+            let floor_of = |_| floor;
+            let wait = Wait { ms_max: 0, ..Wait::for_ever(&floor_of) };
+            store.apply_retention(i64::MAX, 100, &wait).unwrap();
+            assert_eq!(store.partitions().contains(&left), stays, "{floor}");
+            let read = store.read(left, 0, 1);
+            let is_told = matches!(read, Err(ReadError::Trimmed { start: 20, .. }));
+            assert_eq!(is_told, stays, "who reads it is told what is gone: {read:?}");
+        }
+    });
 }

@@ -54,13 +54,20 @@ impl Twins {
     pub(super) fn take_new(&self, inner: &mut Inner, now: Moment) -> Result<Read, ReadError> {
         let Inner { table, courier, reading, .. } = inner;
         let mut read = Read::default();
+        // Of a life that has ended nothing comes any more, and retention drops what was read.
+        let own = self.log.origin();
+        reading.retain(|place| place.id.origin == own || place.next < self.log.visible_end(place.id));
         let behind = self.behind(reading);
         for place in reading.iter_mut() {
             let is_before = |id: &PartitionId| (id.topic, id.index) == (place.id.topic, place.id.index);
             if behind.iter().find(|id| is_before(id)).is_some_and(|first| *first != place.id) {
                 continue;
             }
-            let batches = self.log.read(place.id, place.next, READ_BYTES_MAX)?;
+            let batches = match self.log.read(place.id, place.next, READ_BYTES_MAX) {
+                // Retention has dropped it meanwhile.
+                Err(ReadError::NoPartition { .. }) if place.id.origin != own => continue,
+                batches => batches?,
+            };
             if batches.is_empty() && place.id.origin != self.log.origin() {
                 // Nothing comes to it any more, and retention has taken what is left.
                 place.next = place.next.max(self.log.visible_end(place.id));

@@ -355,3 +355,29 @@ async fn what_was_not_read_of_a_life_that_ended_is_read_before_what_came_since()
     assert_eq!(state["number"], 0, "what came last counts");
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_are_recorded_when_retention_has_dropped_what_the_life_before_had_left() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut node = Node::start(&backend);
+    node.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    node.reported("d", 1).await;
+    // One more that it does not read in this life.
+    node.stop.send(true).unwrap();
+    (&mut node.task).await.unwrap();
+    node.say("d", &report_topic("d"), r#"{"a":2}"#, None);
+    node.log.close();
+    node.log.store().end_life("as after a kill").unwrap();
+    drop(node);
+    let node = Node::start(&backend);
+    node.reported("d", 2).await;
+    let topic = node.log.topic(REPORTS_TOPIC).unwrap();
+    let left = node.log.ended_partitions(&topic);
+    node.log.set_retention(topic.id(), Some(0), None).unwrap();
+    node.log.apply_retention(&sled_data::Wait::for_ever(&|_| u64::MAX));
+    assert!(!left.is_empty() && left.iter().all(|left| !node.log.store().partitions().contains(&left.id())));
+    node.say("d", &report_topic("d"), r#"{"a":3}"#, None);
+    node.reported("d", 3).await;
+    assert_eq!(node.log.lock().failures(), 0, "no commit was refused");
+    node.end().await;
+}

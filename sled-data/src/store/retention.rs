@@ -12,6 +12,9 @@ use crate::backend::{Direction, Group, Span};
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId, hlc_ms};
 
+/// Emptied partitions of own earlier lives that stay because somebody has not come to their end: he is told there what has gone. Of more, some go untold.
+pub const SPENT_WAITING_MAX: usize = 1_024;
+
 /// What trimming removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trimmed {
@@ -23,6 +26,8 @@ pub struct Trimmed {
     pub ranges: Vec<(PartitionId, Offset, Offset)>,
     /// Partitions that go on behind what was still to come, as that would have gone as well.
     pub closed: Vec<PartitionId>,
+    /// Emptied partitions of own earlier lives that are here no more, nor the cursors in them.
+    pub dropped: Vec<PartitionId>,
     /// Whether the pass ended at its bound and there may be more to remove.
     pub more: bool,
 }
@@ -75,6 +80,15 @@ impl Rule {
     }
 }
 
+/// What became of a partition that may hold nothing any more.
+enum Spent {
+    /// It is needed, or gone.
+    No,
+    /// It holds nothing, and somebody is yet to hear of it.
+    Waits,
+    Dropped,
+}
+
 /// The batches that may leave.
 #[derive(Default)]
 struct Front {
@@ -101,12 +115,14 @@ impl Store {
     /// Removes what each topic's retention lets go, at most `batches_max` batches in all, and nothing that does not end at or before
     /// the floor of its partition, unless that has been waited for too long. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
     /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
-    /// partitions of own earlier lives are dropped, and commit records of followed origins that have no event any more.
+    /// partitions of own earlier lives are dropped once their floor is at their end, or there are more than [`SPENT_WAITING_MAX`], and commit records of followed
+    /// origins that have no event any more.
     ///
     /// # Errors
     /// As [`Store::trim`].
     pub fn apply_retention(&self, now_ms: i64, batches_max: u64, wait: &Wait<'_>) -> Result<Trimmed, ReadError> {
         let mut trimmed = Trimmed::default();
+        let mut waiting = 0;
         for id in self.partitions() {
             let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
                 continue;
@@ -124,7 +140,12 @@ impl Store {
                 self.trim_by(id, &rule, &mut trimmed)?;
                 self.close_if_old(id, &rule, now_ms, &mut trimmed)?;
             }
-            self.drop_if_spent(id)?;
+            let is_waited_for = waiting < SPENT_WAITING_MAX && (wait.floor)(id) < self.end_offset(id);
+            match self.drop_if_spent(id, is_waited_for)? {
+                Spent::No => {}
+                Spent::Waits => waiting += 1,
+                Spent::Dropped => trimmed.dropped.push(id),
+            }
         }
         self.thin_records()?;
         Ok(trimmed)
@@ -200,16 +221,20 @@ impl Store {
         Ok(true)
     }
 
-    /// Drops an empty partition of an own earlier life, with the cursors in it. Those of followed origins stay, as their ends are needed.
-    fn drop_if_spent(&self, id: PartitionId) -> Result<(), ReadError> {
+    /// Drops an empty partition of an own earlier life, with the cursors in it, unless it is waited for: who has not come to its end is told there what has
+    /// gone. Those of followed origins stay, as their ends are needed.
+    fn drop_if_spent(&self, id: PartitionId, is_waited_for: bool) -> Result<Spent, ReadError> {
         let _trimming = self.trimming.lock();
         let Some(partition) = self.partition(id) else {
-            return Ok(());
+            return Ok(Spent::No);
         };
         let extent = partition.extent();
         if id.origin == self.origin || extent.start < extent.end || self.follows(id.origin) || self.is_linked(id.origin)
         {
-            return Ok(());
+            return Ok(Spent::No);
+        }
+        if is_waited_for {
+            return Ok(Spent::Waits);
         }
         let _writer = self.writer.lock();
         // Closing may have come before.
@@ -222,7 +247,7 @@ impl Store {
         self.partitions.write().remove(&id);
         partition.close();
         self.backend.drop_tree(&keys::partition_tree(id)).map_err(|e| self.fail(&e))?;
-        Ok(())
+        Ok(Spent::Dropped)
     }
 }
 
@@ -293,7 +318,7 @@ mod tests {
         store.close().unwrap();
         let front = Front { next: 1, ..Front::default() };
         assert!(store.move_start(&partition, 0, &front).is_err());
-        assert!(store.drop_if_spent(id).is_err());
+        assert!(store.drop_if_spent(id, false).is_err());
         assert!(store.partition(id).is_some_and(|partition| partition.extent().start == 0));
     }
 }
