@@ -381,3 +381,39 @@ async fn reports_are_recorded_when_retention_has_dropped_what_the_life_before_ha
     assert_eq!(node.log.lock().failures(), 0, "no commit was refused");
     node.end().await;
 }
+
+/// The same store with a byte damaged of the batch that begins at `base`.
+fn damaged(backend: &MemoryBackend, id: sled_data::PartitionId, base: u64) -> MemoryBackend {
+    let image = backend.image();
+    let is_there = |(tree, key): (Vec<u8>, Vec<u8>)| tree[1..] == id.to_bytes() && key == base.to_be_bytes();
+    for place in 0..image.value_bytes() {
+        if is_there(image.flip(place, 1).unwrap()) {
+            return image;
+        }
+        image.flip(place, 1);
+    }
+    panic!("there is no batch at {base}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_report_is_passed_over_and_those_behind_it_are_taken() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut node = Node::start(&backend);
+    node.stop.send(true).unwrap();
+    (&mut node.task).await.unwrap();
+    let topic = node.log.topic(REPORTS_TOPIC).unwrap();
+    let seen = || topic.all_partitions().iter().map(|partition| partition.visible_end()).sum::<u64>();
+    for n in 1..=3 {
+        node.say("d", &report_topic("d"), &json!({ "a": n }).to_string(), None);
+        until("it is stored", || (seen() == n).then_some(())).await;
+    }
+    let id = topic.all_partitions().iter().find(|partition| partition.visible_end() == 3).unwrap().id();
+    node.log.close();
+    node.log.store().close().unwrap();
+    drop(node);
+    let node = Node::start(&Arc::new(damaged(&backend, id, 1)));
+    let twin = node.reported("d", 2).await;
+    assert_eq!(serde_json::to_value(twin.reported.state).unwrap(), json!({"a": 3}));
+    assert_eq!(node.room.stats().unreadable.load(std::sync::atomic::Ordering::Relaxed), 1);
+    node.end().await;
+}
