@@ -72,6 +72,23 @@ fn of_lives_that_nobody_was_known_to_have_others_can_still_have_all() {
 }
 
 #[test]
+fn a_life_without_events_is_not_among_those_that_others_can_have() {
+    on_both(|open| {
+        let store = open(Options::default());
+        let state = sled_data::StateWrite { tree: "t".into(), key: vec![1], value: Some(vec![2]) };
+        store.commit(&Commit { state: vec![state], ..Commit::default() }).unwrap();
+        store.sync().unwrap();
+        let (life, last) = (store.origin(), store.last_commit());
+        store.end_life("as after a kill").unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.last_commit_of(life), last);
+        assert!(store.copy_head(life).is_err(), "nobody can take it");
+        assert_eq!(store.ended_lives(), []);
+    });
+}
+
+#[test]
 fn what_retention_has_emptied_is_there_in_the_next_life_for_who_is_to_be_told() {
     on_both(|open| {
         let store = open(Options::default());

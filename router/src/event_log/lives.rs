@@ -86,7 +86,8 @@ impl EventLog {
     pub async fn note_end_of_life(&self, by: Outliver) -> Result<(), CommitFailed> {
         let note = Note { at_ms: self.clock().wall_ms(), life: Some(self.origin()) };
         // The note of the one before is written over.
-        let here = self.store.ended_lives().into_iter().map(|(life, _)| life);
+        let here = self.store.ended_lives().into_iter().chain(self.store.ended_lives_without_events());
+        let here = here.map(|(life, _)| life);
         let outlived = here.filter(|life| self.was_outlived(*life).unwrap_or(true));
         let earlier: Vec<u8> = outlived.flat_map(|life| life.0.to_be_bytes()).collect();
         let ticket = {
@@ -111,6 +112,12 @@ impl EventLog {
     pub fn lives_to_tell(&self) -> Vec<(OriginId, CommitNumber)> {
         let ended = self.store.ended_lives().into_iter();
         ended.filter(|(life, _)| matches!(self.was_outlived(*life), Ok(false))).collect()
+    }
+
+    /// Those that have ended and hold nothing that others could have from here: what went on of them is in the present life. Each with its last commit.
+    pub fn spent_lives(&self) -> Vec<(OriginId, CommitNumber)> {
+        let spent = self.store.ended_lives_without_events().into_iter();
+        spent.filter(|(life, _)| matches!(self.was_outlived(*life), Ok(false))).collect()
     }
 
     /// The lives of this node's that have ended, hold events and are not among those that others may have from here, nor had from
