@@ -99,7 +99,7 @@ fn a_floor_is_waited_for_up_to_the_bounds() {
             let config = TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() };
             let p = filled(&store, config, 20);
             let bytes_max = (store.batch_bytes() / 20).saturating_mul(batches_max);
-            let wait = Wait { floor: &|_| 23, bytes_max, ms_max };
+            let wait = Wait { bytes_max, ms_max, ..Wait::for_ever(&|_| 23) };
             let trimmed = store.apply_retention(1_590, 100, &wait).unwrap();
             assert_eq!(store.start_offset(p), start, "{retention_ms:?} {retention_bytes:?} {ms_max} {batches_max}");
             assert_eq!(trimmed.ranges, [(p, 0, start)]);
@@ -254,6 +254,40 @@ fn an_emptied_partition_of_an_ended_life_stays_until_who_needs_it_knows() {
             let read = store.read(left, 0, 1);
             let is_told = matches!(read, Err(ReadError::Trimmed { start: 20, .. }));
             assert_eq!(is_told, stays, "who reads it is told what is gone: {read:?}");
+        }
+    });
+}
+
+#[test]
+fn what_newer_lives_have_counts_in_what_is_kept_of_older_ones() {
+    on_both(|open| {
+        let mut store = open(Options::default());
+        let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+        let mut partitions = Vec::new();
+        for life in 1..=3_u64 {
+            let id = PartitionId { origin: store.origin(), topic: topic.id, index: 0 };
+            for n in 0..6 {
+                let times = Times { hlc: (life * 100 + n) << HLC_LOGICAL_BITS, first_ms: 0 };
+                store.commit(&append(seal_at(id, n, &[b"value"], times, Compression::Lz4))).unwrap();
+            }
+            store.sync().unwrap();
+            partitions.push(id);
+            if life < 3 {
+                store.end_life("as after a kill").unwrap();
+                drop(store);
+                store = open(Options::default());
+            }
+        }
+        let batch = store.batch_bytes() / 18;
+        let kept = |store: &Store| partitions.iter().map(|id| 6 - store.start_offset(*id)).collect::<Vec<_>>();
+        for (batches, expected) in [(18, [6, 6, 6]), (15, [3, 6, 6]), (8, [0, 2, 6]), (4, [0, 0, 4])] {
+            store.set_topic_retention(topic.id, None, Some(batch * batches)).unwrap();
+            store.apply_retention(0, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
+            let gone = |id: &PartitionId| !store.partitions().contains(id);
+            let found: Vec<u64> =
+                kept(&store).into_iter().zip(&partitions).map(|(kept, id)| if gone(id) { 0 } else { kept }).collect();
+            assert_eq!(found, expected, "room for {batches} batches");
+            assert!(store.batch_bytes() <= batch * (batches + 1));
         }
     });
 }

@@ -22,6 +22,8 @@ impl EventLog {
     /// One pass over all topics; `wait` says who still needs what, and for how long that counts. Blocks on the disk: not for a task.
     pub fn apply_retention(&self, wait: &Wait<'_>) -> RetentionPass {
         let now_ms = self.clock.wall_ms();
+        let Wait { floor, bytes_max, ms_max, .. } = *wait;
+        let wait = &Wait { floor, bytes_max, ms_max, own: &self.ended };
         match self.store.apply_retention(now_ms, BATCHES_PER_PASS_MAX, wait) {
             Ok(trimmed) => {
                 self.forget_dropped(&trimmed.dropped);

@@ -70,7 +70,7 @@ impl Keeper {
         // Links have a bound of their own.
         let links = self.links.edge().floors();
         let floor_of = |id: PartitionId| floor.of(id).min(links.get(&id).copied().unwrap_or(Offset::MAX));
-        let pass = self.site.log.apply_retention(&Wait { floor: &floor_of, ms_max, bytes_max });
+        let pass = self.site.log.apply_retention(&Wait { ms_max, bytes_max, ..Wait::for_ever(&floor_of) });
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
