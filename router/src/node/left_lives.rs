@@ -63,14 +63,17 @@ enum Said {
 }
 
 impl Answered {
-    /// Whether it has all of a life that is here (pure). One that leaves as well hands over what it writes, and nothing else.
+    /// Whether it stays, and has all of a life that is here (pure). One that leaves as well does not count, nor for what it writes: it may count on this node
+    /// for that.
     fn has(&self, origin: OriginId, here: &Here) -> bool {
-        let writes = self.writes == Some(origin);
+        if !self.stays {
+            return false;
+        }
         match &self.said {
-            Said::Same(same) => (self.stays || writes) && same.contains(&origin),
-            Said::Numbers(synced, _) if writes => *synced >= here.then,
+            Said::Same(same) => same.contains(&origin),
+            Said::Numbers(synced, _) if self.writes == Some(origin) => *synced >= here.then,
             Said::Numbers(_, holds) => {
-                let there = holds.0.get(&origin).filter(|_| self.stays);
+                let there = holds.0.get(&origin);
                 // The one that wrote it may have written on after a restore, and have as many commits that are others: what it has is
                 // followed here, so it is all that is here, or it is not the same.
                 let is_all = |there: &&CommitNumber| match here.writer == Some(self.node) {
@@ -315,8 +318,9 @@ mod tests {
             (vec![one(2, 1, true, &[7]), one(3, 1, true, &[8])], &[]),
             // It writes on, and has something else: that it has more does not count.
             (vec![one(4, 7, true, &[8])], &[7]),
-            // It leaves as well: it hands over what it writes.
-            (vec![one(4, 7, false, &[7, 8])], &[8]),
+            // It leaves as well, and may count on this node for what it writes.
+            (vec![one(4, 7, false, &[7, 8])], &[7, 8]),
+            (vec![one(4, 7, true, &[7, 8])], &[]),
         ] {
             assert_eq!(found_alone(&here, &answered), alone);
         }
