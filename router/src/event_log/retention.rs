@@ -21,6 +21,8 @@ pub struct RetentionPass {
 impl EventLog {
     /// One pass over all topics; `wait` says who still needs what, and for how long that counts. Blocks on the disk: not for a task.
     pub fn apply_retention(&self, wait: &Wait<'_>) -> RetentionPass {
+        // It may have been refused when the log was opened, as the store was full.
+        self.note_ended_lives();
         let now_ms = self.clock.wall_ms();
         let Wait { floor, bytes_max, ms_max, .. } = *wait;
         let wait = &Wait { floor, bytes_max, ms_max, own: &self.ended };
