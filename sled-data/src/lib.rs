@@ -28,8 +28,8 @@ pub use store::{
     HOLES_MAX, Hole, HoleWhy, KeptGap, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
     LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart,
     MissingRange, NAME_BYTES_MAX, OpenError, Options, PARTS_AHEAD_MAX, Progress, Reach, ReadError, Recovered,
-    SALVAGE_RANGES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress, SalvageReport,
-    SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError,
-    Trimmed, VerifyReport, Wait, salvage,
+    SALVAGE_RANGES_MAX, SPENT_WAITING_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress,
+    SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries, StateWrite, Store, StoreFailed,
+    SyncError, TopicError, Trimmed, VerifyReport, Wait, salvage,
 };
 pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

@@ -51,7 +51,7 @@ pub use linked::{
 };
 pub use open::{OpenError, Options, Recovered};
 pub use read::ReadError;
-pub use retention::{Trimmed, Wait};
+pub use retention::{SPENT_WAITING_MAX, Trimmed, Wait};
 pub use salvage::{
     MissingRange, SALVAGE_RANGES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun,
     SalvagedTopic, salvage,

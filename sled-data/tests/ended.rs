@@ -70,3 +70,41 @@ fn of_lives_that_nobody_was_known_to_have_others_can_still_have_all() {
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
     });
 }
+
+#[test]
+fn a_life_without_events_is_not_among_those_that_others_can_have() {
+    on_both(|open| {
+        let store = open(Options::default());
+        let state = sled_data::StateWrite { tree: "t".into(), key: vec![1], value: Some(vec![2]) };
+        store.commit(&Commit { state: vec![state], ..Commit::default() }).unwrap();
+        store.sync().unwrap();
+        let (life, last) = (store.origin(), store.last_commit());
+        store.end_life("as after a kill").unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert_eq!(store.last_commit_of(life), last);
+        assert!(store.copy_head(life).is_err(), "nobody can take it");
+        assert_eq!(store.ended_lives(), []);
+    });
+}
+
+#[test]
+fn what_retention_has_emptied_is_there_in_the_next_life_for_who_is_to_be_told() {
+    on_both(|open| {
+        let store = open(Options::default());
+        let ids = filled(&store, 4, 100);
+        let cursors = vec![sled_data::CursorMove { reader: "r".into(), partition: ids[0], next: 2 }];
+        store.commit(&Commit { cursors, ..Commit::default() }).unwrap();
+        store.trim(ids[0], u64::MAX, 100).unwrap();
+        store.sync().unwrap();
+        store.end_life("as after a kill").unwrap();
+        drop(store);
+        let store = open(Options::default());
+        assert!(matches!(store.read(ids[0], 2, 1), Err(sled_data::ReadError::Trimmed { start: 6, .. })));
+        assert_eq!(store.cursor("r", ids[0]).unwrap(), Some(2));
+        store.apply_retention(0, 100, &sled_data::Wait::for_ever(&|_| u64::MAX)).unwrap();
+        assert_eq!((store.partitions().contains(&ids[0]), store.cursor("r", ids[0]).unwrap()), (false, None));
+        assert!(store.partitions().contains(&ids[1]));
+        assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+    });
+}

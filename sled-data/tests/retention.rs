@@ -5,8 +5,8 @@ mod harness;
 
 use harness::{Times, append, on_both, partition, seal, seal_at, values};
 use sled_data::{
-    Backend, CommitNumber, Compression, Faults, HLC_LOGICAL_BITS, MemoryBackend, Options, PartitionId, ReadError,
-    Store, TopicConfig, Wait,
+    Backend, Commit, CommitNumber, Compression, CursorMove, Faults, HLC_LOGICAL_BITS, MemoryBackend, Options,
+    PartitionId, ReadError, Store, TopicConfig, Wait,
 };
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ fn a_floor_is_waited_for_up_to_the_bounds() {
             let config = TopicConfig { retention_ms, retention_bytes, ..TopicConfig::default() };
             let p = filled(&store, config, 20);
             let bytes_max = (store.batch_bytes() / 20).saturating_mul(batches_max);
-            let wait = Wait { floor: &|_| 23, bytes_max, ms_max };
+            let wait = Wait { bytes_max, ms_max, ..Wait::for_ever(&|_| 23) };
             let trimmed = store.apply_retention(1_590, 100, &wait).unwrap();
             assert_eq!(store.start_offset(p), start, "{retention_ms:?} {retention_bytes:?} {ms_max} {batches_max}");
             assert_eq!(trimmed.ranges, [(p, 0, start)]);
@@ -202,4 +202,92 @@ fn a_full_disk_can_be_trimmed_and_then_written_again() {
     memory.set_faults(Faults::default());
     store.commit(&append(seal(p, store.end_offset(p), &[b"x"]))).unwrap();
     assert!(memory.size_bytes() > 0 && store.failure().is_none());
+}
+
+/// A store whose life before has left four batches in its one partition; that partition, and the present one.
+fn after_a_life(open: &dyn Fn(Options) -> Store, config: TopicConfig) -> (Store, PartitionId, PartitionId) {
+    let store = open(Options::default());
+    let left = filled(&store, config, 4);
+    store.end_life("as after a kill").unwrap();
+    drop(store);
+    let store = open(Options::default());
+    let present = PartitionId { origin: store.origin(), ..left };
+    (store, left, present)
+}
+
+fn moved(reader: &str, partition: PartitionId, next: u64) -> CursorMove {
+    CursorMove { reader: reader.into(), partition, next }
+}
+
+#[test]
+fn a_cursor_in_a_partition_that_retention_has_dropped_holds_up_no_commit() {
+    on_both(|open| {
+        let config = TopicConfig { retention_ms: Some(0), ..TopicConfig::default() };
+        let (store, left, present) = after_a_life(open, config);
+        store.commit(&Commit { cursors: vec![moved("r", left, 5)], ..Commit::default() }).unwrap();
+        let trimmed = store.apply_retention(i64::MAX, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
+        assert_eq!((trimmed.batches, store.partitions().contains(&left)), (4, false));
+        assert_eq!(store.cursor("r", left).unwrap(), None);
+        let batch = seal(present, 0, &[b"x"]);
+        let cursors = vec![moved("r", left, 20), moved("r", present, 1)];
+        let number = store.commit(&Commit { hlc: 9, cursors, ..append(batch) }).unwrap();
+        assert_eq!(values(&store, present, 0), [(0, b"x".to_vec())]);
+        assert_eq!((store.cursor("r", left).unwrap(), store.cursor("r", present).unwrap()), (None, Some(1)));
+        let record = store.commits(number, 1).unwrap().remove(0);
+        assert_eq!(record.cursors, [moved("r", present, 1)]);
+        // One of the present life may not pass what was never there.
+        let ahead = Commit { cursors: vec![moved("r", PartitionId { index: 1, ..present }, 1)], ..Commit::default() };
+        assert!(store.commit(&ahead).is_err());
+    });
+}
+
+#[test]
+fn an_emptied_partition_of_an_ended_life_stays_until_who_needs_it_knows() {
+    on_both(|open| {
+        let config = TopicConfig { retention_ms: Some(0), ..TopicConfig::default() };
+        let (store, left, _) = after_a_life(open, config);
+        for (floor, stays) in [(5, true), (19, true), (20, false)] {
+            let floor_of = |_| floor;
+            let wait = Wait { ms_max: 0, ..Wait::for_ever(&floor_of) };
+            store.apply_retention(i64::MAX, 100, &wait).unwrap();
+            assert_eq!(store.partitions().contains(&left), stays, "{floor}");
+            let read = store.read(left, 0, 1);
+            let is_told = matches!(read, Err(ReadError::Trimmed { start: 20, .. }));
+            assert_eq!(is_told, stays, "who reads it is told what is gone: {read:?}");
+        }
+    });
+}
+
+#[test]
+fn what_newer_lives_have_counts_in_what_is_kept_of_older_ones() {
+    on_both(|open| {
+        let mut store = open(Options::default());
+        let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+        let mut partitions = Vec::new();
+        for life in 1..=3_u64 {
+            let id = PartitionId { origin: store.origin(), topic: topic.id, index: 0 };
+            for n in 0..6 {
+                let times = Times { hlc: (life * 100 + n) << HLC_LOGICAL_BITS, first_ms: 0 };
+                store.commit(&append(seal_at(id, n, &[b"value"], times, Compression::Lz4))).unwrap();
+            }
+            store.sync().unwrap();
+            partitions.push(id);
+            if life < 3 {
+                store.end_life("as after a kill").unwrap();
+                drop(store);
+                store = open(Options::default());
+            }
+        }
+        let batch = store.batch_bytes() / 18;
+        let kept = |store: &Store| partitions.iter().map(|id| 6 - store.start_offset(*id)).collect::<Vec<_>>();
+        for (batches, expected) in [(18, [6, 6, 6]), (15, [3, 6, 6]), (8, [0, 2, 6]), (4, [0, 0, 4])] {
+            store.set_topic_retention(topic.id, None, Some(batch * batches)).unwrap();
+            store.apply_retention(0, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
+            let gone = |id: &PartitionId| !store.partitions().contains(id);
+            let found: Vec<u64> =
+                kept(&store).into_iter().zip(&partitions).map(|(kept, id)| if gone(id) { 0 } else { kept }).collect();
+            assert_eq!(found, expected, "room for {batches} batches");
+            assert!(store.batch_bytes() <= batch * (batches + 1));
+        }
+    });
 }

@@ -182,4 +182,32 @@ mod tests {
         assert_eq!((log.ended_lives(), noted(log.store()).unwrap()), (&[][..], BTreeSet::new()));
         log.close();
     }
+
+    #[test]
+    fn a_note_that_was_refused_is_written_when_there_is_room() {
+        let backend = Arc::new(MemoryBackend::new());
+        let log = open_on(&backend, Config::default());
+        publish(&log, &log.ensure_topic("kept", None).unwrap());
+        let life = log.origin();
+        log.close();
+        log.store().end_life("as after a kill").unwrap();
+        drop(log);
+        backend.set_faults(sled_data::Faults { free_bytes: Some(0), ..Default::default() });
+        let log = open_on(&backend, Config::default());
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                assert!(std::time::Instant::now() < until, "{what}");
+                std::thread::yield_now();
+            }
+        };
+        wait("it is refused", &|| log.lock().failures() > 0);
+        backend.set_faults(Default::default());
+        assert_eq!((log.ended_lives(), noted(log.store()).unwrap()), (&[life][..], BTreeSet::new()));
+        wait("it is written", &|| {
+            log.apply_retention(&sled_data::Wait::for_ever(&|_| u64::MAX));
+            noted(log.store()).unwrap().contains(&life)
+        });
+        log.close();
+    }
 }

@@ -4,7 +4,7 @@
 //! So nothing of it is acknowledged, where it comes again, until enough of them say that they have all of that life. What the present life
 //! appends does not wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -110,10 +110,12 @@ impl EventLog {
             return;
         }
         let (needed, voters) = self.replicas();
-        let woken = self
-            .quorum
-            .inherited()
-            .settle(|life, last| has_quorum(needed, voters.iter().map(|node| held(life, *node)), last));
+        // Of one that retention has left nothing of nobody can have anything any more.
+        let spent: BTreeSet<OriginId> =
+            self.store.ended_lives_without_events().into_iter().map(|(life, _)| life).collect();
+        let woken = self.quorum.inherited().settle(|life, last| {
+            spent.contains(&life) || has_quorum(needed, voters.iter().map(|node| held(life, *node)), last)
+        });
         if !self.quorum.inherited().waits() {
             self.quorum.tell(&woken);
         }
@@ -228,6 +230,45 @@ mod tests {
         log.set_replicas(&[], 0);
         log.settle_lives(|_, _| CommitNumber(0));
         assert_eq!((log.acknowledged(barrier), log.quorum_barrier()), (Some(Ok(())), None));
+        log.close();
+    }
+
+    #[test]
+    fn a_life_without_events_is_told_to_nobody_and_not_waited_for() {
+        let backend = Arc::new(MemoryBackend::new());
+        let log = open_on(&backend, Config::default());
+        let ticket = {
+            let mut open = log.lock();
+            open.put_state("tree", b"key", Some(b"value"));
+            open.ticket()
+        };
+        log.durable_blocking(ticket).unwrap();
+        log.close();
+        log.store().end_life("as after a kill").unwrap();
+        let ended = log.origin();
+        drop(log);
+        let log = open_on(&backend, Config::default());
+        log.await_replicas();
+        assert!(log.store().last_commit_of(ended) > CommitNumber(0));
+        assert_eq!(log.lives_to_tell(), []);
+        log.set_replicas(&[7, 8], 1);
+        [7, 8].into_iter().for_each(|node| log.follower_synced(node, log.store().synced_commit()));
+        log.settle_lives(|_, _| CommitNumber(0));
+        assert_eq!(log.quorum_barrier(), None);
+        log.close();
+    }
+
+    #[test]
+    fn a_life_of_which_retention_has_left_nothing_is_waited_for_no_more() {
+        let (log, ended) = begun_anew();
+        log.set_replicas(&[7, 8], 1);
+        log.settle_lives(|_, _| CommitNumber(0));
+        assert!(log.awaits_quorum_of(ended));
+        let topic = log.topic("vital").unwrap();
+        log.set_retention(topic.id(), Some(0), None).unwrap();
+        log.apply_retention(&sled_data::Wait::for_ever(&|_| u64::MAX));
+        log.settle_lives(|_, _| CommitNumber(0));
+        assert!(!log.awaits_quorum_of(ended), "nobody can take it any more");
         log.close();
     }
 }

@@ -86,7 +86,8 @@ impl EventLog {
     pub async fn note_end_of_life(&self, by: Outliver) -> Result<(), CommitFailed> {
         let note = Note { at_ms: self.clock().wall_ms(), life: Some(self.origin()) };
         // The note of the one before is written over.
-        let here = self.store.ended_lives().into_iter().map(|(life, _)| life);
+        let here = self.store.ended_lives().into_iter().chain(self.store.ended_lives_without_events());
+        let here = here.map(|(life, _)| life);
         let outlived = here.filter(|life| self.was_outlived(*life).unwrap_or(true));
         let earlier: Vec<u8> = outlived.flat_map(|life| life.0.to_be_bytes()).collect();
         let ticket = {
@@ -106,11 +107,26 @@ impl EventLog {
         was_outlived(&self.store, life)
     }
 
+    /// Whether the node that writes `present` has ended `life`, one before it, for what others said, as far as it has noted that and this is here. What of
+    /// such a life comes late is not that node's to go on with.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn was_outlived_before(&self, present: OriginId, life: OriginId) -> Result<bool, ReadError> {
+        noted_as_outlived(life, |tree, key| self.store.state_get_of(present, tree, key))
+    }
+
     /// The lives of this node's that have ended and that others may have from here, each with its last commit. One that was outlived is told to
     /// nobody: what is here of it may be other than what they have.
     pub fn lives_to_tell(&self) -> Vec<(OriginId, CommitNumber)> {
         let ended = self.store.ended_lives().into_iter();
         ended.filter(|(life, _)| matches!(self.was_outlived(*life), Ok(false))).collect()
+    }
+
+    /// Those that have ended and hold nothing that others could have from here: what went on of them is in the present life. Each with its last commit.
+    pub fn spent_lives(&self) -> Vec<(OriginId, CommitNumber)> {
+        let spent = self.store.ended_lives_without_events().into_iter();
+        spent.filter(|(life, _)| matches!(self.was_outlived(*life), Ok(false))).collect()
     }
 
     /// The lives of this node's that have ended, hold events and are not among those that others may have from here, nor had from
@@ -125,11 +141,19 @@ impl EventLog {
 
 /// As [`EventLog::was_outlived`].
 pub(super) fn was_outlived(store: &Store, life: OriginId) -> Result<bool, ReadError> {
+    noted_as_outlived(life, |tree, key| store.state_get(tree, key))
+}
+
+/// Whether it is noted in the small named trees that `get` reads.
+fn noted_as_outlived(
+    life: OriginId,
+    get: impl Fn(&str, &[u8]) -> Result<Option<Vec<u8>>, ReadError>,
+) -> Result<bool, ReadError> {
     for by in [Outliver::Site, Outliver::Link] {
-        let earlier = store.state_get(by.tree(), EARLIER_KEY)?.unwrap_or_default();
+        let earlier = get(by.tree(), EARLIER_KEY)?.unwrap_or_default();
         let (earlier, _) = earlier.as_chunks::<8>();
-        let is_last = end_of_life(store, by)?.is_some_and(|note| note.life == Some(life));
-        if is_last || earlier.contains(&life.0.to_be_bytes()) {
+        let last = get(by.tree(), KEY)?.and_then(|bytes| Note::decode(&bytes));
+        if last.is_some_and(|note| note.life == Some(life)) || earlier.contains(&life.0.to_be_bytes()) {
             return Ok(true);
         }
     }
@@ -205,6 +229,24 @@ mod tests {
         assert!(!log.may_end_life(Outliver::Site).unwrap(), "the next one is told, not believed");
         assert!(log.may_end_life(Outliver::Link).unwrap());
         assert!(log.was_outlived(ended).unwrap() && !log.was_outlived(log.origin()).unwrap());
+        // Another node, which follows the next life, knows it too.
+        let other = open_on(&Arc::new(MemoryBackend::new()), Config::default());
+        let present = log.origin();
+        let ticket = {
+            let mut open = log.lock();
+            open.put_state("tree", b"key", Some(b"value"));
+            open.ticket()
+        };
+        log.durable(ticket).await.unwrap();
+        assert!(!other.was_outlived_before(present, ended).unwrap());
+        let head = log.store().copy_head(present).unwrap();
+        other.store().begin_copy(&head).unwrap();
+        let (parts, _) = log.store().copy_parts(&head, None, &|_| 0, usize::MAX).unwrap();
+        other.store().add_copy(present, &parts).unwrap();
+        other.store().end_copy(present, head.commit).unwrap();
+        assert!(other.was_outlived_before(present, ended).unwrap());
+        assert!(!other.was_outlived_before(present, present).unwrap());
+        other.close();
         log.close();
     }
 

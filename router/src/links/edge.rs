@@ -20,7 +20,7 @@ use super::plugins::{Partial, TakePlugins};
 use super::summary::LinkSummary;
 use super::topics::{Brings, coming, link_of, of_words};
 use super::upstream::Upstream;
-use super::waiting::{carried, measure, waiting_bytes};
+use super::waiting::{carried, floor, measure};
 use crate::event_log::EventLog;
 use crate::security::LinkToken;
 
@@ -264,11 +264,11 @@ impl Edge {
             };
             for partition in carried(&self.setup.log, &config) {
                 let (id, reach) = (partition.id(), self.setup.log.store().reach(partition.id()));
-                let from = stored.get(&id).copied().unwrap_or(0).max(reach.start);
+                let stored = stored.get(&id).copied().unwrap_or(0);
                 // What is upstream ahead of what is missed does not wait, though it is kept as long.
                 let is_there = ahead.get(&id).into_iter().flatten().map(|(from, end)| end - from).sum();
-                let waits = partition.visible_end().saturating_sub(from).saturating_sub(is_there);
-                if from < partition.visible_end() && waiting_bytes(&reach, waits) <= config.hold_bytes_max {
+                let end = partition.visible_end();
+                if let Some(from) = floor(stored, &reach, (end, is_there), config.hold_bytes_max) {
                     let floor = floors.entry(id).or_insert(from);
                     *floor = from.min(*floor);
                 }

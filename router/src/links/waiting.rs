@@ -54,6 +54,18 @@ pub fn waiting_bytes(reach: &Reach, events: u64) -> u64 {
     u64::try_from(u128::from(reach.bytes) * u128::from(events) / kept).unwrap_or(u64::MAX)
 }
 
+/// From where on a partition that reaches so far is kept for a link that has brought it upstream up to `stored`; `None`: it may go. Of what is visible up to
+/// `end`, `is_there` events are upstream ahead of what is missed. What waits beyond the bound is not held; where nothing is left, upstream is yet to be
+/// told so (pure).
+pub fn floor(stored: Offset, reach: &Reach, (end, is_there): (Offset, u64), hold_bytes_max: u64) -> Option<Offset> {
+    let from = stored.max(reach.start);
+    if from >= end {
+        return (stored < end).then_some(stored);
+    }
+    let waits = (end - from).saturating_sub(is_there);
+    (waiting_bytes(reach, waits) <= hold_bytes_max).then_some(from)
+}
+
 /// How far upstream is behind in each priority of what is carried, by what is known to be stored there; and in what this node sends, which is what upstream is
 /// told: what the site's other nodes write they tell themselves. Reads the store.
 pub fn measure(log: &EventLog, carried: Vec<Arc<PartitionLog>>, config: &LinkConfig, page: &Shared) -> (Lags, Lag) {
@@ -139,4 +151,28 @@ fn digest_at(store: &Store, id: PartitionId, offset: Offset, reach: &Reach) -> O
         }
     }
     Some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_upstream_is_kept_within_the_bound_and_a_gap_until_it_is_told() {
+        let reach = |start, end, bytes| Reach { start, end, bytes, digest: 0 };
+        // upstream has; what is here; visible end and what is ahead; the bound; kept from
+        for (stored, reach, end, hold, expected) in [
+            (0, reach(0, 10, 100), (10, 0), 100, Some(0)),
+            (4, reach(0, 10, 100), (10, 0), 60, Some(4)),
+            (4, reach(0, 10, 100), (10, 0), 59, None),
+            (4, reach(0, 10, 100), (10, 3), 30, Some(4)),
+            (2, reach(5, 10, 50), (10, 0), 50, Some(5)),
+            (10, reach(5, 10, 50), (10, 0), 50, None),
+            // Retention has taken all.
+            (4, reach(10, 10, 0), (10, 0), 0, Some(4)),
+            (10, reach(10, 10, 0), (10, 0), 0, None),
+        ] {
+            assert_eq!(floor(stored, &reach, end, hold), expected, "{stored} {reach:?} {end:?} {hold}");
+        }
+    }
 }

@@ -67,15 +67,18 @@ pub fn arrived(needed: &BTreeMap<OriginId, CommitNumber>, followed: &[(OriginId,
     all
 }
 
-/// Whether the node that wrote a life is back in another one, and has all of it: what of it comes late is that node's own to go on with.
+/// Whether the node that wrote a life is back in another one, and has all of it: what of it comes late is that node's own to go on with. Not where that life
+/// was outlived, as `was_outlived` says by the life that it writes now: it has that back from others like any other, and goes on with none of it.
 pub fn goes_on_itself(
     writer: NodeId,
     life: OriginId,
     peers: &[PeerState],
     holds: &BTreeMap<NodeId, BTreeMap<OriginId, CommitNumber>>,
+    was_outlived: impl Fn(OriginId) -> bool,
 ) -> bool {
-    let is_back = peers.iter().any(|peer| peer.node == writer && peer.is_connected);
-    is_back && holds.get(&writer).is_some_and(|holds| holds.contains_key(&life))
+    let Some(peer) = peers.iter().find(|peer| peer.node == writer && peer.is_connected) else { return false };
+    let holds_it = holds.get(&writer).is_some_and(|holds| holds.contains_key(&life));
+    holds_it && !peer.known.as_ref().is_some_and(|known| was_outlived(OriginId(known.origin)))
 }
 
 #[cfg(test)]
@@ -159,7 +162,8 @@ mod tests {
             (vec![], holds(LOST), false),
             (vec![peer(true, 1, None)], BTreeMap::new(), false),
         ] {
-            assert_eq!(goes_on_itself(NodeId(2), LOST, &peers, &holds), expected, "{holds:?}");
+            assert_eq!(goes_on_itself(NodeId(2), LOST, &peers, &holds, |_| false), expected, "{holds:?}");
+            assert!(!goes_on_itself(NodeId(2), LOST, &peers, &holds, |present| present == ONE), "it was outlived");
         }
     }
 }

@@ -63,14 +63,17 @@ enum Said {
 }
 
 impl Answered {
-    /// Whether it has all of a life that is here (pure). One that leaves as well hands over what it writes, and nothing else.
+    /// Whether it stays, and has all of a life that is here (pure). One that leaves as well does not count, nor for what it writes: it may count on this node
+    /// for that.
     fn has(&self, origin: OriginId, here: &Here) -> bool {
-        let writes = self.writes == Some(origin);
+        if !self.stays {
+            return false;
+        }
         match &self.said {
-            Said::Same(same) => (self.stays || writes) && same.contains(&origin),
-            Said::Numbers(synced, _) if writes => *synced >= here.then,
+            Said::Same(same) => same.contains(&origin),
+            Said::Numbers(synced, _) if self.writes == Some(origin) => *synced >= here.then,
             Said::Numbers(_, holds) => {
-                let there = holds.0.get(&origin).filter(|_| self.stays);
+                let there = holds.0.get(&origin);
                 // The one that wrote it may have written on after a restore, and have as many commits that are others: what it has is
                 // followed here, so it is all that is here, or it is not the same.
                 let is_all = |there: &&CommitNumber| match here.writer == Some(self.node) {
@@ -129,9 +132,26 @@ fn whole_here(log: &EventLog) -> Lives {
     here.chain(ended).collect()
 }
 
+/// The own lives that have ended and are followed now, with a copy that is not whole.
+fn half_here(log: &EventLog) -> Vec<OriginId> {
+    let half = log.store().followed().into_iter().filter(|(_, followed)| followed.copy != CopyState::Whole);
+    half.map(|(origin, _)| origin).filter(|origin| log.ended_lives().contains(origin)).collect()
+}
+
 impl SiteNode {
-    /// Refuses where lives of this node's that have ended hold events that nobody can have from here any more.
+    /// Refuses where lives of this node's that have ended hold events that nobody can have from here any more, or are being taken back from
+    /// another node and are not whole: what is here of them may be here alone.
     pub(super) fn check_own_lives(&self) -> Result<(), ApiError> {
+        let half = half_here(&self.log);
+        if !half.is_empty() {
+            let (count, named) = (half.len(), named(half.iter().map(ToString::to_string)));
+            let what = format!(
+                "{count} earlier lives of this node ({named}) are being taken back from another node and are not whole here"
+            );
+            return Err(nobody_has(&what).hint(
+                "try again when they are: see `edgeway node status`. `edgeway node remove` at another node takes this one out without them",
+            ));
+        }
         let alone = self.log.lives_here_alone();
         if alone.is_empty() {
             return Ok(());
@@ -288,6 +308,35 @@ mod tests {
         log.close();
     }
 
+    #[test]
+    fn an_own_life_that_is_half_taken_back_is_told() {
+        let open = |backend: &Arc<MemoryBackend>| {
+            let (store, recovered) = Store::on(Arc::clone(backend) as _, Options::default()).unwrap();
+            let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+            let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+            log.ensure_topic(AUDIT_TOPIC, None).unwrap();
+            log
+        };
+        let backend = Arc::new(MemoryBackend::new());
+        let log = open(&backend);
+        let act = Act { who: "test", act: "life", what: "a", outcome: "done", detail: serde_json::Value::Null };
+        log.durable_blocking(log.audit(act).unwrap()).unwrap();
+        let life = log.origin();
+        log.close();
+        log.store().end_life("as after a kill").unwrap();
+        let log = open(&backend);
+        assert_eq!((half_here(&log), log.ended_lives()), (vec![], &[life][..]));
+        // Another has all of it, and goes before all has come.
+        let head = log.store().copy_head(life).unwrap();
+        log.store().begin_copy(&head).unwrap();
+        assert!(log.lives_here_alone().is_empty() && !whole_here(&log).contains_key(&life));
+        assert_eq!(half_here(&log), [life]);
+        log.store().end_copy(life, head.commit).unwrap();
+        log.store().sync().unwrap();
+        assert!(half_here(&log).is_empty() && whole_here(&log).contains_key(&life));
+        log.close();
+    }
+
     fn lives(all: &[(u64, u64, u64)]) -> Lives {
         let here = |(origin, then, now): &(u64, u64, u64)| {
             let now = Point { origin: OriginId(*origin), commit: CommitNumber(*now), hlc: 0 };
@@ -315,8 +364,9 @@ mod tests {
             (vec![one(2, 1, true, &[7]), one(3, 1, true, &[8])], &[]),
             // It writes on, and has something else: that it has more does not count.
             (vec![one(4, 7, true, &[8])], &[7]),
-            // It leaves as well: it hands over what it writes.
-            (vec![one(4, 7, false, &[7, 8])], &[8]),
+            // It leaves as well, and may count on this node for what it writes.
+            (vec![one(4, 7, false, &[7, 8])], &[7, 8]),
+            (vec![one(4, 7, true, &[7, 8])], &[]),
         ] {
             assert_eq!(found_alone(&here, &answered), alone);
         }

@@ -1,17 +1,17 @@
 //! Retention as it runs: it waits for the site's other nodes and for links, up to bounds, and says what went in spite of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sled_data::{Offset, PartitionId, Wait};
+use sled_data::{Offset, OriginId, PartitionId, Wait};
 
 use super::links::LinkNode;
 use super::site::SiteNode;
 use crate::config::Config;
 use crate::event_log::Act;
 use crate::ingest::Ingest;
-use crate::replication::{Behind, Floor, Lacks, Trouble};
+use crate::replication::{Behind, Floor, Lacks, Trouble, lacked_lives};
 use crate::transport::NodeId;
 
 /// How often it looks whether room is left.
@@ -70,7 +70,7 @@ impl Keeper {
         // Links have a bound of their own.
         let links = self.links.edge().floors();
         let floor_of = |id: PartitionId| floor.of(id).min(links.get(&id).copied().unwrap_or(Offset::MAX));
-        let pass = self.site.log.apply_retention(&Wait { floor: &floor_of, ms_max, bytes_max });
+        let pass = self.site.log.apply_retention(&Wait { ms_max, bytes_max, ..Wait::for_ever(&floor_of) });
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
@@ -79,11 +79,23 @@ impl Keeper {
     }
 
     fn floor(&self) -> Floor {
-        let (store, me) = (self.site.log.store(), self.site.place.node);
-        let own = store.origin();
+        let me = self.site.place.node;
         let members = self.site.catalog.members();
         let others: Vec<NodeId> = members.iter().map(|member| member.node).filter(|node| *node != me).collect();
-        let behind = Behind::of(&others, &self.site.book.followers(own));
+        let replication = self.site.replication.get().and_then(Weak::upgrade);
+        let has = |life: OriginId, node: NodeId| {
+            let said = replication.as_ref().map(|replication| replication.held_by_others().synced_at(node, life));
+            said.unwrap_or_default().max(self.site.book.synced_at(life, node))
+        };
+        let ended = lacked_lives(&self.site.log.lives_to_tell(), &others, has);
+        self.floor_of_present(&others).and_ended(ended)
+    }
+
+    /// That of the life that is written now.
+    fn floor_of_present(&self, others: &[NodeId]) -> Floor {
+        let store = self.site.log.store();
+        let own = store.origin();
+        let behind = Behind::of(others, &self.site.book.followers(own));
         let upto = match behind {
             Behind::Nobody => return Floor::none(own),
             Behind::Unknown => return Floor::beyond_records(own, behind, None),

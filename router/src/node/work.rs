@@ -97,11 +97,14 @@ impl SiteNode {
         let is_heard = |origin: u64| writer(origin).is_some_and(|peer| peer.is_connected);
         let ahead_ms = |origin: u64| writer(origin)?.known.as_ref().map(|known| known.clock_ahead_ms);
         let own = self.log.origin().0;
-        let held = replication.held_by_others().all();
+        let held = replication.believed(peers);
         let followed = self.log.store().followed();
         let goes_on = |origin: u64| {
             let followed = followed.iter().find(|(followed, _)| followed.0 == origin);
-            followed.is_some_and(|(_, life)| goes_on_itself(NodeId(life.node), OriginId(origin), peers, &held))
+            let was_outlived = |present| self.log.was_outlived_before(present, OriginId(origin)).unwrap_or(false);
+            followed.is_some_and(|(_, life)| {
+                goes_on_itself(NodeId(life.node), OriginId(origin), peers, &held, was_outlived)
+            })
         };
         let left = self.catalog.take_overs().into_iter().filter(|(origin, taken)| {
             let is_taken_here = taken.by == self.place.node && !taken.has_returned;

@@ -1,6 +1,6 @@
 //! Up to where the site's other nodes have this node's own log: retention waits for them (pure).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sled_data::{CommitNumber, Offset, OriginId, PartitionId};
 
@@ -30,6 +30,16 @@ impl Behind {
     }
 }
 
+/// Those of this node's lives that have ended whose last commit not all others have (pure); `has` says how far one of them has a life.
+pub fn lacked_lives(
+    ended: &[(OriginId, CommitNumber)],
+    others: &[NodeId],
+    has: impl Fn(OriginId, NodeId) -> CommitNumber,
+) -> BTreeSet<OriginId> {
+    let is_lacked = |(life, last): &&(OriginId, CommitNumber)| others.iter().any(|node| has(*life, *node) < *last);
+    ended.iter().filter(is_lacked).map(|(life, _)| *life).collect()
+}
+
 /// What those lack who are behind, as it was known when the records of what they lack were there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lacks {
@@ -54,12 +64,24 @@ enum Needed {
 pub struct Floor {
     own: OriginId,
     needed: Needed,
+    /// Lives of this node's that have ended and that not all others have.
+    ended: BTreeSet<OriginId>,
 }
 
 impl Floor {
+    fn with(own: OriginId, needed: Needed) -> Self {
+        Self { own, needed, ended: BTreeSet::new() }
+    }
+
+    /// The same, where not all others have these lives of this node's that have ended: all of them is needed, as others may yet have it from here.
+    #[must_use]
+    pub fn and_ended(self, ended: BTreeSet<OriginId>) -> Self {
+        Self { ended, ..self }
+    }
+
     /// Of the log `own`, where the records of what others lack are there.
     pub fn known(own: OriginId, lacks: Lacks) -> Self {
-        Self { own, needed: Needed::Of(lacks) }
+        Self::with(own, Needed::Of(lacks))
     }
 
     /// Where those records are gone: what was known `before` still holds while nobody has less than all had then. Of one who takes a
@@ -69,18 +91,19 @@ impl Floor {
             (Some(Needed::Of(lacks)), Behind::UpTo(commit)) if commit >= lacks.upto => Needed::Of(lacks.clone()),
             _ => Needed::All,
         };
-        Self { own, needed }
+        Self::with(own, needed)
     }
 
     /// Of a node that has no others.
     pub fn none(own: OriginId) -> Self {
-        Self { own, needed: Needed::Nothing }
+        Self::with(own, Needed::Nothing)
     }
 
     /// Of one partition. What came since what is lacked was looked at is lacked too: a partition that had an end then is needed from there
     /// on, and one that was not there from its beginning. Those of other origins are kept by who writes them.
     pub fn of(&self, id: PartitionId) -> Offset {
         match &self.needed {
+            _ if self.ended.contains(&id.origin) => 0,
             _ if id.origin != self.own => Offset::MAX,
             Needed::Nothing => Offset::MAX,
             Needed::All => 0,
@@ -114,6 +137,26 @@ mod tests {
     }
 
     #[test]
+    fn a_life_that_has_ended_is_lacked_until_all_have_its_last_commit() {
+        let ended = [(OriginId(5), CommitNumber(9)), (OriginId(6), CommitNumber(4))];
+        for (others, has, lacked) in [
+            (&[][..], &[][..], &[][..]),
+            (&[2], &[], &[5, 6]),
+            (&[2], &[(5, 2, 9)], &[6]),
+            (&[2, 3], &[(5, 2, 9), (5, 3, 8), (6, 2, 4), (6, 3, 7)], &[5]),
+            (&[2, 3], &[(5, 2, 9), (5, 3, 9), (6, 2, 4), (6, 3, 4)], &[]),
+        ] {
+            let others: Vec<NodeId> = others.iter().map(|node| NodeId(*node)).collect();
+            let has = |life: OriginId, node: NodeId| {
+                let found = has.iter().find(|(of, at, _)| (*of, *at) == (life.0, node.0));
+                CommitNumber(found.map_or(0, |(_, _, commit)| *commit))
+            };
+            let expected: BTreeSet<OriginId> = lacked.iter().copied().map(OriginId).collect();
+            assert_eq!(lacked_lives(&ended, &others, has), expected, "{others:?}");
+        }
+    }
+
+    #[test]
     fn a_partition_is_needed_from_where_the_first_lacking_commit_begins() {
         let id = |index| PartitionId { origin: OriginId(1), topic: TopicId(1), index };
         let lacks = Lacks {
@@ -139,7 +182,11 @@ mod tests {
             ("there was nobody else", &gone(upto(6), Some(&Floor::none(OriginId(1)))), [0; 3]),
         ] {
             assert_eq!(all.map(|id| floor.of(id)), expected, "{case}");
-            assert_eq!(floor.of(PartitionId { origin: OriginId(2), ..id(0) }), Offset::MAX, "{case}");
+            let [ended, others] = [2, 3].map(|origin| PartitionId { origin: OriginId(origin), ..id(0) });
+            assert_eq!([ended, others].map(|id| floor.of(id)), [Offset::MAX; 2], "{case}");
+            // Not all have a life that has ended.
+            let floor = floor.clone().and_ended([OriginId(2)].into());
+            assert_eq!([ended, others, id(1)].map(|id| floor.of(id)), [0, Offset::MAX, expected[1]], "{case}");
         }
     }
 }

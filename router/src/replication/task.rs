@@ -298,7 +298,8 @@ impl Replication {
             let all_but = u64::from(!self.log.awaits_quorum_of(life));
             (life, CommitNumber(last.0.saturating_sub(all_but)))
         });
-        followed.chain(ended).collect()
+        // Nobody has anything of these to give.
+        followed.chain(ended).chain(self.log.spent_lives()).collect()
     }
 
     /// The same of copies that are whole: what others may have from here.

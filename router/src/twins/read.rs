@@ -7,7 +7,7 @@ use devices::headers;
 use devices::twin::{
     Act, Document, FromDevice, Half, Refusal, VERSION_PROPERTY, Wish, parse_from_device, parse_version,
 };
-use sled_data::{PartitionId, RecordRef};
+use sled_data::{PartitionId, ReadError as StoreError, RecordRef};
 
 use super::courier::Courier;
 use super::record::Outcome;
@@ -54,13 +54,27 @@ impl Twins {
     pub(super) fn take_new(&self, inner: &mut Inner, now: Moment) -> Result<Read, ReadError> {
         let Inner { table, courier, reading, .. } = inner;
         let mut read = Read::default();
-        let behind = self.behind(reading);
+        // Of a life that has ended nothing comes any more, and retention drops what was read.
+        let own = self.log.origin();
+        reading.retain(|place| place.id.origin == own || place.next < self.log.visible_end(place.id));
+        let (behind, mut passed) = (self.behind(reading), false);
         for place in reading.iter_mut() {
             let is_before = |id: &PartitionId| (id.topic, id.index) == (place.id.topic, place.id.index);
             if behind.iter().find(|id| is_before(id)).is_some_and(|first| *first != place.id) {
                 continue;
             }
-            let batches = self.log.read(place.id, place.next, READ_BYTES_MAX)?;
+            let batches = match self.log.read(place.id, place.next, READ_BYTES_MAX) {
+                Err(ReadError::Store(StoreError::Damaged { from, to, reason, .. })) if to > place.next => {
+                    // What comes behind it is read with the next round.
+                    self.stats.unreadable.fetch_add(1, Relaxed);
+                    tracing::error!(source = ?place.source, from, to, reason, "events are damaged and passed over; run `edgeway store verify`");
+                    (place.next, read.moved, passed) = (to, true, true);
+                    continue;
+                }
+                // Retention has dropped it meanwhile.
+                Err(ReadError::NoPartition { .. }) if place.id.origin != own => continue,
+                batches => batches?,
+            };
             if batches.is_empty() && place.id.origin != self.log.origin() {
                 // Nothing comes to it any more, and retention has taken what is left.
                 place.next = place.next.max(self.log.visible_end(place.id));
@@ -98,7 +112,7 @@ impl Twins {
             // So that a busy partition does not keep the others waiting.
             reading.rotate_left(1);
         }
-        read.more |= !behind.is_empty();
+        read.more |= passed || !behind.is_empty();
         Ok(read)
     }
 

@@ -355,3 +355,65 @@ async fn what_was_not_read_of_a_life_that_ended_is_read_before_what_came_since()
     assert_eq!(state["number"], 0, "what came last counts");
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_are_recorded_when_retention_has_dropped_what_the_life_before_had_left() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut node = Node::start(&backend);
+    node.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    node.reported("d", 1).await;
+    // One more that it does not read in this life.
+    node.stop.send(true).unwrap();
+    (&mut node.task).await.unwrap();
+    node.say("d", &report_topic("d"), r#"{"a":2}"#, None);
+    node.log.close();
+    node.log.store().end_life("as after a kill").unwrap();
+    drop(node);
+    let node = Node::start(&backend);
+    node.reported("d", 2).await;
+    let topic = node.log.topic(REPORTS_TOPIC).unwrap();
+    let left = node.log.ended_partitions(&topic);
+    node.log.set_retention(topic.id(), Some(0), None).unwrap();
+    node.log.apply_retention(&sled_data::Wait::for_ever(&|_| u64::MAX));
+    assert!(!left.is_empty() && left.iter().all(|left| !node.log.store().partitions().contains(&left.id())));
+    node.say("d", &report_topic("d"), r#"{"a":3}"#, None);
+    node.reported("d", 3).await;
+    assert_eq!(node.log.lock().failures(), 0, "no commit was refused");
+    node.end().await;
+}
+
+/// The same store with a byte damaged of the batch that begins at `base`.
+fn damaged(backend: &MemoryBackend, id: sled_data::PartitionId, base: u64) -> MemoryBackend {
+    let image = backend.image();
+    let is_there = |(tree, key): (Vec<u8>, Vec<u8>)| tree[1..] == id.to_bytes() && key == base.to_be_bytes();
+    for place in 0..image.value_bytes() {
+        if is_there(image.flip(place, 1).unwrap()) {
+            return image;
+        }
+        image.flip(place, 1);
+    }
+    panic!("there is no batch at {base}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_report_is_passed_over_and_those_behind_it_are_taken() {
+    let backend = Arc::new(MemoryBackend::new());
+    let mut node = Node::start(&backend);
+    node.stop.send(true).unwrap();
+    (&mut node.task).await.unwrap();
+    let topic = node.log.topic(REPORTS_TOPIC).unwrap();
+    let seen = || topic.all_partitions().iter().map(|partition| partition.visible_end()).sum::<u64>();
+    for n in 1..=3 {
+        node.say("d", &report_topic("d"), &json!({ "a": n }).to_string(), None);
+        until("it is stored", || (seen() == n).then_some(())).await;
+    }
+    let id = topic.all_partitions().iter().find(|partition| partition.visible_end() == 3).unwrap().id();
+    node.log.close();
+    node.log.store().close().unwrap();
+    drop(node);
+    let node = Node::start(&Arc::new(damaged(&backend, id, 1)));
+    let twin = node.reported("d", 2).await;
+    assert_eq!(serde_json::to_value(twin.reported.state).unwrap(), json!({"a": 3}));
+    assert_eq!(node.room.stats().unreadable.load(std::sync::atomic::Ordering::Relaxed), 1);
+    node.end().await;
+}

@@ -152,7 +152,8 @@ impl Store {
         }
         writer.space.check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
         self.plan(commit, writer)?;
-        let result = self.write_commit(commit, writer, shipped);
+        let without = self.without_gone(commit);
+        let result = self.write_commit(without.as_ref().unwrap_or(commit), writer, shipped);
         let result = result.map_err(|e| self.undo(writer, &e));
         writer.touched.clear();
         writer.touched_at.clear();
@@ -189,11 +190,28 @@ impl Store {
                 Some(at) => writer.touched[*at].after.end,
                 None => self.end_offset(cursor.partition),
             };
-            if cursor.next > end {
+            if cursor.next > end && !self.is_gone(cursor.partition) {
                 return Err(CommitError::CursorPastEnd { reader: cursor.reader.clone(), partition: cursor.partition });
             }
         }
         Ok(())
+    }
+
+    /// Whether a partition that another life has written is not here: retention has dropped it, or its origin was forgotten, while its
+    /// reader was at work.
+    fn is_gone(&self, id: PartitionId) -> bool {
+        id.origin != self.origin && self.partition(id).is_none()
+    }
+
+    /// The commit without cursors that move on in partitions that are gone, where it has any: they went with those, and hold up nobody.
+    fn without_gone(&self, commit: &Commit) -> Option<Commit> {
+        let is_gone = |cursor: &CursorMove| cursor.next > 0 && self.is_gone(cursor.partition);
+        if !commit.cursors.iter().any(is_gone) {
+            return None;
+        }
+        let mut without = commit.clone();
+        without.cursors.retain(|cursor| !is_gone(cursor));
+        Some(without)
     }
 
     /// The partition, made when this is its first batch.

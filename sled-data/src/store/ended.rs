@@ -87,8 +87,24 @@ pub(super) fn with_records(meta: &dyn Tree) -> Result<Vec<OriginId>, BackendErro
 impl Store {
     /// The own lives that have ended and were not followed since, whose events others can have from here; each with its last commit, which is synced.
     pub fn ended_lives(&self) -> Vec<(OriginId, CommitNumber)> {
+        self.ended_and(true)
+    }
+
+    /// The same of those that have no partition here: they stored no event, or retention has taken them all. Nobody can take a copy of one, and nobody needs
+    /// to, as cursors and state went on into the next life.
+    pub fn ended_lives_without_events(&self) -> Vec<(OriginId, CommitNumber)> {
+        self.ended_and(false)
+    }
+
+    fn ended_and(&self, has_partitions: bool) -> Vec<(OriginId, CommitNumber)> {
         let streams = self.streams.read();
-        let ended = streams.ended.iter().filter(|(origin, _)| !streams.followed.contains_key(origin));
+        if streams.ended.is_empty() {
+            return Vec::new();
+        }
+        let filled: BTreeSet<OriginId> = self.partitions.read().keys().map(|id| id.origin).collect();
+        let is_meant =
+            |origin: &OriginId| !streams.followed.contains_key(origin) && filled.contains(origin) == has_partitions;
+        let ended = streams.ended.iter().filter(|(origin, _)| is_meant(origin));
         ended.map(|(origin, kept)| (*origin, kept.last())).collect()
     }
 

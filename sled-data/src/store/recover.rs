@@ -248,7 +248,7 @@ fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Reco
 }
 
 /// Begins the life `origin`. Of own lives before the one that ends, commit records go but for those that others may come for; so do partitions
-/// that hold nothing. Followed origins stay as they are. An opening that fails behind this has begun it all the same: the next one goes on with it, as nothing was acknowledged in it,
+/// that never held anything. What retention has emptied stays for it to drop, with the cursors there, once all are told. Followed origins stay as they are. An opening that fails behind this has begun it all the same: the next one goes on with it, as nothing was acknowledged in it,
 /// and does not end it too, with the records of the life before.
 fn begin_life(
     backend: &dyn Backend,
@@ -269,7 +269,7 @@ fn begin_life(
         Ok(())
     })?;
     let own = partitions.values().filter(|p| !others(p.id.origin));
-    let empty: HashSet<PartitionId> = own.filter(|p| p.extent().start == p.extent().end).map(|p| p.id).collect();
+    let empty: HashSet<PartitionId> = own.filter(|p| p.extent().end == 0).map(|p| p.id).collect();
     for id in &empty {
         group.remove(&keys::partition(*id));
     }

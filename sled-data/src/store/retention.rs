@@ -1,5 +1,6 @@
 //! Trimming: whole batches leave from the front of a partition, a bounded number a pass.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use super::linked::{HOLES_MAX, HoleWhy};
@@ -10,7 +11,10 @@ use super::walk::walk;
 use super::{Store, StoreFailed, keys};
 use crate::backend::{Direction, Group, Span};
 use crate::batch::StoredBatch;
-use crate::ids::{Offset, PartitionId, hlc_ms};
+use crate::ids::{Offset, OriginId, PartitionId, TopicId, hlc_ms};
+
+/// Emptied partitions of own earlier lives that stay because somebody has not come to their end: he is told there what has gone. Of more, some go untold.
+pub const SPENT_WAITING_MAX: usize = 1_024;
 
 /// What trimming removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Trimmed {
     pub ranges: Vec<(PartitionId, Offset, Offset)>,
     /// Partitions that go on behind what was still to come, as that would have gone as well.
     pub closed: Vec<PartitionId>,
+    /// Emptied partitions of own earlier lives that are here no more, nor the cursors in them.
+    pub dropped: Vec<PartitionId>,
     /// Whether the pass ended at its bound and there may be more to remove.
     pub more: bool,
 }
@@ -35,12 +41,14 @@ pub struct Wait<'a> {
     pub bytes_max: u64,
     /// Milliseconds by which a batch may be older than its topic keeps it, before the floor counts no more.
     pub ms_max: u64,
+    /// Lives that this store has written though it follows them now: what the present one has counts in what is kept of them.
+    pub own: &'a [OriginId],
 }
 
 impl<'a> Wait<'a> {
     /// Waits for as long as it takes.
     pub fn for_ever(floor: &'a dyn Fn(PartitionId) -> Offset) -> Self {
-        Self { floor, bytes_max: u64::MAX, ms_max: u64::MAX }
+        Self { floor, bytes_max: u64::MAX, ms_max: u64::MAX, own: &[] }
     }
 }
 
@@ -56,6 +64,8 @@ struct Rule {
     stored_before_ms: Option<i64>,
     /// Batches while more bytes than these are kept.
     bytes_max: Option<u64>,
+    /// Bytes that newer lives of the same node have kept of the same topic and number.
+    newer_bytes: u64,
     batches_max: u64,
 }
 
@@ -75,6 +85,15 @@ impl Rule {
     }
 }
 
+/// What became of a partition that may hold nothing any more.
+enum Spent {
+    /// It is needed, or gone.
+    No,
+    /// It holds nothing, and somebody is yet to hear of it.
+    Waits,
+    Dropped,
+}
+
 /// The batches that may leave.
 #[derive(Default)]
 struct Front {
@@ -92,7 +111,15 @@ impl Store {
     /// [`ReadError::Failed`] when the store fails; a trim that was cut short is ended when the store is opened.
     pub fn trim(&self, id: PartitionId, upto: Offset, batches_max: u64) -> Result<Trimmed, ReadError> {
         let (late_before_ms, late_bytes_max) = (None, None);
-        let rule = Rule { upto, late_before_ms, late_bytes_max, stored_before_ms: None, bytes_max: None, batches_max };
+        let rule = Rule {
+            upto,
+            late_before_ms,
+            late_bytes_max,
+            stored_before_ms: None,
+            bytes_max: None,
+            newer_bytes: 0,
+            batches_max,
+        };
         let mut trimmed = Trimmed::default();
         self.trim_by(id, &rule, &mut trimmed)?;
         Ok(trimmed)
@@ -101,12 +128,15 @@ impl Store {
     /// Removes what each topic's retention lets go, at most `batches_max` batches in all, and nothing that does not end at or before
     /// the floor of its partition, unless that has been waited for too long. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
     /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
-    /// partitions of own earlier lives are dropped, and commit records of followed origins that have no event any more.
+    /// partitions of own earlier lives are dropped once their floor is at their end, or there are more than [`SPENT_WAITING_MAX`], and commit records of followed
+    /// origins that have no event any more.
     ///
     /// # Errors
     /// As [`Store::trim`].
     pub fn apply_retention(&self, now_ms: i64, batches_max: u64, wait: &Wait<'_>) -> Result<Trimmed, ReadError> {
         let mut trimmed = Trimmed::default();
+        let newer = self.newer_bytes(wait.own);
+        let mut waiting = 0;
         for id in self.partitions() {
             let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
                 continue;
@@ -119,15 +149,62 @@ impl Store {
                     late_bytes_max: config.retention_bytes.map(|bytes| bytes.saturating_add(wait.bytes_max)),
                     stored_before_ms: age,
                     bytes_max: config.retention_bytes,
+                    newer_bytes: newer.get(&id).copied().unwrap_or(0),
                     batches_max: batches_max - trimmed.batches.min(batches_max),
                 };
                 self.trim_by(id, &rule, &mut trimmed)?;
                 self.close_if_old(id, &rule, now_ms, &mut trimmed)?;
             }
-            self.drop_if_spent(id)?;
+            let is_waited_for = waiting < SPENT_WAITING_MAX && (wait.floor)(id) < self.end_offset(id);
+            match self.drop_if_spent(id, is_waited_for)? {
+                Spent::No => {}
+                Spent::Waits => waiting += 1,
+                Spent::Dropped => trimmed.dropped.push(id),
+            }
         }
         self.thin_records()?;
         Ok(trimmed)
+    }
+
+    /// What newer lives of the same node have kept, of each partition of which there are several lives' and whose topic is bounded in bytes: a node that is killed
+    /// often keeps no more than one that is not. Of lives that links bring it is not known here whose they are. Reads the store.
+    fn newer_bytes(&self, own: &[OriginId]) -> HashMap<PartitionId, u64> {
+        let bounded: BTreeSet<TopicId> = {
+            let topics = self.topics.read();
+            topics.values().filter(|topic| topic.config.retention_bytes.is_some()).map(|topic| topic.id).collect()
+        };
+        let writers: BTreeMap<OriginId, u64> = self
+            .followed()
+            .into_iter()
+            .filter(|(_, followed)| followed.node != 0)
+            .map(|(of, f)| (of, f.node))
+            .collect();
+        // 0 is this node.
+        let writer = |of: OriginId| match own.contains(&of) || !self.follows(of) && !self.is_linked(of) {
+            true => Some(0),
+            false => writers.get(&of).copied(),
+        };
+        let mut lives: BTreeMap<(TopicId, u32, u64), Vec<PartitionId>> = BTreeMap::new();
+        for id in self.partitions().into_iter().filter(|id| bounded.contains(&id.topic)) {
+            if let Some(node) = writer(id.origin) {
+                lives.entry((id.topic, id.index, node)).or_default().push(id);
+            }
+        }
+        let mut newer = HashMap::new();
+        for ids in lives.into_values().filter(|ids| ids.len() > 1) {
+            let age = |id: PartitionId| match id.origin == self.origin {
+                true => u64::MAX,
+                false => self.last_batch_hlc(id).unwrap_or(0),
+            };
+            let mut ids: Vec<(u64, PartitionId)> = ids.into_iter().map(|id| (age(id), id)).collect();
+            ids.sort_unstable();
+            let mut bytes = 0;
+            for (_, id) in ids.into_iter().rev() {
+                newer.insert(id, bytes);
+                bytes += self.reach(id).bytes;
+            }
+        }
+        newer
     }
 
     fn trim_by(&self, id: PartitionId, rule: &Rule, trimmed: &mut Trimmed) -> Result<(), ReadError> {
@@ -137,7 +214,7 @@ impl Store {
         };
         // The extent first: what becomes one with it in between counts less, never twice.
         let bytes = partition.extent().bytes;
-        let bytes = bytes + partition.ahead_bytes();
+        let bytes = bytes + partition.ahead_bytes() + rule.newer_bytes;
         let Some((from, front)) = self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))? else {
             return Ok(());
         };
@@ -200,16 +277,20 @@ impl Store {
         Ok(true)
     }
 
-    /// Drops an empty partition of an own earlier life, with the cursors in it. Those of followed origins stay, as their ends are needed.
-    fn drop_if_spent(&self, id: PartitionId) -> Result<(), ReadError> {
+    /// Drops an empty partition of an own earlier life, with the cursors in it, unless it is waited for: who has not come to its end is told there what has
+    /// gone. Those of followed origins stay, as their ends are needed.
+    fn drop_if_spent(&self, id: PartitionId, is_waited_for: bool) -> Result<Spent, ReadError> {
         let _trimming = self.trimming.lock();
         let Some(partition) = self.partition(id) else {
-            return Ok(());
+            return Ok(Spent::No);
         };
         let extent = partition.extent();
         if id.origin == self.origin || extent.start < extent.end || self.follows(id.origin) || self.is_linked(id.origin)
         {
-            return Ok(());
+            return Ok(Spent::No);
+        }
+        if is_waited_for {
+            return Ok(Spent::Waits);
         }
         let _writer = self.writer.lock();
         // Closing may have come before.
@@ -222,7 +303,7 @@ impl Store {
         self.partitions.write().remove(&id);
         partition.close();
         self.backend.drop_tree(&keys::partition_tree(id)).map_err(|e| self.fail(&e))?;
-        Ok(())
+        Ok(Spent::Dropped)
     }
 }
 
@@ -282,7 +363,6 @@ mod tests {
 
     use super::*;
     use crate::backend::MemoryBackend;
-    use crate::ids::{OriginId, TopicId};
     use crate::store::Options;
 
     #[test]
@@ -293,7 +373,7 @@ mod tests {
         store.close().unwrap();
         let front = Front { next: 1, ..Front::default() };
         assert!(store.move_start(&partition, 0, &front).is_err());
-        assert!(store.drop_if_spent(id).is_err());
+        assert!(store.drop_if_spent(id, false).is_err());
         assert!(store.partition(id).is_some_and(|partition| partition.extent().start == 0));
     }
 }

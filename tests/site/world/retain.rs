@@ -29,7 +29,7 @@ impl World {
         let lacked = self.lacked(at, &run);
         let is_ignored = self.has(Bug::FloorIgnored);
         let floor_of = |id: PartitionId| if is_ignored { u64::MAX } else { floor.of(id) };
-        let wait = Wait { floor: &floor_of, ms_max: u64::MAX, bytes_max };
+        let wait = Wait { bytes_max, ..Wait::for_ever(&floor_of) };
         // Nothing goes by its age here: clocks are days apart.
         if run.store.apply_retention(0, BATCHES_MAX, &wait).is_err() {
             run.failed = Some("its store failed");
