@@ -3,7 +3,7 @@
 //!
 //! A note is stored in the commit that takes the command, and in that of its end. It may go when upstream knows the end and the
 //! command's time is over, and goes when its place is needed: until then the same id is the same command, also where the table has
-//! forgotten it, or upstream was set back.
+//! forgotten it, or upstream was set back. Where that makes too little room, those whose end upstream has known for longest go before their time.
 
 use std::collections::HashMap;
 
@@ -169,7 +169,8 @@ impl Notes {
     /// Puts a note in the place of the one before.
     pub(super) fn put(&mut self, id: CommandId, mut note: Note) {
         self.remove(id);
-        if note.phase == Phase::Ended {
+        // What was known before this run comes in the order of the ids, which is that of time.
+        if note.phase == Phase::Ended || note.phase == Phase::Known && note.place == 0 {
             self.last_place += 1;
             note.place = self.last_place;
         }
@@ -206,9 +207,27 @@ impl Notes {
         ended
     }
 
-    /// Whether there is a place for one more of a link; where there is none, what may go now is to be removed first.
-    pub(super) fn has_place(&self, link: u64) -> bool {
-        self.notes.len() < NOTES_MAX && self.counts.get(&link).is_none_or(|(all, _)| *all < OF_LINK_MAX)
+    /// How many more there may be of a link.
+    pub(super) fn places(&self, link: u64) -> usize {
+        let of_link = OF_LINK_MAX.saturating_sub(self.of_link(link));
+        of_link.min(NOTES_MAX.saturating_sub(self.notes.len()))
+    }
+
+    fn of_link(&self, link: u64) -> usize {
+        self.counts.get(&link).map_or(0, |(all, _)| *all)
+    }
+
+    /// What goes before its time, so that there are so many places for a link: those whose ends upstream knows, the link's own ones first, then the oldest
+    /// first.
+    pub(super) fn surplus(&self, link: u64, wanted: usize, is_kept: impl Fn(CommandId) -> bool) -> Vec<CommandId> {
+        let over = |count: usize, max: usize| (count + wanted).saturating_sub(max);
+        let known = self.notes.iter().filter(|(id, note)| note.phase == Phase::Known && !is_kept(**id));
+        let mut known: Vec<_> = known.map(|(id, note)| (note.link != link, note.place, *id)).collect();
+        known.sort_unstable();
+        let own = known.partition_point(|(is_other, ..)| !is_other);
+        let of_link = over(self.of_link(link), OF_LINK_MAX).min(own);
+        known.truncate(of_link.max(over(self.notes.len(), NOTES_MAX)));
+        known.into_iter().map(|(.., id)| id).collect()
     }
 
     /// Notes that may go.
@@ -317,13 +336,39 @@ mod tests {
     }
 
     #[test]
+    fn what_upstream_has_known_for_longest_goes_first_where_there_is_no_place() {
+        let id = |n: usize| CommandId::from_bytes((n as u128).to_be_bytes());
+        let mut notes = Notes::default();
+        // A full link, whose ids are not in the order of their ends.
+        for n in (0..OF_LINK_MAX).rev() {
+            let phase = if n < 10 { Phase::Open } else { Phase::Ended };
+            notes.put(id(n), note(1, phase));
+        }
+        let none = |_| false;
+        assert!(notes.surplus(1, 64, none).is_empty(), "what is open, or not told, stays");
+        for n in 10..OF_LINK_MAX {
+            notes.put(id(n), Note { phase: Phase::Known, ..notes.get(id(n)).unwrap() });
+        }
+        let oldest = |count| (1..=count).map(|n| id(OF_LINK_MAX - n)).collect::<Vec<_>>();
+        assert_eq!(notes.surplus(1, 3, none), oldest(3));
+        assert_eq!(notes.surplus(1, 2, |kept| kept == id(OF_LINK_MAX - 1)), oldest(3)[1..]);
+        assert!(notes.surplus(2, 64, none).is_empty(), "another link has places");
+        assert_eq!((notes.places(1), notes.places(2)), (0, OF_LINK_MAX));
+        // All places are taken, by others.
+        for n in OF_LINK_MAX..NOTES_MAX {
+            notes.put(id(n), note(1 + (n / OF_LINK_MAX) as u64, Phase::Ended));
+        }
+        assert_eq!((notes.places(9), notes.surplus(9, 2, none)), (0, oldest(2)));
+    }
+
+    #[test]
     fn notes_are_bounded_and_go_when_they_may() {
         let mut notes = Notes::default();
         for n in 0..OF_LINK_MAX {
-            assert!(notes.has_place(1));
+            assert!(notes.places(1) > 0);
             notes.put(CommandId::from_bytes((n as u128).to_be_bytes()), note(1, Phase::Known));
         }
-        assert!(!notes.has_place(1) && notes.has_place(2));
+        assert_eq!((notes.places(1), notes.places(2)), (0, OF_LINK_MAX));
         assert_eq!((notes.over(10).len(), notes.over(11).len()), (0, OF_LINK_MAX));
         let mut notes = Notes::default();
         for (n, phase) in [(1, Phase::Open), (2, Phase::Ended), (3, Phase::Ended), (4, Phase::Known)] {
@@ -338,7 +383,7 @@ mod tests {
         assert_eq!(ended(&notes, 1, 9), [(id(3), 2)]);
         // One that was known and is to be told again comes behind the others.
         notes.put(id(2), note(1, Phase::Ended));
-        assert_eq!(ended(&notes, 0, 9), [(id(3), 2), (id(2), 3)]);
+        assert_eq!(ended(&notes, 0, 9), [(id(3), 2), (id(2), 4)]);
         notes.put(id(2), note(1, Phase::Known));
         notes.remove(id(3));
         assert!(!notes.has_ended(1));

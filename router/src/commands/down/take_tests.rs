@@ -147,3 +147,41 @@ async fn an_upstream_that_calls_off_on_and_on_does_not_flood_the_audit() {
     assert!((1..=2 * 120).contains(&acts), "{acts}");
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_upstream_knows_keep_no_place_from_new_commands() {
+    const PLACES: usize = 4_096;
+    let node = Node::open_in(None, 8, &backend(), Config::default()).run();
+    let one = |n: usize| GivenV1 {
+        id: (n as u128 + 1).to_be_bytes(),
+        // Each ends the one before it.
+        supersede: Some("set".into()),
+        urgent: false,
+        left_ms: 600_000,
+        ..given(0)
+    };
+    let ask = async |ids: std::ops::Range<usize>, again: Option<usize>| {
+        let asked: Vec<GivenV1> = again.into_iter().chain(ids).map(one).collect();
+        let answers = node.room.take_from_above(above(ALL), encode(&asked)).await;
+        let answers: Vec<Answer> = decode(&answers).unwrap();
+        assert_eq!(answers, vec![Answer::Taken; asked.len()], "{again:?}");
+    };
+    let is_noted = |n: usize| node.room.down.notes.lock().get(CommandId::from_bytes(one(n).id)).is_some();
+    for n in (0..PLACES).step_by(ASKED_MAX) {
+        ask(n..n + ASKED_MAX, None).await;
+    }
+    until("all but the last have ended", || (node.room.pending() == 1).then_some(())).await;
+    while let Some((told, _)) = node.room.ended_from_above(LINK, 0).await {
+        let known: Vec<[u8; 16]> = decode::<Vec<EndedV1>>(&told).unwrap().iter().map(|end| end.id).collect();
+        node.room.known_above(LINK, &encode(&known));
+    }
+    assert!(!node.room.has_ended_from_above(LINK));
+    // There is a place for none; the oldest one is asked about by the same question.
+    ask(PLACES..PLACES + ASKED_MAX - 1, Some(0)).await;
+    let oldest = node.room.down.notes.lock().get(CommandId::from_bytes(one(0).id)).map(|note| note.phase);
+    assert_eq!(oldest, Some(notes::Phase::Ended), "of that it is told again");
+    assert_eq!([0, 1, ASKED_MAX - 1, ASKED_MAX].map(is_noted), [true, false, false, true]);
+    assert_eq!([PLACES - 1, PLACES, PLACES + ASKED_MAX - 2].map(is_noted), [true; 3]);
+    assert_eq!(node.log.state_scan(NOTES_TREE, &[], None, 2 * PLACES).unwrap().len(), PLACES + 1, "and the life");
+    node.end().await;
+}
