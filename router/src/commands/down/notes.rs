@@ -22,7 +22,7 @@ pub(super) const LIFE_KEY: &[u8] = b"life";
 const OF_LINK_MAX: usize = 4_096;
 /// Notes in all.
 const NOTES_MAX: usize = 16_384;
-/// Refusals that are written down in a minute: an upstream that asks on and on pushes nothing else out of the audit.
+/// Refusals of one link that are written down in a minute: an upstream that asks on and on pushes nothing else out of the audit.
 const REFUSALS_OF_MINUTE_MAX: u32 = 120;
 /// How long an end is kept that upstream does not ask for, in milliseconds: it has given the command up long since.
 const KEPT_MS: u64 = 30 * 24 * 3_600_000;
@@ -66,8 +66,17 @@ pub(super) struct Note {
     pub(super) phase: Phase,
     /// Its place among those that have ended, from 1; given when it is put.
     pub(super) place: u64,
+    /// Whether upstream has had it called off in this run, with whatever came of it.
+    pub(super) is_wished: bool,
     /// The commit that its newest state is in, where that is not known to be durable.
     pub(super) ticket: Option<Ticket>,
+}
+
+impl Note {
+    /// One that has no place yet, and that nobody has had called off.
+    pub(super) fn new(link: u64, until_ms: u64, phase: Phase, ticket: Option<Ticket>) -> Self {
+        Self { link, until_ms, phase, place: 0, is_wished: false, ticket }
+    }
 }
 
 /// All notes.
@@ -84,8 +93,8 @@ pub(super) struct Notes {
     began_steady: Option<u64>,
     /// Commands that were taken in commits that may not be written yet.
     under_way: HashMap<CommandId, Note>,
-    /// The minute in which a refusal was written down last, on the steady clock, and how many were.
-    refusals: (u64, u32),
+    /// The minute in which a refusal was written down last, on the steady clock, and how many were of each link.
+    refusals: (u64, HashMap<u64, u32>),
 }
 
 impl Notes {
@@ -106,7 +115,7 @@ impl Notes {
                     (Some(_), false) => Phase::Ended,
                     (Some(_), true) => Phase::Known,
                 };
-                let note = Note { link: note.link, until_ms: note.until_ms, phase, place: 0, ticket: None };
+                let note = Note::new(note.link, note.until_ms, phase, None);
                 notes.put(CommandId::from_bytes(id), note);
             }
         }
@@ -152,14 +161,20 @@ impl Notes {
         }
     }
 
-    /// Whether a refusal may be written down now.
-    pub(super) fn may_write(&mut self, steady_ms: u64) -> bool {
+    /// Whether a refusal of a link may be written down now.
+    pub(super) fn may_write(&mut self, link: u64, steady_ms: u64) -> bool {
         let minute = steady_ms / 60_000;
         if self.refusals.0 != minute {
-            self.refusals = (minute, 0);
+            self.refusals = (minute, HashMap::new());
         }
-        self.refusals.1 += 1;
-        self.refusals.1 <= REFUSALS_OF_MINUTE_MAX
+        let of_link = self.refusals.1.entry(link).or_default();
+        *of_link = of_link.saturating_add(1);
+        *of_link <= REFUSALS_OF_MINUTE_MAX
+    }
+
+    /// Upstream wants a command called off; whether it does so for the first time in this run.
+    pub(super) fn wish(&mut self, id: CommandId) -> bool {
+        self.notes.get_mut(&id).is_some_and(|note| !std::mem::replace(&mut note.is_wished, true))
     }
 
     pub(super) fn get(&self, id: CommandId) -> Option<Note> {
@@ -258,7 +273,7 @@ mod tests {
     }
 
     fn note(link: u64, phase: Phase) -> Note {
-        Note { link, until_ms: 10, phase, place: 0, ticket: None }
+        Note::new(link, 10, phase, None)
     }
 
     #[test]
@@ -331,8 +346,13 @@ mod tests {
     #[test]
     fn not_every_refusal_is_written_down() {
         let mut notes = Notes::default();
-        let written = |notes: &mut Notes, ms| (0..1_000).filter(|_| notes.may_write(ms)).count();
-        assert_eq!([0, 59_999, 60_000].map(|ms| written(&mut notes, ms)), [120, 0, 120]);
+        let written = |notes: &mut Notes, link, ms| (0..1_000).filter(|_| notes.may_write(link, ms)).count();
+        let counts = [(1, 0), (1, 59_999), (2, 59_999), (1, 60_000)].map(|(link, ms)| written(&mut notes, link, ms));
+        assert_eq!(counts, [120, 0, 120, 120], "each link for itself");
+        notes.put(id(1), note(1, Phase::Open));
+        assert_eq!([id(1), id(1), id(2)].map(|id| notes.wish(id)), [true, false, false]);
+        notes.put(id(1), Note { phase: Phase::Ended, ..notes.get(id(1)).unwrap() });
+        assert!(!notes.wish(id(1)), "it was wished before");
     }
 
     #[test]

@@ -203,10 +203,7 @@ impl Commands {
                         open.put_state(NOTES_TREE, LIFE_KEY, Some(&encode(&life)));
                     }
                     let ticket = Some(open.ticket());
-                    notes.take(
-                        id,
-                        Note { link: above.link, until_ms: new.until_ms, phase: Phase::Open, place: 0, ticket },
-                    );
+                    notes.take(id, Note::new(above.link, new.until_ms, Phase::Open, ticket));
                     self.down.changed.lock().add(above.link, id);
                     wait_for = wait_for.max(ticket);
                     act(&mut open, &who, &device, "taken", id)?;
@@ -214,7 +211,7 @@ impl Commands {
                 }
             };
             if let Answer::Refused { code, .. } = &answer
-                && notes.may_write(now.steady)
+                && notes.may_write(above.link, now.steady)
             {
                 // A log that is full has refused all; what is refused is told upstream as well.
                 let _ = act(&mut open, &who, &device, code, id);

@@ -133,19 +133,28 @@ async fn an_upstream_that_calls_off_on_and_on_does_not_flood_the_audit() {
         assert!(matches!(first, CalledOffV2::Not(code) if code == Refusal::AlreadySent.code()), "{round} {first:?}");
         assert!(rest.len() == ASKED_MAX - 1 && rest.iter().all(|answer| matches!(answer, CalledOffV2::Later)));
     }
+    let acts = acts_with(&node, "command.cancel");
+    // The minute may have turned.
+    assert!((1..=2 * 120).contains(&acts), "{acts}");
+    // Another upstream is written down all the same.
+    let other = Above { name: "other".to_owned(), link: LINK + 1, listed: Listed { commands: false, urgent: false } };
+    node.room.take_from_above(other, encode(&vec![given(2)])).await;
+    assert_eq!(acts_with(&node, "link:other"), 1);
+    node.end().await;
+}
+
+/// Acts that are written down with this in them.
+fn acts_with(node: &Node, text: &str) -> usize {
     let audit = node.log.topic(AUDIT_TOPIC).unwrap();
     let written = |partition: &Arc<crate::event_log::PartitionLog>| {
         let batches = node.log.read(partition.id(), 0, 1 << 24).unwrap();
-        let is_one = |value: &[u8]| String::from_utf8_lossy(value).contains("command.cancel");
+        let is_one = |value: &[u8]| String::from_utf8_lossy(value).contains(text);
         let count = |batch: &crate::event_log::Batch| {
             batch.events_from(0).filter(|(_, record)| is_one(record.value.unwrap())).count()
         };
         batches.iter().map(count).sum::<usize>()
     };
-    let acts: usize = audit.all_partitions().iter().map(written).sum();
-    // The minute may have turned.
-    assert!((1..=2 * 120).contains(&acts), "{acts}");
-    node.end().await;
+    audit.all_partitions().iter().map(written).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use sled_data::MemoryBackend;
 use super::super::forward::ForwardError;
 use super::super::tests::{LONG, Node, backend, command, next_offer, until};
 use super::super::{Commands, Config, NewCommand, SubmitError};
-use super::wire::{EndedV1, decode, encode};
+use super::wire::{CalledOffV2, EndedV1, VERSION_CALL_OFF, decode, decode_as, encode, encode_as};
 use super::*;
 use crate::catalog::{self, Catalog};
 use crate::directory::Directory;
@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) lost: AtomicUsize,
     /// The edge's program knows of no call-off.
     pub(super) is_old: AtomicBool,
+    /// The edge calls nothing off now, and says so.
+    pub(super) is_later: AtomicBool,
     /// What the gateway is called since its link was removed and the plant invited again.
     again: Mutex<Option<OriginId>>,
     asked: AtomicUsize,
@@ -68,6 +70,10 @@ impl DownWay for Line {
             }
             if self.is_old.load(Ordering::Relaxed) && request[0] != 1 {
                 return Ok(vec![1, 0]);
+            }
+            if self.is_later.load(Ordering::Relaxed) && request[0] == VERSION_CALL_OFF {
+                let asked: Vec<([u8; 16], String)> = decode_as(VERSION_CALL_OFF, &request).unwrap();
+                return Ok(encode_as(VERSION_CALL_OFF, &vec![CalledOffV2::Later; asked.len()]));
             }
             let answer = edge.take_from_above(above(ALL), request).await;
             self.asked.fetch_add(1, Ordering::Relaxed);
