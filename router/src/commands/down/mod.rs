@@ -15,6 +15,8 @@ mod give;
 mod headquarters_tests;
 mod notes;
 mod progress;
+#[cfg(test)]
+mod removed_tests;
 mod take;
 #[cfg(test)]
 mod take_tests;
