@@ -298,6 +298,10 @@ impl DownWay for OneGateway {
         site == "plant"
     }
 
+    fn is_removed(&self, _: &str) -> bool {
+        false
+    }
+
     fn gateway(&self, site: &str) -> Option<OriginId> {
         (self.has_site(site) && self.is_here.load(Ordering::Relaxed)).then_some(GATEWAY)
     }

@@ -193,10 +193,11 @@ impl Commands {
         self.down.way()?.gateway(site)
     }
 
-    /// The gateway that commands of a site which wait here can go to now, be it through another node; it is looked for
-    /// where none is known.
-    pub(in crate::commands) fn gateway_for(&self, site: &str) -> Option<OriginId> {
-        let found = self.gateway_of(site).or_else(|| self.down.elsewhere.gateway(site));
+    /// A gateway of a site that can be asked, of those that are listed, be it through another node; it is looked for where none is known.
+    pub(super) fn gateway_for(&self, site: &str, listed: &BTreeSet<OriginId>) -> Option<OriginId> {
+        let here = self.down.way().map(|way| way.gateways()).unwrap_or_default();
+        let here = here.into_iter().find(|(of, gateway)| of == site && listed.contains(gateway));
+        let found = here.map(|(_, gateway)| gateway).or_else(|| self.down.elsewhere.gateway(site, listed));
         if found.is_none() {
             self.down.elsewhere.seek(site);
         }

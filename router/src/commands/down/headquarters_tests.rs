@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use devices::command::{CommandId, Repeat, State, Status};
@@ -34,6 +35,10 @@ struct Way(Arc<Link>, usize);
 impl DownWay for Way {
     fn has_site(&self, site: &str) -> bool {
         site == "plant"
+    }
+
+    fn is_removed(&self, _: &str) -> bool {
+        false
     }
 
     fn gateway(&self, site: &str) -> Option<OriginId> {
@@ -345,5 +350,29 @@ async fn an_end_is_not_known_before_the_node_that_has_given_its_command_knows_th
     *world.link.behind.lock() = None;
     assert_eq!(tell().await, [*id.as_bytes()]);
     assert_eq!(ended(&world.hq[B], id), Some(State::Succeeded));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_behind_hands_nothing_to_a_gateway_that_it_does_not_know() {
+    let world = World::new(&[GATEWAY]).await;
+    let pump = world.plant.connect("pump").await;
+    // It has not heard yet that the link was removed and another gateway invited.
+    *world.link.behind.lock() = Some((C, vec![OriginId(GATEWAY.0 + 1)]));
+    let before = queued_at(&world.hq[C], "plant/pump", never).await;
+    world.lead_to(Some(A));
+    let listed = BTreeSet::from([GATEWAY]);
+    let is_found = || world.hq[C].room.down.elsewhere.gateway("plant", &listed);
+    world.hq.until("it hears of the gateway", is_found).await;
+    // One that is given where the link leads to goes on.
+    let id = queued_at(&world.hq[A], "plant/pump", never).await;
+    world.is_done(&pump, &[id], &[A, B]).await;
+    assert_eq!(world.hq[C].steps(before), ["queued"]);
+    *world.link.behind.lock() = None;
+    world.hq[C].room.links_changed();
+    assert_eq!(world.end_at(before, &[C]).await, State::Refused);
+    let after = queued_at(&world.hq[C], "plant/pump", never).await;
+    world.is_done(&pump, &[after], &[A, B, C]).await;
+    assert!(world.plant.room.get(before).is_none());
     world.end().await;
 }

@@ -29,6 +29,7 @@ pub(super) fn above(listed: Listed) -> Above {
 pub(super) struct Line {
     edge: Mutex<Option<Arc<Commands>>>,
     is_cut: AtomicBool,
+    pub(super) is_removed: AtomicBool,
     pub(super) loses_answers: AtomicBool,
     pub(super) loses_questions: AtomicBool,
     /// Questions that were lost.
@@ -44,11 +45,16 @@ pub(super) struct Line {
 
 impl DownWay for Line {
     fn has_site(&self, site: &str) -> bool {
-        site == "plant"
+        site == "plant" && !self.is_removed(site)
+    }
+
+    fn is_removed(&self, site: &str) -> bool {
+        site == "plant" && self.is_removed.load(Ordering::Relaxed)
     }
 
     fn gateway(&self, site: &str) -> Option<OriginId> {
-        (self.has_site(site) && !self.is_cut.load(Ordering::Relaxed)).then_some(GATEWAY)
+        let newest = self.gateways_of(site).last().copied();
+        newest.filter(|_| self.has_site(site) && !self.is_cut.load(Ordering::Relaxed))
     }
 
     fn gateways(&self) -> Vec<(String, OriginId)> {
@@ -60,7 +66,7 @@ impl DownWay for Line {
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
-        assert_eq!(gateway, GATEWAY);
+        assert_eq!(Some(&gateway), self.gateways_of("plant").last());
         Box::pin(async move {
             let edge = self.edge.lock().clone().filter(|_| !self.is_cut.load(Ordering::Relaxed));
             let Some(edge) = edge else { return Err(ForwardError::Unreachable("cut".into())) };

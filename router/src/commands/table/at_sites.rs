@@ -118,6 +118,25 @@ impl Table {
         self.wanting.extend(of_site.cloned());
     }
 
+    /// Links have changed: it is looked for a way for all that waits for devices of sites.
+    pub fn sites_changed(&mut self) {
+        let at_sites = self.devices.iter().filter(|(device, known)| is_at_site(device) && known.waits());
+        self.wanting.extend(at_sites.map(|(device, _)| Arc::clone(device)));
+    }
+
+    /// Refuses what waits for a site and was submitted before a place in the order of all, at most `max` commands; whether that was all.
+    pub fn refuse_at_site(&mut self, site: &str, before: u64, why: &Why, max: usize, now: Now) -> bool {
+        let prefix = format!("{site}{SITE_SEPARATOR}");
+        let from = self.devices.range(Arc::<str>::from(prefix.as_str())..);
+        let of_site = from.take_while(|(device, _)| device.starts_with(&prefix)).map(|(_, device)| device);
+        let waiting = of_site.flat_map(|device| [true, false].map(|urgent| device.lane(urgent).queue.range(..before)));
+        let mut over: Vec<CommandId> = waiting.flatten().map(|(_, id)| *id).take(max + 1).collect();
+        let is_all = over.len() <= max;
+        over.truncate(max);
+        over.into_iter().for_each(|id| self.refuse(id, why.clone(), now));
+        is_all
+    }
+
     /// Whether commands of a site wait here.
     pub fn waits_for_site(&self, site: &str) -> bool {
         let prefix = format!("{site}{SITE_SEPARATOR}");
