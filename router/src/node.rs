@@ -158,6 +158,7 @@ impl Node {
             tokio::spawn(Arc::clone(&links).import()),
             tokio::spawn(Arc::clone(&links).watch_summaries()),
             tokio::spawn(Arc::clone(&links).watch_removed()),
+            tokio::spawn(Arc::clone(&links).tell_commands(Arc::clone(&rooms.commands))),
             tokio::spawn(Arc::clone(&links).spread_wants()),
         ];
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;

@@ -100,6 +100,8 @@ pub(super) struct News {
     pub(super) moves: Vec<Moves>,
     /// Gateways that have come, with their sites; at most one for each.
     pub(super) sites: BTreeSet<(String, OriginId)>,
+    /// Whether links have changed.
+    pub(super) links_changed: bool,
     /// At most one for each gateway, and for each other node.
     pub(super) ended_below: Vec<SiteEnded>,
 }
@@ -129,6 +131,11 @@ impl Mail {
 
     pub(super) fn gateway_came(&self, site: &str, gateway: OriginId) {
         self.news.lock().sites.insert((site.to_owned(), gateway));
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn links_changed(&self) {
+        self.news.lock().links_changed = true;
         self.arrived.notify_one();
     }
 

@@ -71,7 +71,7 @@ use crate::sessions::Sessions;
 
 pub use call_off::{CallOffError, RedriveError};
 pub use config::{Config, Overflow};
-pub use down::{Above, DownWay, Listed, NOTES_TREE};
+pub use down::{Above, DownWay, Listed, NOTES_TREE, SITES_TREE};
 pub use entry::{Away, Entry};
 pub use forward::{Answering, Claim, Forward, ForwardError, is_outranked};
 pub use info::{AtSite, CommandInfo, Filter};

@@ -93,8 +93,19 @@ pub(super) struct Movers {
     out: Arc<Mutex<HashSet<OriginId>>>,
     /// Devices whose commands wait for that, at most those that have commands.
     waiting: BTreeSet<Arc<str>>,
+    /// What gateways that have not said all were asked again last; at most as many as can be asked.
+    turns: HashMap<OriginId, Turn>,
     /// When those without an answer are asked about again, on the steady clock.
     again_ms: u64,
+}
+
+/// What a gateway was asked again last.
+#[derive(Default)]
+struct Turn {
+    /// To call commands off: then it is asked next about those that it has not answered about.
+    is_call_off: bool,
+    /// The last command that it was asked to call off.
+    last: Option<CommandId>,
 }
 
 impl Movers {
@@ -167,15 +178,21 @@ impl Commands {
             }
         }
         let mut batches = Vec::new();
-        for gateway in self.unsure_gateways(table) {
-            let called_off = table.call_offs_at(gateway, ASKED_MAX);
-            if movers.asked.contains(&gateway) {
-                continue;
-            }
+        let gateways = self.unsure_gateways(table);
+        movers.turns.retain(|gateway, _| gateways.contains(gateway));
+        for gateway in gateways.into_iter().filter(|gateway| !movers.asked.contains(gateway)) {
+            let turn = movers.turns.entry(gateway).or_default();
+            let again = Self::again_at(table, gateway);
+            // A call-off may be answered by "later", as often as it is asked for.
+            let called_off = match turn.is_call_off && !again.is_empty() {
+                true => Vec::new(),
+                false => table.call_offs_at(gateway, turn.last, ASKED_MAX),
+            };
+            turn.is_call_off = !called_off.is_empty();
             if called_off.is_empty() {
-                by_node.insert(gateway, Self::again_at(table, gateway));
+                by_node.insert(gateway, again);
             } else {
-                // Each is answered, and asked for no more.
+                turn.last = called_off.last().copied();
                 let request = call_offs(table, &called_off);
                 batches.push(Batch { to: gateway, ids: called_off, request, is_first: false, kind: Kind::CallOff });
             }

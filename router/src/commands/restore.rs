@@ -30,6 +30,7 @@ impl Commands {
         let answers = self.positions(&self.answers)?;
         self.rebuild_jobs()?;
         self.read_notes()?;
+        self.read_sites(&table)?;
         let mut before = self.table.lock();
         table.keep_times(&before);
         *before = table;

@@ -1,6 +1,6 @@
 //! One round's decisions: news, the log, the clock, sessions; one commit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use devices::command::{CommandId, asks_for, command_topic};
@@ -66,7 +66,7 @@ impl Commands {
         let (mut found, mut away) = (Vec::new(), Vec::new());
         if !is_held {
             table.tick(now);
-            (found, away) = self.find_sessions(&mut table);
+            (found, away) = self.find_sessions(&mut table, now);
         }
         // What a session reported before its successor came is taken before that one gets anything: else a command
         // could overtake one that is on its way back.
@@ -85,6 +85,7 @@ impl Commands {
         let jobs = self.work_jobs(&mut table, &mut effects, now)?;
         let moved = !self.reading.lock().answers_moved.is_empty();
         let is_due = self.unstored.lock().due_ms().is_some_and(|due| due <= now.steady);
+        let is_due = is_due || self.down.sites.lock().has_changed();
         let is_idle = effects.is_empty() && !moved && !is_due && jobs.is_empty() && batches.is_empty();
         if is_idle && replies.is_empty() && job_replies.is_empty() && heard_below.is_empty() {
             return Ok(None);
@@ -115,8 +116,11 @@ impl Commands {
         heard_below: &mut Vec<oneshot::Sender<()>>,
         now: Now,
     ) -> (Vec<CancelReply>, Vec<JobRequest>, bool) {
-        let (News { reports, judgements, cancels, job_requests, moves, sites, ended_below }, has_more) =
+        let (News { reports, judgements, cancels, job_requests, moves, sites, links_changed, ended_below }, has_more) =
             self.mail.take();
+        if links_changed {
+            table.sites_changed();
+        }
         for (site, gateway) in sites {
             table.site_came(&site);
             table.ask_all_again(gateway);
@@ -154,14 +158,19 @@ impl Commands {
     }
 
     /// Finds the sessions of devices that want one, and the nodes of those that are at another.
-    fn find_sessions(&self, table: &mut Table) -> (OfDevices<SessionHandle>, OfDevices<OriginId>) {
+    fn find_sessions(&self, table: &mut Table, now: Now) -> (OfDevices<SessionHandle>, OfDevices<OriginId>) {
         let (mut found, mut away) = (Vec::new(), Vec::new());
+        let mut ways: BTreeMap<String, Option<OriginId>> = BTreeMap::new();
         for (device, id) in table.take_wanting() {
-            let Some(entry) = table.get(id) else { continue };
             if let Some(site) = site_of(&device) {
-                away.extend(self.gateway_for(site).map(|to| (device, to)));
+                let way = match ways.get(site) {
+                    Some(way) => *way,
+                    None => *ways.entry(site.to_owned()).or_insert(self.way_to(table, site, now)),
+                };
+                away.extend(way.map(|to| (device, to)));
                 continue;
             }
+            let Some(entry) = table.get(id) else { continue };
             let topic = command_topic(&device, id, &entry.queued.name);
             match self.sessions.find_receiver(&topic, |filter| asks_for(filter, &topic)) {
                 Some(handle) => found.push((device, handle)),

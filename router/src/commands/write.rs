@@ -67,6 +67,7 @@ impl Commands {
             open.audit(Act { who: &act.by, act: "command.cancel", what: &what, outcome, detail: json!(null) })?;
             wrote = true;
         }
+        wrote |= self.down.sites.lock().write(&mut open);
         jobs.write(&mut open, &self.commands, &self.jobs_topic)?;
         wrote |= !jobs.is_empty();
         unstored.turn(now.steady, || reading.commands.iter().chain(reading.others.positions()).copied().collect());

@@ -162,6 +162,11 @@ impl Upstream {
         self.records.all().iter().any(|record| record.name == name && !record.is_revoked)
     }
 
+    /// Whether the link of a site was removed, and the site was not invited again.
+    pub fn is_removed(&self, name: &str) -> bool {
+        self.records.all().iter().any(|record| record.name == name && record.is_revoked)
+    }
+
     /// The gateways of a site that feeds this one, connected to whichever node or to none.
     pub fn gateways_of(&self, name: &str) -> Vec<NodeId> {
         let all = self.records.all().into_iter().filter(|record| record.name == name);

@@ -16,6 +16,10 @@ impl DownWay for Below {
         self.0.has_site(site)
     }
 
+    fn is_removed(&self, site: &str) -> bool {
+        self.0.is_removed(site)
+    }
+
     fn gateway(&self, site: &str) -> Option<OriginId> {
         self.0.desk().gateway_of(site).map(|gateway| OriginId(gateway.0))
     }

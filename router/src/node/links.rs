@@ -1,5 +1,6 @@
 //! The node's links: what feeds it, what it feeds, and what people ask of either.
 
+mod changed;
 mod removed;
 
 use std::path::Path;

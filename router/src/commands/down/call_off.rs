@@ -71,7 +71,7 @@ impl Commands {
         let note = self.down.notes.lock().get(id).filter(|note| note.link == above.link);
         let Some(note) = note else { return CalledOffV2::NotKnown };
         if note.phase == Phase::Open {
-            if let Some(answer) = self.not_called_off(id) {
+            if let Some(answer) = self.not_called_off(above.link, id) {
                 return answer;
             }
             match self.cancel_now(id, &who(above, by)).await {
@@ -90,22 +90,25 @@ impl Commands {
     }
 
     /// What is answered of one that has not ended without calling it off; `None`: it is to be called off. Each call-off is written down, whatever comes of it:
-    /// of those that change nothing no more than may be, as an upstream may ask on and on.
-    fn not_called_off(&self, id: CommandId) -> Option<CalledOffV2> {
-        let answer = {
+    /// of those that change nothing no more than may be, as an upstream may ask on and on. The first one of a command that is with another gateway
+    /// changes something.
+    fn not_called_off(&self, link: u64, id: CommandId) -> Option<CalledOffV2> {
+        let (answer, is_away) = {
             let table = self.table.lock();
             // What was taken a moment ago is not in the table yet.
             let Some(entry) = table.get(id) else { return Some(CalledOffV2::Later) };
             let is_away = entry.away.is_some() && !entry.progress.state().is_outcome();
-            match entry.progress.judge(Input::Cancelled) {
+            let answer = match entry.progress.judge(Input::Cancelled) {
                 _ if is_away && entry.called_off.is_some() => return Some(CalledOffV2::Asked),
                 _ if is_away => CalledOffV2::Later,
                 Verdict::Refuse(Refusal::AlreadyEnded) => return Some(CalledOffV2::Later),
                 Verdict::Refuse(refusal) => CalledOffV2::Not(refusal.code().to_owned()),
                 _ => return None,
-            }
+            };
+            (answer, is_away)
         };
-        let may_write = self.down.notes.lock().may_write(self.now().steady);
-        (!may_write).then_some(answer)
+        let mut notes = self.down.notes.lock();
+        let may_be = is_away && notes.wish(id) || notes.may_write(link, self.now().steady);
+        (!may_be).then_some(answer)
     }
 }

@@ -8,7 +8,8 @@ use devices::command::{CommandId, Refusal, Repeat, State, Status};
 
 use super::super::tests::{backend, command, next_offer, until};
 use super::super::{CallOffError, CancelError};
-use super::tests::{LINK, Pair, steps_are};
+use super::tests::{ALL, LINK, Pair, above, steps_are};
+use super::wire::{CalledOffV2, GivenV1, VERSION_CALL_OFF, decode_as, encode, encode_as};
 
 /// What a call-off came to.
 async fn called_off(pair: &Pair, id: CommandId) -> Result<State, CancelError> {
@@ -145,4 +146,63 @@ async fn a_call_off_waits_for_the_link_whatever_happens_meanwhile() {
         assert_eq!(calls(&pair), 1, "{text}");
         pair.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_off_that_is_put_off_holds_up_no_other_question() {
+    let pair = pair().await;
+    let id = given(&pair, "plant/away").await;
+    is_there(&pair, id).await;
+    pair.line.is_later.store(true, Ordering::Relaxed);
+    assert_eq!(called_off(&pair, id).await, Err(CancelError::Asked));
+    pair.line.loses_answers.store(true, Ordering::Relaxed);
+    let next = given(&pair, "plant/away").await;
+    until("the plant has it", || pair.plant().room.get(next)).await;
+    steps_are(pair.hq(), next, &["queued", "moving"]).await;
+    pair.line.loses_answers.store(false, Ordering::Relaxed);
+    is_there(&pair, next).await;
+    assert_eq!(pair.hq().room.get(id).unwrap().called_off_by.as_deref(), Some("cli"), "it is asked for still");
+    pair.line.is_later.store(false, Ordering::Relaxed);
+    assert_eq!(pair.end_of(id).await, State::Cancelled);
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_calls_off_on_and_on_keeps_no_command_behind_from_being_called_off() {
+    let pair = pair().await;
+    // Here the headquarters is an edge itself.
+    let hq = &pair.hq().room;
+    let pump = pair.hq().connect("pump").await;
+    let of = |n: u8, device: &str| GivenV1 {
+        id: [n; 16],
+        device: device.to_owned(),
+        name: "start".to_owned(),
+        payload: Vec::new(),
+        age_ms: 0,
+        left_ms: 600_000,
+        asked_ms: None,
+        execution_timeout_ms: 600_000,
+        urgent: false,
+        supersede: None,
+        never_repeat: true,
+        deliveries_max: None,
+        issued_by: "x".to_owned(),
+    };
+    hq.take_from_above(above(ALL), encode(&vec![of(1, "pump"), of(2, "plant/away")])).await;
+    next_offer(&pump).await.acked();
+    is_there(&pair, CommandId::from_bytes([2; 16])).await;
+    let delivered = || (hq.get(CommandId::from_bytes([1; 16]))?.state == State::Delivered).then_some(());
+    until("the other is delivered", delivered).await;
+    let call_off = async |n: u8| {
+        let asked = encode_as(VERSION_CALL_OFF, &vec![([n; 16], "x".to_owned())]);
+        let answer = hq.take_from_above(above(ALL), asked).await;
+        decode_as::<Vec<CalledOffV2>>(VERSION_CALL_OFF, &answer).unwrap().remove(0)
+    };
+    for _ in 0..300 {
+        assert!(matches!(call_off(1).await, CalledOffV2::Not(_)));
+    }
+    let answer = call_off(2).await;
+    assert!(matches!(answer, CalledOffV2::Asked), "{answer:?}");
+    assert_eq!(pair.end_of(CommandId::from_bytes([2; 16])).await, State::Cancelled);
+    pair.end().await;
 }

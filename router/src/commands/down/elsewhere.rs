@@ -93,9 +93,9 @@ impl Known {
         }
     }
 
-    fn gateway(&self, site: &str) -> Option<OriginId> {
+    fn gateway(&self, site: &str, listed: &BTreeSet<OriginId>) -> Option<OriginId> {
         let mut all = self.nodes.values().flat_map(BTreeMap::keys);
-        all.find(|(name, _)| name == site).map(|(_, gateway)| *gateway)
+        all.find(|(name, gateway)| name == site && listed.contains(gateway)).map(|(_, gateway)| *gateway)
     }
 
     /// The node that a gateway has come to last: one that it has left may not know that yet.
@@ -113,9 +113,9 @@ impl Known {
 }
 
 impl Elsewhere {
-    /// A gateway of a site at another node.
-    pub(super) fn gateway(&self, site: &str) -> Option<OriginId> {
-        self.known.lock().gateway(site)
+    /// A gateway of a site at another node, of those that are listed.
+    pub(super) fn gateway(&self, site: &str, listed: &BTreeSet<OriginId>) -> Option<OriginId> {
+        self.known.lock().gateway(site, listed)
     }
 
     /// All gateways at other nodes.
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_gateway_is_where_it_was_heard_last_and_comes_once() {
-        let mut known = Known::default();
+        let (mut known, listed) = (Known::default(), BTreeSet::from([FIRST, SECOND]));
         let of = |gateways: &[(&str, OriginId)]| gateways.iter().map(|(site, id)| ((*site).to_owned(), *id)).collect();
         // Who says what, what is new by that, where the first gateway is then.
         let cases = [
@@ -279,12 +279,13 @@ mod tests {
         ];
         for (node, told, new, at) in cases {
             assert_eq!((known.hear(node, of(&told)).len(), known.node_of(FIRST)), (new, at), "{node} {told:?}");
-            assert_eq!(known.gateway("plant"), at.map(|_| FIRST));
+            assert_eq!(known.gateway("plant", &listed), at.map(|_| FIRST));
+            assert_eq!(known.gateway("plant", &BTreeSet::from([SECOND])), None, "it is not listed");
         }
         known.lose(B, FIRST);
         assert_eq!(known.node_of(FIRST), Some(A), "it is at the other");
         known.lose(A, FIRST);
-        assert_eq!((known.gateway("plant"), known.gateway("mill")), (None, Some(SECOND)));
+        assert_eq!((known.gateway("plant", &listed), known.gateway("mill", &listed)), (None, Some(SECOND)));
         let many = (0..2 * TOLD_MAX as u64).map(|n| (format!("s{n}"), OriginId(n))).collect();
         assert_eq!(known.hear(A, many).len(), TOLD_MAX);
         (0..2 * SOUGHT_MAX).for_each(|n| known.seek(&format!("s{n}")));

@@ -30,6 +30,27 @@ pub struct SiteEnded {
     pub(in crate::commands) reply: oneshot::Sender<()>,
 }
 
+/// Whose word counts about how a command ended.
+enum Whose {
+    /// The gateway's that says it; with the one that the command was given to.
+    Its(OriginId),
+    /// The command was given to a gateway and is open here, and that one is not known to be of its site: it may be known in a moment.
+    Open,
+    /// This node waits for no end of it.
+    NotHere,
+}
+
+/// What a gateway tells of ends, sorted.
+#[derive(Default)]
+struct Told {
+    /// Of commands that this node has given, each with the gateway that it was given to.
+    own: Vec<(OriginId, EndedV1)>,
+    /// Of those that it has not, or that have ended.
+    others: Vec<EndedV1>,
+    /// Whether there are some of commands that are open here and not this gateway's to end: they are told again.
+    has_open: bool,
+}
+
 impl Commands {
     /// Gives it the way down links; to be called before the task runs. Without it no site feeds this one.
     pub fn set_down(&self, way: Arc<dyn DownWay>) {
@@ -42,7 +63,7 @@ impl Commands {
     }
 
     /// A gateway says how commands have ended, or how far they are. What it is to be told once that is durable here, or at the node of this site that
-    /// gave them; `None`: it is to say so again.
+    /// gave them; `None`, or what is not among it: it is to say so again.
     pub async fn ended_below(&self, gateway: OriginId, request: &[u8]) -> Option<Vec<u8>> {
         if request.first() == Some(&VERSION_PROGRESS) {
             self.progress_below(gateway, request);
@@ -50,7 +71,7 @@ impl Commands {
         }
         let told: Vec<EndedV1> = decode(request)?;
         let told: Vec<EndedV1> = told.into_iter().take(TOLD_MAX).collect();
-        let (own, mut others) = self.given_here(gateway, told);
+        let Told { own, mut others, .. } = self.given_here(gateway, told);
         let mut known: Vec<[u8; 16]> = own.iter().map(|(_, end)| end.id).collect();
         self.end_below(own).await?;
         if let Some(forward) = self.forward.get() {
@@ -90,11 +111,12 @@ impl Commands {
         };
         let Some((gateway, mut told)) = read() else { return Vec::new() };
         told.truncate(TOLD_MAX);
-        let (own, _) = self.given_here(gateway, told);
+        let Told { own, has_open, .. } = self.given_here(gateway, told);
         let ids: Vec<[u8; 16]> = own.iter().map(|(_, end)| end.id).collect();
         match self.end_below(own).await {
-            Some(()) => [&[VERSION_BELOW][..], &encode(&ids)].concat(),
-            None => Vec::new(),
+            Some(()) if !has_open => [&[VERSION_BELOW][..], &encode(&ids)].concat(),
+            // Who asks takes it for a node that was not heard, and the gateway says so again.
+            _ => Vec::new(),
         }
     }
 
@@ -108,32 +130,47 @@ impl Commands {
         may_wait(others, &written, &taken)
     }
 
-    /// Of ends that a gateway tells those of commands that this node has given, each with the gateway that it was given to; and the others.
-    fn given_here(&self, gateway: OriginId, told: Vec<EndedV1>) -> (Vec<(OriginId, EndedV1)>, Vec<EndedV1>) {
-        let (mut own, mut others) = (Vec::new(), Vec::new());
+    /// Sorts ends that a gateway tells.
+    fn given_here(&self, gateway: OriginId, told: Vec<EndedV1>) -> Told {
+        let mut sorted = Told::default();
         for end in told {
-            match self.gave(CommandId::from_bytes(end.id), gateway) {
-                Some(to) => own.push((to, end)),
-                None => others.push(end),
+            match self.whose(CommandId::from_bytes(end.id), gateway) {
+                Whose::Its(to) => sorted.own.push((to, end)),
+                Whose::Open => sorted.has_open = true,
+                Whose::NotHere => sorted.others.push(end),
             }
         }
-        (own, others)
+        sorted
     }
 
-    /// The gateway that this node has handed a command to, where `gateway` may speak for it: it is that one, or it is of the same site, and that one is not
-    /// any more. A link that was removed and a site that is invited again have other gateways, as far as is known here.
+    /// The gateway that this node has handed a command to, where `gateway` may speak for it.
     pub(super) fn gave(&self, id: CommandId, gateway: OriginId) -> Option<OriginId> {
-        let (to, device) = {
-            let table = self.table.lock();
-            let entry = table.get(id)?;
-            (entry.away?.to, Arc::clone(&entry.device))
-        };
-        if to == gateway {
-            return Some(to);
+        match self.whose(id, gateway) {
+            Whose::Its(to) => Some(to),
+            Whose::Open | Whose::NotHere => None,
         }
-        let gateways = self.down.way()?.gateways_of(site_of(&device)?);
-        let is_left = !gateways.contains(&to) && to != self.log.origin() && !self.log.others().contains(&to);
-        (is_left && gateways.contains(&gateway)).then_some(to)
+    }
+
+    /// Whether a gateway may speak for a command. All of a site may for those that the site was given: one that took a new token has another id, and
+    /// the same commands; the one before it may be listed still, or not any more.
+    fn whose(&self, id: CommandId, gateway: OriginId) -> Whose {
+        let found = {
+            let table = self.table.lock();
+            table.get(id).and_then(|entry| {
+                Some((entry.away?.to, Arc::clone(&entry.device), entry.progress.state().is_outcome()))
+            })
+        };
+        let Some((to, device, has_ended)) = found else { return Whose::NotHere };
+        if to == gateway {
+            return Whose::Its(to);
+        }
+        let is_at_node = to == self.log.origin() || self.log.others().contains(&to);
+        let Some(site) = site_of(&device).filter(|_| !is_at_node) else { return Whose::NotHere };
+        match self.down.way().is_some_and(|way| way.gateways_of(site).contains(&gateway)) {
+            true => Whose::Its(to),
+            false if has_ended => Whose::NotHere,
+            false => Whose::Open,
+        }
     }
 
     /// Ends commands as gateways say, each of the one that it was given to; returns once that is durable, `None` where it is not.
@@ -156,10 +193,11 @@ impl Commands {
         self.down.way()?.gateway(site)
     }
 
-    /// The gateway that commands of a site which wait here can go to now, be it through another node; it is looked for
-    /// where none is known.
-    pub(in crate::commands) fn gateway_for(&self, site: &str) -> Option<OriginId> {
-        let found = self.gateway_of(site).or_else(|| self.down.elsewhere.gateway(site));
+    /// A gateway of a site that can be asked, of those that are listed, be it through another node; it is looked for where none is known.
+    pub(super) fn gateway_for(&self, site: &str, listed: &BTreeSet<OriginId>) -> Option<OriginId> {
+        let here = self.down.way().map(|way| way.gateways()).unwrap_or_default();
+        let here = here.into_iter().find(|(of, gateway)| of == site && listed.contains(gateway));
+        let found = here.map(|(_, gateway)| gateway).or_else(|| self.down.elsewhere.gateway(site, listed));
         if found.is_none() {
             self.down.elsewhere.seek(site);
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use devices::command::{CommandId, Repeat, State, Status};
@@ -12,6 +13,7 @@ use super::super::site_tests::{A, B, C, Site, ended, queued_at};
 use super::super::tests::{LONG, Node, backend, next_offer};
 use super::super::{CallOffError, CancelError, Commands, Config, Lost};
 use super::tests::{ALL, GATEWAY, LINK, above};
+use super::wire::decode;
 use super::*;
 use crate::sessions;
 
@@ -23,6 +25,8 @@ struct Link {
     loses_answers: AtomicBool,
     /// All gateways that the plant has.
     gateways: Vec<OriginId>,
+    /// A node whose catalog is behind, and the gateways that it lists.
+    behind: Mutex<Option<(usize, Vec<OriginId>)>>,
 }
 
 /// One node's view of it.
@@ -31,6 +35,10 @@ struct Way(Arc<Link>, usize);
 impl DownWay for Way {
     fn has_site(&self, site: &str) -> bool {
         site == "plant"
+    }
+
+    fn is_removed(&self, _: &str) -> bool {
+        false
     }
 
     fn gateway(&self, site: &str) -> Option<OriginId> {
@@ -42,7 +50,8 @@ impl DownWay for Way {
     }
 
     fn gateways_of(&self, _: &str) -> Vec<OriginId> {
-        self.0.gateways.clone()
+        let behind = self.0.behind.lock().clone().filter(|(place, _)| *place == self.1);
+        behind.map_or_else(|| self.0.gateways.clone(), |(_, gateways)| gateways)
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
@@ -73,6 +82,7 @@ impl World {
             at: Mutex::new(None),
             loses_answers: AtomicBool::new(false),
             gateways: gateways.to_vec(),
+            behind: Mutex::default(),
         });
         let world = Self { hq: Site::of_three().await, plant, link };
         [A, B, C].into_iter().for_each(|place| world.wire(place));
@@ -312,5 +322,57 @@ async fn a_call_off_outlives_its_node_and_may_be_asked_of_any() {
     world.is_back(A).await;
     assert_eq!(world.end_at(id, &[A, B, C]).await, State::Cancelled);
     assert!(world.plant.steps(id).iter().all(|step| step != "sent"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_is_not_known_before_the_node_that_has_given_its_command_knows_the_gateway() {
+    let again = OriginId(GATEWAY.0 + 1);
+    let world = World::new(&[again]).await;
+    let pump = world.plant.connect("pump").await;
+    *world.link.behind.lock() = Some((B, vec![GATEWAY]));
+    world.lead_to(Some(B));
+    let id = queued_at(&world.hq[B], "plant/pump", never).await;
+    let moved = || (world.hq[B].steps(id) == ["queued", "moving", "moved"]).then_some(());
+    world.hq.until("it is with the gateway", moved).await;
+    next_offer(&pump).await.acked();
+    world.plant.answer(&pump, "pump", id, Status::Succeeded);
+    world.hq.until("it has ended", || world.plant.room.has_ended_from_above(LINK).then_some(())).await;
+    // The link was removed, the plant invited again; the gateway is at a by now, under another id.
+    world.lead_to(None);
+    let (told, _) = world.plant.room.ended_from_above(LINK, 0).await.unwrap();
+    let tell = async || {
+        let known = world.hq[A].room.ended_below(again, &told).await.unwrap();
+        decode::<Vec<[u8; 16]>>(&known).unwrap()
+    };
+    assert!(tell().await.is_empty(), "b does not know that it is the plant's");
+    assert_eq!(ended(&world.hq[B], id), None);
+    *world.link.behind.lock() = None;
+    assert_eq!(tell().await, [*id.as_bytes()]);
+    assert_eq!(ended(&world.hq[B], id), Some(State::Succeeded));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_behind_hands_nothing_to_a_gateway_that_it_does_not_know() {
+    let world = World::new(&[GATEWAY]).await;
+    let pump = world.plant.connect("pump").await;
+    // It has not heard yet that the link was removed and another gateway invited.
+    *world.link.behind.lock() = Some((C, vec![OriginId(GATEWAY.0 + 1)]));
+    let before = queued_at(&world.hq[C], "plant/pump", never).await;
+    world.lead_to(Some(A));
+    let listed = BTreeSet::from([GATEWAY]);
+    let is_found = || world.hq[C].room.down.elsewhere.gateway("plant", &listed);
+    world.hq.until("it hears of the gateway", is_found).await;
+    // One that is given where the link leads to goes on.
+    let id = queued_at(&world.hq[A], "plant/pump", never).await;
+    world.is_done(&pump, &[id], &[A, B]).await;
+    assert_eq!(world.hq[C].steps(before), ["queued"]);
+    *world.link.behind.lock() = None;
+    world.hq[C].room.links_changed();
+    assert_eq!(world.end_at(before, &[C]).await, State::Refused);
+    let after = queued_at(&world.hq[C], "plant/pump", never).await;
+    world.is_done(&pump, &[after], &[A, B, C]).await;
+    assert!(world.plant.room.get(before).is_none());
     world.end().await;
 }

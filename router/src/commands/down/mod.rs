@@ -4,7 +4,7 @@
 //! of a site, but over a link, and with an edge that trusts what its `down` lists and no more. The gateway notes each
 //! command that it takes until the headquarters has said that it knows the end. `give` is the headquarters' part, `elsewhere` says how
 //! it asks a gateway that is at another of its nodes, `take` is the edge's part, `notes` what the edge keeps, `call_off` is about those that
-//! are called off, `progress` about how far they are, `wire` what they say to each other.
+//! are called off, `progress` about how far they are, `removed` about those whose link is removed, `wire` what they say to each other.
 
 mod call_off;
 #[cfg(test)]
@@ -15,6 +15,9 @@ mod give;
 mod headquarters_tests;
 mod notes;
 mod progress;
+mod removed;
+#[cfg(test)]
+mod removed_tests;
 mod take;
 #[cfg(test)]
 mod take_tests;
@@ -38,6 +41,7 @@ pub use give::SiteEnded;
 pub(super) use give::{VERSION_BELOW, take_answer};
 pub use notes::NOTES_TREE;
 pub(super) use progress::VERSION_HANDED_ON;
+pub use removed::SITES_TREE;
 pub use take::{Above, Listed};
 pub(super) use wire::{ASKED_MAX, Answer, CalledOffV2, decode_answers};
 
@@ -50,6 +54,8 @@ const TARGET_BYTES_MAX: usize = 512;
 pub trait DownWay: Send + Sync {
     /// Whether a site of this name feeds this one.
     fn has_site(&self, site: &str) -> bool;
+    /// Whether the link of the site was removed, and the site was not invited again. Of a name that no link has it is not known.
+    fn is_removed(&self, site: &str) -> bool;
     /// A gateway of the site that can be asked now, by the id that it has here.
     fn gateway(&self, site: &str) -> Option<OriginId>;
     /// All gateways that can be asked now, each with its site.
@@ -66,6 +72,8 @@ pub(super) struct Down {
     way: OnceLock<Arc<dyn DownWay>>,
     elsewhere: Arc<elsewhere::Elsewhere>,
     notes: Mutex<notes::Notes>,
+    /// Locked within the table.
+    pub(super) sites: Mutex<removed::Sites>,
     /// Locked for itself, or within the notes.
     changed: Mutex<progress::Changed>,
     /// Locked for itself, or within the table.

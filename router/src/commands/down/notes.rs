@@ -3,7 +3,7 @@
 //!
 //! A note is stored in the commit that takes the command, and in that of its end. It may go when upstream knows the end and the
 //! command's time is over, and goes when its place is needed: until then the same id is the same command, also where the table has
-//! forgotten it, or upstream was set back.
+//! forgotten it, or upstream was set back. Where that makes too little room, those whose end upstream has known for longest go before their time.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ pub(super) const LIFE_KEY: &[u8] = b"life";
 const OF_LINK_MAX: usize = 4_096;
 /// Notes in all.
 const NOTES_MAX: usize = 16_384;
-/// Refusals that are written down in a minute: an upstream that asks on and on pushes nothing else out of the audit.
+/// Refusals of one link that are written down in a minute: an upstream that asks on and on pushes nothing else out of the audit.
 const REFUSALS_OF_MINUTE_MAX: u32 = 120;
 /// How long an end is kept that upstream does not ask for, in milliseconds: it has given the command up long since.
 const KEPT_MS: u64 = 30 * 24 * 3_600_000;
@@ -66,8 +66,17 @@ pub(super) struct Note {
     pub(super) phase: Phase,
     /// Its place among those that have ended, from 1; given when it is put.
     pub(super) place: u64,
+    /// Whether upstream has had it called off in this run, with whatever came of it.
+    pub(super) is_wished: bool,
     /// The commit that its newest state is in, where that is not known to be durable.
     pub(super) ticket: Option<Ticket>,
+}
+
+impl Note {
+    /// One that has no place yet, and that nobody has had called off.
+    pub(super) fn new(link: u64, until_ms: u64, phase: Phase, ticket: Option<Ticket>) -> Self {
+        Self { link, until_ms, phase, place: 0, is_wished: false, ticket }
+    }
 }
 
 /// All notes.
@@ -84,8 +93,8 @@ pub(super) struct Notes {
     began_steady: Option<u64>,
     /// Commands that were taken in commits that may not be written yet.
     under_way: HashMap<CommandId, Note>,
-    /// The minute in which a refusal was written down last, on the steady clock, and how many were.
-    refusals: (u64, u32),
+    /// The minute in which a refusal was written down last, on the steady clock, and how many were of each link.
+    refusals: (u64, HashMap<u64, u32>),
 }
 
 impl Notes {
@@ -106,7 +115,7 @@ impl Notes {
                     (Some(_), false) => Phase::Ended,
                     (Some(_), true) => Phase::Known,
                 };
-                let note = Note { link: note.link, until_ms: note.until_ms, phase, place: 0, ticket: None };
+                let note = Note::new(note.link, note.until_ms, phase, None);
                 notes.put(CommandId::from_bytes(id), note);
             }
         }
@@ -152,14 +161,20 @@ impl Notes {
         }
     }
 
-    /// Whether a refusal may be written down now.
-    pub(super) fn may_write(&mut self, steady_ms: u64) -> bool {
+    /// Whether a refusal of a link may be written down now.
+    pub(super) fn may_write(&mut self, link: u64, steady_ms: u64) -> bool {
         let minute = steady_ms / 60_000;
         if self.refusals.0 != minute {
-            self.refusals = (minute, 0);
+            self.refusals = (minute, HashMap::new());
         }
-        self.refusals.1 += 1;
-        self.refusals.1 <= REFUSALS_OF_MINUTE_MAX
+        let of_link = self.refusals.1.entry(link).or_default();
+        *of_link = of_link.saturating_add(1);
+        *of_link <= REFUSALS_OF_MINUTE_MAX
+    }
+
+    /// Upstream wants a command called off; whether it does so for the first time in this run.
+    pub(super) fn wish(&mut self, id: CommandId) -> bool {
+        self.notes.get_mut(&id).is_some_and(|note| !std::mem::replace(&mut note.is_wished, true))
     }
 
     pub(super) fn get(&self, id: CommandId) -> Option<Note> {
@@ -169,7 +184,8 @@ impl Notes {
     /// Puts a note in the place of the one before.
     pub(super) fn put(&mut self, id: CommandId, mut note: Note) {
         self.remove(id);
-        if note.phase == Phase::Ended {
+        // What was known before this run comes in the order of the ids, which is that of time.
+        if note.phase == Phase::Ended || note.phase == Phase::Known && note.place == 0 {
             self.last_place += 1;
             note.place = self.last_place;
         }
@@ -206,9 +222,27 @@ impl Notes {
         ended
     }
 
-    /// Whether there is a place for one more of a link; where there is none, what may go now is to be removed first.
-    pub(super) fn has_place(&self, link: u64) -> bool {
-        self.notes.len() < NOTES_MAX && self.counts.get(&link).is_none_or(|(all, _)| *all < OF_LINK_MAX)
+    /// How many more there may be of a link.
+    pub(super) fn places(&self, link: u64) -> usize {
+        let of_link = OF_LINK_MAX.saturating_sub(self.of_link(link));
+        of_link.min(NOTES_MAX.saturating_sub(self.notes.len()))
+    }
+
+    fn of_link(&self, link: u64) -> usize {
+        self.counts.get(&link).map_or(0, |(all, _)| *all)
+    }
+
+    /// What goes before its time, so that there are so many places for a link: those whose ends upstream knows, the link's own ones first, then the oldest
+    /// first.
+    pub(super) fn surplus(&self, link: u64, wanted: usize, is_kept: impl Fn(CommandId) -> bool) -> Vec<CommandId> {
+        let over = |count: usize, max: usize| (count + wanted).saturating_sub(max);
+        let known = self.notes.iter().filter(|(id, note)| note.phase == Phase::Known && !is_kept(**id));
+        let mut known: Vec<_> = known.map(|(id, note)| (note.link != link, note.place, *id)).collect();
+        known.sort_unstable();
+        let own = known.partition_point(|(is_other, ..)| !is_other);
+        let of_link = over(self.of_link(link), OF_LINK_MAX).min(own);
+        known.truncate(of_link.max(over(self.notes.len(), NOTES_MAX)));
+        known.into_iter().map(|(.., id)| id).collect()
     }
 
     /// Notes that may go.
@@ -239,7 +273,7 @@ mod tests {
     }
 
     fn note(link: u64, phase: Phase) -> Note {
-        Note { link, until_ms: 10, phase, place: 0, ticket: None }
+        Note::new(link, 10, phase, None)
     }
 
     #[test]
@@ -312,18 +346,49 @@ mod tests {
     #[test]
     fn not_every_refusal_is_written_down() {
         let mut notes = Notes::default();
-        let written = |notes: &mut Notes, ms| (0..1_000).filter(|_| notes.may_write(ms)).count();
-        assert_eq!([0, 59_999, 60_000].map(|ms| written(&mut notes, ms)), [120, 0, 120]);
+        let written = |notes: &mut Notes, link, ms| (0..1_000).filter(|_| notes.may_write(link, ms)).count();
+        let counts = [(1, 0), (1, 59_999), (2, 59_999), (1, 60_000)].map(|(link, ms)| written(&mut notes, link, ms));
+        assert_eq!(counts, [120, 0, 120, 120], "each link for itself");
+        notes.put(id(1), note(1, Phase::Open));
+        assert_eq!([id(1), id(1), id(2)].map(|id| notes.wish(id)), [true, false, false]);
+        notes.put(id(1), Note { phase: Phase::Ended, ..notes.get(id(1)).unwrap() });
+        assert!(!notes.wish(id(1)), "it was wished before");
+    }
+
+    #[test]
+    fn what_upstream_has_known_for_longest_goes_first_where_there_is_no_place() {
+        let id = |n: usize| CommandId::from_bytes((n as u128).to_be_bytes());
+        let mut notes = Notes::default();
+        // A full link, whose ids are not in the order of their ends.
+        for n in (0..OF_LINK_MAX).rev() {
+            let phase = if n < 10 { Phase::Open } else { Phase::Ended };
+            notes.put(id(n), note(1, phase));
+        }
+        let none = |_| false;
+        assert!(notes.surplus(1, 64, none).is_empty(), "what is open, or not told, stays");
+        for n in 10..OF_LINK_MAX {
+            notes.put(id(n), Note { phase: Phase::Known, ..notes.get(id(n)).unwrap() });
+        }
+        let oldest = |count| (1..=count).map(|n| id(OF_LINK_MAX - n)).collect::<Vec<_>>();
+        assert_eq!(notes.surplus(1, 3, none), oldest(3));
+        assert_eq!(notes.surplus(1, 2, |kept| kept == id(OF_LINK_MAX - 1)), oldest(3)[1..]);
+        assert!(notes.surplus(2, 64, none).is_empty(), "another link has places");
+        assert_eq!((notes.places(1), notes.places(2)), (0, OF_LINK_MAX));
+        // All places are taken, by others.
+        for n in OF_LINK_MAX..NOTES_MAX {
+            notes.put(id(n), note(1 + (n / OF_LINK_MAX) as u64, Phase::Ended));
+        }
+        assert_eq!((notes.places(9), notes.surplus(9, 2, none)), (0, oldest(2)));
     }
 
     #[test]
     fn notes_are_bounded_and_go_when_they_may() {
         let mut notes = Notes::default();
         for n in 0..OF_LINK_MAX {
-            assert!(notes.has_place(1));
+            assert!(notes.places(1) > 0);
             notes.put(CommandId::from_bytes((n as u128).to_be_bytes()), note(1, Phase::Known));
         }
-        assert!(!notes.has_place(1) && notes.has_place(2));
+        assert_eq!((notes.places(1), notes.places(2)), (0, OF_LINK_MAX));
         assert_eq!((notes.over(10).len(), notes.over(11).len()), (0, OF_LINK_MAX));
         let mut notes = Notes::default();
         for (n, phase) in [(1, Phase::Open), (2, Phase::Ended), (3, Phase::Ended), (4, Phase::Known)] {
@@ -338,7 +403,7 @@ mod tests {
         assert_eq!(ended(&notes, 1, 9), [(id(3), 2)]);
         // One that was known and is to be told again comes behind the others.
         notes.put(id(2), note(1, Phase::Ended));
-        assert_eq!(ended(&notes, 0, 9), [(id(3), 2), (id(2), 3)]);
+        assert_eq!(ended(&notes, 0, 9), [(id(3), 2), (id(2), 4)]);
         notes.put(id(2), note(1, Phase::Known));
         notes.remove(id(3));
         assert!(!notes.has_ended(1));

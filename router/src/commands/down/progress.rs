@@ -4,6 +4,7 @@
 //! a way of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -40,23 +41,33 @@ struct ProgressV2 {
 
 /// Commands that an edge has something new to tell of, by links.
 #[derive(Debug, Default)]
-pub(super) struct Changed(BTreeMap<u64, BTreeSet<CommandId>>);
+pub(super) struct Changed(BTreeMap<u64, OfLink>);
+
+/// Those of one link, and the last one that was told of.
+#[derive(Debug, Default)]
+struct OfLink {
+    ids: BTreeSet<CommandId>,
+    last: Option<CommandId>,
+}
 
 impl Changed {
     pub(super) fn add(&mut self, link: u64, id: CommandId) {
         let of_link = self.0.entry(link).or_default();
-        if of_link.len() < CHANGED_MAX {
-            of_link.insert(id);
+        if of_link.ids.len() < CHANGED_MAX {
+            of_link.ids.insert(id);
         }
     }
 
-    /// Takes some of a link.
+    /// Takes some of a link: those behind the ones that were taken before, and then from the first on, so that busy ones hold up no others.
     fn take(&mut self, link: u64) -> Vec<CommandId> {
         let Some(of_link) = self.0.get_mut(&link) else { return Vec::new() };
-        let some: Vec<CommandId> = of_link.iter().take(TOLD_MAX).copied().collect();
+        let after = of_link.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = of_link.ids.range((after, Bound::Unbounded));
+        let some: Vec<CommandId> = behind.chain(&of_link.ids).take(TOLD_MAX.min(of_link.ids.len())).copied().collect();
         for id in &some {
-            of_link.remove(id);
+            of_link.ids.remove(id);
         }
+        of_link.last = some.last().copied().or(of_link.last);
         some
     }
 }
@@ -222,5 +233,20 @@ mod tests {
         let mut changed = Changed::default();
         (0..100).for_each(|n| changed.add(1, id(n % 70)));
         assert_eq!([1, 1, 1, 2].map(|link| changed.take(link).len()), [TOLD_MAX, 70 - TOLD_MAX, 0, 0]);
+    }
+
+    #[test]
+    fn busy_commands_hold_up_no_others() {
+        let id = |n: u64| CommandId::v7(n, [0; 10]);
+        let all: BTreeSet<CommandId> = (0..3 * TOLD_MAX as u64 + 1).map(id).collect();
+        let (mut changed, mut told) = (Changed::default(), BTreeSet::new());
+        for _ in 0..4 {
+            // All come further all the time.
+            all.iter().for_each(|id| changed.add(1, *id));
+            let some: BTreeSet<CommandId> = changed.take(1).into_iter().collect();
+            assert_eq!(some.len(), TOLD_MAX, "each once");
+            told.extend(some);
+        }
+        assert!(told == all, "{} of {} are told", told.len(), all.len());
     }
 }

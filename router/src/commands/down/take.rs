@@ -1,5 +1,6 @@
 //! The edge's part: commands that an upstream site gives, taken once each, and their ends told until upstream knows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Repeat, State, StepEvent, Why};
@@ -179,7 +180,9 @@ impl Commands {
                 _ => 0,
             });
             open.check(largest.max().unwrap_or(0)).map_err(drop)?;
-            self.make_place(&mut open, &mut notes, above.link, now);
+            let wanted = judged.iter().filter(|one| is_new(one)).count();
+            let asked: HashSet<[u8; 16]> = judged.iter().map(|(id, ..)| *id).collect();
+            self.make_place(&mut open, &mut notes, (above.link, wanted, &asked), now);
         }
         for (id, device, judged) in judged {
             let id = CommandId::from_bytes(id);
@@ -188,7 +191,7 @@ impl Commands {
                 Judged::Known => self.known_here(&mut open, &mut notes, id, &mut wait_for),
                 // The same question may have come twice.
                 Judged::New(_) if notes.get(id).is_some() => self.known_here(&mut open, &mut notes, id, &mut wait_for),
-                Judged::New(_) if !notes.has_place(above.link) => Answer::Refused {
+                Judged::New(_) if notes.places(above.link) == 0 => Answer::Refused {
                     code: "too-many-commands".to_owned(),
                     text: "the edge has as many commands of this link as it may".to_owned(),
                 },
@@ -200,10 +203,7 @@ impl Commands {
                         open.put_state(NOTES_TREE, LIFE_KEY, Some(&encode(&life)));
                     }
                     let ticket = Some(open.ticket());
-                    notes.take(
-                        id,
-                        Note { link: above.link, until_ms: new.until_ms, phase: Phase::Open, place: 0, ticket },
-                    );
+                    notes.take(id, Note::new(above.link, new.until_ms, Phase::Open, ticket));
                     self.down.changed.lock().add(above.link, id);
                     wait_for = wait_for.max(ticket);
                     act(&mut open, &who, &device, "taken", id)?;
@@ -211,7 +211,7 @@ impl Commands {
                 }
             };
             if let Answer::Refused { code, .. } = &answer
-                && notes.may_write(now.steady)
+                && notes.may_write(above.link, now.steady)
             {
                 // A log that is full has refused all; what is refused is told upstream as well.
                 let _ = act(&mut open, &who, &device, code, id);
@@ -241,14 +241,28 @@ impl Commands {
         Answer::Taken
     }
 
-    fn make_place(&self, open: &mut OpenCommit<'_>, notes: &mut Notes, link: u64, now: Now) {
-        if notes.has_place(link) {
+    /// Makes room for so many commands of a link, where there is too little. What the same question asks about stays.
+    fn make_place(
+        &self,
+        open: &mut OpenCommit<'_>,
+        notes: &mut Notes,
+        (link, wanted, asked): (u64, usize, &HashSet<[u8; 16]>),
+        now: Now,
+    ) {
+        if notes.places(link) >= wanted {
             return;
         }
-        for id in notes.over(now.wall) {
-            open.put_state(NOTES_TREE, id.as_bytes(), None);
-            notes.remove(id);
-        }
+        let is_asked = |id: CommandId| asked.contains(id.as_bytes());
+        let mut forget = |notes: &mut Notes, gone: Vec<CommandId>| {
+            for id in gone {
+                open.put_state(NOTES_TREE, id.as_bytes(), None);
+                notes.remove(id);
+            }
+        };
+        let over = notes.over(now.wall).into_iter().filter(|id| !is_asked(*id)).collect();
+        forget(notes, over);
+        let surplus = notes.surplus(link, wanted, is_asked);
+        forget(notes, surplus);
     }
 
     pub(super) fn stored_note(&self, id: CommandId) -> Option<NoteV1> {

@@ -133,17 +133,64 @@ async fn an_upstream_that_calls_off_on_and_on_does_not_flood_the_audit() {
         assert!(matches!(first, CalledOffV2::Not(code) if code == Refusal::AlreadySent.code()), "{round} {first:?}");
         assert!(rest.len() == ASKED_MAX - 1 && rest.iter().all(|answer| matches!(answer, CalledOffV2::Later)));
     }
+    let acts = acts_with(&node, "command.cancel");
+    // The minute may have turned.
+    assert!((1..=2 * 120).contains(&acts), "{acts}");
+    // Another upstream is written down all the same.
+    let other = Above { name: "other".to_owned(), link: LINK + 1, listed: Listed { commands: false, urgent: false } };
+    node.room.take_from_above(other, encode(&vec![given(2)])).await;
+    assert_eq!(acts_with(&node, "link:other"), 1);
+    node.end().await;
+}
+
+/// Acts that are written down with this in them.
+fn acts_with(node: &Node, text: &str) -> usize {
     let audit = node.log.topic(AUDIT_TOPIC).unwrap();
     let written = |partition: &Arc<crate::event_log::PartitionLog>| {
         let batches = node.log.read(partition.id(), 0, 1 << 24).unwrap();
-        let is_one = |value: &[u8]| String::from_utf8_lossy(value).contains("command.cancel");
+        let is_one = |value: &[u8]| String::from_utf8_lossy(value).contains(text);
         let count = |batch: &crate::event_log::Batch| {
             batch.events_from(0).filter(|(_, record)| is_one(record.value.unwrap())).count()
         };
         batches.iter().map(count).sum::<usize>()
     };
-    let acts: usize = audit.all_partitions().iter().map(written).sum();
-    // The minute may have turned.
-    assert!((1..=2 * 120).contains(&acts), "{acts}");
+    audit.all_partitions().iter().map(written).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_that_upstream_knows_keep_no_place_from_new_commands() {
+    const PLACES: usize = 4_096;
+    let node = Node::open_in(None, 8, &backend(), Config::default()).run();
+    let one = |n: usize| GivenV1 {
+        id: (n as u128 + 1).to_be_bytes(),
+        // Each ends the one before it.
+        supersede: Some("set".into()),
+        urgent: false,
+        left_ms: 600_000,
+        ..given(0)
+    };
+    let ask = async |ids: std::ops::Range<usize>, again: Option<usize>| {
+        let asked: Vec<GivenV1> = again.into_iter().chain(ids).map(one).collect();
+        let answers = node.room.take_from_above(above(ALL), encode(&asked)).await;
+        let answers: Vec<Answer> = decode(&answers).unwrap();
+        assert_eq!(answers, vec![Answer::Taken; asked.len()], "{again:?}");
+    };
+    let is_noted = |n: usize| node.room.down.notes.lock().get(CommandId::from_bytes(one(n).id)).is_some();
+    for n in (0..PLACES).step_by(ASKED_MAX) {
+        ask(n..n + ASKED_MAX, None).await;
+    }
+    until("all but the last have ended", || (node.room.pending() == 1).then_some(())).await;
+    while let Some((told, _)) = node.room.ended_from_above(LINK, 0).await {
+        let known: Vec<[u8; 16]> = decode::<Vec<EndedV1>>(&told).unwrap().iter().map(|end| end.id).collect();
+        node.room.known_above(LINK, &encode(&known));
+    }
+    assert!(!node.room.has_ended_from_above(LINK));
+    // There is a place for none; the oldest one is asked about by the same question.
+    ask(PLACES..PLACES + ASKED_MAX - 1, Some(0)).await;
+    let oldest = node.room.down.notes.lock().get(CommandId::from_bytes(one(0).id)).map(|note| note.phase);
+    assert_eq!(oldest, Some(notes::Phase::Ended), "of that it is told again");
+    assert_eq!([0, 1, ASKED_MAX - 1, ASKED_MAX].map(is_noted), [true, false, false, true]);
+    assert_eq!([PLACES - 1, PLACES, PLACES + ASKED_MAX - 2].map(is_noted), [true; 3]);
+    assert_eq!(node.log.state_scan(NOTES_TREE, &[], None, 2 * PLACES).unwrap().len(), PLACES + 1, "and the life");
     node.end().await;
 }

@@ -118,6 +118,25 @@ impl Table {
         self.wanting.extend(of_site.cloned());
     }
 
+    /// Links have changed: it is looked for a way for all that waits for devices of sites.
+    pub fn sites_changed(&mut self) {
+        let at_sites = self.devices.iter().filter(|(device, known)| is_at_site(device) && known.waits());
+        self.wanting.extend(at_sites.map(|(device, _)| Arc::clone(device)));
+    }
+
+    /// Refuses what waits for a site and was submitted before a place in the order of all, at most `max` commands; whether that was all.
+    pub fn refuse_at_site(&mut self, site: &str, before: u64, why: &Why, max: usize, now: Now) -> bool {
+        let prefix = format!("{site}{SITE_SEPARATOR}");
+        let from = self.devices.range(Arc::<str>::from(prefix.as_str())..);
+        let of_site = from.take_while(|(device, _)| device.starts_with(&prefix)).map(|(_, device)| device);
+        let waiting = of_site.flat_map(|device| [true, false].map(|urgent| device.lane(urgent).queue.range(..before)));
+        let mut over: Vec<CommandId> = waiting.flatten().map(|(_, id)| *id).take(max + 1).collect();
+        let is_all = over.len() <= max;
+        over.truncate(max);
+        over.into_iter().for_each(|id| self.refuse(id, why.clone(), now));
+        is_all
+    }
+
     /// Whether commands of a site wait here.
     pub fn waits_for_site(&self, site: &str) -> bool {
         let prefix = format!("{site}{SITE_SEPARATOR}");
@@ -159,13 +178,16 @@ impl Table {
 
     /// Whether there are such, or some that it is to be asked to call off.
     pub fn is_unsure_at(&self, gateway: OriginId) -> bool {
-        self.all_unsure_at(gateway).next().is_some() || !self.call_offs_at(gateway, 1).is_empty()
+        self.all_unsure_at(gateway).next().is_some() || !self.call_offs_at(gateway, None, 1).is_empty()
     }
 
-    /// Commands that a gateway is to be asked to call off, at most `max`.
-    pub fn call_offs_at(&self, gateway: OriginId, max: usize) -> Vec<CommandId> {
-        let all = self.at_sites.call_offs.range((gateway, FIRST)..=(gateway, LAST));
-        all.take(max).map(|(_, id)| *id).collect()
+    /// Commands that a gateway is to be asked to call off, at most `max`: those behind `after`, and then from the first on.
+    pub fn call_offs_at(&self, gateway: OriginId, after: Option<CommandId>, max: usize) -> Vec<CommandId> {
+        let (first, last) = (Bound::Included((gateway, FIRST)), Bound::Included((gateway, LAST)));
+        let ids = &self.at_sites.call_offs;
+        let behind = ids.range((after.map_or(first, |after| Bound::Excluded((gateway, after))), last));
+        let before = after.map(|after| ids.range((first, Bound::Included((gateway, after)))));
+        behind.chain(before.into_iter().flatten()).take(max).map(|(_, id)| *id).collect()
     }
 
     /// Somebody calls a command off that is with another node or a gateway, or may be.
@@ -268,6 +290,22 @@ mod tests {
 
     use super::*;
     use crate::commands::Config;
+
+    #[test]
+    fn call_offs_are_asked_for_in_turn() {
+        let id = |n: u64| CommandId::v7(n, [0; 10]);
+        let mut table = Table::new(Config::default());
+        for (gateway, n) in [(6, 0), (7, 1), (7, 2), (7, 3), (8, 4)] {
+            table.at_sites.call_offs.insert((OriginId(gateway), id(n)));
+        }
+        let asked = |after: Option<u64>, max| table.call_offs_at(OriginId(7), after.map(id), max);
+        assert_eq!(asked(None, 2), [id(1), id(2)]);
+        assert_eq!(asked(Some(2), 2), [id(3), id(1)]);
+        assert_eq!(asked(Some(2), 9), [id(3), id(1), id(2)], "each once");
+        assert_eq!(asked(Some(9), 9), [id(1), id(2), id(3)]);
+        assert_eq!(table.call_offs_at(OriginId(7), Some(LAST), 9).len(), 3);
+        assert!(table.call_offs_at(OriginId(9), None, 9).is_empty());
+    }
 
     #[test]
     fn what_is_asked_again_fits_one_question() {

@@ -38,7 +38,7 @@ pub use at_sites::SiteEnd;
 pub use away::Room;
 pub use dispatch::{Guarded, Receiver};
 pub use effect::{Effect, Ended, Now};
-pub use ends::CancelError;
+pub use ends::{CancelError, ENDED_AT_ONCE_MAX};
 
 /// Every command that the node knows of.
 #[derive(Debug)]
@@ -125,6 +125,11 @@ impl Table {
     /// Whether a device has commands that have not ended.
     pub fn has_pending(&self, device: &str) -> bool {
         self.devices.contains_key(device)
+    }
+
+    /// The place that the next command gets in the order of all.
+    pub fn next_order(&self) -> u64 {
+        self.next_order
     }
 
     /// Takes what is to be done.
