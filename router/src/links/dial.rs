@@ -334,8 +334,10 @@ impl Dialler {
     fn note(&self) {
         let reader = format!("{READER}{}", self.name);
         let known = self.page.lock().stored.clone();
+        // A commit with a cursor that passes an end is refused, with all that others have put into it.
         let news: Vec<_> = known
             .into_iter()
+            .map(|(id, next)| (id, next.min(self.log.visible_end(id))))
             .filter(|(id, next)| self.log.cursor(&reader, *id).ok().flatten() != Some(*next))
             .collect();
         if news.is_empty() {

@@ -80,7 +80,8 @@ impl Sender {
             for (id, end) in done.ends {
                 match self.fills(id) {
                     true => self.filled(&mut open, id, end),
-                    false => session.page.lock().stored_up_to(id, end),
+                    // Of a life that has ended what is told as gone may lie behind all that is here.
+                    false => session.page.lock().stored_up_to(id, end.min(session.log.visible_end(id))),
                 }
             }
         }

@@ -95,6 +95,14 @@ impl Site {
         Site::open(self.number, image, Arc::clone(&self.folder), Arc::clone(&self.identity), self.address).await
     }
 
+    /// The same, and the life in the image has ended.
+    pub async fn reborn(&self, image: MemoryBackend) -> Site {
+        let (store, _) = Store::on(Arc::new(image.clone()), Options::default()).unwrap();
+        store.end_life("others have more").unwrap();
+        drop(store);
+        self.restored(image).await
+    }
+
     async fn open(
         number: u64,
         backend: MemoryBackend,

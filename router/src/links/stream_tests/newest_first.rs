@@ -1,16 +1,21 @@
 //! Live before backlog: what is new is upstream at once, and what was missed comes behind it, exactly once and in order for who keeps a cursor.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use sled_data::{HoleWhy, PartitionId};
 
 use super::forged::{Forger, plant_and_hq};
 use super::lab::{Site, until};
 use super::link;
+use crate::links::State;
 use crate::links::begin::Stand;
 use crate::links::class::{Backlog, Priority};
 use crate::links::config::{Compress, LinkConfig};
 use crate::links::gate::Gate;
 use crate::links::later::LiesAhead;
 use crate::links::sender::{Sender, Session};
+use crate::links::topics::Flow;
 use crate::links::wire::Answer;
 
 /// A line on which the backlog of these tests takes some eight seconds.
@@ -31,7 +36,24 @@ pub(super) async fn miss(plant: &Site, random: &mut u64) {
     }
 }
 
-fn partition(plant: &Site) -> PartitionId {
+/// What the streams share of a link that sends what is live first.
+pub(super) fn session(plant: &Site, forger: &Forger) -> Arc<Session> {
+    Arc::new(Session {
+        log: Arc::clone(&plant.log),
+        name: "up".to_owned(),
+        config: LinkConfig { backlog: Backlog::Newest, ..link(&["*"], &[]) },
+        site: 1,
+        page: Default::default(),
+        gate: Gate::new(plant.log.clock(), &forger.connection, None),
+        down: Default::default(),
+        due: tokio::sync::watch::Sender::new(None),
+        left: Default::default(),
+        fills: Default::default(),
+        flow: Flow::Up,
+    })
+}
+
+pub(super) fn partition(plant: &Site) -> PartitionId {
     plant.log.topic("telemetry").unwrap().partition(0).unwrap().id()
 }
 
@@ -162,7 +184,7 @@ async fn a_link_that_is_removed_leaves_a_gap_and_what_lies_ahead() {
     hq.listen_again().await;
     until("it goes on ahead", || !ahead(&hq, id).is_empty()).await;
     hq.upstream().remove("plant", "test").await.unwrap();
-    until("it is cut", || hq.upstream().views()[0].state == crate::links::State::Revoked).await;
+    until("it is cut", || hq.upstream().views()[0].state == State::Revoked).await;
     let closed = || {
         hq.upstream().forget_one().unwrap();
         hq.log.store().ahead(id).is_none()
@@ -172,6 +194,38 @@ async fn a_link_that_is_removed_leaves_a_gap_and_what_lies_ahead() {
     let holes = hq.log.store().holes(id);
     assert!(holes.len() == 1 && holes[0].why == HoleWhy::Removed, "{holes:?}");
     assert_eq!(hq.upstream().views()[0].gaps[0].why, "link-removed");
+}
+
+/// What was missed when an edge was restored is told as a gap up to what lies ahead upstream, and the edge has nothing there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_edge_notes_no_more_as_stored_than_it_has() {
+    let (mut plant, mut hq) = (Site::new(1).await, Site::new(2).await);
+    let mut random = 5;
+    plant.feed(&hq, "plant", vec![slow()]).await;
+    plant.append_to("telemetry", 0, "first").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let id = partition(&plant);
+    hq.cut().await;
+    miss(&plant, &mut random).await;
+    let (image, end) = (plant.image(), plant.log.visible_end(id));
+    miss(&plant, &mut random).await;
+    hq.listen_again().await;
+    until("it goes on ahead", || hq.log.store().ahead(id).is_some_and(|part| part.from < part.end)).await;
+    let part = hq.log.store().ahead(id).unwrap();
+    assert!(end < part.from, "{end} {part:?}");
+    plant.stop_edge().await;
+    plant.cut().await;
+    // The edge comes back as it was during the outage, hears that upstream has more, and begins a new life.
+    let reborn = plant.reborn(image).await;
+    assert_eq!(reborn.log.visible_end(id), end);
+    reborn.open_edge(vec![LinkConfig { rate_bytes_max: 0, ..slow() }]);
+    until("the hole is full", || hq.log.visible_end(id) >= part.end).await;
+    until("the edge knows it", || reborn.edge().views()[0].lag.events == 0).await;
+    hq.cut().await;
+    until("it is noted", || reborn.edge().views()[0].state == State::Cut).await;
+    reborn.append_to("telemetry", 0, "behind the note").await;
+    let refused = reborn.log.stats().refused_failed.load(Ordering::Relaxed);
+    assert_eq!((refused, reborn.log.cursor("link:up", id).unwrap()), (0, Some(end)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -195,19 +249,7 @@ async fn an_older_upstream_gets_all_in_order_and_people_are_told() {
     ];
     for (said, expected, skips, is_told) in cases {
         let mut forger = Forger::connect(&plant, &hq).await;
-        let session = std::sync::Arc::new(Session {
-            log: std::sync::Arc::clone(&plant.log),
-            name: "up".to_owned(),
-            config: LinkConfig { backlog: Backlog::Newest, ..link(&["*"], &[]) },
-            site: 1,
-            page: Default::default(),
-            gate: Gate::new(plant.log.clock(), &forger.connection, None),
-            down: Default::default(),
-            due: tokio::sync::watch::Sender::new(None),
-            left: Default::default(),
-            fills: Default::default(),
-            flow: crate::links::topics::Flow::Up,
-        });
+        let session = session(&plant, &forger);
         let sender = Sender::new(&session, Priority::Normal, true, 0);
         sender.discover(&mut forger.out).await.unwrap();
         let knows = said.is_some();
