@@ -208,7 +208,10 @@ impl Sender {
                 if is_forked || has_ended && !is_same {
                     self.forked(id, parts.get(place).map_or(from, |(to, _)| *to));
                 }
-                self.note(id, from, Vec::new());
+                // Where the gaps behind that part go first, what lies before it is not on its way yet.
+                let gaps_first = has_ended && place + 1 < parts.len();
+                let ahead = if gaps_first { parts.into_iter().take(place + 1).collect() } else { Vec::new() };
+                self.note(id, from, ahead);
             }
         }
     }

@@ -161,7 +161,8 @@ impl Default for Open {
 }
 
 impl Open {
-    fn sent(&mut self, brought: Brought, ends: BTreeMap<PartitionId, Offset>) {
+    /// Notes that a round is sent.
+    pub(super) fn sent(&mut self, brought: Brought, ends: BTreeMap<PartitionId, Offset>) {
         self.number += 1;
         self.under_way_bytes += brought.sent_bytes as usize;
         let (number, since) = (self.number, Instant::now());

@@ -5,6 +5,7 @@ mod deadline;
 mod forged;
 mod forged_down;
 mod greeting;
+mod heard_ahead;
 mod invited;
 mod kept;
 mod lab;
