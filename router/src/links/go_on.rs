@@ -269,4 +269,7 @@ impl Sender {
             self.lanes.lock().remove(id);
         }
     }
+        } else if self.lanes.lock().has_filled(id) && !open.is_on_its_way(id) {
+            // What is live was skipped again since this stream has asked: it asks anew, and fills the rest of the hole.
+            open.asked.remove(&id);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sled_data::{Hole, HoleWhy, LinkedPart, Offset};
+use sled_data::{Hole, HoleWhy, LinkedPart, Offset, PartitionId};
 
 use super::{Lane, Lanes};
 use crate::event_log::PartitionLog;
@@ -59,6 +59,13 @@ impl Lanes {
     /// Carries what lies from an offset up to where upstream has the rest.
     pub fn add_fill(&mut self, log: Arc<PartitionLog>, from: Offset, fill: Fill, drop_after_ms: u64) {
         self.put(Lane { fill: Some(fill), ..Lane::new(log, from, drop_after_ms) });
+    }
+
+    /// Whether a partition is carried up to where upstream has the rest, and all before that was given.
+    pub fn has_filled(&self, id: PartitionId) -> bool {
+        let lane = self.streams.get(&id.origin).and_then(|stream| stream.lanes.get(&id));
+        let is_given = |lane: &Lane, fill: &Fill| lane.window.is_empty() && fill.to <= lane.next;
+        lane.is_some_and(|lane| lane.fill.as_ref().is_some_and(|fill| is_given(lane, fill)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an edge makes of what it hears that lies ahead upstream, answer by answer.
 
+use std::sync::Arc;
+
 use sled_data::{Offset, PartitionId};
 
 use super::forged::{Forger, plant_and_hq};
@@ -76,4 +78,28 @@ async fn what_lies_before_the_first_part_of_another_log_does_not_count_before_it
     assert_eq!(heard.send().await, Some(20));
     let page = heard.sender.session.page.lock();
     assert_eq!(page.stored.get(&heard.id), Some(&3), "{:?}", page.ahead);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hole_that_grows_while_it_is_filled_is_filled_to_its_end() {
+    let (plant, hq, _) = plant_and_hq().await;
+    miss(&plant, &mut 7).await;
+    let mut low = heard(plant, &hq, Priority::Low).await;
+    let session = Arc::clone(&low.sender.session);
+    session.fills.lock().insert(low.id, 10);
+    // Both streams ask where it ends, and `low` is answered first.
+    let part = low.same(10, 12);
+    low.ask(3, vec![part]).await;
+    let normal = Sender::new(&session, Priority::Normal, false, 0);
+    let mut normal = Heard { sender: normal, site: low.site, id: low.id, forger: low.forger };
+    normal.ask(3, vec![part]).await;
+    let to = session.fills.lock()[&normal.id];
+    assert!(to > 20, "what was missed again is skipped too: {to}");
+    let mut low = Heard { sender: low.sender, ..normal };
+    assert_eq!(low.send().await, Some(10));
+    assert_eq!(session.page.lock().stored[&low.id], 12);
+    let last = LiesAhead { from: to, end: to, first: 0, hlc: 0 };
+    low.ask(12, vec![last]).await;
+    assert_eq!(low.send().await, Some(to));
+    assert!(!session.fills.lock().contains_key(&low.id));
 }
