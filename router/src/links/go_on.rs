@@ -114,7 +114,9 @@ impl Sender {
             let is_living = id.origin == self.session.log.store().origin();
             match begin {
                 Begin::From(from) if self.fills(id) => self.fill(&mut open, id, from, &aheads),
-                Begin::From(from) if others.contains(&id.origin) => self.begin_left(&mut open, id, from),
+                Begin::From(from) if others.contains(&id.origin) => {
+                    self.begin_left(&mut open, id, (from, live_from(end, &aheads)));
+                }
                 Begin::From(from) => match way(from, &aheads, skip_to) {
                     Way::FillsAlone { parts, place, .. } if is_living => {
                         open.hold(id, Instant::now() + ASK_AGAIN);
@@ -141,12 +143,12 @@ impl Sender {
     }
 
     /// Begins with what another node of the site writes, where that is left.
-    fn begin_left(&self, open: &mut Open, id: PartitionId, from: Offset) {
+    fn begin_left(&self, open: &mut Open, id: PartitionId, (from, live): (Offset, Offset)) {
         let session = &self.session;
         // It may have been deleted.
         let Ok(partition) = session.log.partition(id) else { return };
         let (here, now) = (partition.visible_end(), session.log.clock().monotonic());
-        if session.left.lock().look(id, from, here, now, LEFT_AFTER) {
+        if session.left.lock().look(id, (from, live), here, now, LEFT_AFTER) {
             session.page.lock().left.insert(id);
             self.in_order(partition, from);
         } else {
@@ -267,9 +269,9 @@ impl Sender {
             self.session.fills.lock().remove(&id);
             open.asked.remove(&id);
             self.lanes.lock().remove(id);
-        }
-    }
         } else if self.lanes.lock().has_filled(id) && !open.is_on_its_way(id) {
             // What is live was skipped again since this stream has asked: it asks anew, and fills the rest of the hole.
             open.asked.remove(&id);
+        }
+    }
 }

@@ -10,6 +10,8 @@ use sled_data::{Offset, OriginId, PartitionId};
 struct Look {
     /// Where it ended upstream.
     upstream: Offset,
+    /// Where what is live went on there: behind what lies ahead of that, where something does.
+    live: Offset,
     /// Where it ended here.
     here: Offset,
 }
@@ -23,11 +25,18 @@ pub struct Left {
 }
 
 impl Left {
-    /// Notes where a partition ends upstream and here, and says whether it is left: upstream is behind, was so at the last look, and has
-    /// had nothing more of its origin for `after`.
-    pub fn look(&mut self, id: PartitionId, upstream: Offset, here: Offset, now: Duration, after: Duration) -> bool {
-        let before = self.looks.insert(id, Look { upstream, here });
-        let stood = before.is_some_and(|before| before.upstream == upstream);
+    /// Notes where a partition ends upstream, and what is live goes on there, and where it ends here; says whether it is left: upstream is behind, was so
+    /// at the last look, and has had nothing more of its origin for `after`, be it ahead of the end.
+    pub fn look(
+        &mut self,
+        id: PartitionId,
+        (upstream, live): (Offset, Offset),
+        here: Offset,
+        now: Duration,
+        after: Duration,
+    ) -> bool {
+        let before = self.looks.insert(id, Look { upstream, live, here });
+        let stood = before.is_some_and(|before| (before.upstream, before.live) == (upstream, live));
         let moved = self.moved.entry(id.origin).or_insert(now);
         if before.is_some() && !stood {
             *moved = now;
@@ -50,7 +59,7 @@ impl Left {
 
     /// Notes that this node has sent all of a partition.
     pub fn level(&mut self, id: PartitionId, end: Offset) {
-        self.looks.insert(id, Look { upstream: end, here: end });
+        self.looks.insert(id, Look { upstream: end, live: end, here: end });
     }
 }
 
@@ -69,8 +78,7 @@ mod tests {
     #[test]
     fn an_origin_is_left_when_upstream_has_stood_still_behind() {
         let mut left = Left::default();
-        let mut look =
-            |index, upstream, here, s| left.look(id(1, index), upstream, here, Duration::from_secs(s), AFTER);
+        let mut look = |index, end, here, s| left.look(id(1, index), (end, end), here, Duration::from_secs(s), AFTER);
         assert!(!look(0, 5, 9, 0), "the first look");
         assert!(!look(0, 5, 9, 9), "too soon");
         assert!(look(0, 5, 9, 10), "it stands still");
@@ -89,7 +97,16 @@ mod tests {
         let at = Duration::from_secs;
         left.level(id(1, 0), 5);
         assert!(left.is_level(id(1, 0), 5) && !left.is_level(id(1, 0), 6) && !left.is_level(id(2, 0), 0));
-        assert!(!left.look(id(1, 0), 5, 6, at(100), AFTER), "its node has had no time yet");
-        assert!(left.look(id(1, 0), 5, 6, at(110), AFTER));
+        assert!(!left.look(id(1, 0), (5, 5), 6, at(100), AFTER), "its node has had no time yet");
+        assert!(left.look(id(1, 0), (5, 5), 6, at(110), AFTER));
+    }
+
+    #[test]
+    fn one_of_which_what_is_live_goes_on_ahead_is_not_left() {
+        let mut left = Left::default();
+        let mut look = |live, s| left.look(id(1, 0), (5, live), 30, Duration::from_secs(s), AFTER);
+        assert!(!look(20, 0) && !look(21, 10) && !look(22, 20) && !look(22, 29));
+        assert!(look(22, 30), "nothing more comes");
+        assert!(!look(23, 31), "it goes on");
     }
 }

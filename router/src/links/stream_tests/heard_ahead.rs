@@ -1,6 +1,7 @@
 //! What an edge makes of what it hears that lies ahead upstream, answer by answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sled_data::{Offset, PartitionId};
 
@@ -102,4 +103,26 @@ async fn a_hole_that_grows_while_it_is_filled_is_filled_to_its_end() {
     low.ask(12, vec![last]).await;
     assert_eq!(low.send().await, Some(to));
     assert!(!session.fills.lock().contains_key(&low.id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_node_sends_ahead_is_not_left() {
+    let (first, hq, _) = plant_and_hq().await;
+    miss(&first, &mut 8).await;
+    let second = Site::new(3).await;
+    second.feed(&hq, "plant", vec![super::link(&["*"], &[])]).await;
+    second.stop_edge().await;
+    second.follow(&first).await;
+    let forger = Forger::connect(&second, &hq).await;
+    let sender = Sender::new(&session(&second, &forger), Priority::Normal, true, 0);
+    let mut heard = Heard { id: partition(&first), site: second, sender, forger };
+    // how far what is live has come at each look, and whether the other node has left it
+    for (end, is_left) in [(22, false), (24, false), (26, false), (26, true)] {
+        heard.sender.open.lock().asked.clear();
+        let part = heard.same(20, end);
+        heard.ask(3, vec![part]).await;
+        assert_eq!(heard.sender.session.page.lock().left.contains(&heard.id), is_left, "{end}");
+        // Longer than it may stand still.
+        tokio::time::sleep(Duration::from_millis(450)).await;
+    }
 }

@@ -375,7 +375,7 @@ impl Sender {
         let (at_once, now) = (self.within.sends_at_once(self.to, id.origin), log.clock().monotonic());
         match begin {
             Begin::From(from) => {
-                let is_left = self.left.lock().look(id, from, partition.visible_end(), now, LEFT_AFTER);
+                let is_left = self.left.lock().look(id, (from, from), partition.visible_end(), now, LEFT_AFTER);
                 match at_once || is_left {
                     true => self.lanes.lock().add(partition, from, 0),
                     false => open.hold(id, Hold::Left(Instant::now() + LEFT_AFTER)),
