@@ -43,8 +43,9 @@ impl KnowsAhead {
     }
 }
 
-/// How often parts ahead had been dropped of the partitions that a connection asks for, when it asked for them first. Its edge counts what lies ahead as
-/// stored when all before it is: where more were dropped since, it is to begin anew before it is told that anything more is stored.
+/// How often parts ahead had been dropped of the partitions that a connection asks for, or what was to come before them given up, when it asked for them
+/// first. Its edge counts what lies ahead as stored when all before it is, and sends all before it: where that has changed since, it is to begin anew before
+/// it is told that anything more is stored.
 #[derive(Debug, Default)]
 pub struct Drops(Mutex<BTreeMap<PartitionId, u64>>);
 
@@ -54,7 +55,7 @@ impl Drops {
         self.0.lock().entry(id).or_insert_with(|| store.dropped_ahead(id));
     }
 
-    /// One of these partitions of which parts were dropped since it was noted.
+    /// One of these partitions of which parts were dropped, or holes given up, since it was noted.
     pub(super) fn changed<'a>(
         &self,
         store: &Store,
@@ -110,5 +111,30 @@ mod tests {
         // Another stream of the connection asks.
         drops.note(&store, id(1));
         assert_eq!(changed(), Some(id(1)));
+        // What was to come before a part is given up, by itself, and as there are too many holes.
+        let open_hole = |behind: Vec<LinkedPart>| {
+            let end = store.end_offset(id(1));
+            let parts: Vec<_> = [hole(end, end + 9, HoleWhy::Later)].into_iter().chain(behind).collect();
+            store.take_linked(id(1).origin, &linked, &parts).unwrap();
+        };
+        let why = |at| if at % 2 == 0 { HoleWhy::Retention } else { HoleWhy::Damage };
+        let many = || {
+            let from = store.end_offset(id(1)) + 9;
+            (from..from + sled_data::HOLES_MAX as u64 + 2).map(|at| hole(at, at + 1, why(at))).collect()
+        };
+        let ways: [(&str, &dyn Fn()); 2] = [
+            ("by itself", &|| {
+                open_hole(Vec::new());
+                assert!(store.close_ahead(id(1), HoleWhy::Retention, 0).unwrap());
+            }),
+            ("too many holes", &|| open_hole(many())),
+        ];
+        for (case, give_up) in ways {
+            let drops = Drops::default();
+            drops.note(&store, id(1));
+            give_up();
+            assert_eq!(store.ahead(id(1)), None, "{case}");
+            assert_eq!(drops.changed(&store, [id(1)].iter()), Some(id(1)), "{case}");
+        }
     }
 }

@@ -239,12 +239,12 @@ impl Receiver {
         }
     }
 
-    /// Whether what the edge was told that lies ahead of these partitions is there, or before their ends.
+    /// Whether what the edge was told that lies ahead of these partitions is there, or was filled up to.
     fn check_drops<'a>(&self, ids: impl Iterator<Item = &'a PartitionId>) -> Result<(), Ended> {
         match self.drops.changed(self.log.store(), ids) {
             // Another node of the site counts nothing by it.
             Some(id) if self.comes == Comes::ByLink => Err(Ended::Again(format!(
-                "what lay ahead of {id} is there no more, as another node has brought what comes there"
+                "what lay ahead of {id} is there no more, or what was to come before it was given up"
             ))),
             _ => Ok(()),
         }

@@ -22,7 +22,7 @@ pub(super) struct Partition {
     late: RwLock<Lates>,
     /// What lies ahead of its end; of a linked partition alone.
     aheads: RwLock<Parts>,
-    /// How often some of that was dropped since the store was opened.
+    /// How often some of that was dropped, or what was to come before it given up, since the store was opened.
     drops: AtomicU64,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
@@ -92,7 +92,7 @@ impl Partition {
         self.drops.load(Ordering::Acquire)
     }
 
-    /// Counts that parts ahead were dropped.
+    /// Counts that parts ahead were dropped, or what was to come before one given up.
     pub(super) fn count_drop(&self) {
         self.drops.fetch_add(1, Ordering::AcqRel);
     }

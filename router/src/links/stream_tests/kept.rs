@@ -4,6 +4,7 @@ use sled_data::{Hole, HoleWhy, LinkedPart};
 
 use super::lab::{Site, until};
 use super::link;
+use super::newest_first::{miss, partition, slow};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_keeps_its_share_and_no_more_and_harms_no_other() {
@@ -82,4 +83,24 @@ async fn what_lies_ahead_counts_and_goes_when_all_before_it_has_gone() {
     assert_eq!((reach(), ahead(), kept(), hq.log.visible_end(id)), ((25, 30), None, bytes(25), 30));
     assert_eq!(hq.values("plant/telemetry").len(), 5);
     assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_is_told_that_what_was_missed_is_given_up() {
+    let (plant, mut hq) = (Site::new(1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![slow()]).await;
+    plant.append_to("telemetry", 0, "first").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let id = partition(&plant);
+    hq.cut().await;
+    miss(&plant, &mut 9).await;
+    hq.listen_again().await;
+    until("it goes on ahead", || hq.log.store().ahead(id).is_some_and(|part| part.from < part.end)).await;
+    let end = hq.log.store().end_offset(id);
+    hq.log.close_ahead(&[id], HoleWhy::Retention).unwrap();
+    assert!(end < 10 && hq.log.visible_end(id) > 25, "{end} {}", hq.log.visible_end(id));
+    let view = || plant.edge().views().remove(0);
+    until("the edge knows it", || view().later.is_empty() && view().lag.events == 0).await;
+    let again = hq.upstream().views()[0].again;
+    assert!(again < 15, "what is given up was sent all the same: {again}");
 }

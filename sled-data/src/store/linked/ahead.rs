@@ -122,9 +122,9 @@ fn has_batches(tree: &dyn Tree, from: Offset, end: Offset) -> Result<bool, Backe
     Ok(last.is_some_and(|base| base >= from))
 }
 
-/// The parts ahead that a call changes, by the place of their partitions among those touched.
+/// The parts ahead that a call changes, by the place of their partitions among those touched; and of which partitions a hole was given up.
 #[derive(Default)]
-pub(super) struct Aheads(BTreeMap<usize, Parts>);
+pub(super) struct Aheads(BTreeMap<usize, Parts>, BTreeSet<usize>);
 
 impl Aheads {
     /// The parts of a partition, as the call has left them so far.
@@ -165,6 +165,7 @@ impl Aheads {
         let hole = Hole { from: after.end, to: first.from, why, at_ms: 0 };
         pass(after, first.from);
         self.join(touched, at);
+        self.1.insert(at);
         Some(hole)
     }
 
@@ -194,6 +195,7 @@ impl Aheads {
     /// Shows what has changed to readers, after the extents.
     pub(super) fn show(&self, touched: &[Touched]) {
         self.0.iter().for_each(|(at, parts)| touched[*at].partition.set_aheads(Arc::clone(parts)));
+        self.1.iter().for_each(|at| touched[*at].partition.count_drop());
     }
 }
 
@@ -229,8 +231,8 @@ impl Store {
         self.partition(partition).map(|partition| partition.aheads()).unwrap_or_default()
     }
 
-    /// How often parts ahead of a partition were dropped since the store was opened. Who brings it counts what lies ahead as stored when all before it is:
-    /// it is to hear that it is there no more. Asked before [`Store::parts_ahead`].
+    /// How often parts ahead of a partition were dropped since the store was opened, or what was to come before one was given up. Who brings it counts what
+    /// lies ahead as stored when all before it is, and sends that: it is to hear that it is so no more. Asked before [`Store::parts_ahead`].
     pub fn dropped_ahead(&self, partition: PartitionId) -> u64 {
         self.partition(partition).map_or(0, |partition| partition.drops())
     }
