@@ -117,7 +117,12 @@ impl EventLog {
             };
             match stored {
                 Ok(()) => taken.push(Taken { ends: self.ends_of(&parts), done }),
-                Err(error) => done.answer(Err(error.into())),
+                Err(error) => {
+                    if let LinkedError::Clearing(partition) = &error {
+                        tracing::warn!(%partition, "{error}");
+                    }
+                    done.answer(Err(error.into()));
+                }
             }
         }
         taken

@@ -10,6 +10,7 @@ mod coming;
 mod forget;
 mod holes;
 mod late;
+mod rubble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -122,6 +123,9 @@ pub enum LinkedError {
         /// Where the batch ends.
         end: Offset,
     },
+    /// What lay ahead of a partition was dropped as this comes there in order, and is large: its batches go first, by [`Store::clear_dropped`].
+    #[error("what lay ahead of {0} was dropped, and its batches are not removed yet: it is tried again when they are")]
+    Clearing(PartitionId),
     /// Too much at once, or too many.
     #[error("there are too many {0}")]
     Bound(&'static str),
@@ -292,7 +296,9 @@ impl Store {
             }
         }
         let Coming { plan: Plan { mut touched, appends, .. }, mut aheads, holes, dropped, .. } = coming;
+        self.check_cleared(&touched)?;
         self.drop_parts(&mut writer, &touched, &dropped).map_err(|e| self.take_back(&touched, &e))?;
+        self.check_cleared(&touched)?;
         for (at, batch) in &appends {
             let tree = touched[*at].partition.tree();
             let written = insert_batch(tree, batch.base_offset(), batch.bytes(), &mut writer.value);

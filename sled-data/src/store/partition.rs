@@ -24,6 +24,8 @@ pub(super) struct Partition {
     aheads: RwLock<Parts>,
     /// How often some of that was dropped, or what was to come before it given up, since the store was opened.
     drops: AtomicU64,
+    /// Past its end and in no part ahead: from, to before, of which batches of dropped parts are left. Nothing is written to it until they are gone.
+    rubble: Mutex<Vec<(Offset, Offset)>>,
     /// Whether the tree was dropped; readers hold it while they read.
     dropped: RwLock<bool>,
 }
@@ -44,7 +46,8 @@ impl Partition {
     pub(super) fn new(id: PartitionId, tree: Arc<dyn Tree>, extent: PartitionV1) -> Partition {
         let (extent, dropped) = (Mutex::new(extent), RwLock::new(false));
         let (holes, late, aheads) = (RwLock::default(), RwLock::default(), RwLock::default());
-        Partition { id, tree, extent, holes, late, aheads, drops: AtomicU64::new(0), dropped }
+        let (drops, rubble) = (AtomicU64::new(0), Mutex::default());
+        Partition { id, tree, extent, holes, late, aheads, drops, rubble, dropped }
     }
 
     pub(super) fn extent(&self) -> PartitionV1 {
@@ -97,6 +100,21 @@ impl Partition {
         self.drops.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The first range of which batches of dropped parts are left.
+    pub(super) fn rubble(&self) -> Option<(Offset, Offset)> {
+        self.rubble.lock().first().copied()
+    }
+
+    /// Notes ranges of which batches of dropped parts are left. Only who holds the store's writer calls this.
+    pub(super) fn leave_rubble(&self, range: (Offset, Offset)) {
+        self.rubble.lock().push(range);
+    }
+
+    /// Nothing is left of a range.
+    pub(super) fn cleared(&self, range: (Offset, Offset)) {
+        self.rubble.lock().retain(|left| *left != range);
+    }
+
     /// Removes batches past an end that no group covers; the parts ahead stay as they are. The number of keys removed.
     pub(super) fn remove_past(&self, end: Offset) -> Result<u64, BackendError> {
         let (mut end, mut removed) = (end, 0);
@@ -125,26 +143,37 @@ impl Partition {
 }
 
 /// Most keys that are collected before they are removed.
-const REMOVE_KEYS_MAX: usize = 4096;
+pub(super) const REMOVE_KEYS_MAX: usize = 4096;
 
 /// Removes all parts of batches with a base offset from `from` on and below `to`; the number of keys removed.
 pub(super) fn remove_batches(tree: &dyn Tree, from: Offset, to: Option<Offset>) -> Result<u64, BackendError> {
     let mut removed = 0;
     loop {
-        let from = keys::batch(from);
-        let to = to.map(keys::batch);
-        let span = Span { from: &from, to: to.as_ref().map(|to| to.as_slice()) };
-        let mut found = Vec::new();
-        tree.scan(span, Direction::Forward, &mut |key, _| {
-            found.push(key.to_vec());
-            if found.len() < REMOVE_KEYS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        for key in &found {
-            tree.remove(key)?;
-        }
-        removed += found.len() as u64;
-        if found.len() < REMOVE_KEYS_MAX {
+        let some = remove_some(tree, from, to, REMOVE_KEYS_MAX)?;
+        removed += some as u64;
+        if some < REMOVE_KEYS_MAX {
             return Ok(removed);
         }
     }
+}
+
+/// The same, so many keys at most; how many were removed: fewer than that where nothing is left.
+pub(super) fn remove_some(
+    tree: &dyn Tree,
+    from: Offset,
+    to: Option<Offset>,
+    keys_max: usize,
+) -> Result<usize, BackendError> {
+    let from = keys::batch(from);
+    let to = to.map(keys::batch);
+    let span = Span { from: &from, to: to.as_ref().map(|to| to.as_slice()) };
+    let mut found = Vec::new();
+    tree.scan(span, Direction::Forward, &mut |key, _| {
+        found.push(key.to_vec());
+        if found.len() < keys_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    for key in &found {
+        tree.remove(key)?;
+    }
+    Ok(found.len())
 }

@@ -95,10 +95,13 @@ impl Receiver {
                 Ok(()) => return Ok(()),
                 Err(LinkFailed::Store(LinkedError::Store(FollowError::Full))) => {
                     sleep(FULL_WAIT).await;
-                    // What was tried is gone; the frame has it still.
-                    let Said::Parts(again) = Said::decode(frame)? else { return Err(Ended::ByEdge) };
-                    parts = again.parts;
-                    self.date(&mut parts);
+                    parts = self.parts_again(frame)?;
+                }
+                Err(LinkFailed::Store(LinkedError::Clearing(id))) => {
+                    let log = Arc::clone(&self.log);
+                    let cleared = blocking(move || log.store().clear_dropped(id)).await?;
+                    cleared.map_err(|error| Ended::Store(error.to_string()))?;
+                    parts = self.parts_again(frame)?;
                 }
                 Err(LinkFailed::Store(LinkedError::Differs { partition, .. })) if self.listed.is_some() => {
                     return Err(Ended::Wrong(format!("other events of {partition} than those that are here")));
@@ -115,6 +118,13 @@ impl Receiver {
                 }
             }
         }
+    }
+
+    /// What was tried is gone; the frame has it still.
+    fn parts_again(&self, frame: &[u8]) -> Result<Vec<LinkedPart>, Ended> {
+        let Said::Parts(Parts { mut parts, .. }) = Said::decode(frame)? else { return Err(Ended::ByEdge) };
+        self.date(&mut parts);
+        Ok(parts)
     }
 
     /// What is live is to come ahead of what was missed.

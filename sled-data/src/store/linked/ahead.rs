@@ -295,11 +295,18 @@ impl Store {
     /// # Errors
     /// [`StoreFailed`] where the store cannot be written.
     pub fn close_ahead(&self, id: PartitionId, why: HoleWhy, at_ms: i64) -> Result<bool, StoreFailed> {
+        // The end would go past it.
+        self.clear_dropped(id)?;
         self.check()?;
         let mut writer = self.writer.lock();
         let Some(partition) = self.partition(id).filter(|partition| !partition.aheads().is_empty()) else {
             return Ok(false);
         };
+        // There is more where another part was dropped in this moment.
+        while let Some(range) = partition.rubble() {
+            remove_batches(partition.tree(), range.0, Some(range.1)).map_err(|e| self.fail(&e))?;
+            partition.cleared(range);
+        }
         let extent = partition.extent();
         let mut touched = [Touched { partition, before: extent, after: extent }];
         let mut aheads = Aheads::default();

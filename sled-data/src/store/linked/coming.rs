@@ -10,6 +10,9 @@ use crate::store::follow::plan::Plan;
 use crate::store::partition::remove_batches;
 use crate::store::{Store, keys};
 
+/// Stored bytes of parts ahead whose batches are removed while all who write wait.
+const DROPPED_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
+
 /// The plan of one call.
 pub(super) struct Coming<'a> {
     pub(super) plan: Plan<'a>,
@@ -162,7 +165,8 @@ impl<'a> Coming<'a> {
 }
 
 impl Store {
-    /// Drops parts ahead: first their records go, with their holes and what of them came late, then their batches. Opening ends what was cut short between.
+    /// Drops parts ahead: first their records go, with their holes and what of them came late, then their batches. Those of large ones are left, as all who
+    /// write wait meanwhile. Opening ends what was cut short between.
     pub(super) fn drop_parts(
         &self,
         writer: &mut Writer,
@@ -203,8 +207,12 @@ impl Store {
             touched[at].partition.set_late(late);
             touched[at].partition.count_drop();
         }
+        let is_large = dropped.iter().map(|(_, part)| part.bytes).sum::<u64>() > DROPPED_AT_ONCE_BYTES_MAX;
         for (at, part) in dropped {
-            remove_batches(touched[*at].partition.tree(), part.from, Some(part.end))?;
+            match is_large {
+                true => touched[*at].partition.leave_rubble((part.from, part.end)),
+                false => drop(remove_batches(touched[*at].partition.tree(), part.from, Some(part.end))?),
+            }
         }
         Ok(())
     }
