@@ -1,12 +1,15 @@
 //! One link as it runs at the edge: dials, greets, sends, and tries again after each cut.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use sled_data::PartitionId;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::ahead_note;
 use super::backoff::{self, Tries};
 use super::book::{Shared, State};
 use super::class::Priority;
@@ -83,6 +86,8 @@ pub struct Dialler {
     pub brings: Brings,
     /// Since when the connection stands, or the last one stood; `None`: none was greeted since it was dialled.
     pub stood_since: Mutex<Option<Instant>>,
+    /// Partitions of which it may be noted what lies ahead upstream.
+    pub noted_ahead: Mutex<BTreeSet<PartitionId>>,
     /// Told true when upstream has more of this node's own log than the node has.
     pub outlived: watch::Sender<bool>,
 }
@@ -333,17 +338,22 @@ impl Dialler {
     /// Notes how far upstream is, so that it is known after a restart too: a link is a reader with a cursor.
     fn note(&self) {
         let reader = format!("{READER}{}", self.name);
-        let known = self.page.lock().stored.clone();
+        let (known, ahead) = {
+            let page = self.page.lock();
+            (page.stored.clone(), page.ahead.clone())
+        };
         // A commit with a cursor that passes an end is refused, with all that others have put into it.
         let news: Vec<_> = known
             .into_iter()
             .map(|(id, next)| (id, next.min(self.log.visible_end(id))))
             .filter(|(id, next)| self.log.cursor(&reader, *id).ok().flatten() != Some(*next))
             .collect();
-        if news.is_empty() {
+        let ahead = ahead_note::news(&self.log, &self.name, &ahead, &mut self.noted_ahead.lock());
+        if news.is_empty() && ahead.is_empty() {
             return;
         }
         let mut open = self.log.lock();
+        ahead_note::put(&mut open, ahead);
         for (id, next) in news {
             open.move_cursor(&reader, id, next);
         }

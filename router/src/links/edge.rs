@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::accept::{AcceptError, Applicant, accept};
+use super::ahead_note;
 use super::book::{Direction, LATER_SHOWN_MAX, Later, LinkView, Page, Shared};
 use super::budget::Budgets;
 use super::config::LinkConfig;
@@ -149,9 +150,11 @@ impl Edge {
         {
             let mut page = page.lock();
             page.stored = stored(log, name, &config);
+            page.ahead = ahead_note::noted(log, name, page.stored.keys().copied());
             page.certificate_until_s = identity.until_s();
             page.down.clone_from(&config.down);
         }
+        let noted_ahead = page.lock().ahead.keys().copied().collect();
         let paused = watch::Sender::new(folder::is_paused(&folder));
         let place = Arc::new(Place::new(data, name));
         let dialler = Dialler {
@@ -167,6 +170,7 @@ impl Edge {
             take: self.take.get().cloned(),
             brings,
             stood_since: Mutex::default(),
+            noted_ahead: Mutex::new(noted_ahead),
             outlived: self.outlived.clone(),
         };
         let task = tokio::spawn(dialler.run(paused.subscribe()));

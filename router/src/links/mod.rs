@@ -20,6 +20,7 @@
 mod accept;
 mod admit;
 mod adopt;
+mod ahead_note;
 mod backoff;
 mod begin;
 mod book;

@@ -196,6 +196,36 @@ async fn a_link_that_is_removed_leaves_a_gap_and_what_lies_ahead() {
     assert_eq!(hq.upstream().views()[0].gaps[0].why, "link-removed");
 }
 
+/// What waits is counted the same after a restart, so that what is kept for the link is no less.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_ahead_upstream_is_known_after_a_restart_while_the_link_is_cut() {
+    let (mut plant, mut hq) = (Site::new(1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![slow()]).await;
+    plant.append_to("telemetry", 0, "first").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let id = partition(&plant);
+    hq.cut().await;
+    miss(&plant, &mut 10).await;
+    hq.listen_again().await;
+    until("it goes on ahead", || hq.log.store().ahead(id).is_some()).await;
+    plant.append_to("telemetry", 0, "fresh").await;
+    let view = || plant.edge().views().remove(0);
+    until("what is new is there", || ahead(&hq, id).contains(&"fresh".to_owned())).await;
+    until("the edge knows it", || view().lag.events + view().events == 32).await;
+    hq.cut().await;
+    until("it is noted", || view().state == State::Cut).await;
+    plant.append_to("telemetry", 0, "behind the note").await;
+    let waits = |plant: &Site| {
+        let view = plant.edge().views().remove(0);
+        (view.lag.events, view.later_events)
+    };
+    let before = waits(&plant);
+    assert!(before.1 > 0 && before.0 > before.1, "{before:?}");
+    plant.stop_edge().await;
+    plant.feed_again(vec![slow()]);
+    assert_eq!(waits(&plant), before);
+}
+
 /// What was missed when an edge was restored is told as a gap up to what lies ahead upstream, and the edge has nothing there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_edge_notes_no_more_as_stored_than_it_has() {
