@@ -129,9 +129,12 @@ pub struct LinkJson {
     pub plugin_answers: PluginAnswersJson,
     /// Events that never came, the newest news first.
     pub gaps: Vec<GapJson>,
-    /// Events that come behind what is newer of their partitions, each range.
+    /// Events that come behind what is newer of their partitions, each range, 1,000 at most.
     #[serde(default)]
     pub later: Vec<LaterJson>,
+    /// How many these are in all ranges.
+    #[serde(default)]
+    pub later_events: u64,
     /// Topics that stay, and go as what plugins make of them. At the edge alone.
     #[serde(default)]
     pub summaries: Vec<SummaryJson>,

@@ -134,7 +134,9 @@ impl EventLog {
             let aheads = self.aheads_of(id);
             (id, (self.store.end_offset(id), aheads))
         };
-        parts.iter().map(|part| end(part.partition())).collect()
+        // Each once: many parts are of few partitions.
+        let ids: BTreeSet<PartitionId> = parts.iter().map(LinkedPart::partition).collect();
+        ids.into_iter().map(end).collect()
     }
 
     /// What lies ahead of a partition's end in the store.

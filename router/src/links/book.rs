@@ -150,8 +150,10 @@ pub struct LinkView {
     pub shed_bytes: u64,
     /// Events that never came.
     pub gaps: Vec<Gap>,
-    /// Events that come behind what is newer.
+    /// Events that come behind what is newer, so many ranges as are shown.
     pub later: Vec<Later>,
+    /// How many these are in all ranges.
+    pub later_events: u64,
     /// What may come down, as the edge lists it.
     pub down: Vec<String>,
     /// The topics that come down; upstream of each gateway.
@@ -328,7 +330,7 @@ impl Page {
         &self,
         name: &str,
         direction: Direction,
-        (gaps, later): (Vec<Gap>, Vec<Later>),
+        (gaps, (later, later_events)): (Vec<Gap>, (Vec<Later>, u64)),
         now: Duration,
     ) -> LinkView {
         LinkView {
@@ -353,6 +355,7 @@ impl Page {
             shed_bytes: self.shed_bytes,
             gaps,
             later,
+            later_events,
             down: self.down.clone(),
             topics: Vec::new(),
             plugins: Vec::new(),

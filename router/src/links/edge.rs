@@ -296,8 +296,8 @@ impl Edge {
     }
 }
 
-/// What goes behind what is newer: each open hole.
-fn later(log: &EventLog, page: &Page) -> Vec<Later> {
+/// What goes behind what is newer: each open hole, as many as are shown, and how many events are in all.
+pub(super) fn later(log: &EventLog, page: &Page) -> (Vec<Later>, u64) {
     let of = |(id, parts): (&PartitionId, &Vec<(Offset, Offset)>)| {
         let Ok(partition) = log.partition(*id) else { return Vec::new() };
         let stored = page.stored.get(id).copied().unwrap_or(0);
@@ -310,7 +310,14 @@ fn later(log: &EventLog, page: &Page) -> Vec<Later> {
         };
         begins.zip(parts).map(hole).collect()
     };
-    page.ahead.iter().flat_map(of).take(LATER_SHOWN_MAX).collect()
+    let (mut shown, mut events) = (Vec::new(), 0);
+    for hole in page.ahead.iter().flat_map(of) {
+        events += hole.to.saturating_sub(hole.from);
+        if shown.len() < LATER_SHOWN_MAX {
+            shown.push(hole);
+        }
+    }
+    (shown, events)
 }
 
 /// Up to where each partition was known to be stored upstream, when it was noted last.

@@ -116,6 +116,7 @@ pub(super) fn json(view: LinkView, summaries: Vec<SummaryJson>) -> LinkJson {
         plugin_answers: answers(view.tally),
         gaps: view.gaps.into_iter().map(gap).collect(),
         later: view.later.into_iter().map(later).collect(),
+        later_events: view.later_events,
         summaries,
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
         labels,
         &dropped,
     )?;
-    let later = of(|link| link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum::<u64>() as f64);
+    let later = of(|link| link.later_events as f64);
     sheet.gauges("link_later_events", "Events that come behind what is newer of their partitions", "link", &later)?;
     let gaps = of(|link| link.gaps.len() as f64);
     sheet.gauges("link_gaps", "Ranges of events that never came", "link", &gaps)?;

@@ -142,7 +142,9 @@ fn later(link: &LinkJson, out: &mut Out<impl Write>) -> Result<(), Failure> {
     if link.later.is_empty() {
         return Ok(());
     }
-    let events: u64 = link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum();
+    let shown: u64 = link.later.iter().map(|later| later.to.saturating_sub(later.from)).sum();
+    // An older node says no sum.
+    let events = link.later_events.max(shown);
     let partitions: BTreeSet<_> =
         link.later.iter().map(|later| (&later.topic, &later.origin, later.partition)).collect();
     let partitions = partitions.len();

@@ -9,7 +9,9 @@ use super::forged::{Forger, plant_and_hq};
 use super::lab::Site;
 use super::newest_first::{miss, partition, session};
 use crate::links::begin::Stand;
+use crate::links::book::Page;
 use crate::links::class::Priority;
+use crate::links::edge::later;
 use crate::links::later::LiesAhead;
 use crate::links::meter::Brought;
 use crate::links::sender::Sender;
@@ -125,4 +127,14 @@ async fn what_another_node_sends_ahead_is_not_left() {
         // Longer than it may stand still.
         tokio::time::sleep(Duration::from_millis(450)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_later_is_counted_whole() {
+    let (plant, _hq, batches) = plant_and_hq().await;
+    let mut page = Page::default();
+    // More holes than are shown.
+    page.ahead.insert(batches[0].envelope().partition, (1..=1_500).map(|n| (10 * n, 10 * n + 4)).collect());
+    let (shown, events) = later(&plant.log, &page);
+    assert_eq!((shown.len(), events), (1_000, 10 + 1_499 * 6));
 }

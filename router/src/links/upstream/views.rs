@@ -19,7 +19,11 @@ impl Upstream {
         let (mut gaps, mut later, kept) = (self.gaps(), self.later(), self.kept());
         let view = |record: LinkRecord| {
             let gaps = record.ids.iter().flat_map(|id| gaps.remove(id).unwrap_or_default()).collect();
-            let later = record.ids.iter().flat_map(|id| later.remove(id).unwrap_or_default()).collect();
+            let mut behind = (Vec::new(), 0);
+            for (shown, events) in record.ids.iter().filter_map(|id| later.remove(id)) {
+                behind.0.extend(shown);
+                behind.1 += events;
+            }
             let first = record.ids.first().copied().unwrap_or_default();
             let page = self.page(first);
             let mut page = page.lock();
@@ -29,7 +33,7 @@ impl Upstream {
             let connections = self.connected.of(&record.ids).into_iter();
             page.came(connections.map(|one| one.traffic().received).sum(), self.log.clock().wall_ms());
             let (mut view, below) = (
-                page.view(&record.name, Direction::Down, (gaps, later), self.log.clock().monotonic()),
+                page.view(&record.name, Direction::Down, (gaps, behind), self.log.clock().monotonic()),
                 page.going.clone(),
             );
             drop(page);
@@ -44,17 +48,18 @@ impl Upstream {
         self.records.all().into_iter().map(view).collect()
     }
 
-    /// What comes behind what is newer by each link.
-    fn later(&self) -> BTreeMap<u64, Vec<Later>> {
-        let mut later: BTreeMap<u64, Vec<Later>> = BTreeMap::new();
+    /// What comes behind what is newer by each link, as many ranges as are shown, and how many events are in all.
+    fn later(&self) -> BTreeMap<u64, (Vec<Later>, u64)> {
+        let mut later: BTreeMap<u64, (Vec<Later>, u64)> = BTreeMap::new();
         for (id, from, ahead) in self.log.store().aheads() {
             let (Some(linked), Ok(partition)) = (self.log.store().linked_origin(id.origin), self.log.partition(id))
             else {
                 continue;
             };
-            let of_link = later.entry(linked.link).or_default();
-            if of_link.len() < LATER_SHOWN_MAX {
-                of_link.push(Later { topic: partition.topic().to_string(), partition: id, from, to: ahead.from });
+            let (shown, events) = later.entry(linked.link).or_default();
+            *events += ahead.from.saturating_sub(from);
+            if shown.len() < LATER_SHOWN_MAX {
+                shown.push(Later { topic: partition.topic().to_string(), partition: id, from, to: ahead.from });
             }
         }
         later
