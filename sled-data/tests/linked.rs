@@ -307,6 +307,50 @@ fn a_partition_begins_after_a_first_hole_and_holes_are_bounded() {
 }
 
 #[test]
+fn what_never_came_before_a_partition_begins_keeps_its_reasons() {
+    let (_edge, id, all) = edge(HOLES_MAX as u64 + 60);
+    let why = |from, to, why| LinkedPart::Hole(id, Hole { from, to, why, at_ms: 9 });
+    let (late, bad) = (HoleWhy::Deadline, HoleWhy::Damage);
+    let batch = |n: usize| LinkedPart::Batch(all[n].clone());
+    // Each has a reason of its own, and there are too many: those that came last stay.
+    let many = |n: u64| why(n, n + 1, if n % 2 == 0 { late } else { bad });
+    let most = HOLES_MAX as u64;
+    // what comes, call by call; where the partition begins, and the holes then
+    let cases = [
+        (vec![vec![why(0, 4, bad)], vec![why(4, 8, late), batch(4)]], 8, vec![(0, 4, bad), (4, 8, late)]),
+        (
+            vec![
+                vec![why(0, 4, HoleWhy::Later), why(4, 6, late)],
+                vec![why(0, 4, late)],
+                vec![why(6, 8, late), batch(4)],
+            ],
+            8,
+            vec![(0, 4, late), (4, 8, late)],
+        ),
+        // What was there is gone by retention, and what never came before it is told so as well.
+        (vec![vec![why(0, 2, bad), batch(1)], vec![why(4, 6, late)]], 2, vec![(0, 2, bad), (4, 6, late)]),
+        (
+            vec![(0..most + 20).map(many).collect()],
+            most + 20,
+            (19..most + 20).map(|n| (n, n + 1, if n % 2 == 0 { late } else { bad })).collect(),
+        ),
+    ];
+    for (calls, start, expected) in cases {
+        on_both(|open| {
+            let store = open(Options::default());
+            calls.iter().for_each(|call| store.take_linked(id.origin, &linked(LINK), call).unwrap());
+            let check = |store: &Store| {
+                let found: Vec<_> = store.holes(id).iter().map(|hole| (hole.from, hole.to, hole.why)).collect();
+                assert_eq!((store.start_offset(id), found), (start, expected.clone()));
+                assert!(store.verify(&mut |_| {}).unwrap().is_clean());
+            };
+            check(&store);
+            check(&reopened(store, open));
+        });
+    }
+}
+
+#[test]
 fn whatever_a_power_cut_leaves_the_link_goes_on_from_there() {
     let (edge, id, all) = edge(120);
     for seed in 0..40_u64 {

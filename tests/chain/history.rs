@@ -98,8 +98,12 @@ pub struct History {
     pub set_back: BTreeSet<usize>,
     /// Origins that lost events, or went on apart, as their store was wiped or set back.
     pub doubtful: BTreeSet<OriginId>,
-    /// Partitions of ended lives of which something else lay ahead upstream: a gap was told before that.
-    pub parted: BTreeSet<PartitionId>,
+    /// Where parts began that lay ahead upstream of what an ended life has of a partition, and are of another log: a gap is told right before.
+    pub parted: BTreeMap<PartitionId, BTreeSet<u64>>,
+    /// Where partitions went on over a link, and nothing was left at either end by which what is there could be told to be the same.
+    pub unseen: BTreeMap<PartitionId, BTreeSet<u64>>,
+    /// Origins that were seen to be others upstream of a link, by its number.
+    pub seen_apart: BTreeSet<(usize, OriginId)>,
     /// Up to where retention took events without waiting for links.
     pub let_go: BTreeMap<PartitionId, u64>,
     /// Up to where a site let go of what its links had brought over, by its place.

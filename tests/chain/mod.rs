@@ -6,7 +6,7 @@
 //! and wiped stores, and frames that are lost, doubled or damaged. `invariants` says what must hold. `bug` plants mistakes, to prove that they
 //! see.
 //!
-//! `EDGEWAY_CHAIN_SEEDS` is how many seeds are run, `EDGEWAY_CHAIN_SEED` the one to run alone.
+//! `EDGEWAY_CHAIN_SEEDS` is how many seeds are run, or which, as in `1000..2000`; `EDGEWAY_CHAIN_SEED` the one to run alone.
 
 mod bug;
 mod history;
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use crate::seeded::seeds::{Seeds, assert_met};
 use bug::Bug;
 
-const SEEDS: Seeds = Seeds { count: "EDGEWAY_CHAIN_SEEDS", alone: "EDGEWAY_CHAIN_SEED", quick: 200, to_see: 2_500 };
+const SEEDS: Seeds = Seeds { count: "EDGEWAY_CHAIN_SEEDS", alone: "EDGEWAY_CHAIN_SEED", quick: 200, to_see: 600 };
 
 #[test]
 fn every_promise_holds_over_links_in_all_weathers() {
@@ -27,7 +27,7 @@ fn every_promise_holds_over_links_in_all_weathers() {
 
 #[test]
 fn each_bug_that_is_planted_in_a_link_is_seen() {
-    SEEDS.assert_each_is_seen(&Bug::ALL, |seed, bug| invariants::broken(&world::run(seed, Some(bug))));
+    SEEDS.assert_each_is_seen(&Bug::ALL, |seed, bug| invariants::broken(&world::run(seed, bug)));
 }
 
 #[test]
@@ -67,6 +67,7 @@ fn links_meet_all_weathers() {
         "a second outage",
         "a reader starts again",
         "topics come down",
+        "a storm",
     ];
     assert_met(&met, &wanted);
     assert!(acknowledged > 1_000 && holes > 10, "{acknowledged} events, {holes} holes");

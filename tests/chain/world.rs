@@ -128,6 +128,8 @@ pub struct World {
     pub is_calm: bool,
     /// Edges are told that something is stored when both nodes of a site have it.
     pub has_quorum: bool,
+    /// Chance of its own, where stores are set back often and what would show it goes.
+    storms: Option<Random>,
 }
 
 /// Runs one seed to its end.
@@ -135,6 +137,7 @@ pub fn run(seed: u64, bug: Option<Bug>) -> History {
     let mut world = World::new(seed, bug);
     for _ in 0..STEPS {
         world.weather();
+        world.storm();
         world.step();
     }
     world.calm();
@@ -175,7 +178,10 @@ impl World {
             next_event: 0,
             is_calm: false,
             has_quorum,
+            storms: None,
         };
+        let mut storms = Random::new(seed.rotate_left(32));
+        world.storms = storms.chance(100).then_some(storms);
         for number in 0..count {
             world.sites.push(Site {
                 id: if is_double { number.min(1) } else { number } as u64 + 1,

@@ -348,11 +348,12 @@ impl Lane {
                 Err(ReadError::Damaged { to, .. }) => (to, HoleWhy::Damage),
                 Err(error) => return Err(error),
             };
+            // Upstream has what lies behind a fill, or it is of another log.
+            let to = self.same_to().map_or(to, |same_to| same_to.min(to));
             if to <= self.next {
                 return Ok(());
             }
-            // Upstream has what lies behind a fill.
-            self.hole(self.hole_to().map_or(to, |hole_to| hole_to.min(to)), why);
+            self.hole(to, why);
             self.skip();
         }
         Ok(())

@@ -166,13 +166,19 @@ pub fn judge_ahead(store: &Store, place: &str, id: PartitionId, ahead: LiesAhead
     let stand = ahead.stand();
     let here = batch_at(store, id, ahead.from).filter(|_| ahead.first != 0);
     let is_same = here.as_ref().is_some_and(|here| is_at(here, ahead.from, ahead.first));
-    // Batches are stored whole: one that lies across is another one as well.
-    if here.is_some() && !is_same {
+    // Batches are stored whole: one that lies across is another one as well. So is what goes on from something newer.
+    if here.is_some() && !is_same || ahead.first != 0 && !is_same && is_newer_before(store, id, ahead) {
         return AheadJudged { ahead, begin: Begin::Forked, is_same };
     }
     // Where nothing lies there yet, nothing can differ.
     let is_apart = ahead.from < ahead.end && store.is_apart(id.origin, place);
     AheadJudged { ahead, begin: begin(&stand, &Mine { is_apart, ..mine(store, id, &stand) }), is_same }
+}
+
+/// Whether something is here before a part that is newer than what that begins with: within a partition clocks never fall, so they went on apart before.
+fn is_newer_before(store: &Store, id: PartitionId, ahead: LiesAhead) -> bool {
+    let before = store.read_back(id, ahead.from, 1).ok().and_then(|batches| batches.into_iter().next());
+    before.is_some_and(|batch| batch.envelope().hlc > ahead.first)
 }
 
 fn is_at(batch: &StoredBatch, offset: Offset, hlc: u64) -> bool {
@@ -239,6 +245,39 @@ mod tests {
             assert_eq!(way(from, &ahead, skip_to), expected, "{from} {ahead:?} {skip_to:?}");
             assert!(live_from(from, &ahead) >= from);
         }
+    }
+
+    #[test]
+    fn what_is_here_and_newer_than_a_part_that_lies_behind_it_is_of_another_log() {
+        let backend = std::sync::Arc::new(sled_data::MemoryBackend::new());
+        let options = sled_data::Options { seed: Some(1), ..sled_data::Options::default() };
+        let (store, _) = Store::on(backend, options).unwrap();
+        let topic = store.create_topic("t", sled_data::TopicConfig::default()).unwrap();
+        let id = PartitionId { origin: store.origin(), topic: topic.id, index: 0 };
+        for hlc in 5..=8 {
+            let appends = vec![crate::event_log::rubbish::sound(id, hlc - 5, hlc, &["event"])];
+            store.commit(&sled_data::Commit { hlc, appends, ..sled_data::Commit::default() }).unwrap();
+        }
+        // where a part begins, and the clock with which it does; how it is judged by four events with the clocks 5 to 8
+        let cases = [
+            (9, 12, Begin::Ahead),
+            (9, 8, Begin::Ahead),
+            (9, 7, Begin::Forked),
+            (4, 9, Begin::Ahead),
+            (4, 7, Begin::Forked),
+            // It begins with a gap there.
+            (9, 0, Begin::Ahead),
+        ];
+        for (from, first, expected) in cases {
+            let ahead = LiesAhead { from, end: from + 3, first, hlc: 30 };
+            assert_eq!(judge_ahead(&store, "hq", id, ahead).begin, expected, "{from} {first}");
+        }
+        // What is the same here says enough.
+        let same = LiesAhead { from: 2, end: 4, first: 7, hlc: 8 };
+        assert_eq!(
+            judge_ahead(&store, "hq", id, same),
+            AheadJudged { ahead: same, begin: Begin::From(4), is_same: true }
+        );
     }
 
     #[test]

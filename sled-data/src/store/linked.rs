@@ -115,7 +115,7 @@ pub enum LinkedError {
         /// Where what came begins.
         found: Offset,
     },
-    /// A batch that is here already, or one that ends where it does, is another one.
+    /// A batch that is here already, or one that ends where it does, is another one; or it comes to what lies ahead, and is newer than that.
     #[error("{partition} has another batch before {end}")]
     Differs {
         /// The partition.

@@ -283,3 +283,41 @@ fn what_another_node_brings_in_order_goes_before_what_lies_ahead() {
         });
     }
 }
+
+#[test]
+fn what_is_newer_than_the_part_that_it_would_come_to_is_of_another_log() {
+    let (edge, id, all) = edge(30);
+    let of = |n: u64, hlc| {
+        let sealed = seal_at(id, n * 2, &[b"three", b"four"], Times { hlc, first_ms: 0 }, Compression::Lz4);
+        LinkedPart::Batch(StoredBatch::decode(sealed.bytes().to_vec()).unwrap())
+    };
+    let filled = |n: usize, more: LinkedPart| parts(&all[2..n]).into_iter().chain([more]).collect::<Vec<_>>();
+    let differs = |end| Some(LinkedError::Differs { partition: id, end });
+    let three = vec![(12, 16), (30, 34), (50, 52)];
+    // what comes, why it is refused; then: end, what lies ahead. All that is there has a clock of 7
+    let cases = [
+        ("newer, before it", filled(4, of(4, 9)), None, 10, three.clone()),
+        ("newer", filled(5, of(5, 9)), differs(12), 4, three.clone()),
+        ("of the same commit", filled(5, of(5, 7)), None, 16, three[1..].to_vec()),
+        ("older", filled(5, of(5, 6)), None, 16, three[1..].to_vec()),
+        (
+            "newer, behind the first part",
+            parts(&all[8..14]).into_iter().chain([of(14, 8)]).collect(),
+            differs(30),
+            4,
+            three.clone(),
+        ),
+        (
+            "newer, and a gap is told between",
+            vec![of(2, 9), hole(id, 6, 12, HoleWhy::Damage)],
+            None,
+            16,
+            three[1..].to_vec(),
+        ),
+    ];
+    for (case, coming, refused, end, ahead) in cases {
+        comes_behind(&edge, id, &thrice(id, &all), (&coming, refused), case, |store| {
+            assert_eq!((store.end_offset(id), lie(store, id)), (end, ahead.clone()), "{case}");
+        });
+    }
+}

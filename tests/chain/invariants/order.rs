@@ -1,26 +1,35 @@
 //! What a site has of a partition is what one life wrote there, each event at its offset: in order, and never of two lives.
 //!
-//! Where the writer's store was set back, another site on the way lost its store as well, and a gap is told, nothing may be left by which both sides
-//! could tell one from the other: there each event is of a life that wrote it there, and no more is asked.
+//! Where its writer's store was set back, two lives may be on either side of
 //!
-//! Where it was set back while something lay ahead upstream, what its ended life has of the fill goes, and a gap is told (damage) before what lies ahead, which another life wrote:
-//! what is on either side of such a gap is of one life.
+//! - an offset at which the partition went on over a link when nothing was left at either end that shows what is there, nor had any other partition of the
+//!   origin shown that it is another one there;
+//! - a gap (damage) that was told right before what lay ahead upstream, and was of another log than the ended life that filled what lies before.
+//!
+//! What is between two such places is of one life.
 
-use sled_data::HoleWhy;
+use std::collections::BTreeSet;
+
+use sled_data::{Hole, HoleWhy};
 
 use super::Checked;
-use crate::chain::history::{Held, History};
+use crate::chain::history::History;
 
 pub fn check(history: &History) -> Checked {
     for (site, ended) in history.sites.iter().enumerate() {
         for (partition, held) in &ended.partitions {
-            let is_open = history.doubtful.contains(&partition.origin) && was_lost_twice(history, held);
-            let is_parted = history.parted.contains(partition);
-            let is_between = |before: u64, after: u64| {
-                held.holes.iter().any(|hole| hole.why == HoleWhy::Damage && (before..after).contains(&hole.from))
+            let is_doubtful = history.doubtful.contains(&partition.origin);
+            // Right before where the other log begins, and nowhere else.
+            let is_told = |begins: &u64| {
+                let is_it = |hole: &Hole| hole.why == HoleWhy::Damage && hole.from < *begins && *begins <= hole.to;
+                held.holes.iter().any(is_it)
             };
-            let is_run =
-                |before: &(u64, u64), after: &(u64, u64)| !(is_open || is_parted && is_between(before.0, after.0));
+            let parted = history.parted.get(partition).into_iter().flatten().copied().filter(is_told);
+            let places: BTreeSet<u64> =
+                history.unseen.get(partition).into_iter().flatten().copied().chain(parted).collect();
+            let is_run = |before: &(u64, u64), after: &(u64, u64)| {
+                !is_doubtful || places.range(before.0 + 1..=after.0).next().is_none()
+            };
             for run in held.events.chunk_by(is_run) {
                 let lives = history.lives.iter().filter(|life| life.origin == partition.origin);
                 let mut wrote = lives.filter_map(|life| life.events.get(partition));
@@ -32,12 +41,4 @@ pub fn check(history: &History) -> Checked {
         }
     }
     Ok(())
-}
-
-/// Whether a gap is told, and a site that it has passed behind its writer's lost its store.
-fn was_lost_twice(history: &History, held: &Held) -> bool {
-    let passed = held.path.as_deref().unwrap_or_default();
-    let mut behind =
-        history.set_back.iter().map(|site| history.sites[*site].id).filter(|id| Some(id) != passed.first());
-    !held.holes.is_empty() && behind.any(|id| passed.contains(&id))
 }

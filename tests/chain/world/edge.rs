@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use edgeway::event_log::PartitionLog;
 use edgeway::links::{
-    Answer, Begin, Fill, Lanes, LiesAhead, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge, judge_ahead,
-    live_from, mine, shown_ahead, skip_to, waits, way,
+    Answer, Begin, Fill, Lanes, LiesAhead, Mine, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge,
+    judge_ahead, live_from, mine, shown_ahead, skip_to, waits, way,
 };
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
 
@@ -168,20 +168,24 @@ impl World {
 
     /// How partitions go on.
     fn judge_ends(
-        &self,
+        &mut self,
         number: usize,
         edge: &Running,
         stands: &[(PartitionId, Stand)],
         aheads: &BTreeMap<PartitionId, Vec<LiesAhead>>,
     ) -> Vec<Begin> {
-        if self.has(Bug::ForkIsForgotten) {
-            return stands.iter().map(|(id, stand)| begin(stand, &mine(&edge.store, *id, stand))).collect();
-        }
-        let now_ms = i64::try_from(self.now).unwrap();
         let place = format!("link {number}");
         let shown = shown_ahead(&edge.store, &place, stands, aheads);
-        let judged = judge(&edge.store, &place, stands.to_vec(), shown, now_ms).expect("it can be noted");
-        judged.into_iter().map(|(.., begin)| begin).collect()
+        let begins: Vec<Begin> = if self.has(Bug::ForkIsForgotten) {
+            stands.iter().map(|(id, stand)| begin(stand, &mine(&edge.store, *id, stand))).collect()
+        } else {
+            let now_ms = i64::try_from(self.now).unwrap();
+            let judged = judge(&edge.store, &place, stands.to_vec(), shown.clone(), now_ms).expect("it can be noted");
+            judged.into_iter().map(|(.., begin)| begin).collect()
+        };
+        let judged: Vec<_> = stands.iter().zip(&begins).map(|((id, stand), begin)| (*id, *stand, *begin)).collect();
+        self.note_what_is_seen(number, edge, &judged, shown);
+        begins
     }
 
     /// Begins with a partition where it ends upstream; false when this life ends.
@@ -225,6 +229,27 @@ impl World {
                 }
                 sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));
                 true
+            }
+        }
+    }
+
+    /// Notes which origins are seen to be others there, and where partitions of the rest go on that are not seen to be the same.
+    fn note_what_is_seen(
+        &mut self,
+        number: usize,
+        edge: &Running,
+        judged: &[(PartitionId, Stand, Begin)],
+        shown: BTreeSet<OriginId>,
+    ) {
+        let shows = |(id, _, begin): &&(PartitionId, Stand, Begin)| {
+            *begin == Begin::Forked || *begin == Begin::Ahead && edge.store.linked_origin(id.origin).is_none()
+        };
+        let others = judged.iter().filter(shows).map(|(id, ..)| id.origin).chain(shown);
+        self.history.seen_apart.extend(others.map(|origin| (number, origin)));
+        for (id, stand, _) in judged.iter().filter(|(.., begin)| matches!(begin, Begin::From(_))) {
+            let as_if_apart = begin(stand, &Mine { is_apart: true, ..mine(&edge.store, *id, stand) });
+            if as_if_apart == Begin::Doubtful && !self.history.seen_apart.contains(&(number, id.origin)) {
+                self.history.unseen.entry(*id).or_default().insert(stand.end);
             }
         }
     }
@@ -273,7 +298,8 @@ impl World {
                 let has_ended = edge.store.linked_origin(id.origin).is_none();
                 if has_ended {
                     self.history.met.insert("fills up to another log");
-                    self.history.parted.insert(id);
+                    let begins = parts.get(place).filter(|_| !is_same).map(|(begins, _)| *begins);
+                    self.history.parted.entry(id).or_default().extend(begins);
                 }
                 if !has_ended || place + 1 < parts.len() {
                     sending.asked.insert(id, Some(self.now + ASK_AGAIN_MS));

@@ -20,11 +20,7 @@ impl World {
             40..50 if self.sites[at].running.is_some() => self.go_down(at, "killed"),
             50..60 => self.links[link].session = None,
             60..70 => self.outage(link),
-            70..90 => {
-                // A backup has nothing that a power cut could take back.
-                self.sync(at);
-                self.sites[at].image = Some(self.sites[at].backend.image());
-            }
+            70..90 => self.back_up(at),
             90..97 => self.set_back(at),
             97..100 => self.wipe(at),
             100..220 => self.retain(at),
@@ -34,6 +30,30 @@ impl World {
             290..310 => self.spoil(link, "a frame is damaged"),
             _ => {}
         }
+    }
+
+    /// In some seeds writers are set back often, write on where no link is, and retention takes what would show it.
+    pub fn storm(&mut self) {
+        let Some(mut storms) = self.storms.take() else { return };
+        let at = storms.place(self.sites.len());
+        match storms.below(1_000) {
+            0..40 => self.back_up(at),
+            40..60 if self.sites[at].image.is_some() => {
+                self.history.met.insert("a storm");
+                self.set_back(at);
+                let until = self.now + storms.below(10_000);
+                self.links.iter_mut().filter(|link| link.from == at).for_each(|link| link.cut_until = until);
+            }
+            60..110 => self.let_go(at),
+            _ => {}
+        }
+        self.storms = Some(storms);
+    }
+
+    /// A backup has nothing that a power cut could take back.
+    fn back_up(&mut self, at: usize) {
+        self.sync(at);
+        self.sites[at].image = Some(self.sites[at].backend.image());
     }
 
     fn outage(&mut self, link: usize) {

@@ -83,10 +83,15 @@ impl Lane {
         Some(next.unwrap_or(fill.to))
     }
 
+    /// Up to where what is here goes into the hole that a fill is in, batches and gaps: no further than both are the same.
+    pub(super) fn same_to(&self) -> Option<Offset> {
+        let same_to = self.fill.as_ref()?.same_to;
+        Some(self.hole_to()?.min(same_to))
+    }
+
     /// Up to where batches of it may go.
     pub(super) fn batches_to(&self) -> Offset {
-        let same_to = self.fill.as_ref().map_or(self.limit, |fill| fill.same_to);
-        self.limit.min(same_to).min(self.hole_to().unwrap_or(self.limit))
+        self.limit.min(self.same_to().unwrap_or(self.limit))
     }
 
     /// Puts the open hole into the window, where it is to be told; passes over what upstream has; puts a gap into the window in the place of what is not

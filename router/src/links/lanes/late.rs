@@ -135,11 +135,7 @@ impl Lane {
     fn late_up_to(&self, store: &Store, from: Offset, floor: u64) -> Offset {
         let id = self.log.id();
         // What cannot be found is met batch by batch.
-        let found = store
-            .offset_at_clock(id, from, floor)
-            .unwrap_or(from)
-            .min(self.hole_to().unwrap_or(self.limit))
-            .min(self.limit);
+        let found = store.offset_at_clock(id, from, floor).unwrap_or(from).min(self.batches_to());
         let hole = store.holes(id).iter().find(|hole| hole.to > from).map_or(found, |hole| hole.from);
         let is_gone = store.reach(id).start > from;
         if is_gone { from } else { found.min(hole).max(from) }

@@ -348,3 +348,28 @@ fn a_lane_that_skips_tells_it_and_one_that_fills_ends_there() {
     assert_eq!(given(&mut fill), [(17, 18, None), (18, 19, None), (19, 20, Some(HoleWhy::Damage))]);
     log.close();
 }
+
+#[test]
+fn what_is_not_known_to_be_the_same_is_told_as_that_whatever_is_missing_before_it() {
+    let log = log();
+    let mut random = 5;
+    (0..20).for_each(|_| commit(&log, &[3], 50, &mut random));
+    let partition = Arc::clone(&log.topic("t").unwrap().all_partitions()[3]);
+    log.store().trim(partition.id(), 11, 99).unwrap();
+    let old = Moment { wall_ms: u64::MAX >> sled_data::HLC_LOGICAL_BITS, up_ms: u64::MAX, began_after: 0 };
+    let (gone, late, parted) = (HoleWhy::Retention, HoleWhy::Deadline, HoleWhy::Damage);
+    // from, where what is of another log begins, the deadline; the gaps that are told
+    let cases = [
+        (4, 9, 0, vec![(4, 8, Some(gone)), (8, 9, Some(parted))]),
+        (12, 18, 80_000, vec![(12, 17, Some(late)), (17, 18, Some(parted))]),
+        (4, 18, 80_000, vec![(4, 11, Some(gone)), (11, 17, Some(late)), (17, 18, Some(parted))]),
+    ];
+    for (from, begins, drop_after_ms, expected) in cases {
+        let mut lanes = Lanes::default();
+        let (from, fill) = Fill::alone(from, &[(begins, begins + 7)], 0, (false, true));
+        lanes.add_fill(Arc::clone(&partition), from, fill, drop_after_ms);
+        lanes.at(old);
+        assert_eq!(given(&log, &mut lanes), expected, "{from} {begins}");
+    }
+    log.close();
+}

@@ -73,6 +73,9 @@ impl<'a> Coming<'a> {
         if base != about.end || about.next().is_some_and(|from| next > from) {
             return Err(LinkedError::NotNext { partition, end: about.end, found: base });
         }
+        if about.next() == Some(next) && self.is_newer_than(batch, next) {
+            return Err(LinkedError::Differs { partition, end: next });
+        }
         match about.place.checked_sub(1) {
             None => self.plan.append(at, batch),
             Some(place) => {
@@ -88,6 +91,14 @@ impl<'a> Coming<'a> {
         }
         self.aheads.join(&mut self.plan.touched, at);
         Ok(())
+    }
+
+    /// Whether a batch is newer than what lies ahead, as that was before the call, and begins at an offset: within a partition clocks never fall, so the
+    /// two are not of one log. One that was restored comes to what lies ahead of it so.
+    fn is_newer_than(&self, batch: &StoredBatch, ahead: Offset) -> bool {
+        let found = self.plan.store.read_newest(batch.envelope().partition, ahead, 1).unwrap_or_default();
+        let first = found.first().filter(|first| first.base_offset() == ahead);
+        first.is_some_and(|first| batch.envelope().hlc > first.envelope().hlc)
     }
 
     /// Looks whether a batch that is to be left out is the one that is here, before the end or in what lay ahead as they were before the call.

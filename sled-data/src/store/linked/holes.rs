@@ -93,7 +93,7 @@ pub(in crate::store) fn load(meta: &dyn Tree) -> Result<HashMap<PartitionId, Vec
     Ok(found)
 }
 
-/// Adds new holes to `group`, and takes out those that lie before their partition's start; the holes of each partition that has new
+/// Adds new holes to `group`, and takes out those that lie before their partition's start, but for those that go up to it; the holes of each partition that has new
 /// ones. Where they are too many, the partition's start moves past the oldest; what is to come before the parts ahead that these are in is given up then.
 pub(super) fn put(
     touched: &mut [Touched],
@@ -123,10 +123,9 @@ pub(super) fn put(
             after.start = last.to;
         }
         let start = after.start;
-        for gone in holes.iter().filter(|hole| hole.to < start) {
+        for gone in holes.drain(..first_kept(holes, start).max(too_many.saturating_sub(1))) {
             group.remove(&keys::hole(partition.id, gone.from));
         }
-        holes.retain(|hole| hole.to >= start);
         for hole in holes.iter() {
             let key = keys::hole(partition.id, hole.from);
             write(&key, &HoleV1 { to: hole.to, why: hole.why.code(), at_ms: hole.at_ms }, value);
@@ -134,6 +133,19 @@ pub(super) fn put(
         }
     }
     Ok(grown.into_iter().map(|(at, holes)| (at, holes.into())).collect())
+}
+
+/// The place of the first hole that is kept of a partition that begins at an offset: the one that ends there, or those before it without an event
+/// between. Nothing was ever there, and others are told why.
+fn first_kept(holes: &[Hole], start: Offset) -> usize {
+    let mut first = holes.partition_point(|hole| hole.to < start);
+    while let Some(before) = first.checked_sub(1)
+        && let (Some(hole), Some(next)) = (holes.get(before), holes.get(first))
+        && hole.to == next.from
+    {
+        first = before;
+    }
+    first
 }
 
 /// Adds a hole at its place: what lies ahead may have some that came before. One that goes on where the one before ends becomes part of it.
