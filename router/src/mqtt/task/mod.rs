@@ -24,6 +24,8 @@ mod offer_tests;
 mod site_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod will_tests;
 
 pub use door::{Config, Door};
 pub use listen::{Place, listen};
