@@ -19,7 +19,7 @@ use super::site::{Found, Known};
 struct Resumed {
     seat: Arc<Seat>,
     record: KeptRecord,
-    /// Whether its node may have more of it than has arrived here.
+    /// Whether another node may have more of it than has arrived here.
     may_lag: bool,
 }
 
@@ -80,17 +80,19 @@ impl Sessions {
         known: Known,
         now_ms: i64,
     ) -> Option<Resumed> {
+        // Who is not heard, or not whole, may have let the client in since.
+        let may_lag = known.in_site && !self.knows_all();
         match (known.found, own) {
             (Found::Own, Some((seat, record))) if !record.is_expired(now_ms) => {
                 seat.subscriber.come_back();
-                return Some(Resumed { seat, record, may_lag: false });
+                return Some(Resumed { seat, record, may_lag });
             }
             (Found::Other(record), own) if !record.is_expired(now_ms) => {
                 own.iter().for_each(|(seat, _)| self.give_up(client_id, seat));
                 let seat = self.seat_of(&record);
                 seat.subscriber.come_back();
                 self.stats.fetched.fetch_add(1, Ordering::Relaxed);
-                let may_lag = record.live;
+                let may_lag = may_lag || record.live;
                 return Some(Resumed { seat, record, may_lag });
             }
             (_, own) => own.iter().for_each(|(seat, _)| self.give_up(client_id, seat)),

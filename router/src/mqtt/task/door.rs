@@ -220,10 +220,14 @@ impl Door {
         }
     }
 
-    /// Publishes wills that are due, and drops what has expired.
-    fn look_after(&self) {
+    /// Publishes wills that are due, and drops what has expired. After a start in a site both wait for a moment: others know which clients came to
+    /// them meanwhile.
+    pub(super) fn look_after(&self) {
         let now_ms = self.now_ms();
         self.sessions.expire();
+        if self.sessions.awaits_others() {
+            return;
+        }
         let is_due = |_: &Arc<str>, waiting: &mut WaitingWill| waiting.due.at_ms <= now_ms;
         let due: Vec<(Arc<str>, WaitingWill)> = self.wills.lock().extract_if(is_due).collect();
         for (client_id, waiting) in due {

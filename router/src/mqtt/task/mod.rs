@@ -23,6 +23,8 @@ mod offer_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]
+mod stale_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod will_tests;

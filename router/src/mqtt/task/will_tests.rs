@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::site_tests::{gateway, moment, retain, retained, ship_all, until};
+use sled_data::MemoryBackend;
+
+use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship_all, until};
 use super::tests::{Client, Node};
+use crate::sessions::Knows;
 
 /// Two gateways: a client with a will has left one without a word, and says at the other that it is online.
 async fn moved() -> (Node, Client, Node, Client) {
@@ -30,7 +33,7 @@ async fn is_online_at_all(a: &Node, b: &Node) {
 }
 
 /// What a gateway itself has appended, of what is visible.
-fn appended(node: &Node) -> u64 {
+pub(super) fn appended(node: &Node) -> u64 {
     let topic = node.log.topic(crate::ingest::CATCH_ALL_TOPIC).unwrap();
     let own = |partition: &Arc<crate::event_log::PartitionLog>| partition.id().origin == node.log.origin();
     topic.all_partitions().iter().filter(|partition| own(partition)).map(|partition| partition.visible_end()).sum()
@@ -55,4 +58,51 @@ async fn a_will_at_a_gateway_that_is_cut_off_is_as_old_as_what_was_heard_of_its_
     until("its will is published", || appended(&b) == 2).await;
     assert_eq!(retained(&b), [b"offline"]);
     is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wills_found_at_a_start_wait_until_it_is_known_where_their_clients_are() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway(3), gateway_on(4, &backend));
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online at b").await;
+    ship_all(&b, &a).await;
+    let image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    let (mut at_a, present) = Client::connect(&a, "c", 60, 10).await;
+    assert!(present, "its session goes on");
+    retain(&mut at_a, 1, "online").await;
+    // It is back and has heard nothing of it yet.
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    b.door.look_after();
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    assert_eq!(appended(&b), 2, "no will is among it");
+    ship_all(&a, &b).await;
+    b.sessions.tell_known(Knows::OfHeard);
+    b.door.look_after();
+    say(&mut other, 2, "y").await;
+    assert_eq!(appended(&b), 3, "nor now: the session goes on elsewhere");
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_found_at_a_start_is_published_where_its_client_is_nowhere() {
+    let backend = Arc::new(MemoryBackend::new());
+    let b = gateway_on(4, &backend);
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online").await;
+    let image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"online"]);
+    b.sessions.tell_known(Knows::All);
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"offline"]);
+    b.log.close();
 }
