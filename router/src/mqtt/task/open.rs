@@ -47,12 +47,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             return;
         }
     };
-    let Admitted { entry, kept, may_lag, .. } = admitted;
+    let Admitted { entry, kept, may_lag, ahead_ms, .. } = admitted;
     let goes_on = kept.is_some();
     let kept = kept.and_then(|bytes| match KeptSession::from_bytes(&bytes) {
         // Which QoS 2 messages it has sent its node knows, and may not have told yet.
         Ok(kept) if may_lag && !kept.qos2_held.is_empty() => None,
-        Ok(kept) => Some(kept),
+        Ok(kept) => Some(match ahead_ms {
+            Some(ahead_ms) => kept.by_clock_behind(door.ahead_of_now_ms(ahead_ms)),
+            None => kept,
+        }),
         Err(error) => {
             tracing::warn!(client = %entry.client_id, %error, "a kept session begins anew");
             None

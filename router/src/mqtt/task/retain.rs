@@ -158,6 +158,11 @@ impl RetainedStore {
         }
     }
 
+    /// Another node's clock is `ahead_ms` ahead of the door's: by it its messages say when they expire.
+    pub(super) fn follow_clock(&self, origin: OriginId, ahead_ms: i64) {
+        self.merged.lock().follow_clock(origin.0, ahead_ms);
+    }
+
     /// Takes what a commit of another node has changed.
     pub(super) fn followed(&self, log: &EventLog, commit: &FollowedCommit) {
         let mut writes = commit.record.state.iter().filter(|write| write.tree == RETAINED_TREE).peekable();
@@ -254,6 +259,12 @@ impl RetainedStore {
         let merged = self.merged.lock();
         let found = merged.index().matching(filter, after, now_ms).take(MATCH_COUNT_MAX);
         found.map(|(topic, message)| (topic.to_string(), message.clone())).collect()
+    }
+
+    /// The stamp of what is held of a topic.
+    #[cfg(test)]
+    pub(super) fn stamp(&self, topic: &str) -> Option<Stamp> {
+        self.merged.lock().stamp(topic)
     }
 
     /// Drops messages that have expired and marks that are too old, from the store as well.
