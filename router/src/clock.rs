@@ -67,6 +67,11 @@ impl Clock {
         wall.max(before + 1)
     }
 
+    /// The hybrid stamp of a moment `ago_ms` milliseconds ago, about: others may have given it as well.
+    pub fn hybrid_before(&self, ago_ms: u64) -> u64 {
+        self.next_hybrid().saturating_sub(ago_ms.saturating_mul(1 << HLC_LOGICAL_BITS))
+    }
+
     /// Takes note of another node's hybrid stamp: stamps to come are greater, where it is not ahead of the wall clock
     /// by more than [`AHEAD_MS_MAX`]: a clock that lies by days does not take others with it.
     pub fn observe(&self, stamp: u64) {
@@ -94,6 +99,14 @@ mod tests {
     fn a_fresh_stamp_carries_the_wall_clock() {
         let clock = Clock::starting_after(0);
         assert!(sled_data::hlc_ms(clock.next_hybrid()).abs_diff(clock.wall_ms()) < 1_000);
+    }
+
+    #[test]
+    fn a_stamp_of_a_moment_before_is_older_by_as_much() {
+        let clock = Clock::starting_after(0);
+        let before = sled_data::hlc_ms(clock.hybrid_before(60_000));
+        assert!((clock.wall_ms() - 60_000).abs_diff(before) < 1_000);
+        assert_eq!(clock.hybrid_before(u64::MAX), 0);
     }
 
     #[test]

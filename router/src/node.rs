@@ -347,6 +347,9 @@ fn open_rooms(
         log.await_replicas();
         commands.set_forward(Arc::clone(&way) as _);
         sessions.set_heard(Arc::clone(&way) as _);
+        if config.site.listen.is_some() && !log.others().is_empty() {
+            sessions.await_others();
+        }
     }
     let readiness = Arc::new(Readiness::default());
     site.set_doors(Arc::clone(&sessions), Arc::clone(&readiness), Arc::clone(&linked));

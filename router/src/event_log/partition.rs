@@ -42,6 +42,14 @@ impl Batch {
         self.is_late
     }
 
+    /// The hybrid clock of its commit, where it was read from the store; `None`: it was appended a moment ago.
+    pub fn stored_clock(&self) -> Option<u64> {
+        match &self.records {
+            Source::Recent(_) => None,
+            Source::Stored(records) => Some(records.envelope().hlc),
+        }
+    }
+
     /// Events that are handed on before they are stored: they have no partition or offset yet.
     pub fn unplaced(records: OpenBatch) -> Self {
         let nowhere = PartitionId { origin: sled_data::OriginId(0), topic: sled_data::TopicId(0), index: 0 };

@@ -11,6 +11,9 @@ const MARKS_MAX: usize = 10_000;
 /// How long a mark is kept, in milliseconds: a node that is cut off for longer may bring an older message back.
 const MARK_KEEP_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
+/// By how much another node's clock is to have moved before its messages are gone through.
+const CLOCK_STEP_MS: u64 = 1_000;
+
 /// What a node holds of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -36,6 +39,8 @@ pub struct Merged {
     /// Stamps of messages: a message that has expired keeps its own until it is dropped.
     stamps: HashMap<Arc<str>, Stamp>,
     marks: Marks,
+    /// By how much the clocks of other nodes are ahead of the caller's, in milliseconds, by their lives: times of messages are the caller's.
+    ahead_ms: HashMap<u64, i64>,
 }
 
 #[derive(Debug, Default)]
@@ -111,16 +116,33 @@ impl Merged {
     }
 
     /// Takes what another node holds. A message that has no room leaves a mark: rather none than an older one.
-    pub fn take(&mut self, topic: &str, held: Held) -> Taken {
+    pub fn take(&mut self, topic: &str, mut held: Held) -> Taken {
         let known = self.stamp(topic);
         if known.is_some_and(|known| known >= held.stamp) {
             return Taken::Older;
+        }
+        if let (Some(message), Some(ahead_ms)) = (&mut held.message, self.ahead_ms.get(&held.stamp.origin)) {
+            message.expires_at_ms =
+                message.expires_at_ms.map(|at_ms| at_ms.saturating_add_signed(ahead_ms.saturating_neg()));
         }
         let set = held.message.map(|message| self.set(topic, message, held.stamp));
         if !matches!(set, Some(Ok(()))) {
             self.remove(topic, Some(held.stamp));
         }
         Taken::Newest(known)
+    }
+
+    /// The clock of the node that writes a life is so much ahead of the caller's: what is held of it expires by that, where it is a second or more
+    /// that has changed.
+    pub fn follow_clock(&mut self, origin: u64, ahead_ms: i64) {
+        let known = self.ahead_ms.get(&origin).copied().unwrap_or(0);
+        let by_ms = known.saturating_sub(ahead_ms);
+        if by_ms.unsigned_abs() < CLOCK_STEP_MS {
+            return;
+        }
+        self.ahead_ms.insert(origin, ahead_ms);
+        let written = self.stamps.iter().filter(|(_, stamp)| stamp.origin == origin);
+        written.for_each(|(topic, _)| self.index.postpone(topic, by_ms));
     }
 
     /// Drops at most `count_max` messages that have expired; each leaves a mark of its stamp where `marks` says so.
@@ -212,6 +234,31 @@ mod tests {
         assert_eq!(merged.drop_marks(0, 9).len(), 1);
         assert_eq!(merged.drop_marks(MARK_KEEP_MS + 1, usize::MAX).len(), MARKS_MAX);
         assert!(merged.marks.by_age.is_empty() && merged.marks.by_topic.is_empty());
+    }
+
+    #[test]
+    fn what_another_node_holds_expires_by_its_clock() {
+        let mut merged = Merged::default();
+        let expiring = |clock, origin| {
+            let mut held = held(clock, origin, Some("x"));
+            held.message.as_mut().unwrap().expires_at_ms = Some(50_000);
+            held
+        };
+        let left_s = |merged: &Merged, topic: &str| merged.index().get(topic, 40_000)?.expiry_left_s(40_000);
+        merged.take("known", expiring(5, 1));
+        merged.take("other", expiring(5, 2));
+        for (ahead_ms, expected) in
+            [(5_000, Some(5)), (5_999, Some(5)), (-20_000, Some(30)), (10_000, None), (0, Some(10))]
+        {
+            merged.follow_clock(1, ahead_ms);
+            merged.take("late", expiring(5, 1));
+            assert_eq!(left_s(&merged, "known"), expected, "{ahead_ms}");
+            assert_eq!(left_s(&merged, "late"), expected, "{ahead_ms}");
+            assert_eq!(left_s(&merged, "other"), Some(10));
+            merged.remove("late", None);
+        }
+        assert!(merged.expire(49_999, 9, true).is_empty());
+        assert_eq!(merged.expire(50_000, 9, true).len(), 2);
     }
 
     #[test]

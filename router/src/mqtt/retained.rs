@@ -132,6 +132,18 @@ impl RetainedIndex {
         true
     }
 
+    /// Has the message of a topic expire later by so many milliseconds, where it expires at all.
+    pub fn postpone(&mut self, topic: &str, by_ms: i64) {
+        let Some((topic, _)) = self.by_topic.get_key_value(topic) else { return };
+        let topic = Arc::clone(topic);
+        let Some(at_ms) = self.by_topic.get_mut(&topic).and_then(|message| message.expires_at_ms.as_mut()) else {
+            return;
+        };
+        self.by_expiry.remove(&(*at_ms, Arc::clone(&topic)));
+        *at_ms = at_ms.saturating_add_signed(by_ms);
+        self.by_expiry.insert((*at_ms, topic));
+    }
+
     /// Whether a topic has a message, expired or not.
     pub fn has(&self, topic: &str) -> bool {
         self.by_topic.contains_key(topic)

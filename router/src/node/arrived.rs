@@ -9,6 +9,7 @@ use std::time::Duration;
 use sled_data::{CommitNumber, CopyState, Followed, OriginId};
 
 use crate::replication::peers::PeerState;
+use crate::sessions::Knows;
 use crate::transport::NodeId;
 
 /// How long a node is not heard before it is not waited for, by one that has just started.
@@ -65,6 +66,31 @@ pub fn arrived(needed: &BTreeMap<OriginId, CommitNumber>, followed: &[(OriginId,
         }
     }
     all
+}
+
+/// Over which connections all has come that was written before they were made.
+#[derive(Debug, Default)]
+pub struct CaughtUp {
+    /// Since when each stands.
+    over: BTreeMap<NodeId, Duration>,
+    has_been: bool,
+}
+
+impl CaughtUp {
+    /// How much of what the others have written is known here; `has_arrived`: all that they said, with those left out that are silent for long.
+    pub fn look(&mut self, peers: &[PeerState], has_arrived: bool) -> Knows {
+        let connected = || peers.iter().filter(|peer| peer.is_connected);
+        if has_arrived {
+            self.has_been = true;
+            self.over = connected().map(|peer| (peer.node, peer.since)).collect();
+        }
+        let is_here = |peer: &PeerState| self.over.get(&peer.node) == Some(&peer.since);
+        match self.has_been && connected().all(is_here) {
+            false => Knows::Part,
+            true if connected().count() == peers.len() => Knows::All,
+            true => Knows::OfHeard,
+        }
+    }
 }
 
 /// Whether the node that wrote a life is back in another one, and has all of it: what of it comes late is that node's own to go on with. Not where that life
@@ -150,6 +176,24 @@ mod tests {
             assert_eq!(arrived(&needed, &here), expected, "{case}");
         }
         assert_eq!(arrived(&BTreeMap::new(), &[]), Arrived::All);
+    }
+
+    #[test]
+    fn what_was_known_is_not_known_any_more_when_a_node_was_away() {
+        let mut caught_up = CaughtUp::default();
+        for (case, peers, has_arrived, expected) in [
+            ("a start", vec![peer(false, 0, None)], false, Knows::Part),
+            ("it is connected", vec![peer(true, 1, None)], false, Knows::Part),
+            ("all is here", vec![peer(true, 1, Some(7))], true, Knows::All),
+            ("it writes on", vec![peer(true, 1, Some(8))], false, Knows::All),
+            ("it is gone", vec![peer(false, 5, Some(8))], false, Knows::OfHeard),
+            ("it is gone for long", vec![peer(false, 5, Some(8))], true, Knows::OfHeard),
+            ("it is back", vec![peer(true, 9, None)], false, Knows::Part),
+            ("all of it is here", vec![peer(true, 9, Some(9))], true, Knows::All),
+            ("nobody", vec![], true, Knows::All),
+        ] {
+            assert_eq!(caught_up.look(&peers, has_arrived), expected, "{case}");
+        }
     }
 
     #[test]

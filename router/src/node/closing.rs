@@ -42,6 +42,10 @@ impl Doors {
         Self { sessions, readiness, links, closings: Mutex::default() }
     }
 
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     pub(super) async fn close(&self) {
         self.closings.lock().count += 1;
         self.close_all().await;

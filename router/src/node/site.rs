@@ -27,6 +27,7 @@ use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup, Spoken};
 use crate::replication::{Book, Config, Lags, Listed, Member, Replication, Voters};
 use crate::security::JOIN_TOKEN_LIFETIME;
+use crate::sessions::Knows;
 use crate::transport::{NodeId, SiteIdentity, site_endpoint};
 
 /// The folder of the node's place in its site, within the data folder.
@@ -237,6 +238,7 @@ impl SiteNode {
             tracing::warn!(
                 "the node is of a site and does not listen for the others (--site-listen): it is cut off from them"
             );
+            self.doors.get().into_iter().for_each(|doors| doors.sessions().tell_known(Knows::OfHeard));
         }
     }
 

@@ -129,13 +129,16 @@ impl Others for Way {
 }
 
 impl Way {
+    fn members(&self) -> Arc<Vec<Member>> {
+        let catalog = self.site.get().and_then(|(catalog, _)| catalog.upgrade());
+        catalog.map(|catalog| catalog.members()).unwrap_or_default()
+    }
+
     /// The node that writes a life, where it is connected.
     fn writer(&self, origin: OriginId) -> Option<(Arc<Peers>, NodeId)> {
         let peers = self.peers()?;
         let states = peers.states();
-        let catalog = self.site.get().and_then(|(catalog, _)| catalog.upgrade());
-        let members = catalog.map(|catalog| catalog.members()).unwrap_or_default();
-        let node = writer_of(origin, &states, &members).filter(|peer| peer.is_connected)?.node;
+        let node = writer_of(origin, &states, &self.members()).filter(|peer| peer.is_connected)?.node;
         Some((peers, node))
     }
 }
@@ -150,9 +153,24 @@ pub(super) fn writer_of<'a>(origin: OriginId, peers: &'a [PeerState], members: &
     peers.iter().filter(writes).max_by_key(|peer| peer.is_connected)
 }
 
+/// By how much wall clocks are ahead, each with the life that its node writes (pure): of those that were heard, as they were heard last.
+fn clocks_of(peers: &[PeerState], members: &[Member]) -> Vec<(OriginId, i64)> {
+    let clock = |peer: &PeerState| {
+        let known = peer.known.as_ref()?;
+        let origin = OriginId(known.origin);
+        (writer_of(origin, peers, members)?.node == peer.node).then_some((origin, known.clock_ahead_ms))
+    };
+    peers.iter().filter_map(clock).collect()
+}
+
 impl Heard for Way {
     fn is_heard(&self, origin: OriginId) -> bool {
         self.writer(origin).is_some()
+    }
+
+    fn clocks(&self) -> Vec<(OriginId, i64)> {
+        let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
+        clocks_of(&states, &self.members())
     }
 }
 
@@ -322,6 +340,9 @@ mod tests {
             let states: Vec<PeerState> = peers.iter().copied().map(peer).collect();
             let found = writer_of(OriginId(origin), &states, &members).map(|peer| (peer.node.0, peer.is_connected));
             assert_eq!(found, expected, "{origin} {peers:?}");
+            let clock = expected.map(|_| (OriginId(origin), 0));
+            let clocks = clocks_of(&states, &members);
+            assert_eq!(clocks.into_iter().find(|(of, _)| *of == OriginId(origin)), clock, "{origin} {peers:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sled_data::{CommitNumber, OriginId};
 
-use super::arrived::{Arrived, arrived, goes_on_itself, others_wrote};
+use super::arrived::{Arrived, CaughtUp, arrived, goes_on_itself, others_wrote};
 use super::hearing::is_majority;
 use super::keeper::{Scene, decide};
 use super::proposer::Proposer;
@@ -36,11 +36,22 @@ impl SiteNode {
     ) {
         let mut changed = self.catalog.watch();
         let (mut duties, mut proposer) = (Duties::default(), Proposer::default());
+        let mut caught_up = CaughtUp::default();
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
             self.tell_heard(&peers);
             self.tell_duties(&plugins, &peers, &mut duties);
             self.tell_commands(&commands, &replication, &peers);
+            let arrived = self.others_arrived(&replication, &peers);
+            if commands.is_held_back() {
+                match arrived {
+                    Some(Arrived::All) => commands.go_on(),
+                    Some(Arrived::BeingCopied) => commands.hold_on(),
+                    Some(Arrived::NotYet) | None => {}
+                }
+            }
+            let knows = caught_up.look(&peers, arrived == Some(Arrived::All));
+            self.doors.get().into_iter().for_each(|doors| doors.sessions().tell_known(knows));
             if self.catalog.is_leader() && !proposer.is_busy() {
                 let catalog = Arc::clone(&self.catalog);
                 proposer.begin(decide(&self.scene(&plugins, &replication, &peers)), move |change| {
@@ -90,7 +101,7 @@ impl SiteNode {
         }
     }
 
-    /// Tells the commands whose they have to take up, and when it is known here what others have taken up of this node's.
+    /// Tells the commands whose they have to take up.
     fn tell_commands(self: &Arc<Self>, commands: &Arc<Commands>, replication: &Replication, peers: &[PeerState]) {
         let members = self.catalog.members();
         let writer = |origin: u64| writer_of(OriginId(origin), peers, &members);
@@ -117,16 +128,14 @@ impl SiteNode {
             ahead_ms: ahead_ms(origin).unwrap_or(0),
         });
         commands.take_up_from(lost.collect());
-        if !commands.is_held_back() {
-            return;
-        }
+    }
+
+    /// Whether all is here that the others had written when they were heard last; `None`: one has not said it.
+    fn others_arrived(&self, replication: &Replication, peers: &[PeerState]) -> Option<Arrived> {
         let own: Vec<OriginId> = self.log.ended_lives().iter().copied().chain([self.log.origin()]).collect();
-        let needed = others_wrote(peers, &held, &own, self.log.clock().monotonic());
-        match needed.map(|needed| arrived(&needed, &followed)) {
-            Some(Arrived::All) => commands.go_on(),
-            Some(Arrived::BeingCopied) => commands.hold_on(),
-            Some(Arrived::NotYet) | None => {}
-        }
+        let held = replication.held_by_others().all();
+        let needed = others_wrote(peers, &held, &own, self.log.clock().monotonic())?;
+        Some(arrived(&needed, &self.log.store().followed()))
     }
 
     /// The site, as what a node has to do follows from it.

@@ -19,8 +19,10 @@ use super::site::{Found, Known};
 struct Resumed {
     seat: Arc<Seat>,
     record: KeptRecord,
-    /// Whether its node may have more of it than has arrived here.
+    /// Whether another node may have more of it than has arrived here.
     may_lag: bool,
+    /// By how much the clock is ahead by which another node has written it, in milliseconds.
+    ahead_ms: Option<i64>,
 }
 
 impl Sessions {
@@ -55,6 +57,7 @@ impl Sessions {
         };
         let anew = resumed.is_none();
         let may_lag = resumed.as_ref().is_some_and(|resumed| resumed.may_lag);
+        let ahead_ms = resumed.as_ref().and_then(|resumed| resumed.ahead_ms);
         let recorded = self.presence.note(Change::Connected, number, &Seen { device: info.clone(), begun, anew });
         let (seat, kept) = match resumed {
             Some(Resumed { seat, record, .. }) => (seat, Some(record.state)),
@@ -69,7 +72,7 @@ impl Sessions {
         entry.seat.filters.lock().list().iter().for_each(|filter| self.arrivals.push(filter));
         self.stats.connected.fetch_add(1, Ordering::Relaxed);
         self.changed();
-        Ok(Admitted { entry, kept, may_lag, recorded })
+        Ok(Admitted { entry, kept, may_lag, ahead_ms, recorded })
     }
 
     /// Takes up the session that was chosen, and gives up what is kept here where it is another.
@@ -80,18 +83,24 @@ impl Sessions {
         known: Known,
         now_ms: i64,
     ) -> Option<Resumed> {
+        // Who is not heard, or not whole, may have let the client in since.
+        let may_lag = known.in_site && !self.knows_all();
+        let ahead_ms = match known.found {
+            Found::Other(origin, _) => Some(self.clock_ahead_ms(origin).unwrap_or(0)),
+            Found::Own | Found::None => None,
+        };
         match (known.found, own) {
             (Found::Own, Some((seat, record))) if !record.is_expired(now_ms) => {
                 seat.subscriber.come_back();
-                return Some(Resumed { seat, record, may_lag: false });
+                return Some(Resumed { seat, record, may_lag, ahead_ms });
             }
-            (Found::Other(record), own) if !record.is_expired(now_ms) => {
+            (Found::Other(_, record), own) if !record.is_expired(now_ms.saturating_add(ahead_ms.unwrap_or(0))) => {
                 own.iter().for_each(|(seat, _)| self.give_up(client_id, seat));
                 let seat = self.seat_of(&record);
                 seat.subscriber.come_back();
                 self.stats.fetched.fetch_add(1, Ordering::Relaxed);
-                let may_lag = record.live;
-                return Some(Resumed { seat, record, may_lag });
+                let may_lag = may_lag || record.live;
+                return Some(Resumed { seat, record, may_lag, ahead_ms });
             }
             (_, own) => own.iter().for_each(|(seat, _)| self.give_up(client_id, seat)),
         }

@@ -5,10 +5,11 @@
 //! bytes of `kept`; `presence` notes who comes and goes; `arrivals` says who has subscribed to commands lately.
 //!
 //! In a site `site` takes what other nodes have seen: `elsewhere` finds a client in it, `choose` says whose kept
-//! session counts (both pure).
+//! session counts (both pure). `catch_up` waits for it after a start.
 
 mod admit;
 mod arrivals;
+mod catch_up;
 mod choose;
 mod elsewhere;
 mod keeping;
@@ -21,6 +22,7 @@ mod seat;
 mod site;
 
 pub use arrivals::Arrived;
+pub use catch_up::Knows;
 pub use elsewhere::{Claim, Place};
 pub use kept::{KEPT_TREE, KeptRecord};
 pub use known::{Forgotten, TurnedAway};

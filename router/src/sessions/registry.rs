@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::arrivals::{Arrivals, Arrived};
+use super::catch_up::CatchUp;
 use super::elsewhere::Elsewhere;
 use super::keeping::put_record;
 use super::kept::{KEPT_TREE, KeptRecord};
@@ -110,6 +111,8 @@ pub struct Admitted {
     pub kept: Option<Vec<u8>>,
     /// Whether another node, which it was connected to, may have more of that state than has arrived here.
     pub may_lag: bool,
+    /// Where another node has written that state: by how much its clock is ahead of this node's wall clock, in milliseconds, as far as is known.
+    pub ahead_ms: Option<i64>,
     /// When what was recorded of its coming is durable.
     pub recorded: Option<Ticket>,
 }
@@ -185,6 +188,7 @@ pub struct Sessions {
     /// What other nodes have seen of clients.
     pub(super) elsewhere: RwLock<Elsewhere>,
     pub(super) heard: OnceLock<Arc<dyn Heard>>,
+    pub(super) catch_up: CatchUp,
     pub(super) stats: Stats,
     /// Nobody is let in: the node leaves its site.
     pub(super) is_closed: AtomicBool,
@@ -199,6 +203,7 @@ impl Sessions {
             presence: Presence::open(Arc::clone(&log), config.devices_max),
             elsewhere: RwLock::new(Elsewhere::new(config.devices_max)),
             heard: OnceLock::new(),
+            catch_up: CatchUp::default(),
             config,
             log,
             fan_out,
@@ -246,11 +251,15 @@ impl Sessions {
         self.by_seat.lock().len()
     }
 
-    /// Lets a client in: ends a live session of the same client id first, and resumes what was kept for it.
+    /// Lets a client in: ends a live session of the same client id first, and resumes what was kept for it. After a start in a site it is waited
+    /// first, some seconds at most, for what other nodes have seen of it meanwhile.
     ///
     /// # Errors
     /// Why it is turned away.
     pub async fn connect(&self, arrival: Arrival) -> Result<Admitted, TurnedAway> {
+        if !arrival.clean_start {
+            self.others_heard().await;
+        }
         loop {
             let mut ended = {
                 let mut slots = self.slots.lock();

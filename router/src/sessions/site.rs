@@ -19,6 +19,11 @@ use crate::event_log::{Committed, Observer};
 pub trait Heard: Send + Sync {
     /// Whether the node that writes a life is heard now.
     fn is_heard(&self, origin: OriginId) -> bool;
+
+    /// By how much wall clocks are ahead of this node's, in milliseconds, each with the life that its node writes: of those that have been heard.
+    fn clocks(&self) -> Vec<(OriginId, i64)> {
+        Vec::new()
+    }
 }
 
 /// Where a client is.
@@ -36,8 +41,8 @@ pub enum Whereabouts {
 pub(super) enum Found {
     /// The one that is kept here.
     Own,
-    /// One that another node keeps.
-    Other(KeptRecord),
+    /// One that another node keeps, which writes this life.
+    Other(OriginId, KeptRecord),
     /// None.
     None,
 }
@@ -69,6 +74,16 @@ impl Sessions {
 
     fn is_heard(&self, origin: OriginId) -> bool {
         self.heard.get().is_none_or(|heard| heard.is_heard(origin))
+    }
+
+    /// By how much other nodes' wall clocks are ahead of this node's, in milliseconds, by the lives that they write.
+    pub fn clocks(&self) -> Vec<(OriginId, i64)> {
+        self.heard.get().map(|heard| heard.clocks()).unwrap_or_default()
+    }
+
+    /// The same of the node that writes one life; `None`: it has not been heard since this one started.
+    pub(super) fn clock_ahead_ms(&self, origin: OriginId) -> Option<i64> {
+        self.clocks().into_iter().find(|(of, _)| *of == origin).map(|(_, ahead_ms)| ahead_ms)
     }
 
     fn read_origin(&self, origin: OriginId) -> Result<(), StoreError> {
@@ -170,7 +185,10 @@ impl Sessions {
         newest_begun = claims.iter().chain(&seen).map(|claim| claim.begun).fold(newest_begun, u64::max);
         let found = match choose(own.map(|record| self.own_claim(record.begun)), &claims, seen) {
             Choice::Own => Found::Own,
-            Choice::Other(at) => Found::Other(kept.swap_remove(at).1),
+            Choice::Other(at) => {
+                let (origin, record) = kept.swap_remove(at);
+                Found::Other(origin, record)
+            }
             Choice::None => Found::None,
         };
         Known { found, newest_begun, in_site }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use devices::command::check_device_name;
 use devices::headers;
+use devices::stamp::Stamp;
 use devices::twin::{
     Act, Document, FromDevice, Half, Refusal, VERSION_PROPERTY, Wish, parse_from_device, parse_version,
 };
@@ -13,7 +14,7 @@ use super::courier::Courier;
 use super::record::Outcome;
 use super::table::{Accepted, Moment, Request, Table};
 use super::{Inner, Stats, Twins};
-use crate::event_log::ReadError;
+use crate::event_log::{Batch, ReadError};
 
 /// Bytes read from one partition at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -84,6 +85,7 @@ impl Twins {
                 tracing::warn!(source = ?place.source, from, to, "events were removed by retention before they were read");
             }
             for batch in &batches {
+                let now = self.said_at(batch, now);
                 for (offset, record) in batch.events_from(place.next) {
                     match place.source {
                         Source::Reports => take_report(table, courier, &self.stats, record, now),
@@ -116,6 +118,16 @@ impl Twins {
         Ok(read)
     }
 
+    /// When what a batch says was said: what was written before this start, and read late, is as old as it is. Its device may have gone to
+    /// another node meanwhile, and said something else there.
+    fn said_at(&self, batch: &Batch, now: Moment) -> Moment {
+        let clock = batch
+            .stored_clock()
+            .filter(|clock| batch.partition().origin != self.log.origin() || *clock <= self.log.clock().began_after());
+        let said = |clock| Moment { stamp: Stamp { clock, ..now.stamp }, ..now };
+        clock.map_or(now, said)
+    }
+
     /// What is unread of ended lives, in the order in which it is to be read: reports change what those before them have said.
     fn behind(&self, reading: &[Reading]) -> Vec<PartitionId> {
         let is_unread = |place: &&Reading| place.next < self.log.visible_end(place.id);
@@ -138,6 +150,10 @@ fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: 
             return;
         }
     };
+    if table.is_outdated(device, now.stamp) {
+        stats.unchanged.fetch_add(1, Relaxed);
+        return;
+    }
     let who = format!("device:{}", text(&record, headers::MQTT_CLIENT).unwrap_or(device));
     let changed = in_topic.map_or_else(|| version_property(&record), |version| Ok(Some(version)));
     let changed = changed.and_then(|if_version| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use devices::twin::{TWINS_TREE, get_topic, report_topic, subscriptions_of};
+use devices::twin::{REPORTS_TOPIC, TWINS_TREE, get_topic, report_topic, subscriptions_of};
 use serde_json::json;
 use sled_data::{CommitNumber, MemoryBackend};
 
@@ -114,4 +114,33 @@ async fn a_restart_finds_what_other_nodes_have_changed() {
     assert_eq!((a.room.get("d").unwrap().desired.version, a.room.get("e")), (2, None));
     a.end().await;
     b.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_is_read_after_a_restart_is_as_old_as_it_is() {
+    for hears_first in [false, true] {
+        let backend = Arc::new(MemoryBackend::new());
+        let (mut a, b) = (Node::start_in(Some(1), 7, &backend), node(8));
+        a.end_room().await;
+        a.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+        let reports = a.log.topic(REPORTS_TOPIC).unwrap();
+        let is_stored = || reports.all_partitions().iter().any(|partition| partition.visible_end() > 0).then_some(());
+        until("it is stored", is_stored).await;
+        // a is gone, and the device goes to b.
+        moment(&a).await;
+        b.say("d", &report_topic("d"), r#"{"a":2}"#, None);
+        b.reported("d", 1).await;
+        if hears_first {
+            ship(&b, &a).await;
+        }
+        let image = Arc::new(backend.image());
+        a.log.close();
+        let a = Node::start_in(Some(1), 7, &image);
+        a.say("e", &report_topic("e"), r#"{"e":1}"#, None);
+        a.reported("e", 1).await;
+        agree(&a, &b, "d").await;
+        assert_eq!(brief(a.room.get("d")).unwrap().3, json!({"a":2}), "{hears_first}");
+        a.end().await;
+        b.end().await;
+    }
 }

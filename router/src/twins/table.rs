@@ -136,6 +136,12 @@ impl Table {
         Some(merged)
     }
 
+    /// Whether another node has taken what a device reported, or a deletion of its twin, later than at this moment.
+    pub fn is_outdated(&self, device: &str, moment: Stamp) -> bool {
+        let is_later = |mark: Stamp| mark.origin != self.origin && mark > moment;
+        self.marks.get(device).is_some_and(|marks| is_later(marks.reported.stamp) || is_later(marks.deleted))
+    }
+
     /// Drops marks of deleted twins that are too old, by the wall clock, or too many. Those that this node has stored
     /// are to be removed.
     pub fn drop_marks(&mut self, wall_ms: u64) {

@@ -54,6 +54,12 @@ impl Node {
         self.log.close();
     }
 
+    /// Ends the room alone: what is appended from then on is read after a restart.
+    pub(super) async fn end_room(&mut self) {
+        self.stop.send(true).unwrap();
+        (&mut self.task).await.unwrap();
+    }
+
     pub(super) async fn connect(&self, client: &str, filter: &str) -> Arc<sessions::Entry> {
         let arrival =
             Arrival { client_id: client.into(), protocol: "mqtt-5", remote: "test".into(), clean_start: true };

@@ -85,6 +85,15 @@ impl KeptSession {
         self.expires_at_ms().is_some_and(|at| at <= now_ms)
     }
 
+    /// As another node has written it, whose clock is `ahead_ms` ahead of the caller's: its times by the caller's.
+    #[must_use]
+    pub fn by_clock_behind(mut self, ahead_ms: i64) -> Self {
+        let here = |at_ms: u64| at_ms.saturating_add_signed(ahead_ms.saturating_neg());
+        self.disconnected_at_ms = self.disconnected_at_ms.map(here);
+        self.will = self.will.map(|(will, at_ms)| (will, here(at_ms)));
+        self
+    }
+
     /// For a session that is found without an end, because the node was killed: it ends now, and so begins the delay of
     /// its will, which is returned if it is due at once.
     pub fn found_without_end(&mut self, now_ms: u64) -> Option<DueWill> {

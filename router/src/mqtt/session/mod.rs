@@ -145,6 +145,11 @@ impl Session {
         self.heard_at_ms = now_ms;
     }
 
+    /// When the client was heard last.
+    pub fn heard_at_ms(&self) -> u64 {
+        self.heard_at_ms
+    }
+
     /// When the client has been silent for too long ([MQTT-3.1.2-24], 5.0 [MQTT-3.1.2-22]); `None` without keep alive.
     pub fn silent_at_ms(&self) -> Option<u64> {
         (self.silence_ms_max > 0).then(|| self.heard_at_ms.saturating_add(self.silence_ms_max))

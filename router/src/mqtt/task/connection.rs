@@ -14,6 +14,7 @@ use super::door::Door;
 use super::numbered::Numbering;
 use super::offers::Offers;
 use super::publish::Publisher;
+use super::retain::Written;
 use super::turn::{Happened, Turn};
 use crate::event_log::{CommitFailed, Ticket, Wake};
 use crate::mqtt::codec::{Properties, Publish, Qos, Reason, Reply, Settings, Version, encode_disconnect};
@@ -84,7 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let client_id = Arc::clone(&entry.client_id);
         let numbering = Numbering::new(&client_id, session.names_itself());
         let (ingest, fan_out) = (Arc::clone(&door.ingest), Arc::clone(&door.fan_out));
-        let publisher = Publisher::new(ingest, fan_out, Arc::clone(&client_id), entry.number, Some(numbering));
+        let written = Written::Now(entry.begun);
+        let publisher = Publisher::new(ingest, fan_out, Arc::clone(&client_id), entry.number, Some(numbering), written);
         let deliverer = Deliverer::new(client_id, Arc::clone(&entry.seat.subscriber));
         Self {
             door,

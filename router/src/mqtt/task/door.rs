@@ -11,7 +11,7 @@ use sled_data::{FollowedCommit, OriginId};
 use tokio::sync::Semaphore;
 
 use super::publish::Publisher;
-use super::retain::RetainedStore;
+use super::retain::{RetainedStore, Written};
 use crate::event_log::{Committed, EventLog, Observer};
 use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
@@ -80,10 +80,13 @@ pub struct Door {
     wills: Mutex<HashMap<Arc<str>, WaitingWill>>,
 }
 
-/// A will that waits for its delay, and when its session began.
-struct WaitingWill {
-    due: DueWill,
-    begun: u64,
+/// A will that waits for its delay.
+pub(super) struct WaitingWill {
+    pub(super) due: DueWill,
+    /// The hybrid clock at which its session began.
+    pub(super) begun: u64,
+    /// When its client was heard last, by the door's clock.
+    pub(super) heard_ms: u64,
 }
 
 impl Door {
@@ -130,13 +133,21 @@ impl Door {
         self.log.clock().steady_ms()
     }
 
+    /// By how much another node's clock is ahead of [`Self::now_ms`], where it is ahead of the wall clock by so much, in milliseconds.
+    pub(super) fn ahead_of_now_ms(&self, ahead_ms: i64) -> i64 {
+        let now_ms = i64::try_from(self.now_ms()).unwrap_or(i64::MAX);
+        ahead_ms.saturating_add(self.log.clock().wall_ms().saturating_sub(now_ms))
+    }
+
     fn load_wills(&self) {
         for (client_id, state, begun) in self.sessions.kept_states() {
             let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
+            // Who was connected when the node was killed was heard until then at most.
+            let heard_ms = kept.disconnected_at_ms.unwrap_or_else(|| last_ms(&self.log));
             let due = kept.found_without_end(self.now_ms());
             let waiting = kept.will.clone().map(|(will, at_ms)| DueWill { will, at_ms });
             if let Some(due) = due.or(waiting) {
-                self.wills.lock().insert(Arc::clone(&client_id), WaitingWill { due, begun });
+                self.wills.lock().insert(Arc::clone(&client_id), WaitingWill { due, begun, heard_ms });
             }
             self.keep(&client_id, &kept);
         }
@@ -148,24 +159,24 @@ impl Door {
     }
 
     /// Publishes a will now, or when its delay has passed and its client has not come back.
-    pub(super) fn take_will(&self, client_id: &Arc<str>, due: DueWill, begun: u64) {
-        if due.at_ms > self.now_ms() {
-            self.wills.lock().insert(Arc::clone(client_id), WaitingWill { due, begun });
+    pub(super) fn take_will(&self, client_id: &Arc<str>, will: WaitingWill) {
+        if will.due.at_ms > self.now_ms() {
+            self.wills.lock().insert(Arc::clone(client_id), will);
         } else {
-            self.publish_will(client_id, &due);
+            self.publish_will(client_id, &will);
         }
     }
 
     /// The client is back: its delayed will is called off, or published now if its session ended.
     pub(super) fn call_off_will(&self, client_id: &Arc<str>, session_goes_on: bool) {
-        let due = self.wills.lock().remove(client_id);
-        if let Some(WaitingWill { due, .. }) = due.filter(|_| !session_goes_on) {
-            self.publish_will(client_id, &due);
+        let waiting = self.wills.lock().remove(client_id);
+        if let Some(waiting) = waiting.filter(|_| !session_goes_on) {
+            self.publish_will(client_id, &waiting);
         }
     }
 
-    fn publish_will(&self, client_id: &Arc<str>, due: &DueWill) {
-        let will = &due.will;
+    fn publish_will(&self, client_id: &Arc<str>, waiting: &WaitingWill) {
+        let WaitingWill { due: DueWill { will, .. }, begun, heard_ms } = waiting;
         let publish = Publish {
             topic: &will.topic,
             payload: &will.payload,
@@ -177,7 +188,8 @@ impl Door {
         };
         // A will is as old as its connection: its number, if it has one, says nothing.
         let (ingest, fan_out) = (Arc::clone(&self.ingest), Arc::clone(&self.fan_out));
-        let mut publisher = Publisher::new(ingest, fan_out, Arc::clone(client_id), 0, None);
+        let written = self.written(client_id, *begun, *heard_ms);
+        let mut publisher = Publisher::new(ingest, fan_out, Arc::clone(client_id), 0, None, written);
         let mut open = None;
         let appended = publisher.append(self, &mut open, &will.topic, &publish);
         drop(open);
@@ -186,6 +198,13 @@ impl Door {
         if let Err(error) = appended {
             tracing::warn!(%client_id, topic = will.topic, %error, "a will was not published");
         }
+    }
+
+    /// When a will counts as written: its client may long be elsewhere.
+    fn written(&self, client_id: &str, begun: u64, heard_ms: u64) -> Written {
+        let newer = self.sessions.newer_than(client_id, begun).map(|place| place.claim.begun);
+        let silent_ms = self.now_ms().saturating_sub(heard_ms);
+        Written::Will { heard: self.log.clock().hybrid_before(silent_ms), newer }
     }
 
     /// A will that was published is no longer kept with its session, so that a restart does not publish it again.
@@ -203,19 +222,36 @@ impl Door {
         let mut every = tokio::time::interval(TICK);
         loop {
             every.tick().await;
-            let now_ms = self.now_ms();
-            let is_due = |_: &Arc<str>, waiting: &mut WaitingWill| waiting.due.at_ms <= now_ms;
-            let due: Vec<(Arc<str>, WaitingWill)> = self.wills.lock().extract_if(is_due).collect();
-            for (client_id, WaitingWill { due, begun }) in due {
-                // A session that goes on at another node has called its will off.
-                if self.sessions.newer_than(&client_id, begun).is_none_or(|place| place.anew) {
-                    self.publish_will(&client_id, &due);
-                }
-            }
-            self.sessions.expire();
-            self.retained.expire(&self.log, now_ms);
+            self.look_after();
         }
     }
+
+    /// Publishes wills that are due, and drops what has expired. After a start in a site both wait for a moment: others know which clients came to
+    /// them meanwhile, and by which clocks they have written.
+    pub(super) fn look_after(&self) {
+        let now_ms = self.now_ms();
+        self.sessions.expire();
+        for (origin, ahead_ms) in self.sessions.clocks() {
+            self.retained.follow_clock(origin, self.ahead_of_now_ms(ahead_ms));
+        }
+        if self.sessions.awaits_others() {
+            return;
+        }
+        let is_due = |_: &Arc<str>, waiting: &mut WaitingWill| waiting.due.at_ms <= now_ms;
+        let due: Vec<(Arc<str>, WaitingWill)> = self.wills.lock().extract_if(is_due).collect();
+        for (client_id, waiting) in due {
+            // A session that goes on at another node has called its will off.
+            if self.sessions.newer_than(&client_id, waiting.begun).is_none_or(|place| place.anew) {
+                self.publish_will(&client_id, &waiting);
+            }
+        }
+        self.retained.expire(&self.log, now_ms);
+    }
+}
+
+/// When the store was written to last before this start, by the clock of [`Door::now_ms`].
+fn last_ms(log: &EventLog) -> u64 {
+    u64::try_from(sled_data::hlc_ms(log.clock().began_after())).unwrap_or(0)
 }
 
 /// Takes what other nodes retain, as long as there is a door.

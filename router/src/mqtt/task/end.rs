@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::connection::Connection;
+use super::door::WaitingWill;
 use crate::mqtt::session::{EXPIRY_NEVER, End};
 use crate::transport::Outgoing;
 
@@ -46,6 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.settle_last().await;
         let now_ms = self.door.now_ms();
         let interrupted = self.deliverer.interrupted();
+        let heard_ms = self.session.heard_at_ms();
         let ended = self.session.end(end, now_ms);
         let client_id = Arc::clone(&self.entry.client_id);
         let keep = ended.kept.map(|kept| {
@@ -54,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         });
         drop(self.offers);
         if let Some(due) = ended.will {
-            self.door.take_will(&client_id, due, self.entry.begun);
+            self.door.take_will(&client_id, WaitingWill { due, begun: self.entry.begun, heard_ms });
         }
         self.door.sessions.disconnect(&self.entry, keep, interrupted);
         let last_words = write_and_close(&mut self.io, &mut self.outgoing);

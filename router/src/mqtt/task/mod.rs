@@ -23,7 +23,11 @@ mod offer_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]
+mod stale_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod will_tests;
 
 pub use door::{Config, Door};
 pub use listen::{Place, listen};

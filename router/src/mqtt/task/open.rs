@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
-use super::door::Door;
+use super::door::{Door, WaitingWill};
 use super::turn::Turn;
 use crate::event_log::Wake;
 use crate::mqtt::codec::{Decoded, Packet, Reason, Settings, Version, decode_first};
@@ -47,12 +47,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             return;
         }
     };
-    let Admitted { entry, kept, may_lag, .. } = admitted;
+    let Admitted { entry, kept, may_lag, ahead_ms, .. } = admitted;
     let goes_on = kept.is_some();
     let kept = kept.and_then(|bytes| match KeptSession::from_bytes(&bytes) {
         // Which QoS 2 messages it has sent its node knows, and may not have told yet.
         Ok(kept) if may_lag && !kept.qos2_held.is_empty() => None,
-        Ok(kept) => Some(kept),
+        Ok(kept) => Some(match ahead_ms {
+            Some(ahead_ms) => kept.by_clock_behind(door.ahead_of_now_ms(ahead_ms)),
+            None => kept,
+        }),
         Err(error) => {
             tracing::warn!(client = %entry.client_id, %error, "a kept session begins anew");
             None
@@ -65,7 +68,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             }
             door.call_off_will(&entry.client_id, session_present);
             if let Some(due) = will.filter(|_| session_present) {
-                door.take_will(&entry.client_id, due, entry.begun);
+                door.take_will(&entry.client_id, WaitingWill { due, begun: entry.begun, heard_ms: door.now_ms() });
             }
             if session_present && !session.is_kept() {
                 door.sessions.forget_stored(&entry);

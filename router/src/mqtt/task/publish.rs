@@ -10,7 +10,7 @@ use sled_data::{HeaderBlock, OpenBatch};
 
 use super::door::Door;
 use super::numbered::{Judged, NotNumbered, Numbering};
-use super::retain::NotRetained;
+use super::retain::{NotRetained, Written};
 use crate::event_log::{AppendError, EventLog, NewEvent, OpenCommit, Ticket, Topic};
 use crate::ingest::{Ingest, Refused, Route};
 use crate::mqtt::codec::{Properties, PropertyId, Publish, Qos, Value};
@@ -62,6 +62,8 @@ pub(super) struct Publisher {
     session: u64,
     /// What the client numbers; a will has no part in it.
     numbering: Option<Numbering>,
+    /// When what it retains counts as written.
+    written: Written,
     routes: HashMap<Box<str>, Arc<Remembered>>,
     /// The routes are as of this generation of the rules.
     rules: u64,
@@ -89,6 +91,7 @@ impl Publisher {
         client_id: Arc<str>,
         session: u64,
         numbering: Option<Numbering>,
+        written: Written,
     ) -> Self {
         let (now_ms, rules) = (ingest.log().clock().wall_ms(), ingest.generation());
         Self {
@@ -97,6 +100,7 @@ impl Publisher {
             client_id,
             session,
             numbering,
+            written,
             routes: HashMap::new(),
             rules,
             last: None,
@@ -172,11 +176,12 @@ impl Publisher {
         let now_ms = door.now_ms();
         // Locked first, so that of two publishes the one that is stored later is the one that is retained.
         open.get_or_insert_with(|| door.log.lock());
-        let change = door.retained.set(&door.log, topic, publish, now_ms)?;
+        let change = door.retained.set(&door.log, topic, publish, self.written, now_ms)?;
         let appended = self.append_to(&last, &door.log, open, topic, publish);
-        match (&appended, open) {
-            (Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),
-            _ => door.retained.undo(topic, change),
+        match (change, &appended, open) {
+            (None, ..) => {}
+            (Some(_), Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),
+            (Some(change), ..) => door.retained.undo(topic, change),
         }
         appended.map(|()| Taken::Appended)
     }

@@ -66,6 +66,30 @@ pub(super) enum NotRetained {
     TooLarge { message_bytes: usize, topic_bytes: usize },
 }
 
+/// When a message counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Now, by a session that began at this hybrid clock: what an older one of its client left at another node stays older, whatever clocks say.
+    Now(u64),
+    /// By who went without a word, and was heard last at hybrid clock `heard`: what its next session retains at another node is newer, though
+    /// that may not have arrived here. Where it is known that one began at `newer`, it is before that.
+    Will { heard: u64, newer: Option<u64> },
+}
+
+impl Written {
+    /// The stamp of a message of this node; `known` is that of what is held of its topic. `None`: what is held is to stay.
+    fn stamp(self, log: &EventLog, known: Option<Stamp>) -> Option<Stamp> {
+        match self {
+            Self::Now(begun) => Some(log.stamp_after(known.max(Some(Stamp { clock: begun, origin: 0 })))),
+            Self::Will { heard, newer } => {
+                let clock = newer.map_or(heard, |newer| heard.min(newer.saturating_sub(1)));
+                let stamp = Stamp { clock, origin: log.origin().0 }.after(known.unwrap_or_default());
+                newer.is_none_or(|newer| stamp.clock < newer).then_some(stamp)
+            }
+        }
+    }
+}
+
 /// What a publish did to the index, to be undone where it is not appended.
 pub(super) struct Change {
     before: Option<Held>,
@@ -134,6 +158,11 @@ impl RetainedStore {
         }
     }
 
+    /// Another node's clock is `ahead_ms` ahead of the door's: by it its messages say when they expire.
+    pub(super) fn follow_clock(&self, origin: OriginId, ahead_ms: i64) {
+        self.merged.lock().follow_clock(origin.0, ahead_ms);
+    }
+
     /// Takes what a commit of another node has changed.
     pub(super) fn followed(&self, log: &EventLog, commit: &FollowedCommit) {
         let mut writes = commit.record.state.iter().filter(|write| write.tree == RETAINED_TREE).peekable();
@@ -168,7 +197,8 @@ impl RetainedStore {
         }
     }
 
-    /// Keeps or, with an empty payload, removes the retained message of a topic [MQTT-3.3.1-6], in memory.
+    /// Keeps or, with an empty payload, removes the retained message of a topic [MQTT-3.3.1-6], in memory. `None`: what is held is newer than
+    /// what was `written`, and stays.
     ///
     /// # Errors
     /// When there is no room, or the store would not take it; the message before it stays.
@@ -177,11 +207,12 @@ impl RetainedStore {
         log: &EventLog,
         topic: &str,
         publish: &Publish<'_>,
+        written: Written,
         now_ms: u64,
-    ) -> Result<Change, NotRetained> {
+    ) -> Result<Option<Change>, NotRetained> {
         let message = (!publish.payload.is_empty()).then(|| retained(publish, now_ms));
         let mut merged = self.merged.lock();
-        let stamp = log.stamp_after(merged.stamp(topic));
+        let Some(stamp) = written.stamp(log, merged.stamp(topic)) else { return Ok(None) };
         let before = merged.held(topic, now_ms);
         match message {
             None => merged.remove(topic, (!log.others().is_empty()).then_some(stamp)),
@@ -196,7 +227,7 @@ impl RetainedStore {
                 }
             }
         }
-        Ok(Change { before })
+        Ok(Some(Change { before }))
     }
 
     /// Takes a change back: the publish was not appended.
@@ -228,6 +259,12 @@ impl RetainedStore {
         let merged = self.merged.lock();
         let found = merged.index().matching(filter, after, now_ms).take(MATCH_COUNT_MAX);
         found.map(|(topic, message)| (topic.to_string(), message.clone())).collect()
+    }
+
+    /// The stamp of what is held of a topic.
+    #[cfg(test)]
+    pub(super) fn stamp(&self, topic: &str) -> Option<Stamp> {
+        self.merged.lock().stamp(topic)
     }
 
     /// Drops messages that have expired and marks that are too old, from the store as well.
@@ -291,7 +328,37 @@ fn decode(bytes: &[u8], origin: OriginId) -> Option<Held> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sled_data::MemoryBackend;
+
     use super::*;
+    use crate::mqtt::task::tests::node_on;
+
+    #[tokio::test]
+    async fn a_will_is_older_than_what_its_clients_next_session_retains() {
+        let node = node_on(&Arc::new(MemoryBackend::new()));
+        let log = &node.log;
+        // when its client was heard, and came to another node; what is held; the will's
+        for (heard, newer, known, expected) in [
+            (10, None, None, Some(10)),
+            (10, None, Some(12), Some(13)),
+            (10, Some(20), None, Some(10)),
+            (30, Some(20), None, Some(19)),
+            (30, Some(20), Some(18), Some(19)),
+            (30, Some(20), Some(19), None),
+            (10, Some(20), Some(40), None),
+        ] {
+            let known = known.map(|clock| Stamp { clock, origin: 7 });
+            let stamp = Written::Will { heard, newer }.stamp(log, known);
+            let expected = expected.map(|clock| Stamp { clock, origin: log.origin().0 });
+            assert_eq!(stamp, expected, "{heard} {newer:?} {known:?}");
+        }
+        // A session's are newer than its beginning, whatever the clock here says.
+        let begun = log.clock().next_hybrid() + (1 << 40);
+        assert!(Written::Now(begun).stamp(log, None).is_some_and(|stamp| stamp.clock > begun));
+        log.close();
+    }
 
     #[test]
     fn a_stored_message_has_these_bytes() {

@@ -12,16 +12,16 @@ use crate::ingest;
 
 const LONG: Duration = Duration::from_secs(40);
 
-fn gateway(seed: u64) -> Node {
+pub(super) fn gateway(seed: u64) -> Node {
     gateway_on(seed, &Arc::new(MemoryBackend::new()))
 }
 
-fn gateway_on(seed: u64, backend: &Arc<MemoryBackend>) -> Node {
+pub(super) fn gateway_on(seed: u64, backend: &Arc<MemoryBackend>) -> Node {
     node_in(Some(1), seed, backend, &ingest::Config::default(), ingest::LanesConfig::default())
 }
 
 /// Ships what another gateway has and this one has not, `commits_max` commits at most; how many there were.
-async fn ship(from: &EventLog, to: &EventLog, commits_max: usize) -> usize {
+pub(super) async fn ship(from: &EventLog, to: &EventLog, commits_max: usize) -> usize {
     let origin = from.origin();
     let next = CommitNumber(to.store().followed_commit(origin).0 + 1);
     let mut commits = from.store().commits_to_ship(origin, next, 1 << 20).unwrap();
@@ -33,7 +33,7 @@ async fn ship(from: &EventLog, to: &EventLog, commits_max: usize) -> usize {
     count
 }
 
-async fn ship_all(from: &Node, to: &Node) {
+pub(super) async fn ship_all(from: &Node, to: &Node) {
     while ship(&from.log, &to.log, usize::MAX).await > 0 {}
 }
 
@@ -49,7 +49,7 @@ fn shipping(a: &Node, b: &Node) -> tokio::task::JoinHandle<()> {
     })
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < LONG, "waited too long until {what}");
@@ -58,7 +58,7 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// Waits until a gateway has stored, and synced, that a client has gone whose session began after `after`; when it did.
-async fn gone(node: &Node, client: &str, after: u64) -> u64 {
+pub(super) async fn gone(node: &Node, client: &str, after: u64) -> u64 {
     let seen = || node.sessions.seen(client).unwrap().filter(|seen| !seen.device.connected && seen.begun > after);
     until("its going is stored", || seen().is_some()).await;
     let newest = node.log.store().last_commit();
@@ -66,20 +66,20 @@ async fn gone(node: &Node, client: &str, after: u64) -> u64 {
     seen().unwrap().begun
 }
 
-async fn subscribed(client: &mut Client, filter: &str) {
+pub(super) async fn subscribed(client: &mut Client, filter: &str) {
     client.send(&subscribe(filter, 1, 5)).await;
     assert_eq!(client.next().await.unwrap().0, 0x90, "SUBACK");
 }
 
 /// A client has come and gone, and the gateway keeps its session.
-async fn kept_at(node: &Node) {
+pub(super) async fn kept_at(node: &Node) {
     let (mut client, _) = Client::connect(node, "c", 60, 2).await;
     subscribed(&mut client, "t").await;
     drop(client);
     gone(node, "c", 0).await;
 }
 
-async fn say(client: &mut Client, id: u16, payload: &str) {
+pub(super) async fn say(client: &mut Client, id: u16, payload: &str) {
     client.send(&publish("t", 1, id, payload.as_bytes())).await;
     assert_eq!(client.next().await.unwrap(), (0x40, id.to_be_bytes().to_vec()));
 }
@@ -213,7 +213,7 @@ async fn at_any_cut_a_session_is_found_at_one_gateway() {
 }
 
 /// A retained PUBLISH at QoS 1; an empty payload removes.
-async fn retain(client: &mut Client, id: u16, payload: &str) {
+pub(super) async fn retain(client: &mut Client, id: u16, payload: &str) {
     let mut bytes = publish("t", 1, id, payload.as_bytes());
     bytes[0] |= 1;
     client.send(&bytes).await;
@@ -221,12 +221,12 @@ async fn retain(client: &mut Client, id: u16, payload: &str) {
 }
 
 /// Until what is written next is later by anybody's clock: two gateways' clocks are one here, of whole milliseconds.
-async fn moment(node: &Node) {
+pub(super) async fn moment(node: &Node) {
     let now = node.log.clock().wall_ms();
     until("the clock goes on", || node.log.clock().wall_ms() > now).await;
 }
 
-fn retained(node: &Node) -> Vec<Vec<u8>> {
+pub(super) fn retained(node: &Node) -> Vec<Vec<u8>> {
     let found = node.door.retained.matching("#", None, node.door.now_ms());
     found.into_iter().map(|(_, message)| message.payload.to_vec()).collect()
 }

@@ -110,10 +110,24 @@ impl Client {
 
     /// Connects with version 5 or 4 (3.1.1) and nothing asked for.
     pub(super) async fn connect_as(node: &Node, client_id: &str, version: u8) -> Self {
+        let properties = if version == 5 { &[0][..] } else { &[] };
+        Self::connect_by(node, &[&[version, 2, 0, 0][..], properties, &text(client_id)].concat()).await
+    }
+
+    /// Connects with MQTT 5 and a will without delay, at QoS 1, that is retained at `t`; `expiry_s` 0 begins a session
+    /// that is not kept.
+    pub(super) async fn connect_with_will(node: &Node, client_id: &str, expiry_s: u32, payload: &str) -> Self {
+        let flags = if expiry_s == 0 { 0x2e } else { 0x2c };
+        let properties = [&[5, 0x11][..], &expiry_s.to_be_bytes()].concat();
+        let will = [&[0][..], &text("t"), &text(payload)].concat();
+        Self::connect_by(node, &[&[5, flags, 0, 0][..], &properties, &text(client_id), &will].concat()).await
+    }
+
+    /// Connects with a CONNECT whose bytes behind the protocol's name are these.
+    pub(super) async fn connect_by(node: &Node, rest: &[u8]) -> Self {
         let (io, far) = tokio::io::duplex(1 << 20);
         tokio::spawn(super::open::serve(Arc::clone(&node.door), far, "test".to_owned()));
-        let properties = if version == 5 { &[0][..] } else { &[] };
-        let body = [&text("MQTT"), &[version, 2, 0, 0][..], properties, &text(client_id)].concat();
+        let body = [&text("MQTT")[..], rest].concat();
         let mut client = Self { io };
         client.send(&packet(0x10, &body)).await;
         let (first, connack) = client.next().await.unwrap();

@@ -1,0 +1,108 @@
+//! Wills of clients that have gone to another gateway: what their newer session retains stays.
+
+use std::sync::Arc;
+
+use sled_data::MemoryBackend;
+
+use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship_all, until};
+use super::tests::{Client, Node};
+use crate::sessions::Knows;
+
+/// Two gateways: a client with a will has left one without a word, and says at the other that it is online.
+async fn moved() -> (Node, Client, Node, Client) {
+    let (a, b) = (gateway(3), gateway(4));
+    let mut at_b = Client::connect_with_will(&b, "c", 0, "offline").await;
+    retain(&mut at_b, 1, "online at b").await;
+    moment(&b).await;
+    let mut at_a = Client::connect_as(&a, "c", 5).await;
+    retain(&mut at_a, 1, "online").await;
+    moment(&a).await;
+    (b, at_b, a, at_a)
+}
+
+async fn is_online_at_all(a: &Node, b: &Node) {
+    // The will was published, and has been stored.
+    let newest = b.log.store().last_commit();
+    until("it is synced", || b.log.store().synced_commit() >= newest).await;
+    ship_all(a, b).await;
+    ship_all(b, a).await;
+    assert_eq!(retained(a), [b"online"]);
+    assert_eq!(retained(b), [b"online"]);
+    a.log.close();
+    b.log.close();
+}
+
+/// What a gateway itself has appended, of what is visible.
+pub(super) fn appended(node: &Node) -> u64 {
+    let topic = node.log.topic(crate::ingest::CATCH_ALL_TOPIC).unwrap();
+    let own = |partition: &Arc<crate::event_log::PartitionLog>| partition.id().origin == node.log.origin();
+    topic.all_partitions().iter().filter(|partition| own(partition)).map(|partition| partition.visible_end()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_will_of_a_session_that_is_taken_over_elsewhere_is_older_than_what_that_one_retains() {
+    let (b, mut at_b, a, _at_a) = moved().await;
+    // b hears that it has come to a, and not yet what it says there: only its connection is told to end.
+    ship_all(&a, &b).await;
+    assert_eq!(at_b.next().await.unwrap().0, 0xe0, "DISCONNECT");
+    assert_eq!(at_b.next().await, None);
+    until("its will is published", || appended(&b) == 2).await;
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_at_a_gateway_that_is_cut_off_is_as_old_as_what_was_heard_of_its_client() {
+    let (b, at_b, a, _at_a) = moved().await;
+    // b does not hear of it, and finds the silent connection broken later.
+    drop(at_b);
+    until("its will is published", || appended(&b) == 2).await;
+    assert_eq!(retained(&b), [b"offline"]);
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wills_found_at_a_start_wait_until_it_is_known_where_their_clients_are() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway(3), gateway_on(4, &backend));
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online at b").await;
+    ship_all(&b, &a).await;
+    let image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    let (mut at_a, present) = Client::connect(&a, "c", 60, 10).await;
+    assert!(present, "its session goes on");
+    retain(&mut at_a, 1, "online").await;
+    // It is back and has heard nothing of it yet.
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    b.door.look_after();
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    assert_eq!(appended(&b), 2, "no will is among it");
+    ship_all(&a, &b).await;
+    b.sessions.tell_known(Knows::OfHeard);
+    b.door.look_after();
+    say(&mut other, 2, "y").await;
+    assert_eq!(appended(&b), 3, "nor now: the session goes on elsewhere");
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_found_at_a_start_is_published_where_its_client_is_nowhere() {
+    let backend = Arc::new(MemoryBackend::new());
+    let b = gateway_on(4, &backend);
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online").await;
+    let image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"online"]);
+    b.sessions.tell_known(Knows::All);
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"offline"]);
+    b.log.close();
+}
