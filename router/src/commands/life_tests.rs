@@ -87,3 +87,36 @@ async fn what_a_new_life_owes_is_taken_up_when_its_node_is_lost_too() {
     assert_eq!((site[C].steps(id).len(), site[C].steps(one)), (4, vec!["queued".to_owned()]));
     site.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_life_has_left_may_go_once_it_was_read() {
+    let backend = backend();
+    let mut node = Node::start(&backend, Config::default());
+    node.may_lose();
+    let device = node.connect("pump").await;
+    let id = node.submit("pump", "open").await;
+    next_offer(&device).await.acked();
+    until("it is delivered", || (node.room.get(id)?.state == State::Delivered).then_some(())).await;
+    // Its answer is stored, and not read in this life.
+    node.stop_reading().await;
+    node.answer(&device, "pump", id, Status::Succeeded);
+    node.log.close();
+    drop(node);
+    let node = Node::start(&backend, Config::default());
+    assert_eq!(node.room.wait(id, LONG).await.unwrap().state, State::Succeeded);
+    for name in [ANSWERS_TOPIC, COMMANDS_TOPIC] {
+        let topic = node.log.topic(name).unwrap();
+        assert!(!node.log.ended_partitions(&topic).is_empty());
+        node.log.set_retention(topic.id(), Some(0), None).unwrap();
+        node.log.apply_retention(&sled_data::Wait::for_ever(&|_| u64::MAX));
+        assert!(node.log.ended_partitions(&topic).is_empty(), "{name}");
+        node.log.set_retention(topic.id(), Some(u64::MAX), None).unwrap();
+    }
+    let device = node.connect("pump").await;
+    let id = node.submit("pump", "close").await;
+    next_offer(&device).await.acked();
+    node.answer(&device, "pump", id, Status::Succeeded);
+    assert_eq!(node.room.wait(id, LONG).await.unwrap().state, State::Succeeded);
+    assert_eq!(node.log.lock().failures(), 0, "no commit was refused");
+    node.end().await;
+}

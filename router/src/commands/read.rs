@@ -6,11 +6,12 @@ use devices::command::{
     CommandId, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, Step, StepEvent, check_command_name, parse_answer_topic,
 };
 use devices::headers;
-use sled_data::RecordRef;
+use sled_data::{PartitionId, RecordRef};
 
 use super::down::check_target;
 use super::table::{AnswerError, Answered, Now, Table};
 use super::{Commands, Stats};
+use crate::event_log::{Batch, ReadError};
 
 /// Bytes read from one partition at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
@@ -24,12 +25,12 @@ pub(super) struct Refused {
 
 impl Commands {
     /// Reads what is new on both topics into the table; the answers that do not count.
-    pub(super) fn take_new(&self, table: &mut Table, now: Now) -> Result<Vec<Refused>, crate::event_log::ReadError> {
+    pub(super) fn take_new(&self, table: &mut Table, now: Now) -> Result<Vec<Refused>, ReadError> {
         let mut reading = self.reading.lock();
         let reading = &mut *reading;
         reading.own_has_more = false;
         for (id, next) in &mut reading.commands {
-            let batches = self.log.read(*id, *next, READ_BYTES_MAX)?;
+            let batches = self.read_on(*id, *next)?;
             let has_read = !batches.is_empty();
             for batch in batches {
                 for (_, record) in batch.events_from(*next) {
@@ -43,7 +44,7 @@ impl Commands {
         }
         let mut refused = Vec::new();
         for (place, (id, next)) in reading.answers.iter_mut().enumerate() {
-            let batches = self.log.read(*id, *next, READ_BYTES_MAX)?;
+            let batches = self.read_on(*id, *next)?;
             let has_read = !batches.is_empty();
             if has_read {
                 reading.answers_moved.push(place);
@@ -57,6 +58,14 @@ impl Commands {
             reading.own_has_more |= has_read && *next < self.log.visible_end(*id);
         }
         Ok(refused)
+    }
+
+    /// What comes next in one partition; nothing in one of an ended life that retention has dropped.
+    fn read_on(&self, id: PartitionId, next: u64) -> Result<Vec<Batch>, ReadError> {
+        match self.log.read(id, next, READ_BYTES_MAX) {
+            Err(ReadError::NoPartition { .. }) if id.origin != self.log.origin() => Ok(Vec::new()),
+            read => read,
+        }
     }
 }
 

@@ -55,9 +55,13 @@ impl Node {
         self
     }
 
-    pub(super) async fn end(self) {
+    pub(super) async fn stop_reading(&mut self) {
         self.stop.send(true).unwrap();
-        self.task.unwrap().await.unwrap();
+        self.task.take().unwrap().await.unwrap();
+    }
+
+    pub(super) async fn end(mut self) {
+        self.stop_reading().await;
         self.log.close();
     }
 
