@@ -19,7 +19,7 @@ use super::site_view::view;
 use super::wires::{Served, Way};
 use crate::admin::ApiError;
 use crate::admin::site::{LeftView, Pending, RemovedView, SiteControl, SiteView, TokenView};
-use crate::catalog::{Catalog, Change, MemberState, MemberUpdate, SiteUpdate, SurviveError, TokenHash};
+use crate::catalog::{Catalog, Change, MemberState, SiteUpdate, SurviveError, TokenHash};
 use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
