@@ -384,6 +384,8 @@ async fn reports_are_recorded_when_retention_has_dropped_what_the_life_before_ha
     assert!(!left.is_empty() && left.iter().all(|left| !node.log.store().partitions().contains(&left.id())));
     node.say("d", &report_topic("d"), r#"{"a":3}"#, None);
     node.reported("d", 3).await;
+    // Once it is durable.
+    assert_eq!(node.room.read("d").await.map(|twin| twin.reported.version), Some(3));
     assert_eq!(node.log.lock().failures(), 0, "no commit was refused");
     node.end().await;
 }
