@@ -272,3 +272,42 @@ fn a_call_off_goes_down_and_how_far_a_command_is_comes_up() {
     assert_eq!((ended(hq, &plant, &id).as_str(), sent(&plant, &id)), ("succeeded", 1));
     assert_eq!(at_site(&id), Value::Null);
 }
+
+#[test]
+fn commands_end_where_they_are_though_their_link_is_made_anew_and_another_plant_gets_the_name() {
+    let (plant, hq) = linked("");
+    let hq = &hq[0];
+    let mut pump = Device::connect(&plant, Version::V5, "pump");
+    stands(hq);
+    let long = || json!({"deliver_within_ms": 600_000, "execution_timeout_ms": 600_000});
+
+    // The plant takes a new token: it is another gateway of the same site, and tells how its command ended.
+    let id = give(hq, "pump", long());
+    let command = pump.command();
+    plant.cli(&["link", "remove", "hq"]).ok();
+    link(&plant, hq, "plant");
+    pump.answer(&command, "succeeded", "");
+    assert_eq!((ended(hq, &plant, &id).as_str(), sent(&plant, &id)), ("succeeded", 1));
+
+    // The link is removed where it ends: what waits for it is over.
+    stands(hq);
+    plant.cli(&["link", "pause", "hq"]).ok();
+    wait::until_true("the link is cut", || view(hq, "plant")["state"] == "cut");
+    let waits = give(hq, "pump", long());
+    hq.cli(&["link", "remove", "plant"]).ok();
+    hq.wait_command(&waits, "refused");
+    let why = &hq.get(&format!("commands/{waits}")).ok().json()["why"];
+    assert_eq!((&why["code"], &why["by"]), (&json!("link-refused"), &json!("link-removed")));
+
+    // Another plant comes by that name.
+    let other = Node::start_with(ROUTING);
+    let mut pump = Device::connect(&other, Version::V5, "pump");
+    link(&other, hq, "plant");
+    stands(hq);
+    let id = give(hq, "pump", long());
+    let command = pump.command();
+    assert_eq!(command.id, id);
+    pump.answer(&command, "succeeded", "");
+    assert_eq!(ended(hq, &other, &id), "succeeded");
+    assert_eq!(other.get(&format!("commands/{waits}")).status, 404);
+}
