@@ -84,7 +84,7 @@ impl Sessions {
         now_ms: i64,
     ) -> Option<Resumed> {
         // Who is not heard, or not whole, may have let the client in since.
-        let may_lag = known.in_site && !self.knows_all();
+        let may_lag = !self.knows_all();
         let ahead_ms = match known.found {
             Found::Other(origin, _) => Some(self.clock_ahead_ms(origin).unwrap_or(0)),
             Found::Own | Found::None => None,

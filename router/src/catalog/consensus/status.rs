@@ -116,8 +116,12 @@ impl Consensus {
         let is_majority_heard_since = |since: Instant| {
             roles::is_majority(&voters, |node| node == self.book.me || heard_at(&node).is_some_and(|at| at >= since))
         };
-        let may_stand = self.book.touch.lock().may_stand(is_majority_heard_since, self.book.timing.beat, now);
-        raft.runtime_config().elect(may_stand);
+        let is_alone = roles::is_majority(&voters, |node| node == self.book.me);
+        let timing = &self.book.timing;
+        let is_heard = now.checked_sub(timing.fresh()).is_none_or(is_majority_heard_since);
+        let mut touch = self.book.touch.lock();
+        touch.hear(is_heard, now);
+        raft.runtime_config().elect(is_alone || touch.may_stand(is_majority_heard_since, timing.beat, now));
     }
 
     /// Who leads, as far as this node knows.

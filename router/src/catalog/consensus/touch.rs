@@ -4,6 +4,9 @@ use std::time::{Duration, Instant};
 
 /// Elections in a row that others may refuse before the next one is put off.
 const REFUSED_FREE: u32 = 3;
+/// For how many beats a majority is to be heard before a node stands: a leader that there may be has spoken by then, also to one that it had not
+/// reached for long.
+const SETTLES_BEATS: u32 = 3;
 /// For how many beats one is put off at most: a node that hears the others and not the leader would write some 80,000 votes a day.
 const PUT_OFF_BEATS_MAX: u32 = 32;
 
@@ -16,12 +19,14 @@ pub(super) struct Touch {
     due: Option<u64>,
     /// The newest term in which others refused to elect this node, when, and in how many terms in a row.
     refused: Option<(u64, Instant, u32)>,
+    /// Since when a majority is heard.
+    heard_since: Option<Instant>,
 }
 
 impl Touch {
     /// A node that begins at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { spoken: now, due: None, refused: None }
+        Self { spoken: now, due: None, refused: None, heard_since: None }
     }
 
     /// What the leader of `term` said was taken: that all up to the change `done` (its term, its number) is agreed on. Only what was agreed
@@ -51,8 +56,13 @@ impl Touch {
         now.saturating_duration_since(self.spoken) < fresh && self.due.is_some_and(|due| applied >= due)
     }
 
-    /// Whether this node may stand for election: where a majority was heard after the leader should have spoken again. So one that is cut
-    /// off does not stand, and needs not be followed into a term of its own when it is back.
+    /// A majority is heard by other ways than the leader's word, or is not.
+    pub(super) fn hear(&mut self, is_majority: bool, now: Instant) {
+        self.heard_since = is_majority.then(|| self.heard_since.unwrap_or(now));
+    }
+
+    /// Whether this node may stand for election: where a majority is heard for a while, and was after the leader should have spoken again. So one
+    /// that is cut off does not stand, nor when it is back, and needs not be followed into a term of its own.
     pub(super) fn may_stand(
         &self,
         is_majority_heard_since: impl FnOnce(Instant) -> bool,
@@ -60,7 +70,9 @@ impl Touch {
         now: Instant,
     ) -> bool {
         let is_put_off = self.refused.is_some_and(|(_, at, count)| now < at + put_off(count, beat));
-        !is_put_off && is_majority_heard_since(self.spoken + beat * 3 / 2)
+        let settles = beat * SETTLES_BEATS;
+        let has_settled = self.heard_since.is_some_and(|since| now.saturating_duration_since(since) >= settles);
+        has_settled && !is_put_off && is_majority_heard_since(self.spoken + beat * 3 / 2)
     }
 }
 
@@ -107,10 +119,16 @@ mod tests {
         let at = |ms| began + Duration::from_millis(ms);
         let mut touch = Touch::new(began);
         touch.take((1, Some((1, 1))), FRESH, at(1_000));
+        touch.hear(true, at(1_000));
         // heard last, may stand
         for (heard, may) in [(0, false), (2_000, false), (2_499, false), (2_500, true), (4_000, true)] {
             assert_eq!(touch.may_stand(|since| at(heard) >= since, BEAT, at(4_000)), may, "{heard}");
         }
+        // It is back: who leads speaks first.
+        touch.hear(false, at(4_500));
+        touch.hear(true, at(5_000));
+        touch.hear(true, at(6_000));
+        assert!(!touch.may_stand(|_| true, BEAT, at(7_999)) && touch.may_stand(|_| true, BEAT, at(8_000)));
     }
 
     #[test]
@@ -118,6 +136,7 @@ mod tests {
         let began = Instant::now();
         let at = |s| began + BEAT * s;
         let mut touch = Touch::new(began);
+        touch.hear(true, began - BEAT * SETTLES_BEATS);
         // refused in so many terms, put off for so many beats
         for (count, beats) in [(1, 0), (3, 0), (4, 2), (5, 4), (6, 8), (8, 32), (9, 32), (40, 32)] {
             (1..=count).for_each(|term| touch.refuse(term, began));
