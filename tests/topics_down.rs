@@ -114,8 +114,11 @@ fn topics_go_down_a_link_once_and_in_order_whatever_dies_or_is_cut() {
     assert!(told.contains("topics:plain") && told.contains("plain: "), "{told}");
     assert!(told.contains("here, of 1.0 GiB that it may keep"), "{told}");
     let figures = |node: &Node, wanted: &[&str]| {
-        let text = crate::harness::http::get(node.http, "/metrics", None).unwrap().body;
-        wanted.iter().for_each(|line| assert!(text.contains(line), "{line} is not in {text}"));
+        // They are measured now and then.
+        wait::until_true(&format!("the metrics have {wanted:?}"), || {
+            let text = crate::harness::http::get(node.http, "/metrics", None).unwrap().body;
+            wanted.iter().all(|line| text.contains(line))
+        });
     };
     let down = |link: &str, what: &str| format!("edgeway_link_down_{what}{{link=\"{link}\",gateway=\"");
     figures(

@@ -207,6 +207,8 @@ pub struct History {
     pub lives: Vec<Life>,
     /// Up to where a source let events of a partition go.
     pub trimmed: BTreeMap<PartitionId, u64>,
+    /// Partitions of ended lives of which retention had left nothing at their source, with the cursors there.
+    pub dropped: BTreeSet<PartitionId>,
     /// Topics that were deleted.
     pub deleted: BTreeSet<TopicId>,
     /// Lives whose store was copied or set back, or whose disk lied.

@@ -66,11 +66,11 @@ fn is_lost(losses: &Losses, node: u64, place: &Place, since: usize) -> bool {
 }
 
 fn has(history: &History, held: &BTreeMap<(u64, OriginId), &Held>, node: u64, place: &Place) -> bool {
-    let Some(held) = held.get(&(node, place.partition.origin)) else {
-        // It is kept by no one who is not in the site.
-        return !history.members().iter().any(|(member, _)| *member == node);
-    };
     let was_trimmed = history.trimmed.get(&place.partition).is_some_and(|upto| *upto > place.offset);
+    let Some(held) = held.get(&(node, place.partition.origin)) else {
+        // It is kept by no one who is not in the site. Of an ended life, retention may have left nothing.
+        return was_trimmed || !history.members().iter().any(|(member, _)| *member == node);
+    };
     let extent = held.partitions.iter().find(|extent| extent.partition == place.partition);
     let is_there = extent.is_some_and(|extent| {
         let batches = extent.batches.as_deref().unwrap_or_default();

@@ -28,8 +28,9 @@ fn differs(history: &History, held: &Held, life: &Life) -> Option<String> {
     if (life.commits.len() as u64) < held.commit.0 {
         return Some("there is no such commit".to_owned());
     }
-    // Where a topic is deleted or a copy given up, cursors go without a commit.
-    let kept = |id: &PartitionId| !history.deleted.contains(&id.topic) && !history.given_up.contains(&id.origin);
+    // Where a topic is deleted, a copy given up or a partition of an ended life dropped, cursors go without a commit.
+    let is_gone = |id: &PartitionId| history.given_up.contains(&id.origin) || history.dropped.contains(id);
+    let kept = |id: &PartitionId| !history.deleted.contains(&id.topic) && !is_gone(id);
     let Small { mut cursors, mut state } = life.small_at(held.commit);
     // A life that ended left cursors and state to the next one: a copy that is taken of it then has the events alone.
     if history.ended.contains(&held.origin) && held.state.is_empty() && held.cursors.is_empty() {

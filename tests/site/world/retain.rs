@@ -31,12 +31,17 @@ impl World {
         let floor_of = |id: PartitionId| if is_ignored { u64::MAX } else { floor.of(id) };
         let wait = Wait { bytes_max, ..Wait::for_ever(&floor_of) };
         // Nothing goes by its age here: clocks are days apart.
-        if run.store.apply_retention(0, BATCHES_MAX, &wait).is_err() {
-            run.failed = Some("its store failed");
-        }
+        let dropped = match run.store.apply_retention(0, BATCHES_MAX, &wait) {
+            Ok(trimmed) => trimmed.dropped,
+            Err(_) => {
+                run.failed = Some("its store failed");
+                Vec::new()
+            }
+        };
+        self.history.dropped.extend(&dropped);
         let node = self.nodes[at].id;
         for (id, batches) in before {
-            let start = run.store.start_offset(id);
+            let start = if dropped.contains(&id) { u64::MAX } else { run.store.start_offset(id) };
             let mut kept: u64 = batches.iter().map(|(_, bytes)| bytes).sum();
             for (next, bytes) in batches.into_iter().filter(|(next, _)| *next <= start) {
                 let needed = lacked.get(&id).copied().unwrap_or(u64::MAX);
