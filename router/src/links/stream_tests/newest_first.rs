@@ -89,17 +89,22 @@ impl Ordered {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_new_is_there_long_before_what_was_missed() {
-    let (mut plant, mut hq) = (Site::new(1).await, Site::new(2).await);
-    let mut random = 1;
+/// A plant that has fed its headquarters one event and is cut off since, and much that has come there meanwhile.
+async fn cut_off(random: &mut u64) -> (Site, Site, PartitionId) {
+    let (plant, mut hq) = (Site::new(1).await, Site::new(2).await);
     plant.feed(&hq, "plant", vec![slow()]).await;
     plant.append_to("telemetry", 0, "first").await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     let id = partition(&plant);
-    let mut ordered = Ordered { next: 0, seen: Vec::new() };
     hq.cut().await;
-    miss(&plant, &mut random).await;
+    miss(&plant, random).await;
+    (plant, hq, id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_new_is_there_long_before_what_was_missed() {
+    let (mut plant, mut hq, id) = cut_off(&mut 1).await;
+    let mut ordered = Ordered { next: 0, seen: Vec::new() };
     hq.listen_again().await;
     until("it goes on ahead", || hq.log.store().ahead(id).is_some()).await;
     plant.append_to("telemetry", 0, "fresh").await;
@@ -229,14 +234,8 @@ async fn what_lies_ahead_upstream_is_known_after_a_restart_while_the_link_is_cut
 /// What was missed when an edge was restored is told as a gap up to what lies ahead upstream, and the edge has nothing there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restored_edge_notes_no_more_as_stored_than_it_has() {
-    let (mut plant, mut hq) = (Site::new(1).await, Site::new(2).await);
     let mut random = 5;
-    plant.feed(&hq, "plant", vec![slow()]).await;
-    plant.append_to("telemetry", 0, "first").await;
-    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
-    let id = partition(&plant);
-    hq.cut().await;
-    miss(&plant, &mut random).await;
+    let (mut plant, mut hq, id) = cut_off(&mut random).await;
     let (image, end) = (plant.image(), plant.log.visible_end(id));
     miss(&plant, &mut random).await;
     hq.listen_again().await;
