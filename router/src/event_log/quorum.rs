@@ -47,7 +47,10 @@ pub(super) struct Quorum {
     waiting: AtomicUsize,
     /// Bytes of records that wait.
     bytes: AtomicUsize,
-    in_reach: AtomicBool,
+    /// Enough nodes are heard.
+    is_heard: AtomicBool,
+    /// What has waited longest waits for too long: who follows is that far behind.
+    is_behind: AtomicBool,
     /// What earlier lives have left.
     inherited: Inherited,
     notify: tokio::sync::Notify,
@@ -60,7 +63,8 @@ impl Default for Quorum {
             waiting: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             // A node alone is a quorum.
-            in_reach: AtomicBool::new(true),
+            is_heard: AtomicBool::new(true),
+            is_behind: AtomicBool::new(false),
             inherited: Inherited::default(),
             notify: tokio::sync::Notify::new(),
         }
@@ -96,7 +100,22 @@ impl State {
 impl Quorum {
     /// Whether an event of a `quorum` topic may be appended now.
     pub(super) fn is_in_reach(&self) -> bool {
-        self.in_reach.load(Ordering::Acquire) && self.bytes.load(Ordering::Acquire) < WAITING_BYTES_MAX
+        let is_kept_up_with = !self.is_behind.load(Ordering::Acquire);
+        let has_room = self.bytes.load(Ordering::Acquire) < WAITING_BYTES_MAX;
+        self.is_heard.load(Ordering::Acquire) && is_kept_up_with && has_room
+    }
+
+    /// Notes whether what has waited longest waits for too long.
+    fn note_behind(&self, state: &State) {
+        let is_behind = state.waiting.front().is_some_and(|first| first.is_late);
+        match (self.is_behind.swap(is_behind, Ordering::AcqRel), is_behind) {
+            (false, true) => tracing::warn!(
+                needed = state.needed,
+                "the site's nodes that are heard are too far behind: events of quorum topics are refused until they have what waits"
+            ),
+            (true, false) => tracing::info!("enough of the site's nodes have kept up for quorum topics"),
+            _ => {}
+        }
     }
 
     /// Changes what is known; whether anything has its quorum then.
@@ -124,6 +143,7 @@ impl Quorum {
             self.bytes.store(state.bytes, Ordering::Release);
         }
         self.waiting.store(state.waiting.len(), Ordering::Release);
+        self.note_behind(&state);
     }
 
     /// Whether this node's sync alone is enough.
@@ -206,7 +226,7 @@ impl EventLog {
     /// was stored before this start, in an earlier life as well. To be called before a door is open.
     pub fn await_replicas(&self) {
         self.quorum.state.lock().needed = usize::MAX;
-        self.quorum.in_reach.store(false, Ordering::Release);
+        self.quorum.is_heard.store(false, Ordering::Release);
         let last = self.store.last_commit();
         if last > CommitNumber(0) {
             self.quorum.add(Ticket::of(0), last, Vec::new(), Vec::new());
@@ -252,8 +272,8 @@ impl EventLog {
     }
 
     /// Whether enough nodes are heard; where not, events of `quorum` topics are refused.
-    pub fn set_quorum_in_reach(&self, in_reach: bool) {
-        match (self.quorum.in_reach.swap(in_reach, Ordering::AcqRel), in_reach) {
+    pub fn set_quorum_in_reach(&self, is_heard: bool) {
+        match (self.quorum.is_heard.swap(is_heard, Ordering::AcqRel), is_heard) {
             (true, false) => {
                 tracing::warn!("too few of the site's nodes are heard: events of quorum topics are refused")
             }
@@ -281,12 +301,19 @@ impl EventLog {
         self.quorum.bytes.load(Ordering::Acquire)
     }
 
-    /// Whether events of `quorum` topics are taken.
+    /// Whether enough nodes are heard for a quorum, however far they are.
+    pub fn quorum_is_heard(&self) -> bool {
+        self.quorum.is_heard.load(Ordering::Acquire)
+    }
+
+    /// Whether events of `quorum` topics are taken: enough nodes are heard, and they are not so far behind that what was
+    /// taken before waits for too long.
     pub fn quorum_in_reach(&self) -> bool {
         self.quorum.is_in_reach()
     }
 
-    /// Tells those who have waited for a quorum longer than `wait_max` that it takes too long. Call it a few times a second.
+    /// Tells those who have waited for a quorum longer than `wait_max` that it takes too long; until that has its quorum,
+    /// events of `quorum` topics are refused. Call it a few times a second.
     pub fn tell_late(&self, wait_max: Duration) {
         let mut told = self.quorum.inherited.late(wait_max);
         let mut state = self.quorum.state.lock();
@@ -294,6 +321,7 @@ impl EventLog {
             waiting.is_late = true;
             told.append(&mut waiting.waiters);
         }
+        self.quorum.note_behind(&state);
         drop(state);
         if !told.is_empty() {
             self.quorum.tell(&told);

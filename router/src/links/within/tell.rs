@@ -132,7 +132,7 @@ impl Within {
             if lacking != seen.1 {
                 seen = (Instant::now(), lacking);
             }
-            if self.log.quorum_in_reach() {
+            if self.log.quorum_is_heard() {
                 out_of_reach = None;
                 if seen.0.elapsed() > STILL_MAX {
                     return Err(stands_still(&seen.1));
