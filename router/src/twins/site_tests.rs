@@ -144,3 +144,27 @@ async fn a_report_that_is_read_after_a_restart_is_as_old_as_it_is() {
         b.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_says_now_counts_though_another_nodes_clock_is_ahead() {
+    let b = Node::start_ahead(Some(1), 8, &Arc::new(MemoryBackend::new()), 24 * 3_600_000);
+    let a = node(7);
+    b.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    b.reported("d", 1).await;
+    b.say("e", &report_topic("e"), r#"{"e":1}"#, None);
+    b.reported("e", 1).await;
+    b.room.delete("e", None, "cli").await.unwrap();
+    agree(&a, &b, "d").await;
+    assert!(a.room.get("e").is_none());
+    // Both have come to a.
+    a.say("d", &report_topic("d"), r#"{"a":2}"#, None);
+    a.say("e", &report_topic("e"), r#"{"e":2}"#, None);
+    a.reported("d", 2).await;
+    a.reported("e", 1).await;
+    agree(&a, &b, "d").await;
+    agree(&a, &b, "e").await;
+    assert_eq!(brief(b.room.get("d")).unwrap().3, json!({"a":2}));
+    assert_eq!(brief(b.room.get("e")).unwrap().3, json!({"e":2}));
+    a.end().await;
+    b.end().await;
+}
