@@ -153,12 +153,13 @@ pub(super) fn writer_of<'a>(origin: OriginId, peers: &'a [PeerState], members: &
     peers.iter().filter(writes).max_by_key(|peer| peer.is_connected)
 }
 
-/// By how much wall clocks are ahead, each with the life that its node writes (pure): of those that were heard, as they were heard last.
+/// By how much the clocks are ahead by which others time what they store, each with the life that its node writes (pure): of those that were heard, as
+/// they were heard last.
 fn clocks_of(peers: &[PeerState], members: &[Member]) -> Vec<(OriginId, i64)> {
     let clock = |peer: &PeerState| {
         let known = peer.known.as_ref()?;
         let origin = OriginId(known.origin);
-        (writer_of(origin, peers, members)?.node == peer.node).then_some((origin, known.clock_ahead_ms))
+        (writer_of(origin, peers, members)?.node == peer.node).then_some((origin, known.steady_ahead_ms))
     };
     peers.iter().filter_map(clock).collect()
 }
@@ -322,6 +323,7 @@ mod tests {
                 heard: Duration::ZERO,
                 heartbeat: None,
                 clock_ahead_ms: 0,
+                steady_ahead_ms: 0,
             }),
             connection: None,
         };

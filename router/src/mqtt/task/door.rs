@@ -133,12 +133,6 @@ impl Door {
         self.log.clock().steady_ms()
     }
 
-    /// By how much another node's clock is ahead of [`Self::now_ms`], where it is ahead of the wall clock by so much, in milliseconds.
-    pub(super) fn ahead_of_now_ms(&self, ahead_ms: i64) -> i64 {
-        let now_ms = i64::try_from(self.now_ms()).unwrap_or(i64::MAX);
-        ahead_ms.saturating_add(self.log.clock().wall_ms().saturating_sub(now_ms))
-    }
-
     fn load_wills(&self) {
         for (client_id, state, begun) in self.sessions.kept_states() {
             let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
@@ -232,7 +226,7 @@ impl Door {
         let now_ms = self.now_ms();
         self.sessions.expire();
         for (origin, ahead_ms) in self.sessions.clocks() {
-            self.retained.follow_clock(origin, self.ahead_of_now_ms(ahead_ms));
+            self.retained.follow_clock(origin, ahead_ms);
         }
         if self.sessions.awaits_others() {
             return;
