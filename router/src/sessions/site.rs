@@ -21,7 +21,7 @@ pub trait Heard: Send + Sync {
     fn is_heard(&self, origin: OriginId) -> bool;
 
     /// By how much the clocks by which others time what they store are ahead of this node's [`crate::clock::Clock::steady_ms`], in milliseconds,
-    /// each with the life that its node writes: of those that have been heard.
+    /// each with a life that its node writes or has written: of those that have been heard.
     fn clocks(&self) -> Vec<(OriginId, i64)> {
         Vec::new()
     }
@@ -78,7 +78,7 @@ impl Sessions {
     }
 
     /// By how much the clocks by which other nodes time what they store are ahead of this node's [`crate::clock::Clock::steady_ms`], in
-    /// milliseconds, by the lives that they write.
+    /// milliseconds, by the lives that they write or have written.
     pub fn clocks(&self) -> Vec<(OriginId, i64)> {
         self.heard.get().map(|heard| heard.clocks()).unwrap_or_default()
     }
