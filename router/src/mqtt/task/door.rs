@@ -137,10 +137,9 @@ impl Door {
         for (client_id, state, begun) in self.sessions.kept_states() {
             let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
             // Who was connected when the node was killed was heard until then at most.
-            let heard_ms = kept.disconnected_at_ms.unwrap_or_else(|| last_ms(&self.log));
-            let due = kept.found_without_end(self.now_ms());
-            let waiting = kept.will.clone().map(|(will, at_ms)| DueWill { will, at_ms });
-            if let Some(due) = due.or(waiting) {
+            kept.found_without_end(self.now_ms(), last_ms(&self.log));
+            if let (Some((will, at_ms)), Some(ended_ms)) = (kept.will.clone(), kept.disconnected_at_ms) {
+                let (due, heard_ms) = (DueWill { will, at_ms }, ended_ms.min(at_ms));
                 self.wills.lock().insert(Arc::clone(&client_id), WaitingWill { due, begun, heard_ms });
             }
             self.keep(&client_id, &kept);
