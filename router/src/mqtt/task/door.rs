@@ -219,11 +219,10 @@ impl Door {
         }
     }
 
-    /// Publishes wills that are due, and drops what has expired. After a start in a site both wait for a moment: others know which clients came to
-    /// them meanwhile, and by which clocks they have written.
+    /// Publishes wills that are due, and drops what has expired: a session after its will, which is stored with it. After a start in a site all that
+    /// waits for a moment: others know which clients came to them meanwhile, and by which clocks they have written.
     pub(super) fn look_after(&self) {
         let now_ms = self.now_ms();
-        self.sessions.expire();
         for (origin, ahead_ms) in self.sessions.clocks() {
             self.retained.follow_clock(origin, ahead_ms);
         }
@@ -238,6 +237,7 @@ impl Door {
                 self.publish_will(&client_id, &waiting);
             }
         }
+        self.sessions.expire();
         self.retained.expire(&self.log, now_ms);
     }
 }

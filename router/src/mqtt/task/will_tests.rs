@@ -191,3 +191,31 @@ async fn a_will_that_is_found_at_a_second_start_is_as_old_as_what_was_heard_befo
     until("its will is published", || appended(&b) == 2).await;
     is_online_at_all(&a, &b).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_waits_after_a_start_outlives_its_session() {
+    let backend = Arc::new(MemoryBackend::new());
+    let b = gateway_on(4, &backend);
+    let mut at_b = Client::connect_with_will(&b, "c", 1, "offline").await;
+    retain(&mut at_b, 1, "online").await;
+    let mut image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    found_is_stored(&b).await;
+    let ends_ms = b.door.now_ms() + 1_000;
+    until("its session is over", || b.door.now_ms() >= ends_ms).await;
+    b.door.look_after();
+    // A later commit than what was looked after.
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    image = Arc::new(image.image());
+    image.power_cut(0);
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"offline"]);
+    assert!(b.sessions.kept_state("c").is_none(), "its session is over");
+    b.log.close();
+}
