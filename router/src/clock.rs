@@ -15,6 +15,9 @@ pub struct Clock {
     started_wall_ms: u64,
     began_after: u64,
     hybrid: AtomicU64,
+    /// By how much a test has stepped the wall clock, in milliseconds.
+    #[cfg(test)]
+    stepped_ms: std::sync::atomic::AtomicI64,
 }
 
 impl Clock {
@@ -22,16 +25,32 @@ impl Clock {
     /// a wall clock that was set back does not make later commits look older.
     pub fn starting_after(last_stored: u64) -> Self {
         let hybrid = AtomicU64::new(last_stored);
-        let mut clock = Self { started: Instant::now(), started_wall_ms: 0, began_after: last_stored, hybrid };
+        let mut clock = Self {
+            started: Instant::now(),
+            started_wall_ms: 0,
+            began_after: last_stored,
+            hybrid,
+            #[cfg(test)]
+            stepped_ms: std::sync::atomic::AtomicI64::new(0),
+        };
         clock.started_wall_ms = u64::try_from(clock.wall_ms()).unwrap_or(0);
         clock
     }
 
     /// Wall time in milliseconds since 1970; 0 where the machine's clock stands before that.
     pub fn wall_ms(&self) -> i64 {
-        SystemTime::now()
+        let wall_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        #[cfg(test)]
+        let wall_ms = wall_ms.saturating_add(self.stepped_ms.load(Ordering::Acquire));
+        wall_ms
+    }
+
+    /// Steps the wall clock by so many milliseconds, as the network's time does with a machine that started without one.
+    #[cfg(test)]
+    pub fn step(&self, by_ms: i64) {
+        self.stepped_ms.fetch_add(by_ms, Ordering::AcqRel);
     }
 
     /// Wall time, or that of the newest hybrid stamp where the wall clock is behind it, in milliseconds since 1970.

@@ -76,11 +76,12 @@ impl StoredTwin {
         self.twin.desired.version > 0 || self.twin.reported.version > 0
     }
 
-    /// After one half was changed by the node that decides, to what `twin` says, at `moment`.
+    /// After one half was changed by the node that decides, to what `twin` says, at `moment`. It is newer than what it replaces, and no newer for
+    /// what is known of the other half: of a change of long ago another node may have a later one.
     #[must_use]
     pub fn changed(&self, twin: Twin, half: Half, moment: Stamp) -> Self {
         let mut marks = self.marks;
-        let stamp = moment.after(marks.newest());
+        let stamp = moment.after(marks.half(half).stamp.max(marks.deleted));
         let version = twin.half(half).version;
         let mark = match half {
             Half::Desired => &mut marks.desired,

@@ -126,6 +126,7 @@ mod tests {
             heard: Duration::ZERO,
             heartbeat,
             clock_ahead_ms: 0,
+            steady_ahead_ms: 0,
         };
         PeerState {
             node: NodeId(2),

@@ -196,7 +196,7 @@ impl SiteNode {
             clock: Arc::clone(self.log.clock()),
             config: config.clone(),
         }));
-        self.way.open(&peers, &self.catalog, self.place.node);
+        self.way.open(&peers, &self.catalog, self.place.node, &self.log);
         let replication = Replication::new(
             Arc::clone(&self.log),
             Arc::clone(&peers),

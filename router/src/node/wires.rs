@@ -1,8 +1,10 @@
 //! The wires between the site's connections and the rooms that speak over them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sled_data::OriginId;
 
 use super::plugins::components::{self, Components};
@@ -44,12 +46,16 @@ pub struct Way {
     peers: OnceLock<Weak<Peers>>,
     /// The site's list, and which node this is.
     site: OnceLock<(Weak<Catalog>, NodeId)>,
+    /// Which lives are followed, and who writes them.
+    log: OnceLock<Weak<EventLog>>,
+    clocks: Mutex<Clocks>,
 }
 
 impl Way {
-    /// The connections are there, of the nodes that the catalog lists, besides this one.
-    pub fn open(&self, peers: &Arc<Peers>, catalog: &Arc<Catalog>, own: NodeId) {
+    /// The connections are there, of the nodes that the catalog lists, besides this one, whose log it is.
+    pub fn open(&self, peers: &Arc<Peers>, catalog: &Arc<Catalog>, own: NodeId, log: &Arc<EventLog>) {
         self.site.get_or_init(|| (Arc::downgrade(catalog), own));
+        self.log.get_or_init(|| Arc::downgrade(log));
         self.peers.get_or_init(|| Arc::downgrade(peers));
     }
 
@@ -153,14 +159,40 @@ pub(super) fn writer_of<'a>(origin: OriginId, peers: &'a [PeerState], members: &
     peers.iter().filter(writes).max_by_key(|peer| peer.is_connected)
 }
 
-/// By how much wall clocks are ahead, each with the life that its node writes (pure): of those that were heard, as they were heard last.
-fn clocks_of(peers: &[PeerState], members: &[Member]) -> Vec<(OriginId, i64)> {
-    let clock = |peer: &PeerState| {
-        let known = peer.known.as_ref()?;
-        let origin = OriginId(known.origin);
-        (writer_of(origin, peers, members)?.node == peer.node).then_some((origin, known.clock_ahead_ms))
-    };
-    peers.iter().filter_map(clock).collect()
+/// By how much the clocks are ahead by which other nodes time what they store, as they were heard last: of nodes that have left as well, whose
+/// sessions others go on with. As many as the site has nodes, and writers of the lives that are followed, at most
+/// [`sled_data::FOLLOWED_ORIGINS_MAX`].
+#[derive(Default)]
+struct Clocks {
+    ahead_ms: BTreeMap<NodeId, i64>,
+}
+
+impl Clocks {
+    /// Each with a life that its node writes, as it says now, or has written, as is stored (pure).
+    fn look(
+        &mut self,
+        peers: &[PeerState],
+        members: &[Member],
+        followed: &[(OriginId, NodeId)],
+    ) -> Vec<(OriginId, i64)> {
+        self.ahead_ms.retain(|node, _| followed.iter().any(|(_, writer)| writer == node));
+        let mut clocks = Vec::new();
+        for peer in peers {
+            let Some(known) = &peer.known else { continue };
+            self.ahead_ms.insert(peer.node, known.steady_ahead_ms);
+            let origin = OriginId(known.origin);
+            if writer_of(origin, peers, members).is_some_and(|writer| writer.node == peer.node) {
+                clocks.push((origin, known.steady_ahead_ms));
+            }
+        }
+        for (origin, writer) in followed {
+            let is_told = clocks.iter().any(|(told, _)| told == origin);
+            if let Some(ahead_ms) = self.ahead_ms.get(writer).filter(|_| !is_told) {
+                clocks.push((*origin, *ahead_ms));
+            }
+        }
+        clocks
+    }
 }
 
 impl Heard for Way {
@@ -170,7 +202,10 @@ impl Heard for Way {
 
     fn clocks(&self) -> Vec<(OriginId, i64)> {
         let states = self.peers().map(|peers| peers.states()).unwrap_or_default();
-        clocks_of(&states, &self.members())
+        let followed = self.log.get().and_then(Weak::upgrade).map(|log| log.store().followed()).unwrap_or_default();
+        let followed: Vec<(OriginId, NodeId)> =
+            followed.into_iter().map(|(origin, followed)| (origin, NodeId(followed.node))).collect();
+        self.clocks.lock().look(&states, &self.members(), &followed)
     }
 }
 
@@ -295,9 +330,8 @@ mod tests {
     use super::*;
     use crate::replication::peers::Known;
 
-    #[test]
-    fn a_life_is_heard_where_the_one_is_that_writes_it_and_not_where_another_says_so() {
-        let member = |node: u64, origin| Member {
+    fn member(node: u64, origin: Option<u64>) -> Member {
+        Member {
             node: NodeId(node),
             name: String::new(),
             address: String::new(),
@@ -306,8 +340,12 @@ mod tests {
             state: MemberState::Active,
             version: String::new(),
             joined: 0,
-        };
-        let peer = |(node, is_connected, origin): (u64, bool, u64)| PeerState {
+        }
+    }
+
+    /// A node that is connected or not, and says that it writes a life.
+    fn peer((node, is_connected, origin): (u64, bool, u64)) -> PeerState {
+        PeerState {
             node: NodeId(node),
             name: String::new(),
             address: String::new(),
@@ -322,9 +360,14 @@ mod tests {
                 heard: Duration::ZERO,
                 heartbeat: None,
                 clock_ahead_ms: 0,
+                steady_ahead_ms: i64::try_from(node).unwrap(),
             }),
             connection: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_life_is_heard_where_the_one_is_that_writes_it_and_not_where_another_says_so() {
         let members = [member(1, Some(10)), member(2, Some(20)), member(3, None)];
         // the life; who is connected or not, and says that it writes which; who is found, and whether it is connected
         for (origin, peers, expected) in [
@@ -340,9 +383,29 @@ mod tests {
             let states: Vec<PeerState> = peers.iter().copied().map(peer).collect();
             let found = writer_of(OriginId(origin), &states, &members).map(|peer| (peer.node.0, peer.is_connected));
             assert_eq!(found, expected, "{origin} {peers:?}");
-            let clock = expected.map(|_| (OriginId(origin), 0));
-            let clocks = clocks_of(&states, &members);
+            let clock = expected.map(|(node, _)| (OriginId(origin), i64::try_from(node).unwrap()));
+            let clocks = Clocks::default().look(&states, &members, &[]);
             assert_eq!(clocks.into_iter().find(|(of, _)| *of == OriginId(origin)), clock, "{origin} {peers:?}");
         }
+    }
+
+    #[test]
+    fn a_life_that_has_ended_goes_by_its_nodes_clock_and_so_does_that_of_a_node_that_has_left() {
+        let members = [member(1, Some(10)), member(2, Some(20)), member(3, Some(30))];
+        let followed = [(19, 2), (20, 2), (29, 3), (30, 3), (40, 4), (50, 0)];
+        let followed = followed.map(|(origin, node)| (OriginId(origin), NodeId(node)));
+        let states: Vec<PeerState> = [(2, true, 20), (3, false, 30)].into_iter().map(peer).collect();
+        let expected = [(19, 2), (20, 2), (29, 3), (30, 3)].map(|(origin, ahead_ms)| (OriginId(origin), ahead_ms));
+        let mut clocks = Clocks::default();
+        let mut look = |peers: &[PeerState], followed: &[(OriginId, NodeId)]| {
+            let mut found = clocks.look(peers, &members, followed);
+            found.sort_unstable();
+            (found, clocks.ahead_ms.len())
+        };
+        assert_eq!(look(&states, &followed), (expected.to_vec(), 2));
+        // The third has left.
+        assert_eq!(look(&states[..1], &followed), (expected.to_vec(), 2));
+        // Nothing is held of it any more.
+        assert_eq!(look(&states[..1], &followed[..2]), (expected[..2].to_vec(), 1));
     }
 }

@@ -21,7 +21,7 @@ struct Resumed {
     record: KeptRecord,
     /// Whether another node may have more of it than has arrived here.
     may_lag: bool,
-    /// By how much the clock is ahead by which another node has written it, in milliseconds.
+    /// By how much the clock by which another node has written it is ahead of [`Sessions::steady_ms`], in milliseconds.
     ahead_ms: Option<i64>,
 }
 
@@ -41,7 +41,7 @@ impl Sessions {
         // It is the newest, whatever clocks say.
         let begun = self.log.clock().next_hybrid().max(known.newest_begun.saturating_add(1));
         let in_site = known.in_site;
-        let resumed = self.resume(&arrival.client_id, own, known, now_ms);
+        let resumed = self.resume(&arrival.client_id, own, known);
         if let Some(Resumed { record, .. }) = resumed.as_ref().filter(|_| in_site) {
             // Before the word of its coming, by which others let go of what they keep.
             let record = KeptRecord { begun, live: true, expires_at_ms: None, ..record.clone() };
@@ -76,13 +76,8 @@ impl Sessions {
     }
 
     /// Takes up the session that was chosen, and gives up what is kept here where it is another.
-    fn resume(
-        &self,
-        client_id: &str,
-        own: Option<(Arc<Seat>, KeptRecord)>,
-        known: Known,
-        now_ms: i64,
-    ) -> Option<Resumed> {
+    fn resume(&self, client_id: &str, own: Option<(Arc<Seat>, KeptRecord)>, known: Known) -> Option<Resumed> {
+        let now_ms = self.steady_ms();
         // Who is not heard, or not whole, may have let the client in since.
         let may_lag = !self.knows_all();
         let ahead_ms = match known.found {

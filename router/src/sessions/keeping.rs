@@ -27,15 +27,20 @@ impl Sessions {
     }
 
     pub(super) fn record(&self, entry: &Entry, state: Vec<u8>, keep_s: Option<u32>) -> KeptRecord {
-        let now_ms = self.log.clock().wall_ms();
+        let now_ms = self.steady_ms();
         let expires_at_ms = keep_s.map(|seconds| now_ms.saturating_add(i64::from(seconds) * 1_000));
         let filters = entry.seat.filters.lock().list().to_vec();
         KeptRecord { state, filters, expires_at_ms, positions: Vec::new(), begun: entry.begun, live: false }
     }
 
+    /// The clock by which kept sessions end: a wall clock that is set ends none of them.
+    pub(super) fn steady_ms(&self) -> i64 {
+        i64::try_from(self.log.clock().steady_ms()).unwrap_or(i64::MAX)
+    }
+
     /// Forgets kept sessions whose time has come; call it now and then.
     pub fn expire(&self) {
-        let now_ms = self.log.clock().wall_ms();
+        let now_ms = self.steady_ms();
         let mut slots = self.slots.lock();
         slots.retain(|client_id, slot| match slot {
             Slot::Kept { seat, record } if record.is_expired(now_ms) => {

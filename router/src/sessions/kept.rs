@@ -20,7 +20,7 @@ pub struct KeptRecord {
     pub state: Vec<u8>,
     /// Its subscriptions' filters.
     pub filters: Vec<String>,
-    /// When it ends, in milliseconds since 1970; `None`: never by itself.
+    /// When it ends, by its node's [`crate::clock::Clock::steady_ms`]; `None`: never by itself.
     pub expires_at_ms: Option<i64>,
     /// For each partition (origin, topic id, number): the first offset that it may not have had.
     pub positions: Vec<(u64, u64, u32, u64)>,

@@ -111,7 +111,8 @@ pub struct Admitted {
     pub kept: Option<Vec<u8>>,
     /// Whether another node, which it was connected to, may have more of that state than has arrived here.
     pub may_lag: bool,
-    /// Where another node has written that state: by how much its clock is ahead of this node's wall clock, in milliseconds, as far as is known.
+    /// Where another node has written that state: by how much its clock is ahead of this node's [`crate::clock::Clock::steady_ms`], in
+    /// milliseconds, as far as is known.
     pub ahead_ms: Option<i64>,
     /// When what was recorded of its coming is durable.
     pub recorded: Option<Ticket>,

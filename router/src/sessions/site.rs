@@ -20,7 +20,8 @@ pub trait Heard: Send + Sync {
     /// Whether the node that writes a life is heard now.
     fn is_heard(&self, origin: OriginId) -> bool;
 
-    /// By how much wall clocks are ahead of this node's, in milliseconds, each with the life that its node writes: of those that have been heard.
+    /// By how much the clocks by which others time what they store are ahead of this node's [`crate::clock::Clock::steady_ms`], in milliseconds,
+    /// each with a life that its node writes or has written: of those that have been heard.
     fn clocks(&self) -> Vec<(OriginId, i64)> {
         Vec::new()
     }
@@ -76,7 +77,8 @@ impl Sessions {
         self.heard.get().is_none_or(|heard| heard.is_heard(origin))
     }
 
-    /// By how much other nodes' wall clocks are ahead of this node's, in milliseconds, by the lives that they write.
+    /// By how much the clocks by which other nodes time what they store are ahead of this node's [`crate::clock::Clock::steady_ms`], in
+    /// milliseconds, by the lives that they write or have written.
     pub fn clocks(&self) -> Vec<(OriginId, i64)> {
         self.heard.get().map(|heard| heard.clocks()).unwrap_or_default()
     }

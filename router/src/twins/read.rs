@@ -85,9 +85,13 @@ impl Twins {
                 tracing::warn!(source = ?place.source, from, to, "events were removed by retention before they were read");
             }
             for batch in &batches {
-                let now = self.said_at(batch, now);
+                let said = self.said_at(batch, now);
+                let now = said.unwrap_or(now);
                 for (offset, record) in batch.events_from(place.next) {
                     match place.source {
+                        Source::Reports if is_outdated(table, &record, said) => {
+                            self.stats.unchanged.fetch_add(1, Relaxed);
+                        }
                         Source::Reports => take_report(table, courier, &self.stats, record, now),
                         Source::Wishes => {
                             read.outcomes.extend(take_wish(table, courier, &self.stats, record, now));
@@ -118,14 +122,13 @@ impl Twins {
         Ok(read)
     }
 
-    /// When what a batch says was said: what was written before this start, and read late, is as old as it is. Its device may have gone to
-    /// another node meanwhile, and said something else there.
-    fn said_at(&self, batch: &Batch, now: Moment) -> Moment {
+    /// When what a batch says was said, where that is not now: what was written before this start, and read late, is as old as it is. Its device
+    /// may have gone to another node meanwhile, and said something else there.
+    fn said_at(&self, batch: &Batch, now: Moment) -> Option<Moment> {
         let clock = batch
             .stored_clock()
             .filter(|clock| batch.partition().origin != self.log.origin() || *clock <= self.log.clock().began_after());
-        let said = |clock| Moment { stamp: Stamp { clock, ..now.stamp }, ..now };
-        clock.map_or(now, said)
+        clock.map(|clock| Moment { stamp: Stamp { clock, ..now.stamp }, ..now })
     }
 
     /// What is unread of ended lives, in the order in which it is to be read: reports change what those before them have said.
@@ -140,9 +143,21 @@ fn text<'a>(record: &RecordRef<'a>, name: &str) -> Option<&'a str> {
     record.headers.get(name).and_then(|bytes| std::str::from_utf8(bytes).ok())
 }
 
+fn from_device<'a>(record: &RecordRef<'a>) -> Option<FromDevice<'a>> {
+    text(record, headers::MQTT_TOPIC).and_then(|topic| parse_from_device(topic).ok())
+}
+
+/// Whether a report that was `said` before this start is older than what another node has taken since. One of now never is, whatever that node's
+/// clock says.
+fn is_outdated(table: &Table, record: &RecordRef<'_>, said: Option<Moment>) -> bool {
+    match (said, from_device(record)) {
+        (Some(said), Some(FromDevice::Reported { device, .. })) => table.is_outdated(device, said.stamp),
+        _ => false,
+    }
+}
+
 fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: RecordRef<'_>, now: Moment) {
-    let said = text(&record, headers::MQTT_TOPIC).and_then(|topic| parse_from_device(topic).ok());
-    let (device, in_topic) = match said {
+    let (device, in_topic) = match from_device(&record) {
         Some(FromDevice::Reported { device, if_version }) => (device, if_version),
         Some(FromDevice::Get { device }) => return courier.asked(device),
         None => {
@@ -150,10 +165,6 @@ fn take_report(table: &mut Table, courier: &mut Courier, stats: &Stats, record: 
             return;
         }
     };
-    if table.is_outdated(device, now.stamp) {
-        stats.unchanged.fetch_add(1, Relaxed);
-        return;
-    }
     let who = format!("device:{}", text(&record, headers::MQTT_CLIENT).unwrap_or(device));
     let changed = in_topic.map_or_else(|| version_property(&record), |version| Ok(Some(version)));
     let changed = changed.and_then(|if_version| {

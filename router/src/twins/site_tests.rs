@@ -144,3 +144,59 @@ async fn a_report_that_is_read_after_a_restart_is_as_old_as_it_is() {
         b.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_says_now_counts_though_another_nodes_clock_is_ahead() {
+    let b = Node::start_ahead(Some(1), 8, &Arc::new(MemoryBackend::new()), 24 * 3_600_000);
+    let a = node(7);
+    b.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    b.reported("d", 1).await;
+    b.say("e", &report_topic("e"), r#"{"e":1}"#, None);
+    b.reported("e", 1).await;
+    b.room.delete("e", None, "cli").await.unwrap();
+    agree(&a, &b, "d").await;
+    assert!(a.room.get("e").is_none());
+    // Both have come to a.
+    a.say("d", &report_topic("d"), r#"{"a":2}"#, None);
+    a.say("e", &report_topic("e"), r#"{"e":2}"#, None);
+    a.reported("d", 2).await;
+    a.reported("e", 1).await;
+    agree(&a, &b, "d").await;
+    agree(&a, &b, "e").await;
+    assert_eq!(brief(b.room.get("d")).unwrap().3, json!({"a":2}));
+    assert_eq!(brief(b.room.get("e")).unwrap().3, json!({"e":2}));
+    a.end().await;
+    b.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_is_read_late_is_not_made_newer_by_what_is_desired() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (mut a, b, c) = (Node::start_in(Some(1), 7, &backend), node(8), node(9));
+    a.end_room().await;
+    a.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    let reports = a.log.topic(REPORTS_TOPIC).unwrap();
+    let is_stored = || reports.all_partitions().iter().any(|partition| partition.visible_end() > 0).then_some(());
+    until("it is stored", is_stored).await;
+    // a is gone; the device speaks at b, and then something is set at c.
+    moment(&a).await;
+    b.say("d", &report_topic("d"), r#"{"a":2}"#, None);
+    b.reported("d", 1).await;
+    moment(&b).await;
+    c.set("d", r#"{"a":3}"#, None).await.unwrap();
+    // It has heard c alone when it was killed, and so it starts.
+    ship(&c, &a).await;
+    let image = Arc::new(backend.image());
+    a.log.close();
+    let a = Node::start_in(Some(1), 7, &image);
+    a.say("e", &report_topic("e"), r#"{"e":1}"#, None);
+    a.reported("e", 1).await;
+    assert_eq!(brief(a.room.get("d")).unwrap().1, json!({"a":3}));
+    ship(&c, &b).await;
+    agree(&a, &b, "d").await;
+    assert_eq!(brief(a.room.get("d")).unwrap().3, json!({"a":2}));
+    assert_eq!(brief(a.room.get("d")).unwrap().1, json!({"a":3}));
+    a.end().await;
+    b.end().await;
+    c.end().await;
+}

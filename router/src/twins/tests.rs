@@ -34,9 +34,16 @@ impl Node {
 
     /// A node of a site, whose life `seed` chooses.
     pub(super) fn start_in(site: Option<u64>, seed: u64, backend: &Arc<MemoryBackend>) -> Self {
+        Self::start_ahead(site, seed, backend, 0)
+    }
+
+    /// The same, whose hybrid clock is ahead of the wall clock by so many milliseconds.
+    pub(super) fn start_ahead(site: Option<u64>, seed: u64, backend: &Arc<MemoryBackend>, ahead_ms: u64) -> Self {
         let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
         let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
-        let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+        let clock = Clock::starting_after(recovered.last_hlc);
+        let ahead = clock.next_hybrid() + (ahead_ms << sled_data::HLC_LOGICAL_BITS);
+        let clock = Arc::new(if ahead_ms == 0 { clock } else { Clock::starting_after(ahead) });
         let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
         site.into_iter().for_each(|site| log.set_site(site));
         log.ensure_topic(AUDIT_TOPIC, None).unwrap();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::will::{self, DueWill, KeptWill};
+use super::will::{self, KeptWill};
 use crate::mqtt::codec::{Qos, SubscribeOptions};
 
 /// A session expiry that never comes.
@@ -95,19 +95,17 @@ impl KeptSession {
     }
 
     /// For a session that is found without an end, because the node was killed: it ends now, and so begins the delay of
-    /// its will, which is returned if it is due at once.
-    pub fn found_without_end(&mut self, now_ms: u64) -> Option<DueWill> {
+    /// its will. A will without a delay was due when its client was heard last, at `heard_ms`. It stays until it is
+    /// published: the node may be killed again before that.
+    pub fn found_without_end(&mut self, now_ms: u64, heard_ms: u64) {
         if self.disconnected_at_ms.is_some() {
-            return None;
+            return;
         }
         self.disconnected_at_ms = Some(now_ms);
-        let (will, _) = self.will.take()?;
-        let at_ms = will::due_at_ms(&will, self.expiry_s, now_ms);
-        if at_ms <= now_ms {
-            return Some(DueWill { will, at_ms });
+        if let Some((will, at_ms)) = &mut self.will {
+            let due_ms = will::due_at_ms(will, self.expiry_s, now_ms);
+            *at_ms = if due_ms > now_ms { due_ms } else { heard_ms.min(now_ms) };
         }
-        self.will = Some((will, at_ms));
-        None
     }
 
     /// The stored form: a version byte, then postcard.

@@ -133,20 +133,13 @@ impl Door {
         self.log.clock().steady_ms()
     }
 
-    /// By how much another node's clock is ahead of [`Self::now_ms`], where it is ahead of the wall clock by so much, in milliseconds.
-    pub(super) fn ahead_of_now_ms(&self, ahead_ms: i64) -> i64 {
-        let now_ms = i64::try_from(self.now_ms()).unwrap_or(i64::MAX);
-        ahead_ms.saturating_add(self.log.clock().wall_ms().saturating_sub(now_ms))
-    }
-
     fn load_wills(&self) {
         for (client_id, state, begun) in self.sessions.kept_states() {
             let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
             // Who was connected when the node was killed was heard until then at most.
-            let heard_ms = kept.disconnected_at_ms.unwrap_or_else(|| last_ms(&self.log));
-            let due = kept.found_without_end(self.now_ms());
-            let waiting = kept.will.clone().map(|(will, at_ms)| DueWill { will, at_ms });
-            if let Some(due) = due.or(waiting) {
+            kept.found_without_end(self.now_ms(), last_ms(&self.log));
+            if let (Some((will, at_ms)), Some(ended_ms)) = (kept.will.clone(), kept.disconnected_at_ms) {
+                let (due, heard_ms) = (DueWill { will, at_ms }, ended_ms.min(at_ms));
                 self.wills.lock().insert(Arc::clone(&client_id), WaitingWill { due, begun, heard_ms });
             }
             self.keep(&client_id, &kept);
@@ -226,13 +219,12 @@ impl Door {
         }
     }
 
-    /// Publishes wills that are due, and drops what has expired. After a start in a site both wait for a moment: others know which clients came to
-    /// them meanwhile, and by which clocks they have written.
+    /// Publishes wills that are due, and drops what has expired: a session after its will, which is stored with it. After a start in a site all that
+    /// waits for a moment: others know which clients came to them meanwhile, and by which clocks they have written.
     pub(super) fn look_after(&self) {
         let now_ms = self.now_ms();
-        self.sessions.expire();
         for (origin, ahead_ms) in self.sessions.clocks() {
-            self.retained.follow_clock(origin, self.ahead_of_now_ms(ahead_ms));
+            self.retained.follow_clock(origin, ahead_ms);
         }
         if self.sessions.awaits_others() {
             return;
@@ -245,6 +237,7 @@ impl Door {
                 self.publish_will(&client_id, &waiting);
             }
         }
+        self.sessions.expire();
         self.retained.expire(&self.log, now_ms);
     }
 }

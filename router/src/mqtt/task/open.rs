@@ -53,7 +53,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
         // Which QoS 2 messages it has sent its node knows, and may not have told yet.
         Ok(kept) if may_lag && !kept.qos2_held.is_empty() => None,
         Ok(kept) => Some(match ahead_ms {
-            Some(ahead_ms) => kept.by_clock_behind(door.ahead_of_now_ms(ahead_ms)),
+            Some(ahead_ms) => kept.by_clock_behind(ahead_ms),
             None => kept,
         }),
         Err(error) => {

@@ -168,3 +168,52 @@ async fn nothing_expires_after_a_start_until_clocks_are_known() {
     assert_eq!(held(), None::<Stamp>);
     b.log.close();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_expires_because_the_wall_clock_is_set() {
+    for step_ms in [DAY_MS, -DAY_MS] {
+        let (a, b) = (gateway(3), gateway(4));
+        b.sessions.set_heard(Arc::new(Ahead(a.log.origin(), 0)));
+        kept_at(&a).await;
+        let (mut client, _) = Client::connect(&a, "p", 0, 10).await;
+        let properties = [&[5, 2][..], &3_600_u32.to_be_bytes()].concat();
+        client.send(&packet(0x33, &[&text("t"), &1_u16.to_be_bytes()[..], &properties, b"x"].concat())).await;
+        assert_eq!(client.next().await.unwrap(), (0x40, vec![0, 1]));
+        ship_all(&a, &b).await;
+        let (client, _) = Client::connect(&b, "own", 60, 2).await;
+        drop(client);
+        gone(&b, "own", 0).await;
+        // Of others is known what was heard before.
+        b.log.clock().step(step_ms);
+        b.door.look_after();
+        let found = b.door.retained.matching("t", None, b.door.now_ms());
+        let left_s = found.into_iter().next().and_then(|(_, message)| message.expiry_left_s(b.door.now_ms()));
+        assert!(left_s.is_some_and(|left_s| (1..=3_600).contains(&left_s)), "{step_ms}: {left_s:?}");
+        for client in ["own", "c"] {
+            let (_client, present) = Client::connect(&b, client, 60, 2).await;
+            assert!(present, "{client} {step_ms}");
+        }
+        a.log.close();
+        b.log.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_after_the_wall_clock_was_set_ends_in_its_time() {
+    for step_ms in [DAY_MS, -DAY_MS] {
+        let (a, b) = (gateway(3), gateway(4));
+        a.log.clock().step(step_ms);
+        kept_at(&a).await;
+        ship_all(&a, &b).await;
+        // By what is stored, and by what its gateway says of the clock that it goes by.
+        b.sessions.set_heard(Arc::new(Ahead(a.log.origin(), 0)));
+        let stored = a.log.state_get(KEPT_TREE, b"c").unwrap().unwrap();
+        let record = KeptRecord::decode(&stored).unwrap();
+        let left_ms = record.expires_at_ms.unwrap() - i64::try_from(b.door.now_ms()).unwrap();
+        assert!((1..=60_000).contains(&left_ms), "{left_ms}");
+        let (_client, present) = Client::connect(&b, "c", 60, 2).await;
+        assert!(present, "{step_ms}");
+        a.log.close();
+        b.log.close();
+    }
+}

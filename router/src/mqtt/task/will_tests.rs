@@ -6,7 +6,8 @@ use sled_data::MemoryBackend;
 
 use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship_all, until};
 use super::tests::{Client, Node};
-use crate::sessions::Knows;
+use crate::mqtt::session::KeptSession;
+use crate::sessions::{KEPT_TREE, KeptRecord, Knows};
 
 /// Two gateways: a client with a will has left one without a word, and says at the other that it is online.
 async fn moved() -> (Node, Client, Node, Client) {
@@ -104,5 +105,117 @@ async fn a_will_found_at_a_start_is_published_where_its_client_is_nowhere() {
     b.sessions.tell_known(Knows::All);
     b.door.look_after();
     assert_eq!(retained(&b), [b"offline"]);
+    b.log.close();
+}
+
+/// The session of `c` as it is stored.
+fn kept(node: &Node) -> Option<KeptSession> {
+    let record = KeptRecord::decode(&node.log.state_get(KEPT_TREE, b"c").unwrap()?)?;
+    KeptSession::from_bytes(&record.state).ok()
+}
+
+async fn all_is_synced(node: &Node) {
+    let newest = node.log.store().last_commit();
+    until("all is synced", || node.log.store().synced_commit() >= newest).await;
+}
+
+/// Until a gateway has stored that the session that it found has ended.
+async fn found_is_stored(node: &Node) {
+    until("it has ended", || kept(node).is_some_and(|kept| kept.disconnected_at_ms.is_some())).await;
+    all_is_synced(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_found_at_a_start_is_published_though_the_node_stops_again_before_that() {
+    for is_orderly in [false, true] {
+        let backend = Arc::new(MemoryBackend::new());
+        let mut b = gateway_on(4, &backend);
+        let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+        retain(&mut at_b, 1, "online").await;
+        let mut image = Arc::new(backend.image());
+        image.power_cut(0);
+        b.log.close();
+        // It starts twice, and stops each time before it knows where its clients are.
+        for _ in 0..2 {
+            b = gateway_on(4, &image);
+            b.sessions.await_others();
+            b.door.look_after();
+            assert_eq!(retained(&b), [b"online"]);
+            found_is_stored(&b).await;
+            if is_orderly {
+                b.log.close();
+            }
+            image = Arc::new(image.image());
+            image.power_cut(0);
+            b.log.close();
+        }
+        b = gateway_on(4, &image);
+        b.door.look_after();
+        assert_eq!(retained(&b), [b"offline"], "orderly: {is_orderly}");
+        // It is published once.
+        until("its will is published", || appended(&b) == 2).await;
+        until("and forgotten", || kept(&b).is_some_and(|kept| kept.will.is_none())).await;
+        all_is_synced(&b).await;
+        image = Arc::new(image.image());
+        b.log.close();
+        b = gateway_on(4, &image);
+        b.door.look_after();
+        assert_eq!(appended(&b), 2, "orderly: {is_orderly}");
+        b.log.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_is_found_at_a_second_start_is_as_old_as_what_was_heard_before_the_first() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway(3), gateway_on(4, &backend));
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online at b").await;
+    let mut image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    // Its client goes to a, of which b does not hear. With each opening a store's clock goes on by a quarter of a second at most.
+    let later_ms = b.log.clock().wall_ms() + 300;
+    until("it is later by anybody's clock", || b.log.clock().wall_ms() > later_ms).await;
+    let mut at_a = Client::connect_as(&a, "c", 5).await;
+    retain(&mut at_a, 1, "online").await;
+    moment(&a).await;
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    found_is_stored(&b).await;
+    image = Arc::new(image.image());
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"offline"]);
+    until("its will is published", || appended(&b) == 2).await;
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_waits_after_a_start_outlives_its_session() {
+    let backend = Arc::new(MemoryBackend::new());
+    let b = gateway_on(4, &backend);
+    let mut at_b = Client::connect_with_will(&b, "c", 1, "offline").await;
+    retain(&mut at_b, 1, "online").await;
+    let mut image = Arc::new(backend.image());
+    image.power_cut(0);
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    found_is_stored(&b).await;
+    let ends_ms = b.door.now_ms() + 1_000;
+    until("its session is over", || b.door.now_ms() >= ends_ms).await;
+    b.door.look_after();
+    // A later commit than what was looked after.
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    image = Arc::new(image.image());
+    image.power_cut(0);
+    b.log.close();
+    let b = gateway_on(4, &image);
+    b.door.look_after();
+    assert_eq!(retained(&b), [b"offline"]);
+    assert!(b.sessions.kept_state("c").is_none(), "its session is over");
     b.log.close();
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Own;
 use super::close::Close;
 use super::hello::Hello;
+use super::link::Moment;
 use super::version::{Spoken, agree};
 use crate::replication::PROGRAM;
 use crate::transport::NodeId;
@@ -32,7 +33,7 @@ pub(super) fn judge((own, spoken): (&Own, &Spoken), node: NodeId, hello: &Hello,
     if let Err((close, text)) = is_whom_it_should_be(own, node, hello) {
         return Verdict::Refuse(close, text);
     }
-    let near = Hello::of(own, spoken, 0).speaker();
+    let near = Hello::of(own, spoken, Moment::default()).speaker();
     let protocol = match agree(&near, &hello.speaker()) {
         Ok(protocol) => protocol,
         Err(gap) => return Verdict::Refuse(Close::Version, gap.to_string()),
@@ -87,7 +88,7 @@ mod tests {
     const OWN: Own = Own { node: NodeId(5), site: 1, origin: 7, incarnation: 9 };
 
     fn hello(node: u64) -> Hello {
-        Hello::of(&Own { node: NodeId(node), incarnation: 20, ..OWN }, &Spoken::default(), 0)
+        Hello::of(&Own { node: NodeId(node), incarnation: 20, ..OWN }, &Spoken::default(), Moment::default())
     }
 
     #[test]

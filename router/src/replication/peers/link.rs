@@ -77,16 +77,20 @@ pub(super) struct Link {
     pub(super) hello: Hello,
     pub(super) connection: SiteConnection,
     pub(super) began: Duration,
+    /// By how much the clock by which the other side times what it stores is ahead of this node's: neither is stepped while both run.
+    steady_ahead_ms: i64,
     protocol: u16,
     heard: Mutex<Heard>,
     asks: Semaphore,
 }
 
-/// When something came, on both clocks.
-#[derive(Debug, Clone, Copy)]
+/// When something came, on all clocks.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moment {
     pub(super) monotonic: Duration,
     pub(super) wall_ms: i64,
+    /// As [`crate::clock::Clock::steady_ms`] has it.
+    pub(super) steady_ms: u64,
 }
 
 impl Link {
@@ -99,9 +103,12 @@ impl Link {
         now: Moment,
     ) -> Self {
         let clock_ahead_ms = ahead(hello.wall_ms, connection.rtt(), now.wall_ms);
+        let times_ms = |steady_ms: u64| i64::try_from(steady_ms).unwrap_or(i64::MAX);
+        let theirs_ms = hello.steady_ms.map_or(hello.wall_ms, times_ms);
+        let steady_ahead_ms = ahead(theirs_ms, connection.rtt(), times_ms(now.steady_ms));
         let heard = Mutex::new(Heard { at: now.monotonic, heartbeat: None, clock_ahead_ms });
         let asks = Semaphore::new(ASKS_MAX as usize);
-        Self { number, node, hello, connection, began: now.monotonic, protocol, heard, asks }
+        Self { number, node, hello, connection, began: now.monotonic, steady_ahead_ms, protocol, heard, asks }
     }
 
     /// A heartbeat came.
@@ -120,6 +127,7 @@ impl Link {
             heard: heard.at,
             heartbeat: heard.heartbeat,
             clock_ahead_ms: heard.clock_ahead_ms,
+            steady_ahead_ms: self.steady_ahead_ms,
         }
     }
 

@@ -233,11 +233,11 @@ impl Drop for Peers {
 
 impl Shared {
     fn moment(&self) -> Moment {
-        Moment { monotonic: self.clock.monotonic(), wall_ms: self.clock.wall_ms() }
+        Moment { monotonic: self.clock.monotonic(), wall_ms: self.clock.wall_ms(), steady_ms: self.clock.steady_ms() }
     }
 
     fn hello(&self) -> Hello {
-        Hello::of(&self.own, &self.spoken, self.clock.wall_ms())
+        Hello::of(&self.own, &self.spoken, self.moment())
     }
 
     /// Of a connection whose greeting has been heard.

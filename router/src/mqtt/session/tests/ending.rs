@@ -141,12 +141,15 @@ fn a_stored_session_is_read_by_its_version_and_never_with_a_panic() {
 fn a_session_that_was_killed_with_its_node_ends_when_it_is_found() {
     let mut kept = with_will(5, 100).kept();
     assert_eq!(kept.expires_at_ms(), None);
-    assert_eq!(kept.found_without_end(NOW), None);
+    kept.found_without_end(NOW, NOW - 7);
     assert_eq!(kept.expires_at_ms(), Some(NOW + 100_000));
     assert_eq!(kept.will.as_ref().map(|(_, at_ms)| *at_ms), Some(NOW + 5000));
-    assert_eq!(kept.found_without_end(NOW + 1), None);
+    kept.found_without_end(NOW + 1, NOW);
     assert_eq!(kept.disconnected_at_ms, Some(NOW));
     let mut at_once = with_will(0, 100).kept();
-    assert_eq!(at_once.found_without_end(NOW).map(|due| due.at_ms), Some(NOW));
-    assert_eq!(at_once.will, None);
+    at_once.found_without_end(NOW, NOW - 7);
+    assert_eq!(at_once.disconnected_at_ms, Some(NOW));
+    assert_eq!(at_once.will.as_ref().map(|(_, at_ms)| *at_ms), Some(NOW - 7));
+    at_once.found_without_end(NOW + 1, NOW);
+    assert_eq!(at_once.will.map(|(_, at_ms)| at_ms), Some(NOW - 7));
 }

@@ -129,6 +129,7 @@ fn member(node: u64, address: impl ToString) -> Member {
 struct Node {
     peers: Peers,
     ear: Arc<Ear>,
+    clock: Arc<Clock>,
     members: watch::Sender<Arc<Vec<Member>>>,
 }
 
@@ -159,10 +160,10 @@ impl Node {
             serve,
             desk,
             guests: None,
-            clock,
+            clock: Arc::clone(&clock),
             config,
         });
-        Self { peers, ear, members: sender }
+        Self { peers, ear, clock, members: sender }
     }
 
     fn address(&self) -> SocketAddr {

@@ -23,8 +23,9 @@ impl Raw {
     /// What it would say of itself.
     pub(super) fn hello(&self, incarnation: u64) -> Hello {
         let node = self.endpoint.identity().node();
-        let wall_ms = Clock::starting_after(0).wall_ms();
-        Hello::of(&Own { node, site: SITE, origin: node.0 + 100, incarnation }, &Spoken::default(), wall_ms)
+        let clock = Clock::starting_after(0);
+        let now = Moment { monotonic: Duration::ZERO, wall_ms: clock.wall_ms(), steady_ms: clock.steady_ms() };
+        Hello::of(&Own { node, site: SITE, origin: node.0 + 100, incarnation }, &Spoken::default(), now)
     }
 
     pub(super) async fn dial(&self, node: &Node) -> SiteConnection {

@@ -149,3 +149,34 @@ async fn a_node_that_moves_is_found_again() {
     let _far = Node::start(far, 12, vec![member(1, near.address())], fast());
     near.sees_connected(2).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_of_a_wall_clock_moves_no_times_of_what_is_stored() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let ids = Ids::make(2);
+    let (near, far, relay) = pair(&ids, &fast()).await;
+    near.sees_connected(2).await;
+    far.sees_connected(1).await;
+    near.clock.step(DAY_MS);
+    for is_new in [false, true] {
+        if is_new {
+            relay.cut(true);
+            near.sees(2, "lost", |state| !state.is_connected).await;
+            far.sees(1, "lost", |state| !state.is_connected).await;
+            relay.cut(false);
+            near.sees_connected(2).await;
+            far.sees_connected(1).await;
+        }
+        let wall = |expected| {
+            move |state: &PeerState| {
+                state.known.as_ref().is_some_and(|known| known.clock_ahead_ms.abs_diff(expected) < 5_000)
+            }
+        };
+        near.sees(2, "its wall clock is behind", wall(-DAY_MS)).await;
+        far.sees(1, "its wall clock is ahead", wall(DAY_MS)).await;
+        for (node, of) in [(&near, 2), (&far, 1)] {
+            let ahead_ms = node.state(of).known.unwrap().steady_ahead_ms;
+            assert!(ahead_ms.abs() < 5_000, "{is_new} {of}: {ahead_ms} ms");
+        }
+    }
+}
