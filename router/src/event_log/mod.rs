@@ -57,7 +57,7 @@ pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
 pub use later::FollowedLives;
 pub use linked::{Comes, Held, LinkFailed, SITE_SEPARATOR};
-pub use lives::Outliver;
+pub use lives::{LeftLife, Outliver};
 pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};
