@@ -224,7 +224,7 @@ fn a_cursor_in_a_partition_that_retention_has_dropped_holds_up_no_commit() {
     on_both(|open| {
         let config = TopicConfig { retention_ms: Some(0), ..TopicConfig::default() };
         let (store, left, present) = after_a_life(open, config);
-        store.commit(&Commit { cursors: vec![moved("r", left, 5)], ..Commit::default() }).unwrap();
+        store.commit(&Commit { cursors: vec![moved("r", left, 20)], ..Commit::default() }).unwrap();
         let trimmed = store.apply_retention(i64::MAX, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
         assert_eq!((trimmed.batches, store.partitions().contains(&left)), (4, false));
         assert_eq!(store.cursor("r", left).unwrap(), None);
@@ -254,6 +254,24 @@ fn an_emptied_partition_of_an_ended_life_stays_until_who_needs_it_knows() {
             let read = store.read(left, 0, 1);
             let is_told = matches!(read, Err(ReadError::Trimmed { start: 20, .. }));
             assert_eq!(is_told, stays, "who reads it is told what is gone: {read:?}");
+        }
+    });
+}
+
+#[test]
+fn an_emptied_partition_of_an_ended_life_stays_until_its_readers_were_told() {
+    on_both(|open| {
+        let config = TopicConfig { retention_ms: Some(0), ..TopicConfig::default() };
+        let (store, left, present) = after_a_life(open, config);
+        let moves = |cursors| store.commit(&Commit { hlc: 9, cursors, ..Commit::default() }).unwrap();
+        moves(vec![moved("fast", left, 20), moved("slow", left, 5), moved("fast", present, 0)]);
+        for (slow, stays) in [(5, true), (19, true), (20, false)] {
+            moves(vec![moved("slow", left, slow)]);
+            store.apply_retention(i64::MAX, 100, &Wait::for_ever(&|_| u64::MAX)).unwrap();
+            assert_eq!(store.partitions().contains(&left), stays, "{slow}");
+            assert_eq!(store.cursor("slow", left).unwrap(), stays.then_some(slow));
+            let is_told = matches!(store.read(left, slow.min(19), 1), Err(ReadError::Trimmed { start: 20, .. }));
+            assert_eq!(is_told, stays, "{slow}");
         }
     });
 }

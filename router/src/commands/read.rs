@@ -40,13 +40,16 @@ impl Commands {
                 }
                 *next = batch.next_offset();
             }
+            if !has_read {
+                self.pass_what_is_gone(*id, next);
+            }
             reading.own_has_more |= has_read && *next < self.log.visible_end(*id);
         }
         let mut refused = Vec::new();
         for (place, (id, next)) in reading.answers.iter_mut().enumerate() {
             let batches = self.read_on(*id, *next)?;
             let has_read = !batches.is_empty();
-            if has_read {
+            if has_read || self.pass_what_is_gone(*id, next) {
                 reading.answers_moved.push(place);
             }
             for batch in batches {
@@ -58,6 +61,17 @@ impl Commands {
             reading.own_has_more |= has_read && *next < self.log.visible_end(*id);
         }
         Ok(refused)
+    }
+
+    /// Says what retention has taken of an ended life before it was read, where nothing of it is left; whether there is such.
+    fn pass_what_is_gone(&self, id: PartitionId, next: &mut u64) -> bool {
+        let end = self.log.visible_end(id);
+        if id.origin == self.log.origin() || *next >= end || self.log.start_offset(id) < end {
+            return false;
+        }
+        tracing::warn!(partition = %id, from = *next, to = end, "events were removed by retention before they were read");
+        *next = end;
+        true
     }
 
     /// What comes next in one partition; nothing in one of an ended life that retention has dropped.

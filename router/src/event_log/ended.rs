@@ -59,6 +59,11 @@ impl EventLog {
         &self.ended
     }
 
+    /// Whether a life is one of these: what it left in small named trees the present one goes on with, also where it is followed now.
+    pub fn is_ended(&self, life: OriginId) -> bool {
+        self.ended.contains(&life)
+    }
+
     /// Notes the ended lives, and forgets those of which nothing is left; durable with the next commit, before anything is followed.
     pub(super) fn note_ended_lives(&self) {
         let Ok(noted) = noted(&self.store) else { return };

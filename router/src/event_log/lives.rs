@@ -37,6 +37,17 @@ impl Outliver {
     }
 }
 
+/// A life of this node's that has ended and has left events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftLife {
+    /// Which.
+    pub origin: OriginId,
+    /// Its last commit.
+    pub last: CommitNumber,
+    /// Whether it is followed since, from another node that has all of it.
+    pub is_followed: bool,
+}
+
 /// What is noted of the last life that was ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Note {
@@ -121,6 +132,15 @@ impl EventLog {
     pub fn lives_to_tell(&self) -> Vec<(OriginId, CommitNumber)> {
         let ended = self.store.ended_lives().into_iter();
         ended.filter(|(life, _)| matches!(self.was_outlived(*life), Ok(false))).collect()
+    }
+
+    /// The same, and those that are followed since: what retention has to see to, for who has not come to their end.
+    pub fn lives_left(&self) -> Vec<LeftLife> {
+        let told = self.lives_to_tell().into_iter().map(|(origin, last)| LeftLife { origin, last, is_followed: false });
+        let followed = self.store.followed().into_iter().filter(|(origin, _)| self.is_ended(*origin));
+        // A copy's head has the number of its last commit from the beginning.
+        let followed = followed.map(|(origin, life)| LeftLife { origin, last: life.commit, is_followed: true });
+        told.chain(followed).collect()
     }
 
     /// Those that have ended and hold nothing that others could have from here: what went on of them is in the present life. Each with its last commit.
@@ -275,6 +295,20 @@ mod tests {
             assert_eq!(told.contains(life), !was_outlived, "{lives:?}");
             assert_eq!(log.lives_here_alone().get(life), was_outlived.then_some(&1), "{lives:?}");
         }
+        // One is followed back.
+        let left = |log: &EventLog| log.lives_left().into_iter().map(|life| (life.origin, life)).collect();
+        let before: BTreeMap<OriginId, LeftLife> = left(&log);
+        let followed = log.ended_lives()[0];
+        let head = log.store().copy_head(followed).unwrap();
+        log.store().begin_copy(&head).unwrap();
+        log.store().end_copy(followed, head.commit).unwrap();
+        log.store().sync().unwrap();
+        assert_eq!((before.len(), log.lives_to_tell().len()), (2, 1));
+        let expected = before.into_iter().map(|(life, left)| {
+            assert!(!left.is_followed && left.last > CommitNumber(0));
+            (life, LeftLife { is_followed: life == followed, ..left })
+        });
+        assert_eq!(left(&log), expected.collect::<BTreeMap<_, _>>(), "it is not forgotten, nor its last commit");
         log.close();
     }
 }

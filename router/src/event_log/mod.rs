@@ -7,8 +7,8 @@
 //!
 //! In a site `quorum` says which commits enough nodes have synced, and `newest` keeps what followers get next. What
 //! others wrote goes through the committer too (`brought`): commits of the site's other nodes (`followed`), and what
-//! links bring (`linked`). `lives` bounds how often others end this node's life; `ended` knows the lives before it, and `inherited` what they leave to be
-//! acknowledged.
+//! links bring (`linked`). `lives` bounds how often others end this node's life; `ended` knows the lives before it, `inherited` what they leave to be
+//! acknowledged, and `later` which lives of other nodes have ended.
 
 mod audit;
 mod brought;
@@ -17,6 +17,7 @@ mod config;
 mod ended;
 mod followed;
 mod inherited;
+mod later;
 mod linked;
 mod lives;
 mod newest;
@@ -54,8 +55,9 @@ pub use audit::{AUDIT_TEXT_BYTES_MAX, AUDIT_TOPIC, Act};
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
+pub use later::FollowedLives;
 pub use linked::{Comes, Held, LinkFailed, SITE_SEPARATOR};
-pub use lives::Outliver;
+pub use lives::{LeftLife, Outliver};
 pub use newest::NewestCommit;
 pub use open::{AppendError, NO_HEADERS, NewEvent, OpenCommit, fits_state};
 pub use outcome::{CommitFailed, Ticket};

@@ -87,7 +87,7 @@ impl Keeper {
             let said = replication.as_ref().map(|replication| replication.held_by_others().synced_at(node, life));
             said.unwrap_or_default().max(self.site.book.synced_at(life, node))
         };
-        let ended = lacked_lives(&self.site.log.lives_to_tell(), &others, has);
+        let ended = lacked_lives(&self.site.log.lives_left(), &others, has);
         self.floor_of_present(&others).and_ended(ended)
     }
 

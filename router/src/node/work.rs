@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sled_data::{CommitNumber, OriginId};
 
-use super::arrived::{Arrived, CaughtUp, arrived, goes_on_itself, others_wrote};
+use super::arrived::{Arrived, CaughtUp, LeftOut, Missed, Missing, arrived, goes_on_itself, others_wrote};
 use super::hearing::is_majority;
 use super::keeper::{Scene, decide};
 use super::proposer::Proposer;
@@ -17,6 +17,7 @@ use crate::commands::{Commands, Lost};
 use crate::plugin_host::{self, Duties, Kind, PluginHost, Scope};
 use crate::replication::Replication;
 use crate::replication::peers::PeerState;
+use crate::sessions::Knows;
 use crate::transport::NodeId;
 
 /// How often it looks, besides when what was decided changes.
@@ -36,13 +37,16 @@ impl SiteNode {
     ) {
         let mut changed = self.catalog.watch();
         let (mut duties, mut proposer) = (Duties::default(), Proposer::default());
-        let mut caught_up = CaughtUp::default();
+        let (mut caught_up, mut missing) = (CaughtUp::default(), Missing::default());
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
             self.tell_heard(&peers);
             self.tell_duties(&plugins, &peers, &mut duties);
             self.tell_commands(&commands, &replication, &peers);
-            let arrived = self.others_arrived(&replication, &peers);
+            let left_out = LeftOut::of(&self.log, &self.book.following());
+            let needed = self.others_wrote(&replication, &peers, &left_out);
+            let followed = self.log.store().followed();
+            let arrived = needed.as_ref().map(|needed| arrived(needed, &followed));
             if commands.is_held_back() {
                 match arrived {
                     Some(Arrived::All) => commands.go_on(),
@@ -50,7 +54,12 @@ impl SiteNode {
                     Some(Arrived::NotYet) | None => {}
                 }
             }
-            let knows = caught_up.look(&peers, arrived == Some(Arrived::All));
+            let knows = caught_up.look(&peers, arrived == Some(Arrived::All), left_out.has_present(&peers));
+            if let (Knows::Part, Some(needed)) = (knows, &needed)
+                && let Some(missed) = missing.look(needed, &followed, self.log.clock().monotonic())
+            {
+                replication.trouble("others-not-here", text_of(missed));
+            }
             self.doors.get().into_iter().for_each(|doors| doors.sessions().tell_known(knows));
             if self.catalog.is_leader() && !proposer.is_busy() {
                 let catalog = Arc::clone(&self.catalog);
@@ -130,12 +139,15 @@ impl SiteNode {
         commands.take_up_from(lost.collect());
     }
 
-    /// Whether all is here that the others had written when they were heard last; `None`: one has not said it.
-    fn others_arrived(&self, replication: &Replication, peers: &[PeerState]) -> Option<Arrived> {
-        let own: Vec<OriginId> = self.log.ended_lives().iter().copied().chain([self.log.origin()]).collect();
+    /// Up to where what the others had written when they were heard last is to be here; `None`: one has not said it.
+    fn others_wrote(
+        &self,
+        replication: &Replication,
+        peers: &[PeerState],
+        left_out: &LeftOut,
+    ) -> Option<BTreeMap<OriginId, CommitNumber>> {
         let held = replication.held_by_others().all();
-        let needed = others_wrote(peers, &held, &own, self.log.clock().monotonic())?;
-        Some(arrived(&needed, &self.log.store().followed()))
+        others_wrote(peers, &held, left_out, self.log.clock().monotonic())
     }
 
     /// The site, as what a node has to do follows from it.
@@ -230,4 +242,14 @@ fn to_host(taken: &crate::catalog::TakeOver) -> plugin_host::TakeOver {
         term: taken.term,
         before: taken.before.clone(),
     }
+}
+
+/// What people are told of a life of which something is missing.
+fn text_of(missed: Missed) -> String {
+    let Missed { origin, commits: (here, there) } = missed;
+    format!(
+        "origin {origin} is here up to commit {here}, another node has it up to {there}, and nothing of it comes; sessions that may have gone on \
+         there begin anew here when their clients have QoS 2 in flight. `edgeway node status` tells who has it; the log of this node tells why it \
+         is not followed"
+    )
 }

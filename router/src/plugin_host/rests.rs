@@ -53,7 +53,8 @@ impl TakingUp<'_> {
                 let (id, end) = (partition.id(), partition.visible_end());
                 match self.log.cursor(&reader, id).map_err(store_fault)? {
                     None if self.came_after(id)? => chunk.move_cursor(id, end),
-                    cursor => has_unread |= cursor.unwrap_or(0).max(self.log.start_offset(id)) < end,
+                    // What retention has taken of it is told there.
+                    cursor => has_unread |= cursor.unwrap_or(0) < end,
                 }
             }
         }

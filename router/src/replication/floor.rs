@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use sled_data::{CommitNumber, Offset, OriginId, PartitionId};
 
 use super::book::Follower;
+use crate::event_log::LeftLife;
 use crate::transport::NodeId;
 
 /// How far all others have synced this node's log.
@@ -30,14 +31,16 @@ impl Behind {
     }
 }
 
-/// Those of this node's lives that have ended whose last commit not all others have (pure); `has` says how far one of them has a life.
+/// Those of this node's lives that have ended that are still needed here (pure): where not all others have its last commit, and where this node
+/// is yet to follow it back, as what came of it then would come without the cursors that are in it now. `has` says how far one of them has a life.
 pub fn lacked_lives(
-    ended: &[(OriginId, CommitNumber)],
+    left: &[LeftLife],
     others: &[NodeId],
     has: impl Fn(OriginId, NodeId) -> CommitNumber,
 ) -> BTreeSet<OriginId> {
-    let is_lacked = |(life, last): &&(OriginId, CommitNumber)| others.iter().any(|node| has(*life, *node) < *last);
-    ended.iter().filter(is_lacked).map(|(life, _)| *life).collect()
+    let is_lacked =
+        |life: &&LeftLife| others.iter().any(|node| !life.is_followed || has(life.origin, *node) < life.last);
+    left.iter().filter(is_lacked).map(|life| life.origin).collect()
 }
 
 /// What those lack who are behind, as it was known when the records of what they lack were there.
@@ -64,7 +67,7 @@ enum Needed {
 pub struct Floor {
     own: OriginId,
     needed: Needed,
-    /// Lives of this node's that have ended and that not all others have.
+    /// Lives of this node's that have ended and are needed: not all others have them, or they are yet to be followed back.
     ended: BTreeSet<OriginId>,
 }
 
@@ -73,7 +76,7 @@ impl Floor {
         Self { own, needed, ended: BTreeSet::new() }
     }
 
-    /// The same, where not all others have these lives of this node's that have ended: all of them is needed, as others may yet have it from here.
+    /// The same, with these lives of this node's that have ended: all of them is needed, as others may yet have it from here.
     #[must_use]
     pub fn and_ended(self, ended: BTreeSet<OriginId>) -> Self {
         Self { ended, ..self }
@@ -137,8 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_has_ended_is_lacked_until_all_have_its_last_commit() {
-        let ended = [(OriginId(5), CommitNumber(9)), (OriginId(6), CommitNumber(4))];
+    fn a_life_that_has_ended_is_needed_until_all_have_its_last_commit_and_it_is_followed_back() {
+        let left = |is_followed| {
+            [(5, 9), (6, 4)].map(|(origin, last)| LeftLife {
+                origin: OriginId(origin),
+                last: CommitNumber(last),
+                is_followed,
+            })
+        };
         for (others, has, lacked) in [
             (&[][..], &[][..], &[][..]),
             (&[2], &[], &[5, 6]),
@@ -152,7 +161,10 @@ mod tests {
                 CommitNumber(found.map_or(0, |(_, _, commit)| *commit))
             };
             let expected: BTreeSet<OriginId> = lacked.iter().copied().map(OriginId).collect();
-            assert_eq!(lacked_lives(&ended, &others, has), expected, "{others:?}");
+            assert_eq!(lacked_lives(&left(true), &others, has), expected, "{others:?}");
+            // Before it is followed back all of it is needed, where there are others.
+            let expected = [5, 6].into_iter().filter(|_| !others.is_empty()).map(OriginId).collect();
+            assert_eq!(lacked_lives(&left(false), &others, has), expected, "{others:?}");
         }
     }
 

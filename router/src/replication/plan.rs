@@ -27,6 +27,8 @@ pub struct Known {
     pub holders: BTreeMap<NodeId, Holder>,
     /// How far this node has synced what it follows.
     pub here: BTreeMap<OriginId, CommitNumber>,
+    /// Who writes which life, or wrote it, as far as is known here.
+    pub writers: BTreeMap<OriginId, NodeId>,
     /// Origins of which a copy differs: they are left alone until people have looked.
     pub stopped: BTreeSet<OriginId>,
 }
@@ -48,9 +50,11 @@ pub fn wanted(known: &Known) -> BTreeMap<OriginId, NodeId> {
     for (node, holder) in &known.holders {
         for (origin, commit) in &holder.holds {
             let here = known.here.get(origin).copied().unwrap_or_default();
+            // Of two that have as much of it the one that wrote it is followed: it keeps what others lack.
+            let has_written = known.writers.get(origin) == Some(node);
             let best = |other: &NodeId| {
                 let there = known.holders.get(other).and_then(|other| other.holds.get(origin));
-                there.is_some_and(|there| there >= commit)
+                there.is_some_and(|there| there > commit || there == commit && !has_written)
             };
             let writer_is_here = known.holders.values().any(|other| other.own == Some(*origin));
             if !writer_is_here && *commit > here && !wanted.get(origin).is_some_and(best) {
@@ -79,6 +83,7 @@ mod tests {
             own: Some(A),
             holders: holders.into_iter().map(|(node, holder)| (NodeId(node), holder)).collect(),
             here: here.iter().map(|(origin, commit)| (*origin, CommitNumber(*commit))).collect(),
+            writers: BTreeMap::from([(LOST, NodeId(3))]),
             stopped: BTreeSet::new(),
         }
     }
@@ -95,6 +100,12 @@ mod tests {
             (
                 "the one that has most",
                 vec![(2, holder(None, &[(LOST, 7)])), (3, holder(None, &[(LOST, 9)])), (4, holder(None, &[(LOST, 8)]))],
+                vec![],
+                vec![(LOST, 3)],
+            ),
+            (
+                "who wrote it has as much of it as others",
+                vec![(2, holder(None, &[(LOST, 7)])), (3, holder(None, &[(LOST, 7)])), (4, holder(None, &[(LOST, 7)]))],
                 vec![],
                 vec![(LOST, 3)],
             ),

@@ -269,6 +269,7 @@ impl Replication {
             own: Some(self.log.store().origin()),
             holders: peers.iter().filter(|peer| peer.is_connected).map(|peer| (peer.node, holder(peer))).collect(),
             here: self.here(),
+            writers,
             stopped: stopped.map(|(origin, _)| *origin).collect(),
         }
     }

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     fn claim(origin: u64, begun: u64) -> Claim {
-        Claim { begun, origin: OriginId(origin) }
+        Claim { begun, goes_on: true, origin: OriginId(origin) }
     }
 
     #[test]
@@ -54,6 +54,11 @@ mod tests {
         assert_eq!(choose(None, &[older], Some(own)), Choice::None);
         // Of the same moment the greater origin's counts.
         assert_eq!(choose(Some(own), &[claim(6, 10), claim(4, 10)], None), Choice::Other(0));
+        // But what its node goes on with comes before what that has left in an earlier life.
+        let left = Claim { goes_on: false, ..claim(6, 10) };
+        assert_eq!(choose(Some(own), &[left], Some(own)), Choice::Own);
+        assert_eq!(choose(None, &[left, own], Some(own)), Choice::Other(1));
+        assert_eq!(choose(None, &[left], Some(own)), Choice::None, "it was ended in the later one");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Where clients were seen last at other nodes: an index in memory, pure, fed in any order with what other nodes recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -8,12 +8,14 @@ use sled_data::OriginId;
 
 use super::presence::Seen;
 
-/// A session that a node began, by which the newest of several nodes' is found: the later clock, then the greater
-/// origin.
+/// A session that a node began, by which the newest of several nodes' is found: the later clock, then what its node says in its present life,
+/// then the greater origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     /// The hybrid clock at which its client came.
     pub begun: u64,
+    /// Whether its node goes on in that life, as far as is known: a later one says more of the same session.
+    pub goes_on: bool,
     /// The node's life.
     pub origin: OriginId,
 }
@@ -30,9 +32,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// What a node has recorded of a client.
-    pub fn of(origin: OriginId, seen: &Seen) -> Self {
-        Self { claim: Claim { begun: seen.begun, origin }, connected: seen.device.connected, anew: seen.anew }
+    /// What a node has recorded of a client in a life, in which it `goes_on` or not.
+    pub fn of(origin: OriginId, goes_on: bool, seen: &Seen) -> Self {
+        let claim = Claim { begun: seen.begun, goes_on, origin };
+        Self { claim, connected: seen.device.connected, anew: seen.anew }
     }
 }
 
@@ -83,6 +86,11 @@ impl Elsewhere {
         }
     }
 
+    /// These lives have ended, and no others: to be told before what later ones say is taken.
+    pub fn end_lives(&mut self, ended: &BTreeSet<OriginId>) {
+        self.by_client.values_mut().for_each(|place| place.claim.goes_on = !ended.contains(&place.claim.origin));
+    }
+
     /// Whether there may be clients that have no room here.
     pub fn is_full(&self) -> bool {
         self.by_client.len() >= self.clients_max
@@ -108,7 +116,8 @@ mod tests {
     use super::*;
 
     fn place(origin: u64, begun: u64, connected: bool) -> Place {
-        Place { claim: Claim { begun, origin: OriginId(origin) }, connected, anew: false }
+        let claim = Claim { begun, goes_on: true, origin: OriginId(origin) };
+        Place { claim, connected, anew: false }
     }
 
     #[test]
@@ -123,6 +132,23 @@ mod tests {
         assert_eq!(index.page(Some("a"), 9).len(), 1);
         assert_eq!(index.take(OriginId(2), "a", None), Change::Lost);
         assert_eq!((index.get("a"), index.by_client.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_a_later_life_says_of_a_session_counts() {
+        let (old, new) = (place(9, 5, true), place(1, 5, false));
+        let ended = Place { claim: Claim { goes_on: false, ..old.claim }, ..old };
+        for late in [false, true] {
+            let mut index = Elsewhere::new(2);
+            index.take(OriginId(9), "a", Some(old));
+            index.end_lives(&[OriginId(9)].into());
+            assert_eq!(index.get("a"), Some(ended));
+            assert_eq!(index.take(OriginId(1), "a", Some(new)), Change::Newest(new));
+            if late {
+                assert_eq!(index.take(OriginId(9), "a", Some(ended)), Change::Nothing);
+            }
+            assert_eq!(index.get("a"), Some(new));
+        }
     }
 
     proptest! {

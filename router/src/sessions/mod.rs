@@ -5,7 +5,7 @@
 //! bytes of `kept`; `presence` notes who comes and goes; `arrivals` says who has subscribed to commands lately.
 //!
 //! In a site `site` takes what other nodes have seen: `elsewhere` finds a client in it, `choose` says whose kept
-//! session counts (both pure). `catch_up` waits for it after a start.
+//! session counts (both pure), and `lives` which lives have ended. `catch_up` waits for it after a start.
 
 mod admit;
 mod arrivals;
@@ -15,6 +15,7 @@ mod elsewhere;
 mod keeping;
 mod kept;
 mod known;
+mod lives;
 mod mailbox;
 mod presence;
 mod registry;

@@ -1,12 +1,13 @@
 //! The registry: one live session a client id; what was kept waits for its client.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use sled_data::OriginId;
 use tokio::sync::watch;
 
 use super::arrivals::{Arrivals, Arrived};
@@ -188,6 +189,8 @@ pub struct Sessions {
     pub(super) arrivals: Arrivals,
     /// What other nodes have seen of clients.
     pub(super) elsewhere: RwLock<Elsewhere>,
+    /// Lives that have ended and are followed: later ones of their nodes are here.
+    pub(super) ended: RwLock<BTreeSet<OriginId>>,
     pub(super) heard: OnceLock<Arc<dyn Heard>>,
     pub(super) catch_up: CatchUp,
     pub(super) stats: Stats,
@@ -203,6 +206,7 @@ impl Sessions {
         let sessions = Self {
             presence: Presence::open(Arc::clone(&log), config.devices_max),
             elsewhere: RwLock::new(Elsewhere::new(config.devices_max)),
+            ended: RwLock::default(),
             heard: OnceLock::new(),
             catch_up: CatchUp::default(),
             config,

@@ -65,7 +65,8 @@ impl Sessions {
     /// When the store cannot be read.
     pub fn follow_others(self: &Arc<Self>) -> Result<(), StoreError> {
         self.log.observe(Arc::new(Watcher(Arc::downgrade(self))));
-        self.log.others().into_iter().try_for_each(|origin| self.read_origin(origin))
+        self.look_at_lives();
+        self.others().into_iter().try_for_each(|origin| self.read_origin(origin))
     }
 
     /// Says who knows which nodes are heard; without it all are taken for heard.
@@ -96,7 +97,7 @@ impl Sessions {
     fn take_seen(&self, origin: OriginId, key: &[u8], value: Option<&[u8]>) {
         let Ok(client_id) = std::str::from_utf8(key) else { return };
         let place = match value.map(Seen::decode) {
-            Some(Some(seen)) => Some(Place::of(origin, &seen)),
+            Some(Some(seen)) => Some(Place::of(origin, self.goes_on(origin), &seen)),
             Some(None) => {
                 return tracing::warn!(client_id, %origin, "a device's record of an unknown version is left out");
             }
@@ -116,10 +117,10 @@ impl Sessions {
 
     /// The newest of other nodes' records of a client, from the store.
     fn look_elsewhere(&self, client_id: &str) -> Option<Place> {
-        let others = self.log.others().into_iter();
+        let others = self.others().into_iter();
         let places = others.filter_map(|origin| {
             let seen = self.presence.get_of(origin, client_id).ok().flatten()?;
-            Some(Place::of(origin, &seen))
+            Some(Place::of(origin, self.goes_on(origin), &seen))
         });
         places.max_by_key(|place| place.claim)
     }
@@ -155,7 +156,7 @@ impl Sessions {
     }
 
     fn own_claim(&self, begun: u64) -> Claim {
-        Claim { begun, origin: self.log.origin() }
+        Claim { begun, goes_on: true, origin: self.log.origin() }
     }
 
     /// The session of a client at another node that is newer than the one that began here at `begun`.
@@ -167,7 +168,7 @@ impl Sessions {
     /// node's is read; none where there is no other, or where `clean_start` ends all of them.
     pub(super) fn known_of(&self, client_id: &str, own: Option<&KeptRecord>, clean_start: bool) -> Known {
         let own_begun = own.map_or(0, |record| record.begun);
-        let others = self.log.others();
+        let others = self.others();
         let in_site = !others.is_empty();
         let place = if in_site { self.place_elsewhere(client_id) } else { None };
         let mut newest_begun = own_begun.max(place.map_or(0, |place| place.claim.begun));
@@ -180,8 +181,12 @@ impl Sessions {
         }
         let kept = others.iter().filter_map(|origin| Some((*origin, self.kept_of(*origin, client_id)?)));
         let mut kept: Vec<(OriginId, KeptRecord)> = kept.collect();
-        let claims: Vec<Claim> =
-            kept.iter().map(|(origin, record)| Claim { begun: record.begun, origin: *origin }).collect();
+        let claim = |(origin, record): &(OriginId, KeptRecord)| Claim {
+            begun: record.begun,
+            goes_on: self.goes_on(*origin),
+            origin: *origin,
+        };
+        let claims: Vec<Claim> = kept.iter().map(claim).collect();
         let seen_here = self.presence.get(client_id).ok().flatten().map(|seen| self.own_claim(seen.begun));
         let seen = seen_here.max(place.map(|place| place.claim));
         newest_begun = claims.iter().chain(&seen).map(|claim| claim.begun).fold(newest_begun, u64::max);
@@ -280,7 +285,7 @@ impl Observer for Watcher {
 
     fn followed(&self, commits: &[FollowedCommit]) {
         let Some(sessions) = self.0.upgrade() else { return };
-        for commit in commits {
+        for commit in commits.iter().filter(|commit| !sessions.log.is_ended(commit.origin)) {
             for write in commit.record.state.iter().filter(|write| write.tree == DEVICES_TREE) {
                 sessions.take_seen(commit.origin, &write.key, write.value.as_deref());
             }
@@ -288,7 +293,8 @@ impl Observer for Watcher {
     }
 
     fn copied(&self, origin: OriginId) {
-        let Some(sessions) = self.0.upgrade() else { return };
+        let Some(sessions) = self.0.upgrade().filter(|sessions| !sessions.log.is_ended(origin)) else { return };
+        sessions.look_at_lives();
         if let Err(error) = sessions.read_origin(origin) {
             tracing::error!(%origin, %error, "what another node has seen of devices cannot be read");
         }

@@ -76,9 +76,11 @@ impl Twins {
                 Err(ReadError::NoPartition { .. }) if place.id.origin != own => continue,
                 batches => batches?,
             };
-            if batches.is_empty() && place.id.origin != self.log.origin() {
+            let end = self.log.visible_end(place.id);
+            if batches.is_empty() && place.id.origin != own && place.next < end {
                 // Nothing comes to it any more, and retention has taken what is left.
-                place.next = place.next.max(self.log.visible_end(place.id));
+                tracing::warn!(source = ?place.source, from = place.next, to = end, "events were removed by retention before they were read");
+                (place.next, read.moved) = (end, true);
             }
             if let Some(first) = batches.first().filter(|first| first.base_offset() > place.next) {
                 let (from, to) = (place.next, first.base_offset());

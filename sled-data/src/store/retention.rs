@@ -128,15 +128,15 @@ impl Store {
     /// Removes what each topic's retention lets go, at most `batches_max` batches in all, and nothing that does not end at or before
     /// the floor of its partition, unless that has been waited for too long. Age is judged by the hybrid clock of a batch's commit, so by when it was stored: events' own timestamps,
     /// which their sources may have wrong by decades, take nothing away and keep nothing. `now_ms` is Unix milliseconds. Emptied
-    /// partitions of own earlier lives are dropped once their floor is at their end, or there are more than [`SPENT_WAITING_MAX`], and commit records of followed
-    /// origins that have no event any more.
+    /// partitions of own earlier lives are dropped once their floor is at their end and all of this life's cursors in them are, or there are more
+    /// than [`SPENT_WAITING_MAX`], and commit records of followed origins that have no event any more.
     ///
     /// # Errors
     /// As [`Store::trim`].
     pub fn apply_retention(&self, now_ms: i64, batches_max: u64, wait: &Wait<'_>) -> Result<Trimmed, ReadError> {
         let mut trimmed = Trimmed::default();
         let newer = self.newer_bytes(wait.own);
-        let mut waiting = 0;
+        let (mut waiting, mut unread) = (0, None);
         for id in self.partitions() {
             let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
                 continue;
@@ -155,7 +155,11 @@ impl Store {
                 self.trim_by(id, &rule, &mut trimmed)?;
                 self.close_if_old(id, &rule, now_ms, &mut trimmed)?;
             }
-            let is_waited_for = waiting < SPENT_WAITING_MAX && (wait.floor)(id) < self.end_offset(id);
+            if !self.is_spent(id) {
+                continue;
+            }
+            let is_needed = (wait.floor)(id) < self.end_offset(id) || self.is_unread(id, &mut unread)?;
+            let is_waited_for = waiting < SPENT_WAITING_MAX && is_needed;
             match self.drop_if_spent(id, is_waited_for)? {
                 Spent::No => {}
                 Spent::Waits => waiting += 1,
@@ -277,16 +281,31 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether a partition of an own earlier life holds nothing any more. Those of followed origins stay, as their ends are needed.
+    fn is_spent(&self, id: PartitionId) -> bool {
+        let is_empty = |partition: &Partition| partition.extent().start >= partition.extent().end;
+        let is_another = || self.follows(id.origin) || self.is_linked(id.origin);
+        id.origin != self.origin && self.partition(id).is_some_and(|partition| is_empty(&partition)) && !is_another()
+    }
+
+    /// Whether a reader of this life has a cursor in a partition, and not at its end: he is yet to be told what has gone. The cursors are read once
+    /// a pass, into `known`.
+    fn is_unread(&self, id: PartitionId, known: &mut Option<BTreeSet<PartitionId>>) -> Result<bool, ReadError> {
+        let unread = match known {
+            Some(unread) => unread,
+            None => known.insert(self.cursors_before_ends()?),
+        };
+        Ok(unread.contains(&id))
+    }
+
     /// Drops an empty partition of an own earlier life, with the cursors in it, unless it is waited for: who has not come to its end is told there what has
-    /// gone. Those of followed origins stay, as their ends are needed.
+    /// gone.
     fn drop_if_spent(&self, id: PartitionId, is_waited_for: bool) -> Result<Spent, ReadError> {
         let _trimming = self.trimming.lock();
         let Some(partition) = self.partition(id) else {
             return Ok(Spent::No);
         };
-        let extent = partition.extent();
-        if id.origin == self.origin || extent.start < extent.end || self.follows(id.origin) || self.is_linked(id.origin)
-        {
+        if !self.is_spent(id) {
             return Ok(Spent::No);
         }
         if is_waited_for {

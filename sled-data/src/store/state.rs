@@ -1,5 +1,6 @@
 //! Cursors and state trees: small values that commits write.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::Store;
@@ -49,6 +50,24 @@ impl Store {
     /// [`ReadError::DamagedMeta`] for a damaged value.
     pub fn cursors(&self, reader: &str) -> Result<Vec<(PartitionId, Offset)>, ReadError> {
         self.cursors_of(self.origin, reader)
+    }
+
+    /// The partitions of own earlier lives in which a reader of this life has a cursor that is not at their end.
+    pub(super) fn cursors_before_ends(&self) -> Result<BTreeSet<PartitionId>, ReadError> {
+        let prefix = keys::all_cursors(Owner::Own);
+        let mut found = BTreeSet::new();
+        self.meta_scan(prefix.bytes(), prefix.bytes(), |key, value| {
+            let id = key.len().checked_sub(PARTITION_ID_BYTES).and_then(|at| PartitionId::from_bytes(&key[at..]));
+            if let Some(id) = id.filter(|id| id.origin != self.origin) {
+                // One that is damaged is nowhere.
+                let next = read::<CursorV1>(key, value).map_or(0, |cursor| cursor.next);
+                if next < self.end_offset(id) {
+                    found.insert(id);
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(found)
     }
 
     /// Where a reader of `origin` stands, in all partitions that it has a cursor in.

@@ -143,6 +143,13 @@ impl World {
 
     pub(super) fn known(&self, at: usize, run: &Running) -> Known {
         let here = run.holder(self.nodes[at].ended).holds;
-        Known { own: Some(run.store.origin()), holders: self.heard(at, run), here, stopped: run.stopped.clone() }
+        let of_nodes = run.store.followed().into_iter().filter(|(_, followed)| followed.node != 0);
+        Known {
+            own: Some(run.store.origin()),
+            holders: self.heard(at, run),
+            here,
+            writers: of_nodes.map(|(origin, followed)| (origin, NodeId(followed.node))).collect(),
+            stopped: run.stopped.clone(),
+        }
     }
 }

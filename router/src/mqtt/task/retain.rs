@@ -102,15 +102,21 @@ impl RetainedStore {
         Self { merged: Mutex::new(Merged::new(limits)) }
     }
 
-    /// Takes what this node and all others have in the store.
+    /// Takes what this node and all others have in the store. A life that its node has gone on with says nothing any more: what was removed since
+    /// would come back when the mark of that is too old.
     pub(super) fn load(&self, log: &EventLog) {
-        for origin in std::iter::once(log.origin()).chain(log.others()) {
+        let carried_on = log.followed_lives().carried_on;
+        let others = log.others().into_iter().filter(|origin| !carried_on.contains(origin));
+        for origin in std::iter::once(log.origin()).chain(others) {
             self.load_origin(log, origin);
         }
     }
 
-    /// Takes what one node has in the store.
+    /// Takes what one node has in the store; nothing of an ended life of this one, whose present life goes on with that.
     pub(super) fn load_origin(&self, log: &EventLog, origin: OriginId) {
+        if log.is_ended(origin) {
+            return;
+        }
         let mut page = Vec::new();
         let walked = log.state_walk_of(origin, RETAINED_TREE, |key, value| {
             page.push((key.to_vec(), value.to_vec()));
@@ -166,7 +172,7 @@ impl RetainedStore {
     /// Takes what a commit of another node has changed.
     pub(super) fn followed(&self, log: &EventLog, commit: &FollowedCommit) {
         let mut writes = commit.record.state.iter().filter(|write| write.tree == RETAINED_TREE).peekable();
-        if writes.peek().is_none() {
+        if writes.peek().is_none() || log.is_ended(commit.origin) {
             return;
         }
         let mut open = log.lock();
@@ -190,9 +196,11 @@ impl RetainedStore {
         }
         match log.state_of_all(RETAINED_TREE, key) {
             // What this node holds is in memory: it was not the newest, so it holds nothing.
-            Ok(held) => held.iter().filter(|(of, _)| *of != log.origin()).for_each(|(of, value)| {
-                self.take(open, *of, key, value);
-            }),
+            Ok(held) => {
+                held.iter().filter(|(of, _)| *of != log.origin() && !log.is_ended(*of)).for_each(|(of, value)| {
+                    self.take(open, *of, key, value);
+                })
+            }
             Err(error) => tracing::error!(%topic, %error, "retained messages cannot be read"),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sled_data::MemoryBackend;
+use sled_data::{MemoryBackend, Options, OriginId, Store};
 
 use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship_all, until};
 use super::tests::{Client, Node};
@@ -218,4 +218,123 @@ async fn a_will_that_waits_after_a_start_outlives_its_session() {
     assert_eq!(retained(&b), [b"offline"]);
     assert!(b.sessions.kept_state("c").is_none(), "its session is over");
     b.log.close();
+}
+
+/// A gateway is killed while a client with a will is connected, and begins a new life, whose number is the smaller one or not; another one has
+/// all of the life before, and knows that it is of node 2.
+async fn killed(expiry_s: u32, is_smaller: bool) -> (Node, OriginId, Node) {
+    killed_beside(&Arc::new(MemoryBackend::new()), expiry_s, is_smaller).await
+}
+
+/// The same; what the other one stores is in a backend.
+async fn killed_beside(beside: &Arc<MemoryBackend>, expiry_s: u32, is_smaller: bool) -> (Node, OriginId, Node) {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway_on(3, beside), gateway_on(4, &backend));
+    let mut at_b = Client::connect_with_will(&b, "c", expiry_s, "offline").await;
+    retain(&mut at_b, 1, "online").await;
+    ship_all(&b, &a).await;
+    let life = b.log.origin();
+    a.log.store().set_follow_node(life, 2).unwrap();
+    let image = backend.image();
+    b.log.close();
+    let store = Store::on(Arc::new(image.clone()), Options::default()).unwrap().0;
+    store.end_life("as after a kill").unwrap();
+    drop(store);
+    for seed in 5.. {
+        let b = gateway_on(seed, &Arc::new(image.image()));
+        if (b.log.origin() < life) == is_smaller {
+            assert_eq!(b.log.ended_lives(), [life], "seed {seed}");
+            return (a, life, b);
+        }
+        b.log.close();
+    }
+    unreachable!("a new life has any number")
+}
+
+/// Takes a copy of a life from another gateway, as first contact does.
+fn copy(life: OriginId, from: &Node, to: &Node, writer: u64) {
+    let (from, store) = (from.log.store(), to.log.store());
+    from.sync().unwrap();
+    let head = from.copy_head(life).unwrap();
+    store.begin_copy(&head).unwrap();
+    let (parts, _) = from.copy_parts(&head, None, &|_| 0, usize::MAX).unwrap();
+    store.add_copy(life, &parts).unwrap();
+    store.end_copy(life, head.commit).unwrap();
+    store.set_follow_node(life, writer).unwrap();
+    store.sync().unwrap();
+    to.log.show_origin(life);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_takes_its_own_life_before_for_no_other_gateway() {
+    for (is_smaller, is_back_first) in [(true, false), (false, false), (true, true), (false, true)] {
+        let (a, life, b) = killed(60, is_smaller).await;
+        let case = format!("{is_smaller} {is_back_first}");
+        b.sessions.await_others();
+        if is_back_first {
+            copy(life, &a, &b, 0);
+        }
+        b.door.look_after();
+        assert_eq!(retained(&b), [b"online"], "{case}");
+        b.sessions.tell_known(Knows::All);
+        b.door.look_after();
+        assert_eq!(retained(&b), [b"offline"], "{case}");
+        if !is_back_first {
+            copy(life, &a, &b, 0);
+        }
+        assert_eq!(retained(&b), [b"offline"], "{case}");
+        assert!(b.sessions.kept_state("c").is_some(), "{case}: its session goes on here");
+        let has_end = || {
+            let kept = b.log.state_get(KEPT_TREE, b"c").unwrap().and_then(|kept| KeptRecord::decode(&kept));
+            kept.is_some_and(|kept| kept.expires_at_ms.is_some())
+        };
+        until("it is stored when it ends", has_end).await;
+        a.log.close();
+        b.log.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ended_in_a_gateways_next_life_has_ended_everywhere() {
+    for (is_smaller, is_back) in [(true, false), (false, false), (true, true)] {
+        let (a, life, b) = killed(1, is_smaller).await;
+        if is_back {
+            copy(life, &a, &b, 0);
+        }
+        let has_ended = || {
+            b.sessions.expire();
+            b.sessions.kept_state("c").is_none()
+        };
+        until("its time is over", has_ended).await;
+        copy(b.log.origin(), &b, &a, 2);
+        let (_client, present) = Client::connect(&a, "c", 60, 10).await;
+        assert!(!present, "{is_smaller} {is_back}");
+        a.log.close();
+        b.log.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_gateway_has_removed_in_its_next_life_does_not_come_back_from_the_one_before() {
+    for (is_smaller, is_back) in [(true, false), (false, false), (true, true)] {
+        let beside = Arc::new(MemoryBackend::new());
+        let (a, life, b) = killed_beside(&beside, 60, is_smaller).await;
+        if is_back {
+            copy(life, &a, &b, 0);
+        }
+        // It was removed so long ago that the mark of that is gone as well.
+        let ticket = {
+            let mut open = b.log.lock();
+            open.put_state("retained", b"t", None);
+            open.ticket()
+        };
+        b.log.durable(ticket).await.unwrap();
+        copy(b.log.origin(), &b, &a, 2);
+        let image = Arc::new(beside.image());
+        a.log.close();
+        let a = gateway_on(3, &image);
+        assert!(retained(&a).is_empty(), "{is_smaller} {is_back}");
+        a.log.close();
+        b.log.close();
+    }
 }

@@ -66,9 +66,9 @@ impl PluginReader {
                 continue;
             }
             let (from, batches) = self.read(&topic, id, from)?;
-            self.tell_gap(&topic, id, from, &batches);
+            let told = self.tell_gap(&topic, id, from, &batches);
             bytes += batches.iter().map(event_log::Batch::record_bytes).sum::<usize>();
-            let until = batches.last().map_or(from, event_log::Batch::next_offset);
+            let until = batches.last().map_or(told, event_log::Batch::next_offset);
             let goes_on = goes_on(&self.log, &self.duties, &self.manifest.name, (id, reading))?;
             let state_of = if goes_on { None } else { self.state_of(reading) };
             let doubt = self.doubt(id, reading, goes_on)?;
@@ -206,8 +206,9 @@ impl PluginReader {
         Ok((from, Vec::new()))
     }
 
-    /// Says what retention took before the plugin could read it.
-    fn tell_gap(&mut self, topic: &Topic, id: PartitionId, from: Offset, batches: &[event_log::Batch]) {
+    /// Says what retention took before the plugin could read it; up to where that was told. Where nothing is left of a partition that is moved to as well,
+    /// so that it is told once.
+    fn tell_gap(&mut self, topic: &Topic, id: PartitionId, from: Offset, batches: &[event_log::Batch]) -> Offset {
         let first = batches.first().map_or_else(|| self.log.start_offset(id), event_log::Batch::base_offset);
         if first > from {
             let plugin = self.manifest.name.as_str();
@@ -221,6 +222,7 @@ impl PluginReader {
             );
             self.positions.insert(id, first);
         }
+        first.max(from)
     }
 }
 

@@ -1,7 +1,12 @@
 //! A node begins a new life of its store: what its plugin had not read of the one before is read once.
 
-use super::lab::{Lab, id};
+use std::sync::Arc;
+
+use sled_data::{PartitionId, Wait};
+
+use super::lab::{Lab, PLUGIN, id};
 use crate::plugin_host::duties::TakeOver;
+use crate::plugin_host::round::reader_name;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -107,4 +112,33 @@ fn of_a_life_that_was_taken_over_before_it_reads_on_when_that_is_decided_anew() 
         lab.settle();
         lab.assert_exact();
     }
+}
+
+#[test]
+fn what_retention_took_of_the_life_before_is_told_and_goes_then() {
+    let mut lab = Lab::new(1, "origin");
+    lab.publish_new(A, 4);
+    lab.work(A);
+    lab.publish_new(A, 6);
+    lab.begins_anew(A);
+    let (log, reader) = (Arc::clone(&lab.nodes[A].log), reader_name(PLUGIN));
+    let topic = log.topic("in").unwrap();
+    let left: Vec<PartitionId> = log.ended_partitions(&topic).iter().map(|partition| partition.id()).collect();
+    let is_unread =
+        |id: &&PartitionId| log.cursor(&reader, **id).unwrap().is_some_and(|next| next < log.visible_end(**id));
+    let unread: Vec<PartitionId> = left.iter().filter(is_unread).copied().collect();
+    assert!(!unread.is_empty());
+    let ends: Vec<u64> = unread.iter().map(|id| log.visible_end(*id)).collect();
+    log.set_retention(topic.id(), Some(0), None).unwrap();
+    // It reads nothing before the site knows that life.
+    log.apply_retention(&Wait::for_ever(&|_| u64::MAX));
+    let here = || log.store().partitions();
+    assert!(unread.iter().all(|id| here().contains(id) && log.start_offset(*id) == log.visible_end(*id)));
+    lab.says_where(A);
+    lab.work(A);
+    for (id, end) in unread.iter().zip(ends) {
+        assert_eq!(log.cursor(&reader, *id).unwrap(), Some(end), "it was told, and that is stored");
+    }
+    log.apply_retention(&Wait::for_ever(&|_| u64::MAX));
+    assert!(left.iter().all(|id| !here().contains(id)));
 }
