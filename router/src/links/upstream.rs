@@ -35,7 +35,7 @@ use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProto
 use let_in::{LET_IN_MAX, crowded};
 
 /// Connections of links at once.
-const CONNECTIONS_MAX: usize = 1_024;
+const CONNECTIONS_MAX: usize = if cfg!(test) { 16 } else { 1_024 };
 /// Streams of one connection.
 const STREAMS_MAX: usize = 8;
 /// How long it may take until the first greeting of a connection is accepted; longer than one stream's.
