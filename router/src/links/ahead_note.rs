@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sled_data::{Offset, PARTS_AHEAD_MAX, PartitionId};
 
 use super::dial::READER;
-use crate::event_log::EventLog;
+use crate::event_log::{EventLog, Ticket};
 
 /// The link's name, a byte 0 and the partition's id to the version and the parts in order: from and to before each, 8 bytes, big-endian.
 const TREE: &str = "link_ahead";
@@ -25,6 +25,42 @@ pub(super) fn noted(
 ) -> BTreeMap<PartitionId, Parts> {
     let parts = |id| read(&log.state_get(TREE, &key(name, id)).ok().flatten()?);
     ids.filter_map(|id| Some((id, parts(id)?))).collect()
+}
+
+/// The names of links of which something is noted. What cannot be read is left out. Reads the store.
+pub(super) fn names(log: &EventLog) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let read = log.state_walk_of(log.origin(), TREE, |key, _| {
+        let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
+        if let Ok(name) = std::str::from_utf8(name)
+            && !names.contains(name)
+        {
+            names.insert(name.to_owned());
+        }
+    });
+    if let Err(error) = read {
+        tracing::warn!(%error, "what is noted of links cannot be read");
+    }
+    names
+}
+
+/// Removes what was noted of the link of a name; the commit by which all of it is gone. Reads the store.
+pub(super) fn remove(log: &EventLog, name: &str) -> Ticket {
+    let prefix = [name.as_bytes(), &[0]].concat();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = log.state_scan(TREE, &prefix, after.as_deref(), NOTED_AT_ONCE_MAX).unwrap_or_default();
+        let mut open = log.lock();
+        // No entry has this key: there is something to wait for where there is none at all.
+        open.put_state(TREE, &prefix, None);
+        for (key, _) in &page {
+            open.put_state(TREE, key, None);
+        }
+        match page.into_iter().last() {
+            Some((last, _)) => after = Some(last),
+            None => return open.ticket(),
+        }
+    }
 }
 
 /// What is new of a partition: the cursor, and the entry of `TREE`, `None` for one that goes.

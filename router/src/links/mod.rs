@@ -37,6 +37,7 @@ mod down_desk;
 mod down_taker;
 mod edge;
 mod folder;
+mod forget;
 mod gate;
 mod go_on;
 mod greet;
