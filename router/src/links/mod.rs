@@ -25,6 +25,7 @@ mod backoff;
 mod begin;
 mod book;
 mod budget;
+mod came;
 mod certificates;
 mod class;
 mod config;
