@@ -20,6 +20,9 @@ pub const LINKED_TOPICS_MAX: usize = 5_000;
 /// may be apart, and a slow line takes.
 const LATE_AFTER_MS: i64 = if cfg!(test) { 1_000 } else { 60_000 };
 
+/// What is said of a part ahead that was dropped. Nobody was told that it is stored.
+const DROPPED: &str = "what lay ahead is dropped: another node of the site brings in order what comes there";
+
 /// Why what a link brought was not taken. Nothing of it is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkFailed {
@@ -120,12 +123,27 @@ impl EventLog {
                 Err(error) => {
                     if let LinkedError::Clearing(partition) = &error {
                         tracing::warn!(%partition, "{error}");
+                        self.hide_dropped(*partition, &mut taken);
                     }
                     done.answer(Err(error.into()));
                 }
             }
         }
         taken
+    }
+
+    /// Shows no more what lay ahead of a partition and was dropped with a call that the store refused: its batches are being removed.
+    fn hide_dropped(&self, id: PartitionId, taken: &mut [Taken]) {
+        let Some(partition) = self.foreign_partition(id) else { return };
+        let _showing = self.showing.lock();
+        let left = self.aheads_of(id);
+        let shown = partition.aheads();
+        for (from, to) in shown.into_iter().filter(|part| !left.contains(part)) {
+            tracing::warn!(partition = %id, from, to, "{DROPPED}");
+        }
+        // Those before it in this round show no more of it either.
+        taken.iter_mut().filter_map(|taken| taken.ends.get_mut(&id)).for_each(|(_, aheads)| aheads.clone_from(&left));
+        partition.show_ahead(left);
     }
 
     fn ends_of(&self, parts: &[LinkedPart]) -> BTreeMap<PartitionId, (Offset, Shown)> {
@@ -251,10 +269,10 @@ impl EventLog {
     }
 }
 
-/// Says which parts ahead were dropped. Nobody was told that they are stored.
+/// Says which parts ahead were dropped.
 fn tell_dropped(gone: &[(PartitionId, Ahead)]) {
     for (partition, Ahead { from, end, .. }) in gone {
-        tracing::warn!(%partition, from, to = end, "what lay ahead is dropped: another node of the site brings in order what comes there");
+        tracing::warn!(%partition, from, to = end, "{DROPPED}");
     }
 }
 
@@ -273,5 +291,46 @@ fn part_bytes(part: &LinkedPart) -> usize {
     match part {
         LinkedPart::Batch(batch) => batch.bytes().len(),
         LinkedPart::Hole(..) => size_of::<LinkedPart>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sled_data::{Hole, MemoryBackend, StoredBatch, TopicConfig, TopicId};
+
+    use super::super::Config;
+    use super::super::rubbish::sound;
+    use super::super::tests::open_on;
+    use super::*;
+
+    /// A call that is refused while a large part that was dropped is being removed has dropped it all the same.
+    #[tokio::test]
+    async fn a_part_that_was_dropped_is_not_shown_while_it_is_removed() {
+        let log = open_on(&Arc::new(MemoryBackend::new()), Config::default());
+        let config = TopicConfig { partitions: 1, ..TopicConfig::default() };
+        let topic = TopicInfo { id: TopicId(7), name: "plant/telemetry".to_owned(), config };
+        log.adopt_linked_topic(topic).unwrap();
+        let id = PartitionId { origin: OriginId(90), topic: TopicId(7), index: 0 };
+        let from = Linked { link: 5, hlc: 0, path: vec![1] };
+        let value = "v".repeat(10_000);
+        let batch = |base, values: &[&str]| {
+            LinkedPart::Batch(StoredBatch::decode(sound(id, base, base + 1, values).bytes().to_vec()).unwrap())
+        };
+        let later = Hole { from: 1, to: 4, why: HoleWhy::Later, at_ms: 0 };
+        let mut parts = vec![batch(0, &["first"]), LinkedPart::Hole(id, later)];
+        parts.extend((4..134).map(|base| batch(base, &[&value])));
+        log.take_linked(id.origin, from.clone(), parts).await.unwrap();
+        let partition = log.partition(id).unwrap();
+        assert_eq!((partition.visible_end(), partition.newest_end()), (1, 134));
+        let in_order = vec![batch(1, &["2", "3", "4", "5"])];
+        let take =
+            || log.take_linked_held(id.origin, from.clone(), in_order.clone(), (Comes::WithinSite, Arc::new(())));
+        let refused = take().await.unwrap_err();
+        assert!(matches!(refused, LinkFailed::Store(LinkedError::Clearing(of)) if of == id), "{refused}");
+        assert_eq!((partition.visible_end(), partition.newest_end()), (1, 1), "nothing lies ahead any more");
+        log.store().clear_dropped(id).unwrap();
+        take().await.unwrap();
+        assert_eq!((partition.visible_end(), partition.newest_end()), (5, 5));
+        log.close();
     }
 }

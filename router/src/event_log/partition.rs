@@ -214,6 +214,11 @@ impl PartitionLog {
         self.hide_reached();
     }
 
+    /// What is shown ahead of the end, in order: from, to before.
+    pub(super) fn aheads(&self) -> Vec<(Offset, Offset)> {
+        self.aheads.lock().clone()
+    }
+
     /// What the visible end has come to lies ahead no more.
     pub fn hide_reached(&self) {
         let end = self.visible_end();

@@ -25,6 +25,9 @@ pub enum AcceptError {
     /// The link's end cannot be kept, or is there already.
     #[error(transparent)]
     Folder(#[from] SiteError),
+    /// What was kept of an earlier link of that name is there still.
+    #[error("what was kept of an earlier link of that name cannot be forgotten, and the token was not used: {0}")]
+    Kept(String),
     /// The other site is this one.
     #[error("the token is of this site itself: a link goes to another one")]
     OwnSite,

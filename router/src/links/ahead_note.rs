@@ -1,13 +1,16 @@
-//! What an edge notes of what lies ahead upstream, beside its cursors: what is there does not wait, also while a link is cut after a restart.
+//! What an edge notes of how far upstream is: its cursors, and what lies ahead there, which does not wait, also while a link is cut after a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sled_data::{Offset, PARTS_AHEAD_MAX, PartitionId};
 
-use crate::event_log::{EventLog, OpenCommit};
+use super::dial::READER;
+use crate::event_log::{EventLog, Ticket};
 
 /// The link's name, a byte 0 and the partition's id to the version and the parts in order: from and to before each, 8 bytes, big-endian.
 const TREE: &str = "link_ahead";
+/// Partitions that are noted under one guard of the open commit: some 420 KB at most, so that it stays far below what a commit may have.
+const NOTED_AT_ONCE_MAX: usize = 1_000;
 /// The version byte before a stored value.
 const VERSION: u8 = 1;
 
@@ -24,34 +27,103 @@ pub(super) fn noted(
     ids.filter_map(|id| Some((id, parts(id)?))).collect()
 }
 
-/// What is to be written of what lies ahead now: entries of `TREE`, `None` for one that goes. `known` are the partitions that may have one, which it brings up
-/// to date. Reads the store.
-pub(super) fn news(
+/// The names of links of which something is noted. What cannot be read is left out. Reads the store.
+pub(super) fn names(log: &EventLog) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let read = log.state_walk_of(log.origin(), TREE, |key, _| {
+        let name = key.split(|byte| *byte == 0).next().unwrap_or_default();
+        if let Ok(name) = std::str::from_utf8(name)
+            && !names.contains(name)
+        {
+            names.insert(name.to_owned());
+        }
+    });
+    if let Err(error) = read {
+        tracing::warn!(%error, "what is noted of links cannot be read");
+    }
+    names
+}
+
+/// Removes what was noted of the link of a name; the commit by which all of it is gone. Reads the store.
+pub(super) fn remove(log: &EventLog, name: &str) -> Ticket {
+    let prefix = [name.as_bytes(), &[0]].concat();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = log.state_scan(TREE, &prefix, after.as_deref(), NOTED_AT_ONCE_MAX).unwrap_or_default();
+        let mut open = log.lock();
+        // No entry has this key: there is something to wait for where there is none at all.
+        open.put_state(TREE, &prefix, None);
+        for (key, _) in &page {
+            open.put_state(TREE, key, None);
+        }
+        match page.into_iter().last() {
+            Some((last, _)) => after = Some(last),
+            None => return open.ticket(),
+        }
+    }
+}
+
+/// What is new of a partition: the cursor, and the entry of `TREE`, `None` for one that goes.
+#[derive(Default)]
+struct News {
+    next: Option<Offset>,
+    ahead: Option<Option<Vec<u8>>>,
+}
+
+/// Notes how far upstream is where that has changed: of each partition up to where it is stored, and what lies ahead there. `noted` are the partitions that
+/// may have an entry of the latter, which is brought up to date. Reads the store.
+pub(super) fn note(
+    log: &EventLog,
+    name: &str,
+    (known, ahead): (BTreeMap<PartitionId, Offset>, &BTreeMap<PartitionId, Parts>),
+    noted: &mut BTreeSet<PartitionId>,
+) {
+    let reader = format!("{READER}{name}");
+    let mut all: BTreeMap<PartitionId, News> = BTreeMap::new();
+    for (id, next) in known {
+        // A commit with a cursor that passes an end is refused, with all that others have put into it.
+        let next = next.min(log.visible_end(id));
+        if log.cursor(&reader, id).ok().flatten() != Some(next) {
+            all.entry(id).or_default().next = Some(next);
+        }
+    }
+    for (id, value) in news(log, name, ahead, noted) {
+        all.entry(id).or_default().ahead = Some(value);
+    }
+    let mut all = all.into_iter().peekable();
+    while all.peek().is_some() {
+        // Taken anew each time: one that is full is closed then.
+        let mut open = log.lock();
+        for (id, News { next, ahead }) in all.by_ref().take(NOTED_AT_ONCE_MAX) {
+            if let Some(value) = ahead {
+                open.put_state(TREE, &key(name, id), value.as_deref());
+            }
+            if let Some(next) = next {
+                open.move_cursor(&reader, id, next);
+            }
+        }
+    }
+}
+
+/// What is to be written of what lies ahead now, `None` for an entry that goes.
+fn news(
     log: &EventLog,
     name: &str,
     now: &BTreeMap<PartitionId, Parts>,
     known: &mut BTreeSet<PartitionId>,
-) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+) -> Vec<(PartitionId, Option<Vec<u8>>)> {
     known.extend(now.keys());
     let mut news = Vec::new();
     known.retain(|id| {
-        let (key, value) = (key(name, *id), now.get(id).map(|parts| value(parts)));
+        let value = now.get(id).map(|parts| value(parts));
         let is_there = value.is_some();
-        let stored = log.state_get(TREE, &key).ok().flatten();
-        let is_new = stored != value;
+        let is_new = log.state_get(TREE, &key(name, *id)).ok().flatten() != value;
         if is_new {
-            news.push((key, value));
+            news.push((*id, value));
         }
         is_there || is_new
     });
     news
-}
-
-/// Puts it into the open commit.
-pub(super) fn put(open: &mut OpenCommit<'_>, news: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
-    for (key, value) in news {
-        open.put_state(TREE, &key, value.as_deref());
-    }
 }
 
 fn key(name: &str, id: PartitionId) -> Vec<u8> {
@@ -76,7 +148,46 @@ fn read(value: &[u8]) -> Option<Parts> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sled_data::{MemoryBackend, Options, Store, TopicConfig};
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::event_log::{Config, NO_HEADERS, NewEvent, Topic};
+
+    /// As many as a link may have, with the longest name: no commit could take it all.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_note_of_many_partitions_stops_no_append() {
+        let (store, _) = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap();
+        let log = EventLog::open(Arc::new(store), Arc::new(Clock::starting_after(0)), Config::default()).unwrap();
+        let (topic, name) = (log.ensure_topic("telemetry", None).unwrap(), "n".repeat(64));
+        let append = || {
+            let (key, headers) = (Some(&b"key"[..]), &NO_HEADERS);
+            let event = NewEvent { timestamp_ms: 1, key, value: key, headers, extra: &NO_HEADERS, fanned_out: false };
+            let mut open = log.lock();
+            open.append_keyed(&topic, &event).unwrap();
+            open.ticket()
+        };
+        let config = TopicConfig { partitions: 256, ..TopicConfig::default() };
+        let topics: Vec<_> =
+            (0..128).map(|n| log.ensure_topic(&format!("t{n}"), Some(config.clone())).unwrap()).collect();
+        let of_topic = |topic: &Arc<Topic>| log.partitions_of(topic).iter().map(|of| (of.id(), 0)).collect::<Vec<_>>();
+        let known: BTreeMap<_, _> = topics.iter().flat_map(of_topic).collect();
+        assert_eq!(known.len(), 32_768);
+        let parts: Parts = (1..=PARTS_AHEAD_MAX as u64).map(|n| (10 * n, 10 * n + 1)).collect();
+        let ahead: BTreeMap<_, _> = known.keys().step_by(4).map(|id| (*id, parts.clone())).collect();
+        let before = append();
+        note(&log, &name, (known.clone(), &ahead), &mut BTreeSet::new());
+        let after = append();
+        log.durable(before).await.unwrap();
+        log.durable(after).await.unwrap();
+        let reader = format!("{READER}{name}");
+        let is_known = |id: &PartitionId| log.cursor(&reader, *id).unwrap() == Some(0);
+        assert!(known.keys().all(is_known), "the cursors are noted");
+        assert_eq!(noted(&log, &name, known.keys().copied()), ahead);
+        log.close();
+    }
 
     #[test]
     fn what_is_kept_has_these_bytes() {

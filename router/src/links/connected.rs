@@ -1,6 +1,6 @@
 //! The gateways that are connected to this node, each by one connection: from the greeting that was accepted to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,10 +14,16 @@ use crate::transport::{LinkPeer, NodeId, SiteConnection};
 /// What edges are told while the node leaves.
 const LEAVES: &str = "the node leaves its site: another one takes the link";
 
+/// Connections of one gateway at once that are not greeted yet: one that goes back to UDP dials while the last one is being greeted. Beyond, the oldest
+/// is closed: no gateway takes the places of others by saying nothing.
+const UNGREETED_MAX: usize = 2;
+
 /// Who is connected.
 #[derive(Default)]
 pub(super) struct Connected {
     all: Mutex<BTreeMap<(u64, NodeId), SiteConnection>>,
+    /// Those that are not greeted yet, the oldest first.
+    ungreeted: Mutex<BTreeMap<(u64, NodeId), VecDeque<SiteConnection>>>,
     /// Nobody may be: the node leaves its site.
     is_closed: AtomicBool,
 }
@@ -67,8 +73,17 @@ impl Connected {
         self.all.lock().keys().map(|(_, node)| *node).collect()
     }
 
-    /// A connection that is not greeted yet.
+    /// A connection that is not greeted yet. Where the gateway has [`UNGREETED_MAX`] of them already, its oldest is closed.
     pub(super) fn entry(self: &Arc<Self>, peer: LinkPeer, connection: &SiteConnection) -> Arc<Entry> {
+        let oldest = {
+            let mut ungreeted = self.ungreeted.lock();
+            let own = ungreeted.entry((peer.link, peer.node)).or_default();
+            own.push_back(connection.clone());
+            if own.len() > UNGREETED_MAX { own.pop_front() } else { None }
+        };
+        if let Some(oldest) = oldest {
+            oldest.close(Close::Busy as u32, "the same gateway has connected anew before it greeted");
+        }
         let (all, is_in) = (Arc::clone(self), watch::Sender::new(false));
         Arc::new(Entry {
             all,
@@ -90,6 +105,7 @@ impl Entry {
         if std::mem::replace(&mut *is_greeted, true) {
             return false;
         }
+        self.is_ungreeted_no_more();
         judge();
         let before = self.all.all.lock().insert((self.peer.link, self.peer.node), self.connection.clone());
         if let Some(before) = before {
@@ -101,6 +117,17 @@ impl Entry {
         }
         self.is_in.send_replace(true);
         true
+    }
+
+    /// It is greeted, or gone.
+    fn is_ungreeted_no_more(&self) {
+        let mut ungreeted = self.all.ungreeted.lock();
+        let key = (self.peer.link, self.peer.node);
+        let Some(own) = ungreeted.get_mut(&key) else { return };
+        own.retain(|one| !one.is_same(&self.connection));
+        if own.is_empty() {
+            ungreeted.remove(&key);
+        }
     }
 
     /// Whether it was greeted.
@@ -124,5 +151,11 @@ impl Entry {
         all.remove(&key);
         let nodes = all.keys().map(|(_, node)| *node).collect();
         Some(Left { nodes, has_others: all.keys().any(|(link, _)| *link == self.peer.link) })
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.is_ungreeted_no_more();
     }
 }

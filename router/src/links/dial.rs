@@ -337,26 +337,11 @@ impl Dialler {
 
     /// Notes how far upstream is, so that it is known after a restart too: a link is a reader with a cursor.
     fn note(&self) {
-        let reader = format!("{READER}{}", self.name);
         let (known, ahead) = {
             let page = self.page.lock();
             (page.stored.clone(), page.ahead.clone())
         };
-        // A commit with a cursor that passes an end is refused, with all that others have put into it.
-        let news: Vec<_> = known
-            .into_iter()
-            .map(|(id, next)| (id, next.min(self.log.visible_end(id))))
-            .filter(|(id, next)| self.log.cursor(&reader, *id).ok().flatten() != Some(*next))
-            .collect();
-        let ahead = ahead_note::news(&self.log, &self.name, &ahead, &mut self.noted_ahead.lock());
-        if news.is_empty() && ahead.is_empty() {
-            return;
-        }
-        let mut open = self.log.lock();
-        ahead_note::put(&mut open, ahead);
-        for (id, next) in news {
-            open.move_cursor(&reader, id, next);
-        }
+        ahead_note::note(&self.log, &self.name, (known, &ahead), &mut self.noted_ahead.lock());
     }
 }
 

@@ -17,6 +17,7 @@ use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
 use super::down::TakeDown;
 use super::folder::{self, FolderError, Place};
+use super::forget::{forget, forget_gone, place};
 use super::plugins::{Partial, TakePlugins};
 use super::summary::LinkSummary;
 use super::topics::{Brings, coming, link_of, of_words};
@@ -107,7 +108,9 @@ impl Edge {
         if let Err(error) = folder::clear_removed(&self.setup.data) {
             tracing::warn!(%error, "what was kept of a removed link cannot be cleared; it is tried again at the next start");
         }
+        forget_gone(&self.setup.log, &self.setup.data)?;
         for name in folder::folders(&self.setup.data)? {
+            self.move_notes(&name);
             if let Err(error) = self.start_one(&name) {
                 tracing::error!(link = name, %error, "a link does not start");
             }
@@ -126,6 +129,14 @@ impl Edge {
     /// Becomes true when upstream has more of this node's own log than the node has.
     pub fn outlived(&self) -> watch::Receiver<bool> {
         self.outlived.subscribe()
+    }
+
+    /// Earlier programs noted by the link's name here that an origin is another one at its other end.
+    fn move_notes(&self, name: &str) {
+        let Ok((identity, _)) = folder::read(&folder::folder(&self.setup.data, name)) else { return };
+        if let Err(error) = self.setup.log.store().move_apart(name, &place(link_of(&identity))) {
+            tracing::error!(link = name, %error, "what is noted of the link cannot be brought up to date");
+        }
     }
 
     fn start_one(&self, name: &str) -> Result<(), FolderError> {
@@ -184,6 +195,13 @@ impl Edge {
     /// Why it was not accepted, in words.
     pub async fn accept(&self, token: &LinkToken, name: &str) -> Result<String, AcceptError> {
         let own = Applicant { name: &self.setup.name, site: self.setup.site };
+        {
+            let _one = self.changing.lock().await;
+            // A removal may not have come to its end.
+            if super::is_link_name(name) && !folder::folder(&self.setup.data, name).exists() {
+                forget(&self.setup.log, name).await.map_err(|error| AcceptError::Kept(error.to_string()))?;
+            }
+        }
         let welcome = accept(token, &self.setup.data, name, own).await?;
         let _one = self.changing.lock().await;
         if let Err(error) = self.start_one(name) {
@@ -215,10 +233,15 @@ impl Edge {
         let was_there = tokio::task::spawn_blocking(move || place.remove()).await;
         let was_there = was_there.map_err(|_| FolderError::Stopping)??;
         let link = self.running.lock().remove(name);
-        let Some(link) = link else { return Ok(was_there) };
-        link.task.abort();
-        let _ = link.task.await;
-        Ok(true)
+        let was_there = was_there || link.is_some();
+        if let Some(link) = link {
+            link.task.abort();
+            let _ = link.task.await;
+        }
+        if was_there && let Err(error) = forget(&self.setup.log, name).await {
+            tracing::warn!(link = name, %error, "what was kept of a removed link is forgotten at the next start");
+        }
+        Ok(was_there)
     }
 
     /// The links, as people see them. Reads the store.

@@ -68,7 +68,7 @@ impl Sender {
             !self.fills(id) && partition.is_some_and(|found| self.session.config.is_newest_first(found.topic()))
         };
         let skips: Vec<_> = stands.iter().map(|(id, _)| may_skip(*id)).collect();
-        let (log, place) = (Arc::clone(&self.session.log), self.session.name.clone());
+        let (log, place) = (Arc::clone(&self.session.log), self.session.place());
         let judged = blocking(move || {
             let shown = shown_ahead(log.store(), &place, &stands, &aheads);
             let judged = judge(log.store(), &place, stands, shown, log.clock().wall_ms());

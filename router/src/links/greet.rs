@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::book::State;
+use super::came::Came;
 use super::certificates::Shown;
 use super::connected::{Connected, Entry};
 use super::down_desk::Desk;
@@ -31,6 +32,7 @@ pub(super) struct Judges {
     pub(super) connected: Arc<Connected>,
     pub(super) shown: Arc<Shown>,
     pub(super) newest: Arc<Newest>,
+    pub(super) came: Arc<Came>,
     pub(super) entry: Arc<Entry>,
     pub(super) connection: SiteConnection,
     pub(super) desk: Arc<Desk>,
@@ -70,6 +72,11 @@ pub(super) async fn stream_of(
             return Some((Close::Refused, refusal.text));
         }
     }
+    if judges.came.has_gone(peer.link) && !give_up(&judges.came).await {
+        let text = "what was to come by the link that had this name before cannot be given up now; try again";
+        return Some((Close::Busy, text.to_owned()));
+    }
+    judges.came.note(peer);
     receiver.knows_ahead = KnowsAhead::of(hello.protocol);
     receiver.drops = Arc::clone(&judges.entry.drops);
     greeted(&receiver, &hello, &judges);
@@ -93,6 +100,19 @@ pub(super) async fn stream_of(
             tracing::error!(link = receiver.name, %ended, "a link brought what cannot be");
             Some((Close::Garbage, ended.to_string()))
         }
+    }
+}
+
+/// Gives up what will not come by a link that was removed, before one that has its name now brings the like; whether that is done.
+async fn give_up(came: &Arc<Came>) -> bool {
+    let came = Arc::clone(came);
+    match tokio::task::spawn_blocking(move || came.close_ahead()).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "what will not come by a removed link is not given up");
+            false
+        }
+        Err(_) => false,
     }
 }
 

@@ -14,6 +14,7 @@ use super::book::{Lag, Shared};
 use super::class::Priority;
 use super::config::LinkConfig;
 use super::down_taker::Taker;
+use super::forget;
 use super::gate::Gate;
 use super::lanes::{Lanes, Moment, Round};
 use super::later::HeardAhead;
@@ -95,6 +96,14 @@ pub struct Session {
     pub down: Taker,
     /// Which way it goes.
     pub flow: Flow,
+}
+
+impl Session {
+    /// What the other end is called where it is noted that an origin is another one there: an edge's link may be removed, and its name be that of a link to
+    /// another site.
+    pub(super) fn place(&self) -> String {
+        self.config.brings_down_as.map_or_else(|| self.name.clone(), forget::place)
+    }
 }
 
 /// The sender of one priority.

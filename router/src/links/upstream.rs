@@ -9,13 +9,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sled_data::{HoleWhy, OriginId, PartitionId};
+use sled_data::OriginId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::book::{Page, Shared, State};
 use super::budget::Budgets;
+use super::came::Came;
 use super::certificates::Certificates;
 use super::connected::Connected;
 use super::detail::Asks;
@@ -35,7 +36,7 @@ use crate::transport::{LinkPeer, NodeId, SiteConnection, SiteIdentity, SiteProto
 use let_in::{LET_IN_MAX, crowded};
 
 /// Connections of links at once.
-const CONNECTIONS_MAX: usize = 1_024;
+const CONNECTIONS_MAX: usize = if cfg!(test) { 16 } else { 1_024 };
 /// Streams of one connection.
 const STREAMS_MAX: usize = 8;
 /// How long it may take until the first greeting of a connection is accepted; longer than one stream's.
@@ -81,6 +82,7 @@ pub struct Upstream {
     asks: Asks,
     certificates: Certificates,
     newest: Arc<Newest>,
+    came: Arc<Came>,
     /// The origin of a removed link that was looked at last.
     forgot_up_to: Mutex<Option<OriginId>>,
 }
@@ -98,6 +100,7 @@ impl Upstream {
     ) -> Arc<Self> {
         let within = Within::new(Arc::clone(&log), Arc::clone(&records), identity.site());
         let newest = Arc::new(Newest::open(Arc::clone(&log)));
+        let came = Arc::new(Came::open(Arc::clone(&log), Arc::clone(&records)));
         let certificates = Certificates::new(Arc::clone(log.clock()), Arc::clone(&identity), certificate_s);
         Arc::new(Self {
             log,
@@ -116,6 +119,7 @@ impl Upstream {
             asks: Asks::default(),
             certificates,
             newest,
+            came,
             forgot_up_to: Mutex::default(),
         })
     }
@@ -200,7 +204,7 @@ impl Upstream {
     /// # Errors
     /// The store's.
     pub fn forget_one(&self) -> Result<bool, sled_data::StoreFailed> {
-        self.close_ahead()?;
+        self.came.close_ahead()?;
         let mut linked = self.log.store().linked();
         // Of one that nobody knows it is not certain that it was removed.
         let mut removed: BTreeMap<u64, bool> = BTreeMap::new();
@@ -217,17 +221,6 @@ impl Upstream {
             }
         }
         Ok(false)
-    }
-
-    /// What will not come any more of links that were removed is given up.
-    fn close_ahead(&self) -> Result<(), sled_data::StoreFailed> {
-        let store = self.log.store();
-        let is_removed = |id: &PartitionId| {
-            let link = store.linked_origin(id.origin).map(|linked| linked.link);
-            link.and_then(|link| self.records.of(link)).is_some_and(|record| record.is_revoked)
-        };
-        let ids: Vec<PartitionId> = store.aheads().into_iter().map(|(id, ..)| id).filter(is_removed).collect();
-        self.log.close_ahead(&ids, HoleWhy::Removed)
     }
 
     pub(super) fn page(&self, link: u64) -> Shared {
@@ -294,6 +287,7 @@ impl Upstream {
                         connected: Arc::clone(&self.connected),
                         shown: Arc::clone(&shown),
                         newest: Arc::clone(&self.newest),
+                        came: Arc::clone(&self.came),
                         entry: Arc::clone(&entry),
                         connection: connection.clone(),
                         desk: Arc::clone(&self.desk),

@@ -336,7 +336,7 @@ impl From<AcceptError> for ApiError {
     fn from(error: AcceptError) -> Self {
         let text = error.to_string();
         match error {
-            AcceptError::Unreached(_) => Self::unavailable(text),
+            AcceptError::Unreached(_) | AcceptError::Kept(_) => Self::unavailable(text),
             AcceptError::Refused(_) | AcceptError::OwnSite => Self::conflict(text),
             AcceptError::Folder(crate::transport::SiteError::There(folder)) => {
                 let name =

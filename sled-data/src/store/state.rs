@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::Store;
 use super::keys::{self, Owner};
 use super::read::ReadError;
 use super::values::{CursorV1, ValueError, read, read_raw};
-use crate::backend::{BackendError, Direction, Span, Tree};
+use super::{Store, StoreFailed};
+use crate::backend::{BackendError, Direction, Group, Span, Tree};
 use crate::ids::{Offset, OriginId, PARTITION_ID_BYTES, PartitionId};
+
+/// Cursors that are forgotten at once.
+const FORGET_AT_ONCE_MAX: usize = 1_000;
 
 /// Keys and values of a state tree.
 pub type StateEntries = Vec<(Vec<u8>, Vec<u8>)>;
@@ -85,6 +88,32 @@ impl Store {
             Ok(true)
         })?;
         Ok(found)
+    }
+
+    /// Forgets where a reader stands, in all partitions. Others write in between. Nodes that follow this one are not told. Durable with the next
+    /// [`Store::sync`].
+    ///
+    /// # Errors
+    /// [`StoreFailed`] where the store cannot be read or written.
+    pub fn forget_reader(&self, reader: &str) -> Result<(), StoreFailed> {
+        let mut prefix = Vec::new();
+        keys::cursors(Owner::Own, reader, &mut prefix);
+        let to = keys::after_prefix(&prefix);
+        loop {
+            self.check()?;
+            let _writer = self.writer.lock();
+            let (mut group, mut found) = (Group::new(), 0);
+            let span = Span { from: &prefix, to: to.as_deref() };
+            let scanned = self.meta.scan(span, Direction::Forward, &mut |key, _| {
+                group.remove(key);
+                found += 1;
+                if found < FORGET_AT_ONCE_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            scanned.and_then(|()| self.meta.apply(&group)).map_err(|error| self.fail(&error))?;
+            if found < FORGET_AT_ONCE_MAX {
+                return Ok(());
+            }
+        }
     }
 
     /// Names of all readers that have cursors, in order.

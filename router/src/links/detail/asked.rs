@@ -171,7 +171,7 @@ impl Detail {
                 continue;
             };
             match stream.receive(&self.budget).await? {
-                Came::Parts(parts) => {
+                Came::Parts(parts, _held) => {
                     let cut = |why| CutShort(format!("the site's answer broke off: {why}"));
                     return self.take(parts).map(Some).map_err(cut);
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::super::budget::Budget;
+use super::super::budget::{Budget, Held};
 use super::super::receiver::{Ended, receive_body};
 use super::super::unpack::{Unpacking, is_packed};
 use super::super::wire::{FRAME_BYTES_MAX, Parts, WireError};
@@ -23,7 +23,7 @@ pub(super) const BEGIN_WAIT: Duration = Duration::from_secs(30);
 const OTHERS_WAIT: Duration = Duration::from_secs(5);
 /// How long nothing may come then.
 const QUIET_MAX: Duration = Duration::from_secs(120);
-/// How long a large frame may wait for room: longer than one may keep others waiting that is as large as may be.
+/// How long a large or a packed frame may wait for room: longer than one may keep others waiting that is as large as may be.
 const ROOM_WAIT: Duration = Duration::from_secs(600);
 
 /// Why there is no answer.
@@ -81,9 +81,11 @@ pub(super) async fn begin_all(
     gateways: Vec<(String, SiteConnection)>,
     ask: &Ask,
 ) -> (Vec<(SiteConnection, Stream, Vec<Span>)>, Vec<Missing>, Option<AskError>) {
+    let mut gateways = gateways;
+    let unasked = gateways.split_off(GATEWAYS_MAX.min(gateways.len()));
     let mut unheard: BTreeMap<usize, String> = gateways.iter().map(|(name, _)| name.clone()).enumerate().collect();
     let mut asked = JoinSet::new();
-    for (at, (_, connection)) in gateways.into_iter().enumerate().take(GATEWAYS_MAX) {
+    for (at, (_, connection)) in gateways.into_iter().enumerate() {
         let ask = ask.clone();
         asked.spawn(async move { (at, timeout(BEGIN_WAIT, begin(connection, &ask)).await.ok().flatten()) });
     }
@@ -110,6 +112,8 @@ pub(super) async fn begin_all(
     }
     let reason = "it has not answered in time".to_owned();
     missing.extend(unheard.into_values().map(|gateway| Missing { gateway, reason: reason.clone() }));
+    let reason = format!("it was not asked: {GATEWAYS_MAX} gateways are asked at once");
+    missing.extend(unasked.into_iter().map(|(gateway, _)| Missing { gateway, reason: reason.clone() }));
     (begun, missing, failed)
 }
 
@@ -128,9 +132,13 @@ pub(super) async fn begin(connection: SiteConnection, ask: &Ask) -> Option<Begun
     }
 }
 
+/// What a frame may take: as it came, and where it was packed as it is then.
+pub(super) type Room = (Held, Option<Held>);
+
 /// What came, or why nothing more does.
 pub(super) enum Came {
-    Parts(Parts),
+    /// With the memory that they may take, to be held until they are judged.
+    Parts(Parts, Room),
     End,
     /// It was packed, and is not the same here again.
     Differs,
@@ -144,28 +152,28 @@ impl Stream {
             Ok(length) => length.map_err(|error| cut(&error))?.ok_or_else(|| cut(&"it ended early"))?,
             Err(_) => return Err(CutShort(format!("nothing came from the site for {} s", QUIET_MAX.as_secs()))),
         };
-        let no_room =
-            || CutShort("there was no room for a large event: others take what there is; ask again".to_owned());
+        let no_room = || CutShort("there was no room for what came: others take what there is; ask again".to_owned());
         let held = timeout(ROOM_WAIT, budget.take(length)).await.ok().flatten().ok_or_else(no_room)?;
         let frame = receive_body(&mut self.from, length, budget).await.map_err(|ended| match ended {
             // It is asked for again from there, not sent by itself.
             Ended::Again(why) => cut(&why),
             ended => cut(&ended),
         })?;
-        let frame = if is_packed(&frame) {
-            match self.unpacking.plain(frame, held).await {
-                Ok((frame, _)) => frame,
-                Err(WireError::Differs) => return Ok(Came::Differs),
-                Err(error) => return Err(cut(&error)),
-            }
-        } else {
-            frame
+        // A few bytes may become millions.
+        let unpacked = match is_packed(&frame) {
+            true => Some(timeout(ROOM_WAIT, budget.unpack()).await.ok().flatten().ok_or_else(no_room)?),
+            false => None,
+        };
+        let (frame, room) = match self.unpacking.plain(frame, (held, unpacked)).await {
+            Ok(plain) => plain,
+            Err(WireError::Differs) => return Ok(Came::Differs),
+            Err(error) => return Err(cut(&error)),
         };
         match Told::decode(&frame).map_err(|error| cut(&error))? {
             Told::Parts(parts) if parts.number != self.number + 1 => Err(cut(&"a frame is missing")),
             Told::Parts(parts) => {
                 self.number += 1;
-                Ok(Came::Parts(parts))
+                Ok(Came::Parts(parts, room))
             }
             Told::Ends(End::Done, _) => Ok(Came::End),
             Told::Ends(_, text) => Err(CutShort(text)),
@@ -232,5 +240,41 @@ mod tests {
         // All of it has come: it is no frame that could be read.
         let why = cut(came);
         assert!(why.starts_with("the site's answer broke off") && !why.contains("time"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_packed_frame_waits_until_it_may_be_unpacked() {
+        let budgets = Budgets::of_detail();
+        let of_site = budgets.of(1);
+        let site = pair(NodeId(1), NodeId(2)).await;
+        let (mut stream, mut out, _from) = asked(&site, 4).await;
+        out.send_head(&[super::super::super::wire::PACKED, 1, 2, 3]).await.unwrap();
+        let others = (of_site.unpack().await.unwrap(), of_site.unpack().await.unwrap());
+        let mut receiving = std::pin::pin!(stream.receive(&of_site));
+        let early = timeout(Duration::from_millis(300), &mut receiving).await;
+        assert!(early.is_err(), "it is unpacked beside as many as may be");
+        drop(others);
+        let Err(CutShort(why)) = receiving.await else { panic!("it cannot be read") };
+        assert!(why.starts_with("the site's answer broke off"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn gateways_that_were_not_asked_are_told_as_such() {
+        let mut pairs = Vec::new();
+        for n in 0..=GATEWAYS_MAX as u64 {
+            let one = pair(NodeId(2 * n + 1), NodeId(2 * n + 2)).await;
+            // Those that are asked are gone.
+            one.taken.close(0, "gone");
+            pairs.push(one);
+        }
+        let gateways = pairs.iter().enumerate().map(|(n, one)| (format!("gw{n}"), one.dialled.clone())).collect();
+        let (begun, missing, failed) = begin_all(gateways, &ask()).await;
+        assert!(begun.is_empty() && failed.is_none());
+        let of_reason = |words: &str| {
+            let of = missing.iter().filter(|missing| missing.reason.contains(words));
+            of.map(|missing| missing.gateway.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of_reason("not answered in time").len(), GATEWAYS_MAX);
+        assert_eq!(of_reason("was not asked: 8 gateways"), ["gw8"]);
     }
 }

@@ -13,7 +13,7 @@ use crate::links::newest::Newest;
 use crate::links::upstream::Close;
 use crate::links::wire::Said;
 use crate::links::{State, folder};
-use crate::transport::{Ended, LinkPeer, NodeId, NodeKey, Way, dial_link};
+use crate::transport::{Bounds, Ended, LinkPeer, NodeId, NodeKey, Way, dial_link};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_not_greeted_takes_nobodys_place() {
@@ -33,6 +33,34 @@ async fn who_is_not_greeted_takes_nobodys_place() {
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     assert_eq!((plant.edge().views()[0].connections, hq.upstream().views()[0].connections), (1, 1));
     assert_eq!(hq.upstream().gateways("plant").unwrap().2.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_says_nothing_keeps_no_other_plant_out() {
+    let (silent, plant, hq) = (Site::new(1).await, Site::new(3).await, Site::new(2).await);
+    silent.feed(&hq, "silent", vec![link(&["*"], &[])]).await;
+    silent.stop_edge().await;
+    let (identity, _) = folder::read(&folder::folder(&silent.data(), "up")).unwrap();
+    let bounds = Bounds { ping_after: Some(Duration::from_secs(1)), ..BOUNDS };
+    let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    // More than there are places, some of them by TCP.
+    for n in 0..20 {
+        let way = if n % 4 == 3 { Way::Tcp } else { Way::Quic };
+        let connection = dial_link(hq.address(), &identity, bounds, None, way).await.unwrap();
+        let tell = tell.clone();
+        tokio::spawn(async move { tell.send(connection.ended().await) });
+    }
+    // All but two make room.
+    for _ in 0..18 {
+        match tokio::time::timeout(LONG, ended.recv()).await.unwrap().unwrap() {
+            Ended::Closed { code, text } => assert_eq!(code, Close::Busy as u32, "{text}"),
+            ended => panic!("{ended:?}"),
+        }
+    }
+    assert!(ended.try_recv().is_err(), "two may stay until they greet");
+    plant.feed(&hq, "plant", vec![link(&["*"], &[])]).await;
+    plant.append(&["telemetry"], "1").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -201,6 +201,36 @@ async fn a_link_that_is_removed_leaves_a_gap_and_what_lies_ahead() {
     assert_eq!(hq.upstream().views()[0].gaps[0].why, "link-removed");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_ahead_is_given_up_where_the_name_is_another_links_by_now() {
+    let (plant, mut hq, id) = cut_off(&mut 3).await;
+    let other = Site::new(3).await;
+    hq.listen_again().await;
+    until("it goes on ahead", || !ahead(&hq, id).is_empty()).await;
+    // Nobody looks in between.
+    hq.upstream().remove("plant", "test").await.unwrap();
+    plant.stop_edge().await;
+    other.feed(&hq, "plant", vec![slow()]).await;
+    let closed = || {
+        hq.upstream().forget_one().unwrap();
+        hq.log.store().ahead(id).is_none()
+    };
+    until("what was missed is given up", closed).await;
+    let holes = hq.log.store().holes(id);
+    assert!(holes.len() == 1 && holes[0].why == HoleWhy::Removed, "{holes:?}");
+    assert_eq!(hq.log.visible_end(id), hq.log.store().end_offset(id));
+    // What the other one brings stays as it is.
+    other.append_to("telemetry", 0, "first").await;
+    let others = partition(&other);
+    until("it has come", || hq.log.visible_end(others) == 1).await;
+    hq.cut().await;
+    miss(&other, &mut 4).await;
+    hq.listen_again().await;
+    until("it goes on ahead as well", || hq.log.store().ahead(others).is_some()).await;
+    hq.upstream().forget_one().unwrap();
+    assert!(hq.log.store().ahead(others).is_some(), "its link stands");
+}
+
 /// What waits is counted the same after a restart, so that what is kept for the link is no less.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_lies_ahead_upstream_is_known_after_a_restart_while_the_link_is_cut() {

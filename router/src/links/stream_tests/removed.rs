@@ -1,8 +1,69 @@
 //! A link's end is removed at the edge, whatever state it is in.
 
-use super::lab::Site;
+use std::collections::BTreeMap;
+
+use super::lab::{Site, until};
 use super::link;
-use crate::links::folder::{FACTS_FILE, folder};
+use crate::links::config::LinkConfig;
+use crate::links::folder::{self, FACTS_FILE, folder};
+use crate::links::forget::place;
+use crate::links::topics::link_of;
+
+/// What is noted by the local name of a link whose upstream is another one than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_noted_of_a_removed_link_is_not_taken_for_another_ones() {
+    let (mut plant, mut hq, other) = (Site::new(1).await, Site::new(2).await, Site::new(3).await);
+    plant.feed(&hq, "plant", vec![link(&["telemetry"], &[])]).await;
+    plant.append_to("telemetry", 0, "1").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    let (store, origin) = (plant.log.store(), plant.log.origin());
+    let id = plant.log.topic("telemetry").unwrap().partition(0).unwrap().id();
+    until("it is known to be stored", || plant.edge().views()[0].lag.events == 0).await;
+    hq.cut().await;
+    until("it is noted", || store.cursor("link:up", id).unwrap() == Some(1)).await;
+    plant.stop_edge().await;
+    // As an earlier program noted it.
+    store.note_apart(origin, "up", 1).unwrap();
+    let of = |plant: &Site| place(link_of(&folder::read(&folder(&plant.data(), "up")).unwrap().0));
+    let hqs = of(&plant);
+    // Nobody answers there.
+    let silent = || vec![LinkConfig { address: "127.0.0.1:9".to_owned(), ..link(&["telemetry"], &[]) }];
+    plant.feed_again(silent());
+    let store = plant.log.store();
+    assert!(store.is_apart(origin, &hqs) && !store.is_apart(origin, "up"), "it is noted of the other site");
+    assert_eq!((plant.edge().views()[0].lag.events, plant.edge().floors()), (0, BTreeMap::new()));
+    let entry = [&b"up\0"[..], &id.to_bytes()].concat();
+    let ticket = {
+        let mut open = plant.log.lock();
+        open.put_state("link_ahead", &entry, Some(b"\x01"));
+        open.ticket()
+    };
+    plant.log.durable(ticket).await.unwrap();
+    assert!(plant.edge().remove("up").await.unwrap());
+    let kept = |plant: &Site| {
+        let cursors = plant.log.store().cursors("link:up").unwrap().len();
+        (cursors, plant.log.state_get("link_ahead", &entry).unwrap())
+    };
+    assert_eq!(kept(&plant), (0, None));
+    plant.accept(&other, "plant").await;
+    assert_eq!(plant.edge().views()[0].lag.events, 1, "nothing is there before it has said so");
+    assert_eq!(plant.edge().floors(), BTreeMap::from([(id, 0)]));
+    assert!(!plant.log.store().is_apart(origin, &of(&plant)));
+    assert!(plant.log.store().is_apart(origin, &hqs), "of the first one it is known still");
+    // A crash came between the folder and the store.
+    let ticket = {
+        let mut open = plant.log.lock();
+        open.move_cursor("link:up", id, 1);
+        open.put_state("link_ahead", &entry, Some(b"\x01"));
+        open.ticket()
+    };
+    plant.log.durable(ticket).await.unwrap();
+    plant.stop_edge().await;
+    std::fs::remove_dir_all(folder(&plant.data(), "up")).unwrap();
+    plant.feed_again(silent());
+    plant.append(&["others"], "all before is stored").await;
+    assert_eq!(kept(&plant), (0, None));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_does_not_start_can_be_removed_and_accepted_anew() {

@@ -33,6 +33,33 @@ impl Store {
         !matches!(self.meta.get(&keys::apart(origin, cut(place))), Ok(None))
     }
 
+    /// Notes at one place what was noted at another one, and no more there. Durable with the next [`Store::sync`].
+    ///
+    /// # Errors
+    /// [`StoreFailed`] where the store cannot be read or written.
+    pub fn move_apart(&self, from: &str, to: &str) -> Result<(), StoreFailed> {
+        self.check()?;
+        let _writer = self.writer.lock();
+        let moved = self.notes_apart().and_then(|notes| {
+            let mut group = Group::new();
+            for (_, key) in notes {
+                let Some((head, place)) = key.split_at_checked(9) else { continue };
+                if place != cut(from).as_bytes() {
+                    continue;
+                }
+                // The value is of its key.
+                let noted = self.meta.get(&key)?.and_then(|value| read::<ApartV1>(&key, &value).ok());
+                let new = [head, cut(to).as_bytes()].concat();
+                let mut value = Vec::new();
+                write(&new, &noted.unwrap_or(ApartV1 { at_ms: i64::MIN }), &mut value);
+                group.put(&new, &value);
+                group.remove(&key);
+            }
+            self.meta.apply(&group)
+        });
+        moved.map_err(|error| self.fail(&error))
+    }
+
     fn put_apart(&self, key: &[u8], at_ms: i64) -> Result<(), BackendError> {
         if self.meta.get(key)?.is_some() {
             return Ok(());
