@@ -285,6 +285,41 @@ fn what_another_node_brings_in_order_goes_before_what_lies_ahead() {
 }
 
 #[test]
+fn no_gap_that_comes_in_order_passes_over_events_that_came_meanwhile() {
+    let (edge, id, all) = edge(10);
+    let gap = |from, to| hole(id, from, to, HoleWhy::Retention);
+    let over = |end, found| Some(LinkedError::NotNext { partition: id, end, found });
+    let run = |from: usize, to: usize| parts(&all[from..to]);
+    let with = |gap: LinkedPart, more: Vec<LinkedPart>| [gap].into_iter().chain(more).collect::<Vec<_>>();
+    let (eight, behind) = (run(0, 4), run(0, 4).into_iter().chain([gap(8, 12)]).collect::<Vec<_>>());
+    // what is there, what comes, why it is refused, where the partition ends then, its gaps
+    let cases = [
+        ("on behind the end", &eight, with(gap(4, 12), run(6, 7)), over(8, 4), 8, vec![]),
+        ("up to the end", &eight, with(gap(4, 8), run(4, 5)), over(8, 4), 8, vec![]),
+        ("some of it", &eight, with(gap(4, 6), run(3, 5)), over(8, 4), 8, vec![]),
+        ("behind the end", &eight, with(gap(8, 12), run(6, 7)), None, 14, vec![(8, 12)]),
+        ("the same once more", &behind, with(gap(8, 12), run(6, 7)), None, 14, vec![(8, 12)]),
+        ("the same, and longer", &behind, with(gap(8, 14), run(7, 8)), None, 16, vec![(8, 14)]),
+        ("an event, and the same", &behind, with(gap(7, 12), run(6, 7)), over(12, 7), 12, vec![(8, 12)]),
+    ];
+    for (case, first, coming, refused, end, holes) in cases {
+        on_both(|open| {
+            let store = open(Options::default());
+            store.create_topic_as(topic_of(&edge, id, None)).unwrap();
+            take(&store, id, first).unwrap();
+            let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+            let taken = store.take_linked_in_order(id.origin, &linked, &coming, 0);
+            assert_eq!(
+                (&taken.err(), store.end_offset(id), holes_of(&store, id)),
+                (&refused, end, holes.clone()),
+                "{case}"
+            );
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "{case}");
+        });
+    }
+}
+
+#[test]
 fn what_is_newer_than_the_part_that_it_would_come_to_is_of_another_log() {
     let (edge, id, all) = edge(30);
     let of = |n: u64, hlc| {

@@ -1,7 +1,7 @@
 //! What one call brings, planned: each part goes to where it begins, at the partition's end or in what lies ahead of it.
 
 use super::ahead::{Ahead, Aheads, PARTS_AHEAD_MAX, Parts, pass};
-use super::{Hole, HoleWhy, Holes, Lates, LinkedError};
+use super::{Hole, HoleWhy, Holes, Lates, LinkedError, hole_at};
 use crate::backend::BackendError;
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId};
@@ -128,6 +128,9 @@ impl<'a> Coming<'a> {
 
     pub(super) fn add_hole(&mut self, partition: PartitionId, hole: Hole) -> Result<(), LinkedError> {
         let about = self.about(partition, hole.from)?;
+        if self.is_in_order && self.is_over_events(about.at, &hole) {
+            return Err(LinkedError::NotNext { partition, end: about.end, found: hole.from });
+        }
         if hole.to <= about.end || hole.to <= self.plan.touched[about.at].after.end {
             return Ok(());
         }
@@ -155,6 +158,14 @@ impl<'a> Coming<'a> {
         self.aheads.join(&mut self.plan.touched, at);
         // What of it lies behind the next part.
         if to < hole.to { self.add_hole(partition, hole) } else { Ok(()) }
+    }
+
+    /// Whether a gap passes over events that were here before the call. Who brings it was told where the partition ended before they came, and has judged
+    /// nothing of them: what follows may be of another log, so it is to be judged anew.
+    fn is_over_events(&self, at: usize, hole: &Hole) -> bool {
+        let Touched { partition, before, .. } = &self.plan.touched[at];
+        let to = hole.to.min(before.end);
+        hole.from < to && hole_at(&partition.holes(), hole.from).is_none_or(|known| known.to < to)
     }
 
     /// Opens a hole behind what there is, unless it is open already. Where nothing has come behind the last one, that one grows.
