@@ -383,7 +383,8 @@ fn events_of_several_lives_come_back_in_their_order() {
         let id = partition(&store, info, 0);
         for n in 0..5 {
             let value = format!("{life}-{n}").into_bytes();
-            let times = Times { hlc: life * 100 + n, first_ms: 0 };
+            // Their clocks lie between one another's: those of lives of several nodes do.
+            let times = Times { hlc: life * 3 + n * 10, first_ms: 0 };
             let sealed = seal_at(id, n, &[&value], times, Compression::Lz4);
             store.commit(&Commit { hlc: times.hlc, appends: vec![sealed], ..Commit::default() }).unwrap();
             stored.push(value);
@@ -396,8 +397,11 @@ fn events_of_several_lives_come_back_in_their_order() {
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(report.partitions().map(|account| account.partition.origin).collect::<HashSet<_>>().len(), 3);
     let store = Store::open(&to, Options::default()).unwrap().0;
-    let found: Vec<Vec<u8>> = events(&store, partition(&store, &topic.unwrap(), 0)).into_iter().map(|e| e.2).collect();
+    let id = partition(&store, &topic.unwrap(), 0);
+    let found: Vec<Vec<u8>> = events(&store, id).into_iter().map(|e| e.2).collect();
     assert_eq!(found, stored);
+    let clocks: Vec<u64> = store.read(id, 0, usize::MAX).unwrap().iter().map(|batch| batch.envelope().hlc).collect();
+    assert_eq!(clocks, [0, 10, 20, 30, 40, 40, 40, 40, 40, 43, 43, 43, 43, 43, 46]);
 }
 
 /// A store that was dropped is let go of by its own threads a moment after.

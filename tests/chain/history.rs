@@ -100,8 +100,9 @@ pub struct History {
     pub doubtful: BTreeSet<OriginId>,
     /// Where parts began that lay ahead upstream of what an ended life has of a partition, and are of another log: a gap is told right before.
     pub parted: BTreeMap<PartitionId, BTreeSet<u64>>,
-    /// Where partitions went on over a link, and nothing was left at either end by which what is there could be told to be the same.
-    pub unseen: BTreeMap<PartitionId, BTreeSet<u64>>,
+    /// Where partitions went on over a link, and nothing was left at either end by which what is there could be told to be the same; whether each time
+    /// the clock of what is there was.
+    pub unseen: BTreeMap<PartitionId, BTreeMap<u64, bool>>,
     /// Origins that were seen to be others upstream of a link, by its number.
     pub seen_apart: BTreeSet<(usize, OriginId)>,
     /// Up to where retention took events without waiting for links.

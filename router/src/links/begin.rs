@@ -24,6 +24,8 @@ pub enum Before {
     Across,
     /// One side does not keep it any more; what comes after it is here, and so the running digest there is known.
     Digest(u64),
+    /// Nothing is kept there. Within a log clocks never fall: one that ends there has a hybrid clock from this one to that one, both of them with it.
+    Between(u64, u64),
     /// It is not kept, or cannot be read.
     Unknown,
 }
@@ -67,6 +69,7 @@ pub fn begin(stand: &Stand, mine: &Mine) -> Begin {
         // Batches are stored whole: upstream ends within none of those that it had from here.
         Before::Across => true,
         Before::Digest(digest) => are_gapless && digest != stand.digest,
+        Before::Between(lo, hi) => stand.hlc != 0 && !(lo..=hi).contains(&stand.hlc),
         Before::Unknown => false,
     };
     if is_other || are_gapless && stand.end == mine.end && stand.digest != mine.digest {
@@ -75,7 +78,8 @@ pub fn begin(stand: &Stand, mine: &Mine) -> Begin {
     let is_same = match mine.before {
         Before::Clock(_) => stand.hlc != 0,
         Before::Digest(_) => are_gapless,
-        Before::Across | Before::Unknown => are_gapless && stand.end == mine.end,
+        // A clock that fits may be another one's.
+        Before::Across | Before::Between(..) | Before::Unknown => are_gapless && stand.end == mine.end,
     };
     if mine.is_apart && stand.end > 0 && !is_same { Begin::Doubtful } else { Begin::From(stand.end) }
 }
@@ -106,6 +110,21 @@ mod tests {
             ("gone here, with a gap", stand(4, 70, 3, false), mine(9, Before::Digest(2), 5, true), Begin::From(4)),
             ("across a batch", stand(4, 71, 3, true), mine(9, Before::Across, 5, true), Begin::Forked),
             ("across a batch, its own is gone", stand(4, 0, 3, true), mine(9, Before::Across, 5, true), Begin::Forked),
+            ("in a gap here, newer", stand(4, 71, 3, false), mine(9, Before::Between(60, 70), 5, false), Begin::Forked),
+            ("in a gap here, older", stand(4, 59, 3, false), mine(9, Before::Between(60, 70), 5, false), Begin::Forked),
+            (
+                "of the commit before",
+                stand(4, 60, 3, false),
+                mine(9, Before::Between(60, 70), 5, false),
+                Begin::From(4),
+            ),
+            (
+                "of the commit behind",
+                stand(4, 70, 3, false),
+                mine(9, Before::Between(60, 70), 5, false),
+                Begin::From(4),
+            ),
+            ("in a gap of both", stand(4, 0, 3, false), mine(9, Before::Between(60, 70), 5, false), Begin::From(4)),
             ("other events", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, true), Begin::Forked),
             ("its digest lacks a gap", stand(9, 70, 6, false), mine(9, Before::Clock(70), 5, true), Begin::From(9)),
             ("ours lacks a gap", stand(9, 70, 6, true), mine(9, Before::Clock(70), 5, false), Begin::From(9)),
@@ -127,6 +146,8 @@ mod tests {
             ("another batch", stand(4, 71, false), mine(9, Before::Clock(70), 5), Begin::Forked),
             ("its batch is gone there", stand(4, 0, false), mine(9, Before::Clock(70), 5), Begin::Doubtful),
             ("its batch is gone here", stand(4, 70, false), mine(9, Before::Unknown, 5), Begin::Doubtful),
+            ("its clock fits a gap here", stand(4, 65, false), mine(9, Before::Between(60, 70), 5), Begin::Doubtful),
+            ("its clock fits no gap here", stand(4, 71, false), mine(9, Before::Between(60, 70), 5), Begin::Forked),
             ("a digest that lacks a gap", stand(4, 0, false), mine(9, Before::Digest(2), 5), Begin::Doubtful),
             ("the ends alone are the same", stand(9, 0, false), mine(9, Before::Unknown, 5), Begin::Doubtful),
         ];

@@ -81,7 +81,7 @@ fn is_written_here(store: &Store, origin: OriginId) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use sled_data::{Commit, MemoryBackend, Options, TopicConfig};
+    use sled_data::{Commit, Hole, HoleWhy, Linked, LinkedPart, MemoryBackend, Options, StoredBatch, TopicConfig};
 
     use super::*;
     use crate::event_log::rubbish::sound;
@@ -188,6 +188,53 @@ mod tests {
         ] {
             assert_eq!(judge_ahead(&store, "place 3", id(0), ahead).begin, expected, "{case}");
             assert_eq!(judge_ahead(&store, "hq", id(0), ahead).begin, Begin::From(ahead.end), "{case}");
+        }
+    }
+
+    #[test]
+    fn what_is_newer_or_older_than_what_lies_around_a_gap_is_of_another_log() {
+        let id = PartitionId { origin: OriginId(50), topic: sled_data::TopicId(1), index: 0 };
+        let batch = |base, hlc| {
+            let sealed = sound(id, base, hlc, &["one", "two"]);
+            LinkedPart::Batch(StoredBatch::decode(sealed.bytes().to_vec()).unwrap())
+        };
+        let gap = |from, to| LinkedPart::Hole(id, Hole { from, to, why: HoleWhy::Retention, at_ms: 1 });
+        let around = |lo, hi| vec![batch(0, 10), batch(2, lo), gap(4, 8), batch(8, hi)];
+        let (same, forked) = (Begin::From(6), Begin::Forked);
+        // what is here, up to where it is gone, the clock of what ends at the sixth event there, how it goes on
+        let cases = [
+            ("newer", around(20, 40), 0, 41, forked),
+            ("older", around(20, 40), 0, 19, forked),
+            ("as old as before the gap", around(20, 40), 0, 20, same),
+            ("between", around(20, 40), 0, 30, same),
+            ("as new as behind the gap", around(20, 40), 0, 40, same),
+            ("not kept there either", around(20, 40), 0, 0, same),
+            ("all of one commit", around(20, 20), 0, 20, same),
+            ("newer, and nothing is left before it", around(20, 40), 8, 41, forked),
+            ("older, and nothing is left before it", around(20, 40), 8, 9, same),
+            ("newer than what begins with a gap", vec![gap(0, 8), batch(8, 40)], 0, 41, forked),
+            (
+                "newer than what is left behind two gaps",
+                vec![batch(0, 10), gap(2, 7), gap(7, 8), batch(8, 40)],
+                8,
+                41,
+                forked,
+            ),
+            ("nothing is left behind it", vec![batch(0, 10), batch(2, 20), gap(4, 8)], 0, 19, forked),
+            ("nothing is left behind it", vec![batch(0, 10), batch(2, 20), gap(4, 8)], 0, 99, same),
+            ("nothing is left", vec![batch(0, 10), batch(2, 20), gap(4, 8)], 8, 1, same),
+        ];
+        for (case, parts, gone, hlc, expected) in cases {
+            let backend = Arc::new(MemoryBackend::new());
+            let (store, _) = Store::on(backend, Options { seed: Some(1), ..Options::default() }).unwrap();
+            let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+            store.take_linked(id.origin, &linked, &parts).unwrap();
+            store.trim(id, gone, 9).unwrap();
+            store.sync().unwrap();
+            let stands = vec![(id, Stand { end: 6, hlc, digest: 3, is_gapless: false })];
+            let judged = judge(&store, "node 2", stands, BTreeSet::new(), 5).unwrap();
+            assert_eq!(judged, [(id, 6, expected)], "{case}, {hlc}");
+            assert_eq!(store.is_apart(id.origin, "node 2"), expected == forked, "{case}, {hlc}");
         }
     }
 }

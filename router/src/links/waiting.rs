@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store};
+use sled_data::{Offset, OriginId, PartitionId, Reach, ReadError, Store, StoredBatch};
 
 use super::begin::{Before, Mine, Stand};
 use super::book::{Lag, Lags, Shared};
@@ -14,6 +14,8 @@ use crate::event_log::{EventLog, PartitionLog};
 const OLDEST_LOOKS_MAX: usize = 64;
 /// Stored bytes of a partition that are read to know whether it is the same upstream, where what upstream has is gone here.
 const DIGEST_READ_BYTES_MAX: u64 = 16 << 20;
+/// Looks for what is kept behind a gap: it may begin with a hole, and go on in the moment between.
+const GAP_LOOKS_MAX: usize = 3;
 /// Bytes that are read of it at once.
 const READ_BYTES_MAX: usize = 256 << 10;
 
@@ -106,17 +108,18 @@ pub fn measure(log: &EventLog, carried: Vec<Arc<PartitionLog>>, config: &LinkCon
 pub fn mine(store: &Store, id: PartitionId, stand: &Stand) -> Mine {
     let reach = store.reach(id);
     let holes = store.holes(id);
-    let mut before = before(store, id, stand.end, &reach);
+    let mut before = before(store, id, stand, &reach);
     // The clock of one batch says enough, where both sides have it.
-    let is_open = stand.hlc == 0 || before == Before::Unknown;
+    let is_open = stand.hlc == 0 || matches!(before, Before::Between(..) | Before::Unknown);
     if is_open && stand.is_gapless && holes.is_empty() {
         before = digest_at(store, id, stand.end, &reach).map_or(before, Before::Digest);
     }
     Mine { end: reach.end, before, digest: reach.digest, is_gapless: holes.is_empty(), is_apart: false }
 }
 
-fn before(store: &Store, id: PartitionId, end: Offset, reach: &Reach) -> Before {
-    let Some(last) = end.checked_sub(1).filter(|last| *last >= reach.start && end <= reach.end) else {
+fn before(store: &Store, id: PartitionId, stand: &Stand, reach: &Reach) -> Before {
+    let end = stand.end;
+    let Some(last) = end.checked_sub(1).filter(|_| end <= reach.end) else {
         return Before::Unknown;
     };
     match store.read(id, last, 1) {
@@ -124,13 +127,34 @@ fn before(store: &Store, id: PartitionId, end: Offset, reach: &Reach) -> Before 
             true => Before::Clock(batch.envelope().hlc),
             false => Before::Across,
         }),
-        // A hole is there, or it went in this moment.
+        // A hole is there, or retention took it.
+        Err(ReadError::Trimmed { start, .. }) if stand.hlc != 0 => between(store, id, end, start),
         Err(ReadError::Trimmed { .. } | ReadError::Damaged { .. }) => Before::Unknown,
         Err(error) => {
             tracing::warn!(%error, partition = %id, "it is not known whether a partition is the same upstream");
             Before::Unknown
         }
     }
+}
+
+/// Between which clocks a batch must lie that ends at an offset at which nothing is kept: those of what is kept before and behind it. What is kept behind it
+/// begins at `next`, or farther on.
+fn between(store: &Store, id: PartitionId, end: Offset, mut next: Offset) -> Before {
+    let clock = |batches: Vec<StoredBatch>| batches.first().map(|batch| batch.envelope().hlc);
+    let lo = store.read_back(id, end, 1).ok().and_then(clock).unwrap_or(0);
+    let mut hi = u64::MAX;
+    for _ in 0..GAP_LOOKS_MAX {
+        match store.read(id, next, 1) {
+            Ok(batches) => {
+                hi = clock(batches).unwrap_or(u64::MAX);
+                break;
+            }
+            Err(ReadError::Trimmed { start, .. }) => next = start,
+            Err(_) => break,
+        }
+    }
+    // Where two logs are here already, the clocks say nothing.
+    if lo > hi || (lo, hi) == (0, u64::MAX) { Before::Unknown } else { Before::Between(lo, hi) }
 }
 
 /// The running digest at an offset: that of all that the partition has had, without what comes from there on. `None` where that is too much to be

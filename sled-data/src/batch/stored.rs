@@ -102,18 +102,24 @@ impl StoredBatch {
         u64_at(self.kafka_bytes(), 35) as i64
     }
 
-    /// The same records in another partition, from another offset on; the hybrid clock stays.
+    /// The same records in another partition, from another offset on; the hybrid clock stays, where it is not below `hlc_min`.
     ///
     /// # Errors
     /// As [`StoredBatch::decompress`], and [`BatchError::Records`] where they are not those that the digest says.
-    pub(crate) fn moved_to(self, partition: PartitionId, base_offset: Offset) -> Result<SealedBatch, BatchError> {
+    pub(crate) fn moved_to(
+        self,
+        partition: PartitionId,
+        base_offset: Offset,
+        hlc_min: u64,
+    ) -> Result<SealedBatch, BatchError> {
         let records = self.decompress()?;
         if !records.digest_fits() {
             return Err(BatchError::Records);
         }
         let digest = digest_records(&records.bytes, base_offset, records.base_timestamp_ms);
         let StoredBatch { envelope, mut bytes } = self;
-        let envelope = Envelope { partition, base_offset, digest: digest.ok_or(BatchError::Records)?, ..envelope };
+        let (digest, hlc) = (digest.ok_or(BatchError::Records)?, envelope.hlc.max(hlc_min));
+        let envelope = Envelope { partition, base_offset, digest, hlc, ..envelope };
         // Kafka's own checksum leaves the base offset out.
         bytes[ENVELOPE_BYTES..ENVELOPE_BYTES + 8].copy_from_slice(&base_offset.to_be_bytes());
         envelope.write(&mut bytes);

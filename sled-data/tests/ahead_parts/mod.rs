@@ -285,6 +285,79 @@ fn what_another_node_brings_in_order_goes_before_what_lies_ahead() {
 }
 
 #[test]
+fn no_gap_that_comes_in_order_passes_over_events_that_came_meanwhile() {
+    let (edge, id, all) = edge(10);
+    let gap = |from, to| hole(id, from, to, HoleWhy::Retention);
+    let over = |end, found| Some(LinkedError::NotNext { partition: id, end, found });
+    let run = |from: usize, to: usize| parts(&all[from..to]);
+    let with = |gap: LinkedPart, more: Vec<LinkedPart>| [gap].into_iter().chain(more).collect::<Vec<_>>();
+    let (eight, behind) = (run(0, 4), run(0, 4).into_iter().chain([gap(8, 12)]).collect::<Vec<_>>());
+    // what is there, what comes, why it is refused, where the partition ends then, its gaps
+    let cases = [
+        ("on behind the end", &eight, with(gap(4, 12), run(6, 7)), over(8, 4), 8, vec![]),
+        ("up to the end", &eight, with(gap(4, 8), run(4, 5)), over(8, 4), 8, vec![]),
+        ("some of it", &eight, with(gap(4, 6), run(3, 5)), over(8, 4), 8, vec![]),
+        ("behind the end", &eight, with(gap(8, 12), run(6, 7)), None, 14, vec![(8, 12)]),
+        ("the same once more", &behind, with(gap(8, 12), run(6, 7)), None, 14, vec![(8, 12)]),
+        ("the same, and longer", &behind, with(gap(8, 14), run(7, 8)), None, 16, vec![(8, 14)]),
+        ("an event, and the same", &behind, with(gap(7, 12), run(6, 7)), over(12, 7), 12, vec![(8, 12)]),
+    ];
+    for (case, first, coming, refused, end, holes) in cases {
+        on_both(|open| {
+            let store = open(Options::default());
+            store.create_topic_as(topic_of(&edge, id, None)).unwrap();
+            take(&store, id, first).unwrap();
+            let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+            let taken = store.take_linked_in_order(id.origin, &linked, &coming, 0);
+            assert_eq!(
+                (&taken.err(), store.end_offset(id), holes_of(&store, id)),
+                (&refused, end, holes.clone()),
+                "{case}"
+            );
+            assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "{case}");
+        });
+    }
+}
+
+#[test]
+fn what_comes_in_order_once_more_is_the_same_all_of_it() {
+    let (edge, id, all) = edge(10);
+    let of = |from: u64, to: u64, hlc| {
+        let values: Vec<&[u8]> = (from..to).map(|_| b"x".as_slice()).collect();
+        let sealed = seal_at(id, from, &values, Times { hlc, first_ms: 0 }, Compression::Lz4);
+        LinkedPart::Batch(StoredBatch::decode(sealed.bytes().to_vec()).unwrap())
+    };
+    let mut first = parts(&all[..2]);
+    first.push(hole(id, 4, 8, HoleWhy::Retention));
+    first.extend(parts(&all[4..5]));
+    let differs = |end| Some(LinkedError::Differs { partition: id, end });
+    // what comes, and why it is refused: there are batches with a clock of 7 from 0, 2 and 8 on
+    let cases = [
+        ("the same", of(2, 4, 7), None),
+        ("another clock", of(2, 4, 8), differs(4)),
+        ("less of it", of(2, 3, 7), differs(3)),
+        ("the end of it", of(3, 4, 7), differs(4)),
+        ("two in one", of(0, 4, 7), differs(4)),
+        ("on into the gap", of(2, 6, 7), differs(6)),
+        ("in the gap", of(5, 7, 9), None),
+        ("all of the gap", of(4, 8, 9), None),
+        ("out of the gap", of(6, 10, 7), differs(10)),
+        ("over all", of(2, 10, 7), differs(10)),
+    ];
+    for (case, coming, refused) in cases {
+        on_both(|open| {
+            let store = open(Options::default());
+            store.create_topic_as(topic_of(&edge, id, None)).unwrap();
+            take(&store, id, &first).unwrap();
+            let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+            let taken = store.take_linked_in_order(id.origin, &linked, &[coming.clone(), of(10, 12, 9)], 0);
+            let end = if refused.is_none() { 12 } else { 10 };
+            assert_eq!((&taken.err(), store.end_offset(id)), (&refused, end), "{case}");
+        });
+    }
+}
+
+#[test]
 fn what_is_newer_than_the_part_that_it_would_come_to_is_of_another_log() {
     let (edge, id, all) = edge(30);
     let of = |n: u64, hlc| {

@@ -249,7 +249,8 @@ impl World {
         for (id, stand, _) in judged.iter().filter(|(.., begin)| matches!(begin, Begin::From(_))) {
             let as_if_apart = begin(stand, &Mine { is_apart: true, ..mine(&edge.store, *id, stand) });
             if as_if_apart == Begin::Doubtful && !self.history.seen_apart.contains(&(number, id.origin)) {
-                self.history.unseen.entry(*id).or_default().insert(stand.end);
+                let of_partition = self.history.unseen.entry(*id).or_default();
+                *of_partition.entry(stand.end).or_insert(true) &= stand.hlc != 0;
             }
         }
     }

@@ -1,14 +1,14 @@
 //! What one call brings, planned: each part goes to where it begins, at the partition's end or in what lies ahead of it.
 
 use super::ahead::{Ahead, Aheads, PARTS_AHEAD_MAX, Parts, pass};
-use super::{Hole, HoleWhy, Holes, Lates, LinkedError};
+use super::{Hole, HoleWhy, Holes, Lates, LinkedError, hole_at};
 use crate::backend::BackendError;
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, PartitionId};
 use crate::store::commit::{Touched, Writer};
 use crate::store::follow::plan::Plan;
 use crate::store::partition::remove_batches;
-use crate::store::{Store, keys};
+use crate::store::{ReadError, Store, keys};
 
 /// Stored bytes of parts ahead whose batches are removed while all who write wait.
 const DROPPED_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
@@ -106,13 +106,29 @@ impl<'a> Coming<'a> {
     fn is_here(&self, at: usize, batch: &StoredBatch) -> Result<(), LinkedError> {
         let (partition, next) = (batch.envelope().partition, batch.next_offset());
         let Touched { partition: found, before, .. } = &self.plan.touched[at];
+        if self.is_in_order {
+            return if next <= before.end { self.is_the_same(batch) } else { Ok(()) };
+        }
         let was_ahead = || found.aheads().iter().any(|was| was.from < next && next <= was.end);
-        let is_kept = next <= before.end || !self.is_in_order && was_ahead();
+        let is_kept = next <= before.end || was_ahead();
         let here = if is_kept { self.plan.store.hlc_before(partition, next) } else { None };
         match here.is_some_and(|hlc| hlc != batch.envelope().hlc) {
             true => Err(LinkedError::Differs { partition, end: next }),
             false => Ok(()),
         }
+    }
+
+    /// Looks whether a batch that comes in order is the one at its place, all of it, as that is before the partition's end. Where nothing is kept, nothing
+    /// can be told.
+    fn is_the_same(&self, batch: &StoredBatch) -> Result<(), LinkedError> {
+        let (partition, next) = (batch.envelope().partition, batch.next_offset());
+        let is_same = match self.plan.store.read(partition, batch.base_offset(), 1) {
+            Ok(here) => here.first().is_none_or(|here| is_at_one_place(here, batch)),
+            // Events that lie within it, behind a gap or where the partition begins, are others.
+            Err(ReadError::Trimmed { start, .. }) => next <= start,
+            Err(_) => true,
+        };
+        if is_same { Ok(()) } else { Err(LinkedError::Differs { partition, end: next }) }
     }
 
     /// Drops the parts ahead to which the partition comes with what comes in order. Nothing shows that they go on from that: they were of the log of an
@@ -128,6 +144,9 @@ impl<'a> Coming<'a> {
 
     pub(super) fn add_hole(&mut self, partition: PartitionId, hole: Hole) -> Result<(), LinkedError> {
         let about = self.about(partition, hole.from)?;
+        if self.is_in_order && self.is_over_events(about.at, &hole) {
+            return Err(LinkedError::NotNext { partition, end: about.end, found: hole.from });
+        }
         if hole.to <= about.end || hole.to <= self.plan.touched[about.at].after.end {
             return Ok(());
         }
@@ -157,6 +176,14 @@ impl<'a> Coming<'a> {
         if to < hole.to { self.add_hole(partition, hole) } else { Ok(()) }
     }
 
+    /// Whether a gap passes over events that were here before the call. Who brings it was told where the partition ended before they came, and has judged
+    /// nothing of them: what follows may be of another log, so it is to be judged anew.
+    fn is_over_events(&self, at: usize, hole: &Hole) -> bool {
+        let Touched { partition, before, .. } = &self.plan.touched[at];
+        let to = hole.to.min(before.end);
+        hole.from < to && hole_at(&partition.holes(), hole.from).is_none_or(|known| known.to < to)
+    }
+
     /// Opens a hole behind what there is, unless it is open already. Where nothing has come behind the last one, that one grows.
     fn open_hole(&mut self, partition: PartitionId, hole: Hole, about: &About) -> Result<(), LinkedError> {
         match about.next() {
@@ -173,6 +200,11 @@ impl<'a> Coming<'a> {
         self.aheads.set(about.at, parts);
         Ok(())
     }
+}
+
+fn is_at_one_place(one: &StoredBatch, other: &StoredBatch) -> bool {
+    let place = |batch: &StoredBatch| (batch.base_offset(), batch.next_offset(), batch.envelope().hlc);
+    place(one) == place(other)
 }
 
 impl Store {

@@ -23,8 +23,8 @@ pub(super) struct Rebuild {
     commit: Commit,
     commit_bytes: usize,
     unsynced: u32,
-    /// The partition that is appended to, and where it ends with the open commit.
-    at: Option<(PartitionId, Offset)>,
+    /// The partition that is appended to, where it ends with the open commit, and the hybrid clock of what ends there.
+    at: Option<(PartitionId, Offset, u64)>,
 }
 
 impl Rebuild {
@@ -44,15 +44,17 @@ impl Rebuild {
         batch: Result<StoredBatch, BatchError>,
     ) -> Result<Option<Offset>, SalvageError> {
         let id = PartitionId { origin: self.store.origin(), ..id };
-        let base = match self.at {
-            Some((at, end)) if at == id => end,
+        let (base, last_hlc) = match self.at {
+            Some((at, end, hlc)) if at == id => (end, hlc),
             _ => {
                 self.write()?;
-                self.store.end_offset(id)
+                let end = self.store.end_offset(id);
+                (end, self.store.hlc_before(id, end).unwrap_or(0))
             }
         };
-        let Ok(moved) = batch.and_then(|batch| batch.moved_to(id, base)) else { return Ok(None) };
-        self.at = Some((id, moved.envelope().next_offset()));
+        // Several lives may come behind one another. Within a partition clocks never fall: links tell by them what is another log.
+        let Ok(moved) = batch.and_then(|batch| batch.moved_to(id, base, last_hlc)) else { return Ok(None) };
+        self.at = Some((id, moved.envelope().next_offset(), moved.envelope().hlc));
         self.commit_bytes += moved.bytes().len();
         // A commit's clock is not below those before it: the next life's clock starts above the last one.
         self.commit.hlc = self.commit.hlc.max(moved.envelope().hlc);
