@@ -105,7 +105,8 @@ pub enum LinkedError {
     /// A part of another origin, or of a partition that cannot be.
     #[error("{0} does not belong to what was announced")]
     Foreign(PartitionId),
-    /// A batch or a hole begins neither where its partition ends, nor where what lies ahead of that does; or a hole goes over events that came meanwhile.
+    /// A batch or a hole begins neither where its partition ends, nor where what lies ahead of that does; or a hole goes over events that
+    /// came meanwhile, in order or where nothing lies ahead.
     #[error("{partition} ends at {end}, and what came begins at {found}")]
     NotNext {
         /// The partition.
@@ -257,8 +258,7 @@ impl Store {
     }
 
     /// The same, of what another node of the site brings, which has it all in order: a part ahead to which the partition comes is dropped, as it may
-    /// be of a log that the edge has no more. Those that were, with what they had. A hole that goes over events which were here before the call is
-    /// [`LinkedError::NotNext`].
+    /// be of a log that the edge has no more. Those that were, with what they had.
     ///
     /// # Errors
     /// Those of [`Store::take_linked`].

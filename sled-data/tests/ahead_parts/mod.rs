@@ -285,7 +285,7 @@ fn what_another_node_brings_in_order_goes_before_what_lies_ahead() {
 }
 
 #[test]
-fn no_gap_that_comes_in_order_passes_over_events_that_came_meanwhile() {
+fn no_gap_passes_over_events_that_came_meanwhile() {
     let (edge, id, all) = edge(10);
     let gap = |from, to| hole(id, from, to, HoleWhy::Retention);
     let over = |end, found| Some(LinkedError::NotNext { partition: id, end, found });
@@ -309,12 +309,20 @@ fn no_gap_that_comes_in_order_passes_over_events_that_came_meanwhile() {
             take(&store, id, first).unwrap();
             let linked = Linked { link: 5, hlc: 0, path: vec![1] };
             let taken = store.take_linked_in_order(id.origin, &linked, &coming, 0);
-            assert_eq!(
-                (&taken.err(), store.end_offset(id), holes_of(&store, id)),
-                (&refused, end, holes.clone()),
-                "{case}"
-            );
+            let found = (&taken.err(), store.end_offset(id), holes_of(&store, id));
+            assert_eq!(found, (&refused, end, holes.clone()), "{case}");
             assert!(store.verify(&mut |_| {}).unwrap().is_clean(), "{case}");
+        });
+        // So it is with what a link brings, where nothing lies ahead; and an open hole is opened behind them.
+        on_both(|open| {
+            let store = open(Options::default());
+            store.create_topic_as(topic_of(&edge, id, None)).unwrap();
+            take(&store, id, first).unwrap();
+            let taken = take(&store, id, &coming);
+            let found = (&taken.err(), store.end_offset(id), holes_of(&store, id));
+            assert_eq!(found, (&refused, end, holes.clone()), "{case}");
+            take(&store, id, &[hole(id, 4, 18, HoleWhy::Later)]).unwrap();
+            assert_eq!((store.end_offset(id), lie(&store, id)), (end, vec![(18, 18)]), "{case}");
         });
     }
 }

@@ -144,7 +144,9 @@ impl<'a> Coming<'a> {
 
     pub(super) fn add_hole(&mut self, partition: PartitionId, hole: Hole) -> Result<(), LinkedError> {
         let about = self.about(partition, hole.from)?;
-        if self.is_in_order && self.is_over_events(about.at, &hole) {
+        // What fills the holes before parts ahead may go over what has come there; and an open hole passes over nothing.
+        let is_to_be_next = self.is_in_order || about.parts.is_empty() && hole.why != HoleWhy::Later;
+        if is_to_be_next && self.is_over_events(about.at, &hole) {
             return Err(LinkedError::NotNext { partition, end: about.end, found: hole.from });
         }
         if hole.to <= about.end || hole.to <= self.plan.touched[about.at].after.end {
