@@ -145,6 +145,12 @@ impl Merged {
         written.for_each(|(topic, _)| self.index.postpone(topic, by_ms));
     }
 
+    /// The topics of messages that were written in lives that `is_one` names, and by which.
+    pub fn written_in(&self, is_one: impl Fn(u64) -> bool) -> Vec<(Arc<str>, u64)> {
+        let written = self.stamps.iter().filter(|(_, stamp)| is_one(stamp.origin));
+        written.map(|(topic, stamp)| (Arc::clone(topic), stamp.origin)).collect()
+    }
+
     /// Drops at most `count_max` messages that have expired; each leaves a mark of its stamp where `marks` says so.
     /// Their topics and stamps.
     pub fn expire(&mut self, now_ms: u64, count_max: usize, marks: bool) -> Vec<(Arc<str>, Stamp)> {

@@ -265,7 +265,7 @@ impl Observer for Onlooker {
 
     fn copied(&self, origin: OriginId) {
         if let Some(door) = self.0.upgrade() {
-            door.retained.load_origin(&door.log, origin);
+            door.retained.copied(&door.log, origin);
         }
     }
 }

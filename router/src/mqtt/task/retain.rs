@@ -112,8 +112,21 @@ impl RetainedStore {
         }
     }
 
+    /// Takes what a life has that was copied. Where a node is known by now to have gone on with one in another, what that other one holds counts alone.
+    pub(super) fn copied(&self, log: &EventLog, origin: OriginId) {
+        let carried_on = log.followed_lives().carried_on;
+        if !carried_on.contains(&origin) {
+            self.load_origin(log, origin);
+        }
+        let written = self.merged.lock().written_in(|origin| carried_on.contains(&OriginId(origin)));
+        for topics in written.chunks(LOAD_COUNT) {
+            let mut open = log.lock();
+            topics.iter().for_each(|(topic, origin)| self.lost(log, &mut open, OriginId(*origin), topic.as_bytes()));
+        }
+    }
+
     /// Takes what one node has in the store; nothing of an ended life of this one, whose present life goes on with that.
-    pub(super) fn load_origin(&self, log: &EventLog, origin: OriginId) {
+    fn load_origin(&self, log: &EventLog, origin: OriginId) {
         if log.is_ended(origin) {
             return;
         }
@@ -197,9 +210,9 @@ impl RetainedStore {
         match log.state_of_all(RETAINED_TREE, key) {
             // What this node holds is in memory: it was not the newest, so it holds nothing.
             Ok(held) => {
-                held.iter().filter(|(of, _)| *of != log.origin() && !log.is_ended(*of)).for_each(|(of, value)| {
-                    self.take(open, *of, key, value);
-                })
+                let carried_on = log.followed_lives().carried_on;
+                let counts = |of: OriginId| of != log.origin() && !log.is_ended(of) && !carried_on.contains(&of);
+                held.iter().filter(|(of, _)| counts(*of)).for_each(|(of, value)| self.take(open, *of, key, value));
             }
             Err(error) => tracing::error!(%topic, %error, "retained messages cannot be read"),
         }

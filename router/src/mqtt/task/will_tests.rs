@@ -329,7 +329,16 @@ async fn what_a_gateway_has_removed_in_its_next_life_does_not_come_back_from_the
             open.ticket()
         };
         b.log.durable(ticket).await.unwrap();
+        assert_eq!(retained(&a), [b"online"]);
         copy(b.log.origin(), &b, &a, 2);
+        assert!(retained(&a).is_empty(), "{is_smaller} {is_back}");
+        // Nor where the one before is copied behind it.
+        let new = gateway(8);
+        for (of, from) in [(b.log.origin(), &b), (life, &a)] {
+            copy(of, from, &new, 2);
+            assert!(retained(&new).is_empty(), "{is_smaller} {is_back}");
+        }
+        new.log.close();
         let image = Arc::new(beside.image());
         a.log.close();
         let a = gateway_on(3, &image);
