@@ -102,8 +102,14 @@ fn what_retention_has_emptied_is_there_in_the_next_life_for_who_is_to_be_told() 
         let store = open(Options::default());
         assert!(matches!(store.read(ids[0], 2, 1), Err(sled_data::ReadError::Trimmed { start: 6, .. })));
         assert_eq!(store.cursor("r", ids[0]).unwrap(), Some(2));
-        store.apply_retention(0, 100, &sled_data::Wait::for_ever(&|_| u64::MAX)).unwrap();
-        assert_eq!((store.partitions().contains(&ids[0]), store.cursor("r", ids[0]).unwrap()), (false, None));
+        let look = || {
+            store.apply_retention(0, 100, &sled_data::Wait::for_ever(&|_| u64::MAX)).unwrap();
+            (store.partitions().contains(&ids[0]), store.cursor("r", ids[0]).unwrap())
+        };
+        assert_eq!(look(), (true, Some(2)), "the reader has not been told");
+        let cursors = vec![sled_data::CursorMove { reader: "r".into(), partition: ids[0], next: 6 }];
+        store.commit(&Commit { cursors, ..Commit::default() }).unwrap();
+        assert_eq!(look(), (false, None));
         assert!(store.partitions().contains(&ids[1]));
         assert!(store.verify(&mut |_| {}).unwrap().is_clean());
     });
