@@ -116,16 +116,32 @@ async fn a_restart_finds_what_other_nodes_have_changed() {
     b.end().await;
 }
 
+/// Node 7 with a report of `d` that is stored, and read by nobody.
+async fn left_unread(backend: &Arc<MemoryBackend>) -> Node {
+    let mut node = Node::start_in(Some(1), 7, backend);
+    node.end_room().await;
+    node.say("d", &report_topic("d"), r#"{"a":1}"#, None);
+    let reports = node.log.topic(REPORTS_TOPIC).unwrap();
+    let is_stored = || reports.all_partitions().iter().any(|partition| partition.visible_end() > 0).then_some(());
+    until("it is stored", is_stored).await;
+    node
+}
+
+/// The same node after a kill, when it has read what was there and a report that came since.
+async fn killed_and_back(node: Node, backend: &MemoryBackend) -> Node {
+    let image = Arc::new(backend.image());
+    node.log.close();
+    let node = Node::start_in(Some(1), 7, &image);
+    node.say("e", &report_topic("e"), r#"{"e":1}"#, None);
+    node.reported("e", 1).await;
+    node
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_is_read_after_a_restart_is_as_old_as_it_is() {
     for hears_first in [false, true] {
         let backend = Arc::new(MemoryBackend::new());
-        let (mut a, b) = (Node::start_in(Some(1), 7, &backend), node(8));
-        a.end_room().await;
-        a.say("d", &report_topic("d"), r#"{"a":1}"#, None);
-        let reports = a.log.topic(REPORTS_TOPIC).unwrap();
-        let is_stored = || reports.all_partitions().iter().any(|partition| partition.visible_end() > 0).then_some(());
-        until("it is stored", is_stored).await;
+        let (a, b) = (left_unread(&backend).await, node(8));
         // a is gone, and the device goes to b.
         moment(&a).await;
         b.say("d", &report_topic("d"), r#"{"a":2}"#, None);
@@ -133,11 +149,7 @@ async fn a_report_that_is_read_after_a_restart_is_as_old_as_it_is() {
         if hears_first {
             ship(&b, &a).await;
         }
-        let image = Arc::new(backend.image());
-        a.log.close();
-        let a = Node::start_in(Some(1), 7, &image);
-        a.say("e", &report_topic("e"), r#"{"e":1}"#, None);
-        a.reported("e", 1).await;
+        let a = killed_and_back(a, &backend).await;
         agree(&a, &b, "d").await;
         assert_eq!(brief(a.room.get("d")).unwrap().3, json!({"a":2}), "{hears_first}");
         a.end().await;
@@ -172,12 +184,7 @@ async fn what_a_device_says_now_counts_though_another_nodes_clock_is_ahead() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_is_read_late_is_not_made_newer_by_what_is_desired() {
     let backend = Arc::new(MemoryBackend::new());
-    let (mut a, b, c) = (Node::start_in(Some(1), 7, &backend), node(8), node(9));
-    a.end_room().await;
-    a.say("d", &report_topic("d"), r#"{"a":1}"#, None);
-    let reports = a.log.topic(REPORTS_TOPIC).unwrap();
-    let is_stored = || reports.all_partitions().iter().any(|partition| partition.visible_end() > 0).then_some(());
-    until("it is stored", is_stored).await;
+    let (a, b, c) = (left_unread(&backend).await, node(8), node(9));
     // a is gone; the device speaks at b, and then something is set at c.
     moment(&a).await;
     b.say("d", &report_topic("d"), r#"{"a":2}"#, None);
@@ -186,11 +193,7 @@ async fn a_report_that_is_read_late_is_not_made_newer_by_what_is_desired() {
     c.set("d", r#"{"a":3}"#, None).await.unwrap();
     // It has heard c alone when it was killed, and so it starts.
     ship(&c, &a).await;
-    let image = Arc::new(backend.image());
-    a.log.close();
-    let a = Node::start_in(Some(1), 7, &image);
-    a.say("e", &report_topic("e"), r#"{"e":1}"#, None);
-    a.reported("e", 1).await;
+    let a = killed_and_back(a, &backend).await;
     assert_eq!(brief(a.room.get("d")).unwrap().1, json!({"a":3}));
     ship(&c, &b).await;
     agree(&a, &b, "d").await;
