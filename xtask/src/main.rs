@@ -1,6 +1,7 @@
 //! `cargo xtask build-plugins`, and what other tasks there are.
 
 mod bench;
+mod cargo;
 mod components;
 mod demo;
 mod error;

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cargo::cargo;
 use crate::error::TaskError;
 use crate::wasm_debian;
 
@@ -50,7 +51,7 @@ impl Toolchain {
 
     /// A `cargo build` for the target, ready for packages to be named.
     pub fn cargo_build(&self, target_dir: &Path) -> Command {
-        let mut cargo = Command::new(cargo());
+        let mut cargo = cargo();
         cargo.args(["build", "--release", "--target", TARGET, "--target-dir"]).arg(target_dir);
         if let Toolchain::Unpacked { rustc, libraries, linker } = self {
             // Debian's compiler is older than the workspace names. What runs while a plugin is built (the SDK's macro)
@@ -65,11 +66,6 @@ impl Toolchain {
         }
         cargo
     }
-}
-
-/// The cargo that runs this task.
-fn cargo() -> PathBuf {
-    std::env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
 }
 
 /// `folders` before what the variable holds already.

@@ -40,7 +40,7 @@ pub fn run(root: &Path, args: &[String]) -> Result<(), TaskError> {
 }
 
 fn cargo(root: &Path) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = crate::cargo::cargo();
     cargo.current_dir(root);
     // The build must land where the tests look for it.
     cargo.env("CARGO_TARGET_DIR", root.join("target"));
