@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::change::Change;
+use super::consensus::WHO_BYTES_MAX;
 use super::member::{MemberState, MemberUpdate};
 use super::refusal::Refusal;
 use super::{Catalog, tell};
@@ -44,7 +45,7 @@ pub enum SurviveError {
 impl Catalog {
     /// Makes this node the only one of a new group that goes on from its state, for `who`; all other nodes count as
     /// lost, and what they say is not heard any more: they must be wiped and join anew. What only the lost nodes knew
-    /// is lost.
+    /// is lost. Where all of that is so already, nothing is done: it may be asked for again when it was cut short, or its answer was lost.
     ///
     /// # Errors
     /// [`SurviveError`]; but for the last one nothing has changed.
@@ -52,12 +53,15 @@ impl Catalog {
         if self.site().is_none() {
             return Err(SurviveError::NoSite);
         }
+        if self.goes_on_alone().await {
+            return Ok(());
+        }
         let missing = self.consensus.missing();
         if missing.is_empty() {
             return Err(SurviveError::NotLost);
         }
-        let lost: Vec<NodeId> =
-            self.members().iter().map(|member| member.node).filter(|node| *node != self.me()).collect();
+        let who = &who[..who.floor_char_boundary(WHO_BYTES_MAX)];
+        let lost = self.others_there();
         let names = self.consensus.names(&lost);
         tracing::warn!(who, lost = names.join(", "), "this node goes on alone by force: the others count as lost");
         let what = self.me().to_string();
@@ -66,14 +70,38 @@ impl Catalog {
         self.book.log.durable(ticket).await?;
         {
             let _turn = self.changing.lock().await;
-            self.consensus.take_alone().await.map_err(SurviveError::Store)?;
+            self.consensus.take_alone(who, lost.into_iter().collect()).await.map_err(SurviveError::Store)?;
         }
-        for node in lost {
+        // That they are lost stands in the log by now, and comes into the state.
+        let mut changed = self.book.changed();
+        let marked = changed.wait_for(|_| self.others_there().is_empty());
+        let _ = tokio::time::timeout(self.book.timing.propose_wait, marked).await;
+        for node in self.others_there() {
             let update = MemberUpdate { state: Some(MemberState::Lost), ..MemberUpdate::default() };
             let marked = self.propose(Change::UpdateMember { node, update }, who).await;
             marked.map_err(|refusal| SurviveError::Mark { node, refusal })?;
         }
         tracing::warn!(who = tell::SITE, "this node is the only one of its group now; let others join anew");
         Ok(())
+    }
+
+    /// Whether this node alone decides, and all others count as lost, one at least: it was promoted, and nobody has joined since.
+    async fn goes_on_alone(&self) -> bool {
+        if !self.consensus.is_only_voter() {
+            return false;
+        }
+        // After a start its log may say more than the state does yet.
+        let last = self.consensus.last_log();
+        let mut changed = self.book.changed();
+        let come = changed.wait_for(|applied| *applied >= last);
+        let _ = tokio::time::timeout(self.book.timing.propose_wait, come).await;
+        self.members().len() > 1 && self.others_there().is_empty()
+    }
+
+    /// The other members that do not count as lost.
+    fn others_there(&self) -> Vec<NodeId> {
+        let members = self.members();
+        let there = members.iter().filter(|member| member.node != self.me() && member.state != MemberState::Lost);
+        there.map(|member| member.node).collect()
     }
 }

@@ -1,16 +1,20 @@
 //! Groups of nodes that agree: one is founded by a node alone, once in its life or when the majority is lost for good.
 
+use std::collections::BTreeSet;
+
 use sled_data::OriginId;
 
 use super::answer::GROUP;
-use super::log_store::{PURGED, RAFT_TREE, VOTE, find_ends, log_key, stored};
+use super::log_store::{PURGED, RAFT_TREE, VOTE, find_ends, log_key, read, stored};
 use super::open::PrepareError;
+use super::proposal::Proposal;
 use super::snapshot::{APPLIED, scan};
 use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1, encode};
 use super::writer::{Put, commit_blocking, in_commits};
 use crate::catalog::CATALOG_TREE;
+use crate::catalog::change::{Change, Terms};
 use crate::catalog::device::is_name;
-use crate::catalog::member::NewMember;
+use crate::catalog::member::{MemberState, MemberUpdate, NewMember};
 use crate::catalog::site::{Lease, Site};
 use crate::catalog::state::State;
 use crate::catalog::write::Write;
@@ -99,23 +103,63 @@ pub(super) fn forget(log: &EventLog) -> Result<(), String> {
     in_commits(puts).iter().try_for_each(|puts| commit_blocking(log, puts)).map_err(|error| error.to_string())
 }
 
-/// Makes this node the only one of a new group. All that is in its log counts as agreed: the others may have known.
+/// Who counts as lost where a node goes on alone.
+pub(super) struct LostMembers<'a> {
+    /// Who says so.
+    pub(super) who: &'a str,
+    /// The members, as the state has them.
+    pub(super) nodes: BTreeSet<NodeId>,
+    /// By what it is judged.
+    pub(super) terms: Terms,
+}
+
+/// Makes this node the only one of a new group. All that is in its log counts as agreed: the others may have known. Behind it stands, in the same
+/// commit, that the others are lost: half of it would leave nodes that nobody hears as if they were there.
 /// What members of the old group say is not heard from now on.
 ///
 /// # Errors
 /// What cannot be read, written or drawn.
-pub(super) fn take_alone(log: &EventLog, me: NodeId) -> Result<u64, String> {
+pub(super) fn take_alone(log: &EventLog, me: NodeId, lost: LostMembers<'_>) -> Result<u64, String> {
     let ends = find_ends(log)?;
     let vote: Option<VoteV1> = stored(log, VOTE)?;
     let term = vote.map_or(0, |vote| vote.term).max(ends.last.map_or(0, |last| last.term)) + 1;
-    let id = LogIdV1 { term, leader: me, index: ends.last.map_or(0, |last| last.index + 1) };
+    let first = LogIdV1 { term, leader: me, index: ends.last.map_or(0, |last| last.index + 1) };
     let group = draw()?;
-    let entry = EntryV1 { id, payload: PayloadV1::Roles(RolesV1::alone(me)) };
-    let puts: [Put; 3] = [
-        (RAFT_TREE, log_key(id.index), Some(encode(&entry))),
+    let marks = marks(log, me, lost)?.into_iter().map(|proposal| PayloadV1::Proposal(proposal.encode()));
+    let payloads = std::iter::once(PayloadV1::Roles(RolesV1::alone(me))).chain(marks);
+    let entries =
+        (first.index..).zip(payloads).map(|(index, payload)| EntryV1 { id: LogIdV1 { index, ..first }, payload });
+    let mut puts: Vec<Put> = entries.map(|entry| (RAFT_TREE, log_key(entry.id.index), Some(encode(&entry)))).collect();
+    puts.extend([
         (RAFT_TREE, VOTE.to_vec(), Some(encode(&VoteV1 { term, leader: me, is_won: true }))),
         (RAFT_TREE, GROUP.to_vec(), Some(encode(&group))),
-    ];
+    ]);
     commit_blocking(log, &puts).map_err(|error| error.to_string())?;
     Ok(group)
+}
+
+/// What says of each lost member that it is: of those as well that the log lets in and the state does not have yet.
+fn marks(log: &EventLog, me: NodeId, lost: LostMembers<'_>) -> Result<Vec<Proposal>, String> {
+    let LostMembers { who, mut nodes, terms } = lost;
+    let applied: AppliedV1 = stored(log, APPLIED)?.unwrap_or_default();
+    let mut newest = applied.proposed.get(&me).copied().unwrap_or(0);
+    for entry in read(log, applied.index().saturating_add(1), u64::MAX, usize::MAX)? {
+        let PayloadV1::Proposal(bytes) = &entry.payload else { continue };
+        let Some(proposal) = Proposal::decode(bytes) else { continue };
+        if proposal.from == me {
+            newest = newest.max(proposal.number);
+        }
+        if let Change::AddMember(new) = &proposal.change {
+            nodes.insert(new.node);
+        } else if let Change::RemoveMember { node } = &proposal.change {
+            nodes.remove(node);
+        }
+    }
+    let mark = |node: NodeId| {
+        newest = log.clock().next_hybrid().max(newest + 1);
+        let update = MemberUpdate { state: Some(MemberState::Lost), ..MemberUpdate::default() };
+        let change = Change::UpdateMember { node, update };
+        Proposal { from: me, number: newest, who: who.to_owned(), terms, change }
+    };
+    Ok(nodes.into_iter().filter(|node| *node != me).map(mark).collect())
 }

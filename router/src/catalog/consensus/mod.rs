@@ -32,6 +32,7 @@ mod touch;
 mod wire;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -41,6 +42,9 @@ use tokio::task::JoinHandle;
 use log_store::LogStore;
 use machine::Machine;
 use network::Network;
+
+use crate::catalog::change::Terms;
+use crate::transport::NodeId;
 
 pub(in crate::catalog) use book::Book;
 pub(in crate::catalog) use hand_over::Handed;
@@ -173,15 +177,24 @@ impl Consensus {
         }
     }
 
-    /// Makes this node the only one of a new group, whatever the others say.
+    /// Makes this node the only one of a new group, whatever the others say; these members count as lost, for `who`.
     ///
     /// # Errors
     /// What cannot be written; the old group stays then.
-    pub(in crate::catalog) async fn take_alone(self: &Arc<Self>) -> Result<(), String> {
+    pub(in crate::catalog) async fn take_alone(
+        self: &Arc<Self>,
+        who: &str,
+        nodes: BTreeSet<NodeId>,
+    ) -> Result<(), String> {
         let _turn = self.turning.lock().await;
         self.stop().await;
-        let (log, me) = (Arc::clone(&self.book.log), self.book.me);
-        let taken = tokio::task::spawn_blocking(move || group::take_alone(&log, me)).await;
+        let (log, me, who) = (Arc::clone(&self.book.log), self.book.me, who.to_owned());
+        // Their place is known when they are judged.
+        let terms = Terms::new(&self.book.config, log.clock().wall_ms(), 0);
+        let taken = tokio::task::spawn_blocking(move || {
+            group::take_alone(&log, me, group::LostMembers { who: &who, nodes, terms })
+        })
+        .await;
         let taken = taken.unwrap_or_else(|error| Err(error.to_string()));
         if let Ok(group) = taken {
             self.book.set_group(group);

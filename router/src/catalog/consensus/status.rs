@@ -106,6 +106,17 @@ impl Consensus {
         is_followed && applied.last.is_some_and(|last| last.term == term)
     }
 
+    /// Whether this node alone votes.
+    pub(in crate::catalog) fn is_only_voter(&self) -> bool {
+        let voters = self.book.applied().roles.sets();
+        !voters.is_empty() && voters.iter().all(|set| set.iter().all(|node| *node == self.book.me))
+    }
+
+    /// The number of the last change in this node's log.
+    pub(in crate::catalog) fn last_log(&self) -> u64 {
+        self.book.ends.lock().last.map_or(0, |last| last.index)
+    }
+
     /// Other nodes are heard by other ways than this one, each for the last time before so long: whether this node may stand for election
     /// follows from it.
     pub(in crate::catalog) fn hear(&self, silences: &BTreeMap<NodeId, Duration>) {
