@@ -235,7 +235,7 @@ impl Catalog {
     }
 
     /// Says for how long each other node was silent, by its heartbeats; to be said several times a second, or not at all. A node stands for
-    /// election only while it hears a majority by them.
+    /// election only while it hears a majority by them, and that majority says that it hears no leader.
     pub fn hear(&self, silences: &std::collections::BTreeMap<NodeId, std::time::Duration>) {
         self.consensus.hear(silences);
     }

@@ -76,6 +76,7 @@ impl Consensus {
                 let accepted = self.accept(from, number, &who, change, tokio::time::Instant::now() + patience).await;
                 Ok(Answer::Proposed(proposed(accepted)?))
             }
+            About::Led => Ok(Answer::Led(self.is_led())),
         }
     }
 

@@ -1,7 +1,7 @@
 //! How the agreement stands, for people.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 use super::{Consensus, Slot};
 use crate::catalog::roles;
@@ -117,22 +117,14 @@ impl Consensus {
         self.book.ends.lock().last.map_or(0, |last| last.index)
     }
 
-    /// Other nodes are heard by other ways than this one, each for the last time before so long: whether this node may stand for election
-    /// follows from it.
-    pub(in crate::catalog) fn hear(&self, silences: &BTreeMap<NodeId, Duration>) {
-        let Some(raft) = self.raft() else { return };
-        let voters = raft.metrics().borrow().membership_config.membership().get_joint_config().clone();
-        let now = Instant::now();
-        let heard_at = |node: &NodeId| silences.get(node).and_then(|silence| now.checked_sub(*silence));
-        let is_majority_heard_since = |since: Instant| {
-            roles::is_majority(&voters, |node| node == self.book.me || heard_at(&node).is_some_and(|at| at >= since))
-        };
-        let is_alone = roles::is_majority(&voters, |node| node == self.book.me);
-        let timing = &self.book.timing;
-        let is_heard = now.checked_sub(timing.fresh()).is_none_or(is_majority_heard_since);
-        let mut touch = self.book.touch.lock();
-        touch.hear(is_heard, now);
-        raft.runtime_config().elect(is_alone || touch.may_stand(is_majority_heard_since, timing.beat, now));
+    /// Whether this node hears a leader, or is one that a majority follows.
+    pub(super) fn is_led(&self) -> bool {
+        let (book, within) = (&self.book, self.book.timing.led());
+        if self.leader() != Some(book.me) {
+            return book.touch.lock().is_led(within, Instant::now());
+        }
+        let followed = book.followed.lately(within);
+        roles::is_majority(&book.applied().roles.sets(), |node| node == book.me || followed.contains(&node))
     }
 
     /// Who leads, as far as this node knows.

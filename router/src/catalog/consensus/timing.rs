@@ -42,6 +42,12 @@ impl Timing {
         self.beat * 3
     }
 
+    /// Who was spoken to by a leader within this time has one: longer than a leader's word is late on a busy node, and shorter than the others
+    /// wait before they stand for election.
+    pub(super) fn led(&self) -> Duration {
+        self.beat * 2
+    }
+
     /// How long one question may take.
     pub(super) fn ask_wait(&self) -> Duration {
         self.beat * 2 / 3

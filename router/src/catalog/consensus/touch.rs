@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 /// Elections in a row that others may refuse before the next one is put off.
 const REFUSED_FREE: u32 = 3;
-/// For how many beats a majority is to be heard before a node stands: a leader that there may be has spoken by then, also to one that it had not
-/// reached for long.
+/// For how many beats a majority is to be heard before a node stands, where some of it cannot be asked whether there is a leader: one that there
+/// may be has spoken by then, also to one that it had not reached for long.
 const SETTLES_BEATS: u32 = 3;
-/// For how many beats one is put off at most: a node that hears the others and not the leader would write some 80,000 votes a day.
+/// For how many beats one is put off at most: a node that hears the others and not the leader would write some 80,000 votes a day, where
+/// they cannot be asked.
 const PUT_OFF_BEATS_MAX: u32 = 32;
 
 /// What this node has heard of those who lead.
@@ -21,12 +22,18 @@ pub(super) struct Touch {
     refused: Option<(u64, Instant, u32)>,
     /// Since when a majority is heard.
     heard_since: Option<Instant>,
+    /// When a leader's word was taken last.
+    led: Option<Instant>,
+    /// When the others were asked last whether they hear a leader.
+    asked: Option<Instant>,
+    /// When a majority said last that it hears none, and whether all of it knew what it was asked.
+    unled: Option<(Instant, bool)>,
 }
 
 impl Touch {
     /// A node that begins at `now`.
     pub(super) fn new(now: Instant) -> Self {
-        Self { spoken: now, due: None, refused: None, heard_since: None }
+        Self { spoken: now, due: None, refused: None, heard_since: None, led: None, asked: None, unled: None }
     }
 
     /// What the leader of `term` said was taken: that all up to the change `done` (its term, its number) is agreed on. Only what was agreed
@@ -36,7 +43,7 @@ impl Touch {
         if was_silent || self.due.is_none() {
             self.due = done.filter(|(of, _)| *of == term).map(|(_, index)| index);
         }
-        (self.spoken, self.refused) = (now, None);
+        (self.spoken, self.refused, self.led, self.unled) = (now, None, Some(now), None);
     }
 
     /// This node leads, and is followed.
@@ -61,8 +68,34 @@ impl Touch {
         self.heard_since = is_majority.then(|| self.heard_since.unwrap_or(now));
     }
 
-    /// Whether this node may stand for election: where a majority is heard for a while, and was after the leader should have spoken again. So one
-    /// that is cut off does not stand, nor when it is back, and needs not be followed into a term of its own.
+    /// Whether a leader was heard within `within`.
+    pub(super) fn is_led(&self, within: Duration, now: Instant) -> bool {
+        self.led.is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+
+    /// Whether the others are to be asked now whether they hear a leader, as this node hears none and a majority of them; not again within `every`.
+    pub(super) fn begin_asking(
+        &mut self,
+        is_majority_heard_since: impl FnOnce(Instant) -> bool,
+        (beat, every): (Duration, Duration),
+        now: Instant,
+    ) -> bool {
+        let is_soon = self.asked.is_some_and(|at| now.saturating_duration_since(at) < every);
+        let is_due = !is_soon && self.is_missed(is_majority_heard_since, beat);
+        if is_due {
+            self.asked = Some(now);
+        }
+        is_due
+    }
+
+    /// What the others have said: that a majority hears no leader, and whether all of it knew what it was asked; `None`: not a majority.
+    pub(super) fn end_asking(&mut self, unled: Option<bool>, now: Instant) {
+        self.unled = unled.map(|is_certain| (now, is_certain));
+    }
+
+    /// Whether this node may stand for election: where a majority is heard, was after the leader should have spoken again, and has just said that it
+    /// hears no leader either. So one that is cut off does not stand, from all or from the leader alone, nor when it is back, and needs not be
+    /// followed into a term of its own. Who cannot be asked may hear one: then a majority is to be heard for a while.
     pub(super) fn may_stand(
         &self,
         is_majority_heard_since: impl FnOnce(Instant) -> bool,
@@ -72,7 +105,15 @@ impl Touch {
         let is_put_off = self.refused.is_some_and(|(_, at, count)| now < at + put_off(count, beat));
         let settles = beat * SETTLES_BEATS;
         let has_settled = self.heard_since.is_some_and(|since| now.saturating_duration_since(since) >= settles);
-        has_settled && !is_put_off && is_majority_heard_since(self.spoken + beat * 3 / 2)
+        let is_unled = self
+            .unled
+            .is_some_and(|(at, is_certain)| now.saturating_duration_since(at) < beat && (is_certain || has_settled));
+        is_unled && !is_put_off && self.is_missed(is_majority_heard_since, beat)
+    }
+
+    /// Whether a majority was heard after the leader should have spoken again.
+    fn is_missed(&self, is_majority_heard_since: impl FnOnce(Instant) -> bool, beat: Duration) -> bool {
+        is_majority_heard_since(self.spoken + beat * 3 / 2)
     }
 }
 
@@ -120,15 +161,40 @@ mod tests {
         let mut touch = Touch::new(began);
         touch.take((1, Some((1, 1))), FRESH, at(1_000));
         touch.hear(true, at(1_000));
+        touch.end_asking(Some(true), at(4_000));
         // heard last, may stand
         for (heard, may) in [(0, false), (2_000, false), (2_499, false), (2_500, true), (4_000, true)] {
-            assert_eq!(touch.may_stand(|since| at(heard) >= since, BEAT, at(4_000)), may, "{heard}");
+            let is_heard_since = |since| at(heard) >= since;
+            assert_eq!(touch.may_stand(is_heard_since, BEAT, at(4_000)), may, "{heard}");
+            let asks = (0..2).filter(|_| touch.begin_asking(is_heard_since, (BEAT, BEAT), at(4_000 + heard))).count();
+            assert_eq!(asks, usize::from(may), "{heard}: once, and again a beat later");
         }
-        // It is back: who leads speaks first.
-        touch.hear(false, at(4_500));
-        touch.hear(true, at(5_000));
-        touch.hear(true, at(6_000));
-        assert!(!touch.may_stand(|_| true, BEAT, at(7_999)) && touch.may_stand(|_| true, BEAT, at(8_000)));
+    }
+
+    #[test]
+    fn who_stands_has_just_been_told_that_a_majority_hears_no_leader() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let may_stand = |touch: &Touch, ms| touch.may_stand(|_| true, BEAT, at(ms));
+        let mut touch = Touch::new(began);
+        touch.hear(true, at(4_900));
+        assert!(!may_stand(&touch, 5_000), "nobody was asked");
+        // All are switched on at once: nobody waits for a leader that nobody has.
+        touch.end_asking(Some(true), at(5_000));
+        assert!(may_stand(&touch, 5_000) && may_stand(&touch, 5_999) && !may_stand(&touch, 6_000));
+        touch.end_asking(None, at(5_100));
+        assert!(!may_stand(&touch, 5_100), "others hear one");
+        // One that cannot be asked: who leads speaks first to one that is back.
+        touch.end_asking(Some(false), at(7_500));
+        assert!(!may_stand(&touch, 7_899) && may_stand(&touch, 7_900));
+        touch.hear(false, at(7_950));
+        touch.hear(true, at(8_000));
+        assert!(!may_stand(&touch, 8_000));
+        // A leader has spoken meanwhile.
+        touch.end_asking(Some(true), at(8_000));
+        assert!(may_stand(&touch, 8_000) && !touch.is_led(BEAT, at(8_000)));
+        touch.take((2, None), FRESH, at(8_100));
+        assert!(!may_stand(&touch, 8_200) && touch.is_led(BEAT, at(8_200)) && !touch.is_led(BEAT, at(9_100)));
     }
 
     #[test]
@@ -136,20 +202,23 @@ mod tests {
         let began = Instant::now();
         let at = |s| began + BEAT * s;
         let mut touch = Touch::new(began);
-        touch.hear(true, began - BEAT * SETTLES_BEATS);
+        let may_stand = |touch: &mut Touch, beats| {
+            touch.end_asking(Some(true), at(beats));
+            touch.may_stand(|_| true, BEAT, at(beats))
+        };
         // refused in so many terms, put off for so many beats
         for (count, beats) in [(1, 0), (3, 0), (4, 2), (5, 4), (6, 8), (8, 32), (9, 32), (40, 32)] {
             (1..=count).for_each(|term| touch.refuse(term, began));
-            assert!(touch.may_stand(|_| true, BEAT, at(beats)), "{count}");
-            assert!(beats == 0 || !touch.may_stand(|_| true, BEAT, at(beats - 1)), "{count}");
+            assert!(may_stand(&mut touch, beats), "{count}");
+            assert!(beats == 0 || !may_stand(&mut touch, beats - 1), "{count}");
             // Each of several voters says so.
             touch.refuse(u64::from(count as u32), at(100));
-            assert!(touch.may_stand(|_| true, BEAT, at(beats)));
+            assert!(may_stand(&mut touch, beats));
             touch.lead();
         }
         (1..=9).for_each(|term| touch.refuse(term, began));
-        assert!(!touch.may_stand(|_| true, BEAT, began));
+        assert!(!may_stand(&mut touch, 0));
         touch.take((10, None), FRESH, began);
-        assert!(touch.may_stand(|_| true, BEAT, began), "it has heard a leader");
+        assert!(may_stand(&mut touch, 0), "it has heard a leader");
     }
 }

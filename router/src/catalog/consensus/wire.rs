@@ -37,6 +37,8 @@ pub(super) enum About {
     Page { vote: VoteV1, snapshot: String, number: u32, page: Vec<u8>, end: Option<AppliedV1> },
     /// Have this change made.
     Propose { number: u64, who: String, change: Vec<u8>, patience_ms: u32 },
+    /// Do you hear a leader? Of an older program it is unreadable.
+    Led,
 }
 
 /// What is answered. Frozen: kinds are added at the end.
@@ -58,6 +60,8 @@ pub(super) enum Answer {
     Proposed(Proposed),
     /// To anything: no.
     No(No),
+    /// To whether a leader is heard.
+    Led(bool),
 }
 
 /// What became of a proposal.
@@ -158,7 +162,7 @@ impl About {
                 let fit = |end: &AppliedV1| end.last.is_some_and(|last| last.index < INDEX_MAX) && are_fit(&end.roles);
                 vote.is_won && vote.leader == from && end.as_ref().is_none_or(fit)
             }
-            Self::Propose { .. } => true,
+            Self::Propose { .. } | Self::Led => true,
         }
     }
 }
@@ -185,9 +189,11 @@ mod tests {
             (ask(vote), vec![1, 9, 1, 2, 1, 0, 0]),
             (ask(page), vec![1, 9, 2, 2, 1, 1, 1, b's', 1, 1, 8, 0]),
             (ask(proposal), vec![1, 9, 3, 5, 1, b'a', 1, 6, 7]),
+            (ask(About::Led), vec![1, 9, 4]),
             (encode(&Answer::No(No::Version(1))), vec![1, 7, 1, 1]),
             (encode(&Answer::Proposed(Proposed::Stale(3))), vec![1, 6, 4, 3]),
             (encode(&Answer::Taken(VOTE)), vec![1, 4, 2, 1, 1]),
+            (encode(&Answer::Led(true)), vec![1, 8, 1]),
         ];
         for (encoded, golden) in cases {
             assert_eq!(encoded, golden);

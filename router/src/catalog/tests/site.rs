@@ -1,7 +1,7 @@
 //! Nodes of a site in one process: each with a store of its own, and ways between them that can be cut, slow or lossy.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -26,6 +26,8 @@ pub struct Ways {
     draw: AtomicU64,
     /// Whose questions are held up.
     held: Mutex<Option<(NodeId, Arc<Gate>)>>,
+    /// Whether nodes are of a program that cannot be asked whether it hears a leader.
+    pub are_older: AtomicBool,
 }
 
 /// Where a node's questions are held up.
@@ -39,6 +41,14 @@ pub struct Gate {
 impl Ways {
     pub fn is_open(&self, from: NodeId, to: NodeId) -> bool {
         !self.cut.lock().contains(&(from, to))
+    }
+
+    /// What a node of an older program answers to what it does not know.
+    fn unreadable(&self, body: &[u8]) -> Option<Vec<u8>> {
+        // The version, the group as a number of seven bits a byte, the kind.
+        let group = body.iter().skip(1).position(|byte| *byte < 0x80)?;
+        let is_unknown = self.are_older.load(Ordering::Relaxed) && body.get(group + 2) == Some(&4);
+        is_unknown.then(|| vec![1, 7, 0])
     }
 
     fn is_lost(&self) -> bool {
@@ -101,7 +111,11 @@ impl Ask for Way {
             let catalog = catalog.ok_or_else(|| no_answer("no way", false))?;
             // Who asks may go away; the other node works at it all the same.
             let from = self.me;
-            let answer = tokio::spawn(async move { catalog.answer(from, &body).await }).await.unwrap();
+            let unreadable = self.ways.unreadable(&body);
+            let answer = match unreadable {
+                Some(unreadable) => unreadable,
+                None => tokio::spawn(async move { catalog.answer(from, &body).await }).await.unwrap(),
+            };
             let reached = self.ways.is_open(node, self.me) && !self.ways.is_lost();
             if reached { Ok(answer) } else { Err(no_answer("the answer was lost", true)) }
         })
