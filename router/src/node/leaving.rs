@@ -40,15 +40,24 @@ const NOT_HANDED_OVER: u8 = 0;
 struct HandedOver {
     /// Who has all of its log, and reads on what is unread.
     heir: NodeId,
-    /// Its last commit that holds something acknowledged.
-    last: CommitNumber,
     /// Those who follow it and do not have all of it yet, by name.
     behind: Vec<String>,
 }
 
-/// Who has a log up to its last commit, of those that follow it: all of them, or who has after the wait (pure).
-fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber) -> (Vec<NodeId>, Vec<NodeId>) {
-    let here = followers.iter().filter(|(_, state)| state.is_here);
+/// What is handed over.
+#[derive(Clone, Copy)]
+struct Handing {
+    /// The last commit of the node's log that holds something acknowledged.
+    last: CommitNumber,
+    /// Since when others are waited for.
+    since: Instant,
+}
+
+/// Who has a log up to its last commit, and who lacks something, of those that follow it and stay (pure). One that leaves as well may count on this
+/// very node.
+fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber, members: &[Member]) -> (Vec<NodeId>, Vec<NodeId>) {
+    let stays = |node: NodeId| members.iter().any(|one| one.node == node && one.state == MemberState::Active);
+    let here = followers.iter().filter(|(node, state)| state.is_here && stays(*node));
     let (have, lack): (Vec<_>, Vec<_>) = here.partition(|(_, state)| state.synced >= last);
     let nodes = |of: Vec<&(NodeId, FollowerState)>| of.into_iter().map(|(node, _)| *node).collect();
     (nodes(have), nodes(lack))
@@ -81,10 +90,10 @@ impl SiteNode {
 
     /// Closes the doors, and waits until the others have all that was acknowledged. The doors are open again where that
     /// comes to nothing and the node is of its site still.
-    async fn hand_over(&self) -> Result<HandedOver, ApiError> {
-        let (have, lack) = takers(&self.book.followers(self.log.store().origin()), CommitNumber(0));
+    async fn hand_over(&self) -> Result<Handing, ApiError> {
+        let (have, lack) = self.takers(CommitNumber(0));
         if have.is_empty() && lack.is_empty() {
-            return Err(nobody_has("no other node follows this node's log"));
+            return Err(nobody_has("no other node that stays follows this node's log"));
         }
         self.check_own_lives()?;
         let doors = self.doors.get();
@@ -92,8 +101,11 @@ impl SiteNode {
             doors.close().await;
         }
         // At once: clients wait meanwhile.
-        let (handed, lives, linked) =
-            tokio::join!(self.await_takers(), self.hand_over_lives(), self.hand_over_linked());
+        let own = async {
+            let handing = Handing { last: self.write_last().await?, since: Instant::now() };
+            self.await_takers(handing).await.map(|_| handing)
+        };
+        let (handed, lives, linked) = tokio::join!(own, self.hand_over_lives(), self.hand_over_linked());
         let handed = lives.and(linked).and(handed);
         if let (Err(_), Some(doors)) = (&handed, doors) {
             doors.reopen();
@@ -109,28 +121,34 @@ impl SiteNode {
         }
     }
 
-    async fn await_takers(&self) -> Result<HandedOver, ApiError> {
-        let own = self.log.store().origin();
-        // A commit behind all that was acknowledged, of `memory` topics as well: durable, it holds them up no more.
+    fn takers(&self, last: CommitNumber) -> (Vec<NodeId>, Vec<NodeId>) {
+        takers(&self.book.followers(self.log.store().origin()), last, &self.catalog.members())
+    }
+
+    /// Writes a commit behind all that was acknowledged, of `memory` topics as well: durable, it holds them up no more.
+    async fn write_last(&self) -> Result<CommitNumber, ApiError> {
         let node = self.place.node.to_string();
         let act =
             Act { who: WHO, act: "node.hand_over", what: &node, outcome: "done", detail: serde_json::Value::Null };
         let ticket = self.log.audit(act).map_err(ApiError::from)?;
         self.log.durable(ticket).await.map_err(ApiError::from)?;
-        let last = self.log.store().synced_commit();
-        let since = Instant::now();
+        Ok(self.log.store().synced_commit())
+    }
+
+    /// Waits until all who follow this node and stay have its log, or long enough for one to be enough.
+    async fn await_takers(&self, handing: Handing) -> Result<HandedOver, ApiError> {
         loop {
-            let (have, lack) = takers(&self.book.followers(own), last);
-            let is_late = since.elapsed() > HAND_OVER_WAIT;
+            let (have, lack) = self.takers(handing.last);
+            let is_late = handing.since.elapsed() > HAND_OVER_WAIT;
             match have.first() {
                 Some(heir) if lack.is_empty() || is_late => {
                     let behind = self.names(&lack);
                     if !behind.is_empty() {
                         tracing::warn!(?behind, "these nodes do not have all of this node's log yet; others have");
                     }
-                    return Ok(HandedOver { heir: *heir, last, behind });
+                    return Ok(HandedOver { heir: *heir, behind });
                 }
-                None if is_late => return Err(nobody_has("no other node has all of this node's log")),
+                None if is_late => return Err(nobody_has("no other node that stays has all of this node's log")),
                 _ => tokio::time::sleep(HAND_OVER_LOOK).await,
             }
         }
@@ -153,9 +171,9 @@ impl SiteNode {
     async fn go(&self) -> Result<LeftView, ApiError> {
         let _turn = self.leaving.lock().await;
         let node = self.place.node;
-        let HandedOver { heir, last, behind } = self.hand_over().await?;
-        match self.go_after(node, heir, last).await {
-            Ok(()) => {
+        let handing = self.hand_over().await?;
+        match self.go_after(node, handing).await {
+            Ok(behind) => {
                 self.left.send_replace(true);
                 Ok(LeftView { done: true, behind })
             }
@@ -185,13 +203,15 @@ impl SiteNode {
         }
     }
 
-    async fn go_after(&self, node: NodeId, heir: NodeId, last: CommitNumber) -> Result<(), NotGone> {
+    /// Goes when it has handed over; who does not have all of its log yet, by name.
+    async fn go_after(&self, node: NodeId, handing: Handing) -> Result<Vec<String>, NotGone> {
         self.is_leaving.store(true, Ordering::Release);
         self.say(MemberState::Leaving).await.map_err(ApiError::from)?;
         // Once more, now that it is known: who began to leave meanwhile is not counted on.
-        let (lives, linked) = tokio::join!(self.hand_over_lives(), self.hand_over_linked());
-        lives.and(linked)?;
-        self.take_up_after(node, heir, last).await?;
+        let (handed, lives, linked) =
+            tokio::join!(self.await_takers(handing), self.hand_over_lives(), self.hand_over_linked());
+        let HandedOver { heir, behind } = lives.and(linked).and(handed)?;
+        self.take_up_after(node, heir, handing.last).await?;
         let removed = tokio::select! {
             removed = self.insist(Change::RemoveMember { node }) => removed,
             // The others may let go of it before it has heard what came of its own proposal.
@@ -199,7 +219,7 @@ impl SiteNode {
         };
         match removed {
             // Asked for once more, it was out already.
-            Ok(()) | Err(Refusal::Member(MemberRefusal::Unknown(_))) => Ok(()),
+            Ok(()) | Err(Refusal::Member(MemberRefusal::Unknown(_))) => Ok(behind),
             Err(refusal @ Refusal::UnknownOutcome) => Err(NotGone::Perhaps(refusal.into())),
             Err(refusal) => Err(NotGone::Stays(refusal.into())),
         }
@@ -385,9 +405,25 @@ mod tests {
             (NodeId(4), state(10, true)),
         ];
         let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
-        assert_eq!(takers(&followers, CommitNumber(9)), (nodes(&[1, 4]), nodes(&[2])));
-        assert_eq!(takers(&followers, CommitNumber(8)), (nodes(&[1, 2, 4]), nodes(&[])));
-        assert_eq!(takers(&[], CommitNumber(0)), (nodes(&[]), nodes(&[])));
+        let member = |(node, state): (u64, MemberState)| Member {
+            node: NodeId(node),
+            name: node.to_string(),
+            address: String::new(),
+            origin: None,
+            voter: true,
+            state,
+            version: String::new(),
+            joined: 0,
+        };
+        let all = [1, 2, 3, 4].map(|node| member((node, MemberState::Active)));
+        assert_eq!(takers(&followers, CommitNumber(9), &all), (nodes(&[1, 4]), nodes(&[2])));
+        assert_eq!(takers(&followers, CommitNumber(8), &all), (nodes(&[1, 2, 4]), nodes(&[])));
+        assert_eq!(takers(&[], CommitNumber(0), &all), (nodes(&[]), nodes(&[])));
+        // The first leaves as well, and the second: neither is counted on, nor waited for. The fourth is out.
+        let leaving = [(1, MemberState::Leaving), (2, MemberState::Leaving), (3, MemberState::Active)].map(member);
+        assert_eq!(takers(&followers, CommitNumber(9), &leaving), (nodes(&[]), nodes(&[])));
+        let stays = [(1, MemberState::Leaving), (2, MemberState::Lost), (4, MemberState::Active)].map(member);
+        assert_eq!(takers(&followers, CommitNumber(9), &stays), (nodes(&[4]), nodes(&[])));
     }
 
     #[test]
