@@ -38,14 +38,15 @@ pub struct Lost {
     pub term: u64,
     /// The newest commit of it that the site has.
     pub from_commit: CommitNumber,
-    /// By how much the lost node's wall clock was ahead of this node's when it was heard last, in milliseconds; 0 where it was not heard.
+    /// By how much the lost node's wall clock was ahead of this node's [`crate::clock::Clock::steady_ms`] when it was heard last, in milliseconds;
+    /// where it was not heard, by how much this node's own wall clock is.
     pub ahead_ms: i64,
 }
 
 impl Lost {
     /// What the lost node's wall clock shows now: by that one its commands say when they were queued, and until when they are good.
     fn wall(&self, now: Now) -> u64 {
-        now.wall.saturating_add_signed(self.ahead_ms)
+        now.steady.saturating_add_signed(self.ahead_ms)
     }
 }
 
@@ -326,7 +327,7 @@ mod tests {
         let now = Now { steady: 5, wall: 1_000_000 };
         let id = CommandId::v7(1, [0; 10]);
         let queued = || Queued::new("c", vec![1], now.wall + 60_000, "cli");
-        let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0), ahead_ms: 0 };
+        let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0), ahead_ms: 999_995 };
         let around = Around { is_elsewhere: false, gateway: None, refuses_repeats: false, deliveries_max: 4 };
         let mut table = Table::new(crate::commands::Config::default());
         table.queued("d", id, now.wall, queued(), now);
@@ -346,8 +347,8 @@ mod tests {
             assert!(term(entry(&table), None, around).map(|(term, _)| term) > here.map(|(term, _)| term));
             table.stays(id, TO, now);
         }
-        // What is left of its time is so by the clock of who queued it.
-        for ahead_ms in [-500_000, 0, 500_000] {
+        // What is left of its time is so by the clock of who queued it, whatever this node's is set to.
+        for ahead_ms in [499_995, 999_995, 1_499_995] {
             let lost = Lost { ahead_ms, ..lost };
             let there = lost.wall(now);
             let entry = Entry::new("d", id, there - 10, Queued { deliver_by_ms: there + 50, ..queued() }, 9);

@@ -226,6 +226,7 @@ mod tests {
             heard: Duration::ZERO,
             heartbeat,
             clock_ahead_ms: 0,
+            wall_ahead_ms: 0,
             steady_ahead_ms: 0,
         };
         PeerState {

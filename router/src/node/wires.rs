@@ -360,6 +360,7 @@ mod tests {
                 heard: Duration::ZERO,
                 heartbeat: None,
                 clock_ahead_ms: 0,
+                wall_ahead_ms: 0,
                 steady_ahead_ms: i64::try_from(node).unwrap(),
             }),
             connection: None,

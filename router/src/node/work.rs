@@ -115,7 +115,10 @@ impl SiteNode {
         let members = self.catalog.members();
         let writer = |origin: u64| writer_of(OriginId(origin), peers, &members);
         let is_heard = |origin: u64| writer(origin).is_some_and(|peer| peer.is_connected);
-        let ahead_ms = |origin: u64| writer(origin)?.known.as_ref().map(|known| known.clock_ahead_ms);
+        // Against the clock that nobody sets: this node's wall clock may be set after the lost one was heard last.
+        let ahead_ms = |origin: u64| writer(origin)?.known.as_ref().map(|known| known.wall_ahead_ms);
+        let clock = self.log.clock();
+        let own_ahead_ms = clock.wall_ms().saturating_sub(i64::try_from(clock.steady_ms()).unwrap_or(i64::MAX));
         let own = self.log.origin().0;
         let held = replication.believed(peers);
         let followed = self.log.store().followed();
@@ -134,7 +137,7 @@ impl SiteNode {
             origin: OriginId(origin),
             term: taken.term,
             from_commit: CommitNumber(taken.from_commit),
-            ahead_ms: ahead_ms(origin).unwrap_or(0),
+            ahead_ms: ahead_ms(origin).unwrap_or(own_ahead_ms),
         });
         commands.take_up_from(lost.collect());
     }

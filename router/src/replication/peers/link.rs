@@ -67,6 +67,15 @@ struct Heard {
     at: Duration,
     heartbeat: Option<Heartbeat>,
     clock_ahead_ms: i64,
+    wall_ahead_ms: i64,
+}
+
+impl Heard {
+    fn of(heartbeat: Option<Heartbeat>, wall_ms: i64, rtt: Duration, now: Moment) -> Self {
+        let ahead_of = |ours_ms| ahead(wall_ms, rtt, ours_ms);
+        let (clock_ahead_ms, wall_ahead_ms) = (ahead_of(now.wall_ms), ahead_of(times_ms(now.steady_ms)));
+        Self { at: now.monotonic, heartbeat, clock_ahead_ms, wall_ahead_ms }
+    }
 }
 
 /// A connection to a node that has greeted.
@@ -102,19 +111,16 @@ impl Link {
         protocol: u16,
         now: Moment,
     ) -> Self {
-        let clock_ahead_ms = ahead(hello.wall_ms, connection.rtt(), now.wall_ms);
-        let times_ms = |steady_ms: u64| i64::try_from(steady_ms).unwrap_or(i64::MAX);
         let theirs_ms = hello.steady_ms.map_or(hello.wall_ms, times_ms);
         let steady_ahead_ms = ahead(theirs_ms, connection.rtt(), times_ms(now.steady_ms));
-        let heard = Mutex::new(Heard { at: now.monotonic, heartbeat: None, clock_ahead_ms });
+        let heard = Mutex::new(Heard::of(None, hello.wall_ms, connection.rtt(), now));
         let asks = Semaphore::new(ASKS_MAX as usize);
         Self { number, node, hello, connection, began: now.monotonic, steady_ahead_ms, protocol, heard, asks }
     }
 
     /// A heartbeat came.
     pub(super) fn hear(&self, heartbeat: Heartbeat, now: Moment) {
-        let clock_ahead_ms = ahead(heartbeat.wall_ms, self.connection.rtt(), now.wall_ms);
-        *self.heard.lock() = Heard { at: now.monotonic, heartbeat: Some(heartbeat), clock_ahead_ms };
+        *self.heard.lock() = Heard::of(Some(heartbeat), heartbeat.wall_ms, self.connection.rtt(), now);
     }
 
     pub(super) fn known(&self) -> Known {
@@ -127,6 +133,7 @@ impl Link {
             heard: heard.at,
             heartbeat: heard.heartbeat,
             clock_ahead_ms: heard.clock_ahead_ms,
+            wall_ahead_ms: heard.wall_ahead_ms,
             steady_ahead_ms: self.steady_ahead_ms,
         }
     }
@@ -165,6 +172,10 @@ impl Link {
         send.send_head(&[MODE_LONG, kind]).await?;
         Ok((send, receive))
     }
+}
+
+fn times_ms(steady_ms: u64) -> i64 {
+    i64::try_from(steady_ms).unwrap_or(i64::MAX)
 }
 
 /// By how much a clock that said `theirs_ms` is ahead of one that says `ours_ms` when it is heard.

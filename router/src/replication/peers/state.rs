@@ -44,6 +44,9 @@ pub struct Known {
     pub heartbeat: Option<Heartbeat>,
     /// By how much its wall clock is ahead of this node's, in milliseconds.
     pub clock_ahead_ms: i64,
+    /// By how much its wall clock was ahead of this node's [`crate::clock::Clock::steady_ms`] when it was heard last, in milliseconds: where this
+    /// node's wall clock is set since, that stays as it is.
+    pub wall_ahead_ms: i64,
     /// By how much the clock by which it times what it stores is ahead of this node's [`crate::clock::Clock::steady_ms`], in milliseconds: a step
     /// of a wall clock changes nothing of it. Of an older program, its wall clock when it connected.
     pub steady_ahead_ms: i64,

@@ -178,5 +178,9 @@ async fn a_step_of_a_wall_clock_moves_no_times_of_what_is_stored() {
             let ahead_ms = node.state(of).known.unwrap().steady_ahead_ms;
             assert!(ahead_ms.abs() < 5_000, "{is_new} {of}: {ahead_ms} ms");
         }
+        // By how much the one's wall clock is ahead of what the other one times by does not depend on what that one's is set to.
+        let of_far = near.state(2).known.unwrap().wall_ahead_ms;
+        let of_near = far.state(1).known.unwrap().wall_ahead_ms;
+        assert!(of_far.abs() < 5_000 && of_near.abs_diff(DAY_MS) < 5_000, "{is_new}: {of_far} and {of_near} ms");
     }
 }
