@@ -23,6 +23,8 @@ use crate::transport::NodeId;
 
 /// Which node this store belongs to.
 pub(super) const ME: &[u8] = b"me";
+/// That the store's node has forgotten its group and waits to be let into it again. It stays: who was let in founds no group either.
+const WAITS: &[u8] = b"waits";
 
 /// Draws a random number that is not 0.
 ///
@@ -85,6 +87,16 @@ pub(super) fn found(
     Ok(commit_blocking(log, &puts)?)
 }
 
+/// Whether a node that has not begun may found a group on what its store holds: it does not wait to be let in, no leader has given it its group,
+/// and no other members are set.
+///
+/// # Errors
+/// What cannot be read.
+pub(super) fn may_found(log: &EventLog, me: NodeId, state: &State) -> Result<bool, String> {
+    let waits = stored::<bool>(log, WAITS)?.is_some() || stored::<u64>(log, GROUP)?.is_some();
+    Ok(!waits && state.members().all(|member| member.node == me))
+}
+
 /// Names the node that the store belongs to.
 ///
 /// # Errors
@@ -93,13 +105,19 @@ pub(super) fn name_me(log: &EventLog, me: NodeId) -> Result<(), PrepareError> {
     Ok(commit_blocking(log, &[(RAFT_TREE, ME.to_vec(), Some(encode(&me)))])?)
 }
 
-/// Forgets the group that the store's node was in; what is set stays until a leader sends something else.
+/// Forgets the group that the store's node was in; what is set stays until a leader sends something else. One that waits to be let in again
+/// (`waits`) founds no other one meanwhile, however often it is started.
 ///
 /// # Errors
 /// What cannot be read or written.
-pub(super) fn forget(log: &EventLog) -> Result<(), String> {
-    let mut puts: Vec<Put> = Vec::new();
-    scan(log, RAFT_TREE, b"", |key, _| puts.push((RAFT_TREE, key, None)))?;
+pub(super) fn forget(log: &EventLog, waits: bool) -> Result<(), String> {
+    // First, so that it is there as soon as anything is forgotten.
+    let mut puts: Vec<Put> = Vec::from_iter(waits.then(|| (RAFT_TREE, WAITS.to_vec(), Some(encode(&true)))));
+    scan(log, RAFT_TREE, b"", |key, _| {
+        if !waits || key != WAITS {
+            puts.push((RAFT_TREE, key, None));
+        }
+    })?;
     in_commits(puts).iter().try_for_each(|puts| commit_blocking(log, puts)).map_err(|error| error.to_string())
 }
 

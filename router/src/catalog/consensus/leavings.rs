@@ -1,5 +1,6 @@
 //! For tests: what a crash leaves in the store.
 
+use super::answer::GROUP;
 use super::group::ME;
 use super::log_store::{RAFT_TREE, find_ends, log_key, stored};
 use super::proposal::Proposal;
@@ -16,6 +17,16 @@ pub(in crate::catalog) fn count(log: &EventLog, prefix: &[u8]) -> usize {
     let mut count = 0;
     scan(log, RAFT_TREE, prefix, |_, _| count += 1).unwrap();
     count
+}
+
+/// The group that a store's node is of.
+pub(in crate::catalog) fn group(log: &EventLog) -> Option<u64> {
+    stored(log, GROUP).unwrap()
+}
+
+/// The store knows nothing any more of groups, votes and changes; what is set stays.
+pub(in crate::catalog) fn forget_raft(log: &EventLog) {
+    super::group::forget(log, false).unwrap();
 }
 
 /// An entry that is in the log, and not in the state.

@@ -6,8 +6,8 @@
 //! brings a proposal to the leader, `accept` is what the leader does with it. `roles` (one room up) says who votes,
 //! `reconcile` sees to it. `stand` asks before an election. `group` founds a group of one; `book` is what all of them share.
 //!
-//! Tree `raft`: `me`, `group`, `vote`, `applied`, `purged`, `log/` and eight bytes; while a state is being installed
-//! `page/` and four bytes, and `install`. Each value is a version byte, then postcard.
+//! Tree `raft`: `me`, `group`, `waits`, `vote`, `applied`, `purged`, `log/` and eight bytes; while a state is being
+//! installed `page/` and four bytes, and `install`. Each value is a version byte, then postcard.
 
 mod accept;
 mod answer;

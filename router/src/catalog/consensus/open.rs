@@ -63,11 +63,11 @@ pub(in crate::catalog) fn plan(
     let mut stored_me: Option<NodeId> = stored(log, ME).map_err(OpenError::Store)?;
     if founder.is_none() && me.is_some() && stored_me.is_some() && stored_me != me {
         // It joins another site, under a new id.
-        group::forget(log).map_err(OpenError::Store)?;
+        group::forget(log, is_restored).map_err(OpenError::Store)?;
         stored_me = None;
     } else if is_restored {
         // It may have voted, and have had changes, that its store does not know of.
-        group::forget(log).map_err(OpenError::Store)?;
+        group::forget(log, true).map_err(OpenError::Store)?;
     }
     let me = match (stored_me, me) {
         (Some(stored), Some(me)) if stored != me => return Err(OpenError::OtherNode { stored, me }),
@@ -102,10 +102,15 @@ impl Plan {
     fn prepare(&self, (log, topic): (&EventLog, &Topic), level: u16) -> Result<(), PrepareError> {
         finish_install(log, topic)?;
         let has_begun = stored::<AppliedV1>(log, APPLIED)?.is_some();
-        match &self.founder {
-            Some(founder) if !has_begun => group::found(log, (self.me, level), founder, &load(log)?),
-            _ if stored::<NodeId>(log, ME)?.is_none() => group::name_me(log, self.me),
-            _ => Ok(()),
+        if let Some(founder) = self.founder.as_ref().filter(|_| !has_begun) {
+            let state = load(log)?;
+            if group::may_found(log, self.me, &state)? {
+                return group::found(log, (self.me, level), founder, &state);
+            }
+        }
+        match stored::<NodeId>(log, ME)? {
+            Some(_) => Ok(()),
+            None => group::name_me(log, self.me),
         }
     }
 }

@@ -6,6 +6,7 @@ mod catch_up;
 mod devices;
 mod judge;
 mod levels;
+mod restored;
 mod site;
 mod survive;
 mod touch;

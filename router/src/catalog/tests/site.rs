@@ -159,14 +159,29 @@ impl Site {
 
     /// The same for a node that knows no higher level.
     pub fn start_knowing(&self, level_max: u16, id: u64, backend: Arc<MemoryBackend>, log: Arc<EventLog>) -> Node {
+        self.open(id, (backend, log), |opening| opening.level_max = level_max)
+    }
+
+    /// Starts a node on a store that was told to be older than it was.
+    pub fn start_restored(&self, id: u64, backend: Arc<MemoryBackend>) -> Node {
+        let log = open_log(&backend);
+        self.open(id, (backend, log), |opening| opening.is_restored = true)
+    }
+
+    fn open(
+        &self,
+        id: u64,
+        (backend, log): (Arc<MemoryBackend>, Arc<EventLog>),
+        change: impl FnOnce(&mut Opening),
+    ) -> Node {
         let id = NodeId(id);
         let start = match id.0 {
             1 => Start::Alone(Founder { name: "n1".into(), address: "n1:1".into(), version: "1".into() }),
             _ => Start::Joining,
         };
         let way = Arc::new(Way { ways: Arc::clone(&self.ways), me: id });
-        let opening =
-            Opening { me: Some(id), start, way, timing: self.timing.clone(), level_max, ..Opening::default() };
+        let mut opening = Opening { me: Some(id), start, way, timing: self.timing.clone(), ..Opening::default() };
+        change(&mut opening);
         let catalog = Catalog::open_as(Arc::clone(&log), Config::default(), opening).unwrap();
         self.ways.nodes.lock().insert(id, Arc::clone(&catalog));
         Node { id, backend, log, catalog }

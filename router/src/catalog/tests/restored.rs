@@ -1,0 +1,71 @@
+//! Nodes whose stores are older than they were: restored from a backup, and those who knew them.
+
+use super::site::{Site, fast, leader, until_same};
+use super::*;
+use crate::catalog::consensus::leavings;
+
+/// Whether a node is of no group, or of this one and has nothing of its leader yet; and whether it waits.
+fn waits_in(node: &super::site::Node, group: Option<u64>) -> bool {
+    let stands = (leavings::group(&node.log), leavings::count(&node.log, b"applied"));
+    stands == (group, 0) && node.catalog.leader().is_none_or(|leader| leader != node.id)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_founder_founds_no_second_group() {
+    let (site, mut nodes) = Site::of(fast(), 3).await;
+    nodes[0].change(add("before")).await.unwrap();
+    let group = leavings::group(&nodes[0].log);
+    let backup = Arc::new(nodes[0].backend.image());
+    let founder = nodes.remove(0);
+    site.stop(founder).await;
+    leader(&nodes).await;
+    nodes[0].change(add("meanwhile")).await.unwrap();
+    // It hears of nobody, however often it is started.
+    let away = Site::new(fast());
+    let restored = away.start_restored(1, backup);
+    assert!(waits_in(&restored, None));
+    let mut backup = away.stop(restored).await;
+    for round in 0..2 {
+        let again = away.start_on(1, backup);
+        assert!(waits_in(&again, None), "{round}");
+        assert_eq!(again.change(add("alone")).await.unwrap_err().code(), "no-majority");
+        assert_eq!(again.devices(), ["before"], "what was set can be read");
+        backup = away.stop(again).await;
+    }
+    // One that has heard a leader, and nothing of what was agreed on yet.
+    let told = away.start_on(1, Arc::new(backup.image()));
+    // Its group, no entries: of term 9, won by node 2.
+    let says = [1, 77, 0, 9, 2, 1, 0, 0, 0];
+    let down = vec![1, 7, 5];
+    let mut answer = down.clone();
+    while answer == down {
+        answer = told.catalog.answer(NodeId(2), &says).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(answer, [1, 0], "it is stored");
+    let told = away.stop(told).await;
+    let told = away.start_on(1, told);
+    assert!(waits_in(&told, Some(77)));
+    assert!(told.catalog.members().len() == 3 && !told.catalog.is_leader());
+    away.stop(told).await;
+    // It is let in again by those who go on.
+    let back = site.start_on(1, backup);
+    until_same(&[&back, &nodes[0], &nodes[1]]).await;
+    assert_eq!((leavings::group(&back.log), back.devices()), (group, vec!["before".into(), "meanwhile".into()]));
+    let backup = site.stop(back).await;
+    let back = site.start_on(1, backup);
+    back.change(add("after")).await.unwrap();
+    until_same(&[&back, &nodes[0], &nodes[1]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_names_others_and_knows_of_no_group_founds_none() {
+    let (site, mut nodes) = Site::of(fast(), 2).await;
+    let founder = nodes.remove(0);
+    founder.catalog.close().await;
+    leavings::forget_raft(&founder.log);
+    let backend = site.stop(founder).await;
+    let away = Site::new(fast());
+    let founder = away.start_on(1, backend);
+    assert!(waits_in(&founder, None) && founder.catalog.members().len() == 2);
+}
