@@ -69,3 +69,32 @@ async fn a_store_that_names_others_and_knows_of_no_group_founds_none() {
     let founder = away.start_on(1, backend);
     assert!(waits_in(&founder, None) && founder.catalog.members().len() == 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_log_went_back_is_served_by_the_leader_that_knew_it() {
+    for is_restored in [true, false] {
+        let (site, mut nodes) = Site::of(fast(), 3).await;
+        let leads = leader(&nodes).await;
+        let at = (leads + 1) % 3;
+        nodes[leads].change(add("before")).await.unwrap();
+        until_same(&nodes.iter().collect::<Vec<_>>()).await;
+        let (leading, id) = (nodes[leads].id, nodes[at].id.0);
+        let earlier = Arc::new(nodes[at].backend.image());
+        for n in 0..20 {
+            nodes[leads].change(add(&format!("d{n:02}"))).await.unwrap();
+        }
+        until_same(&nodes.iter().collect::<Vec<_>>()).await;
+        let follower = nodes.remove(at);
+        site.stop(follower).await;
+        let back = match is_restored {
+            true => site.start_restored(id, earlier),
+            false => site.start_on(id, earlier),
+        };
+        nodes.push(back);
+        until_same(&nodes.iter().collect::<Vec<_>>()).await;
+        assert_eq!(nodes[2].devices().len(), 21, "{is_restored}");
+        nodes[2].change(add("after")).await.unwrap();
+        until_same(&nodes.iter().collect::<Vec<_>>()).await;
+        assert!(nodes.iter().all(|node| node.catalog.leader() == Some(leading)), "it was the same leader all the time");
+    }
+}
