@@ -33,7 +33,9 @@ impl Consensus {
 
     async fn try_answer(&self, from: NodeId, body: &[u8]) -> Result<Answer, No> {
         let question = decode(body)?;
-        if !question.about.is_sound(from) {
+        // One that takes no part has not come to any term, and takes nothing.
+        let term = self.raft().map_or(0, |raft| raft.metrics().borrow().current_term);
+        if !question.about.is_sound(from, term) {
             return Err(No::Unreadable);
         }
         if self.book.ask(|state| state.is_removed(from)) && !self.is_follower(from) {

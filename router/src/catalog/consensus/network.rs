@@ -14,7 +14,7 @@ use openraft::{LogId, RaftNetwork, RaftNetworkFactory, Vote};
 use super::Types;
 use super::book::Book;
 use super::stored::{EntryV1, LogIdV1, VoteV1};
-use super::wire::{About, Answer, No, Question, decode_answer, encode};
+use super::wire::{About, Answer, No, Question, decode_answer, encode, is_in_reach};
 use crate::transport::NodeId;
 
 /// An answer on its way.
@@ -122,8 +122,8 @@ impl Peer {
             let (snapshot, vote_v1) = (snapshot.meta.snapshot_id.clone(), VoteV1::from(vote));
             let about = About::Page { vote: vote_v1, snapshot, number, page, end };
             match self.ask(about, wait).await? {
-                Answer::Taken(theirs) => answered = theirs.into(),
-                Answer::Other(theirs) => return Ok(theirs.into()),
+                Answer::Taken(theirs) if is_in_reach(&theirs, vote_v1.term) => answered = theirs.into(),
+                Answer::Other(theirs) if is_in_reach(&theirs, vote_v1.term) => return Ok(theirs.into()),
                 _ => return Err(Unreachable::new(&AskError::Senseless)),
             }
         }
@@ -170,7 +170,9 @@ impl RaftNetwork<Types> for Peer {
                 Ok(AppendEntriesResponse::Conflict)
             }
             // Only a higher vote is a reason to follow another.
-            Answer::Other(theirs) if Vote::from(theirs) > vote => Ok(AppendEntriesResponse::HigherVote(theirs.into())),
+            Answer::Other(theirs) if Vote::from(theirs) > vote && is_in_reach(&theirs, vote.leader_id.term) => {
+                Ok(AppendEntriesResponse::HigherVote(theirs.into()))
+            }
             _ => Err(senseless()),
         }
     }
@@ -183,7 +185,7 @@ impl RaftNetwork<Types> for Peer {
         let asked = VoteV1::from(request.vote);
         let about = About::Vote { vote: asked, last: request.last_log_id.map(LogIdV1::from) };
         match self.ask(about, option.hard_ttl()).await? {
-            Answer::Voted { vote, is_given, last } => {
+            Answer::Voted { vote, is_given, last } if is_in_reach(&vote, asked.term) => {
                 if !is_given {
                     self.network.book.touch.lock().refuse(asked.term, Instant::now());
                 }

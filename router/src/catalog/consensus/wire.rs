@@ -13,6 +13,9 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub(in crate::catalog) const PROPOSAL_BYTES_MAX: usize = 56 << 10;
 /// Numbers of changes end here, far beyond what can be reached.
 const INDEX_MAX: u64 = u64::MAX / 2;
+/// By how much a term may be above one's own: some months of elections without a pause. The term is stored, and one more is every election's:
+/// the word of one node alone could bring it to its end.
+const TERM_AHEAD_MAX: u64 = 1 << 24;
 /// Nodes that the roles may name: members, and those who were not forgotten yet.
 const NODES_MAX: usize = 2 * MEMBERS_MAX;
 /// The version that is spoken.
@@ -141,10 +144,25 @@ fn are_fit(roles: &RolesV1) -> bool {
     voters && (1..=2).contains(&roles.voters.len()) && roles.nodes.len() <= NODES_MAX
 }
 
+/// Whether a change may be of a log that the leader of `vote` has: it is its own, or an earlier leader's.
+fn is_before(id: &LogIdV1, vote: &VoteV1) -> bool {
+    (id.term, id.leader) <= (vote.term, vote.leader)
+}
+
+/// Whether a vote of another node can be followed by one that has come to `term` itself.
+pub(super) fn is_in_reach(vote: &VoteV1, term: u64) -> bool {
+    vote.term <= term.saturating_add(TERM_AHEAD_MAX)
+}
+
 impl About {
-    /// Whether openraft can take it: entries follow on each other, and it is a leader's or a candidate's own.
-    pub(super) fn is_sound(&self, from: NodeId) -> bool {
+    /// Whether openraft can take it, in a node that has come to `term`: entries follow on each other, and it is a leader's or a candidate's own.
+    pub(super) fn is_sound(&self, from: NodeId, term: u64) -> bool {
         match self {
+            Self::Append { vote, .. } | Self::Vote { vote, .. } | Self::Page { vote, .. }
+                if !is_in_reach(vote, term) =>
+            {
+                false
+            }
             Self::Append { vote, prev, entries, .. } => {
                 let first = prev.map_or(0, |prev| prev.index.saturating_add(1));
                 if first >= INDEX_MAX {
@@ -152,14 +170,14 @@ impl About {
                 }
                 let follow = entries.iter().zip(first..).all(|(entry, index)| entry.id.index == index);
                 let term = |entry: &EntryV1| (entry.id.term, entry.id.leader);
-                let rise =
-                    entries.is_sorted_by_key(term) && entries.iter().all(|e| term(e) <= (vote.term, vote.leader));
+                let rise = entries.is_sorted_by_key(term) && entries.iter().all(|e| is_before(&e.id, vote));
                 let fit = entries.iter().all(is_fit);
                 vote.is_won && vote.leader == from && fit && follow && rise
             }
             Self::Vote { vote, .. } => !vote.is_won && vote.leader == from,
             Self::Page { vote, end, .. } => {
-                let fit = |end: &AppliedV1| end.last.is_some_and(|last| last.index < INDEX_MAX) && are_fit(&end.roles);
+                let is_last = |last: LogIdV1| last.index < INDEX_MAX && is_before(&last, vote);
+                let fit = |end: &AppliedV1| end.last.is_some_and(is_last) && are_fit(&end.roles);
                 vote.is_won && vote.leader == from && end.as_ref().is_none_or(fit)
             }
             Self::Propose { .. } | Self::Led => true,
@@ -171,6 +189,8 @@ impl About {
 mod tests {
     use super::*;
 
+    /// The term that the node has come to which is asked.
+    const OWN: u64 = 1;
     const VOTE: VoteV1 = VoteV1 { term: 2, leader: NodeId(1), is_won: true };
 
     fn entry(term: u64, index: u64) -> EntryV1 {
@@ -232,7 +252,11 @@ mod tests {
             entries: entries.iter().map(|(term, index)| entry(*term, *index)).collect(),
         };
         let stood = VoteV1 { is_won: false, ..VOTE };
-        let page = |end| About::Page { vote: VOTE, snapshot: String::new(), number: 0, page: Vec::new(), end };
+        let page_of = |vote, end| About::Page { vote, snapshot: String::new(), number: 0, page: Vec::new(), end };
+        let page = |end| page_of(VOTE, end);
+        let alone = |last: LogIdV1| {
+            Some(AppliedV1 { last: Some(last), roles: RolesV1::alone(NodeId(1)), ..Default::default() })
+        };
         let cases = [
             (append(VOTE, None, &[]), true),
             (append(VOTE, None, &[(1, 0), (2, 1)]), true),
@@ -243,22 +267,22 @@ mod tests {
             (append(VOTE, None, &[(2, 0), (1, 1)]), false),
             (append(VOTE, None, &[(3, 0)]), false),
             (append(stood, None, &[]), false),
+            (append(VoteV1 { term: OWN + TERM_AHEAD_MAX, ..VOTE }, None, &[]), true),
+            (append(VoteV1 { term: OWN + TERM_AHEAD_MAX + 1, ..VOTE }, None, &[]), false),
+            (append(VoteV1 { term: u64::MAX, ..VOTE }, None, &[]), false),
+            (About::Vote { vote: VoteV1 { term: u64::MAX, ..stood }, last: None }, false),
             (About::Vote { vote: stood, last: None }, true),
             (About::Vote { vote: VOTE, last: None }, false),
             (page(None), true),
             (page(Some(AppliedV1::default())), false),
-            (
-                page(Some(AppliedV1 {
-                    last: Some(entry(1, 2).id),
-                    roles: RolesV1::alone(NodeId(1)),
-                    ..Default::default()
-                })),
-                true,
-            ),
+            (page(alone(entry(1, 2).id)), true),
+            (page(alone(entry(2, 2).id)), true),
+            (page(alone(entry(3, 2).id)), false),
+            (page_of(VoteV1 { term: u64::MAX, ..VOTE }, None), false),
         ];
         for (about, expected) in cases {
-            assert_eq!(about.is_sound(NodeId(1)), expected, "{about:?}");
-            assert!(!about.is_sound(NodeId(2)), "{about:?}");
+            assert_eq!(about.is_sound(NodeId(1), OWN), expected, "{about:?}");
+            assert!(!about.is_sound(NodeId(2), OWN), "{about:?}");
         }
     }
 }
