@@ -9,7 +9,7 @@ use crate::transport::NodeId;
 const VOTERS: [usize; 3] = [5, 3, 1];
 
 /// How things stand, as the leader sees them.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct View<'a> {
     /// The nodes of the site.
     pub(super) members: &'a [Member],
@@ -34,13 +34,27 @@ pub(super) enum Step {
     Forget(NodeId),
 }
 
-/// Who shall vote: five, three or one of the active nodes. The leader and those who vote stay before others, and who
-/// came earlier stands before who came later.
-pub(super) fn voters(members: &[Member], leader: NodeId) -> BTreeSet<NodeId> {
-    let mut active: Vec<&Member> = members.iter().filter(|member| member.state == MemberState::Active).collect();
-    active.sort_by_key(|member| (member.node != leader, !member.voter, member.joined, member.node));
-    let count = VOTERS.into_iter().find(|count| *count <= active.len()).unwrap_or(0);
+/// Who shall vote: five, three or one of the active nodes. The leader and those who vote stay before others, who has caught up stands before who
+/// has not, and who came earlier before who came later. Those who have not caught up, and perhaps never come, keep nobody from voting: fewer
+/// vote until they have, but for their sake not fewer than vote now.
+pub(super) fn voters(view: &View<'_>) -> BTreeSet<NodeId> {
+    let active = view.members.iter().filter(|member| member.state == MemberState::Active);
+    let is_fit = |member: &Member| member.voter || view.caught_up.contains(&member.node);
+    let mut active: Vec<&Member> = active.collect();
+    active
+        .sort_by_key(|member| (member.node != view.leader, !member.voter, !is_fit(member), member.joined, member.node));
+    let most = |nodes: usize| VOTERS.into_iter().find(|count| *count <= nodes).unwrap_or(0);
+    let (all, fit) = (most(active.len()), most(active.iter().filter(|member| is_fit(member)).count()));
+    let current = view.voters.last().map_or(0, BTreeSet::len);
+    let count = if fit >= current { fit } else { all };
     active.into_iter().take(count).map(|member| member.node).collect()
+}
+
+/// Whether other nodes would vote if all had caught up, so that it is to be looked at again.
+pub(super) fn is_waited_for(view: &View<'_>) -> bool {
+    let all: BTreeSet<NodeId> = view.members.iter().map(|member| member.node).collect();
+    let wanted = voters(&View { caught_up: &all, ..*view });
+    view.voters.len() != 1 || view.voters.first() != Some(&wanted)
 }
 
 /// The next step, one at a time; `None`: all is as it shall be, or waits for a node that has not caught up.
@@ -56,7 +70,7 @@ pub(super) fn next_step(view: &View<'_>) -> Option<Step> {
     if let Some(new) = wanted.difference(view.nodes).next() {
         return Some(Step::Learn(*new));
     }
-    let target = voters(view.members, view.leader);
+    let target = voters(view);
     if target != *current {
         // A voter that is not there would cost the majority at once.
         let is_ready = target.difference(current).all(|node| view.caught_up.contains(node));
@@ -120,7 +134,12 @@ mod tests {
             ("x1", 1, &[]),
         ];
         for (text, leader, expected) in cases {
-            assert_eq!(voters(&members(text), NodeId(leader)), set(expected), "{text}");
+            let members = members(text);
+            let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
+            let now = [members.iter().filter(|member| member.voter).map(|member| member.node).collect()];
+            let leader = NodeId(leader);
+            let view = View { members: &members, leader, voters: &now, nodes: &nodes, caught_up: &nodes };
+            assert_eq!(voters(&view), set(expected), "{text}");
         }
     }
 
@@ -153,6 +172,17 @@ mod tests {
             ("a2", "2", "12", "2", forget(1)),
             ("x1", "1", "1", "1", None),
             ("a1", "", "", "", None),
+            // Node 2 has never come.
+            ("a1 a2- a3- a4-", "1", "1234", "13", None),
+            ("a1 a2- a3- a4-", "1", "1234", "134", vote(&[1, 3, 4])),
+            ("a1 a2- a3- a4- a5-", "1", "12345", "1345", vote(&[1, 3, 4])),
+            ("a1 a2- a3 a4 a5-", "134", "12345", "1345", None),
+            ("a1 a2- a3 a4 a5-", "134", "12345", "12345", vote(&[1, 2, 3, 4, 5])),
+            // Who votes stays, also where it is behind and another one is not.
+            ("a1 a2- a3 a4", "134", "1234", "12", None),
+            // Fewer than now would vote for the sake of one that has not caught up.
+            ("l1 a2 a3 a4-", "123", "1234", "123", None),
+            ("l1 a2 a3 a4-", "123", "1234", "1234", vote(&[2, 3, 4])),
         ];
         for (text, voters, nodes, caught_up, expected) in cases {
             let one = |text| sets(text).pop().unwrap_or_default();
@@ -160,6 +190,30 @@ mod tests {
             let leader = NodeId(1);
             let view = View { members: &members, leader, voters: &voters, nodes: &nodes, caught_up: &caught_up };
             assert_eq!(next_step(&view), expected, "{text}: {view:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_looked_at_again_while_one_may_come_to_vote() {
+        let cases = [
+            ("a1 a2- a3-", "1", "12", true),
+            ("a1 a2- a3-", "1", "1", true),
+            ("a1 a2-", "1", "1", false),
+            ("a1 a2- a3 a4", "134", "134", false),
+            ("a1 a2- a3 a4 a5-", "134", "1345", true),
+            ("a1 a2 a3", "1|123", "123", true),
+        ];
+        for (text, voters, caught_up, expected) in cases {
+            let (members, voters) = (members(text), sets(voters));
+            let caught_up = sets(caught_up).pop().unwrap_or_default();
+            let view = View {
+                members: &members,
+                leader: NodeId(1),
+                voters: &voters,
+                nodes: &caught_up,
+                caught_up: &caught_up,
+            };
+            assert_eq!(is_waited_for(&view), expected, "{text} {view:?}");
         }
     }
 

@@ -69,9 +69,7 @@ impl Consensus {
         let members = members.borrow();
         let leader = self.book.me;
         let view = View { members: &members, leader, voters, nodes: &nodes, caught_up: &caught_up };
-        let target = roles::voters(&members, leader);
-        let is_more = voters.len() != 1 || voters.first() != Some(&target);
-        Some((roles::next_step(&view), is_more))
+        Some((roles::next_step(&view), roles::is_waited_for(&view)))
     }
 }
 
