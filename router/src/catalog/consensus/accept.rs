@@ -1,6 +1,5 @@
 //! What a leader does with a proposal.
 
-use openraft::error::RaftError;
 use tokio::time::Instant;
 
 use super::Consensus;
@@ -75,8 +74,8 @@ impl Consensus {
         let written = raft.client_write(proposal.encode());
         match tokio::time::timeout_at(until, written).await {
             Ok(Ok(_)) => Accepted::Done,
-            Ok(Err(RaftError::APIError(_))) | Err(_) => Accepted::Lost,
-            Ok(Err(RaftError::Fatal(_))) => Accepted::Down,
+            // Also where the consensus ended meanwhile: it may be in a log by then, and on its way to others.
+            Ok(Err(_)) | Err(_) => Accepted::Lost,
         }
     }
 }

@@ -203,6 +203,39 @@ async fn what_may_be_in_a_log_is_not_told_as_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_the_log_of_a_leader_that_falls_is_not_told_as_refused() {
+    let site = Site::new(Timing { propose_wait: Duration::from_millis(500), ..fast() });
+    let node = site.start(1);
+    node.change(add("a")).await.unwrap();
+    let before = site.stop(node).await;
+    let (mut is_made, mut told_lost) = (false, 0);
+    // After each write in turn the disk fails: before the entry is in the log, between it and the state, and after both.
+    for writes in 0.. {
+        let node = site.start_on(1, Arc::new(before.image()));
+        until("it leads", || node.catalog.is_leader()).await;
+        node.backend.set_faults(sled_data::Faults { fail_after_writes: Some(writes), ..Default::default() });
+        let told = node.change(add("perhaps")).await.err();
+        let backend = site.stop(node).await;
+        backend.set_faults(sled_data::Faults::default());
+        backend.power_cut(0);
+        let node = site.start_on(1, backend);
+        node.change(add("after")).await.unwrap();
+        let is_there = node.catalog.is_enrolled("perhaps");
+        site.stop(node).await;
+        match told {
+            None => {
+                assert!(is_there);
+                break;
+            }
+            Some(Refusal::UnknownOutcome) => told_lost += 1,
+            Some(told) => assert!(!is_there, "after {writes} writes it was told as refused: {told}"),
+        }
+        is_made |= is_there;
+    }
+    assert!(is_made && told_lost > 0, "it was never made by a leader that fell");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn how_long_a_token_is_good_counts_by_the_leaders_clock() {
     let (_site, nodes) = Site::of(fast(), 3).await;
     let life_ms = i64::try_from(crate::security::JOIN_TOKEN_LIFETIME.as_millis()).unwrap();
