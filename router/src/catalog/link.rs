@@ -67,6 +67,13 @@ pub enum LinkRefusal {
     /// There are as many as there may be.
     #[error("there are as many {0} as there may be")]
     TooMany(&'static str),
+    /// The site has as many gateways as it may. One that comes with a new key is a new one, so those that it was before count as well.
+    #[error(
+        "{0} has as many gateways as one site may ({max}), those that were set up anew since then counted each time: \
+         `edgeway link remove {0}` forgets them all; then invite those that there are once more",
+        max = LINK_NODES_MAX
+    )]
+    TooManyGateways(String),
     /// The token is not known.
     #[error("the token is not known here; have a new one made with `edgeway link invite`")]
     TokenUnknown,
@@ -85,7 +92,7 @@ impl LinkRefusal {
         match self {
             Self::Name(_) => "bad_request",
             Self::Unknown(_) => "not_found",
-            Self::TooMany(_) => "too-many-links",
+            Self::TooMany(_) | Self::TooManyGateways(_) => "too-many-links",
             Self::TokenUnknown => "token-unknown",
             Self::TokenUsed => "token-used",
             Self::TokenExpired => "token-expired",
@@ -96,7 +103,7 @@ impl LinkRefusal {
         match self {
             Self::Name(_) => Class::Bad,
             Self::Unknown(_) | Self::TokenUnknown => Class::Unknown,
-            Self::TooMany(_) => Class::TooMuch,
+            Self::TooMany(_) | Self::TooManyGateways(_) => Class::TooMuch,
             Self::TokenUsed | Self::TokenExpired => Class::Conflict,
         }
     }
@@ -192,7 +199,7 @@ pub(super) fn judge_accept(
     link.is_revoked = false;
     if !link.has_node(node) {
         if link.nodes.len() >= LINK_NODES_MAX {
-            return Err(LinkRefusal::TooMany("gateways of one site"));
+            return Err(LinkRefusal::TooManyGateways(token.name.clone()));
         }
         let end = node_name.floor_char_boundary(NODE_NAME_BYTES_MAX);
         link.nodes.push((node, node_name[..end].to_owned()));
@@ -232,7 +239,7 @@ pub(super) fn judge_import(state: &State, name: &str, new: &AgreedLink) -> Resul
         link.nodes.extend(nodes);
     }
     if link.nodes.len() > LINK_NODES_MAX {
-        return Err(LinkRefusal::TooMany("gateways of one site"));
+        return Err(LinkRefusal::TooManyGateways(name.to_owned()));
     }
     if link.ids.len() > IDS_MAX {
         return Err(LinkRefusal::TooMany("ids of one link"));

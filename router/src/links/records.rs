@@ -295,7 +295,7 @@ fn record(name: &str, link: &AgreedLink) -> LinkRecord {
 /// What the edge is told: another node of the site may do better where it is `unavailable`.
 fn refused(refusal: &catalog::Refusal) -> Refusal {
     let code = match refusal {
-        catalog::Refusal::Link(LinkRefusal::TooMany(_)) => "busy",
+        catalog::Refusal::Link(LinkRefusal::TooMany(_) | LinkRefusal::TooManyGateways(_)) => "busy",
         catalog::Refusal::Link(_) => refusal.code(),
         _ => "unavailable",
     };

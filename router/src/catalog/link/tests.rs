@@ -97,7 +97,17 @@ fn tokens_links_and_gateways_are_bounded() {
     }
     let unused = *state.link_tokens().find(|(_, token)| token.used_by.is_none()).unwrap().0;
     let full = judge_accept(&state, unused, (NodeId(999), "gw"), 7, &terms(0));
-    assert_eq!(full, Err(LinkRefusal::TooMany("gateways of one site")));
+    let refused = full.unwrap_err();
+    assert_eq!((refused.code(), &refused), ("too-many-links", &LinkRefusal::TooManyGateways("plant".into())));
+    assert!(refused.to_string().contains("`edgeway link remove plant`"), "it says what is to be done: {refused}");
+    // Which helps.
+    let judged = judge_remove(&state, "plant");
+    assert_eq!(apply(&mut state, judged), "");
+    let (again, expires_at_ms) = (TokenHash([99; 32]), 15 * MINUTE_MS);
+    let judged = judge_invite(&state, "plant", again, expires_at_ms, &terms(0));
+    assert_eq!(apply(&mut state, judged), "");
+    let judged = judge_accept(&state, again, (NodeId(999), "gw"), 7, &terms(1));
+    assert_eq!(apply(&mut state, judged), "");
 }
 
 #[test]
