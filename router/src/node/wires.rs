@@ -312,10 +312,13 @@ impl Serve for Served {
 
     fn notice(&self, notice: Notice) {
         let code = match notice {
+            // It has come before the connections had heard that it was let in.
+            Notice::Stranger { node } if self.catalog.members().iter().any(|member| member.node == node) => return,
             Notice::Copied { .. } => "copied",
             Notice::CopiedHere { .. } => "copied-here",
             Notice::Removed { .. } => REMOVED,
             Notice::Version { .. } => "version",
+            Notice::Stranger { .. } => "store-too-old",
             Notice::TooMany { .. } => "too-many-nodes",
         };
         match self.replication() {

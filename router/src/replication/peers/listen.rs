@@ -12,6 +12,7 @@ use super::carry::carry;
 use super::dial::answer_wait;
 use super::hello::{HELLO_BYTES_MAX, Hello};
 use super::link::{Link, MODE_HELLO};
+use super::serve::Notice;
 use super::stats::count;
 use super::{Close, Shared};
 use crate::replication::join::Desk;
@@ -100,11 +101,16 @@ async fn greet(shared: &Arc<Shared>, node: NodeId, connection: &SiteConnection) 
         close.close(connection, text);
         None
     };
-    let is_member = shared.table.lock().is_member(node);
+    let (is_member, is_alone) = {
+        let table = shared.table.lock();
+        (table.is_member(node), table.is_alone())
+    };
     if !is_member && shared.serve.was_removed(node) {
         return refuse(Close::Removed, "this node was removed from the site");
     }
     if !is_member {
+        // A certificate is given to members alone, once that is agreed on.
+        shared.tell(is_alone.then_some(Notice::Stranger { node }));
         let text = format!(
             "node {node} is not among the nodes that node {} knows: if it has just joined, this passes; if it was \
              removed, it stays out",

@@ -67,6 +67,16 @@ pub enum Notice {
         /// Which of the two is to be upgraded.
         text: String,
     },
+    /// A node of the site has come, and this node knows of no other one: it was never let in here.
+    #[error(
+        "node {node} has a certificate of this site, and this node has let nobody in, as far as its store knows: the store is older than it \
+         was when that node joined (was it restored from a backup?), and what is set here is set here alone. Stop this node, \
+         wipe its data folder, and let it join anew"
+    )]
+    Stranger {
+        /// The node.
+        node: NodeId,
+    },
     /// The site's list has more nodes than this node keeps connections to.
     #[error("the site has {left_out} nodes more than a node keeps connections to")]
     TooMany {

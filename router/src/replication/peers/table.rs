@@ -97,6 +97,11 @@ impl Table {
         self.seats.get(&node).is_some_and(|seat| seat.is_member)
     }
 
+    /// Whether the site has no other nodes.
+    pub(super) fn is_alone(&self) -> bool {
+        !self.seats.values().any(|seat| seat.is_member)
+    }
+
     /// Gives up a node that is no member; its connection, if it has one.
     pub(super) fn drop_seat(&mut self, node: NodeId) -> Option<Arc<Link>> {
         self.seats.remove(&node)?.link

@@ -130,6 +130,26 @@ async fn who_sits_at_a_members_address_is_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_knows_of_nobody_is_told_of_a_node_of_its_site() {
+    let ids = Ids::make(3);
+    let stranger = |notice: &Notice| *notice == Notice::Stranger { node: NodeId(2) };
+    let (alone, known) = (vec![member(1, "127.0.0.1:9")], vec![member(1, "127.0.0.1:9"), member(3, "127.0.0.1:9")]);
+    let raw = Raw::new(&ids, 2);
+    for (members, is_told) in [(known, false), (alone, true)] {
+        let node = Node::start(ids.endpoint(1, &fast()), 11, members, fast());
+        let ended = raw.greet(&node, &raw.hello(1)).await.unwrap_err();
+        assert_eq!(code(&ended), Some(Close::NotMember), "{ended}");
+        // It is told before the connection is closed.
+        assert_eq!(node.notices().iter().any(stranger), is_told);
+        // One that was removed is known.
+        node.ear.removed.lock().push(NodeId(3));
+        let removed = Raw::new(&ids, 3);
+        let _ = removed.greet(&node, &removed.hello(1)).await;
+        assert!(!node.notices().contains(&Notice::Stranger { node: NodeId(3) }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_otherwise_than_its_certificate_is_sent_away() {
     let ids = Ids::make(7);
     let (node, raw) = (node_5(&ids), Raw::new(&ids, 2));
