@@ -6,12 +6,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::lobby::Lobby;
 use super::message::{self, ANSWER_BYTES_MAX, Answer, JoinRefusal, REQUEST_BYTES_MAX, RefusalCode, Request, Welcome};
 use crate::replication::peers::{Close, Speaker, Spoken, agree};
 use crate::replication::{PROGRAM, Pending};
 use crate::transport::{FrameReceiver, FrameSender, SiteConnection, StreamError};
 
-/// Nodes that join at once; more are told to come again.
+/// Requests that are decided on at once; who asks beyond that is told to come again.
 const JOINS_MAX: usize = 4;
 /// How long a node that joins has for its request.
 const REQUEST_WAIT: Duration = Duration::from_secs(5);
@@ -33,24 +34,32 @@ pub struct Desk {
     name: String,
     spoken: Arc<Spoken>,
     admission: Arc<dyn Admission>,
+    /// Those who have not said yet what they want.
+    lobby: Arc<Lobby>,
     places: Semaphore,
 }
 
 impl Desk {
     /// A desk of the node of this name, which speaks this.
     pub fn new(name: impl Into<String>, spoken: Arc<Spoken>, admission: Arc<dyn Admission>) -> Self {
-        Self { name: name.into(), spoken, admission, places: Semaphore::new(JOINS_MAX) }
+        Self { name: name.into(), spoken, admission, lobby: Arc::default(), places: Semaphore::new(JOINS_MAX) }
     }
 
     /// Serves one connection to its end.
     pub async fn serve(&self, connection: SiteConnection) {
-        let Ok(_place) = self.places.try_acquire() else {
-            return Close::Busy.close(&connection, "other nodes join right now: try again in a moment");
-        };
+        let busy = || Close::Busy.close(&connection, "other nodes join right now: try again in a moment");
         let from = connection.address();
-        match timeout(REQUEST_WAIT, receive(&connection)).await {
+        let (waits, yields) = self.lobby.enter(from.ip());
+        let heard = tokio::select! {
+            heard = timeout(REQUEST_WAIT, receive(&connection)) => heard,
+            _ = yields => return busy(),
+        };
+        drop(waits);
+        match heard {
             Ok(Ok((send, Ok(request)))) => {
+                let Ok(place) = self.places.try_acquire() else { return busy() };
                 let answer = self.answer(&request).await;
+                drop(place);
                 match &answer {
                     Answer::Welcome(welcome) => {
                         tracing::info!(%from, name = request.name, node = %welcome.node, "a node joins the site");

@@ -3,6 +3,7 @@
 mod ask;
 mod desk;
 mod install;
+mod lobby;
 mod message;
 #[cfg(test)]
 mod tests;

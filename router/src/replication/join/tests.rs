@@ -195,6 +195,21 @@ async fn who_is_not_what_the_token_names_is_told_nothing() {
     assert!(matches!(joined.await.unwrap(), Err(JoinError::Unreached(tried)) if tried.len() == 1));
 }
 
+#[tokio::test]
+async fn those_who_say_nothing_keep_nobody_from_joining() {
+    let site = Site::start(true);
+    let pin = site.office.identity.ca_fingerprint();
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(dial_join(site.address, SITE, pin, Config::default().bounds()).await.unwrap());
+    }
+    let key = NodeKey::draw().unwrap();
+    apply(&site.token(), "n2", &key).await.unwrap();
+    // They have not been given up yet, but for those who had to yield.
+    let first = timeout(LONG, silent[0].ended()).await.unwrap();
+    assert!(first.to_string().contains("other nodes join right now"), "{first}");
+}
+
 /// What comes back for raw bytes on the stream.
 async fn answer_to(site: &Site, bytes: &[u8]) -> Result<Option<Vec<u8>>, StreamError> {
     let pin = site.office.identity.ca_fingerprint();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -11,6 +12,7 @@ use super::arrival::{Verdict, judge};
 use super::carry::carry;
 use super::dial::answer_wait;
 use super::hello::{HELLO_BYTES_MAX, Hello};
+use super::line::{self, Line};
 use super::link::{Link, MODE_HELLO};
 use super::serve::Notice;
 use super::stats::count;
@@ -18,38 +20,72 @@ use super::{Close, Shared};
 use crate::replication::join::Desk;
 use crate::transport::{Attempt, FrameReceiver, FrameSender, NodeId, SiteConnection, SiteProtocol, StreamError};
 
-/// Handshakes and greetings at once; more wait in the endpoint.
-const HANDSHAKES_MAX: usize = 32;
-/// Handshakes under way from which one that comes must first show that its address is its own.
-const PROOF_FROM: usize = 8;
 /// How long a handshake may take.
 const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
 
+/// Those who come, until they have shaken hands and greeted.
+#[derive(Default)]
+struct Arrivals {
+    line: Mutex<Line<Attempt>>,
+    /// A handshake has ended.
+    freed: Notify,
+}
+
+/// A place among those who shake hands, until it is dropped.
+struct Handshake {
+    arrivals: Arc<Arrivals>,
+    from: line::Network,
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.arrivals.line.lock().done(self.from);
+        self.arrivals.freed.notify_one();
+    }
+}
+
+impl Arrivals {
+    /// One comes: it waits, or is to prove its address first.
+    fn take(&self, attempt: Attempt) {
+        let mut line = self.line.lock();
+        let is_proven = attempt.is_proven();
+        if !is_proven && line.wants_proof() {
+            return attempt.ask_for_proof();
+        }
+        // An address that may be another one's is not counted as that one's.
+        let from = is_proven.then(|| line::network(attempt.address().ip()));
+        if let Some(goes) = line.join(from, attempt) {
+            goes.refuse();
+        }
+    }
+
+    /// Who may shake hands now.
+    fn next(self: &Arc<Self>) -> Option<(Attempt, Handshake)> {
+        let (from, attempt) = self.line.lock().next()?;
+        Some((attempt, Handshake { arrivals: Arc::clone(self), from }))
+    }
+}
+
 /// Takes connections until the endpoint is closed.
 pub(super) async fn listen(shared: Arc<Shared>, desk: Option<Arc<Desk>>) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let arrivals = Arc::new(Arrivals::default());
     let mut guests = JoinSet::new();
     loop {
-        let attempt = tokio::select! {
-            attempt = next(&shared, &handshakes) => attempt,
-            Some(_) = guests.join_next(), if !guests.is_empty() => continue,
-        };
-        let Some((attempt, handshake)) = attempt else { return };
-        let under_way = HANDSHAKES_MAX - handshakes.available_permits();
-        if under_way > PROOF_FROM && !attempt.is_proven() {
-            attempt.ask_for_proof();
-        } else {
+        while let Some((attempt, handshake)) = arrivals.next() {
             guests.spawn(receive(Arc::clone(&shared), desk.clone(), attempt, handshake));
+        }
+        tokio::select! {
+            attempt = shared.endpoint.accept() => match attempt {
+                Some(attempt) => arrivals.take(attempt),
+                None => return,
+            },
+            () = arrivals.freed.notified() => {}
+            Some(_) = guests.join_next(), if !guests.is_empty() => {}
         }
     }
 }
 
-async fn next(shared: &Shared, handshakes: &Arc<Semaphore>) -> Option<(Attempt, OwnedSemaphorePermit)> {
-    let handshake = Arc::clone(handshakes).acquire_owned().await.ok()?;
-    Some((shared.endpoint.accept().await?, handshake))
-}
-
-async fn receive(shared: Arc<Shared>, desk: Option<Arc<Desk>>, attempt: Attempt, handshake: OwnedSemaphorePermit) {
+async fn receive(shared: Arc<Shared>, desk: Option<Arc<Desk>>, attempt: Attempt, handshake: Handshake) {
     let from = attempt.address();
     let connection = match timeout(HANDSHAKE_WAIT, attempt.shake_hands()).await {
         Ok(Ok(connection)) => connection,

@@ -10,6 +10,7 @@ mod close;
 mod dial;
 mod heartbeat;
 mod hello;
+mod line;
 mod link;
 mod listen;
 mod liveness;
@@ -37,6 +38,7 @@ use tokio::time::timeout;
 
 pub use close::Close;
 pub use heartbeat::Heartbeat;
+pub(in crate::replication) use line::network;
 pub use link::{ASK_BYTES_MAX, AskError};
 pub use member::{MEMBERS_MAX, Member};
 pub use serve::{Guests, Notice, Pulse, Serve};

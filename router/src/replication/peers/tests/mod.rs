@@ -2,6 +2,7 @@
 
 mod asks;
 mod joined;
+mod many;
 mod quiet;
 mod raw;
 mod strangers;
