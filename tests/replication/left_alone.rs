@@ -1,10 +1,16 @@
 //! The last node of a site whose majority is lost for good.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::load::{Load, check, make_topics};
+use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::site::Site;
 use crate::harness::wait;
+
+/// How long a node may take to end.
+const END_MAX: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_last_one_goes_on_alone_when_it_is_told_to() {
@@ -48,4 +54,47 @@ fn the_last_one_goes_on_alone_when_it_is_told_to() {
     site.join();
     site.wait_level();
     check(&site, &records);
+}
+
+#[test]
+fn the_only_voter_is_restored_and_the_other_one_goes_on() {
+    let mut site = Site::of(2);
+    make_topics(&site);
+    let publish = |site: &Site, from: usize| {
+        let mut client = Client::simple(site[0].mqtt, Version::V5, "guest");
+        let messages = (from..from + 10).map(|number| Message::new("plain/guest", number.to_string()));
+        client.publish_all(&messages.collect::<Vec<_>>());
+    };
+    publish(&site, 0);
+    site.wait_level();
+    assert!(site.members[0].node.stop().success());
+    let backup = site.backup(0);
+    site.run(&[0]);
+    publish(&site, 10);
+    assert_eq!(site[0].call("POST", "devices", Some(&json!({"device": "later"}))).status, 201);
+    site.wait_level();
+    wait::until_true("the other one knows it", || site[1].get("devices/later").status == 200);
+    assert!(site.members[0].node.stop().success());
+    site.restore(0, &backup);
+    site.kill(&[1]);
+    site.run(&[0]);
+    site.run(&[1]);
+    // The other one has more of its log. From then on it waits to be let in, however often it is started.
+    site.members[0].node.wait_end(END_MAX);
+    for _ in 0..2 {
+        site.run(&[0]);
+        wait::until_true("they are connected", || site.seen(0, "n2")["connected"] == true);
+        let refused = site[0].call("POST", "devices", Some(&json!({"device": "second-group"})));
+        assert_eq!(refused.status, 503, "nobody leads: {refused:?}");
+        let refused = site[0].cli(&["node", "promote", "--lost"]);
+        assert!(refused.code == 1 && refused.err.contains("n2, who may know more"), "{refused:?}");
+        assert!(site.members[0].node.stop().success());
+    }
+    site.run(&[0]);
+    wait::until_true("they are connected", || site.seen(1, "n1")["connected"] == true);
+    // Until it has been silent for long enough.
+    wait::until("it goes on alone", || (site[1].cli(&["node", "promote", "--lost"]).code == 0).then_some(()));
+    let add = |device: &str| site[1].call("POST", "devices", Some(&json!({"device": device}))).status;
+    wait::until_true("it decides alone", || matches!(add("alone"), 201 | 409));
+    assert_eq!(site[1].get("devices/later").status, 200, "it knew more");
 }

@@ -43,6 +43,17 @@ pub enum SurviveError {
 }
 
 impl Catalog {
+    /// Whether this node is of a group: one that is not waits to be let into its site, or to be let in again after its store was restored.
+    pub fn has_group(&self) -> bool {
+        self.consensus.has_group()
+    }
+
+    /// Whether a node that is there takes part in another group than this one, or in none, as it says: it votes no more. Where this node is
+    /// of no group itself, nobody is known to be.
+    pub async fn is_apart(&self, node: NodeId) -> bool {
+        self.consensus.is_apart(node).await
+    }
+
     /// Makes this node the only one of a new group that goes on from its state, for `who`; all other nodes count as
     /// lost, and what they say is not heard any more: they must be wiped and join anew. What only the lost nodes knew
     /// is lost. Where all of that is so already, nothing is done: it may be asked for again when it was cut short, or its answer was lost.
@@ -56,8 +67,7 @@ impl Catalog {
         if self.goes_on_alone().await {
             return Ok(());
         }
-        let missing = self.consensus.missing();
-        if missing.is_empty() {
+        if !self.consensus.is_left_alone() {
             return Err(SurviveError::NotLost);
         }
         let who = &who[..who.floor_char_boundary(WHO_BYTES_MAX)];

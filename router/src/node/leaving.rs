@@ -154,7 +154,7 @@ impl SiteNode {
         }
     }
 
-    fn names(&self, nodes: &[NodeId]) -> Vec<String> {
+    pub(super) fn names(&self, nodes: &[NodeId]) -> Vec<String> {
         let members = self.catalog.members();
         let names: BTreeMap<NodeId, &str> = members.iter().map(|member| (member.node, member.name.as_str())).collect();
         nodes.iter().map(|node| names.get(node).map_or_else(|| node.to_string(), |name| (*name).to_owned())).collect()

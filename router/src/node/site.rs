@@ -22,6 +22,7 @@ use crate::admin::site::{LeftView, Pending, RemovedView, SiteControl, SiteView, 
 use crate::catalog::{Catalog, Change, MemberState, SiteUpdate, SurviveError, TokenHash};
 use crate::commands::Commands;
 use crate::event_log::EventLog;
+use crate::links;
 use crate::plugin_host::PluginHost;
 use crate::replication::join::{Desk, draw_token};
 use crate::replication::peers::{Own, Peers, Setup, Spoken};
@@ -338,12 +339,25 @@ impl SiteNode {
     }
 
     async fn go_on_alone(&self) -> Result<(), ApiError> {
-        let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
-        let is_heard =
-            |node: NodeId| node == self.place.node || peers.iter().any(|peer| peer.node == node && peer.is_connected);
+        let there: Vec<NodeId> = links::Nodes::connected(&*self.way);
         let members = self.catalog.members();
         let voters: Vec<NodeId> = members.iter().filter(|member| member.voter).map(|member| member.node).collect();
-        let heard = voters.iter().filter(|voter| is_heard(**voter)).count();
+        if !self.catalog.has_group() && !there.is_empty() {
+            let names = self.names(&there).join(", ");
+            let what =
+                format!("this node waits to be let into its site again, and {names}, who may know more, can be asked");
+            return Err(ApiError::conflict(what).coded("others-there").hint(
+                "see there with `edgeway node status` who leads; where nobody does, use `edgeway node promote --lost` there",
+            ));
+        }
+        let mut heard = 0;
+        for voter in &voters {
+            // One that is connected and takes part in another group, or in none as its store was restored, votes no more.
+            heard += usize::from(match *voter == self.place.node {
+                true => self.catalog.has_group(),
+                false => there.contains(voter) && !self.catalog.is_apart(*voter).await,
+            });
+        }
         // Where this node alone votes, it may be asked for again, as its answer was lost: the catalog knows.
         if heard * 2 > voters.len() && voters != [self.place.node] {
             let what = format!("{heard} of {} voters are heard: the majority is not lost", voters.len());

@@ -11,6 +11,7 @@
 
 mod accept;
 mod answer;
+mod apart;
 mod book;
 mod group;
 mod hand_over;
