@@ -5,12 +5,15 @@
 mod ballast;
 mod group_bytes;
 mod memory;
+mod raw_read;
 mod sled_trees;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use memory::{Faults, MemoryBackend};
+pub(crate) use raw_read::read_or_zeros;
+pub(crate) use sled_trees::TAIL_FILE;
 pub use sled_trees::{SledBackend, SledConfig};
 
 /// Why a backend did not do what it was asked.
@@ -120,6 +123,14 @@ pub trait Backend: Send + Sync {
 
     /// The last note that can be read, if there is one. It may be older than the trees; newer only if synced writes were lost.
     fn mark(&self) -> Option<Mark>;
+
+    /// The store was found to be what it was: lets go of what was kept of it before it was opened, for the case that it is not.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn accept(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Nothing is written any more: lets go of what the next opening would do again. Durable with the next sync.
     ///

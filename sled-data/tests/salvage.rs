@@ -9,8 +9,8 @@ use std::path::Path;
 
 use harness::{Times, next, partition, seal_at};
 use sled_data::{
-    Commit, Compression, Durability, HLC_LOGICAL_BITS, Options, PartitionId, SalvageError, SalvageReport, Store,
-    TopicConfig, TopicId, salvage,
+    Commit, Compression, Durability, HLC_LOGICAL_BITS, OpenError, Options, PartitionId, SalvageError, SalvageReport,
+    Store, TopicConfig, TopicId, salvage,
 };
 
 const ROUNDS: usize = 60;
@@ -327,7 +327,11 @@ fn what_damage_leaves_whole_comes_back() {
 
 /// Whether the store itself refuses the damaged file, in a folder of its own: opening writes.
 fn does_not_open(filled: &Filled, db: &[u8]) -> bool {
-    let from = filled.folder.path().join("store");
+    Store::open(copy_of(&filled.folder.path().join("store"), db).path(), Options::default()).is_err()
+}
+
+/// A copy of the store's folder with another `db`.
+fn copy_of(from: &Path, db: &[u8]) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     fs::create_dir(copy.path().join("sled")).unwrap();
     fs::copy(from.join("mark"), copy.path().join("mark")).unwrap();
@@ -335,7 +339,82 @@ fn does_not_open(filled: &Filled, db: &[u8]) -> bool {
         fs::copy(entry.path(), copy.path().join("sled").join(entry.file_name())).unwrap();
     }
     fs::write(copy.path().join("sled/db"), db).unwrap();
-    Store::open(copy.path(), Options::default()).is_err()
+    copy
+}
+
+/// The events that came back of each partition.
+fn saved(report: &SalvageReport) -> BTreeMap<PartitionId, u64> {
+    report.partitions().map(|account| (account.partition, account.events)).collect()
+}
+
+/// Starts a damaged store twice, and salvages it where that is refused: as much comes back as would have without. Whether it was refused.
+fn after_two_starts(from: &Path, db: &[u8], what: &str) -> bool {
+    let (untouched, started) = (copy_of(from, db), copy_of(from, db));
+    let refusal = Store::open(started.path(), Options::default()).err();
+    let Some(refusal) = refusal else {
+        assert!(!started.path().join("sled.tail").exists(), "{what}: what was kept is still there");
+        return false;
+    };
+    assert!(!matches!(refusal, OpenError::Full | OpenError::InUse), "{what}: {refusal}");
+    assert!(Store::open(started.path(), Options::default()).is_err(), "{what}: refused, and then not");
+    let to = tempfile::tempdir().unwrap();
+    let expected = salvage(untouched.path(), &to.path().join("untouched"), &mut |_| {});
+    if let Ok(expected) = expected {
+        let found = saved(&until_let_go(|| salvage(started.path(), &to.path().join("started"), &mut |_| {})));
+        for (partition, events) in saved(&expected) {
+            assert!(found.get(&partition) >= Some(&events), "{what}: {partition} {events} {:?}", found.get(&partition));
+        }
+    }
+    true
+}
+
+#[test]
+fn starts_that_were_refused_take_nothing_from_salvage() {
+    let seed = 37;
+    let filled = fill(seed);
+    let used = filled.db.len() - filled.db.iter().rev().take_while(|byte| **byte == 0).count();
+    let (mut noise, mut refused) = (seed, 0);
+    for round in 0..ROUNDS / 2 {
+        let mut db = filled.db.clone();
+        let what = format!("seed {seed} round {round}: {}", hurt(&mut db, used, round, &mut noise));
+        refused += usize::from(after_two_starts(&filled.folder.path().join("store"), &db, &what));
+    }
+    assert!(refused > ROUNDS / 6, "{refused} were refused");
+}
+
+#[test]
+fn starts_of_a_store_of_several_segments_take_nothing_from_salvage() {
+    let (seed, folder) = (38, tempfile::tempdir().unwrap());
+    let store = Store::open(folder.path(), Options::default()).unwrap().0;
+    let config = TopicConfig { partitions: 1, compression: Compression::None, ..TopicConfig::default() };
+    let id = partition(&store, &store.create_topic("t", config).unwrap(), 0);
+    let mut noise = seed;
+    for offset in 0..400 {
+        let value: Vec<u8> = (0..50_000).map(|_| next(&mut noise) as u8).collect();
+        let sealed = seal_at(id, offset, &[&value], Times { hlc: offset, first_ms: 0 }, Compression::None);
+        store.commit(&Commit { hlc: offset, appends: vec![sealed], ..Commit::default() }).unwrap();
+        store.sync().unwrap();
+        // The first segments are written anew: what is behind the log's end is not all zeros.
+        if offset % 100 == 99 {
+            store.trim(id, offset - 20, 100).unwrap();
+        }
+    }
+    store.close().unwrap();
+    drop(store);
+    let db = fs::read(folder.path().join("sled/db")).unwrap();
+    let segments = db.len() / (8 << 20);
+    assert!(segments > 3, "{segments}");
+    let mut refused = 0;
+    for round in 0..16 {
+        let mut db = db.clone();
+        // A segment's head, or a byte of it.
+        let at =
+            (next(&mut noise) as usize % segments) * (8 << 20) + (round % 2) * (next(&mut noise) as usize % (7 << 20));
+        db[at] ^= 0x40;
+        let what = format!("seed {seed} round {round}: a bit at {at} of {segments} segments");
+        refused += usize::from(after_two_starts(folder.path(), &db, &what));
+    }
+    assert!(refused > 2, "{refused} were refused");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! three threads, and wakes seven. A group is written down in one value instead, and then done (`journal`).
 
 mod journal;
+mod tail;
 
 use std::fs::File;
 use std::ops::{Bound, ControlFlow};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use super::ballast::Ballast;
 use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 use journal::{JOURNAL_TREE, Journal};
+pub(crate) use tail::TAIL_FILE;
 
 /// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -64,6 +66,7 @@ impl SledBackend {
             create(folder, &sled_folder, config)?;
         }
         remove_unfinished_snapshots(&sled_folder)?;
+        tail::keep(folder, &sled_folder)?;
         let db = open_db(&sled_folder, config)?;
         // sled has written a new snapshot and removed the old one. Were that undone by a power cut, the old one would speak of parts of the
         // log that have been written over since, and all would be gone.
@@ -216,6 +219,10 @@ impl Backend for SledBackend {
         let (commit, _) = rest.split_first_chunk::<8>()?;
         let mark = Mark { origin: u64::from_be_bytes(*origin), commit: u64::from_be_bytes(*commit) };
         (encode_mark(mark) == bytes).then_some(mark)
+    }
+
+    fn accept(&self) -> Result<(), BackendError> {
+        tail::remove(self.folder.parent().unwrap_or(Path::new(".")))
     }
 
     fn settle(&self) -> Result<(), BackendError> {

@@ -39,13 +39,6 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     }
     let topics = load_topics(&*meta)?;
     let mut partitions = load_partitions(&*backend, &*meta)?;
-    let holes = super::linked::load_holes(&*meta)?;
-    super::linked::load_aheads(&*meta, &partitions, &holes)?;
-    for partition in partitions.values() {
-        cut(partition, &mut found)?;
-    }
-    drop_orphans(&*backend, &partitions, &mut found)?;
-
     let mut header = old.unwrap_or_else(|| HeaderV1 {
         origin: draw.next(),
         previous: 0,
@@ -54,13 +47,20 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         memory_topics: false,
     });
     found.clean = header.clean;
+    let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
+    let lost = lost(&*backend, &header, kept.last(), &options)?;
+    let holes = super::linked::load_holes(&*meta)?;
+    super::linked::load_aheads(&*meta, &partitions, &holes)?;
     let mut streams = Streams::load(&*meta)?;
     let linked = super::linked::load(&*meta)?;
     let forgotten = super::linked::load_forgotten(&*meta)?;
-    load_ranges(&*meta, &partitions, holes)?;
-    let mut kept = KeptRecords::load(&*meta, OriginId(header.origin), CommitNumber(0))?;
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
-    let lost = lost(&*backend, &header, kept.last(), &options)?;
+    // Nothing was removed so far, for the case that the store is refused.
+    for partition in partitions.values() {
+        cut(partition, &mut found)?;
+    }
+    drop_orphans(&*backend, &partitions, &mut found)?;
+    load_ranges(&*meta, &partitions, holes)?;
     if lost || !header.clean && header.memory_topics {
         found.ended_life = Some(OriginId(header.origin));
         let known = |origin: u64| {
@@ -85,6 +85,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     put_header(&*meta, &header)?;
     backend.sync()?;
     backend.set_mark(Mark { origin: header.origin, commit: found.last_commit.0 })?;
+    backend.accept()?;
 
     let committed = found.last_commit.0;
     let store = Store {

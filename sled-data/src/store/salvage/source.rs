@@ -1,13 +1,11 @@
 //! The damaged store's files as plain bytes, read and never written. What the disk refuses to read counts as zeros.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::SalvageError;
+use crate::backend::{TAIL_FILE, read_or_zeros};
 
-/// What is tried alone where a larger read fails.
-const SECTOR_BYTES: usize = 4 << 10;
 /// Most files in `blobs/` that are looked at; that folder ought to be empty.
 const BLOBS_MAX: usize = 256;
 
@@ -26,13 +24,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Opens what holds batches in a store's folder: sled's `db`, and `blobs/` should there be any.
+    /// Opens what holds batches in a store's folder: sled's `db`, what was kept of it before an opening that refused the store, and `blobs/`
+    /// should there be any.
     pub(super) fn open(folder: &Path) -> Result<Source, SalvageError> {
         let sled = folder.join("sled");
         if !sled.join("db").is_file() {
             return Err(SalvageError::NoStore(folder.to_owned()));
         }
         let mut paths = vec![sled.join("db")];
+        paths.extend(Some(folder.join(TAIL_FILE)).filter(|tail| tail.is_file()));
         if let Ok(blobs) = std::fs::read_dir(sled.join("blobs")) {
             let mut blobs: Vec<_> = blobs.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
             blobs.sort();
@@ -64,16 +64,6 @@ impl Source {
             bytes.fill(0);
             return bytes.len() as u64;
         };
-        if file.read_exact_at(bytes, place.at).is_ok() {
-            return 0;
-        }
-        let mut unreadable = 0;
-        for (number, sector) in (0_u64..).zip(bytes.chunks_mut(SECTOR_BYTES)) {
-            if file.read_exact_at(sector, place.at + number * SECTOR_BYTES as u64).is_err() {
-                sector.fill(0);
-                unreadable += sector.len() as u64;
-            }
-        }
-        unreadable
+        read_or_zeros(file, place.at, bytes)
     }
 }
