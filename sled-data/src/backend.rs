@@ -121,6 +121,12 @@ pub trait Backend: Send + Sync {
     /// Any [`BackendError`].
     fn set_mark(&self, mark: Mark) -> Result<(), BackendError>;
 
+    /// Makes the last note durable.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn sync_mark(&self) -> Result<(), BackendError>;
+
     /// The last note that can be read, if there is one. It may be older than the trees; newer only if synced writes were lost.
     fn mark(&self) -> Option<Mark>;
 

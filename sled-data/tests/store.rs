@@ -272,6 +272,29 @@ fn one_store_is_open_once_and_a_newer_one_is_refused() {
 }
 
 #[test]
+fn power_cuts_in_a_row_lose_marks_and_leave_a_store_that_opens() {
+    let memory = MemoryBackend::new();
+    let open = || Store::on(Arc::new(memory.clone()), Options::default());
+    let store = open().unwrap().0;
+    let config = TopicConfig { durability: Durability::Memory, ..TopicConfig::default() };
+    let topic = store.create_topic("t", config).unwrap();
+    store.commit(&append(seal(partition(&store, &topic, 0), 0, &[b"kept"]))).unwrap();
+    store.sync().unwrap();
+    // The system has written the mark in its own time.
+    memory.sync_mark().unwrap();
+    let (first, mut life) = (store.origin(), store.origin());
+    drop(store);
+    for cut in 0..4 {
+        memory.set_faults(Faults { loses_mark: true, ..Faults::default() });
+        memory.power_cut(0);
+        let (store, found) = open().unwrap_or_else(|e| panic!("cut {cut}: {e}"));
+        assert_eq!(found.ended_life, Some(life), "cut {cut}");
+        assert_eq!(values(&store, PartitionId { origin: first, ..partition(&store, &topic, 0) }, 0).len(), 1);
+        life = store.origin();
+    }
+}
+
+#[test]
 fn a_disk_that_lies_about_syncs_is_found_out_and_its_loss_can_be_accepted() {
     let memory = MemoryBackend::new();
     let open = |accept_loss| Store::on(Arc::new(memory.clone()), Options { accept_loss, ..Options::default() });

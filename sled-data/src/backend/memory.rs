@@ -21,6 +21,8 @@ pub struct Faults {
     pub fail_after_syncs: Option<u64>,
     /// Syncs say that they worked and make nothing durable.
     pub lying_sync: bool,
+    /// A power cut takes the mark back to what it was when it was last made durable.
+    pub loses_mark: bool,
     /// What [`Backend::free_bytes`] answers.
     pub free_bytes: Option<u64>,
 }
@@ -37,6 +39,7 @@ struct Inner {
     unsynced: Vec<Undo>,
     faults: Faults,
     mark: Option<Mark>,
+    synced_mark: Option<Mark>,
 }
 
 impl Inner {
@@ -130,6 +133,9 @@ impl MemoryBackend {
     /// Each group stays or goes whole, as sled's do; writes to several trees are torn apart.
     pub fn power_cut(&self, keep: usize) {
         let mut inner = self.inner.lock();
+        if inner.faults.loses_mark {
+            inner.mark = inner.synced_mark;
+        }
         inner.faults = Faults::default();
         while inner.unsynced.len() > keep {
             if let Some(undo) = inner.unsynced.pop() {
@@ -144,7 +150,7 @@ impl MemoryBackend {
         let inner = self.inner.lock();
         let (trees, mark) = (inner.trees.clone(), inner.mark);
         drop(inner);
-        MemoryBackend { inner: Arc::new(Mutex::new(Inner { trees, mark, ..Inner::default() })) }
+        MemoryBackend { inner: Arc::new(Mutex::new(Inner { trees, mark, synced_mark: mark, ..Inner::default() })) }
     }
 
     /// Bytes of all values: the places that [`MemoryBackend::flip`] can damage.
@@ -216,6 +222,12 @@ impl Backend for MemoryBackend {
 
     fn set_mark(&self, mark: Mark) -> Result<(), BackendError> {
         self.inner.lock().mark = Some(mark);
+        Ok(())
+    }
+
+    fn sync_mark(&self) -> Result<(), BackendError> {
+        let mut inner = self.inner.lock();
+        inner.synced_mark = inner.mark;
         Ok(())
     }
 

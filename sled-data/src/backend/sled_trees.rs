@@ -47,7 +47,7 @@ pub struct SledBackend {
     journal: Arc<Journal>,
     /// `db` once more, to sync it.
     file: File,
-    folder: PathBuf,
+    sled_folder: PathBuf,
     mark: File,
     ballast: Ballast,
     _lock: File,
@@ -76,7 +76,14 @@ impl SledBackend {
         let mark = mark.map_err(io)?;
         let journal = Arc::new(Journal::open(&db)?);
         let ballast = ballast(&db, &journal)?;
-        Ok(SledBackend { db, journal, file, folder: sled_folder, mark, ballast, _lock: lock })
+        Ok(SledBackend { db, journal, file, sled_folder, mark, ballast, _lock: lock })
+    }
+}
+
+impl SledBackend {
+    /// The store's folder, which sled's lies in.
+    fn folder(&self) -> &Path {
+        self.sled_folder.parent().unwrap_or(Path::new("."))
     }
 }
 
@@ -212,6 +219,12 @@ impl Backend for SledBackend {
         self.mark.write_all_at(&encode_mark(mark), 0).map_err(io)
     }
 
+    fn sync_mark(&self) -> Result<(), BackendError> {
+        self.mark.sync_data().map_err(io)?;
+        // It may have been made just now.
+        sync_folder(self.folder())
+    }
+
     fn mark(&self) -> Option<Mark> {
         let mut bytes = [0; MARK_BYTES];
         self.mark.read_exact_at(&mut bytes, 0).ok()?;
@@ -222,7 +235,7 @@ impl Backend for SledBackend {
     }
 
     fn accept(&self) -> Result<(), BackendError> {
-        tail::remove(self.folder.parent().unwrap_or(Path::new(".")))
+        tail::remove(self.folder())
     }
 
     fn settle(&self) -> Result<(), BackendError> {
@@ -237,7 +250,7 @@ impl Backend for SledBackend {
     }
 
     fn alarm(&self) -> Option<String> {
-        let blobs = std::fs::read_dir(self.folder.join("blobs")).ok()?.flatten().count();
+        let blobs = std::fs::read_dir(self.sled_folder.join("blobs")).ok()?.flatten().count();
         (blobs > 0).then(|| format!("{blobs} values spilled into files that are never synced"))
     }
 }

@@ -85,6 +85,8 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     put_header(&*meta, &header)?;
     backend.sync()?;
     backend.set_mark(Mark { origin: header.origin, commit: found.last_commit.0 })?;
+    // Were it lost by one power cut after another, an old one would speak of a life of which the header knows nothing any more.
+    backend.sync_mark()?;
     backend.accept()?;
 
     let committed = found.last_commit.0;
