@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sled_data::{Store, TopicConfig};
+use sled_data::{Store, StoreFailed, TopicConfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -82,6 +82,8 @@ const PRESENCE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 const AUDIT_RETENTION_MS: u64 = 90 * 24 * 3_600 * 1_000;
 /// How long connections have to end when the node stops.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether the store has failed.
+const STORE_LOOK: Duration = Duration::from_millis(500);
 /// How often it is looked whether nothing reads the store any more.
 const LET_GO_EVERY: Duration = Duration::from_millis(2);
 
@@ -97,6 +99,9 @@ pub enum OwnEnd {
          it begins a new life"
     )]
     Outlived,
+    /// The store met an error after which only opening it again tells what it has.
+    #[error("the store failed; start the node again: it finds out what is stored")]
+    StoreFailed,
 }
 
 /// A node that runs.
@@ -204,7 +209,8 @@ impl Node {
         &self.rooms.log
     }
 
-    /// Waits until the node has to stop by itself. A store that others have more of begins a new life at the next start.
+    /// Waits until the node has to stop by itself. A store that others have more of begins a new life at the next start; one that failed finds
+    /// out what it has.
     pub async fn must_stop(&self) -> OwnEnd {
         let mut left = self.site.left();
         let mut by_link = self.links.edge().outlived();
@@ -217,6 +223,10 @@ impl Node {
         };
         tokio::select! {
             _ = left.wait_for(|left| *left) => OwnEnd::Left,
+            failure = store_failed(self.rooms.log.store()) => {
+                tracing::error!(%failure, "nothing is stored any more");
+                OwnEnd::StoreFailed
+            }
             () = is_outlived => {
                 // Where there are others, what they have agreed on since is heard first.
                 let has_others = self.rooms.directory.catalog().members().len() > 1;
@@ -297,6 +307,16 @@ impl Node {
             }
             Err(error) => tracing::error!(%error, "the store's closing did not end"),
         }
+    }
+}
+
+/// Waits until the store fails.
+async fn store_failed(store: &Store) -> StoreFailed {
+    loop {
+        if let Some(failure) = store.failure() {
+            return failure;
+        }
+        tokio::time::sleep(STORE_LOOK).await;
     }
 }
 
@@ -429,4 +449,23 @@ fn open_log(
     let audit = TopicConfig { retention_ms: Some(AUDIT_RETENTION_MS), ..log.topic_defaults() };
     log.ensure_topic(event_log::AUDIT_TOPIC, Some(audit))?;
     Ok((log, place))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use sled_data::{Faults, MemoryBackend, Options};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_store_ends_the_node() {
+        let backend = MemoryBackend::new();
+        let store = Store::on(Arc::new(backend.clone()), Options::default()).unwrap().0;
+        assert!(tokio::time::timeout(STORE_LOOK * 2, store_failed(&store)).await.is_err(), "it is well");
+        backend.set_faults(Faults { fail_after_syncs: Some(0), ..Faults::default() });
+        store.sync().unwrap_err();
+        let failure = tokio::time::timeout(STOP_WAIT, store_failed(&store)).await.unwrap();
+        assert_eq!(Some(failure), store.failure());
+    }
 }

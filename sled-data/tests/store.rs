@@ -164,6 +164,23 @@ fn a_full_store_refuses_and_recovers() {
 }
 
 #[test]
+fn a_disk_that_others_fill_is_seen_by_the_next_commit() {
+    let memory = MemoryBackend::new();
+    let store = Store::on(Arc::new(memory.clone()), Options { reserve_bytes: 1_000, ..Options::default() }).unwrap().0;
+    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+    let p = partition(&store, &topic, 0);
+    let free = |bytes| memory.set_faults(Faults { free_bytes: Some(bytes), ..Faults::default() });
+    free(1_000_000);
+    store.commit(&append(seal(p, 0, &[b"a"]))).unwrap();
+    free(1_100);
+    let state = vec![StateWrite { tree: "s".into(), key: vec![1], value: Some(vec![7; 200]) }];
+    assert_eq!(store.commit(&Commit { state, ..Commit::default() }), Err(CommitError::Full), "state takes room too");
+    assert_eq!(store.commit(&append(seal(p, 1, &[&[7; 200]]))), Err(CommitError::Full));
+    free(1_000_000);
+    store.commit(&append(seal(p, 1, &[b"b"]))).unwrap();
+}
+
+#[test]
 fn an_io_error_stops_the_store_until_it_is_opened_again() {
     for faults in [
         Faults { fail_after_writes: Some(0), ..Faults::default() },

@@ -95,7 +95,9 @@ impl From<CommitFailed> for ApiError {
                 .hint("free disk space, shorten retention, or raise [store] bytes_max"),
             CommitFailed::Refused(_) => Self::unavailable(message),
             CommitFailed::Unreplicated(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unreplicated", message),
-            CommitFailed::Failed(_) => Self::unavailable(message).hint("look at the node's log, and start it again"),
+            CommitFailed::Failed(_) => {
+                Self::unavailable(message).hint("the node stops to be started again; look at its log")
+            }
         }
     }
 }

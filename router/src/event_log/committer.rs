@@ -190,7 +190,7 @@ impl Committer {
     fn fail(&self, ticket: Ticket, why: &CommitFailed) {
         let mut open = self.log.open.lock();
         if open.refusing.is_none() {
-            tracing::error!(%why, "a commit was refused, nothing of it was stored");
+            tracing::error!(%why, "a commit was refused");
         }
         if !matches!(why, CommitFailed::Refused(_)) {
             open.refusing = Some(why.clone());

@@ -54,14 +54,14 @@ impl Ticket {
     }
 }
 
-/// A commit that did not become durable; nothing of it was stored.
+/// A commit that is not known to be durable; of one that was refused, nothing was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitFailed {
     /// The disk's reserve or the store's byte bound would have been passed.
     #[error("the store is full: {0}")]
     Full(String),
-    /// The store failed and takes nothing until the node is started again.
-    #[error("the store failed: {0}")]
+    /// The store failed and takes nothing until the node is started again, which it then is found to have or not.
+    #[error("the store failed, and it is not known whether this was stored until the node was started again: {0}")]
     Failed(String),
     /// The store does not take this one commit; it goes on with the next.
     #[error("the commit was refused: {0}")]

@@ -10,7 +10,7 @@ use super::keys::{self, Owner};
 use super::partition::{Partition, remove_batches};
 use super::recover::Draw;
 use super::ship::encode_shipped;
-use super::space::Space;
+use super::space;
 use super::values::{CursorV1, HeaderV1, PartitionV1, write, write_raw};
 use super::{
     COMMIT_BATCH_BYTES_MAX, COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store,
@@ -95,7 +95,6 @@ pub(super) struct Writer {
     pub(super) header: HeaderV1,
     pub(super) kept: KeptRecords,
     pub(super) draw: Draw,
-    pub(super) space: Space,
     pub(super) group: Group,
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
@@ -116,7 +115,6 @@ impl Writer {
             header,
             kept,
             draw,
-            space: Space::default(),
             group: Group::new(),
             key: Vec::new(),
             value: Vec::new(),
@@ -150,7 +148,8 @@ impl Store {
         if bytes > COMMIT_BATCH_BYTES_MAX as u64 {
             return Err(CommitError::Bound("batches are too large together"));
         }
-        writer.space.check(&*self.backend, &self.options, bytes, || self.batch_bytes())?;
+        let small = small_bytes(&commit.cursors, &commit.state) as u64;
+        space::check(&*self.backend, &self.options, (bytes, small), || self.batch_bytes())?;
         self.plan(commit, writer)?;
         let without = self.without_gone(commit);
         let result = self.write_commit(without.as_ref().unwrap_or(commit), writer, shipped);
@@ -355,7 +354,6 @@ pub(super) fn check_small(cursors: &[CursorMove], state: &[StateWrite]) -> Resul
     if !cursors.iter().all(|c| name_fits(&c.reader)) {
         return Err("cursor has a name that cannot be stored");
     }
-    let mut bytes = cursors.iter().map(|c| c.reader.len() + 64).sum::<usize>();
     for write in state {
         let value_len = write.value.as_ref().map_or(0, Vec::len);
         if !name_fits(&write.tree) {
@@ -364,7 +362,17 @@ pub(super) fn check_small(cursors: &[CursorMove], state: &[StateWrite]) -> Resul
         if write.key.len() > STATE_KEY_BYTES_MAX || value_len > STATE_VALUE_BYTES_MAX {
             return Err("state has a key or value that is too large");
         }
-        bytes += write.tree.len() + write.key.len() + value_len + 16;
     }
-    if bytes > COMMIT_STATE_BYTES_MAX { Err("state and cursors are too large together") } else { Ok(()) }
+    if small_bytes(cursors, state) > COMMIT_STATE_BYTES_MAX {
+        Err("state and cursors are too large together")
+    } else {
+        Ok(())
+    }
+}
+
+/// Bytes of cursors and state, as they are counted.
+pub(super) fn small_bytes(cursors: &[CursorMove], state: &[StateWrite]) -> usize {
+    let cursors: usize = cursors.iter().map(|c| c.reader.len() + 64).sum();
+    let of = |write: &StateWrite| write.tree.len() + write.key.len() + write.value.as_ref().map_or(0, Vec::len) + 16;
+    cursors + state.iter().map(of).sum::<usize>()
 }

@@ -15,7 +15,7 @@ use super::keys::{self, Owner};
 use super::partition::remove_batches;
 use super::streams::{FOLLOWED_ORIGINS_MAX, Stream};
 use super::values::{CopyV1, FollowedV1, write};
-use super::{COMMIT_BYTES_MAX, CopyError, FollowedCommit, FollowedCommitError, Store, StoreFailed};
+use super::{COMMIT_BYTES_MAX, CopyError, FollowedCommit, FollowedCommitError, Store, StoreFailed, space};
 use crate::backend::{BackendError, Group};
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
 use plan::Plan;
@@ -110,11 +110,11 @@ impl Store {
     pub fn follow(&self, commits: &[FollowedCommit]) -> Result<Vec<Gap>, FollowError> {
         self.check()?;
         let Some(first) = commits.first() else { return Ok(Vec::new()) };
-        let bytes = check_call(commits)?;
+        let (bytes, small) = check_call(commits)?;
         let mut writer = self.writer.lock();
         let mut record = self.followed_to_write(first.origin)?;
         check_order(commits, &record)?;
-        self.room(&mut writer, bytes)?;
+        self.room(bytes, small)?;
         self.passed(bytes);
         let mut plan = Plan::new(self);
         let planned = commits.iter().try_for_each(|commit| plan.add(commit));
@@ -196,9 +196,9 @@ impl Store {
         }
     }
 
-    /// Whether there is room for `bytes` of batches.
-    pub(super) fn room(&self, writer: &mut Writer, bytes: usize) -> Result<(), FollowError> {
-        let room = writer.space.check(&*self.backend, &self.options, bytes as u64, || self.batch_bytes());
+    /// Whether there is room for `bytes` of batches, and `small` of what goes with them.
+    pub(super) fn room(&self, bytes: usize, small: usize) -> Result<(), FollowError> {
+        let room = space::check(&*self.backend, &self.options, (bytes as u64, small as u64), || self.batch_bytes());
         room.map_err(|e| match e {
             CommitError::Failed(failed) => failed.into(),
             _ => FollowError::Full,
@@ -256,8 +256,8 @@ pub(super) fn put_followed(origin: OriginId, record: &FollowedV1, group: &mut Gr
     group.put(&key, value);
 }
 
-/// Whether the commits are sound and within bounds; the stored bytes of their batches.
-fn check_call(commits: &[FollowedCommit]) -> Result<usize, FollowError> {
+/// Whether the commits are sound and within bounds; the stored bytes of their batches, and of what goes with them.
+fn check_call(commits: &[FollowedCommit]) -> Result<(usize, usize), FollowError> {
     if commits.len() > FOLLOW_COMMITS_MAX {
         return Err(FollowError::Bound("too many commits"));
     }
@@ -267,7 +267,7 @@ fn check_call(commits: &[FollowedCommit]) -> Result<usize, FollowError> {
         bytes += commit.batch_bytes();
         small += commit.small_bytes();
     }
-    if bytes + small > COMMIT_BYTES_MAX { Err(FollowError::Bound("too many bytes")) } else { Ok(bytes) }
+    if bytes + small > COMMIT_BYTES_MAX { Err(FollowError::Bound("too many bytes")) } else { Ok((bytes, small)) }
 }
 
 /// Whether the commits are all of one origin and follow one another, and on what was applied.

@@ -284,7 +284,7 @@ impl Store {
         let mut writer = self.writer.lock();
         self.may_link(origin, from.link)?;
         self.check_new_partitions(from.link, parts)?;
-        self.room(&mut writer, bytes)?;
+        self.room(bytes, 0)?;
         let mut coming = Coming::new(Plan::new(self), is_in_order);
         let mut newest = from.hlc.max(self.linked.read().get(&origin).map_or(0, |record| record.hlc));
         for part in parts {

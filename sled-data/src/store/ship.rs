@@ -12,7 +12,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use super::commit::check_small;
+use super::commit::{check_small, small_bytes};
 use super::commit_stream::{Appended, CommitRecord, as_v1, to_record};
 use super::values::{CommitV1, encode};
 use super::{COMMIT_BATCH_BYTES_MAX, COMMIT_STATE_BYTES_MAX};
@@ -159,10 +159,7 @@ impl FollowedCommit {
     /// About how many bytes its record takes.
     pub(super) fn small_bytes(&self) -> usize {
         let CommitRecord { appended, cursors, state, .. } = &self.record;
-        let cursors: usize = cursors.iter().map(|c| c.reader.len() + 64).sum();
-        let state: usize =
-            state.iter().map(|s| s.tree.len() + s.key.len() + s.value.as_ref().map_or(0, Vec::len) + 16).sum();
-        appended.len() * 48 + cursors + state
+        appended.len() * 48 + small_bytes(cursors, state)
     }
 
     /// Whether the batches are those of the record, all of it within bounds.

@@ -19,5 +19,6 @@ rules! {
     EXPIRY_FROM_ZERO = ProtocolError, "", "section 3.14.2.2.2", "a session expiry for a session that has none";
     RELEASE_NOT_STORED = QuotaExceeded, "section 4.8", "section 4.9", "the store cannot say that a QoS 2 exchange ended";
     NOT_REPLICATED = UnspecifiedError, "section 4.8", "section 4.9", "too few nodes of the site have the message in time";
+    STORE_FAILED = UnspecifiedError, "section 4.8", "section 4.9", "the store failed: whether it has the message is not known";
     REFUSED_WITHOUT_ACK = QuotaExceeded, "section 4.8", "section 4.9", "a message is refused and 3.1.1 cannot say so";
 }

@@ -246,8 +246,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     CommitFailed::Unreplicated(_) => {
                         return Err(Close { reason: Reason::UnspecifiedError, rule: rules::NOT_REPLICATED });
                     }
+                    // It may be stored, and be there once the node was started again.
+                    CommitFailed::Failed(_) => {
+                        return Err(Close { reason: Reason::UnspecifiedError, rule: rules::STORE_FAILED });
+                    }
                     CommitFailed::Full(_) => Reason::QuotaExceeded,
-                    CommitFailed::Failed(_) | CommitFailed::Refused(_) => Reason::UnspecifiedError,
+                    CommitFailed::Refused(_) => Reason::UnspecifiedError,
                 };
                 if refusal.first == PUBCOMP {
                     // That the id is free again is not stored: only a new connection can say so.

@@ -303,7 +303,6 @@ async fn a_qos_2_publish_that_was_refused_is_new_when_it_comes_again() {
     client.send(&ack(0x62, 1)).await;
     assert_eq!(client.next().await.unwrap(), (0x70, vec![0, 1]));
     backend.set_faults(Faults { free_bytes: Some(0), ..Faults::default() });
-    // The store looks at the disk now and then: a few may pass.
     let mut id = 1;
     loop {
         id += 1;
@@ -331,6 +330,20 @@ async fn a_qos_2_publish_that_was_refused_is_new_when_it_comes_again() {
     let stored = node.log.topic(CATCH_ALL_TOPIC).unwrap().partition(0).unwrap().visible_end();
     assert_eq!(stored, stored_before + 1, "what was acknowledged is stored, once");
     node.log.close();
+}
+
+#[tokio::test]
+async fn what_a_failing_store_was_given_is_neither_acknowledged_nor_denied() {
+    for qos in [1, 2] {
+        let backend = Arc::new(MemoryBackend::new());
+        let node = node_on(&backend);
+        let (mut client, _) = Client::connect(&node, "c", 60, 10).await;
+        backend.set_faults(Faults { fail_after_syncs: Some(0), ..Faults::default() });
+        client.send(&publish("t", qos, 1, b"x")).await;
+        let (first, body) = client.next().await.unwrap();
+        assert_eq!((first, body[0]), (0xe0, 0x80), "QoS {qos}: it ends the connection");
+        node.log.close();
+    }
 }
 
 #[tokio::test]

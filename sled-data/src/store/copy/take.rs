@@ -69,10 +69,10 @@ impl Store {
     /// [`FollowError::NotTaking`] unless a copy was begun, [`FollowError::Different`] where events differ; nothing of the call is stored then.
     pub fn add_copy(&self, origin: OriginId, parts: &[CopyPart]) -> Result<Vec<Gap>, FollowError> {
         self.check()?;
-        let bytes = check_call(origin, parts)?;
+        let (bytes, small) = check_call(origin, parts)?;
         let mut writer = self.writer.lock();
         let hlc = self.being_taken(origin)?.hlc;
-        self.room(&mut writer, bytes)?;
+        self.room(bytes, small)?;
         self.passed(bytes);
         let mut plan = Plan::new(self);
         parts.iter().try_for_each(|part| plan.copy(part)).map_err(|e| e.of(self))?;
@@ -163,8 +163,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Whether the parts are sound, of one origin and within bounds; the stored bytes of their batches.
-fn check_call(origin: OriginId, parts: &[CopyPart]) -> Result<usize, FollowError> {
+/// Whether the parts are sound, of one origin and within bounds; the stored bytes of their batches, and of what goes with them.
+fn check_call(origin: OriginId, parts: &[CopyPart]) -> Result<(usize, usize), FollowError> {
     let (mut batches, mut small) = (0, 0);
     for part in parts {
         part.check()?;
@@ -176,7 +176,7 @@ fn check_call(origin: OriginId, parts: &[CopyPart]) -> Result<usize, FollowError
             check_partition(origin, id)?;
         }
     }
-    if batches + small > COMMIT_BYTES_MAX { Err(FollowError::Bound("too many bytes")) } else { Ok(batches) }
+    if batches + small > COMMIT_BYTES_MAX { Err(FollowError::Bound("too many bytes")) } else { Ok((batches, small)) }
 }
 
 /// Adds a cursor or a value of state to `group`.
