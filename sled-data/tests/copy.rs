@@ -218,6 +218,28 @@ fn a_fork_is_seen_before_anything_is_added_to_it() {
 }
 
 #[test]
+fn a_copy_that_lacks_what_is_here_takes_nothing_from_it() {
+    let source = memory().1;
+    let origin = source.origin();
+    let mut writer = Writer::new(&source);
+    writer.write(&source, 10);
+    let store = memory().1;
+    store.create_topic_as(source.topics().remove(0)).unwrap();
+    follow(&source, &store, origin);
+    let before = all(&store, origin);
+    let head = source.copy_head(origin).unwrap();
+    let lacking = |partitions: Vec<_>| CopyHead { commit: CommitNumber(90), partitions, ..head.clone() };
+    for head in [lacking(Vec::new()), lacking(head.partitions[1..].to_vec())] {
+        assert!(matches!(store.begin_copy(&head), Err(FollowError::Lacking { .. })));
+        assert_eq!(all(&store, origin), before);
+        assert_eq!(store.followed()[0].1.copy, CopyState::Whole);
+    }
+    // Where its topic is deleted, nothing of it is missed.
+    store.delete_topic(writer.ids[0].topic).unwrap();
+    store.begin_copy(&lacking(Vec::new())).unwrap();
+}
+
+#[test]
 fn what_is_here_and_agrees_stays_and_what_differs_is_refused() {
     let (_, source) = memory();
     let mut writer = Writer::new(&source);

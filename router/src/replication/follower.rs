@@ -46,6 +46,9 @@ pub enum Ended {
     /// The copy here differs from what the source has.
     #[error("{0}")]
     Different(String),
+    /// The copy that the source offers has less than is here; it is asked again, as what it lacks may have been deleted.
+    #[error("{0}")]
+    Lacking(String),
     /// What an earlier stream has left was still being stored; it is opened again.
     #[error("an earlier stream of it is still being stored")]
     Busy,
@@ -74,6 +77,7 @@ impl From<FollowError> for Ended {
         let text = error.to_string();
         match error {
             FollowError::Different { .. } => Self::Different(text),
+            FollowError::Lacking { .. } => Self::Lacking(text),
             FollowError::Full => Self::Full,
             FollowError::Failed(_) => Self::Store(text),
             _ => Self::Wrong(text),

@@ -231,6 +231,9 @@ impl Replication {
                      find out which of the two is right, then remove the wrong node and let it join anew"
                 ));
             }
+            Ended::Lacking(text) => {
+                tracing::warn!(%origin, %node, text, "a copy is not taken for now; the stream is opened again");
+            }
             Ended::Refused(refused) if refused.code == RefusedCode::Forked => {
                 self.trouble("source-forked", format!("node {node} does not have what it wrote: {}", refused.text));
             }

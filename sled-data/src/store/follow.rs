@@ -73,6 +73,16 @@ pub enum FollowError {
         /// The newest commit that was applied.
         followed: CommitNumber,
     },
+    /// The copy that is offered has nothing of a partition of which there are events here, and whose topic is not deleted here.
+    #[error(
+        "the copy of {origin} that is offered has nothing of {partition}, of which there are events here: it is not taken before they are gone"
+    )]
+    Lacking {
+        /// The life.
+        origin: OriginId,
+        /// The partition.
+        partition: PartitionId,
+    },
     /// A copy of the origin is being taken: it must end first.
     #[error("a copy of {0} is being taken: its commits follow when that has ended")]
     Taking(OriginId),

@@ -3,6 +3,8 @@
 //! From its begin to its end the origin is marked as being copied, so that an end of the process between leaves nothing that looks whole: the
 //! copy is begun again then, and the batches that were stored need not be sent again.
 
+use std::collections::HashSet;
+
 use super::{CopyHead, CopyPart, check_partition};
 use crate::backend::Group;
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
@@ -20,8 +22,8 @@ impl Store {
     /// begun already is begun anew. Until [`Store::end_copy`] no commit of the origin is applied.
     ///
     /// # Errors
-    /// [`FollowError::Behind`] where the head is older than what is here, [`FollowError::Different`] where events differ, and what writing
-    /// may meet.
+    /// [`FollowError::Behind`] where the head is older than what is here, [`FollowError::Lacking`] where it lacks a partition that is kept here,
+    /// [`FollowError::Different`] where events differ, and what writing may meet.
     pub fn begin_copy(&self, head: &CopyHead) -> Result<(), FollowError> {
         self.check()?;
         head.check()?;
@@ -51,6 +53,7 @@ impl Store {
                 return Err(different(id, extent.end, "the events are not the same"));
             }
         }
+        self.check_named(head)?;
         (record.commit, record.copy) = (followed.0, CopyV1::Taking);
         self.put_record_of(&mut writer, origin, record, |_| {})?;
         // A life before the present one is followed like any other from now on.
@@ -60,6 +63,22 @@ impl Store {
             stream.kept = kept;
         }
         Ok(())
+    }
+
+    /// Whether the head names each partition of which events are kept here, but for those whose topic is not here: what its source has lost is
+    /// not to cost what is here. Where a topic was deleted there, it is soon here too.
+    fn check_named(&self, head: &CopyHead) -> Result<(), FollowError> {
+        let origin = head.origin;
+        let named: HashSet<PartitionId> = head.partitions.iter().map(|extent| extent.partition).collect();
+        let holds = |id: PartitionId| {
+            let extent = self.partition(id).map(|partition| partition.extent());
+            extent.is_some_and(|extent| extent.start < extent.end) && self.topics.read().contains_key(&id.topic)
+        };
+        let mut others = self.partitions().into_iter().filter(|id| id.origin == origin && !named.contains(id));
+        match others.find(|id| holds(*id)) {
+            Some(partition) => Err(FollowError::Lacking { origin, partition }),
+            None => Ok(()),
+        }
     }
 
     /// Adds parts of the copy, in the order in which its source gave them, all or none. Batches that are here already are left out. What the
