@@ -23,13 +23,13 @@ pub use murmur::{murmur2, partition_for_key};
 pub use store::{
     APART_MAX, Ahead, Appended, COMMIT_BATCH_BYTES_MAX, COMMIT_BYTES_MAX, COMMIT_STATE_BYTES_MAX, COPY_HEAD_BYTES_MAX,
     COPY_PART_BYTES_MAX, Commit, CommitError, CommitRecord, CopyError, CopyExtent, CopyHead, CopyPart, CopyPosition,
-    CopyState, CursorMove, DAMAGES_MAX, Damage, ENDED_LIVES_MAX, FOLLOW_COMMITS_MAX, FOLLOWED_ORIGINS_MAX,
-    FORGOTTEN_MAX, FollowError, Followed, FollowedCommit, FollowedCommitError, Forgotten, GAPS_MAX, Gap, GapCause,
-    HOLES_MAX, Hole, HoleWhy, KeptGap, LATE_MAX, LINK_HOPS_MAX, LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX,
-    LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX, LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart,
-    MissingRange, NAME_BYTES_MAX, OpenError, Options, PARTS_AHEAD_MAX, Progress, Reach, ReadError, Recovered,
-    SALVAGE_RANGES_MAX, SPENT_WAITING_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress,
-    SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic, StateEntries, StateWrite, Store, StoreFailed,
-    SyncError, TopicError, Trimmed, VerifyReport, Wait, salvage,
+    CopyState, CursorMove, DAMAGES_MAX, DELETED_TOPICS_MAX, Damage, ENDED_LIVES_MAX, FOLLOW_COMMITS_MAX,
+    FOLLOWED_ORIGINS_MAX, FORGOTTEN_MAX, FollowError, Followed, FollowedCommit, FollowedCommitError, Forgotten,
+    GAPS_MAX, Gap, GapCause, Gone, HOLES_MAX, Hole, HoleWhy, KeptGap, LATE_MAX, LINK_HOPS_MAX,
+    LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX,
+    LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart, MissingRange, NAME_BYTES_MAX, OpenError, Options,
+    PARTS_AHEAD_MAX, Progress, Reach, ReadError, Recovered, SALVAGE_RANGES_MAX, SPENT_WAITING_MAX, STATE_KEY_BYTES_MAX,
+    STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic,
+    StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport, Wait, salvage,
 };
 pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

@@ -8,6 +8,7 @@ mod follow;
 mod gaps;
 #[cfg(test)]
 mod golden;
+mod gone;
 mod kept;
 mod keys;
 mod linked;
@@ -27,7 +28,7 @@ mod values;
 mod verify;
 mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,7 @@ pub use copy::{COPY_HEAD_BYTES_MAX, COPY_PART_BYTES_MAX, CopyError, CopyExtent, 
 pub use ended::ENDED_LIVES_MAX;
 pub use follow::{FOLLOW_COMMITS_MAX, FollowError, Gap};
 pub use gaps::{GAPS_MAX, GapCause, KeptGap};
+pub use gone::Gone;
 pub use linked::{
     APART_MAX, Ahead, FORGOTTEN_MAX, Forgotten, HOLES_MAX, Hole, HoleWhy, LATE_MAX, LINK_HOPS_MAX,
     LINKED_NEW_PARTITIONS_MAX, LINKED_ORIGINS_MAX, LINKED_ORIGINS_OF_LINK_MAX, LINKED_PARTITIONS_OF_LINK_MAX,
@@ -59,7 +61,7 @@ pub use salvage::{
 pub use ship::{COMMIT_BYTES_MAX, FollowedCommit, FollowedCommitError};
 pub use state::StateEntries;
 pub use streams::{CopyState, FOLLOWED_ORIGINS_MAX, Followed};
-pub use topics::TopicError;
+pub use topics::{DELETED_TOPICS_MAX, TopicError};
 pub use verify::{DAMAGES_MAX, Damage, Progress, VerifyReport};
 
 use partition::Partition;
@@ -95,6 +97,8 @@ pub struct Store {
     origin: OriginId,
     options: Options,
     topics: RwLock<BTreeMap<TopicId, TopicInfo>>,
+    /// Topics that were deleted, as far as it is known since the store was opened: nothing of them is kept that comes later.
+    deleted: RwLock<HashSet<TopicId>>,
     partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
     streams: RwLock<streams::Streams>,
     /// Origins that links bring.
@@ -102,6 +106,7 @@ pub struct Store {
     /// Those of which nothing was kept any more, and that were forgotten.
     forgotten: RwLock<BTreeMap<OriginId, values::ForgottenV1>>,
     writer: Mutex<commit::Writer>,
+    dropping: Arc<gone::Dropping>,
     /// Held while events are being trimmed: one pass at a time.
     trimming: Mutex<()>,
     committed: AtomicU64,

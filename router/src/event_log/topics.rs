@@ -1,5 +1,6 @@
 //! Topics by name, and their partitions of this node's own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sha2::Digest;
@@ -252,7 +253,7 @@ impl EventLog {
         let mut topics = self.topics.write();
         let topic = topics.get(name).cloned().ok_or_else(|| TopicError::Unknown(name.to_owned()))?;
         let placing = self.placing.lock();
-        self.store.delete_topic(topic.id())?;
+        let gone = self.store.begin_delete_topic(topic.id())?;
         topics.remove(name);
         drop(topics);
         // Under the guard's lock, so that a topic that a guard may append to stays so while it is held.
@@ -267,7 +268,35 @@ impl EventLog {
         });
         drop((partitions, open, placing));
         self.turned();
-        Ok(())
+        // Commits go on while its batches are removed.
+        Ok(self.store.end_delete_topic(gone)?)
+    }
+
+    /// Topics of which there are events here, and nothing else: no record of them came, or could be taken.
+    pub fn unknown_topics(&self) -> HashSet<TopicId> {
+        let topics = self.topics.read();
+        let known: HashSet<TopicId> = topics.values().map(|topic| topic.id()).collect();
+        self.store.partitions().into_iter().map(|id| id.topic).filter(|id| !known.contains(id)).collect()
+    }
+
+    /// Deletes the events of a topic whose record is not here.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn delete_unknown(&self, id: TopicId) -> Result<(), TopicError> {
+        // None is made of it meanwhile.
+        let topics = self.topics.write();
+        if topics.values().any(|topic| topic.id() == id) {
+            return Ok(());
+        }
+        let placing = self.placing.lock();
+        let gone = match self.store.begin_delete_topic(id) {
+            Ok(gone) => gone,
+            Err(StoreError::Unknown(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        drop((placing, topics));
+        Ok(self.store.end_delete_topic(gone)?)
     }
 
     /// Notes, before a topic is deleted, that the next of its name is another. Durable on return.

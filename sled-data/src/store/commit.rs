@@ -233,6 +233,7 @@ impl Store {
 
     /// A partition that holds nothing yet; its first commit makes it last.
     pub(super) fn make_partition(&self, id: PartitionId) -> Result<Arc<Partition>, BackendError> {
+        self.dropping.wait(id);
         let tree = self.backend.tree(&keys::partition_tree(id))?;
         let partition = Arc::new(Partition::new(id, tree, PartitionV1::default()));
         self.partitions.write().insert(id, partition.clone());

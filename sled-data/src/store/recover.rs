@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use super::commit::Writer;
 use super::commit_stream::last_hlc;
 use super::ended::records_that_stay;
+use super::gone::drop_in_steps;
 use super::kept::KeptRecords;
 use super::keys;
 use super::linked::Hole;
@@ -95,11 +96,13 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
         meta,
         origin: OriginId(header.origin),
         topics: RwLock::new(topics),
+        deleted: RwLock::default(),
         partitions: RwLock::new(partitions),
         streams: RwLock::new(streams),
         linked: RwLock::new(linked),
         forgotten: RwLock::new(forgotten),
         writer: Mutex::new(Writer::new(header, kept, draw)),
+        dropping: Arc::default(),
         trimming: Mutex::new(()),
         committed: committed.into(),
         synced: committed.into(),
@@ -243,7 +246,7 @@ fn load_ranges(
 fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Recovered) -> Result<(), OpenError> {
     for name in backend.tree_names() {
         if keys::partition_of_tree(&name).is_some_and(|id| !partitions.contains_key(&id)) {
-            backend.drop_tree(&name)?;
+            drop_in_steps(backend, &*backend.tree(&name)?, &name, &|| true)?;
             found.dropped_trees += 1;
         }
     }

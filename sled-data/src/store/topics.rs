@@ -3,11 +3,14 @@
 use super::commit::Writer;
 use super::recover::put_header;
 use super::values::{TopicV1, write};
-use super::{Store, StoreFailed, SyncError, keys};
+use super::{Gone, Store, StoreFailed, SyncError, keys};
 use crate::backend::{BackendError, Direction, Group, Span};
 use crate::ids::{PARTITION_ID_BYTES, PartitionId, TopicId};
 use crate::topic::{Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};
 use std::ops::ControlFlow;
+
+/// Deleted topics that are remembered until the store is closed.
+pub const DELETED_TOPICS_MAX: usize = 65_536;
 
 /// Why a topic was not made, changed or deleted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -101,7 +104,22 @@ impl Store {
         }
         self.apply_and_sync(&group)?;
         self.topics.write().insert(info.id, info.clone());
+        self.deleted.write().remove(&info.id);
         Ok(info)
+    }
+
+    /// Notes that a topic was deleted elsewhere: where neither it nor events of it are here, none of followed origins are kept from now on,
+    /// until the store is closed or the topic made. Beyond [`DELETED_TOPICS_MAX`] none is noted.
+    pub fn note_deleted(&self, id: TopicId) {
+        let mut deleted = self.deleted.write();
+        if deleted.len() < DELETED_TOPICS_MAX {
+            deleted.insert(id);
+        }
+    }
+
+    /// Whether a topic is known to be deleted.
+    pub(super) fn is_deleted(&self, id: TopicId) -> bool {
+        self.deleted.read().contains(&id)
     }
 
     /// Changes how long a topic's events are kept, durably.
@@ -127,11 +145,21 @@ impl Store {
     }
 
     /// Deletes a topic with its events, of all lives and followed origins, and all cursors in it, durably. A topic whose record is not here
-    /// can be deleted where there are partitions of it.
+    /// can be deleted where there are partitions of it. Others write while its batches are removed.
     ///
     /// # Errors
     /// Any [`TopicError`].
     pub fn delete_topic(&self, id: TopicId) -> Result<(), TopicError> {
+        let gone = self.begin_delete_topic(id)?;
+        self.end_delete_topic(gone)
+    }
+
+    /// The same, but for the batches: it is gone, durably, and they are to be removed by [`Store::end_delete_topic`], which takes as long as there are
+    /// many of them.
+    ///
+    /// # Errors
+    /// Any [`TopicError`].
+    pub fn begin_delete_topic(&self, id: TopicId) -> Result<Gone, TopicError> {
         self.check()?;
         let _trimming = self.trimming.lock();
         let _writer = self.writer.lock();
@@ -152,19 +180,16 @@ impl Store {
         removed.map_err(|e| self.topic_error(&e))?;
         self.apply_and_sync(&group)?;
         self.topics.write().remove(&id);
-        self.drop_partitions(gone).map_err(|e| self.topic_error(&e))
+        self.note_deleted(id);
+        Ok(self.take_out(&gone))
     }
 
-    /// Drops partitions whose records are removed. Should this end early, opening drops the trees, as no partition record names them.
-    pub(super) fn drop_partitions(&self, gone: Vec<PartitionId>) -> Result<(), BackendError> {
-        for id in gone {
-            let partition = self.partitions.write().remove(&id);
-            if let Some(partition) = partition {
-                partition.close();
-            }
-            self.backend.drop_tree(&keys::partition_tree(id))?;
-        }
-        Ok(())
+    /// Removes the batches of a deleted topic. Cut short by an end of the process, it is done by the next opening.
+    ///
+    /// # Errors
+    /// [`TopicError::Full`], [`TopicError::Failed`].
+    pub fn end_delete_topic(&self, gone: Gone) -> Result<(), TopicError> {
+        self.drop_trees(gone).map_err(|e| self.topic_error(&e))
     }
 
     /// Ends the store in order: syncs and marks it clean. No commit may follow.

@@ -10,7 +10,7 @@ use crate::store::commit::Writer;
 use crate::store::keys::{self, Owner};
 use crate::store::streams::Stream;
 use crate::store::values::{CopyV1, FollowedV1};
-use crate::store::{Store, StoreFailed};
+use crate::store::{Gone, Store, StoreFailed};
 
 /// Most keys that one group removes.
 const FORGET_KEYS_MAX: usize = 2_048;
@@ -34,6 +34,13 @@ impl Store {
             self.put_record_of(&mut writer, origin, record, |_| {})?;
         }
         while self.forget_some(origin)? {}
+        let gone = self.forget_rest(origin)?;
+        self.drop_trees(gone).map_err(|e| self.fail(&e))?;
+        Ok(())
+    }
+
+    /// Forgets that the origin was followed, and its partitions.
+    fn forget_rest(&self, origin: OriginId) -> Result<Gone, FollowError> {
         let _trimming = self.trimming.lock();
         let _writer = self.writer.lock();
         let gone: Vec<PartitionId> = self.partitions().into_iter().filter(|id| id.origin == origin).collect();
@@ -44,8 +51,7 @@ impl Store {
         let removed = removed.and_then(|()| gone.iter().try_for_each(|id| self.remove_gaps(*id, &mut group)));
         removed.and_then(|()| self.meta.apply(&group)).map_err(|e| self.fail(&e))?;
         self.streams.write().followed.remove(&origin);
-        self.drop_partitions(gone).map_err(|e| self.fail(&e))?;
-        Ok(())
+        Ok(self.take_out(&gone))
     }
 
     /// Keeps an origin's commit records from `from` on for longer, while somebody takes a copy from here: up to four times the bounds. Each

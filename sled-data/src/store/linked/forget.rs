@@ -118,7 +118,8 @@ impl Store {
         }
         self.remove_cursors(|at| gone.contains(&at), group)?;
         self.meta.apply(group)?;
-        self.drop_partitions(gone)
+        // There are no events in them.
+        self.drop_trees(self.take_out(&gone))
     }
 }
 
