@@ -48,6 +48,30 @@ fn shipped(store: &Store, origin: OriginId, bytes_max: usize) -> Vec<FollowedCom
 }
 
 #[test]
+fn events_of_a_topic_that_is_not_here_are_kept_as_long_as_is_said_and_not_at_all_once_it_is_deleted() {
+    let source = memory().1;
+    let ids = filled(&source, 20);
+    let (origin, store) = (source.origin(), memory().1);
+    let all = shipped(&source, origin, usize::MAX);
+    store.follow(&all).unwrap();
+    for (unknown, is_kept) in [((None, None), true), ((Some(1), None), false)] {
+        store.apply_retention(1_000, 1_000, &Wait { unknown, ..Wait::for_ever(&|_| u64::MAX) }).unwrap();
+        assert!(ids.iter().all(|id| (store.start_offset(*id) == 0) == is_kept), "{unknown:?}");
+    }
+    store.delete_topic(ids[0].topic).unwrap();
+    let other = memory().1;
+    other.note_deleted(ids[0].topic);
+    other.follow(&all).unwrap();
+    assert_eq!((other.partitions(), other.last_commit_of(origin)), (Vec::new(), CommitNumber(20)));
+    other.create_topic_as(source.topics().remove(0)).unwrap();
+    let end = source.end_offset(ids[0]);
+    source.commit(&append(seal(ids[0], end, &[b"later"]))).unwrap();
+    source.sync().unwrap();
+    other.follow(&source.commits_to_ship(origin, CommitNumber(21), usize::MAX).unwrap()).unwrap();
+    assert_eq!(values(&other, ids[0], end), [(end, b"later".to_vec())]);
+}
+
+#[test]
 fn commits_are_shipped_whole_whatever_fits_one_call() {
     on_both(|open| {
         let store = open(Options::default());

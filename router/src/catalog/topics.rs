@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sled_data::{Durability, TopicConfig, TopicInfo};
+use sled_data::{Durability, TopicConfig, TopicId, TopicInfo};
 
 use super::topic::{Ack, TopicRecord, TopicSettings};
 use super::{Catalog, Change, Refusal, TopicRefusal};
@@ -89,10 +89,28 @@ impl Catalog {
                 let brought = bring_one(catalog.log(), &name, &record);
                 first = first.and(brought);
             }
-            first
+            first.and(delete_rests(&catalog))
         });
         Ok(brought.await.map_err(|_| AgreeError::Stopping)??)
     }
+}
+
+/// Deletes what is here of deleted topics that themselves are not: their records never came here, or their events after they were deleted.
+fn delete_rests(catalog: &Catalog) -> Result<(), TopicError> {
+    let log = catalog.log();
+    let mut unknown = log.unknown_topics();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut first = Ok(());
+    for (name, record) in catalog.topic_records() {
+        let is_of =
+            |id: &TopicId| record.deleted_id == Some(id.0) || log.is_earlier_topic(&name, *id, record.deletions);
+        for id in unknown.extract_if(is_of) {
+            first = first.and(log.delete_unknown(id));
+        }
+    }
+    first
 }
 
 fn bring_one(log: &EventLog, name: &str, record: &TopicRecord) -> Result<(), TopicError> {

@@ -25,7 +25,9 @@ impl EventLog {
         self.note_ended_lives();
         let now_ms = self.clock.wall_ms();
         let Wait { floor, bytes_max, ms_max, .. } = *wait;
-        let wait = &Wait { floor, bytes_max, ms_max, own: &self.ended };
+        let defaults = self.topic_defaults();
+        let unknown = (defaults.retention_ms, defaults.retention_bytes);
+        let wait = &Wait { floor, bytes_max, ms_max, own: &self.ended, unknown };
         match self.store.apply_retention(now_ms, BATCHES_PER_PASS_MAX, wait) {
             Ok(trimmed) => {
                 self.forget_dropped(&trimmed.dropped);

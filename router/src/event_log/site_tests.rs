@@ -106,6 +106,39 @@ async fn what_another_origin_wrote_is_read_and_handed_out_here() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_on_to_a_deleted_topic_elsewhere_stays_nowhere() {
+    let (there, here, late, full) = (log(1), log(2), log(3), log(4));
+    let written = there.create_topic("line", config(Durability::Sync)).unwrap();
+    for value in ["a", "b"] {
+        there.durable(append(&there, &written, value).unwrap()).await.unwrap();
+    }
+    let origin = there.store().origin();
+    let commits = there.store().commits_to_ship(origin, CommitNumber(1), 1 << 20).unwrap();
+    let holds = |log: &EventLog| log.store().partitions().iter().any(|id| id.topic == written.id());
+    // It is deleted here before the other node hears of that.
+    here.follow(commits[..1].to_vec()).await.unwrap();
+    here.adopt_topic(written.info().clone()).unwrap();
+    here.delete_topic("line").unwrap();
+    // Here it is known by the name alone.
+    late.raise_deletions("line", 1).unwrap();
+    assert!(matches!(late.adopt_topic(written.info().clone()), Err(TopicError::Unknown(_))));
+    for (log, from) in [(&here, 1), (&late, 0)] {
+        assert_eq!(log.follow(commits[from..].to_vec()).await.unwrap(), []);
+        assert_eq!(log.store().last_commit_of(origin), commits.last().unwrap().record.number);
+        assert!(!holds(log) && log.unknown_topics().is_empty());
+    }
+    // And here it could not be made: its events are kept until it is known to be deleted.
+    full.follow(commits).await.unwrap();
+    assert!(holds(&full));
+    assert_eq!(full.unknown_topics().into_iter().collect::<Vec<_>>(), [written.id()]);
+    full.delete_unknown(written.id()).unwrap();
+    assert!(!holds(&full));
+    for log in [there, here, late, full] {
+        log.close();
+    }
+}
+
 #[test]
 fn nodes_that_make_a_topic_apart_agree_on_its_id() {
     let (one, other) = (log(1), log(2));

@@ -203,12 +203,17 @@ impl EventLog {
     /// When there is another topic of that name, too many, or the store refuses.
     pub fn adopt_topic(&self, info: TopicInfo) -> Result<(), TopicError> {
         let mut topics = self.topics.write();
-        if let Some(known) = topics.get(info.name.as_str()) {
-            return if known.id() == info.id { Ok(()) } else { Err(TopicError::Exists(info.name)) };
+        let known = topics.get(info.name.as_str()).map(|known| known.id());
+        if known == Some(info.id) {
+            return Ok(());
         }
         // Another node has not heard yet that it was deleted.
         if self.is_earlier_topic(&info.name, info.id, self.times_deleted(&info.name)?) {
+            self.store.note_deleted(info.id);
             return Err(TopicError::Unknown(info.name));
+        }
+        if known.is_some() {
+            return Err(TopicError::Exists(info.name));
         }
         self.check_room(&topics, &info.name)?;
         let info = self.store.create_topic_as(info)?;

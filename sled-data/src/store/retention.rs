@@ -43,12 +43,14 @@ pub struct Wait<'a> {
     pub ms_max: u64,
     /// Lives that this store has written though it follows them now: what the present one has counts in what is kept of them.
     pub own: &'a [OriginId],
+    /// How long events are kept of a topic whose record is not here, in milliseconds, and how many bytes a partition of it.
+    pub unknown: (Option<u64>, Option<u64>),
 }
 
 impl<'a> Wait<'a> {
     /// Waits for as long as it takes.
     pub fn for_ever(floor: &'a dyn Fn(PartitionId) -> Offset) -> Self {
-        Self { floor, bytes_max: u64::MAX, ms_max: u64::MAX, own: &[] }
+        Self { floor, bytes_max: u64::MAX, ms_max: u64::MAX, own: &[], unknown: (None, None) }
     }
 }
 
@@ -138,24 +140,23 @@ impl Store {
         let newer = self.newer_bytes(wait.own);
         let (mut waiting, mut unread) = (0, None);
         for id in self.partitions() {
-            let Some(config) = self.topics.read().get(&id.topic).map(|t| t.config.clone()) else {
-                continue;
-            };
-            let age = config.retention_ms.map(|ms| now_ms.saturating_sub_unsigned(ms));
-            if age.is_some() || config.retention_bytes.is_some() {
+            let known = self.topics.read().get(&id.topic).map(|t| (t.config.retention_ms, t.config.retention_bytes));
+            let (kept_ms, kept_bytes) = known.unwrap_or(wait.unknown);
+            let age = kept_ms.map(|ms| now_ms.saturating_sub_unsigned(ms));
+            if age.is_some() || kept_bytes.is_some() {
                 let rule = Rule {
                     upto: (wait.floor)(id),
                     late_before_ms: age.map(|age| age.saturating_sub_unsigned(wait.ms_max)),
-                    late_bytes_max: config.retention_bytes.map(|bytes| bytes.saturating_add(wait.bytes_max)),
+                    late_bytes_max: kept_bytes.map(|bytes| bytes.saturating_add(wait.bytes_max)),
                     stored_before_ms: age,
-                    bytes_max: config.retention_bytes,
+                    bytes_max: kept_bytes,
                     newer_bytes: newer.get(&id).copied().unwrap_or(0),
                     batches_max: batches_max - trimmed.batches.min(batches_max),
                 };
                 self.trim_by(id, &rule, &mut trimmed)?;
                 self.close_if_old(id, &rule, now_ms, &mut trimmed)?;
             }
-            if !self.is_spent(id) {
+            if known.is_none() || !self.is_spent(id) {
                 continue;
             }
             let is_needed = (wait.floor)(id) < self.end_offset(id) || self.is_unread(id, &mut unread)?;

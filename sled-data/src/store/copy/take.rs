@@ -137,7 +137,7 @@ impl Store {
 impl<'a> Plan<'a> {
     /// Adds a part of a copy, which is sound.
     fn copy(&mut self, part: &'a CopyPart) -> Result<(), PlanError> {
-        let Some(id) = part.partition() else { return Ok(()) };
+        let Some(id) = part.partition().filter(|id| !self.is_left_out(*id)) else { return Ok(()) };
         match part {
             CopyPart::Batch(batch) => {
                 // Deleted here since the copy began.

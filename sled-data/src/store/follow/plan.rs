@@ -60,7 +60,7 @@ impl<'a> Plan<'a> {
     fn run(&mut self, appended: &Appended, batches: &'a [StoredBatch]) -> Result<(), PlanError> {
         let (id, base) = (appended.partition, appended.base_offset);
         let next = base.saturating_add(appended.count);
-        if batches.is_empty() && self.is_unknown(id) {
+        if self.is_left_out(id) || batches.is_empty() && self.is_unknown(id) {
             return Ok(());
         }
         let at = self.touch(id)?;
@@ -88,6 +88,11 @@ impl<'a> Plan<'a> {
         !self.touched_at.contains_key(&id)
             && self.store.partition(id).is_none()
             && !self.store.topics.read().contains_key(&id.topic)
+    }
+
+    /// Whether it is known, besides, that its topic was deleted: nothing of it is to be kept.
+    pub(in crate::store) fn is_left_out(&self, id: PartitionId) -> bool {
+        self.is_unknown(id) && self.store.is_deleted(id.topic)
     }
 
     /// The place of a partition among those touched; it is made when it is not there.
