@@ -209,7 +209,7 @@ impl Store {
         self.passed_bytes.load(Ordering::Relaxed) >= LET_GO_EVERY_BYTES
     }
 
-    /// Lets go of the memory that batches took on their way, where enough of them have passed since the last time: reading a log from end to
+    /// Lets go of the memory that batches took on their way, where enough of them have passed since the last time (32 MiB): reading a log from end to
     /// end would keep hundreds of megabytes of it in sled's page cache. Takes some ten milliseconds then: not for the one who commits.
     ///
     /// # Errors
@@ -224,8 +224,8 @@ impl Store {
         self.backend.let_go().map_err(|e| self.fail(&e))
     }
 
-    /// Notes that batches went through memory, so that it is let go of. Those that follow a log from end to end say so of what they read.
-    pub fn passed(&self, bytes: usize) {
+    /// Notes that batches went through memory, so that it is let go of.
+    fn passed(&self, bytes: usize) {
         self.passed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -269,6 +269,29 @@ fn a_new_life_begins_after_an_unclean_end_with_memory_topics() {
 }
 
 #[test]
+fn whoever_reads_much_has_memory_let_go_of() {
+    let store = Store::on(Arc::new(MemoryBackend::new()), Options::default()).unwrap().0;
+    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+    let (p, mut noise) = (partition(&store, &topic, 0), 9);
+    for offset in 0..36 {
+        let value: Vec<u8> = (0..1 << 20).map(|_| next(&mut noise) as u8).collect();
+        store.commit(&append(seal(p, offset, &[&value]))).unwrap();
+    }
+    type Way<'a> = (&'a str, &'a dyn Fn(&Store) -> usize);
+    let ways: [Way; 3] = [
+        ("on", &|store| store.read(p, 0, usize::MAX).unwrap().len()),
+        ("back", &|store| store.read_back(p, 36, usize::MAX).unwrap().len()),
+        ("on, what is ahead too", &|store| store.read_newest(p, 0, usize::MAX).unwrap().len()),
+    ];
+    for (name, way) in ways {
+        store.let_go_if_due().unwrap();
+        assert!(!store.is_letting_go_due());
+        assert_eq!(way(&store), 36);
+        assert!(store.is_letting_go_due(), "read {name}");
+    }
+}
+
+#[test]
 fn one_store_is_open_once_and_a_newer_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (store, found) = Store::open(folder.path(), Options::default()).unwrap();

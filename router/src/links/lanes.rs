@@ -332,7 +332,6 @@ impl Lane {
         while self.next < self.limit {
             let (to, why) = match store.read(self.log.id(), self.next, bytes_max) {
                 Ok(batches) => {
-                    store.passed(batches.iter().map(|batch| batch.bytes().len()).sum());
                     let (before, found_batches) = (self.next, !batches.is_empty());
                     let limit = self.batches_to();
                     for batch in batches.into_iter().filter(|batch| batch.next_offset() <= limit) {

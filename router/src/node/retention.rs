@@ -53,8 +53,11 @@ impl Keeper {
         }
     }
 
-    /// Looks how far the others are, where it is time for passes.
+    /// Looks how far the others are, where it is time for passes. What readers have brought into memory is let go of with each look.
     fn look(&mut self) -> bool {
+        if let Err(error) = self.site.log.store().let_go_if_due() {
+            tracing::debug!(%error, "the store cannot let go of memory");
+        }
         let is_due = is_due(self.looks, self.is_nearly_full());
         self.looks = self.looks.wrapping_add(1);
         if is_due {

@@ -153,7 +153,13 @@ impl Store {
     /// # Errors
     /// [`ReadError::Trimmed`] when `from` is gone, [`ReadError::Damaged`] when the batch that holds it cannot be read: go on at its `to`.
     pub fn read(&self, id: PartitionId, from: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
-        Ok(self.view(id, |view| read_from(&view, from, max_bytes))?.unwrap_or_default())
+        Ok(self.passed_all(self.view(id, |view| read_from(&view, from, max_bytes))?.unwrap_or_default()))
+    }
+
+    /// Notes that batches were read.
+    pub(super) fn passed_all(&self, batches: Vec<StoredBatch>) -> Vec<StoredBatch> {
+        self.passed(batches.iter().map(|batch| batch.bytes().len()).sum());
+        batches
     }
 
     /// Batches before `before`, the newest first, while they have at most `max_bytes` together, but at least one. The first may end past `before`.
@@ -185,7 +191,7 @@ impl Store {
             }
             Ok(batches)
         })?;
-        Ok(read.unwrap_or_default())
+        Ok(self.passed_all(read.unwrap_or_default()))
     }
 }
 

@@ -144,8 +144,13 @@ impl Store {
         let topic = self.topics.read().get(&id.topic).map(|t| t.name.clone());
         let mut reader = Reader { partition: id, topic, end: extent.end, at: extent.start, wrong: None, digest: 0 };
         let damages = report.damaged.len();
-        let step =
-            |reader: &mut Reader, report: &mut VerifyReport| self.view(id, |view| verify_step(&view, reader, report));
+        let step = |reader: &mut Reader, report: &mut VerifyReport| {
+            let before = report.bytes;
+            let stepped = self.view(id, |view| verify_step(&view, reader, report));
+            self.passed(usize::try_from(report.bytes - before).unwrap_or(usize::MAX));
+            self.let_go_if_due()?;
+            stepped
+        };
         if !read_through(&mut reader, report, step, progress)? {
             return Ok(());
         }

@@ -36,6 +36,8 @@ struct Parts {
     parts: Vec<CopyPart>,
     bytes: usize,
     bytes_max: usize,
+    /// Bytes of batches that were read only for their digests.
+    looked_at: usize,
 }
 
 impl Parts {
@@ -101,7 +103,7 @@ impl Store {
         if head.ended != self.has_ended(head.origin) {
             return Err(ReadError::NotWhole(head.origin));
         }
-        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1) };
+        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1), looked_at: 0 };
         let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.0.clone()));
         let mut small = false;
         while let Some(at) = place.clone()
@@ -121,7 +123,7 @@ impl Store {
             }
         }
         self.check_whole(head.origin)?;
-        self.passed(parts.bytes);
+        self.passed(parts.bytes + parts.looked_at);
         if small {
             self.sync_what_was_seen(head.origin)?;
         }
@@ -260,7 +262,7 @@ fn next_of(parts: &[CopyPart]) -> Option<Offset> {
 fn say_before(view: &View<'_>, head: &CopyExtent, from: Offset, parts: &mut Parts) {
     if from > 0
         && (view.start..head.end).contains(&from)
-        && let Ok(digest) = digest_before(view, from, head)
+        && let Ok(digest) = digest_before(view, from, head, &mut parts.looked_at)
     {
         parts.push(CopyPart::Jump { partition: head.partition, to: from, digest });
     }
@@ -271,7 +273,7 @@ fn copy_batches(view: &View<'_>, head: &CopyExtent, from: Offset, parts: &mut Pa
     let mut at = next_of(&parts.parts).filter(|_| is_of(parts, head.partition)).unwrap_or(from);
     if at < view.start {
         at = view.start.min(head.end);
-        let digest = digest_before(view, at, head)?;
+        let digest = digest_before(view, at, head, &mut parts.looked_at)?;
         parts.push(CopyPart::Jump { partition: head.partition, to: at, digest });
     }
     // Where the follower ends inside a batch it has other events: it is sent that batch, and sees that they differ.
@@ -306,10 +308,11 @@ fn is_of(parts: &Parts, id: PartitionId) -> bool {
 }
 
 /// The partition's running digest before `at`: the head's without the batches between.
-fn digest_before(view: &View<'_>, at: Offset, head: &CopyExtent) -> Result<u64, ReadError> {
+fn digest_before(view: &View<'_>, at: Offset, head: &CopyExtent, looked_at: &mut usize) -> Result<u64, ReadError> {
     let (mut next, mut digest) = (at, head.digest);
     let (span_from, span_to) = (keys::batch(at), keys::batch(head.end));
     walk(view.tree(), Span::between(&span_from, &span_to), Direction::Forward, &mut |base, bytes| {
+        *looked_at += bytes.len();
         match Envelope::at_front(&bytes) {
             Some(envelope) if base == next && envelope.base_offset == base => {
                 next = envelope.next_offset();

@@ -265,7 +265,7 @@ impl Store {
         match (within, next) {
             (Some(part), next) if from < part.end || next.is_none() => {
                 let read = self.view_ahead(id, *part, |view| read_from(&view, from, max_bytes))?;
-                Ok(read.unwrap_or_default())
+                Ok(self.passed_all(read.unwrap_or_default()))
             }
             (within, Some(next)) if within.is_some() || from >= self.end_offset(id) => {
                 Err(ReadError::Trimmed { partition: id, start: next.from })
