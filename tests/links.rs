@@ -203,6 +203,39 @@ fn who_was_not_invited_or_was_removed_stays_out() {
 }
 
 #[test]
+fn a_link_that_does_not_start_is_listed_with_what_to_do() {
+    let (mut plant, _hq) = linked("[[link]]\nname = \"hq\"\n[[link]]\nname = \"later\"\n");
+    wait::until_true("it stands", || view(&plant, "hq")["state"] == "connected");
+    plant.kill();
+    let certificate = plant.data().join("links/hq/node.crt");
+    let whole = std::fs::read(&certificate).unwrap();
+    std::fs::write(&certificate, "none").unwrap();
+    plant.run();
+    let listed = plant.cli(&["link", "list"]).ok().out;
+    let shown = plant.cli(&["link", "show", "hq"]).ok().out;
+    for text in [&listed, &shown] {
+        assert!(text.contains("broken") && text.contains("edgeway link resume hq"), "{text}");
+    }
+    assert!(listed.contains("not-accepted") && listed.contains("edgeway link accept TOKEN --name later"), "{listed}");
+    let metrics = crate::harness::http::get(plant.http, "/metrics", None).unwrap().body;
+    for name in ["hq", "later"] {
+        assert!(metrics.contains(&format!("edgeway_link_connected{{link=\"{name}\"}} 0")), "{name}: {metrics}");
+    }
+    plant.cli(&["link", "pause", "hq"]).ok();
+    for (asked, said) in [
+        (["link", "resume", "hq"], "it does not start: "),
+        (["link", "pause", "later"], "link accept TOKEN --name later"),
+        (["link", "remove", "later"], "[[link]]"),
+    ] {
+        let refused = plant.cli(&asked);
+        assert!(refused.code == 1 && refused.err.contains(said), "{asked:?}: {refused:?}");
+    }
+    std::fs::write(&certificate, whole).unwrap();
+    plant.cli(&["link", "resume", "hq"]).ok();
+    wait::until_true("it stands again", || view(&plant, "hq")["state"] == "connected");
+}
+
+#[test]
 fn a_ring_of_three_has_no_loops() {
     let sites: Vec<Site> = (0..3).map(|_| Site::found(ROUTING)).collect();
     let names = ["a", "b", "c"];

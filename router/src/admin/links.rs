@@ -61,7 +61,7 @@ pub struct LinkJson {
     pub name: String,
     /// `up`: this node feeds another site; `down`: another site feeds this one.
     pub direction: String,
-    /// `connecting`, `connected`, `cut`, `refused`, `paused`, `revoked`.
+    /// `connecting`, `connected`, `cut`, `refused`, `paused`, `revoked`, `broken` (it does not start), `not-accepted` (the configuration alone names it).
     pub state: String,
     /// Why it is not connected.
     pub reason: String,

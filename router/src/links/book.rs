@@ -46,6 +46,10 @@ pub enum State {
     Paused,
     /// It was removed upstream.
     Revoked,
+    /// It does not start: people must do something.
+    Broken,
+    /// The configuration names it, and no invitation was accepted by its name.
+    NotAccepted,
 }
 
 impl State {
@@ -58,6 +62,8 @@ impl State {
             Self::Refused => "refused",
             Self::Paused => "paused",
             Self::Revoked => "revoked",
+            Self::Broken => "broken",
+            Self::NotAccepted => "not-accepted",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sled_data::{Offset, PartitionId};
@@ -11,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::accept::{AcceptError, Applicant, accept};
 use super::ahead_note;
-use super::book::{Direction, LATER_SHOWN_MAX, Later, LinkView, Page, Shared};
+use super::book::{Direction, LATER_SHOWN_MAX, Later, LinkView, Page, Shared, State};
 use super::budget::Budgets;
 use super::config::LinkConfig;
 use super::dial::{Dialler, READER};
@@ -61,7 +62,39 @@ struct Running {
     topics: Option<(Shared, u64)>,
     paused: watch::Sender<bool>,
     place: Arc<Place>,
-    task: JoinHandle<()>,
+    /// `None`: it does not start, and its page says why.
+    task: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    async fn end(self) {
+        if let Some(task) = self.task {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+/// Why a link was not paused, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    /// There is none of that name.
+    #[error("there is no link {0}")]
+    Unknown(String),
+    /// The configuration alone names it.
+    #[error("link {0} is in the configuration, and no invitation was accepted by that name")]
+    NotAccepted(String),
+    /// It does not start; why, and what to do.
+    #[error("link {name}: {why}")]
+    Broken {
+        /// What it is called here.
+        name: String,
+        /// In words.
+        why: String,
+    },
+    /// It cannot be noted.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
 }
 
 impl Edge {
@@ -97,13 +130,13 @@ impl Edge {
 
     /// Whether a link of this name brings topics down.
     pub fn brings_topics(&self, name: &str) -> bool {
-        self.running.lock().get(name).is_some_and(|link| link.topics.is_some())
+        self.running.lock().get(name).is_some_and(|link| !of_words(&link.config.down).is_empty())
     }
 
     /// Starts all links that were accepted.
     ///
     /// # Errors
-    /// When the folder of links cannot be read. A link whose own folder cannot be used is left out, and told.
+    /// When the folder of links cannot be read. A link whose own folder cannot be used is shown as broken.
     pub fn start(&self) -> Result<(), FolderError> {
         if let Err(error) = folder::clear_removed(&self.setup.data) {
             tracing::warn!(%error, "what was kept of a removed link cannot be cleared; it is tried again at the next start");
@@ -111,9 +144,7 @@ impl Edge {
         forget_gone(&self.setup.log, &self.setup.data)?;
         for name in folder::folders(&self.setup.data)? {
             self.move_notes(&name);
-            if let Err(error) = self.start_one(&name) {
-                tracing::error!(link = name, %error, "a link does not start");
-            }
+            self.start_one(&name);
         }
         for config in &self.setup.links {
             if !self.running.lock().contains_key(&config.name) {
@@ -139,12 +170,41 @@ impl Edge {
         }
     }
 
-    fn start_one(&self, name: &str) -> Result<(), FolderError> {
-        let Setup { log, data, site, name: node, links } = &self.setup;
+    /// What the configuration says of a link.
+    fn config_of(&self, name: &str) -> LinkConfig {
+        let config = self.setup.links.iter().find(|config| config.name == name).cloned();
+        config.unwrap_or_else(|| LinkConfig { name: name.to_owned(), ..LinkConfig::default() })
+    }
+
+    /// Starts a link that was accepted. One that does not start is shown, and retention leaves for it what it leaves for one that is paused.
+    fn start_one(&self, name: &str) {
+        let place = Arc::new(Place::new(&self.setup.data, name));
+        let link = self.begin(name, Arc::clone(&place)).unwrap_or_else(|error| self.broken(name, place, &error));
+        self.running.lock().insert(name.to_owned(), link);
+    }
+
+    /// A link that does not start.
+    fn broken(&self, name: &str, place: Arc<Place>, error: &FolderError) -> Running {
+        let (log, config, page) = (&self.setup.log, self.config_of(name), Shared::default());
+        let why = folder::why_broken(name, error);
+        tracing::error!(link = name, why, "a link does not start");
+        {
+            let mut page = page.lock();
+            page.set(State::Broken, why);
+            page.stored = stored(log, name, &config);
+            page.ahead = ahead_note::noted(log, name, page.stored.keys().copied());
+            page.down.clone_from(&config.down);
+        }
+        let paused = watch::Sender::new(folder::is_paused(&folder::folder(&self.setup.data, name)));
+        Running { page, config, topics: None, paused, place, task: None }
+    }
+
+    /// Begins to run a link.
+    fn begin(&self, name: &str, place: Arc<Place>) -> Result<Running, FolderError> {
+        let Setup { log, data, site, name: node, .. } = &self.setup;
         let folder = folder::folder(data, name);
         let (identity, facts) = folder::read(&folder)?;
-        let config = links.iter().find(|config| config.name == name).cloned();
-        let mut config = config.unwrap_or_else(|| LinkConfig { name: name.to_owned(), ..LinkConfig::default() });
+        let mut config = self.config_of(name);
         let down = link_of(&identity);
         config.brings_down_as = Some(down);
         let budget = self.budgets.of(down);
@@ -167,7 +227,6 @@ impl Edge {
         }
         let noted_ahead = page.lock().ahead.keys().copied().collect();
         let paused = watch::Sender::new(folder::is_paused(&folder));
-        let place = Arc::new(Place::new(data, name));
         let dialler = Dialler {
             log: Arc::clone(log),
             name: name.to_owned(),
@@ -184,9 +243,8 @@ impl Edge {
             noted_ahead: Mutex::new(noted_ahead),
             outlived: self.outlived.clone(),
         };
-        let task = tokio::spawn(dialler.run(paused.subscribe()));
-        self.running.lock().insert(name.to_owned(), Running { page, config, topics, paused, place, task });
-        Ok(())
+        let task = Some(tokio::spawn(dialler.run(paused.subscribe())));
+        Ok(Running { page, config, topics, paused, place, task })
     }
 
     /// Accepts an invitation and starts the link; what this site is called upstream.
@@ -204,22 +262,44 @@ impl Edge {
         }
         let welcome = accept(token, &self.setup.data, name, own).await?;
         let _one = self.changing.lock().await;
-        if let Err(error) = self.start_one(name) {
-            tracing::error!(link = name, %error, "a link does not start");
-        }
+        self.start_one(name);
         Ok(welcome.name)
     }
 
-    /// Pauses a link or lets it go on; false where there is none of that name.
+    /// Pauses a link or lets it go on. One that does not start is paused for when it does, and tried once more when it is to go on. It runs
+    /// within the runtime.
     ///
     /// # Errors
-    /// When it cannot be noted.
-    pub fn pause(&self, name: &str, paused: bool) -> Result<bool, FolderError> {
-        let running = self.running.lock();
-        let Some(link) = running.get(name) else { return Ok(false) };
-        folder::set_paused(&folder::folder(&self.setup.data, name), paused)?;
-        link.paused.send_replace(paused);
-        Ok(true)
+    /// When there is none of that name, it does not start, or it cannot be noted.
+    pub fn pause(&self, name: &str, paused: bool) -> Result<(), PauseError> {
+        let mut running = self.running.lock();
+        let Some(link) = running.get_mut(name) else {
+            return Err(match self.is_named(name) {
+                true => PauseError::NotAccepted(name.to_owned()),
+                false => PauseError::Unknown(name.to_owned()),
+            });
+        };
+        let noted = folder::set_paused(&folder::folder(&self.setup.data, name), paused);
+        if paused || link.task.is_some() {
+            noted?;
+            link.paused.send_replace(paused);
+            return Ok(());
+        }
+        self.move_notes(name);
+        match noted.and_then(|()| self.begin(name, Arc::clone(&link.place))) {
+            Ok(begun) => *link = begun,
+            Err(error) => {
+                let why = folder::why_broken(name, &error);
+                link.page.lock().set(State::Broken, why.clone());
+                return Err(PauseError::Broken { name: name.to_owned(), why });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the configuration names a link.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.setup.links.iter().any(|config| config.name == name)
     }
 
     /// Removes a link, one that does not start as well; false where there is none of that name. Durable on return.
@@ -235,8 +315,7 @@ impl Edge {
         let link = self.running.lock().remove(name);
         let was_there = was_there || link.is_some();
         if let Some(link) = link {
-            link.task.abort();
-            let _ = link.task.await;
+            link.end().await;
         }
         if was_there && let Err(error) = forget(&self.setup.log, name).await {
             tracing::warn!(link = name, %error, "what was kept of a removed link is forgotten at the next start");
@@ -244,13 +323,15 @@ impl Edge {
         Ok(was_there)
     }
 
-    /// The links, as people see them. Reads the store.
+    /// The links, as people see them: those that run, those that do not start, and those that the configuration alone names. Reads the store.
     pub fn views(&self) -> Vec<LinkView> {
         let running = self.running.lock();
         let all: Vec<_> = running
             .iter()
             .map(|(name, link)| (name.clone(), Arc::clone(&link.page), link.config.clone(), link.topics.clone()))
             .collect();
+        let named = self.setup.links.iter().map(|config| &config.name).filter(|name| !running.contains_key(*name));
+        let named: Vec<_> = named.map(|name| not_accepted(name)).collect();
         drop(running);
         let view = |(name, page, config, topics): (String, Shared, LinkConfig, Option<(Shared, u64)>)| {
             let log = &self.setup.log;
@@ -267,7 +348,7 @@ impl Edge {
             view.plugins = config.brings_down_as.and_then(of_link).unwrap_or_default();
             view
         };
-        all.into_iter().map(view).collect()
+        all.into_iter().map(view).chain(named).collect()
     }
 
     /// What goes as a plugin makes it, by link.
@@ -308,8 +389,7 @@ impl Edge {
     pub async fn stop(&self) {
         let running = std::mem::take(&mut *self.running.lock());
         for link in running.into_values() {
-            link.task.abort();
-            let _ = link.task.await;
+            link.end().await;
         }
     }
 
@@ -317,6 +397,14 @@ impl Edge {
     pub fn data(&self) -> &Path {
         &self.setup.data
     }
+}
+
+/// A link that the configuration alone names.
+fn not_accepted(name: &str) -> LinkView {
+    let mut page = Page::default();
+    let why = "the configuration names it, and no invitation was accepted by that name";
+    page.set(State::NotAccepted, format!("{why}: `edgeway link accept TOKEN --name {name}`"));
+    page.view(name, Direction::Up, (Vec::new(), (Vec::new(), 0)), Duration::ZERO)
 }
 
 /// What goes behind what is newer: each open hole, as many as are shown, and how many events are in all.

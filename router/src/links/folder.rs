@@ -44,11 +44,24 @@ pub enum FolderError {
         error: std::io::Error,
     },
     /// What the link's file says.
-    #[error("{0} cannot be read; remove the link and accept a new token")]
+    #[error("{0} cannot be read")]
     Facts(PathBuf),
     /// The work was not done, or not all of it.
     #[error("the node is stopping; remove the link when it runs again")]
     Stopping,
+}
+
+/// Why a link does not start, and what to do about it, for people.
+pub fn why_broken(name: &str, error: &FolderError) -> String {
+    let what = match error {
+        // Of a site's folder it says more, which is wrong here.
+        FolderError::Site(SiteError::Incomplete { folder, file }) => format!("{} lacks {file}", folder.display()),
+        other => other.to_string(),
+    };
+    format!(
+        "it does not start: {what}; bring that back and `edgeway link resume {name}`, or `edgeway link remove {name}` and \
+         accept a new token"
+    )
 }
 
 fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> FolderError + '_ {

@@ -84,7 +84,7 @@ pub use class::{Backlog, LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
 pub use down::{ByLink, COMMANDS, GiveDown, TakeDown, URGENT};
 pub use down_desk::{AskError, Desk};
-pub use edge::{Edge, Setup};
+pub use edge::{Edge, PauseError, Setup};
 pub use folder::FolderError;
 pub use judge::{judge, shown_ahead};
 pub use lanes::Fill;

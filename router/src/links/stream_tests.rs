@@ -25,6 +25,7 @@ use lab::{Site, until};
 use super::book::State;
 use super::class::{LinkClass, Priority};
 use super::config::{Compress, LinkConfig, Origins};
+use super::edge::PauseError;
 use crate::event_log::Outliver;
 use crate::event_log::rubbish::sound;
 
@@ -318,7 +319,7 @@ async fn a_paused_link_waits_and_goes_on() {
     plant.feed(&hq, "plant", vec![LinkConfig { origins: Origins::Own, ..link(&["*"], &[]) }]).await;
     plant.append(&["telemetry"], "before").await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
-    assert!(plant.edge().pause("up", true).unwrap());
+    plant.edge().pause("up", true).unwrap();
     until("it is paused", || plant.edge().views()[0].state == State::Paused).await;
     plant.append(&["telemetry"], "meanwhile").await;
     let view = plant.edge().views().remove(0);
@@ -327,10 +328,10 @@ async fn a_paused_link_waits_and_goes_on() {
     let held: Vec<u64> = plant.edge().floors().into_values().collect();
     assert_eq!(held.len(), 1, "retention leaves what waits: {held:?}");
     assert_eq!(hq.values("plant/telemetry"), ["before"]);
-    assert!(plant.edge().pause("up", false).unwrap());
+    plant.edge().pause("up", false).unwrap();
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     until("nothing is held", || plant.edge().floors().is_empty()).await;
-    assert!(!plant.edge().pause("other", true).unwrap());
+    assert!(matches!(plant.edge().pause("other", true), Err(PauseError::Unknown(_))));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::event_log::EventLog;
 use crate::links::detail::{Ask, AskError, Detail};
 use crate::links::{
-    AcceptError, Edge, FolderError, Nodes, RecordError, Records, Setup, Upstream, Within, is_link_name,
+    AcceptError, Edge, FolderError, Nodes, PauseError, RecordError, Records, Setup, Upstream, Within, is_link_name,
 };
 use crate::plugin_host::{PluginHost, Wants};
 use crate::replication::join::draw_token;
@@ -212,6 +212,9 @@ impl LinkNode {
         if self.edge.remove(name).await? {
             return Ok(());
         }
+        if self.edge.is_named(name) && !self.feeds(name) {
+            return Err(PauseError::NotAccepted(name.to_owned()).into());
+        }
         let unknown = || unknown(name);
         let (upstream, _) = self.upstream.as_ref().ok_or_else(unknown)?;
         upstream.remove(name, WHO).await?;
@@ -301,8 +304,9 @@ impl LinkControl for LinkNode {
     }
 
     fn pause(&self, name: &str, paused: bool) -> Result<(), ApiError> {
-        if self.edge.pause(name, paused)? {
-            return Ok(());
+        match self.edge.pause(name, paused) {
+            Err(PauseError::Unknown(_)) => {}
+            done => return Ok(done?),
         }
         let is_fed =
             self.upstream.as_ref().is_some_and(|(upstream, _)| upstream.views().iter().any(|view| view.name == name));
@@ -329,6 +333,20 @@ impl LinkControl for LinkNode {
 impl From<FolderError> for ApiError {
     fn from(error: FolderError) -> Self {
         Self::internal(error.to_string())
+    }
+}
+
+impl From<PauseError> for ApiError {
+    fn from(error: PauseError) -> Self {
+        let text = error.to_string();
+        match error {
+            PauseError::Unknown(name) => unknown(&name),
+            PauseError::NotAccepted(name) => Self::conflict(text).hint(format!(
+                "`edgeway link accept TOKEN --name {name}`, or take its [[link]] out of the configuration"
+            )),
+            PauseError::Broken { .. } => Self::conflict(text),
+            PauseError::Folder(error) => error.into(),
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::lab::{Site, until};
 use super::link;
+use crate::links::book::State;
 use crate::links::config::LinkConfig;
+use crate::links::edge::PauseError;
 use crate::links::folder::{self, FACTS_FILE, folder};
 use crate::links::forget::place;
 use crate::links::topics::link_of;
@@ -75,7 +77,7 @@ async fn a_link_that_does_not_start_can_be_removed_and_accepted_anew() {
     // A crash came in the midst of a removal, or the disk has lost it.
     std::fs::remove_file(folder(&plant.data(), "up").join(FACTS_FILE)).unwrap();
     plant.feed_again(vec![link(&["*"], &[])]);
-    assert!(plant.edge().views().is_empty());
+    assert_eq!(plant.edge().views()[0].state, State::Broken);
     let token = hq.invite("plant").await;
     let there = plant.edge().accept(&token, "up").await.unwrap_err().to_string();
     assert!(there.contains("already"), "{there}");
@@ -84,4 +86,45 @@ async fn a_link_that_does_not_start_can_be_removed_and_accepted_anew() {
     assert_eq!(plant.edge().accept(&token, "up").await.unwrap(), "plant");
     plant.append(&["telemetry"], "after").await;
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_does_not_start_is_shown_holds_what_waits_and_goes_on_when_it_is_mended() {
+    let (mut plant, hq) = (Site::new(1).await, Site::new(2).await);
+    let links = || vec![link(&["*"], &[]), LinkConfig { name: "other".to_owned(), ..link(&["*"], &[]) }];
+    plant.feed(&hq, "plant", links()).await;
+    plant.append(&["telemetry"], "before").await;
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    plant.stop_edge().await;
+    let certificate = folder(&plant.data(), "up").join("node.crt");
+    let whole = std::fs::read(&certificate).unwrap();
+    for is_gone in [false, true] {
+        match is_gone {
+            true => std::fs::remove_file(&certificate).unwrap(),
+            false => std::fs::write(&certificate, "none").unwrap(),
+        }
+        plant.feed_again(links());
+        plant.append(&["telemetry"], &format!("meanwhile {is_gone}")).await;
+        let views = plant.edge().views();
+        let [up, other] = views.as_slice() else { panic!("{views:?}") };
+        assert_eq!((up.name.as_str(), up.state), ("up", State::Broken));
+        for said in ["it does not start: ", "links/up", "`edgeway link resume up`", "`edgeway link remove up`"] {
+            assert!(up.reason.contains(said), "{}", up.reason);
+        }
+        assert!(up.lag.events > 0 && !plant.edge().floors().is_empty(), "{up:?}");
+        assert_eq!((other.name.as_str(), other.state), ("other", State::NotAccepted));
+        assert!(other.reason.contains("`edgeway link accept TOKEN --name other`"), "{}", other.reason);
+        assert!(matches!(plant.edge().pause("other", true), Err(PauseError::NotAccepted(_))));
+        // It is tried again when people ask for it, and says why it does not go on.
+        plant.edge().pause("up", true).unwrap();
+        let error = plant.edge().pause("up", false).unwrap_err();
+        assert!(matches!(&error, PauseError::Broken { why, .. } if *why == up.reason), "{error}");
+        plant.edge().pause("up", true).unwrap();
+        plant.stop_edge().await;
+    }
+    plant.feed_again(links());
+    std::fs::write(&certificate, whole).unwrap();
+    plant.edge().pause("up", false).unwrap();
+    hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
+    assert_eq!(plant.edge().views()[0].state, State::Connected);
 }
