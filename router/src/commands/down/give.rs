@@ -18,6 +18,9 @@ use crate::event_log::SITE_SEPARATOR;
 /// The version byte before what a node of the site hands on of a gateway's ends, and before its answer; others are those of
 /// submissions.
 pub(in crate::commands) const VERSION_BELOW: u8 = 3;
+/// The version byte before the answer of a node that holds some of the commands open: what it knows, and those. A program of before takes it for
+/// a node that was not heard.
+const VERSION_HELD: u8 = 8;
 /// Commands that one gateway may have, or may be about to have; others wait here.
 const UNDER_WAY_MAX: usize = 1_000;
 /// Bytes of commands that a gateway is asked to take at once.
@@ -47,9 +50,12 @@ struct Told {
     own: Vec<(OriginId, EndedV1)>,
     /// Of those that it has not, or that have ended.
     others: Vec<EndedV1>,
-    /// Whether there are some of commands that are open here and not this gateway's to end: they are told again.
-    has_open: bool,
+    /// Those that are open here and not this gateway's to end: they are told again.
+    open: Vec<[u8; 16]>,
 }
+
+/// What another node says of ends that it was told: those that it knows, and those that are to be told again.
+type Theirs = (Vec<[u8; 16]>, Vec<[u8; 16]>);
 
 impl Commands {
     /// Gives it the way down links; to be called before the task runs. Without it no site feeds this one.
@@ -81,13 +87,10 @@ impl Commands {
                     break;
                 }
                 let question = [&[VERSION_BELOW][..], &gateway.0.to_be_bytes(), &encode(&others)].concat();
-                let theirs = match forward.submit(origin, question).await {
-                    Ok(answer) => answer.strip_prefix(&[VERSION_BELOW]).and_then(decode::<Vec<[u8; 16]>>),
-                    Err(_) => None,
-                };
+                let theirs = forward.submit(origin, question).await.ok().and_then(|answer| read_theirs(&answer));
                 match theirs {
-                    Some(theirs) => {
-                        others.retain(|end| !theirs.contains(&end.id));
+                    Some((theirs, open)) => {
+                        others.retain(|end| !theirs.contains(&end.id) && !open.contains(&end.id));
                         known.extend(theirs);
                     }
                     None => is_one_silent = true,
@@ -103,7 +106,8 @@ impl Commands {
         Some(encode(&known))
     }
 
-    /// Takes what another node of the site has heard of a gateway; the commands that this one gave, once their ends are durable.
+    /// Takes what another node of the site has heard of a gateway; the commands that this one gave, once their ends are durable, and those that it
+    /// holds open.
     pub(in crate::commands) async fn ended_below_elsewhere(&self, request: &[u8]) -> Vec<u8> {
         let read = || {
             let (gateway, told) = request.strip_prefix(&[VERSION_BELOW])?.split_first_chunk::<8>()?;
@@ -111,12 +115,12 @@ impl Commands {
         };
         let Some((gateway, mut told)) = read() else { return Vec::new() };
         told.truncate(TOLD_MAX);
-        let Told { own, has_open, .. } = self.given_here(gateway, told);
+        let Told { own, open, .. } = self.given_here(gateway, told);
         let ids: Vec<[u8; 16]> = own.iter().map(|(_, end)| end.id).collect();
         match self.end_below(own).await {
-            Some(()) if !has_open => [&[VERSION_BELOW][..], &encode(&ids)].concat(),
+            Some(()) => write_theirs((ids, open)),
             // Who asks takes it for a node that was not heard, and the gateway says so again.
-            _ => Vec::new(),
+            None => Vec::new(),
         }
     }
 
@@ -136,7 +140,7 @@ impl Commands {
         for end in told {
             match self.whose(CommandId::from_bytes(end.id), gateway) {
                 Whose::Its(to) => sorted.own.push((to, end)),
-                Whose::Open => sorted.has_open = true,
+                Whose::Open => sorted.open.push(end.id),
                 Whose::NotHere => sorted.others.push(end),
             }
         }
@@ -271,6 +275,22 @@ impl Commands {
     }
 }
 
+fn write_theirs(theirs: Theirs) -> Vec<u8> {
+    match theirs {
+        (known, open) if open.is_empty() => [&[VERSION_BELOW][..], &encode(&known)].concat(),
+        both => [&[VERSION_HELD][..], &encode(&both)].concat(),
+    }
+}
+
+/// Reads it; `None` where that node cannot be taken to have been heard.
+fn read_theirs(answer: &[u8]) -> Option<Theirs> {
+    match answer.split_first()? {
+        (&VERSION_BELOW, known) => Some((decode(known)?, Vec::new())),
+        (&VERSION_HELD, both) => decode(both),
+        _ => None,
+    }
+}
+
 /// Takes what a gateway answers of one command.
 pub(in crate::commands) fn take_answer(
     table: &mut Table,
@@ -317,5 +337,19 @@ mod tests {
         let (written, taken) = (lives(&[1, 2]).into_iter().collect(), lives(&[2, 3]).into_iter().collect());
         // 2 was taken up from, and is back or will be; 3 is over; nobody has taken up 4 yet.
         assert_eq!(may_wait(lives(&[1, 2, 3, 4]), &written, &taken), lives(&[1, 2, 4]));
+    }
+
+    #[test]
+    fn what_another_node_says_of_ends_has_these_bytes() {
+        for (theirs, bytes) in [
+            ((vec![[7; 16]], vec![]), [&[3, 1, 1][..], &[7; 16]].concat()),
+            ((vec![], vec![]), vec![3, 1, 0]),
+            ((vec![[7; 16]], vec![[9; 16]]), [&[8, 1, 1][..], &[7; 16], &[1], &[9; 16]].concat()),
+        ] {
+            assert_eq!((write_theirs(theirs.clone()), read_theirs(&bytes)), (bytes.clone(), Some(theirs)));
+        }
+        for wrong in [&[][..], &[3], &[8, 1, 0], &[9, 1, 0], &[3, 1, 0, 0]] {
+            assert_eq!(read_theirs(wrong), None, "{wrong:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::super::site_tests::{A, B, C, Site, ended, queued_at};
 use super::super::tests::{LONG, Node, backend, next_offer};
 use super::super::{CallOffError, CancelError, Commands, Config, Lost};
 use super::tests::{ALL, GATEWAY, LINK, above};
-use super::wire::decode;
+use super::wire::{EndedV1, decode, encode};
 use super::*;
 use crate::sessions;
 
@@ -23,6 +23,8 @@ struct Link {
     /// The node that it leads to.
     at: Mutex<Option<usize>>,
     loses_answers: AtomicBool,
+    /// The id that the plant's gateway has now.
+    called: Mutex<OriginId>,
     /// All gateways that the plant has.
     gateways: Vec<OriginId>,
     /// A node whose catalog is behind, and the gateways that it lists.
@@ -42,7 +44,7 @@ impl DownWay for Way {
     }
 
     fn gateway(&self, site: &str) -> Option<OriginId> {
-        (self.has_site(site) && *self.0.at.lock() == Some(self.1)).then_some(GATEWAY)
+        (self.has_site(site) && *self.0.at.lock() == Some(self.1)).then(|| *self.0.called.lock())
     }
 
     fn gateways(&self) -> Vec<(String, OriginId)> {
@@ -56,7 +58,7 @@ impl DownWay for Way {
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
         Box::pin(async move {
-            if gateway != GATEWAY || self.gateway("plant").is_none() {
+            if self.gateway("plant") != Some(gateway) {
                 return Err(ForwardError::Unreachable("it is not here".into()));
             }
             let answer = self.0.plant.take_from_above(above(ALL), request).await;
@@ -81,6 +83,7 @@ impl World {
             plant: Arc::clone(&plant.room),
             at: Mutex::new(None),
             loses_answers: AtomicBool::new(false),
+            called: Mutex::new(GATEWAY),
             gateways: gateways.to_vec(),
             behind: Mutex::default(),
         });
@@ -96,7 +99,8 @@ impl World {
     /// The link leads to this node from now on.
     fn lead_to(&self, place: Option<usize>) {
         *self.link.at.lock() = place;
-        place.into_iter().for_each(|place| self.hq[place].room.gateway_came("plant", GATEWAY));
+        let called = *self.link.called.lock();
+        place.into_iter().for_each(|place| self.hq[place].room.gateway_came("plant", called));
     }
 
     /// The plant tells what has ended, at the node that the link leads to.
@@ -374,5 +378,42 @@ async fn a_node_that_is_behind_hands_nothing_to_a_gateway_that_it_does_not_know(
     let after = queued_at(&world.hq[C], "plant/pump", never).await;
     world.is_done(&pump, &[after], &[A, B, C]).await;
     assert!(world.plant.room.get(before).is_none());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_a_node_holds_open_has_no_other_told_again() {
+    let again = OriginId(GATEWAY.0 + 1);
+    let world = World::new(&[GATEWAY, again]).await;
+    let pump = world.plant.connect("pump").await;
+    let mut ids = Vec::new();
+    // The plant's gateway takes a new token in between.
+    for called in [GATEWAY, again] {
+        *world.link.called.lock() = called;
+        world.lead_to(Some(B));
+        let id = queued_at(&world.hq[B], "plant/pump", never).await;
+        let moved = || (world.hq[B].steps(id) == ["queued", "moving", "moved"]).then_some(());
+        world.hq.until("it is with the gateway", moved).await;
+        next_offer(&pump).await.acked();
+        world.plant.answer(&pump, "pump", id, Status::Succeeded);
+        world.hq.until("it has ended", || world.plant.room.get(id).filter(|info| info.state.is_outcome())).await;
+        world.lead_to(None);
+        ids.push(id);
+    }
+    // The node that gave both has not heard yet that the second one is the plant's; a third command nobody knows any more.
+    *world.link.behind.lock() = Some((B, vec![GATEWAY]));
+    let (told, _) = world.plant.room.ended_from_above(LINK, 0).await.unwrap();
+    let mut told: Vec<EndedV1> = decode(&told).unwrap();
+    let nobodys = CommandId::v7(7, [7; 10]);
+    told.push(EndedV1::new(nobodys, State::Expired, None, None));
+    let tell = async || {
+        let known = world.hq[A].room.ended_below(again, &encode(&told)).await.unwrap();
+        decode::<Vec<[u8; 16]>>(&known).unwrap().into_iter().collect::<BTreeSet<_>>()
+    };
+    let of = |all: &[CommandId]| all.iter().map(|id| *id.as_bytes()).collect::<BTreeSet<_>>();
+    assert_eq!(tell().await, of(&[ids[1], nobodys]), "the one that is held open alone is told again");
+    assert_eq!([ids[0], ids[1]].map(|id| ended(&world.hq[B], id)), [None, Some(State::Succeeded)]);
+    *world.link.behind.lock() = None;
+    assert_eq!(tell().await, of(&[ids[0], ids[1], nobodys]));
     world.end().await;
 }
