@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Value;
 use super::level;
-use super::link::{self, AgreedLink};
+use super::link::{self, AgreedLink, LINK_TOKEN_LIFE_MS};
 use super::member::{self, MemberUpdate, NewMember};
 use super::plugin::{self, NewPlugin};
 use super::refusal::Refusal;
@@ -314,13 +314,16 @@ impl Change {
         }
     }
 
-    /// As the leader writes it down: how long a token for a node is good counts by the leader's clock, whatever the clock of the node says
-    /// that was asked for it.
+    /// As the leader writes it down: how long a token is good counts by the leader's clock, whatever the clock of the node says that was
+    /// asked for it.
     pub(super) fn settled(self, terms: &Terms) -> Self {
         match self {
             Self::IssueToken { hash, .. } => {
                 let life_ms = i64::try_from(JOIN_TOKEN_LIFETIME.as_millis()).unwrap_or(i64::MAX);
                 Self::IssueToken { hash, expires_at_ms: terms.at_ms.saturating_add(life_ms) }
+            }
+            Self::InviteLink { name, hash, .. } => {
+                Self::InviteLink { name, hash, expires_at_ms: terms.at_ms.saturating_add(LINK_TOKEN_LIFE_MS) }
             }
             other => other,
         }

@@ -166,16 +166,19 @@ impl Records {
         self.catalog.watch()
     }
 
-    /// Makes an invitation of a site known, by the hash of its secret; until when it serves.
+    /// Makes an invitation of a site known, by the hash of its secret; until when it serves, by the leader's clock.
     ///
     /// # Errors
     /// When the name cannot be one, there are too many, or the site has no majority.
     pub async fn invite(&self, name: &str, hash: JoinTokenHash, who: &str) -> Result<i64, catalog::Refusal> {
-        // The leader's clock may be a little behind: it would be good for too long.
+        // The leader writes down its own. One of an earlier program judges this by its clock, which may be a little behind.
         let expires_at_ms = self.log.clock().wall_ms().saturating_add(LINK_TOKEN_LIFE_MS - CLOCKS_APART_MS);
         let change = Change::InviteLink { name: name.to_owned(), hash: TokenHash(hash.0), expires_at_ms };
-        self.catalog.propose(change, who).await?;
-        Ok(expires_at_ms)
+        let applied = self.catalog.propose(change, who).await?;
+        match applied.writes.last() {
+            Some(Write::LinkToken(_, Some(token))) => Ok(token.expires_at_ms),
+            _ => Ok(expires_at_ms),
+        }
     }
 
     /// Lets a gateway of an invited site in: its link. One that asks again with the same key is let in again.
@@ -285,7 +288,7 @@ impl Records {
     }
 }
 
-/// How far the clocks of a site's nodes may be apart for a token that is made at one of them.
+/// How far the clock of a node that invites may be ahead of a leader's of an earlier program.
 const CLOCKS_APART_MS: i64 = 60_000;
 
 fn record(name: &str, link: &AgreedLink) -> LinkRecord {

@@ -248,6 +248,13 @@ async fn how_long_a_token_is_good_counts_by_the_leaders_clock() {
             let issued = node.catalog.token(&hash).unwrap().expires_at_ms;
             let after_ms = node.log.clock().wall_ms();
             assert!((before_ms - 1_000 + life_ms..=after_ms + 1_000 + life_ms).contains(&issued), "{issued}");
+            // And one for a gateway of another site.
+            let expires_at_ms = before_ms + ahead_ms + LINK_TOKEN_LIFE_MS;
+            let invited =
+                node.change(Change::InviteLink { name: "plant".to_owned(), hash, expires_at_ms }).await.unwrap();
+            let Some(Write::LinkToken(_, Some(token))) = invited.writes.last() else { panic!("{invited:?}") };
+            let last_ms = node.log.clock().wall_ms() + 1_000 + LINK_TOKEN_LIFE_MS;
+            assert!((before_ms - 1_000 + LINK_TOKEN_LIFE_MS..=last_ms).contains(&token.expires_at_ms), "{token:?}");
         }
     }
     until_same(&nodes.iter().collect::<Vec<_>>()).await;

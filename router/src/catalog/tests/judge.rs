@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::change::Terms;
+use crate::catalog::level::LEVEL_MAX;
 use crate::catalog::state::State;
 use crate::catalog::token::TOKENS_MAX;
 
@@ -154,6 +155,15 @@ fn a_token_is_good_for_as_long_by_the_leaders_clock() {
         let issued = asked.settled(&terms(NOW));
         assert_eq!(issued, Change::IssueToken { hash, expires_at_ms: NOW + life_ms }, "{ahead_ms}");
         assert!(issued.judge(&State::default(), &terms(NOW)).is_ok());
+    }
+    // So is one for a gateway of another site.
+    let mut state = State::default();
+    state.apply(&Write::Level(LEVEL_MAX));
+    for ahead_ms in [-day_ms, -life_ms, 0, 60_001, day_ms] {
+        let invite = |expires_at_ms| Change::InviteLink { name: "plant".to_owned(), hash, expires_at_ms };
+        let invited = invite(NOW + ahead_ms + LINK_TOKEN_LIFE_MS).settled(&terms(NOW));
+        assert_eq!(invited, invite(NOW + LINK_TOKEN_LIFE_MS), "{ahead_ms}");
+        assert!(invited.judge(&state, &terms(NOW)).is_ok());
     }
     let other = Change::UseToken { hash, by: NodeId(1) };
     assert_eq!(other.clone().settled(&terms(NOW)), other);
