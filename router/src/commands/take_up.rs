@@ -215,9 +215,11 @@ impl Commands {
 
     /// The step that takes a command up; `None` where another node has it, or this one.
     fn taken_from(&self, entry: Entry, lost: Lost, now: Now) -> Option<(String, StepEvent)> {
+        let left_with = self.left_with(&entry, lost.origin);
         let around = Around {
             is_elsewhere: self.is_elsewhere(entry.id, lost.origin, entry.term),
-            gateway: self.gateway_of_left(&entry),
+            gateway: if let LeftWith::Gateway(gateway) = left_with { Some(gateway) } else { None },
+            is_gateway_gone: left_with == LeftWith::GoneSite,
             refuses_repeats: self.refuses_repeats(&entry.device),
             deliveries_max: self.config.deliveries_max,
         };
@@ -226,15 +228,24 @@ impl Commands {
         take_up_step(entry, known, lost, around, now)
     }
 
-    /// The gateway of a linked site that alone may have a command: the one that was asked, as far as is known here, or the only
-    /// one that the site has.
-    fn gateway_of_left(&self, entry: &Entry) -> Option<OriginId> {
-        let all = self.down.way()?.gateways_of(site_of(&entry.device)?);
-        match (entry.away, all.as_slice()) {
-            // Else it is with another node of this site.
-            (Some(away), all) => all.contains(&away.to).then_some(away.to),
-            (None, [only]) => Some(*only),
-            (None, _) => None,
+    /// With whom outside this site a lost node may have left a command: the gateway that was asked, as far as is known here, or the only one that
+    /// the site has. The command is for the site as it was: where it has other gateways alone by now, none of these ever gets it.
+    fn left_with(&self, entry: &Entry, lost: OriginId) -> LeftWith {
+        let (Some(site), Some(way)) = (site_of(&entry.device), self.down.way()) else { return LeftWith::Nobody };
+        if let Some(away) = entry.away {
+            // One whose link is removed stays the one that may have it: whoever speaks for the site says how it ended, or nobody.
+            let is_at_node = away.to == self.log.origin() || self.log.others().contains(&away.to);
+            return if is_at_node { LeftWith::Nobody } else { LeftWith::Gateway(away.to) };
+        }
+        let is_removed = way.is_removed(site);
+        let all = if is_removed { Vec::new() } else { way.gateways_of(site) };
+        let had = self.gateways_had(lost, site);
+        // What the lost node knew of links is known here, as the decision to take up came behind it.
+        let is_other = had.is_some_and(|had| !had.is_empty() && all.iter().all(|gateway| !had.contains(gateway)));
+        match all.as_slice() {
+            all if is_other && (is_removed || !all.is_empty()) => LeftWith::GoneSite,
+            [only] => LeftWith::Gateway(*only),
+            _ => LeftWith::Nobody,
         }
     }
 
@@ -249,6 +260,17 @@ impl Commands {
     }
 }
 
+/// With whom outside this site a command may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LeftWith {
+    /// With nobody, or nobody can say with whom.
+    Nobody,
+    /// With this gateway.
+    Gateway(OriginId),
+    /// With a gateway that is gone: the link was removed, and nobody can say whether it had been handed over.
+    GoneSite,
+}
+
 /// What is known where a command is to be taken up.
 #[derive(Debug, Clone, Copy)]
 pub struct Around {
@@ -256,6 +278,8 @@ pub struct Around {
     pub is_elsewhere: bool,
     /// The gateway of a linked site that alone may have it.
     pub gateway: Option<OriginId>,
+    /// The linked site that it was for is gone.
+    pub is_gateway_gone: bool,
     /// Its device refuses what it has done.
     pub refuses_repeats: bool,
     /// How often a command is sent at most.
@@ -300,7 +324,7 @@ fn taken(entry: &Entry, lost: Lost, term: u64, around: Around) -> Taken {
     let deliveries_max = entry.queued.deliveries_max.unwrap_or(u32::MAX).min(around.deliveries_max);
     let is_never = entry.queued.repeat == Repeat::Never && !around.refuses_repeats;
     let is_spent = is_never || entry.progress.attempts() >= deliveries_max;
-    let is_over = with_device.is_none() && around.gateway.is_none() && is_spent;
+    let is_over = with_device.is_none() && around.gateway.is_none() && (is_spent || around.is_gateway_gone);
     Taken {
         from: OriginHex(lost.origin.0),
         term,
@@ -328,7 +352,13 @@ mod tests {
         let id = CommandId::v7(1, [0; 10]);
         let queued = || Queued::new("c", vec![1], now.wall + 60_000, "cli");
         let lost = Lost { origin: OriginId(8), term: 3, from_commit: CommitNumber(0), ahead_ms: 999_995 };
-        let around = Around { is_elsewhere: false, gateway: None, refuses_repeats: false, deliveries_max: 4 };
+        let around = Around {
+            is_elsewhere: false,
+            gateway: None,
+            is_gateway_gone: false,
+            refuses_repeats: false,
+            deliveries_max: 4,
+        };
         let mut table = Table::new(crate::commands::Config::default());
         table.queued("d", id, now.wall, queued(), now);
         let entry = |table: &Table| table.get(id).cloned().unwrap();
@@ -365,6 +395,13 @@ mod tests {
         assert_eq!(term(never.clone(), None, around).map(|(_, is_over)| is_over), Some(true));
         let remembers = Around { refuses_repeats: true, ..around };
         assert_eq!(term(never.clone(), None, remembers).map(|(_, is_over)| is_over), Some(false));
+        // Nobody gets what was for a site that is gone.
+        let gone = Around { is_gateway_gone: true, ..around };
+        let safe = Entry::new("plant/d", id, now.wall, queued(), 9);
+        assert_eq!(
+            [around, gone].map(|around| term(safe.clone(), None, around).map(|(_, is_over)| is_over)),
+            [Some(false), Some(true)]
+        );
         // One that this node has, or another, is left to it; one that this node gave away comes back.
         assert_eq!(term(never.clone(), Some(&entry(&table)), around), None);
         assert_eq!(term(never.clone(), None, Around { is_elsewhere: true, ..around }), None);

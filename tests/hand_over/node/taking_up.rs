@@ -26,6 +26,7 @@ impl Node {
             let known = Known {
                 is_elsewhere: found.into_iter().any(|other| other.term > entry.term),
                 gateway: None,
+                is_gateway_gone: false,
                 refuses_repeats: around.refuses(&entry.device),
                 deliveries_max: self.config.deliveries_max,
             };

@@ -26,7 +26,7 @@ struct Link {
     /// The id that the plant's gateway has now.
     called: Mutex<OriginId>,
     /// All gateways that the plant has.
-    gateways: Vec<OriginId>,
+    gateways: Mutex<Vec<OriginId>>,
     /// A node whose catalog is behind, and the gateways that it lists.
     behind: Mutex<Option<(usize, Vec<OriginId>)>>,
 }
@@ -53,7 +53,7 @@ impl DownWay for Way {
 
     fn gateways_of(&self, _: &str) -> Vec<OriginId> {
         let behind = self.0.behind.lock().clone().filter(|(place, _)| *place == self.1);
-        behind.map_or_else(|| self.0.gateways.clone(), |(_, gateways)| gateways)
+        behind.map_or_else(|| self.0.gateways.lock().clone(), |(_, gateways)| gateways)
     }
 
     fn ask(&self, gateway: OriginId, request: Vec<u8>) -> Answering<'_> {
@@ -84,7 +84,7 @@ impl World {
             at: Mutex::new(None),
             loses_answers: AtomicBool::new(false),
             called: Mutex::new(GATEWAY),
-            gateways: gateways.to_vec(),
+            gateways: Mutex::new(gateways.to_vec()),
             behind: Mutex::default(),
         });
         let world = Self { hq: Site::of_three().await, plant, link };
@@ -107,7 +107,8 @@ impl World {
     async fn tell(&self) {
         let at = *self.link.at.lock();
         let (Some(at), Some((told, _))) = (at, self.plant.room.ended_from_above(LINK, 0).await) else { return };
-        if let Some(known) = self.hq[at].room.ended_below(GATEWAY, &told).await {
+        let called = *self.link.called.lock();
+        if let Some(known) = self.hq[at].room.ended_below(called, &told).await {
             self.plant.room.known_above(LINK, &known);
         }
     }
@@ -416,4 +417,49 @@ async fn an_end_that_a_node_holds_open_has_no_other_told_again() {
     *world.link.behind.lock() = None;
     assert_eq!(tell().await, of(&[ids[0], ids[1], nobodys]));
     world.end().await;
+}
+
+/// The link was removed, and another gateway invited by the plant's name, before anybody takes up what a lost node had not handed over for all that is
+/// known here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_node_had_for_a_site_goes_to_nobody_who_gets_its_name_next() {
+    let again = OriginId(GATEWAY.0 + 1);
+    for (gateways, repeat) in [
+        (vec![GATEWAY], Repeat::Safe),
+        (vec![GATEWAY], Repeat::Never),
+        (vec![GATEWAY, OriginId(GATEWAY.0 + 9)], Repeat::Safe),
+    ] {
+        let mut world = World::new(&gateways).await;
+        let pump = world.plant.connect("pump").await;
+        world.lead_to(Some(A));
+        let edit = |new: &mut super::super::NewCommand| {
+            never(new);
+            new.repeat = repeat;
+        };
+        let moved = queued_at(&world.hq[A], "plant/pump", edit).await;
+        let is_moved = || (world.hq[A].steps(moved) == ["queued", "moving", "moved"]).then_some(());
+        world.hq.until("it is with the gateway", is_moved).await;
+        world.lead_to(None);
+        let waits = queued_at(&world.hq[A], "plant/pump", edit).await;
+        let origin = world.hq[A].log.origin();
+        let is_noted =
+            || world.hq[A].room.gateways_had(origin, "plant").filter(|_| !world.hq[A].steps(waits).is_empty());
+        world.hq.until("the plant's gateways are noted", is_noted).await;
+        world.hq.ship().await;
+        world.hq.stop(A).await;
+        *world.link.gateways.lock() = vec![again];
+        *world.link.called.lock() = again;
+        world.hq[C].room.take_up_from(vec![Lost { origin, term: 1, from_commit: CommitNumber(0), ahead_ms: 0 }]);
+        world.lead_to(Some(B));
+        assert_eq!(world.end_at(waits, &[B, C]).await, State::Unknown, "{gateways:?} {repeat:?}");
+        let why = world.hq[C].room.get(waits).unwrap().why.unwrap();
+        assert!(why.text.contains("no gateway of plant"), "{why:?}");
+        assert!(world.plant.room.get(waits).is_none(), "the next one never has it");
+        // What was handed over is in doubt, until one speaks for the site that knows it.
+        assert!(ended(&world.hq[C], moved).is_none(), "{:?}", world.hq[C].steps(moved));
+        next_offer(&pump).await.acked();
+        world.plant.answer(&pump, "pump", moved, Status::Succeeded);
+        assert_eq!(world.end_at(moved, &[B, C]).await, State::Succeeded, "{gateways:?} {repeat:?}");
+        world.end().await;
+    }
 }

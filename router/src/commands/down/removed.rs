@@ -105,6 +105,12 @@ impl Commands {
         Ok(())
     }
 
+    /// The gateways that a site had, as a life has stored it while commands waited there; `None` where that is not known.
+    pub(in crate::commands) fn gateways_had(&self, life: OriginId, site: &str) -> Option<BTreeSet<OriginId>> {
+        let stored = self.log.store().state_get_of(life, SITES_TREE, site.as_bytes()).ok()??;
+        Some(decode::<Vec<u64>>(&stored)?.into_iter().map(OriginId).collect())
+    }
+
     /// The gateway that commands of a site which wait here can go to now: one that the site's link lists, be it at another node; it is looked for where none
     /// is known. What waits and is over by a removal of the link is refused before.
     pub(in crate::commands) fn way_to(&self, table: &mut Table, site: &str, now: Now) -> Option<OriginId> {

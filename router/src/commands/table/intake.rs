@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Input, Queued, State, Step, StepEvent, Why, WhyCode};
+use devices::command::{CommandId, DELIVER_WITHIN_MAX_MS, Input, Queued, Repeat, State, Step, StepEvent, Why, WhyCode};
 
 use super::{Effect, Now, Table};
 use crate::commands::config::{Config, Overflow};
+use crate::commands::down::site_of;
 use crate::commands::entry::Entry;
 
 /// What urgent commands may pass the bounds by: one part in so many.
@@ -77,10 +78,17 @@ impl Table {
 
     /// Ends a command that came from a lost node, where it must not be sent again and may have arrived.
     fn end_if_over(&mut self, id: CommandId, now: Now) {
-        let taken = self.get(id).and_then(|entry| entry.queued.taken.as_deref());
-        if let Some(from) = taken.filter(|taken| taken.is_over).map(|taken| taken.from) {
-            self.end_queued(id, Input::Refused, Why::by(WhyCode::NotRepeatable, from.to_string()), now);
+        let Some(entry) = self.get(id) else { return };
+        let Some(taken) = entry.queued.taken.as_deref().filter(|taken| taken.is_over) else { return };
+        let mut why = Why::by(WhyCode::NotRepeatable, taken.from.to_string());
+        if let Some(site) = site_of(&entry.device) {
+            if entry.queued.repeat == Repeat::Safe {
+                why.code = WhyCode::NodeLost;
+            }
+            why.text =
+                format!("the node that had it is lost, and no gateway of {site} is known that alone may have got it");
         }
+        self.end_queued(id, Input::Refused, why, now);
     }
 
     /// A crash may have come between a submission and the steps of those that it takes the place of.
