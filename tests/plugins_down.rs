@@ -90,7 +90,7 @@ fn a_plugin_goes_down_a_link_whatever_dies_and_what_is_the_sites_own_stays() {
         assert!(told.contains("plugin     one") && told.contains("1 deployed, 0 removed"), "{told}");
         let figures = crate::harness::http::get(node.http, "/metrics", None).unwrap().body;
         let states = format!("edgeway_link_plugins{{link=\"{name}\",state=\"done\"}} 1.0");
-        let answers = format!("edgeway_link_plugin_answers{{link=\"{name}\",outcome=\"deployed\"}} 1.0");
+        let answers = format!("edgeway_link_plugin_answers_total{{link=\"{name}\",outcome=\"deployed\"}} 1");
         assert!(figures.contains(&states) && figures.contains(&answers), "{figures}");
     }
     let has_act = |node: &Node, wanted: &dyn Fn(&Value) -> bool| {

@@ -126,7 +126,7 @@ fn topics_go_down_a_link_once_and_in_order_whatever_dies_or_is_cut() {
         &[&format!("{}\"}} 1.0", down("hq", "connected")), &format!("{}\"}} 0.0", down("hq", "lag_events"))],
     );
     let kept = "edgeway_link_kept_bytes_max{link=\"plant\"} 1073741824.0";
-    figures(&hq[0], &[kept, &down("plant", "connected"), &down("plant", "events")]);
+    figures(&hq[0], &[kept, &down("plant", "connected"), &down("plant", "events_total")]);
     let tail = plant.cli(&["tail", "plain", "--from", "start", "--site", "hq", "--json"]).ok();
     assert_eq!(tail.out.lines().count(), all);
     for node in [&plant, &hq[0]] {

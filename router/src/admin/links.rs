@@ -225,7 +225,7 @@ pub struct SummaryJson {
 }
 
 /// What goes of one priority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassJson {
     /// `high`, `normal`, `low`.
     pub priority: String,

@@ -8,6 +8,8 @@ use crate::links::plugins::DownState;
 
 /// A figure: its name, what it says, and its value.
 type Figure = (&'static str, &'static str, fn(&TopicsDownJson) -> f64);
+/// One that only rises.
+type Count = (&'static str, &'static str, fn(&TopicsDownJson) -> u64);
 /// What was answered, by its name, and how often.
 type Answered = (&'static str, fn(&PluginAnswersJson) -> u64);
 
@@ -22,10 +24,9 @@ pub(super) fn write(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
 }
 
 fn topics(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
-    let figures: [Figure; 7] = [
+    let all = || links.iter().flat_map(|link| link.topics.iter().map(move |of| (link, of)));
+    let figures: [Figure; 5] = [
         ("link_down_connected", "Whether topics come down a link", |of| f64::from(u8::from(of.state == "connected"))),
-        ("link_down_events", "Events that came down and were stored, since the start", |of| of.events as f64),
-        ("link_down_bytes", "Bytes of their batches", |of| of.bytes as f64),
         ("link_down_lag_events", "Events that are to come down and are not at the edge yet", |of| of.lag_events as f64),
         ("link_down_lag_bytes", "Their bytes as they are stored, about", |of| of.lag_bytes as f64),
         ("link_down_lag_seconds", "Age of the oldest of them", |of| of.lag_ms as f64 / 1e3),
@@ -34,9 +35,16 @@ fn topics(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
         }),
     ];
     for (name, help, value) in figures {
-        let all = links.iter().flat_map(|link| link.topics.iter().map(move |of| (link, of)));
-        let all: Vec<_> = all.map(|(link, of)| ([link.name.clone(), of.gateway.clone()], value(of))).collect();
+        let all: Vec<_> = all().map(|(link, of)| ([link.name.clone(), of.gateway.clone()], value(of))).collect();
         sheet.gauges_by(name, help, ["link", "gateway"], &all)?;
+    }
+    let counts: [Count; 2] = [
+        ("link_down_events", "Events that came down and were stored, since the start", |of| of.events),
+        ("link_down_bytes", "Bytes of their batches", |of| of.bytes),
+    ];
+    for (name, help, value) in counts {
+        let all: Vec<_> = all().map(|(link, of)| ([link.name.clone(), of.gateway.clone()], value(of))).collect();
+        sheet.counters_by(name, help, ["link", "gateway"], &all)?;
     }
     Ok(())
 }
@@ -56,25 +64,25 @@ fn plugins(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
         ("later", |of| of.later),
     ];
     let answers = |link: &LinkJson| {
-        outcomes.map(|(outcome, value)| ([link.name.clone(), outcome.to_owned()], value(&link.plugin_answers) as f64))
+        outcomes.map(|(outcome, value)| ([link.name.clone(), outcome.to_owned()], value(&link.plugin_answers)))
     };
     let all: Vec<_> = links.iter().flat_map(answers).collect();
     let help = "What was said of plugins that go down a link, since the start";
-    sheet.gauges_by("link_plugin_answers", help, ["link", "outcome"], &all)?;
-    let bytes: Vec<_> = links.iter().map(|link| (link.name.clone(), link.plugin_answers.bytes as f64)).collect();
-    sheet.gauges("link_plugin_bytes", "Bytes of components that went down, since the start", "link", &bytes)
+    sheet.counters_by("link_plugin_answers", help, ["link", "outcome"], &all)?;
+    let bytes: Vec<_> = links.iter().map(|link| (link.name.as_str(), link.plugin_answers.bytes)).collect();
+    sheet.counters("link_plugin_bytes", "Bytes of components that went down, since the start", "link", &bytes)
 }
 
 /// Upstream alone.
 fn kept(links: &[LinkJson], sheet: &mut Sheet<'_>) -> fmt::Result {
+    let fed = || links.iter().filter(|link| link.direction == "down");
     let of = |value: fn(&LinkJson) -> Option<u64>| -> Vec<(String, f64)> {
-        let fed = links.iter().filter(|link| link.direction == "down");
-        fed.filter_map(|link| Some((link.name.clone(), value(link)? as f64))).collect()
+        fed().filter_map(|link| Some((link.name.clone(), value(link)? as f64))).collect()
     };
     let kept = of(|link| Some(link.kept_bytes));
     sheet.gauges("link_kept_bytes", "Bytes of batches that are kept of what a link brought", "link", &kept)?;
     let bound = of(|link| link.kept_bytes_max);
     sheet.gauges("link_kept_bytes_max", "How many it may keep, where there is a bound", "link", &bound)?;
-    let shed = of(|link| Some(link.shed_bytes));
-    sheet.gauges("link_shed_bytes", "Bytes that went as they were more than that, since the start", "link", &shed)
+    let shed: Vec<_> = fed().map(|link| (link.name.as_str(), link.shed_bytes)).collect();
+    sheet.counters("link_shed_bytes", "Bytes that went as they were more than that, since the start", "link", &shed)
 }

@@ -39,6 +39,22 @@ impl<'a> Sheet<'a> {
         Ok(())
     }
 
+    /// Numbers that only rise, one for each set of labels' values; `_total` is added to the name.
+    pub fn counters_by<const LABELS: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; LABELS],
+        values: &[([String; LABELS], u64)],
+    ) -> fmt::Result {
+        let mut metric = self.encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (of, value) in values {
+            let labels: Vec<(&str, &str)> = labels.into_iter().zip(of.iter().map(String::as_str)).collect();
+            ConstCounter::new(*value).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// Spans of time that only rise, one for each value of a label; `_seconds_total` is added to the name.
     pub fn seconds(&mut self, name: &str, help: &str, label: &str, values: &[(&str, f64)]) -> fmt::Result {
         let mut metric = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;

@@ -6,7 +6,7 @@ use devices::native::Close;
 use sled_data::{MemoryBackend, Options, Store, TopicConfig};
 
 use super::*;
-use crate::admin::links::{LinkJson, PluginAnswersJson, PluginDownJson, TopicsDownJson};
+use crate::admin::links::{ClassJson, LinkJson, PluginAnswersJson, PluginDownJson, TopicsDownJson, TrafficJson};
 use crate::clock::Clock;
 use crate::event_log::{Config, NO_HEADERS, NewEvent};
 
@@ -141,8 +141,8 @@ fn links_show_what_comes_down_and_what_they_keep() {
     let text = text(&metrics);
     for line in [
         "edgeway_link_down_connected{link=\"plant\",gateway=\"gw-1\"} 1.0",
-        "edgeway_link_down_events{link=\"plant\",gateway=\"gw-1\"} 7.0",
-        "edgeway_link_down_bytes{link=\"plant\",gateway=\"gw-1\"} 700.0",
+        "edgeway_link_down_events_total{link=\"plant\",gateway=\"gw-1\"} 7",
+        "edgeway_link_down_bytes_total{link=\"plant\",gateway=\"gw-1\"} 700",
         "edgeway_link_down_lag_events{link=\"plant\",gateway=\"gw-1\"} 3.0",
         "edgeway_link_down_lag_bytes{link=\"plant\",gateway=\"gw-1\"} 300.0",
         "edgeway_link_down_lag_seconds{link=\"plant\",gateway=\"gw-1\"} 1.5",
@@ -150,19 +150,59 @@ fn links_show_what_comes_down_and_what_they_keep() {
         "edgeway_link_plugins{link=\"plant\",state=\"waits\"} 1.0",
         "edgeway_link_plugins{link=\"plant\",state=\"done\"} 2.0",
         "edgeway_link_plugins{link=\"plant\",state=\"refused\"} 0.0",
-        "edgeway_link_plugin_answers{link=\"plant\",outcome=\"deployed\"} 2.0",
-        "edgeway_link_plugin_answers{link=\"plant\",outcome=\"later\"} 4.0",
-        "edgeway_link_plugin_bytes{link=\"plant\"} 900.0",
+        "edgeway_link_plugin_answers_total{link=\"plant\",outcome=\"deployed\"} 2",
+        "edgeway_link_plugin_answers_total{link=\"plant\",outcome=\"later\"} 4",
+        "edgeway_link_plugin_bytes_total{link=\"plant\"} 900",
         "edgeway_link_kept_bytes{link=\"plant\"} 50.0",
         "edgeway_link_kept_bytes_max{link=\"plant\"} 60.0",
-        "edgeway_link_shed_bytes{link=\"plant\"} 5.0",
+        "edgeway_link_shed_bytes_total{link=\"plant\"} 5",
         "edgeway_link_kept_bytes{link=\"mill\"} 50.0",
-        "edgeway_link_plugin_answers{link=\"hq\",outcome=\"removed\"} 0.0",
+        "edgeway_link_plugin_answers_total{link=\"hq\",outcome=\"removed\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    for absent in ["link_kept_bytes_max{link=\"mill\"}", "link_kept_bytes{link=\"hq\"}", "link_down_events{link=\"hq\""]
+    for absent in
+        ["link_kept_bytes_max{link=\"mill\"}", "link_kept_bytes{link=\"hq\"}", "link_down_events_total{link=\"hq\""]
     {
         assert!(!text.contains(absent), "{absent} is in\n{text}");
+    }
+}
+
+#[test]
+fn what_links_count_only_rises() {
+    let class = ClassJson { priority: "high".to_owned(), sent_bytes: 8, dropped_events: 9, ..ClassJson::default() };
+    let traffic = TrafficJson { rtt_ms: 20.0, sent: 6, lost: 1, sent_bytes: 600, received_bytes: 60 };
+    let link = LinkJson {
+        name: "hq".to_owned(),
+        direction: "up".to_owned(),
+        state: "broken".to_owned(),
+        lag_events: 2,
+        events: 3,
+        bytes: 300,
+        again_events: 4,
+        connections: 5,
+        classes: vec![class],
+        traffic: Some(traffic),
+        ..LinkJson::default()
+    };
+    let mut metrics = Metrics::default();
+    metrics.add("links", move |sheet| links::write(std::slice::from_ref(&link), sheet));
+    let text = text(&metrics);
+    for line in [
+        "# TYPE edgeway_link_events counter",
+        "edgeway_link_events_total{link=\"hq\"} 3",
+        "edgeway_link_bytes_total{link=\"hq\"} 300",
+        "edgeway_link_again_events_total{link=\"hq\"} 4",
+        "edgeway_link_connections_total{link=\"hq\"} 5",
+        "edgeway_link_packets_sent_total{link=\"hq\"} 6",
+        "edgeway_link_packets_lost_total{link=\"hq\"} 1",
+        "edgeway_link_class_sent_bytes_total{link=\"hq\",priority=\"high\"} 8",
+        "edgeway_link_class_dropped_events_total{link=\"hq\",priority=\"high\"} 9",
+        "# TYPE edgeway_link_connected gauge",
+        "edgeway_link_connected{link=\"hq\"} 0.0",
+        "edgeway_link_lag_events{link=\"hq\"} 2.0",
+        "edgeway_link_round_trip_seconds{link=\"hq\"} 0.02",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
 }
