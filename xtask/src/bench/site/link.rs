@@ -6,7 +6,7 @@ use super::nodes::{Site, wait};
 use super::{QUORUM as TOPIC, ROUTING};
 use crate::bench::error::BenchError;
 use crate::bench::groups::Context;
-use crate::bench::node::Node;
+use crate::bench::node::{NOWHERE, Node};
 use crate::bench::payload::Payload;
 use crate::bench::proc;
 use crate::bench::report::{Goal, Row, Spread, Unit};
@@ -22,6 +22,25 @@ const GOAL_EVENTS_PER_S: f64 = 500_000.0;
 /// What four times the backlog may add to the memory of either side, bytes: less than noise.
 const GOAL_GROWN_BYTES: f64 = 32e6;
 
+/// By what a link goes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// QUIC by UDP.
+    Quic,
+    /// QUIC's packets through TCP.
+    Tcp,
+}
+
+impl Way {
+    /// As the configuration and the API write it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// A backlog that has drained.
 struct Drained {
     events: u64,
@@ -33,11 +52,12 @@ struct Drained {
 
 /// Stores a backlog at a plant whose link is paused, and lets it go on; also a quarter of it and four times as many, to see
 /// what memory depends on. A quarter is upstream within two seconds, before queues and caches have been as full as they get:
-/// what the backlog itself takes shows in four times as many.
+/// what the backlog itself takes shows in four times as many. And a quarter once more, by TCP.
 pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
-    let quarter = drain(context, BACKLOG_EVENTS / 4)?;
-    let whole = drain(context, BACKLOG_EVENTS)?;
-    let fourfold = drain(context, BACKLOG_EVENTS * 4)?;
+    let quarter = drain(context, BACKLOG_EVENTS / 4, Way::Quic)?;
+    let whole = drain(context, BACKLOG_EVENTS, Way::Quic)?;
+    let fourfold = drain(context, BACKLOG_EVENTS * 4, Way::Quic)?;
+    let by_tcp = drain(context, BACKLOG_EVENTS / 4, Way::Tcp)?;
     let memory = |name: &str, bytes: u64| Row::new(name, Unit::Bytes, Spread::once(bytes as f64));
     let mut rows = vec![
         Row::new("events that wait at a plant", Unit::Plain, Spread::once(whole.events as f64)),
@@ -45,6 +65,8 @@ pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
             .goal(Goal::AtLeast(GOAL_EVENTS_PER_S)),
         Row::new("  four times as many drain at", Unit::PerSecond, Spread::once(fourfold.per_second))
             .goal(Goal::AtLeast(GOAL_EVENTS_PER_S)),
+        Row::new("  a quarter of them drains at", Unit::PerSecond, Spread::once(quarter.per_second)),
+        Row::new("  ... by TCP", Unit::PerSecond, Spread::once(by_tcp.per_second)),
     ];
     for (place, name) in ["the plant", "the headquarters"].into_iter().enumerate() {
         let more = |than: &Drained, drained: &Drained| drained.added[place].saturating_sub(than.added[place]);
@@ -57,10 +79,11 @@ pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
     Ok(rows)
 }
 
-fn drain(context: &Context, backlog: u64) -> Result<Drained, BenchError> {
+fn drain(context: &Context, backlog: u64, way: Way) -> Result<Drained, BenchError> {
     let folder = context.store("link")?;
     let mut upstream = Site::found(&context.binary, &folder, ROUTING)?;
-    let edge = Node::start(&context.binary, &folder.join("plant"))?;
+    let settings = format!("[[link]]\nname = \"hq\"\ntransport = \"{}\"\n", way.as_str());
+    let edge = Node::start_configured(&context.binary, &folder.join("plant"), NOWHERE, &[], &settings)?;
     let token = upstream.node(0)?.cli(&["link", "invite", "plant"])?;
     edge.cli(&["link", "accept", token.trim(), "--name", "hq"])?;
     edge.cli(&["link", "pause", "hq"])?;
@@ -82,11 +105,22 @@ fn drain(context: &Context, backlog: u64) -> Result<Drained, BenchError> {
         Ok(events(upstream.node(0)?, &far) >= waiting)
     })?;
     let per_second = waiting as f64 / began.elapsed().as_secs_f64();
+    went_by(&edge, way)?;
     edge.stop()?;
     upstream.stop()?;
     context.remove(&folder)?;
     let added = [0, 1].map(|place: usize| memory[place] - before[place]);
     Ok(Drained { events: waiting, per_second, memory, added })
+}
+
+/// Whether the link went as it was told to: else the figure is of something else.
+fn went_by(edge: &Node, way: Way) -> Result<(), BenchError> {
+    let shown = edge.get("/v1/links/hq")?;
+    let view: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+    match view["transport"] == way.as_str() {
+        true => Ok(()),
+        false => Err(BenchError::Program(format!("the link did not go by {}: {shown}", way.as_str()))),
+    }
 }
 
 /// How many events a topic has; none where it is not there yet.
