@@ -242,8 +242,11 @@ impl LinkConfig {
             let is_both =
                 |class: &&LinkClass| class.priority == Priority::Low && class.backlog == Some(Backlog::Newest);
             if let Some(class) = link.class.iter().find(is_both) {
-                let expected = "priority high or normal beside it: what was missed goes as low";
-                return Err(problem("class", format!("backlog = \"newest\" of {}", class.topics.join(", ")), expected));
+                let found = format!("priority = \"low\" and backlog = \"newest\" of {}", class.topics.join(", "));
+                let expected = "one of both: what is newest goes at the class's own turn and what was missed behind it at that of \
+                                \"low\", so a class that is low itself has one turn for both; leave backlog out, and it goes in order, \
+                                or take \"normal\"";
+                return Err(problem("class", found, expected));
             }
             let drops = link.class.iter().map(|class| class.drop_after_s);
             if let Some(short) = drops.into_iter().find(|drop| (1..DROP_AFTER_S_MIN).contains(drop)) {
@@ -367,6 +370,16 @@ mod tests {
             assert_eq!(LinkConfig::check_all(&fine), Ok(()), "{fine:?}");
         }
         assert_eq!(named("hq").down, ["commands"]);
+        let late = LinkClass { topics: vec!["video-*".to_owned()], priority: Priority::Low, ..LinkClass::default() };
+        let newest = LinkClass { backlog: Some(Backlog::Newest), ..late.clone() };
+        let of_class = |class| vec![LinkConfig { class: vec![class], backlog: Backlog::Newest, ..named("hq") }];
+        let refused = LinkConfig::check_all(&of_class(newest)).unwrap_err();
+        assert_eq!(refused.found, "priority = \"low\" and backlog = \"newest\" of video-*");
+        assert!(refused.expected.contains("leave backlog out"), "{}", refused.expected);
+        // Where the link says so for all, what is low goes in order.
+        let in_order = of_class(late);
+        assert_eq!(LinkConfig::check_all(&in_order), Ok(()));
+        assert!(in_order[0].is_newest_first("telemetry") && !in_order[0].is_newest_first("video-7"));
         let short = LinkClass { drop_after_s: 9, ..LinkClass::default() };
         let short = LinkConfig { class: vec![short], ..named("hq") };
         let detail = LinkConfig { detail: Some(vec!["*".to_owned(); 65]), ..named("hq") };
