@@ -78,7 +78,7 @@ pub(super) struct Send {
     /// With --where: say which devices it is, and send nothing
     #[arg(long, requires = "filter", conflicts_with = "wait")]
     dry_run: bool,
-    /// The device is at a site that feeds this one: the same as SITE/DEVICE
+    /// The device is at a site that feeds this one: the same as SITE/DEVICE. Not with --where: a job has no devices of other sites
     #[arg(long, value_name = "SITE", conflicts_with_all = ["filter", "unknown"])]
     site: Option<String>,
     /// Even to a device that nobody knows yet: it waits for its first contact

@@ -12,7 +12,7 @@ use super::terms::{AbortAbove, Given};
 use crate::catalog::{Filter, FilterError};
 use crate::commands::{Commands, NewCommand, SubmitError};
 use crate::directory::SelectError;
-use crate::event_log::{Act, AppendError, CommitFailed};
+use crate::event_log::{Act, AppendError, CommitFailed, SITE_SEPARATOR};
 
 /// Parts of the targets that are stored with one commit: half a mebibyte.
 const PARTS_MAX: usize = 16;
@@ -49,7 +49,7 @@ pub enum StartError {
     #[error("the filter is wrong {0}")]
     Filter(#[from] FilterError),
     /// The filter takes no device.
-    #[error("no known device is taken by the filter {0:?}; see `edgeway device list --where`")]
+    #[error("no known device is taken by the filter {0:?}{sites}; see `edgeway device list --where`", sites = of_sites(.0))]
     NoDevices(String),
     /// The filter takes more devices than a job may have.
     #[error("the filter takes more than {max} devices, the bound of one job ([commands] job_targets_max); narrow it")]
@@ -99,6 +99,11 @@ pub enum StartError {
     /// The room did not take it.
     #[error(transparent)]
     Job(#[from] JobError),
+}
+
+/// What is to be said where a filter seems to mean devices of linked sites.
+fn of_sites(filter: &str) -> &'static str {
+    if filter.contains(SITE_SEPARATOR) { ", as a job has no devices of other sites (start it there)" } else { "" }
 }
 
 impl Given {

@@ -207,6 +207,9 @@ async fn jobs_are_refused_by_reason_and_forgotten_beyond_the_bound() {
         room.start_job(bad).await.unwrap_err()
     };
     assert!(matches!(refused(|_| {}).await, StartError::NoDevices(_)));
+    assert!(!refused(|_| {}).await.to_string().contains("other sites"));
+    let of_site = refused(|job| job.filter = "device = \"plant/pump\"".into()).await.to_string();
+    assert!(of_site.contains("a job has no devices of other sites (start it there)"), "{of_site}");
     site.add(0..5).await;
     assert!(matches!(refused(|j| j.filter = "tag >".into()).await, StartError::Filter(_)));
     assert!(matches!(refused(|j| j.rate = 0).await, StartError::Rate { max: 1_000 }));
