@@ -39,7 +39,7 @@ const TUNNEL_ALPN: &[u8] = b"edgeway-tunnel/1";
 const READ_BYTES: usize = 16 << 10;
 /// How long the other side may take none of what is written: a TCP that stalls longer is broken.
 const WRITE_WAIT: Duration = Duration::from_secs(60);
-/// How long last words may take.
+/// How long last words may take: to be written, to come, and to be taken by the endpoint.
 const LAST_WORDS_WAIT: Duration = Duration::from_secs(2);
 /// The code with which a connection ends here whose TCP connection is gone.
 const CLOSE_CUT: u32 = 0;
@@ -72,9 +72,21 @@ async fn carry(stream: impl AsyncRead + AsyncWrite, tunnel: Arc<Tunnel>) {
         tunnel.finished().await;
         sleep(LAST_WORDS_WAIT).await;
     };
+    let reads = async {
+        let why = read(from, &tunnel).await;
+        // The last words of the other side have come with its end: the endpoint hears them before it is told that nothing goes any more.
+        let _ = timeout(LAST_WORDS_WAIT, tunnel.taken()).await;
+        why
+    };
+    let writes = async {
+        let why = write(to, &tunnel).await;
+        // The other side's may be on their way. And what was said last here is lost where a socket is closed before all that has come was read.
+        sleep(LAST_WORDS_WAIT).await;
+        why
+    };
     tokio::select! {
-        why = read(from, &tunnel) => tracing::debug!(?why, "a tunnel ends: nothing more comes"),
-        why = write(to, &tunnel) => tracing::debug!(?why, "a tunnel ends: nothing more goes"),
+        why = reads => tracing::debug!(?why, "a tunnel ends: nothing more comes"),
+        why = writes => tracing::debug!(?why, "a tunnel ends: nothing more goes"),
         () = last_words => {}
     }
     tunnel.set_broken();

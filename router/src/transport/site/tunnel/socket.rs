@@ -74,8 +74,14 @@ impl Tunnel {
 
     /// Nothing more is to be said: what was is written, then the stream ends.
     pub(super) fn finish(&self) {
-        self.state.lock().is_finished = true;
+        {
+            let mut state = self.state.lock();
+            state.is_finished = true;
+            // Nobody takes it any more.
+            state.incoming.clear();
+        }
         self.to_write.notify_waiters();
+        self.to_read.notify_waiters();
         self.ended.notify_waiters();
     }
 
@@ -94,6 +100,11 @@ impl Tunnel {
         self.until(|state| (state.incoming.len() < INCOMING_MAX).then_some(()), &self.to_read).await;
     }
 
+    /// Waits until the endpoint has taken all that has come.
+    pub(super) async fn taken(&self) {
+        self.until(|state| state.incoming.is_empty().then_some(()), &self.to_read).await;
+    }
+
     /// What is to be written next; `None` when all was written and nothing more is to be said.
     pub(super) async fn next_outgoing(&self) -> Option<BytesMut> {
         let next = |state: &mut State| match (state.outgoing.is_empty(), state.is_finished) {
@@ -106,11 +117,13 @@ impl Tunnel {
         Some(bytes)
     }
 
-    /// A datagram has come.
+    /// A datagram has come. Where nothing more is to be said, nobody takes it.
     pub(super) fn push(&self, datagram: Bytes) {
         let receiver = {
             let mut state = self.state.lock();
-            state.incoming.push_back(datagram);
+            if !state.is_finished {
+                state.incoming.push_back(datagram);
+            }
             state.receiver.take()
         };
         receiver.into_iter().for_each(Waker::wake);

@@ -1,15 +1,19 @@
 //! Tunnels between real endpoints on the loopback interface: what goes by UDP goes by TCP, and who means harm has few seats.
 
+use std::io::IoSliceMut;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use quinn::AsyncUdpSocket;
+use quinn::udp::{RecvMeta, Transmit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::socket::{Tunnel, TunnelSocket};
 use crate::transport::{
     Bounds, Ended, LinkIdentity, LinkPeer, NodeId, NodeKey, SiteConnection, SiteEndpoint, SiteIdentity, SiteProtocol,
     Way, dial_link, dial_link_join, pair, site_endpoint,
@@ -287,4 +291,59 @@ async fn tls(identity: &SiteIdentity, at: SocketAddr) -> tokio_rustls::client::T
     tls.alpn_protocols = vec![super::TUNNEL_ALPN.to_vec()];
     let stream = TcpStream::connect(at).await.unwrap();
     tokio_rustls::TlsConnector::from(Arc::new(tls)).connect("x.edgeway".try_into().unwrap(), stream).await.unwrap()
+}
+
+/// What the endpoint takes of what has come, in one go.
+async fn take(socket: &TunnelSocket) -> Vec<u8> {
+    let (mut bytes, mut about) = ([0; 64], [RecvMeta::default()]);
+    let taken = std::future::poll_fn(|context| {
+        socket.poll_recv(context, &mut [IoSliceMut::new(&mut bytes)], &mut about).map(Result::unwrap)
+    });
+    assert_eq!(timeout(LONG, taken).await.unwrap(), 1);
+    bytes[..about[0].len].to_vec()
+}
+
+/// The end of a tunnel over a stream in memory, what moves its bytes, and the other side's end of the stream.
+fn tunnel() -> (TunnelSocket, JoinHandle<()>, DuplexStream) {
+    let (here, there) = tokio::io::duplex(1 << 10);
+    let (tunnel, local) = (Arc::new(Tunnel::default()), SocketAddr::from(([127, 0, 0, 1], 1)));
+    let carried = tokio::spawn(super::carry(here, Arc::clone(&tunnel)));
+    (TunnelSocket { tunnel, local, peer: local }, carried, there)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_busy_hears_the_last_words_before_the_end() {
+    let (socket, carried, mut there) = tunnel();
+    there.write_all(&[0, 2, b'o', b'k', 0, 1, b'!']).await.unwrap();
+    drop(there);
+    let is_early = timeout(Duration::from_millis(300), socket.tunnel.broken()).await.is_ok();
+    assert!(!is_early, "it would be closed before it has heard them");
+    assert_eq!((take(&socket).await, take(&socket).await), (b"ok".to_vec(), b"!".to_vec()));
+    timeout(LONG, carried).await.unwrap().unwrap();
+    assert!(socket.tunnel.is_cut());
+    // One that takes nothing is not waited for.
+    let (socket, carried, mut there) = tunnel();
+    there.write_all(&[0, 1, b'!']).await.unwrap();
+    drop(there);
+    timeout(LONG, carried).await.unwrap().unwrap();
+    assert!(socket.tunnel.is_cut());
+}
+
+#[tokio::test]
+async fn who_has_said_its_last_words_listens_until_the_other_side_ends() {
+    let (socket, carried, mut there) = tunnel();
+    let contents = b"bye";
+    let transmit = Transmit { destination: socket.peer, ecn: None, contents, segment_size: None, src_ip: None };
+    socket.try_send(&transmit).unwrap();
+    drop(socket);
+    let mut heard = [0; 5];
+    there.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"\0\x03bye");
+    assert_eq!(there.read(&mut heard).await.unwrap(), 0, "nothing more is said");
+    // More than waits anywhere: a socket that is closed with something unread takes back what was said.
+    for _ in 0..200 {
+        there.write_all(&[[0, 62].as_slice(), &[7; 62]].concat()).await.unwrap();
+    }
+    drop(there);
+    timeout(LONG, carried).await.unwrap().unwrap();
 }
