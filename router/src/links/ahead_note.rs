@@ -70,13 +70,13 @@ struct News {
     ahead: Option<Option<Vec<u8>>>,
 }
 
-/// Notes how far upstream is where that has changed: of each partition up to where it is stored, and what lies ahead there. `noted` are the partitions that
-/// may have an entry of the latter, which is brought up to date. Reads the store.
+/// Notes how far upstream is where that has changed: of each partition up to where it is stored, and what lies ahead there. `noted` is what is noted of the
+/// latter, which is brought up to date: it is not read again. Reads the store.
 pub(super) fn note(
     log: &EventLog,
     name: &str,
     (known, ahead): (BTreeMap<PartitionId, Offset>, &BTreeMap<PartitionId, Parts>),
-    noted: &mut BTreeSet<PartitionId>,
+    noted: &mut BTreeMap<PartitionId, Parts>,
 ) {
     let reader = format!("{READER}{name}");
     let mut all: BTreeMap<PartitionId, News> = BTreeMap::new();
@@ -87,7 +87,7 @@ pub(super) fn note(
             all.entry(id).or_default().next = Some(next);
         }
     }
-    for (id, value) in news(log, name, ahead, noted) {
+    for (id, value) in news(ahead, noted) {
         all.entry(id).or_default().ahead = Some(value);
     }
     let mut all = all.into_iter().peekable();
@@ -105,24 +105,17 @@ pub(super) fn note(
     }
 }
 
-/// What is to be written of what lies ahead now, `None` for an entry that goes.
+/// What is to be written of what lies ahead now, `None` for an entry that goes; `noted` is as that leaves it.
 fn news(
-    log: &EventLog,
-    name: &str,
     now: &BTreeMap<PartitionId, Parts>,
-    known: &mut BTreeSet<PartitionId>,
+    noted: &mut BTreeMap<PartitionId, Parts>,
 ) -> Vec<(PartitionId, Option<Vec<u8>>)> {
-    known.extend(now.keys());
-    let mut news = Vec::new();
-    known.retain(|id| {
-        let value = now.get(id).map(|parts| value(parts));
-        let is_there = value.is_some();
-        let is_new = log.state_get(TREE, &key(name, *id)).ok().flatten() != value;
-        if is_new {
-            news.push((*id, value));
-        }
-        is_there || is_new
-    });
+    let mut news: Vec<_> = noted.keys().filter(|id| !now.contains_key(id)).map(|id| (*id, None)).collect();
+    news.iter().for_each(|(id, _)| drop(noted.remove(id)));
+    for (id, parts) in now.iter().filter(|(id, parts)| noted.get(*id) != Some(*parts)).collect::<Vec<_>>() {
+        news.push((*id, Some(value(parts))));
+        noted.insert(*id, parts.clone());
+    }
     news
 }
 
@@ -178,7 +171,7 @@ mod tests {
         let parts: Parts = (1..=PARTS_AHEAD_MAX as u64).map(|n| (10 * n, 10 * n + 1)).collect();
         let ahead: BTreeMap<_, _> = known.keys().step_by(4).map(|id| (*id, parts.clone())).collect();
         let before = append();
-        note(&log, &name, (known.clone(), &ahead), &mut BTreeSet::new());
+        note(&log, &name, (known.clone(), &ahead), &mut BTreeMap::new());
         let after = append();
         log.durable(before).await.unwrap();
         log.durable(after).await.unwrap();
@@ -187,6 +180,26 @@ mod tests {
         assert!(known.keys().all(is_known), "the cursors are noted");
         assert_eq!(noted(&log, &name, known.keys().copied()), ahead);
         log.close();
+    }
+
+    #[test]
+    fn what_is_noted_is_written_once() {
+        let id = |topic| PartitionId { origin: sled_data::OriginId(1), topic: sled_data::TopicId(topic), index: 0 };
+        let mut noted = BTreeMap::from([(id(1), vec![(5, 6)]), (id(2), vec![(5, 6)])]);
+        // what lies ahead, what is written of it
+        let written = |parts: &[(Offset, Offset)]| Some(value(parts));
+        let steps = [
+            (vec![(id(1), vec![(5, 6)]), (id(2), vec![(5, 7)])], vec![(id(2), written(&[(5, 7)]))]),
+            (vec![(id(1), vec![(5, 6)]), (id(2), vec![(5, 7)])], vec![]),
+            (vec![(id(2), vec![(5, 7)]), (id(3), vec![(8, 8)])], vec![(id(1), None), (id(3), written(&[(8, 8)]))]),
+            (vec![], vec![(id(2), None), (id(3), None)]),
+            (vec![], vec![]),
+        ];
+        for (now, expected) in steps {
+            let now = BTreeMap::from_iter(now);
+            assert_eq!(news(&now, &mut noted), expected, "{now:?}");
+            assert_eq!(noted, now);
+        }
     }
 
     #[test]

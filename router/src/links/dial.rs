@@ -1,6 +1,6 @@
 //! One link as it runs at the edge: dials, greets, sends, and tries again after each cut.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,8 +86,8 @@ pub struct Dialler {
     pub brings: Brings,
     /// Since when the connection stands, or the last one stood; `None`: none was greeted since it was dialled.
     pub stood_since: Mutex<Option<Instant>>,
-    /// Partitions of which it may be noted what lies ahead upstream.
-    pub noted_ahead: Mutex<BTreeSet<PartitionId>>,
+    /// What is noted of what lies ahead upstream.
+    pub noted_ahead: Mutex<BTreeMap<PartitionId, ahead_note::Parts>>,
     /// Told true when upstream has more of this node's own log than the node has.
     pub outlived: watch::Sender<bool>,
 }

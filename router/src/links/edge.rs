@@ -225,7 +225,7 @@ impl Edge {
             page.certificate_until_s = identity.until_s();
             page.down.clone_from(&config.down);
         }
-        let noted_ahead = page.lock().ahead.keys().copied().collect();
+        let noted_ahead = page.lock().ahead.clone();
         let paused = watch::Sender::new(folder::is_paused(&folder));
         let dialler = Dialler {
             log: Arc::clone(log),

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use super::begin::{Begin, Stand};
 use super::class::Priority;
 use super::hear::ASK_AGAIN;
-use super::judge::{judge, shown_ahead};
+use super::judge::{judge, read_aheads, shown_by};
 use super::lanes::Fill;
-use super::later::{AheadJudged, HeardAhead, NEWEST_BYTES_MAX, Way, judge_ahead, live_from, skip_to, waits, way};
+use super::later::{AheadJudged, HeardAhead, NEWEST_BYTES_MAX, Way, live_from, skip_to, waits, way};
 use super::sender::{Ended, Open, Sender, blocking};
 use crate::event_log::{EventLog, PartitionLog};
 
@@ -70,13 +70,14 @@ impl Sender {
         let skips: Vec<_> = stands.iter().map(|(id, _)| may_skip(*id)).collect();
         let (log, place) = (Arc::clone(&self.session.log), self.session.place());
         let judged = blocking(move || {
-            let shown = shown_ahead(log.store(), &place, &stands, &aheads);
-            let judged = judge(log.store(), &place, stands, shown, log.clock().wall_ms());
+            let store = log.store();
+            let aheads = read_aheads(store, &stands, &aheads);
+            let judged = judge(store, &place, stands, shown_by(store, &aheads), log.clock().wall_ms());
             let judged = judged.map_err(|error| error.to_string())?;
             let with = |(at, may_skip): ((PartitionId, _, _), _)| {
-                let aheads = aheads.get(&at.0).into_iter().flatten();
-                let judged = aheads.map(|ahead| judge_ahead(log.store(), &place, at.0, *ahead)).collect();
-                Judged::of(&log, at, judged, may_skip)
+                let aheads = aheads.get(&at.0).map(Vec::as_slice).unwrap_or_default();
+                let is_apart = !aheads.is_empty() && store.is_apart(at.0.origin, &place);
+                Judged::of(&log, at, aheads.iter().map(|read| read.judged(is_apart)).collect(), may_skip)
             };
             Ok(judged.into_iter().zip(skips).map(with).collect::<Vec<_>>())
         });

@@ -9,20 +9,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use sled_data::{Offset, OriginId, PartitionId, Store, SyncError};
 
 use super::begin::{Begin, Mine, Stand, begin};
-use super::later::{LiesAhead, judge_ahead};
+use super::later::{AheadRead, LiesAhead};
 use super::waiting::mine;
 
-/// Origins of which what lies ahead of these partitions' ends at a place shows that they are others there. Reads the store.
+/// Origins of which what lies ahead of these partitions' ends at another place shows that they are others there. Reads the store.
 pub fn shown_ahead(
     store: &Store,
-    place: &str,
     stands: &[(PartitionId, Stand)],
     aheads: &BTreeMap<PartitionId, Vec<LiesAhead>>,
 ) -> BTreeSet<OriginId> {
-    let all = stands.iter().filter_map(|(id, _)| Some((id, aheads.get(id)?)));
-    let shows =
-        |id: PartitionId, ahead: &LiesAhead| shows_other(store, id.origin, judge_ahead(store, place, id, *ahead).begin);
-    let others = all.filter(|(id, aheads)| aheads.iter().any(|ahead| shows(**id, ahead)));
+    shown_by(store, &read_aheads(store, stands, aheads))
+}
+
+/// What is here of what lies ahead of these partitions' ends at another place. Reads the store.
+pub(super) fn read_aheads(
+    store: &Store,
+    stands: &[(PartitionId, Stand)],
+    aheads: &BTreeMap<PartitionId, Vec<LiesAhead>>,
+) -> BTreeMap<PartitionId, Vec<AheadRead>> {
+    let all = stands.iter().filter_map(|(id, _)| Some((*id, aheads.get(id)?)));
+    all.map(|(id, parts)| (id, parts.iter().map(|part| AheadRead::of(store, id, *part)).collect())).collect()
+}
+
+/// Origins of which that shows that they are others there.
+pub(super) fn shown_by(store: &Store, aheads: &BTreeMap<PartitionId, Vec<AheadRead>>) -> BTreeSet<OriginId> {
+    // What was noted makes none of them another one.
+    let shows = |id: &PartitionId, read: &AheadRead| shows_other(store, id.origin, read.judged(false).begin);
+    let others = aheads.iter().filter(|(id, reads)| reads.iter().any(|read| shows(id, read)));
     others.map(|(id, _)| id.origin).collect()
 }
 
@@ -85,6 +98,7 @@ mod tests {
 
     use super::*;
     use crate::event_log::rubbish::sound;
+    use crate::links::later::judge_ahead;
 
     #[test]
     fn a_life_that_is_another_one_there_is_remembered_when_nothing_shows_it_any_more() {
@@ -170,7 +184,7 @@ mod tests {
             // What lies behind it shows nothing; nor does what lies before it.
             let nothing = LiesAhead { from: 2, end: 2, first: 0, hlc: 0 };
             let aheads = BTreeMap::from([(id(0), vec![nothing, ahead])]);
-            let shown = shown_ahead(&store, &place, &stands, &aheads);
+            let shown = shown_ahead(&store, &stands, &aheads);
             let judged = judge(&store, &place, stands, shown, 5).unwrap();
             let begins: Vec<_> = judged.into_iter().map(|(.., begin)| begin).collect();
             let second = if is_other { Begin::Doubtful } else { Begin::From(1) };
@@ -179,7 +193,7 @@ mod tests {
         }
         // One that was not asked for says nothing.
         let unasked = BTreeMap::from([(id(1), vec![ahead(3, 5, 9, 9)])]);
-        assert!(shown_ahead(&store, "hq", &[(id(0), stand(1, 1))], &unasked).is_empty());
+        assert!(shown_ahead(&store, &[(id(0), stand(1, 1))], &unasked).is_empty());
         // What lies ahead is judged by it too: what is known to be the same goes on.
         for (case, ahead, expected) in [
             ("the same", ahead(3, 5, 4, 5), Begin::From(5)),

@@ -161,18 +161,39 @@ pub fn lies_ahead(store: &Store, id: PartitionId) -> Vec<LiesAhead> {
     store.parts_ahead(id).iter().map(told).collect()
 }
 
+/// What is here of a part that lies ahead at another place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AheadRead {
+    ahead: LiesAhead,
+    is_same: bool,
+    /// What lies before its end; `None`: the part is of another log.
+    mine: Option<Mine>,
+}
+
+impl AheadRead {
+    /// Reads the store.
+    pub(super) fn of(store: &Store, id: PartitionId, ahead: LiesAhead) -> Self {
+        let here = batch_at(store, id, ahead.from).filter(|_| ahead.first != 0);
+        let is_same = here.as_ref().is_some_and(|here| is_at(here, ahead.from, ahead.first));
+        // Batches are stored whole: one that lies across is another one as well. So is what goes on from something newer.
+        let is_other = here.is_some() && !is_same || ahead.first != 0 && !is_same && is_newer_before(store, id, ahead);
+        let mine = if is_other { None } else { Some(mine(store, id, &ahead.stand())) };
+        Self { ahead, is_same, mine }
+    }
+
+    /// How it goes on, where the origin was found to be another one there, or not.
+    pub(super) fn judged(&self, is_apart: bool) -> AheadJudged {
+        let Self { ahead, is_same, mine } = *self;
+        // Where nothing lies there yet, nothing can differ.
+        let is_apart = is_apart && ahead.from < ahead.end;
+        let begin = mine.map_or(Begin::Forked, |mine| begin(&ahead.stand(), &Mine { is_apart, ..mine }));
+        AheadJudged { ahead, begin, is_same }
+    }
+}
+
 /// Judges a part that lies ahead at a place by what is here. Reads the store.
 pub fn judge_ahead(store: &Store, place: &str, id: PartitionId, ahead: LiesAhead) -> AheadJudged {
-    let stand = ahead.stand();
-    let here = batch_at(store, id, ahead.from).filter(|_| ahead.first != 0);
-    let is_same = here.as_ref().is_some_and(|here| is_at(here, ahead.from, ahead.first));
-    // Batches are stored whole: one that lies across is another one as well. So is what goes on from something newer.
-    if here.is_some() && !is_same || ahead.first != 0 && !is_same && is_newer_before(store, id, ahead) {
-        return AheadJudged { ahead, begin: Begin::Forked, is_same };
-    }
-    // Where nothing lies there yet, nothing can differ.
-    let is_apart = ahead.from < ahead.end && store.is_apart(id.origin, place);
-    AheadJudged { ahead, begin: begin(&stand, &Mine { is_apart, ..mine(store, id, &stand) }), is_same }
+    AheadRead::of(store, id, ahead).judged(store.is_apart(id.origin, place))
 }
 
 /// Whether something is here before a part that is newer than what that begins with: within a partition clocks never fall, so they went on apart before.

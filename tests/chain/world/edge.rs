@@ -175,7 +175,7 @@ impl World {
         aheads: &BTreeMap<PartitionId, Vec<LiesAhead>>,
     ) -> Vec<Begin> {
         let place = format!("link {number}");
-        let shown = shown_ahead(&edge.store, &place, stands, aheads);
+        let shown = shown_ahead(&edge.store, stands, aheads);
         let begins: Vec<Begin> = if self.has(Bug::ForkIsForgotten) {
             stands.iter().map(|(id, stand)| begin(stand, &mine(&edge.store, *id, stand))).collect()
         } else {
