@@ -143,7 +143,7 @@ impl Edge {
         }
         forget_gone(&self.setup.log, &self.setup.data)?;
         for name in folder::folders(&self.setup.data)? {
-            self.move_notes(&name);
+            self.copy_notes(&name);
             self.start_one(&name);
         }
         for config in &self.setup.links {
@@ -162,10 +162,11 @@ impl Edge {
         self.outlived.subscribe()
     }
 
-    /// Earlier programs noted by the link's name here that an origin is another one at its other end.
-    fn move_notes(&self, name: &str) {
+    /// Earlier programs note by the link's name here that an origin is another one at its other end, and look there: one of them may have run since, and
+    /// may run again. So what is noted stays in both forms.
+    fn copy_notes(&self, name: &str) {
         let Ok((identity, _)) = folder::read(&folder::folder(&self.setup.data, name)) else { return };
-        if let Err(error) = self.setup.log.store().move_apart(name, &place(link_of(&identity))) {
+        if let Err(error) = self.setup.log.store().copy_apart(name, &place(link_of(&identity))) {
             tracing::error!(link = name, %error, "what is noted of the link cannot be brought up to date");
         }
     }

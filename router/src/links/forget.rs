@@ -17,7 +17,7 @@ pub enum ForgetError {
     /// The entries could not be removed.
     #[error(transparent)]
     Entries(#[from] CommitFailed),
-    /// The cursors could not be removed.
+    /// The cursors, or what was noted by its name, could not be removed.
     #[error(transparent)]
     Cursors(#[from] StoreFailed),
     /// It is not durable.
@@ -29,7 +29,7 @@ pub enum ForgetError {
 }
 
 /// What a link's other end is called where it is noted that an origin is another one there; `link` is the id of what it brings down, made of
-/// the CA. No link is called so.
+/// the CA. No link is called so. Earlier programs look under the link's name here: what is noted is so there as well, and goes with the link.
 pub(super) fn place(link: u64) -> String {
     format!("ca:{link:016x}")
 }
@@ -43,9 +43,10 @@ pub(super) async fn forget(log: &Arc<EventLog>, name: &str) -> Result<(), Forget
     let removed = tokio::task::spawn_blocking(move || ahead_note::remove(&log_of, &name_of)).await;
     // What the link's task had noted last is in the same commit, or in one before it.
     log.durable(removed.map_err(|_| ForgetError::Stopping)?).await?;
-    let (log, reader) = (Arc::clone(log), format!("{READER}{name}"));
+    let (log, reader, name) = (Arc::clone(log), format!("{READER}{name}"), name.to_owned());
     let removed = tokio::task::spawn_blocking(move || {
         log.store().forget_reader(&reader)?;
+        log.store().forget_apart(&name)?;
         log.store().sync().map(drop).map_err(ForgetError::from)
     });
     removed.await.map_err(|_| ForgetError::Stopping)?
@@ -63,8 +64,9 @@ pub(super) fn forget_gone(log: &EventLog, data: &Path) -> Result<(), FolderError
     names.extend(ahead_note::names(log));
     for name in names.difference(&known) {
         ahead_note::remove(log, name);
-        match log.store().forget_reader(&format!("{READER}{name}")) {
-            Ok(_) => tracing::info!(link = name, "what was kept of a link that was removed is forgotten"),
+        let forgotten = log.store().forget_reader(&format!("{READER}{name}"));
+        match forgotten.and_then(|()| log.store().forget_apart(name)) {
+            Ok(()) => tracing::info!(link = name, "what was kept of a link that was removed is forgotten"),
             Err(error) => tracing::warn!(link = name, %error, "what was kept of a link that was removed stays"),
         }
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::begin::{Begin, Stand};
 use super::class::Priority;
 use super::hear::ASK_AGAIN;
-use super::judge::{judge, read_aheads, shown_by};
+use super::judge::{judge, note_by_name, read_aheads, shown_by};
 use super::lanes::Fill;
 use super::later::{AheadJudged, HeardAhead, NEWEST_BYTES_MAX, Way, live_from, skip_to, waits, way};
 use super::sender::{Ended, Open, Sender, blocking};
@@ -68,12 +68,14 @@ impl Sender {
             !self.fills(id) && partition.is_some_and(|found| self.session.config.is_newest_first(found.topic()))
         };
         let skips: Vec<_> = stands.iter().map(|(id, _)| may_skip(*id)).collect();
-        let (log, place) = (Arc::clone(&self.session.log), self.session.place());
+        let (log, place, name) = (Arc::clone(&self.session.log), self.session.place(), self.session.name.clone());
         let judged = blocking(move || {
             let store = log.store();
             let aheads = read_aheads(store, &stands, &aheads);
             let judged = judge(store, &place, stands, shown_by(store, &aheads), log.clock().wall_ms());
             let judged = judged.map_err(|error| error.to_string())?;
+            let origins = judged.iter().map(|(id, ..)| id.origin).collect();
+            note_by_name(store, (place.as_str(), name.as_str()), &origins).map_err(|error| error.to_string())?;
             let with = |(at, may_skip): ((PartitionId, _, _), _)| {
                 let aheads = aheads.get(&at.0).map(Vec::as_slice).unwrap_or_default();
                 let is_apart = !aheads.is_empty() && store.is_apart(at.0.origin, &place);

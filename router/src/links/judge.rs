@@ -84,6 +84,24 @@ fn note(store: &Store, place: &str, others: &BTreeSet<OriginId>, now_ms: i64) ->
     if is_new { store.sync().map(drop) } else { Ok(()) }
 }
 
+/// Notes by another name of the place too what is noted of it, where that lacks one of these origins: programs before this one look there. Reads the store;
+/// what is noted is durable on return.
+///
+/// # Errors
+/// When a note cannot be stored.
+pub(super) fn note_by_name(
+    store: &Store,
+    (place, name): (&str, &str),
+    origins: &BTreeSet<OriginId>,
+) -> Result<(), SyncError> {
+    let lacks = |origin: &OriginId| store.is_apart(*origin, place) && !store.is_apart(*origin, name);
+    if place == name || !origins.iter().any(lacks) {
+        return Ok(());
+    }
+    store.copy_apart(place, name)?;
+    store.sync().map(drop)
+}
+
 /// Whether the origin is this store's present life, or an earlier one.
 fn is_written_here(store: &Store, origin: OriginId) -> bool {
     let is_followed = || store.followed().iter().any(|(followed, _)| *followed == origin);

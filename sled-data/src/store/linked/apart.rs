@@ -13,6 +13,8 @@ use crate::store::{Store, StoreFailed, keys};
 pub const APART_MAX: usize = 1_024;
 /// Bytes of a place's name that count.
 const PLACE_BYTES_MAX: usize = 128;
+/// Bytes of a note's key before its place: the kind and the origin.
+const HEAD_BYTES: usize = 9;
 
 impl Store {
     /// Notes that an origin is another one at a place (a link, a node) than here. Durable with the next [`Store::sync`]. `at_ms` is when
@@ -33,31 +35,48 @@ impl Store {
         !matches!(self.meta.get(&keys::apart(origin, cut(place))), Ok(None))
     }
 
-    /// Notes at one place what was noted at another one, and no more there. Durable with the next [`Store::sync`].
+    /// Notes at one place too what is noted at another one, the newest first, as long as there are no more notes than there may be. What is noted at both
+    /// stays as it is. Durable with the next [`Store::sync`].
     ///
     /// # Errors
     /// [`StoreFailed`] where the store cannot be read or written.
-    pub fn move_apart(&self, from: &str, to: &str) -> Result<(), StoreFailed> {
+    pub fn copy_apart(&self, from: &str, to: &str) -> Result<(), StoreFailed> {
         self.check()?;
         let _writer = self.writer.lock();
-        let moved = self.notes_apart().and_then(|notes| {
-            let mut group = Group::new();
-            for (_, key) in notes {
-                let Some((head, place)) = key.split_at_checked(9) else { continue };
-                if place != cut(from).as_bytes() {
-                    continue;
+        let copied = self.notes_apart().and_then(|mut notes| {
+            let room = APART_MAX.saturating_sub(notes.len());
+            notes.retain(|(_, key)| key.get(HEAD_BYTES..) == Some(cut(from).as_bytes()));
+            notes.sort_unstable();
+            let (mut group, mut new) = (Group::new(), 0);
+            for (at_ms, key) in notes.into_iter().rev() {
+                let copy = [key.get(..HEAD_BYTES).unwrap_or_default(), cut(to).as_bytes()].concat();
+                if new < room && self.meta.get(&copy)?.is_none() {
+                    // The value is of its key.
+                    let mut value = Vec::new();
+                    write(&copy, &ApartV1 { at_ms }, &mut value);
+                    group.put(&copy, &value);
+                    new += 1;
                 }
-                // The value is of its key.
-                let noted = self.meta.get(&key)?.and_then(|value| read::<ApartV1>(&key, &value).ok());
-                let new = [head, cut(to).as_bytes()].concat();
-                let mut value = Vec::new();
-                write(&new, &noted.unwrap_or(ApartV1 { at_ms: i64::MIN }), &mut value);
-                group.put(&new, &value);
-                group.remove(&key);
             }
             self.meta.apply(&group)
         });
-        moved.map_err(|error| self.fail(&error))
+        copied.map_err(|error| self.fail(&error))
+    }
+
+    /// Forgets what is noted at a place. Durable with the next [`Store::sync`].
+    ///
+    /// # Errors
+    /// [`StoreFailed`] where the store cannot be read or written.
+    pub fn forget_apart(&self, place: &str) -> Result<(), StoreFailed> {
+        self.check()?;
+        let _writer = self.writer.lock();
+        let forgotten = self.notes_apart().and_then(|notes| {
+            let mut group = Group::new();
+            let of_place = notes.iter().filter(|(_, key)| key.get(HEAD_BYTES..) == Some(cut(place).as_bytes()));
+            of_place.for_each(|(_, key)| group.remove(key));
+            self.meta.apply(&group)
+        });
+        forgotten.map_err(|error| self.fail(&error))
     }
 
     fn put_apart(&self, key: &[u8], at_ms: i64) -> Result<(), BackendError> {
@@ -67,7 +86,7 @@ impl Store {
         let (mut group, mut kept) = (Group::new(), Vec::new());
         for (at_ms, noted) in self.notes_apart()? {
             let is_here = |origin| self.partitions().iter().any(|id| id.origin == origin);
-            match noted.get(..9).and_then(keys::followed_of).is_some_and(is_here) {
+            match noted.get(..HEAD_BYTES).and_then(keys::followed_of).is_some_and(is_here) {
                 true => kept.push((at_ms, noted)),
                 false => group.remove(&noted),
             }
@@ -97,4 +116,40 @@ impl Store {
 
 fn cut(place: &str) -> &str {
     &place[..place.floor_char_boundary(PLACE_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Hole, HoleWhy, Linked, LinkedPart, MemoryBackend, Options, PartitionId, TopicId};
+
+    #[test]
+    fn what_is_noted_at_one_place_is_noted_at_another_one_too() {
+        let options = Options { seed: Some(1), ..Options::default() };
+        let (store, _) = Store::on(Arc::new(MemoryBackend::new()), options).unwrap();
+        let id = PartitionId { origin: OriginId(50), topic: TopicId(1), index: 0 };
+        let hole = Hole { from: 0, to: 2, why: HoleWhy::Retention, at_ms: 0 };
+        let linked = Linked { link: 5, hlc: 0, path: vec![1] };
+        store.take_linked(id.origin, &linked, &[LinkedPart::Hole(id, hole)]).unwrap();
+        let noted = || ["up", "ca", "cloud"].map(|place| store.is_apart(id.origin, place));
+        store.note_apart(id.origin, "up", 5).unwrap();
+        // Whichever program starts next, and however often, finds it.
+        for (from, to) in [("up", "ca"), ("up", "ca"), ("ca", "up"), ("up", "ca")] {
+            store.copy_apart(from, to).unwrap();
+            assert_eq!(noted(), [true, true, false], "{from} {to}");
+        }
+        store.forget_apart("up").unwrap();
+        assert_eq!(noted(), [false, true, false]);
+        store.copy_apart("ca", "up").unwrap();
+        assert_eq!(noted(), [true, true, false]);
+        // A copy takes no other note's place.
+        for number in 2..APART_MAX {
+            store.note_apart(id.origin, &format!("{number}"), 8).unwrap();
+        }
+        store.copy_apart("ca", "cloud").unwrap();
+        assert_eq!(noted(), [true, true, false], "there are as many as there may be");
+        assert!(store.is_apart(id.origin, "2"));
+    }
 }
