@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use sled_data::{StoreFailed, SyncError};
+use sled_data::{ReadError, Store, StoreFailed, SyncError};
 
 use super::ahead_note;
 use super::dial::READER;
@@ -68,6 +68,21 @@ pub(super) fn forget_gone(log: &EventLog, data: &Path) -> Result<(), FolderError
         match forgotten.and_then(|()| log.store().forget_apart(name)) {
             Ok(()) => tracing::info!(link = name, "what was kept of a link that was removed is forgotten"),
             Err(error) => tracing::warn!(link = name, %error, "what was kept of a link that was removed stays"),
+        }
+    }
+    Ok(())
+}
+
+/// Forgets where the links of other nodes of the site stand, as their commits have brought it here: a link is its node's own, and no other one goes on with
+/// it. Of a link that stands it comes again; of one that was removed nobody else tells. Blocks on the disk.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub(super) fn forget_of_others(store: &Store) -> Result<(), ReadError> {
+    for (origin, _) in store.followed() {
+        let readers = store.readers_of(origin)?;
+        for reader in readers.iter().filter(|reader| reader.starts_with(READER)) {
+            store.forget_reader_of(origin, reader)?;
         }
     }
     Ok(())

@@ -21,6 +21,7 @@ use super::certificates::Certificates;
 use super::connected::Connected;
 use super::detail::Asks;
 use super::down_desk::Desk;
+use super::forget::forget_of_others;
 use super::greet::{Judges, stream_of};
 use super::guests::Guests;
 use super::newest::Newest;
@@ -43,6 +44,8 @@ const STREAMS_MAX: usize = 8;
 const FIRST_HELLO_WAIT: Duration = Duration::from_secs(20);
 /// How long last words may take.
 pub(super) const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
+/// How often what other nodes' commits have brought here of their links is forgotten; what grows meanwhile is bounded by the partitions of their links.
+const FORGET_OTHERS_EVERY: Duration = Duration::from_secs(3_600);
 /// Origins of removed links that are looked at in one call, to forget what is empty: each look goes through all partitions.
 const FORGET_LOOKS_MAX: usize = 64;
 
@@ -85,6 +88,8 @@ pub struct Upstream {
     came: Arc<Came>,
     /// The origin of a removed link that was looked at last.
     forgot_up_to: Mutex<Option<OriginId>>,
+    /// When what is kept of other nodes' links was forgotten last; `None`: not since the start.
+    forgot_others_at: Mutex<Option<Duration>>,
 }
 
 /// A link's gateways that are connected, each with what it is called.
@@ -121,6 +126,7 @@ impl Upstream {
             newest,
             came,
             forgot_up_to: Mutex::default(),
+            forgot_others_at: Mutex::default(),
         })
     }
 
@@ -205,6 +211,7 @@ impl Upstream {
     /// The store's.
     pub fn forget_one(&self) -> Result<bool, sled_data::StoreFailed> {
         self.came.close_ahead()?;
+        self.forget_others_links();
         let mut linked = self.log.store().linked();
         // Of one that nobody knows it is not certain that it was removed.
         let mut removed: BTreeMap<u64, bool> = BTreeMap::new();
@@ -221,6 +228,19 @@ impl Upstream {
             }
         }
         Ok(false)
+    }
+
+    /// Forgets what is kept here of the links of the site's other nodes, when its time has come.
+    fn forget_others_links(&self) {
+        let now = self.log.clock().monotonic();
+        let mut last = self.forgot_others_at.lock();
+        if last.is_some_and(|last| now.saturating_sub(last) < FORGET_OTHERS_EVERY) {
+            return;
+        }
+        *last = Some(now);
+        if let Err(error) = forget_of_others(self.log.store()) {
+            tracing::warn!(%error, "cursors of other nodes' links stay here; it is tried again in an hour");
+        }
     }
 
     pub(super) fn page(&self, link: u64) -> Shared {

@@ -96,8 +96,16 @@ impl Store {
     /// # Errors
     /// [`StoreFailed`] where the store cannot be read or written.
     pub fn forget_reader(&self, reader: &str) -> Result<(), StoreFailed> {
+        self.forget_reader_of(self.origin, reader)
+    }
+
+    /// The same of a reader of `origin`, which is followed.
+    ///
+    /// # Errors
+    /// As [`Store::forget_reader`].
+    pub fn forget_reader_of(&self, origin: OriginId, reader: &str) -> Result<(), StoreFailed> {
         let mut prefix = Vec::new();
-        keys::cursors(Owner::Own, reader, &mut prefix);
+        keys::cursors(self.owner(origin), reader, &mut prefix);
         let to = keys::after_prefix(&prefix);
         loop {
             self.check()?;

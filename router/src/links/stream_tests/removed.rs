@@ -129,3 +129,26 @@ async fn a_link_that_does_not_start_is_shown_holds_what_waits_and_goes_on_when_i
     hq.until_fed_by(&plant, &[("telemetry", "plant/telemetry")]).await;
     assert_eq!(plant.edge().views()[0].state, State::Connected);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_nodes_of_the_site_keep_nothing_of_it() {
+    let (plant, other, hq) = (Site::node(1, 1).await, Site::node(4, 1).await, Site::new(2).await);
+    plant.feed(&hq, "plant", vec![link(&["telemetry"], &[])]).await;
+    plant.append_to("telemetry", 0, "1").await;
+    let id = plant.log.topic("telemetry").unwrap().partition(0).unwrap().id();
+    let (origin, store) = (plant.log.store().origin(), other.log.store());
+    until("it is noted", || plant.log.store().cursor("link:up", id).unwrap() == Some(1)).await;
+    let ticket = {
+        let mut open = plant.log.lock();
+        open.move_cursor("plugin:mean", id, 1);
+        open.ticket()
+    };
+    plant.log.durable(ticket).await.unwrap();
+    other.follow(&plant).await;
+    assert_eq!(store.readers_of(origin).unwrap(), ["link:up", "plugin:mean"]);
+    assert!(plant.edge().remove("up").await.unwrap());
+    other.follow(&plant).await;
+    assert_eq!(store.cursors_of(origin, "link:up").unwrap(), [(id, 1)], "commits do not tell of it");
+    other.upstream().forget_one().unwrap();
+    assert_eq!(store.readers_of(origin).unwrap(), ["plugin:mean"]);
+}
