@@ -167,32 +167,35 @@ impl Store {
     /// # Errors
     /// [`ReadError::Damaged`] when the batch before `before` cannot be read: go on at its `from`.
     pub fn read_back(&self, id: PartitionId, before: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
-        let read = self.view(id, |view| {
-            let mut batches = Vec::new();
-            let mut bytes = 0;
-            let mut before = before.min(view.end);
-            while before > view.start {
-                if let Some(hole) = hole_at(&view.holes, before - 1) {
-                    before = hole.from;
-                    continue;
-                }
-                match view.batch_at(before - 1) {
-                    Ok(batch) => {
-                        bytes += batch.bytes().len();
-                        if !batches.is_empty() && bytes > max_bytes {
-                            break;
-                        }
-                        before = batch.base_offset();
-                        batches.push(batch);
-                    }
-                    Err(e) if batches.is_empty() => return Err(e),
-                    Err(_) => break,
-                }
-            }
-            Ok(batches)
-        })?;
+        let read = self.view(id, |view| back_from(&view, before, max_bytes))?;
         Ok(self.passed_all(read.unwrap_or_default()))
     }
+}
+
+/// What [`Store::read_back`] reads.
+pub(super) fn back_from(view: &View<'_>, before: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, ReadError> {
+    let mut batches = Vec::new();
+    let mut bytes = 0;
+    let mut before = before.min(view.end);
+    while before > view.start {
+        if let Some(hole) = hole_at(&view.holes, before - 1) {
+            before = hole.from;
+            continue;
+        }
+        match view.batch_at(before - 1) {
+            Ok(batch) => {
+                bytes += batch.bytes().len();
+                if !batches.is_empty() && bytes > max_bytes {
+                    break;
+                }
+                before = batch.base_offset();
+                batches.push(batch);
+            }
+            Err(e) if batches.is_empty() => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(batches)
 }
 
 /// What [`Store::read`] reads.

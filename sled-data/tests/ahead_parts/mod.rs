@@ -402,3 +402,36 @@ fn what_is_newer_than_the_part_that_it_would_come_to_is_of_another_log() {
         });
     }
 }
+
+#[test]
+fn a_gap_between_what_is_newer_and_a_part_ahead_lies_between_two_logs() {
+    let (edge, id, all) = edge(30);
+    let of = |n: u64, hlc| {
+        let sealed = seal_at(id, n * 2, &[b"three", b"four"], Times { hlc, first_ms: 0 }, Compression::Lz4);
+        LinkedPart::Batch(StoredBatch::decode(sealed.bytes().to_vec()).unwrap())
+    };
+    let gap = |from, to| hole(id, from, to, HoleWhy::Retention);
+    let with = |some: Vec<LinkedPart>, more: Vec<LinkedPart>| some.into_iter().chain(more).collect::<Vec<_>>();
+    let first = || parts(&all[2..4]);
+    let differs = |end| Some(LinkedError::Differs { partition: id, end });
+    let three = vec![(12, 16), (30, 34), (50, 52)];
+    // what has come before, what comes, why it is refused; then: end, what lies ahead. All that is there has a clock of 7
+    let cases = [
+        ("in one call", vec![], with(first(), vec![of(4, 9), gap(10, 12)]), differs(12), 4, three.clone()),
+        ("in the next", with(first(), vec![of(4, 9)]), vec![gap(10, 12)], differs(12), 10, three.clone()),
+        ("too old to be sent", vec![of(2, 9)], vec![hole(id, 6, 12, HoleWhy::Deadline)], differs(12), 6, three.clone()),
+        ("behind another gap", vec![of(2, 9), gap(6, 8)], vec![gap(8, 12)], differs(12), 8, three.clone()),
+        ("over the part, and more", vec![of(2, 9)], vec![gap(6, 60)], differs(12), 6, three.clone()),
+        ("behind the first part", vec![], vec![of(8, 9), gap(18, 30)], differs(30), 4, three.clone()),
+        ("and in the next", vec![of(8, 9)], vec![gap(18, 30)], differs(30), 4, vec![(12, 18), (30, 34), (50, 52)]),
+        ("told as damage", vec![of(2, 9)], vec![hole(id, 6, 12, HoleWhy::Damage)], None, 16, three[1..].to_vec()),
+        ("of the same commit", vec![of(2, 7)], vec![gap(6, 12)], None, 16, three[1..].to_vec()),
+        ("older", vec![of(2, 6)], vec![gap(6, 12)], None, 16, three[1..].to_vec()),
+        ("up to the midst", vec![of(2, 9)], vec![gap(6, 10)], None, 10, three.clone()),
+    ];
+    for (case, before, coming, refused, end, ahead) in cases {
+        comes_behind(&edge, id, &with(thrice(id, &all), before), (&coming, refused), case, |store| {
+            assert_eq!((store.end_offset(id), lie(store, id)), (end, ahead.clone()), "{case}");
+        });
+    }
+}

@@ -17,7 +17,7 @@ use crate::store::commit::{Touched, Writer};
 use crate::store::follow::put_ends;
 use crate::store::open::OpenError;
 use crate::store::partition::{Partition, remove_batches};
-use crate::store::read::{ReadError, View, read_from};
+use crate::store::read::{ReadError, View, back_from, read_from};
 use crate::store::recover::{Partitions, each_of_kind, refuse};
 use crate::store::values::{AheadV1, PartitionV1, read, write};
 use crate::store::walk::base_at_or_before;
@@ -272,6 +272,17 @@ impl Store {
             }
             _ => self.read(id, from, max_bytes),
         }
+    }
+
+    /// The newest batch that is kept before an offset, in the part ahead that the offset is in or behind, or in the partition; `None` where there is none, or
+    /// it cannot be read.
+    pub(super) fn newest_before(&self, id: PartitionId, offset: Offset) -> Option<StoredBatch> {
+        let within = self.parts_ahead(id).iter().copied().rfind(|part| part.from < offset);
+        let found = match within {
+            Some(part) => self.view_ahead(id, part, |view| back_from(&view, offset, 1)).ok()?.unwrap_or_default(),
+            None => self.read_back(id, offset, 1).ok()?,
+        };
+        found.into_iter().next()
     }
 
     /// Calls `f` with a part ahead as if it were the partition; `None` where it lies ahead no more, and cannot be read.

@@ -96,9 +96,26 @@ impl<'a> Coming<'a> {
     /// Whether a batch is newer than what lies ahead, as that was before the call, and begins at an offset: within a partition clocks never fall, so the
     /// two are not of one log. One that was restored comes to what lies ahead of it so.
     fn is_newer_than(&self, batch: &StoredBatch, ahead: Offset) -> bool {
-        let found = self.plan.store.read_newest(batch.envelope().partition, ahead, 1).unwrap_or_default();
-        let first = found.first().filter(|first| first.base_offset() == ahead);
-        first.is_some_and(|first| batch.envelope().hlc > first.envelope().hlc)
+        self.first_clock(batch.envelope().partition, ahead).is_some_and(|first| batch.envelope().hlc > first)
+    }
+
+    /// The clock of the batch with which a part ahead begins at an offset, as it was before the call.
+    fn first_clock(&self, partition: PartitionId, ahead: Offset) -> Option<u64> {
+        let found = self.plan.store.read_newest(partition, ahead, 1).unwrap_or_default();
+        found.first().filter(|first| first.base_offset() == ahead).map(|first| first.envelope().hlc)
+    }
+
+    /// The same of a gap that ends where what lies ahead begins: whether the newest of what is kept before it, of this call or as it was before, is newer
+    /// than what that begins with.
+    fn is_between_two_logs(&self, partition: PartitionId, about: &About, ahead: Offset) -> bool {
+        let Some(first) = self.first_clock(partition, ahead) else { return false };
+        let of_call =
+            self.plan.appends.iter().filter(|(at, batch)| *at == about.at && batch.next_offset() <= about.end);
+        let clock = |batch: &StoredBatch| batch.envelope().hlc;
+        let newest_of_call = of_call.map(|(_, batch)| clock(batch)).max();
+        let is_newer = |newest: Option<u64>| newest.is_some_and(|newest| newest > first);
+        is_newer(newest_of_call)
+            || is_newer(self.plan.store.newest_before(partition, about.end).map(|batch| clock(&batch)))
     }
 
     /// Looks whether a batch that is to be left out is the one that is here, before the end or in what lay ahead as they were before the call.
@@ -164,6 +181,10 @@ impl<'a> Coming<'a> {
         }
         let about = self.about(partition, hole.from)?;
         let to = about.next().map_or(hole.to, |next| next.min(hole.to));
+        // What is told as damage may lie between two logs: who says so knows that they are two.
+        if about.next() == Some(to) && hole.why != HoleWhy::Damage && self.is_between_two_logs(partition, &about, to) {
+            return Err(LinkedError::Differs { partition, end: to });
+        }
         self.holes.push((at, Hole { from: about.end, to, ..hole }));
         match about.place.checked_sub(1) {
             None => pass(&mut self.plan.touched[at].after, to),
