@@ -11,6 +11,7 @@ use super::class::Priority;
 use super::lanes::Newest;
 use super::meter::{Brought, Meter, PerSecond};
 use super::plugins::{PluginDown, Tally};
+use super::refused::RefusedParts;
 use super::topics::{Going, TopicsDown};
 use super::wire::Behind;
 use crate::transport::{NodeId, SiteConnection, Traffic, Way};
@@ -242,6 +243,8 @@ pub struct Page {
     pub shed_bytes: u64,
     /// What has come of plugins that go down.
     pub plugins: Tally,
+    /// Upstream: what does not fit what is here.
+    pub refused: RefusedParts,
 }
 
 /// One link's page, which its tasks share.

@@ -6,7 +6,8 @@
 //! `waiting` knows what is carried and how much of it waits; `gate` lets the priorities go in turn, at the link's rate. `renewal` asks for the next certificate.
 //!
 //! Upstream `upstream` takes connections: `guests` are those who accept an invitation, `connected` those that stand. `greet` judges their streams, and
-//! `receiver` stores what comes: `admit` says what may, `adopt` makes its topics, `budget` bounds its memory, `counted` counts apart what comes again.
+//! `receiver` stores what comes: `admit` says what may, `adopt` makes its topics, `budget` bounds its memory, `counted` counts apart what comes again,
+//! `refused` remembers what does not fit again and again.
 //! `records` knows who may feed this site, as the catalog says; `certificates` renews what links show, `newest` knows who has shown what; `kept`
 //! bounds what a link keeps on the disk.
 //!
@@ -62,6 +63,7 @@ pub mod plugins;
 mod reach;
 mod receiver;
 mod records;
+mod refused;
 mod renewal;
 mod sender;
 #[cfg(test)]

@@ -213,6 +213,7 @@ impl Receiver {
             Said::Where(ids) => {
                 let mut known: Vec<_> = ids.into_iter().filter(|id| open.is_taken(*id)).collect();
                 let mut told = self.refuse(self.leave_out(open, &mut known));
+                told.extend(self.refuse(self.leave_out_what_differs(&mut known)));
                 if let Some(within) = &self.within {
                     within.level(self.link, &known).await?;
                 }

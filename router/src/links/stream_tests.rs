@@ -13,6 +13,7 @@ mod newest_first;
 mod on_demand;
 mod plugins_down;
 mod plugins_slow;
+mod refused;
 mod removed;
 mod topics_down;
 mod unasked;

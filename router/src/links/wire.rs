@@ -22,6 +22,8 @@ pub const FRAME_BYTES_MAX: usize = 24 << 20;
 pub const PARTITIONS_MAX: usize = 1_024;
 /// The code of a topic that is not taken since it is the upstream site's own: nobody need know of it.
 pub const OURS_TOPIC: &str = "ours-topic";
+/// The code of a partition of which what comes does not fit what is here, again and again.
+pub const ANOTHER_LOG: &str = "another-log";
 /// Longest text, bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 512;
 
@@ -118,11 +120,11 @@ pub enum Answer {
 /// What is not taken, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// The origin, 0 where it is a topic.
+    /// The origin, 0 where it is a topic. Where both are 0 it is told, and nothing is refused.
     pub origin: u64,
     /// The topic's id, 0 where it is all of an origin.
     pub topic: u64,
-    /// For programs: `loop`, `ours`, `ours-topic`, `other-link`, `too-many`, `topic`.
+    /// For programs: `loop`, `ours`, `ours-topic`, `other-link`, `too-many`, `topic`, `another-log`.
     pub code: String,
     /// For people.
     pub text: String,

@@ -10,9 +10,10 @@ use tokio::time::sleep;
 use super::super::admit::check;
 use super::super::counted::Counted;
 use super::super::knows_ahead::KnowsAhead;
-use super::super::wire::{Parts, Said};
+use super::super::refused::fits_to;
+use super::super::wire::{ANOTHER_LOG, Parts, Refused, Said};
 use super::{Ended, Open, Receiver, blocking};
-use crate::event_log::{Held, LinkFailed};
+use crate::event_log::{Comes, Held, LinkFailed};
 
 /// How long it waits when the store is full, before it tries again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
@@ -107,6 +108,7 @@ impl Receiver {
                     return Err(Ended::Wrong(format!("other events of {partition} than those that are here")));
                 }
                 Err(LinkFailed::Store(error @ (LinkedError::NotNext { .. } | LinkedError::Differs { .. }))) => {
+                    self.settle((origin, linked), &error, (frame, held)).await?;
                     return Err(Ended::Again(error.to_string()));
                 }
                 Err(LinkFailed::Store(error @ LinkedError::Store(FollowError::Failed(_)))) => {
@@ -118,6 +120,64 @@ impl Receiver {
                 }
             }
         }
+    }
+
+    /// Notes what does not fit. An edge that judges as this program does sends it no more; an older one does, at each connection. So after some times what fits
+    /// of the frame is taken, and the hole that the rest was to fill is given up: the edge is told to be further on than it thought, and judges that.
+    async fn settle(
+        &self,
+        (origin, linked): (OriginId, &Linked),
+        error: &LinkedError,
+        (frame, held): (&[u8], &Held),
+    ) -> Result<(), Ended> {
+        // What comes down is told, and what another node of the site brings is refused there.
+        let (Some((id, fits_to)), Comes::ByLink, None) = (fits_to(error), self.comes, &self.listed) else {
+            return Ok(());
+        };
+        let (end, now) = (self.log.store().end_offset(id), self.log.clock().monotonic());
+        let is_due = self.page.lock().refused.refuse(id, (end, fits_to), now);
+        if !is_due || self.log.store().ahead(id).is_none() {
+            return Ok(());
+        }
+        let mut fits = self.parts_again(frame)?;
+        fits.retain(|part| part.partition() != id || part.end() < fits_to);
+        let taken = self.log.take_linked_held(origin, linked.clone(), fits, (self.comes, Arc::clone(held))).await;
+        if let Err(error) = taken {
+            tracing::debug!(link = self.name, partition = %id, %error, "what came with what does not fit is not taken");
+        }
+        let (log, from) = (Arc::clone(&self.log), self.log.store().end_offset(id));
+        let closed = blocking(move || log.close_ahead(&[id], HoleWhy::Damage)).await?;
+        closed.map_err(|error| Ended::Store(error.to_string()))?;
+        let text = format!(
+            "{id}: what was to come from {from} on is of another log than what is here behind it, and came again and again; it is a gap now \
+             (damage). The edge's program is older: upgrade it"
+        );
+        tracing::error!(link = self.name, "{text}");
+        self.page.lock().refused.settle(id, text);
+        Ok(())
+    }
+
+    /// Leaves out partitions of which what comes does not fit, again and again, where nothing can be given up; what is said of them, and of those
+    /// that were settled.
+    pub(super) fn leave_out_what_differs(&self, ids: &mut Vec<PartitionId>) -> Vec<Refused> {
+        let (store, now) = (self.log.store(), self.log.clock().monotonic());
+        let page = self.page.lock();
+        let mut said = Vec::new();
+        ids.retain(|id| {
+            let is_left_out = page.refused.is_left_out(*id, store.end_offset(*id), now);
+            if is_left_out {
+                let text = format!(
+                    "{id}: what comes of it does not fit what is here, again and again, and it is left out for ten minutes: upgrade the \
+                     edge's program"
+                );
+                said.push(Refused::new(0, id.topic.0, ANOTHER_LOG, text));
+            } else if let Some(text) = page.refused.settled(*id) {
+                // Of neither an origin nor a topic: it is told, and all goes on.
+                said.push(Refused::new(0, 0, ANOTHER_LOG, text));
+            }
+            !is_left_out
+        });
+        said
     }
 
     /// What was tried is gone; the frame has it still.

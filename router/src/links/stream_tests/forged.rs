@@ -36,17 +36,21 @@ pub(super) struct Forger {
 
 impl Forger {
     pub(super) async fn connect(plant: &Site, to: &Site) -> Forger {
+        Forger::connect_with(plant, to, hello()).await
+    }
+
+    pub(super) async fn connect_with(plant: &Site, to: &Site, hello: Hello) -> Forger {
         let (identity, _) = folder::read(&folder::folder(&plant.data(), "up")).unwrap();
         let connection = dial_link(to.address(), &identity, BOUNDS, None, Way::Quic).await.unwrap();
         let (out, from) = connection.open().await.unwrap();
         let mut forger = Forger { connection, out, from, dictionary: 0 };
-        forger.say(&Said::Hello(hello())).await;
+        forger.say(&Said::Hello(hello)).await;
         let Answer::Welcome(_, dictionary) = forger.hear().await else { panic!("no welcome") };
         forger.dictionary = dictionary;
         forger
     }
 
-    async fn say(&mut self, said: &Said) {
+    pub(super) async fn say(&mut self, said: &Said) {
         self.send(&said.encode()).await;
     }
 
@@ -54,18 +58,18 @@ impl Forger {
         self.out.send_frame(frame).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Answer {
+    pub(super) async fn hear(&mut self) -> Answer {
         let frame = tokio::time::timeout(LONG, self.from.receive_frame(FRAME_BYTES_MAX)).await.unwrap();
         Answer::decode(&frame.unwrap().unwrap()).unwrap()
     }
 
     /// Offers an origin and the topic, and hears where its partition ends.
-    async fn offer(&mut self, plant: &Site, origin: OriginId) {
+    pub(super) async fn offer(&mut self, plant: &Site, origin: OriginId) {
         self.say(&Said::Offer(origin, vec![1])).await;
         self.say(&Said::Topic(plant.log.topic("telemetry").unwrap().info().clone())).await;
     }
 
-    async fn closed(self) -> (u32, String) {
+    pub(super) async fn closed(self) -> (u32, String) {
         match tokio::time::timeout(LONG, self.connection.ended()).await.unwrap() {
             Ended::Closed { code, text } => (code, text),
             ended => panic!("{ended:?}"),
@@ -187,7 +191,7 @@ async fn what_is_packed_and_not_the_same_there_comes_as_it_is_stored() {
     assert_eq!(hq.values("plant/telemetry"), ["0", "1", "2"]);
 }
 
-fn hello() -> Hello {
+pub(super) fn hello() -> Hello {
     Hello { protocol: 1, program: "0".to_owned(), site: 1, name: "f".to_owned(), priority: 1, is_first: true }
 }
 
