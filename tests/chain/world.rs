@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use edgeway::event_log::PartitionLog;
+use edgeway::links::RefusedParts;
 use sled_data::{
     Commit, Compression, HLC_LOGICAL_BITS, HeaderBlock, MemoryBackend, Offset, OpenBatch, Options, OriginId,
     PartitionId, ReadError, SealInfo, Sealer, Store, TopicConfig, TopicId, TopicInfo,
@@ -64,6 +65,8 @@ pub struct Running {
     pub open: Vec<Acknowledged>,
     /// Up to where each partition is known to be stored upstream, by link.
     pub stored: BTreeMap<(usize, PartitionId), Offset>,
+    /// What links brought that does not fit, by link.
+    pub refused: BTreeMap<usize, RefusedParts>,
 }
 
 /// From a site to another, or from one node of a site to the other.
@@ -296,6 +299,7 @@ impl World {
             shown: 0,
             open: Vec::new(),
             stored: BTreeMap::new(),
+            refused: BTreeMap::new(),
             store,
         };
         for id in running.store.partitions() {

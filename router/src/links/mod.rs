@@ -81,7 +81,7 @@ mod within;
 pub use accept::AcceptError;
 pub use admit::{check as check_parts, may_come, stand};
 pub use begin::{Begin, Mine, Stand, begin};
-pub use book::{ClassView, Direction, Gap, Lag, Later, LinkView, State};
+pub use book::{ClassView, Direction, Gap, Lag, Later, LinkView, Page, State};
 pub use class::{Backlog, LinkClass, Priority};
 pub use config::{Compress, LinkConfig, Origins};
 pub use down::{ByLink, COMMANDS, GiveDown, TakeDown, URGENT};
@@ -93,6 +93,7 @@ pub use lanes::Fill;
 pub use lanes::{Lanes, Moment, Round};
 pub use later::{AheadJudged, HeardAhead, LiesAhead, Way, judge_ahead, lies_ahead, live_from, skip_to, waits, way};
 pub use records::{LinkRecord, RecordError, Records};
+pub use refused::{RefusedParts, fits_to};
 pub use summary::{LinkSummary, PluginFacts};
 pub use topics::{Downlink, Given, MayBring, TopicDown, TopicsDown};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use edgeway::event_log::PartitionLog;
 use edgeway::links::{
-    Answer, Begin, Fill, Lanes, LiesAhead, Mine, Moment, Parts, Refused, Round, Said, Stand, Way, begin, judge,
+    Answer, Begin, Fill, Lanes, LiesAhead, Mine, Moment, Page, Parts, Refused, Round, Said, Stand, Way, begin, judge,
     judge_ahead, live_from, mine, shown_ahead, skip_to, waits, way,
 };
 use sled_data::{HoleWhy, LinkedPart, Offset, OriginId, PartitionId};
@@ -28,9 +28,9 @@ const ASK_AGAIN_MS: u64 = 60_000;
 #[derive(Default)]
 pub struct Sending {
     lanes: Lanes,
-    /// What was missed, and comes behind what is newer: behind which parts, and how far these are stored upstream.
+    /// What was missed, and comes behind what is newer: behind which parts, and how far these are stored upstream, is on the page.
     fills: Lanes,
-    ahead: BTreeMap<PartitionId, Vec<(Offset, Offset)>>,
+    page: Page,
     aheads: BTreeMap<PartitionId, Vec<LiesAhead>>,
     offered: BTreeSet<OriginId>,
     topics: BTreeSet<u64>,
@@ -123,30 +123,17 @@ impl World {
         sending: &mut Sending,
         (id, end, is_fill): (PartitionId, Offset, bool),
     ) {
-        let stored = match sending.ahead.get_mut(&id) {
-            Some(parts) if is_fill => {
-                let mut end = end;
-                while let Some((_, part_end)) = parts.first().copied().filter(|(from, _)| *from <= end) {
-                    parts.remove(0);
-                    end = end.max(part_end);
-                }
-                if parts.is_empty() {
-                    sending.ahead.remove(&id);
-                    sending.fills.remove(id);
-                }
-                end
-            }
-            Some(parts) => {
-                if let Some((_, last_end)) = parts.last_mut() {
-                    *last_end = end.max(*last_end);
-                }
-                if !self.has(Bug::CountsWhatIsAhead) {
-                    return;
-                }
-                end
-            }
-            None => end,
-        };
+        let Sending { page, fills, .. } = sending;
+        match is_fill {
+            true => page.filled_up_to(id, end),
+            false => page.stored_up_to(id, end),
+        }
+        let is_ahead = page.ahead.contains_key(&id);
+        if is_fill && !is_ahead {
+            fills.remove(id);
+        }
+        let counts = is_ahead && !is_fill && self.has(Bug::CountsWhatIsAhead);
+        let stored = page.stored.get(&id).copied().filter(|_| !counts).unwrap_or(end);
         edge.stored.insert((number, id), stored);
     }
 
@@ -211,6 +198,7 @@ impl World {
                 let drop_after_ms = if drops { DROP_AFTER_MS } else { 0 };
                 let log = Arc::clone(log);
                 let goes_on = self.begin(number, edge, sending, (log, drop_after_ms), from);
+                sending.page.stored.insert(id, from.min(stand.end));
                 edge.stored.insert((number, id), from.min(stand.end));
                 goes_on || self.end_life(number, edge, &format!("{id} lies ahead of {stand:?}"))
             }
@@ -272,14 +260,14 @@ impl World {
         let live = live_from(from, &ahead);
         let waits = || waits(&edge.store, id, (live, log.visible_end()), self.now as i64, NEWEST_BYTES);
         let skips_to = if may_skip { waits().and_then(|waits| skip_to(&waits)) } else { None };
-        sending.ahead.remove(&id);
+        sending.page.ahead.remove(&id);
         sending.fills.remove(id);
         match way(from, &ahead, skips_to) {
             Way::Skips { from, to } => {
                 self.history.met.insert("goes on ahead");
                 sending.lanes.add_ahead(Arc::clone(&log), (from, to), drop_after_ms);
                 sending.fills.add_fill(log, from, Fill::up_to(to, &[]), drop_after_ms);
-                sending.ahead.insert(id, vec![(to, to)]);
+                sending.page.ahead.insert(id, vec![(to, to)]);
             }
             Way::Ahead { from, mut parts, skip_to } if may_skip => {
                 self.history.met.insert("goes on ahead again");
@@ -292,7 +280,7 @@ impl World {
                 }
                 let to = parts.last().map_or(live, |(to, _)| *to);
                 sending.fills.add_fill(log, from, Fill::up_to(to, &parts), drop_after_ms);
-                sending.ahead.insert(id, parts);
+                sending.page.ahead.insert(id, parts);
             }
             Way::FillsAlone { .. } if id.origin == edge.store.origin() => return false,
             Way::FillsAlone { from, parts, place, is_same, is_forked } => {
@@ -308,6 +296,10 @@ impl World {
                 if has_ended || !is_forked {
                     let (from, fill) = Fill::alone(from, &parts, place, (is_same, has_ended));
                     sending.lanes.add_fill(log, from, fill, drop_after_ms);
+                }
+                // Where the gaps behind that part go first, what lies before it is not on its way yet.
+                if has_ended && place + 1 < parts.len() {
+                    sending.page.ahead.insert(id, parts.into_iter().take(place + 1).collect());
                 }
             }
             Way::InOrder(from) | Way::Ahead { from, .. } => sending.lanes.add(log, from, drop_after_ms),

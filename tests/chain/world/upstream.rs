@@ -1,9 +1,10 @@
 //! Upstream's end of a link: what it takes, and what it says of that.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use edgeway::links::{Answer, Parts, Refused, Said, check_parts, lies_ahead, stand};
-use sled_data::{Hole, HoleWhy, Linked, LinkedError, LinkedPart, OriginId, PartitionId, TopicId, TopicInfo};
+use edgeway::links::{Answer, Parts, Refused, Said, check_parts, fits_to, lies_ahead, stand};
+use sled_data::{Hole, HoleWhy, Linked, LinkedError, LinkedPart, Offset, OriginId, PartitionId, TopicId, TopicInfo};
 
 use super::{Link, Running, Session, World};
 use crate::chain::bug::Bug;
@@ -124,8 +125,15 @@ impl World {
                     receiving.origins.contains_key(&id.origin) && receiving.topics.contains(&id.topic)
                 };
                 upstream.store.sync().expect("it syncs");
-                let ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
-                let goes_ahead = self.links[number].within.is_none() && self.links[number].down.is_none();
+                let mut ids: Vec<PartitionId> = ids.into_iter().filter(known).collect();
+                let goes_ahead = self.is_from_edge(number);
+                if let Some(refused) = upstream.refused.get(&number) {
+                    let now = Duration::from_millis(self.now);
+                    let is_out = |id: &PartitionId| refused.is_left_out(*id, upstream.store.end_offset(*id), now);
+                    let said = |id: &PartitionId| Answer::Refused(Refused::new(0, id.topic.0, "another-log", ""));
+                    down.extend(ids.iter().filter(|id| is_out(id)).map(|id| said(id).encode()));
+                    ids.retain(|id| !is_out(id));
+                }
                 let mut has_dropped = |id: &PartitionId| {
                     let drops = upstream.store.dropped_ahead(*id);
                     *receiving.drops.entry(*id).or_insert(drops) != drops
@@ -159,6 +167,34 @@ impl World {
             | Err(_) => return false,
         }
         true
+    }
+
+    fn is_from_edge(&self, link: usize) -> bool {
+        self.links[link].within.is_none() && self.links[link].down.is_none()
+    }
+
+    /// What does not fit again and again is settled, as the product does.
+    fn settle(
+        &mut self,
+        link: usize,
+        upstream: &mut Running,
+        (origin, linked): (OriginId, &Linked),
+        (id, fits_to): (PartitionId, Offset),
+        mut parts: Vec<LinkedPart>,
+    ) {
+        let (end, now) = (upstream.store.end_offset(id), Duration::from_millis(self.now));
+        let is_due = upstream.refused.entry(link).or_default().refuse(id, (end, fits_to), now);
+        if !is_due || upstream.store.ahead(id).is_none() {
+            return;
+        }
+        self.history.met.insert("it is settled");
+        parts.retain(|part| part.partition() != id || part.end() < fits_to);
+        // What else is wrong is refused again.
+        let _ = upstream.store.take_linked(origin, linked, &parts);
+        let ahead = upstream.store.ahead(id).map(|part| part.from);
+        upstream.store.close_ahead(id, HoleWhy::Damage, 1).expect("it can be written");
+        self.history.parted.entry(id).or_default().extend(ahead);
+        upstream.refused.entry(link).or_default().settle(id, String::new());
     }
 
     fn take_topic(&self, number: usize, upstream: &Running, info: TopicInfo) -> Result<(), Refused> {
@@ -212,15 +248,17 @@ impl World {
                 Err(LinkedError::NotNext { partition, end, found }) if self.has(Bug::TakesWhatIsNotNext) => {
                     bridge(&mut parts, partition, Hole { from: end, to: found, why: HoleWhy::Retention, at_ms: 1 });
                 }
-                Err(LinkedError::NotNext { .. }) => {
-                    self.history.met.insert("it is not next");
+                Err(error) => {
+                    match error {
+                        LinkedError::NotNext { .. } => drop(self.history.met.insert("it is not next")),
+                        LinkedError::Differs { .. } => drop(self.history.met.insert("what is here is another one")),
+                        _ => {}
+                    }
+                    if let Some(refused) = fits_to(&error).filter(|_| self.is_from_edge(link)) {
+                        self.settle(link, upstream, (origin, linked), refused, parts);
+                    }
                     return false;
                 }
-                Err(LinkedError::Differs { .. }) => {
-                    self.history.met.insert("what is here is another one");
-                    return false;
-                }
-                Err(_) => return false,
             }
         }
         // The edge is told nothing more that it would count what was dropped by.
