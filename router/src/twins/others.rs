@@ -33,6 +33,15 @@ pub(super) struct HeardOf {
 }
 
 impl Twins {
+    /// The lives whose twins count as other nodes'. Not those that a node has gone on with in a later one, this node's own among them: nobody writes them any
+    /// more, and a twin that was deleted since would come back from there when the mark of that is too old.
+    pub(super) fn others(&self) -> Vec<OriginId> {
+        let carried_on = self.log.followed_lives().carried_on;
+        let mut others = self.log.others();
+        others.retain(|origin| !self.log.is_ended(*origin) && !carried_on.contains(origin));
+        others
+    }
+
     fn note_others(&self, commits: &[FollowedCommit]) {
         let mut others = self.others.lock();
         let before = others.waiting.len();
@@ -66,7 +75,8 @@ impl Twins {
             (taken, !others.waiting.is_empty())
         };
         let mut merged = false;
-        for (origin, key) in taken {
+        let others = if taken.is_empty() { Vec::new() } else { self.others() };
+        for (origin, key) in taken.into_iter().filter(|(origin, _)| others.contains(origin)) {
             let Some(value) = self.log.store().state_get_of(origin, TWINS_TREE, &key)? else { continue };
             let Some((device, other)) = self.decode(&key, &value) else { continue };
             let Some(changed) = inner.table.merge(&device, &other) else { continue };

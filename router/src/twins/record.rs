@@ -141,8 +141,9 @@ impl Twins {
         let failures = self.log.lock().failures();
         let (own, mut stored) = (self.log.origin(), Vec::new());
         self.log.state_walk_of(own, TWINS_TREE, |key, value| stored.extend(self.decode(key, value)))?;
-        let mut table = Table::restore(self.config.clone(), own.0, stored);
-        for origin in self.log.others() {
+        let lives = self.log.ended_lives().iter().chain([&own]).map(|life| life.0).collect();
+        let mut table = Table::restore(self.config.clone(), lives, stored);
+        for origin in self.others() {
             self.log.state_walk_of(origin, TWINS_TREE, |key, value| {
                 if let Some((device, twin)) = self.decode(key, value) {
                     table.merge(&device, &twin);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use devices::twin::{REPORTS_TOPIC, TWINS_TREE, get_topic, report_topic, subscriptions_of};
 use serde_json::json;
-use sled_data::{CommitNumber, MemoryBackend};
+use sled_data::{CommitNumber, MemoryBackend, OriginId};
 
 use super::TwinView;
 use super::tests::{Node, told, until};
@@ -202,4 +202,56 @@ async fn a_report_that_is_read_late_is_not_made_newer_by_what_is_desired() {
     a.end().await;
     b.end().await;
     c.end().await;
+}
+
+/// Takes a copy of a life from another node, as first contact does; node 2 has written it.
+fn copy(life: OriginId, from: &Node, to: &Node) {
+    let (from, store) = (from.log.store(), to.log.store());
+    from.sync().unwrap();
+    let head = from.copy_head(life).unwrap();
+    store.begin_copy(&head).unwrap();
+    let (parts, _) = from.copy_parts(&head, None, &|_| 0, usize::MAX).unwrap();
+    store.add_copy(life, &parts).unwrap();
+    store.end_copy(life, head.commit).unwrap();
+    store.set_follow_node(life, 2).unwrap();
+    store.sync().unwrap();
+    to.log.show_origin(life);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_has_deleted_in_its_next_life_does_not_come_back_from_the_one_before() {
+    let (beside, backend) = (Arc::new(MemoryBackend::new()), Arc::new(MemoryBackend::new()));
+    let (a, b) = (Node::start_in(Some(1), 7, &beside), Node::start_in(Some(1), 8, &backend));
+    b.set("d", r#"{"a":1}"#, None).await.unwrap();
+    ship(&b, &a).await;
+    until("a has heard it", || a.room.get("d")).await;
+    let life = b.log.origin();
+    a.log.store().set_follow_node(life, 2).unwrap();
+    b.log.close();
+    b.log.store().end_life("as after a kill").unwrap();
+    drop(b);
+    let b = Node::start_in(Some(1), 8, &backend);
+    assert_eq!(b.log.ended_lives(), [life]);
+    // It was deleted so long ago that the mark of that is gone as well.
+    let ticket = {
+        let mut open = b.log.lock();
+        open.put_state(TWINS_TREE, b"d", None);
+        open.ticket()
+    };
+    b.log.durable(ticket).await.unwrap();
+    copy(life, &a, &b);
+    copy(b.log.origin(), &b, &a);
+    for node in [&a, &b] {
+        until("what it had in its life before is gone", || node.room.get("d").is_none().then_some(())).await;
+    }
+    // Nor is it there after a start.
+    let images = [&beside, &backend].map(|backend| Arc::new(backend.image()));
+    for node in [a, b] {
+        node.log.close();
+    }
+    for (seed, image) in [7, 8].into_iter().zip(&images) {
+        let node = Node::start_in(Some(1), seed, image);
+        assert!(node.room.get("d").is_none(), "{seed}");
+        node.log.close();
+    }
 }

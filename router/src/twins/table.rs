@@ -70,8 +70,8 @@ const MARK_KEEP_MS: u64 = 7 * 24 * 3_600 * 1_000;
 #[derive(Debug, Default)]
 pub struct Table {
     config: Config,
-    /// The life that decides here: its own deletions are stored.
-    origin: u64,
+    /// The lives that decide here, the present one and those before it: their deletions are stored.
+    own: Vec<u64>,
     twins: BTreeMap<Arc<str>, Twin>,
     /// Marks of all twins, and of those that were deleted.
     marks: HashMap<Arc<str>, Marks>,
@@ -85,13 +85,18 @@ pub struct Table {
 
 impl Table {
     /// A table of what the store held.
-    pub fn restore(config: Config, origin: u64, stored: impl IntoIterator<Item = (Arc<str>, StoredTwin)>) -> Self {
-        let mut table = Self { config, origin, ..Self::default() };
+    pub fn restore(config: Config, own: Vec<u64>, stored: impl IntoIterator<Item = (Arc<str>, StoredTwin)>) -> Self {
+        let mut table = Self { config, own, ..Self::default() };
         for (device, stored) in stored {
             let merged = table.with_marks(&device).merge(&stored);
             table.put(device, merged);
         }
         table
+    }
+
+    /// Whether this node has decided it, in this life or one before.
+    fn is_own(&self, mark: Stamp) -> bool {
+        self.own.contains(&mark.origin)
     }
 
     /// A device's twin with its marks; where there is none, an empty one.
@@ -105,7 +110,7 @@ impl Table {
     /// A device's twin as this node is to store it: with its marks, or, where this node has deleted it, they alone.
     pub fn stored(&self, device: &str) -> Option<Vec<u8>> {
         let stored = self.with_marks(device);
-        let is_own_mark = stored.marks.deleted.origin == self.origin && self.marks.contains_key(device);
+        let is_own_mark = self.is_own(stored.marks.deleted) && self.marks.contains_key(device);
         (stored.is_there() || is_own_mark).then(|| stored.encode())
     }
 
@@ -138,7 +143,7 @@ impl Table {
 
     /// Whether another node has taken what a device reported, or a deletion of its twin, later than at this moment.
     pub fn is_outdated(&self, device: &str, moment: Stamp) -> bool {
-        let is_later = |mark: Stamp| mark.origin != self.origin && mark > moment;
+        let is_later = |mark: Stamp| !self.is_own(mark) && mark > moment;
         self.marks.get(device).is_some_and(|marks| is_later(marks.reported.stamp) || is_later(marks.deleted))
     }
 
@@ -154,7 +159,7 @@ impl Table {
             let (stamp, device) = (*stamp, Arc::clone(device));
             self.gone.pop_first();
             self.marks.remove(&device);
-            if stamp.origin == self.origin {
+            if self.is_own(stamp) {
                 self.note_saved(device, 0);
             }
         }
@@ -309,6 +314,30 @@ mod tests {
     }
 
     #[test]
+    fn what_a_life_before_has_taken_is_no_other_nodes_word() {
+        let by = |origin| {
+            let twin = StoredTwin::default();
+            let now = Stamp { clock: 9, origin };
+            let (after, _) = Twin::default().after(&patch(Half::Reported, r#"{"a":1}"#), None, 5, "d").unwrap();
+            twin.changed(after, Half::Reported, now)
+        };
+        for (origin, is_outdated) in [(1, false), (5, false), (6, true)] {
+            let table = Table::restore(Config::default(), vec![5, 1], [("d".into(), by(origin))]);
+            // It was stored before that was taken, and is read now.
+            assert_eq!(table.is_outdated("d", Stamp { clock: 7, origin: 1 }), is_outdated, "{origin}");
+            assert!(!table.is_outdated("d", Stamp { clock: 10, origin: 1 }), "{origin}");
+        }
+        // A mark of a deletion goes from the store, whichever life has written it.
+        for (origin, is_stored) in [(1, true), (5, true), (6, false)] {
+            let deleted = by(origin).deleted(Stamp { clock: 10, origin });
+            let mut table = Table::restore(Config::default(), vec![5, 1], [("d".into(), deleted)]);
+            assert_eq!(table.stored("d").is_some(), is_stored, "{origin}");
+            table.drop_marks(u64::MAX);
+            assert_eq!(table.pending().saved.contains("d"), is_stored, "{origin}");
+        }
+    }
+
+    #[test]
     fn a_deletion_leaves_nothing() {
         let mut table = Table::default();
         assert_eq!(change(&mut table, "d", &Act::Deleted, None), Err("no_twin"));
@@ -322,7 +351,7 @@ mod tests {
     #[test]
     fn bounds_refuse_what_is_new_or_grows() {
         let config = Config { twins_max: 2, bytes_max: 100, ..Config::default() };
-        let mut table = Table::restore(config, 1, []);
+        let mut table = Table::restore(config, vec![1], []);
         change(&mut table, "a", &patch(Half::Reported, "{}"), None).unwrap();
         let large = patch(Half::Desired, &format!("{{\"x\":\"{}\"}}", "y".repeat(80)));
         change(&mut table, "a", &large, None).unwrap();

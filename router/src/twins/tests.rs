@@ -384,6 +384,8 @@ async fn reports_are_recorded_when_retention_has_dropped_what_the_life_before_ha
     drop(node);
     let node = Node::start(&backend);
     node.reported("d", 2).await;
+    // Once it is durable.
+    assert_eq!(node.room.read("d").await.map(|twin| twin.reported.version), Some(2));
     let topic = node.log.topic(REPORTS_TOPIC).unwrap();
     let left = node.log.ended_partitions(&topic);
     node.log.set_retention(topic.id(), Some(0), None).unwrap();
