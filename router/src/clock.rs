@@ -8,6 +8,16 @@ use sled_data::HLC_LOGICAL_BITS;
 /// How far another node's clock may be ahead of the wall clock here and still be followed, in milliseconds.
 const AHEAD_MS_MAX: i64 = 60_000;
 
+/// How far the wall clock may be behind what was stored last at a start, as stamps follow other nodes' clocks, in milliseconds.
+const BEHIND_MS_MAX: u64 = 60_000;
+/// A wall clock that stands before this was not set: 2024, in milliseconds since 1970.
+const SET_MS: u64 = 1_704_067_200_000;
+
+/// The latest moment that is known to be over, by the newest hybrid stamp that was stored (pure).
+fn newest_known_ms(stamp: u64) -> u64 {
+    u64::try_from(sled_data::hlc_ms(stamp)).unwrap_or(0).max(SET_MS)
+}
+
 /// Reads time for the whole node. One for a process; shared by `Arc`.
 #[derive(Debug)]
 pub struct Clock {
@@ -70,6 +80,14 @@ impl Clock {
         self.started_wall_ms.saturating_add(since)
     }
 
+    /// By how much the wall clock is ahead of [`Clock::steady_ms`] where this process began without the time and has it now, in milliseconds; else 0. What a
+    /// process before has stored is that much older than it seems.
+    pub fn set_ahead_ms(&self) -> u64 {
+        let began_behind = self.started_wall_ms.saturating_add(BEHIND_MS_MAX) < newest_known_ms(self.began_after);
+        let wall_ms = u64::try_from(self.wall_ms()).unwrap_or(0);
+        if began_behind { wall_ms.saturating_sub(self.steady_ms()) } else { 0 }
+    }
+
     /// The newest hybrid stamp that was stored before the start: this node's greater ones were given since.
     pub fn began_after(&self) -> u64 {
         self.began_after
@@ -126,6 +144,23 @@ mod tests {
         let before = sled_data::hlc_ms(clock.hybrid_before(60_000));
         assert!((clock.wall_ms() - 60_000).abs_diff(before) < 1_000);
         assert_eq!(clock.hybrid_before(u64::MAX), 0);
+    }
+
+    #[test]
+    fn a_clock_that_began_without_the_time_says_by_how_much_it_was_set() {
+        let day_ms: i64 = 24 * 3_600_000;
+        let now_ms = u64::try_from(Clock::starting_after(0).wall_ms()).unwrap_or(0);
+        let stored = |ahead_ms: i64| now_ms.saturating_add_signed(ahead_ms) << HLC_LOGICAL_BITS;
+        // What was stored last is so much ahead of the clock at the start; by how much that is set; what is said.
+        for (ahead_ms, step_ms, said) in
+            [(day_ms, 2 * day_ms, true), (-day_ms, 2 * day_ms, false), (day_ms, -day_ms, false), (day_ms, 0, false)]
+        {
+            let clock = Clock::starting_after(stored(ahead_ms));
+            clock.step(step_ms);
+            let about = if said { u64::try_from(step_ms).unwrap_or(0) } else { 0 };
+            assert!(clock.set_ahead_ms().abs_diff(about) < 1_000, "{ahead_ms} {step_ms}: {}", clock.set_ahead_ms());
+        }
+        assert_eq!(newest_known_ms(0), SET_MS);
     }
 
     #[test]

@@ -34,14 +34,16 @@ impl Sessions {
         let now_ms = self.log.clock().wall_ms();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let own = match slots.remove(&arrival.client_id) {
-            Some(Slot::Kept { seat, record }) => Some((seat, record)),
+            Some(Slot::Kept { seat, record, is_earlier }) => Some((seat, record, is_earlier)),
             _ => None,
         };
+        let own_ends_by_ms = self.ends_by_ms(own.as_ref().is_some_and(|(.., is_earlier)| *is_earlier));
+        let own = own.map(|(seat, record, _)| (seat, record));
         let known = self.known_of(&arrival.client_id, own.as_ref().map(|(_, record)| record), arrival.clean_start);
         // It is the newest, whatever clocks say.
         let begun = self.log.clock().next_hybrid().max(known.newest_begun.saturating_add(1));
         let in_site = known.in_site;
-        let resumed = self.resume(&arrival.client_id, own, known);
+        let resumed = self.resume(&arrival.client_id, (own, own_ends_by_ms), known);
         if let Some(Resumed { record, .. }) = resumed.as_ref().filter(|_| in_site) {
             // Before the word of its coming, by which others let go of what they keep.
             let record = KeptRecord { begun, live: true, expires_at_ms: None, ..record.clone() };
@@ -75,8 +77,13 @@ impl Sessions {
         Ok(Admitted { entry, kept, may_lag, ahead_ms, recorded })
     }
 
-    /// Takes up the session that was chosen, and gives up what is kept here where it is another.
-    fn resume(&self, client_id: &str, own: Option<(Arc<Seat>, KeptRecord)>, known: Known) -> Option<Resumed> {
+    /// Takes up the session that was chosen, and gives up what is kept here where it is another. With what is kept here goes the time by which it ends.
+    fn resume(
+        &self,
+        client_id: &str,
+        (own, own_ends_by_ms): (Option<(Arc<Seat>, KeptRecord)>, i64),
+        known: Known,
+    ) -> Option<Resumed> {
         let now_ms = self.steady_ms();
         // Who is not heard, or not whole, may have let the client in since.
         let may_lag = !self.knows_all();
@@ -85,7 +92,7 @@ impl Sessions {
             Found::Own | Found::None => None,
         };
         match (known.found, own) {
-            (Found::Own, Some((seat, record))) if !record.is_expired(now_ms) => {
+            (Found::Own, Some((seat, record))) if !record.is_expired(own_ends_by_ms) => {
                 seat.subscriber.come_back();
                 return Some(Resumed { seat, record, may_lag, ahead_ms });
             }

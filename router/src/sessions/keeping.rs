@@ -38,12 +38,18 @@ impl Sessions {
         i64::try_from(self.log.clock().steady_ms()).unwrap_or(i64::MAX)
     }
 
+    /// The same for a session that is kept here; of one that a process before has stored the wall clock, where this process began without the time and has
+    /// it by now.
+    pub(super) fn ends_by_ms(&self, is_earlier: bool) -> i64 {
+        let ahead_ms = if is_earlier { self.log.clock().set_ahead_ms() } else { 0 };
+        self.steady_ms().saturating_add_unsigned(ahead_ms)
+    }
+
     /// Forgets kept sessions whose time has come; call it now and then.
     pub fn expire(&self) {
-        let now_ms = self.steady_ms();
         let mut slots = self.slots.lock();
         slots.retain(|client_id, slot| match slot {
-            Slot::Kept { seat, record } if record.is_expired(now_ms) => {
+            Slot::Kept { seat, record, is_earlier } if record.is_expired(self.ends_by_ms(*is_earlier)) => {
                 self.give_up(client_id, seat);
                 false
             }
@@ -73,8 +79,9 @@ impl Sessions {
     /// the store as well.
     pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>, expires_at_ms: Option<i64>) {
         let mut slots = self.slots.lock();
-        let Some(Slot::Kept { record, .. }) = slots.get_mut(client_id) else { return };
+        let Some(Slot::Kept { record, is_earlier, .. }) = slots.get_mut(client_id) else { return };
         if record.state != state || record.expires_at_ms != expires_at_ms {
+            *is_earlier &= record.expires_at_ms == expires_at_ms;
             (record.state, record.expires_at_ms) = (state, expires_at_ms);
             put_record(&mut self.log.lock(), client_id, record);
         }
@@ -102,7 +109,7 @@ impl Sessions {
 
     fn restore(&self, client_id: &str, record: KeptRecord) {
         let seat = self.seat_of(&record);
-        self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record });
+        self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record, is_earlier: true });
     }
 }
 

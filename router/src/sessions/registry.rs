@@ -169,7 +169,12 @@ impl SessionHandle {
 
 pub(super) enum Slot {
     Live(Arc<Entry>),
-    Kept { seat: Arc<Seat>, record: KeptRecord },
+    /// `is_earlier`: when it ends was stored by a process before this one.
+    Kept {
+        seat: Arc<Seat>,
+        record: KeptRecord,
+        is_earlier: bool,
+    },
 }
 
 /// All sessions of this node.
@@ -352,7 +357,8 @@ impl Sessions {
                 let mut record = self.record(entry, state, keep_s);
                 record.set_positions(&self.log, &seat.subscriber, &[]);
                 put_record(&mut self.log.lock(), &entry.client_id, &record);
-                slots.insert(Arc::clone(&entry.client_id), Slot::Kept { seat: Arc::clone(seat), record });
+                let kept = Slot::Kept { seat: Arc::clone(seat), record, is_earlier: false };
+                slots.insert(Arc::clone(&entry.client_id), kept);
             }
             _ => self.give_up(&entry.client_id, seat),
         }

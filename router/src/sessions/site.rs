@@ -147,7 +147,7 @@ impl Sessions {
                 self.stats.taken_elsewhere.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 entry.mailbox.order(Order::TakenOver { clean_start: place.anew });
             }
-            Some(Slot::Kept { seat, record }) if place.claim > self.own_claim(record.begun) => {
+            Some(Slot::Kept { seat, record, .. }) if place.claim > self.own_claim(record.begun) => {
                 self.give_up(client_id, seat);
                 slots.remove(client_id);
             }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devices::stamp::Stamp;
-use sled_data::OriginId;
+use sled_data::{MemoryBackend, OriginId};
 
-use super::site_tests::{gateway, gone, kept_at, ship_all, subscribed, until};
+use super::site_tests::{gateway, gateway_on, gone, kept_at, ship_all, subscribed, until};
 use super::tests::{Client, Node, ack, packet, publish, text};
 use super::will_tests::appended;
 use crate::mqtt::session::KeptSession;
@@ -214,6 +214,42 @@ async fn what_is_kept_after_the_wall_clock_was_set_ends_in_its_time() {
         let (_client, present) = Client::connect(&b, "c", 60, 2).await;
         assert!(present, "{step_ms}");
         a.log.close();
+        b.log.close();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_before_has_kept_ends_when_a_gateway_that_started_without_the_time_has_it() {
+    for step_ms in [0, 2 * DAY_MS] {
+        let backend = Arc::new(MemoryBackend::new());
+        let a = gateway_on(3, &backend);
+        // What it stores is of days ahead of the clock that the next process starts with.
+        a.log.clock().step(2 * DAY_MS);
+        for client in ["own", "other"] {
+            let (client_, _) = Client::connect(&a, client, 3_600, 2).await;
+            drop(client_);
+            gone(&a, client, 0).await;
+        }
+        let (mut client, _) = Client::connect(&a, "p", 0, 10).await;
+        let properties = [&[5, 2][..], &3_600_u32.to_be_bytes()].concat();
+        client.send(&packet(0x33, &[&text("t"), &1_u16.to_be_bytes()[..], &properties, b"x"].concat())).await;
+        assert_eq!(client.next().await.unwrap(), (0x40, vec![0, 1]));
+        a.log.store().sync().unwrap();
+        let image = Arc::new(backend.image());
+        a.log.close();
+        let b = gateway_on(3, &image);
+        b.door.look_after();
+        assert!(b.sessions.kept_state("own").is_some() && b.door.retained.stamp("t").is_some());
+        let (client, _) = Client::connect(&b, "new", 3_600, 2).await;
+        drop(client);
+        gone(&b, "new", 0).await;
+        b.log.clock().step(step_ms);
+        let (_client, present) = Client::connect(&b, "other", 3_600, 2).await;
+        assert_eq!(present, step_ms == 0);
+        b.door.look_after();
+        let found = (b.sessions.kept_state("own").is_some(), b.door.retained.stamp("t").is_some());
+        assert_eq!(found, (step_ms == 0, step_ms == 0));
+        assert!(b.sessions.kept_state("new").is_some(), "it was kept by the clock that this process goes by");
         b.log.close();
     }
 }
