@@ -177,11 +177,16 @@ impl Publisher {
         // Locked first, so that of two publishes the one that is stored later is the one that is retained.
         open.get_or_insert_with(|| door.log.lock());
         let change = door.retained.set(&door.log, topic, publish, self.written, now_ms)?;
+        if change.is_none() {
+            // A will that comes after what its client's next session has said under the topic: who was told that would take the older word for the newer.
+            tracing::debug!(client = %self.client_id, topic, "a will is not published: its client's next session has said something newer");
+            return Ok(Taken::Known(None));
+        }
         let appended = self.append_to(&last, &door.log, open, topic, publish);
         match (change, &appended, open) {
-            (None, ..) => {}
-            (Some(_), Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),
+            (_, Ok(()), Some(open)) => door.retained.write(open, topic, now_ms),
             (Some(change), ..) => door.retained.undo(topic, change),
+            (None, ..) => {}
         }
         appended.map(|()| Taken::Appended)
     }

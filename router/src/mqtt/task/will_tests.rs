@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sled_data::{MemoryBackend, Options, OriginId, Store};
 
-use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship_all, until};
+use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship, ship_all, until};
 use super::tests::{Client, Node};
 use crate::mqtt::session::KeptSession;
 use crate::sessions::{KEPT_TREE, KeptRecord, Knows};
@@ -44,10 +44,40 @@ pub(super) fn appended(node: &Node) -> u64 {
 async fn the_will_of_a_session_that_is_taken_over_elsewhere_is_older_than_what_that_one_retains() {
     let (b, mut at_b, a, _at_a) = moved().await;
     // b hears that it has come to a, and not yet what it says there: only its connection is told to end.
-    ship_all(&a, &b).await;
+    while b.sessions.newer_than("c", 0).is_none() {
+        assert_eq!(ship(&a.log, &b.log, 1).await, 1);
+    }
     assert_eq!(at_b.next().await.unwrap().0, 0xe0, "DISCONNECT");
     assert_eq!(at_b.next().await, None);
     until("its will is published", || appended(&b) == 2).await;
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_is_late_is_not_told_behind_what_its_client_has_said_elsewhere() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway(3), gateway_on(4, &backend));
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online at b").await;
+    let image = Arc::new(backend.image());
+    b.log.close();
+    let later_ms = b.log.clock().wall_ms() + 300;
+    until("it is later by anybody's clock", || b.log.clock().wall_ms() > later_ms).await;
+    let _at_a = {
+        let mut at_a = Client::connect_as(&a, "c", 5).await;
+        retain(&mut at_a, 1, "online").await;
+        at_a
+    };
+    // It is back, and hears of both before it publishes what it has found.
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    ship_all(&a, &b).await;
+    b.sessions.tell_known(Knows::All);
+    b.door.look_after();
+    assert!(kept(&b).is_none_or(|kept| kept.will.is_none()));
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    assert_eq!(appended(&b), 2, "what it has said at b, and the other client's word");
     is_online_at_all(&a, &b).await;
 }
 
