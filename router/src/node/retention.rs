@@ -1,17 +1,18 @@
 //! Retention as it runs: it waits for the site's other nodes and for links, up to bounds, and says what went in spite of them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sled_data::{Offset, OriginId, PartitionId, Wait};
+use sled_data::{CopyState, Followed, Offset, OriginId, PartitionId, Wait};
 
 use super::links::LinkNode;
 use super::site::SiteNode;
 use crate::config::Config;
 use crate::event_log::Act;
 use crate::ingest::Ingest;
-use crate::replication::{Behind, Floor, Lacks, Trouble, lacked_lives};
+use crate::replication::{Behind, Floor, Lacks, LeftCopy, Trouble, lacked_copies, lacked_lives};
 use crate::transport::NodeId;
 
 /// How often it looks whether room is left.
@@ -90,8 +91,16 @@ impl Keeper {
             let said = replication.as_ref().map(|replication| replication.held_by_others().synced_at(node, life));
             said.unwrap_or_default().max(self.site.book.synced_at(life, node))
         };
-        let ended = lacked_lives(&self.site.log.lives_left(), &others, has);
+        let mut ended = lacked_lives(&self.site.log.lives_left(), &others, has);
+        ended.extend(lacked_copies(&self.copies_left(), &others, has));
         self.floor_of_present(&others).and_ended(ended)
+    }
+
+    /// The copies here of lives that have ended, or whose writers are not heard.
+    fn copies_left(&self) -> Vec<LeftCopy> {
+        let (log, peers) = (&self.site.log, self.site.peers().map(|peers| peers.states()).unwrap_or_default());
+        let heard: BTreeSet<u64> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node.0).collect();
+        left(&log.store().followed(), &log.followed_lives().ended, |life| log.is_ended(life), &heard)
     }
 
     /// That of the life that is written now.
@@ -142,6 +151,25 @@ impl Keeper {
             tracing::warn!(%error, code, "it is not in the audit");
         }
     }
+}
+
+/// The whole copies, of what is followed, that nobody is heard to write (pure): of lives that have `ended`, or of nodes that are not `heard`.
+fn left(
+    followed: &[(OriginId, Followed)],
+    ended: &BTreeSet<OriginId>,
+    is_own: impl Fn(OriginId) -> bool,
+    heard: &BTreeSet<u64>,
+) -> Vec<LeftCopy> {
+    let is_left = |(life, followed): &&(OriginId, Followed)| {
+        let is_written = !ended.contains(life) && heard.contains(&followed.node);
+        followed.copy == CopyState::Whole && !is_own(*life) && !is_written
+    };
+    let copy = |(origin, followed): &(OriginId, Followed)| LeftCopy {
+        origin: *origin,
+        synced: followed.synced,
+        writer: Some(NodeId(followed.node)).filter(|node| node.0 > 0),
+    };
+    followed.iter().filter(is_left).map(copy).collect()
 }
 
 /// Whether a look is one at the topics.
@@ -196,6 +224,8 @@ pub(super) async fn keep(ingest: Arc<Ingest>, keeper: Keeper) {
 
 #[cfg(test)]
 mod tests {
+    use sled_data::CommitNumber;
+
     use super::*;
 
     #[tokio::test]
@@ -207,6 +237,28 @@ mod tests {
             *count == 1
         });
         assert_eq!(next.await, Some(true));
+    }
+
+    #[test]
+    fn copies_that_nobody_is_heard_to_write_are_left() {
+        let life = |origin, node, copy| {
+            let (commit, synced) = (CommitNumber(9), CommitNumber(origin));
+            (OriginId(origin), Followed { commit, synced, hlc: 1, node, copy })
+        };
+        use CopyState::{Taking, Whole};
+        let followed = [
+            life(1, 1, Whole),
+            life(2, 2, Whole),
+            life(3, 2, Whole),
+            life(4, 3, Whole),
+            life(5, 3, Taking),
+            life(6, 0, Whole),
+            life(7, 3, Whole),
+        ];
+        let ended = BTreeSet::from([OriginId(2), OriginId(6)]);
+        let found = left(&followed, &ended, |life| life == OriginId(7), &BTreeSet::from([1, 2]));
+        let found: Vec<_> = found.iter().map(|copy| (copy.origin.0, copy.synced.0, copy.writer)).collect();
+        assert_eq!(found, [(2, 2, Some(NodeId(2))), (4, 4, Some(NodeId(3))), (6, 6, None)]);
     }
 
     #[test]

@@ -43,6 +43,28 @@ pub fn lacked_lives(
     left.iter().filter(is_lacked).map(|life| life.origin).collect()
 }
 
+/// A whole copy of another node's life that nobody is heard to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftCopy {
+    /// Which life.
+    pub origin: OriginId,
+    /// The last commit of it that is here.
+    pub synced: CommitNumber,
+    /// Who wrote it: he needs nothing of it from here; `None` where that is not known.
+    pub writer: Option<NodeId>,
+}
+
+/// Those copies that one of the others has less of (pure): he may yet have it from here alone. `has` says how far one of them has a life.
+pub fn lacked_copies(
+    copies: &[LeftCopy],
+    others: &[NodeId],
+    has: impl Fn(OriginId, NodeId) -> CommitNumber,
+) -> BTreeSet<OriginId> {
+    let lacks = |copy: &LeftCopy, node: &NodeId| copy.writer != Some(*node) && has(copy.origin, *node) < copy.synced;
+    let is_lacked = |copy: &&LeftCopy| others.iter().any(|node| lacks(copy, node));
+    copies.iter().filter(is_lacked).map(|copy| copy.origin).collect()
+}
+
 /// What those lack who are behind, as it was known when the records of what they lack were there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lacks {
@@ -67,7 +89,8 @@ enum Needed {
 pub struct Floor {
     own: OriginId,
     needed: Needed,
-    /// Lives of this node's that have ended and are needed: not all others have them, or they are yet to be followed back.
+    /// Lives that nobody writes and that are needed: of this node's those that not all others have or that are yet to be followed back, and of others' those
+    /// that not all have as far as this node.
     ended: BTreeSet<OriginId>,
 }
 
@@ -76,7 +99,7 @@ impl Floor {
         Self { own, needed, ended: BTreeSet::new() }
     }
 
-    /// The same, with these lives of this node's that have ended: all of them is needed, as others may yet have it from here.
+    /// The same, with these lives that nobody writes: all of them is needed, as others may yet have it from here.
     #[must_use]
     pub fn and_ended(self, ended: BTreeSet<OriginId>) -> Self {
         Self { ended, ..self }
@@ -103,7 +126,7 @@ impl Floor {
     }
 
     /// Of one partition. What came since what is lacked was looked at is lacked too: a partition that had an end then is needed from there
-    /// on, and one that was not there from its beginning. Those of other origins are kept by who writes them.
+    /// on, and one that was not there from its beginning. Those of other origins are kept by who writes them, while he is heard.
     pub fn of(&self, id: PartitionId) -> Offset {
         match &self.needed {
             _ if self.ended.contains(&id.origin) => 0,
@@ -165,6 +188,31 @@ mod tests {
             // Before it is followed back all of it is needed, where there are others.
             let expected = [5, 6].into_iter().filter(|_| !others.is_empty()).map(OriginId).collect();
             assert_eq!(lacked_lives(&left(false), &others, has), expected, "{others:?}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_needed_until_all_but_its_writer_have_as_much() {
+        let copy = |origin, synced, writer: u64| LeftCopy {
+            origin: OriginId(origin),
+            synced: CommitNumber(synced),
+            writer: Some(NodeId(writer)).filter(|writer| writer.0 > 0),
+        };
+        let copies = [copy(5, 9, 2), copy(6, 4, 0)];
+        for (others, has, lacked) in [
+            (&[][..], &[][..], &[][..]),
+            (&[2], &[], &[6]),
+            (&[2, 3], &[(5, 3, 9), (6, 2, 4), (6, 3, 3)], &[6]),
+            (&[2, 3], &[(5, 3, 8), (6, 2, 4), (6, 3, 9)], &[5]),
+            (&[2, 3], &[(5, 3, 9), (6, 2, 4), (6, 3, 4)], &[]),
+        ] {
+            let others: Vec<NodeId> = others.iter().map(|node| NodeId(*node)).collect();
+            let has = |life: OriginId, node: NodeId| {
+                let found = has.iter().find(|(of, at, _)| (*of, *at) == (life.0, node.0));
+                CommitNumber(found.map_or(0, |(_, _, commit)| *commit))
+            };
+            let expected: BTreeSet<OriginId> = lacked.iter().copied().map(OriginId).collect();
+            assert_eq!(lacked_copies(&copies, &others, has), expected, "{others:?}");
         }
     }
 

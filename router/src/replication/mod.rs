@@ -41,7 +41,7 @@ use std::pin::Pin;
 pub use begin::{Begin, Has, asked, begin};
 pub use book::{Book, Follower as FollowerState, Following, Trouble};
 pub use config::{Config, LINK_BYTES_MIN, LINK_CERTIFICATE_S_MIN, LINKED_QUORUM_MAX};
-pub use floor::{Behind, Floor, Lacks, lacked_lives};
+pub use floor::{Behind, Floor, Lacks, LeftCopy, lacked_copies, lacked_lives};
 pub use grouping::{Standing, Turn, turn};
 pub use held::Held;
 pub use holdings::Holdings;
