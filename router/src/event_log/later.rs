@@ -46,7 +46,45 @@ impl FollowedLives {
     }
 }
 
+/// The lives of each node that has several here, the oldest first, by what is followed (pure). One that others had more of is left out.
+fn chains(
+    followed: &[(OriginId, Followed)],
+    has_outlived: impl Fn(OriginId, OriginId) -> bool,
+    is_own: impl Fn(u64, OriginId) -> bool,
+) -> Vec<Vec<OriginId>> {
+    let mut by_node: BTreeMap<u64, Vec<(u64, OriginId)>> = BTreeMap::new();
+    for (origin, life) in followed {
+        if life.node != 0 && life.copy != CopyState::Taking && !is_own(life.node, *origin) {
+            by_node.entry(life.node).or_default().push((life.hlc, *origin));
+        }
+    }
+    let mut chains = Vec::new();
+    for mut of_node in by_node.into_values().filter(|lives| lives.len() > 1) {
+        of_node.sort_unstable();
+        let mut lives: Vec<OriginId> = of_node.into_iter().map(|(_, origin)| origin).collect();
+        let later = |present, next| if has_outlived(present, next) { present } else { next };
+        let Some(present) = lives.iter().copied().reduce(later) else { continue };
+        lives.retain(|life| *life != present && !has_outlived(present, *life));
+        lives.push(present);
+        chains.push(lives);
+    }
+    chains
+}
+
 impl EventLog {
+    /// The lives of each node that has several here, the oldest first: of other nodes by what is followed, of this one what its store has. One that others had
+    /// more of is left out. Reads some entries of the store for each.
+    pub fn chains(&self, own_node: u64) -> Vec<Vec<OriginId>> {
+        // Of what cannot be read it is not known that it was outlived; that it cannot be is told elsewhere.
+        let has_outlived = |present, life| self.was_outlived_before(present, life).unwrap_or(false);
+        let is_own = |node, life| node == own_node || self.is_ended(life);
+        let mut chains = chains(&self.store.followed(), has_outlived, is_own);
+        if !self.ended.is_empty() {
+            chains.push(self.ended.iter().copied().chain([self.origin()]).collect());
+        }
+        chains
+    }
+
     /// Which of the lives that are followed have ended. Reads some entries of the store for each.
     pub fn followed_lives(&self) -> FollowedLives {
         // Of what cannot be read it is not known that it was outlived; that it cannot be is told elsewhere.
@@ -60,6 +98,34 @@ mod tests {
     use sled_data::CommitNumber;
 
     use super::*;
+
+    #[test]
+    fn the_lives_of_a_node_are_known_in_their_order() {
+        let life = |(origin, node, hlc, copy)| {
+            let (commit, synced) = (CommitNumber(1), CommitNumber(1));
+            (OriginId(origin), Followed { commit, synced, hlc, node, copy })
+        };
+        use CopyState::{Taking, Whole};
+        for (case, followed, noted, expected) in [
+            ("one each", &[(9, 1, 5, Whole), (4, 2, 6, Whole)][..], None, &[][..]),
+            ("by clock", &[(9, 1, 6, Whole), (4, 1, 5, Whole), (7, 2, 5, Whole)], None, &[&[4, 9][..]]),
+            ("one is on its way", &[(9, 1, 6, Taking), (4, 1, 5, Whole)], None, &[]),
+            ("nobody is known to write them", &[(9, 0, 6, Whole), (4, 0, 5, Whole)], None, &[]),
+            (
+                "others had more of one",
+                &[(9, 1, 6, Whole), (4, 1, 5, Whole), (3, 1, 4, Whole)],
+                Some((9, 4)),
+                &[&[3, 9]],
+            ),
+            ("its own", &[(9, 8, 6, Whole), (4, 8, 5, Whole)], None, &[]),
+        ] {
+            let followed: Vec<_> = followed.iter().copied().map(life).collect();
+            let has_outlived = |present: OriginId, life: OriginId| noted == Some((present.0, life.0));
+            let expected: Vec<Vec<OriginId>> =
+                expected.iter().map(|lives| lives.iter().copied().map(OriginId).collect()).collect();
+            assert_eq!(chains(&followed, has_outlived, |node, _| node == 8), expected, "{case}");
+        }
+    }
 
     #[test]
     fn the_latest_life_of_a_node_goes_on() {

@@ -172,6 +172,8 @@ impl SiteNode {
         plugin_host::Site {
             me,
             ended: self.log.ended_lives().to_vec(),
+            // They matter where a life was taken over.
+            chains: if take_overs.is_empty() { Vec::new() } else { self.log.chains(me.0) },
             is_known,
             here,
             take_overs: take_overs.iter().map(|(origin, taken)| (OriginId(*origin), to_host(taken))).collect(),

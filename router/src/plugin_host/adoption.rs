@@ -21,6 +21,8 @@ pub struct Standing {
     pub known: SpansV1,
     /// The oldest offset that is stored.
     pub start: Offset,
+    /// Whether an earlier life than the charge's has written it.
+    pub is_earlier: bool,
 }
 
 /// Who had the charge before, as this node sees it.
@@ -48,16 +50,22 @@ pub fn begin(before: Before, standings: &[Standing], term: u64, life: u64) -> (S
     let own_from = |standing: &Standing| standing.own_span.map_or(0, |span| span.from);
     let own_since = |standing: &Standing| standing.own_span.map_or(0, |span| span.since);
     // This node had done more than the other: what it did stands, if all of it is its own.
-    let stands = |s: &Standing| !s.was_taken && s.before.is_none_or(|before| s.own >= before && before >= own_from(s));
+    let stands = |s: &Standing| {
+        // Readers do not wait for what was done of an earlier life beyond the other: it counts for nobody.
+        let did_more = |before| if s.is_earlier { s.own == before } else { s.own >= before };
+        !s.was_taken && s.before.is_none_or(|before| did_more(before) && before >= own_from(s))
+    };
+    // What nobody else has read of an earlier life goes on where it is: lives before this one have derived of it.
+    let first = |s: &Standing, from: Offset| s.before.unwrap_or(if s.is_earlier { s.own } else { from });
     let span = |since, from| SpanV1 { term, since, life, from };
     match before {
         Before::Own => (State::Stays, standings.iter().map(|s| span(term, s.own)).collect()),
         Before::Guest if standings.iter().all(stands) => {
-            let begun = |s: &Standing| span(own_since(s), s.before.unwrap_or(own_from(s)));
+            let begun = |s: &Standing| span(own_since(s), first(s, own_from(s)));
             (State::Stays, standings.iter().map(begun).collect())
         }
         Before::Guest | Before::Other => {
-            (State::Taken, standings.iter().map(|s| span(term, s.before.unwrap_or(s.start))).collect())
+            (State::Taken, standings.iter().map(|s| span(term, first(s, s.start))).collect())
         }
     }
 }
@@ -68,7 +76,7 @@ mod tests {
 
     fn standing(own: Offset, before: Option<Offset>, own_span: Option<(u64, Offset)>) -> Standing {
         let own_span = own_span.map(|(since, from)| SpanV1 { term: 2, since, life: 1, from });
-        Standing { own, before, own_span, was_taken: false, known: SpansV1::default(), start: 3 }
+        Standing { own, before, own_span, was_taken: false, known: SpansV1::default(), start: 3, is_earlier: false }
     }
 
     #[test]
@@ -76,6 +84,7 @@ mod tests {
         use Before::{Guest, Other, Own};
         use State::{Stays, Taken};
         let s = standing;
+        let e = |standing| Standing { is_earlier: true, ..standing };
         // Who had it, the partitions of one number, what becomes of the state, where it begins: (since, from).
         type Case<'a> = (Before, &'a [Standing], State, &'a [(u64, Offset)]);
         let cases: &[Case<'_>] = &[
@@ -95,6 +104,12 @@ mod tests {
             // State is of the number: all of its partitions stand, or none.
             (Guest, &[s(12, Some(9), None), s(1, Some(2), None)], Taken, &[(4, 9), (4, 2)]),
             (Guest, &[s(12, Some(9), None), s(5, None, None)], Stays, &[(0, 9), (0, 0)]),
+            // Of an earlier life.
+            (Other, &[e(s(0, Some(9), None)), e(s(5, None, None))], Taken, &[(4, 9), (4, 5)]),
+            (Guest, &[s(12, Some(9), None), e(s(6, Some(6), None))], Stays, &[(0, 9), (0, 6)]),
+            (Guest, &[s(12, Some(9), None), e(s(7, Some(6), None))], Taken, &[(4, 9), (4, 6)]),
+            (Guest, &[s(12, Some(9), None), e(s(7, None, None))], Stays, &[(0, 9), (0, 7)]),
+            (Guest, &[s(8, Some(9), None), e(s(7, None, None))], Taken, &[(4, 9), (4, 7)]),
         ];
         for (before, standings, state, begins) in cases {
             let (told, spans) = begin(*before, standings, 4, 1);

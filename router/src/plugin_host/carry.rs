@@ -12,10 +12,11 @@ use super::adoption::{Before, Standing, State, begin};
 use super::charge::{CHARGES_TREE, Charge, SpanV1, SpansV1, decode, encode};
 use super::charge_index::ChargeIndex;
 use super::doubt::Doubt;
-use super::duties::Wanted;
+use super::duties::{Duties, Wanted};
 use super::fault::Fault;
 use super::manifest::Manifest;
 use super::registry::placed_key;
+use super::rests::first_unread;
 use super::round::reader_name;
 use super::state::Place;
 use super::taking_up::StoreChunk;
@@ -63,6 +64,7 @@ pub struct Carry<'a> {
     pub log: &'a Arc<EventLog>,
     pub index: &'a ChargeIndex,
     pub manifest: &'a Manifest,
+    pub duties: &'a Duties,
     pub wanted: &'a Wanted,
     pub before: Before,
     /// Whose cursors and state it goes on from.
@@ -82,7 +84,7 @@ impl Carry<'_> {
     /// The store's.
     pub fn run(&self, store: &mut StoreChunk<'_>) -> Result<(), Fault> {
         let mut numbers: BTreeMap<u32, BTreeSet<PartitionId>> = BTreeMap::new();
-        for id in self.partitions()?.into_iter().filter(|id| self.wanted.charge.covers(*id)) {
+        for id in self.partitions()?.into_iter().filter(|id| self.duties.is_under(self.wanted.charge, *id)) {
             numbers.entry(id.index).or_default().insert(id);
         }
         let mut chunk = Chunk::default();
@@ -141,13 +143,15 @@ impl Carry<'_> {
 
     fn standing(&self, id: PartitionId) -> Result<Standing, Fault> {
         let own = self.spans_of(self.me(), id)?;
-        let (start, term) = (self.log.start_offset(id), self.wanted.term);
+        let (is_earlier, term) = (!self.wanted.charge.covers(id), self.wanted.term);
+        let start = if is_earlier { first_unread(self.log, self.manifest, id)? } else { self.log.start_offset(id) };
         let before = match self.holder {
             Some(holder) => self.position_of(holder, id)?,
             None => None,
         };
         let view = self.index.view().map_err(store_fault)?;
-        let known = view.and_then(|view| view.spans(&self.manifest.name, id).cloned()).unwrap_or_default();
+        let known = view.and_then(|view| view.spans(&self.manifest.name, id).cloned());
+        let known = known.unwrap_or(SpansV1 { is_cut: is_earlier, spans: Vec::new() });
         Ok(Standing {
             own: self.position_of(self.me(), id)?.unwrap_or(start),
             before,
@@ -155,6 +159,7 @@ impl Carry<'_> {
             was_taken: own.newest().is_some_and(|span| span.term == term && span.since == term),
             known,
             start,
+            is_earlier,
         })
     }
 

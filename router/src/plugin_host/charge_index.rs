@@ -22,12 +22,22 @@ use crate::event_log::{Committed, EventLog, Observer};
 const SCAN_MAX: usize = 512;
 
 /// The newest spans of each partition, by plugin.
-type Known = HashMap<String, HashMap<PartitionId, (Charge, SpansV1)>>;
+type Spans = HashMap<String, HashMap<PartitionId, (Charge, SpansV1)>>;
+
+/// What is stored.
+#[derive(Debug, Default)]
+struct Known {
+    spans: Spans,
+    /// The newest term under which each charge over an origin was begun, by plugin.
+    begun: HashMap<String, HashMap<OriginId, u64>>,
+}
 
 /// What the site has decided, which may not be carried out yet.
 #[derive(Debug, Default)]
 struct Decided {
     origins: BTreeMap<OriginId, u64>,
+    /// Earlier lives, each with the one whose charge is over it.
+    earlier: BTreeMap<OriginId, OriginId>,
     shares: BTreeMap<(String, u32), u64>,
 }
 
@@ -41,7 +51,7 @@ pub struct ChargeIndex {
     plugins: RwLock<HashSet<String>>,
 }
 
-/// Rings when a followed commit has written a charge.
+/// Rings when a followed commit has written a charge, or a copy has come that may hold some.
 struct Stale(AtomicBool);
 
 impl Observer for Stale {
@@ -55,6 +65,10 @@ impl Observer for Stale {
         if commits.iter().any(|commit| commit.record.state.iter().any(|write| write.tree == CHARGES_TREE)) {
             self.0.store(true, Ordering::Release);
         }
+    }
+
+    fn copied(&self, _: OriginId) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -75,7 +89,8 @@ impl ChargeIndex {
     /// Takes up what the site has decided; reads the charges anew, as a copy of an origin may have come.
     pub fn set_duties(&self, duties: &Duties) {
         let (origins, shares) = (duties.origin_terms.clone(), duties.share_terms.clone());
-        *self.decided.write() = Arc::new(Decided { origins, shares });
+        let earlier = duties.earlier.iter().map(|(life, earlier)| (*life, earlier.of)).collect();
+        *self.decided.write() = Arc::new(Decided { origins, earlier, shares });
         self.refresh();
     }
 
@@ -101,7 +116,7 @@ impl ChargeIndex {
     pub fn view(&self) -> Result<Option<View<'_>>, ReadError> {
         let known = self.fresh()?;
         let decided = Arc::clone(&self.decided.read());
-        if known.is_empty() && decided.origins.is_empty() && decided.shares.is_empty() {
+        if known.spans.is_empty() && decided.origins.is_empty() && decided.shares.is_empty() {
             return Ok(None);
         }
         Ok(Some(View { index: self, known, decided }))
@@ -120,7 +135,7 @@ impl ChargeIndex {
 
     fn read(&self) -> Result<Known, ReadError> {
         let store = self.log.store();
-        let mut known = Known::new();
+        let mut known = Known::default();
         let followed = store.followed().into_iter().map(|(life, _)| life);
         for life in followed.chain([store.origin()]) {
             self.read_life(life, &mut known)?;
@@ -138,6 +153,10 @@ impl ChargeIndex {
                 match Charge::of_key(key) {
                     Some((plugin, charge, None)) => {
                         let term = sound::<HeadV1>(value).and_then(|head| head.term);
+                        if let (Charge::Origin(origin), Some(term)) = (charge, term) {
+                            let begun = known.begun.entry(plugin.to_owned()).or_default().entry(origin).or_default();
+                            *begun = term.max(*begun);
+                        }
                         head = Some((plugin.to_owned(), charge, term));
                     }
                     Some((plugin, charge, Some(id))) => {
@@ -146,7 +165,7 @@ impl ChargeIndex {
                         let term = own.and_then(|(_, _, term)| *term);
                         let spans = sound::<SpansV1>(value).map(|spans| spans.up_to(term));
                         let counting = spans.filter(|spans| !spans.spans.is_empty());
-                        counting.into_iter().for_each(|spans| keep_newer(known, plugin, charge, id, spans));
+                        counting.into_iter().for_each(|spans| keep_newer(&mut known.spans, plugin, charge, id, spans));
                     }
                     None => tracing::error!(%life, "a charge's key cannot be read"),
                 }
@@ -163,7 +182,7 @@ fn sound<T: serde::de::DeserializeOwned>(value: &[u8]) -> Option<T> {
     decode(value).inspect_err(|error| tracing::error!(error, "a charge is passed over")).ok()
 }
 
-fn keep_newer(known: &mut Known, plugin: &str, charge: Charge, id: PartitionId, spans: SpansV1) {
+fn keep_newer(known: &mut Spans, plugin: &str, charge: Charge, id: PartitionId, spans: SpansV1) {
     let age = |spans: &SpansV1| (spans.newest().map(|span| span.term), spans.spans.len());
     let of_plugin = known.entry(plugin.to_owned()).or_default();
     match of_plugin.get(&id) {
@@ -187,13 +206,15 @@ impl View<'_> {
         let decided = self.decided_term(&cause);
         let found = self.index.log.topic(cause.topic).and_then(|topic| {
             let id = PartitionId { origin: cause.origin, topic: topic.id(), index: cause.partition };
-            let (charge, spans) = self.known.get(cause.plugin)?.get(&id)?;
+            let (charge, spans) = self.known.spans.get(cause.plugin)?.get(&id)?;
             Some((id, *charge, spans))
         });
         let event = |natural| Derived { life, natural, term: cause.term, offset: cause.offset };
         match found {
             Some((id, charge, spans)) => {
-                judge(event(charge.natural()), spans, decided, |holder| self.index.done_to(holder, cause.plugin, id))
+                // Of an earlier life, all that was derived before the first span counts, and what its node did beyond the others never.
+                let natural = charge.natural().filter(|_| charge.covers(id));
+                judge(event(natural), spans, decided, |holder| self.index.done_to(holder, cause.plugin, id))
             }
             None => judge(event(None), &SpansV1::default(), decided, |_| 0),
         }
@@ -206,12 +227,19 @@ impl View<'_> {
         let share = (!self.decided.shares.is_empty())
             .then(|| self.decided.shares.get(&(cause.plugin.to_owned(), cause.partition)))
             .flatten();
-        share.or_else(|| self.decided.origins.get(&cause.origin)).copied().unwrap_or(0)
+        if let Some(term) = share.or_else(|| self.decided.origins.get(&cause.origin)) {
+            return *term;
+        }
+        let Some(of) = self.decided.earlier.get(&cause.origin) else { return 0 };
+        let decided = self.decided.origins.get(of).copied().unwrap_or(0);
+        let begun = self.known.begun.get(cause.plugin).and_then(|begun| begun.get(of));
+        // Who has begun has said where, of each partition; or is of an older program, and reads nothing of earlier lives.
+        if begun.is_some_and(|begun| *begun >= decided) { 0 } else { decided }
     }
 
     /// The newest spans known of a partition.
     pub fn spans(&self, plugin: &str, id: PartitionId) -> Option<&SpansV1> {
-        self.known.get(plugin)?.get(&id).map(|(_, spans)| spans)
+        self.known.spans.get(plugin)?.get(&id).map(|(_, spans)| spans)
     }
 }
 

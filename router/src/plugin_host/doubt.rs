@@ -72,6 +72,8 @@ pub fn doubt_of(
         Some(Charge::Origin(origin)) if origin != own && !goes_on => {
             return Ok(Some(Doubt { life: origin, until: Offset::MAX }));
         }
+        // It came back with the charge over what the present life writes.
+        Some(_) if reading.term > 0 && reading.is_rest(own) => Charge::Origin(own),
         Some(charge) if reading.term > 0 => charge,
         _ => return Ok(None),
     };

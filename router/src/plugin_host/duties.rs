@@ -27,10 +27,21 @@ pub struct Duties {
     pub handed_on: Vec<HandedOn>,
     /// Lives that the site has given up: nobody waits for what they say, but for their commits up to this one.
     pub gone: BTreeMap<OriginId, CommitNumber>,
+    /// Ended lives that nothing was decided of, each with the later one of the same node whose charge is over its partitions as well.
+    pub earlier: BTreeMap<OriginId, Earlier>,
     /// The newest term under which each origin was taken over.
     pub origin_terms: BTreeMap<OriginId, u64>,
     /// The newest term of each share.
     pub share_terms: BTreeMap<(String, u32), u64>,
+}
+
+/// Which charge a life is read under that ended before anything was decided of it: its node was reading it on when that was taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// The later life of the same node whose charge it is.
+    pub of: OriginId,
+    /// Its place among the lives of that node: the oldest is read first.
+    pub place: usize,
 }
 
 /// An origin whose partitions this node reads.
@@ -141,13 +152,24 @@ impl Duties {
         self.ended.iter().any(|ended| ended.origin == life)
     }
 
+    /// The life over whose charge a partition belongs, where that is not the life which has written it.
+    pub(super) fn earlier_of(&self, id: PartitionId) -> Option<Earlier> {
+        self.earlier.get(&id.origin).copied()
+    }
+
+    /// Whether a partition is read under a charge: that over an origin is also over what its node had left unread in lives before.
+    #[must_use]
+    pub fn is_under(&self, charge: Charge, id: PartitionId) -> bool {
+        charge.covers(id) || self.earlier_of(id).is_some_and(|earlier| charge == Charge::Origin(earlier.of))
+    }
+
     /// Whether a plugin reads a partition on the node that writes `own`.
     #[must_use]
     pub fn covers(&self, scope: Scope, plugin: &str, own: OriginId, id: PartitionId) -> bool {
         match scope {
             Scope::Origin => {
-                let mut others = self.taken_over.iter();
-                id.origin == own || self.is_ended(id.origin) || others.any(|taken| taken.origin == id.origin)
+                let mut others = self.taken_over.iter().chain(&self.ended).map(|taken| Charge::Origin(taken.origin));
+                id.origin == own || self.is_ended(id.origin) || others.any(|charge| self.is_under(charge, id))
             }
             Scope::Site => self.is_alone || self.shares_of(plugin).any(|share| share.charge.covers(id)),
         }
@@ -194,6 +216,8 @@ pub struct Site {
     pub lives: BTreeMap<NodeId, OriginId>,
     /// Ended lives of this node's own store, the oldest first.
     pub ended: Vec<OriginId>,
+    /// The lives of each node that are known here, the oldest first; none that others had more of.
+    pub chains: Vec<Vec<OriginId>>,
     /// Whether the site knows the life that this node writes now: from then on nothing new is decided of those before.
     pub is_known: bool,
     /// The nodes that the site has not lost, this one included.
@@ -210,9 +234,13 @@ pub struct Site {
 #[must_use]
 pub fn duties(site: &Site) -> Duties {
     let mut duties = Duties { is_paused: site.is_paused, ..Duties::default() };
+    duties.earlier = site.earlier();
+    let own = site.lives.get(&site.me).copied();
+    let is_own = |life: &OriginId| duties.earlier.get(life).is_none_or(|earlier| Some(earlier.of) == own);
     // While the site may yet decide that another reads the rest of a life, nobody does.
-    let undecided = site.ended.iter().filter(|life| site.is_known && !site.take_overs.contains_key(life));
-    duties.ended.extend(undecided.copied().map(TakenOver::from_nobody));
+    let is_undecided = |life: &&OriginId| site.is_known && !site.take_overs.contains_key(*life) && is_own(life);
+    let undecided: Vec<&OriginId> = site.ended.iter().filter(is_undecided).collect();
+    duties.ended.extend(undecided.into_iter().copied().map(TakenOver::from_nobody));
     for (origin, record) in &site.take_overs {
         duties.origin_terms.insert(*origin, record.term);
         duties.of_origin(site, *origin, record);
@@ -231,6 +259,22 @@ pub fn duties(site: &Site) -> Duties {
 }
 
 impl Site {
+    /// The lives that nothing was decided of and that ended before one which was taken over: of several such ones the first.
+    fn earlier(&self) -> BTreeMap<OriginId, Earlier> {
+        let mut earlier = BTreeMap::new();
+        for chain in &self.chains {
+            let mut of = None;
+            for (place, life) in chain.iter().enumerate().rev() {
+                if self.take_overs.contains_key(life) {
+                    of = Some(*life);
+                } else if let Some(of) = of {
+                    earlier.insert(*life, Earlier { of, place });
+                }
+            }
+        }
+        earlier
+    }
+
     /// The lives of nodes that had a charge.
     fn predecessors(&self, before: &Before) -> Vec<Predecessor> {
         let life = |node: &NodeId| self.lives.get(node).copied();

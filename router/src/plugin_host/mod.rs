@@ -63,7 +63,7 @@ pub use charge_index::{ChargeIndex, View};
 pub use counters::PluginCounters;
 pub use deploy::WASM_BYTES_MAX;
 pub use duties::{
-    Assignment, Before, Duties, GivenAway, HandedOn, Predecessor, Share, Site, TakeOver, TakenOver, duties,
+    Assignment, Before, Duties, Earlier, GivenAway, HandedOn, Predecessor, Share, Site, TakeOver, TakenOver, duties,
 };
 pub use error::{DeployError, Deployed, RemoveError, SettleError, StartError};
 pub use guard::{GuardCounters, GuardFigures};

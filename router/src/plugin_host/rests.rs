@@ -4,18 +4,20 @@
 //! over or recorded, and the reading ends where the life does. Else it has a charge like any other, by which readers judge; where no other had that
 //! before, it goes on with the state that is here.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use sled_data::{Offset, OriginId, PartitionId, hlc_ms};
+use sled_data::{Offset, OriginId, PartitionId, TopicId, hlc_ms};
 
 use super::carry::{Chunk, read_spans};
 use super::charge::Charge;
 use super::duties::{Duties, Wanted};
 use super::fault::Fault;
+use super::manifest::Manifest;
 use super::registry::{PLUGINS_TREE, RecordV2};
 use super::round::reader_name;
 use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp};
-use crate::event_log::EventLog;
+use crate::event_log::{EventLog, Topic};
 
 fn store_fault(error: impl std::fmt::Display) -> Fault {
     Fault::Store(error.to_string())
@@ -29,14 +31,19 @@ impl TakingUp<'_> {
         wanted: &mut Vec<Wanted>,
         store: &mut StoreChunk<'_>,
     ) -> Result<(), Fault> {
-        let reads_own = !taken.readings.is_empty();
+        let own_term = taken.readings.first().map(|own| own.term);
         for ended in &self.duties.ended {
             let (charge, term) = (Charge::Origin(ended.origin), ended.term);
             if term > 0 {
                 wanted.push(Wanted { charge, term, predecessors: ended.predecessors.clone() });
-            } else if !reads_own {
+                continue;
+            }
+            // Who was given this node's own origin was given this as well.
+            let Some(term) = own_term else {
                 taken.waiting.push(charge);
-            } else if self.has_unread(ended.origin, store)? {
+                continue;
+            };
+            if self.has_unread(ended.origin, store)? {
                 taken.readings.push(Reading { charge: Some(charge), term, is_recorded: false });
             }
         }
@@ -52,7 +59,7 @@ impl TakingUp<'_> {
             for partition in self.log.ended_partitions(&topic).iter().filter(|found| found.id().origin == life) {
                 let (id, end) = (partition.id(), partition.visible_end());
                 match self.log.cursor(&reader, id).map_err(store_fault)? {
-                    None if self.came_after(id)? => chunk.move_cursor(id, end),
+                    None if came_after(self.log, self.manifest, id)? => chunk.move_cursor(id, end),
                     // What retention has taken of it is told there.
                     cursor => has_unread |= cursor.unwrap_or(0) < end,
                 }
@@ -63,14 +70,19 @@ impl TakingUp<'_> {
         }
         Ok(has_unread)
     }
+}
 
-    /// Whether the plugin was deployed after the last event of a partition was stored.
-    fn came_after(&self, id: PartitionId) -> Result<bool, Fault> {
-        let record = self.log.state_get(PLUGINS_TREE, self.manifest.name.as_bytes()).map_err(store_fault)?;
-        let deployed_ms = record.and_then(|record| RecordV2::decode(&record).ok()).map(|record| record.deployed_ms);
-        let stored_ms = self.log.store().last_batch_hlc(id).map_or(0, hlc_ms);
-        Ok(deployed_ms.is_some_and(|deployed_ms| deployed_ms > stored_ms))
-    }
+/// Whether a plugin was deployed after the last event of a partition was stored.
+fn came_after(log: &EventLog, manifest: &Manifest, id: PartitionId) -> Result<bool, Fault> {
+    let record = log.state_get(PLUGINS_TREE, manifest.name.as_bytes()).map_err(store_fault)?;
+    let deployed_ms = record.and_then(|record| RecordV2::decode(&record).ok()).map(|record| record.deployed_ms);
+    let stored_ms = log.store().last_batch_hlc(id).map_or(0, hlc_ms);
+    Ok(deployed_ms.is_some_and(|deployed_ms| deployed_ms > stored_ms))
+}
+
+/// Where a plugin begins in a partition of a life that has ended, where nobody has read it for the plugin.
+pub(super) fn first_unread(log: &EventLog, manifest: &Manifest, id: PartitionId) -> Result<Offset, Fault> {
+    Ok(if came_after(log, manifest, id)? { log.visible_end(id) } else { log.start_offset(id) })
 }
 
 /// Whether a partition is read as what this node has left unread in an ended life: with its state, and in doubt of nobody.
@@ -81,8 +93,11 @@ pub(super) fn goes_on(
     (id, reading): (PartitionId, Reading),
 ) -> Result<bool, Fault> {
     let own = log.store().origin();
-    let Some(charge) = reading.charge.filter(|_| duties.is_ended(id.origin)) else { return Ok(false) };
-    if !reading.is_recorded || charge != Charge::Origin(id.origin) {
+    let charge = match reading.charge {
+        Some(charge @ Charge::Origin(life)) if duties.is_ended(life) => charge,
+        _ => return Ok(false),
+    };
+    if !reading.is_recorded {
         return Ok(reading.is_rest(own));
     }
     let spans = read_spans(log, own, plugin, charge, id)?.spans;
@@ -90,21 +105,39 @@ pub(super) fn goes_on(
     Ok(before.is_none_or(|span| span.life == own.0 || duties.is_ended(OriginId(span.life))))
 }
 
-/// Which partitions wait for the rest of an ended life to be read first: those of the same topic and number.
+/// Which partitions wait for the rest of an ended life to be read first: those of the same topic and number, and of the same node where the life is another
+/// node's.
 #[derive(Default)]
-pub(super) struct Behind(Vec<PartitionId>);
+pub(super) struct Behind(Vec<(PartitionId, Reading)>);
 
 impl Behind {
     /// Takes note of a rest that was read from one offset to another and ends at a third.
-    pub(super) fn note(&mut self, id: PartitionId, (from, until, end): (Offset, Offset, Offset)) {
+    pub(super) fn note(&mut self, rest: (PartitionId, Reading), (from, until, end): (Offset, Offset, Offset)) {
         // What cannot be read on for now holds back nobody.
         if until > from && until < end {
-            self.0.push(id);
+            self.0.push(rest);
         }
     }
 
     /// Whether a partition waits.
-    pub(super) fn waits(&self, id: PartitionId) -> bool {
-        self.0.iter().any(|rest| (rest.topic, rest.index) == (id.topic, id.index))
+    pub(super) fn waits(&self, id: PartitionId, reading: Reading, own: OriginId) -> bool {
+        let is_before = |rest: &Reading| rest.is_rest(own) || rest.charge == reading.charge;
+        self.0.iter().any(|(rest, of)| (rest.topic, rest.index) == (id.topic, id.index) && is_before(of))
     }
+}
+
+/// Puts what is left of earlier lives before the later lives' partitions of the same topic and number that are read under the same charge: where the first of
+/// them stood.
+pub(super) fn earlier_first(duties: &Duties, partitions: &mut [(Arc<Topic>, PartitionId, Reading)]) {
+    if !partitions.iter().any(|(_, id, reading)| reading.later_than(*id).is_some()) {
+        return;
+    }
+    let mut places: HashMap<(TopicId, u32, Option<Charge>), usize> = HashMap::new();
+    for (place, (_, id, reading)) in partitions.iter().enumerate() {
+        places.entry((id.topic, id.index, reading.charge)).or_insert(place);
+    }
+    partitions.sort_by_key(|(_, id, reading)| {
+        let age = duties.earlier_of(*id).map_or(usize::MAX, |earlier| earlier.place);
+        (places.get(&(id.topic, id.index, reading.charge)).copied(), age)
+    });
 }

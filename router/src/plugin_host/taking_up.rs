@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sled_data::{CopyState, OriginId};
+use sled_data::{CopyState, OriginId, PartitionId};
 
 use super::adoption::Before;
 use super::carry::{Carry, Chunk};
@@ -32,6 +32,14 @@ impl Reading {
     /// Whether it is of a life of this node's own store that has ended: with its state, as if that life went on.
     pub fn is_rest(self, own: OriginId) -> bool {
         !self.is_recorded && matches!(self.charge, Some(Charge::Origin(origin)) if origin != own)
+    }
+
+    /// The life whose charge a partition is read under that an earlier one of the same node has written; `None` for any other.
+    pub(super) fn later_than(self, id: PartitionId) -> Option<OriginId> {
+        match self.charge {
+            Some(Charge::Origin(origin)) if origin != id.origin => Some(origin),
+            _ => None,
+        }
     }
 }
 
@@ -194,7 +202,8 @@ impl TakingUp<'_> {
             Some(_) => Before::Other,
         };
         let lost = self.lost_holder(wanted, holder);
-        let carry = Carry { log: self.log, index: self.index, manifest: self.manifest, wanted, before, holder, lost };
+        let (log, index, manifest, duties) = (self.log, self.index, self.manifest, self.duties);
+        let carry = Carry { log, index, manifest, duties, wanted, before, holder, lost };
         carry.run(store)?;
         let (plugin, charge, term) = (&self.manifest.name, wanted.charge, wanted.term);
         tracing::info!(plugin, ?charge, term, ?holder, "a charge is begun");

@@ -112,6 +112,45 @@ fn the_rest_of_a_life_of_ones_own_is_read_by_one_alone() {
 }
 
 #[test]
+fn what_was_unread_of_lives_before_goes_with_the_next_one_that_was_taken_over() {
+    let (older, old, own) = (OriginId(5), OriginId(6), LIVES[0]);
+    let by = |life, node| (life, take_over(node, 1, &[]));
+    // Who asks, what is decided, which lives go with which one, which ones A goes on with.
+    type Case<'a> = (NodeId, &'a [(OriginId, TakeOver)], &'a [(OriginId, OriginId)], &'a [OriginId]);
+    let cases: &[Case<'_>] = &[
+        (A, &[], &[], &[older, old]),
+        (B, &[by(own, B)], &[(older, own), (old, own)], &[]),
+        // It is back, and has it with its own.
+        (A, &[by(own, B)], &[(older, own), (old, own)], &[older, old]),
+        (A, &[by(old, B)], &[(older, old)], &[]),
+        (A, &[by(old, B), by(own, C)], &[(older, old)], &[]),
+        (A, &[by(older, B), by(own, C)], &[(old, own)], &[old]),
+    ];
+    for (me, decided, with, goes_on) in cases {
+        let ended = if *me == A { vec![older, old] } else { Vec::new() };
+        let chains = vec![vec![older, old, own]];
+        let duties = duties(&Site { ended, chains, is_known: true, ..site(*me, &[A, B, C], decided) });
+        let found: Vec<_> = duties.earlier.iter().map(|(life, earlier)| (*life, earlier.of)).collect();
+        assert_eq!(found, *with, "{me} {decided:?}");
+        let found: Vec<_> = duties.ended.iter().map(|ended| ended.origin).collect();
+        assert_eq!(found, *goes_on, "{me} {decided:?}");
+        let id = |origin| sled_data::PartitionId { origin, topic: sled_data::TopicId(1), index: 0 };
+        for (life, of) in *with {
+            assert!(duties.is_under(Charge::Origin(*of), id(*life)) && !duties.is_under(Charge::Origin(*life), id(*of)));
+            assert!(
+                duties
+                    .earlier_of(id(older))
+                    .is_none_or(|first| { duties.earlier_of(id(old)).is_none_or(|next| first.place < next.place) })
+            );
+        }
+    }
+    let lost = site(B, &[B, C], &[by(own, B)]);
+    let duties = duties(&Site { chains: vec![vec![older, own]], ..lost });
+    let id = sled_data::PartitionId { origin: older, topic: sled_data::TopicId(1), index: 0 };
+    assert!(duties.covers(Scope::Origin, "p", LIVES[1], id));
+}
+
+#[test]
 fn shares_go_from_node_to_node() {
     let shares = |me, assignments: &[(u32, Assignment)]| {
         let mut site = site(me, &[A, B, C], &[]);

@@ -9,12 +9,12 @@ use super::PluginReader;
 use crate::event_log::{self, PartitionLog, ReadError, Topic};
 use crate::plugin_host::batch::EventRef;
 use crate::plugin_host::carry::read_spans;
-use crate::plugin_host::charge::{Charge, SpanV1};
+use crate::plugin_host::charge::{Charge, SpanV1, SpansV1};
 use crate::plugin_host::charge_index::View;
 use crate::plugin_host::doubt::{Doubt, doubt_of};
 use crate::plugin_host::fault::Fault;
 use crate::plugin_host::overridden::Verdict;
-use crate::plugin_host::rests::{Behind, goes_on};
+use crate::plugin_host::rests::{Behind, earlier_first, first_unread, goes_on};
 use crate::plugin_host::taking_up::Reading;
 
 /// Bytes read from one partition in a round, about.
@@ -54,6 +54,7 @@ impl PluginReader {
         if let (_, others @ [_, ..]) = partitions.split_at_mut(rests) {
             self.turn = (self.turn + 1) % others.len();
             others.rotate_left(self.turn);
+            earlier_first(&self.duties, others);
         }
         let index = Arc::clone(&self.index);
         let view = index.view().map_err(store_fault)?;
@@ -62,7 +63,7 @@ impl PluginReader {
         for (topic, id, reading) in partitions {
             let from = self.position(id, reading)?;
             let end = self.log.visible_end(id);
-            if bytes >= ROUND_READ_BYTES_MAX || end <= from || behind.waits(id) {
+            if bytes >= ROUND_READ_BYTES_MAX || end <= from || behind.waits(id, reading, own) {
                 continue;
             }
             let (from, batches) = self.read(&topic, id, from)?;
@@ -76,8 +77,8 @@ impl PluginReader {
             if let Some(view) = &view {
                 read.judge(view);
             }
-            if reading.is_rest(own) {
-                behind.note(id, (from, read.until, end));
+            if reading.is_rest(own) || reading.later_than(id).is_some() {
+                behind.note((id, reading), (from, read.until, end));
             }
             if read.until > from {
                 reads.push(read);
@@ -94,7 +95,10 @@ impl PluginReader {
         let mut found = Vec::new();
         for topic in topics {
             for id in self.ids(&topic, readings) {
-                let covers = |reading: &&Reading| reading.charge.is_none_or(|charge| charge.covers(id));
+                let covers = |reading: &&Reading| match reading.charge {
+                    Some(charge) if reading.is_recorded => self.duties.is_under(charge, id),
+                    charge => charge.is_none_or(|charge| charge.covers(id)),
+                };
                 found.extend(readings.iter().find(covers).map(|reading| (Arc::clone(&topic), id, *reading)));
             }
         }
@@ -142,7 +146,7 @@ impl PluginReader {
         }
         let cursor = self.log.cursor(&self.reader, id).map_err(store_fault)?;
         let position = match reading.charge {
-            Some(charge) if reading.is_recorded => self.recorded_position(id, charge, reading.term, cursor)?,
+            Some(charge) if reading.is_recorded => self.recorded_position((id, reading), charge, cursor)?,
             // A partition without a cursor came after the plugin: all of it is new.
             _ => cursor.unwrap_or_else(|| self.log.start_offset(id)),
         };
@@ -153,11 +157,11 @@ impl PluginReader {
     /// The position in a partition of a charge that was taken over, which may not be recorded yet.
     fn recorded_position(
         &mut self,
-        id: PartitionId,
+        (id, reading): (PartitionId, Reading),
         charge: Charge,
-        term: u64,
         cursor: Option<Offset>,
     ) -> Result<Offset, Fault> {
+        let term = reading.term;
         let (me, name) = (self.log.store().origin(), &self.manifest.name);
         let own = read_spans(&self.log, me, name, charge, id)?;
         if let Some(span) = own.newest_of(me).filter(|span| span.term == term) {
@@ -165,8 +169,16 @@ impl PluginReader {
         }
         // It came after the charge was begun: all of it is new, as the state that was taken over knows nothing of it.
         let view = self.index.view().map_err(store_fault)?;
-        let known = view.and_then(|view| view.spans(name, id).cloned()).unwrap_or_default();
-        let from = self.log.start_offset(id);
+        let known = view.and_then(|view| view.spans(name, id).cloned());
+        let (known, from) = match reading.later_than(id) {
+            // The node that was taken over may have read it before.
+            Some(later) => {
+                let before = self.log.store().cursor_of(later, &self.reader, id).map_err(store_fault)?;
+                let from = before.map_or_else(|| first_unread(&self.log, &self.manifest, id), Ok)?;
+                (known.unwrap_or(SpansV1 { is_cut: true, spans: Vec::new() }), from)
+            }
+            None => (known.unwrap_or_default(), self.log.start_offset(id)),
+        };
         self.unrecorded.insert(id, (charge, known.with(SpanV1 { term, since: term, life: me.0, from })));
         Ok(from)
     }

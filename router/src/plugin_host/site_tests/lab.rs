@@ -106,6 +106,8 @@ impl Reader {
 pub struct Lab {
     pub nodes: Vec<Node>,
     pub site: Site,
+    /// The lives of each node, the oldest first.
+    pub lives: Vec<Vec<OriginId>>,
     pub published: Vec<String>,
     /// What was set and not asked for yet: by an event of which node, under which key.
     set: Vec<(usize, &'static str, String)>,
@@ -122,6 +124,22 @@ fn open(node: usize, disk: &Arc<MemoryBackend>) -> Arc<EventLog> {
     log
 }
 
+/// Takes a copy of an origin, as first contact does, where the source has it.
+fn copy(of: OriginId, source: &EventLog, target: &EventLog) {
+    let (from, store) = (source.store(), target.store());
+    from.sync().unwrap();
+    if from.synced_commit_of(of).0 == 0 {
+        return;
+    }
+    let head = from.copy_head(of).unwrap();
+    store.begin_copy(&head).unwrap();
+    let (parts, _) = from.copy_parts(&head, None, &|_| 0, usize::MAX).unwrap();
+    store.add_copy(of, &parts).unwrap();
+    store.end_copy(of, head.commit).unwrap();
+    store.sync().unwrap();
+    target.show_origin(of);
+}
+
 pub fn id(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
 }
@@ -129,8 +147,15 @@ pub fn id(node: usize) -> NodeId {
 impl Lab {
     pub fn new(nodes: usize, scope: &'static str) -> Lab {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let mut lab =
-            Lab { nodes: Vec::new(), site: Site::default(), published: Vec::new(), set: Vec::new(), runtime, scope };
+        let mut lab = Lab {
+            nodes: Vec::new(),
+            site: Site::default(),
+            lives: Vec::new(),
+            published: Vec::new(),
+            set: Vec::new(),
+            runtime,
+            scope,
+        };
         for node in 0..nodes {
             let disk = Arc::new(MemoryBackend::new());
             let log = open(node, &disk);
@@ -139,6 +164,7 @@ impl Lab {
             }
             lab.site.lives.insert(id(node), log.store().origin());
             lab.site.here.insert(id(node));
+            lab.lives.push(vec![log.store().origin()]);
             let index = ChargeIndex::new(Arc::clone(&log));
             index.set_running(PLUGIN, true);
             let (plugin, sandbox) = lab.plugin(&log, &index);
@@ -166,6 +192,7 @@ impl Lab {
 
     /// Tells the nodes that are not cut off what was decided.
     pub fn decide(&mut self) {
+        self.site.chains = self.lives.iter().filter(|lives| lives.len() > 1).cloned().collect();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if self.site.here.contains(&id(number)) {
                 let ended = node.log.ended_lives().to_vec();
@@ -244,6 +271,7 @@ impl Lab {
         let (disk, ended) = (Arc::clone(&old.disk), old.log.store().origin());
         let log = open(node, &disk);
         assert_ne!(log.store().origin(), ended);
+        self.lives[node].push(log.store().origin());
         let index = ChargeIndex::new(Arc::clone(&log));
         index.set_running(PLUGIN, true);
         let (plugin, sandbox) = self.plugin(&log, &index);
@@ -251,6 +279,12 @@ impl Lab {
         let reader = Reader::default();
         self.nodes[node] = Node { disk, log, index, duties, plugin, sandbox, reader };
         self.decide();
+    }
+
+    fn decide_anew(&mut self, life: OriginId, record: TakeOver, by: usize) {
+        let from_commit = self.nodes[by].log.store().last_commit_of(life);
+        let (term, before) = (record.term + 2, record.before.into_iter().chain([(record.by, record.term)]).collect());
+        self.site.take_overs.insert(life, TakeOver { from_commit, by: id(by), term, before });
     }
 
     /// A node takes a copy of its life before from another one that has all of it: it follows that life from then on.
@@ -291,11 +325,15 @@ impl Lab {
         asked
     }
 
-    /// Carries up to `commits` commits of an origin from a node to another.
+    /// Carries up to `commits` commits of an origin from a node to another. One that began with what a life before has left is taken as a copy first.
     pub fn carry(&mut self, of: OriginId, from: usize, to: usize, commits: usize) {
         let (source, target) = (&self.nodes[from].log, &self.nodes[to].log);
         if target.store().origin() == of || target.ended_lives().contains(&of) {
             return;
+        }
+        let is_first = self.lives.iter().any(|lives| lives.first() == Some(&of));
+        if commits > 0 && !is_first && target.store().followed_commit(of).0 == 0 {
+            return copy(of, source, target);
         }
         let mut left = commits;
         while left > 0 {
@@ -303,7 +341,10 @@ impl Lab {
             if next > source.store().synced_commit_of(of) {
                 return;
             }
-            let mut found = source.store().commits_to_ship(of, next, 1 << 20).unwrap();
+            let mut found = match source.store().commits_to_ship(of, next, 1 << 20) {
+                Err(sled_data::ReadError::CommitsTrimmed { .. }) => return copy(of, source, target),
+                found => found.unwrap(),
+            };
             found.truncate(left);
             left -= found.len();
             self.runtime.block_on(target.follow(found)).unwrap();
@@ -338,13 +379,22 @@ impl Lab {
         self.site.here.remove(&id(lost));
         let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
         let has = |lab: &Lab, node: usize, of: OriginId| lab.nodes[node].log.store().last_commit_of(of);
-        for of in (0..self.nodes.len()).map(|node| self.life(node)).collect::<BTreeSet<_>>() {
+        for of in self.lives.iter().flatten().copied().collect::<BTreeSet<_>>() {
             let best = *here.iter().max_by_key(|node| has(self, **node, of)).unwrap();
             for to in &here {
                 self.carry(of, best, *to, usize::MAX);
             }
         }
-        let lives: BTreeMap<usize, OriginId> = (0..self.nodes.len()).map(|node| (node, self.life(node))).collect();
+        // What it had of lives that nobody writes any more.
+        let present: BTreeSet<OriginId> = self.site.lives.values().copied().collect();
+        for (life, record) in self.site.take_overs.clone() {
+            if !present.contains(&life) && record.by == id(lost) {
+                self.decide_anew(life, record, by);
+            }
+        }
+        // As far as the site knows.
+        let lives: Vec<(usize, OriginId)> =
+            (0..self.nodes.len()).map(|node| (node, self.site.lives[&id(node)])).collect();
         for (node, life) in lives {
             let record = self.site.take_overs.get(&life).cloned();
             let read_by_lost = record.as_ref().is_some_and(|record| record.by == id(lost));
@@ -367,6 +417,7 @@ impl Lab {
     /// A node comes back with all that it has; whoever read there begins anew.
     pub fn comes_back(&mut self, node: usize) {
         self.site.here.insert(id(node));
+        self.site.lives.insert(id(node), self.life(node));
         self.nodes[node].reader = Reader::default();
         self.decide();
     }

@@ -114,6 +114,61 @@ fn of_a_life_that_was_taken_over_before_it_reads_on_when_that_is_decided_anew() 
     }
 }
 
+/// Events of one key that are more than one round reads of a partition.
+fn many(lab: &mut Lab, node: usize, from: usize) {
+    for chunk in (from..from + 1_000).collect::<Vec<usize>>().chunks(250) {
+        let values: Vec<String> = chunk.iter().map(|n| format!("S{n:0>850}")).collect();
+        lab.publish(node, "pump", &values);
+    }
+}
+
+#[test]
+fn the_rest_of_a_life_goes_to_who_takes_over_the_next_one_and_comes_back_with_it() {
+    // How often A reads in its next life before it is lost, and how many commits the others have of each time.
+    for (rounds, shipped) in [(0, 0), (1, 0), (1, usize::MAX), (2, 1), (usize::MAX, 1), (usize::MAX, usize::MAX)] {
+        let case = format!("{rounds} rounds, {shipped} commits");
+        let mut lab = Lab::new(3, "origin");
+        killed(&mut lab, usize::MAX);
+        many(&mut lab, A, 1_000);
+        for to in [B, C] {
+            lab.carry(lab.life(A), A, to, usize::MAX);
+        }
+        lab.begins_anew(A);
+        lab.says_where(A);
+        lab.publish(A, "pump", &["G1".to_owned(), "G5".to_owned()]);
+        for to in [B, C] {
+            lab.carry(lab.life(A), A, to, usize::MAX);
+        }
+        for _ in 0..rounds {
+            if !lab.round(A) {
+                break;
+            }
+            for to in [B, C] {
+                lab.carry(lab.life(A), A, to, shipped);
+            }
+        }
+        lab.poll(C);
+        lab.lose(A, B);
+        lab.settle();
+        // All of it was read, and once.
+        assert_eq!(lab.miscounted(C), [], "{case}");
+        // It has read on while it was cut off.
+        lab.work(A);
+        lab.comes_back(A);
+        let life = lab.life(A);
+        lab.carry(life, A, C, usize::MAX);
+        lab.poll(C);
+        lab.settle();
+        lab.publish(A, "pump", &["G4".to_owned()]);
+        lab.settle();
+        lab.assert_exact();
+        lab.restart(A);
+        lab.publish_new(A, 2);
+        lab.settle();
+        lab.assert_exact();
+    }
+}
+
 #[test]
 fn what_retention_took_of_the_life_before_is_told_and_goes_then() {
     let mut lab = Lab::new(1, "origin");
