@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sled_data::{OriginId, PartitionId, ReadError, Store};
+use sled_data::{Offset, OriginId, PartitionId, ReadError, Store};
 
 use super::lives::was_outlived;
 use super::{EventLog, PartitionLog, Topic};
@@ -78,6 +78,20 @@ impl EventLog {
             open.put_state(LIVES_TREE, &life.0.to_be_bytes(), value);
         }
         // Nobody waits: it is written before what comes later.
+        let _ = open.ticket();
+    }
+
+    /// Has a reader that has no cursor yet in partitions of ended lives begin there: what retention takes of them is kept for it to be told, as of any other.
+    /// Stored with the next commit; nobody waits for that.
+    pub fn begin_in_ended(&self, reader: &str, begins: impl IntoIterator<Item = (PartitionId, Offset)>) {
+        // A store that cannot be read tells so elsewhere.
+        let is_new = |id: PartitionId| self.visible_end(id) > 0 && matches!(self.cursor(reader, id), Ok(None));
+        let begins: Vec<_> = begins.into_iter().filter(|(id, _)| is_new(*id)).collect();
+        if begins.is_empty() {
+            return;
+        }
+        let mut open = self.lock();
+        begins.into_iter().for_each(|(id, next)| open.move_cursor(reader, id, next));
         let _ = open.ticket();
     }
 

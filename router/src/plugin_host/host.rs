@@ -17,6 +17,7 @@ use super::engine::Ticking;
 use super::guard::Roster;
 use super::manifest::{Kind, Manifest};
 use super::registry::{self, Files, PLUGINS_TREE, RecordV2, STATE_OF_TREE, STATE_TREE};
+use super::rests::begin_in_ended;
 use super::round::ensure_dead_letters;
 use super::sandbox::{Sandbox, Template};
 use super::state::PendingState;
@@ -122,6 +123,10 @@ impl PluginHost {
             if manifest.kind == Kind::CommandGuard {
                 self.restore_guard(manifest, record, wasm)?;
                 continue;
+            }
+            // Before retention looks.
+            if let Err(fault) = begin_in_ended(&self.log, &manifest, self.work.duties.read().is_alone) {
+                tracing::error!(plugin = name, %fault, "where a plugin begins in a life that has ended is not stored");
             }
             let shared = Shared::new(Arc::default(), RunState::Starting);
             self.run(manifest, record, shared, move |workshop, manifest| {

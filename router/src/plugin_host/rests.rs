@@ -13,7 +13,7 @@ use super::carry::{Chunk, read_spans};
 use super::charge::Charge;
 use super::duties::{Duties, Wanted};
 use super::fault::Fault;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Scope};
 use super::registry::{PLUGINS_TREE, RecordV2};
 use super::round::reader_name;
 use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp};
@@ -78,6 +78,25 @@ fn came_after(log: &EventLog, manifest: &Manifest, id: PartitionId) -> Result<bo
     let deployed_ms = record.and_then(|record| RecordV2::decode(&record).ok()).map(|record| record.deployed_ms);
     let stored_ms = log.store().last_batch_hlc(id).map_or(0, hlc_ms);
     Ok(deployed_ms.is_some_and(|deployed_ms| deployed_ms > stored_ms))
+}
+
+/// Has a plugin that reads what this node writes begin in partitions of ended lives in which it has no cursor: at their first event ever, as it is to be told
+/// what of them has gone, or at their end where it was deployed later.
+///
+/// # Errors
+/// The store's.
+pub(super) fn begin_in_ended(log: &EventLog, manifest: &Manifest, is_alone: bool) -> Result<(), Fault> {
+    if manifest.scope == Scope::Site && !is_alone {
+        return Ok(()); // its cursors come with its shares
+    }
+    let mut begins = Vec::new();
+    for topic in manifest.topics.iter().filter_map(|name| log.topic(name)) {
+        for id in log.ended_partitions(&topic).iter().map(|partition| partition.id()) {
+            begins.push((id, if came_after(log, manifest, id)? { log.visible_end(id) } else { 0 }));
+        }
+    }
+    log.begin_in_ended(&reader_name(&manifest.name), begins);
+    Ok(())
 }
 
 /// Where a plugin begins in a partition of a life that has ended, where nobody has read it for the plugin.

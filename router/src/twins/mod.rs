@@ -161,6 +161,9 @@ impl Twins {
         let room = Arc::new(room);
         room.log.observe(Arc::new(Onlooker(Arc::downgrade(&room))));
         room.rebuild(&mut room.inner.lock())?;
+        // Before retention looks.
+        let left = room.sources.iter().flat_map(|topic| room.log.ended_partitions(topic));
+        room.log.begin_in_ended(READER, left.map(|partition| (partition.id(), 0)));
         Ok(room)
     }
 

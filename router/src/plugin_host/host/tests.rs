@@ -7,6 +7,7 @@ use sled_data::{Faults, MemoryBackend, Options, Store, TopicConfig};
 use super::*;
 use crate::clock::Clock;
 use crate::event_log::{Config, NO_HEADERS, NewEvent};
+use crate::plugin_host::round::reader_name;
 use crate::plugin_host::test_guest::{MANIFEST, hostile};
 
 struct Node {
@@ -280,6 +281,36 @@ fn a_plugin_whose_file_was_lost_is_listed_as_broken() {
     assert!(matches!(&status.state, RunState::Broken(reason) if reason.contains(".wasm")), "{status:?}");
     node2.deploy(MANIFEST).unwrap();
     node2.settle();
+}
+
+#[test]
+fn a_plugin_begins_at_a_start_where_it_has_read_nothing_of_a_life_that_has_ended() {
+    let (backend, folder) = backend();
+    let node1 = node(&backend, folder.path());
+    node1.deploy(MANIFEST).unwrap();
+    node1.deploy(&MANIFEST.replace("hostile", "other")).unwrap();
+    node1.host.stop();
+    node1.publish(&["S1", "S2"]);
+    let reader = reader_name("hostile");
+    let id = node1.log.topic("in").unwrap().all_partitions()[0].id();
+    // As it is where the topic came later.
+    node1.log.store().forget_reader(&reader).unwrap();
+    assert_eq!(node1.log.cursor(&reader, id).unwrap(), None);
+    node1.log.close();
+    node1.log.store().end_life("as after a kill").unwrap();
+    drop(node1);
+    // Nothing of it can run: it reads nothing.
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let node2 = node(&backend, folder.path());
+    node2.wait_for(|status| matches!(status.state, RunState::Broken(_)));
+    node2.publish(&["S3"]);
+    assert_eq!(node2.log.cursor(&reader, id).unwrap(), Some(0));
+    assert_eq!(node2.log.cursor(&reader_name("other"), id).unwrap(), Some(0), "which it had");
 }
 
 #[test]

@@ -147,8 +147,8 @@ impl PluginReader {
         let cursor = self.log.cursor(&self.reader, id).map_err(store_fault)?;
         let position = match reading.charge {
             Some(charge) if reading.is_recorded => self.recorded_position((id, reading), charge, cursor)?,
-            // A partition without a cursor came after the plugin: all of it is new.
-            _ => cursor.unwrap_or_else(|| self.log.start_offset(id)),
+            // A partition without a cursor came after the plugin: all of it is new, what retention has taken since included.
+            _ => cursor.unwrap_or(0),
         };
         self.positions.insert(id, position);
         Ok(position)

@@ -182,6 +182,10 @@ impl Lab {
         (plugin, Sandbox::new(template, PendingState::new(Arc::new(source))))
     }
 
+    pub fn manifest(&self) -> Arc<Manifest> {
+        Arc::clone(template(self.scope).manifest())
+    }
+
     pub fn life(&self, node: usize) -> OriginId {
         self.nodes[node].log.store().origin()
     }

@@ -6,6 +6,7 @@ use sled_data::{PartitionId, Wait};
 
 use super::lab::{Lab, PLUGIN, id};
 use crate::plugin_host::duties::TakeOver;
+use crate::plugin_host::rests::begin_in_ended;
 use crate::plugin_host::round::reader_name;
 
 const A: usize = 0;
@@ -171,13 +172,26 @@ fn the_rest_of_a_life_goes_to_who_takes_over_the_next_one_and_comes_back_with_it
 
 #[test]
 fn what_retention_took_of_the_life_before_is_told_and_goes_then() {
+    // Whether the plugin had read anything there.
+    for has_read in [true, false] {
+        taken_before_it_was_read(has_read);
+    }
+}
+
+fn taken_before_it_was_read(has_read: bool) {
     let mut lab = Lab::new(1, "origin");
     lab.publish_new(A, 4);
-    lab.work(A);
+    if has_read {
+        lab.work(A);
+    }
     lab.publish_new(A, 6);
     lab.begins_anew(A);
     let (log, reader) = (Arc::clone(&lab.nodes[A].log), reader_name(PLUGIN));
     let topic = log.topic("in").unwrap();
+    // As at each start.
+    begin_in_ended(&log, &lab.manifest(), false).unwrap();
+    let ticket = log.lock().ticket();
+    log.durable_blocking(ticket).unwrap();
     let left: Vec<PartitionId> = log.ended_partitions(&topic).iter().map(|partition| partition.id()).collect();
     let is_unread =
         |id: &&PartitionId| log.cursor(&reader, **id).unwrap().is_some_and(|next| next < log.visible_end(**id));
