@@ -39,6 +39,18 @@ impl KeptWill {
     pub fn properties(&self) -> Properties<'_> {
         Properties::from_stored(&self.properties)
     }
+
+    /// Bytes of what it holds.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.len()
+    }
+
+    /// One to `t` with so many bytes.
+    #[cfg(test)]
+    pub fn sample(payload_bytes: usize) -> Self {
+        let (topic, payload) = ("t".to_owned(), vec![7; payload_bytes]);
+        Self { topic, payload, qos: Qos::AtMostOnce, retain: false, delay_s: 0, properties: Vec::new() }
+    }
 }
 
 /// A will and when it is published, by the caller's clock; at or before now means at once.

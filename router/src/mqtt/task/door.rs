@@ -1,6 +1,5 @@
 //! What all connections of the MQTT door share.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId};
 use tokio::sync::Semaphore;
 
-use super::publish::Publisher;
+use super::publish::{NotTaken, Publisher};
 use super::retain::{RetainedStore, Written};
-use crate::event_log::{Committed, EventLog, Observer};
+use super::wills::{WaitingWill, Wills};
+use crate::event_log::{Committed, EventLog, Observer, Ticket};
 use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
-use crate::mqtt::session::{DueWill, KeptSession, Limits};
+use crate::mqtt::session::{DueWill, KeptSession, KeptWill, Limits};
 use crate::sessions::Sessions;
 use crate::subscriptions::FanOut;
 
@@ -76,17 +76,8 @@ pub struct Door {
     /// What clients do wrong, as lines of the log.
     pub(super) complaints: Gate,
     assigned: AtomicU64,
-    /// Wills that wait for their delay, by client id.
-    wills: Mutex<HashMap<Arc<str>, WaitingWill>>,
-}
-
-/// A will that waits for its delay.
-pub(super) struct WaitingWill {
-    pub(super) due: DueWill,
-    /// The hybrid clock at which its session began.
-    pub(super) begun: u64,
-    /// When its client was heard last, by the door's clock.
-    pub(super) heard_ms: u64,
+    /// Wills that wait for their delay, or for a log that takes them.
+    wills: Mutex<Wills>,
 }
 
 impl Door {
@@ -140,7 +131,7 @@ impl Door {
             kept.found_without_end(self.now_ms(), last_ms(&self.log));
             if let (Some((will, at_ms)), Some(ended_ms)) = (kept.will.clone(), kept.disconnected_at_ms) {
                 let (due, heard_ms) = (DueWill { will, at_ms }, ended_ms.min(at_ms));
-                self.wills.lock().insert(Arc::clone(&client_id), WaitingWill { due, begun, heard_ms });
+                self.wills.lock().add(&client_id, WaitingWill::new(due, begun, heard_ms));
             }
             self.keep(&client_id, &kept);
         }
@@ -151,25 +142,57 @@ impl Door {
         self.sessions.set_kept_state(client_id, kept.to_bytes(), expires_at_ms);
     }
 
-    /// Publishes a will now, or when its delay has passed and its client has not come back.
-    pub(super) fn take_will(&self, client_id: &Arc<str>, will: WaitingWill) {
+    /// Publishes a will now, or when its delay has passed and its client has not come back. What is to be kept of it with its session.
+    pub(super) fn take_will(&self, client_id: &Arc<str>, will: WaitingWill) -> Option<(KeptWill, u64)> {
         if will.due.at_ms > self.now_ms() {
-            self.wills.lock().insert(Arc::clone(client_id), will);
+            self.wills.lock().add(client_id, will);
         } else {
-            self.publish_will(client_id, &will);
+            self.publish_will(client_id, will);
         }
+        self.wills.lock().unpublished(client_id)
     }
 
-    /// The client is back: its delayed will is called off, or published now if its session ended.
+    /// The client is back: its delayed will is called off, or published now if its session ended. One that was due before, and was refused, is tried once
+    /// more: behind what its client says from now on it would be wrong.
     pub(super) fn call_off_will(&self, client_id: &Arc<str>, session_goes_on: bool) {
-        let waiting = self.wills.lock().remove(client_id);
-        if let Some(waiting) = waiting.filter(|_| !session_goes_on) {
-            self.publish_will(client_id, &waiting);
+        let Some(waiting) = self.wills.lock().remove(client_id) else { return };
+        let is_over = match waiting.ticket() {
+            Some(ticket) => !matches!(self.log.outcome(ticket), Some(Err(_))),
+            None => session_goes_on && !waiting.was_refused(),
+        };
+        if is_over {
+            return;
+        }
+        let topic = waiting.due.will.topic.clone();
+        self.publish_will(client_id, waiting);
+        let mut wills = self.wills.lock();
+        if wills.unpublished(client_id).is_some() {
+            wills.remove(client_id);
+            tracing::warn!(%client_id, topic, "a will was not published before its client came back");
         }
     }
 
-    fn publish_will(&self, client_id: &Arc<str>, waiting: &WaitingWill) {
-        let WaitingWill { due: DueWill { will, .. }, begun, heard_ms } = waiting;
+    /// Publishes a will. It waits on where the log refuses it for now, and until it is stored.
+    fn publish_will(&self, client_id: &Arc<str>, waiting: WaitingWill) {
+        match self.append_will(client_id, &waiting) {
+            Ok(ticket) => {
+                self.forget_will(client_id);
+                if let Some(ticket) = ticket {
+                    // Where there is no room for it, it is not tried again.
+                    self.wills.lock().add(client_id, waiting.appended(ticket));
+                }
+            }
+            Err(error) if error.is_for_now() => self.keep_trying(client_id, waiting, &error),
+            Err(error) => {
+                self.forget_will(client_id);
+                tracing::warn!(%client_id, topic = waiting.due.will.topic, %error, "a will was not published");
+            }
+        }
+    }
+
+    /// Appends a will; the ticket of the commit that it is in.
+    fn append_will(&self, client_id: &Arc<str>, waiting: &WaitingWill) -> Result<Option<Ticket>, NotTaken> {
+        let (will, begun, heard_ms) = (&waiting.due.will, waiting.begun, waiting.heard_ms);
         let publish = Publish {
             topic: &will.topic,
             payload: &will.payload,
@@ -181,15 +204,32 @@ impl Door {
         };
         // A will is as old as its connection: its number, if it has one, says nothing.
         let (ingest, fan_out) = (Arc::clone(&self.ingest), Arc::clone(&self.fan_out));
-        let written = self.written(client_id, *begun, *heard_ms);
+        let written = self.written(client_id, begun, heard_ms);
         let mut publisher = Publisher::new(ingest, fan_out, Arc::clone(client_id), 0, None, written);
         let mut open = None;
         let appended = publisher.append(self, &mut open, &will.topic, &publish);
+        let ticket = open.as_ref().map(|open| open.ticket());
         drop(open);
         publisher.flush_live();
-        self.forget_will(client_id);
-        if let Err(error) = appended {
-            tracing::warn!(%client_id, topic = will.topic, %error, "a will was not published");
+        appended.map(|_| ticket)
+    }
+
+    /// A will that was refused for now waits, and stays with its session, so that a restart publishes it.
+    fn keep_trying(&self, client_id: &Arc<str>, waiting: WaitingWill, why: &dyn std::fmt::Display) {
+        let (topic, is_told) = (waiting.due.will.topic.clone(), waiting.is_told);
+        let DueWill { will, at_ms } = waiting.due.clone();
+        if !self.wills.lock().add(client_id, waiting.refused(self.now_ms())) {
+            self.forget_will(client_id);
+            tracing::warn!(%client_id, topic, %why, "a will was not published, and too many others wait to be tried again");
+            return;
+        }
+        self.change_kept(client_id, |kept| {
+            let is_new = kept.will.is_none();
+            kept.will.get_or_insert((will, at_ms));
+            is_new
+        });
+        if !is_told {
+            tracing::warn!(%client_id, topic, %why, "a will was not published; it is tried again until it is");
         }
     }
 
@@ -201,10 +241,15 @@ impl Door {
     }
 
     /// A will that was published is no longer kept with its session, so that a restart does not publish it again.
-    fn forget_will(&self, client_id: &Arc<str>) {
+    fn forget_will(&self, client_id: &str) {
+        self.change_kept(client_id, |kept| kept.will.take().is_some());
+    }
+
+    /// Changes the session of a client that is away; `change` says whether it has.
+    fn change_kept(&self, client_id: &str, change: impl FnOnce(&mut KeptSession) -> bool) {
         let Some(state) = self.sessions.kept_state(client_id) else { return };
         if let Ok(mut kept) = KeptSession::from_bytes(&state)
-            && kept.will.take().is_some()
+            && change(&mut kept)
         {
             self.keep(client_id, &kept);
         }
@@ -229,12 +274,17 @@ impl Door {
         if self.sessions.awaits_others() {
             return;
         }
-        let is_due = |_: &Arc<str>, waiting: &mut WaitingWill| waiting.due.at_ms <= now_ms;
-        let due: Vec<(Arc<str>, WaitingWill)> = self.wills.lock().extract_if(is_due).collect();
+        let due = self.wills.lock().take_due(now_ms, |ticket| self.log.outcome(ticket).is_some());
         for (client_id, waiting) in due {
-            // A session that goes on at another node has called its will off.
-            if self.sessions.newer_than(&client_id, waiting.begun).is_none_or(|place| place.anew) {
-                self.publish_will(&client_id, &waiting);
+            match waiting.ticket().map(|ticket| self.log.outcome(ticket)) {
+                Some(Some(Err(why))) => self.keep_trying(&client_id, waiting, &why),
+                Some(_) => {}
+                None if waiting.was_refused() && self.sessions.live_of(&client_id).is_some() => {}
+                // A session that goes on at another node has called its will off.
+                None if self.sessions.newer_than(&client_id, waiting.begun).is_none_or(|place| place.anew) => {
+                    self.publish_will(&client_id, waiting);
+                }
+                None => {}
             }
         }
         self.sessions.expire();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::connection::Connection;
-use super::door::WaitingWill;
+use super::wills::WaitingWill;
 use crate::mqtt::session::{EXPIRY_NEVER, End};
 use crate::transport::Outgoing;
 
@@ -48,16 +48,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let now_ms = self.door.now_ms();
         let interrupted = self.deliverer.interrupted();
         let heard_ms = self.session.heard_at_ms();
-        let ended = self.session.end(end, now_ms);
+        let mut ended = self.session.end(end, now_ms);
         let client_id = Arc::clone(&self.entry.client_id);
+        drop(self.offers);
+        if let Some(due) = ended.will {
+            let will = self.door.take_will(&client_id, WaitingWill::new(due, self.entry.begun, heard_ms));
+            if let Some(kept) = &mut ended.kept {
+                kept.will = will;
+            }
+        }
         let keep = ended.kept.map(|kept| {
             let keep_s = (kept.expiry_s != EXPIRY_NEVER).then_some(kept.expiry_s);
             (kept.to_bytes(), keep_s)
         });
-        drop(self.offers);
-        if let Some(due) = ended.will {
-            self.door.take_will(&client_id, WaitingWill { due, begun: self.entry.begun, heard_ms });
-        }
         self.door.sessions.disconnect(&self.entry, keep, interrupted);
         let last_words = write_and_close(&mut self.io, &mut self.outgoing);
         let _ = tokio::time::timeout(CLOSE_WAIT, last_words).await;

@@ -15,11 +15,14 @@ mod packets;
 mod publish;
 mod retain;
 mod turn;
+mod wills;
 
 #[cfg(test)]
 mod numbered_tests;
 #[cfg(test)]
 mod offer_tests;
+#[cfg(test)]
+mod refused_will_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::connection::Connection;
-use super::door::{Door, WaitingWill};
+use super::door::Door;
 use super::turn::Turn;
 use crate::event_log::Wake;
 use crate::mqtt::codec::{Decoded, Packet, Reason, Settings, Version, decode_first};
@@ -68,7 +68,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
             }
             door.call_off_will(&entry.client_id, session_present);
             if let Some(due) = will.filter(|_| session_present) {
-                door.take_will(&entry.client_id, WaitingWill { due, begun: entry.begun, heard_ms: door.now_ms() });
+                door.take_will(&entry.client_id, WaitingWill::new(due, entry.begun, door.now_ms()));
             }
             if session_present && !session.is_kept() {
                 door.sessions.forget_stored(&entry);
