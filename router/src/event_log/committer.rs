@@ -49,6 +49,8 @@ pub trait Observer: Send + Sync {
     fn followed(&self, _commits: &[FollowedCommit]) {}
     /// A copy of another origin was taken: what its commits left here is to be read anew. Called where blocking is fine.
     fn copied(&self, _origin: OriginId) {}
+    /// Which lives go on is known better: [`EventLog::followed_lives`] is to be asked anew. Called where [`Self::followed`] is, or where blocking is fine.
+    fn lives_changed(&self) {}
 }
 
 pub(super) fn start(log: &Arc<EventLog>) -> io::Result<JoinHandle<()>> {

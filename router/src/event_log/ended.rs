@@ -12,19 +12,23 @@ use super::lives::was_outlived;
 use super::{EventLog, PartitionLog, Topic};
 
 /// The small named tree of ended lives.
-const LIVES_TREE: &str = "own_lives";
+pub(super) const LIVES_TREE: &str = "own_lives";
 /// A value of the tree.
 const NOTED: &[u8] = &[1];
 /// Noted lives that are read at once.
 const NOTED_READ_MAX: usize = 256;
+
+/// The life that a key of the tree names.
+pub(super) fn life_of(key: &[u8]) -> Option<OriginId> {
+    Some(OriginId(u64::from_be_bytes(key.try_into().ok()?)))
+}
 
 /// The ended lives that are noted.
 fn noted(store: &Store) -> Result<BTreeSet<OriginId>, ReadError> {
     let (mut lives, mut after) = (BTreeSet::new(), None::<Vec<u8>>);
     loop {
         let page = store.state_scan(LIVES_TREE, &[], after.as_deref(), NOTED_READ_MAX)?;
-        let keys = page.iter().filter_map(|(key, _)| Some(u64::from_be_bytes(key.as_slice().try_into().ok()?)));
-        lives.extend(keys.map(OriginId));
+        lives.extend(page.iter().filter_map(|(key, _)| life_of(key)));
         match page.into_iter().last() {
             Some((last, _)) => after = Some(last),
             None => return Ok(lives),

@@ -92,6 +92,7 @@ impl EventLog {
         }
         self.tell_visible(batches);
         shown.iter().for_each(|partition| partition.handed_out());
+        self.note_writers_by(commits);
         observers.iter().for_each(|observer| observer.followed(commits));
     }
 
@@ -124,6 +125,8 @@ impl EventLog {
             }
         }
         self.tell_visible(Vec::new());
+        // Observers look at all lives anew.
+        self.note_writers();
         let observers: Vec<Arc<dyn Observer>> = self.observers.read().clone();
         observers.iter().for_each(|observer| observer.copied(origin));
     }

@@ -33,6 +33,7 @@ mod stamp;
 mod stats;
 mod topics;
 mod wake;
+mod writers;
 
 #[cfg(test)]
 mod failure_tests;
@@ -150,6 +151,7 @@ impl EventLog {
         let thread = committer::start(&log)?;
         *log.committer.lock() = Some(thread);
         log.note_ended_lives();
+        log.note_writers();
         Ok(log)
     }
 

@@ -14,6 +14,9 @@ const MARK_KEEP_MS: i64 = 7 * 24 * 3_600 * 1_000;
 /// By how much another node's clock is to have moved before its messages are gone through.
 const CLOCK_STEP_MS: u64 = 1_000;
 
+/// The life in the stamp of what says nothing any more: it is older than what any life wrote at that moment.
+const FORSAKEN: u64 = 0;
+
 /// What a node holds of a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -158,10 +161,20 @@ impl Merged {
         written.for_each(|(topic, _)| self.index.postpone(topic, by_ms));
     }
 
-    /// The topics of messages that were written in lives that `is_one` names, and by which.
-    pub fn written_in(&self, is_one: impl Fn(u64) -> bool) -> Vec<(Arc<str>, u64)> {
-        let written = self.stamps.iter().filter(|(_, stamp)| is_one(stamp.origin));
-        written.map(|(topic, stamp)| (Arc::clone(topic), stamp.origin)).collect()
+    /// What is held of lives that `is_one` names says nothing any more: what another one has written at the same moment, or later, takes its place. It is shown
+    /// until then. The topics.
+    pub fn forsake(&mut self, is_one: impl Fn(u64) -> bool) -> Vec<Arc<str>> {
+        let written = self.stamps.iter_mut().filter(|(_, stamp)| is_one(stamp.origin));
+        let forsaken = written.map(|(topic, stamp)| {
+            stamp.origin = FORSAKEN;
+            Arc::clone(topic)
+        });
+        forsaken.collect()
+    }
+
+    /// Whether what is held of a topic says nothing any more.
+    pub fn is_forsaken(&self, topic: &str) -> bool {
+        self.stamps.get(topic).is_some_and(|stamp| stamp.origin == FORSAKEN)
     }
 
     /// Drops at most `count_max` messages that have expired; each leaves a mark of its stamp where `marks` says so.
@@ -278,6 +291,25 @@ mod tests {
         }
         assert!(merged.expire(49_999, 9, true).is_empty());
         assert_eq!(merged.expire(50_000, 9, true).len(), 2);
+    }
+
+    #[test]
+    fn what_is_forsaken_gives_way_to_what_is_as_old() {
+        let mut merged = Merged::default();
+        for topic in ["same", "later", "older", "none"] {
+            merged.take(topic, held(5, 9, Some("x")));
+        }
+        merged.take("other", held(5, 8, Some("x")));
+        let mut topics = merged.forsake(|origin| origin == 9);
+        topics.sort();
+        assert_eq!(topics, ["later".into(), "none".into(), "older".into(), "same".into()] as [Arc<str>; 4]);
+        assert_eq!(shown(&merged).len(), 5, "it is shown for now");
+        for (topic, clock, takes) in [("same", 5, true), ("later", 6, true), ("older", 4, false)] {
+            let taken = merged.take(topic, held(clock, 1, Some("y")));
+            assert_eq!(taken != Taken::Older, takes, "{topic}");
+        }
+        let left = ["same", "later", "older", "none", "other"].map(|topic| merged.is_forsaken(topic));
+        assert_eq!(left, [false, false, true, true, false]);
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl Follower {
             let store = log.store();
             let known = store.followed().into_iter().find(|(followed, _)| *followed == origin);
             if known.is_some_and(|(_, followed)| is_writer && followed.node != node.0) {
-                store.set_follow_node(origin, node.0)?;
+                log.set_writer(origin, node.0)?;
                 store.sync().map_err(|error| FollowError::Failed(error.0))?;
             }
             for _ in 0..SYNCS_MAX {

@@ -89,7 +89,7 @@ impl Sessions {
         self.clocks().into_iter().find(|(of, _)| *of == origin).map(|(_, ahead_ms)| ahead_ms)
     }
 
-    fn read_origin(&self, origin: OriginId) -> Result<(), StoreError> {
+    pub(super) fn read_origin(&self, origin: OriginId) -> Result<(), StoreError> {
         self.log.state_walk_of(origin, DEVICES_TREE, |key, value| self.take_seen(origin, key, Some(value)))
     }
 
@@ -294,9 +294,13 @@ impl Observer for Watcher {
 
     fn copied(&self, origin: OriginId) {
         let Some(sessions) = self.0.upgrade().filter(|sessions| !sessions.log.is_ended(origin)) else { return };
-        sessions.look_at_lives();
-        if let Err(error) = sessions.read_origin(origin) {
-            tracing::error!(%origin, %error, "what another node has seen of devices cannot be read");
+        sessions.lives_changed();
+        sessions.read_again(origin);
+    }
+
+    fn lives_changed(&self) {
+        if let Some(sessions) = self.0.upgrade() {
+            sessions.lives_changed();
         }
     }
 }

@@ -40,6 +40,7 @@ struct Inner {
     faults: Faults,
     mark: Option<Mark>,
     synced_mark: Option<Mark>,
+    reads: u64,
 }
 
 impl Inner {
@@ -127,6 +128,11 @@ impl MemoryBackend {
     /// Number of writes since the last sync: what a power cut may lose.
     pub fn unsynced_writes(&self) -> usize {
         self.inner.lock().unsynced.len()
+    }
+
+    /// Number of values that were asked for by their keys so far: what reading costs.
+    pub fn reads(&self) -> u64 {
+        self.inner.lock().reads
     }
 
     /// A power cut: of the writes since the last sync the first `keep` stay, the others are gone. Faults end.
@@ -259,7 +265,8 @@ impl Tree for MemoryTree {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BackendError> {
-        let inner = self.inner.lock();
+        let mut inner = self.inner.lock();
+        inner.reads += 1;
         Ok(inner.trees.get(&self.name).and_then(|tree| tree.get(key)).cloned())
     }
 

@@ -318,4 +318,10 @@ impl Observer for Onlooker {
             door.retained.copied(&door.log, origin);
         }
     }
+
+    fn lives_changed(&self) {
+        if let Some(door) = self.0.upgrade() {
+            door.retained.lives_changed(&door.log);
+        }
+    }
 }

@@ -3,8 +3,11 @@
 //! In a site the newest of all nodes' messages counts. A node's own tree holds what it wrote itself as long as that is
 //! the newest that it knows, and marks where that was a removal.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use sled_data::{FollowedCommit, OriginId, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX};
 
@@ -51,7 +54,13 @@ struct StoredV2 {
 /// All retained messages that are known here. Locked after the log, where both are.
 pub(super) struct RetainedStore {
     merged: Mutex<Merged>,
+    /// Lives that say nothing any more: their nodes have gone on with them in later ones. What was removed since would come back from them when the mark of
+    /// that is too old.
+    carried_on: RwLock<BTreeSet<OriginId>>,
 }
+
+/// What lives hold of a topic, as they have stored it.
+type Stored = Vec<(OriginId, Vec<u8>)>;
 
 /// Why a message is not retained.
 #[derive(Debug, thiserror::Error)]
@@ -99,37 +108,81 @@ impl RetainedStore {
     /// Nothing yet.
     pub(super) fn new(config: &Config) -> Self {
         let limits = RetainedLimits { messages_max: config.retained_max, bytes_max: config.retained_bytes_max };
-        Self { merged: Mutex::new(Merged::new(limits)) }
+        Self { merged: Mutex::new(Merged::new(limits)), carried_on: RwLock::default() }
     }
 
-    /// Takes what this node and all others have in the store. A life that its node has gone on with says nothing any more: what was removed since
-    /// would come back when the mark of that is too old.
+    /// Takes what this node and all others have in the store.
     pub(super) fn load(&self, log: &EventLog) {
-        let carried_on = log.followed_lives().carried_on;
-        let others = log.others().into_iter().filter(|origin| !carried_on.contains(origin));
-        for origin in std::iter::once(log.origin()).chain(others) {
+        *self.carried_on.write() = log.followed_lives().carried_on;
+        for origin in std::iter::once(log.origin()).chain(self.others(log)) {
             self.load_origin(log, origin);
         }
     }
 
     /// Takes what a life has that was copied. Where a node is known by now to have gone on with one in another, what that other one holds counts alone.
     pub(super) fn copied(&self, log: &EventLog, origin: OriginId) {
-        let carried_on = log.followed_lives().carried_on;
-        if !carried_on.contains(&origin) {
+        let left = self.look_at_lives(log);
+        if self.counts(log, origin) {
+            // What it holds of these is in place then, and needs no further reading.
             self.load_origin(log, origin);
         }
-        let written = self.merged.lock().written_in(|origin| carried_on.contains(&OriginId(origin)));
-        for topics in written.chunks(LOAD_COUNT) {
+        self.replace(log, &left);
+    }
+
+    /// Which lives go on is known better.
+    pub(super) fn lives_changed(&self, log: &EventLog) {
+        let left = self.look_at_lives(log);
+        self.replace(log, &left);
+    }
+
+    /// Looks which lives say nothing any more; the topics of what is held of them.
+    fn look_at_lives(&self, log: &EventLog) -> Vec<Arc<str>> {
+        let carried_on = log.followed_lives().carried_on;
+        let left = self.merged.lock().forsake(|origin| carried_on.contains(&OriginId(origin)));
+        *self.carried_on.write() = carried_on;
+        left
+    }
+
+    /// Puts what others hold in the place of what is forsaken, of these topics, or nothing. Reads the store before the log is locked.
+    fn replace(&self, log: &EventLog, topics: &[Arc<str>]) {
+        let others = self.others(log);
+        for topics in topics.chunks(LOAD_COUNT) {
+            let left: Vec<&Arc<str>> = {
+                let merged = self.merged.lock();
+                topics.iter().filter(|topic| merged.is_forsaken(topic)).collect()
+            };
+            let stored: Vec<Stored> = left.iter().map(|topic| stored_by(log, &others, topic.as_bytes())).collect();
             let mut open = log.lock();
-            topics.iter().for_each(|(topic, origin)| self.lost(log, &mut open, OriginId(*origin), topic.as_bytes()));
+            for (topic, stored) in left.into_iter().zip(stored) {
+                let is_left = {
+                    let mut merged = self.merged.lock();
+                    let is_left = merged.is_forsaken(topic);
+                    if is_left {
+                        merged.remove(topic, None);
+                    }
+                    is_left
+                };
+                if is_left {
+                    self.take_stored(&mut open, topic.as_bytes(), &stored);
+                }
+            }
         }
     }
 
-    /// Takes what one node has in the store; nothing of an ended life of this one, whose present life goes on with that.
+    /// The lives of others that count.
+    fn others(&self, log: &EventLog) -> Vec<OriginId> {
+        let mut others = log.others();
+        others.retain(|origin| self.counts(log, *origin));
+        others
+    }
+
+    /// Whether what another's life holds counts: not of an ended one of this node, whose present life goes on with that.
+    fn counts(&self, log: &EventLog, origin: OriginId) -> bool {
+        !log.is_ended(origin) && !self.carried_on.read().contains(&origin)
+    }
+
+    /// Takes what one node has in the store.
     fn load_origin(&self, log: &EventLog, origin: OriginId) {
-        if log.is_ended(origin) {
-            return;
-        }
         let mut page = Vec::new();
         let walked = log.state_walk_of(origin, RETAINED_TREE, |key, value| {
             page.push((key.to_vec(), value.to_vec()));
@@ -185,37 +238,46 @@ impl RetainedStore {
     /// Takes what a commit of another node has changed.
     pub(super) fn followed(&self, log: &EventLog, commit: &FollowedCommit) {
         let mut writes = commit.record.state.iter().filter(|write| write.tree == RETAINED_TREE).peekable();
-        if writes.peek().is_none() || log.is_ended(commit.origin) {
+        if writes.peek().is_none() || !self.counts(log, commit.origin) {
             return;
         }
-        let mut open = log.lock();
+        // Read before the log is locked.
+        let mut others: Option<Vec<OriginId>> = None;
+        let mut all = Vec::new();
         for write in writes {
+            let is_lost = write.value.is_none() && self.is_of(&write.key, commit.origin);
+            let stored = match is_lost {
+                true => stored_by(log, others.get_or_insert_with(|| self.others(log)), &write.key),
+                false => Stored::new(),
+            };
+            all.push((write, stored));
+        }
+        let mut open = log.lock();
+        for (write, stored) in all {
             match &write.value {
                 Some(value) => self.take(&mut open, commit.origin, &write.key, value),
-                None => self.lost(log, &mut open, commit.origin, &write.key),
+                None => self.lost(&mut open, commit.origin, &write.key, &stored),
             }
         }
     }
 
-    /// A node holds nothing of a topic any more: where that was the newest, what others hold is looked at again.
-    fn lost(&self, log: &EventLog, open: &mut OpenCommit<'_>, origin: OriginId, key: &[u8]) {
-        let topic = String::from_utf8_lossy(key);
-        {
-            let mut merged = self.merged.lock();
-            if merged.stamp(&topic).is_none_or(|stamp| stamp.origin != origin.0) {
-                return;
-            }
-            merged.remove(&topic, None);
+    /// Whether what is held of a topic is a life's.
+    fn is_of(&self, key: &[u8], origin: OriginId) -> bool {
+        let stamp = self.merged.lock().stamp(&String::from_utf8_lossy(key));
+        stamp.is_some_and(|stamp| stamp.origin == origin.0)
+    }
+
+    /// A node holds nothing of a topic any more: where that was the newest, what others have `stored` of it counts. What this node holds is in memory: it was
+    /// not the newest, so it holds nothing.
+    fn lost(&self, open: &mut OpenCommit<'_>, origin: OriginId, key: &[u8], stored: &[(OriginId, Vec<u8>)]) {
+        if self.is_of(key, origin) {
+            self.merged.lock().remove(&String::from_utf8_lossy(key), None);
+            self.take_stored(open, key, stored);
         }
-        match log.state_of_all(RETAINED_TREE, key) {
-            // What this node holds is in memory: it was not the newest, so it holds nothing.
-            Ok(held) => {
-                let carried_on = log.followed_lives().carried_on;
-                let counts = |of: OriginId| of != log.origin() && !log.is_ended(of) && !carried_on.contains(&of);
-                held.iter().filter(|(of, _)| counts(*of)).for_each(|(of, value)| self.take(open, *of, key, value));
-            }
-            Err(error) => tracing::error!(%topic, %error, "retained messages cannot be read"),
-        }
+    }
+
+    fn take_stored(&self, open: &mut OpenCommit<'_>, key: &[u8], stored: &[(OriginId, Vec<u8>)]) {
+        stored.iter().for_each(|(of, value)| self.take(open, *of, key, value));
     }
 
     /// Keeps or, with an empty payload, removes the retained message of a topic [MQTT-3.3.1-6], in memory. `None`: what is held is newer than
@@ -311,6 +373,19 @@ impl RetainedStore {
     }
 }
 
+/// What lives have stored of a topic. Reads an entry of each.
+fn stored_by(log: &EventLog, lives: &[OriginId], key: &[u8]) -> Stored {
+    let stored = lives.iter().filter_map(|origin| {
+        let value = log.store().state_get_of(*origin, RETAINED_TREE, key);
+        let value = value.inspect_err(|error| {
+            let topic = String::from_utf8_lossy(key);
+            tracing::error!(%topic, %origin, %error, "a retained message cannot be read; run `edgeway store verify`");
+        });
+        Some((*origin, value.ok()??))
+    });
+    stored.collect()
+}
+
 fn retained(publish: &Publish<'_>, now_ms: u64) -> Retained {
     let mut properties = PropertyBuffer::new();
     put_forwarded(publish, &mut properties);
@@ -351,8 +426,6 @@ fn decode(bytes: &[u8], origin: OriginId) -> Option<Held> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use sled_data::MemoryBackend;
 
     use super::*;

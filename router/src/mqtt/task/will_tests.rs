@@ -252,7 +252,7 @@ async fn a_will_that_waits_after_a_start_outlives_its_session() {
 
 /// A gateway is killed while a client with a will is connected, and begins a new life, whose number is the smaller one or not; another one has
 /// all of the life before, and knows that it is of node 2.
-async fn killed(expiry_s: u32, is_smaller: bool) -> (Node, OriginId, Node) {
+pub(super) async fn killed(expiry_s: u32, is_smaller: bool) -> (Node, OriginId, Node) {
     killed_beside(&Arc::new(MemoryBackend::new()), expiry_s, is_smaller).await
 }
 
@@ -282,7 +282,13 @@ async fn killed_beside(beside: &Arc<MemoryBackend>, expiry_s: u32, is_smaller: b
 }
 
 /// Takes a copy of a life from another gateway, as first contact does.
-fn copy(life: OriginId, from: &Node, to: &Node, writer: u64) {
+pub(super) fn copy(life: OriginId, from: &Node, to: &Node, writer: u64) {
+    bring(life, from, to, writer);
+    to.log.show_origin(life);
+}
+
+/// The same, and does not show it yet.
+pub(super) fn bring(life: OriginId, from: &Node, to: &Node, writer: u64) {
     let (from, store) = (from.log.store(), to.log.store());
     from.sync().unwrap();
     let head = from.copy_head(life).unwrap();
@@ -292,7 +298,6 @@ fn copy(life: OriginId, from: &Node, to: &Node, writer: u64) {
     store.end_copy(life, head.commit).unwrap();
     store.set_follow_node(life, writer).unwrap();
     store.sync().unwrap();
-    to.log.show_origin(life);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
