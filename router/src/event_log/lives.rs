@@ -4,7 +4,7 @@
 //! and clocks of commits can be made up. One that only says so would have the node begin a new life at each start. So a life is ended for it
 //! once a day at most, for the site and for links each; otherwise it is told, and people look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sled_data::{CommitNumber, OriginId, ReadError, Store};
 
@@ -98,9 +98,12 @@ impl EventLog {
         let note = Note { at_ms: self.clock().wall_ms(), life: Some(self.origin()) };
         // The note of the one before is written over.
         let here = self.store.ended_lives().into_iter().chain(self.store.ended_lives_without_events());
-        let here = here.map(|(life, _)| life);
-        let outlived = here.filter(|life| self.was_outlived(*life).unwrap_or(true));
-        let earlier: Vec<u8> = outlived.flat_map(|life| life.0.to_be_bytes()).collect();
+        let mut outlived: BTreeSet<OriginId> =
+            here.map(|(life, _)| life).filter(|life| self.was_outlived(*life).unwrap_or(true)).collect();
+        // One that has come back from others is followed like any other's.
+        let followed = self.store.followed().into_iter().map(|(life, _)| life);
+        outlived.extend(followed.filter(|life| matches!(self.was_outlived(*life), Ok(true))));
+        let earlier: Vec<u8> = outlived.iter().flat_map(|life| life.0.to_be_bytes()).collect();
         let ticket = {
             let mut open = self.lock();
             open.put_state(by.tree(), KEY, Some(&note.encode()));
@@ -309,6 +312,36 @@ mod tests {
             (life, LeftLife { is_followed: life == followed, ..left })
         });
         assert_eq!(left(&log), expected.collect::<BTreeMap<_, _>>(), "it is not forgotten, nor its last commit");
+        log.close();
+    }
+
+    #[tokio::test]
+    async fn a_life_that_was_outlived_stays_so_when_it_came_back_and_the_next_one_was_as_well() {
+        let backend = Arc::new(MemoryBackend::new());
+        let mut log = open_on(&backend, Config::default());
+        log.ensure_topic(super::super::AUDIT_TOPIC, None).unwrap();
+        let mut lives = Vec::new();
+        for _ in 0..3 {
+            let act = Act { who: "test", act: "life", what: "a", outcome: "done", detail: serde_json::Value::Null };
+            let ticket = log.audit(act).unwrap();
+            log.durable(ticket).await.unwrap();
+            log.note_end_of_life(Outliver::Site).await.unwrap();
+            lives.push(log.origin());
+            log.close();
+            log.store().end_life("others have more").unwrap();
+            drop(log);
+            log = open_on(&backend, Config::default());
+            // It comes back from others, who have more of it.
+            let last = *lives.last().unwrap();
+            let head = log.store().copy_head(last).unwrap();
+            log.store().begin_copy(&head).unwrap();
+            log.store().end_copy(last, head.commit).unwrap();
+            log.store().sync().unwrap();
+            assert!(log.others().contains(&last));
+            for life in &lives {
+                assert!(log.was_outlived(*life).unwrap(), "{life} of {lives:?}");
+            }
+        }
         log.close();
     }
 }
