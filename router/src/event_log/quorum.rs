@@ -16,6 +16,8 @@ use super::{CommitFailed, EventLog, Ticket, Wake};
 
 /// Bytes of records that may wait for their quorum; beyond that it counts as out of reach.
 const WAITING_BYTES_MAX: usize = 32 << 20;
+/// How often it is said whether the others keep up, at most.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// What waits for its quorum.
 struct Waiting {
@@ -38,6 +40,10 @@ struct State {
     synced: BTreeMap<u64, CommitNumber>,
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// How long what is appended waits before that is too long, as it was told last.
+    wait_max: Duration,
+    /// Whether the others are behind, as it was said last, and when.
+    said: Option<(bool, Instant)>,
 }
 
 /// Which commits enough nodes have synced.
@@ -95,6 +101,21 @@ impl State {
         let reached = reached(self.needed, &self.synced);
         self.waiting.front().is_some_and(|first| reached.is_none_or(|reached| first.commit <= reached))
     }
+
+    /// Whether the others are too far behind: what has waited longest is late. Where they were, they are until it has waited for half as long: under steady
+    /// overload refusals would come and go with each commit.
+    fn is_behind(&self, was_behind: bool) -> bool {
+        let is_behind = |first: &Waiting| first.is_late || was_behind && first.since.elapsed() >= self.wait_max / 2;
+        self.waiting.front().is_some_and(is_behind)
+    }
+
+    /// Whether it is to be said (pure): it is news, and the last news was long ago.
+    fn is_to_say(&self, is_behind: bool, now: Instant) -> bool {
+        match self.said {
+            Some((said, at)) => said != is_behind && now.saturating_duration_since(at) >= SAY_EVERY,
+            None => is_behind,
+        }
+    }
 }
 
 impl Quorum {
@@ -106,15 +127,20 @@ impl Quorum {
     }
 
     /// Notes whether what has waited longest waits for too long.
-    fn note_behind(&self, state: &State) {
-        let is_behind = state.waiting.front().is_some_and(|first| first.is_late);
-        match (self.is_behind.swap(is_behind, Ordering::AcqRel), is_behind) {
-            (false, true) => tracing::warn!(
+    fn note_behind(&self, state: &mut State) {
+        let is_behind = state.is_behind(self.is_behind.load(Ordering::Acquire));
+        self.is_behind.store(is_behind, Ordering::Release);
+        let now = Instant::now();
+        if !state.is_to_say(is_behind, now) {
+            return;
+        }
+        state.said = Some((is_behind, now));
+        match is_behind {
+            true => tracing::warn!(
                 needed = state.needed,
                 "the site's nodes that are heard are too far behind: events of quorum topics are refused until they have what waits"
             ),
-            (true, false) => tracing::info!("enough of the site's nodes have kept up for quorum topics"),
-            _ => {}
+            false => tracing::info!("enough of the site's nodes have kept up for quorum topics"),
         }
     }
 
@@ -143,7 +169,7 @@ impl Quorum {
             self.bytes.store(state.bytes, Ordering::Release);
         }
         self.waiting.store(state.waiting.len(), Ordering::Release);
-        self.note_behind(&state);
+        self.note_behind(&mut state);
     }
 
     /// Whether this node's sync alone is enough.
@@ -317,11 +343,12 @@ impl EventLog {
     pub fn tell_late(&self, wait_max: Duration) {
         let mut told = self.quorum.inherited.late(wait_max);
         let mut state = self.quorum.state.lock();
+        state.wait_max = wait_max;
         for waiting in state.waiting.iter_mut().take_while(|waiting| waiting.since.elapsed() > wait_max) {
             waiting.is_late = true;
             told.append(&mut waiting.waiters);
         }
-        self.quorum.note_behind(&state);
+        self.quorum.note_behind(&mut state);
         drop(state);
         if !told.is_empty() {
             self.quorum.tell(&told);
@@ -375,99 +402,4 @@ impl EventLog {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    /// Remembers where batches began that were handed out.
-    #[derive(Default)]
-    struct Order(Mutex<Vec<u64>>);
-
-    impl crate::event_log::Observer for Order {
-        fn committed(&self, committed: &Arc<crate::event_log::Committed>) {
-            self.0.lock().extend(committed.batches.iter().map(|found| found.batch.base_offset()));
-        }
-
-        fn is_listening(&self) -> bool {
-            true
-        }
-    }
-
-    #[test]
-    fn what_waits_is_shown_before_what_comes_when_the_node_is_alone() {
-        let backend = Arc::new(sled_data::MemoryBackend::new());
-        let options = sled_data::Options { seed: Some(5), ..Default::default() };
-        let (store, recovered) = sled_data::Store::on(backend, options).unwrap();
-        let clock = Arc::new(crate::clock::Clock::starting_after(recovered.last_hlc));
-        let log = EventLog::open(Arc::new(store), clock, crate::event_log::Config::default()).unwrap();
-        let durability = sled_data::Durability::Quorum;
-        let config = sled_data::TopicConfig { partitions: 1, durability, ..Default::default() };
-        let topic = log.create_topic("quorum", config).unwrap();
-        let order = Arc::new(Order::default());
-        log.observe(Arc::clone(&order) as _);
-        log.set_replicas(&[7], 1);
-        let append = || {
-            let headers = &crate::event_log::NO_HEADERS;
-            let event = crate::event_log::NewEvent {
-                timestamp_ms: 1,
-                key: None,
-                value: Some(b"v"),
-                headers,
-                extra: headers,
-                fanned_out: false,
-            };
-            let ticket = {
-                let mut open = log.lock();
-                open.append(&topic, 0, &event).unwrap();
-                open.ticket()
-            };
-            log.durable_blocking(ticket).unwrap();
-        };
-        append();
-        append();
-        assert!(order.0.lock().is_empty() && log.quorum.has_waiting());
-        // It is alone from here on, and who says so has not come to showing what waits.
-        assert!(log.quorum.change(|state| state.needed = 0));
-        append();
-        log.show_what_is_reached();
-        assert_eq!(*order.0.lock(), [0, 1, 2]);
-        log.close();
-    }
-
-    #[test]
-    fn a_quorum_is_where_enough_others_are() {
-        let synced = |numbers: &[u64]| (1..).zip(numbers.iter().map(|n| CommitNumber(*n))).collect();
-        for (needed, numbers, expected) in [
-            (0, &[][..], None),
-            (1, &[], Some(0)),
-            (1, &[3, 9], Some(9)),
-            (2, &[3, 9], Some(3)),
-            (2, &[9], Some(0)),
-            (2, &[5, 7, 6, 0], Some(6)),
-        ] {
-            assert_eq!(reached(needed, &synced(numbers)), expected.map(CommitNumber), "{needed} of {numbers:?}");
-        }
-    }
-
-    #[test]
-    fn as_many_are_waited_for_as_are_needed_and_no_more() {
-        let synced = |numbers: &[u64]| (1..).zip(numbers.iter().map(|n| CommitNumber(*n))).collect();
-        for (needed, numbers, spare) in [
-            (0, &[3, 9][..], &[][..]),
-            (1, &[3, 9], &[1]),
-            (1, &[9, 9], &[2]),
-            (2, &[9, 9], &[]),
-            (2, &[5, 7, 6, 0], &[1, 4]),
-            (2, &[7, 7, 7, 7], &[3, 4]),
-            (9, &[7, 7], &[]),
-            (usize::MAX, &[7], &[]),
-        ] {
-            let synced: BTreeMap<u64, CommitNumber> = synced(numbers);
-            let found: Vec<u64> = synced.keys().copied().filter(|node| is_spare(*node, needed, &synced)).collect();
-            assert_eq!(found, spare, "{needed} of {numbers:?}");
-            // Those who are not spare make the quorum, as it stands and as soon as they have more.
-            assert!(needed == 0 || synced.len() - found.len() >= needed.min(synced.len()), "{needed} of {numbers:?}");
-            assert!(is_spare(99, needed, &synced), "one that does not count is not waited for");
-        }
-    }
-}
+mod tests;
