@@ -1,6 +1,6 @@
 //! The wires between the site's connections and the rooms that speak over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -185,12 +185,9 @@ impl Clocks {
                 clocks.push((origin, known.steady_ahead_ms));
             }
         }
-        for (origin, writer) in followed {
-            let is_told = clocks.iter().any(|(told, _)| told == origin);
-            if let Some(ahead_ms) = self.ahead_ms.get(writer).filter(|_| !is_told) {
-                clocks.push((*origin, *ahead_ms));
-            }
-        }
+        let told: BTreeSet<OriginId> = clocks.iter().map(|(origin, _)| *origin).collect();
+        let written = followed.iter().filter(|(origin, _)| !told.contains(origin));
+        clocks.extend(written.filter_map(|(origin, writer)| Some((*origin, *self.ahead_ms.get(writer)?))));
         clocks
     }
 }
