@@ -136,7 +136,9 @@ fn what_was_unread_of_lives_before_goes_with_the_next_one_that_was_taken_over() 
         assert_eq!(found, *goes_on, "{me} {decided:?}");
         let id = |origin| sled_data::PartitionId { origin, topic: sled_data::TopicId(1), index: 0 };
         for (life, of) in *with {
-            assert!(duties.is_under(Charge::Origin(*of), id(*life)) && !duties.is_under(Charge::Origin(*life), id(*of)));
+            assert!(
+                duties.is_under(Charge::Origin(*of), id(*life)) && !duties.is_under(Charge::Origin(*life), id(*of))
+            );
             assert!(
                 duties
                     .earlier_of(id(older))
