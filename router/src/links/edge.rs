@@ -286,7 +286,7 @@ impl Edge {
             link.paused.send_replace(paused);
             return Ok(());
         }
-        self.move_notes(name);
+        self.copy_notes(name);
         match noted.and_then(|()| self.begin(name, Arc::clone(&link.place))) {
             Ok(begun) => *link = begun,
             Err(error) => {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::Connection;
 use super::door::Door;
 use super::turn::Turn;
+use super::wills::WaitingWill;
 use crate::event_log::Wake;
 use crate::mqtt::codec::{Decoded, Packet, Reason, Settings, Version, decode_first};
 use crate::mqtt::session::{Accepted, KeptSession, Opening, refuse};
