@@ -14,7 +14,7 @@ use super::verify::SiteVerifier;
 use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, SITE_ALPN, SiteIdentity, dial, names};
 use crate::transport::endpoint::{bind, server_config};
 use crate::transport::reset::lasting;
-use crate::transport::{Bounds, BoundsError, EndpointError, NodeId, install_provider};
+use crate::transport::{Bounds, EndpointError, NodeId, install_provider};
 
 /// Bytes that all streams of a connection may hold unread until the other side is known for a node of the site.
 const UNKNOWN_UNREAD_BYTES_MAX: u32 = 64 << 10;
@@ -22,9 +22,6 @@ const UNKNOWN_UNREAD_BYTES_MAX: u32 = 64 << 10;
 const UNKNOWN_STREAMS_MAX: u32 = 1;
 /// How often a path that stands is tried for larger packets: the first try finds it, and idle traffic shall be small.
 const MTU_EVERY: Duration = Duration::from_secs(3_600);
-/// Bytes of the largest packet that is tried between nodes: where the network carries large frames, a fourth of the packets
-/// do. Ten of them are given to the system in one piece, and no piece may be above 65,507 bytes.
-const PACKET_BYTES_MAX: u16 = 6_500;
 /// The code with which a connection is closed that shows no certificate.
 const CLOSE_NAMELESS: u32 = 1;
 
@@ -69,9 +66,7 @@ pub fn site_endpoint(
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     let server = server_config(tls, quiet(unknown(bounds))?)?;
-    let mut config = lasting(&identity.key);
-    config.max_udp_payload_size(PACKET_BYTES_MAX).map_err(|_| BoundsError)?;
-    let endpoint = bind(address, config, Some(server.clone()))?;
+    let endpoint = bind(address, lasting(&identity.key), Some(server.clone()))?;
     let tunnels = tunnels(endpoint.local_addr()?, &identity, server, bounds)?;
     Ok(SiteEndpoint { endpoint, tunnels, transport: Arc::new(quiet(unknown(bounds))?), identity, bounds })
 }
@@ -114,7 +109,7 @@ fn unknown(bounds: Bounds) -> Bounds {
 fn quiet(bounds: Bounds) -> Result<TransportConfig, EndpointError> {
     let mut transport = bounds.to_transport()?;
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.interval(MTU_EVERY).upper_bound(PACKET_BYTES_MAX);
+    mtu.interval(MTU_EVERY);
     transport.mtu_discovery_config(Some(mtu)).datagram_send_buffer_size(bounds.datagram_bytes_max);
     Ok(transport)
 }
