@@ -149,6 +149,13 @@ impl Consensus {
         self.slot.send_replace(Slot::Down(why));
     }
 
+    /// Whether those who vote do so alone here: while one set of them gives way to another, a majority of both is needed.
+    #[cfg(test)]
+    pub(in crate::catalog) fn has_one_set_of_voters(&self) -> bool {
+        self.raft()
+            .is_some_and(|raft| raft.metrics().borrow().membership_config.membership().get_joint_config().len() == 1)
+    }
+
     fn raft(&self) -> Option<Raft> {
         match &*self.slot.borrow() {
             Slot::Running(raft) => Some(raft.clone()),

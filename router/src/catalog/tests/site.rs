@@ -213,8 +213,10 @@ impl Site {
         (site, nodes)
     }
 
+    /// So many vote, and need none of those who voted before.
     pub async fn until_voters(&self, nodes: &[Node], count: usize) {
-        until(&format!("{count} vote"), || nodes.iter().all(|node| node.voters().len() == count)).await;
+        let is_done = |node: &Node| node.voters().len() == count && node.catalog.consensus.has_one_set_of_voters();
+        until(&format!("{count} vote"), || nodes.iter().all(is_done)).await;
     }
 }
 
@@ -255,15 +257,16 @@ pub fn set_state(id: u64, state: MemberState) -> Change {
 
 /// The one that leads, by its own word, once all agree.
 pub async fn leader(nodes: &[Node]) -> usize {
-    let mut found = 0;
-    until("all know who leads", || {
+    let started = Instant::now();
+    loop {
         let known: BTreeSet<_> = nodes.iter().map(|node| node.catalog.leader()).collect();
-        let leads = nodes.iter().position(|node| node.catalog.is_leader());
-        found = leads.unwrap_or(0);
-        leads.is_some() && known.len() == 1
-    })
-    .await;
-    found
+        if let Some(leads) = nodes.iter().position(|node| node.catalog.is_leader()).filter(|_| known.len() == 1) {
+            return leads;
+        }
+        let seen = || nodes.iter().map(|node| node.catalog.consensus_status()).collect::<Vec<_>>();
+        assert!(started.elapsed() < LONG, "not in time: all know who leads: {:#?}", seen());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
