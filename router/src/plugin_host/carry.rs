@@ -16,7 +16,7 @@ use super::duties::{Duties, Wanted};
 use super::fault::Fault;
 use super::manifest::Manifest;
 use super::registry::placed_key;
-use super::rests::first_unread;
+use super::rests::{first_unread, has_as_its_own};
 use super::round::reader_name;
 use super::state::Place;
 use super::taking_up::StoreChunk;
@@ -125,7 +125,7 @@ impl Carry<'_> {
         }
         let (state, begun) = begin(self.before, &standings, self.wanted.term, self.me().0);
         if state == State::Taken {
-            self.carry_state(number, chunk, store)?;
+            self.carry_state(number, ids, chunk, store)?;
         }
         for ((id, standing), span) in ids.iter().zip(standings).zip(begun) {
             let key = self.wanted.charge.spans_key(&self.manifest.name, *id);
@@ -180,7 +180,13 @@ impl Carry<'_> {
     }
 
     /// Replaces the node's state of a partition number by the holder's.
-    fn carry_state(&self, number: u32, chunk: &mut Chunk, store: &mut StoreChunk<'_>) -> Result<(), Fault> {
+    fn carry_state(
+        &self,
+        number: u32,
+        ids: &BTreeSet<PartitionId>,
+        chunk: &mut Chunk,
+        store: &mut StoreChunk<'_>,
+    ) -> Result<(), Fault> {
         let name = &self.manifest.name;
         let place = |life: OriginId| match self.wanted.charge {
             Charge::Origin(origin) if origin != life => Place { of: Some(origin.0), partition: number },
@@ -193,7 +199,12 @@ impl Carry<'_> {
             flush(chunk, store, CHUNK_BYTES_MAX)
         })?;
         let Some(holder) = self.holder else { return Ok(()) };
-        let (tree, prefix) = placed_key(name, place(holder), b"");
+        let of_holder = if has_as_its_own(self.log, name, (self.wanted.charge, holder), ids)? {
+            Place { of: None, partition: number }
+        } else {
+            place(holder)
+        };
+        let (tree, prefix) = placed_key(name, of_holder, b"");
         self.each_entry(holder, tree, &prefix, &mut |key, value| {
             let key = [own_prefix.as_slice(), key.get(prefix.len()..).unwrap_or_default()].concat();
             chunk.put(own_tree, key, Some(value));

@@ -4,7 +4,7 @@
 //! over or recorded, and the reading ends where the life does. Else it has a charge like any other, by which readers judge; where no other had that
 //! before, it goes on with the state that is here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use sled_data::{Offset, OriginId, PartitionId, TopicId, hlc_ms};
@@ -16,7 +16,7 @@ use super::fault::Fault;
 use super::manifest::{Manifest, Scope};
 use super::registry::{PLUGINS_TREE, RecordV2};
 use super::round::reader_name;
-use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp};
+use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp, head_of};
 use crate::event_log::{EventLog, Topic};
 
 fn store_fault(error: impl std::fmt::Display) -> Fault {
@@ -99,9 +99,20 @@ pub(super) fn begin_in_ended(log: &EventLog, manifest: &Manifest, is_alone: bool
     Ok(())
 }
 
-/// Where a plugin begins in a partition of a life that has ended, where nobody has read it for the plugin.
+/// Where a plugin begins in a partition of a life that has ended, where who had it before does not say: where a later life of its node is known to have
+/// been, as what that has derived counts.
 pub(super) fn first_unread(log: &EventLog, manifest: &Manifest, id: PartitionId) -> Result<Offset, Fault> {
-    Ok(if came_after(log, manifest, id)? { log.visible_end(id) } else { log.start_offset(id) })
+    if came_after(log, manifest, id)? {
+        return Ok(log.visible_end(id));
+    }
+    let (reader, mut first) = (reader_name(&manifest.name), log.start_offset(id));
+    let followed = log.store().followed();
+    let writer = followed.iter().find(|(life, written)| *life == id.origin && written.node != 0);
+    let node = writer.map(|(_, written)| written.node);
+    for (life, _) in followed.iter().filter(|(_, written)| Some(written.node) == node) {
+        first = first.max(log.store().cursor_of(*life, &reader, id).map_err(store_fault)?.unwrap_or(0));
+    }
+    Ok(first)
 }
 
 /// Whether a partition is read as what this node has left unread in an ended life: with its state, and in doubt of nobody.
@@ -122,6 +133,34 @@ pub(super) fn goes_on(
     let spans = read_spans(log, own, plugin, charge, id)?.spans;
     let before = spans.iter().rev().find(|span| span.term < reading.term);
     Ok(before.is_none_or(|span| span.life == own.0 || duties.is_ended(OriginId(span.life))))
+}
+
+/// Whether a followed life has the state of an earlier life of its node as its own: it has begun with it, and no other node had the charge since.
+pub(super) fn has_as_its_own(
+    log: &EventLog,
+    plugin: &str,
+    (charge, holder): (Charge, OriginId),
+    ids: &BTreeSet<PartitionId>,
+) -> Result<bool, Fault> {
+    let followed: HashMap<OriginId, u64> =
+        log.store().followed().into_iter().map(|(life, followed)| (life, followed.node)).collect();
+    let node = followed.get(&holder).copied().filter(|node| *node != 0);
+    let is_of_node = |life: OriginId| node.is_some() && followed.get(&life).copied() == node;
+    if !charge.natural().is_some_and(is_of_node) {
+        return Ok(false);
+    }
+    let head = head_of(log, holder, charge, plugin)?;
+    if charge.natural() == Some(OriginId(head.life)) {
+        return Ok(true);
+    }
+    for id in ids {
+        let spans = read_spans(log, holder, plugin, charge, *id)?.spans;
+        let before = spans.iter().rev().find(|span| Some(span.term) < head.term);
+        if before.is_some_and(|span| !is_of_node(OriginId(span.life))) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Which partitions wait for the rest of an ended life to be read first: those of the same topic and number, and of the same node where the life is another

@@ -222,13 +222,12 @@ impl TakingUp<'_> {
 
     /// Whose cursors and state the charge goes on from.
     fn holder(&self, wanted: &Wanted) -> Result<Found, Fault> {
-        let mut newest: Option<(u64, bool, OriginId)> = None;
-        let store = self.log.store();
-        let followed = store.followed().into_iter().map(|(life, _)| life);
-        for life in followed.chain([self.me()]) {
+        let mut newest: Option<(u64, u64, OriginId)> = None;
+        let followed = self.log.store().followed().into_iter().map(|(life, followed)| (life, followed.hlc));
+        for (life, hlc) in followed.chain([(self.me(), 0)]) {
             if let Some(term) = self.head(life, wanted.charge)?.term {
-                // Of a node's lives, the one that is not gone has the record of the others.
-                newest = newest.max(Some((term, !self.duties.gone.contains_key(&life), life)));
+                // Of a node's lives, the latest has the record of the others, and goes on.
+                newest = newest.max(Some((term, hlc, life)));
             }
         }
         let own = self.head(self.me(), wanted.charge)?.term;
