@@ -124,14 +124,17 @@ fn open(node: usize, disk: &Arc<MemoryBackend>) -> Arc<EventLog> {
     log
 }
 
-/// Takes a copy of an origin, as first contact does, where the source has it.
+/// Takes a copy of an origin, as first contact does, where the source has all of it.
 fn copy(of: OriginId, source: &EventLog, target: &EventLog) {
     let (from, store) = (source.store(), target.store());
     from.sync().unwrap();
     if from.synced_commit_of(of).0 == 0 {
         return;
     }
-    let head = from.copy_head(of).unwrap();
+    let head = match from.copy_head(of) {
+        Err(sled_data::ReadError::NotWhole(_)) => return,
+        head => head.unwrap(),
+    };
     store.begin_copy(&head).unwrap();
     let (parts, _) = from.copy_parts(&head, None, &|_| 0, usize::MAX).unwrap();
     store.add_copy(of, &parts).unwrap();
@@ -196,12 +199,12 @@ impl Lab {
 
     /// Tells the nodes that are not cut off what was decided.
     pub fn decide(&mut self) {
-        self.site.chains = self.lives.iter().filter(|lives| lives.len() > 1).cloned().collect();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if self.site.here.contains(&id(number)) {
                 let ended = node.log.ended_lives().to_vec();
                 let is_known = self.site.lives.get(&id(number)) == Some(&node.log.store().origin());
-                node.duties = Arc::new(duties(&Site { me: id(number), ended, is_known, ..self.site.clone() }));
+                let chains = node.log.chains(id(number).0);
+                node.duties = Arc::new(duties(&Site { me: id(number), ended, chains, is_known, ..self.site.clone() }));
                 node.index.set_duties(&node.duties);
                 node.plugin.set_duties(&node.duties);
             }
@@ -285,6 +288,20 @@ impl Lab {
         self.decide();
     }
 
+    /// A node is killed, begins a new life, and the site knows that where it is not lost; what it has had back of the life before is decided anew.
+    pub fn is_killed(&mut self, node: usize) {
+        let (before, is_here) = (self.life(node), self.is_here(node));
+        // What another has read of its life before has its state there.
+        self.set.retain(|(of, ..)| *of != node);
+        self.begins_anew(node);
+        if is_here {
+            if let Some(record) = self.site.take_overs.get(&before).cloned() {
+                self.decide_anew(before, record, node);
+            }
+            self.says_where(node);
+        }
+    }
+
     fn decide_anew(&mut self, life: OriginId, record: TakeOver, by: usize) {
         let from_commit = self.nodes[by].log.store().last_commit_of(life);
         let (term, before) = (record.term + 2, record.before.into_iter().chain([(record.by, record.term)]).collect());
@@ -331,6 +348,18 @@ impl Lab {
 
     /// Carries up to `commits` commits of an origin from a node to another. One that began with what a life before has left is taken as a copy first.
     pub fn carry(&mut self, of: OriginId, from: usize, to: usize, commits: usize) {
+        let is_new = self.nodes[to].log.store().followed_commit(of).0 == 0;
+        self.carry_commits(of, from, to, commits);
+        let store = self.nodes[to].log.store();
+        if is_new && store.followed_commit(of).0 > 0 {
+            let writer = self.lives.iter().position(|lives| lives.contains(&of)).unwrap();
+            store.set_follow_node(of, id(writer).0).unwrap();
+            // It may know more of a node's lives.
+            self.decide();
+        }
+    }
+
+    fn carry_commits(&mut self, of: OriginId, from: usize, to: usize, commits: usize) {
         let (source, target) = (&self.nodes[from].log, &self.nodes[to].log);
         if target.store().origin() == of || target.ended_lives().contains(&of) {
             return;

@@ -171,6 +171,41 @@ fn the_rest_of_a_life_goes_to_who_takes_over_the_next_one_and_comes_back_with_it
 }
 
 #[test]
+fn the_rest_of_a_life_goes_on_from_who_is_lost_as_well() {
+    for works in [false, true] {
+        let mut lab = Lab::new(3, "origin");
+        killed(&mut lab, usize::MAX);
+        lab.publish(B, "valve", &["one at B".to_owned()]);
+        lab.carry(lab.life(B), B, C, usize::MAX);
+        many(&mut lab, A, 1_000);
+        for to in [B, C] {
+            lab.carry(lab.life(A), A, to, usize::MAX);
+        }
+        lab.begins_anew(A);
+        lab.says_where(A);
+        lab.publish_new(A, 2);
+        lab.round(A);
+        for to in [B, C] {
+            lab.carry(lab.life(A), A, to, usize::MAX);
+        }
+        lab.lose(A, B);
+        lab.round(B);
+        let life = lab.life(B);
+        lab.carry(life, B, C, if works { usize::MAX } else { 0 });
+        lab.work(B);
+        lab.lose(B, C);
+        lab.settle();
+        assert_eq!(lab.miscounted(C), [], "works: {works}");
+        lab.comes_back(B);
+        lab.settle();
+        lab.comes_back(A);
+        lab.publish(A, "pump", &["G1".to_owned()]);
+        lab.settle();
+        lab.assert_exact();
+    }
+}
+
+#[test]
 fn what_retention_took_of_the_life_before_is_told_and_goes_then() {
     // Whether the plugin had read anything there.
     for has_read in [true, false] {

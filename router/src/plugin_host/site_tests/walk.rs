@@ -3,7 +3,7 @@
 use super::lab::Lab;
 
 /// Walks of each scope.
-const WALKS: u64 = 15;
+const WALKS: u64 = 30;
 const STEPS: usize = 120;
 const NODES: usize = 3;
 
@@ -17,8 +17,8 @@ impl Dice {
     }
 }
 
-fn step(lab: &mut Lab, dice: &mut Dice, told: &mut Vec<String>) {
-    let (node, other, what) = (dice.below(NODES), dice.below(NODES), dice.below(20));
+fn step(lab: &mut Lab, dice: &mut Dice, told: &mut Vec<String>, kills: bool) {
+    let (node, other, what) = (dice.below(NODES), dice.below(NODES), dice.below(if kills { 21 } else { 20 }));
     let here = (0..NODES).filter(|node| lab.is_here(*node)).count();
     match what {
         0 => {
@@ -37,7 +37,13 @@ fn step(lab: &mut Lab, dice: &mut Dice, told: &mut Vec<String>) {
         9..15 if node != other && lab.is_here(node) && lab.is_here(other) => {
             let (of, count) = (dice.below(NODES), 1 + dice.below(4));
             told.push(format!("{count} commits of {of} from {node} to {other}"));
-            lab.carry(lab.life(of), node, other, count);
+            let lives = &lab.lives[of];
+            let life = if kills { lives[dice.below(lives.len())] } else { lives[0] };
+            lab.carry(life, node, other, count);
+        }
+        20 => {
+            told.push(format!("{node} is killed"));
+            lab.is_killed(node);
         }
         15 => {
             told.push(format!("{node} starts anew"));
@@ -65,7 +71,8 @@ fn step(lab: &mut Lab, dice: &mut Dice, told: &mut Vec<String>) {
     }
 }
 
-fn walk(seed: u64, scope: &'static str) {
+fn walk(seed: u64, scope: &'static str, kills: bool) {
+    println!("seed {seed}, {scope}, kills: {kills}");
     let mut lab = Lab::new(NODES, scope);
     let mut dice = Dice(seed);
     let mut told = Vec::new();
@@ -73,7 +80,7 @@ fn walk(seed: u64, scope: &'static str) {
         (0..2).for_each(|index| lab.assign(index, index as usize));
     }
     for _ in 0..STEPS {
-        step(&mut lab, &mut dice, &mut told);
+        step(&mut lab, &mut dice, &mut told, kills);
         if scope == "site" && dice.below(10) == 0 {
             let (index, node) = (dice.below(2) as u32, dice.below(NODES));
             if lab.is_here(node) {
@@ -110,10 +117,15 @@ fn seeds() -> std::ops::RangeInclusive<u64> {
 
 #[test]
 fn every_event_counts_once_whatever_happens_to_origins() {
-    seeds().for_each(|seed| walk(seed, "origin"));
+    seeds().for_each(|seed| walk(seed, "origin", false));
+}
+
+#[test]
+fn every_event_counts_once_whatever_happens_to_lives() {
+    seeds().for_each(|seed| walk(seed, "origin", true));
 }
 
 #[test]
 fn every_event_counts_once_whatever_happens_to_shares() {
-    seeds().for_each(|seed| walk(seed, "site"));
+    seeds().for_each(|seed| walk(seed, "site", false));
 }
