@@ -225,7 +225,12 @@ fn taken_before_it_was_read(has_read: bool) {
     let topic = log.topic("in").unwrap();
     // As at each start.
     begin_in_ended(&log, &lab.manifest(), false).unwrap();
-    let ticket = log.lock().ticket();
+    // In a commit of its own, as that of the cursors may have ended by now.
+    let ticket = {
+        let mut open = log.lock();
+        open.put_state("after", b"", Some(b""));
+        open.ticket()
+    };
     log.durable_blocking(ticket).unwrap();
     let left: Vec<PartitionId> = log.ended_partitions(&topic).iter().map(|partition| partition.id()).collect();
     let is_unread =
