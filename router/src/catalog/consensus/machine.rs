@@ -1,9 +1,11 @@
 //! Takes one change after another into the state, each with its place in one commit.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{Entry, LogId, OptionalSend, RaftSnapshotBuilder, SnapshotMeta, StorageError, StoredMembership};
+use tokio::sync::mpsc;
 
 use super::Types;
 use super::book::{Book, Held};
@@ -26,6 +28,8 @@ use crate::transport::NodeId;
 #[derive(Clone)]
 pub(super) struct Machine {
     pub(super) book: Arc<Book>,
+    /// Closed with the last of them: openraft ends without a look at what its own task is about to apply.
+    pub(super) _alive: mpsc::Sender<Infallible>,
 }
 
 impl Machine {

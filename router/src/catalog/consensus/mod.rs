@@ -35,10 +35,12 @@ mod wire;
 mod writer;
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use log_store::LogStore;
@@ -77,6 +79,9 @@ openraft::declare_raft_types!(
 
 type Raft = openraft::Raft<Types>;
 
+/// How long a change that is being made may take when the consensus ends.
+const APPLY_WAIT: Duration = Duration::from_secs(10);
+
 /// How far openraft is.
 #[derive(Clone)]
 enum Slot {
@@ -92,6 +97,8 @@ pub(in crate::catalog) struct Consensus {
     network: Network,
     slot: watch::Sender<Slot>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends when nothing of an openraft that was started applies changes any more.
+    applying: Mutex<Option<mpsc::Receiver<Infallible>>>,
     /// Held while openraft is started or stopped.
     turning: tokio::sync::Mutex<()>,
 }
@@ -100,7 +107,8 @@ impl Consensus {
     pub(in crate::catalog) fn new(book: Arc<Book>, way: Arc<dyn Ask>) -> Arc<Self> {
         let network = Network { book: Arc::clone(&book), way };
         let slot = watch::Sender::new(Slot::Starting);
-        Arc::new(Self { book, network, slot, tasks: Mutex::default(), turning: tokio::sync::Mutex::default() })
+        let (tasks, applying) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { book, network, slot, tasks, applying, turning: tokio::sync::Mutex::default() })
     }
 
     /// Starts openraft on what is stored, once what is planned is done; it goes on in tasks of its own.
@@ -131,7 +139,10 @@ impl Consensus {
 
     async fn run(self: &Arc<Self>) {
         let config = Arc::new(self.book.timing.to_raft());
-        let (log, machine) = (LogStore { book: Arc::clone(&self.book) }, Machine { book: Arc::clone(&self.book) });
+        let (alive, applying) = mpsc::channel(1);
+        *self.applying.lock() = Some(applying);
+        let (log, book) = (LogStore { book: Arc::clone(&self.book) }, Arc::clone(&self.book));
+        let machine = Machine { book, _alive: alive };
         match Raft::new(self.book.me, config, self.network.clone(), log, machine).await {
             Ok(raft) => {
                 self.slot.send_replace(Slot::Running(raft.clone()));
@@ -177,12 +188,17 @@ impl Consensus {
             // It can only have been aborted.
             let _ = task.await;
         }
-        let raft = match self.slot.send_replace(Slot::Down("it was closed".to_owned())) {
-            Slot::Running(raft) => raft,
-            Slot::Starting | Slot::Down(_) => return,
-        };
-        if let Err(error) = raft.shutdown().await {
+        if let Slot::Running(raft) = self.slot.send_replace(Slot::Down("it was closed".to_owned()))
+            && let Err(error) = raft.shutdown().await
+        {
             tracing::error!(%error, "the consensus did not end in order");
+        }
+        // What comes after finds the state as it stays.
+        let applying = self.applying.lock().take();
+        if let Some(mut applying) = applying
+            && tokio::time::timeout(APPLY_WAIT, applying.recv()).await.is_err()
+        {
+            tracing::error!("a change is being made while the consensus ends");
         }
     }
 

@@ -46,6 +46,43 @@ async fn the_last_survivor_goes_on_alone_by_force() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_cut_short_is_repeated_and_ends_as_the_first_time() {
+    let timing = Timing { propose_wait: Duration::from_millis(300), ..fast() };
+    let (site, mut nodes) = Site::of(Timing { propose_wait: Duration::from_secs(3), ..timing.clone() }, 3).await;
+    nodes[0].change(add("a")).await.unwrap();
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
+    let survivor = nodes.remove(1);
+    for node in nodes {
+        site.stop(node).await;
+    }
+    let (id, before) = (survivor.id.0, site.stop(survivor).await);
+    let (mut cuts, mut is_done) = (0, false);
+    // After each write in turn the disk fails, until none is left to fail; then the node is started anew.
+    while !is_done {
+        let site = Site::new(timing.clone());
+        let disk = Arc::new(before.image());
+        let node = site.start_on(id, Arc::clone(&disk));
+        until("they are missed", || node.catalog.consensus_status().missing.len() == 2).await;
+        disk.set_faults(sled_data::Faults { fail_after_writes: Some(cuts), ..Default::default() });
+        is_done = node.catalog.promote_lost("cli").await.is_ok();
+        disk.set_faults(sled_data::Faults::default());
+        site.stop(node).await;
+        let node = site.start_on(id, disk);
+        for repeat in 0..2 {
+            let repeated = node.catalog.promote_lost("cli").await;
+            assert_eq!(repeated, Ok(()), "{cuts} writes, {repeat}");
+            let lost = node.catalog.members().iter().filter(|member| member.state == MemberState::Lost).count();
+            assert_eq!((lost, node.voters()), (2, vec![node.id]), "{cuts} writes, {repeat}");
+        }
+        node.change(add("b")).await.unwrap();
+        assert_eq!(node.devices(), ["a", "b"]);
+        site.stop(node).await;
+        cuts += 1;
+    }
+    assert!(cuts > 3, "it was cut short {cuts} times");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_nodes_the_second_one_goes_on_alone() {
     let (site, mut nodes) = Site::of(fast(), 2).await;
     nodes[1].change(add("a")).await.unwrap();

@@ -54,6 +54,37 @@ async fn the_will_of_a_session_that_is_taken_over_elsewhere_is_older_than_what_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_is_late_is_not_told_behind_what_its_client_has_said_elsewhere() {
+    let backend = Arc::new(MemoryBackend::new());
+    let (a, b) = (gateway(3), gateway_on(4, &backend));
+    let mut at_b = Client::connect_with_will(&b, "c", 60, "offline").await;
+    retain(&mut at_b, 1, "online at b").await;
+    let image = Arc::new(backend.image());
+    b.log.close();
+    let later_ms = b.log.clock().wall_ms() + 300;
+    until("it is later by anybody's clock", || b.log.clock().wall_ms() > later_ms).await;
+    let _at_a = {
+        let mut at_a = Client::connect_as(&a, "c", 5).await;
+        retain(&mut at_a, 1, "online").await;
+        at_a
+    };
+    // It is back, and hears of both before it publishes what it has found.
+    let b = gateway_on(4, &image);
+    b.sessions.await_others();
+    ship_all(&a, &b).await;
+    b.sessions.tell_known(Knows::All);
+    let is_over = || {
+        b.door.look_after();
+        kept(&b).is_none_or(|kept| kept.will.is_none())
+    };
+    until("it is due, and over", is_over).await;
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    assert_eq!(appended(&b), 2, "what it has said at b, and the other client's word");
+    is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_will_at_a_gateway_that_is_cut_off_is_as_old_as_what_was_heard_of_its_client() {
     let (b, at_b, a, _at_a) = moved().await;
     // b does not hear of it, and finds the silent connection broken later.
