@@ -147,6 +147,13 @@ pub struct MemberUpdate {
 }
 
 impl Member {
+    /// One for tests of other rooms.
+    #[cfg(test)]
+    pub fn sample(node: u64, state: MemberState) -> Self {
+        let (name, address, version) = (node.to_string(), String::new(), String::new());
+        Self { node: NodeId(node), name, address, origin: None, voter: true, state, version, joined: 0 }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         encode(VERSION, self)
     }

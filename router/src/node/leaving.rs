@@ -405,16 +405,7 @@ mod tests {
             (NodeId(4), state(10, true)),
         ];
         let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
-        let member = |(node, state): (u64, MemberState)| Member {
-            node: NodeId(node),
-            name: node.to_string(),
-            address: String::new(),
-            origin: None,
-            voter: true,
-            state,
-            version: String::new(),
-            joined: 0,
-        };
+        let member = |(node, state)| Member::sample(node, state);
         let all = [1, 2, 3, 4].map(|node| member((node, MemberState::Active)));
         assert_eq!(takers(&followers, CommitNumber(9), &all), (nodes(&[1, 4]), nodes(&[2])));
         assert_eq!(takers(&followers, CommitNumber(8), &all), (nodes(&[1, 2, 4]), nodes(&[])));

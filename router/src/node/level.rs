@@ -66,16 +66,6 @@ mod tests {
 
     #[test]
     fn a_level_is_what_all_of_them_speak() {
-        let member = |id: u64, state| Member {
-            node: NodeId(id),
-            name: String::new(),
-            address: String::new(),
-            origin: None,
-            voter: true,
-            state,
-            version: String::new(),
-            joined: 0,
-        };
         const ACTIVE: MemberState = MemberState::Active;
         const LEAVING: MemberState = MemberState::Leaving;
         const LOST: MemberState = MemberState::Lost;
@@ -91,7 +81,7 @@ mod tests {
             (1, &[], None),
         ];
         for (level, nodes, expected) in cases {
-            let members: Vec<Member> = (1..).zip(nodes).map(|(id, (state, _))| member(id, *state)).collect();
+            let members: Vec<Member> = (1..).zip(nodes).map(|(id, (state, _))| Member::sample(id, *state)).collect();
             let spoken = (1..).zip(nodes).filter(|(_, (_, spoken))| *spoken > 0);
             let spoken = spoken.map(|(id, (_, spoken))| (NodeId(id), *spoken)).collect();
             assert_eq!(next_level(level, &members, &spoken), expected, "{level} {nodes:?}");

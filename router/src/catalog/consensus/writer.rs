@@ -165,17 +165,21 @@ mod tests {
         let topic = log.ensure_topic("a", None).unwrap();
         let id = topic.partition(0).unwrap().id();
         // Another room spoils commits, as long as it may.
-        let spoils = std::sync::atomic::AtomicBool::new(true);
+        let (spoils, begun) = (std::sync::atomic::AtomicBool::new(true), std::sync::Barrier::new(2));
         std::thread::scope(|scope| {
             let spoiler = scope.spawn(|| {
                 let mut refused = 0;
-                while spoils.load(std::sync::atomic::Ordering::Relaxed) {
+                while refused == 0 || spoils.load(std::sync::atomic::Ordering::Relaxed) {
                     let ticket = {
                         let mut open = log.lock();
                         open.move_cursor("reader", id, u64::MAX);
                         open.ticket()
                     };
-                    refused += u32::from(log.durable_blocking(ticket).is_err());
+                    let is_refused = log.durable_blocking(ticket).is_err();
+                    refused += u32::from(is_refused);
+                    if is_refused && refused == 1 {
+                        begun.wait();
+                    }
                     if refused == 10 {
                         return refused;
                     }
@@ -183,6 +187,7 @@ mod tests {
                 refused
             });
             let put: Put = ("tree", b"key".to_vec(), Some(b"value".to_vec()));
+            begun.wait();
             commit_blocking(&log, &[put]).unwrap();
             spoils.store(false, std::sync::atomic::Ordering::Relaxed);
             assert!(spoiler.join().unwrap() > 0);

@@ -77,6 +77,16 @@ struct World {
 }
 
 impl World {
+    /// A command that is given at b, is with the plant's gateway, and is done by its device: nobody above has heard so yet.
+    async fn done_by(&self, pump: &sessions::Entry) -> CommandId {
+        let id = queued_at(&self.hq[B], "plant/pump", never).await;
+        let moved = || (self.hq[B].steps(id) == ["queued", "moving", "moved"]).then_some(());
+        self.hq.until("it is with the gateway", moved).await;
+        next_offer(pump).await.acked();
+        self.plant.answer(pump, "pump", id, Status::Succeeded);
+        id
+    }
+
     async fn new(gateways: &[OriginId]) -> Self {
         let plant = Node::open_in(None, 90, &backend(), Config::default()).run();
         let link = Arc::new(Link {
@@ -337,11 +347,7 @@ async fn an_end_is_not_known_before_the_node_that_has_given_its_command_knows_th
     let pump = world.plant.connect("pump").await;
     *world.link.behind.lock() = Some((B, vec![GATEWAY]));
     world.lead_to(Some(B));
-    let id = queued_at(&world.hq[B], "plant/pump", never).await;
-    let moved = || (world.hq[B].steps(id) == ["queued", "moving", "moved"]).then_some(());
-    world.hq.until("it is with the gateway", moved).await;
-    next_offer(&pump).await.acked();
-    world.plant.answer(&pump, "pump", id, Status::Succeeded);
+    let id = world.done_by(&pump).await;
     world.hq.until("it has ended", || world.plant.room.has_ended_from_above(LINK).then_some(())).await;
     // The link was removed, the plant invited again; the gateway is at a by now, under another id.
     world.lead_to(None);
@@ -392,11 +398,7 @@ async fn an_end_that_a_node_holds_open_has_no_other_told_again() {
     for called in [GATEWAY, again] {
         *world.link.called.lock() = called;
         world.lead_to(Some(B));
-        let id = queued_at(&world.hq[B], "plant/pump", never).await;
-        let moved = || (world.hq[B].steps(id) == ["queued", "moving", "moved"]).then_some(());
-        world.hq.until("it is with the gateway", moved).await;
-        next_offer(&pump).await.acked();
-        world.plant.answer(&pump, "pump", id, Status::Succeeded);
+        let id = world.done_by(&pump).await;
         world.hq.until("it has ended", || world.plant.room.get(id).filter(|info| info.state.is_outcome())).await;
         world.lead_to(None);
         ids.push(id);
