@@ -26,7 +26,7 @@ const ALERT_NO_PROTOCOL: u8 = 120;
 /// A connection that the node closes says why.
 pub(super) fn close(connection: &Connection, code: Close, words: &str, stats: &Stats) {
     count(&stats.closed[code as usize]);
-    connection.close(VarInt::from_u32(code as u32), words.as_bytes());
+    crate::transport::close(connection, code as u32, words.as_bytes());
 }
 
 /// Serves one connection from its first packet to its last.

@@ -5,11 +5,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::crypto::aws_lc_rs::Ticketer;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::last_words::parting;
 use super::reset::lasting;
 use super::{Identity, install_provider};
 
@@ -80,6 +82,7 @@ impl Bounds {
             .send_window(self.unsent_bytes_max)
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(self.ping_after)
+            .congestion_controller_factory(parting(CubicConfig::default()))
             .datagram_receive_buffer_size((self.datagram_bytes_max > 0).then_some(self.datagram_bytes_max));
         Ok(transport)
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{Connection, ConnectionError, TransportErrorCode, VarInt};
+use quinn::{Connection, ConnectionError, TransportErrorCode};
 use rustls::pki_types::CertificateDer;
 
 use super::tunnel::{BESIDES_BYTES, Tunnel};
 use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, SITE_ALPN, names, validity};
-use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
+use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError, close};
 
 /// TLS's alerts of certificates: from `bad_certificate` to `access_denied`.
 const ALERTS_OF_CERTIFICATES: std::ops::RangeInclusive<u8> = 42..=49;
@@ -289,7 +289,7 @@ impl SiteConnection {
     /// Closes the connection and says why; what is under way is dropped.
     pub fn close(&self, code: u32, text: &str) {
         let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-        self.inner.close(VarInt::from_u32(code), &text.as_bytes()[..end]);
+        close(&self.inner, code, &text.as_bytes()[..end]);
     }
 
     /// Waits until the connection is gone.

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Endpoint, Incoming, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::congestion::CubicConfig;
+use quinn::{AckFrequencyConfig, Endpoint, Incoming, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustls::server::NoServerSessionStorage;
 
 use super::connection::{Ended, SiteConnection, SiteProtocol};
@@ -13,6 +14,7 @@ use super::tunnel::{Greeting, PACKET_BYTES, Tunnels};
 use super::verify::SiteVerifier;
 use super::{JOIN_ALPN, LINK_ALPN, LINK_JOIN_ALPN, SITE_ALPN, SiteIdentity, dial, names};
 use crate::transport::endpoint::{bind, server_config};
+use crate::transport::last_words::parting;
 use crate::transport::reset::lasting;
 use crate::transport::{Bounds, EndpointError, NodeId, install_provider};
 
@@ -22,6 +24,12 @@ const UNKNOWN_UNREAD_BYTES_MAX: u32 = 64 << 10;
 const UNKNOWN_STREAMS_MAX: u32 = 1;
 /// How often a path that stands is tried for larger packets: the first try finds it, and idle traffic shall be small.
 const MTU_EVERY: Duration = Duration::from_secs(3_600);
+/// The largest packet that is tried for and taken, in bytes: ten of them are what the system takes at once (64 KiB).
+const PACKET_BYTES_MAX: u16 = 6_500;
+/// Packets that may come before they are confirmed, or 25 ms: what is sent in both directions confirms besides.
+const PACKETS_UNCONFIRMED: u32 = 10;
+/// Bytes that may be in flight before the first are confirmed: with fewer, the search for larger packets takes all of it.
+const FIRST_WINDOW_BYTES: u64 = 5 * PACKET_BYTES_MAX as u64;
 /// The code with which a connection is closed that shows no certificate.
 const CLOSE_NAMELESS: u32 = 1;
 
@@ -66,7 +74,9 @@ pub fn site_endpoint(
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     let server = server_config(tls, quiet(unknown(bounds))?)?;
-    let endpoint = bind(address, lasting(&identity.key), Some(server.clone()))?;
+    let mut config = lasting(&identity.key);
+    config.max_udp_payload_size(PACKET_BYTES_MAX).map_err(|error| EndpointError::Address(io::Error::other(error)))?;
+    let endpoint = bind(address, config, Some(server.clone()))?;
     let tunnels = tunnels(endpoint.local_addr()?, &identity, server, bounds)?;
     Ok(SiteEndpoint { endpoint, tunnels, transport: Arc::new(quiet(unknown(bounds))?), identity, bounds })
 }
@@ -109,7 +119,13 @@ fn unknown(bounds: Bounds) -> Bounds {
 fn quiet(bounds: Bounds) -> Result<TransportConfig, EndpointError> {
     let mut transport = bounds.to_transport()?;
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.interval(MTU_EVERY);
+    mtu.interval(MTU_EVERY).upper_bound(PACKET_BYTES_MAX);
+    let mut cubic = CubicConfig::default();
+    cubic.initial_window(FIRST_WINDOW_BYTES);
+    transport.congestion_controller_factory(parting(cubic));
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(VarInt::from_u32(PACKETS_UNCONFIRMED));
+    transport.ack_frequency_config(Some(acks));
     transport.mtu_discovery_config(Some(mtu)).datagram_send_buffer_size(bounds.datagram_bytes_max);
     Ok(transport)
 }

@@ -16,6 +16,7 @@ use super::tunnel::PACKET_BYTES;
 use super::verify::SiteVerifier;
 use super::{LINK_ALPN, LINK_JOIN_ALPN, LinkPeer, NodeKey, SiteError, names, validity};
 use crate::transport::files::{KEY_MODE, OPEN_MODE, read_file, read_key_file, sync_folder, write_file};
+use crate::transport::last_words::parting;
 use crate::transport::{Bounds, Fingerprint, NodeId};
 
 /// The file of a key and a certificate that came later than the first ones, in one so that both are new or none.
@@ -176,7 +177,7 @@ pub async fn dial_link(
     let shown = vec![identity.certificate.clone(), identity.ca.clone()];
     let tls = tls.with_client_auth_cert(shown, identity.key.clone_key()).map_err(|error| here(&error))?;
     let mut transport = bounds.to_transport()?;
-    transport.congestion_controller_factory(Arc::new(Paths(move |packet_bytes| Steady::new(packet_bytes, rate))));
+    transport.congestion_controller_factory(parting(Paths(move |packet_bytes| Steady::new(packet_bytes, rate))));
     if rate.is_some_and(|rate| rate <= SMALL_PACKETS_BYTES_PER_S_MAX) {
         transport.mtu_discovery_config(None);
     } else if way == Way::Tcp {

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::pair::BOUNDS;
@@ -360,4 +362,51 @@ async fn frames_are_bounded_and_what_is_half_sent_is_not_taken() {
     send.send_head(&[100, 0]).await.unwrap();
     drop(send);
     assert_eq!(receive.receive_frame(100).await, Err(StreamError::GivenUp(0)));
+}
+
+/// A way between one that dials and `to` that is cut in one direction: what comes back is dropped once it is told so.
+async fn one_way(to: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
+    let (near, far) = (UdpSocket::bind(loopback()).await.unwrap(), UdpSocket::bind(loopback()).await.unwrap());
+    let (address, cut) = (near.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+    let is_cut = Arc::clone(&cut);
+    tokio::spawn(async move {
+        let (mut there, mut back, mut from) = ([0; 65_535], [0; 65_535], None);
+        loop {
+            tokio::select! {
+                Ok((count, sender)) = near.recv_from(&mut there) => {
+                    from = Some(sender);
+                    let _ = far.send_to(&there[..count], to).await;
+                }
+                Ok((count, _)) = far.recv_from(&mut back) => {
+                    if let Some(from) = from.filter(|_| !is_cut.load(Ordering::Relaxed)) {
+                        let _ = near.send_to(&back[..count], from).await;
+                    }
+                }
+            }
+        }
+    });
+    (address, cut)
+}
+
+#[tokio::test]
+async fn the_reason_of_an_end_comes_though_the_window_is_full() {
+    let first = site(SITE, 1);
+    let (near, far) = (at(&first), at(&admitted(&first, 2)));
+    let (relay, cut) = one_way(far.1).await;
+    let (dialled, taken) = tokio::join!(near.0.dial(relay, NodeId(2)), accept(&far.0));
+    let (dialled, taken) = (dialled.unwrap(), taken.unwrap());
+    cut.store(true, Ordering::Relaxed);
+    // Nothing is confirmed any more: the window fills, and more waits behind it.
+    let (mut send, _receive) = dialled.open().await.unwrap();
+    let (window, before) = (dialled.inner().congestion_state().window(), dialled.inner().stats().udp_tx.bytes);
+    let sends = tokio::spawn(async move { send.send_frame(&vec![7; 1 << 20]).await });
+    let full = async {
+        while dialled.inner().stats().udp_tx.bytes < before + window - 2 * 1_452 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LONG, full).await.unwrap();
+    dialled.close(7, "enough");
+    assert_eq!(taken.ended().await, Ended::Closed { code: 7, text: "enough".to_owned() });
+    assert!(timeout(LONG, sends).await.unwrap().unwrap().is_err());
 }
