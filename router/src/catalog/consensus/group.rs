@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use sled_data::OriginId;
 
 use super::answer::GROUP;
-use super::log_store::{PURGED, RAFT_TREE, VOTE, find_ends, log_key, read, stored};
+use super::log_store::{PURGED, RAFT_TREE, VOTE, deleted, find_ends, log_key, read, stored};
 use super::open::PrepareError;
 use super::proposal::Proposal;
-use super::snapshot::{APPLIED, scan};
+use super::snapshot::{APPLIED, installing, scan};
 use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1, encode};
 use super::writer::{Put, commit_blocking, in_commits};
 use crate::catalog::CATALOG_TREE;
@@ -135,19 +135,38 @@ pub(super) struct LostMembers<'a> {
 /// commit, that the others are lost: half of it would leave nodes that nobody hears as if they were there.
 /// What members of the old group say is not heard from now on.
 ///
+/// Where nothing is known of what led to the state, as in a store that was restored, the state is what the group begins with, as one that is founded
+/// does: who joins gets it as a whole. The log alone would not bring it.
+///
 /// # Errors
 /// What cannot be read, written or drawn.
 pub(super) fn take_alone(log: &EventLog, me: NodeId, lost: LostMembers<'_>) -> Result<u64, String> {
+    if installing(log)?.is_some() {
+        return Err("what a leader has sent is half in place".to_owned());
+    }
     let ends = find_ends(log)?;
     let vote: Option<VoteV1> = stored(log, VOTE)?;
     let term = vote.map_or(0, |vote| vote.term).max(ends.last.map_or(0, |last| last.term)) + 1;
-    let first = LogIdV1 { term, leader: me, index: ends.last.map_or(0, |last| last.index + 1) };
-    let group = draw()?;
+    let next = LogIdV1 { term, leader: me, index: ends.last.map_or(0, |last| last.index + 1) };
+    let (group, roles) = (draw()?, RolesV1::alone(me));
+    let mut puts: Vec<Put> = Vec::new();
+    let first = match stored::<AppliedV1>(log, APPLIED)? {
+        Some(_) => next,
+        None => {
+            // Entries without what they stand on say nothing.
+            puts.extend(deleted(ends.purged.map_or(0, |purged| purged.index + 1)..=next.index));
+            let (last, proposed) = (Some(next), Default::default());
+            let applied = AppliedV1 { last, roles_id: last, roles: roles.clone(), proposed };
+            puts.push((RAFT_TREE, PURGED.to_vec(), Some(encode(&next))));
+            puts.push((RAFT_TREE, APPLIED.to_vec(), Some(encode(&applied))));
+            LogIdV1 { index: next.index + 1, ..next }
+        }
+    };
     let marks = marks(log, me, lost)?.into_iter().map(|proposal| PayloadV1::Proposal(proposal.encode()));
-    let payloads = std::iter::once(PayloadV1::Roles(RolesV1::alone(me))).chain(marks);
+    let payloads = std::iter::once(PayloadV1::Roles(roles)).chain(marks);
     let entries =
         (first.index..).zip(payloads).map(|(index, payload)| EntryV1 { id: LogIdV1 { index, ..first }, payload });
-    let mut puts: Vec<Put> = entries.map(|entry| (RAFT_TREE, log_key(entry.id.index), Some(encode(&entry)))).collect();
+    puts.extend(entries.map(|entry| (RAFT_TREE, log_key(entry.id.index), Some(encode(&entry)))));
     puts.extend([
         (RAFT_TREE, VOTE.to_vec(), Some(encode(&VoteV1 { term, leader: me, is_won: true }))),
         (RAFT_TREE, GROUP.to_vec(), Some(encode(&group))),

@@ -213,22 +213,20 @@ impl Consensus {
     ) -> Result<(), String> {
         let _turn = self.turning.lock().await;
         self.stop().await;
-        let (log, me, who) = (Arc::clone(&self.book.log), self.book.me, who.to_owned());
+        let (book, who) = (Arc::clone(&self.book), who.to_owned());
         // Their place is known when they are judged.
-        let terms = Terms::new(&self.book.config, log.clock().wall_ms(), 0);
+        let terms = Terms::new(&book.config, book.log.clock().wall_ms(), 0);
         let taken = tokio::task::spawn_blocking(move || {
-            group::take_alone(&log, me, group::LostMembers { who: &who, nodes, terms })
+            group::take_alone(&book.log, book.me, group::LostMembers { who: &who, nodes, terms })?;
+            open::fill(&book)
         })
         .await;
         let taken = taken.unwrap_or_else(|error| Err(error.to_string()));
-        if let Ok(group) = taken {
-            self.book.set_group(group);
-        }
         let ends = log_store::find_ends(&self.book.log)?;
         *self.book.ends.lock() = ends;
         self.book.set_closing(false);
         self.slot.send_replace(Slot::Starting);
         self.start(None);
-        taken.map(drop)
+        taken
     }
 }

@@ -152,7 +152,7 @@ fn load(log: &EventLog) -> Result<State, String> {
 }
 
 /// Puts what the store holds into the book.
-fn fill(book: &Book) -> Result<(), String> {
+pub(super) fn fill(book: &Book) -> Result<(), String> {
     let log = &book.log;
     let applied = applied(log)?;
     let group: Option<u64> = stored(log, GROUP)?;

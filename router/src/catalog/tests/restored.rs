@@ -1,6 +1,6 @@
 //! Nodes whose stores are older than they were: restored from a backup, and those who knew them.
 
-use super::site::{Site, fast, leader, until_same};
+use super::site::{Site, fast, leader, member, until_same};
 use super::*;
 use crate::catalog::consensus::leavings;
 
@@ -8,6 +8,19 @@ use crate::catalog::consensus::leavings;
 fn waits_in(node: &super::site::Node, group: Option<u64>) -> bool {
     let stands = (leavings::group(&node.log), leavings::count(&node.log, b"applied"));
     stands == (group, 0) && node.catalog.leader().is_none_or(|leader| leader != node.id)
+}
+
+/// Node 2 says that it leads group 77, and sends nothing that was agreed on.
+async fn hears_node_2(node: &super::site::Node) {
+    // Its group, no entries: of term 9, won by node 2.
+    let says = [1, 77, 0, 9, 2, 1, 0, 0, 0];
+    let down = vec![1, 7, 5];
+    let mut answer = down.clone();
+    while answer == down {
+        answer = node.catalog.answer(NodeId(2), &says).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(answer, [1, 0], "it is stored");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,15 +47,7 @@ async fn a_restored_founder_founds_no_second_group() {
     }
     // One that has heard a leader, and nothing of what was agreed on yet.
     let told = away.start_on(1, Arc::new(backup.image()));
-    // Its group, no entries: of term 9, won by node 2.
-    let says = [1, 77, 0, 9, 2, 1, 0, 0, 0];
-    let down = vec![1, 7, 5];
-    let mut answer = down.clone();
-    while answer == down {
-        answer = told.catalog.answer(NodeId(2), &says).await;
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(answer, [1, 0], "it is stored");
+    hears_node_2(&told).await;
     let told = away.stop(told).await;
     let told = away.start_on(1, told);
     assert!(waits_in(&told, Some(77)));
@@ -56,6 +61,43 @@ async fn a_restored_founder_founds_no_second_group() {
     let back = site.start_on(1, backup);
     back.change(add("after")).await.unwrap();
     until_same(&[&back, &nodes[0], &nodes[1]]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_a_restored_node_that_goes_on_alone_gets_all_that_it_has() {
+    for has_heard in [false, true] {
+        let (site, nodes) = Site::of(fast(), 2).await;
+        nodes[0].change(add("before")).await.unwrap();
+        let backup = Arc::new(nodes[0].backend.image());
+        for node in nodes {
+            site.stop(node).await;
+        }
+        let away = Site::new(fast());
+        let restored = away.start_restored(1, backup);
+        if has_heard {
+            hears_node_2(&restored).await;
+        }
+        while let Err(refused) = restored.catalog.promote_lost("cli").await {
+            assert!(has_heard && refused == SurviveError::NotLost, "{refused}");
+            tokio::time::sleep(away.timing.beat / 10).await;
+        }
+        let stands = |node: &super::site::Node| {
+            let members = node.catalog.members();
+            members.iter().map(|member| (member.node.0, member.voter, member.state)).collect::<Vec<_>>()
+        };
+        assert_eq!(stands(&restored), [(1, true, MemberState::Active), (2, false, MemberState::Lost)]);
+        let new = away.start(3);
+        restored.change(member(3)).await.unwrap();
+        until_same(&[&restored, &new]).await;
+        new.change(add("after")).await.unwrap();
+        assert_eq!(new.devices(), ["after", "before"], "{has_heard}");
+        // All of it is there after a restart.
+        let backend = away.stop(restored).await;
+        let restored = away.start_on(1, backend);
+        restored.change(add("again")).await.unwrap();
+        until_same(&[&restored, &new]).await;
+        assert_eq!(new.devices().len(), 3, "{has_heard}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
