@@ -172,6 +172,7 @@ impl From<SubmitError> for ApiError {
             }
             SubmitError::Elsewhere { .. } => Self::new(StatusCode::CONFLICT, "refused_elsewhere", message),
             SubmitError::Unanswered { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "unanswered", message),
+            SubmitError::Unknown { .. } => Self::unknown_outcome(message),
             SubmitError::Full => Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_commands", message),
             SubmitError::PayloadTooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
             SubmitError::Conflict { .. } => Self::new(StatusCode::CONFLICT, "idempotency_conflict", message),

@@ -57,6 +57,12 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
+    /// The store failed when it had it: it may be found there at the next start, or not.
+    pub fn unknown_outcome(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unknown-outcome", message)
+            .hint("the node stops to be started again; look at its log")
+    }
+
     /// The node failed; the caller did nothing wrong.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

@@ -95,9 +95,7 @@ impl From<CommitFailed> for ApiError {
                 .hint("free disk space, shorten retention, or raise [store] bytes_max"),
             CommitFailed::Refused(_) => Self::unavailable(message),
             CommitFailed::Unreplicated(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unreplicated", message),
-            CommitFailed::Failed(_) => {
-                Self::unavailable(message).hint("the node stops to be started again; look at its log")
-            }
+            CommitFailed::Failed(_) => Self::unknown_outcome(message),
         }
     }
 }

@@ -171,8 +171,11 @@ impl Commands {
             Some(AnswerV1::NotHere) => None,
             Some(AnswerV1::Refused { code, text }) => Some(Err(SubmitError::Elsewhere { origin, code, text })),
             None => {
-                let why = "its answer cannot be read".to_owned();
-                Some(Err(SubmitError::Unanswered { id, origin, why }))
+                let why = match answer.is_empty() {
+                    true => "its store failed meanwhile, and it does not know",
+                    false => "its answer cannot be read",
+                };
+                Some(Err(SubmitError::Unanswered { id, origin, why: why.to_owned() }))
             }
         }
     }
@@ -203,28 +206,33 @@ impl Commands {
         }
         let answer = match decode::<RequestV1>(request) {
             Some(request) => self.take_request(request).await,
-            None => AnswerV1::Refused {
+            None => Some(AnswerV1::Refused {
                 code: "bad-request".to_owned(),
                 text: "the node knows no such request; bring all nodes of the site to one release".to_owned(),
-            },
+            }),
         };
-        encode(&answer)
+        answer.as_ref().map_or_else(Vec::new, encode)
     }
 
-    async fn take_request(self: &Arc<Self>, request: RequestV1) -> AnswerV1 {
+    /// `None`: it is not known here whether the command was taken, and so nothing can be said of it.
+    async fn take_request(self: &Arc<Self>, request: RequestV1) -> Option<AnswerV1> {
         let id = CommandId::from_bytes(request.id);
         if self.get_own(id).is_some() {
-            return AnswerV1::Taken { id: request.id, is_new: false };
+            return Some(AnswerV1::Taken { id: request.id, is_new: false });
         }
         if self.where_to(&request.device, &request.name) != Whereabouts::Here {
-            return AnswerV1::NotHere;
+            return Some(AnswerV1::NotHere);
         }
         let room = Arc::clone(self);
         // Once begun it goes on although the connection goes away.
         let submitted = tokio::spawn(async move { room.submit_here(id, command(request)).await });
         match submitted.await.unwrap_or(Err(SubmitError::Lost)) {
-            Ok(Submitted { id, is_new }) => AnswerV1::Taken { id: *id.as_bytes(), is_new },
-            Err(error) => AnswerV1::Refused { code: error.code().to_owned(), text: error.to_string() },
+            Ok(Submitted { id, is_new }) => Some(AnswerV1::Taken { id: *id.as_bytes(), is_new }),
+            Err(error) if error.may_be_taken() => {
+                tracing::warn!(%id, %error, "a command of another node");
+                None
+            }
+            Err(error) => Some(AnswerV1::Refused { code: error.code().to_owned(), text: error.to_string() }),
         }
     }
 

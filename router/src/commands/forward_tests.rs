@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use devices::command::{State, Status};
-use sled_data::{CommitNumber, OriginId};
+use sled_data::{CommitNumber, Faults, OriginId};
 
 use super::tests::{LONG, Node, backend, command, next_offer, until};
 use super::*;
@@ -127,6 +127,36 @@ async fn a_command_that_may_have_been_taken_is_not_queued_a_second_time() {
     );
     a.end().await;
     b.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_a_failing_store_was_given_is_not_told_as_refused() {
+    let (store, asking) = (backend(), backend());
+    let a = Node::open_in(Some(1), 7, &store, Config::default()).run();
+    let b = Node::open_in(Some(1), 8, &asking, Config::default());
+    let way = Arc::new(Way::default());
+    let _ = way.to.set(Arc::clone(&a.room));
+    b.room.set_forward(Arc::clone(&way) as _);
+    let b = b.run();
+    let _device = a.connect("pump").await;
+    known_at(&a, &b, "pump").await;
+    let newest = a.log.store().last_commit();
+    until("all is synced", || (a.log.store().synced_commit() >= newest).then_some(())).await;
+    // It is written, and whether it is durable is not known: at the next start it is found, and sent.
+    store.set_faults(Faults { fail_after_syncs: Some(0), ..Faults::default() });
+    let told = b.room.submit(command("pump", "start")).await.unwrap_err();
+    let SubmitError::Unanswered { id, .. } = told else { panic!("{told}") };
+    assert!(b.steps(id).is_empty() && b.room.pending() == 0, "it is not queued twice");
+    a.log.close();
+    let again = Node::open_in(Some(1), 7, &Arc::new(store.image()), Config::default());
+    assert_eq!(again.steps(id), ["queued"]);
+    again.log.close();
+    // Who submits it at that node is told the same, and its id.
+    asking.set_faults(Faults { fail_after_syncs: Some(0), ..Faults::default() });
+    way.is_cut.store(true, Ordering::Relaxed);
+    let told = b.room.submit(command("pump", "stop")).await.unwrap_err();
+    assert!(matches!(told, SubmitError::Unknown { .. }) && told.code() == "unknown-outcome", "{told}");
+    b.log.close();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

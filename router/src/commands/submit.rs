@@ -167,6 +167,14 @@ pub enum SubmitError {
     /// What became of it is not known.
     #[error("what became of the submission is not known; look at the node's log")]
     Lost,
+    /// The store failed when it had it.
+    #[error("command {id}: {why}; look at it when the node runs again, before it is sent once more")]
+    Unknown {
+        /// The command's id, if it was taken.
+        id: CommandId,
+        /// What is known.
+        why: CommitFailed,
+    },
     /// Too many commands are pending.
     #[error("too many commands are pending, in all or for this device; wait until some have ended")]
     Full,
@@ -182,6 +190,19 @@ pub enum SubmitError {
 }
 
 impl SubmitError {
+    /// Why the commit of a command did not become durable, as far as is known.
+    fn of(id: CommandId, why: CommitFailed) -> Self {
+        match why {
+            CommitFailed::Failed(_) | CommitFailed::Unreplicated(_) => Self::Unknown { id, why },
+            CommitFailed::Full(_) | CommitFailed::Refused(_) => Self::Commit(why),
+        }
+    }
+
+    /// Whether the command may have been taken all the same.
+    pub(super) fn may_be_taken(&self) -> bool {
+        matches!(self, Self::Unanswered { .. } | Self::Unknown { .. } | Self::Lost)
+    }
+
     /// The code that is written down.
     pub fn code(&self) -> &'static str {
         match self {
@@ -197,6 +218,7 @@ impl SubmitError {
             Self::Full => "too-many-commands",
             Self::Elsewhere { .. } => "refused-elsewhere",
             Self::Unanswered { .. } => "unanswered",
+            Self::Unknown { .. } => "unknown-outcome",
             Self::Lost | Self::Random(_) => "internal",
             Self::Append(_) | Self::Commit(_) => "not-stored",
         }
@@ -271,7 +293,7 @@ impl Commands {
     ///
     /// # Errors
     /// When it breaks a bound, its key stands for another command, or the log does not take it: then it was not
-    /// submitted.
+    /// submitted. Where that is not known: [`SubmitError::Unanswered`], [`SubmitError::Unknown`] and [`SubmitError::Lost`].
     pub async fn submit(self: &Arc<Self>, command: NewCommand) -> Result<Submitted, SubmitError> {
         let room = Arc::clone(self);
         let submitted = tokio::spawn(async move { room.submit_once(command).await });
@@ -316,7 +338,7 @@ impl Commands {
         if let Some(key) = &key {
             self.submitting.lock().remove(key);
         }
-        durable?;
+        durable.map_err(|why| SubmitError::of(id, why))?;
         Ok(Submitted { id, is_new: true })
     }
 
@@ -388,7 +410,7 @@ impl Commands {
 
     async fn submitted_before(&self, id: CommandId, ticket: Option<Ticket>) -> Result<Submitted, SubmitError> {
         if let Some(ticket) = ticket {
-            self.log.durable(ticket).await?;
+            self.log.durable(ticket).await.map_err(|why| SubmitError::of(id, why))?;
             self.listed(id).await;
         }
         Ok(Submitted { id, is_new: false })
