@@ -115,6 +115,14 @@ impl Sessions {
         }
     }
 
+    /// When the session began that is kept here for a client that is away: by the hybrid clock.
+    pub fn kept_begun(&self, client_id: &str) -> Option<u64> {
+        match self.slots.lock().get(client_id)? {
+            Slot::Kept { record, .. } => Some(record.begun),
+            Slot::Live(_) => None,
+        }
+    }
+
     /// What was seen of a client, as of the last commit.
     ///
     /// # Errors

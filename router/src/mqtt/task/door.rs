@@ -164,7 +164,7 @@ impl Door {
             return;
         }
         let topic = waiting.due.will.topic.clone();
-        self.publish_will(client_id, waiting);
+        self.publish_will(client_id, waiting.last());
         let mut wills = self.wills.lock();
         if wills.unpublished(client_id).is_some() {
             wills.remove(client_id);
@@ -176,7 +176,7 @@ impl Door {
     fn publish_will(&self, client_id: &Arc<str>, waiting: WaitingWill) {
         match self.append_will(client_id, &waiting) {
             Ok(ticket) => {
-                self.forget_will(client_id);
+                self.forget_will(client_id, waiting.begun);
                 if let Some(ticket) = ticket {
                     // Where there is no room for it, it is not tried again.
                     self.wills.lock().add(client_id, waiting.appended(ticket));
@@ -184,7 +184,7 @@ impl Door {
             }
             Err(error) if error.is_for_now() => self.keep_trying(client_id, waiting, &error),
             Err(error) => {
-                self.forget_will(client_id);
+                self.forget_will(client_id, waiting.begun);
                 tracing::warn!(%client_id, topic = waiting.due.will.topic, %error, "a will was not published");
             }
         }
@@ -216,14 +216,14 @@ impl Door {
 
     /// A will that was refused for now waits, and stays with its session, so that a restart publishes it.
     fn keep_trying(&self, client_id: &Arc<str>, waiting: WaitingWill, why: &dyn std::fmt::Display) {
-        let (topic, is_told) = (waiting.due.will.topic.clone(), waiting.is_told);
+        let (topic, begun, is_told) = (waiting.due.will.topic.clone(), waiting.begun, waiting.is_told);
         let DueWill { will, at_ms } = waiting.due.clone();
         if !self.wills.lock().add(client_id, waiting.refused(self.now_ms())) {
-            self.forget_will(client_id);
-            tracing::warn!(%client_id, topic, %why, "a will was not published, and too many others wait to be tried again");
+            self.forget_will(client_id, begun);
+            tracing::warn!(%client_id, topic, %why, "a will was not published, and too many others wait to be tried again, or its client's next one");
             return;
         }
-        self.change_kept(client_id, |kept| {
+        self.change_kept(client_id, begun, |kept| {
             let is_new = kept.will.is_none();
             kept.will.get_or_insert((will, at_ms));
             is_new
@@ -241,12 +241,15 @@ impl Door {
     }
 
     /// A will that was published is no longer kept with its session, so that a restart does not publish it again.
-    fn forget_will(&self, client_id: &str) {
-        self.change_kept(client_id, |kept| kept.will.take().is_some());
+    fn forget_will(&self, client_id: &str, begun: u64) {
+        self.change_kept(client_id, begun, |kept| kept.will.take().is_some());
     }
 
-    /// Changes the session of a client that is away; `change` says whether it has.
-    fn change_kept(&self, client_id: &str, change: impl FnOnce(&mut KeptSession) -> bool) {
+    /// Changes the session of a client that is away, where it is the one that began then; `change` says whether it has.
+    fn change_kept(&self, client_id: &str, begun: u64, change: impl FnOnce(&mut KeptSession) -> bool) {
+        if self.sessions.kept_begun(client_id) != Some(begun) {
+            return;
+        }
         let Some(state) = self.sessions.kept_state(client_id) else { return };
         if let Ok(mut kept) = KeptSession::from_bytes(&state)
             && change(&mut kept)
@@ -274,21 +277,43 @@ impl Door {
         if self.sessions.awaits_others() {
             return;
         }
-        let due = self.wills.lock().take_due(now_ms, |ticket| self.log.outcome(ticket).is_some());
-        for (client_id, waiting) in due {
-            match waiting.ticket().map(|ticket| self.log.outcome(ticket)) {
-                Some(Some(Err(why))) => self.keep_trying(&client_id, waiting, &why),
-                Some(_) => {}
-                None if waiting.was_refused() && self.sessions.live_of(&client_id).is_some() => {}
-                // A session that goes on at another node has called its will off.
-                None if self.sessions.newer_than(&client_id, waiting.begun).is_none_or(|place| place.anew) => {
-                    self.publish_will(&client_id, waiting);
-                }
-                None => {}
-            }
+        for client_id in self.due_wills() {
+            self.look_after_will(&client_id);
         }
         self.sessions.expire();
         self.retained.expire(&self.log, now_ms);
+    }
+
+    /// The clients whose wills are to be looked after now.
+    pub(super) fn due_wills(&self) -> Vec<Arc<str>> {
+        self.wills.lock().due(self.now_ms(), |ticket| self.log.outcome(ticket).is_some())
+    }
+
+    /// Looks after the will of one of those. There may be thousands, one after another: it is looked at as it is by then.
+    pub(super) fn look_after_will(&self, client_id: &Arc<str>) {
+        let is_back = self.sessions.live_of(client_id).is_some_and(|live| live.device.protocol.starts_with("mqtt"));
+        let waiting = {
+            let mut wills = self.wills.lock();
+            if is_back && wills.is_to_be_called_off(client_id) {
+                // What its client's coming means for it is judged in a moment.
+                return;
+            }
+            wills.take_due(client_id, self.now_ms(), |ticket| self.log.outcome(ticket).is_some())
+        };
+        let Some(waiting) = waiting else { return };
+        match waiting.ticket().map(|ticket| self.log.outcome(ticket)) {
+            Some(Some(Err(why))) if waiting.is_last => {
+                let topic = &waiting.due.will.topic;
+                tracing::warn!(%client_id, topic, %why, "a will was not published before its client came back");
+            }
+            Some(Some(Err(why))) => self.keep_trying(client_id, waiting, &why),
+            Some(_) => {}
+            // A session that goes on at another node has called its will off.
+            None if self.sessions.newer_than(client_id, waiting.begun).is_none_or(|place| place.anew) => {
+                self.publish_will(client_id, waiting);
+            }
+            None => {}
+        }
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use sled_data::{Durability, Faults, MemoryBackend, Options, Store, TopicConfig};
 
-use super::site_tests::{gateway_on, gone, retained, until};
-use super::tests::{Client, Node};
+use super::site_tests::{gateway, gateway_on, gone, retained, say, until};
+use super::tests::{Client, Node, text};
 use super::will_tests::appended;
 use crate::clock::Clock;
 use crate::event_log::{self, EventLog};
 use crate::ingest::CATCH_ALL_TOPIC;
 use crate::mqtt::session::KeptSession;
+use crate::sessions::Arrival;
 
 /// A store whose events go to a topic of this durability.
 fn store_with(durability: Durability) -> Arc<MemoryBackend> {
@@ -115,4 +116,55 @@ async fn a_will_that_was_refused_is_tried_once_more_when_its_client_is_back() {
         assert_eq!(appended(&b), u64::from(is_in_reach), "it was before its client's word, or is not at all");
         b.log.close();
     }
+}
+
+/// A client whose session is kept for a minute comes, and goes without a word; its will is due after so many seconds.
+async fn goes_with_will(node: &Node, delay_s: u32, payload: &str) {
+    let expiry = [&[5, 0x11][..], &60_u32.to_be_bytes()].concat();
+    let delay = [&[5, 0x18][..], &delay_s.to_be_bytes()].concat();
+    let will = [&delay[..], &text("t"), &text(payload)].concat();
+    let begun = node.sessions.seen("c").unwrap().map_or(0, |seen| seen.begun);
+    drop(Client::connect_by(node, &[&[5, 0x2c, 0, 0][..], &expiry, &text("c"), &will].concat()).await);
+    gone(node, "c", begun).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_is_due_leaves_its_clients_next_one_alone() {
+    let b = gateway_on(4, &store_with(Durability::Quorum));
+    b.log.set_quorum_in_reach(false);
+    goes_with_will(&b, 0, "offline").await;
+    b.door.look_after();
+    let is_due = || !b.door.due_wills().is_empty();
+    until("it is to be tried again", is_due).await;
+    b.log.set_quorum_in_reach(true);
+    // Others are due as well, and before it is its turn its client has come, and has gone with another one.
+    let due = b.door.due_wills();
+    goes_with_will(&b, 60, "offline again").await;
+    assert_eq!(due.len(), 1);
+    due.iter().for_each(|client| b.door.look_after_will(client));
+    let is_stored = || appended(&b) == 1;
+    until("the first one was published when its client came", is_stored).await;
+    assert!(has_will(&b), "the next one is kept");
+    // And waits: where its session ends, it is published.
+    let (_client, present) = Client::connect(&b, "c", 0, 10).await;
+    assert!(!present);
+    until("it is published", || appended(&b) == 2).await;
+    b.log.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_is_due_when_its_client_comes_is_called_off() {
+    let b = gateway(4);
+    goes_with_will(&b, 1, "offline").await;
+    // Its client is let in; what becomes of its session is not said yet.
+    let arrival = Arrival { client_id: "c".into(), protocol: "mqtt-5", remote: "test".into(), clean_start: false };
+    let admitted = b.sessions.connect(arrival).await.unwrap();
+    assert!(admitted.kept.is_some());
+    until("its will is due", || !b.door.due_wills().is_empty()).await;
+    b.door.look_after();
+    b.door.call_off_will(&admitted.entry.client_id, true);
+    let (mut other, _) = Client::connect(&b, "p", 0, 10).await;
+    say(&mut other, 1, "x").await;
+    assert_eq!(appended(&b), 1, "the other client's word");
+    b.log.close();
 }

@@ -33,12 +33,14 @@ pub(super) struct WaitingWill {
     tried: Tried,
     /// Whether people were told that it waits.
     pub(super) is_told: bool,
+    /// Whether its client is back: it is not tried again.
+    pub(super) is_last: bool,
 }
 
 impl WaitingWill {
     /// One that was not tried yet.
     pub(super) fn new(due: DueWill, begun: u64, heard_ms: u64) -> Self {
-        Self { due, begun, heard_ms, tried: Tried::Not, is_told: false }
+        Self { due, begun, heard_ms, tried: Tried::Not, is_told: false, is_last: false }
     }
 
     /// It was refused for now, which is told.
@@ -49,6 +51,11 @@ impl WaitingWill {
     /// It is in a commit.
     pub(super) fn appended(self, ticket: Ticket) -> Self {
         Self { tried: Tried::Appended(ticket), ..self }
+    }
+
+    /// Its client is back.
+    pub(super) fn last(self) -> Self {
+        Self { is_last: true, ..self }
     }
 
     /// Whether it was refused before.
@@ -86,8 +93,11 @@ pub(super) struct Wills {
 }
 
 impl Wills {
-    /// Has a will wait, in place of what waits of its client. False where there is no room for it.
+    /// Has a will wait, in place of what waits of its client. False where there is no room for it, or where one of a later session waits.
     pub(super) fn add(&mut self, client_id: &Arc<str>, will: WaitingWill) -> bool {
+        if self.by_client.get(client_id).is_some_and(|waiting| waiting.begun > will.begun) {
+            return false;
+        }
         self.remove(client_id);
         let bytes = self.tried_bytes + will.tried_bytes();
         let has_room = will.tried == Tried::Not || bytes <= TRIED_BYTES_MAX;
@@ -111,16 +121,26 @@ impl Wills {
         Some((waiting.due.will.clone(), waiting.due.at_ms))
     }
 
-    /// Takes out those that are to be looked after now: that are due, or due again, or whose commit is settled.
+    /// The clients whose wills are to be looked after now: that are due, or due again, or whose commit is settled.
+    pub(super) fn due(&self, now_ms: u64, is_settled: impl Fn(Ticket) -> bool) -> Vec<Arc<str>> {
+        let due = self.by_client.iter().filter(|(_, waiting)| waiting.is_due(now_ms, &is_settled));
+        due.map(|(client_id, _)| Arc::clone(client_id)).collect()
+    }
+
+    /// Takes out the will of one of those, where it still is: its client may have come since, and have gone with another one.
     pub(super) fn take_due(
         &mut self,
+        client_id: &str,
         now_ms: u64,
         is_settled: impl Fn(Ticket) -> bool,
-    ) -> Vec<(Arc<str>, WaitingWill)> {
-        let due = self.by_client.extract_if(|_, waiting| waiting.is_due(now_ms, &is_settled));
-        let due: Vec<(Arc<str>, WaitingWill)> = due.collect();
-        self.tried_bytes -= due.iter().map(|(_, waiting)| waiting.tried_bytes()).sum::<usize>();
-        due
+    ) -> Option<WaitingWill> {
+        self.by_client.get(client_id).filter(|waiting| waiting.is_due(now_ms, &is_settled))?;
+        self.remove(client_id)
+    }
+
+    /// Whether that of a client is one that its client's coming has not been looked at for.
+    pub(super) fn is_to_be_called_off(&self, client_id: &str) -> bool {
+        self.by_client.get(client_id).is_some_and(|waiting| !waiting.is_last)
     }
 }
 
@@ -150,11 +170,23 @@ mod tests {
             (1_009, true, None),
             (1_010, true, Some("refused")),
         ] {
-            let due = wills.take_due(now_ms, |of| is_settled && of == ticket);
-            let due: Vec<&str> = due.iter().map(|(client, _)| &**client).collect();
-            assert_eq!(due, Vec::from_iter(expected), "{now_ms} {is_settled}");
+            let is_settled = |of| is_settled && of == ticket;
+            let due = wills.due(now_ms, is_settled);
+            let due: Vec<&str> = due.iter().map(|client| &**client).collect();
+            assert_eq!(due, Vec::from_iter(expected), "{now_ms}");
+            let taken = ["delay", "refused", "appended"].map(|client| wills.take_due(client, now_ms, is_settled));
+            assert_eq!(taken.into_iter().flatten().count(), due.len(), "{now_ms}");
         }
         assert_eq!((wills.by_client.len(), wills.tried_bytes), (0, 0));
+    }
+
+    #[test]
+    fn one_of_a_later_session_is_not_replaced() {
+        let (mut wills, client) = (Wills::default(), "c".into());
+        let of = |begun, at_ms| WaitingWill { begun, ..will(at_ms, 1) };
+        assert!(wills.add(&client, of(2, 60)) && wills.add(&client, of(2, 50)));
+        assert!(!wills.add(&client, of(1, 10).refused(1)) && wills.add(&client, of(3, 70)));
+        assert_eq!(wills.unpublished("c").map(|(_, at_ms)| at_ms), Some(70));
     }
 
     #[test]
