@@ -1,7 +1,9 @@
 //! Who shakes hands, who waits to, and who of those is next (pure).
 //!
 //! Anybody may come with an address that is theirs and say nothing until they are given up. So one network has few handshakes at once, and of
-//! those who wait the one is next whose network has the fewest: who comes from elsewhere waits for nobody of it.
+//! those who wait the one is next whose network has the fewest: who comes from elsewhere waits for nobody of it. Within a network it is the same
+//! with addresses: the nodes of a LAN have one network with whatever else is plugged in there. Who has hundreds of addresses in it is still in the
+//! way of others of it, but of no known node of the site: its address counts as a network of its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -16,14 +18,57 @@ const UNPROVEN_MAX: usize = SHARE_MAX;
 /// How many wait; some 2 KiB each. Beyond, one of those goes whose network has most of them.
 const WAITING_MAX: usize = 512;
 
-/// The network that one comes from; `None` where the address may be somebody else's.
-pub(super) type Network = Option<IpAddr>;
+/// Where one comes from; `None` where the address may be somebody else's.
+pub(super) type Source = Option<Place>;
+
+/// An address, and the network that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    network: IpAddr,
+    address: IpAddr,
+}
+
+impl Place {
+    /// Of an address; one of a known node is of no network but its own.
+    pub(super) fn of(address: IpAddr, is_known: bool) -> Self {
+        let address = address.to_canonical();
+        Self { network: if is_known { address } else { network(address) }, address }
+    }
+}
 
 /// Those who shake hands, and those who wait.
 #[derive(Debug)]
 pub(super) struct Line<T> {
-    under_way: BTreeMap<Network, usize>,
-    waiting: VecDeque<(Network, T)>,
+    under_way: BTreeMap<Source, usize>,
+    waiting: VecDeque<(Source, T)>,
+}
+
+/// How many there are, of each network and of each address.
+#[derive(Default)]
+struct Counts {
+    networks: BTreeMap<Option<IpAddr>, usize>,
+    addresses: BTreeMap<Source, usize>,
+}
+
+impl Counts {
+    fn of(all: impl Iterator<Item = (Source, usize)>) -> Self {
+        let mut counts = Self::default();
+        for (from, count) in all {
+            *counts.networks.entry(network_of(from)).or_default() += count;
+            *counts.addresses.entry(from).or_default() += count;
+        }
+        counts
+    }
+
+    /// Of the network, and of the address.
+    fn get(&self, from: Source) -> (usize, usize) {
+        let of_network = self.networks.get(&network_of(from)).copied().unwrap_or(0);
+        (of_network, self.addresses.get(&from).copied().unwrap_or(0))
+    }
+}
+
+fn network_of(from: Source) -> Option<IpAddr> {
+    from.map(|place| place.network)
 }
 
 impl<T> Default for Line<T> {
@@ -38,35 +83,34 @@ impl<T> Line<T> {
         self.under_way() + self.waiting.len() >= UNPROVEN_MAX
     }
 
-    /// One comes, and waits; who is sent away for it, where there is no place.
-    pub(super) fn join(&mut self, from: Network, who: T) -> Option<T> {
+    /// One comes, and waits; who is sent away for it, where there is no place: of the network that has most, of the address of it that has most.
+    pub(super) fn join(&mut self, from: Source, who: T) -> Option<T> {
         self.waiting.push_back((from, who));
         if self.waiting.len() <= WAITING_MAX {
             return None;
         }
-        let mut counts: BTreeMap<Network, usize> = BTreeMap::new();
-        self.waiting.iter().for_each(|(from, _)| *counts.entry(*from).or_default() += 1);
-        let most = counts.values().max().copied();
+        let counts = Counts::of(self.waiting.iter().map(|(from, _)| (*from, 1)));
+        let most = self.waiting.iter().map(|(from, _)| counts.get(*from)).max()?;
         // Who came last has waited for nothing yet.
-        let goes = self.waiting.iter().rposition(|(from, _)| counts.get(from).copied() == most)?;
+        let goes = self.waiting.iter().rposition(|(from, _)| counts.get(*from) == most)?;
         self.waiting.remove(goes).map(|(_, who)| who)
     }
 
     /// Who is next, and where it comes from, for [`Self::done`]; `None` while nobody may be.
-    pub(super) fn next(&mut self) -> Option<(Network, T)> {
+    pub(super) fn next(&mut self) -> Option<(Source, T)> {
         if self.under_way() >= HANDSHAKES_MAX {
             return None;
         }
-        let count = |from: &Network| self.under_way.get(from).copied().unwrap_or(0);
-        let waiting = self.waiting.iter().enumerate().map(|(at, (from, _))| (count(from), at));
-        let (_, at) = waiting.filter(|(count, _)| *count < SHARE_MAX).min()?;
+        let counts = Counts::of(self.under_way.iter().map(|(from, count)| (*from, *count)));
+        let waiting = self.waiting.iter().enumerate().map(|(at, (from, _))| (counts.get(*from), at));
+        let (_, at) = waiting.filter(|((of_network, _), _)| *of_network < SHARE_MAX).min()?;
         let (from, who) = self.waiting.remove(at)?;
         *self.under_way.entry(from).or_default() += 1;
         Some((from, who))
     }
 
     /// A handshake of one who came from there has ended.
-    pub(super) fn done(&mut self, from: Network) {
+    pub(super) fn done(&mut self, from: Source) {
         if let Some(count) = self.under_way.get_mut(&from) {
             *count -= 1;
             if *count == 0 {
@@ -92,8 +136,12 @@ pub(in crate::replication) fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn four(n: u8) -> Network {
-        Some(IpAddr::from([10, 0, 0, n]))
+    fn four(n: u8) -> Source {
+        Some(Place::of(IpAddr::from([10, 0, 0, n]), false))
+    }
+
+    fn six(address: &str, is_known: bool) -> Source {
+        Some(Place::of(address.parse().unwrap(), is_known))
     }
 
     #[test]
@@ -143,6 +191,35 @@ mod tests {
             line.done(from);
         }
         assert!(come == WAITING_MAX && line.under_way.is_empty() && !line.wants_proof());
+    }
+
+    #[test]
+    fn one_address_keeps_out_no_other_of_its_network() {
+        let mut line = Line::default();
+        for n in 0..WAITING_MAX + 100 {
+            line.join(six("2001:db8:1::1", false), n);
+            // Those that are under way say nothing until they are given up.
+            while line.next().is_some() {}
+        }
+        assert_eq!(
+            line.join(six("2001:db8:1::2", false), 1_000),
+            Some(SHARE_MAX + WAITING_MAX - 1),
+            "one of those goes"
+        );
+        assert_eq!(line.next(), None, "the network has its share");
+        line.done(six("2001:db8:1::1", false));
+        assert_eq!(line.next(), Some((six("2001:db8:1::2", false), 1_000)));
+    }
+
+    #[test]
+    fn who_has_all_addresses_of_a_network_keeps_out_no_known_node_of_it() {
+        let mut line = Line::default();
+        for n in 0..WAITING_MAX + 100 {
+            line.join(six(&format!("2001:db8:1::1:{n:x}"), false), n);
+            while line.next().is_some() {}
+        }
+        assert_eq!(line.join(six("2001:db8:1::2", true), 1_000), Some(SHARE_MAX + WAITING_MAX - 1));
+        assert_eq!(line.next(), Some((six("2001:db8:1::2", true), 1_000)));
     }
 
     #[test]

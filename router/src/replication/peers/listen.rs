@@ -12,7 +12,7 @@ use super::arrival::{Verdict, judge};
 use super::carry::carry;
 use super::dial::answer_wait;
 use super::hello::{HELLO_BYTES_MAX, Hello};
-use super::line::{self, Line};
+use super::line::{self, Line, Place};
 use super::link::{Link, MODE_HELLO};
 use super::serve::Notice;
 use super::stats::count;
@@ -34,7 +34,7 @@ struct Arrivals {
 /// A place among those who shake hands, until it is dropped.
 struct Handshake {
     arrivals: Arc<Arrivals>,
-    from: line::Network,
+    from: line::Source,
 }
 
 impl Drop for Handshake {
@@ -46,14 +46,16 @@ impl Drop for Handshake {
 
 impl Arrivals {
     /// One comes: it waits, or is to prove its address first.
-    fn take(&self, attempt: Attempt) {
+    fn take(&self, shared: &Shared, attempt: Attempt) {
+        let address = attempt.address().ip();
+        let is_known = shared.table.lock().is_at(address);
         let mut line = self.line.lock();
         let is_proven = attempt.is_proven();
         if !is_proven && line.wants_proof() {
             return attempt.ask_for_proof();
         }
         // An address that may be another one's is not counted as that one's.
-        let from = is_proven.then(|| line::network(attempt.address().ip()));
+        let from = is_proven.then(|| Place::of(address, is_known));
         if let Some(goes) = line.join(from, attempt) {
             goes.refuse();
         }
@@ -76,7 +78,7 @@ pub(super) async fn listen(shared: Arc<Shared>, desk: Option<Arc<Desk>>) {
         }
         tokio::select! {
             attempt = shared.endpoint.accept() => match attempt {
-                Some(attempt) => arrivals.take(attempt),
+                Some(attempt) => arrivals.take(&shared, attempt),
                 None => return,
             },
             () = arrivals.freed.notified() => {}

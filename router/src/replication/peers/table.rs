@@ -1,6 +1,7 @@
 //! The site's other nodes and their connections: one seat each.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const STOOD_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy)]
 struct Contest {
     at: Duration,
-    from: std::net::SocketAddr,
+    from: SocketAddr,
 }
 
 /// What is known of one node, and its connection.
@@ -28,6 +29,8 @@ struct Seat {
     member: Member,
     is_member: bool,
     link: Option<Arc<Link>>,
+    /// Where it was when it was connected last.
+    was_at: Option<IpAddr>,
     is_dialling: bool,
     failures: u32,
     /// Which of the addresses of its name is tried next.
@@ -97,6 +100,13 @@ impl Table {
         self.seats.get(&node).is_some_and(|seat| seat.is_member)
     }
 
+    /// Whether an address is one of a member: the site's list has it so, or it was connected from there last.
+    pub(super) fn is_at(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let mut members = self.seats.values().filter(|seat| seat.is_member);
+        members.any(|seat| seat.was_at == Some(address) || seat.listed_at() == Some(address))
+    }
+
     /// Whether the site has no other nodes.
     pub(super) fn is_alone(&self) -> bool {
         !self.seats.values().any(|seat| seat.is_member)
@@ -134,7 +144,7 @@ impl Table {
     }
 
     /// Another process of a node came while it is connected.
-    pub(super) fn contest(&mut self, node: NodeId, from: std::net::SocketAddr, now: Duration) {
+    pub(super) fn contest(&mut self, node: NodeId, from: SocketAddr, now: Duration) {
         if let Some(seat) = self.seats.get_mut(&node) {
             seat.contest.get_or_insert(Contest { at: now, from });
         }
@@ -151,6 +161,7 @@ impl Table {
     pub(super) fn up(&mut self, link: &Arc<Link>, now: Duration) -> Result<Option<Arc<Link>>, ()> {
         let seat = self.seats.get_mut(&link.node).filter(|seat| seat.is_member).ok_or(())?;
         let before = seat.link.replace(Arc::clone(link));
+        seat.was_at = Some(link.connection.address().ip().to_canonical());
         if before.is_none() {
             seat.since = now;
         }
@@ -249,6 +260,7 @@ impl Seat {
             member,
             is_member: true,
             link: None,
+            was_at: None,
             is_dialling: false,
             failures: 0,
             turn: 0,
@@ -260,6 +272,11 @@ impl Seat {
             contest: None,
             is_copied: false,
         }
+    }
+
+    /// Its address in the site's list, where that is no name.
+    fn listed_at(&self) -> Option<IpAddr> {
+        self.member.address.parse().ok().map(|at: SocketAddr| at.ip().to_canonical())
     }
 
     /// What a person should know of a code, the first time that it is told.
@@ -287,5 +304,24 @@ impl Seat {
             known: self.link.as_ref().map(|link| link.known()).or_else(|| self.known.clone()),
             connection: self.link.as_ref().map(|link| link.state(self.is_copied)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_known_that_the_list_has() {
+        let member = |node, address: &str| Member { node: NodeId(node), name: "n".into(), address: address.into() };
+        let mut table = Table::new(NodeId(1), 1);
+        let members = [member(1, "[2001:db8::1]:1"), member(2, "[2001:db8::2]:1"), member(3, "three:1")];
+        table.sync(&members, Duration::ZERO);
+        let known = |table: &Table, address: &str| table.is_at(address.parse().unwrap());
+        assert!(known(&table, "2001:db8::2") && !known(&table, "2001:db8::1") && !known(&table, "2001:db8::3"));
+        table.sync(&[member(2, "10.0.0.2:1")], Duration::ZERO);
+        assert!(known(&table, "::ffff:10.0.0.2") && !known(&table, "2001:db8::2"));
+        table.sync(&[], Duration::ZERO);
+        assert!(!known(&table, "10.0.0.2"), "it is no member any more");
     }
 }
