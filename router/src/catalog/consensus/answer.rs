@@ -10,6 +10,7 @@ use openraft::{Entry, LogId, Vote};
 use super::accept::Accepted;
 use super::log_store::RAFT_TREE;
 use super::proposal::decode_change;
+use super::reach::Reached;
 use super::snapshot::Incoming;
 use super::stored::{AppliedV1, VoteV1, encode as encode_stored};
 use super::wire::{About, Answer, No, Proposed, decode, encode};
@@ -33,9 +34,7 @@ impl Consensus {
 
     async fn try_answer(&self, from: NodeId, body: &[u8]) -> Result<Answer, No> {
         let question = decode(body)?;
-        // One that takes no part has not come to any term, and takes nothing.
-        let term = self.raft().map_or(0, |raft| raft.metrics().borrow().current_term);
-        if !question.about.is_sound(from, term) {
+        if !question.about.is_sound(from) {
             return Err(No::Unreadable);
         }
         if self.book.ask(|state| state.is_removed(from)) && !self.is_follower(from) {
@@ -43,6 +42,7 @@ impl Consensus {
         }
         let raft = self.raft().ok_or(No::Down)?;
         self.check_group(question.group, &question.about).await?;
+        self.check_term(&raft, &question.about).await?;
         self.book.heard.note(from);
         match question.about {
             About::Append { vote, prev, done, entries } => {
@@ -105,6 +105,23 @@ impl Consensus {
         self.book.set_group(group);
         tracing::info!(group = format!("{group:016x}"), "this node was let in");
         Ok(())
+    }
+
+    /// Who leads by a term that is far above this node's is followed when that has come there: a step at a time, with each of its words.
+    async fn check_term(&self, raft: &Raft, about: &About) -> Result<(), No> {
+        let Some(vote) = about.vote() else { return Ok(()) };
+        let own = raft.metrics().borrow().current_term;
+        let heard = self.book.reach.lock().hear((vote.term, own), || true, self.book.timing.beat, Instant::now());
+        match heard {
+            Reached::Whole => Ok(()),
+            Reached::Step(term) if matches!(about, About::Append { .. }) => {
+                let vote = VoteV1 { term, ..*vote }.into();
+                let (prev_log_id, leader_commit, entries) = (None, None, Vec::new());
+                append(raft, AppendEntriesRequest { vote, prev_log_id, leader_commit, entries }).await?;
+                Err(No::Down)
+            }
+            Reached::Step(_) | Reached::No => Err(No::Down),
+        }
     }
 
     async fn page(

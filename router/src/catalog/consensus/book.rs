@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{oneshot, watch};
 
 use super::heard::Heard;
+use super::reach::Reach;
 use super::snapshot::Incoming;
 use super::stored::{AppliedV1, LogIdV1};
 use super::timing::Timing;
@@ -65,6 +66,7 @@ pub(in crate::catalog) struct Book {
     /// Who followed this node as the leader, by when it was asked.
     pub(super) followed: Heard,
     pub(super) touch: Mutex<Touch>,
+    pub(super) reach: Mutex<Reach>,
     /// The state that a leader is sending.
     pub(super) incoming: tokio::sync::Mutex<Option<Incoming>>,
     /// The group that this node takes part in; 0: none yet.
@@ -97,6 +99,7 @@ impl Book {
             heard: Heard::default(),
             followed: Heard::default(),
             touch: Mutex::new(Touch::new(Instant::now())),
+            reach: Mutex::default(),
             incoming: tokio::sync::Mutex::default(),
             group: AtomicU64::new(0),
             closing: AtomicBool::new(false),

@@ -2,10 +2,10 @@
 
 use super::answer::GROUP;
 use super::group::ME;
-use super::log_store::{RAFT_TREE, find_ends, log_key, stored};
+use super::log_store::{RAFT_TREE, VOTE, find_ends, log_key, stored};
 use super::proposal::Proposal;
 use super::snapshot::{Capture, replace, scan, stage};
-use super::stored::{EntryV1, LogIdV1, PayloadV1, encode};
+use super::stored::{EntryV1, LogIdV1, PayloadV1, VoteV1, encode};
 use super::writer::{Put, commit_blocking};
 use crate::catalog::change::{Change, Terms};
 use crate::catalog::{CATALOG_TREE, Catalog, Config};
@@ -27,6 +27,12 @@ pub(in crate::catalog) fn group(log: &EventLog) -> Option<u64> {
 /// The store knows nothing any more of groups, votes and changes; what is set stays.
 pub(in crate::catalog) fn forget_raft(log: &EventLog) {
     super::group::forget(log, false).unwrap();
+}
+
+/// The node has come to that term, as one that has stood in it, or was elected.
+pub(in crate::catalog) fn set_term(log: &EventLog, me: NodeId, term: u64, is_won: bool) {
+    let vote = encode(&VoteV1 { term, leader: me, is_won });
+    write(log, &[vec![(RAFT_TREE, VOTE.to_vec(), Some(vote))]]);
 }
 
 /// An entry that is in the log, and not in the state.

@@ -4,7 +4,7 @@
 //! entries into the state, `snapshot` is the whole state page by page; all through the event log, so that a change, its
 //! event and its place are one commit. `network` asks other nodes, `answer` is what they are answered. `hand_over`
 //! brings a proposal to the leader, `accept` is what the leader does with it. `roles` (one room up) says who votes,
-//! `reconcile` sees to it. `stand` asks before an election. `group` founds a group of one; `book` is what all of them share.
+//! `reconcile` sees to it. `stand` asks before an election; `reach` bounds terms. `group` founds a group of one; `book` is what all of them share.
 //!
 //! Tree `raft`: `me`, `group`, `waits`, `vote`, `applied`, `purged`, `log/` and eight bytes; while a state is being
 //! installed `page/` and four bytes, and `install`. Each value is a version byte, then postcard.
@@ -24,6 +24,7 @@ mod machine;
 mod network;
 mod open;
 mod proposal;
+mod reach;
 mod reconcile;
 mod snapshot;
 mod stand;

@@ -13,8 +13,9 @@ use openraft::{LogId, RaftNetwork, RaftNetworkFactory, Vote};
 
 use super::Types;
 use super::book::Book;
+use super::reach::Reached;
 use super::stored::{EntryV1, LogIdV1, VoteV1};
-use super::wire::{About, Answer, No, Question, decode_answer, encode, is_in_reach};
+use super::wire::{About, Answer, No, Question, decode_answer, encode};
 use crate::transport::NodeId;
 
 /// An answer on its way.
@@ -110,6 +111,18 @@ impl Peer {
         book.touch.lock().lead();
     }
 
+    /// The vote that the node has answered with, as far as this one goes by it, which has come to term `own`. Who only follows deposes nobody by a term that
+    /// is far away.
+    fn heard(&self, theirs: VoteV1, own: u64) -> Option<VoteV1> {
+        let book = &self.network.book;
+        let votes = || book.applied().roles.is_voter(self.node);
+        match book.reach.lock().hear((theirs.term, own), votes, book.timing.beat, Instant::now()) {
+            Reached::Whole => Some(theirs),
+            Reached::Step(term) => Some(VoteV1 { term, leader: self.node, is_won: false }),
+            Reached::No => None,
+        }
+    }
+
     /// Sends the state page by page; the vote that its node answers with last.
     async fn send(&self, vote: Vote<NodeId>, snapshot: &Snapshot<Types>) -> Result<Vote<NodeId>, Unreachable> {
         let capture = &snapshot.snapshot;
@@ -121,10 +134,15 @@ impl Peer {
             let wait = if end.is_some() { timing.install_wait() } else { timing.ask_wait() * 10 };
             let (snapshot, vote_v1) = (snapshot.meta.snapshot_id.clone(), VoteV1::from(vote));
             let about = About::Page { vote: vote_v1, snapshot, number, page, end };
-            match self.ask(about, wait).await? {
-                Answer::Taken(theirs) if is_in_reach(&theirs, vote_v1.term) => answered = theirs.into(),
-                Answer::Other(theirs) if is_in_reach(&theirs, vote_v1.term) => return Ok(theirs.into()),
+            let (theirs, is_taken) = match self.ask(about, wait).await? {
+                Answer::Taken(theirs) => (theirs, true),
+                Answer::Other(theirs) => (theirs, false),
                 _ => return Err(Unreachable::new(&AskError::Senseless)),
+            };
+            let theirs = self.heard(theirs, vote_v1.term).ok_or_else(|| Unreachable::new(&AskError::Senseless))?;
+            answered = theirs.into();
+            if !is_taken {
+                return Ok(answered);
             }
         }
         Ok(answered)
@@ -170,7 +188,8 @@ impl RaftNetwork<Types> for Peer {
                 Ok(AppendEntriesResponse::Conflict)
             }
             // Only a higher vote is a reason to follow another.
-            Answer::Other(theirs) if Vote::from(theirs) > vote && is_in_reach(&theirs, vote.leader_id.term) => {
+            Answer::Other(theirs) if Vote::from(theirs) > vote => {
+                let theirs = self.heard(theirs, vote.leader_id.term).ok_or_else(senseless)?;
                 Ok(AppendEntriesResponse::HigherVote(theirs.into()))
             }
             _ => Err(senseless()),
@@ -185,11 +204,12 @@ impl RaftNetwork<Types> for Peer {
         let asked = VoteV1::from(request.vote);
         let about = About::Vote { vote: asked, last: request.last_log_id.map(LogIdV1::from) };
         match self.ask(about, option.hard_ttl()).await? {
-            Answer::Voted { vote, is_given, last } if is_in_reach(&vote, asked.term) => {
+            Answer::Voted { vote, is_given, last } => {
+                let theirs = self.heard(vote, asked.term).ok_or_else(senseless)?;
                 if !is_given {
                     self.network.book.touch.lock().refuse(asked.term, Instant::now());
                 }
-                Ok(VoteResponse::new(Vote::from(vote), last.map(LogId::from), is_given))
+                Ok(VoteResponse::new(Vote::from(theirs), last.map(LogId::from), is_given && theirs == vote))
             }
             _ => Err(senseless()),
         }

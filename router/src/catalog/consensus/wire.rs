@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reach::TERM_MAX;
 use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1};
 use crate::catalog::encoding;
 use crate::catalog::member::MEMBERS_MAX;
@@ -13,9 +14,6 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub(in crate::catalog) const PROPOSAL_BYTES_MAX: usize = 56 << 10;
 /// Numbers of changes end here, far beyond what can be reached.
 const INDEX_MAX: u64 = u64::MAX / 2;
-/// By how much a term may be above one's own: some months of elections without a pause. The term is stored, and one more is every election's:
-/// the word of one node alone could bring it to its end.
-const TERM_AHEAD_MAX: u64 = 1 << 24;
 /// Nodes that the roles may name: members, and those who were not forgotten yet.
 const NODES_MAX: usize = 2 * MEMBERS_MAX;
 /// The version that is spoken.
@@ -149,20 +147,21 @@ fn is_before(id: &LogIdV1, vote: &VoteV1) -> bool {
     (id.term, id.leader) <= (vote.term, vote.leader)
 }
 
-/// Whether a vote of another node can be followed by one that has come to `term` itself.
-pub(super) fn is_in_reach(vote: &VoteV1, term: u64) -> bool {
-    vote.term <= term.saturating_add(TERM_AHEAD_MAX)
-}
-
 impl About {
-    /// Whether openraft can take it, in a node that has come to `term`: entries follow on each other, and it is a leader's or a candidate's own.
-    pub(super) fn is_sound(&self, from: NodeId, term: u64) -> bool {
+    /// The vote by which its node leads, or stands.
+    pub(super) fn vote(&self) -> Option<&VoteV1> {
         match self {
-            Self::Append { vote, .. } | Self::Vote { vote, .. } | Self::Page { vote, .. }
-                if !is_in_reach(vote, term) =>
-            {
-                false
-            }
+            Self::Append { vote, .. } | Self::Vote { vote, .. } | Self::Page { vote, .. } => Some(vote),
+            Self::Propose { .. } | Self::Led => None,
+        }
+    }
+
+    /// Whether openraft can take it: entries follow on each other, and it is a leader's or a candidate's own.
+    pub(super) fn is_sound(&self, from: NodeId) -> bool {
+        if self.vote().is_some_and(|vote| vote.term > TERM_MAX) {
+            return false;
+        }
+        match self {
             Self::Append { vote, prev, entries, .. } => {
                 let first = prev.map_or(0, |prev| prev.index.saturating_add(1));
                 if first >= INDEX_MAX {
@@ -189,8 +188,6 @@ impl About {
 mod tests {
     use super::*;
 
-    /// The term that the node has come to which is asked.
-    const OWN: u64 = 1;
     const VOTE: VoteV1 = VoteV1 { term: 2, leader: NodeId(1), is_won: true };
 
     fn entry(term: u64, index: u64) -> EntryV1 {
@@ -267,8 +264,8 @@ mod tests {
             (append(VOTE, None, &[(2, 0), (1, 1)]), false),
             (append(VOTE, None, &[(3, 0)]), false),
             (append(stood, None, &[]), false),
-            (append(VoteV1 { term: OWN + TERM_AHEAD_MAX, ..VOTE }, None, &[]), true),
-            (append(VoteV1 { term: OWN + TERM_AHEAD_MAX + 1, ..VOTE }, None, &[]), false),
+            (append(VoteV1 { term: TERM_MAX, ..VOTE }, None, &[]), true),
+            (append(VoteV1 { term: TERM_MAX + 1, ..VOTE }, None, &[]), false),
             (append(VoteV1 { term: u64::MAX, ..VOTE }, None, &[]), false),
             (About::Vote { vote: VoteV1 { term: u64::MAX, ..stood }, last: None }, false),
             (About::Vote { vote: stood, last: None }, true),
@@ -281,8 +278,8 @@ mod tests {
             (page_of(VoteV1 { term: u64::MAX, ..VOTE }, None), false),
         ];
         for (about, expected) in cases {
-            assert_eq!(about.is_sound(NodeId(1), OWN), expected, "{about:?}");
-            assert!(!about.is_sound(NodeId(2), OWN), "{about:?}");
+            assert_eq!(about.is_sound(NodeId(1)), expected, "{about:?}");
+            assert!(!about.is_sound(NodeId(2)), "{about:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod levels;
 mod restored;
 mod site;
 mod survive;
+mod terms;
 mod touch;
 mod work;
 
