@@ -19,6 +19,7 @@ mod held;
 mod hold_tests;
 mod holdings;
 pub mod join;
+mod lacking;
 mod lags;
 mod pace;
 pub mod peers;

@@ -16,6 +16,7 @@ use super::claims::Claims;
 use super::follower::{Ended, Follower};
 use super::held::Held;
 use super::holdings::Holdings;
+use super::lacking::Lacking;
 use super::peers::{PeerState, Peers};
 use super::plan::{Holder, Known, wanted, writer_instead};
 use super::progress::Progress;
@@ -91,6 +92,7 @@ pub struct Replication {
     pub(super) running: Mutex<BTreeMap<OriginId, Running>>,
     pub(super) held: Held,
     pub(super) claims: Mutex<Claims>,
+    lacking: Mutex<Lacking>,
     pub(super) unknown: Mutex<Unknown>,
     /// Turns are counted from then on.
     pub(super) started: Instant,
@@ -119,6 +121,7 @@ impl Replication {
             running: Mutex::default(),
             held: Held::default(),
             claims: Mutex::default(),
+            lacking: Mutex::default(),
             unknown: Mutex::default(),
             started: Instant::now(),
             outlived: watch::Sender::new(false),
@@ -232,6 +235,13 @@ impl Replication {
                 ));
             }
             Ended::Lacking(text) => {
+                if self.lacking.lock().refused(origin, self.log.clock().monotonic()) {
+                    self.trouble("copy-lacks", format!(
+                        "the log of origin {origin} is not followed from node {node}, as the copy of it there lacks what is here: {text}. It is tried \
+                         again, and what was to be taken over of that log waits for it; where `edgeway store verify` says that node {node} has lost \
+                         events, take it out with `edgeway node remove` and let it join anew"
+                    ));
+                }
                 tracing::warn!(%origin, %node, text, "a copy is not taken for now; the stream is opened again");
             }
             Ended::Refused(refused) if refused.code == RefusedCode::Forked => {
