@@ -10,7 +10,7 @@ use sled_data::{CopyState, Followed, Offset, OriginId, PartitionId, Wait};
 use super::links::LinkNode;
 use super::site::SiteNode;
 use crate::config::Config;
-use crate::event_log::Act;
+use crate::event_log::{Act, FollowedLives};
 use crate::ingest::Ingest;
 use crate::replication::{Behind, Floor, Lacks, LeftCopy, Trouble, lacked_copies, lacked_lives};
 use crate::transport::NodeId;
@@ -100,7 +100,7 @@ impl Keeper {
     fn copies_left(&self) -> Vec<LeftCopy> {
         let (log, peers) = (&self.site.log, self.site.peers().map(|peers| peers.states()).unwrap_or_default());
         let heard: BTreeSet<u64> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node.0).collect();
-        left(&log.store().followed(), &log.followed_lives().ended, |life| log.is_ended(life), &heard)
+        left(&log.store().followed(), &log.followed_lives(), |life| log.is_ended(life), &heard)
     }
 
     /// That of the life that is written now.
@@ -153,21 +153,23 @@ impl Keeper {
     }
 }
 
-/// The whole copies, of what is followed, that nobody is heard to write (pure): of lives that have `ended`, or of nodes that are not `heard`.
+/// The whole copies, of what is followed, that nobody is heard to write (pure): of lives that have ended, or of nodes that are not `heard`. Who was
+/// restored to before a life's end lacks the end as others do: he has it from such a copy.
 fn left(
     followed: &[(OriginId, Followed)],
-    ended: &BTreeSet<OriginId>,
+    lives: &FollowedLives,
     is_own: impl Fn(OriginId) -> bool,
     heard: &BTreeSet<u64>,
 ) -> Vec<LeftCopy> {
     let is_left = |(life, followed): &&(OriginId, Followed)| {
-        let is_written = !ended.contains(life) && heard.contains(&followed.node);
+        let is_written = !lives.ended.contains(life) && heard.contains(&followed.node);
         followed.copy == CopyState::Whole && !is_own(*life) && !is_written
     };
+    let is_outlived = |life: &OriginId| lives.ended.contains(life) && !lives.carried_on.contains(life);
     let copy = |(origin, followed): &(OriginId, Followed)| LeftCopy {
         origin: *origin,
         synced: followed.synced,
-        writer: Some(NodeId(followed.node)).filter(|node| node.0 > 0),
+        writer: Some(NodeId(followed.node)).filter(|node| node.0 > 0 && !is_outlived(origin)),
     };
     followed.iter().filter(is_left).map(copy).collect()
 }
@@ -254,11 +256,14 @@ mod tests {
             life(5, 3, Taking),
             life(6, 0, Whole),
             life(7, 3, Whole),
+            life(8, 2, Whole),
         ];
-        let ended = BTreeSet::from([OriginId(2), OriginId(6)]);
-        let found = left(&followed, &ended, |life| life == OriginId(7), &BTreeSet::from([1, 2]));
+        let lives = |lives: &[u64]| lives.iter().copied().map(OriginId).collect();
+        // Node 2 was restored to before the end of life 8, and needs that.
+        let lives = FollowedLives { ended: lives(&[2, 6, 8]), carried_on: lives(&[2]) };
+        let found = left(&followed, &lives, |life| life == OriginId(7), &BTreeSet::from([1, 2]));
         let found: Vec<_> = found.iter().map(|copy| (copy.origin.0, copy.synced.0, copy.writer)).collect();
-        assert_eq!(found, [(2, 2, Some(NodeId(2))), (4, 4, Some(NodeId(3))), (6, 6, None)]);
+        assert_eq!(found, [(2, 2, Some(NodeId(2))), (4, 4, Some(NodeId(3))), (6, 6, None), (8, 8, None)]);
     }
 
     #[test]

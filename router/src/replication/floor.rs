@@ -50,7 +50,7 @@ pub struct LeftCopy {
     pub origin: OriginId,
     /// The last commit of it that is here.
     pub synced: CommitNumber,
-    /// Who wrote it: he needs nothing of it from here; `None` where that is not known.
+    /// Who wrote it, and needs nothing of it from here; `None` where that is not known, or where he does.
     pub writer: Option<NodeId>,
 }
 
