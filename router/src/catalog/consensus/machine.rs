@@ -13,7 +13,7 @@ use super::log_store::RAFT_TREE;
 use super::proposal::Proposal;
 use super::snapshot::{APPLIED, Capture, replace, stage};
 use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, encode};
-use super::writer::{Put, commit, fatal};
+use super::writer::{Put, WriteError, commit, fatal};
 use crate::catalog::CATALOG_TREE;
 use crate::catalog::change::{Applied, Change, Terms};
 use crate::catalog::member::{Member, MemberRefusal};
@@ -239,6 +239,10 @@ impl RaftStateMachine<Types> for Machine {
     {
         let mut answers = Vec::new();
         for entry in entries {
+            // What is in the log is made at the next start; who goes on meanwhile must not find another one at it.
+            if self.book.is_closing() {
+                return Err(fatal(WriteError::Closing));
+            }
             self.take_entry(entry.into()).await?;
             answers.push(());
         }

@@ -38,7 +38,6 @@ mod writer;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -79,9 +78,6 @@ openraft::declare_raft_types!(
 );
 
 type Raft = openraft::Raft<Types>;
-
-/// How long a change that is being made may take when the consensus ends.
-const APPLY_WAIT: Duration = Duration::from_secs(10);
 
 /// How far openraft is.
 #[derive(Clone)]
@@ -181,7 +177,8 @@ impl Consensus {
         self.stop().await;
     }
 
-    async fn stop(&self) {
+    /// `false`: a change is being made yet, as the disk does not answer. It is the last one: who stops it again waits for it again.
+    async fn stop(&self) -> bool {
         self.book.set_closing(true);
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
@@ -195,25 +192,31 @@ impl Consensus {
             tracing::error!(%error, "the consensus did not end in order");
         }
         // What comes after finds the state as it stays.
-        let applying = self.applying.lock().take();
-        if let Some(mut applying) = applying
-            && tokio::time::timeout(APPLY_WAIT, applying.recv()).await.is_err()
-        {
-            tracing::error!("a change is being made while the consensus ends");
+        let Some(mut applying) = self.applying.lock().take() else { return true };
+        if tokio::time::timeout(self.book.timing.apply_wait(), applying.recv()).await.is_ok() {
+            return true;
         }
+        tracing::error!("a change is being made while the consensus ends");
+        *self.applying.lock() = Some(applying);
+        false
     }
 
     /// Makes this node the only one of a new group, whatever the others say; these members count as lost, for `who`.
     ///
     /// # Errors
-    /// What cannot be written; the old group stays then.
+    /// What cannot be written; the old group stays then. Where a change is being made yet, this node takes no part any more until it is started again, or
+    /// this is repeated: two that make changes beside each other would undo each other's.
     pub(in crate::catalog) async fn take_alone(
         self: &Arc<Self>,
         who: &str,
         nodes: BTreeSet<NodeId>,
     ) -> Result<(), String> {
         let _turn = self.turning.lock().await;
-        self.stop().await;
+        if !self.stop().await {
+            let why = "the disk has not answered for a while, and a change that was begun before is being made yet";
+            self.slot.send_replace(Slot::Down(format!("it was to go on alone: {why}")));
+            return Err(why.to_owned());
+        }
         let (book, who) = (Arc::clone(&self.book), who.to_owned());
         // Their place is known when they are judged.
         let terms = Terms::new(&book.config, book.log.clock().wall_ms(), 0);

@@ -63,6 +63,11 @@ impl Timing {
         self.beat * 10
     }
 
+    /// How long a change that is being made may take when the consensus ends.
+    pub(super) fn apply_wait(&self) -> Duration {
+        self.beat * 10
+    }
+
     /// How long to wait before a change is handed to a leader again.
     pub(super) fn retry_wait(&self) -> Duration {
         self.beat / 10

@@ -4,6 +4,7 @@
 mod agree;
 mod catch_up;
 mod devices;
+mod hanging;
 mod judge;
 mod levels;
 mod restored;
@@ -22,7 +23,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::event_log;
 
-fn open_log(backend: &Arc<MemoryBackend>) -> Arc<EventLog> {
+fn open_log<B: Backend + 'static>(backend: &Arc<B>) -> Arc<EventLog> {
     let backend: Arc<dyn Backend> = Arc::clone(backend) as _;
     let (store, recovered) = Store::on(backend, Options { seed: Some(9), ..Options::default() }).unwrap();
     let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
