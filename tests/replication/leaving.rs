@@ -20,6 +20,23 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long people ask again: each try closes the doors for up to ten seconds, and the load comes back in between.
 const CHANGE_MAX: Duration = Duration::from_secs(180);
 
+/// Events of a log that takes long over a thin line.
+const EVENTS: u64 = 80;
+
+/// Of what it makes nothing can be packed.
+struct Noise(u64);
+
+impl Noise {
+    /// A payload of 96,000 bytes.
+    fn payload(&mut self) -> Vec<u8> {
+        let mut next = || {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0.to_be_bytes()
+        };
+        (0..12_000).flat_map(|_| next()).collect()
+    }
+}
+
 /// Waits until those that stay list each other alone.
 fn wait_listed(site: &Site, count: usize) {
     for place in 0..count {
@@ -132,16 +149,9 @@ fn a_node_that_leaves_first_hands_on_what_it_alone_has_of_one_that_was_lost() {
     relays[behind].cut(true);
     wait::until_true("it is not heard", || site.seen(lost, &site.members[behind].name)["connected"] == false);
     let mut guest = Client::simple(site[lost].mqtt, Version::V5, "guest");
-    // Nothing of it can be packed.
-    let mut random = 7_u64;
-    let mut noise = || {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        random.to_be_bytes()
-    };
-    const EVENTS: u64 = 80;
+    let mut noise = Noise(7);
     for _ in 0..EVENTS {
-        let payload: Vec<u8> = (0..12_000).flat_map(|_| noise()).collect();
-        assert_eq!(guest.publish(&Message::new("vital/guest", payload).qos(1)), 0);
+        assert_eq!(guest.publish(&Message::new("vital/guest", noise.payload()).qos(1)), 0);
     }
     site.kill(&[lost]);
     // The one that was behind gets what it lacks from the one that leaves, by a line on which that takes some ten seconds.
@@ -268,4 +278,50 @@ fn a_node_leaves_when_the_other_has_what_it_wrote_before_it_was_killed() {
         "the one that was behind was not taken for another"
     );
     assert_eq!(sorted(&site, killed, "plain").len(), 30);
+}
+
+#[test]
+fn two_that_go_at_once_do_not_count_on_each_other() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (mut site, relays) = relayed(&runtime, 3);
+    make_topics(&site);
+    let stays = dialled_by_all(&site);
+    let (removed, leaves) = ((stays + 1) % 3, (stays + 2) % 3);
+    relays[stays].cut(true);
+    let name = site.members[removed].name.clone();
+    for place in [removed, leaves] {
+        let is_heard = |site: &Site| site.seen(place, &site.members[stays].name)["connected"] == true;
+        wait::until_true("it is not heard", || !is_heard(&site));
+    }
+    let mut noise = Noise(7);
+    for place in [removed, leaves] {
+        let mut guest = Client::simple(site[place].mqtt, Version::V5, &format!("guest-{place}"));
+        for _ in 0..EVENTS {
+            assert_eq!(guest.publish(&Message::new("vital/guest", noise.payload()).qos(1)), 0);
+        }
+    }
+    // What they have acknowledged takes longer to the one that stays than anybody waits.
+    relays[stays].set(LineConfig { bytes_per_s: Some(500_000), queue_bytes_max: 125_000, ..LineConfig::default() });
+    relays[stays].cut(false);
+    wait::until_true("it is heard", || site.seen(stays, &name)["connected"] == true);
+    std::thread::scope(|scope| {
+        let removing = scope.spawn(|| change(&site, stays, &["node", "remove", &name]));
+        wait::until_true("it is known that it goes", || {
+            assert!(!removing.is_finished(), "it has gone, and nobody knew before");
+            site.seen(leaves, &name)["state"] == "leaving"
+        });
+        let refused = site[leaves].cli(&["node", "leave"]);
+        assert!(refused.code == 1 && refused.err.contains("would go with it"), "{refused:?}");
+        removing.join().unwrap();
+    });
+    assert!(site.members[removed].node.wait_end(END_MAX).success());
+    relays[stays].set(LineConfig::default());
+    wait::until_true("the others are alone", || site.status(stays)["nodes"].as_array().unwrap().len() == 2);
+    wait::until_within(CHANGE_MAX, "it leaves", || (site[leaves].cli(&["node", "leave"]).code == 0).then_some(()));
+    assert!(site.members[leaves].node.wait_end(END_MAX).success());
+    assert_eq!(
+        sorted(&site, stays, "vital").len() as u64,
+        2 * EVENTS,
+        "all that was acknowledged is with the one that stays"
+    );
 }

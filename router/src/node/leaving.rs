@@ -23,8 +23,8 @@ use crate::transport::NodeId;
 pub(super) const HAND_OVER_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks.
 const HAND_OVER_LOOK: Duration = Duration::from_millis(50);
-/// How long another node waits until one that it takes out has handed over.
-const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 5);
+/// How long another node waits until one that it takes out has said that it goes, and has handed over.
+const ASK_WAIT: Duration = Duration::from_secs(CLOSE_WAIT.as_secs() + HAND_OVER_WAIT.as_secs() + 10);
 /// How long a node that has handed over waits to be taken out; then it takes clients again.
 const TAKEN_OUT_WAIT: Duration = Duration::from_secs(30);
 /// How long another node counts on it that the doors are closed: less than that by as long as the change may take by which it is taken out.
@@ -205,8 +205,7 @@ impl SiteNode {
 
     /// Goes when it has handed over; who does not have all of its log yet, by name.
     async fn go_after(&self, node: NodeId, handing: Handing) -> Result<Vec<String>, NotGone> {
-        self.is_leaving.store(true, Ordering::Release);
-        self.say(MemberState::Leaving).await.map_err(ApiError::from)?;
+        self.say_it_leaves().await.map_err(ApiError::from)?;
         // Once more, now that it is known: who began to leave meanwhile is not counted on.
         let (handed, lives, linked) =
             tokio::join!(self.await_takers(handing), self.hand_over_lives(), self.hand_over_linked());
@@ -225,6 +224,12 @@ impl SiteNode {
         }
     }
 
+    /// Has the site list this node as one that leaves: from then on nobody counts on it.
+    async fn say_it_leaves(&self) -> Result<(), Refusal> {
+        self.is_leaving.store(true, Ordering::Release);
+        self.say(MemberState::Leaving).await
+    }
+
     async fn say(&self, state: MemberState) -> Result<(), Refusal> {
         let update = MemberUpdate { state: Some(state), ..MemberUpdate::default() };
         self.insist(Change::UpdateMember { node: self.place.node, update }).await
@@ -240,13 +245,21 @@ impl SiteNode {
             return no("the node leaves already");
         };
         tracing::warn!(%by, "the node is to be taken out of its site: it takes nothing new and hands its log over");
-        match self.hand_over().await {
-            Ok(_) => {
+        // First: one that leaves meanwhile would count on this one, and this one on it.
+        let handed = match self.say_it_leaves().await {
+            Ok(()) => self.hand_over().await.map(drop),
+            Err(refusal) => Err(refusal.into()),
+        };
+        match handed {
+            Ok(()) => {
                 let closing = self.doors.get().map_or(0, Doors::closings);
                 tokio::spawn(Arc::clone(&self).await_taken_out(closing));
                 HANDED_OVER.to_vec()
             }
-            Err(error) => no(&error.message),
+            Err(error) => {
+                self.say_it_stays().await;
+                no(&error.message)
+            }
         }
     }
 
