@@ -13,7 +13,8 @@ use super::write::Write;
 /// The level of a site where nothing says another: the first one.
 pub const LEVEL_MIN: u16 = 1;
 /// The highest level that this program knows. 2: routing rules, changed grants, what is forgotten. 3: which sites feed this one.
-pub const LEVEL_MAX: u16 = 3;
+/// 4: no node goes whose log nobody who stays reads on.
+pub const LEVEL_MAX: u16 = 4;
 /// The version byte before the stored level.
 const VERSION: u8 = 1;
 

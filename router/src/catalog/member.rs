@@ -8,8 +8,9 @@ use serde_json::{Value as Json, json};
 use super::change::Terms;
 use super::device::{NAME_BYTES_MAX, is_name};
 use super::encoding::{decode, encode};
-use super::refusal::Class;
+use super::refusal::{Class, Refusal};
 use super::state::State;
+use super::work::check_heir;
 use super::write::Write;
 use crate::transport::NodeId;
 
@@ -236,12 +237,13 @@ pub(super) fn judge_update(state: &State, node: NodeId, update: &MemberUpdate) -
     Ok(vec![Write::Member(node, Some(Arc::new(member)))])
 }
 
-pub(super) fn judge_remove(state: &State, node: NodeId) -> Result<Vec<Write>, MemberRefusal> {
-    known(state, node)?;
+pub(super) fn judge_remove(state: &State, node: NodeId) -> Result<Vec<Write>, Refusal> {
+    let goes = known(state, node)?;
     check_not_last(state, node)?;
     if state.removed_count() >= REMOVED_MAX {
-        return Err(MemberRefusal::TooManyRemoved);
+        return Err(MemberRefusal::TooManyRemoved.into());
     }
+    check_heir(state, &goes)?;
     Ok(vec![Write::Member(node, None), Write::Removed(node)])
 }
 

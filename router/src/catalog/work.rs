@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::device::{NAME_BYTES_MAX, is_name};
 use super::encoding::{decode, encode};
-use super::member::{MemberRefusal, MemberState, known};
+use super::member::{Member, MemberRefusal, MemberState, known};
 use super::refusal::{Class, Refusal};
 use super::state::State;
 use super::write::Write;
@@ -19,6 +19,8 @@ use crate::transport::NodeId;
 pub const ASSIGNMENTS_MAX: usize = 10_000;
 /// Origins of which a take-over is remembered.
 pub const TAKE_OVERS_MAX: usize = 1_000;
+/// The level from which on no node goes whose log nobody who stays reads on.
+const HEIRS_LEVEL: u16 = 4;
 /// The version byte before what is stored here.
 const VERSION: u8 = 1;
 
@@ -84,6 +86,12 @@ pub enum WorkRefusal {
     /// Nothing is remembered of it.
     #[error("no assignment of plugin {0} is remembered")]
     Forgotten(String),
+    /// Nobody who stays reads on what a node that goes has left unread.
+    #[error(
+        "nobody who stays reads on what node {0} has left unread: who was to goes as well, or it has begun a new life; \
+         ask once more, so that another one is chosen"
+    )]
+    NoHeir(NodeId),
     /// There are as many as there may be.
     #[error("{0} assignments are remembered already, as many as may be; remove plugins of scope `site`")]
     TooManyAssignments(usize),
@@ -105,6 +113,7 @@ impl WorkRefusal {
             Self::Lives(_) => "origin-lives",
             Self::Deployed(_) => "plugin-deployed",
             Self::Forgotten(_) => "not_found",
+            Self::NoHeir(_) => "no-heir",
             Self::TooManyAssignments(_) => "too-many-assignments",
             Self::TooManyTakeOvers(_) => "too-many-take-overs",
         }
@@ -114,7 +123,7 @@ impl WorkRefusal {
         match self {
             Self::Plugin(_) | Self::Partition(_) => Class::Bad,
             Self::NotActive(_) | Self::Term { .. } | Self::NotTaken(_) => Class::Conflict,
-            Self::Lives(_) | Self::Deployed(_) => Class::Conflict,
+            Self::Lives(_) | Self::Deployed(_) | Self::NoHeir(_) => Class::Conflict,
             Self::Forgotten(_) => Class::Unknown,
             Self::TooManyAssignments(_) | Self::TooManyTakeOvers(_) => Class::TooMuch,
         }
@@ -204,6 +213,15 @@ pub(super) fn judge_return(state: &State, origin: u64, term: u64) -> Result<Vec<
     }
     let new = TakeOver { has_returned: true, ..TakeOver::clone(old) };
     Ok(vec![Write::TakeOver(origin, Some(new.into()))])
+}
+
+/// Whether a node may go: who was chosen to read on what it leaves unread may have said since that it goes as well, or was taken out. Each of two that
+/// go at once would leave its work, and what was acknowledged, to the other. What had been given back is decided anew by the leader.
+pub(super) fn check_heir(state: &State, goes: &Member) -> Result<(), WorkRefusal> {
+    let Some(origin) = goes.origin.filter(|_| state.level() >= HEIRS_LEVEL) else { return Ok(()) };
+    let stays = |by: NodeId| by != goes.node && check_active(state, by).is_ok();
+    let has_heir = state.take_over(origin).is_some_and(|open| open.has_returned || stays(open.by));
+    if has_heir { Ok(()) } else { Err(WorkRefusal::NoHeir(goes.node)) }
 }
 
 /// What was decided of a life is needed for as long as it is written, or anybody keeps what it wrote: whoever proposes

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sled_data::CommitNumber;
 
 use super::closing::{CLOSE_WAIT, Doors};
+use super::left_lives::is_no_heir;
 use super::links::LinkNode;
 use super::site::{SiteNode, WHO};
 use super::wires::REMOVED;
@@ -31,6 +32,8 @@ const TAKEN_OUT_WAIT: Duration = Duration::from_secs(30);
 const HANDED_OVER_HOLDS: Duration = Duration::from_secs(20);
 /// How often a change is asked for whose outcome is not known.
 const INSIST_MAX: u32 = 3;
+/// How often it is chosen who reads on: the one that was chosen may go as well.
+const CHOICES_MAX: u32 = 5;
 /// The answer of a node that has handed over; text follows in any other one.
 const HANDED_OVER: &[u8] = &[1];
 /// The first byte of an answer that says why not.
@@ -56,11 +59,14 @@ struct Handing {
 /// Who has a log up to its last commit, and who lacks something, of those that follow it and stay (pure). One that leaves as well may count on this
 /// very node.
 fn takers(followers: &[(NodeId, FollowerState)], last: CommitNumber, members: &[Member]) -> (Vec<NodeId>, Vec<NodeId>) {
-    let stays = |node: NodeId| members.iter().any(|one| one.node == node && one.state == MemberState::Active);
-    let here = followers.iter().filter(|(node, state)| state.is_here && stays(*node));
+    let here = followers.iter().filter(|(node, state)| state.is_here && is_active(members, *node));
     let (have, lack): (Vec<_>, Vec<_>) = here.partition(|(_, state)| state.synced >= last);
     let nodes = |of: Vec<&(NodeId, FollowerState)>| of.into_iter().map(|(node, _)| *node).collect();
     (nodes(have), nodes(lack))
+}
+
+fn is_active(members: &[Member], node: NodeId) -> bool {
+    members.iter().any(|one| one.node == node && one.state == MemberState::Active)
 }
 
 /// Why a node that has handed over is not out of its site.
@@ -206,21 +212,31 @@ impl SiteNode {
     /// Goes when it has handed over; who does not have all of its log yet, by name.
     async fn go_after(&self, node: NodeId, handing: Handing) -> Result<Vec<String>, NotGone> {
         self.say_it_leaves().await.map_err(ApiError::from)?;
-        // Once more, now that it is known: who began to leave meanwhile is not counted on.
-        let (handed, lives, linked) =
-            tokio::join!(self.await_takers(handing), self.hand_over_lives(), self.hand_over_linked());
-        let HandedOver { heir, behind } = lives.and(linked).and(handed)?;
-        self.take_up_after(node, heir, handing.last).await?;
-        let removed = tokio::select! {
-            removed = self.insist(Change::RemoveMember { node }) => removed,
-            // The others may let go of it before it has heard what came of its own proposal.
-            () = self.told_removed() => Ok(()),
-        };
-        match removed {
-            // Asked for once more, it was out already.
-            Ok(()) | Err(Refusal::Member(MemberRefusal::Unknown(_))) => Ok(behind),
-            Err(refusal @ Refusal::UnknownOutcome) => Err(NotGone::Perhaps(refusal.into())),
-            Err(refusal) => Err(NotGone::Stays(refusal.into())),
+        let mut left = CHOICES_MAX;
+        loop {
+            left -= 1;
+            // Once more, now that it is known: who began to leave meanwhile is not counted on.
+            let (handed, lives, linked) =
+                tokio::join!(self.await_takers(handing), self.hand_over_lives(), self.hand_over_linked());
+            let HandedOver { heir, behind } = lives.and(linked).and(handed)?;
+            match self.take_up_after(node, heir, handing.last).await {
+                Err(refusal) if left > 0 && is_no_heir(heir, &refusal) => continue,
+                taken => taken.map_err(ApiError::from)?,
+            }
+            let removed = tokio::select! {
+                removed = self.insist(Change::RemoveMember { node }) => removed,
+                // The others may let go of it before it has heard what came of its own proposal.
+                () = self.told_removed() => Ok(()),
+            };
+            match removed {
+                Err(refusal) if left > 0 && is_no_heir(heir, &refusal) => {}
+                // Asked for once more, it was out already.
+                Ok(()) | Err(Refusal::Member(MemberRefusal::Unknown(_) | MemberRefusal::Removed(_))) => {
+                    return Ok(behind);
+                }
+                Err(refusal @ Refusal::UnknownOutcome) => return Err(NotGone::Perhaps(refusal.into())),
+                Err(refusal) => return Err(NotGone::Stays(refusal.into())),
+            }
         }
     }
 
@@ -316,14 +332,23 @@ impl SiteNode {
             return Err(ApiError::conflict("a node does not remove itself").hint("`edgeway node leave` does that"));
         }
         let mut not_handed_over = self.ask_hand_over(node).await;
-        let handed_over = Instant::now();
-        let (heir, last) = self.longest_copy(node).await;
-        self.take_up_after(node, heir, last).await?;
-        if must_ask_again(not_handed_over.as_deref(), handed_over.elapsed()) {
-            not_handed_over = self.ask_hand_over(node).await;
+        let (mut handed_over, mut left) = (Instant::now(), CHOICES_MAX);
+        loop {
+            left -= 1;
+            let (heir, last) = self.longest_copy(node).await;
+            let mut taken = self.take_up_after(node, heir, last).await;
+            if taken.is_ok() {
+                if must_ask_again(not_handed_over.as_deref(), handed_over.elapsed()) {
+                    not_handed_over = self.ask_hand_over(node).await;
+                    handed_over = Instant::now();
+                }
+                taken = self.catalog.propose(Change::RemoveMember { node }, WHO).await.map(drop);
+            }
+            match taken {
+                Err(refusal) if left > 0 && is_no_heir(heir, &refusal) => {}
+                taken => return Ok(taken.map(|()| RemovedView { node: node.to_string(), not_handed_over })?),
+            }
         }
-        self.catalog.propose(Change::RemoveMember { node }, WHO).await?;
-        Ok(RemovedView { node: node.to_string(), not_handed_over })
     }
 
     /// What is acknowledged there and nowhere else goes with it, unless it is there to hand it over. Why it has not.
@@ -348,12 +373,13 @@ impl SiteNode {
 
     /// Before a node is taken out: what it has left unread is read on by another. `last` is its last commit, where
     /// that is known; otherwise what is here counts.
-    async fn take_up_after(&self, node: NodeId, by: NodeId, last: CommitNumber) -> Result<(), ApiError> {
+    async fn take_up_after(&self, node: NodeId, by: NodeId, last: CommitNumber) -> Result<(), Refusal> {
         let members = self.catalog.members();
         let origin = members.iter().find(|member| member.node == node).and_then(|member| member.origin);
         let Some(origin) = origin.filter(|_| node != by) else { return Ok(()) };
         let open = self.catalog.take_overs().into_iter().find(|(taken, _)| *taken == origin);
-        if open.as_ref().is_some_and(|(_, open)| !open.has_returned) {
+        let reads_on = |by: NodeId| by != node && is_active(&members, by);
+        if open.as_ref().is_some_and(|(_, open)| !open.has_returned && reads_on(open.by)) {
             return Ok(());
         }
         let term = open.map_or(1, |(_, open)| open.term + 2);
@@ -364,7 +390,7 @@ impl SiteNode {
         match self.insist(Change::TakeOver { origin, from_commit, by, term }).await {
             // Made by the attempt before, or by the leader itself.
             Err(Refusal::Work(WorkRefusal::Term { .. })) => Ok(()),
-            made => Ok(made?),
+            made => made,
         }
     }
 

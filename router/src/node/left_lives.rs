@@ -12,7 +12,7 @@ use super::keeper::longest;
 use super::leaving::{HAND_OVER_WAIT, nobody_has};
 use super::site::SiteNode;
 use crate::admin::ApiError;
-use crate::catalog::{Member, MemberState};
+use crate::catalog::{Member, MemberRefusal, MemberState, Refusal, WorkRefusal};
 use crate::event_log::EventLog;
 use crate::replication::peers::{AskError, PeerState, Peers};
 use crate::replication::{ASK_HOLDINGS, ASK_SAME, Holdings, Point, SAME_LOGS_MAX, decode_answer, encode_question};
@@ -29,6 +29,16 @@ const NAMED_MAX: usize = 3;
 fn able(members: &[Member], heard: &[NodeId], of: NodeId) -> Vec<NodeId> {
     let stays = |member: &&Member| member.node != of && member.state == MemberState::Active;
     members.iter().filter(stays).map(|member| member.node).filter(|node| heard.contains(node)).collect()
+}
+
+/// Whether a change was refused as the one that was chosen to read on goes as well, or as nobody was chosen for what the node writes now: then another one
+/// is to be chosen (pure).
+pub(super) fn is_no_heir(heir: NodeId, refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Work(WorkRefusal::NotActive(_) | WorkRefusal::NoHeir(_)) => true,
+        Refusal::Member(MemberRefusal::Removed(gone) | MemberRefusal::Unknown(gone)) => *gone == heir,
+        _ => false,
+    }
 }
 
 /// What a node that leaves has of another's life, or of an earlier one of its own.
@@ -259,7 +269,10 @@ impl SiteNode {
         let Some(origin) = written else { return (me, CommitNumber(0)) };
         let here = self.log.store().followed().into_iter().find(|(followed, _)| *followed == origin);
         let here = here.filter(|(_, followed)| followed.copy == CopyState::Whole);
-        let mut held = vec![(me, here.map_or(CommitNumber(0), |(_, followed)| followed.synced))];
+        // One that leaves itself takes nothing up.
+        let stays = members.iter().any(|member| member.node == me && member.state == MemberState::Active);
+        let synced = here.map_or(CommitNumber(0), |(_, followed)| followed.synced);
+        let mut held = Vec::from_iter(stays.then_some((me, synced)));
         let others = self.ask_holdings(of).await;
         held.extend(others.iter().filter_map(|(node, holds)| Some((*node, *holds.0.get(&origin)?))));
         longest(held.into_iter()).unwrap_or((me, CommitNumber(0)))
@@ -306,6 +319,21 @@ mod tests {
         let same = Said::Same(lives.iter().copied().collect());
         assert_eq!(lacking(&here, &[Answered { node: NodeId(2), writes: None, stays: true, said: same }]), []);
         log.close();
+    }
+
+    #[test]
+    fn who_goes_as_well_reads_on_for_nobody() {
+        let (goes, heir) = (NodeId(1), NodeId(2));
+        for (refusal, is_chosen_anew) in [
+            (Refusal::from(WorkRefusal::NotActive(heir)), true),
+            (WorkRefusal::NoHeir(goes).into(), true),
+            (MemberRefusal::Removed(heir).into(), true),
+            (MemberRefusal::Removed(goes).into(), false),
+            (MemberRefusal::Last(goes).into(), false),
+            (Refusal::UnknownOutcome, false),
+        ] {
+            assert_eq!(is_no_heir(heir, &refusal), is_chosen_anew, "{refusal}");
+        }
     }
 
     #[test]

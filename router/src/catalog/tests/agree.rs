@@ -105,7 +105,7 @@ async fn one_two_three_five_and_three_nodes_under_changes() {
                 made += 1;
             }
         };
-        let removing = nodes[1].change(Change::RemoveMember { node: gone.id });
+        let removing = nodes[1].take_out(gone.id);
         let (removed, ()) = tokio::join!(removing, changing);
         removed.unwrap();
         site.until_voters(&nodes, 3).await;
@@ -119,7 +119,7 @@ async fn one_two_three_five_and_three_nodes_under_changes() {
     // Who led goes like any other.
     let at = leader(&nodes).await;
     let gone = nodes.remove(at);
-    nodes[0].change(Change::RemoveMember { node: gone.id }).await.unwrap();
+    nodes[0].take_out(gone.id).await.unwrap();
     site.until_voters(&nodes, 1).await;
     leader(&nodes).await;
     nodes[1].change(add("last")).await.unwrap();

@@ -225,6 +225,14 @@ impl Node {
         self.catalog.propose(change, "test").await
     }
 
+    /// Takes a node out, whose log this one reads on.
+    pub async fn take_out(&self, gone: NodeId) -> Result<Applied, Refusal> {
+        let members = self.catalog.members();
+        let origin = members.iter().find(|member| member.node == gone).and_then(|member| member.origin).unwrap();
+        self.change(Change::TakeOver { origin, from_commit: 0, by: self.id, term: 1 }).await?;
+        self.change(Change::RemoveMember { node: gone }).await
+    }
+
     pub fn voters(&self) -> Vec<NodeId> {
         let members = self.catalog.members();
         members.iter().filter(|member| member.voter).map(|member| member.node).collect()

@@ -92,7 +92,7 @@ async fn of_two_nodes_the_second_one_goes_on_alone() {
     until("it is missed", || survivor.catalog.consensus_status().missing == [NodeId(1)]).await;
     survivor.catalog.promote_lost("cli").await.unwrap();
     survivor.change(add("b")).await.unwrap();
-    survivor.change(Change::RemoveMember { node: NodeId(1) }).await.unwrap();
+    survivor.take_out(NodeId(1)).await.unwrap();
     assert_eq!((survivor.devices(), survivor.voters()), (vec!["a".into(), "b".into()], vec![NodeId(2)]));
 }
 
@@ -121,7 +121,7 @@ async fn who_should_not_ask_gets_an_answer_all_the_same() {
     // A removed node is told so, and disturbs nobody.
     let at = nodes.iter().position(|node| node.id.0 == 3).unwrap();
     let removed = nodes.remove(at);
-    nodes[0].change(Change::RemoveMember { node: removed.id }).await.unwrap();
+    nodes[0].take_out(removed.id).await.unwrap();
     site.until_voters(&nodes, 1).await;
     until("it is forgotten", || !nodes.iter().any(|n| n.catalog.consensus_status().learners.contains(&removed.id)))
         .await;

@@ -109,3 +109,42 @@ fn a_name_that_comes_back_begins_above_what_was_forgotten() {
     make(&mut older, &deployed("p"), 10).unwrap();
     assert_eq!(make(&mut older, &assigned("p", 0, 1), 11), Ok(()));
 }
+
+#[test]
+fn nobody_goes_whose_log_nobody_who_stays_reads_on() {
+    let by = |origin, by, term| Change::TakeOver { origin, from_commit: 1, by: NodeId(by), term };
+    let origin = |origin| MemberUpdate { origin: Some(origin), ..MemberUpdate::default() };
+    let gone = |id| Change::RemoveMember { node: NodeId(id) };
+    let leaves = |id| site::set_state(id, MemberState::Leaving);
+    // What came before, who goes then, and what that comes to.
+    let cases: [(&str, &[Change], u64, Result<(), &str>); 10] = [
+        ("nobody was chosen", &[], 3, Err("no-heir")),
+        ("one that stays was", &[by(3, 2, 1)], 3, Ok(())),
+        ("itself was", &[by(3, 3, 1)], 3, Err("no-heir")),
+        ("who was chosen leaves", &[by(3, 2, 1), leaves(2)], 3, Err("no-heir")),
+        ("and another one was", &[by(3, 2, 1), leaves(2), by(3, 1, 3)], 3, Ok(())),
+        ("each chose the other, and one has gone", &[by(3, 2, 1), by(2, 3, 1), gone(3)], 2, Err("no-heir")),
+        ("each chose the other, and both leave", &[by(3, 2, 1), by(2, 3, 1), leaves(3), leaves(2)], 3, Err("no-heir")),
+        ("it was given back", &[by(3, 2, 1), Change::GiveBack { origin: 3, term: 1 }], 3, Ok(())),
+        (
+            "it lives another life",
+            &[by(3, 2, 1), Change::UpdateMember { node: NodeId(3), update: origin(33) }],
+            3,
+            Err("no-heir"),
+        ),
+        ("of which one was chosen", &[by(3, 2, 1), by(33, 2, 1)], 3, Ok(())),
+    ];
+    for level in [3, LEVEL_MAX] {
+        for (case, before, goes, expected) in &cases {
+            let mut state = site();
+            make(&mut state, &site::member(3), 1).unwrap();
+            state.apply(&Write::Level(level));
+            for change in *before {
+                assert_eq!(make(&mut state, change, 2), Ok(()), "{case}: {change:?}");
+            }
+            // As earlier programs judge it.
+            let expected = if level < LEVEL_MAX { Ok(()) } else { *expected };
+            assert_eq!(make(&mut state, &gone(*goes), 3), expected, "{case}, level {level}");
+        }
+    }
+}

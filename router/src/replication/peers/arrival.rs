@@ -84,6 +84,7 @@ pub(super) fn shows_copy(contested: Duration, heard: Duration, heartbeat: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::peers::PROTOCOL_MAX;
 
     const OWN: Own = Own { node: NodeId(5), site: 1, origin: 7, incarnation: 9 };
 
@@ -94,7 +95,7 @@ mod tests {
     #[test]
     fn each_arrival_has_its_verdict() {
         let present = |incarnation, is_copied| Some(Present { incarnation, is_copied });
-        let newer = Hello { protocols: vec![4, 5], ..hello(4) };
+        let newer = Hello { protocols: vec![PROTOCOL_MAX + 1, PROTOCOL_MAX + 2], ..hello(4) };
         let one_below = Hello { protocols: vec![1], ..hello(4) };
         let none = Hello { protocols: vec![], ..hello(4) };
         // (what, greeting, the connection that it has, how it is sent away, what the words hold)

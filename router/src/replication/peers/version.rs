@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// The lowest protocol that this program speaks.
 pub const PROTOCOL_MIN: u16 = 1;
 /// The highest protocol that this program speaks.
-pub const PROTOCOL_MAX: u16 = 3;
+pub const PROTOCOL_MAX: u16 = 4;
 /// Protocols of another node that are looked at.
 pub const PROTOCOLS_MAX: usize = 16;
 
@@ -100,10 +100,10 @@ mod tests {
     #[test]
     fn a_site_leaves_protocols_behind() {
         let spoken = Spoken::default();
-        assert_eq!(spoken.protocols(), [1, 2, 3]);
+        assert_eq!(spoken.protocols(), [1, 2, 3, 4]);
         spoken.raise(2);
         spoken.raise(1);
-        assert_eq!((spoken.protocols(), spoken.highest()), (vec![2, 3], 3));
+        assert_eq!((spoken.protocols(), spoken.highest()), (vec![2, 3, 4], 4));
         let held_back = Spoken::up_to(1);
         assert_eq!(held_back.protocols(), [1]);
         let (new, old) = (speaker("new", &spoken.protocols()), speaker("old", &held_back.protocols()));
