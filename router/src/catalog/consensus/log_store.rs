@@ -9,7 +9,8 @@ use openraft::{Entry, LogId, LogState, OptionalSend, RaftLogReader, StorageError
 
 use super::Types;
 use super::book::{Book, Ends};
-use super::stored::{EntryV1, LogIdV1, VoteV1, decode, encode};
+use super::snapshot::APPLIED;
+use super::stored::{AppliedV1, EntryV1, LogIdV1, PayloadV1, RolesV1, VoteV1, decode, encode};
 use super::writer::{Put, commit, fatal};
 use crate::event_log::EventLog;
 use crate::transport::NodeId;
@@ -84,6 +85,17 @@ pub(super) fn find_ends(log: &EventLog) -> Result<Ends, String> {
     }
 }
 
+/// The roles that count: the newest in the log, agreed on or not yet, and those of the state where there are none.
+pub(super) fn newest_roles(log: &EventLog) -> Result<RolesV1, String> {
+    let applied: AppliedV1 = stored(log, APPLIED)?.unwrap_or_default();
+    let behind = read(log, applied.last.map_or(0, |last| last.index + 1), u64::MAX, usize::MAX)?;
+    let roles = |entry: EntryV1| match entry.payload {
+        PayloadV1::Roles(roles) => Some(roles),
+        PayloadV1::Blank | PayloadV1::Proposal(_) => None,
+    };
+    Ok(behind.into_iter().rev().find_map(roles).unwrap_or(applied.roles))
+}
+
 /// Deletes entries.
 pub(super) fn deleted(indexes: std::ops::RangeInclusive<u64>) -> impl Iterator<Item = Put> {
     indexes.map(|index| (RAFT_TREE, log_key(index), None))
@@ -143,7 +155,12 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote<NodeId>>, StorageError<NodeId>> {
-        Ok(stored::<VoteV1>(&self.book.log, VOTE).map_err(fatal)?.map(Vote::from))
+        let vote = stored::<VoteV1>(&self.book.log, VOTE).map_err(fatal)?;
+        let is_alone = newest_roles(&self.book.log).map_err(fatal)?.is_alone(self.book.me);
+        // openraft has one that led go on at once, in the term in which it did. Its disk may be an older image than it was: what came into its
+        // log then would have the term and the number of what others have, and they would say that they have it. So it has to be elected.
+        let leads_on = |vote: &VoteV1| vote.leader != self.book.me || is_alone;
+        Ok(vote.map(|vote| VoteV1 { is_won: vote.is_won && leads_on(&vote), ..vote }.into()))
     }
 
     async fn append<I>(&mut self, entries: I, done: LogFlushed<Types>) -> Result<(), StorageError<NodeId>>

@@ -128,6 +128,11 @@ impl RolesV1 {
         self.voters.iter().any(|set| set.contains(&node))
     }
 
+    /// Whether a node alone votes.
+    pub(super) fn is_alone(&self, node: NodeId) -> bool {
+        !self.voters.is_empty() && self.voters.iter().flatten().all(|voter| *voter == node)
+    }
+
     /// The sets of voters.
     pub(super) fn sets(&self) -> Vec<BTreeSet<NodeId>> {
         self.voters.iter().map(|set| set.iter().copied().collect()).collect()

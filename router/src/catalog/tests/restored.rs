@@ -140,3 +140,28 @@ async fn a_follower_whose_log_went_back_is_served_by_the_leader_that_knew_it() {
         assert!(nodes.iter().all(|node| node.catalog.leader() == Some(leading)), "it was the same leader all the time");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_log_went_back_agrees_on_nothing_before_it_was_elected() {
+    let (site, mut nodes) = Site::of(fast(), 3).await;
+    let leads = leader(&nodes).await;
+    nodes[leads].change(add("before")).await.unwrap();
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
+    let earlier = Arc::new(nodes[leads].backend.image());
+    for n in 0..5 {
+        nodes[leads].change(add(&format!("d{n}"))).await.unwrap();
+    }
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
+    // All are switched off; the disk of the one that led is an older image when they are switched on, and nobody has told it yet.
+    let mut stores = Vec::new();
+    for node in nodes.drain(..) {
+        stores.push((node.id.0, site.stop(node).await));
+    }
+    stores[leads].1 = earlier;
+    nodes.extend(stores.into_iter().map(|(id, store)| site.start_on(id, store)));
+    let told = nodes[leads].change(add("e")).await;
+    until_same(&nodes.iter().collect::<Vec<_>>()).await;
+    let agreed = ["before", "d0", "d1", "d2", "d3", "d4", "e"];
+    let count = agreed.len() - usize::from(told.is_err());
+    assert_eq!(nodes[leads].devices(), agreed[..count], "{told:?}");
+}
