@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::log_store::newest_roles;
 use super::{Consensus, Slot};
 use crate::catalog::roles;
 use crate::transport::NodeId;
@@ -106,10 +107,9 @@ impl Consensus {
         is_followed && applied.last.is_some_and(|last| last.term == term)
     }
 
-    /// Whether this node alone votes.
+    /// Whether this node alone votes: as its log says, which after a start may say more than the state does yet.
     pub(in crate::catalog) fn is_only_voter(&self) -> bool {
-        let voters = self.book.applied().roles.sets();
-        !voters.is_empty() && voters.iter().all(|set| set.iter().all(|node| *node == self.book.me))
+        newest_roles(&self.book.log).is_ok_and(|roles| roles.is_alone(self.book.me))
     }
 
     /// The number of the last change in this node's log.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::site::{Site, fast, leader, member, until, until_same};
 use super::*;
+use crate::catalog::consensus::leavings;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_survivor_goes_on_alone_by_force() {
@@ -55,6 +56,7 @@ async fn what_was_cut_short_is_repeated_and_ends_as_the_first_time() {
     for node in nodes {
         site.stop(node).await;
     }
+    let group = leavings::group(&survivor.log);
     let (id, before) = (survivor.id.0, site.stop(survivor).await);
     let (mut cuts, mut is_done) = (0, false);
     // After each write in turn the disk fails, until none is left to fail; then the node is started anew.
@@ -67,9 +69,13 @@ async fn what_was_cut_short_is_repeated_and_ends_as_the_first_time() {
         is_done = node.catalog.promote_lost("cli").await.is_ok();
         disk.set_faults(sled_data::Faults::default());
         site.stop(node).await;
-        let node = site.start_on(id, disk);
+        let log = open_log(&disk);
+        let made = Some(leavings::group(&log)).filter(|made| *made != group);
+        let node = site.start_with(id, disk, log);
         for repeat in 0..2 {
             let repeated = node.catalog.promote_lost("cli").await;
+            let now = leavings::group(&node.log);
+            assert_eq!(now, made.unwrap_or(now), "{cuts} writes, {repeat}: what was made is not made once more");
             assert_eq!(repeated, Ok(()), "{cuts} writes, {repeat}");
             let lost = node.catalog.members().iter().filter(|member| member.state == MemberState::Lost).count();
             assert_eq!((lost, node.voters()), (2, vec![node.id]), "{cuts} writes, {repeat}");
