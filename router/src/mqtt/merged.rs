@@ -44,8 +44,8 @@ pub struct Merged {
     marks: Marks,
     /// By how much the clocks of other nodes are ahead of the caller's, in milliseconds, by their lives: times of messages are the caller's.
     ahead_ms: HashMap<u64, i64>,
-    /// By how much what an earlier process of this node has written was made to expire sooner, in milliseconds.
-    earlier_ms: u64,
+    /// By how much what an earlier process of this node has written was made to expire sooner, in milliseconds; below 0: later.
+    earlier_ms: i64,
 }
 
 #[derive(Debug, Default)]
@@ -150,12 +150,13 @@ impl Merged {
         written.for_each(|(topic, _)| self.index.postpone(topic, by_ms));
     }
 
-    /// What the life `origin` has written up to `until` is so much older than it seems: its process had the time, and this one began without.
-    pub fn follow_set_clock(&mut self, origin: u64, until: u64, ahead_ms: u64) {
+    /// What the life `origin` has written up to `until` is so much older than it seems, or younger (below 0): its process had the time, and this one began
+    /// without.
+    pub fn follow_set_clock(&mut self, origin: u64, until: u64, ahead_ms: i64) {
         if ahead_ms.abs_diff(self.earlier_ms) < CLOCK_STEP_MS {
             return;
         }
-        let by_ms = i64::try_from(self.earlier_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(ahead_ms);
+        let by_ms = self.earlier_ms.saturating_sub(ahead_ms);
         self.earlier_ms = ahead_ms;
         let written = self.stamps.iter().filter(|(_, stamp)| stamp.origin == origin && stamp.clock <= until);
         written.for_each(|(topic, _)| self.index.postpone(topic, by_ms));

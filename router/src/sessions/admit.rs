@@ -11,7 +11,7 @@ use super::kept::{KEPT_TREE, KeptRecord};
 use super::known::TurnedAway;
 use super::mailbox::Mailbox;
 use super::presence::{Change, DeviceRecord, Seen};
-use super::registry::{Admitted, Arrival, Entry, Sessions, Slot};
+use super::registry::{Admitted, Arrival, Ends, Entry, Sessions, Slot};
 use super::seat::{Filters, Seat};
 use super::site::{Found, Known};
 
@@ -21,7 +21,7 @@ struct Resumed {
     record: KeptRecord,
     /// Whether another node may have more of it than has arrived here.
     may_lag: bool,
-    /// By how much the clock by which another node has written it is ahead of [`Sessions::steady_ms`], in milliseconds.
+    /// By how much the clock by which another node has written it, or a process before, is ahead of [`Sessions::steady_ms`], in milliseconds.
     ahead_ms: Option<i64>,
 }
 
@@ -34,16 +34,14 @@ impl Sessions {
         let now_ms = self.log.clock().wall_ms();
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let own = match slots.remove(&arrival.client_id) {
-            Some(Slot::Kept { seat, record, is_earlier }) => Some((seat, record, is_earlier)),
+            Some(Slot::Kept { seat, record, ends }) => Some((seat, record, ends)),
             _ => None,
         };
-        let own_ends_by_ms = self.ends_by_ms(own.as_ref().is_some_and(|(.., is_earlier)| *is_earlier));
-        let own = own.map(|(seat, record, _)| (seat, record));
-        let known = self.known_of(&arrival.client_id, own.as_ref().map(|(_, record)| record), arrival.clean_start);
+        let known = self.known_of(&arrival.client_id, own.as_ref().map(|(_, record, _)| record), arrival.clean_start);
         // It is the newest, whatever clocks say.
         let begun = self.log.clock().next_hybrid().max(known.newest_begun.saturating_add(1));
         let in_site = known.in_site;
-        let resumed = self.resume(&arrival.client_id, (own, own_ends_by_ms), known);
+        let resumed = self.resume(&arrival.client_id, own, known);
         if let Some(Resumed { record, .. }) = resumed.as_ref().filter(|_| in_site) {
             // Before the word of its coming, by which others let go of what they keep.
             let record = KeptRecord { begun, live: true, expires_at_ms: None, ..record.clone() };
@@ -77,34 +75,29 @@ impl Sessions {
         Ok(Admitted { entry, kept, may_lag, ahead_ms, recorded })
     }
 
-    /// Takes up the session that was chosen, and gives up what is kept here where it is another. With what is kept here goes the time by which it ends.
-    fn resume(
-        &self,
-        client_id: &str,
-        (own, own_ends_by_ms): (Option<(Arc<Seat>, KeptRecord)>, i64),
-        known: Known,
-    ) -> Option<Resumed> {
+    /// Takes up the session that was chosen, and gives up what is kept here where it is another.
+    fn resume(&self, client_id: &str, own: Option<(Arc<Seat>, KeptRecord, Ends)>, known: Known) -> Option<Resumed> {
         let now_ms = self.steady_ms();
         // Who is not heard, or not whole, may have let the client in since.
         let may_lag = !self.knows_all();
-        let ahead_ms = match known.found {
-            Found::Other(origin, _) => Some(self.clock_ahead_ms(origin).unwrap_or(0)),
-            Found::Own | Found::None => None,
-        };
         match (known.found, own) {
-            (Found::Own, Some((seat, record))) if !record.is_expired(own_ends_by_ms) => {
+            (Found::Own, Some((seat, record, ends))) if !self.is_over(&record, ends) => {
                 seat.subscriber.come_back();
-                return Some(Resumed { seat, record, may_lag, ahead_ms });
+                return Some(Resumed { seat, record, may_lag, ahead_ms: self.own_ahead_ms(ends) });
             }
-            (Found::Other(_, record), own) if !record.is_expired(now_ms.saturating_add(ahead_ms.unwrap_or(0))) => {
-                own.iter().for_each(|(seat, _)| self.give_up(client_id, seat));
+            (Found::Other(origin, record), own) => {
+                own.iter().for_each(|(seat, ..)| self.give_up(client_id, seat));
+                let ahead_ms = self.other_ahead_ms(origin);
+                if record.is_expired(now_ms.saturating_add(ahead_ms)) {
+                    return None;
+                }
                 let seat = self.seat_of(&record);
                 seat.subscriber.come_back();
                 self.stats.fetched.fetch_add(1, Ordering::Relaxed);
                 let may_lag = may_lag || record.live;
-                return Some(Resumed { seat, record, may_lag, ahead_ms });
+                return Some(Resumed { seat, record, may_lag, ahead_ms: Some(ahead_ms) });
             }
-            (_, own) => own.iter().for_each(|(seat, _)| self.give_up(client_id, seat)),
+            (_, own) => own.iter().for_each(|(seat, ..)| self.give_up(client_id, seat)),
         }
         None
     }

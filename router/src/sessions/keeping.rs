@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::kept::{KEPT_TREE, KeptRecord};
-use super::registry::{Entry, Sessions, Slot};
+use super::registry::{Ends, Entry, Sessions, Slot};
 use crate::event_log::OpenCommit;
 
 impl Sessions {
@@ -38,18 +38,32 @@ impl Sessions {
         i64::try_from(self.log.clock().steady_ms()).unwrap_or(i64::MAX)
     }
 
-    /// The same for a session that is kept here; of one that a process before has stored the wall clock, where this process began without the time and has
-    /// it by now.
-    pub(super) fn ends_by_ms(&self, is_earlier: bool) -> i64 {
-        let ahead_ms = if is_earlier { self.log.clock().set_ahead_ms() } else { 0 };
-        self.steady_ms().saturating_add_unsigned(ahead_ms)
+    /// By how much the clock by which a session ends that is kept here is ahead of that one, in milliseconds; `None`: it is that one. What a process before has
+    /// stored ends by the wall clock, where that was wrong when this process began and is right by now.
+    pub(super) fn own_ahead_ms(&self, ends: Ends) -> Option<i64> {
+        ends.is_earlier.then(|| self.log.clock().earlier_ahead_ms())
+    }
+
+    /// Whether the time of a session that is kept here is over.
+    pub(super) fn is_over(&self, record: &KeptRecord, ends: Ends) -> bool {
+        let now_ms = self.steady_ms();
+        let ahead_ms = self.own_ahead_ms(ends).unwrap_or(0);
+        record.is_expired(now_ms.saturating_add(ahead_ms)) || ends.latest_ms.is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    /// A session whose client is away, and which was found at the start, ends at this time of the door's clock at the latest: what is stored was written by a
+    /// clock that was ahead.
+    pub fn ends_at_latest(&self, client_id: &str, at_ms: u64) {
+        if let Some(Slot::Kept { ends, .. }) = self.slots.lock().get_mut(client_id) {
+            ends.latest_ms = Some(i64::try_from(at_ms).unwrap_or(i64::MAX));
+        }
     }
 
     /// Forgets kept sessions whose time has come; call it now and then.
     pub fn expire(&self) {
         let mut slots = self.slots.lock();
         slots.retain(|client_id, slot| match slot {
-            Slot::Kept { seat, record, is_earlier } if record.is_expired(self.ends_by_ms(*is_earlier)) => {
+            Slot::Kept { seat, record, ends } if self.is_over(record, *ends) => {
                 self.give_up(client_id, seat);
                 false
             }
@@ -79,9 +93,11 @@ impl Sessions {
     /// the store as well.
     pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>, expires_at_ms: Option<i64>) {
         let mut slots = self.slots.lock();
-        let Some(Slot::Kept { record, is_earlier, .. }) = slots.get_mut(client_id) else { return };
+        let Some(Slot::Kept { record, ends, .. }) = slots.get_mut(client_id) else { return };
         if record.state != state || record.expires_at_ms != expires_at_ms {
-            *is_earlier &= record.expires_at_ms == expires_at_ms;
+            if record.expires_at_ms != expires_at_ms {
+                *ends = Ends::default();
+            }
             (record.state, record.expires_at_ms) = (state, expires_at_ms);
             put_record(&mut self.log.lock(), client_id, record);
         }
@@ -109,7 +125,9 @@ impl Sessions {
 
     fn restore(&self, client_id: &str, record: KeptRecord) {
         let seat = self.seat_of(&record);
-        self.slots.lock().insert(client_id.into(), Slot::Kept { seat, record, is_earlier: true });
+        self.slots
+            .lock()
+            .insert(client_id.into(), Slot::Kept { seat, record, ends: Ends { is_earlier: true, latest_ms: None } });
     }
 }
 

@@ -112,8 +112,8 @@ pub struct Admitted {
     pub kept: Option<Vec<u8>>,
     /// Whether another node, which it was connected to, may have more of that state than has arrived here.
     pub may_lag: bool,
-    /// Where another node has written that state: by how much its clock is ahead of this node's [`crate::clock::Clock::steady_ms`], in
-    /// milliseconds, as far as is known.
+    /// Where another node has written that state, or a process before: by how much its clock is ahead of this node's
+    /// [`crate::clock::Clock::steady_ms`], in milliseconds, as far as is known.
     pub ahead_ms: Option<i64>,
     /// When what was recorded of its coming is durable.
     pub recorded: Option<Ticket>,
@@ -169,12 +169,16 @@ impl SessionHandle {
 
 pub(super) enum Slot {
     Live(Arc<Entry>),
-    /// `is_earlier`: when it ends was stored by a process before this one.
-    Kept {
-        seat: Arc<Seat>,
-        record: KeptRecord,
-        is_earlier: bool,
-    },
+    Kept { seat: Arc<Seat>, record: KeptRecord, ends: Ends },
+}
+
+/// By which clock a kept session ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ends {
+    /// When it ends was stored by a process before this one.
+    pub(super) is_earlier: bool,
+    /// When it ends at the latest, whatever is stored, by [`Sessions::steady_ms`].
+    pub(super) latest_ms: Option<i64>,
 }
 
 /// All sessions of this node.
@@ -357,7 +361,7 @@ impl Sessions {
                 let mut record = self.record(entry, state, keep_s);
                 record.set_positions(&self.log, &seat.subscriber, &[]);
                 put_record(&mut self.log.lock(), &entry.client_id, &record);
-                let kept = Slot::Kept { seat: Arc::clone(seat), record, is_earlier: false };
+                let kept = Slot::Kept { seat: Arc::clone(seat), record, ends: Ends::default() };
                 slots.insert(Arc::clone(&entry.client_id), kept);
             }
             _ => self.give_up(&entry.client_id, seat),

@@ -84,9 +84,10 @@ impl Sessions {
         self.heard.get().map(|heard| heard.clocks()).unwrap_or_default()
     }
 
-    /// The same of the node that writes one life; `None`: it has not been heard since this one started.
-    pub(super) fn clock_ahead_ms(&self, origin: OriginId) -> Option<i64> {
-        self.clocks().into_iter().find(|(of, _)| *of == origin).map(|(_, ahead_ms)| ahead_ms)
+    /// The same of the node that writes one life. One that has not been heard since this one started had the time, as a process before this one had.
+    pub(super) fn other_ahead_ms(&self, origin: OriginId) -> i64 {
+        let heard = self.clocks().into_iter().find(|(of, _)| *of == origin);
+        heard.map_or_else(|| self.log.clock().earlier_ahead_ms(), |(_, ahead_ms)| ahead_ms)
     }
 
     pub(super) fn read_origin(&self, origin: OriginId) -> Result<(), StoreError> {

@@ -85,6 +85,11 @@ impl KeptSession {
         self.expires_at_ms().is_some_and(|at| at <= now_ms)
     }
 
+    /// By how much its end is ahead of a start at `now_ms` at which it was found, in milliseconds: the clock was set back between the two. It has ended by then.
+    pub fn ended_ahead_ms(&self, now_ms: u64) -> u64 {
+        self.disconnected_at_ms.map_or(0, |ended_ms| ended_ms.saturating_sub(now_ms))
+    }
+
     /// As another node has written it, whose clock is `ahead_ms` ahead of the caller's: its times by the caller's.
     #[must_use]
     pub fn by_clock_behind(mut self, ahead_ms: i64) -> Self {

@@ -127,13 +127,18 @@ impl Door {
     fn load_wills(&self) {
         for (client_id, state, begun) in self.sessions.kept_states() {
             let Ok(mut kept) = KeptSession::from_bytes(&state) else { continue };
+            let now_ms = self.now_ms();
             // Who was connected when the node was killed was heard until then at most.
-            kept.found_without_end(self.now_ms(), last_ms(&self.log));
+            kept.found_without_end(now_ms, last_ms(&self.log));
             if let (Some((will, at_ms)), Some(ended_ms)) = (kept.will.clone(), kept.disconnected_at_ms) {
-                let (due, heard_ms) = (DueWill { will, at_ms }, ended_ms.min(at_ms));
-                self.wills.lock().add(&client_id, WaitingWill::new(due, begun, heard_ms));
+                let due = DueWill { will, at_ms: at_ms.saturating_sub(kept.ended_ahead_ms(now_ms)) };
+                self.wills.lock().add(&client_id, WaitingWill::new(due, begun, ended_ms.min(at_ms)));
             }
             self.keep(&client_id, &kept);
+            // It is stored as it was: a process that began without the time cannot say it better.
+            if let Some(ends_ms) = kept.expires_at_ms().filter(|_| kept.ended_ahead_ms(now_ms) > 0) {
+                self.sessions.ends_at_latest(&client_id, ends_ms.saturating_sub(kept.ended_ahead_ms(now_ms)));
+            }
         }
     }
 

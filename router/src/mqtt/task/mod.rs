@@ -18,6 +18,8 @@ mod turn;
 mod wills;
 
 #[cfg(test)]
+mod ahead_tests;
+#[cfg(test)]
 mod lives_tests;
 #[cfg(test)]
 mod numbered_tests;

@@ -350,13 +350,16 @@ impl RetainedStore {
         self.merged.lock().stamp(topic)
     }
 
-    /// Drops messages that have expired and marks that are too old, from the store as well.
+    /// Drops messages that have expired and marks that are too old, from the store as well; none while this node's clock may be ahead.
     pub(super) fn expire(&self, log: &EventLog, now_ms: u64) {
         let in_site = !log.others().is_empty();
         let clock = log.clock();
         let dropped = {
             let mut merged = self.merged.lock();
             merged.follow_set_clock(log.origin().0, clock.began_after(), clock.set_ahead_ms());
+            if clock.may_be_set_back() {
+                return;
+            }
             let mut dropped = merged.expire(now_ms, EXPIRE_COUNT_MAX, in_site);
             dropped.extend(merged.drop_marks(log.clock().wall_ms(), EXPIRE_COUNT_MAX));
             dropped

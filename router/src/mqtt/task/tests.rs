@@ -38,9 +38,20 @@ pub(super) fn node_in(
     routing: &ingest::Config,
     lanes: ingest::LanesConfig,
 ) -> Node {
+    node_wrong_by(0, site, seed, backend, (routing, lanes))
+}
+
+/// The same, whose wall clock is wrong by so many milliseconds at the start.
+pub(super) fn node_wrong_by(
+    wrong_ms: i64,
+    site: Option<u64>,
+    seed: u64,
+    backend: &Arc<MemoryBackend>,
+    (routing, lanes): (&ingest::Config, ingest::LanesConfig),
+) -> Node {
     let backend: Arc<dyn sled_data::Backend> = Arc::clone(backend) as _;
     let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
-    let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+    let clock = Arc::new(Clock::starting_wrong(recovered.last_hlc, wrong_ms));
     let log = EventLog::open(Arc::new(store), clock, event_log::Config::default()).unwrap();
     site.into_iter().for_each(|site| log.set_site(site));
     let one = TopicConfig { partitions: 1, ..TopicConfig::default() };
