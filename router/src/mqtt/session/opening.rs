@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::inbound::Inbound;
 use super::kept::{EXPIRY_NEVER, KeptSession};
 use super::subscriptions::Subscriptions;
-use super::will::{DueWill, KeptWill};
+use super::will::KeptWill;
 use super::window::Window;
 use super::{ClientLimits, Close, Limits, OutboundAliases, Session, rules};
 use crate::mqtt::codec::{
@@ -37,8 +37,6 @@ pub struct Accepted {
     pub connack: Vec<u8>,
     /// Whether an earlier session goes on; what it has in flight waits in [`Session::window`].
     pub session_present: bool,
-    /// The pending will of an earlier session that ends hereby, to be published now in place of when it was due.
-    pub will: Option<DueWill>,
 }
 
 impl Opening {
@@ -90,9 +88,10 @@ impl Opening {
     }
 
     /// Opens the session, the client being allowed to connect and any other connection of it ended. `kept` is the
-    /// session of this identifier, expired or not. Errors: a client identifier that does not fit into the CONNACK.
+    /// session of this identifier, expired or not; its pending will is the caller's: called off where the session goes on ([MQTT-3.1.3-9]), else published
+    /// now. Errors: a client identifier that does not fit into the CONNACK.
     pub fn accept(self, kept: Option<KeptSession>, now_ms: u64) -> Result<Accepted, EncodeError> {
-        let (resumed, will) = self.resume_or_end(kept, now_ms);
+        let resumed = kept.filter(|kept| !self.clean_start && !kept.is_expired(now_ms));
         let session_present = resumed.is_some();
         let connack = self.connack(session_present)?;
         let Self { version, client_id, expiry_s, keep_alive_s, client, limits, assigned, .. } = self;
@@ -113,19 +112,7 @@ impl Opening {
             client,
             limits,
         };
-        Ok(Accepted { session, connack, session_present, will })
-    }
-
-    /// A session that goes on forgets its pending will ([MQTT-3.1.3-9]); one that ends has it published now. A will
-    /// whose time has come was published then, by who keeps the time, and is not published again.
-    fn resume_or_end(&self, kept: Option<KeptSession>, now_ms: u64) -> (Option<KeptSession>, Option<DueWill>) {
-        match kept {
-            Some(kept) if !self.clean_start && !kept.is_expired(now_ms) => (Some(kept), None),
-            Some(KeptSession { will: Some((will, at_ms)), .. }) if at_ms > now_ms => {
-                (None, Some(DueWill { will, at_ms: now_ms }))
-            }
-            _ => (None, None),
-        }
+        Ok(Accepted { session, connack, session_present })
     }
 
     fn connack(&self, session_present: bool) -> Result<Vec<u8>, EncodeError> {

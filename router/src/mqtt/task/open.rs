@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::Connection;
 use super::door::Door;
 use super::turn::Turn;
-use super::wills::WaitingWill;
 use crate::event_log::Wake;
 use crate::mqtt::codec::{Decoded, Packet, Reason, Settings, Version, decode_first};
 use crate::mqtt::session::{Accepted, KeptSession, Opening, refuse};
@@ -63,14 +62,11 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(door: Arc<Door>, mu
         }
     });
     match opening.accept(kept, door.now_ms()) {
-        Ok(Accepted { session, connack, session_present, will }) => {
+        Ok(Accepted { session, connack, session_present }) => {
             if goes_on && !session_present {
                 door.sessions.begin_anew(&entry);
             }
             door.call_off_will(&entry.client_id, session_present);
-            if let Some(due) = will.filter(|_| session_present) {
-                door.take_will(&entry.client_id, WaitingWill::new(due, entry.begun, door.now_ms()));
-            }
             if session_present && !session.is_kept() {
                 door.sessions.forget_stored(&entry);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sled_data::{MemoryBackend, Options, OriginId, Store};
 
 use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship, ship_all, until};
-use super::tests::{Client, Node};
+use super::tests::{Client, Node, text};
 use crate::mqtt::session::KeptSession;
 use crate::sessions::{KEPT_TREE, KeptRecord, Knows};
 
@@ -139,6 +139,31 @@ async fn a_will_found_at_a_start_is_published_where_its_client_is_nowhere() {
     b.door.look_after();
     assert_eq!(retained(&b), [b"offline"]);
     b.log.close();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_that_waits_is_called_off_where_its_session_goes_on_and_published_at_once_where_it_ends() {
+    for (goes_on, expected) in [(true, &[][..]), (false, &[b"offline".to_vec()][..])] {
+        let node = gateway(3);
+        let will = [&[5, 0x18][..], &600_u32.to_be_bytes(), &text("t"), &text("offline")].concat();
+        let properties = [&[5, 0x11][..], &3_600_u32.to_be_bytes()].concat();
+        let at_node = Client::connect_by(&node, &[&[5, 0x2c, 0, 0][..], &properties, &text("c"), &will].concat()).await;
+        drop(at_node);
+        until("its session is kept", || node.sessions.kept_state("c").is_some()).await;
+        let (_client, present) = Client::connect(&node, "c", if goes_on { 60 } else { 0 }, 10).await;
+        assert_eq!(present, goes_on);
+        assert_eq!(retained(&node), expected, "{goes_on}");
+        node.log.clock().pass(1_000_000);
+        node.door.look_after();
+        let (mut other, _) = Client::connect(&node, "p", 0, 10).await;
+        say(&mut other, 1, "x").await;
+        assert_eq!(
+            appended(&node),
+            expected.len() as u64 + 1,
+            "{goes_on}: it is published once, and the other client's word"
+        );
+        node.log.close();
+    }
 }
 
 /// The session of `c` as it is stored.

@@ -53,20 +53,6 @@ fn a_will_is_published_on_anything_but_a_clean_disconnect() {
 }
 
 #[test]
-fn a_pending_will_is_called_off_by_resuming_and_published_by_starting_anew() {
-    let kept = with_will(5, 100).end(End::Lost, NOW).kept;
-    let open = |clean_start, at_ms| {
-        let connect = Connect { clean_start, ..connect(Version::V5) };
-        let accepted = Opening::new(&connect, &Limits::default(), "x").unwrap().accept(kept.clone(), at_ms).unwrap();
-        accepted.will.map(|due| due.at_ms)
-    };
-    assert_eq!(open(false, NOW + 1000), None);
-    assert_eq!(open(true, NOW + 1000), Some(NOW + 1000));
-    // What was due was published then.
-    assert_eq!((open(false, NOW + 5000), open(true, NOW + 5000)), (None, None));
-}
-
-#[test]
 fn disconnect_may_change_the_expiry_but_not_from_zero() {
     let leave = |session: &mut Session, expiry_s, reason| {
         let list = properties(&[(PropertyId::SessionExpiry, Value::U32(expiry_s))]);
