@@ -38,6 +38,8 @@ async fn the_edge_takes_what_is_listed_and_no_more() {
     let node = Node::open_in(None, 8, &backend(), Config::default()).run();
     let _pump = node.connect("pump").await;
     let local = node.room.submit(NewCommand { allow_unknown: true, ..command("pump", "own") }).await.unwrap().id;
+    // A submission waits a second for the room to read it, and no longer.
+    until("it is listed", || node.room.get(local)).await;
     let nothing = Listed { commands: false, urgent: true };
     let not_urgent = Listed { commands: true, urgent: false };
     let refused = |code: &'static str| (code, None);
@@ -75,9 +77,11 @@ async fn the_edge_takes_what_is_listed_and_no_more() {
     let other = Above { link: LINK + 1, ..above(ALL) };
     let answer: Vec<Answer> = decode(&node.room.take_from_above(other, encode(&vec![given(1)])).await).unwrap();
     assert!(matches!(&answer[..], [Answer::Refused { code, .. }] if code == "other-link"), "{answer:?}");
-    let shown = until("it is listed", || node.room.get(CommandId::from_bytes([1; 16]))).await;
+    // Each was taken by a commit of its own, which the room reads in its time.
+    let listed = async |n| until("it is listed", || node.room.get(CommandId::from_bytes([n; 16]))).await;
+    let shown = listed(1).await;
     assert_eq!((shown.urgent, shown.issued_by.as_str()), (false, "link:hq/x/y"));
-    assert!(node.room.get(CommandId::from_bytes([3; 16])).unwrap().urgent);
+    assert!(listed(3).await.urgent);
     // What cannot be read is answered by nothing, and there are not too many at once.
     assert_eq!(node.room.take_from_above(above(ALL), vec![9, 9]).await, encode(&Vec::<Answer>::new()));
     let many: Vec<GivenV1> = (100..200).map(given).collect();
