@@ -7,7 +7,7 @@ use std::time::Duration;
 use sled_data::{CommitNumber, OriginId};
 
 use super::arrived::{Arrived, CaughtUp, LeftOut, Missed, Missing, arrived, goes_on_itself, others_wrote};
-use super::hearing::is_majority;
+use super::hearing::{Line, is_majority};
 use super::keeper::{Scene, decide};
 use super::proposer::Proposer;
 use super::site::SiteNode;
@@ -93,7 +93,9 @@ impl SiteNode {
         let me = self.place.node;
         let is_heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
         let hears_majority = is_majority(&self.catalog.members(), is_heard);
-        self.hearing.lock().look(hears_majority, self.log.clock().monotonic());
+        let line = |peer: &PeerState| Line { node: peer.node, is_up: peer.is_connected, since: peer.since };
+        let lines: Vec<Line> = peers.iter().map(line).collect();
+        self.hearing.lock().look(hears_majority, &lines, self.log.clock().monotonic());
         !(hears_majority && self.catalog.is_in_touch())
     }
 
@@ -198,7 +200,7 @@ impl SiteNode {
         let mut heard: BTreeSet<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
         heard.insert(me);
         let hearing = self.hearing.lock();
-        let is_lost = |peer: &&PeerState| !peer.is_connected && hearing.is_lost(peer.since, now);
+        let is_lost = |peer: &&PeerState| !peer.is_connected && hearing.is_lost(peer.node, peer.since, now);
         let lost: BTreeMap<NodeId, Duration> =
             peers.iter().filter(is_lost).map(|peer| (peer.node, peer.since)).collect();
         drop(hearing);
