@@ -12,6 +12,8 @@ pub const MQTT_QOS: &str = "mqtt.qos";
 pub const MQTT_RETAIN: &str = "mqtt.retain";
 /// The publisher's MQTT client identifier (UTF-8).
 pub const MQTT_CLIENT: &str = "mqtt.client";
+/// On the will of a client that was lost: the hybrid clock at which its session began, eight bytes, big-endian.
+pub const MQTT_WILL: &str = "mqtt.will";
 /// MQTT 5 content type (UTF-8).
 pub const MQTT_CONTENT_TYPE: &str = "mqtt.content-type";
 /// MQTT 5 response topic (UTF-8).
@@ -39,11 +41,12 @@ pub const OWN_STEP: &str = "step";
 pub const LATE: &str = "link.late";
 
 /// Every reserved name.
-pub const ALL: [&str; 15] = [
+pub const ALL: [&str; 16] = [
     MQTT_TOPIC,
     MQTT_QOS,
     MQTT_RETAIN,
     MQTT_CLIENT,
+    MQTT_WILL,
     MQTT_CONTENT_TYPE,
     MQTT_RESPONSE_TOPIC,
     MQTT_CORRELATION,
@@ -89,6 +92,16 @@ pub fn decode_user_property(bytes: &[u8]) -> Option<(&str, &str)> {
     Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
 }
 
+/// The value of a [`MQTT_WILL`] header.
+pub fn encode_will(begun: u64) -> [u8; 8] {
+    begun.to_be_bytes()
+}
+
+/// When the session of a [`MQTT_WILL`] header began; `None` unless there are exactly eight bytes.
+pub fn decode_will(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
 /// The value of a [`SESSION`] header.
 pub fn encode_session(number: u64) -> [u8; 8] {
     number.to_be_bytes()
@@ -131,6 +144,13 @@ mod tests {
         assert_eq!(decode_session(&encode_session(u64::MAX)), Some(u64::MAX));
         assert_eq!(decode_session(&[1; 7]), None);
         assert_eq!(decode_session(&[1; 9]), None);
+    }
+
+    #[test]
+    fn a_will_says_when_its_session_began() {
+        assert_eq!(encode_will(258), [0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(decode_will(&encode_will(u64::MAX)), Some(u64::MAX));
+        assert_eq!(decode_will(&[1; 9]), None);
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn header_value(name: &str, bytes: &[u8]) -> Value {
         },
         headers::MQTT_RETAIN => Some(json!(bytes == [1])),
         headers::MQTT_EXPIRY => bytes.try_into().ok().map(|bytes| json!(u32::from_be_bytes(bytes))),
+        headers::MQTT_WILL => headers::decode_will(bytes).map(|begun| json!(begun)),
         headers::SESSION => headers::decode_session(bytes).map(|number| json!(number)),
         headers::SEQUENCE => Sequence::from_header(bytes).map(|sequence| json!(sequence.to_string())),
         headers::MQTT_USER => headers::decode_user_property(bytes).map(|(name, value)| json!([name, value])),

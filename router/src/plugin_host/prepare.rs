@@ -15,7 +15,8 @@ use super::effects::{CommandEffect, Effect, Effects, WishEffect};
 pub const DEAD_LETTERS_TOPIC: &str = "_dead_letters";
 /// Headers of an event that do not go with it when it is forwarded: they say
 /// which way it came.
-const LEFT_BEHIND: [&str; 4] = [headers::MQTT_TOPIC, headers::MQTT_RETAIN, headers::SESSION, headers::CAUSE];
+const LEFT_BEHIND: [&str; 5] =
+    [headers::MQTT_TOPIC, headers::MQTT_RETAIN, headers::MQTT_WILL, headers::SESSION, headers::CAUSE];
 
 /// A key or a value: the source event's, or a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -165,6 +165,12 @@ impl Sessions {
         self.place_elsewhere(client_id).filter(|place| place.claim > self.own_claim(begun))
     }
 
+    /// When the newest session of a client began that is known at any node, by the hybrid clock; 0: none is known.
+    pub fn newest_begun(&self, client_id: &str) -> u64 {
+        let here = self.presence.get(client_id).ok().flatten().map_or(0, |seen| seen.begun);
+        self.place_elsewhere(client_id).map_or(here, |place| here.max(place.claim.begun))
+    }
+
     /// What is known of an arriving client's sessions at all nodes; `own` is what is kept here. One entry of each other
     /// node's is read; none where there is no other, or where `clean_start` ends all of them.
     pub(super) fn known_of(&self, client_id: &str, own: Option<&KeptRecord>, clean_start: bool) -> Known {

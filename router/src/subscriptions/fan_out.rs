@@ -1,16 +1,16 @@
 //! From a commit (or a QoS 0 publish on arrival) to the queues of those who want it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
-use sled_data::{Offset, OpenBatch};
+use sled_data::{Offset, OpenBatch, OriginId};
 
 use super::index::Index;
 use super::queue::Subscriber;
-use super::segment::{Segment, SegmentBuilder};
+use super::segment::{Judge, LateWills, Segment, SegmentBuilder};
 use crate::event_log::{Batch, Committed, Observer, Wake};
 
 /// Topics whose subscribers are remembered; beyond that the memory is begun anew.
@@ -52,6 +52,7 @@ pub struct FanOut {
     /// Rises when a subscription comes or goes.
     generation: AtomicU64,
     remembered: Mutex<Remembered>,
+    judge: OnceLock<Judge>,
     stats: Stats,
 }
 
@@ -71,8 +72,14 @@ impl FanOut {
             filters: AtomicUsize::new(0),
             generation: AtomicU64::new(1),
             remembered: Mutex::default(),
+            judge: OnceLock::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// Says who knows which wills of other nodes are late: they are not handed on. Who reads the log gets them. `own` is this node's life.
+    pub fn set_late_wills(&self, own: OriginId, wills: Arc<dyn LateWills>) {
+        let _ = self.judge.set(Judge { own, wills });
     }
 
     /// Its settings.
@@ -172,7 +179,7 @@ impl FanOut {
 
 impl Observer for FanOut {
     fn committed(&self, committed: &Arc<Committed>) {
-        let mut builder = SegmentBuilder::new(false);
+        let mut builder = SegmentBuilder::new(false).judged_by(self.judge.get().cloned());
         for committed in &committed.batches {
             let topic = committed.partition.topic();
             if !topic.starts_with('_') {

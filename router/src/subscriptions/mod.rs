@@ -16,4 +16,4 @@ mod tests;
 
 pub use fan_out::{Config, FanOut, Stats};
 pub use queue::{Position, Subscriber};
-pub use segment::{FORMATS, Frame, Frames, Segment, SegmentEvent};
+pub use segment::{FORMATS, Frame, Frames, LateWills, Segment, SegmentEvent};

@@ -1,10 +1,10 @@
 //! A run of events that many subscribers share, encoded once for each format in use.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use devices::headers;
-use sled_data::{Offset, PartitionId, RecordRef};
+use sled_data::{Offset, OriginId, PartitionId, RecordRef};
 
 use crate::event_log::Batch;
 
@@ -93,11 +93,35 @@ pub struct Frame {
     pub offset: Offset,
 }
 
+/// Says of wills that other nodes have published whether their clients have said something newer since.
+pub trait LateWills: Send + Sync {
+    /// `origin`: whose log it is in; `begun`: the hybrid clock at which the session began whose will it is. Called on the committer's thread; must not
+    /// block.
+    fn is_late(&self, origin: OriginId, client_id: &str, begun: u64, mqtt_topic: &str) -> bool;
+}
+
+/// Who says it, and the life of this node.
+#[derive(Clone)]
+pub(super) struct Judge {
+    pub(super) own: OriginId,
+    pub(super) wills: Arc<dyn LateWills>,
+}
+
+impl Judge {
+    fn is_late(&self, origin: OriginId, record: &RecordRef<'_>, mqtt_topic: &str) -> bool {
+        let begun = record.headers.get(headers::MQTT_WILL).and_then(headers::decode_will);
+        let client = record.headers.get(headers::MQTT_CLIENT).and_then(|client| std::str::from_utf8(client).ok());
+        begun.zip(client).is_some_and(|(begun, client)| self.wills.is_late(origin, client, begun, mqtt_topic))
+    }
+}
+
 /// Collects parts into a segment.
 pub(crate) struct SegmentBuilder {
     segment: Segment,
     known: std::collections::HashMap<Box<str>, u32>,
     last: u32,
+    /// Who leaves late wills out of it.
+    judge: Option<Judge>,
 }
 
 impl SegmentBuilder {
@@ -111,18 +135,27 @@ impl SegmentBuilder {
             is_live,
             frames: Default::default(),
         };
-        Self { segment, known: std::collections::HashMap::new(), last: LEFT_OUT }
+        Self { segment, known: std::collections::HashMap::new(), last: LEFT_OUT, judge: None }
+    }
+
+    /// The same, without wills of other nodes that are late.
+    pub(super) fn judged_by(self, judge: Option<Judge>) -> Self {
+        Self { judge, ..self }
     }
 
     /// Adds the events of a batch in a span of offsets.
     pub(crate) fn add(&mut self, log_topic: &str, batch: Batch, span: Range<Offset>) {
         let catch_all = log_topic == crate::ingest::CATCH_ALL_TOPIC;
         let mut made = String::new();
+        let origin = batch.partition().origin;
+        let judge = self.judge.as_ref().filter(|judge| judge.own != origin);
         let part = Part { batch, from: span.start, to: span.end };
         for (_, record) in part.events() {
             let number = if !self.segment.is_live && is_qos_0(&record) {
                 LEFT_OUT
-            } else if let Some(topic) = mqtt_topic(&record, log_topic, catch_all, &mut made) {
+            } else if let Some(topic) = mqtt_topic(&record, log_topic, catch_all, &mut made)
+                && !judge.is_some_and(|judge| judge.is_late(origin, &record, topic))
+            {
                 number_of(&mut self.segment.topics, &mut self.known, self.last, topic)
             } else {
                 LEFT_OUT

@@ -17,7 +17,7 @@ use crate::ingest::{Gate, Ingest};
 use crate::mqtt::codec::Publish;
 use crate::mqtt::session::{DueWill, KeptSession, KeptWill, Limits};
 use crate::sessions::Sessions;
-use crate::subscriptions::FanOut;
+use crate::subscriptions::{FanOut, LateWills};
 
 /// How often wills and expired sessions are looked after.
 const TICK: Duration = Duration::from_millis(200);
@@ -111,6 +111,7 @@ impl Door {
         door.load_wills();
         let door = Arc::new(door);
         door.log.observe(Arc::new(Onlooker(Arc::downgrade(&door))));
+        door.fan_out.set_late_wills(door.log.origin(), Arc::new(Onlooker(Arc::downgrade(&door))));
         door.retained.load(&door.log);
         door
     }
@@ -242,7 +243,7 @@ impl Door {
     fn written(&self, client_id: &str, begun: u64, heard_ms: u64) -> Written {
         let newer = self.sessions.newer_than(client_id, begun).map(|place| place.claim.begun);
         let silent_ms = self.now_ms().saturating_sub(heard_ms);
-        Written::Will { heard: self.log.clock().hybrid_before(silent_ms), newer }
+        Written::Will { begun, heard: self.log.clock().hybrid_before(silent_ms), newer }
     }
 
     /// A will that was published is no longer kept with its session, so that a restart does not publish it again.
@@ -353,5 +354,14 @@ impl Observer for Onlooker {
         if let Some(door) = self.0.upgrade() {
             door.retained.lives_changed(&door.log);
         }
+    }
+}
+
+impl LateWills for Onlooker {
+    /// Where its client's newest session has said something under the topic that is retained. Clients of linked sites are others, whatever they are called.
+    fn is_late(&self, origin: OriginId, client_id: &str, begun: u64, mqtt_topic: &str) -> bool {
+        let Some(door) = self.0.upgrade().filter(|door| door.log.others().contains(&origin)) else { return false };
+        let newest = door.sessions.newest_begun(client_id);
+        newest > begun && door.retained.stamp(mqtt_topic).is_some_and(|stamp| stamp.clock >= newest)
     }
 }

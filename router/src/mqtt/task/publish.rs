@@ -197,6 +197,9 @@ impl Publisher {
         if publish.retain || to.route.is_answer || !publish.properties.is_empty() {
             add_extra(&mut self.extra, publish, to.route.is_answer.then_some(self.session));
         }
+        if let Written::Will { begun, .. } = self.written {
+            self.extra.push(headers::MQTT_WILL, &headers::encode_will(begun));
+        }
         if let Some(sequence) = sequence {
             let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
             sequence.write_header(&mut header);

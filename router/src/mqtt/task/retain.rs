@@ -80,9 +80,9 @@ pub(super) enum NotRetained {
 pub(super) enum Written {
     /// Now, by a session that began at this hybrid clock: what an older one of its client left at another node stays older, whatever clocks say.
     Now(u64),
-    /// By who went without a word, and was heard last at hybrid clock `heard`: what its next session retains at another node is newer, though
+    /// By who went without a word, whose session began at hybrid clock `begun`, and who was heard last at `heard`: what its next session retains at another node is newer, though
     /// that may not have arrived here. Where it is known that one began at `newer`, it is before that.
-    Will { heard: u64, newer: Option<u64> },
+    Will { begun: u64, heard: u64, newer: Option<u64> },
 }
 
 impl Written {
@@ -90,7 +90,7 @@ impl Written {
     fn stamp(self, log: &EventLog, known: Option<Stamp>) -> Option<Stamp> {
         match self {
             Self::Now(begun) => Some(log.stamp_after(known.max(Some(Stamp { clock: begun, origin: 0 })))),
-            Self::Will { heard, newer } => {
+            Self::Will { heard, newer, .. } => {
                 let clock = newer.map_or(heard, |newer| heard.min(newer.saturating_sub(1)));
                 let stamp = Stamp { clock, origin: log.origin().0 }.after(known.unwrap_or_default());
                 newer.is_none_or(|newer| stamp.clock < newer).then_some(stamp)
@@ -345,7 +345,6 @@ impl RetainedStore {
     }
 
     /// The stamp of what is held of a topic.
-    #[cfg(test)]
     pub(super) fn stamp(&self, topic: &str) -> Option<Stamp> {
         self.merged.lock().stamp(topic)
     }
@@ -449,7 +448,7 @@ mod tests {
             (10, Some(20), Some(40), None),
         ] {
             let known = known.map(|clock| Stamp { clock, origin: 7 });
-            let stamp = Written::Will { heard, newer }.stamp(log, known);
+            let stamp = Written::Will { begun: 1, heard, newer }.stamp(log, known);
             let expected = expected.map(|clock| Stamp { clock, origin: log.origin().0 });
             assert_eq!(stamp, expected, "{heard} {newer:?} {known:?}");
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sled_data::{MemoryBackend, Options, OriginId, Store};
 
-use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship, ship_all, until};
-use super::tests::{Client, Node, text};
+use super::site_tests::{gateway, gateway_on, moment, retain, retained, say, ship, ship_all, subscribed, until};
+use super::tests::{Client, Node, ack, text};
 use crate::mqtt::session::KeptSession;
 use crate::sessions::{KEPT_TREE, KeptRecord, Knows};
 
@@ -92,6 +92,35 @@ async fn a_will_at_a_gateway_that_is_cut_off_is_as_old_as_what_was_heard_of_its_
     until("its will is published", || appended(&b) == 2).await;
     assert_eq!(retained(&b), [b"offline"]);
     is_online_at_all(&a, &b).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_of_a_gateway_that_was_cut_off_is_told_where_its_client_has_said_nothing_since() {
+    for (says, expected) in [(true, ["online", "x"]), (false, ["offline", "x"])] {
+        let (a, b) = (gateway(3), gateway(4));
+        let at_b = Client::connect_with_will(&b, "c", 0, "offline").await;
+        moment(&b).await;
+        let mut at_a = Client::connect_as(&a, "c", 5).await;
+        if says {
+            retain(&mut at_a, 1, "online").await;
+        }
+        moment(&a).await;
+        let (mut watcher, _) = Client::connect(&a, "w", 0, 10).await;
+        subscribed(&mut watcher, "t").await;
+        // b does not hear of it, and finds the silent connection broken later.
+        drop(at_b);
+        until("its will is published", || appended(&b) == 1).await;
+        ship_all(&b, &a).await;
+        let (mut other, _) = Client::connect(&a, "p", 0, 10).await;
+        say(&mut other, 1, "x").await;
+        for payload in expected {
+            let (id, told) = watcher.message().await;
+            assert_eq!(String::from_utf8(told).unwrap(), payload, "{says}");
+            watcher.send(&ack(0x40, id)).await;
+        }
+        a.log.close();
+        b.log.close();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
