@@ -114,6 +114,8 @@ fn delete_rests(catalog: &Catalog) -> Result<(), TopicError> {
 }
 
 fn bring_one(log: &EventLog, name: &str, record: &TopicRecord) -> Result<(), TopicError> {
+    // Each start knows it anew: a node that has not heard of it goes on sending events of it.
+    log.note_deletions(name, record.deletions, record.deleted_id.map(TopicId));
     let here = log.topic(name);
     let is_gone = |topic: &Topic| {
         record.deleted_id == Some(topic.id().0) || log.is_earlier_topic(name, topic.id(), record.deletions)
@@ -144,5 +146,79 @@ fn bring_one(log: &EventLog, name: &str, record: &TopicRecord) -> Result<(), Top
             }
             log.adopt_topic(TopicInfo { id: sled_data::TopicId(agreed.id), name: name.to_owned(), config })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sled_data::{Backend, Commit, CommitNumber, MemoryBackend, Options, PartitionId, Store};
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::event_log::Config;
+    use crate::event_log::rubbish::sound;
+
+    fn open(backend: &MemoryBackend, seed: u64) -> Arc<EventLog> {
+        let backend: Arc<dyn Backend> = Arc::new(backend.clone());
+        let (store, recovered) = Store::on(backend, Options { seed: Some(seed), ..Options::default() }).unwrap();
+        let clock = Arc::new(Clock::starting_after(recovered.last_hlc));
+        let log = EventLog::open(Arc::new(store), clock, Config::default()).unwrap();
+        log.set_site(1);
+        log
+    }
+
+    #[test]
+    fn what_comes_of_deleted_topics_after_a_restart_is_not_kept() {
+        let there = open(&MemoryBackend::new(), 1);
+        let (mut topics, mut hlc) = (Vec::new(), 0);
+        let mut write_on = |id: TopicId, base: u64| {
+            let id = PartitionId { origin: there.store().origin(), topic: id, index: 0 };
+            hlc += 1;
+            there
+                .store()
+                .commit(&Commit { hlc, appends: vec![sound(id, base, hlc, &["a"])], ..Commit::default() })
+                .unwrap();
+            there.store().sync().unwrap();
+        };
+        for deletions in 0..2 {
+            let topic = there.create_topic("line", TopicConfig::default()).unwrap();
+            write_on(topic.id(), 0);
+            topics.push(topic.info().clone());
+            if deletions == 0 {
+                there.delete_topic("line").unwrap();
+            }
+        }
+        let origin = there.store().origin();
+        let follow = |log: &EventLog| {
+            let next = log.store().last_commit_of(origin).next();
+            let commits = there.store().commits_to_ship(origin, next, 1 << 20).unwrap();
+            assert!(!commits.is_empty());
+            log.store().follow(&commits).unwrap();
+        };
+        let backend = MemoryBackend::new();
+        let here = open(&backend, 2);
+        here.adopt_topic(topics[1].clone()).unwrap();
+        follow(&here);
+        let record = TopicRecord { deletions: 2, deleted_id: Some(topics[1].id.0), topic: None };
+        bring_one(&here, "line", &record).unwrap();
+        let held = |log: &EventLog| {
+            let ids = log.store().partitions().into_iter().map(|id| id.topic);
+            ids.filter(|id| topics.iter().any(|topic| topic.id == *id)).count()
+        };
+        assert_eq!(held(&here), 0);
+        here.close();
+        // The other node has not heard of it yet.
+        write_on(topics[1].id, 1);
+        let here = open(&backend, 2);
+        bring_one(&here, "line", &record).unwrap();
+        follow(&here);
+        assert_eq!((held(&here), here.store().last_commit_of(origin)), (0, there.store().last_commit()));
+        // A node that comes later, and knows them by the record alone.
+        let late = open(&MemoryBackend::new(), 3);
+        bring_one(&late, "line", &record).unwrap();
+        assert_eq!(late.store().last_commit_of(origin), CommitNumber(0));
+        follow(&late);
+        assert_eq!(held(&late), 0);
+        [there, here, late].iter().for_each(|log| log.close());
     }
 }

@@ -221,6 +221,12 @@ impl EventLog {
         Ok(())
     }
 
+    /// Notes which topics of a name were deleted, `deletions` of them, the last one under `deleted`: nothing of them is kept that comes from other
+    /// nodes later. The notes end with the process; reads no store.
+    pub fn note_deletions(&self, name: &str, deletions: u32, deleted: Option<TopicId>) {
+        deleted.into_iter().chain(self.earlier_ids(name, deletions)).for_each(|id| self.store.note_deleted(id));
+    }
+
     pub(super) fn insert_topic(&self, topics: &mut Topics, info: TopicInfo) -> Arc<Topic> {
         let topic = self.add_topic(info);
         self.add_stored_partitions(&topic);
@@ -245,8 +251,13 @@ impl EventLog {
 
     /// Whether an id is that of a topic of this name in this site that was deleted, `deletions` of them having been.
     pub fn is_earlier_topic(&self, name: &str, id: TopicId, deletions: u32) -> bool {
-        let Some(site) = self.site() else { return false };
-        (deletions.saturating_sub(EARLIER_TOPICS_MAX)..deletions).any(|times| topic_id(site, name, times) == id)
+        self.earlier_ids(name, deletions).any(|earlier| earlier == id)
+    }
+
+    /// The ids of topics of this name in this site that were deleted, the newest first.
+    fn earlier_ids(&self, name: &str, deletions: u32) -> impl Iterator<Item = TopicId> {
+        let times = deletions.saturating_sub(EARLIER_TOPICS_MAX)..deletions;
+        self.site().into_iter().flat_map(move |site| times.clone().rev().map(move |times| topic_id(site, name, times)))
     }
 
     /// Deletes a topic and its events, as the `deletions`th of its name.
