@@ -204,6 +204,41 @@ fn a_full_disk_can_be_trimmed_and_then_written_again() {
     assert!(memory.size_bytes() > 0 && store.failure().is_none());
 }
 
+/// sled writes on over what was removed when that is durable: what is removed without takes room instead of giving any.
+#[test]
+fn removing_much_takes_hardly_more_of_a_disk_that_has_no_more_than_its_reserve() {
+    use std::os::unix::fs::MetadataExt;
+    for deletes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |reserve_bytes| {
+            let options = Options { reserve_bytes, ..Options::default() };
+            Store::open(folder.path(), options).unwrap().0
+        };
+        let store = open(0);
+        let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+        let p = partition(&store, &topic, 0);
+        let times = Times { hlc: 1, first_ms: 0 };
+        for offset in 0..1_400 {
+            store.commit(&append(seal_at(p, offset, &[&[7; 60_000]], times, Compression::None))).unwrap();
+            if offset % 64 == 0 {
+                store.sync().unwrap();
+            }
+        }
+        store.close().unwrap();
+        drop(store);
+        let store = open(1 << 50);
+        let mib = || (std::fs::metadata(folder.path().join("sled/db")).unwrap().blocks() * 512) >> 20;
+        let before = mib();
+        match deletes {
+            true => store.delete_topic(topic.id).unwrap(),
+            false => while store.trim(p, u64::MAX, u64::MAX).unwrap().more {},
+        }
+        store.sync().unwrap();
+        assert!(store.batch_bytes() < 1_000_000);
+        assert!(mib() <= before + 16, "{} MiB more, deleted: {deletes}", mib() - before);
+    }
+}
+
 /// A store whose life before has left four batches in its one partition; that partition, and the present one.
 fn after_a_life(open: &dyn Fn(Options) -> Store, config: TopicConfig) -> (Store, PartitionId, PartitionId) {
     let store = open(Options::default());

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use harness::{append, next, on_both, partition, seal, values};
 use sled_data::{
-    Backend, Commit, CommitError, CommitNumber, Compression, CursorMove, Durability, Faults, MemoryBackend, OpenError,
-    Options, PartitionId, ReadError, SledBackend, SledConfig, StateWrite, Store, TopicConfig, TopicError,
+    Backend, BackendError, Commit, CommitError, CommitNumber, Compression, CursorMove, Durability, Faults,
+    MemoryBackend, OpenError, Options, PartitionId, ReadError, SledBackend, SledConfig, StateWrite, Store, TopicConfig,
+    TopicError, Wait,
 };
 
 #[test]
@@ -178,6 +179,43 @@ fn a_disk_that_others_fill_is_seen_by_the_next_commit() {
     assert_eq!(store.commit(&append(seal(p, 1, &[&[7; 200]]))), Err(CommitError::Full));
     free(1_000_000);
     store.commit(&append(seal(p, 1, &[b"b"]))).unwrap();
+}
+
+#[test]
+fn on_a_full_disk_no_topic_is_made_and_trims_go_on() {
+    let memory = MemoryBackend::new();
+    let options = Options { reserve_bytes: 64 << 20, ..Options::default() };
+    let store = Store::on(Arc::new(memory.clone()), options).unwrap().0;
+    let topic = store.create_topic("t", TopicConfig::default()).unwrap();
+    let p = partition(&store, &topic, 0);
+    for offset in 0..4 {
+        store.commit(&append(seal(p, offset, &[b"a"]))).unwrap();
+    }
+    let free = |bytes| memory.set_faults(Faults { free_bytes: Some(bytes), ..Faults::default() });
+    let make = |name: &str| store.create_topic(name, TopicConfig::default()).map(drop);
+    // how much is free, whether a topic is made, whether an internal one is
+    for (mib, name, is_made, is_internal_made) in
+        [(60, "a", false, true), (17, "b", false, true), (15, "c", false, false), (65, "d", true, true)]
+    {
+        free(mib << 20);
+        let of = |is_made| if is_made { Ok(()) } else { Err(TopicError::Full) };
+        assert_eq!((make(name), make(&format!("_{name}"))), (of(is_made), of(is_internal_made)), "{mib} MiB");
+    }
+    let is_full = |trimmed| matches!(trimmed, Err(ReadError::Backend(BackendError::Full)));
+    free(3 << 20);
+    store.trim(p, 1, 1).unwrap();
+    store.set_topic_retention(topic.id, Some(1), None).unwrap();
+    // To the last byte, by others.
+    free(1 << 20);
+    assert!(is_full(store.trim(p, 2, 1)));
+    assert!(is_full(store.apply_retention(i64::MAX, 1, &Wait::for_ever(&|_| 2))));
+    // A disk that says so only when it is written to.
+    memory.set_faults(Faults { full_after_writes: Some(0), ..Faults::default() });
+    assert!(is_full(store.trim(p, 2, 1)));
+    assert_eq!((store.failure(), store.start_offset(p)), (None, 1));
+    memory.set_faults(Faults::default());
+    store.trim(p, 2, 1).unwrap();
+    assert_eq!(store.start_offset(p), 2);
 }
 
 #[test]

@@ -63,6 +63,12 @@ impl ApiError {
             .hint("the node stops to be started again; look at its log")
     }
 
+    /// The store has no room for it.
+    pub fn store_full(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
+            .hint("free disk space, shorten retention, or raise [store] bytes_max")
+    }
+
     /// The node failed; the caller did nothing wrong.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)

@@ -91,8 +91,7 @@ impl From<CommitFailed> for ApiError {
     fn from(error: CommitFailed) -> Self {
         let message = error.to_string();
         match error {
-            CommitFailed::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
-                .hint("free disk space, shorten retention, or raise [store] bytes_max"),
+            CommitFailed::Full(_) => Self::store_full(message),
             CommitFailed::Refused(_) => Self::unavailable(message),
             CommitFailed::Unreplicated(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unreplicated", message),
             CommitFailed::Failed(_) => Self::unknown_outcome(message),

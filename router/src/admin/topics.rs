@@ -15,7 +15,7 @@ use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::wire::{Extent, NewTopic, TopicView};
 use crate::catalog::{AgreeError, Catalog};
-use crate::event_log::{EventLog, SITE_SEPARATOR, Topic, TopicError};
+use crate::event_log::{CommitFailed, EventLog, SITE_SEPARATOR, Topic, TopicError};
 
 /// Who the audit says did it.
 const WHO: &str = "api";
@@ -99,6 +99,9 @@ impl From<TopicError> for ApiError {
             TopicError::Name(_) | TopicError::Partitions(_) => Self::bad_request(message),
             TopicError::TooMany(_) => Self::conflict(message).hint("raise [log] topics_max, or delete some"),
             TopicError::Store(StoreTopicError::Failed(_)) => Self::unavailable(message),
+            TopicError::Store(StoreTopicError::Full) | TopicError::NotDeleted(CommitFailed::Full(_)) => {
+                Self::store_full(message)
+            }
             TopicError::Store(_) | TopicError::Unreadable(_) | TopicError::NotDeleted(_) => Self::internal(message),
         }
     }
@@ -155,5 +158,20 @@ fn view(log: &EventLog, topic: &Topic, with_extents: bool) -> TopicView {
         retention_bytes: config.retention_bytes,
         events: extents.iter().map(|extent| extent.end.saturating_sub(extent.start)).sum(),
         extents: if with_extents { extents } else { Vec::new() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_store_is_told_as_such() {
+        let full =
+            [TopicError::Store(StoreTopicError::Full), TopicError::NotDeleted(CommitFailed::Full("full".into()))];
+        for error in full {
+            let told = ApiError::from(error);
+            assert_eq!((told.status, told.code), (StatusCode::INSUFFICIENT_STORAGE, "store_full"));
+        }
     }
 }

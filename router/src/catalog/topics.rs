@@ -1,12 +1,16 @@
 //! Makes the log's topics what people agreed on: created, changed and deleted on every node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sled_data::{Durability, TopicConfig, TopicId, TopicInfo};
 
 use super::topic::{Ack, TopicRecord, TopicSettings};
 use super::{Catalog, Change, Refusal, TopicRefusal};
 use crate::event_log::{EventLog, Topic, TopicError};
+
+/// When what could not be brought about is tried again, where no change comes before: the store's disk may have been full.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a topic was not created or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -68,13 +72,24 @@ impl Catalog {
 
     /// Goes on making the log's topics what was agreed on, as changes come.
     pub async fn keep_topics(self: Arc<Self>) {
-        let mut changed = self.watch();
+        let (mut changed, mut told) = (self.watch(), String::new());
         loop {
             changed.borrow_and_update();
-            if let Err(error) = self.bring().await {
-                tracing::warn!(%error, "a topic is not yet as it was agreed on");
-            }
-            if changed.changed().await.is_err() {
+            let brought = self.bring().await;
+            let next = changed.changed();
+            let next = match brought {
+                Ok(()) => next.await,
+                Err(AgreeError::Stopping) => return,
+                Err(error) => {
+                    let text = error.to_string();
+                    if text != told {
+                        tracing::warn!(%error, "a topic is not yet as it was agreed on; it is tried again");
+                        told = text;
+                    }
+                    tokio::time::timeout(RETRY, next).await.unwrap_or(Ok(()))
+                }
+            };
+            if next.is_err() {
                 return;
             }
         }

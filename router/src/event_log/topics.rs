@@ -7,6 +7,7 @@ use sha2::Digest;
 use sled_data::{PartitionId, TopicConfig, TopicError as StoreError, TopicId, TopicInfo};
 
 use super::EventLog;
+use super::outcome::CommitFailed;
 use super::partition::PartitionLog;
 
 /// The longest topic name, in bytes.
@@ -57,7 +58,7 @@ pub enum TopicError {
     Unreadable(String),
     /// That it is deleted could not be stored.
     #[error("the topic was not deleted: {0}")]
-    NotDeleted(String),
+    NotDeleted(CommitFailed),
 }
 
 impl Topic {
@@ -328,7 +329,7 @@ impl EventLog {
         open.put_state(DELETED_TREE, name.as_bytes(), Some(&times.to_be_bytes()));
         let ticket = open.ticket();
         drop(open);
-        self.durable_blocking(ticket).map_err(|error| TopicError::NotDeleted(error.to_string()))
+        self.durable_blocking(ticket).map_err(TopicError::NotDeleted)
     }
 
     pub(super) fn load_topics(&self) {

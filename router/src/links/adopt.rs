@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sled_data::TopicInfo;
 
+use super::receiver::storing::FULL_WAIT;
 use super::receiver::{Ended, Receiver, blocking};
 use super::wire::{OURS_TOPIC, Refused};
 use crate::event_log::{SITE_SEPARATOR, Topic, TopicError};
@@ -25,7 +26,15 @@ impl Receiver {
             return Ok(Err(Refused::new(0, id.0, "too-many", text)));
         }
         let named = TopicInfo { id, name: name.clone(), config };
-        let text = match blocking(move || log.adopt_linked_topic(named)).await? {
+        let made = loop {
+            let (log, named) = (Arc::clone(&log), named.clone());
+            match blocking(move || log.adopt_linked_topic(named)).await? {
+                // As events wait for room: a refusal would stand for as long as the link does.
+                Err(TopicError::Store(sled_data::TopicError::Full)) => tokio::time::sleep(FULL_WAIT).await,
+                made => break made,
+            }
+        };
+        let text = match made {
             Ok(topic) => {
                 if topic.name() != name {
                     // As where a summary is to go under the name of what was carried before.

@@ -1,6 +1,6 @@
 //! Stores what one stream of a link brings, and tells what is stored.
 
-mod storing;
+pub(super) mod storing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

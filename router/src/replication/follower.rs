@@ -267,6 +267,7 @@ impl Follower {
                 tracing::warn!(%error, topic = name, source = %self.node, "a topic of another node is not made here");
                 Ok(())
             }
+            Ok(Err(TopicError::Store(sled_data::TopicError::Full))) => Err(Ended::Full),
             Ok(Err(error)) => Err(Ended::Store(error.to_string())),
             Err(_) => Err(Ended::Store("the node is stopping".to_owned())),
         }

@@ -41,6 +41,7 @@ struct Inner {
     mark: Option<Mark>,
     synced_mark: Option<Mark>,
     reads: u64,
+    looks: u64,
 }
 
 impl Inner {
@@ -135,6 +136,11 @@ impl MemoryBackend {
         self.inner.lock().reads
     }
 
+    /// How often somebody looked how much is free.
+    pub fn looks(&self) -> u64 {
+        self.inner.lock().looks
+    }
+
     /// A power cut: of the writes since the last sync the first `keep` stay, the others are gone. Faults end.
     /// Each group stays or goes whole, as sled's do; writes to several trees are torn apart.
     pub fn power_cut(&self, keep: usize) {
@@ -223,7 +229,9 @@ impl Backend for MemoryBackend {
     }
 
     fn free_bytes(&self) -> Option<u64> {
-        self.inner.lock().faults.free_bytes
+        let mut inner = self.inner.lock();
+        inner.looks += 1;
+        inner.faults.free_bytes
     }
 
     fn set_mark(&self, mark: Mark) -> Result<(), BackendError> {

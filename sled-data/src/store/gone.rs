@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::partition::{Partition, remove_some};
+use super::partition::{Partition, STEP_VALUES_MAX, remove_some};
 use super::{Store, keys};
 use crate::backend::{Backend, BackendError, Tree};
 use crate::ids::PartitionId;
 
-/// Values that one step removes: 32 MiB at most. Memory is let go of after each that was full.
-const STEP_VALUES_MAX: usize = 512;
+/// Steps after which memory is let go of: 32 MiB at most. What each has removed is made durable, so that no room on the disk is taken for it.
+const LET_GO_STEPS: usize = 4;
 
 /// Partitions whose trees are being dropped: none is made under the same name meanwhile.
 #[derive(Default)]
@@ -77,11 +77,16 @@ pub(super) fn drop_in_steps(
     name: &[u8],
     goes_on: &dyn Fn() -> bool,
 ) -> Result<(), BackendError> {
+    let mut steps = 0_usize;
     while goes_on() {
         if remove_some(tree, 0, None, STEP_VALUES_MAX)? < STEP_VALUES_MAX {
             return backend.drop_tree(name);
         }
-        backend.let_go()?;
+        backend.sync()?;
+        steps += 1;
+        if steps.is_multiple_of(LET_GO_STEPS) {
+            backend.let_go()?;
+        }
     }
     Ok(())
 }

@@ -145,6 +145,30 @@ impl Partition {
 /// Most keys that are collected before they are removed.
 pub(super) const REMOVE_KEYS_MAX: usize = 4096;
 
+/// Values that are removed before the backend makes that durable, where there is little room: 8 MiB at most.
+pub(super) const STEP_VALUES_MAX: usize = 128;
+
+/// The same as [`remove_batches`], in steps, with what is to be done after each that leaves something.
+///
+/// sled writes what is left of a page anew, and writes on over what is gone only when that is durable: 84 MB that were removed without a sync took
+/// another 31 MB of the disk.
+pub(super) fn remove_in_steps(
+    tree: &dyn Tree,
+    from: Offset,
+    to: Option<Offset>,
+    after_step: &dyn Fn() -> Result<(), BackendError>,
+) -> Result<u64, BackendError> {
+    let mut removed = 0;
+    loop {
+        let some = remove_some(tree, from, to, STEP_VALUES_MAX)?;
+        removed += some as u64;
+        if some < STEP_VALUES_MAX {
+            return Ok(removed);
+        }
+        after_step()?;
+    }
+}
+
 /// Removes all parts of batches with a base offset from `from` on and below `to`; the number of keys removed.
 pub(super) fn remove_batches(tree: &dyn Tree, from: Offset, to: Option<Offset>) -> Result<u64, BackendError> {
     let mut removed = 0;

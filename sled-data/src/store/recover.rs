@@ -15,7 +15,7 @@ use super::kept::KeptRecords;
 use super::keys;
 use super::linked::Hole;
 use super::open::{OpenError, Options, Recovered};
-use super::partition::{Partition, remove_batches};
+use super::partition::{Partition, remove_in_steps};
 use super::streams::Streams;
 use super::values::{HeaderV1, PartitionV1, TopicV1, VALUE_VERSION, ValueError, read, write};
 use super::{Store, StoreFailed};
@@ -58,7 +58,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     found.last_hlc = last_hlc(&*meta, OriginId(header.origin), kept.last())?.max(header.hlc_floor);
     // Nothing was removed so far, for the case that the store is refused.
     for partition in partitions.values() {
-        cut(partition, &mut found)?;
+        cut(&*backend, partition, &mut found)?;
     }
     drop_orphans(&*backend, &partitions, &mut found)?;
     load_ranges(&*meta, &partitions, holes)?;
@@ -206,10 +206,11 @@ fn load_partitions(backend: &dyn Backend, meta: &dyn Tree) -> Result<Partitions,
 }
 
 /// Removes batches past the end, of a commit that did not finish, and before the start, of a trim that did not.
-fn cut(partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
+fn cut(backend: &dyn Backend, partition: &Partition, found: &mut Recovered) -> Result<(), OpenError> {
     let extent = partition.extent();
     let mut removed = partition.remove_past(extent.end)?;
-    removed += remove_batches(partition.tree(), 0, Some(extent.start))?;
+    // The disk may be full: that is why it was trimmed.
+    removed += remove_in_steps(partition.tree(), 0, Some(extent.start), &|| backend.sync())?;
     if removed > 0 {
         found.cut.push((partition.id, removed));
     }

@@ -4,17 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use super::linked::{HOLES_MAX, HoleWhy};
-use super::partition::{Partition, remove_batches};
+use super::partition::{Partition, remove_in_steps};
 use super::read::{ReadError, View};
 use super::values::write;
 use super::walk::walk;
-use super::{Store, StoreFailed, keys};
-use crate::backend::{Direction, Group, Span};
+use super::{Store, keys, space};
+use crate::backend::{BackendError, Direction, Group, Span};
 use crate::batch::StoredBatch;
 use crate::ids::{Offset, OriginId, PartitionId, TopicId, hlc_ms};
 
 /// Emptied partitions of own earlier lives that stay because somebody has not come to their end: he is told there what has gone. Of more, some go untold.
 pub const SPENT_WAITING_MAX: usize = 1_024;
+
+/// Stored bytes that one pass removes, and the batch that passes it: they go through memory.
+const TRIM_BYTES_MAX: u64 = 64 << 20;
 
 /// What trimming removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,8 @@ struct Rule {
     /// Bytes that newer lives of the same node have kept of the same topic and number.
     newer_bytes: u64,
     batches_max: u64,
+    /// Stored bytes after which no more batches leave: reading them takes memory.
+    trimmed_bytes_max: u64,
 }
 
 impl Rule {
@@ -121,6 +126,7 @@ impl Store {
             bytes_max: None,
             newer_bytes: 0,
             batches_max,
+            trimmed_bytes_max: TRIM_BYTES_MAX,
         };
         let mut trimmed = Trimmed::default();
         self.trim_by(id, &rule, &mut trimmed)?;
@@ -136,6 +142,7 @@ impl Store {
     /// # Errors
     /// As [`Store::trim`].
     pub fn apply_retention(&self, now_ms: i64, batches_max: u64, wait: &Wait<'_>) -> Result<Trimmed, ReadError> {
+        self.check_trim()?;
         let mut trimmed = Trimmed::default();
         let newer = self.newer_bytes(wait.own);
         let (mut waiting, mut unread) = (0, None);
@@ -152,9 +159,11 @@ impl Store {
                     bytes_max: kept_bytes,
                     newer_bytes: newer.get(&id).copied().unwrap_or(0),
                     batches_max: batches_max - trimmed.batches.min(batches_max),
+                    trimmed_bytes_max: TRIM_BYTES_MAX.saturating_sub(trimmed.bytes),
                 };
                 self.trim_by(id, &rule, &mut trimmed)?;
                 self.close_if_old(id, &rule, now_ms, &mut trimmed)?;
+                self.let_go_if_due()?;
             }
             if known.is_none() || !self.is_spent(id) {
                 continue;
@@ -212,6 +221,14 @@ impl Store {
         newer
     }
 
+    /// Whether there is room for what a trim writes.
+    fn check_trim(&self) -> Result<(), ReadError> {
+        match space::can_trim(&*self.backend, &self.options, || self.batch_bytes()) {
+            true => Ok(()),
+            false => Err(BackendError::Full.into()),
+        }
+    }
+
     fn trim_by(&self, id: PartitionId, rule: &Rule, trimmed: &mut Trimmed) -> Result<(), ReadError> {
         let _trimming = self.trimming.lock();
         let Some(partition) = self.partition(id) else {
@@ -223,14 +240,20 @@ impl Store {
         let Some((from, front)) = self.view(id, |view| Ok((view.start, front(&view, rule, bytes)?)))? else {
             return Ok(());
         };
+        self.passed(usize::try_from(front.bytes).unwrap_or(usize::MAX));
         trimmed.more |= front.more;
         if front.batches == 0 {
             return Ok(());
         }
+        self.check_trim()?;
         if !self.move_start(&partition, from, &front)? {
             return Ok(());
         }
-        remove_batches(partition.tree(), from, Some(front.next)).map_err(|e| self.fail(&e))?;
+        let after_step = || match space::is_tight(&*self.backend, &self.options) {
+            true => self.backend.sync(),
+            false => Ok(()),
+        };
+        remove_in_steps(partition.tree(), from, Some(front.next), &after_step).map_err(|e| self.fail(&e))?;
         trimmed.batches += front.batches;
         trimmed.bytes += front.bytes;
         trimmed.ranges.push((id, from, front.next));
@@ -264,7 +287,7 @@ impl Store {
 
     /// First the new start is written, then batches go: opening ends what was cut short between. False where a gap that its origin told has
     /// moved the start from `from` meanwhile.
-    fn move_start(&self, partition: &Partition, from: Offset, front: &Front) -> Result<bool, StoreFailed> {
+    fn move_start(&self, partition: &Partition, from: Offset, front: &Front) -> Result<bool, ReadError> {
         let _writer = self.writer.lock();
         // Closing may have come before.
         self.check()?;
@@ -277,7 +300,11 @@ impl Store {
         let key = keys::partition(partition.id);
         let mut value = Vec::new();
         write(&key, &extent, &mut value);
-        self.meta.insert(&key, &value).map_err(|e| self.fail(&e))?;
+        self.meta.insert(&key, &value).map_err(|e| match e {
+            // Nothing was written: it stays as it is.
+            BackendError::Full => e.into(),
+            e => ReadError::from(self.fail(&e)),
+        })?;
         partition.set_extent(extent);
         Ok(true)
     }
@@ -338,7 +365,7 @@ fn front(view: &View<'_>, rule: &Rule, partition_bytes: u64) -> Result<Front, Re
             return ControlFlow::Break(());
         }
         stopped = !front.take(&mut waiting, base, rule);
-        if !stopped && front.batches >= rule.batches_max {
+        if !stopped && (front.batches >= rule.batches_max || front.bytes >= rule.trimmed_bytes_max) {
             front.more = true;
             stopped = true;
         }

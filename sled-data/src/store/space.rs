@@ -4,8 +4,12 @@ use super::commit::CommitError;
 use super::open::Options;
 use crate::backend::Backend;
 
-/// Below this part of the reserve nothing is written but by trims.
-const LAST_RESERVE_PART: u64 = 4;
+/// Below this part of the reserve nothing is written but by trims,
+const LAST_PART: u64 = 4;
+/// and below this where that is more: two of sled's segments, as the first trims on a full disk begin one.
+const LAST_BYTES_MIN: u64 = 16 << 20;
+/// As much must be free for a trim, where nothing is left inside the backend's files; at most half of what is left to trims.
+const TRIM_ROOM_BYTES: u64 = 2 << 20;
 /// How many bytes the backend's files hold for each stored byte, at worst, while it tidies up.
 const AMPLIFICATION: u64 = 3;
 
@@ -13,7 +17,7 @@ const AMPLIFICATION: u64 = 3;
 /// of all batches.
 ///
 /// While the disk has less free than the reserve, commits still fit where trims have freed room inside the backend's files, which do not
-/// shrink; where less than a quarter of the reserve would be left, none do. The disk is looked at each time, which costs a microsecond: others
+/// shrink; where less would be left than trims need, none do. The disk is looked at each time, which costs a microsecond: others
 /// fill it as well.
 pub(super) fn check(
     backend: &dyn Backend,
@@ -27,9 +31,36 @@ pub(super) fn check(
     let left = backend.free_bytes().map(|free| free.saturating_sub(batches + small));
     let is_full = left.filter(|left| *left < options.reserve_bytes).is_some_and(|left| {
         let slack = slack_bytes(backend, batch_bytes());
-        left < options.reserve_bytes / LAST_RESERVE_PART || slack < options.reserve_bytes
+        left < last_bytes(options) || slack < options.reserve_bytes
     });
     if is_full { Err(CommitError::Full) } else { Ok(()) }
+}
+
+/// The same of what a node cannot start without, however full its disk is: it may use the reserve, but for the last part of it.
+pub(super) fn check_last(backend: &dyn Backend, options: &Options, small: u64) -> Result<(), CommitError> {
+    let left = backend.free_bytes().map(|free| free.saturating_sub(small));
+    match left.is_some_and(|left| left < last_bytes(options)) {
+        true => Err(CommitError::Full),
+        false => Ok(()),
+    }
+}
+
+/// Whether a trim may write. It frees room inside the backend's files alone, and takes a little for that: where others have filled the disk to the last
+/// byte it would fail half way, and the store with it.
+pub(super) fn can_trim(backend: &dyn Backend, options: &Options, batch_bytes: impl Fn() -> u64) -> bool {
+    let room = TRIM_ROOM_BYTES.min(last_bytes(options) / 2);
+    let is_full = backend.free_bytes().is_some_and(|free| free < room);
+    !is_full || slack_bytes(backend, batch_bytes()) >= options.reserve_bytes
+}
+
+/// What is left to trims of the reserve.
+fn last_bytes(options: &Options) -> u64 {
+    (options.reserve_bytes / LAST_PART).max(LAST_BYTES_MIN).min(options.reserve_bytes)
+}
+
+/// Whether the disk has less free than the reserve.
+pub(super) fn is_tight(backend: &dyn Backend, options: &Options) -> bool {
+    backend.free_bytes().is_some_and(|free| free < options.reserve_bytes)
 }
 
 /// Bytes inside the backend's files that trims have freed, where batches have `batch_bytes`.

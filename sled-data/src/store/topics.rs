@@ -3,11 +3,16 @@
 use super::commit::Writer;
 use super::recover::put_header;
 use super::values::{TopicV1, write};
-use super::{Gone, Store, StoreFailed, SyncError, keys};
+use super::{Gone, Store, StoreFailed, SyncError, keys, space};
 use crate::backend::{BackendError, Direction, Group, Span};
 use crate::ids::{PARTITION_ID_BYTES, PartitionId, TopicId};
 use crate::topic::{Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};
 use std::ops::ControlFlow;
+
+/// Bytes that the disk takes for a topic besides its name, about.
+const TOPIC_BYTES: usize = 256;
+/// Names of topics that are a node's own begin so.
+const INTERNAL: char = '_';
 
 /// Deleted topics that are remembered until the store is closed.
 pub const DELETED_TOPICS_MAX: usize = 65_536;
@@ -33,8 +38,8 @@ pub enum TopicError {
     /// The store holds as many topics as it may.
     #[error("there are {TOPICS_MAX} topics already")]
     TooMany,
-    /// The disk is full.
-    #[error("the store is full")]
+    /// The disk's reserve or the store's byte bound would be passed.
+    #[error("the store is full: free space on its disk, or have it keep less")]
     Full,
     /// The store has failed and must be opened again.
     #[error(transparent)]
@@ -47,7 +52,8 @@ impl Store {
         self.topics.read().values().cloned().collect()
     }
 
-    /// Makes a topic, durably.
+    /// Makes a topic, durably. There must be room for it as for a commit; internal ones (`_name`), which a node cannot start without, may use the
+    /// disk's reserve but for what trims need.
     ///
     /// # Errors
     /// Any [`TopicError`].
@@ -94,6 +100,12 @@ impl Store {
     }
 
     fn add_topic(&self, writer: &mut Writer, info: TopicInfo) -> Result<TopicInfo, TopicError> {
+        let small = (info.name.len() + TOPIC_BYTES) as u64;
+        let room = match info.name.starts_with(INTERNAL) {
+            true => space::check_last(&*self.backend, &self.options, small),
+            false => space::check(&*self.backend, &self.options, (0, small), || self.batch_bytes()),
+        };
+        room.map_err(|_| TopicError::Full)?;
         let mut group = Group::new();
         put_topic(&info, &mut group);
         if info.config.durability == Durability::Memory && !writer.header.memory_topics {

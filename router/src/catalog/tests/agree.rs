@@ -289,3 +289,21 @@ async fn a_lost_node_votes_no_more_and_an_active_one_takes_its_place() {
     let told = nodes.iter().flat_map(|node| node.acts("node.vote")).filter(|event| event["what"] == "0000000000000004");
     assert_eq!(told.count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_could_not_be_made_is_made_later() {
+    let site = Site::new(fast());
+    let node = site.start(1);
+    let config = TopicConfig { partitions: 1, ..TopicConfig::default() };
+    node.log.ensure_topic("line", Some(config.clone())).unwrap();
+    let settings = TopicSettings::from(&config);
+    node.change(Change::CreateTopic { id: 77, name: "line".into(), settings, ack: Ack::Local }).await.unwrap();
+    let reads = node.backend.reads();
+    let keeping = tokio::spawn(Arc::clone(&node.catalog).keep_topics());
+    until("it was tried", || node.backend.reads() > reads).await;
+    // Nothing is agreed on any more that would have it tried again.
+    node.log.delete_topic("line").unwrap();
+    let is_made = || node.log.topic("line").is_some_and(|topic| topic.id() == sled_data::TopicId(77));
+    until("it is made", is_made).await;
+    keeping.abort();
+}

@@ -16,7 +16,7 @@ use super::{Ended, Open, Receiver, blocking};
 use crate::event_log::{Comes, Held, LinkFailed};
 
 /// How long it waits when the store is full, before it tries again.
-const FULL_WAIT: Duration = Duration::from_secs(1);
+pub(in crate::links) const FULL_WAIT: Duration = Duration::from_secs(1);
 
 impl Receiver {
     /// Stores what came; of which partitions it is.

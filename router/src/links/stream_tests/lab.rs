@@ -88,6 +88,11 @@ impl Site {
         self.backend.image()
     }
 
+    /// What the store lies on.
+    pub fn backend(&self) -> &MemoryBackend {
+        &self.backend
+    }
+
     /// The site as it is when its store is brought back from an image. This one must have been cut, and feed nobody.
     pub async fn restored(&self, image: MemoryBackend) -> Site {
         let is_free = || std::net::UdpSocket::bind(self.address).is_ok();

@@ -1,9 +1,9 @@
 //! What does not fit comes over and over, of an edge whose program judges less than this one: it is settled, and all else goes on.
 
-use sled_data::{Hole, HoleWhy, LinkedPart, Offset, PartitionId};
+use sled_data::{Faults, Hole, HoleWhy, LinkedPart, Offset, PartitionId};
 
 use super::forged::{Forger, hello, plant_and_hq};
-use super::lab::Site;
+use super::lab::{Site, until};
 use crate::event_log::rubbish::sound;
 use crate::links::PROTOCOL_AHEAD;
 use crate::links::upstream::Close;
@@ -11,10 +11,14 @@ use crate::links::wire::{ANOTHER_LOG, Answer, Hello, Parts, Refused, Said};
 
 /// One that knows one part ahead, and judges none of it.
 async fn connect(plant: &Site, hq: &Site) -> Forger {
-    let hello = Hello { protocol: PROTOCOL_AHEAD, is_first: false, ..hello() };
-    let mut forger = Forger::connect_with(plant, hq, hello).await;
+    let mut forger = greet(plant, hq).await;
     forger.offer(plant, plant.log.store().origin()).await;
     forger
+}
+
+/// The same before it has offered anything.
+async fn greet(plant: &Site, hq: &Site) -> Forger {
+    Forger::connect_with(plant, hq, Hello { protocol: PROTOCOL_AHEAD, is_first: false, ..hello() }).await
 }
 
 fn batch(id: PartitionId, base: Offset, hlc: u64, values: &[&str]) -> LinkedPart {
@@ -106,4 +110,20 @@ async fn what_never_fits_is_left_out_and_the_rest_of_its_topic_comes() {
     forger.say(&parts(id, &[batch(id, 0, 9, &["0"])])).await;
     assert_eq!(forger.hear().await, Answer::Stored(1));
     assert_eq!(ask(&mut forger, &[id]).await, (vec![], vec![(id, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_waits_for_room_as_its_events_do() {
+    let (plant, hq, batches) = plant_and_hq().await;
+    let id = batches[0].envelope().partition;
+    let mut forger = greet(&plant, &hq).await;
+    hq.backend().set_faults(Faults { free_bytes: Some(0), ..Faults::default() });
+    let looks = hq.backend().looks();
+    forger.offer(&plant, id.origin).await;
+    until("it is seen that there is no room", || hq.backend().looks() > looks).await;
+    assert_eq!(hq.linked_topics(), Vec::<String>::new());
+    hq.backend().set_faults(Faults::default());
+    // One that was refused would be so for as long as the connection stands.
+    assert_eq!(ask(&mut forger, &[id]).await, (vec![], vec![(id, 0)]));
+    assert_eq!(hq.linked_topics(), ["plant/telemetry"]);
 }
