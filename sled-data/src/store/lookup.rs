@@ -8,6 +8,16 @@ use crate::ids::{Offset, PartitionId};
 
 /// How often a search begins anew because a trim went by.
 const TRIES_MAX: u32 = 8;
+/// Bytes of batches that are looked through for a key before memory is let go of, where that is due.
+const KEY_STEP_BYTES: usize = 4 << 20;
+
+/// What a step of the search for a key has come to.
+struct KeyStep {
+    found: Option<(Offset, StoredBatch)>,
+    /// What lies before this was not looked at; `None` where nothing does.
+    before: Option<Offset>,
+    bytes: usize,
+}
 
 impl Store {
     /// The offset from which on events are at or after `ms` (Unix milliseconds); the end where there is none.
@@ -69,14 +79,34 @@ impl Store {
         before: Offset,
     ) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
         for part in self.parts_ahead(id).iter().rev().filter(|part| before > part.from) {
-            if let Some(Some(found)) = self.view_ahead(id, *part, |view| latest_by_key(&view, key, before))? {
+            let step = |before| self.view_ahead(id, *part, |view| key_step(&view, key, before));
+            if let Some(found) = self.in_steps(before, &step)? {
                 return Ok(Some(found));
             }
         }
-        match self.view(id, |view| latest_by_key(&view, key, before)) {
+        match self.in_steps(before, &|before| self.view(id, |view| key_step(&view, key, before))) {
             Err(ReadError::Trimmed { .. }) => Ok(None),
-            other => Ok(other?.flatten()),
+            other => other,
         }
+    }
+
+    /// Looks on backwards until it is found or nothing is left; memory is let go of between the steps.
+    fn in_steps(
+        &self,
+        before: Offset,
+        step: &dyn Fn(Offset) -> Result<Option<KeyStep>, ReadError>,
+    ) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
+        let mut next = Some(before);
+        while let Some(before) = next {
+            let Some(looked) = step(before)? else { return Ok(None) };
+            self.passed(looked.bytes);
+            self.let_go_if_due()?;
+            if looked.found.is_some() {
+                return Ok(looked.found);
+            }
+            next = looked.before;
+        }
+        Ok(None)
     }
 }
 
@@ -123,14 +153,18 @@ fn first_batch(
     Ok(found)
 }
 
-fn latest_by_key(view: &View<'_>, key: &[u8], before: Offset) -> Result<Option<(Offset, StoredBatch)>, ReadError> {
-    let mut before = before.min(view.end);
+fn key_step(view: &View<'_>, key: &[u8], before: Offset) -> Result<KeyStep, ReadError> {
+    let (mut before, mut bytes) = (before.min(view.end), 0);
     while before > view.start {
+        if bytes >= KEY_STEP_BYTES {
+            return Ok(KeyStep { found: None, before: Some(before), bytes });
+        }
         if let Some(hole) = hole_at(&view.holes, before - 1) {
             before = hole.from;
             continue;
         }
         let batch = view.batch_at(before - 1)?;
+        bytes += batch.bytes().len();
         let records = batch.decompress().map_err(|e| view.damaged(batch.base_offset(), e))?;
         let newest = records
             .iter()
@@ -139,9 +173,11 @@ fn latest_by_key(view: &View<'_>, key: &[u8], before: Offset) -> Result<Option<(
             .take_while(|offset| *offset < before)
             .last();
         match newest {
-            Some(offset) if offset >= view.start => return Ok(Some((offset, batch))),
+            Some(offset) if offset >= view.start => {
+                return Ok(KeyStep { found: Some((offset, batch)), before: None, bytes });
+            }
             _ => before = batch.base_offset(),
         }
     }
-    Ok(None)
+    Ok(KeyStep { found: None, before: None, bytes })
 }

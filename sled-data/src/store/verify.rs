@@ -17,6 +17,8 @@ use crate::ids::{Offset, PartitionId};
 pub const DAMAGES_MAX: usize = 10_000;
 /// Batches that are read before others may change the partitions.
 const STEP_BATCHES: u64 = 1_024;
+/// Their bytes, and the batch that passes these.
+const STEP_BYTES: u64 = 8 << 20;
 
 /// How far verification has come.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -147,8 +149,7 @@ impl Store {
         let step = |reader: &mut Reader, report: &mut VerifyReport| {
             let before = report.bytes;
             let stepped = self.view(id, |view| verify_step(&view, reader, report));
-            self.passed(usize::try_from(report.bytes - before).unwrap_or(usize::MAX));
-            self.let_go_if_due()?;
+            self.has_verified(report.bytes - before)?;
             stepped
         };
         if !read_through(&mut reader, report, step, progress)? {
@@ -183,11 +184,20 @@ impl Store {
         for part in partition.aheads().iter() {
             (reader.at, reader.end, reader.wrong, reader.digest) = (part.from, part.end, None, 0);
             let step = |reader: &mut Reader, report: &mut VerifyReport| {
-                self.view_ahead(partition.id, *part, |view| verify_step(&view, reader, report))
+                let before = report.bytes;
+                let stepped = self.view_ahead(partition.id, *part, |view| verify_step(&view, reader, report));
+                self.has_verified(report.bytes - before)?;
+                stepped
             };
             read_through(reader, report, step, &mut |_, _| {})?;
         }
         Ok(())
+    }
+
+    /// Lets go of what a step has brought into memory, where that is due.
+    fn has_verified(&self, bytes: u64) -> Result<(), ReadError> {
+        self.passed(usize::try_from(bytes).unwrap_or(usize::MAX));
+        Ok(self.let_go_if_due()?)
     }
 
     fn verify_meta(&self, report: &mut VerifyReport) -> Result<(), ReadError> {
@@ -244,14 +254,14 @@ fn verify_step(view: &View<'_>, reader: &mut Reader, report: &mut VerifyReport) 
         reader.at = view.start.min(reader.end);
         reader.wrong = None;
     }
-    let from = reader.at;
+    let (from, begun) = (reader.at, report.bytes);
     let mut left = STEP_BATCHES;
     let mut ended = true;
     walk(view.tree(), Span::from(&keys::batch(reader.at)), Direction::Forward, &mut |base, bytes| {
         if base >= reader.end {
             return ControlFlow::Break(());
         }
-        if left == 0 {
+        if left == 0 || report.bytes - begun >= STEP_BYTES {
             ended = false;
             return ControlFlow::Break(());
         }

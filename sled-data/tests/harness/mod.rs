@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 pub mod linked;
+pub mod watched;
 
 use std::sync::Arc;
 

@@ -16,6 +16,8 @@ use crate::store::{CursorMove, Store, keys};
 const PARTS_MAX: usize = 16_384;
 /// How often a partition is read anew because a trim went by.
 const TRIES_MAX: u32 = 8;
+/// Bytes of batches that are read for a digest before memory is let go of, where that is due.
+const DIGEST_STEP_BYTES: usize = 4 << 20;
 
 /// How far the reading of a copy has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +38,6 @@ struct Parts {
     parts: Vec<CopyPart>,
     bytes: usize,
     bytes_max: usize,
-    /// Bytes of batches that were read only for their digests.
-    looked_at: usize,
 }
 
 impl Parts {
@@ -103,7 +103,7 @@ impl Store {
         if head.ended != self.has_ended(head.origin) {
             return Err(ReadError::NotWhole(head.origin));
         }
-        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1), looked_at: 0 };
+        let mut parts = Parts { parts: Vec::new(), bytes: 0, bytes_max: bytes_max.max(1) };
         let mut place = Some(after.map_or(Place::Partitions(0, None), |position| position.0.clone()));
         let mut small = false;
         while let Some(at) = place.clone()
@@ -123,7 +123,7 @@ impl Store {
             }
         }
         self.check_whole(head.origin)?;
-        self.passed(parts.bytes + parts.looked_at);
+        self.passed(parts.bytes);
         if small {
             self.sync_what_was_seen(head.origin)?;
         }
@@ -170,15 +170,12 @@ impl Store {
             Some(from) => from,
             None => {
                 let from = ends(partition);
-                self.view(partition, |view| {
-                    say_before(&view, extent, from, parts);
-                    Ok(())
-                })?;
+                self.say_before(extent, from, parts);
                 from
             }
         };
         let read = loop {
-            match self.view(partition, |view| copy_batches(&view, extent, from, parts)) {
+            match self.copy_events(extent, from, parts) {
                 Err(ReadError::Trimmed { .. }) if tries < TRIES_MAX => tries += 1,
                 other => break other,
             }
@@ -194,6 +191,45 @@ impl Store {
             None => parts.push(CopyPart::Gone { partition, end, digest }),
         }
         Ok(Place::Partitions(index + 1, None))
+    }
+
+    /// Says what the digest is where the follower's events end, so that it sees a fork before it adds to one. Damage is told by who reads on.
+    fn say_before(&self, head: &CopyExtent, from: Offset, parts: &mut Parts) {
+        let start = self.start_offset(head.partition);
+        if from > 0
+            && (start..head.end).contains(&from)
+            && let Ok(Some(digest)) = self.digest_before(head, from)
+        {
+            parts.push(CopyPart::Jump { partition: head.partition, to: from, digest });
+        }
+    }
+
+    /// Adds a partition's batches from `from` on while there is room, and before them where they begin, if some are gone; the offset after them.
+    /// `None` where the partition is gone.
+    fn copy_events(&self, head: &CopyExtent, from: Offset, parts: &mut Parts) -> Result<Option<Offset>, ReadError> {
+        let (id, at) = (head.partition, goes_on_at(parts, head, from));
+        let start = self.start_offset(id);
+        if at < start {
+            let to = start.min(head.end);
+            if let Some(digest) = self.digest_before(head, to)? {
+                parts.push(CopyPart::Jump { partition: id, to, digest });
+            }
+        }
+        self.view(id, |view| copy_batches(&view, head, from, parts))
+    }
+
+    /// The partition's running digest before `at`: the head's without the batches between. They may be all that there are, so they are read in steps,
+    /// and memory is let go of between these. `None` where the partition is gone.
+    fn digest_before(&self, head: &CopyExtent, at: Offset) -> Result<Option<u64>, ReadError> {
+        let (mut next, mut digest) = (at, head.digest);
+        while next < head.end {
+            let step = self.view(head.partition, |view| digest_step(&view, next, head.end))?;
+            let Some(Step { to, digest: added, bytes }) = step else { return Ok(None) };
+            (next, digest) = (to, digest.wrapping_sub(added));
+            self.passed(bytes);
+            self.let_go_if_due()?;
+        }
+        Ok(Some(digest))
     }
 
     fn copy_cursors(&self, origin: OriginId, after: Vec<u8>, parts: &mut Parts) -> Result<Place, ReadError> {
@@ -258,23 +294,16 @@ fn next_of(parts: &[CopyPart]) -> Option<Offset> {
     }
 }
 
-/// Says what the digest is where the follower's events end, so that it sees a fork before it adds to one. Damage is told by who reads on.
-fn say_before(view: &View<'_>, head: &CopyExtent, from: Offset, parts: &mut Parts) {
-    if from > 0
-        && (view.start..head.end).contains(&from)
-        && let Ok(digest) = digest_before(view, from, head, &mut parts.looked_at)
-    {
-        parts.push(CopyPart::Jump { partition: head.partition, to: from, digest });
-    }
+/// Where the partition goes on behind those parts of it that were read before a trim went by.
+fn goes_on_at(parts: &Parts, head: &CopyExtent, from: Offset) -> Offset {
+    next_of(&parts.parts).filter(|_| is_of(parts, head.partition)).unwrap_or(from)
 }
 
 /// Adds batches from `from` on while there is room; the offset after them.
 fn copy_batches(view: &View<'_>, head: &CopyExtent, from: Offset, parts: &mut Parts) -> Result<Offset, ReadError> {
-    let mut at = next_of(&parts.parts).filter(|_| is_of(parts, head.partition)).unwrap_or(from);
-    if at < view.start {
-        at = view.start.min(head.end);
-        let digest = digest_before(view, at, head, &mut parts.looked_at)?;
-        parts.push(CopyPart::Jump { partition: head.partition, to: at, digest });
+    let mut at = goes_on_at(parts, head, from);
+    if at < view.start.min(head.end) {
+        return Err(ReadError::Trimmed { partition: head.partition, start: view.start });
     }
     // Where the follower ends inside a batch it has other events: it is sent that batch, and sees that they differ.
     if at > view.start
@@ -307,20 +336,28 @@ fn is_of(parts: &Parts, id: PartitionId) -> bool {
     parts.parts.last().and_then(CopyPart::partition) == Some(id)
 }
 
-/// The partition's running digest before `at`: the head's without the batches between.
-fn digest_before(view: &View<'_>, at: Offset, head: &CopyExtent, looked_at: &mut usize) -> Result<u64, ReadError> {
-    let (mut next, mut digest) = (at, head.digest);
-    let (span_from, span_to) = (keys::batch(at), keys::batch(head.end));
+/// What a step of the way to a digest has come to.
+struct Step {
+    to: Offset,
+    /// What the batches up to there add to the digest.
+    digest: u64,
+    bytes: usize,
+}
+
+/// Reads batches from `from` on, up to `end` or as many as one step may.
+fn digest_step(view: &View<'_>, from: Offset, end: Offset) -> Result<Step, ReadError> {
+    if from < view.start {
+        return Err(ReadError::Trimmed { partition: view.id, start: view.start });
+    }
+    let mut step = Step { to: from, digest: 0, bytes: 0 };
+    let (span_from, span_to) = (keys::batch(from), keys::batch(end));
     walk(view.tree(), Span::between(&span_from, &span_to), Direction::Forward, &mut |base, bytes| {
-        *looked_at += bytes.len();
-        match Envelope::at_front(&bytes) {
-            Some(envelope) if base == next && envelope.base_offset == base => {
-                next = envelope.next_offset();
-                digest = digest.wrapping_sub(envelope.digest);
-                ControlFlow::Continue(())
-            }
-            _ => ControlFlow::Break(()),
-        }
+        let envelope = Envelope::at_front(&bytes).filter(|envelope| base == step.to && envelope.base_offset == base);
+        let Some(envelope) = envelope else { return ControlFlow::Break(()) };
+        step.to = envelope.next_offset();
+        step.digest = step.digest.wrapping_add(envelope.digest);
+        step.bytes += bytes.len();
+        if step.bytes < DIGEST_STEP_BYTES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    if next == head.end { Ok(digest) } else { Err(view.damaged(next, "events are missing")) }
+    if from < step.to && step.to <= end { Ok(step) } else { Err(view.damaged(step.to, "events are missing")) }
 }
