@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use harness::linked::{edge, parts, topic_of};
 use harness::{append, partition, seal, values};
 use parking_lot::Mutex;
-use sled_data::{Backend, BackendError, Direction, Mark, MemoryBackend, Options, Span, Store, TopicConfig, Tree};
+use sled_data::{
+    Backend, BackendError, Direction, Linked, LinkedError, Mark, MemoryBackend, Options, Span, Store, TopicConfig, Tree,
+};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
@@ -23,6 +26,15 @@ struct Slow {
     /// Told how many values the tree still has.
     begun: Mutex<Sender<usize>>,
     go_on: Mutex<Receiver<()>>,
+    /// What a kill in the midst of each sync leaves.
+    synced: Arc<Mutex<Vec<MemoryBackend>>>,
+}
+
+/// The store's backend, who hears when a tree is dropped, and who says that it goes on.
+fn slow() -> (Slow, Receiver<usize>, Sender<()>) {
+    let ((begun, has_begun), (say_go_on, go_on)) = (channel(), channel());
+    let (memory, synced) = (MemoryBackend::new(), Arc::default());
+    (Slow { memory, begun: Mutex::new(begun), go_on: Mutex::new(go_on), synced }, has_begun, say_go_on)
 }
 
 impl Backend for Slow {
@@ -46,6 +58,7 @@ impl Backend for Slow {
     }
 
     fn sync(&self) -> Result<(), BackendError> {
+        self.synced.lock().push(self.memory.image());
         self.memory.sync()
     }
 
@@ -76,18 +89,26 @@ impl Backend for Slow {
 
 #[test]
 fn commits_go_on_while_a_large_topic_is_deleted_and_a_kill_leaves_nothing_of_it() {
-    let memory = MemoryBackend::new();
-    let ((begun, has_begun), (say_go_on, go_on)) = (channel(), channel());
-    let slow = Slow { memory: memory.clone(), begun: Mutex::new(begun), go_on: Mutex::new(go_on) };
+    let (slow, has_begun, say_go_on) = slow();
+    let (memory, synced) = (slow.memory.clone(), Arc::clone(&slow.synced));
     let store = Store::on(Arc::new(slow), Options::default()).unwrap().0;
     let [large, other] = ["large", "other"].map(|name| store.create_topic(name, TopicConfig::default()).unwrap());
     let (doomed, stays) = (partition(&store, &large, 0), partition(&store, &other, 0));
     for offset in 0..BATCHES {
         store.commit(&append(seal(doomed, offset, &[b"x"]))).unwrap();
     }
+    synced.lock().clear();
     std::thread::scope(|scope| {
         let deleting = scope.spawn(|| store.delete_topic(large.id));
         assert_eq!(has_begun.recv_timeout(LONG), Ok(0), "it is empty when it is dropped");
+        // As it was before it was gone for good, and in the midst of its batches' removal.
+        let steps: Vec<MemoryBackend> = synced.lock().drain(..).collect();
+        assert!(steps.len() > 5);
+        for (step, killed) in steps.into_iter().enumerate() {
+            let (store, _) = Store::on(Arc::new(killed.clone()), Options::default()).unwrap();
+            assert_eq!((store.partitions(), store.topics().len()), (Vec::new(), 1), "{step}");
+            assert_eq!(killed.tree_names().len(), 1, "meta alone: {:?}", killed.tree_names());
+        }
         store.commit(&append(seal(stays, 0, &[b"meanwhile"]))).unwrap();
         store.sync().unwrap();
         let killed = memory.image();
@@ -100,4 +121,33 @@ fn commits_go_on_while_a_large_topic_is_deleted_and_a_kill_leaves_nothing_of_it(
             assert_eq!(backend.tree_names().len(), 2, "meta and one partition: {:?}", backend.tree_names());
         }
     });
+}
+
+#[test]
+fn what_comes_of_a_deleted_partition_again_waits_alone() {
+    let (slow, has_begun, say_go_on) = slow();
+    let store = Store::on(Arc::new(slow), Options::default()).unwrap().0;
+    let (edge, id, batches) = edge(1);
+    let (own, linked) = (partition(&store, &store.create_topic("own", TopicConfig::default()).unwrap(), 0), || {
+        (id.origin, Linked { link: 5, hlc: 0, path: vec![1] }, parts(&batches))
+    });
+    let take = || {
+        let (origin, from, parts) = linked();
+        store.take_linked(origin, &from, &parts)
+    };
+    store.create_topic_as(topic_of(&edge, id)).unwrap();
+    take().unwrap();
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| store.delete_topic(id.topic));
+        has_begun.recv_timeout(LONG).unwrap();
+        // A link that stands brings it again.
+        store.create_topic_as(topic_of(&edge, id)).unwrap();
+        assert_eq!(take(), Err(LinkedError::Clearing(id)));
+        store.commit(&append(seal(own, 0, &[b"meanwhile"]))).unwrap();
+        say_go_on.send(()).unwrap();
+        deleting.join().unwrap().unwrap();
+        store.clear_dropped(id).unwrap();
+        take().unwrap();
+    });
+    assert_eq!(store.end_offset(id), 2);
 }

@@ -49,8 +49,8 @@ pub enum Ended {
     /// The copy that the source offers has less than is here; it is asked again, as what it lacks may have been deleted.
     #[error("{0}")]
     Lacking(String),
-    /// What an earlier stream has left was still being stored; it is opened again.
-    #[error("an earlier stream of it is still being stored")]
+    /// What an earlier stream has left was still being stored, or what was deleted still being removed; it is opened again.
+    #[error("an earlier stream of it is still being stored, or what was deleted of it being removed")]
     Busy,
     /// There is no room here, for now.
     #[error("the store here is full")]
@@ -79,6 +79,7 @@ impl From<FollowError> for Ended {
             FollowError::Different { .. } => Self::Different(text),
             FollowError::Lacking { .. } => Self::Lacking(text),
             FollowError::Full => Self::Full,
+            FollowError::Dropping(_) => Self::Busy,
             FollowError::Failed(_) => Self::Store(text),
             _ => Self::Wrong(text),
         }

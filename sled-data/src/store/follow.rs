@@ -83,6 +83,9 @@ pub enum FollowError {
         /// The partition.
         partition: PartitionId,
     },
+    /// The partition was deleted, and its batches are still being removed: it is tried again when they are gone.
+    #[error("{0} was deleted, and its batches are not removed yet: it is tried again when they are")]
+    Dropping(PartitionId),
     /// A copy of the origin is being taken: it must end first.
     #[error("a copy of {0} is being taken: its commits follow when that has ended")]
     Taking(OriginId),

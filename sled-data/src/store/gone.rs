@@ -24,6 +24,11 @@ pub(super) struct Dropping {
 }
 
 impl Dropping {
+    /// Whether a partition's tree is being dropped.
+    pub(super) fn has(&self, id: PartitionId) -> bool {
+        self.ids.lock().contains(&id)
+    }
+
     /// Waits until a partition's tree is dropped, if that has begun.
     pub(super) fn wait(&self, id: PartitionId) {
         let mut ids = self.ids.lock();

@@ -47,6 +47,8 @@ pub const LINKED_PARTITIONS_OF_LINK_MAX: usize = 32_768;
 pub const LINKED_NEW_PARTITIONS_MAX: usize = 1_024;
 /// Most sites that an origin's events may pass on their way.
 pub const LINK_HOPS_MAX: usize = 16;
+/// Bytes that the disk takes for a hole, or for how far a partition has come, about.
+const PART_SMALL_BYTES: usize = 64;
 /// Most parts that are taken at once.
 pub const LINKED_PARTS_MAX: usize = 65_536;
 
@@ -124,8 +126,9 @@ pub enum LinkedError {
         /// Where the batch ends.
         end: Offset,
     },
-    /// What lay ahead of a partition was dropped as this comes there in order, and is large: its batches go first, by [`Store::clear_dropped`].
-    #[error("what lay ahead of {0} was dropped, and its batches are not removed yet: it is tried again when they are")]
+    /// What lay ahead of a partition was dropped as this comes there in order, or the partition was deleted, and it is large: its batches go first, by
+    /// [`Store::clear_dropped`].
+    #[error("what {0} had was dropped, and its batches are not removed yet: it is tried again when they are")]
     Clearing(PartitionId),
     /// Too much at once, or too many.
     #[error("there are too many {0}")]
@@ -284,7 +287,7 @@ impl Store {
         let mut writer = self.writer.lock();
         self.may_link(origin, from.link)?;
         self.check_new_partitions(from.link, parts)?;
-        self.room(bytes, 0)?;
+        self.room(bytes, parts.len() * PART_SMALL_BYTES)?;
         let mut coming = Coming::new(Plan::new(self), is_in_order);
         let mut newest = from.hlc.max(self.linked.read().get(&origin).map_or(0, |record| record.hlc));
         for part in parts {

@@ -102,6 +102,8 @@ impl<'a> Plan<'a> {
         }
         let partition: Arc<_> = match self.store.partition(id) {
             Some(partition) => partition,
+            // That takes long where it is large, and all who write would wait.
+            None if self.store.dropping.has(id) => return Err(FollowError::Dropping(id).into()),
             None => self.store.make_partition(id).map_err(PlanError::Backend)?,
         };
         let extent = partition.extent();

@@ -306,6 +306,9 @@ impl Store {
     /// # Errors
     /// [`StoreFailed`] where the store cannot be written.
     pub fn close_ahead(&self, id: PartitionId, why: HoleWhy, at_ms: i64) -> Result<bool, StoreFailed> {
+        if self.partition(id).is_none() {
+            return Ok(false);
+        }
         // The end would go past it.
         self.clear_dropped(id)?;
         self.check()?;

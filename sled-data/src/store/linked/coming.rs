@@ -8,7 +8,7 @@ use crate::ids::{Offset, PartitionId};
 use crate::store::commit::{Touched, Writer};
 use crate::store::follow::plan::Plan;
 use crate::store::partition::remove_batches;
-use crate::store::{ReadError, Store, keys};
+use crate::store::{FollowError, ReadError, Store, keys};
 
 /// Stored bytes of parts ahead whose batches are removed while all who write wait.
 const DROPPED_AT_ONCE_BYTES_MAX: u64 = 1 << 20;
@@ -50,7 +50,10 @@ impl<'a> Coming<'a> {
     }
 
     fn about(&mut self, partition: PartitionId, offset: Offset) -> Result<About, LinkedError> {
-        let at = self.plan.touch(partition).map_err(|e| e.of(self.plan.store))?;
+        let at = self.plan.touch(partition).map_err(|e| match e.of(self.plan.store) {
+            FollowError::Dropping(partition) => LinkedError::Clearing(partition),
+            e => e.into(),
+        })?;
         let end = self.plan.touched[at].after.end;
         let parts = self.aheads.of(&self.plan.touched, at);
         let place = if self.is_in_order { 0 } else { parts.partition_point(|part| part.from <= offset) };

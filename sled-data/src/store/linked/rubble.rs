@@ -15,12 +15,13 @@ impl Store {
         }
     }
 
-    /// Removes what is left of parts ahead of a partition that were dropped. Others write meanwhile, but not to this partition:
-    /// [`LinkedError::Clearing`]. Opening does it too.
+    /// Removes what is left of parts ahead of a partition that were dropped, or waits until that of a deleted one is removed. Others write meanwhile, but
+    /// not to this partition: [`LinkedError::Clearing`]. Opening does it too.
     ///
     /// # Errors
     /// [`StoreFailed`] where the store cannot be written.
     pub fn clear_dropped(&self, id: PartitionId) -> Result<(), StoreFailed> {
+        self.dropping.wait(id);
         loop {
             // Its tree may not be dropped in a step; the writer is not held.
             let _trimming = self.trimming.lock();
