@@ -54,7 +54,7 @@ use crate::subscriptions::FanOut;
 use crate::transport::SiteIdentity;
 use crate::twins::Twins;
 
-use doors::{bind, forget_address, start_mqtts, start_quic, write_address};
+use doors::{await_others, bind, forget_address, start_mqtts, start_quic, write_address};
 use site::SITE_ADDRESS_FILE;
 
 pub use arrived::{Arrived, arrived};
@@ -139,6 +139,9 @@ impl Node {
         let (stop_readers, stopped) = watch::channel(false);
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped.clone()));
         let twins = tokio::spawn(Arc::clone(&rooms.twins).run(stopped));
+        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
+        links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
+        await_others(&rooms).await;
         let door = mqtt::task::Door::new(Arc::clone(&rooms.ingest), Arc::clone(&rooms.sessions), config.mqtt.clone());
         let quic = start_quic(&config, &door, &rooms)?;
         let mqtts = start_mqtts(&config, &door).await?;
@@ -166,8 +169,6 @@ impl Node {
             tokio::spawn(Arc::clone(&links).tell_commands(Arc::clone(&rooms.commands))),
             tokio::spawn(Arc::clone(&links).spread_wants()),
         ];
-        let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
-        links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
         // Not before links hold what they have not sent.
         let retention = retention::Keeper::new(&site, &links, &config);
         doors.push(tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention)));

@@ -46,6 +46,16 @@ fn what_is_published_at_one_is_at_all_and_a_quorum_is_asked_for() {
     let shown = site[2].cli(&["tail", "plain", "--json"]).ok();
     assert_eq!(shown.lines().len(), 3 * EVENTS);
     two_of_three_are_dead(&mut site);
+    one_that_starts_takes_the_first_message(&mut site);
+}
+
+/// A client of MQTT 5 does not send again what was refused.
+fn one_that_starts_takes_the_first_message(site: &mut Site) {
+    for round in 0..3 {
+        site.kill(&[0]);
+        site.run(&[0]);
+        assert_eq!(publish(site, 0, "vital", &format!("first-{round}")), 0);
+    }
 }
 
 fn two_of_three_are_dead(site: &mut Site) {

@@ -303,9 +303,26 @@ impl EventLog {
             (true, false) => {
                 tracing::warn!("too few of the site's nodes are heard: events of quorum topics are refused")
             }
-            (false, true) => tracing::info!("enough of the site's nodes are heard for quorum topics"),
+            (false, true) => {
+                tracing::info!("enough of the site's nodes are heard for quorum topics");
+                self.quorum.notify.notify_waiters();
+            }
             _ => {}
         }
+    }
+
+    /// Waits until enough nodes are heard, `wait` at most; whether they are.
+    pub async fn await_quorum_heard(&self, wait: Duration) -> bool {
+        let heard = async {
+            loop {
+                let told = self.quorum.notify.notified();
+                if self.quorum_is_heard() {
+                    return;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(wait, heard).await.is_ok()
     }
 
     /// The newest own commit that a quorum has.

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use sled_data::Durability;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -12,6 +14,9 @@ use crate::admin::Rooms;
 use crate::config::Config;
 use crate::transport::{self, Fingerprint};
 use crate::{mqtt, quic};
+
+/// How long the doors stay shut at a start until enough of the site's nodes are heard.
+const OTHERS_WAIT: Duration = Duration::from_secs(3);
 
 pub(super) async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let refused = |error| StartError::Listen { address, error };
@@ -60,6 +65,18 @@ pub(super) fn start_quic(
     write_address(data, QUIC_ADDRESS_FILE, quic_addr)?;
     tracing::info!(%quic_addr, %fingerprint, "QUIC listens; clients may pin this fingerprint");
     Ok(Some(listener))
+}
+
+/// Waits a moment until enough of the site's nodes are heard, where a topic needs them. A client of MQTT 5 takes a refusal for the end of
+/// its message ([MQTT-4.4.0-2]): it would lose at each start what it had kept while the node was away.
+pub(super) async fn await_others(rooms: &Rooms) {
+    let needs_others = rooms.log.store().topics().iter().any(|topic| topic.config.durability == Durability::Quorum);
+    if needs_others && !rooms.log.await_quorum_heard(OTHERS_WAIT).await {
+        tracing::warn!(
+            waited = ?OTHERS_WAIT,
+            "too few of the site's nodes are heard: the doors open all the same, and events of quorum topics are refused until enough are"
+        );
+    }
 }
 
 /// Names a door's address, or by what it is known, in a file, whole or not at all.
