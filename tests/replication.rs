@@ -13,6 +13,7 @@ mod leaving;
 mod left_alone;
 mod load;
 mod members;
+mod moved_by_copy;
 mod paused;
 mod plugins;
 mod resends;

@@ -1,5 +1,7 @@
 //! What the site's list is to say of this node where it says something else (pure).
 
+use std::time::Duration;
+
 use crate::catalog::{Member, MemberState, MemberUpdate};
 
 /// What is so of this node.
@@ -13,6 +15,36 @@ pub struct Place {
     pub origin: u64,
     /// The version of its program.
     pub version: &'static str,
+}
+
+/// After what was said once, this node is not said anew to be elsewhere for so long: of two processes on copies of one data folder each says where it is.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What of this node is to be in the list, and when that was said last.
+#[derive(Debug)]
+pub struct Sayer {
+    place: Place,
+    said: Option<Duration>,
+}
+
+impl Sayer {
+    /// Nothing was said yet.
+    pub fn new(place: Place) -> Self {
+        Self { place, said: None }
+    }
+
+    /// What is to be said now, if it is not in the list: all of it the first time; where this node is and which life it lives again, where another
+    /// process, on a copy of its data folder, has said something else since.
+    pub fn place(&self, now: Duration) -> Option<&Place> {
+        self.said.is_none_or(|said| now.saturating_sub(said) >= AGAIN_AFTER).then_some(&self.place)
+    }
+
+    /// The list says so now, or will.
+    pub fn said(&mut self, now: Duration) {
+        self.said = Some(now);
+        // People may call it otherwise since.
+        self.place.name = None;
+    }
 }
 
 /// What the list is to say besides what it says: of the place, unless that was said already, and that the node is active, where an earlier
@@ -39,6 +71,23 @@ fn is_said(listed: &Member, place: &Place) -> bool {
 mod tests {
     use super::*;
     use crate::transport::NodeId;
+
+    #[test]
+    fn where_it_is_is_said_again_when_the_list_says_otherwise_and_not_too_often() {
+        let (second, mut listed) = (Duration::from_secs(1), Member::sample(1, MemberState::Active));
+        let place = Place { name: Some("a".into()), address: Some("right:1".into()), origin: 5, version: "1" };
+        let mut sayer = Sayer::new(place);
+        let first = update(&listed, sayer.place(second), false).unwrap();
+        assert_eq!((first.name.as_deref(), first.address.as_deref()), (Some("a"), Some("right:1")));
+        sayer.said(second);
+        (listed.name, listed.address, listed.origin, listed.version) =
+            ("b".into(), "right:1".into(), Some(5), "1".into());
+        assert_eq!(update(&listed, sayer.place(second * 60), false), None, "people have named it anew");
+        listed.address = "copy:1".into();
+        assert_eq!(update(&listed, sayer.place(second * 10), false), None, "it was said just now");
+        let again = update(&listed, sayer.place(second * 11), false).unwrap();
+        assert_eq!((again.name, again.address.as_deref(), again.origin), (None, Some("right:1"), Some(5)));
+    }
 
     #[test]
     fn what_is_otherwise_is_said() {

@@ -280,12 +280,18 @@ impl SiteNode {
     /// was stopped while it did, for as long as the node runs.
     async fn say_where(self: Arc<Self>, address: Option<String>) {
         let (name, origin) = (self.told.name.clone(), self.log.store().origin().0);
-        let place = listing::Place { name, address, origin, version: env!("CARGO_PKG_VERSION") };
-        let (mut changed, mut is_said) = (self.catalog.watch_members(), false);
+        let mut sayer =
+            listing::Sayer::new(listing::Place { name, address, origin, version: env!("CARGO_PKG_VERSION") });
+        let mut changed = self.catalog.watch_members();
         loop {
             let listed = self.catalog.members().iter().find(|member| member.node == self.place.node).cloned();
             if let Some(listed) = listed {
-                is_said |= self.say_update(&listed, (!is_said).then_some(&place)).await;
+                let now = self.log.clock().monotonic();
+                let place = sayer.place(now);
+                let is_asked = place.is_some();
+                if self.say_update(&listed, place).await && is_asked {
+                    sayer.said(now);
+                }
             }
             // Tried again when something changes, and every few seconds.
             let _ = tokio::time::timeout(std::time::Duration::from_secs(2), changed.changed()).await;

@@ -28,8 +28,14 @@ pub(super) enum Verdict {
     Refuse(Close, String),
 }
 
-/// Decides about one whose certificate names `node`, a member.
-pub(super) fn judge((own, spoken): (&Own, &Spoken), node: NodeId, hello: &Hello, present: Option<Present>) -> Verdict {
+/// Decides about one whose certificate names `node`, a member. `is_unanswered`: where the list says that it is, nobody answers.
+pub(super) fn judge(
+    (own, spoken): (&Own, &Spoken),
+    node: NodeId,
+    hello: &Hello,
+    present: Option<Present>,
+    is_unanswered: bool,
+) -> Verdict {
     if let Err((close, text)) = is_whom_it_should_be(own, node, hello) {
         return Verdict::Refuse(close, text);
     }
@@ -40,6 +46,8 @@ pub(super) fn judge((own, spoken): (&Own, &Spoken), node: NodeId, hello: &Hello,
     };
     match present {
         Some(present) if present.incarnation != hello.incarnation => another_process(own, node, present),
+        // The list may have a wrong address: the one that is dialled cannot say so while nobody hears it.
+        None if is_unanswered => Verdict::Take(protocol),
         _ if own.node < node => Verdict::Refuse(
             Close::WrongWay,
             format!("node {} has a smaller id and dials; it was told to dial now (edgeway {PROGRAM})", own.node),
@@ -112,7 +120,7 @@ mod tests {
         ];
         for (what, hello, present, close, words) in cases {
             let both = hello.protocols.iter().max().copied().unwrap_or(0);
-            match judge((&OWN, &Spoken::default()), NodeId(4), &hello, present) {
+            match judge((&OWN, &Spoken::default()), NodeId(4), &hello, present, false) {
                 Verdict::Take(protocol) => assert_eq!((close, protocol), (None, both), "{what}"),
                 Verdict::Refuse(found, text) => {
                     assert_eq!(Some(found), close, "{what}");
@@ -120,13 +128,15 @@ mod tests {
                 }
             }
         }
-        let refused = |present| match judge((&OWN, &Spoken::default()), NodeId(6), &hello(6), present) {
-            Verdict::Refuse(close, _) => Some(close),
-            Verdict::Take(_) => None,
-        };
-        assert_eq!(refused(None), Some(Close::WrongWay), "a larger one knocks");
-        assert_eq!(refused(present(20, false)), Some(Close::WrongWay));
-        assert_eq!(refused(present(19, true)), Some(Close::Copied), "and hears that it was copied");
+        let refused =
+            |present, unanswered| match judge((&OWN, &Spoken::default()), NodeId(6), &hello(6), present, unanswered) {
+                Verdict::Refuse(close, _) => Some(close),
+                Verdict::Take(_) => None,
+            };
+        assert_eq!(refused(None, false), Some(Close::WrongWay), "a larger one knocks");
+        assert_eq!(refused(None, true), None, "and is taken where nobody answers at its address");
+        assert_eq!(refused(present(20, false), true), Some(Close::WrongWay));
+        assert_eq!(refused(present(19, true), true), Some(Close::Copied), "and hears that it was copied");
     }
 
     #[test]

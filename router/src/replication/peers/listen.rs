@@ -206,7 +206,8 @@ fn admit(
     let now = shared.clock.monotonic();
     // One lock for both: of two that come at once, the second finds the first.
     let mut table = shared.table.lock();
-    let (close, text) = match judge((&shared.own, &shared.spoken), node, &hello, table.present(node)) {
+    let (present, is_unanswered) = (table.present(node), table.is_unanswered(node));
+    let (close, text) = match judge((&shared.own, &shared.spoken), node, &hello, present, is_unanswered) {
         Verdict::Refuse(close, text) => (close, text),
         Verdict::Take(protocol) => {
             let link = shared.link(node, hello, connection.clone(), protocol);

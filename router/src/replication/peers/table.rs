@@ -17,6 +17,9 @@ use crate::transport::{Ended, NodeId, StreamError};
 /// How long a connection has to stand before what failed earlier is forgotten.
 const STOOD_AFTER: Duration = Duration::from_secs(5);
 
+/// After so many failures in a row nobody answers where the list says that a node is: one that knocks is taken then.
+const UNANSWERED_AFTER: u32 = 3;
+
 /// Another process of a node came while it was connected.
 #[derive(Debug, Clone, Copy)]
 struct Contest {
@@ -129,6 +132,10 @@ impl Table {
         let random = self.draw();
         let seat = self.seats.get_mut(&node)?;
         seat.is_dialling = false;
+        // It has come by itself meanwhile.
+        if seat.link.is_some() {
+            return None;
+        }
         seat.turn = seat.turn.wrapping_add(1);
         seat.failures = seat.failures.saturating_add(1);
         seat.not_before = now + if is_knock { KNOCK_EVERY } else { back_off(seat.failures, random) };
@@ -141,6 +148,11 @@ impl Table {
         let seat = self.seats.get(&node)?;
         let link = seat.link.as_ref()?;
         Some(Present { incarnation: link.hello.incarnation, is_copied: seat.is_copied })
+    }
+
+    /// Whether nobody answers where the list says that a node is.
+    pub(super) fn is_unanswered(&self, node: NodeId) -> bool {
+        self.seats.get(&node).is_some_and(|seat| seat.link.is_none() && seat.failures >= UNANSWERED_AFTER)
     }
 
     /// Another process of a node came while it is connected.

@@ -69,6 +69,26 @@ async fn one_that_knocks_is_dialled_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_knocks_is_taken_where_nobody_answers_at_its_address() {
+    let ids = Ids::make(7);
+    let node = node_5(&ids);
+    let larger = Raw::new(&ids, 7);
+    let begin = Instant::now();
+    // The list goes on to say that it is where nobody is.
+    let connection = loop {
+        match larger.greet(&node, &larger.hello(17)).await {
+            Ok(connection) => break connection,
+            Err(ended) => assert_eq!(code(&ended), Some(Close::WrongWay), "{ended}"),
+        }
+        assert!(begin.elapsed() < LONG, "it is not taken");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let _beats = beat(connection, heartbeat(17));
+    let state = node.sees_connected(7).await;
+    assert_eq!((state.address.as_str(), state.error), ("127.0.0.1:9", None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_process_that_comes_anew_replaces_its_connection() {
     let ids = Ids::make(7);
     let (node, raw) = (node_5(&ids), Raw::new(&ids, 2));
