@@ -14,6 +14,7 @@ mod left_alone;
 mod load;
 mod members;
 mod moved_by_copy;
+mod newest;
 mod paused;
 mod plugins;
 mod resends;

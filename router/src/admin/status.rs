@@ -10,6 +10,7 @@ use super::blocking::blocking;
 use super::body::Answer;
 use super::metrics::resident_bytes;
 use super::{ApiError, Readiness};
+use crate::catalog::Catalog;
 use crate::commands::Commands;
 use crate::event_log::EventLog;
 use crate::plugin_host::PluginHost;
@@ -114,6 +115,19 @@ pub struct Looked {
     pub plugins: Arc<PluginHost>,
     /// Twins.
     pub twins: Arc<Twins>,
+    /// How people call the site's nodes.
+    pub catalog: Arc<Catalog>,
+}
+
+impl Looked {
+    /// As the site calls this node; as its configuration does where it has no name there.
+    fn name(&self) -> String {
+        let origin = self.log.store().origin().0;
+        let members = self.catalog.members();
+        let own = members.iter().find(|member| member.origin == Some(origin));
+        let named = own.filter(|own| own.name != own.node.to_string());
+        named.map_or_else(|| self.identity.name.clone(), |own| own.name.clone())
+    }
 }
 
 /// The call.
@@ -127,12 +141,12 @@ pub fn routes(looked: Looked) -> Router {
 }
 
 fn status(looked: &Looked) -> Status {
-    let Looked { identity, log, sessions, readiness, commands, plugins, twins } = looked;
+    let Looked { identity, log, sessions, readiness, commands, plugins, twins, .. } = looked;
     let store = log.store();
     let now = readiness.now();
     let (_, _, differing) = twins.figures();
     Status {
-        name: identity.name.clone(),
+        name: looked.name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: now.state.word().to_owned(),
         problems: now.problems.iter().map(|problem| format!("{}: {}", problem.part, problem.reason)).collect(),

@@ -15,7 +15,7 @@ use super::blocking::blocking;
 use super::body::{Answer, JsonBody};
 use super::wire::{Extent, NewTopic, TopicView};
 use crate::catalog::{AgreeError, Catalog};
-use crate::event_log::{CommitFailed, EventLog, SITE_SEPARATOR, Topic, TopicError};
+use crate::event_log::{CommitFailed, EventLog, PartitionLog, SITE_SEPARATOR, Topic, TopicError};
 
 /// Who the audit says did it.
 const WHO: &str = "api";
@@ -107,22 +107,25 @@ impl From<TopicError> for ApiError {
     }
 }
 
-async fn list(State(log): State<Arc<EventLog>>) -> Answer<Topics> {
-    let topics = log.topics().iter().map(|topic| view(&log, topic, false)).collect();
-    Answer(Topics { topics })
+async fn list(State(log): State<Arc<EventLog>>) -> Result<Answer<Topics>, ApiError> {
+    let topics = blocking(move || {
+        let kept = log.events_kept();
+        let events = |topic: &Topic| kept.get(&topic.id()).copied().unwrap_or(0);
+        Ok(log.topics().iter().map(|topic| view(topic, events(topic))).collect::<Vec<TopicView>>())
+    });
+    Ok(Answer(Topics { topics: topics.await? }))
 }
 
-async fn show(State(log): State<Arc<EventLog>>, Path(name): Path<String>) -> Result<Answer<TopicView>, ApiError> {
-    let topic = find(&log, &name)?;
-    Ok(Answer(view(&log, &topic, true)))
+async fn show(State(parts): State<Parts>, Path(name): Path<String>) -> Result<Answer<TopicView>, ApiError> {
+    let topic = find(&parts.log, &name)?;
+    Ok(Answer(blocking(move || Ok(whole_view(&parts, &topic))).await?))
 }
 
 async fn create(State(parts): State<Parts>, JsonBody(new): JsonBody<NewTopic>) -> Result<Response, ApiError> {
     refuse_internal(&new.name, "made")?;
-    let Parts { log, catalog } = parts;
-    let config = new.config(log.topic_defaults());
-    let topic = catalog.create_topic(&new.name, config, WHO).await?;
-    let view = blocking(move || Ok(view(&log, &topic, true)));
+    let config = new.config(parts.log.topic_defaults());
+    let topic = parts.catalog.create_topic(&new.name, config, WHO).await?;
+    let view = blocking(move || Ok(whole_view(&parts, &topic)));
     Ok((StatusCode::CREATED, Answer(view.await?)).into_response())
 }
 
@@ -138,14 +141,7 @@ async fn delete(State(parts): State<Parts>, Path(name): Path<String>) -> Result<
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn view(log: &EventLog, topic: &Topic, with_extents: bool) -> TopicView {
-    let linked = if topic.is_linked() { log.partitions_of(topic) } else { Vec::new() };
-    let extents = topic.all_partitions().iter().chain(&linked).map(|partition| Extent {
-        partition: partition.id().index,
-        start: log.start_offset(partition.id()),
-        end: partition.visible_end(),
-    });
-    let extents: Vec<Extent> = extents.collect();
+fn view(topic: &Topic, events: u64) -> TopicView {
     let config = topic.config();
     TopicView {
         name: topic.name().to_owned(),
@@ -156,9 +152,25 @@ fn view(log: &EventLog, topic: &Topic, with_extents: bool) -> TopicView {
         durability: config.durability.into(),
         retention_ms: config.retention_ms,
         retention_bytes: config.retention_bytes,
-        events: extents.iter().map(|extent| extent.end.saturating_sub(extent.start)).sum(),
-        extents: if with_extents { extents } else { Vec::new() },
+        events,
+        extents: Vec::new(),
     }
+}
+
+/// With what each partition holds, of every origin.
+fn whole_view(Parts { log, catalog }: &Parts, topic: &Topic) -> TopicView {
+    let members = catalog.members();
+    let named = |origin: u64| members.iter().find(|member| member.origin == Some(origin));
+    let extent = |partition: &Arc<PartitionLog>| Extent {
+        origin: partition.id().origin.to_string(),
+        node: named(partition.id().origin.0).map(|member| member.name.clone()),
+        partition: partition.id().index,
+        start: log.start_offset(partition.id()),
+        end: partition.visible_end(),
+    };
+    let extents: Vec<Extent> = log.partitions_of(topic).iter().map(extent).collect();
+    let events = extents.iter().map(|extent| extent.end.saturating_sub(extent.start)).sum();
+    TopicView { extents, ..view(topic, events) }
 }
 
 #[cfg(test)]

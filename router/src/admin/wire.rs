@@ -101,9 +101,9 @@ pub struct TopicView {
     pub retention_ms: Option<u64>,
     /// Stored bytes that a partition keeps at most; null sets no bound.
     pub retention_bytes: Option<u64>,
-    /// Events that are kept.
+    /// Events that are kept here, of all origins.
     pub events: u64,
-    /// Its partitions of this node's own; only where one topic is shown.
+    /// Its partitions, of all origins that are kept here; only where one topic is shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extents: Vec<Extent>,
 }
@@ -111,6 +111,12 @@ pub struct TopicView {
 /// What a partition holds: offsets `start` up to before `end`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
+    /// Whose events they are: the life that wrote them.
+    #[serde(default)]
+    pub origin: String,
+    /// What people call the node that lives it now; null for an earlier life, another site's, and a node that is gone.
+    #[serde(default)]
+    pub node: Option<String>,
     /// The partition's number.
     pub partition: u32,
     /// The oldest offset that is kept.

@@ -2,6 +2,7 @@
 
 mod detail;
 mod newest;
+mod origins;
 
 use std::io::{BufRead, BufReader, Read, Write};
 
@@ -13,6 +14,7 @@ use super::out::Out;
 use super::table::printable;
 use super::{Exit, Failure, when};
 use crate::event_log::SITE_SEPARATOR;
+use origins::Origins;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -125,12 +127,16 @@ pub fn run(args: &Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
 
 /// Shows what is here.
 fn here(args: &Args, api: &Api, out: &mut Out<impl Write>) -> Result<(), Failure> {
+    let mut origins = match out.is_json() {
+        true => Origins::default(),
+        false => Origins::of(api, &args.topic(), args.partition),
+    };
     if let (Some(max), None, None, false) = (args.max, args.from, args.to, args.follow) {
         let lines = newest::lines(api, &args.topic(), args.partition, max)?;
-        return lines.iter().try_for_each(|line| show(line, out));
+        return lines.iter().try_for_each(|line| show(line, &mut origins, out));
     }
     let lines = api.get_stream(&args.path(when::now_ms()))?;
-    pour(lines, |line, out| show(line, out), out)
+    pour(lines, |line, out| show(line, &mut origins, out), out)
         .map_err(|failure| failure.hint("call again with --from the next offset"))
 }
 
@@ -162,22 +168,23 @@ fn pour<W: Write>(
 }
 
 /// One line of the node's answer, as it is or for people.
-fn show(line: &[u8], out: &mut Out<impl Write>) -> Result<(), Failure> {
+fn show(line: &[u8], origins: &mut Origins, out: &mut Out<impl Write>) -> Result<(), Failure> {
     if out.is_json() {
         return out.raw(line);
     }
-    let text = serde_json::from_slice(line).map(|event| human(&event));
+    let text = serde_json::from_slice(line).map(|event| human(&event, origins.whose(&event).as_deref()));
     out.line(&text.unwrap_or_else(|_| printable(&String::from_utf8_lossy(line))))
 }
 
-/// One event as a line for people: time, partition and offset, key, value.
-fn human(event: &Value) -> String {
+/// One event as a line for people: time, whose it is where that is told, partition and offset, key, value.
+fn human(event: &Value, whose: Option<&str>) -> String {
+    let of = whose.map_or_else(String::new, |whose| format!("{}:", printable(whose)));
     let text = |name: &str| printable(event[name].as_str().unwrap_or("-"));
     if let Some(gap) = event.get("gap") {
         let (from, to) = (gap["from"].as_u64().unwrap_or(0), gap["to"].as_u64().unwrap_or(0));
         let reason = printable(gap["reason"].as_str().unwrap_or_default());
         let partition = &event["partition"];
-        return format!("-- partition {partition}: offsets {from} to {} are gone ({reason})", to.saturating_sub(1));
+        return format!("-- partition {of}{partition}: offsets {from} to {} are gone ({reason})", to.saturating_sub(1));
     }
     if let Some(missing) = event.get("missing") {
         let text = |name: &str| printable(missing[name].as_str().unwrap_or_default());
@@ -202,7 +209,7 @@ fn human(event: &Value) -> String {
         None => text("value"),
     };
     let late = if event["late"] == true { "late  " } else { "" };
-    format!("{at}  {}/{}  {late}{key}  {value}", event["partition"], event["offset"])
+    format!("{at}  {of}{}/{}  {late}{key}  {value}", event["partition"], event["offset"])
 }
 
 #[cfg(test)]
@@ -304,7 +311,9 @@ mod tests {
             ),
         ];
         for (event, expected) in cases {
-            assert_eq!(human(&event), expected);
+            assert_eq!(human(&event, None), expected);
         }
+        let event = json!({"partition": 1, "offset": 2, "timestamp_ms": i64::MAX, "key": "k", "value": "v"});
+        assert_eq!(human(&event, Some("n2")), "-  n2:1/2  k  v");
     }
 }

@@ -179,12 +179,15 @@ fn show(view: &TopicView, out: &mut Out<impl Write>) -> Result<(), Failure> {
     out.line(&format!("durability   {durability}"))?;
     out.line(&format!("retention    {}", retention(view)))?;
     out.line("")?;
-    let mut table = Table::new(&[">PARTITION", ">FIRST", ">NEXT", ">EVENTS"]);
-    for extent in &view.extents {
+    let mut table = Table::new(&[">PARTITION", "ORIGIN", ">FIRST", ">NEXT", ">EVENTS"]);
+    let mut extents: Vec<_> = view.extents.iter().collect();
+    extents.sort_by_key(|extent| extent.partition);
+    for extent in extents {
         let events = extent.end.saturating_sub(extent.start);
         let numbers = [extent.start, extent.end, events].map(|number| number.to_string());
         let [start, end, events] = numbers;
-        table.row([extent.partition.to_string(), start, end, events]);
+        let origin = extent.node.clone().unwrap_or_else(|| extent.origin.clone());
+        table.row([extent.partition.to_string(), origin, start, end, events]);
     }
     out.table(&table, "no partitions")
 }

@@ -1,5 +1,6 @@
 //! Commits of other origins: through the committer into the store, under the sync of the node's own, then shown.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -174,5 +175,16 @@ impl EventLog {
         drop(partitions);
         found.sort_unstable_by_key(|partition| partition.id());
         found
+    }
+
+    /// How many events are kept here of each topic that readers may see, of all origins.
+    pub fn events_kept(&self) -> HashMap<TopicId, u64> {
+        let partitions: Vec<_> = self.partitions.read().values().cloned().collect();
+        let mut kept: HashMap<TopicId, u64> = HashMap::new();
+        for partition in partitions {
+            let count = partition.visible_end().saturating_sub(self.store.start_offset(partition.id()));
+            *kept.entry(partition.id().topic).or_default() += count;
+        }
+        kept
     }
 }

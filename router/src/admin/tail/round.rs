@@ -27,22 +27,27 @@ pub enum From {
     Offset(Offset),
     /// At a moment: milliseconds since 1970.
     TimeMs(i64),
+    /// So many before the end, in each partition of each origin.
+    Newest(u64),
 }
 
 impl From {
-    /// Reads `start`, `end`, an offset, or `@` and milliseconds since 1970.
+    /// Reads `start`, `end`, an offset, `@` and milliseconds since 1970, or `newest:` and a number.
     ///
     /// # Errors
     /// What would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("from={text:?}: expected start, end, an offset, or @ and milliseconds since 1970");
-        match text {
-            "start" => Ok(Self::Start),
-            "end" => Ok(Self::End),
-            _ => match text.strip_prefix('@') {
-                Some(ms) => ms.parse().map(Self::TimeMs).map_err(|_| wrong()),
-                None => text.parse().map(Self::Offset).map_err(|_| wrong()),
-            },
+        let wrong = || {
+            format!(
+                "from={text:?}: expected start, end, an offset, @ and milliseconds since 1970, or newest: and a number"
+            )
+        };
+        match (text, text.strip_prefix('@'), text.strip_prefix("newest:")) {
+            ("start", ..) => Ok(Self::Start),
+            ("end", ..) => Ok(Self::End),
+            (_, Some(ms), _) => ms.parse().map(Self::TimeMs).map_err(|_| wrong()),
+            (_, _, Some(count)) => count.parse().map(Self::Newest).map_err(|_| wrong()),
+            _ => text.parse().map(Self::Offset).map_err(|_| wrong()),
         }
     }
 }
@@ -125,6 +130,7 @@ impl Reading {
                 From::End => end,
                 // What is gone from there on is told as a gap.
                 From::Offset(offset) => offset,
+                From::Newest(count) => end.saturating_sub(count).max(log.start_offset(id)).min(end),
                 From::TimeMs(ms) => match log.store().newest_at_time(id, ms) {
                     Ok(offset) => offset.min(end),
                     Err(error) => return Err(ApiError::internal(error.to_string())),

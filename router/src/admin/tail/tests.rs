@@ -73,6 +73,9 @@ fn partitions_are_merged_by_time_and_never_reordered() {
     assert_eq!(all(&mut begin(From::Offset(1))), "0:1=c 1:1=e");
     assert_eq!(all(&mut begin(From::TimeMs(20))), "2:0=d 1:1=e");
     assert_eq!(all(&mut begin(From::End)), "");
+    assert_eq!(all(&mut begin(From::Newest(1))), "0:1=c 2:0=d 1:1=e");
+    assert_eq!(all(&mut begin(From::Newest(9))), all(&mut begin(From::Start)));
+    assert_eq!(all(&mut begin(From::Newest(0))), "");
     // (from, to, what is between)
     let ranges =
         [(5, 20, "1:0=b 0:0=a 0:1=c"), (5, 21, "1:0=b 0:0=a 0:1=c 2:0=d"), (20, 20, ""), (30, 5, ""), (40, 50, "")];
@@ -145,6 +148,9 @@ fn beginnings_are_read() {
         ("end", Some(From::End)),
         ("7", Some(From::Offset(7))),
         ("@-5", Some(From::TimeMs(-5))),
+        ("newest:3", Some(From::Newest(3))),
+        ("newest:", None),
+        ("newest:-1", None),
         ("@", None),
         ("-1", None),
         ("", None),

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
+use super::origins::Origins;
 use super::{Args, pour, show};
 use crate::cli::api::{Api, encoded};
 use crate::cli::out::Out;
@@ -26,6 +27,7 @@ pub(super) fn tail(args: &Args, api: &Api, out: &mut Out<impl Write>) -> Result<
     }
     let (mut cut, mut is_gone, mut events) = (None, false, 0);
     let lines = api.get_stream(&path)?;
+    let mut origins = Origins::default();
     let poured = pour(
         lines,
         |line, out| {
@@ -34,7 +36,7 @@ pub(super) fn tail(args: &Args, api: &Api, out: &mut Out<impl Write>) -> Result<
             events += u64::from(parsed.get("offset").is_some());
             cut = parsed.get("cut").cloned();
             // Programs are told of it too, as the last line.
-            if cut.is_some() && !out.is_json() { Ok(()) } else { show(line, out) }
+            if cut.is_some() && !out.is_json() { Ok(()) } else { show(line, &mut origins, out) }
         },
         out,
     );
