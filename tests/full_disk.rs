@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::harness::http;
 use crate::harness::mqtt::{Client, Message, Version};
 use crate::harness::noise::noise;
 use crate::harness::skip::skipped;
@@ -52,6 +53,13 @@ fn a_full_disk_refuses_and_recovers() {
     });
     assert_eq!(refusal, 0x97, "quota exceeded");
     assert!(node.is_healthy(), "alive while full");
+    let ready = http::get(node.http, "/readyz", None).unwrap();
+    assert!(ready.status == 503 && ready.body.contains("reserve_bytes keeps 64.0 MiB free"), "{ready:?}");
+    let told = node.cli(&["publish", "mqtt", "-v", "x"]);
+    assert!(told.err.contains("reserve_bytes") && !told.err.contains("full: the store"), "{told:?}");
+    assert!(told.err.contains("(store_full)"), "the word of docs/troubles.md: {told:?}");
+    assert!(node.cli(&["status"]).ok().out.contains("store: full: "), "people are told");
+    assert!(node.cli(&["node", "status"]).ok().out.contains("store-full: "), "people are told");
     let mut old = Client::simple(node.mqtt, Version::V3, "old");
     let mut message = Message::new("disk/b", noise()).qos(1);
     message.id = 1;
@@ -60,6 +68,9 @@ fn a_full_disk_refuses_and_recovers() {
 
     std::fs::remove_file(&ballast).unwrap();
     wait::until_true("room", || modern.publish(&Message::new("disk/a", "after").qos(1)) == 0);
+    let ready = http::get(node.http, "/readyz", None).unwrap();
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert!(!node.cli(&["node", "status"]).ok().out.contains("store-full"), "it is mended");
     let events = node.events("mqtt");
     assert_eq!(events.len(), acknowledged + 1, "what was refused is not there");
     assert_eq!(events.last().unwrap().text(), "after");

@@ -3,6 +3,7 @@
 mod addresses;
 mod admission;
 mod arrived;
+mod clock_apart;
 mod closing;
 mod doors;
 mod down;
@@ -22,6 +23,7 @@ mod proposer;
 mod retention;
 mod site;
 mod site_lags;
+mod site_troubles;
 mod site_view;
 mod summaries;
 mod wires;

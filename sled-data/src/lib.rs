@@ -30,6 +30,6 @@ pub use store::{
     LINKED_PARTS_MAX, Late, Linked, LinkedError, LinkedPart, MissingRange, NAME_BYTES_MAX, OpenError, Options,
     PARTS_AHEAD_MAX, Progress, Reach, ReadError, Recovered, SALVAGE_RANGES_MAX, SPENT_WAITING_MAX, STATE_KEY_BYTES_MAX,
     STATE_VALUE_BYTES_MAX, SalvageError, SalvageProgress, SalvageReport, SalvagedPartition, SalvagedRun, SalvagedTopic,
-    StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport, Wait, salvage,
+    StateEntries, StateWrite, Store, StoreFailed, SyncError, TopicError, Trimmed, VerifyReport, Wait, WhyFull, salvage,
 };
 pub use topic::{Compression, Durability, PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, TOPICS_MAX, TopicConfig, TopicInfo};

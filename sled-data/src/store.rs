@@ -59,6 +59,7 @@ pub use salvage::{
     SalvagedTopic, salvage,
 };
 pub use ship::{COMMIT_BYTES_MAX, FollowedCommit, FollowedCommitError};
+pub use space::WhyFull;
 pub use state::StateEntries;
 pub use streams::{CopyState, FOLLOWED_ORIGINS_MAX, Followed};
 pub use topics::{DELETED_TOPICS_MAX, TopicError};
@@ -197,6 +198,11 @@ impl Store {
     pub fn room_bytes(&self) -> Option<u64> {
         let slack = space::slack_bytes(&*self.backend, self.batch_bytes());
         self.backend.free_bytes().map(|free| free.saturating_add(slack))
+    }
+
+    /// Why a commit of a few small events would be refused now for want of room; `None` where it would not.
+    pub fn why_full(&self) -> Option<WhyFull> {
+        space::why_full(&*self.backend, &self.options, (space::SMALL_COMMIT_BYTES, 0), || self.batch_bytes())
     }
 
     /// Whether the backend holds what it should not; the reason. To be shown to people.

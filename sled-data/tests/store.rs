@@ -9,7 +9,7 @@ use harness::{append, next, on_both, partition, seal, values};
 use sled_data::{
     Backend, BackendError, Commit, CommitError, CommitNumber, Compression, CursorMove, Durability, Faults,
     MemoryBackend, OpenError, Options, PartitionId, ReadError, SledBackend, SledConfig, StateWrite, Store, TopicConfig,
-    TopicError, Wait,
+    TopicError, Wait, WhyFull,
 };
 
 #[test]
@@ -161,6 +161,7 @@ fn a_full_store_refuses_and_recovers() {
     }
     while store.commit(&append(seal(p, store.end_offset(p), &[b"d"]))).is_ok() {}
     assert!(store.batch_bytes() <= 20_000);
+    assert!(matches!(store.why_full(), Some(WhyFull::Bound { stored, max: 20_000 }) if stored == store.batch_bytes()));
     assert!(store.failure().is_none());
 }
 
@@ -177,8 +178,10 @@ fn a_disk_that_others_fill_is_seen_by_the_next_commit() {
     let state = vec![StateWrite { tree: "s".into(), key: vec![1], value: Some(vec![7; 200]) }];
     assert_eq!(store.commit(&Commit { state, ..Commit::default() }), Err(CommitError::Full), "state takes room too");
     assert_eq!(store.commit(&append(seal(p, 1, &[&[7; 200]]))), Err(CommitError::Full));
+    assert_eq!(store.why_full(), Some(WhyFull::Disk { free: 1_100, reserve: 1_000 }));
     free(1_000_000);
     store.commit(&append(seal(p, 1, &[b"b"]))).unwrap();
+    assert_eq!(store.why_full(), None);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::event_log::FULL_ADVICE;
+
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiError {
@@ -66,7 +68,7 @@ impl ApiError {
     /// The store has no room for it.
     pub fn store_full(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
-            .hint("free disk space, shorten retention, or raise [store] bytes_max")
+            .hint(FULL_ADVICE)
     }
 
     /// The node failed; the caller did nothing wrong.

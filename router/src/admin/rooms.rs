@@ -13,7 +13,7 @@ use super::{
 };
 use crate::commands::Commands;
 use crate::directory::Directory;
-use crate::event_log::EventLog;
+use crate::event_log::{EventLog, FULL_ADVICE};
 use crate::ingest::Ingest;
 use crate::plugin_host::{PluginHost, Wants};
 use crate::sessions::Sessions;
@@ -53,7 +53,10 @@ impl Rooms {
     /// The calls that are open to everyone: health, readiness, metrics.
     pub fn open_routes(&self) -> Router {
         let log = Arc::clone(&self.log);
-        self.readiness.add_check("store", move || log.store().failure().map(|failure| failure.to_string()));
+        self.readiness.add_check("store", move || {
+            let failed = log.store().failure().map(|failure| failure.to_string());
+            failed.or_else(|| log.why_full().map(|why| format!("full: {why}; {FULL_ADVICE}")))
+        });
         let mut figures = Metrics::default();
         figures.add_log(Arc::clone(&self.log));
         figures.add_ingest(Arc::clone(&self.ingest));
@@ -80,6 +83,7 @@ impl Rooms {
             commands: Arc::clone(&self.commands),
             plugins: Arc::clone(&self.plugins),
             twins: Arc::clone(&self.twins),
+            catalog: Arc::clone(self.directory.catalog()),
         };
         Router::new()
             .merge(topics::routes(log(), Arc::clone(self.directory.catalog())))

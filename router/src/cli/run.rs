@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::locate::in_environment;
 use super::{Exit, Failure};
 use crate::config::{self, Config, ConfigError};
+use crate::event_log::FULL_ADVICE;
 use crate::node::{Node, OwnEnd, StartError};
 
 /// Names what is logged, such as `info` or `warn,edgeway::mqtt=debug`.
@@ -112,8 +113,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let hint = "`edgeway store salvage --data DIR --to NEW_DIR` makes a new one of what it still holds";
             Failure::new(Exit::Damaged, error.to_string()).hint(hint)
         }
+        Some(StartError::Store { error: why, .. }) if is_out_of_space(why) => failed(error.as_ref()).hint(FULL_ADVICE),
         _ => failed(error.as_ref()),
     })
+}
+
+/// Whether the disk has no room to open the store.
+fn is_out_of_space(error: &OpenError) -> bool {
+    match error {
+        OpenError::Full => true,
+        OpenError::Io(text) => text.contains("No space left on device"),
+        _ => false,
+    }
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {

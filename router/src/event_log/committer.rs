@@ -232,7 +232,7 @@ impl Committer {
         let commit = Commit { hlc, appends, cursors, state };
         // Nobody follows a node that is alone.
         let mut shipped = if log.quorum.is_alone() { None } else { NewestCommits::room(&commit) };
-        let number = log.store.commit_and_ship(&commit, shipped.as_mut()).map_err(refusal)?;
+        let number = log.store.commit_and_ship(&commit, shipped.as_mut()).map_err(|error| refusal(&log, error))?;
         if let Some(bytes) = shipped.filter(|bytes| !bytes.is_empty()) {
             log.newest.add(number, &commit, bytes);
         }
@@ -321,10 +321,12 @@ fn ring(waiters: &[Arc<Wake>]) {
 }
 
 /// Only a store that failed for good stops the log: what else it refuses, it refuses of one commit.
-fn refusal(error: CommitError) -> CommitFailed {
+fn refusal(log: &EventLog, error: CommitError) -> CommitFailed {
     let why = error.to_string();
     match error {
-        CommitError::Full => CommitFailed::Full(why),
+        CommitError::Full => {
+            CommitFailed::Full(log.why_full().unwrap_or_else(|| "the next commit does not fit".to_owned()))
+        }
         CommitError::Failed(_) | CommitError::NotDense { .. } => CommitFailed::Failed(why),
         CommitError::Bound(_) | CommitError::CursorPastEnd { .. } | CommitError::UnknownPartition(_) => {
             CommitFailed::Refused(why)

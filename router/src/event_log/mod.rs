@@ -7,7 +7,7 @@
 //!
 //! In a site `quorum` says which commits enough nodes have synced, and `newest` keeps what followers get next. What
 //! others wrote goes through the committer too (`brought`): commits of the site's other nodes (`followed`), and what
-//! links bring (`linked`). `lives` bounds how often others end this node's life; `ended` knows the lives before it, `inherited` what they leave to be
+//! links bring (`linked`). `lives` bounds how often others end this node's life; `full` says why the store takes nothing; `ended` knows the lives before it, `inherited` what they leave to be
 //! acknowledged, and `later` which lives of other nodes have ended.
 
 mod audit;
@@ -16,6 +16,7 @@ mod committer;
 mod config;
 mod ended;
 mod followed;
+mod full;
 mod inherited;
 mod later;
 mod linked;
@@ -56,6 +57,7 @@ pub use audit::{AUDIT_TEXT_BYTES_MAX, AUDIT_TOPIC, Act};
 pub use committer::{Committed, CommittedBatch, Observer};
 pub use config::Config;
 pub use followed::{FollowFailed, Gaps};
+pub use full::FULL_ADVICE;
 pub use later::FollowedLives;
 pub use linked::{Comes, Held, LinkFailed, SITE_SEPARATOR};
 pub use lives::{LeftLife, Outliver};

@@ -21,9 +21,13 @@ pub struct RetentionPass {
 impl EventLog {
     /// One pass over all topics; `wait` says who still needs what, and for how long that counts. Blocks on the disk: not for a task.
     pub fn apply_retention(&self, wait: &Wait<'_>) -> RetentionPass {
+        self.apply_retention_by(self.clock.wall_ms(), wait)
+    }
+
+    /// The same by another clock than this node's: age is judged as if it were `now_ms`, in milliseconds since 1970.
+    pub fn apply_retention_by(&self, now_ms: i64, wait: &Wait<'_>) -> RetentionPass {
         // It may have been refused when the log was opened, as the store was full.
         self.note_ended_lives();
-        let now_ms = self.clock.wall_ms();
         let Wait { floor, bytes_max, ms_max, .. } = *wait;
         let defaults = self.topic_defaults();
         let unknown = (defaults.retention_ms, defaults.retention_bytes);
@@ -84,6 +88,21 @@ mod tests {
         open.append(topic, 0, &event).unwrap();
         cursors.iter().for_each(|(id, next)| open.move_cursor("reader", *id, *next));
         open.ticket()
+    }
+
+    #[test]
+    fn age_is_judged_by_the_clock_that_is_given() {
+        let log = open_on(&Arc::new(MemoryBackend::new()), Config::default());
+        let config = TopicConfig { partitions: 1, retention_ms: Some(60_000), ..TopicConfig::default() };
+        let topic = log.ensure_topic("readings", Some(config)).unwrap();
+        log.durable_blocking(append(&log, &topic, &[])).unwrap();
+        let (own, wait) = (topic.partition(0).unwrap().id(), Wait::for_ever(&|_| Offset::MAX));
+        log.apply_retention(&wait);
+        log.apply_retention_by(0, &wait);
+        assert_eq!(log.start_offset(own), 0);
+        log.apply_retention_by(log.clock().wall_ms() + 120_000, &wait);
+        assert_eq!(log.start_offset(own), 1);
+        log.close();
     }
 
     #[test]

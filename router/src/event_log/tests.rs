@@ -159,6 +159,7 @@ fn a_full_store_refuses_and_takes_again_when_there_is_room() {
         Err(error) => matches!(error, AppendError::Refused(CommitFailed::Full(_))),
     });
     assert!(refused, "a disk without room must be noticed");
+    assert_eq!(log.why_full().unwrap(), "0.0 MiB of its disk are free, and [store] reserve_bytes keeps 64.0 MiB free");
     backend.set_faults(Faults::default());
     let until = std::time::Instant::now() + Duration::from_secs(10);
     loop {
@@ -168,6 +169,7 @@ fn a_full_store_refuses_and_takes_again_when_there_is_room() {
         assert!(std::time::Instant::now() < until, "the log must take events again");
         std::thread::yield_now();
     }
+    assert_eq!(log.why_full(), None);
     log.close();
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sled_data::{CopyState, Followed, Offset, OriginId, PartitionId, Wait};
 
+use super::clock_apart::{Apart, judged_by_ms};
 use super::links::LinkNode;
 use super::site::SiteNode;
+use super::site_troubles::{CLOCK_APART, clock_text};
 use crate::config::Config;
 use crate::event_log::{Act, FollowedLives};
 use crate::ingest::Ingest;
@@ -37,6 +39,8 @@ pub(super) struct Keeper {
     store_bytes_max: u64,
     floor: Option<Floor>,
     looks: u32,
+    /// Whose clocks were far from others when it was looked last; `None` is this node.
+    apart: Vec<Option<NodeId>>,
 }
 
 impl Keeper {
@@ -51,6 +55,7 @@ impl Keeper {
             store_bytes_max: config.store.bytes_max,
             floor: None,
             looks: 0,
+            apart: Vec::new(),
         }
     }
 
@@ -59,6 +64,7 @@ impl Keeper {
         if let Err(error) = self.site.log.store().let_go_if_due() {
             tracing::debug!(%error, "the store cannot let go of memory");
         }
+        self.tell_clocks();
         let is_due = is_due(self.looks, self.is_nearly_full());
         self.looks = self.looks.wrapping_add(1);
         if is_due {
@@ -74,12 +80,43 @@ impl Keeper {
         // Links have a bound of their own.
         let links = self.links.edge().floors();
         let floor_of = |id: PartitionId| floor.of(id).min(links.get(&id).copied().unwrap_or(Offset::MAX));
-        let pass = self.site.log.apply_retention(&Wait { ms_max, bytes_max, ..Wait::for_ever(&floor_of) });
+        let wait = Wait { ms_max, bytes_max, ..Wait::for_ever(&floor_of) };
+        let pass = match self.judged_by_ms() {
+            Some(now_ms) => self.site.log.apply_retention_by(now_ms, &wait),
+            None => self.site.log.apply_retention(&wait),
+        };
         for (id, from, to) in pass.needed {
             self.tell(id, from, to);
         }
         let has_more = self.links.keep_share(self.link_bytes_max);
         pass.more || has_more
+    }
+
+    /// By which moment age is judged, where that is not this node's own clock.
+    fn judged_by_ms(&self) -> Option<i64> {
+        let (clock, others) = (self.site.log.clock(), self.site.other_clocks());
+        // One that has joined just now does not know of the others yet.
+        let is_alone = self.site.identity.is_none() || self.site.catalog.members().len() == 1;
+        // Where room is little nobody is waited for.
+        let waits_for_none = is_alone || others.is_empty() && self.is_nearly_full();
+        judged_by_ms(clock.wall_ms(), &others, clock.monotonic(), waits_for_none)
+    }
+
+    /// Says in the log whose clock is far from others, once.
+    fn tell_clocks(&mut self) {
+        let whose = |apart: &Apart| match apart {
+            Apart::Own(_) => None,
+            Apart::Other(node, _) => Some(*node),
+        };
+        let found = self.site.clocks_apart();
+        let apart: Vec<Option<NodeId>> = found.iter().map(whose).collect();
+        if apart == self.apart {
+            return;
+        }
+        for new in found.into_iter().filter(|new| !self.apart.contains(&whose(new))) {
+            tracing::warn!(code = CLOCK_APART, "{}", clock_text(new, &self.site.node_names()));
+        }
+        self.apart = apart;
     }
 
     fn floor(&self) -> Floor {

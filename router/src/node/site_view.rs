@@ -19,14 +19,25 @@ use crate::transport::NodeId;
 pub(super) struct Names(BTreeMap<NodeId, String>);
 
 impl Names {
+    pub(super) fn of_pairs(named: impl IntoIterator<Item = (NodeId, String)>) -> Self {
+        Self(named.into_iter().collect())
+    }
+
     pub(super) fn of(&self, node: NodeId) -> String {
         self.0.get(&node).cloned().unwrap_or_else(|| node.to_string())
     }
 }
 
+impl SiteNode {
+    /// As people call its site's nodes.
+    pub(super) fn node_names(&self) -> Names {
+        Names::of_pairs(self.catalog.members().iter().map(|member| (member.node, member.name.clone())))
+    }
+}
+
 pub(super) fn view(site: &SiteNode) -> SiteView {
     let members = site.catalog.members();
-    let names = Names(members.iter().map(|member| (member.node, member.name.clone())).collect());
+    let names = site.node_names();
     let peers = site.peers().map(|peers| peers.states()).unwrap_or_default();
     let status = site.catalog.consensus_status();
     let named = site.catalog.site();
@@ -48,7 +59,7 @@ pub(super) fn view(site: &SiteNode) -> SiteView {
         quorum: quorum(site, &members, &peers),
         nodes: members.iter().map(|member| node(site, member, &peers)).collect(),
         origins: origins(site, &members, &peers, &names),
-        troubles: site.book.troubles().into_iter().map(trouble).chain(tight).collect(),
+        troubles: site.book.troubles().into_iter().map(trouble).chain(tight).chain(site.troubles_now(&names)).collect(),
         bounds,
     }
 }
@@ -150,6 +161,15 @@ fn node(site: &SiteNode, member: &Member, peers: &[PeerState]) -> NodeView {
         heard_ms: known.map(|known| ms(now.saturating_sub(known.heard))),
         rtt_ms: connection.map(|connection| connection.rtt.as_secs_f64() * 1e3),
         clock_ahead_ms: known.map(|known| known.clock_ahead_ms),
-        problem: peer.and_then(|peer| peer.error.clone()),
+        problem: peer.and_then(|peer| peer.error.clone()).or_else(|| does_not_follow(site, member.node, peer)),
     }
+}
+
+/// That a node is heard and takes nothing of this node's log now, where it did.
+fn does_not_follow(site: &SiteNode, node: NodeId, peer: Option<&PeerState>) -> Option<String> {
+    let followers = site.book.followers(site.log.store().origin());
+    let has_gone = followers.iter().any(|(follower, state)| *follower == node && !state.is_here);
+    (has_gone && peer?.is_connected).then(|| {
+        "it takes nothing of this node's log now: see `edgeway status` there (is its store full?), or it takes a copy".to_owned()
+    })
 }

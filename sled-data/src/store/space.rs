@@ -13,6 +13,28 @@ const TRIM_ROOM_BYTES: u64 = 2 << 20;
 /// How many bytes the backend's files hold for each stored byte, at worst, while it tidies up.
 const AMPLIFICATION: u64 = 3;
 
+/// A store that has no room for so much is called full.
+pub(super) const SMALL_COMMIT_BYTES: u64 = 4 << 10;
+
+/// Why nothing is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyFull {
+    /// The disk has too little free.
+    Disk {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are to stay free, see [`Options::reserve_bytes`].
+        reserve: u64,
+    },
+    /// As much is stored as may be.
+    Bound {
+        /// Stored bytes of all batches.
+        stored: u64,
+        /// [`Options::batch_bytes_max`].
+        max: u64,
+    },
+}
+
 /// Whether a commit may be written that has so many bytes of batches, and so many of what goes with them. `batch_bytes` are the stored bytes
 /// of all batches.
 ///
@@ -22,18 +44,29 @@ const AMPLIFICATION: u64 = 3;
 pub(super) fn check(
     backend: &dyn Backend,
     options: &Options,
-    (batches, small): (u64, u64),
+    commit: (u64, u64),
     batch_bytes: impl Fn() -> u64,
 ) -> Result<(), CommitError> {
-    if options.batch_bytes_max.is_some_and(|max| batch_bytes() + batches > max) {
-        return Err(CommitError::Full);
+    why_full(backend, options, commit, batch_bytes).map_or(Ok(()), |_| Err(CommitError::Full))
+}
+
+/// Why such a commit may not be written; `None` where it may.
+pub(super) fn why_full(
+    backend: &dyn Backend,
+    options: &Options,
+    (batches, small): (u64, u64),
+    batch_bytes: impl Fn() -> u64,
+) -> Option<WhyFull> {
+    if let Some(max) = options.batch_bytes_max {
+        let stored = batch_bytes();
+        if stored + batches > max {
+            return Some(WhyFull::Bound { stored, max });
+        }
     }
-    let left = backend.free_bytes().map(|free| free.saturating_sub(batches + small));
-    let is_full = left.filter(|left| *left < options.reserve_bytes).is_some_and(|left| {
-        let slack = slack_bytes(backend, batch_bytes());
-        left < last_bytes(options) || slack < options.reserve_bytes
-    });
-    if is_full { Err(CommitError::Full) } else { Ok(()) }
+    let (free, reserve) = (backend.free_bytes()?, options.reserve_bytes);
+    let left = free.saturating_sub(batches + small);
+    let is_full = left < reserve && (left < last_bytes(options) || slack_bytes(backend, batch_bytes()) < reserve);
+    is_full.then_some(WhyFull::Disk { free, reserve })
 }
 
 /// The same of what a node cannot start without, however full its disk is: it may use the reserve, but for the last part of it.

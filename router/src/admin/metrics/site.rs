@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::sheet::Sheet;
-use crate::admin::site::{BoundView, FollowerView, SiteView};
+use crate::admin::site::{BoundView, FollowerView, NodeView, SiteView};
 
 /// Which nodes are heard, the quorum, and the lag of those who follow this node.
 pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
@@ -15,6 +15,14 @@ pub(super) fn write(site: &SiteView, sheet: &mut Sheet<'_>) -> fmt::Result {
     let peers: Vec<(String, f64)> =
         site.nodes.iter().filter(|node| !node.is_self).map(|node| (node.name.clone(), heard(node.connected))).collect();
     sheet.gauges("site_peer_connected", "Whether another node is heard", "node", &peers)?;
+    let clock = |node: &NodeView| Some((node.name.clone(), node.clock_ahead_ms? as f64 / 1e3));
+    let clocks: Vec<(String, f64)> = site.nodes.iter().filter_map(clock).collect();
+    sheet.gauges(
+        "site_clock_ahead_seconds",
+        "By how much another node's wall clock is ahead of this one's, as it was heard last",
+        "node",
+        &clocks,
+    )?;
     let commits: Vec<(String, f64)> =
         site.origins.iter().map(|origin| (origin.origin.clone(), origin.commit as f64)).collect();
     sheet.gauges("site_origin_commit", "Newest commit of an origin that is synced here", "origin", &commits)?;

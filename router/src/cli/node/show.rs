@@ -33,13 +33,17 @@ pub(super) fn status(site: &SiteView, all_partitions: bool, out: &mut Out<impl W
     out.line(&format!("quorum    {} of {} voters, {} heard, {reach}", quorum.needed, quorum.voters, quorum.heard))?;
     out.line("")?;
     out.raw(nodes(site).as_bytes())?;
-    for origin in &site.origins {
+    // Before the logs, which may be screens of them.
+    if !site.troubles.is_empty() {
         out.line("")?;
-        out.raw(logs::log(origin, all_partitions).as_bytes())?;
     }
     for trouble in &site.troubles {
         let at = when::show_ms(trouble.at_ms);
         out.line(&printable(&format!("{at}  {}: {}", trouble.code, trouble.text)))?;
+    }
+    for origin in &site.origins {
+        out.line("")?;
+        out.raw(logs::log(origin, all_partitions).as_bytes())?;
     }
     Ok(())
 }
