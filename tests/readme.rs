@@ -1,5 +1,7 @@
 //! What the README says is so.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::binary::{edgeway, root};
@@ -126,4 +128,42 @@ fn the_exit_codes_are_those_of_the_help() {
     for code in codes {
         assert!(help.contains(&format!("\n  {code}  ")), "{code} in:\n{help}");
     }
+}
+
+/// The words between quotes that follow `before` in the sources below a folder, across white space.
+fn words_after(folder: &str, before: &str) -> BTreeSet<String> {
+    let is_word = |word: &&str| word.contains('-') && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let mut found = BTreeSet::new();
+    for text in texts(&root().join(folder)) {
+        let quoted =
+            text.split(before).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+        found.extend(quoted.filter(is_word).map(str::to_owned));
+    }
+    found
+}
+
+fn texts(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(texts(&path)),
+            false => found.push(std::fs::read_to_string(&path).unwrap_or_default()),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_trouble_and_every_refusal_of_the_site_has_its_line_for_who_runs_it() {
+    let page = std::fs::read_to_string(root().join("docs/troubles.md")).unwrap();
+    let troubles = words_after("router/src", "trouble(");
+    let refusals = words_after("router/src/catalog", "=> ");
+    let coded = words_after("router/src/node", ".coded(");
+    assert!(troubles.len() > 8 && refusals.len() > 30 && coded.len() > 3, "{troubles:?} {refusals:?} {coded:?}");
+    let others =
+        ["store-full", "clock-apart", "retention-waits-no-more", "bound-near", "copied", "copied-here", "removed"];
+    let all = troubles.into_iter().chain(refusals).chain(coded).chain(others.map(str::to_owned));
+    let missing: Vec<String> = all.filter(|word| !page.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/troubles.md: {missing:?}");
 }

@@ -35,6 +35,8 @@ struct Refusal {
 
 #[derive(Deserialize)]
 struct Told {
+    #[serde(default)]
+    code: String,
     message: String,
     #[serde(default)]
     hint: String,
@@ -152,7 +154,7 @@ fn refused(status: u16, text: &str) -> Failure {
         _ => Exit::Failed,
     };
     match serde_json::from_str::<Refusal>(text) {
-        Ok(Refusal { error: Told { message, hint } }) => Failure::new(exit, message).hint(hint),
+        Ok(Refusal { error: Told { code, message, hint } }) => Failure::new(exit, message).hint(hint).coded(code),
         Err(_) => Failure::new(exit, format!("the node answered {status}: {}", text.trim())),
     }
 }
@@ -186,6 +188,8 @@ mod tests {
             let Failure::Told { exit, what, hint, .. } = refused(status, text) else { panic!("{text}") };
             assert_eq!((exit, what.as_str(), hint.as_str()), (expected, message, advice));
         }
+        let Failure::Told { code, .. } = refused(404, error) else { panic!("{error}") };
+        assert_eq!(code, "not_found");
     }
 
     #[test]

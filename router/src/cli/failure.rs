@@ -117,6 +117,8 @@ pub enum Failure {
         hint: String,
         /// What it is about, for programs: the id of a command or job that goes on; may be empty.
         id: String,
+        /// The word that the node has for it, such as `no-majority`; may be empty.
+        code: String,
     },
     /// Everything was told on standard output already.
     Shown(Exit),
@@ -127,14 +129,14 @@ pub enum Failure {
 impl Failure {
     /// A failure to tell people.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self::Told { exit, what: what.into(), hint: String::new(), id: String::new() }
+        Self::Told { exit, what: what.into(), hint: String::new(), id: String::new(), code: String::new() }
     }
 
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(self, text: impl Into<String>) -> Self {
         match self {
-            Self::Told { exit, what, id, .. } => Self::Told { exit, what, hint: text.into(), id },
+            Self::Told { exit, what, id, code, .. } => Self::Told { exit, what, hint: text.into(), id, code },
             other => other,
         }
     }
@@ -143,7 +145,16 @@ impl Failure {
     #[must_use]
     pub fn about(self, name: &str) -> Self {
         match self {
-            Self::Told { exit, what, hint, .. } => Self::Told { exit, what, hint, id: name.to_owned() },
+            Self::Told { exit, what, hint, code, .. } => Self::Told { exit, what, hint, id: name.to_owned(), code },
+            other => other,
+        }
+    }
+
+    /// Adds the word that the node has for it.
+    #[must_use]
+    pub fn coded(self, word: impl Into<String>) -> Self {
+        match self {
+            Self::Told { exit, what, hint, id, .. } => Self::Told { exit, what, hint, id, code: word.into() },
             other => other,
         }
     }
@@ -158,15 +169,18 @@ impl Failure {
         match self {
             Self::PipeClosed => Exit::Done.into(),
             Self::Shown(exit) => exit.into(),
-            Self::Told { exit, what, hint, id } => {
+            Self::Told { exit, what, hint, id, code } => {
                 if as_json {
                     let mut error = json!({"error": {"code": exit.word(), "message": what, "hint": hint}});
+                    if !code.is_empty() {
+                        error["error"]["reason"] = code.into();
+                    }
                     if !id.is_empty() {
                         error["error"]["id"] = id.into();
                     }
                     eprintln!("{error}");
                 } else {
-                    eprintln!("error: {what}");
+                    eprintln!("error: {}", with_code(&what, &code));
                     if !hint.is_empty() {
                         eprintln!("hint: {hint}");
                     }
@@ -177,6 +191,14 @@ impl Failure {
     }
 }
 
+/// Words that say no more than the message does.
+const PLAIN_CODES: [&str; 5] = ["bad_request", "not_found", "conflict", "unavailable", "internal"];
+
+/// The message, and the word by which `docs/troubles.md` can be searched.
+fn with_code(what: &str, code: &str) -> String {
+    if code.is_empty() || PLAIN_CODES.contains(&code) { what.to_owned() } else { format!("{what} ({code})") }
+}
+
 impl From<io::Error> for Failure {
     /// An error of writing our output.
     fn from(error: io::Error) -> Self {
@@ -184,5 +206,19 @@ impl From<io::Error> for Failure {
             return Self::PipeClosed;
         }
         Self::new(Exit::Failed, format!("the output cannot be written: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_the_nodes_is_told_where_it_says_more() {
+        for (code, told) in [("no-majority", "it is so (no-majority)"), ("not_found", "it is so"), ("", "it is so")] {
+            assert_eq!(with_code("it is so", code), told);
+        }
+        let Failure::Told { code, hint, .. } = Failure::usage("x").coded("no-site").hint("look") else { panic!() };
+        assert_eq!((code.as_str(), hint.as_str()), ("no-site", "look"));
     }
 }

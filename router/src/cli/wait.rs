@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_wait_that_is_given_up_names_what_goes_on() {
         let failure = goes_on(Failure::new(Exit::Unreachable, "gone"), "command", "i");
-        let Failure::Told { exit, what, hint, id } = failure else { panic!("told") };
+        let Failure::Told { exit, what, hint, id, .. } = failure else { panic!("told") };
         assert_eq!((exit, what.as_str()), (Exit::Unreachable, "gone; command i is stored and goes on"));
         assert_eq!((hint.as_str(), id.as_str()), ("edgeway command watch i", "i"));
         assert!(matches!(
