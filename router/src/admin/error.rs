@@ -67,8 +67,7 @@ impl ApiError {
 
     /// The store has no room for it.
     pub fn store_full(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message)
-            .hint(FULL_ADVICE)
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", message).hint(FULL_ADVICE)
     }
 
     /// The node failed; the caller did nothing wrong.
