@@ -12,8 +12,10 @@ use super::charge_index::ChargeIndex;
 use super::compiled::CompileCache;
 use super::counters::{PluginCounters, read};
 use super::deploy::Workshop;
+use super::doubt::DOUBTS_TREE;
 use super::duties::Duties;
 use super::engine::Ticking;
+use super::forget::forget_removed;
 use super::guard::Roster;
 use super::manifest::{Kind, Manifest};
 use super::registry::{self, Files, PLUGINS_TREE, RecordV2, STATE_OF_TREE, STATE_TREE};
@@ -108,6 +110,7 @@ impl PluginHost {
     }
 
     fn restore(&self) -> Result<(), StartError> {
+        self.forget_removed();
         let records = self.log.state_scan(PLUGINS_TREE, b"", None, PLUGINS_MAX)?;
         for (name, value) in records {
             let name = String::from_utf8_lossy(&name).into_owned();
@@ -182,15 +185,23 @@ impl PluginHost {
         let plugin = self.plugins.lock().remove(name).ok_or_else(|| RemoveError::Unknown(name.to_owned()))?;
         drop(plugin.task); // waits until it has stopped
         // State first: were the node to stop in between, the plugin is still there.
-        for tree in [STATE_TREE, STATE_OF_TREE, CHARGES_TREE] {
+        for tree in [STATE_TREE, STATE_OF_TREE, CHARGES_TREE, DOUBTS_TREE] {
             self.remove_state(tree, name)?;
         }
         self.commit(|open| _ = open.put_state(PLUGINS_TREE, name.as_bytes(), None))?;
+        self.forget_removed();
         self.work.index.set_running(name, false);
         self.work.index.refresh();
         self.sweep();
         tracing::info!(plugin = name, "plugin removed");
         Ok(())
+    }
+
+    /// What is not forgotten now is at the next start, or with the next one that is removed.
+    fn forget_removed(&self) {
+        if let Err(error) = forget_removed(&self.log) {
+            tracing::warn!(%error, "where removed plugins stood is kept until the next start");
+        }
     }
 
     /// Removes what a plugin has in a tree.

@@ -15,7 +15,8 @@
 //!
 //! `host` deploys, lists, removes and restores: `deploy` makes a plugin of the bytes that somebody sent, `loops` says
 //! whether plugins would feed each other for ever, `registry` keeps what is deployed and `compiled` what the `engine`
-//! made of it. A running `guest` sees a `batch` and its `state`. `wants` keeps what sites that feed this one are to have.
+//! made of it; `forget` ends where removed ones stood. A running `guest` sees a `batch` and its `state`. `wants` keeps what
+//! sites that feed this one are to have.
 
 mod adoption;
 mod batch;
@@ -35,6 +36,7 @@ mod effects;
 mod engine;
 mod error;
 mod fault;
+mod forget;
 mod guard;
 mod guest;
 mod host;

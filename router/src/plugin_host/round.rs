@@ -32,9 +32,12 @@ const ROUND_TIME_MAX: Duration = Duration::from_millis(50);
 /// How dead letters are kept.
 const DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
 
+/// What plugins are called as readers, before their names.
+pub const READER: &str = "plugin:";
+
 /// The name under which a plugin's cursors are kept.
 pub fn reader_name(plugin: &str) -> String {
-    format!("plugin:{plugin}")
+    format!("{READER}{plugin}")
 }
 
 /// Makes the topic of dead letters where it is missing.

@@ -2,6 +2,7 @@
 
 mod lab;
 mod new_life;
+mod removed;
 mod told;
 mod walk;
 

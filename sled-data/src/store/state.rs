@@ -104,12 +104,28 @@ impl Store {
     /// # Errors
     /// As [`Store::forget_reader`].
     pub fn forget_reader_of(&self, origin: OriginId, reader: &str) -> Result<(), StoreFailed> {
+        self.forget_reader_if(origin, reader, &|| true)
+    }
+
+    /// The same while `is_gone` says so, which is asked when nobody writes: who has a cursor there again is not forgotten. It must write nothing.
+    ///
+    /// # Errors
+    /// As [`Store::forget_reader`].
+    pub fn forget_reader_if(
+        &self,
+        origin: OriginId,
+        reader: &str,
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<(), StoreFailed> {
         let mut prefix = Vec::new();
         keys::cursors(self.owner(origin), reader, &mut prefix);
         let to = keys::after_prefix(&prefix);
         loop {
             self.check()?;
             let _writer = self.writer.lock();
+            if !is_gone() {
+                return Ok(());
+            }
             let (mut group, mut found) = (Group::new(), 0);
             let span = Span { from: &prefix, to: to.as_deref() };
             let scanned = self.meta.scan(span, Direction::Forward, &mut |key, _| {

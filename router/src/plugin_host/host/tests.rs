@@ -331,3 +331,50 @@ fn a_refused_commit_costs_time_and_nothing_else() {
     assert_eq!(node2.values("out"), ["S1", "G1"]);
     assert_eq!(node2.values(DEAD_LETTERS), ["T"]);
 }
+
+#[test]
+fn where_a_removed_plugin_stood_is_forgotten() {
+    let (backend, folder) = backend();
+    let node1 = node(&backend, folder.path());
+    node1.deploy(MANIFEST).unwrap();
+    node1.publish(&["S1"]);
+    node1.settle();
+    node1.host.stop();
+    node1.publish(&["nobody reads it", "nor this"]);
+    node1.log.close();
+    node1.log.store().end_life("as after a kill").unwrap();
+    drop(node1);
+    // Nothing of it can run: it stays behind.
+    std::fs::read_dir(folder.path()).unwrap().for_each(|file| drop(std::fs::remove_file(file.unwrap().path())));
+    let node2 = node(&backend, folder.path());
+    let (store, reader) = (Arc::clone(node2.log.store()), reader_name("hostile"));
+    let topic = node2.log.topic("in").unwrap();
+    let left = node2.log.ended_partitions(&topic)[0].id();
+    node2.log.set_retention(topic.id(), Some(0), None).unwrap();
+    let retain = || node2.log.apply_retention(&sled_data::Wait::for_ever(&|_| u64::MAX));
+    retain();
+    assert!(store.partitions().contains(&left), "it is to be told what it has not read");
+    let doubt = [b"hostile\0any", b"hostilf\0any"];
+    node2.host.commit(|open| doubt.iter().for_each(|key| _ = open.put_state(DOUBTS_TREE, *key, Some(b"")))).unwrap();
+    node2.host.remove("hostile").unwrap();
+    assert!(store.cursors(&reader).unwrap().is_empty());
+    assert_eq!(node2.log.state_scan(DOUBTS_TREE, b"", None, 10).unwrap().len(), 1, "of another plugin");
+    retain();
+    assert!(!store.partitions().contains(&left));
+    // Deployed again it begins where a new one does.
+    node2.publish(&["before"]);
+    node2.deploy(MANIFEST).unwrap();
+    node2.publish(&["after"]);
+    node2.settle();
+    assert_eq!(node2.values("out"), ["after"]);
+    // A crash came before they were forgotten: they are at the next start.
+    node2.host.stop();
+    let id = topic.all_partitions()[0].id();
+    node2
+        .host
+        .commit(|open| ["plugin:gone", "link:gone"].iter().for_each(|reader| open.move_cursor(reader, id, 1)))
+        .unwrap();
+    node2.log.close();
+    let node3 = node(&backend, folder.path());
+    assert_eq!(node3.log.store().readers().unwrap(), ["link:gone", "plugin:hostile"]);
+}
