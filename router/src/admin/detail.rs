@@ -64,6 +64,11 @@ impl DetailParams {
             From::Start => Begin::Start,
             From::Offset(offset) => Begin::Offset(offset),
             From::TimeMs(ms) => Begin::TimeMs(ms),
+            From::Newest(_) => {
+                return Err(ApiError::bad_request(
+                    "from=newest: a range that is asked for begins at a time or an offset",
+                ));
+            }
             From::End => {
                 let error = ApiError::bad_request("from=end: what is still to come is no range that can be asked for");
                 return Err(error.hint("follow the topic as the link carries it"));
