@@ -29,6 +29,8 @@ pub struct Duties {
     pub gone: BTreeMap<OriginId, CommitNumber>,
     /// Ended lives that nothing was decided of, each with the later one of the same node whose charge is over its partitions as well.
     pub earlier: BTreeMap<OriginId, Earlier>,
+    /// The lives that other nodes write now which the site has not lost, where something is taken over: how far an ended life was read may be said there alone.
+    pub present: BTreeMap<NodeId, OriginId>,
     /// The newest term under which each origin was taken over.
     pub origin_terms: BTreeMap<OriginId, u64>,
     /// The newest term of each share.
@@ -244,6 +246,10 @@ pub fn duties(site: &Site) -> Duties {
     for (origin, record) in &site.take_overs {
         duties.origin_terms.insert(*origin, record.term);
         duties.of_origin(site, *origin, record);
+    }
+    if !duties.taken_over.is_empty() {
+        let others = site.lives.iter().filter(|(node, _)| **node != site.me && site.here.contains(node));
+        duties.present = others.map(|(node, life)| (*node, *life)).collect();
     }
     for ((plugin, index), record) in &site.assignments {
         duties.share_terms.insert((plugin.clone(), *index), record.term);

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use sled_data::{Offset, OriginId, PartitionId, TopicId, hlc_ms};
+use sled_data::{CopyState, Offset, OriginId, PartitionId, TopicId, hlc_ms};
 
 use super::carry::{Chunk, read_spans};
 use super::charge::Charge;
@@ -16,7 +16,7 @@ use super::fault::Fault;
 use super::manifest::{Manifest, Scope};
 use super::registry::{PLUGINS_TREE, RecordV2};
 use super::round::reader_name;
-use super::taking_up::{Reading, StoreChunk, TakenUp, TakingUp, head_of};
+use super::taking_up::{Found, Reading, StoreChunk, TakenUp, TakingUp, head_of};
 use crate::event_log::{EventLog, Topic};
 
 fn store_fault(error: impl std::fmt::Display) -> Fault {
@@ -69,6 +69,36 @@ impl TakingUp<'_> {
             store(chunk)?;
         }
         Ok(has_unread)
+    }
+}
+
+impl TakingUp<'_> {
+    /// Whose cursors and state say how far a life was read that had the charge over its own partitions alone: its own. Where it came as events alone, as a life
+    /// does that has ended, they went on into the next life of its node: that is waited for while its node is here.
+    pub(super) fn teller(&self, life: OriginId) -> Result<Found, Fault> {
+        let (store, reader) = (self.log.store(), reader_name(&self.manifest.name));
+        if !store.cursors_of(life, &reader).map_err(store_fault)?.is_empty() {
+            return Ok(Found::Begins(Some(life)));
+        }
+        let followed = store.followed();
+        let at = |of: OriginId| followed.iter().find(|(other, _)| *other == of).map(|(_, at)| at);
+        let (node, since) = at(life).map_or((0, 0), |at| (at.node, at.hlc));
+        let is_here = |life: OriginId| at(life).is_some_and(|at| at.copy == CopyState::Whole && at.commit.0 > 0);
+        // Whose it was is said by its node in a life that may be yet to come.
+        let mut next = self.duties.present.iter().filter(|(writer, _)| node == 0 || writer.0 == node);
+        if !next.all(|(_, present)| is_here(*present)) {
+            return Ok(Found::Waits);
+        }
+        // Of an earlier life as well, which may be read with it.
+        let is_its = |id: &PartitionId| id.origin != self.me() && at(id.origin).is_none_or(|at| at.node == node);
+        let mut newest: Option<(u64, OriginId)> = None;
+        for (of, at) in followed.iter().filter(|(_, at)| node != 0 && at.node == node && at.hlc > since) {
+            let cursors = store.cursors_of(*of, &reader).map_err(store_fault)?;
+            if cursors.iter().any(|(id, _)| id.origin != *of && is_its(id)) {
+                newest = newest.max(Some((at.hlc, *of)));
+            }
+        }
+        Ok(Found::Begins(Some(newest.map_or(life, |(_, of)| of))))
     }
 }
 

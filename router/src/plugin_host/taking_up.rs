@@ -64,7 +64,7 @@ pub struct TakingUp<'a> {
 }
 
 /// What was found of who had a charge before.
-enum Found {
+pub(super) enum Found {
     Begins(Option<OriginId>),
     Waits,
 }
@@ -110,7 +110,7 @@ impl TakingUp<'_> {
         Ok(taken)
     }
 
-    fn me(&self) -> OriginId {
+    pub(super) fn me(&self) -> OriginId {
         self.log.store().origin()
     }
 
@@ -244,7 +244,11 @@ impl TakingUp<'_> {
         }
         let term = newest.map_or(0, |(term, _, _)| term);
         let is_over = holder.map_or(Ok(true), |life| self.is_over(life, wanted.charge, term))?;
-        Ok(if is_over { Found::Begins(holder) } else { Found::Waits })
+        match holder {
+            _ if !is_over => Ok(Found::Waits),
+            Some(life) if newest.is_none() && life != self.me() => self.teller(life),
+            holder => Ok(Found::Begins(holder)),
+        }
     }
 
     /// Whether a life does nothing more under `term` that this node would have to know.

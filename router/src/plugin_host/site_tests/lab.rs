@@ -384,8 +384,22 @@ impl Lab {
         }
     }
 
+    /// A node has something in the life that it writes, as each has of the consensus.
+    fn says_something(&self, node: usize) {
+        let log = &self.nodes[node].log;
+        if log.store().last_commit_of(log.store().origin()).0 == 0 {
+            let ticket = {
+                let mut open = log.lock();
+                open.put_state("consensus", b"", Some(b""));
+                open.ticket()
+            };
+            log.durable_blocking(ticket).unwrap();
+        }
+    }
+
     /// Every node that is here gets all that others have, and does what there is, until nothing changes.
     pub fn settle(&mut self) {
+        (0..self.nodes.len()).for_each(|node| self.says_something(node));
         for _ in 0..6 {
             let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
             for (from, to) in here.iter().flat_map(|from| here.iter().map(move |to| (*from, *to))) {

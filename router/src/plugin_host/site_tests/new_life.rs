@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sled_data::{PartitionId, Wait};
 
 use super::lab::{Lab, PLUGIN, id};
-use crate::plugin_host::duties::TakeOver;
+use crate::plugin_host::duties::{Before, TakeOver};
 use crate::plugin_host::rests::begin_in_ended;
 use crate::plugin_host::round::reader_name;
 
@@ -201,6 +201,45 @@ fn the_rest_of_a_life_goes_on_from_who_is_lost_as_well() {
         lab.comes_back(A);
         lab.publish(A, "pump", &["G1".to_owned()]);
         lab.settle();
+        lab.assert_exact();
+    }
+}
+
+#[test]
+fn a_life_that_comes_as_events_alone_is_read_on_where_the_next_one_of_its_node_stands() {
+    // Whether that comes before; whether an earlier life is read with it.
+    for (is_first, has_earlier) in [(false, false), (true, false), (false, true), (true, true)] {
+        let case = format!("the next one first: {is_first}, earlier: {has_earlier}");
+        let mut lab = Lab::new(3, "origin");
+        killed(&mut lab, usize::MAX);
+        let first = lab.life(A);
+        lab.begins_anew(A);
+        lab.says_where(A);
+        lab.publish_new(A, 4);
+        while !has_earlier && lab.round(A) {}
+        let life = lab.life(A);
+        lab.publish(A, "pump", &["G1".to_owned()]);
+        lab.publish_new(A, 2);
+        for of in [first, life] {
+            lab.carry(of, A, B, usize::MAX);
+        }
+        lab.poll(B);
+        // It is decided that C reads it on, which has nothing of it yet.
+        lab.begins_anew(A);
+        let from_commit = lab.nodes[B].log.store().last_commit_of(life);
+        lab.site.take_overs.insert(life, TakeOver { from_commit, by: id(C), term: 1, before: Before::new() });
+        lab.says_where(A);
+        if is_first {
+            lab.carry(lab.life(A), A, C, usize::MAX);
+        }
+        for of in [first, life] {
+            lab.carry(of, A, C, usize::MAX);
+        }
+        let reader = reader_name(PLUGIN);
+        assert!(lab.nodes[C].log.store().cursors_of(life, &reader).unwrap().is_empty(), "it has ended: {case}");
+        lab.work(C);
+        lab.settle();
+        assert_eq!((lab.miscounted(B), lab.miscounted_anew(B)), (vec![], vec![]), "{case}");
         lab.assert_exact();
     }
 }
