@@ -71,6 +71,8 @@ pub struct Carry<'a> {
     pub holder: Option<OriginId>,
     /// One who had it and is gone, where there is one: it may have read all that is here.
     pub lost: Option<OriginId>,
+    /// Whether an earlier life of this node has begun it under the same term.
+    pub goes_on: bool,
 }
 
 fn store_fault(error: impl std::fmt::Display) -> Fault {
@@ -174,9 +176,13 @@ impl Carry<'_> {
         Ok(cursor.max(self.earlier(&spans).map(|span| span.from)))
     }
 
-    /// The newest span that was there before the charge was begun.
+    /// The newest span that was there before the charge was begun: that of an earlier life of this node under the same term as well, where it goes on.
     fn earlier<'a>(&self, spans: &'a SpansV1) -> Option<&'a SpanV1> {
-        spans.spans.iter().rev().find(|span| span.term < self.wanted.term)
+        let is_before = |span: &&SpanV1| match self.goes_on && span.life != self.me().0 {
+            true => span.term <= self.wanted.term,
+            false => span.term < self.wanted.term,
+        };
+        spans.spans.iter().rev().find(is_before)
     }
 
     /// Replaces the node's state of a partition number by the holder's.

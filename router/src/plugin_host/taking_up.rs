@@ -203,7 +203,8 @@ impl TakingUp<'_> {
         };
         let lost = self.lost_holder(wanted, holder);
         let (log, index, manifest, duties) = (self.log, self.index, self.manifest, self.duties);
-        let carry = Carry { log, index, manifest, duties, wanted, before, holder, lost };
+        let goes_on = head.term == Some(wanted.term);
+        let carry = Carry { log, index, manifest, duties, wanted, before, holder, lost, goes_on };
         carry.run(store)?;
         let (plugin, charge, term) = (&self.manifest.name, wanted.charge, wanted.term);
         tracing::info!(plugin, ?charge, term, ?holder, "a charge is begun");
