@@ -15,6 +15,11 @@ use super::{EventLog, PartitionLog, Topic};
 pub(super) const LIVES_TREE: &str = "own_lives";
 /// A value of the tree.
 const NOTED: &[u8] = &[1];
+/// The small named tree of ended lives without events, of which the store keeps nothing once one more has ended: the value is a version byte, 1, and the hybrid
+/// clock of the last commit (8 bytes, big-endian).
+const SPENT_TREE: &str = "own_lives_spent";
+/// Such lives that are noted; the oldest go.
+const SPENT_MAX: usize = 256;
 /// Noted lives that are read at once.
 const NOTED_READ_MAX: usize = 256;
 
@@ -34,6 +39,16 @@ fn noted(store: &Store) -> Result<BTreeSet<OriginId>, ReadError> {
             None => return Ok(lives),
         }
     }
+}
+
+/// The ended lives without events that are noted, each with its last clock.
+fn noted_spent(store: &Store) -> Result<BTreeMap<OriginId, u64>, ReadError> {
+    let found = store.state_scan(SPENT_TREE, &[], None, SPENT_MAX)?;
+    let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+        let clock = value.strip_prefix(&[1])?;
+        Some((life_of(&key)?, u64::from_be_bytes(clock.try_into().ok()?)))
+    };
+    Ok(found.into_iter().filter_map(read).collect())
 }
 
 /// The ended lives that the store has partitions of, the oldest first. They stand apart in their hybrid clocks, so that one batch of each says where
@@ -68,8 +83,39 @@ impl EventLog {
         self.ended.contains(&life)
     }
 
+    /// The ended lives without events that others may have something of, each with the clock of its last commit: not those that were outlived.
+    pub(super) fn spent_with_clocks(&self) -> BTreeMap<OriginId, u64> {
+        // A store that cannot be read tells so elsewhere. Nobody can have one without a commit.
+        let mut spent = noted_spent(&self.store).unwrap_or_default();
+        let clock = |(life, last)| Some((life, self.store.clock_of(life, last).ok().flatten()?));
+        spent.extend(self.spent_lives().into_iter().filter_map(clock));
+        spent.retain(|life, _| !self.is_ended(*life) && matches!(self.was_outlived(*life), Ok(false)));
+        spent
+    }
+
+    fn note_spent_lives(&self) {
+        let Ok(noted) = noted_spent(&self.store) else { return };
+        let mut spent: Vec<(u64, OriginId)> =
+            self.spent_with_clocks().into_iter().map(|(life, clock)| (clock, life)).collect();
+        spent.sort_unstable();
+        let stays: BTreeMap<OriginId, u64> =
+            spent.into_iter().rev().take(SPENT_MAX).map(|(clock, life)| (life, clock)).collect();
+        if stays == noted {
+            return;
+        }
+        let mut open = self.lock();
+        for life in noted.keys().filter(|life| !stays.contains_key(life)) {
+            open.put_state(SPENT_TREE, &life.0.to_be_bytes(), None);
+        }
+        for (life, clock) in stays.iter().filter(|(life, _)| !noted.contains_key(life)) {
+            open.put_state(SPENT_TREE, &life.0.to_be_bytes(), Some(&[&[1][..], &clock.to_be_bytes()].concat()));
+        }
+        let _ = open.ticket();
+    }
+
     /// Notes the ended lives, and forgets those of which nothing is left; durable with the next commit, before anything is followed.
     pub(super) fn note_ended_lives(&self) {
+        self.note_spent_lives();
         let Ok(noted) = noted(&self.store) else { return };
         let new = self.ended.iter().filter(|life| !noted.contains(life)).map(|life| (*life, Some(NOTED)));
         let gone = noted.iter().filter(|life| !self.ended.contains(life)).map(|life| (*life, None));
@@ -166,6 +212,36 @@ mod tests {
         log.store().end_life("others have more").unwrap();
         let log = open_on(&backend, Config::default());
         assert_eq!(log.ended_lives(), lives);
+        log.close();
+    }
+
+    #[test]
+    fn a_life_without_events_has_its_place_where_it_counts() {
+        let backend = Arc::new(MemoryBackend::new());
+        let mut lives = Vec::new();
+        for has_events in [true, false, true] {
+            let log = open_on(&backend, Config::default());
+            let topic = log.ensure_topic("kept", None).unwrap();
+            let ticket = {
+                let mut open = log.lock();
+                open.put_state("any", b"", Some(b""));
+                open.ticket()
+            };
+            log.durable_blocking(ticket).unwrap();
+            if has_events {
+                publish(&log, &topic);
+            }
+            lives.push(log.origin());
+            log.close();
+            log.store().end_life("as after a kill").unwrap();
+        }
+        // Of the second the store itself keeps nothing any more.
+        let log = open_on(&backend, Config::default());
+        assert!(log.spent_lives().is_empty());
+        assert_eq!(log.lives_before(|_| false), [lives[0], lives[2]]);
+        assert_eq!(log.lives_before(|life| life == lives[1]), lives);
+        let chain: Vec<OriginId> = lives.iter().copied().chain([log.origin()]).collect();
+        assert_eq!(log.chains(1, &lives), [chain]);
         log.close();
     }
 

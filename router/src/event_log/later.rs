@@ -73,16 +73,37 @@ fn chains(
 
 impl EventLog {
     /// The lives of each node that has several here, the oldest first: of other nodes by what is followed, of this one what its store has. One that others had
-    /// more of is left out. Reads some entries of the store for each.
-    pub fn chains(&self, own_node: u64) -> Vec<Vec<OriginId>> {
+    /// more of is left out. `before` are those of this store before the present one ([`EventLog::lives_before`]). Reads some entries of the store for each.
+    pub fn chains(&self, own_node: u64, before: &[OriginId]) -> Vec<Vec<OriginId>> {
         // Of what cannot be read it is not known that it was outlived; that it cannot be is told elsewhere.
         let has_outlived = |present, life| self.was_outlived_before(present, life).unwrap_or(false);
         let is_own = |node, life| node == own_node || self.is_ended(life);
         let mut chains = chains(&self.store.followed(), has_outlived, is_own);
-        if !self.ended.is_empty() {
-            chains.push(self.ended.iter().copied().chain([self.origin()]).collect());
+        if !before.is_empty() {
+            chains.push(before.iter().copied().chain([self.origin()]).collect());
         }
         chains
+    }
+
+    /// The lives of this store before the present one, the oldest first: those with events ([`EventLog::ended_lives`]), and of those without which `counts`
+    /// says: work that others were given with such a life is work that was left in those before it.
+    pub fn lives_before(&self, counts: impl Fn(OriginId) -> bool) -> Vec<OriginId> {
+        let mut spent = self.spent_with_clocks();
+        spent.retain(|life, _| counts(*life));
+        if spent.is_empty() {
+            return self.ended.clone();
+        }
+        // Their clocks stand apart. One of which nothing can be read comes first.
+        let mut lives: BTreeMap<OriginId, u64> = self.ended.iter().map(|life| (*life, 0)).collect();
+        for id in self.store.partitions() {
+            if let Some(newest) = lives.get_mut(&id.origin) {
+                *newest = self.store.last_batch_hlc(id).unwrap_or(0).max(*newest);
+            }
+        }
+        lives.extend(spent);
+        let mut lives: Vec<(u64, OriginId)> = lives.into_iter().map(|(life, hlc)| (hlc, life)).collect();
+        lives.sort_unstable();
+        lives.into_iter().map(|(_, life)| life).collect()
     }
 
     /// Which of the lives that are followed have ended. Reads some entries of the store for each.

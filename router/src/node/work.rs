@@ -41,7 +41,7 @@ impl SiteNode {
         loop {
             let peers = self.peers().map(|peers| peers.states()).unwrap_or_default();
             self.tell_heard(&peers);
-            self.tell_duties(&plugins, &peers, &mut duties);
+            self.tell_duties(&plugins, &replication, &peers, &mut duties);
             self.tell_commands(&commands, &replication, &peers);
             let left_out = LeftOut::of(&self.log, &self.book.following());
             let needed = self.others_wrote(&replication, &peers, &left_out);
@@ -75,7 +75,8 @@ impl SiteNode {
     /// What plugins read before anybody is heard: what was decided last.
     pub(super) fn first_duties(&self) -> Duties {
         match self.identity {
-            Some(_) => plugin_host::duties(&self.site_of(&[])),
+            // What others hold is not known yet.
+            Some(_) => plugin_host::duties(&self.site_of(&[], |_| true)),
             None => Duties::alone_after(self.log.ended_lives().to_vec()),
         }
     }
@@ -99,8 +100,16 @@ impl SiteNode {
         !(hears_majority && self.catalog.is_in_touch())
     }
 
-    fn tell_duties(&self, plugins: &PluginHost, peers: &[PeerState], last: &mut Duties) {
-        let next = plugin_host::duties(&self.site_of(peers));
+    fn tell_duties(&self, plugins: &PluginHost, replication: &Replication, peers: &[PeerState], last: &mut Duties) {
+        let (held, said) = (replication.held_by_others(), replication.held_by_others().all());
+        // Who is here and has not said it yet may.
+        let may_hold = |peer: &PeerState, life: OriginId| match said.get(&peer.node) {
+            Some(holds) if !peer.is_connected || held.has_said_since(peer.node, peer.since) => {
+                holds.contains_key(&life)
+            }
+            _ => peer.is_connected,
+        };
+        let next = plugin_host::duties(&self.site_of(peers, |life| peers.iter().any(|peer| may_hold(peer, life))));
         if next != *last {
             tracing::info!(
                 taken_over = next.taken_over.len(),
@@ -155,8 +164,8 @@ impl SiteNode {
         others_wrote(peers, &held, left_out, self.log.clock().monotonic())
     }
 
-    /// The site, as what a node has to do follows from it.
-    fn site_of(&self, peers: &[PeerState]) -> plugin_host::Site {
+    /// The site, as what a node has to do follows from it. `may_be_held`: whether another may hold a life.
+    fn site_of(&self, peers: &[PeerState], may_be_held: impl Fn(OriginId) -> bool) -> plugin_host::Site {
         // First: what is read then is not older than what is known to be here.
         let is_cut_off = self.is_cut_off(peers);
         let members = self.catalog.members();
@@ -171,11 +180,24 @@ impl SiteNode {
         };
         let here = members.iter().map(|member| member.node).filter(|node| !is_open(*node)).collect();
         let policy = self.catalog.site().map_or_else(Lease::default, |site| site.lease);
+        // Of a life without events nobody can have anything that does not hold it: it is as if nothing had been decided of it.
+        let is_taken_over = |life: OriginId| {
+            let taken = take_overs.iter().find(|(origin, _)| *origin == life.0);
+            taken.is_some_and(|(_, taken)| taken.by == me || may_be_held(life))
+        };
+        // They matter where a life was taken over.
+        let (ended, chains) = match take_overs.is_empty() {
+            true => (self.log.ended_lives().to_vec(), Vec::new()),
+            false => {
+                let ended = self.log.lives_before(is_taken_over);
+                let chains = self.log.chains(me.0, &ended);
+                (ended, chains)
+            }
+        };
         plugin_host::Site {
             me,
-            ended: self.log.ended_lives().to_vec(),
-            // They matter where a life was taken over.
-            chains: if take_overs.is_empty() { Vec::new() } else { self.log.chains(me.0) },
+            ended,
+            chains,
             is_known,
             here,
             take_overs: take_overs.iter().map(|(origin, taken)| (OriginId(*origin), to_host(taken))).collect(),

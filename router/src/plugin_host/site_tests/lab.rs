@@ -199,11 +199,16 @@ impl Lab {
 
     /// Tells the nodes that are not cut off what was decided.
     pub fn decide(&mut self) {
+        let followed = |node: &Node| node.log.store().followed().into_iter().map(|(life, _)| life).collect();
+        let held: Vec<BTreeSet<OriginId>> = self.nodes.iter().map(followed).collect();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if self.site.here.contains(&id(number)) {
-                let ended = node.log.ended_lives().to_vec();
+                let ended = node.log.lives_before(|life| {
+                    let by = self.site.take_overs.get(&life).map(|record| record.by);
+                    by.is_some_and(|by| by == id(number) || held.iter().any(|held| held.contains(&life)))
+                });
                 let is_known = self.site.lives.get(&id(number)) == Some(&node.log.store().origin());
-                let chains = node.log.chains(id(number).0);
+                let chains = node.log.chains(id(number).0, &ended);
                 node.duties = Arc::new(duties(&Site { me: id(number), ended, chains, is_known, ..self.site.clone() }));
                 node.index.set_duties(&node.duties);
                 node.plugin.set_duties(&node.duties);
@@ -364,6 +369,10 @@ impl Lab {
         if target.store().origin() == of || target.ended_lives().contains(&of) {
             return;
         }
+        // Nobody is told of one that has ended without events, nor takes it back.
+        if [source, target].iter().any(|log| log.spent_lives().iter().any(|(life, _)| *life == of)) {
+            return;
+        }
         let is_first = self.lives.iter().any(|lives| lives.first() == Some(&of));
         if commits > 0 && !is_first && target.store().followed_commit(of).0 == 0 {
             return copy(of, source, target);
@@ -403,9 +412,8 @@ impl Lab {
         for _ in 0..6 {
             let here: Vec<usize> = (0..self.nodes.len()).filter(|node| self.is_here(*node)).collect();
             for (from, to) in here.iter().flat_map(|from| here.iter().map(move |to| (*from, *to))) {
-                // Of a life before as well.
-                let ended: Vec<OriginId> = self.nodes.iter().flat_map(|node| node.log.ended_lives().to_vec()).collect();
-                for of in ended.into_iter().chain((0..self.nodes.len()).map(|of| self.life(of))).collect::<Vec<_>>() {
+                // Of lives before as well.
+                for of in self.lives.iter().flatten().copied().collect::<Vec<OriginId>>() {
                     self.carry(of, from, to, usize::MAX);
                 }
             }
