@@ -17,6 +17,7 @@ use super::duties::Duties;
 use super::overridden::{Derived, Verdict, judge};
 use super::round::reader_name;
 use crate::event_log::{Committed, EventLog, Observer};
+use crate::transport::NodeId;
 
 /// Entries of the tree that are read at once.
 const SCAN_MAX: usize = 512;
@@ -30,11 +31,27 @@ struct Known {
     spans: Spans,
     /// The newest term under which each charge over an origin was begun, by plugin.
     begun: HashMap<String, HashMap<OriginId, u64>>,
+    /// Who writes the lives of which that is known; `None` for this node.
+    writers: HashMap<OriginId, Option<u64>>,
+}
+
+impl Known {
+    /// Whether two lives are of one node, as far as is known here, on `me`.
+    fn is_same_node(&self, one: OriginId, other: OriginId, me: NodeId) -> bool {
+        // A life of this node's own may be followed back, or known of by others alone.
+        let node = |life: OriginId| self.writers.get(&life).map(|node| node.unwrap_or(me.0)).filter(|node| *node != 0);
+        match (node(one), node(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+    }
 }
 
 /// What the site has decided, which may not be carried out yet.
 #[derive(Debug, Default)]
 struct Decided {
+    /// This node; 0 while it knows of no site.
+    me: NodeId,
     origins: BTreeMap<OriginId, u64>,
     /// Earlier lives, each with the one whose charge is over it.
     earlier: BTreeMap<OriginId, OriginId>,
@@ -70,6 +87,10 @@ impl Observer for Stale {
     fn copied(&self, _: OriginId) {
         self.0.store(true, Ordering::Release);
     }
+
+    fn lives_changed(&self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl ChargeIndex {
@@ -90,7 +111,7 @@ impl ChargeIndex {
     pub fn set_duties(&self, duties: &Duties) {
         let (origins, shares) = (duties.origin_terms.clone(), duties.share_terms.clone());
         let earlier = duties.earlier.iter().map(|(life, earlier)| (*life, earlier.of)).collect();
-        *self.decided.write() = Arc::new(Decided { origins, earlier, shares });
+        *self.decided.write() = Arc::new(Decided { me: duties.me, origins, earlier, shares });
         self.refresh();
     }
 
@@ -136,8 +157,11 @@ impl ChargeIndex {
     fn read(&self) -> Result<Known, ReadError> {
         let store = self.log.store();
         let mut known = Known::default();
-        let followed = store.followed().into_iter().map(|(life, _)| life);
-        for life in followed.chain([store.origin()]) {
+        let followed = store.followed();
+        let written = followed.iter().filter(|(_, life)| life.node != 0).map(|(life, at)| (*life, Some(at.node)));
+        let own = self.log.ended_lives().iter().copied().chain([store.origin()]).map(|life| (life, None));
+        known.writers = written.chain(own).collect();
+        for life in followed.iter().map(|(life, _)| *life).chain([store.origin()]) {
             self.read_life(life, &mut known)?;
         }
         Ok(known)
@@ -209,14 +233,18 @@ impl View<'_> {
             let (charge, spans) = self.known.spans.get(cause.plugin)?.get(&id)?;
             Some((id, *charge, spans))
         });
-        let event = |natural| Derived { life, natural, term: cause.term, offset: cause.offset };
+        let event =
+            |natural, by_its_node| Derived { life, natural, by_its_node, term: cause.term, offset: cause.offset };
         match found {
             Some((id, charge, spans)) => {
-                // Of an earlier life, all that was derived before the first span counts, and what its node did beyond the others never.
+                // Of an earlier life, what its node has derived before the first span counts, and what that did beyond the others never.
                 let natural = charge.natural().filter(|_| charge.covers(id));
-                judge(event(natural), spans, decided, |holder| self.index.done_to(holder, cause.plugin, id))
+                let later = charge.natural().filter(|_| !charge.covers(id));
+                let by_its_node = later.map(|later| self.known.is_same_node(life, later, self.decided.me));
+                let event = event(natural, by_its_node);
+                judge(event, spans, decided, |holder| self.index.done_to(holder, cause.plugin, id))
             }
-            None => judge(event(None), &SpansV1::default(), decided, |_| 0),
+            None => judge(event(None, None), &SpansV1::default(), decided, |_| 0),
         }
     }
 

@@ -11,6 +11,8 @@ use crate::transport::NodeId;
 /// What this node's plugins read. The node gives it to the plugin host; each plugin takes it up between two rounds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Duties {
+    /// This node; 0 where there is no site.
+    pub me: NodeId,
     /// Whether there is no site: everything that is here is this node's.
     pub is_alone: bool,
     /// Whether nothing is read for now: the node is cut off, and the policy is to pause.
@@ -235,7 +237,7 @@ pub struct Site {
 /// What a node of a site is to read.
 #[must_use]
 pub fn duties(site: &Site) -> Duties {
-    let mut duties = Duties { is_paused: site.is_paused, ..Duties::default() };
+    let mut duties = Duties { me: site.me, is_paused: site.is_paused, ..Duties::default() };
     duties.earlier = site.earlier();
     let own = site.lives.get(&site.me).copied();
     let is_own = |life: &OriginId| duties.earlier.get(life).is_none_or(|earlier| Some(earlier.of) == own);

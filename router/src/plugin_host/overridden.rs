@@ -5,7 +5,7 @@
 
 use sled_data::{Offset, OriginId};
 
-use super::charge::SpansV1;
+use super::charge::{SPANS_MAX, SpansV1};
 
 /// What is to be done with a derived event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Derived {
     pub life: OriginId,
     /// Who reads the source's partition where nobody has taken it over.
     pub natural: Option<OriginId>,
+    /// Of a source in an earlier life than the charge's: whether a life of the same node has derived the event, as far as is known. `None` for any other.
+    pub by_its_node: Option<bool>,
     /// The term under which it was derived.
     pub term: u64,
     /// The source's offset.
@@ -44,6 +46,8 @@ pub fn judge(event: Derived, spans: &SpansV1, decided: u64, done_to: impl FnOnce
     let owning = owner.and_then(|at| spans.spans.get(at));
     let counts = match owning {
         _ if event.term > known_term => true,
+        // Before the first who took it over its node has read it alone; another one that was given it then has not said so in time.
+        None if event.by_its_node == Some(false) && spans.spans.len() < SPANS_MAX => false,
         None => spans.is_cut || event.natural.is_none_or(|natural| natural == event.life),
         Some(span) => span.life == event.life.0 && event.term >= span.since,
     };
@@ -88,7 +92,7 @@ mod tests {
 
     /// Judges an event of `life` under `term` from `offset` of A's partition; everybody has read up to 20.
     fn told(list: &[(u64, u64, u64, u64)], decided: u64, (life, term, offset): (u64, u64, u64)) -> Verdict {
-        let event = Derived { life: OriginId(life), natural: Some(OriginId(A)), term, offset };
+        let event = Derived { life: OriginId(life), natural: Some(OriginId(A)), by_its_node: None, term, offset };
         judge(event, &spans(list), decided, |_| 20)
     }
 
@@ -138,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_share_belongs_to_nobody_before_it_is_given_out() {
-        let event = |life, term, offset| Derived { life: OriginId(life), natural: None, term, offset };
+        let event =
+            |life, term, offset| Derived { life: OriginId(life), natural: None, by_its_node: None, term, offset };
         let list = spans(&[(1, 1, B, 10), (2, 2, C, 30)]);
         let verdict = |event| judge(event, &list, 2, |_| 0);
         assert_eq!(verdict(event(A, 0, 5)), Counts);
@@ -150,10 +155,26 @@ mod tests {
     #[test]
     fn what_is_older_than_all_that_is_known_counts() {
         let mut list = spans(&[(9, 9, C, 30)]);
-        let event = Derived { life: OriginId(B), natural: Some(OriginId(A)), term: 1, offset: 5 };
+        let event = Derived { life: OriginId(B), natural: Some(OriginId(A)), by_its_node: None, term: 1, offset: 5 };
         assert_eq!(judge(event, &list, 9, |_| 0), Overridden);
         list.is_cut = true;
         assert_eq!(judge(event, &list, 9, |_| 0), Counts);
+    }
+
+    #[test]
+    fn of_an_earlier_life_what_its_node_did_counts_before_the_first_who_took_it_over() {
+        let mut list = spans(&[(3, 3, C, 9)]);
+        list.is_cut = true;
+        let verdict = |list: &SpansV1, by_its_node, term, offset| {
+            let event = Derived { life: OriginId(B), natural: None, by_its_node: Some(by_its_node), term, offset };
+            judge(event, list, 3, |_| 0)
+        };
+        assert_eq!((verdict(&list, true, 0, 8), verdict(&list, true, 0, 9)), (Counts, Overridden));
+        // Given to it under a term of which C did not know that it was begun.
+        assert_eq!(verdict(&list, false, 1, 8), Overridden);
+        (0..SPANS_MAX as u64)
+            .for_each(|term| list = list.clone().with(SpanV1 { term: term + 4, since: 4, life: C, from: 9 }));
+        assert_eq!(verdict(&list, false, 1, 8), Counts, "of older ones nothing is known");
     }
 
     #[test]
