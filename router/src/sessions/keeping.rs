@@ -89,16 +89,17 @@ impl Sessions {
         }
     }
 
-    /// Replaces the door's state of a session whose client is away, and when it ends (`None`: never by itself), in
-    /// the store as well.
+    /// Replaces the door's state of a session whose client is away, in the store as well, and says when it ends (`None`: never by itself) where that is not
+    /// stored: the door knows that by a moment less exactly, and by which clock it is would be forgotten.
     pub fn set_kept_state(&self, client_id: &str, state: Vec<u8>, expires_at_ms: Option<i64>) {
         let mut slots = self.slots.lock();
         let Some(Slot::Kept { record, ends, .. }) = slots.get_mut(client_id) else { return };
-        if record.state != state || record.expires_at_ms != expires_at_ms {
-            if record.expires_at_ms != expires_at_ms {
-                *ends = Ends::default();
-            }
-            (record.state, record.expires_at_ms) = (state, expires_at_ms);
+        let has_end_now = record.expires_at_ms.is_none() && expires_at_ms.is_some();
+        if has_end_now {
+            (record.expires_at_ms, *ends) = (expires_at_ms, Ends::default());
+        }
+        if has_end_now || record.state != state {
+            record.state = state;
             put_record(&mut self.log.lock(), client_id, record);
         }
     }
