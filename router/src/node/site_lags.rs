@@ -101,7 +101,8 @@ impl Look<'_> {
 
     /// Every other node of the site, also where it has not come since this one was started.
     fn own_followers(&self, origin: OriginId, kept: &Extents) -> Vec<FollowerView> {
-        let followers = self.site.book.followers(origin);
+        let mut followers = self.site.book.followers(origin);
+        followers.retain(|(node, _)| self.may_follow(*node));
         let is_silent =
             |node: &NodeId| *node != self.site.place.node && !followers.iter().any(|(follower, _)| follower == node);
         let silent = self.members.iter().map(|member| member.node).filter(is_silent);
@@ -123,7 +124,13 @@ impl Look<'_> {
             let state = followers.entry(node).or_insert(state);
             state.synced = state.synced.max(*commit);
         }
+        followers.retain(|node, _| self.may_follow(*node));
         followers.into_iter().map(|(node, state)| self.follower(origin, kept, node, state)).collect()
+    }
+
+    /// Whether what a node lacks is told: one that was taken out follows nothing any more, and would lack more and more.
+    fn may_follow(&self, node: NodeId) -> bool {
+        !self.site.catalog.is_removed(node)
     }
 
     fn follower(&self, origin: OriginId, kept: &Extents, node: NodeId, state: FollowerState) -> FollowerView {
