@@ -120,11 +120,16 @@ pub enum Class {
 }
 
 fn no_majority(missing: &[String]) -> String {
-    let who = match missing {
-        [] => "no leader was found".to_owned(),
-        missing => format!("not heard: {}", missing.join(", ")),
+    let (who, then) = match missing {
+        [] => ("no leader was found".to_owned(), ""),
+        missing => (
+            format!("not heard: {}", missing.join(", ")),
+            "; where these are lost for good, `edgeway node promote --lost` lets this node decide alone",
+        ),
     };
-    format!("the site has no majority, so nothing can be changed now ({who}); see that the nodes reach each other")
+    format!(
+        "the site has no majority, so nothing can be changed now ({who}); see that the nodes reach each other{then}"
+    )
 }
 
 impl Refusal {

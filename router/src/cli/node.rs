@@ -121,7 +121,11 @@ pub fn run(args: Args, out: &mut Out<impl Write>) -> Result<(), Failure> {
         Action::Policy { policy, node } => set_policy(&Api::to(&node)?, policy, out),
         Action::Promote { lost: _, node } => {
             let said: Value = Api::to(&node)?.post("site/promote-lost", &json!({}), WAITS)?;
-            out.done(&said, "the node decides alone now; remove the lost ones with `edgeway node remove`")
+            out.done(
+                &said,
+                "the node decides alone now; remove the lost ones with `edgeway node remove`: until then events of quorum topics are refused. \
+                 Let none of them come back with its data folder: wipe it, and let it join anew",
+            )
         }
     }
 }
