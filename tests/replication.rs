@@ -15,6 +15,7 @@ mod load;
 mod members;
 mod moved_by_copy;
 mod newest;
+mod outside;
 mod paused;
 mod plugins;
 mod resends;

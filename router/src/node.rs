@@ -17,6 +17,7 @@ mod link_json;
 mod links;
 mod listing;
 mod outlived;
+mod outside;
 mod place;
 mod plugins;
 mod proposer;
@@ -136,6 +137,7 @@ impl Node {
         let (listener, mqtt_addr) = bind(config.listen.mqtt).await?;
         let identity = Identity { name: config.node.name.clone(), mqtt: mqtt_addr, secure: Arc::default() };
         let (rooms, site, links) = open_rooms(identity, &data, &config)?;
+        site.keep_out_if_removed().await;
         let (open, guarded) = (rooms.open_routes(), rooms.guarded_routes(&config.http));
         let server = Server::start(config.listen.http, &config.http, &data, open, guarded).await?;
         let (stop_readers, stopped) = watch::channel(false);
@@ -178,8 +180,9 @@ impl Node {
             write_address(&data, SITE_ADDRESS_FILE, address)?;
         }
         write_address(&data, MQTT_ADDRESS_FILE, mqtt_addr)?;
-        tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
-        rooms.readiness.set(State::Ready);
+        if rooms.readiness.started() {
+            tracing::info!(%mqtt_addr, data = %data.display(), origin = %rooms.log.store().origin(), "the node is ready");
+        }
         Ok(Self {
             data,
             rooms,
@@ -345,7 +348,7 @@ fn open_rooms(
     let nodes = (certificate.clone(), Arc::clone(&way) as _);
     let linked = links::LinkNode::open(&log, &catalog, nodes, place, config);
     let linked = linked.map_err(|error| StartError::Links(error.to_string()))?;
-    let told = site::Told { first, name: site::given_name(data) };
+    let told = site::Told { first, name: site::given_name(data), data: data.to_owned() };
     let means = (Arc::clone(&way), Spoken::up_to(config.site.highest_protocol()));
     let site = site::SiteNode::new(place, Arc::clone(&log), Arc::clone(&catalog), certificate, means, told);
     let sessions = Sessions::open(Arc::clone(&log), fan_out, config.sessions.clone());

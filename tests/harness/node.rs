@@ -71,6 +71,12 @@ impl Node {
         self.wait_ready();
     }
 
+    /// Starts the node where it is to be kept out of its site, and waits until it says so in these words.
+    pub fn run_kept_out(&mut self, words: &str) {
+        self.spawn();
+        self.wait_started(|ready| ready.status == 503 && ready.body.contains(words));
+    }
+
     /// Starts the node where it must refuse to run; how it ended, and what it said to it.
     pub fn run_refused(&mut self) -> (ExitStatus, String) {
         let said_before = self.log().len();
@@ -107,8 +113,13 @@ impl Node {
     }
 
     fn wait_ready(&mut self) {
+        self.wait_started(|ready| ready.status == 200);
+    }
+
+    /// Waits until it answers, and so, when it is asked whether it is ready.
+    fn wait_started(&mut self, so: impl Fn(&http::Answer) -> bool) {
         let end = Instant::now() + READY_MAX;
-        while !self.is_ready() {
+        while !self.answers(&so) {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the node ended with {status}:\n{}", self.log());
             }
@@ -117,7 +128,7 @@ impl Node {
         }
     }
 
-    fn is_ready(&mut self) -> bool {
+    fn answers(&mut self, so: impl Fn(&http::Answer) -> bool) -> bool {
         let (Some(mqtt), Some(http)) = (self.address("mqtt.addr"), self.address("admin.addr")) else {
             return false;
         };
@@ -126,7 +137,7 @@ impl Node {
             return false;
         };
         token.trim().clone_into(&mut self.token);
-        http::get(http, "/readyz", None).is_some_and(|answer| answer.status == 200)
+        http::get(http, "/readyz", None).is_some_and(|answer| so(&answer))
     }
 
     fn address(&self, file: &str) -> Option<SocketAddr> {

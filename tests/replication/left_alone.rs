@@ -29,6 +29,7 @@ fn the_last_one_goes_on_alone_when_it_is_told_to() {
         (refused.json()["error"]["code"] != "unknown-outcome").then_some(refused)
     });
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("no-majority")), "{refused:?}");
+    assert!(refused.body.contains("edgeway node promote --lost"), "what can be done is said: {refused:?}");
 
     let unsure = site[2].cli(&["node", "promote"]);
     assert_eq!(unsure.code, 2, "it is asked for in full: {unsure:?}");
@@ -40,10 +41,19 @@ fn the_last_one_goes_on_alone_when_it_is_told_to() {
         assert_eq!(lost, 2, "{status}");
     }
     wait::until_true("it decides alone", || matches!(add("late").status, 201 | 409));
+    assert!(site.troubles(2).contains(&"lost-nodes".to_owned()), "what is to be done with them is said");
+    // One of them was not lost: both sides say so.
+    assert!(!site.troubles(2).contains(&"lost-heard".to_owned()));
+    site.run(&[0]);
+    wait::until_true("it is heard", || site.troubles(2).contains(&"lost-heard".to_owned()));
+    wait::until_true("it is told", || site.troubles(0).contains(&"lost-there".to_owned()));
+    site.kill(&[0]);
+    wait::until_true("it is silent", || site.seen(2, "n1")["connected"] == false);
     for name in ["n1", "n2"] {
         site[2].cli(&["node", "remove", name]).ok();
     }
     wait::until_true("its own disk is the quorum", || site.status(2)["quorum"]["in_reach"] == true);
+    assert!(site.troubles(2).iter().all(|code| !code.starts_with("lost")), "they are out");
     site.members.drain(..2);
     let load = Load::start(&site, "alone");
     load.wait(200);

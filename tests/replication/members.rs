@@ -101,7 +101,7 @@ fn a_wiped_node_comes_back_as_a_new_one_and_a_copy_of_one_is_kept_out() {
     let mut copy = site.copied(new);
     site.run(&[new]);
     site.wait_level();
-    copy.run();
+    copy.run_kept_out("two nodes run as node");
     wait::until_true("the copy is told of", || (0..2).any(|place| site.troubles(place).contains(&"copied".to_owned())));
     let told = [0, 1].map(|place| site[place].cli(&["node", "status"]).ok().out).concat();
     assert!(told.contains("runs twice"), "{told}");

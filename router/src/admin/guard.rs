@@ -97,7 +97,7 @@ pub async fn source(State(hosts): State<Hosts>, request: Request, next: Next) ->
     }
 }
 
-/// While the node leaves its site, lets through what only looks, and what is about the site.
+/// While the node leaves its site, or is kept out of it, lets through what only looks, and what is about the site.
 pub async fn still_takes(State(readiness): State<Arc<Readiness>>, request: Request, next: Next) -> Response {
     let is_about_site = request.uri().path().trim_start_matches("/v1").starts_with("/site");
     if request.method() == Method::GET || is_about_site {
@@ -105,6 +105,9 @@ pub async fn still_takes(State(readiness): State<Arc<Readiness>>, request: Reque
     }
     let leaving = |what: &str| ApiError::unavailable(format!("the node leaves its site{what}")).coded("leaving");
     let Some(_under_way) = readiness.begin_call().await else {
+        if let Some(why) = readiness.kept_out() {
+            return ApiError::unavailable(why).coded("kept-out").into_response();
+        }
         return leaving(", and takes nothing new").hint("ask another node of the site").into_response();
     };
     let response = next.run(request).await;

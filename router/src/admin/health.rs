@@ -24,6 +24,8 @@ pub enum State {
     Ready,
     /// It hands its log over to the other nodes of its site, and takes nothing new.
     Leaving,
+    /// Its site has no place for it: it takes nothing, and can be looked at.
+    KeptOut,
     /// It is going down.
     Stopping,
 }
@@ -35,6 +37,7 @@ impl State {
             Self::Starting => "starting",
             Self::Ready => "ready",
             Self::Leaving => "leaving",
+            Self::KeptOut => "kept-out",
             Self::Stopping => "stopping",
         }
     }
@@ -47,6 +50,8 @@ type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 pub struct Readiness {
     state: watch::Sender<State>,
     checks: RwLock<Vec<(&'static str, Check)>>,
+    /// Why it is kept out of its site; told while it is.
+    kept_out: RwLock<String>,
     /// Held by calls that change something, for as long as they last.
     under_way: tokio::sync::RwLock<()>,
     /// Calls that change something are waited for no more: what they come to now nobody may rely on.
@@ -70,6 +75,7 @@ impl Default for Readiness {
         Self {
             state: watch::Sender::new(State::Starting),
             checks: RwLock::default(),
+            kept_out: RwLock::default(),
             under_way: tokio::sync::RwLock::default(),
             is_shut: AtomicBool::new(false),
         }
@@ -82,9 +88,31 @@ impl Readiness {
         self.state.send_replace(state);
     }
 
+    /// All parts are started: it takes work, unless it takes nothing new already. Whether it does.
+    pub fn started(&self) -> bool {
+        self.state.send_if_modified(|state| {
+            let starts = *state == State::Starting;
+            if starts {
+                *state = State::Ready;
+            }
+            starts
+        })
+    }
+
     /// Takes nothing new from now on, and waits until what is under way has ended, or `wait` has passed.
     pub async fn leave(&self, wait: Duration) {
         self.set(State::Leaving);
+        self.shut(wait).await;
+    }
+
+    /// The same for one that its site has no place for; `why` says what happened, and what to do.
+    pub async fn keep_out(&self, why: String, wait: Duration) {
+        *self.kept_out.write() = why;
+        self.set(State::KeptOut);
+        self.shut(wait).await;
+    }
+
+    async fn shut(&self, wait: Duration) {
         if tokio::time::timeout(wait, self.under_way.write()).await.is_err() {
             tracing::warn!(
                 "some calls did not end in time; who made them is told that it is not known what came of them"
@@ -102,7 +130,7 @@ impl Readiness {
     /// A call that changes something begins; it has ended when that is dropped. `None`: nothing new is taken.
     pub(super) async fn begin_call(&self) -> Option<tokio::sync::RwLockReadGuard<'_, ()>> {
         let under_way = self.under_way.read().await;
-        (!self.is_leaving()).then_some(under_way)
+        (!self.takes_nothing()).then_some(under_way)
     }
 
     /// Whether nobody waits any more for what calls come to that began before.
@@ -120,15 +148,21 @@ impl Readiness {
         self.checks.write().push((part, Box::new(check)));
     }
 
-    /// Whether it takes nothing new, as it leaves its site.
-    fn is_leaving(&self) -> bool {
-        *self.state.borrow() == State::Leaving
+    /// Whether it takes nothing new, as it leaves its site, or is kept out of it.
+    fn takes_nothing(&self) -> bool {
+        matches!(*self.state.borrow(), State::Leaving | State::KeptOut)
+    }
+
+    /// Why it is kept out of its site, while it is.
+    pub(super) fn kept_out(&self) -> Option<String> {
+        (*self.state.borrow() == State::KeptOut).then(|| self.kept_out.read().clone())
     }
 
     pub(super) fn now(&self) -> Ready {
         let checks = self.checks.read();
         let asked = checks.iter().filter_map(|(part, check)| check().map(|reason| Problem { part, reason }));
-        Ready { state: *self.state.borrow(), problems: asked.collect() }
+        let kept_out = self.kept_out().map(|reason| Problem { part: "site", reason });
+        Ready { state: *self.state.borrow(), problems: asked.chain(kept_out).collect() }
     }
 }
 
@@ -145,4 +179,24 @@ fn answer(ready: Ready) -> Response {
     let good = ready.state == State::Ready && ready.problems.is_empty();
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Answer(ready)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_that_is_kept_out_before_it_has_started_does_not_become_ready() {
+        let readiness = Readiness::default();
+        readiness.keep_out("it was removed".to_owned(), Duration::ZERO).await;
+        assert!(!readiness.started());
+        let now = readiness.now();
+        assert_eq!((now.state, now.problems.len()), (State::KeptOut, 1));
+        assert_eq!((now.problems[0].part, now.problems[0].reason.as_str()), ("site", "it was removed"));
+        assert!(readiness.begin_call().await.is_none(), "it takes nothing");
+        readiness.stay();
+        let now = readiness.now();
+        assert_eq!((now.state, now.problems.len()), (State::Ready, 0));
+        assert!(readiness.begin_call().await.is_some());
+    }
 }

@@ -21,6 +21,11 @@ pub enum SurviveError {
     /// This node was not let in yet.
     #[error("this node was not let into a site yet, it has nothing to go on with")]
     NoSite,
+    /// This node is of the site no more.
+    #[error(
+        "this node was removed from the site: nothing of it goes on here; wipe its data folder, so that it joins under a new id"
+    )]
+    Removed,
     /// The log takes nothing.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -63,6 +68,9 @@ impl Catalog {
     pub async fn promote_lost(self: &Arc<Self>, who: &str) -> Result<(), SurviveError> {
         if self.site().is_none() {
             return Err(SurviveError::NoSite);
+        }
+        if self.is_removed(self.me()) {
+            return Err(SurviveError::Removed);
         }
         if self.goes_on_alone().await {
             return Ok(());

@@ -236,6 +236,7 @@ mod tests {
             is_connected,
             since: Duration::from_secs(since),
             error: None,
+            calls_copy: false,
             known: Some(known),
             connection: None,
         }

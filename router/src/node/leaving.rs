@@ -180,6 +180,7 @@ impl SiteNode {
         let handing = self.hand_over().await?;
         match self.go_after(node, handing).await {
             Ok(behind) => {
+                self.remember_removed();
                 self.left.send_replace(true);
                 Ok(LeftView { done: true, behind })
             }
@@ -283,6 +284,7 @@ impl SiteNode {
     /// since `closing`.
     async fn await_taken_out(self: Arc<Self>, closing: u64) {
         if tokio::time::timeout(TAKEN_OUT_WAIT, self.is_taken_out()).await.is_ok() {
+            self.remember_if_removed();
             self.left.send_replace(true);
         } else if self.doors.get().is_some_and(|doors| doors.reopen_after(closing)) {
             tracing::warn!("the node was not taken out of its site, and goes on");
@@ -309,6 +311,10 @@ impl SiteNode {
     /// Closes the doors when this node is of its site no more, however that came: it was cut off, perhaps, when it was taken out. What it
     /// took from then on would be with nobody else.
     pub(super) async fn keep_out(self: Arc<Self>) {
+        // Known from an earlier run.
+        if self.is_out.load(Ordering::Acquire) {
+            return;
+        }
         let mut members = self.catalog.watch_members();
         tokio::select! {
             // One that has just joined is not listed yet.
@@ -317,12 +323,8 @@ impl SiteNode {
         }
         drop(members);
         self.is_taken_out().await;
-        tracing::error!(
-            "this node was taken out of its site and takes nothing any more: wipe its data folder, so that it joins under a new id"
-        );
-        if let Some(doors) = self.doors.get() {
-            doors.shut().await;
-        }
+        self.remember_if_removed();
+        self.shut_out().await;
     }
 
     /// Takes another node out of the site: one that is there hands its log over first.

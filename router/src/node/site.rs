@@ -1,7 +1,7 @@
 //! The node in its site: its connections, replication, and what people ask of it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sled_data::OriginId;
@@ -64,6 +64,8 @@ pub struct Told {
     pub first: Vec<Member>,
     /// What people called it when they founded the site with it.
     pub name: Option<String>,
+    /// Its data folder.
+    pub data: PathBuf,
 }
 
 /// What people called the node when they founded the site with it.
@@ -87,7 +89,9 @@ pub struct SiteNode {
     pub(super) way: Arc<Way>,
     /// What it speaks with the others.
     pub(super) spoken: Arc<Spoken>,
-    told: Told,
+    pub(super) told: Told,
+    /// Whether it was taken out of its site, as it knows.
+    pub(super) is_out: std::sync::atomic::AtomicBool,
     /// Told true when the node has left its site and is to stop.
     pub(super) left: watch::Sender<bool>,
     /// What is closed when it leaves.
@@ -134,6 +138,7 @@ impl SiteNode {
             way,
             spoken: Arc::new(spoken),
             told,
+            is_out: Default::default(),
             left,
             doors: Default::default(),
             leaving: Default::default(),
@@ -219,6 +224,8 @@ impl SiteNode {
             tokio::spawn(Arc::clone(self).keep_listed(members, listed)),
             tokio::spawn(Arc::clone(self).say_where(address)),
             tokio::spawn(Arc::clone(self).keep_out()),
+            tokio::spawn(Arc::clone(self).wait_while_copy(peers.watch())),
+            tokio::spawn(Arc::clone(self).tell_lost(peers.watch())),
             tokio::spawn(Arc::clone(self).keep_work(
                 Arc::clone(plugins),
                 Arc::clone(commands),
@@ -345,6 +352,7 @@ impl SiteNode {
     }
 
     async fn go_on_alone(&self) -> Result<(), ApiError> {
+        self.check_not_out()?;
         let there: Vec<NodeId> = links::Nodes::connected(&*self.way);
         let members = self.catalog.members();
         let voters: Vec<NodeId> = members.iter().filter(|member| member.voter).map(|member| member.node).collect();
@@ -376,6 +384,7 @@ impl SiteNode {
             match error {
                 SurviveError::NotLost => ApiError::conflict(text).coded("majority-there"),
                 SurviveError::NoSite => ApiError::conflict(text).coded("no-site"),
+                SurviveError::Removed => ApiError::conflict(text).coded("member-removed"),
                 _ => ApiError::unavailable(text),
             }
         })

@@ -1,10 +1,11 @@
 //! What the node tells people of its site.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sled_data::{FOLLOWED_ORIGINS_MAX, OriginId};
 
+use super::outside::lost_told;
 use super::site::SiteNode;
 use super::site_lags::origins;
 use crate::admin::site::{BoundView, CatalogView, NodeView, QuorumView, SiteView, TroubleView};
@@ -43,6 +44,9 @@ pub(super) fn view(site: &SiteNode) -> SiteView {
     let named = site.catalog.site();
     let bounds = bounds(site);
     let now_ms = site.log.clock().wall_ms();
+    let heard: BTreeSet<NodeId> = peers.iter().filter(|peer| peer.is_connected).map(|peer| peer.node).collect();
+    let lost = lost_told(&members, &heard, now_ms);
+    let noted = site.book.troubles().into_iter().map(trouble);
     let tight = bounds.iter().filter(|bound| is_tight(bound)).map(|bound| told(bound, now_ms)).collect::<Vec<_>>();
     SiteView {
         id: format!("{:016x}", site.place.site),
@@ -59,7 +63,7 @@ pub(super) fn view(site: &SiteNode) -> SiteView {
         quorum: quorum(site, &members, &peers),
         nodes: members.iter().map(|member| node(site, member, &peers)).collect(),
         origins: origins(site, &members, &peers, &names),
-        troubles: site.book.troubles().into_iter().map(trouble).chain(tight).chain(site.troubles_now(&names)).collect(),
+        troubles: noted.chain(lost).chain(tight).chain(site.troubles_now(&names)).collect(),
         bounds,
     }
 }
@@ -161,7 +165,10 @@ fn node(site: &SiteNode, member: &Member, peers: &[PeerState]) -> NodeView {
         heard_ms: known.map(|known| ms(now.saturating_sub(known.heard))),
         rtt_ms: connection.map(|connection| connection.rtt.as_secs_f64() * 1e3),
         clock_ahead_ms: known.map(|known| known.clock_ahead_ms),
-        problem: peer.and_then(|peer| peer.error.clone()).or_else(|| does_not_follow(site, member.node, peer)),
+        problem: match is_self {
+            true => site.own_problem(peers),
+            false => peer.and_then(|peer| peer.error.clone()).or_else(|| does_not_follow(site, member.node, peer)),
+        },
     }
 }
 

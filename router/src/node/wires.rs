@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use sled_data::OriginId;
 
+use super::outside::News;
 use super::plugins::components::{self, Components};
 use super::plugins::spread::{Others, Spread};
 use super::site::SiteNode;
@@ -17,8 +18,8 @@ use crate::links::{self, Within};
 use crate::plugin_host::PluginHost;
 use crate::replication::peers::{AskError, Heartbeat, Notice, PeerState, Peers, Pulse, Serve};
 use crate::replication::{
-    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_PLUGIN, ASK_SAME, ASK_WANTS, Pending,
-    Replication, STREAM_FOLLOW, STREAM_LINKED,
+    ASK_CATALOG, ASK_COMMAND, ASK_HAND_OVER, ASK_HOLDINGS, ASK_LINKED, ASK_NEWS, ASK_PLUGIN, ASK_SAME, ASK_WANTS,
+    Pending, Replication, STREAM_FOLLOW, STREAM_LINKED,
 };
 use crate::sessions::Heard;
 use crate::transport::{FrameReceiver, FrameSender, NodeId};
@@ -267,6 +268,13 @@ impl Serve for Served {
                     Some(site) => Some(site.hand_over_for(from).await),
                     None => None,
                 },
+                ASK_NEWS => {
+                    let heard = self.site.upgrade().and_then(|site| site.hear_news(from, &body));
+                    if let (Some((code, text)), Some(replication)) = (heard, self.replication()) {
+                        replication.trouble(code, text);
+                    }
+                    Some(Vec::new())
+                }
                 ASK_LINKED => match &self.within {
                     Some(within) => within.answer(from, &body).await,
                     None => None,
@@ -311,7 +319,13 @@ impl Serve for Served {
         let code = match notice {
             // It has come before the connections had heard that it was let in.
             Notice::Stranger { node } if self.catalog.members().iter().any(|member| member.node == node) => return,
-            Notice::Copied { .. } => "copied",
+            Notice::Copied { node, there, .. } => {
+                // It is the one that stays, and sees nothing of the other one.
+                if let Some(site) = self.site.upgrade() {
+                    tokio::spawn(async move { site.tell_news(node, News::Copied(there)).await });
+                }
+                "copied"
+            }
             Notice::CopiedHere { .. } => "copied-here",
             Notice::Removed { .. } => REMOVED,
             Notice::Version { .. } => "version",
@@ -352,6 +366,7 @@ mod tests {
             is_connected,
             since: Duration::ZERO,
             error: None,
+            calls_copy: false,
             known: Some(Known {
                 origin,
                 incarnation: 1,

@@ -97,6 +97,7 @@ mod tests {
             is_connected,
             since: Duration::ZERO,
             error: None,
+            calls_copy: false,
             known: None,
             connection: None,
         }

@@ -73,6 +73,8 @@ pub const ASK_LINKED: u8 = 6;
 pub const ASK_SAME: u8 = 7;
 /// The kind of an ask for what sites below are to have of plugins.
 pub const ASK_WANTS: u8 = 8;
+/// The kind of an ask that tells a node what it cannot see of itself.
+pub const ASK_NEWS: u8 = 9;
 /// The kind of a long stream that follows an origin.
 pub const STREAM_FOLLOW: u8 = 1;
 /// The kind of a long stream of what links have brought.

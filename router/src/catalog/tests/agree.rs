@@ -122,6 +122,11 @@ async fn one_two_three_five_and_three_nodes_under_changes() {
     nodes[0].take_out(gone.id).await.unwrap();
     site.until_voters(&nodes, 1).await;
     leader(&nodes).await;
+    // It knows that it is out, and makes no group of its own of what it has.
+    until("it knows", || gone.catalog.is_removed(gone.id)).await;
+    let voted = gone.voters();
+    assert_eq!(gone.catalog.promote_lost("cli").await, Err(SurviveError::Removed));
+    assert_eq!(gone.voters(), voted, "a refusal changes nothing");
     nodes[1].change(add("last")).await.unwrap();
     until_same(&nodes.iter().collect::<Vec<_>>()).await;
 }

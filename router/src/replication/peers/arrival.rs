@@ -69,11 +69,15 @@ pub(super) fn is_whom_it_should_be(own: &Own, node: NodeId, hello: &Hello) -> Re
     Err((Close::Impostor, text))
 }
 
+/// What people do about two nodes of one data folder. What either has taken by itself is in its folder alone until others have followed it.
+pub(super) const SETTLE_COPY: &str = "Stop one of them, let the other one run until all follow it (BEHIND 0 in `edgeway node status`), and \
+    do the same with the one that was stopped: what it took is in its data folder alone until then. Only a folder that was followed is to be \
+    wiped, so that it joins as a new node";
+
 fn another_process(own: &Own, node: NodeId, present: Present) -> Verdict {
     if present.is_copied {
         let text = format!(
-            "two nodes run as node {node}, from one copied data folder; node {} keeps the one that came first. Stop one \
-             of them, wipe its data folder and let it join as a new node",
+            "two nodes run as node {node}, from one copied data folder; node {} keeps the one that came first. {SETTLE_COPY}",
             own.node
         );
         return Verdict::Refuse(Close::Copied, text);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Heartbeat;
+use super::arrival::SETTLE_COPY;
 use crate::replication::Pending;
 use crate::transport::{FrameReceiver, FrameSender, NodeId, SiteConnection};
 
@@ -29,7 +30,7 @@ pub enum Notice {
     /// Two processes are alive that both are this node.
     #[error(
         "node {node} ({name}) runs twice, at {here} and at {there}: a data folder was copied. The one at {there} is kept \
-         out. Stop one of them, wipe its data folder and let it join as a new node"
+         out, and takes nothing. {SETTLE_COPY}"
     )]
     Copied {
         /// The node.
@@ -52,7 +53,10 @@ pub enum Notice {
         text: String,
     },
     /// Another node says that this node is not of the site any more.
-    #[error("this node was removed from the site, says {name} ({by}); wipe its data folder before it joins anew")]
+    #[error(
+        "this node was removed from the site, says {name} ({by}), and takes nothing any more. What it took since may be in its data folder \
+         alone: `edgeway tail TOPIC` reads it, while the node runs. Then wipe the folder, and let it join anew"
+    )]
     Removed {
         /// Who says so.
         by: NodeId,

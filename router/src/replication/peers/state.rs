@@ -21,6 +21,8 @@ pub struct PeerState {
     pub since: Duration,
     /// Why it is not connected: what went wrong last.
     pub error: Option<String>,
+    /// Whether it keeps this node out as a copy of one that is connected there.
+    pub calls_copy: bool,
     /// What it said of itself when it was connected last; `None` before the first time.
     pub known: Option<Known>,
     /// The connection, while there is one.

@@ -16,6 +16,8 @@ use crate::transport::{Ended, NodeId, StreamError};
 
 /// How long a connection has to stand before what failed earlier is forgotten.
 const STOOD_AFTER: Duration = Duration::from_secs(5);
+/// How long it counts that a node has called this one a copy, where it does not answer since: it may be gone for good.
+const CALLED_COPY_MAX: Duration = Duration::from_secs(60);
 
 /// After so many failures in a row nobody answers where the list says that a node is: one that knocks is taken then.
 const UNANSWERED_AFTER: u32 = 3;
@@ -46,6 +48,8 @@ struct Seat {
     known: Option<Known>,
     contest: Option<Contest>,
     is_copied: bool,
+    /// When it sent this node away last as a copy of one that is connected there; `None` where it would take it.
+    called_copy: Option<Duration>,
 }
 
 /// All seats.
@@ -129,7 +133,7 @@ impl Table {
 
     /// An attempt came to nothing; what a person should know of it. `is_knock`: it could come to nothing else.
     pub(super) fn dial_failed(&mut self, node: NodeId, is_knock: bool, why: &Failure, now: Duration) -> Option<Notice> {
-        let random = self.draw();
+        let (random, own) = (self.draw(), self.own);
         let seat = self.seats.get_mut(&node)?;
         seat.is_dialling = false;
         // It has come by itself meanwhile.
@@ -139,8 +143,7 @@ impl Table {
         seat.turn = seat.turn.wrapping_add(1);
         seat.failures = seat.failures.saturating_add(1);
         seat.not_before = now + if is_knock { KNOCK_EVERY } else { back_off(seat.failures, random) };
-        seat.error = Some(why.text.clone());
-        seat.told_by(why.code)
+        seat.fail(own, why, now)
     }
 
     /// The connection that a node has.
@@ -178,6 +181,7 @@ impl Table {
             seat.since = now;
         }
         (seat.is_dialling, seat.error, seat.contest, seat.is_copied) = (false, None, None, false);
+        seat.called_copy = None;
         Ok(before)
     }
 
@@ -195,7 +199,7 @@ impl Table {
 
     /// A connection ended; what a person should know of it.
     pub(super) fn down(&mut self, link: &Link, why: &Failure, now: Duration) -> Option<Notice> {
-        let random = self.draw();
+        let (random, own) = (self.draw(), self.own);
         let seat = self.seats.get_mut(&link.node)?;
         if seat.link.as_ref().is_none_or(|present| present.number != link.number) {
             return None;
@@ -209,8 +213,7 @@ impl Table {
         }
         seat.not_before = now + back_off(seat.failures, random);
         seat.since = now;
-        seat.error = Some(why.text.clone());
-        seat.told_by(why.code)
+        seat.fail(own, why, now)
     }
 
     /// The connection of a node; why there is none otherwise.
@@ -283,6 +286,7 @@ impl Seat {
             known: None,
             contest: None,
             is_copied: false,
+            called_copy: None,
         }
     }
 
@@ -291,12 +295,30 @@ impl Seat {
         self.member.address.parse().ok().map(|at: SocketAddr| at.ip().to_canonical())
     }
 
+    /// Notes why there is no connection; what a person should know of it.
+    fn fail(&mut self, own: NodeId, why: &Failure, now: Duration) -> Option<Notice> {
+        let close = why.code.and_then(Close::from_number);
+        self.error = Some(match close {
+            // What it says of this node stands in its own row.
+            Some(Close::Removed) => format!("it says that node {own}, which is this one, was removed from the site"),
+            _ => why.text.clone(),
+        });
+        let silent_since = self.called_copy.filter(|at| now.saturating_sub(*at) < CALLED_COPY_MAX);
+        self.called_copy = match close {
+            Some(Close::Copied) => Some(now),
+            // It would take this one.
+            Some(Close::WrongWay) => None,
+            _ => silent_since,
+        };
+        self.told_by(why.code, &why.text)
+    }
+
     /// What a person should know of a code, the first time that it is told.
-    fn told_by(&mut self, code: Option<u32>) -> Option<Notice> {
+    fn told_by(&mut self, code: Option<u32>, text: &str) -> Option<Notice> {
         if code.is_none() || std::mem::replace(&mut self.told, code) == code {
             return None;
         }
-        let (by, name, text) = (self.member.node, self.member.name.clone(), self.error.clone().unwrap_or_default());
+        let (by, name, text) = (self.member.node, self.member.name.clone(), text.to_owned());
         match Close::from_number(code?)? {
             Close::Copied => Some(Notice::CopiedHere { by, name, text }),
             Close::Removed => Some(Notice::Removed { by, name }),
@@ -313,6 +335,7 @@ impl Seat {
             is_connected: self.link.is_some(),
             since: self.since,
             error: self.error.clone(),
+            calls_copy: self.called_copy.is_some(),
             known: self.link.as_ref().map(|link| link.known()).or_else(|| self.known.clone()),
             connection: self.link.as_ref().map(|link| link.state(self.is_copied)),
         }

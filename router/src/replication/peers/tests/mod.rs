@@ -1,6 +1,7 @@
 //! Nodes of a site in one process, with real endpoints on the loopback interface.
 
 mod asks;
+mod called_copy;
 mod joined;
 mod many;
 mod quiet;

@@ -28,6 +28,7 @@ async fn a_copied_data_folder_is_kept_out_and_told_loudly() {
     copy.hears_notice("copied here", |notice| matches!(notice, Notice::CopiedHere { by: NodeId(2), .. })).await;
     copy.sees_error(2, "two nodes run as node 0000000000000001, from one copied data folder").await;
     assert!(!copy.is_connected(2) && first.is_connected(2));
+    assert!(copy.state(2).calls_copy && !first.state(2).calls_copy);
     assert!(far.state(1).connection.unwrap().is_copied);
     assert_eq!(far.state(1).known.unwrap().incarnation, 11, "the one that came first stays");
     let text = far.notices()[0].to_string();
@@ -36,6 +37,7 @@ async fn a_copied_data_folder_is_kept_out_and_told_loudly() {
     // The first one is stopped: the other may come.
     first.peers.stop().await;
     copy.sees_connected(2).await;
+    assert!(!copy.state(2).calls_copy);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
