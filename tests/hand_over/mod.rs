@@ -25,7 +25,7 @@ use bug::Bug;
 use history::Fact;
 
 const SEEDS: Seeds =
-    Seeds { count: "EDGEWAY_HAND_OVER_SEEDS", alone: "EDGEWAY_HAND_OVER_SEED", quick: 300, to_see: 600 };
+    Seeds { count: "EDGEWAY_HAND_OVER_SEEDS", alone: "EDGEWAY_HAND_OVER_SEED", quick: 200, to_see: 600 };
 
 #[test]
 fn every_promise_holds_between_nodes_in_all_weathers() {

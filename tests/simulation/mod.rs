@@ -23,7 +23,7 @@ use crate::seeded::seeds::{Seeds, assert_met};
 use bug::Bug;
 use history::Fact;
 
-const SEEDS: Seeds = Seeds { count: "EDGEWAY_SIM_SEEDS", alone: "EDGEWAY_SIM_SEED", quick: 300, to_see: 300 };
+const SEEDS: Seeds = Seeds { count: "EDGEWAY_SIM_SEEDS", alone: "EDGEWAY_SIM_SEED", quick: 200, to_see: 300 };
 
 #[test]
 fn every_promise_holds_in_all_weathers() {

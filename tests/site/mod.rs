@@ -22,7 +22,7 @@ use crate::seeded::seeds::{Seeds, assert_met};
 use bug::Bug;
 use history::{Fact, Refusal};
 
-const SEEDS: Seeds = Seeds { count: "EDGEWAY_SITE_SEEDS", alone: "EDGEWAY_SITE_SEED", quick: 250, to_see: 100 };
+const SEEDS: Seeds = Seeds { count: "EDGEWAY_SITE_SEEDS", alone: "EDGEWAY_SITE_SEED", quick: 150, to_see: 100 };
 
 #[test]
 fn every_promise_holds_in_a_site_in_all_weathers() {
