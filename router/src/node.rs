@@ -143,6 +143,18 @@ impl Node {
         let (stop_readers, stopped) = watch::channel(false);
         let commands = tokio::spawn(Arc::clone(&rooms.commands).run(stopped.clone()));
         let twins = tokio::spawn(Arc::clone(&rooms.twins).run(stopped));
+        let catalog = rooms.directory.catalog();
+        let keeping = vec![
+            tokio::spawn(Arc::clone(catalog).keep_topics()),
+            tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
+            tokio::spawn(Arc::clone(&site).keep_level()),
+            tokio::spawn(Arc::clone(&links).import()),
+            tokio::spawn(Arc::clone(&links).watch_summaries()),
+            tokio::spawn(Arc::clone(&links).watch_removed()),
+            tokio::spawn(Arc::clone(&links).tell_commands(Arc::clone(&rooms.commands))),
+            tokio::spawn(Arc::clone(&links).spread_wants()),
+        ];
+        let plugin_keeper = tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run());
         let site_running = site.start(&config.site, &config.node.name, &rooms.plugins, &rooms.commands, &links)?;
         links.edge().start().map_err(|error| StartError::Links(error.to_string()))?;
         await_others(&rooms).await;
@@ -157,22 +169,8 @@ impl Node {
             quic: quic.as_ref().map(quic::Listener::addr),
             fingerprint: fingerprint.map(|fingerprint| fingerprint.to_string()),
         });
-        let doors = vec![
-            tokio::spawn(mqtt::task::listen(door, listener)),
-            tokio::spawn(site.plugin_keeper(Arc::clone(&rooms.plugins)).run()),
-        ];
+        let doors = vec![tokio::spawn(mqtt::task::listen(door, listener)), plugin_keeper];
         let mut doors: Vec<_> = doors.into_iter().chain(mqtts_door).collect();
-        let catalog = rooms.directory.catalog();
-        let keeping = vec![
-            tokio::spawn(Arc::clone(catalog).keep_topics()),
-            tokio::spawn(Arc::clone(&rooms.ingest).keep_routes(Arc::clone(catalog))),
-            tokio::spawn(Arc::clone(&site).keep_level()),
-            tokio::spawn(Arc::clone(&links).import()),
-            tokio::spawn(Arc::clone(&links).watch_summaries()),
-            tokio::spawn(Arc::clone(&links).watch_removed()),
-            tokio::spawn(Arc::clone(&links).tell_commands(Arc::clone(&rooms.commands))),
-            tokio::spawn(Arc::clone(&links).spread_wants()),
-        ];
         // Not before links hold what they have not sent.
         let retention = retention::Keeper::new(&site, &links, &config);
         doors.push(tokio::spawn(retention::keep(Arc::clone(&rooms.ingest), retention)));

@@ -78,6 +78,8 @@ impl From<AppendError> for ApiError {
         let message = error.to_string();
         match error {
             AppendError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message),
+            // Since an earlier failure: nothing of this was given to the store.
+            AppendError::Refused(CommitFailed::Failed(_)) => Self::unavailable(message),
             AppendError::Refused(failed) => failed.into(),
             AppendError::Closing => Self::unavailable(message),
             AppendError::NoQuorum { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "no_quorum", message),

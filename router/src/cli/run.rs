@@ -128,8 +128,9 @@ fn is_out_of_space(error: &OpenError) -> bool {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let node = Node::start(config).await?;
+    // Before the start, which may wait for others: who asks it to stop meanwhile is heard after it, and the store is closed in order.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let node = Node::start(config).await?;
     tokio::select! {
         _ = terminate.recv() => tracing::info!("asked to stop"),
         _ = interrupt.recv() => tracing::info!("interrupted"),

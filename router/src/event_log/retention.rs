@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use sled_data::{Offset, PartitionId, Wait};
+use sled_data::{BackendError, Offset, PartitionId, ReadError, Wait};
 
 use super::EventLog;
 
@@ -46,6 +46,11 @@ impl EventLog {
                     (floor < *to).then_some((*id, floor, *to))
                 };
                 RetentionPass { more: trimmed.more, needed: trimmed.ranges.iter().filter_map(needed).collect() }
+            }
+            // A full store is a trouble that people see already.
+            Err(ReadError::Backend(error @ BackendError::Full)) => {
+                tracing::debug!(%error, "retention could not trim the store");
+                RetentionPass::default()
             }
             Err(error) => {
                 tracing::warn!(%error, "retention could not trim the store; it is tried again with the next pass");

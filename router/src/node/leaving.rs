@@ -265,6 +265,8 @@ impl SiteNode {
         // First: one that leaves meanwhile would count on this one, and this one on it.
         let handed = match self.say_it_leaves().await {
             Ok(()) => self.hand_over().await.map(drop),
+            // Who asks decides in another group, after `promote --lost`: in this one nothing can be said, and nobody counts on it.
+            Err(Refusal::NoMajority { .. }) if self.catalog.is_apart(by).await => self.hand_over().await.map(drop),
             Err(refusal) => Err(refusal.into()),
         };
         match handed {

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::partition::{Partition, STEP_VALUES_MAX, remove_some};
-use super::{Store, keys};
+use super::{Store, keys, space};
 use crate::backend::{Backend, BackendError, Tree};
 use crate::ids::PartitionId;
 
-/// Steps after which memory is let go of: 32 MiB at most. What each has removed is made durable, so that no room on the disk is taken for it.
+/// Steps after which memory is let go of: 32 MiB at most. What each has removed is made durable while the disk is tight, so that no room on it is taken.
 const LET_GO_STEPS: usize = 4;
 
 /// Partitions whose trees are being dropped: none is made under the same name meanwhile.
@@ -69,25 +69,30 @@ impl Store {
             partition.close();
             // Once the store is closed, the next opening goes on.
             let goes_on = || self.failure().is_none();
-            drop_in_steps(&*self.backend, partition.tree(), &keys::partition_tree(partition.id), &goes_on)?;
+            let is_tight = || space::is_tight(&*self.backend, &self.options);
+            drop_in_steps(&*self.backend, partition.tree(), &keys::partition_tree(partition.id), &goes_on, &is_tight)?;
         }
         Ok(())
     }
 }
 
-/// Empties a partition's tree and drops it, as long as that is to go on.
+/// Empties a partition's tree and drops it, as long as that is to go on. Each step is synced only while the disk `is_tight`: commits share
+/// their syncs with it, and an opening waits for it.
 pub(super) fn drop_in_steps(
     backend: &dyn Backend,
     tree: &dyn Tree,
     name: &[u8],
     goes_on: &dyn Fn() -> bool,
+    is_tight: &dyn Fn() -> bool,
 ) -> Result<(), BackendError> {
     let mut steps = 0_usize;
     while goes_on() {
         if remove_some(tree, 0, None, STEP_VALUES_MAX)? < STEP_VALUES_MAX {
             return backend.drop_tree(name);
         }
-        backend.sync()?;
+        if is_tight() {
+            backend.sync()?;
+        }
         steps += 1;
         if steps.is_multiple_of(LET_GO_STEPS) {
             backend.let_go()?;

@@ -12,13 +12,13 @@ use super::commit_stream::last_hlc;
 use super::ended::records_that_stay;
 use super::gone::drop_in_steps;
 use super::kept::KeptRecords;
-use super::keys;
 use super::linked::Hole;
 use super::open::{OpenError, Options, Recovered};
 use super::partition::{Partition, remove_in_steps};
 use super::streams::Streams;
 use super::values::{HeaderV1, PartitionV1, TopicV1, VALUE_VERSION, ValueError, read, write};
 use super::{Store, StoreFailed};
+use super::{keys, space};
 use crate::backend::{Backend, Direction, Group, Mark, Span, Tree};
 use crate::ids::{CommitNumber, HLC_LOGICAL_BITS, OriginId, PartitionId, TopicId};
 use crate::topic::{Durability, TopicInfo};
@@ -60,7 +60,7 @@ pub(super) fn recover(backend: Arc<dyn Backend>, options: Options) -> Result<(St
     for partition in partitions.values() {
         cut(&*backend, partition, &mut found)?;
     }
-    drop_orphans(&*backend, &partitions, &mut found)?;
+    drop_orphans(&*backend, &options, &partitions, &mut found)?;
     load_ranges(&*meta, &partitions, holes)?;
     if lost || !header.clean && header.memory_topics {
         found.ended_life = Some(OriginId(header.origin));
@@ -244,10 +244,16 @@ fn load_ranges(
     Ok(())
 }
 
-fn drop_orphans(backend: &dyn Backend, partitions: &Partitions, found: &mut Recovered) -> Result<(), OpenError> {
+fn drop_orphans(
+    backend: &dyn Backend,
+    options: &Options,
+    partitions: &Partitions,
+    found: &mut Recovered,
+) -> Result<(), OpenError> {
+    let is_tight = || space::is_tight(backend, options);
     for name in backend.tree_names() {
         if keys::partition_of_tree(&name).is_some_and(|id| !partitions.contains_key(&id)) {
-            drop_in_steps(backend, &*backend.tree(&name)?, &name, &|| true)?;
+            drop_in_steps(backend, &*backend.tree(&name)?, &name, &|| true, &is_tight)?;
             found.dropped_trees += 1;
         }
     }

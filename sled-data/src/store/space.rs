@@ -86,9 +86,9 @@ pub(super) fn can_trim(backend: &dyn Backend, options: &Options, batch_bytes: im
     !is_full || slack_bytes(backend, batch_bytes()) >= options.reserve_bytes
 }
 
-/// What is left to trims of the reserve.
+/// What is left to trims of the reserve: half of it at most, as a disk that was filled once goes on within the room that retention frees.
 fn last_bytes(options: &Options) -> u64 {
-    (options.reserve_bytes / LAST_PART).max(LAST_BYTES_MIN).min(options.reserve_bytes)
+    (options.reserve_bytes / LAST_PART).max(LAST_BYTES_MIN).min(options.reserve_bytes / 2)
 }
 
 /// Whether the disk has less free than the reserve.

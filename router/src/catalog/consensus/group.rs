@@ -142,7 +142,9 @@ pub(super) struct LostMembers<'a> {
 /// What cannot be read, written or drawn.
 pub(super) fn take_alone(log: &EventLog, me: NodeId, lost: LostMembers<'_>) -> Result<u64, String> {
     if installing(log)?.is_some() {
-        return Err("what a leader has sent is half in place".to_owned());
+        return Err(
+            "what a leader has sent is half in place: start the node again, which ends it, and repeat this".to_owned()
+        );
     }
     let ends = find_ends(log)?;
     let vote: Option<VoteV1> = stored(log, VOTE)?;

@@ -297,10 +297,11 @@ impl Door {
 
     /// Looks after the will of one of those. There may be thousands, one after another: it is looked at as it is by then.
     pub(super) fn look_after_will(&self, client_id: &Arc<str>) {
-        let is_back = self.sessions.live_of(client_id).is_some_and(|live| live.device.protocol.starts_with("mqtt"));
+        let is_back = || self.sessions.live_of(client_id).is_some_and(|live| live.device.protocol.starts_with("mqtt"));
+        let was_back = is_back();
         let waiting = {
             let mut wills = self.wills.lock();
-            if is_back && wills.is_to_be_called_off(client_id) {
+            if was_back && wills.is_to_be_called_off(client_id) {
                 // What its client's coming means for it is judged in a moment.
                 return;
             }
@@ -319,6 +320,10 @@ impl Door {
                 self.publish_will(client_id, waiting);
             }
             None => {}
+        }
+        // It came while that was tried, and found nothing to judge: what is to be tried again is judged here.
+        if !was_back && is_back() {
+            self.call_off_will(client_id, false);
         }
     }
 }
