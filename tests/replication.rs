@@ -13,7 +13,6 @@ mod leaving;
 mod left_alone;
 mod load;
 mod members;
-mod moved_by_copy;
 mod newest;
 mod outside;
 mod paused;
