@@ -20,6 +20,12 @@ async fn three_nodes_are_connected_each_with_each_and_hear_each_other() {
             assert_eq!(state.connection.unwrap().protocol, PROTOCOL_MAX);
             assert_eq!(known.protocol_max, PROTOCOL_MAX);
         }
+        // A beat is noted before whoever listens is told of it.
+        let begin = Instant::now();
+        while node.ear.heard.lock().len() < 2 {
+            assert!(begin.elapsed() < LONG, "{:?}", node.ear.heard.lock());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         assert_eq!(node.ear.heard.lock().len(), 2);
         assert_eq!(node.notices(), Vec::new());
     }
