@@ -34,6 +34,8 @@ pub struct Line {
     pub is_up: bool,
     /// Since when it is, or is not.
     pub since: Duration,
+    /// Which process of the node was heard last: its incarnation, or 0.
+    pub process: u64,
 }
 
 /// How a line has fallen of late.
@@ -42,6 +44,8 @@ struct Falls {
     count: u32,
     /// It is down for so long that the node would count as lost.
     is_down: bool,
+    /// Which process was heard when it was up.
+    process: u64,
 }
 
 /// Since when a majority is heard, and whose lines fall again and again: one for each node of the site.
@@ -65,7 +69,9 @@ impl Hearing {
             let lasted = now.saturating_sub(line.since);
             match line.is_up {
                 false => falls.is_down |= has_settled && lasted >= LOST_AFTER,
-                true if falls.is_down => *falls = Falls { count: FALLS_MAX.min(falls.count + 1), is_down: false },
+                // The node was started again: it was not the line that fell.
+                true if falls.process != line.process => *falls = Falls { process: line.process, ..Falls::default() },
+                true if falls.is_down => (falls.count, falls.is_down) = (FALLS_MAX.min(falls.count + 1), false),
                 true if lasted >= STANDS => falls.count = 0,
                 true => {}
             }
@@ -145,7 +151,7 @@ mod tests {
             let since = *now;
             while *now < since + lasts {
                 *now += SECOND / 4;
-                hearing.look(true, &[Line { node: NODE, is_up, since }], *now);
+                hearing.look(true, &[Line { node: NODE, is_up, since, process: 1 }], *now);
                 if !is_up && hearing.is_lost(NODE, since, *now) {
                     lost_after.get_or_insert((*now - since).as_millis());
                 }
@@ -175,9 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_started_again_is_taken_over_as_soon_as_before() {
+        let (mut hearing, mut now) = (Hearing::default(), Duration::ZERO);
+        assert_eq!(fall(&mut hearing, &mut now, (SECOND * 20, SECOND * 3)), Some(1_000));
+        assert_eq!(fall(&mut hearing, &mut now, (SECOND, SECOND * 3)), Some(2_000));
+        now += SECOND;
+        hearing.look(true, &[Line { node: NODE, is_up: true, since: now, process: 2 }], now);
+        assert!(hearing.is_lost(NODE, now, now + SECOND));
+    }
+
+    #[test]
     fn falls_count_where_the_others_are_heard_and_are_forgotten_with_their_node() {
         let (mut hearing, mut now) = (Hearing::default(), Duration::ZERO);
-        let down = [Line { node: NODE, is_up: false, since: now }];
+        let down = [Line { node: NODE, is_up: false, since: now, process: 1 }];
         let up = [Line { is_up: true, ..down[0] }];
         // This node was the one that was away.
         for lines in [down, up].iter().cycle().take(10) {

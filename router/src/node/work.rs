@@ -94,7 +94,12 @@ impl SiteNode {
         let me = self.place.node;
         let is_heard = |node: NodeId| node == me || peers.iter().any(|peer| peer.node == node && peer.is_connected);
         let hears_majority = is_majority(&self.catalog.members(), is_heard);
-        let line = |peer: &PeerState| Line { node: peer.node, is_up: peer.is_connected, since: peer.since };
+        let line = |peer: &PeerState| Line {
+            node: peer.node,
+            is_up: peer.is_connected,
+            since: peer.since,
+            process: peer.known.as_ref().map_or(0, |known| known.incarnation),
+        };
         let lines: Vec<Line> = peers.iter().map(line).collect();
         self.hearing.lock().look(hears_majority, &lines, self.log.clock().monotonic());
         !(hears_majority && self.catalog.is_in_touch())
