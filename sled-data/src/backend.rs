@@ -94,6 +94,14 @@ pub trait Backend: Send + Sync {
     /// Any [`BackendError`].
     fn tree(&self, name: &[u8]) -> Result<Arc<dyn Tree>, BackendError>;
 
+    /// The same for a tree of a log: its keys begin with an offset, and nearly each that comes lies past all that are there.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn log_tree(&self, name: &[u8]) -> Result<Arc<dyn Tree>, BackendError> {
+        self.tree(name)
+    }
+
     /// Names of all trees.
     fn tree_names(&self) -> Vec<Vec<u8>>;
 
@@ -154,12 +162,27 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// Lets go of what the system keeps of its files in memory, of all that was synced.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn let_go_of_cached(&self) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     /// Whether it holds something that it should not (files that are never synced); the reason.
     fn alarm(&self) -> Option<String>;
 }
 
 /// One ordered map of bytes. Writes of one thread are kept in order: after a power cut a later one is there only with all earlier ones.
 pub trait Tree: Send + Sync {
+    /// Says which keys get their values next, which have `value_bytes` together, so that room can be made for all of them at once. Until then
+    /// each may be there with an empty value, and stays so when its value does not come.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn announce(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError>;
+
     /// Writes a value.
     ///
     /// # Errors
@@ -171,6 +194,15 @@ pub trait Tree: Send + Sync {
     /// # Errors
     /// Any [`BackendError`].
     fn remove(&self, key: &[u8]) -> Result<(), BackendError>;
+
+    /// Removes keys whose values have `value_bytes` together. Cut short, it may leave some of them with empty values.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn remove_all(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError> {
+        let _ = value_bytes;
+        keys.iter().try_for_each(|key| self.remove(key))
+    }
 
     /// Does all writes of a group or, after a power cut, none.
     ///

@@ -16,7 +16,7 @@ mod varint;
 pub use envelope::{ENVELOPE_BYTES, ENVELOPE_VERSION, Envelope};
 pub use headers::{HeaderBlock, HeadersIter, HeadersRef};
 pub use open::{EventTooLarge, OpenBatch};
-pub(crate) use part::{PART_HEADER_BYTES, PART_VERSION, Part, each_value, payload, tag_of};
+pub(crate) use part::{PART_HEADER_BYTES, PART_VERSION, Part, each_value, payload, tag_of, values_of};
 pub use record::{RecordRef, RecordsIter};
 pub use seal::{SealInfo, SealedBatch, Sealer};
 pub use stored::{BatchError, Records, StoredBatch};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sled_data::{
     CommitNumber, CopyExtent, CopyHead, CopyPart, FollowError, FollowedCommit, FollowedCommitError, Gap, OriginId,
-    StoreFailed,
+    Store, StoreFailed,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -21,6 +21,12 @@ use crate::transport::{FrameReceiver, FrameSender, NodeId, StreamError};
 const AHEAD_BYTES_MAX: u32 = 8 << 20;
 /// Frames that have come and are not stored yet.
 const AHEAD_FRAMES_MAX: usize = 1_024;
+
+/// While this is behind, what has come so far waits for more, so long for the next frame and for all that is stored together; where as much has come
+/// as nobody sends who writes now and then.
+const GATHER_PAUSE_MAX: Duration = Duration::from_millis(10);
+const GATHER_MAX: Duration = Duration::from_millis(50);
+const GATHER_BYTES_MIN: usize = 16 << 10;
 
 /// How often it is noted how much of a frame has come.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -172,12 +178,15 @@ impl Follower {
             if came.recv_many(&mut frames, AHEAD_FRAMES_MAX).await == 0 {
                 return Ok(Ended::BySource);
             }
+            if throttle.is_behind() {
+                gather(came, &mut frames, throttle.stored_bytes()).await;
+            }
             let mut parts = Vec::new();
             let mut bytes = 0;
             for Came { said, .. } in &mut frames {
                 match std::mem::replace(said, Said::CopyEnd(0)) {
                     Said::Commit(body) => {
-                        if body.len() >= throttle.chunk_bytes() {
+                        if body.len() >= throttle.stored_bytes() {
                             // A large one goes by itself: together they may be more than the store takes at once.
                             self.store(&mut commits, std::mem::take(&mut bytes), &mut throttle, out).await?;
                         }
@@ -185,7 +194,7 @@ impl Follower {
                         let commit = FollowedCommit::decode(&body)?;
                         self.check_origin(commit.origin)?;
                         commits.push(commit);
-                        if bytes >= throttle.chunk_bytes() {
+                        if bytes >= throttle.stored_bytes() {
                             self.store(&mut commits, bytes, &mut throttle, out).await?;
                             bytes = 0;
                         }
@@ -195,7 +204,7 @@ impl Follower {
                     Said::CopyPart(body) => {
                         bytes += body.len();
                         parts.push(CopyPart::decode(&body).map_err(|error| Ended::Wrong(error.to_string()))?);
-                        if bytes >= throttle.chunk_bytes() {
+                        if bytes >= throttle.stored_bytes() {
                             self.add_copy(std::mem::take(&mut parts), &mut throttle).await?;
                             bytes = 0;
                         }
@@ -236,7 +245,8 @@ impl Follower {
         drop(storing);
         self.came.stored(bytes);
         if self.log.store().is_letting_go_due() {
-            self.in_store(|log| Ok(log.store().let_go_if_due()?)).await?;
+            let is_behind = throttle.is_behind();
+            self.in_store(move |log| let_go(log.store(), is_behind)).await?;
         }
         self.tell(&gaps);
         out.send_frame(&Asked::Synced(last.0).encode()).await?;
@@ -307,7 +317,7 @@ impl Follower {
             .in_store(move |log| {
                 let gaps = log.store().add_copy(origin, &parts)?;
                 log.store().sync().map_err(|error| FollowError::Failed(error.0))?;
-                log.store().let_go_if_due()?;
+                let_go(log.store(), true)?;
                 Ok(gaps)
             })
             .await?;
@@ -369,6 +379,27 @@ async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>, progress: &
     }
 }
 
+/// Adds what comes next to what has come, up to so many bytes: fewer calls of the store, each with a sync, and fewer bytes that it writes.
+async fn gather(came: &mut mpsc::Receiver<Came>, frames: &mut Vec<Came>, bytes_max: usize) {
+    let until = tokio::time::Instant::now() + GATHER_MAX;
+    let mut bytes: usize = frames.iter().map(|came| came.said.bytes()).sum();
+    while (GATHER_BYTES_MIN..bytes_max).contains(&bytes) && frames.len() < AHEAD_FRAMES_MAX {
+        let pause = until.min(tokio::time::Instant::now() + GATHER_PAUSE_MAX);
+        let Ok(Some(next)) = tokio::time::timeout_at(pause, came.recv()).await else { return };
+        bytes += next.said.bytes();
+        frames.push(next);
+    }
+}
+
+/// Lets go of memory where that is due; of what the system keeps of the files as well where this is behind: so much is not soon read here, and would take
+/// the place of what is.
+fn let_go(store: &Store, is_behind: bool) -> Result<(), FollowError> {
+    if is_behind && store.is_letting_go_due() {
+        store.let_go_of_cached()?;
+    }
+    Ok(store.let_go_if_due()?)
+}
+
 /// The next frame. Memory is taken as its bytes come; only a commit may have more than [`FRAME_BYTES_MAX`]. How much of it has come is noted:
 /// on a thin line a whole one takes minutes.
 async fn receive_said(from: &mut FrameReceiver, progress: &Progress) -> Result<Option<Vec<u8>>, StreamError> {
@@ -381,6 +412,36 @@ async fn receive_said(from: &mut FrameReceiver, progress: &Progress) -> Result<O
         match tokio::time::timeout(NOTE_EVERY, from.receive_body(bytes)).await {
             Ok(body) => return body.map(Some),
             Err(_) => progress.begun(from.begun_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn came(bytes: usize) -> Came {
+        let share = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Came { said: Said::Commit(vec![0; bytes]), _share: share }
+    }
+
+    #[tokio::test]
+    async fn what_is_caught_up_with_is_gathered_and_who_writes_now_and_then_does_not_wait() {
+        // What has come, what waits behind it, and what is stored together; the channel stays open or ends.
+        for (first, behind, together, ends) in [
+            (40_000, vec![40_000; 5], 3, false),
+            (200_000, vec![40_000], 1, false),
+            (1_000, vec![40_000], 1, false),
+            (40_000, vec![], 1, false),
+            (40_000, vec![1_000; 3], 4, true),
+        ] {
+            let (ahead, mut coming) = mpsc::channel(AHEAD_FRAMES_MAX);
+            behind.iter().for_each(|bytes| assert!(ahead.try_send(came(*bytes)).is_ok()));
+            let ahead = (!ends).then_some(ahead);
+            let mut frames = vec![came(first)];
+            gather(&mut coming, &mut frames, 100_000).await;
+            assert_eq!((frames.len(), coming.len()), (together, behind.len() + 1 - together), "{first}, {behind:?}");
+            drop(ahead);
         }
     }
 }

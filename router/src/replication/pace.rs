@@ -37,9 +37,12 @@ const RATE_CUT: f64 = 0.8;
 const MEASURE: Duration = Duration::from_millis(200);
 const MEASURE_EVERY: Duration = Duration::from_secs(5);
 /// A chunk is what goes in this time, seconds, within these bounds: a live commit may wait for one.
-const CHUNK_SECONDS: f64 = 0.005;
+const CHUNK_SECONDS: f64 = 0.001;
 const CHUNK_BYTES_MIN: f64 = 65_536.0;
 const CHUNK_BYTES_MAX: f64 = 1_048_576.0;
+/// The same for what is stored at once: the more of it, the fewer syncs, and the less is written for each byte.
+const STORED_SECONDS: f64 = 0.005;
+const STORED_BYTES_MAX: f64 = 2_097_152.0;
 
 /// The counters of a node's own commits at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -136,6 +139,11 @@ impl Pace {
         (self.rate() * CHUNK_SECONDS).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX) as usize
     }
 
+    /// Bytes that are stored at once.
+    pub fn stored_bytes(&self) -> usize {
+        (self.rate() * STORED_SECONDS).clamp(CHUNK_BYTES_MIN, STORED_BYTES_MAX) as usize
+    }
+
     /// The bytes that go were written by this time of the log's writer, Unix milliseconds.
     pub fn wrote(&mut self, bytes: usize, at_ms: i64) {
         self.written.took(bytes, at_ms);
@@ -202,8 +210,21 @@ impl CatchUp {
 
     /// Bytes that go at once.
     pub fn chunk_bytes(&self) -> usize {
-        let unknown = if self.is_live { CHUNK_BYTES_MAX } else { CHUNK_BYTES_MIN };
-        self.pace.as_ref().map_or(unknown as usize, Pace::chunk_bytes)
+        self.pace.as_ref().map_or_else(|| self.unpaced_bytes(), Pace::chunk_bytes)
+    }
+
+    /// Bytes that are stored at once.
+    pub fn stored_bytes(&self) -> usize {
+        self.pace.as_ref().map_or_else(|| self.unpaced_bytes(), Pace::stored_bytes)
+    }
+
+    fn unpaced_bytes(&self) -> usize {
+        if self.is_live { CHUNK_BYTES_MAX as usize } else { CHUNK_BYTES_MIN as usize }
+    }
+
+    /// Whether what went last is caught up with.
+    pub fn is_behind(&self) -> bool {
+        self.pace.is_some()
     }
 
     /// So many bytes of commits went, the last with this hybrid clock, and it is `wall_ms`; how long the next ones wait.
@@ -242,6 +263,16 @@ impl<'a> Throttle<'a> {
     /// Bytes that go at once.
     pub fn chunk_bytes(&self) -> usize {
         self.catch_up.chunk_bytes()
+    }
+
+    /// Bytes that are stored at once.
+    pub fn stored_bytes(&self) -> usize {
+        self.catch_up.stored_bytes()
+    }
+
+    /// Whether what went last is caught up with.
+    pub fn is_behind(&self) -> bool {
+        self.catch_up.is_behind()
     }
 
     /// So many bytes of commits went, the last with this hybrid clock; waits where they were old.

@@ -260,6 +260,11 @@ struct MemoryTree {
 }
 
 impl Tree for MemoryTree {
+    fn announce(&self, keys: &[Vec<u8>], _: usize) -> Result<(), BackendError> {
+        let empty = Some([].as_slice());
+        self.inner.lock().write(&self.name, keys.iter().map(|key| (key.as_slice(), empty)))
+    }
+
     fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
         self.inner.lock().write(&self.name, std::iter::once((key, Some(value))))
     }

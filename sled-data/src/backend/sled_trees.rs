@@ -6,6 +6,7 @@
 //! three threads, and wakes seven. A group is written down in one value instead, and then done (`journal`).
 
 mod journal;
+mod log_end;
 mod tail;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use super::ballast::Ballast;
 use super::{Backend, BackendError, Direction, Group, Mark, Span, Tree, Visit};
 use journal::{JOURNAL_TREE, Journal};
+use log_end::LogEnd;
 pub(crate) use tail::TAIL_FILE;
 
 /// sled's segment size. 17 times the largest stored value must stay below a quarter of it.
@@ -85,6 +87,11 @@ impl SledBackend {
     fn folder(&self) -> &Path {
         self.sled_folder.parent().unwrap_or(Path::new("."))
     }
+
+    fn open_tree(&self, name: &[u8], log_end: Option<LogEnd>) -> Result<SledTree, BackendError> {
+        let tree = guarded(|| self.db.open_tree(name))?;
+        Ok(SledTree { tree, journal: Arc::clone(&self.journal), log_end })
+    }
 }
 
 /// Makes sled's files under another name, syncs them, and gives them their name: a power cut leaves no half-made store.
@@ -110,7 +117,7 @@ fn create(folder: &Path, sled_folder: &Path, config: SledConfig) -> Result<(), B
 
 fn ballast(db: &sled::Db, journal: &Arc<Journal>) -> Result<Ballast, BackendError> {
     let tree = guarded(|| db.open_tree(BALLAST_TREE))?;
-    Ballast::new(Arc::new(SledTree { tree, journal: Arc::clone(journal) }))
+    Ballast::new(Arc::new(SledTree { tree, journal: Arc::clone(journal), log_end: None }))
 }
 
 /// sled takes a snapshot that it had not finished writing for a finished one, and then does not open.
@@ -186,8 +193,11 @@ fn io(error: std::io::Error) -> BackendError {
 
 impl Backend for SledBackend {
     fn tree(&self, name: &[u8]) -> Result<Arc<dyn Tree>, BackendError> {
-        let tree = guarded(|| self.db.open_tree(name))?;
-        Ok(Arc::new(SledTree { tree, journal: Arc::clone(&self.journal) }))
+        Ok(Arc::new(self.open_tree(name, None)?))
+    }
+
+    fn log_tree(&self, name: &[u8]) -> Result<Arc<dyn Tree>, BackendError> {
+        Ok(Arc::new(self.open_tree(name, Some(LogEnd::default()))?))
     }
 
     fn tree_names(&self) -> Vec<Vec<u8>> {
@@ -249,6 +259,10 @@ impl Backend for SledBackend {
         Ok(())
     }
 
+    fn let_go_of_cached(&self) -> Result<(), BackendError> {
+        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).map_err(|e| io(e.into()))
+    }
+
     fn alarm(&self) -> Option<String> {
         let blobs = std::fs::read_dir(self.sled_folder.join("blobs")).ok()?.flatten().count();
         (blobs > 0).then(|| format!("{blobs} values spilled into files that are never synced"))
@@ -270,15 +284,41 @@ fn encode_mark(mark: Mark) -> [u8; MARK_BYTES] {
 struct SledTree {
     tree: sled::Tree,
     journal: Arc<Journal>,
+    /// Of a log alone.
+    log_end: Option<LogEnd>,
+}
+
+impl SledTree {
+    /// Makes a log's end where it is not there yet.
+    fn make_end(&self) -> Result<(), BackendError> {
+        let put = |key: &[u8]| self.journal.write(&self.tree, key, Some(&[]));
+        self.log_end.as_ref().map_or(Ok(()), |end| end.make(|key| guarded(|| self.tree.contains_key(key)), put))
+    }
 }
 
 impl Tree for SledTree {
+    fn announce(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError> {
+        if !log_end::is_worth_announcing(keys.len(), value_bytes) {
+            return Ok(());
+        }
+        self.make_end()?;
+        keys.iter().try_for_each(|key| self.journal.write(&self.tree, key, Some(&[])))
+    }
+
     fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
+        self.make_end()?;
         self.journal.write(&self.tree, key, Some(value))
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), BackendError> {
         self.journal.write(&self.tree, key, None)
+    }
+
+    fn remove_all(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError> {
+        if log_end::is_worth_emptying(keys.len(), value_bytes) {
+            keys.iter().try_for_each(|key| self.journal.write(&self.tree, key, Some(&[])))?;
+        }
+        keys.iter().try_for_each(|key| self.remove(key))
     }
 
     fn apply(&self, group: &Group) -> Result<(), BackendError> {
@@ -290,6 +330,7 @@ impl Tree for SledTree {
     }
 
     fn scan(&self, span: Span<'_>, direction: Direction, visit: &mut Visit<'_>) -> Result<(), BackendError> {
+        let span = if self.log_end.is_some() { log_end::before(span) } else { span };
         if span.to.is_some_and(|to| to <= span.from) {
             return Ok(());
         }

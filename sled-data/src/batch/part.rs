@@ -99,6 +99,12 @@ pub(crate) fn each_value<E>(
     Ok(())
 }
 
+/// How many values [`each_value`] makes of a batch of so many bytes.
+pub(crate) fn values_of(batch_bytes: usize) -> u16 {
+    let rest = batch_bytes.saturating_sub(BATCH_BYTES_MAX).div_ceil(PART_PAYLOAD_BYTES_MAX);
+    u16::try_from(rest + 1).unwrap_or(u16::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,7 +124,7 @@ mod tests {
     fn parts_name_their_batch_and_come_back() {
         let batch: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(0x9e37_79b1) >> 11) as u8).collect();
         let values = values(&batch);
-        assert_eq!(values.len(), 4);
+        assert_eq!((values.len(), values_of(batch.len())), (4, 4));
         assert!(values.iter().all(|value| value.len() <= BATCH_BYTES_MAX));
         let mut joined = values[0].clone();
         for (number, value) in (1..).zip(&values[1..]) {

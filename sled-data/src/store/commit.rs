@@ -16,8 +16,8 @@ use super::{
     COMMIT_BATCH_BYTES_MAX, COMMIT_STATE_BYTES_MAX, NAME_BYTES_MAX, STATE_KEY_BYTES_MAX, STATE_VALUE_BYTES_MAX, Store,
     StoreFailed,
 };
-use crate::backend::{BackendError, Group, Tree};
-use crate::batch::{RECORD_BYTES_MAX, SealedBatch, each_value};
+use crate::backend::{BackendError, Group};
+use crate::batch::{RECORD_BYTES_MAX, SealedBatch, each_value, values_of};
 use crate::ids::{CommitNumber, Offset, PartitionId};
 
 /// What becomes durable together or not at all.
@@ -234,7 +234,7 @@ impl Store {
     /// A partition that holds nothing yet; its first commit makes it last.
     pub(super) fn make_partition(&self, id: PartitionId) -> Result<Arc<Partition>, BackendError> {
         self.dropping.wait(id);
-        let tree = self.backend.tree(&keys::partition_tree(id))?;
+        let tree = self.backend.log_tree(&keys::partition_tree(id))?;
         let partition = Arc::new(Partition::new(id, tree, PartitionV1::default()));
         self.partitions.write().insert(id, partition.clone());
         Ok(partition)
@@ -246,12 +246,11 @@ impl Store {
         writer: &mut Writer,
         shipped: Option<&mut Vec<u8>>,
     ) -> Result<CommitNumber, BackendError> {
-        for batch in &commit.appends {
-            if let Some(at) = writer.touched_at.get(&batch.envelope().partition) {
-                let tree = writer.touched[*at].partition.tree();
-                insert_batch(tree, batch.envelope().base_offset, batch.bytes(), &mut writer.value)?;
-            }
-        }
+        let appends = commit.appends.iter().filter_map(|batch| {
+            let at = writer.touched_at.get(&batch.envelope().partition)?;
+            Some((*at, batch.envelope().base_offset, batch.bytes()))
+        });
+        insert_batches(&writer.touched, appends, &mut writer.value)?;
         let Writer { group, key, value, touched, kept, .. } = writer;
         group.clear();
         for Touched { partition, after, .. } in touched.iter() {
@@ -324,17 +323,43 @@ pub(super) fn put_small(
     }
 }
 
-/// Writes a batch of the base offset `base` into its partition's tree.
-pub(super) fn insert_batch(
-    tree: &dyn Tree,
-    base: Offset,
-    batch: &[u8],
+/// Writes batches into their partitions' trees: of each the partition's place among those touched, the base offset, and its bytes.
+pub(super) fn insert_batches<'a>(
+    touched: &[Touched],
+    appends: impl Iterator<Item = (usize, Offset, &'a [u8])> + Clone,
     buffer: &mut Vec<u8>,
 ) -> Result<(), BackendError> {
-    each_value(batch, buffer, |part, bytes| match part {
-        0 => tree.insert(&keys::batch(base), bytes),
-        part => tree.insert(&keys::batch_part(base, part), bytes),
-    })
+    if appends.clone().nth(touched.len()).is_some() {
+        announce(touched, appends.clone())?;
+    }
+    for (at, base, batch) in appends {
+        let tree = touched[at].partition.tree();
+        each_value(batch, buffer, |part, bytes| match part {
+            0 => tree.insert(&keys::batch(base), bytes),
+            part => tree.insert(&keys::batch_part(base, part), bytes),
+        })?;
+    }
+    Ok(())
+}
+
+/// Says to each partition's tree what comes, where that is more than one batch.
+fn announce<'a>(
+    touched: &[Touched],
+    appends: impl Iterator<Item = (usize, Offset, &'a [u8])>,
+) -> Result<(), BackendError> {
+    let mut coming: Vec<(Vec<Vec<u8>>, usize)> = vec![Default::default(); touched.len()];
+    for (at, base, batch) in appends {
+        let (keys, bytes) = &mut coming[at];
+        keys.push(keys::batch(base).to_vec());
+        keys.extend((1..values_of(batch.len())).map(|part| keys::batch_part(base, part).to_vec()));
+        *bytes += batch.len();
+    }
+    for (Touched { partition, .. }, (keys, bytes)) in touched.iter().zip(&coming) {
+        if keys.len() > 1 {
+            partition.tree().announce(keys, *bytes)?;
+        }
+    }
+    Ok(())
 }
 
 fn check_bounds(commit: &Commit) -> Result<(), CommitError> {

@@ -9,7 +9,7 @@ pub(super) mod plan;
 
 use std::sync::atomic::Ordering;
 
-use super::commit::{CommitError, Touched, Writer, insert_batch, put_small};
+use super::commit::{CommitError, Touched, Writer, insert_batches, put_small};
 use super::commit_stream::{as_v1, put_v1};
 use super::keys::{self, Owner};
 use super::partition::remove_batches;
@@ -133,11 +133,8 @@ impl Store {
         let planned = commits.iter().try_for_each(|commit| plan.add(commit));
         planned.map_err(|e| e.of(self))?;
         let Plan { touched, appends, gaps, .. } = plan;
-        for (at, batch) in appends {
-            let written =
-                insert_batch(touched[at].partition.tree(), batch.base_offset(), batch.bytes(), &mut writer.value);
-            written.map_err(|e| self.take_back(&touched, &e))?;
-        }
+        let appends = appends.iter().map(|(at, batch)| (*at, batch.base_offset(), batch.bytes()));
+        insert_batches(&touched, appends, &mut writer.value).map_err(|e| self.take_back(&touched, &e))?;
         if let Some(last) = commits.last() {
             (record.commit, record.hlc) = (last.record.number.0, last.record.hlc);
         }

@@ -14,7 +14,7 @@ mod rubble;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::commit::{Touched, Writer, insert_batch};
+use super::commit::{Touched, Writer, insert_batches};
 use super::follow::plan::Plan;
 use super::follow::put_ends;
 use super::open::OpenError;
@@ -303,11 +303,8 @@ impl Store {
         self.check_cleared(&touched)?;
         self.drop_parts(&mut writer, &touched, &dropped).map_err(|e| self.take_back(&touched, &e))?;
         self.check_cleared(&touched)?;
-        for (at, batch) in &appends {
-            let tree = touched[*at].partition.tree();
-            let written = insert_batch(tree, batch.base_offset(), batch.bytes(), &mut writer.value);
-            written.map_err(|e| self.take_back(&touched, &e))?;
-        }
+        let batches = appends.iter().map(|(at, batch)| (*at, batch.base_offset(), batch.bytes()));
+        insert_batches(&touched, batches, &mut writer.value).map_err(|e| self.take_back(&touched, &e))?;
         let record = LinkedV1 { link: from.link, hlc: newest, path: from.path.clone() };
         let news = News { holes: &holes, aheads: &mut aheads, appends: &appends, late_before };
         let written = self.write_linked(&mut writer, (origin, record), &mut touched, news);

@@ -191,13 +191,12 @@ pub(super) fn remove_some(
     let from = keys::batch(from);
     let to = to.map(keys::batch);
     let span = Span { from: &from, to: to.as_ref().map(|to| to.as_slice()) };
-    let mut found = Vec::new();
-    tree.scan(span, Direction::Forward, &mut |key, _| {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    tree.scan(span, Direction::Forward, &mut |key, value| {
         found.push(key.to_vec());
+        bytes += value.len();
         if found.len() < keys_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
-    for key in &found {
-        tree.remove(key)?;
-    }
+    tree.remove_all(&found, bytes)?;
     Ok(found.len())
 }

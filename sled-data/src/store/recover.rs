@@ -199,7 +199,7 @@ fn load_partitions(backend: &dyn Backend, meta: &dyn Tree) -> Result<Partitions,
     })?;
     let mut partitions = HashMap::new();
     for (id, extent) in found {
-        let tree = backend.tree(&keys::partition_tree(id))?;
+        let tree = backend.log_tree(&keys::partition_tree(id))?;
         partitions.insert(id, Arc::new(Partition::new(id, tree, extent)));
     }
     Ok(partitions)

@@ -79,6 +79,10 @@ struct WatchedTree {
 }
 
 impl Tree for WatchedTree {
+    fn announce(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError> {
+        self.tree.announce(keys, value_bytes)
+    }
+
     fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
         self.tree.insert(key, value)
     }

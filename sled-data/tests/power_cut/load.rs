@@ -26,9 +26,17 @@ pub fn mix(a: u64, b: u64) -> u64 {
     x ^ (x >> 32)
 }
 
+/// Each so many commits the first partition gets many events, a batch for each: so many that their keys are written before them.
+const MANY_EVERY: u64 = 16;
+const MANY: u64 = 24;
+
 /// How many events commit `number`, from 1, appends to partition `index`.
 pub fn events_of(number: u64, index: u32) -> u64 {
-    mix(number, u64::from(index)) % 4
+    if has_many(number, index) { MANY } else { mix(number, u64::from(index)) % 4 }
+}
+
+fn has_many(number: u64, index: u32) -> bool {
+    index == 0 && number.is_multiple_of(MANY_EVERY)
 }
 
 /// The event at an offset: mostly small, some of tens of KiB, few in parts.
@@ -53,15 +61,19 @@ fn commit(number: u64, ids: &[PartitionId], sealer: &mut Sealer) -> Commit {
     for (index, &partition) in ids.iter().enumerate() {
         let base_offset = before[index];
         let next = base_offset + events_of(number, index as u32);
-        let mut open = OpenBatch::new();
-        for offset in base_offset..next {
-            let value = event(index as u32, offset);
-            open.push(offset as i64, None, Some(&value), &HeaderBlock::new()).unwrap();
-        }
-        if !open.is_empty() {
+        let events_a_batch = if has_many(number, index as u32) { 1 } else { MANY };
+        let mut base_offset = base_offset;
+        while base_offset < next {
+            let upto = next.min(base_offset + events_a_batch);
+            let mut open = OpenBatch::new();
+            for offset in base_offset..upto {
+                let value = event(index as u32, offset);
+                open.push(offset as i64, None, Some(&value), &HeaderBlock::new()).unwrap();
+            }
             let compression = Compression::Lz4;
             let info = SealInfo { partition, base_offset, hlc: number, compression, hops: 0, term: 0, flags: 0 };
             commit.appends.push(open.seal(info, sealer));
+            base_offset = upto;
         }
         commit.cursors.push(CursorMove { reader: "reader".into(), partition, next });
     }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::{CopyHead, CopyPart, check_partition};
 use crate::backend::Group;
 use crate::ids::{CommitNumber, Offset, OriginId, PartitionId};
-use crate::store::commit::{Writer, insert_batch, put_small};
+use crate::store::commit::{Writer, insert_batches, put_small};
 use crate::store::follow::plan::{Plan, PlanError, different};
 use crate::store::follow::put_ends;
 use crate::store::kept::KeptRecords;
@@ -97,10 +97,8 @@ impl Store {
         parts.iter().try_for_each(|part| plan.copy(part)).map_err(|e| e.of(self))?;
         let Plan { touched, appends, gaps, .. } = plan;
         let Writer { group, key, value, .. } = &mut *writer;
-        for (at, batch) in appends {
-            let written = insert_batch(touched[at].partition.tree(), batch.base_offset(), batch.bytes(), value);
-            written.map_err(|e| self.take_back(&touched, &e))?;
-        }
+        let appends = appends.iter().map(|(at, batch)| (*at, batch.base_offset(), batch.bytes()));
+        insert_batches(&touched, appends, value).map_err(|e| self.take_back(&touched, &e))?;
         group.clear();
         for part in parts {
             put_part(origin, part, group, key, value);

@@ -42,6 +42,8 @@ struct Seen {
     /// The most memory of the source and of the one that was behind.
     source: u64,
     behind: u64,
+    /// The share of what it lacked that it still lacked when it was heard again, and the time from then on.
+    share: f64,
     took: Duration,
 }
 
@@ -61,8 +63,7 @@ pub fn run(context: &Context) -> Result<Vec<Row>, BenchError> {
         look(&mut alone, address, context.window)?;
     }
     alone.source = proc::memory(site.node(0)?.pid())?.resident;
-    site.restart(2)?;
-    let seen = caught_up(&site, address)?;
+    let seen = caught_up(&mut site, address)?;
     let never_behind = proc::memory(site.node(1)?.pid())?.peak;
     site.stop()?;
     context.remove(&folder)?;
@@ -96,15 +97,14 @@ fn look(seen: &mut Seen, address: SocketAddr, length: Duration) -> Result<(), Be
     Ok(())
 }
 
-/// Publishes on while the last node catches up, and looks at both.
-fn caught_up(site: &Site, address: SocketAddr) -> Result<Seen, BenchError> {
-    let name = &site.members[2].name;
-    let (source, behind) = (site.node(0)?.pid(), site.node(2)?.pid());
+/// Starts the last node again, publishes on while it catches up, and looks at both.
+fn caught_up(site: &mut Site, address: SocketAddr) -> Result<Seen, BenchError> {
+    let name = site.members[2].name.clone();
+    let lag = |site: &Site| Ok::<_, BenchError>(site.view(0)?.follower(&name).map_or(0, |follower| follower.lag_bytes));
+    let lacked = lag(site)?;
     let is_level = AtomicBool::new(false);
-    // How soon a node is found again is no matter of how much it lacks.
-    wait("the node to be heard again", CATCH_UP_MAX, || Ok(site.view(0)?.hears(name)))?;
-    let began = Instant::now();
     std::thread::scope(|scope| {
+        // Others publish all the while: what comes before anybody does would come as fast as it can.
         let looking = scope.spawn(|| {
             let mut seen = Seen::default();
             while !is_level.load(Ordering::Relaxed) {
@@ -112,12 +112,20 @@ fn caught_up(site: &Site, address: SocketAddr) -> Result<Seen, BenchError> {
             }
             Ok(seen)
         });
+        let heard = (|| {
+            site.restart(2)?;
+            // How soon a node is found again is no matter of how much it lacks.
+            wait("the node to be heard again", CATCH_UP_MAX, || Ok(site.view(0)?.hears(&name)))?;
+            Ok::<_, BenchError>((Instant::now(), lag(site)? as f64 / lacked as f64))
+        })();
+        let (began, share) = heard.inspect_err(|_| is_level.store(true, Ordering::Relaxed))?;
+        let (source, behind) = (site.node(0)?.pid(), site.node(2)?.pid());
         let mut most = (0, 0);
         let waited = wait("the node to catch up", CATCH_UP_MAX, || {
             most.0 = proc::memory(source)?.resident.max(most.0);
             most.1 = proc::memory(behind)?.resident.max(most.1);
             let view = site.view(0)?;
-            let follower = view.follower(name);
+            let follower = view.follower(&name);
             Ok(follower.is_some_and(|follower| follower.connected && follower.lag_bytes < LEVEL_BYTES))
         });
         let took = began.elapsed();
@@ -125,12 +133,12 @@ fn caught_up(site: &Site, address: SocketAddr) -> Result<Seen, BenchError> {
         let seen: Result<Seen, BenchError> =
             looking.join().unwrap_or_else(|_| Err(BenchError::Program("the looking thread panicked".to_owned())));
         waited?;
-        Ok(Seen { source: most.0, behind: most.1, took, ..seen? })
+        Ok(Seen { source: most.0, behind: most.1, share, took, ..seen? })
     })
 }
 
 fn rows(alone: &Seen, seen: &Seen, lacking: f64, never_behind: u64) -> Vec<Row> {
-    let rate = lacking / seen.took.as_secs_f64();
+    let rate = lacking * seen.share / seen.took.as_secs_f64();
     let (before, during) = (Spread::of(alone.p99.clone()), Spread::of(seen.p99.clone()));
     let times = before.zip(during).and_then(|(before, during)| Spread::once(during.median / before.median));
     let ms = |name, samples: &[f64]| Row::new(name, Unit::Milliseconds, Spread::of(samples.to_vec()));
@@ -138,6 +146,7 @@ fn rows(alone: &Seen, seen: &Seen, lacking: f64, never_behind: u64) -> Vec<Row> 
     let memory = |name, grown| Row::new(name, Unit::Bytes, grown).goal(Goal::AtMost(GOAL_MEMORY_BYTES));
     vec![
         Row::new("a node lacks, stored", Unit::Bytes, Spread::once(lacking)),
+        Row::new("  ... when it is heard again", Unit::Bytes, Spread::once(lacking * seen.share)),
         Row::new("  it catches up at, a second", Unit::Bytes, Spread::once(rate)).goal(Goal::AtLeast(GOAL_BYTES_PER_S)),
         ms("  others' PUBACK at 1,000/s before, p50", &alone.p50),
         ms("  others' PUBACK at 1,000/s before, p99", &alone.p99),
