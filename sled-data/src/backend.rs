@@ -162,13 +162,8 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
-    /// Lets go of what the system keeps of its files in memory, of all that was synced.
-    ///
-    /// # Errors
-    /// Any [`BackendError`].
-    fn let_go_of_cached(&self) -> Result<(), BackendError> {
-        Ok(())
-    }
+    /// Lets go of what the system keeps of its files in memory, of all that was synced, where the system does that.
+    fn let_go_of_cached(&self) {}
 
     /// Whether it holds something that it should not (files that are never synced); the reason.
     fn alarm(&self) -> Option<String>;

@@ -230,16 +230,12 @@ impl Store {
         self.backend.let_go().map_err(|e| self.fail(&e))
     }
 
-    /// Notes that batches went through memory, so that it is let go of.
-    /// Lets go of what the system keeps of the store's files in memory: what was written for long and is not soon read.
-    ///
-    /// # Errors
-    /// [`StoreFailed`].
-    pub fn let_go_of_cached(&self) -> Result<(), StoreFailed> {
-        self.check()?;
-        self.backend.let_go_of_cached().map_err(|e| self.fail(&e))
+    /// Lets go of what the system keeps of the store's files in memory, as far as it was synced: for who has stored much that is not soon read.
+    pub fn let_go_of_cached(&self) {
+        self.backend.let_go_of_cached();
     }
 
+    /// Notes that batches went through memory, so that it is let go of.
     fn passed(&self, bytes: usize) {
         self.passed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }

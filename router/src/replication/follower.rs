@@ -27,6 +27,8 @@ const AHEAD_FRAMES_MAX: usize = 1_024;
 const GATHER_PAUSE_MAX: Duration = Duration::from_millis(10);
 const GATHER_MAX: Duration = Duration::from_millis(50);
 const GATHER_BYTES_MIN: usize = 16 << 10;
+/// Pauses in vain that are counted: 64 rounds go by without one at most.
+const GATHER_IN_VAIN_MAX: u32 = 6;
 
 /// How often it is noted how much of a frame has come.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -173,13 +175,14 @@ impl Follower {
         let mut commits: Vec<FollowedCommit> = Vec::new();
         let mut frames: Vec<Came> = Vec::new();
         let mut throttle = Throttle::new(&self.log, self.live_percent);
+        let mut gathering = Gathering::default();
         loop {
             frames.clear();
             if came.recv_many(&mut frames, AHEAD_FRAMES_MAX).await == 0 {
                 return Ok(Ended::BySource);
             }
             if throttle.is_behind() {
-                gather(came, &mut frames, throttle.stored_bytes()).await;
+                gathering.gather(came, &mut frames, throttle.stored_bytes()).await;
             }
             let mut parts = Vec::new();
             let mut bytes = 0;
@@ -244,12 +247,12 @@ impl Follower {
         let gaps = self.log.follow(std::mem::take(commits)).await?;
         drop(storing);
         self.came.stored(bytes);
+        self.tell(&gaps);
+        out.send_frame(&Asked::Synced(last.0).encode()).await?;
         if self.log.store().is_letting_go_due() {
             let is_behind = throttle.is_behind();
             self.in_store(move |log| let_go(log.store(), is_behind)).await?;
         }
-        self.tell(&gaps);
-        out.send_frame(&Asked::Synced(last.0).encode()).await?;
         throttle.went(bytes, hlc).await;
         Ok(())
     }
@@ -379,23 +382,50 @@ async fn receive(mut from: FrameReceiver, ahead: mpsc::Sender<Came>, progress: &
     }
 }
 
-/// Adds what comes next to what has come, up to so many bytes: fewer calls of the store, each with a sync, and fewer bytes that it writes.
-async fn gather(came: &mut mpsc::Receiver<Came>, frames: &mut Vec<Came>, bytes_max: usize) {
-    let until = tokio::time::Instant::now() + GATHER_MAX;
-    let mut bytes: usize = frames.iter().map(|came| came.said.bytes()).sum();
-    while (GATHER_BYTES_MIN..bytes_max).contains(&bytes) && frames.len() < AHEAD_FRAMES_MAX {
-        let pause = until.min(tokio::time::Instant::now() + GATHER_PAUSE_MAX);
-        let Ok(Some(next)) = tokio::time::timeout_at(pause, came.recv()).await else { return };
-        bytes += next.said.bytes();
-        frames.push(next);
+/// Gathers what is caught up with: fewer calls of the store, each with a sync, and fewer bytes that it writes.
+///
+/// Who sends nothing more may be waiting for what has come to be acknowledged, and seems to be behind as its clock is: each time that nothing came
+/// in a pause, twice as many rounds go by without one.
+#[derive(Default)]
+struct Gathering {
+    /// Pauses in a row in which nothing came.
+    in_vain: u32,
+    /// Rounds without a pause that are still to come.
+    passes: u32,
+}
+
+impl Gathering {
+    /// Adds what comes next to what has come, up to so many bytes.
+    async fn gather(&mut self, came: &mut mpsc::Receiver<Came>, frames: &mut Vec<Came>, bytes_max: usize) {
+        if self.passes > 0 {
+            self.passes -= 1;
+            return;
+        }
+        let (until, had) = (tokio::time::Instant::now() + GATHER_MAX, frames.len());
+        let mut bytes: usize = frames.iter().map(|came| came.said.bytes()).sum();
+        while (GATHER_BYTES_MIN..bytes_max).contains(&bytes) && frames.len() < AHEAD_FRAMES_MAX {
+            let pause = until.min(tokio::time::Instant::now() + GATHER_PAUSE_MAX);
+            let next = tokio::time::timeout_at(pause, came.recv()).await;
+            let Ok(Some(next)) = next else {
+                if pause < until {
+                    self.passes = 1 << self.in_vain;
+                    self.in_vain = (self.in_vain + 1).min(GATHER_IN_VAIN_MAX);
+                }
+                return;
+            };
+            bytes += next.said.bytes();
+            frames.push(next);
+        }
+        if frames.len() > had {
+            self.in_vain = 0;
+        }
     }
 }
 
-/// Lets go of memory where that is due; of what the system keeps of the files as well where this is behind: so much is not soon read here, and would take
-/// the place of what is.
+/// Lets go of memory where that is due; of what the system keeps of the store's file as well where this is behind: so much is not soon read here.
 fn let_go(store: &Store, is_behind: bool) -> Result<(), FollowError> {
     if is_behind && store.is_letting_go_due() {
-        store.let_go_of_cached()?;
+        store.let_go_of_cached();
     }
     Ok(store.let_go_if_due()?)
 }
@@ -439,9 +469,26 @@ mod tests {
             behind.iter().for_each(|bytes| assert!(ahead.try_send(came(*bytes)).is_ok()));
             let ahead = (!ends).then_some(ahead);
             let mut frames = vec![came(first)];
-            gather(&mut coming, &mut frames, 100_000).await;
+            Gathering::default().gather(&mut coming, &mut frames, 100_000).await;
             assert_eq!((frames.len(), coming.len()), (together, behind.len() + 1 - together), "{first}, {behind:?}");
             drop(ahead);
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_what_has_come_is_waited_for_ever_less_often() {
+        let (ahead, mut coming) = mpsc::channel(AHEAD_FRAMES_MAX);
+        let mut gathering = Gathering::default();
+        let (mut pauses, began) = (0, tokio::time::Instant::now());
+        for _ in 0..200 {
+            pauses += u32::from(gathering.passes == 0);
+            gathering.gather(&mut coming, &mut vec![came(20_000)], 100_000).await;
+        }
+        assert_eq!(pauses, 9, "1, 2, 4 ... 64 rounds apart: {:?}", began.elapsed());
+        // What is caught up with comes at once again.
+        gathering.passes = 0;
+        (0..10).for_each(|_| assert!(ahead.try_send(came(20_000)).is_ok()));
+        gathering.gather(&mut coming, &mut vec![came(20_000)], 100_000).await;
+        assert_eq!((gathering.in_vain, gathering.passes), (0, 0));
     }
 }

@@ -175,7 +175,8 @@ impl Source {
         let mut throttle = Throttle::new(&self.log, self.live_percent);
         loop {
             let (head, ends, after) = (Arc::clone(&head), Arc::clone(&ends), position.take());
-            let chunk = throttle.chunk_bytes();
+            // Each part may cost a sync here.
+            let chunk = throttle.stored_bytes();
             let read = move |store: &Store| {
                 let end = |partition| ends.get(&partition).copied().unwrap_or(0);
                 store.copy_parts(&head, after.as_ref(), &end, chunk)

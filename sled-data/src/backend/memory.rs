@@ -77,6 +77,18 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes the values of those keys that are there: one write that adds nothing.
+    fn empty(&mut self, name: &[u8], keys: &[Vec<u8>]) -> Result<(), BackendError> {
+        self.before_write(false)?;
+        let Some(tree) = self.trees.get_mut(name) else {
+            return Err(BackendError::Io("the tree was dropped".into()));
+        };
+        let values = keys.iter().filter_map(|key| Some((key.clone(), Some(std::mem::take(tree.get_mut(key)?)))));
+        let old = values.collect();
+        self.unsynced.push(Undo::Keys { name: name.to_vec(), old });
+        Ok(())
+    }
+
     fn undo(&mut self, undo: Undo) {
         match undo {
             Undo::Tree { name, old: Some(map) } => {
@@ -271,6 +283,11 @@ impl Tree for MemoryTree {
 
     fn remove(&self, key: &[u8]) -> Result<(), BackendError> {
         self.inner.lock().write(&self.name, std::iter::once((key, None)))
+    }
+
+    fn remove_all(&self, keys: &[Vec<u8>], _: usize) -> Result<(), BackendError> {
+        self.inner.lock().empty(&self.name, keys)?;
+        keys.iter().try_for_each(|key| self.remove(key))
     }
 
     fn apply(&self, group: &Group) -> Result<(), BackendError> {

@@ -259,8 +259,9 @@ impl Backend for SledBackend {
         Ok(())
     }
 
-    fn let_go_of_cached(&self) -> Result<(), BackendError> {
-        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).map_err(|e| io(e.into()))
+    fn let_go_of_cached(&self) {
+        // Advice: a file system that does not take it keeps its pages.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
     }
 
     fn alarm(&self) -> Option<String> {
@@ -302,7 +303,8 @@ impl Tree for SledTree {
             return Ok(());
         }
         self.make_end()?;
-        keys.iter().try_for_each(|key| self.journal.write(&self.tree, key, Some(&[])))
+        let put = |key: &[u8]| self.journal.write(&self.tree, key, Some(&[]));
+        keys.iter().try_for_each(|key| put(key).and_then(|()| put(&log_end::beside(key))))
     }
 
     fn insert(&self, key: &[u8], value: &[u8]) -> Result<(), BackendError> {
@@ -311,12 +313,17 @@ impl Tree for SledTree {
     }
 
     fn remove(&self, key: &[u8]) -> Result<(), BackendError> {
+        if self.log_end.is_some() {
+            self.journal.write(&self.tree, &log_end::beside(key), None)?;
+        }
         self.journal.write(&self.tree, key, None)
     }
 
     fn remove_all(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError> {
-        if log_end::is_worth_emptying(keys.len(), value_bytes) {
-            keys.iter().try_for_each(|key| self.journal.write(&self.tree, key, Some(&[])))?;
+        // A log alone: its writes never are in the journal. Another thread may have removed a key since it was seen; it stays so.
+        if self.log_end.is_some() && log_end::is_worth_emptying(keys.len(), value_bytes) {
+            let empty = |old: Option<&[u8]>| old.map(|_| sled::IVec::default());
+            keys.iter().try_for_each(|key| guarded(|| self.tree.update_and_fetch(key, empty)).map(drop))?;
         }
         keys.iter().try_for_each(|key| self.remove(key))
     }
@@ -345,6 +352,9 @@ impl Tree for SledTree {
             let Some((key, value)) = entry else {
                 return Ok(());
             };
+            if self.log_end.is_some() && log_end::is_beside(&key) {
+                continue;
+            }
             if let ControlFlow::Break(()) = visit(&key, &value) {
                 return Ok(());
             }

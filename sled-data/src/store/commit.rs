@@ -329,9 +329,7 @@ pub(super) fn insert_batches<'a>(
     appends: impl Iterator<Item = (usize, Offset, &'a [u8])> + Clone,
     buffer: &mut Vec<u8>,
 ) -> Result<(), BackendError> {
-    if appends.clone().nth(touched.len()).is_some() {
-        announce(touched, appends.clone())?;
-    }
+    announce(touched, appends.clone())?;
     for (at, base, batch) in appends {
         let tree = touched[at].partition.tree();
         each_value(batch, buffer, |part, bytes| match part {
@@ -342,22 +340,25 @@ pub(super) fn insert_batches<'a>(
     Ok(())
 }
 
-/// Says to each partition's tree what comes, where that is more than one batch.
+/// Says to each partition's tree what comes, where that is more than one value.
 fn announce<'a>(
     touched: &[Touched],
-    appends: impl Iterator<Item = (usize, Offset, &'a [u8])>,
+    appends: impl Iterator<Item = (usize, Offset, &'a [u8])> + Clone,
 ) -> Result<(), BackendError> {
-    let mut coming: Vec<(Vec<Vec<u8>>, usize)> = vec![Default::default(); touched.len()];
-    for (at, base, batch) in appends {
-        let (keys, bytes) = &mut coming[at];
-        keys.push(keys::batch(base).to_vec());
-        keys.extend((1..values_of(batch.len())).map(|part| keys::batch_part(base, part).to_vec()));
+    let mut coming = vec![(0, 0); touched.len()];
+    for (at, _, batch) in appends.clone() {
+        let (values, bytes) = &mut coming[at];
+        *values += usize::from(values_of(batch.len()));
         *bytes += batch.len();
     }
-    for (Touched { partition, .. }, (keys, bytes)) in touched.iter().zip(&coming) {
-        if keys.len() > 1 {
-            partition.tree().announce(keys, *bytes)?;
+    let several = coming.iter().enumerate().filter(|(_, (values, _))| *values > 1);
+    for (place, (values, bytes)) in several {
+        let mut keys = Vec::with_capacity(*values);
+        for (_, base, batch) in appends.clone().filter(|(at, ..)| *at == place) {
+            keys.push(keys::batch(base).to_vec());
+            keys.extend((1..values_of(batch.len())).map(|part| keys::batch_part(base, part).to_vec()));
         }
+        touched[place].partition.tree().announce(&keys, *bytes)?;
     }
     Ok(())
 }

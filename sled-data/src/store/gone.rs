@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::partition::{Partition, STEP_VALUES_MAX, remove_some};
+use super::partition::{Partition, STEP_BYTES_MAX, STEP_VALUES_MAX, remove_some};
 use super::{Store, keys, space};
 use crate::backend::{Backend, BackendError, Tree};
 use crate::ids::PartitionId;
 
 /// Steps after which memory is let go of: 32 MiB at most. What each has removed is made durable while the disk is tight, so that no room on it is taken.
-const LET_GO_STEPS: usize = 4;
+const LET_GO_STEPS: usize = 16;
 
 /// Partitions whose trees are being dropped: none is made under the same name meanwhile.
 #[derive(Default)]
@@ -87,7 +87,7 @@ pub(super) fn drop_in_steps(
 ) -> Result<(), BackendError> {
     let mut steps = 0_usize;
     while goes_on() {
-        if remove_some(tree, 0, None, STEP_VALUES_MAX)? < STEP_VALUES_MAX {
+        if !remove_some(tree, 0, None, (STEP_VALUES_MAX, STEP_BYTES_MAX))?.more {
             return backend.drop_tree(name);
         }
         if is_tight() {

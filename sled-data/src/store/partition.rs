@@ -145,8 +145,10 @@ impl Partition {
 /// Most keys that are collected before they are removed.
 pub(super) const REMOVE_KEYS_MAX: usize = 4096;
 
-/// Values that are removed before the backend makes that durable, where there is little room: 8 MiB at most.
+/// Values that are removed before the backend makes that durable, where there is little room, and after so many bytes of them no more: sled may write
+/// as much anew.
 pub(super) const STEP_VALUES_MAX: usize = 128;
+pub(super) const STEP_BYTES_MAX: usize = 2 << 20;
 
 /// The same as [`remove_batches`], in steps, with what is to be done after each that leaves something.
 ///
@@ -160,9 +162,9 @@ pub(super) fn remove_in_steps(
 ) -> Result<u64, BackendError> {
     let mut removed = 0;
     loop {
-        let some = remove_some(tree, from, to, STEP_VALUES_MAX)?;
-        removed += some as u64;
-        if some < STEP_VALUES_MAX {
+        let some = remove_some(tree, from, to, (STEP_VALUES_MAX, STEP_BYTES_MAX))?;
+        removed += some.keys as u64;
+        if !some.more {
             return Ok(removed);
         }
         after_step()?;
@@ -173,30 +175,38 @@ pub(super) fn remove_in_steps(
 pub(super) fn remove_batches(tree: &dyn Tree, from: Offset, to: Option<Offset>) -> Result<u64, BackendError> {
     let mut removed = 0;
     loop {
-        let some = remove_some(tree, from, to, REMOVE_KEYS_MAX)?;
-        removed += some as u64;
-        if some < REMOVE_KEYS_MAX {
+        let some = remove_some(tree, from, to, (REMOVE_KEYS_MAX, usize::MAX))?;
+        removed += some.keys as u64;
+        if !some.more {
             return Ok(removed);
         }
     }
 }
 
-/// The same, so many keys at most; how many were removed: fewer than that where nothing is left.
+/// What [`remove_some`] removed.
+pub(super) struct Removed {
+    pub(super) keys: usize,
+    /// Whether something may be left.
+    pub(super) more: bool,
+}
+
+/// The same, so many keys at most, and no more after so many bytes of values.
 pub(super) fn remove_some(
     tree: &dyn Tree,
     from: Offset,
     to: Option<Offset>,
-    keys_max: usize,
-) -> Result<usize, BackendError> {
+    (keys_max, bytes_max): (usize, usize),
+) -> Result<Removed, BackendError> {
     let from = keys::batch(from);
     let to = to.map(keys::batch);
     let span = Span { from: &from, to: to.as_ref().map(|to| to.as_slice()) };
-    let (mut found, mut bytes) = (Vec::new(), 0);
+    let (mut found, mut bytes, mut more) = (Vec::new(), 0, false);
     tree.scan(span, Direction::Forward, &mut |key, value| {
         found.push(key.to_vec());
         bytes += value.len();
-        if found.len() < keys_max { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        more = found.len() >= keys_max || bytes >= bytes_max;
+        if more { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     tree.remove_all(&found, bytes)?;
-    Ok(found.len())
+    Ok(Removed { keys: found.len(), more })
 }

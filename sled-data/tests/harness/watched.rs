@@ -91,6 +91,10 @@ impl Tree for WatchedTree {
         self.tree.remove(key)
     }
 
+    fn remove_all(&self, keys: &[Vec<u8>], value_bytes: usize) -> Result<(), BackendError> {
+        self.tree.remove_all(keys, value_bytes)
+    }
+
     fn apply(&self, group: &Group) -> Result<(), BackendError> {
         self.tree.apply(group)
     }

@@ -28,8 +28,8 @@ impl Store {
             self.check()?;
             let Some(partition) = self.partition(id) else { return Ok(()) };
             let Some(range) = partition.rubble() else { return Ok(()) };
-            let removed = remove_some(partition.tree(), range.0, Some(range.1), REMOVE_KEYS_MAX);
-            if removed.map_err(|e| self.fail(&e))? < REMOVE_KEYS_MAX {
+            let removed = remove_some(partition.tree(), range.0, Some(range.1), (REMOVE_KEYS_MAX, usize::MAX));
+            if !removed.map_err(|e| self.fail(&e))?.more {
                 partition.cleared(range);
             }
         }

@@ -97,44 +97,58 @@ fn look(seen: &mut Seen, address: SocketAddr, length: Duration) -> Result<(), Be
     Ok(())
 }
 
-/// Starts the last node again, publishes on while it catches up, and looks at both.
+/// Starts the last node again, publishes on while it catches up, and looks at both. Of the looks those count that lie between when it is heard again and
+/// when it is level.
 fn caught_up(site: &mut Site, address: SocketAddr) -> Result<Seen, BenchError> {
-    let name = site.members[2].name.clone();
-    let lag = |site: &Site| Ok::<_, BenchError>(site.view(0)?.follower(&name).map_or(0, |follower| follower.lag_bytes));
-    let lacked = lag(site)?;
     let is_level = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Others publish all the while: what comes before anybody does would come as fast as it can.
         let looking = scope.spawn(|| {
-            let mut seen = Seen::default();
+            let mut looks = Vec::new();
             while !is_level.load(Ordering::Relaxed) {
+                let (began, mut seen) = (Instant::now(), Seen::default());
                 look(&mut seen, address, LOOK)?;
+                looks.push((began, Instant::now(), seen));
             }
-            Ok(seen)
+            Ok(looks)
         });
-        let heard = (|| {
-            site.restart(2)?;
-            // How soon a node is found again is no matter of how much it lacks.
-            wait("the node to be heard again", CATCH_UP_MAX, || Ok(site.view(0)?.hears(&name)))?;
-            Ok::<_, BenchError>((Instant::now(), lag(site)? as f64 / lacked as f64))
-        })();
-        let (began, share) = heard.inspect_err(|_| is_level.store(true, Ordering::Relaxed))?;
-        let (source, behind) = (site.node(0)?.pid(), site.node(2)?.pid());
-        let mut most = (0, 0);
-        let waited = wait("the node to catch up", CATCH_UP_MAX, || {
-            most.0 = proc::memory(source)?.resident.max(most.0);
-            most.1 = proc::memory(behind)?.resident.max(most.1);
-            let view = site.view(0)?;
-            let follower = view.follower(&name);
-            Ok(follower.is_some_and(|follower| follower.connected && follower.lag_bytes < LEVEL_BYTES))
-        });
-        let took = began.elapsed();
+        let came = come_up(site);
         is_level.store(true, Ordering::Relaxed);
-        let seen: Result<Seen, BenchError> =
+        let looks: Result<Vec<_>, BenchError> =
             looking.join().unwrap_or_else(|_| Err(BenchError::Program("the looking thread panicked".to_owned())));
-        waited?;
-        Ok(Seen { source: most.0, behind: most.1, share, took, ..seen? })
+        let (heard, mut seen) = came?;
+        let level = heard + seen.took;
+        for (_, _, one) in looks?.into_iter().filter(|(began, ended, _)| *began >= heard && *ended <= level) {
+            seen.p50.extend(one.p50);
+            seen.p99.extend(one.p99);
+        }
+        Ok(seen)
     })
+}
+
+/// Starts the last node again and waits until it is level: when it was heard, and what it took.
+fn come_up(site: &mut Site) -> Result<(Instant, Seen), BenchError> {
+    let name = site.members[2].name.clone();
+    let lag = |site: &Site| Ok::<_, BenchError>(site.view(0)?.follower(&name).map_or(0, |follower| follower.lag_bytes));
+    let lacked = lag(site)?;
+    if lacked == 0 {
+        return Err(BenchError::Program("no lag is told of a node that is away".to_owned()));
+    }
+    site.restart(2)?;
+    // How soon a node is found again is no matter of how much it lacks.
+    wait("the node to be heard again", CATCH_UP_MAX, || Ok(site.view(0)?.hears(&name)))?;
+    let heard = Instant::now();
+    let mut seen = Seen { share: lag(site)? as f64 / lacked as f64, ..Seen::default() };
+    let (source, behind) = (site.node(0)?.pid(), site.node(2)?.pid());
+    wait("the node to catch up", CATCH_UP_MAX, || {
+        seen.source = proc::memory(source)?.resident.max(seen.source);
+        seen.behind = proc::memory(behind)?.resident.max(seen.behind);
+        let view = site.view(0)?;
+        let follower = view.follower(&name);
+        Ok(follower.is_some_and(|follower| follower.connected && follower.lag_bytes < LEVEL_BYTES))
+    })?;
+    seen.took = heard.elapsed();
+    Ok((heard, seen))
 }
 
 fn rows(alone: &Seen, seen: &Seen, lacking: f64, never_behind: u64) -> Vec<Row> {
