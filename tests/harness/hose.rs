@@ -26,9 +26,9 @@ struct Shared {
 }
 
 impl Hose {
-    /// Takes connections at `at`.
-    pub fn start(at: SocketAddr, to: SocketAddr) -> Hose {
-        let (shared, listener) = (Arc::<Shared>::default(), TcpListener::bind(at).unwrap());
+    /// Takes connections at `at`. An error where somebody else has that port.
+    pub fn start(at: SocketAddr, to: SocketAddr) -> std::io::Result<Hose> {
+        let (shared, listener) = (Arc::<Shared>::default(), TcpListener::bind(at)?);
         let address = listener.local_addr().unwrap();
         let taking = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -43,7 +43,7 @@ impl Hose {
                 taking.open.lock().unwrap().extend([near, far]);
             }
         });
-        Hose { shared, address }
+        Ok(Hose { shared, address })
     }
 
     /// Cuts all connections; new ones are taken.

@@ -11,6 +11,9 @@ use crate::harness::hose::Hose;
 use crate::harness::site::{ROUTING, Site, free_port};
 use crate::harness::{Node, wait};
 
+/// Another test may have the TCP port of the number that is free for UDP.
+const PORTS_TRIED: usize = 16;
+
 /// A plant, a headquarters, and the ways between them at one port: UDP, which is cut, and TCP.
 struct Ways {
     plant: Node,
@@ -24,9 +27,13 @@ fn ways(settings: &str) -> Ways {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let port = free_port();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let udp = runtime.block_on(Relay::start(address, LineConfig::default(), 7)).unwrap();
+    let one = |_| {
+        let udp = runtime.block_on(Relay::start(address, LineConfig::default(), 7)).unwrap();
+        let tcp = Hose::start(udp.address(), address).ok()?;
+        Some((udp, tcp))
+    };
+    let (udp, tcp) = (0..PORTS_TRIED).find_map(one).expect("a port that nobody has for UDP, nor for TCP");
     udp.cut(true);
-    let tcp = Hose::start(udp.address(), address);
     let hq = Site::found_at(ROUTING, port, &udp.address().to_string());
     let plant = Node::start_with(&format!("{ROUTING}[[link]]\nname = \"hq\"\n{settings}"));
     link(&plant, &hq[0], "plant");
