@@ -347,18 +347,19 @@ fn announce<'a>(
 ) -> Result<(), BackendError> {
     let mut coming = vec![(0, 0); touched.len()];
     for (at, _, batch) in appends.clone() {
-        let (values, bytes) = &mut coming[at];
+        let (values, bytes): &mut (usize, usize) = &mut coming[at];
         *values += usize::from(values_of(batch.len()));
         *bytes += batch.len();
     }
-    let several = coming.iter().enumerate().filter(|(_, (values, _))| *values > 1);
-    for (place, (values, bytes)) in several {
-        let mut keys = Vec::with_capacity(*values);
-        for (_, base, batch) in appends.clone().filter(|(at, ..)| *at == place) {
-            keys.push(keys::batch(base).to_vec());
-            keys.extend((1..values_of(batch.len())).map(|part| keys::batch_part(base, part).to_vec()));
-        }
-        touched[place].partition.tree().announce(&keys, *bytes)?;
+    // One pass, however many partitions there are: this is under the writer.
+    let mut keys: Vec<Vec<Vec<u8>>> = vec![Vec::new(); touched.len()];
+    for (at, base, batch) in appends.filter(|(at, ..)| coming[*at].0 > 1) {
+        keys[at].push(keys::batch(base).to_vec());
+        keys[at].extend((1..values_of(batch.len())).map(|part| keys::batch_part(base, part).to_vec()));
+    }
+    let announced = touched.iter().zip(&keys).zip(&coming).filter(|((_, keys), _)| !keys.is_empty());
+    for ((Touched { partition, .. }, keys), (_, bytes)) in announced {
+        partition.tree().announce(keys, *bytes)?;
     }
     Ok(())
 }

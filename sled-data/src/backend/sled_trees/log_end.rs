@@ -1,7 +1,7 @@
 //! How a log grows at the end of sled's tree without its values being written three times.
 //!
 //! sled writes a value with its key; ten writes to a leaf later, the whole leaf; and both halves of a leaf that is split, which is one of more than
-//! 16 keys, of which the larger 8 go to the new leaf. A log that grows at its end alone so has each value written some 3.6 times. Two things are done:
+//! 16 keys, of which the larger 8 go to the new leaf. A log that grows at its end alone so has each value written some 3.6 times. Three things are done:
 //!
 //! - Past any offset a log has seven keys without values. So the new leaf takes one value along instead of eight, and will be split before ten values
 //!   were written to it. An eighth key would part the offsets from these keys, and nothing were gained.
