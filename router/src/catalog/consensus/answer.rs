@@ -10,7 +10,7 @@ use openraft::{Entry, LogId, Vote};
 use super::accept::Accepted;
 use super::log_store::RAFT_TREE;
 use super::proposal::decode_change;
-use super::reach::Reached;
+use super::reach::{Reached, Word};
 use super::snapshot::Incoming;
 use super::stored::{AppliedV1, VoteV1, encode as encode_stored};
 use super::wire::{About, Answer, No, Proposed, decode, encode};
@@ -111,7 +111,8 @@ impl Consensus {
     async fn check_term(&self, raft: &Raft, about: &About) -> Result<(), No> {
         let Some(vote) = about.vote() else { return Ok(()) };
         let own = raft.metrics().borrow().current_term;
-        let heard = self.book.reach.lock().hear((vote.term, own), || true, self.book.timing.beat, Instant::now());
+        let word = if matches!(about, About::Vote { .. }) { Word::Stands } else { Word::Leads };
+        let heard = self.book.reach.lock().hear(word, (vote.term, own), || true, self.book.timing.beat, Instant::now());
         match heard {
             Reached::Whole => Ok(()),
             Reached::Step(term) if matches!(about, About::Append { .. }) => {

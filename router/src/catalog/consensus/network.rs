@@ -13,7 +13,7 @@ use openraft::{LogId, RaftNetwork, RaftNetworkFactory, Vote};
 
 use super::Types;
 use super::book::Book;
-use super::reach::Reached;
+use super::reach::{Reached, Word};
 use super::stored::{EntryV1, LogIdV1, VoteV1};
 use super::wire::{About, Answer, No, Question, decode_answer, encode};
 use crate::transport::NodeId;
@@ -116,7 +116,7 @@ impl Peer {
     fn heard(&self, theirs: VoteV1, own: u64) -> Option<VoteV1> {
         let book = &self.network.book;
         let votes = || book.applied().roles.is_voter(self.node);
-        match book.reach.lock().hear((theirs.term, own), votes, book.timing.beat, Instant::now()) {
+        match book.reach.lock().hear(Word::Answers, (theirs.term, own), votes, book.timing.beat, Instant::now()) {
             Reached::Whole => Some(theirs),
             Reached::Step(term) => Some(VoteV1 { term, leader: self.node, is_won: false }),
             Reached::No => None,
