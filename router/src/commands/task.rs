@@ -24,7 +24,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl Commands {
     /// Runs until `stop` turns true or its sender is gone.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let mut visible = self.log.watch();
+        let mut visible = self.log.watch_internal();
         let mut sessions = self.sessions.changes();
         let mut arrivals = u64::MAX;
         let mut scan_at = Some(Instant::now());

@@ -301,13 +301,16 @@ impl EventLog {
                 batches.push(CommittedBatch { partition: batch.partition, batch: records });
             }
         }
-        self.tell_visible(batches);
+        self.tell_visible(batches, shown.is_empty() || shown.iter().any(|partition| partition.is_internal()));
         shown.iter().for_each(|partition| partition.handed_out());
     }
 
-    /// Tells those who wait that more is visible, and observers what. The caller holds `showing`.
-    pub(super) fn tell_visible(&self, batches: Vec<CommittedBatch>) {
+    /// Tells those who wait that more is visible, and observers what; `is_internal`: internal topics may show more. The caller holds `showing`.
+    pub(super) fn tell_visible(&self, batches: Vec<CommittedBatch>, is_internal: bool) {
         self.visible.send_modify(|number| *number += 1);
+        if is_internal {
+            self.internal.send_modify(|number| *number += 1);
+        }
         if !batches.is_empty() {
             let committed = Arc::new(Committed { batches });
             let observers: Vec<Arc<dyn Observer>> = self.observers.read().clone();

@@ -91,7 +91,7 @@ impl EventLog {
                 batches.extend(self.to_fan_out(commit));
             }
         }
-        self.tell_visible(batches);
+        self.tell_visible(batches, shown.is_empty() || shown.iter().any(|partition| partition.is_internal()));
         shown.iter().for_each(|partition| partition.handed_out());
         self.note_writers_by(commits);
         observers.iter().for_each(|observer| observer.followed(commits));
@@ -125,7 +125,7 @@ impl EventLog {
                 partition.handed_out();
             }
         }
-        self.tell_visible(Vec::new());
+        self.tell_visible(Vec::new(), true);
         // Observers look at all lives anew.
         self.note_writers();
         let observers: Vec<Arc<dyn Observer>> = self.observers.read().clone();
@@ -151,6 +151,7 @@ impl EventLog {
     /// A partition has come, or gone.
     pub(super) fn turned(&self) {
         self.turns.fetch_add(1, Ordering::AcqRel);
+        self.internal.send_modify(|number| *number += 1);
     }
 
     /// Adds the partitions of other origins, and of earlier lives, that the store has of a topic.

@@ -183,7 +183,7 @@ impl EventLog {
             }
             answers.push((done, Ok(())));
         }
-        self.tell_visible(Vec::new());
+        self.tell_visible(Vec::new(), true);
         drop(showing);
         answers.into_iter().for_each(|(done, result)| done.answer(result));
     }
@@ -243,7 +243,7 @@ impl EventLog {
                 partition.handed_out();
             }
         }
-        self.tell_visible(Vec::new());
+        self.tell_visible(Vec::new(), true);
         Ok(())
     }
 

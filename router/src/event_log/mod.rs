@@ -70,7 +70,7 @@ pub use read::{ReadError, StateEntries};
 pub use retention::RetentionPass;
 pub use stamp::Stamp;
 pub use stats::{SYNC_BUCKETS_US, Stats};
-pub use topics::{PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, Topic, TopicError, topic_id};
+pub use topics::{PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX, Topic, TopicError, is_internal, topic_id};
 pub use wake::Wake;
 
 use open::Open;
@@ -105,6 +105,8 @@ pub struct EventLog {
     recent: partition::RecentBudget,
     observers: RwLock<Vec<Arc<dyn Observer>>>,
     visible: watch::Sender<u64>,
+    /// Rises with it, where internal topics may show more.
+    internal: watch::Sender<u64>,
     synced: watch::Sender<u64>,
     stats: Stats,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -142,6 +144,7 @@ impl EventLog {
             observers: RwLock::default(),
             ended: ended::ended_lives(&store),
             visible: watch::Sender::new(0),
+            internal: watch::Sender::new(0),
             synced: watch::Sender::new(0),
             stats: Stats::default(),
             committer: Mutex::new(None),
@@ -190,6 +193,12 @@ impl EventLog {
     /// Rises with every commit that becomes visible; what a tailing reader awaits.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.visible.subscribe()
+    }
+
+    /// Rises where internal topics may show more (`_commands`, `_twins`), and where partitions come and go: what the rooms that read nothing else await,
+    /// so that not every commit of readings wakes them.
+    pub fn watch_internal(&self) -> watch::Receiver<u64> {
+        self.internal.subscribe()
     }
 
     /// Rises whenever commits of this node became durable; what those who follow it await.

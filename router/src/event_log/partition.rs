@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use sled_data::{Offset, OpenBatch, PartitionId, RecordRef, Records, TopicConfig, TopicInfo};
 
+use super::topics::is_internal;
+
 /// A batch as a reader gets it, from memory or from the store.
 #[derive(Clone)]
 pub struct Batch {
@@ -105,6 +107,7 @@ pub struct PartitionLog {
     id: PartitionId,
     slot: u32,
     topic: Arc<str>,
+    is_internal: bool,
     config: TopicConfig,
     deleted: AtomicBool,
     /// The offset of the next event.
@@ -126,6 +129,7 @@ impl PartitionLog {
             id,
             slot,
             topic: Arc::from(topic.name.as_str()),
+            is_internal: is_internal(&topic.name),
             config: topic.config.clone(),
             deleted: AtomicBool::new(false),
             end: AtomicU64::new(end),
@@ -152,6 +156,11 @@ impl PartitionLog {
     /// The name of its topic.
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
+    }
+
+    /// Whether its topic is internal, here or at the site that it is of.
+    pub(super) fn is_internal(&self) -> bool {
+        self.is_internal
     }
 
     /// The configuration of its topic.

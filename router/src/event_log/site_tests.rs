@@ -86,9 +86,13 @@ async fn what_another_origin_wrote_is_read_and_handed_out_here() {
     here.adopt_topic(written.info().clone()).unwrap();
     let topic = here.topic("line").unwrap();
     assert_eq!(values(&here, &topic), ["a"]);
+    let (mut shown, mut internal) = (here.watch(), here.watch_internal());
     let own = append(&here, &topic, "c").unwrap();
     here.durable(own).await.unwrap();
+    shown.mark_unchanged();
+    internal.mark_unchanged();
     assert_eq!(here.follow(commits[1..].to_vec()).await.unwrap(), []);
+    assert!(shown.has_changed().unwrap() && !internal.has_changed().unwrap(), "readings alone have come");
     let mut all = values(&here, &topic);
     all.sort();
     assert_eq!(all, ["a", "b", "c"]);

@@ -106,6 +106,39 @@ fn who_looks_through_all_partitions_is_told_when_some_come_or_go() {
 }
 
 #[test]
+fn who_reads_internal_topics_alone_is_not_woken_by_readings() {
+    let Fixture { log, .. } = fixture();
+    let mut watch = log.watch_internal();
+    let mut rises = |log: &EventLog, write: &dyn Fn(&mut OpenCommit<'_>)| {
+        watch.mark_unchanged();
+        let mut all = log.watch();
+        let ticket = {
+            let mut open = log.lock();
+            write(&mut open);
+            open.ticket()
+        };
+        log.durable_blocking(ticket).unwrap();
+        assert!(all.has_changed().unwrap() && *all.borrow_and_update() > 0);
+        watch.has_changed().unwrap()
+    };
+    let [readings, internal] = ["readings", "_commands"].map(|name| log.ensure_topic(name, one_partition()).unwrap());
+    let append = |open: &mut OpenCommit<'_>, topic: &Topic| {
+        open.append_keyed(topic, &event(b"k", b"v")).unwrap();
+    };
+    for round in 0..3 {
+        assert!(!rises(&log, &|open| append(open, &readings)), "{round}");
+        assert!(rises(&log, &|open| append(open, &internal)), "{round}");
+        assert!(rises(&log, &|open| [&readings, &internal].into_iter().for_each(|topic| append(open, topic))));
+        let put = |open: &mut OpenCommit<'_>| assert!(open.put_state("tree", b"key", Some(b"value")));
+        assert!(rises(&log, &put), "nothing tells whose it is");
+    }
+    for (name, expected) in [("_twins", true), ("plant/_twins", true), ("a_b", false), ("plant_/a", false)] {
+        assert_eq!(is_internal(name), expected, "{name}");
+    }
+    log.close();
+}
+
+#[test]
 fn one_guard_is_one_commit_with_state_and_cursor() {
     let Fixture { log, .. } = fixture();
     let topic = log.ensure_topic("a", one_partition()).unwrap();

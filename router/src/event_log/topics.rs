@@ -7,6 +7,7 @@ use sha2::Digest;
 use sled_data::{PartitionId, TopicConfig, TopicError as StoreError, TopicId, TopicInfo};
 
 use super::EventLog;
+use super::linked::SITE_SEPARATOR;
 use super::outcome::CommitFailed;
 use super::partition::PartitionLog;
 
@@ -99,7 +100,7 @@ impl Topic {
 
     /// Whether it is another site's, which a link brings: nobody publishes to it here.
     pub fn is_linked(&self) -> bool {
-        self.name.contains(super::SITE_SEPARATOR)
+        self.name.contains(SITE_SEPARATOR)
     }
 
     /// Whether it is the node's own: no rule, client or plugin reaches it without a grant.
@@ -346,7 +347,7 @@ impl EventLog {
         let mut slots = self.slots.write();
         let mut by_id = self.partitions.write();
         // Nobody writes to another site's topic here.
-        let own = if info.name.contains(super::SITE_SEPARATOR) { 0 } else { info.config.partitions };
+        let own = if info.name.contains(SITE_SEPARATOR) { 0 } else { info.config.partitions };
         let partitions = (0..own)
             .map(|index| {
                 let id = PartitionId { origin, topic: info.id, index };
@@ -369,6 +370,11 @@ pub fn topic_id(site: u64, name: &str, times_deleted: u32) -> TopicId {
     let id = digest.iter().take(8).fold(0_u64, |id, byte| id << 8 | u64::from(*byte));
     // 0 names nothing.
     TopicId(id.max(1))
+}
+
+/// Whether a topic is internal, here or at the site that it is of.
+pub fn is_internal(topic: &str) -> bool {
+    topic.rsplit(SITE_SEPARATOR).next().is_some_and(|last| last.starts_with('_'))
 }
 
 /// Whether `name` can be a topic's.

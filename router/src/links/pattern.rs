@@ -1,6 +1,6 @@
 //! Patterns of topics' names: `*` stands for any characters, everything else for itself (pure).
 
-use crate::event_log::SITE_SEPARATOR;
+use crate::event_log::is_internal;
 
 /// One pattern.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +31,7 @@ impl<'a> Pattern<'a> {
 
     /// Whether it lets a topic through: an internal one only where the pattern itself names an internal one.
     pub fn includes(self, topic: &str) -> bool {
-        let own = |name: &str| name.rsplit(SITE_SEPARATOR).next().is_some_and(|own| own.starts_with('_'));
-        self.matches(topic) && (!own(topic) || own(self.0))
+        self.matches(topic) && (!is_internal(topic) || is_internal(self.0))
     }
 }
 

@@ -52,7 +52,7 @@ type Message = (SessionHandle, Offer);
 impl Twins {
     /// Runs until `stop` turns true or its sender is gone.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let mut visible = self.log.watch();
+        let mut visible = self.log.watch_internal();
         let mut sessions = self.sessions.changes();
         let mut scan = Scan { at: Some(Instant::now()), earliest: Instant::now() };
         while !*stop.borrow() {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::pattern::Pattern;
 use crate::config::Problem;
-use crate::event_log::SITE_SEPARATOR;
+use crate::event_log::{SITE_SEPARATOR, is_internal};
 
 /// Before a pattern of topics, in `down` of a link.
 pub const TOPICS: &str = "topics:";
@@ -88,8 +88,8 @@ fn names(pattern: &str, topic: &str) -> bool {
     if patterns.clone().count() != names.clone().count() {
         return false;
     }
-    let own = |text: &str| text.rsplit(SITE_SEPARATOR).next().is_some_and(|own| own.starts_with('_'));
-    patterns.zip(names).all(|(pattern, name)| Pattern::new(pattern).matches(name)) && (!own(topic) || own(pattern))
+    let is_each = patterns.zip(names).all(|(pattern, name)| Pattern::new(pattern).matches(name));
+    is_each && (!is_internal(topic) || is_internal(pattern))
 }
 
 #[cfg(test)]

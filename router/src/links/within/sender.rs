@@ -121,7 +121,10 @@ impl Sender {
                     self.discover(out).await?;
                     look_at = Instant::now() + LOOK_EVERY;
                 }
-                changed = shown.changed() => changed.map_err(|_| Ended::Store("the node is stopping".to_owned()))?,
+                // A site without links has no lanes, and is not woken by each commit.
+                changed = shown.changed(), if self.has_lanes() => {
+                    changed.map_err(|_| Ended::Store("the node is stopping".to_owned()))?;
+                }
                 () = self.heard.notified() => {}
             }
             shown.borrow_and_update();
@@ -245,8 +248,15 @@ impl Sender {
         said
     }
 
+    fn has_lanes(&self) -> bool {
+        !self.lanes.lock().is_empty()
+    }
+
     /// Sends the next frame, where there is one and it may be under way; whether it did.
     async fn send_round(&self, out: &mut FrameSender) -> Result<bool, Ended> {
+        if !self.has_lanes() {
+            return Ok(false);
+        }
         if self.open.lock().under_way.iter().map(|(_, bytes, _)| bytes).sum::<usize>() >= UNDER_WAY_BYTES_MAX {
             return Ok(false);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::catalog::{AgreedPlugin, Catalog, Change, NewPlugin, PluginRefusal, Refusal};
-use crate::event_log::SITE_SEPARATOR;
+use crate::event_log::is_internal;
 use crate::links::plugins::{DownState, Outcome, PluginDown, TakePlugins, Wanted, WantedComponent};
 use crate::links::{ByLink, COMMANDS, Pending, URGENT};
 use crate::plugin_host::{Kind, Manifest, PluginHost, RecordV2, SettleError, TwinGrant, hex};
@@ -38,11 +38,6 @@ fn unmarked(manifest: &str) -> &str {
         Some((_, rest)) => rest,
         None => manifest,
     }
-}
-
-/// Whether a topic is internal, here or at the site that it is of.
-fn is_internal(topic: &str) -> bool {
-    topic.rsplit(SITE_SEPARATOR).next().is_some_and(|last| last.starts_with('_'))
 }
 
 /// Whether a link may bring what a manifest asks for: a plugin does no more than the link itself may (pure).
