@@ -134,6 +134,11 @@ impl Mail {
         self.arrived.notify_one();
     }
 
+    /// A gateway's line has ended; where else it may be is looked for.
+    pub(super) fn gateway_left(&self) {
+        self.arrived.notify_one();
+    }
+
     pub(super) fn links_changed(&self) {
         self.news.lock().links_changed = true;
         self.arrived.notify_one();

@@ -253,6 +253,12 @@ impl Committer {
             // Others may have synced it while it was on its way into the queue.
             self.log.show_what_is_reached();
             placed = shown;
+            if placed.is_empty() {
+                // What it brought is shown when enough nodes have it: nobody else has anything to read now.
+                let _showing = log.showing.lock();
+                log.tell_visible(Vec::new(), false);
+                return Ok(());
+            }
         }
         let _showing = log.showing.lock();
         log.show_placed(placed);

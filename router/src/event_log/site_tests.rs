@@ -184,8 +184,11 @@ async fn a_quorum_topic_is_acknowledged_and_seen_when_enough_nodes_have_it() {
     log.replicated(waits).await.unwrap();
     assert_eq!(values(&log, &quorum), ["0", "1"]);
 
+    let mut internal = log.watch_internal();
+    internal.mark_unchanged();
     let late = append(&log, &quorum, "2").unwrap();
     log.durable(late).await.unwrap();
+    assert!(!internal.has_changed().unwrap(), "it waits, and is of readings alone");
     log.tell_late(Duration::from_secs(60));
     assert_eq!(log.acknowledged(late), None);
     log.tell_late(Duration::ZERO);

@@ -22,6 +22,8 @@ pub(super) const WORD_BYTES_MAX: usize = TOPICS.len() + PATTERN_BYTES_MAX;
 pub trait GiveDown: Send + Sync {
     /// A gateway of a site can be asked from now on.
     fn gateway_came(&self, site: &str, gateway: NodeId);
+    /// A gateway's line has ended: perhaps it is at another node by now.
+    fn gateway_left(&self) {}
     /// A gateway says how commands have ended, or how far they are; what it is to be told once that is durable.
     fn ended(&self, gateway: NodeId, said: Vec<u8>) -> Pending<'_, Option<Vec<u8>>>;
 }

@@ -180,6 +180,8 @@ impl Drop for Held {
         if lines.get(&self.line.gateway).is_some_and(|last| Arc::ptr_eq(last, &self.line)) {
             lines.remove(&self.line.gateway);
         }
+        drop(lines);
+        self.line.giver.gateway_left();
     }
 }
 
@@ -208,13 +210,21 @@ pub(super) async fn bring_down(out: &Out, asks: Option<Held>) -> Result<(), Ende
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::super::within::Pending;
     use super::*;
 
-    struct NoCommands;
+    /// Counts who left.
+    #[derive(Default)]
+    struct NoCommands(AtomicUsize);
 
     impl GiveDown for NoCommands {
         fn gateway_came(&self, _: &str, _: NodeId) {}
+
+        fn gateway_left(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
 
         fn ended(&self, _: NodeId, _: Vec<u8>) -> Pending<'_, Option<Vec<u8>>> {
             Box::pin(async { None })
@@ -224,7 +234,8 @@ mod tests {
     #[tokio::test]
     async fn a_line_that_brings_no_answers_is_asked_no_more_until_it_does() {
         let desk = Arc::<Desk>::default();
-        desk.set_giver(Arc::new(NoCommands));
+        let giver = Arc::<NoCommands>::default();
+        desk.set_giver(Arc::clone(&giver) as _);
         let (gateway, page) = (NodeId(7), Shared::default());
         let mut held = desk.open("plant", gateway, &page).unwrap();
         assert_eq!(desk.ask(gateway, vec![0]).await, Err(AskError::NotAsked), "it has not said what may come down");
@@ -246,7 +257,9 @@ mod tests {
         });
         assert_eq!(asked, Ok(vec![9]));
         // With the line they end.
+        assert_eq!(giver.0.load(Ordering::Relaxed), 0);
         drop(held);
+        assert_eq!(giver.0.load(Ordering::Relaxed), 1, "it is looked for elsewhere");
         let held = desk.open("plant", gateway, &page).unwrap();
         held.line.answered(GREETING, encode_words(&[]));
         assert!(matches!(desk.ask(gateway, vec![3]).await, Err(AskError::Unanswered(_))));

@@ -52,6 +52,12 @@ impl GiveDown for Giving {
         }
     }
 
+    fn gateway_left(&self) {
+        if let Some(commands) = self.0.upgrade() {
+            commands.gateway_left();
+        }
+    }
+
     fn ended(&self, gateway: NodeId, said: Vec<u8>) -> Pending<'_, Option<Vec<u8>>> {
         Box::pin(async move { self.0.upgrade()?.ended_below(OriginId(gateway.0), &said).await })
     }

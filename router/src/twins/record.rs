@@ -55,7 +55,11 @@ impl Twins {
         let recorded = self.record_all(inner, outcomes);
         match &recorded {
             Ok(ticket) => inner.newest = Some(*ticket),
-            Err(_) => inner.is_stale = true,
+            Err(_) => {
+                inner.is_stale = true;
+                // The room reads what is stored again, lest the table shows what was refused.
+                self.reports.arrived.notify_one();
+            }
         }
         recorded
     }

@@ -87,7 +87,7 @@ impl Twins {
                 Err(error) => return Err(error),
             };
             if let Some(ticket) = ticket {
-                self.log.durable(ticket).await?;
+                self.log.durable(ticket).await.inspect_err(|_| self.reports.arrived.notify_one())?;
             }
             self.changed.send_modify(|count| *count += 1);
             self.reports.arrived.notify_one();

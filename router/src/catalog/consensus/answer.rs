@@ -111,7 +111,7 @@ impl Consensus {
     async fn check_term(&self, raft: &Raft, about: &About) -> Result<(), No> {
         let Some(vote) = about.vote() else { return Ok(()) };
         let own = raft.metrics().borrow().current_term;
-        let word = if matches!(about, About::Vote { .. }) { Word::Stands } else { Word::Leads };
+        let word = if matches!(about, About::Append { .. }) { Word::Leads } else { Word::Stands };
         let heard = self.book.reach.lock().hear(word, (vote.term, own), || true, self.book.timing.beat, Instant::now());
         match heard {
             Reached::Whole => Ok(()),

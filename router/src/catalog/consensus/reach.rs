@@ -19,7 +19,7 @@ const NEAR: u64 = 1 << 10;
 pub(super) enum Word {
     /// It leads.
     Leads,
-    /// It stands for election: its log decides whether the term rises to its own, and so the term does not come nearer before.
+    /// It stands for election, or leads and sends its state: the term rises only where all of that is taken, and so it does not come nearer before.
     Stands,
     /// It was asked.
     Answers,

@@ -68,6 +68,11 @@ impl Commands {
         self.mail.gateway_came(site, gateway);
     }
 
+    /// A gateway's line has ended: perhaps it is at another node by now.
+    pub fn gateway_left(&self) {
+        self.mail.gateway_left();
+    }
+
     /// A gateway says how commands have ended, or how far they are. What it is to be told once that is durable here, or at the node of this site that
     /// gave them; `None`, or what is not among it: it is to say so again.
     pub async fn ended_below(&self, gateway: OriginId, request: &[u8]) -> Option<Vec<u8>> {
