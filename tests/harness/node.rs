@@ -13,6 +13,8 @@ use super::http;
 
 /// From start to ready; generous, since many nodes start at once in tests.
 const READY_MAX: Duration = Duration::from_secs(60);
+/// Before a node is started again whose port somebody else has.
+const TAKEN_PAUSE: Duration = Duration::from_millis(200);
 const STOP_MAX: Duration = Duration::from_secs(30);
 /// From the start to the end of a node that refuses to run.
 const REFUSED_MAX: Duration = Duration::from_secs(30);
@@ -121,7 +123,13 @@ impl Node {
         let end = Instant::now() + READY_MAX;
         while !self.answers(&so) {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the node ended with {status}:\n{}", self.log());
+                let log = self.log();
+                // One that comes back to its port finds somebody's connection there now and then, which the system gave it meanwhile.
+                let is_taken = log.lines().rev().take(3).any(|line| line.contains("Address already in use"));
+                assert!(is_taken && Instant::now() < end, "the node ended with {status}:\n{log}");
+                self.child = None;
+                std::thread::sleep(TAKEN_PAUSE);
+                self.spawn();
             }
             assert!(Instant::now() < end, "the node is not ready:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
