@@ -3,10 +3,11 @@
 //! What was measured of sled 0.34.7 and is relied on here: with 8 MiB segments and values of at most 64 KiB nothing spills into `blobs/`,
 //! which it never syncs; its flush is no fsync, so `db` is synced after it; `conf` is synced once after creation, the folder after each
 //! opening. Its batches are avoided: each has what was written before it, its own head and its content written apart from one another, by
-//! three threads, and wakes seven. A group is written down in one value instead, and then done (`journal`).
+//! three threads, and wakes the pool for each. A group is written down in one value instead, and then done (`journal`).
 
 mod journal;
 mod log_end;
+mod pool;
 mod tail;
 
 use std::fs::File;
@@ -79,6 +80,12 @@ impl SledBackend {
         let journal = Arc::new(Journal::open(&db)?);
         let ballast = ballast(&db, &journal)?;
         Ok(SledBackend { db, journal, file, sled_folder, mark, ballast, _lock: lock })
+    }
+}
+
+impl Drop for SledBackend {
+    fn drop(&mut self) {
+        pool::let_go();
     }
 }
 
@@ -213,6 +220,7 @@ impl Backend for SledBackend {
 
     fn sync(&self) -> Result<(), BackendError> {
         guarded(|| self.db.flush())?;
+        pool::rest(&self.db);
         self.file.sync_data().map_err(io)
     }
 
