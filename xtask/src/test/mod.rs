@@ -5,13 +5,9 @@ mod summary;
 
 use std::path::Path;
 use std::process::Command;
-use std::thread::available_parallelism;
 
 use crate::components;
 use crate::error::{TaskError, at};
-
-/// Tests that run at a time beyond one for each core: most wait for a process, a beat or a disk half of their time.
-const MORE_TESTS: usize = 1;
 
 /// Builds plugins and node, has test peers installed where that can be done, and runs all tests; `args` go to
 /// `cargo test`.
@@ -38,10 +34,6 @@ pub fn run(root: &Path, args: &[String]) -> Result<(), TaskError> {
     tests.env("EDGEWAY_BIN", target.join("debug/edgeway"));
     tests.env("EDGEWAY_PLUGINS", target.join("plugins"));
     tests.env("EDGEWAY_SKIPPED", &skipped);
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        let threads = available_parallelism().map_or(1, usize::from) + MORE_TESTS;
-        tests.env("RUST_TEST_THREADS", threads.to_string());
-    }
     let done = components::run(&mut tests);
     summary::print(&missing, &skipped, done.is_ok());
     done
